@@ -1,0 +1,18 @@
+// Starts the compiled command line. In a fresh clone, where install scripts do not run, it compiles first.
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const main = new URL("../dist/cli/main.js", import.meta.url);
+
+export async function launch() {
+  if (!existsSync(main)) {
+    process.stderr.write("nfc: building once …\n");
+    const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
+    execFileSync(process.execPath, [tsc, "-p", `${root}tsconfig.build.json`], { stdio: ["ignore", 2, 2] });
+  }
+  const { main: run } = await import(main.href);
+  process.exitCode = await run(process);
+}

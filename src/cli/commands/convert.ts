@@ -1,0 +1,129 @@
+// nfc convert: dense checkpoint in, tied model folder out.
+import { Command, Option } from "commander";
+import { type ConvertOptions, type ConvertResult, convert } from "../../convert/convert.ts";
+import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
+import { alignTable, formatBytes, signedPercent, thousands } from "../../export/format.ts";
+import { VARIANTS } from "../../model/config.ts";
+import type { Context } from "../main.ts";
+import { withCheckpoint } from "../open.ts";
+import {
+  byteSize,
+  type CommonFlags,
+  commonFlags,
+  DTYPE_NAMES,
+  dtypeOf,
+  positiveInteger,
+  positiveNumber,
+  type SourceFlags,
+  sourceFlags,
+} from "../options.ts";
+import { note, printResult } from "../terminal.ts";
+
+interface ConvertFlags extends CommonFlags, SourceFlags {
+  output: string;
+  variant: ConvertOptions["variant"];
+  tie?: TieStrategy;
+  calibration?: string[];
+  calibrationTokens?: number;
+  field?: string;
+  noiseStd?: number;
+  dtype?: string;
+  maxShardSize?: number;
+  force?: boolean;
+  verbose?: boolean;
+}
+
+const HELP = `
+Ties:
+  calibrated  fits S to the teacher's scores in the metric of its real inputs (default with --calibration)
+  spectral    the same without text (default otherwise)
+  mean, query, key   S = (Q + K)/2, Q or K: fast, much worse
+
+Variants: symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
+see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
+between query and key, fitted on --calibration text.
+
+Examples:
+  $ nfc convert gpt2/ -o out/nf --calibration text.txt
+  $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
+  $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
+
+export function convertCommand(context: Context): Command {
+  const command = new Command("convert")
+    .description("Tie Q and K of every attention head of a dense GPT-2 checkpoint.")
+    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
+    .requiredOption("-o, --output <folder>", "folder to write")
+    .addOption(
+      new Option("--variant <name>", "attention variant")
+        .choices(VARIANTS.filter((v) => v !== "dense"))
+        .default("noise-distance"),
+    )
+    .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
+    .option("--calibration <files...>", "text (.txt, .jsonl) to run the teacher on")
+    .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", positiveInteger)
+    .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
+    .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", positiveNumber)
+    .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
+    .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", byteSize)
+    .option("-f, --force", "replace an existing output folder")
+    .option("--verbose", "print the tie error of every head")
+    .addHelpText("after", HELP);
+  return sourceFlags(commonFlags(command)).action((model: string, flags: ConvertFlags) => run(context, model, flags));
+}
+
+async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
+  const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
+    for (const line of checkpoint.notes) note(context.io, flags, line);
+    if (flags.variant === "noise-distance" && !flags.calibration)
+      note(context.io, flags, "without --calibration the distance means stay 0: give text for a better start");
+    return convert(checkpoint, {
+      ...optionsOf(flags),
+      command: ["nfc", ...context.io.argv.slice(2)],
+      onProgress: progress.show,
+      signal: context.signal,
+    });
+  });
+  printResult(context.io, flags, jsonOf(result), () => textOf(result, flags.verbose ?? false));
+}
+
+function optionsOf(flags: ConvertFlags): ConvertOptions {
+  const { calibration, calibrationTokens, field, noiseStd, maxShardSize, threads } = flags;
+  return {
+    output: flags.output,
+    variant: flags.variant,
+    strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
+    force: flags.force ?? false,
+    ...(calibration && { calibration }),
+    ...(calibrationTokens !== undefined && { calibrationTokens }),
+    ...(field !== undefined && { field }),
+    ...(noiseStd !== undefined && { noiseStd }),
+    ...(flags.dtype !== undefined && { dtype: dtypeOf(flags.dtype) }),
+    ...(maxShardSize !== undefined && { maxShardSize }),
+    ...(threads !== undefined && { threads }),
+  };
+}
+
+function jsonOf({ folder, record, parameters, byteLength, files }: ConvertResult): object {
+  return { output: folder, variant: record.variant, tie: record.tie, parameters, bytes: byteLength, files };
+}
+
+function textOf(result: ConvertResult, verbose: boolean): string {
+  const { record, parameters, byteLength, folder } = result;
+  const errors = record.tie?.errors ?? [];
+  const all = errors.flat();
+  const mean = all.reduce((sum, error) => sum + error, 0) / all.length;
+  const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
+  const lines = [
+    `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
+    `parameters ${thousands(parameters.before)} -> ${thousands(parameters.after)} (${signedPercent(saved)})`,
+    `tie error, mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${Math.max(...all).toFixed(3)})`,
+  ];
+  return [...lines, ...(verbose ? headTable(errors) : [])].join("\n");
+}
+
+function headTable(errors: readonly (readonly number[])[]): string[] {
+  const heads = errors[0]?.length ?? 0;
+  const head = ["layer", ...Array.from({ length: heads }, (_, h) => `head ${h}`)];
+  const rows = errors.map((row, layer) => [`h.${layer}`, ...row.map((error) => error.toFixed(3))]);
+  return ["", ...alignTable([head, ...rows], { align: "lr", rulesBefore: [1] })];
+}

@@ -1,0 +1,124 @@
+// nfc eval: perplexity on text, next to another model's with --against.
+import { Command, Option } from "commander";
+import { type Evaluation, evaluate } from "../../distill/evaluate.ts";
+import { recordPerplexity } from "../../distill/record-perplexity.ts";
+import { alignTable, formatPercent, thousands } from "../../export/format.ts";
+import { type Checkpoint, openCheckpoint } from "../../model/checkpoint.ts";
+import { loadTokenizer } from "../../model/tokenizer.ts";
+import { tokenStream } from "../../model/tokens.ts";
+import type { Context } from "../main.ts";
+import { withCheckpoint } from "../open.ts";
+import {
+  type CommonFlags,
+  commonFlags,
+  openOptions,
+  positiveInteger,
+  type SourceFlags,
+  seed,
+  sourceFlags,
+} from "../options.ts";
+import type { Progress } from "../progress.ts";
+import { note, printResult } from "../terminal.ts";
+
+interface EvalFlags extends CommonFlags, SourceFlags {
+  text: string[];
+  against?: string;
+  length?: number;
+  stride?: number;
+  field?: string;
+  noise: "mean" | "sample";
+  seed: number;
+  record: boolean;
+}
+
+const HELP = `
+Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of
+fixed length. A smaller stride gives every token more context, and takes longer.
+KL is KL(against ‖ model), the mean of a token in nats; agreement is the share of equal most likely tokens.
+
+Examples:
+  $ nfc eval out/nf --text valid.txt
+  $ nfc eval out/nf --text valid.txt --against gpt2/ --stride 512
+  $ nfc eval out/nf --text a.jsonl b.jsonl --field content --json`;
+
+export function evalCommand(context: Context): Command {
+  const command = new Command("eval")
+    .description("Measure a model's perplexity on text, and compare it with another model.")
+    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
+    .requiredOption("--text <files...>", "text to score (.txt, .jsonl)")
+    .option("--against <model>", "another model, scored on the same tokens")
+    .option("--length <tokens>", "window length (default: n_positions)", positiveInteger)
+    .option("--stride <tokens>", "distance of the windows' starts (default: the length, no overlap)", positiveInteger)
+    .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
+    .addOption(new Option("--noise <mode>", "the model's noise").choices(["mean", "sample"]).default("mean"))
+    .option("--seed <n>", "seed of --noise sample", seed, 1)
+    .option("--no-record", "do not note the perplexity in the model's nfc.json, where nfc report finds it")
+    .addHelpText("after", HELP);
+  return sourceFlags(commonFlags(command)).action((model: string, flags: EvalFlags) => run(context, model, flags));
+}
+
+async function run(context: Context, model: string, flags: EvalFlags): Promise<void> {
+  await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
+    const against = flags.against ? await openCheckpoint(flags.against, openOptions(flags)) : undefined;
+    try {
+      const result = await score(context, checkpoint, against, flags, progress);
+      progress.stop();
+      if (flags.record && flags.noise === "mean") await save(context, checkpoint, against, flags, result);
+      const json = { model, ...(against && { reference: against.source }), ...result };
+      printResult(context.io, flags, json, () => textOf(checkpoint, against, result));
+    } finally {
+      await against?.close();
+    }
+  });
+}
+
+async function score(
+  { signal }: Context,
+  checkpoint: Checkpoint,
+  against: Checkpoint | undefined,
+  flags: EvalFlags,
+  progress: Progress,
+): Promise<Evaluation> {
+  const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
+  const { length, stride, threads, field } = flags;
+  return evaluate(checkpoint, {
+    tokens: tokenStream(flags.text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
+    onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
+    signal,
+    ...(against && { against }),
+    ...(length !== undefined && { length }),
+    ...(stride !== undefined && { stride }),
+    ...(threads !== undefined && { threads }),
+  });
+}
+
+async function save(
+  context: Context,
+  checkpoint: Checkpoint,
+  against: Checkpoint | undefined,
+  flags: EvalFlags,
+  result: Evaluation,
+): Promise<void> {
+  const recorded = await recordPerplexity(checkpoint, flags.text, result, against);
+  if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
+}
+
+function textOf(checkpoint: Checkpoint, against: Checkpoint | undefined, result: Evaluation): string {
+  const rows = [["model", "perplexity", "nll"], row(checkpoint.source, result)];
+  if (against && result.against) rows.push(row(against.source, result.against));
+  const lines = alignTable(rows, { align: "lr", rulesBefore: [1] });
+  if (result.against) {
+    const { kl, agreement } = result.against;
+    lines.push(`KL ${kl.toFixed(4)} nats a token, agreement ${formatPercent(100 * agreement)}`);
+  }
+  const { tokens, windows, length, stride, tokensPerSecond } = result;
+  lines.push(
+    `${thousands(tokens)} tokens in ${thousands(windows)} windows of ${length}, stride ${stride}, ${thousands(tokensPerSecond)} tokens/s`,
+  );
+  return lines.join("\n");
+}
+
+function row(source: string, { perplexity, nll }: { perplexity: number; nll: number }): string[] {
+  return [source, perplexity.toFixed(3), nll.toFixed(4)];
+}

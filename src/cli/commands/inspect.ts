@@ -1,0 +1,26 @@
+// nfc inspect: what a checkpoint is, and what tying would save.
+import { Command } from "commander";
+import { inspect } from "../../export/inspect.ts";
+import { inspectionText } from "../../export/inspect-text.ts";
+import type { Context } from "../main.ts";
+import { withCheckpoint } from "../open.ts";
+import { type CommonFlags, commonFlags, type SourceFlags, sourceFlags } from "../options.ts";
+import { printResult } from "../terminal.ts";
+
+export function inspectCommand(context: Context): Command {
+  const command = new Command("inspect")
+    .description(
+      "Show what a checkpoint is: layout, configuration, parameters by group, and what tying Q and K would save.",
+    )
+    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
+    .addHelpText(
+      "after",
+      "\nReads headers only.\n\nExamples:\n  $ nfc inspect gpt2/\n  $ nfc inspect hf://openai-community/gpt2 --json",
+    );
+  return sourceFlags(commonFlags(command)).action(async (model: string, flags: CommonFlags & SourceFlags) => {
+    await withCheckpoint(context, model, flags, async (checkpoint) => {
+      const inspection = inspect(checkpoint);
+      printResult(context.io, flags, inspection, () => inspectionText(inspection));
+    });
+  });
+}

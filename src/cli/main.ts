@@ -1,0 +1,83 @@
+// The command line: sets up commander, runs one command, turns what it throws into one line and an exit code.
+import { Command, CommanderError } from "commander";
+import { NfcError } from "../errors.ts";
+import { TOOL } from "../version.ts";
+import { convertCommand } from "./commands/convert.ts";
+import { demoCommand } from "./commands/demo.ts";
+import { evalCommand } from "./commands/eval.ts";
+import { exportCommand } from "./commands/export.ts";
+import { inspectCommand } from "./commands/inspect.ts";
+import { reportCommand } from "./commands/report.ts";
+import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
+
+/** What a command gets besides its arguments. */
+export interface Context {
+  io: Io;
+  signal: AbortSignal;
+}
+
+/** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
+export async function main(io: Io): Promise<number> {
+  const abort = new AbortController();
+  const stop = () => abort.abort();
+  io.on("SIGINT", stop);
+  io.on("SIGTERM", stop);
+  try {
+    await program({ io, signal: abort.signal }).parseAsync(io.argv as string[]);
+    return EXIT.ok;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    const failure = abort.signal.aborted ? interrupted(error) : error;
+    return reportFailure(failure, io, outputFlags(io.argv));
+  } finally {
+    io.off("SIGINT", stop);
+    io.off("SIGTERM", stop);
+  }
+}
+
+function program(context: Context): Command {
+  const root = new Command("nfc")
+    .description(
+      "Makes GPT-2-class models smaller: ties Q and K of every attention head, exports compact ONNX and safetensors.",
+    )
+    .version(TOOL.version)
+    .addHelpText("after", EXAMPLES)
+    .showHelpAfterError("(nfc --help shows the commands)")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.io.stdout.write(text),
+      writeErr: (text) => context.io.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, "nfc: ")),
+    });
+  for (const command of [inspectCommand, convertCommand, evalCommand, exportCommand, reportCommand, demoCommand])
+    root.addCommand(inherit(command(context), root));
+  return root;
+}
+
+function inherit(command: Command, root: Command): Command {
+  return command.copyInheritedSettings(root).showHelpAfterError(`(nfc ${command.name()} --help shows the flags)`);
+}
+
+const EXAMPLES = `
+Examples:
+  $ nfc demo
+  $ nfc inspect gpt2/
+  $ nfc convert gpt2/ -o out/nf --calibration text.txt
+  $ nfc eval out/nf --text valid.txt --against gpt2/
+  $ nfc export out/nf --onnx -o out/nf-onnx
+  $ nfc report gpt2/ out/nf
+
+A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].
+Exit codes: 0 ok, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
+
+/** After an interruption whatever is thrown counts as that, bugs excepted. */
+function interrupted(error: unknown): unknown {
+  if (error instanceof NfcError || (error instanceof Error && error.name === "AbortError"))
+    return new NfcError("aborted", "interrupted; nothing was written");
+  return error;
+}
+
+/** --json matters to errors as well, which may come before the flags are parsed. */
+function outputFlags(argv: readonly string[]): OutputFlags {
+  return { json: argv.includes("--json") };
+}

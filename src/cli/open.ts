@@ -1,0 +1,31 @@
+// Opens the checkpoints that a command names, shows downloads, and closes them whatever happens.
+import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import type { Context } from "./main.ts";
+import { openOptions, type SourceFlags } from "./options.ts";
+import { Progress } from "./progress.ts";
+import type { OutputFlags } from "./terminal.ts";
+
+/** Runs `use` on an open checkpoint. */
+export async function withCheckpoint<T>(
+  context: Context,
+  model: string,
+  flags: OutputFlags & SourceFlags,
+  use: (checkpoint: Checkpoint, progress: Progress) => Promise<T>,
+): Promise<T> {
+  const progress = new Progress(context.io, flags);
+  try {
+    const checkpoint = await openCheckpoint(model, {
+      ...openOptions(flags),
+      signal: context.signal,
+      onProgress: ({ file, bytes, total }) =>
+        progress.show({ phase: "downloading", detail: file, done: bytes, total, unit: "bytes" }),
+    });
+    try {
+      return await use(checkpoint, progress);
+    } finally {
+      await checkpoint.close();
+    }
+  } finally {
+    progress.stop();
+  }
+}

@@ -1,0 +1,91 @@
+// Flags that several commands share, and the parsers of flag values.
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { FloatDtype } from "../io/dtype.ts";
+import type { OpenOptions } from "../model/checkpoint.ts";
+import { ACTIVATIONS, type Activation } from "../model/config.ts";
+import type { OutputFlags } from "./terminal.ts";
+
+export interface CommonFlags extends OutputFlags {
+  threads?: number;
+}
+
+export interface SourceFlags {
+  nHead?: number;
+  activation?: Activation;
+  trimVocab?: boolean | number;
+  offline?: boolean;
+}
+
+/** Adds --json, --quiet and --threads. */
+export function commonFlags(command: Command): Command {
+  return command
+    .option("--json", "print the result as JSON")
+    .option("-q, --quiet", "no progress and no notes")
+    .option("--threads <n>", "threads of ONNX Runtime and of the tie (default: all cores)", positiveInteger);
+}
+
+/** Adds what may be needed to read a checkpoint that does not say everything about itself. */
+export function sourceFlags(command: Command): Command {
+  return command
+    .option("--n-head <n>", "attention heads, where config.json does not tell", positiveInteger)
+    .addOption(
+      new Option("--activation <name>", "activation of the MLP, where the checkpoint is silent or wrong").choices(
+        ACTIVATIONS,
+      ),
+    )
+    .option("--trim-vocab [rows]", "drop the padding rows of the vocabulary (nanoGPT's 50304 → 50257)", positiveInteger)
+    .option("--offline", "hf:// sources: use the cache only");
+}
+
+export function openOptions(flags: SourceFlags): OpenOptions {
+  const { nHead, activation, trimVocab, offline } = flags;
+  return { nHead, activation, trimVocab, offline };
+}
+
+export function positiveInteger(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < 1)
+    throw new InvalidArgumentError("not a positive integer");
+  return value;
+}
+
+/** A seed of RandomNormal: ONNX stores it as float32, which is exact up to 2²⁴. */
+export function seed(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value > 2 ** 24) throw new InvalidArgumentError("not an integer from 0 to 16777216");
+  return value;
+}
+
+export function positiveNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value <= 0)
+    throw new InvalidArgumentError("not a positive number");
+  return value;
+}
+
+const UNITS: Readonly<Record<string, number>> = {
+  "": 1,
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+};
+
+/** "500MB", "1.5 GB", "2GiB" in bytes: MB = 10⁶, MiB = 2²⁰. */
+export function byteSize(text: string): number {
+  const [, number = "", unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
+  const factor = UNITS[unit.toUpperCase()];
+  const bytes = Math.floor(Number(number) * (factor ?? Number.NaN));
+  if (number === "" || !Number.isSafeInteger(bytes) || bytes < 1)
+    throw new InvalidArgumentError("not a size such as 500MB or 2GiB");
+  return bytes;
+}
+
+export const DTYPE_NAMES = ["f32", "f16", "bf16", "f64"] as const;
+
+export function dtypeOf(name: string): FloatDtype {
+  return name.toUpperCase() as FloatDtype;
+}

@@ -1,0 +1,53 @@
+// Where the command line writes: results on stdout, everything else on stderr, in words or JSON.
+import { NfcError } from "../errors.ts";
+
+/** The part of `process` that the command line uses; tests hand in their own. */
+export interface Io {
+  argv: readonly string[];
+  env: Readonly<Record<string, string | undefined>>;
+  stdout: NodeJS.WritableStream;
+  stderr: NodeJS.WritableStream & { isTTY?: boolean };
+  on(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
+  off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
+}
+
+export interface OutputFlags {
+  json?: boolean;
+  quiet?: boolean;
+}
+
+/** Exit codes: DESIGN of the command line; 130 is the shell's for SIGINT. */
+export const EXIT = { ok: 0, usage: 2, bug: 70, interrupted: 130 } as const;
+
+/** "message; hint" in one line, control characters made visible. */
+export function errorLine(error: NfcError): string {
+  const text = error.hint ? `${error.message}; ${error.hint}` : error.message;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: names in files may carry terminal escapes
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+}
+
+/** Prints what was thrown and gives the exit code: 2 for what a user can mend, 70 with a stack for our bugs. */
+export function reportFailure(error: unknown, io: Io, flags: OutputFlags): number {
+  if (!(error instanceof NfcError)) {
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    io.stderr.write(`nfc: internal error, please report it\n${stack}\n`);
+    return EXIT.bug;
+  }
+  io.stderr.write(`nfc: ${errorLine(error)}\n`);
+  if (flags.json) {
+    const { code, message, hint = null } = error;
+    io.stdout.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
+  }
+  return error.code === "aborted" ? EXIT.interrupted : EXIT.usage;
+}
+
+/** The result: an object for `--json`, else text. */
+export function printResult(io: Io, flags: OutputFlags, json: unknown, text: () => string): void {
+  const out = flags.json ? JSON.stringify(json, null, 2) : text();
+  io.stdout.write(out.endsWith("\n") ? out : `${out}\n`);
+}
+
+/** A remark on stderr, unless `--quiet`. */
+export function note(io: Io, flags: OutputFlags, text: string): void {
+  if (!flags.quiet) io.stderr.write(`note: ${text}\n`);
+}

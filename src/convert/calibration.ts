@@ -1,0 +1,143 @@
+// Runs the teacher over calibration text layer by layer: input statistics for the tie, and the fit of distance means.
+
+import type { Graph, Value } from "../graph/ir.ts";
+import { add, gemm, matmul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
+import { transpose } from "../graph/shape-ops.ts";
+import type { AttentionContext } from "../model/attention.ts";
+import { bucketTable, scoreScale, toHeads } from "../model/attention.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import { DISTANCE_BUCKETS } from "../model/config.ts";
+import type { BlockOutput } from "../model/gpt2.ts";
+import { embedWindows, type Hidden, LayerSession } from "../model/layerwise.ts";
+import { DistanceFit } from "./distance-mean.ts";
+
+/** S of one layer, as it will be stored. */
+export interface TiedWeights {
+  weight: Float32Array; // [C, C]
+  bias: Float32Array | null; // [C]
+}
+
+/**
+ * The teacher's hidden states over the calibration windows, advanced layer by layer. For each layer in turn call
+ * `inputStatistics` (which also computes the next layer's states), then `distanceMean` if needed, then `advance`.
+ */
+export class Calibration {
+  private readonly checkpoint: Checkpoint;
+  private readonly threads: number;
+  private hidden: Hidden[];
+  private next: Hidden[] = [];
+
+  private constructor(checkpoint: Checkpoint, hidden: Hidden[], threads: number) {
+    this.checkpoint = checkpoint;
+    this.hidden = hidden;
+    this.threads = threads;
+  }
+
+  static async open(checkpoint: Checkpoint, windows: readonly Int32Array[], threads = 0): Promise<Calibration> {
+    const { x, length } = await embedWindows(checkpoint, windows);
+    const size = x.length / windows.length;
+    // One window a run: attention scores [1, H, T, T] are the largest tensors.
+    const hidden = windows.map((_, i) => ({ x: x.slice(i * size, (i + 1) * size), batch: 1, length }));
+    return new Calibration(checkpoint, hidden, threads);
+  }
+
+  /** Σ = E[x̃ x̃ᵀ] with x̃ = [ln_1(x), 1], float64 [(C+1), (C+1)]; without biases x̃ = ln_1(x), [C, C]. */
+  async inputStatistics(layer: number): Promise<Float64Array> {
+    const { config } = this.checkpoint;
+    const session = await LayerSession.open(this.checkpoint, layer, {
+      threads: this.threads,
+      outputs: (graph, { normed, output }) => {
+        graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
+        graph.output(reduceSum(normed, [0]), "sum"); // [C]
+        graph.output(output, "output");
+      },
+    });
+    const moments = new Moments(config.n_embd, config.bias);
+    this.next = [];
+    for (const hidden of this.hidden) {
+      const { gram, sum, output } = await session.run(hidden);
+      moments.add(gram?.data as Float32Array, sum?.data as Float32Array, hidden.length);
+      this.next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) });
+    }
+    await session.close();
+    return moments.mean();
+  }
+
+  /** μ[h, bucket], float32 [H, 32]: what the tied scores lack of the teacher's, as a function of distance. */
+  async distanceMean(layer: number, tied: TiedWeights): Promise<Float32Array> {
+    const { config } = this.checkpoint;
+    const weights = new Map([[STUDENT_WEIGHT, tied.weight]]);
+    if (tied.bias) weights.set(STUDENT_BIAS, tied.bias);
+    const session = await LayerSession.open(this.checkpoint, layer, {
+      threads: this.threads,
+      weights,
+      outputs: (graph, block, context) => fitOutputs(graph, block, context, tied, scoreScale(config, layer)),
+    });
+    const fit = new DistanceFit(config.n_head, DISTANCE_BUCKETS, bucketTable(config.n_positions));
+    for (const hidden of this.hidden) {
+      const { residual, weight } = await session.run(hidden);
+      fit.add(residual?.data as Float32Array, weight?.data as Float32Array, hidden.length);
+    }
+    await session.close();
+    return fit.solve(1 / scoreScale(config, layer));
+  }
+
+  advance(): void {
+    this.hidden = this.next;
+    this.next = [];
+  }
+}
+
+const STUDENT_WEIGHT = "student.weight";
+const STUDENT_BIAS = "student.bias";
+
+/** residual = teacher's − student's scores; weight = the mean of both probabilities: [1, H, T, T] each */
+function fitOutputs(
+  graph: Graph,
+  block: BlockOutput,
+  context: AttentionContext,
+  tied: TiedWeights,
+  factor: number,
+): void {
+  const width = context.config.n_embd;
+  const c = tied.bias ? graph.parameter(STUDENT_BIAS, [width]) : null;
+  const s: Value = toHeads(gemm(block.normed, graph.parameter(STUDENT_WEIGHT, [width, width]), { c }), context); // [1, H, T, D]
+  const scores = add(scale(matmul(s, transpose(s, [0, 1, 3, 2])), factor), context.mask); // [1, H, T, T]
+  graph.output(sub(block.attention.scores, scores), "residual");
+  graph.output(scale(add(block.attention.probabilities, softmax(scores)), 0.5), "weight");
+}
+
+/** Sums of xᵀx and x in float64, to Σ. */
+class Moments {
+  private readonly width: number;
+  private readonly constant: boolean;
+  private readonly gram: Float64Array;
+  private readonly sum: Float64Array;
+  private count = 0;
+
+  constructor(width: number, constant: boolean) {
+    this.width = width;
+    this.constant = constant;
+    this.gram = new Float64Array(width * width);
+    this.sum = new Float64Array(width);
+  }
+
+  add(gram: Float32Array, sum: Float32Array, count: number): void {
+    for (let i = 0; i < gram.length; i++) this.gram[i] = (this.gram[i] as number) + (gram[i] as number);
+    for (let i = 0; i < sum.length; i++) this.sum[i] = (this.sum[i] as number) + (sum[i] as number);
+    this.count += count;
+  }
+
+  mean(): Float64Array {
+    const n = this.width;
+    const size = this.constant ? n + 1 : n;
+    const sigma = new Float64Array(size * size);
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++) sigma[i * size + j] = (this.gram[i * n + j] as number) / this.count;
+    if (this.constant) {
+      for (let i = 0; i < n; i++) sigma[i * size + n] = sigma[n * size + i] = (this.sum[i] as number) / this.count;
+      sigma[n * size + n] = 1;
+    }
+    return sigma;
+  }
+}

@@ -1,0 +1,102 @@
+// Fits the distance-dependent noise mean: weighted least squares of score residuals on the distance buckets.
+import { NfcError } from "../errors.ts";
+
+/** Ridge relative to the mean diagonal: picks the smallest μ along the constant shift, which the softmax cannot see. */
+const RIDGE = 1e-6;
+
+/**
+ * For each head minimises Σ_i Σ_{j≤i} w_ij (r_ij − μ[bucket(i−j)] − c_i)² over μ and the row constants c_i (the softmax
+ * ignores a row's mean). With W_ib = Σ_j w_ij [bucket = b], R_i = Σ_j w_ij r_ij and w_i = Σ_j w_ij the normal equations
+ * are A = diag(Σ_i W_ib) − Σ_i W_i W_iᵀ / w_i, and rhs_b = Σ_ij w_ij r_ij [bucket = b] − Σ_i W_ib R_i / w_i.
+ */
+export class DistanceFit {
+  private readonly heads: number;
+  private readonly size: number;
+  private readonly table: readonly number[];
+  private readonly normal: Float64Array; // [H, K, K]
+  private readonly right: Float64Array; // [H, K]
+
+  /** `table[d]` is the bucket of distance d. */
+  constructor(heads: number, buckets: number, table: readonly number[]) {
+    this.heads = heads;
+    this.size = buckets;
+    this.table = table;
+    this.normal = new Float64Array(heads * buckets * buckets);
+    this.right = new Float64Array(heads * buckets);
+  }
+
+  /** Adds one window: `residual` and `weight` [H, T, T], entries with j > i ignored. */
+  add(residual: Float32Array, weight: Float32Array, length: number): void {
+    for (let head = 0; head < this.heads; head++)
+      for (let i = 0; i < length; i++) this.addRow(head, residual, weight, (head * length + i) * length, i);
+  }
+
+  private addRow(head: number, residual: Float32Array, weight: Float32Array, offset: number, i: number): void {
+    const { size, table } = this;
+    const weights = new Float64Array(size); // W_i
+    const products = new Float64Array(size);
+    let total = 0; // w_i
+    let product = 0; // R_i
+    for (let j = 0; j <= i; j++) {
+      const w = weight[offset + j] as number;
+      const wr = w * (residual[offset + j] as number);
+      const bucket = table[i - j] as number;
+      weights[bucket] = (weights[bucket] as number) + w;
+      products[bucket] = (products[bucket] as number) + wr;
+      total += w;
+      product += wr;
+    }
+    if (!(total > 0)) return;
+    const last = table[i] as number; // the farthest bucket of this row
+    for (let a = 0; a <= last; a++) {
+      const share = (weights[a] as number) / total;
+      const row = (head * size + a) * size;
+      this.right[head * size + a] = (this.right[head * size + a] as number) + (products[a] as number) - share * product;
+      this.normal[row + a] = (this.normal[row + a] as number) + (weights[a] as number);
+      for (let b = 0; b <= last; b++)
+        this.normal[row + b] = (this.normal[row + b] as number) - share * (weights[b] as number);
+    }
+  }
+
+  /** μ · factor, float32 [H, K]; buckets that no row reached stay 0. @throws NfcError "invalid-file" when scores were not finite */
+  solve(factor: number): Float32Array {
+    const { size } = this;
+    const result = new Float32Array(this.heads * size);
+    for (let head = 0; head < this.heads; head++) {
+      const matrix = this.normal.slice(head * size * size, (head + 1) * size * size);
+      const right = this.right.slice(head * size, (head + 1) * size);
+      const trace = right.reduce((sum, _, a) => sum + (matrix[a * size + a] as number), 0);
+      if (!Number.isFinite(trace)) throw new NfcError("invalid-file", `head ${head}: attention scores are not finite`);
+      const ridge = RIDGE * (trace / size) || 1;
+      for (let a = 0; a < size; a++) matrix[a * size + a] = (matrix[a * size + a] as number) + ridge;
+      solvePositive(matrix, right, size);
+      for (let a = 0; a < size; a++) result[head * size + a] = (right[a] as number) * factor;
+    }
+    return result;
+  }
+}
+
+/** Solves A x = b in place (b becomes x) for symmetric positive definite A [n, n] by its Cholesky factor. */
+function solvePositive(a: Float64Array, b: Float64Array, n: number): void {
+  const at = (i: number, j: number) => a[i * n + j] as number;
+  for (let j = 0; j < n; j++) {
+    let pivot = at(j, j);
+    for (let k = 0; k < j; k++) pivot -= at(j, k) ** 2;
+    a[j * n + j] = Math.sqrt(pivot);
+    for (let i = j + 1; i < n; i++) {
+      let sum = at(i, j);
+      for (let k = 0; k < j; k++) sum -= at(i, k) * at(j, k);
+      a[i * n + j] = sum / at(j, j);
+    }
+  }
+  for (let i = 0; i < n; i++) {
+    let sum = b[i] as number;
+    for (let k = 0; k < i; k++) sum -= at(i, k) * (b[k] as number);
+    b[i] = sum / at(i, i);
+  }
+  for (let i = n - 1; i >= 0; i--) {
+    let sum = b[i] as number;
+    for (let k = i + 1; k < n; k++) sum -= at(k, i) * (b[k] as number);
+    b[i] = sum / at(i, i);
+  }
+}

@@ -1,0 +1,35 @@
+// The one error class: what a user can mend (bad input, wrong usage) is an NfcError; everything else is our bug.
+
+/** What went wrong, for programs. `docs/errors.md` lists them. */
+export type ErrorCode =
+  | "usage" // wrong flags or arguments
+  | "not-found" // a file, folder, tensor or remote that is not there
+  | "exists" // an output that would be overwritten
+  | "invalid-file" // a malformed safetensors, JSON, ONNX or text file
+  | "unsupported" // a valid input that this tool does not handle
+  | "mismatch" // two inputs, or a result and its check, do not agree
+  | "io" // the operating system refused (disk full, permission)
+  | "network" // a remote host did not answer as expected
+  | "missing-dependency" // an optional package is not installed
+  | "aborted"; // the caller's AbortSignal fired
+
+/**
+ * A fault that the user can act on. `message` names file, tensor and fact in one line; `hint` says what to do.
+ * The CLI prints both and exits with 2 (130 for `aborted`).
+ */
+export class NfcError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = "NfcError";
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** The message of anything thrown, without its stack. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

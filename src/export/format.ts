@@ -1,0 +1,109 @@
+// Numbers, names and tables as people read them in a terminal: 1,234,567, 4.7 MB, -5.70 %, aligned columns.
+
+/** One megabyte, as disks, registries and model hubs count it. */
+const MB = 1e6;
+
+/** Decimals of a megabyte column: a kilobyte is the smallest amount that it shows. */
+const MB_DECIMALS = 3;
+
+/** An integer with a comma every three digits: 1,234,567. The locale of the machine plays no part. */
+export function thousands(value: number): string {
+  return value.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/** An integer with its sign, and 0 without one: +288, -7,087,104, 0. */
+export function signed(value: number): string {
+  return value > 0 ? `+${thousands(value)}` : thousands(value);
+}
+
+/** Bytes in the largest decimal unit up to MB (10^6 bytes): 96 B, 1.2 kB, 497.8 MB, 6,230.4 MB. */
+export function formatBytes(bytes: number): string {
+  const size = Math.abs(bytes);
+  if (size < 1000) return `${bytes} B`;
+  if (size < MB) return `${(bytes / 1000).toFixed(1)} kB`;
+  return `${grouped((bytes / MB).toFixed(1))} MB`;
+}
+
+/** Bytes as a number for a column in MB; an amount under half a kilobyte does not pass for nothing. */
+export function megabytes(bytes: number): string {
+  if (bytes === 0) return "0";
+  const text = grouped((Math.abs(bytes) / MB).toFixed(MB_DECIMALS));
+  const sign = bytes < 0 ? "-" : "";
+  return Number(text) === 0 ? `${sign}<0.001` : sign + text;
+}
+
+/** As {@link megabytes}, with a plus sign where there is more. */
+export function signedMegabytes(bytes: number): string {
+  return bytes > 0 ? `+${megabytes(bytes)}` : megabytes(bytes);
+}
+
+/** A percentage with two decimals: 31.02 %. */
+export function formatPercent(percent: number): string {
+  return `${percent.toFixed(2)} %`;
+}
+
+/** A change in percent: -5.70 %, +0.01 %. */
+export function signedPercent(percent: number): string {
+  return percent > 0 ? `+${formatPercent(percent)}` : formatPercent(percent);
+}
+
+/** "1 file", "2 files". */
+export function plural(count: number, noun: string): string {
+  return `${thousands(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** Commas in the whole part of a decimal number. */
+function grouped(decimal: string): string {
+  const [whole = "", fraction] = decimal.split(".");
+  const text = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  return fraction === undefined ? text : `${text}.${fraction}`;
+}
+
+/**
+ * Text from a file made harmless for a terminal: control characters, line breaks and direction marks become \u{...}, so
+ * that a name cannot move the cursor, fake a line or reorder what is shown.
+ */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
+    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
+  );
+}
+
+/** A command line that a POSIX shell reads back as the same arguments. */
+export function commandLine(args: readonly string[]): string {
+  return args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(" ");
+}
+
+export interface TableOptions {
+  /** One letter per column: "l" or "r"; the last one holds for further columns. */
+  align: string;
+  /** Rows from this index on come below a line; 1 underlines a heading. */
+  rulesBefore?: readonly number[];
+  /** Put before every line. */
+  indent?: string;
+}
+
+/** Rows of cells as lines of equal column widths, two spaces apart, without trailing spaces. */
+export function alignTable(rows: readonly (readonly string[])[], options: TableOptions): string[] {
+  const { align, rulesBefore = [], indent = "" } = options;
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, width(cell));
+  }
+  const rule = indent + widths.map((size) => "-".repeat(size)).join("  ");
+  return rows.flatMap((row, index) => {
+    const cells = row.map((cell, column) => padded(cell, widths[column] ?? 0, align[column] ?? align.at(-1) ?? "l"));
+    const line = (indent + cells.join("  ")).trimEnd();
+    return rulesBefore.includes(index) ? [rule, line] : [line];
+  });
+}
+
+function padded(cell: string, size: number, align: string): string {
+  const space = " ".repeat(size - width(cell));
+  return align === "r" ? space + cell : cell + space;
+}
+
+function width(cell: string): number {
+  return [...cell].length;
+}

@@ -1,0 +1,43 @@
+// The exported graph: GPT-2 with KV cache, padding mask and positions, named as transformers.js and optimum expect.
+import type { Dim } from "../graph/dims.ts";
+import { Graph } from "../graph/ir.ts";
+import { reshape } from "../graph/shape-ops.ts";
+import type { KeyValue, NoiseMode } from "../model/attention.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { type Gpt2Inputs, gpt2, lmHead } from "../model/gpt2.ts";
+import { parametersOf } from "../model/layers.ts";
+
+/** Dimension names exactly as optimum evaluates them. */
+const BATCH = "batch_size";
+const LENGTH = "sequence_length";
+const PAST = "past_sequence_length";
+const TOTAL = `${PAST} + ${LENGTH}`;
+
+/**
+ * Inputs: input_ids, attention_mask, position_ids, past_key_values.N.{key,value} [B, H, past, D].
+ * Outputs: logits [B, T, V], present.N.{key,value} [B, H, past + T, D].
+ */
+export function onnxModel(config: ModelConfig, noise: NoiseMode): Graph {
+  const graph = new Graph();
+  const parameters = parametersOf(graph, config);
+  const { hidden, present, sources } = gpt2(config, parameters, exportInputs(graph, config), noise);
+  const logits = lmHead(hidden, config, parameters); // [B·T, V]
+  graph.output(reshape(logits, [BATCH, LENGTH, config.vocab_size], sources), "logits"); // [B, T, V]
+  for (const [layer, { key, value }] of present.entries()) {
+    graph.output(key, `present.${layer}.key`);
+    graph.output(value, `present.${layer}.value`);
+  }
+  return graph;
+}
+
+function exportInputs(graph: Graph, config: ModelConfig): Gpt2Inputs {
+  const ids = graph.input("input_ids", "int64", [BATCH, LENGTH]);
+  const attentionMask = graph.input("attention_mask", "int64", [BATCH, TOTAL]);
+  const positions = graph.input("position_ids", "int64", [BATCH, LENGTH]);
+  const cache: Dim[] = [BATCH, config.n_head, PAST, config.n_embd / config.n_head]; // [B, H, past, D]
+  const past = Array.from({ length: config.n_layer }, (_, layer): KeyValue => {
+    const key = graph.input(`past_key_values.${layer}.key`, "float32", cache);
+    return { key, value: graph.input(`past_key_values.${layer}.value`, "float32", cache) };
+  });
+  return { ids, positions, attentionMask, past };
+}

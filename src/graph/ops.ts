@@ -1,0 +1,193 @@
+// Op builders for arithmetic, products, reductions and neural-network ops: each infers its result's dtype and shape.
+import { broadcast, type Dim, dimAt, formatShape, normaliseAxis, type Shape, sameShape } from "./dims.ts";
+import type { Attribute, GraphDtype, Value } from "./ir.ts";
+
+const FLOATS: readonly GraphDtype[] = ["float32", "float64", "float16"];
+
+function sameDtype(op: string, a: Value, b: Value): void {
+  if (a.dtype !== b.dtype)
+    throw new Error(
+      `${op}: ${a.name} is ${a.dtype} ${formatShape(a.shape)}, ${b.name} ${b.dtype} ${formatShape(b.shape)}`,
+    );
+}
+
+function float(op: string, x: Value): void {
+  if (!FLOATS.includes(x.dtype)) throw new Error(`${op}: ${x.name} is ${x.dtype} ${formatShape(x.shape)}, not a float`);
+}
+
+export interface SingleOp {
+  op: string;
+  inputs: readonly (Value | null)[];
+  dtype: GraphDtype;
+  shape: Shape;
+  attributes?: Record<string, Attribute>;
+  domain?: string;
+}
+
+/** A node with one output. */
+export function single({ dtype, shape, ...spec }: SingleOp): Value {
+  const graph = (spec.inputs.find((input) => input) as Value).graph;
+  return graph.node({ ...spec, outputs: [{ dtype, shape }] })[0] as Value;
+}
+
+function binary(op: string, a: Value, b: Value, dtype?: GraphDtype): Value {
+  sameDtype(op, a, b);
+  return single({ op, inputs: [a, b], dtype: dtype ?? a.dtype, shape: broadcast(a.shape, b.shape, op) });
+}
+
+function unary(op: string, x: Value, attributes?: Record<string, Attribute>): Value {
+  return single({ op, inputs: [x], dtype: x.dtype, shape: x.shape, ...(attributes && { attributes }) });
+}
+
+export const add = (a: Value, b: Value) => binary("Add", a, b);
+export const sub = (a: Value, b: Value) => binary("Sub", a, b);
+export const mul = (a: Value, b: Value) => binary("Mul", a, b);
+export const div = (a: Value, b: Value) => binary("Div", a, b);
+export const min = (a: Value, b: Value) => binary("Min", a, b);
+export const max = (a: Value, b: Value) => binary("Max", a, b);
+export const equal = (a: Value, b: Value) => binary("Equal", a, b, "bool");
+export const less = (a: Value, b: Value) => binary("Less", a, b, "bool");
+export const and = (a: Value, b: Value) => binary("And", a, b);
+export const exp = (x: Value) => unary("Exp", x);
+export const relu = (x: Value) => unary("Relu", x);
+export const tanh = (x: Value) => unary("Tanh", x);
+export const sigmoid = (x: Value) => unary("Sigmoid", x);
+
+/** GELU(x) = x·Φ(x); "tanh" is GPT-2's approximation ½x(1 + tanh(√(2/π)(x + 0.044715x³))), "none" the exact erf form. */
+export const gelu = (x: Value, approximate: "tanh" | "none") =>
+  unary("Gelu", x, { approximate: { string: approximate } });
+
+/** x · s with a literal s of x's dtype. */
+export function scale(x: Value, factor: number): Value {
+  if (factor === 1) return x;
+  if (x.dtype !== "float32" && x.dtype !== "float64") throw new Error(`scale: ${x.name} is ${x.dtype}`);
+  return mul(x, x.graph.scalar(factor, x.dtype));
+}
+
+/** condition ? a : b, broadcast. */
+export function where(condition: Value, a: Value, b: Value): Value {
+  sameDtype("Where", a, b);
+  if (condition.dtype !== "bool") throw new Error(`Where: the condition ${condition.name} is ${condition.dtype}`);
+  const shape = broadcast(condition.shape, broadcast(a.shape, b.shape, "Where"), "Where");
+  return single({ op: "Where", inputs: [condition, a, b], dtype: a.dtype, shape });
+}
+
+export function cast(x: Value, dtype: GraphDtype): Value {
+  if (x.dtype === dtype) return x;
+  const to = { int: ONNX_DATA_TYPE[dtype] };
+  return single({ op: "Cast", inputs: [x], dtype, shape: x.shape, attributes: { to } });
+}
+
+/** onnx.TensorProto.DataType. */
+export const ONNX_DATA_TYPE: Record<GraphDtype, number> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
+
+/** [..., M, K] · [..., K, N] → [..., M, N], batch dimensions broadcast. */
+export function matmul(a: Value, b: Value): Value {
+  sameDtype("MatMul", a, b);
+  const fault = () => new Error(`MatMul: ${formatShape(a.shape)} and ${formatShape(b.shape)} do not multiply`);
+  if (a.shape.length < 2 || b.shape.length < 2 || dimAt(a.shape, -1) !== dimAt(b.shape, -2)) throw fault();
+  const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2), "MatMul");
+  return single({
+    op: "MatMul",
+    inputs: [a, b],
+    dtype: a.dtype,
+    shape: [...batch, dimAt(a.shape, -2), dimAt(b.shape, -1)],
+  });
+}
+
+/** α·op(a)·op(b) + c for matrices, c broadcast to the result; op transposes when asked. */
+export function gemm(
+  a: Value,
+  b: Value,
+  options: { c?: Value | null; transA?: boolean; transB?: boolean; alpha?: number } = {},
+): Value {
+  const { c = null, transA = false, transB = false, alpha = 1 } = options;
+  sameDtype("Gemm", a, b);
+  const [m, k] = transA ? [a.shape[1], a.shape[0]] : a.shape;
+  const [k2, n] = transB ? [b.shape[1], b.shape[0]] : b.shape;
+  if (a.shape.length !== 2 || b.shape.length !== 2 || k !== k2)
+    throw new Error(
+      `Gemm: ${formatShape(a.shape)}${transA ? "ᵀ" : ""} and ${formatShape(b.shape)}${transB ? "ᵀ" : ""} do not multiply`,
+    );
+  const shape = [m as Dim, n as Dim];
+  if (c && !sameShape(broadcast(c.shape, shape, "Gemm"), shape))
+    throw new Error(`Gemm: C ${formatShape(c.shape)} does not broadcast to ${formatShape(shape)}`);
+  const attributes: Record<string, Attribute> = {};
+  if (transA) attributes.transA = { int: 1 };
+  if (transB) attributes.transB = { int: 1 };
+  if (alpha !== 1) attributes.alpha = { float: alpha };
+  return single({ op: "Gemm", inputs: c ? [a, b, c] : [a, b], dtype: a.dtype, shape, attributes });
+}
+
+export function softmax(x: Value, axis = -1): Value {
+  float("Softmax", x);
+  normaliseAxis(axis, x.shape, "Softmax");
+  return unary("Softmax", x, { axis: { int: axis } });
+}
+
+export function logSoftmax(x: Value, axis = -1): Value {
+  float("LogSoftmax", x);
+  normaliseAxis(axis, x.shape, "LogSoftmax");
+  return unary("LogSoftmax", x, { axis: { int: axis } });
+}
+
+/** (x − mean)/√(var + ε)·weight + bias over the last axis. */
+export function layerNorm(x: Value, weight: Value, bias: Value | null, epsilon: number): Value {
+  float("LayerNormalization", x);
+  const last = [dimAt(x.shape, -1)];
+  for (const p of [weight, bias])
+    if (p && !sameShape(p.shape, last))
+      throw new Error(`LayerNormalization: ${p.name} ${formatShape(p.shape)} does not fit ${formatShape(x.shape)}`);
+  return single({
+    op: "LayerNormalization",
+    inputs: bias ? [x, weight, bias] : [x, weight],
+    dtype: x.dtype,
+    shape: x.shape,
+    attributes: { axis: { int: -1 }, epsilon: { float: epsilon } },
+  });
+}
+
+function reduce(op: string, x: Value, axes: readonly number[], keepdims: boolean): Value {
+  const reduced = new Set(axes.map((axis) => normaliseAxis(axis, x.shape, op)));
+  const shape = x.shape.flatMap((dim, i) => (reduced.has(i) ? (keepdims ? [1] : []) : [dim]));
+  return single({
+    op,
+    inputs: [x, x.graph.ints([...reduced])],
+    dtype: x.dtype,
+    shape,
+    attributes: { keepdims: { int: keepdims ? 1 : 0 } },
+  });
+}
+
+export const reduceSum = (x: Value, axes: readonly number[], keepdims = false) =>
+  reduce("ReduceSum", x, axes, keepdims);
+export const reduceMax = (x: Value, axes: readonly number[], keepdims = false) =>
+  reduce("ReduceMax", x, axes, keepdims);
+
+/** Index of the largest entry along an axis, the first one on ties: int64 without that axis. */
+export function argMax(x: Value, axis = -1): Value {
+  const at = normaliseAxis(axis, x.shape, "ArgMax");
+  const shape = x.shape.filter((_, i) => i !== at);
+  return single({
+    op: "ArgMax",
+    inputs: [x],
+    dtype: "int64",
+    shape,
+    attributes: { axis: { int: at }, keepdims: { int: 0 } },
+  });
+}
+
+/** Standard normal draws, one an entry of `like`; ONNX Runtime's generator advances with each run. */
+export function randomNormalLike(like: Value, seed: number): Value {
+  float("RandomNormalLike", like);
+  return unary("RandomNormalLike", like, { mean: { float: 0 }, scale: { float: 1 }, seed: { float: seed } });
+}

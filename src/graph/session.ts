@@ -1,0 +1,126 @@
+// The one door to ONNX Runtime: loads it on first use, makes sessions from graphs or files, runs them on typed arrays.
+import type * as Ort from "onnxruntime-node";
+import { messageOf, NfcError } from "../errors.ts";
+import type { Graph, GraphDtype, Value } from "./ir.ts";
+import { encodeOnnx } from "./onnx.ts";
+
+type Runtime = typeof Ort;
+export type TensorArray = Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array | Int8Array;
+
+/** A dense tensor, row-major. */
+export interface Tensor {
+  dtype: GraphDtype;
+  data: TensorArray;
+  shape: readonly number[];
+}
+
+export interface SessionOptions {
+  /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
+  threads?: number;
+}
+
+let runtime: Promise<Runtime> | undefined;
+
+/** @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load */
+function loadRuntime(): Promise<Runtime> {
+  runtime ??= import("onnxruntime-node").catch((error: unknown) => {
+    runtime = undefined;
+    throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${messageOf(error).split("\n")[0]}`, {
+      hint: "run: npm install onnxruntime-node --ignore-scripts",
+      cause: error,
+    });
+  });
+  return runtime;
+}
+
+export class Session {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  private readonly ort: Runtime;
+  private readonly session: Ort.InferenceSession;
+
+  private constructor(ort: Runtime, session: Ort.InferenceSession) {
+    this.ort = ort;
+    this.session = session;
+    this.inputNames = session.inputNames;
+    this.outputNames = session.outputNames;
+  }
+
+  /** A session whose weights are fed with every run. */
+  static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
+    const ort = await loadRuntime();
+    const model = encodeOnnx(graph, { parameters: "inputs" });
+    return new Session(ort, await ort.InferenceSession.create(model, sessionOptions(options)));
+  }
+
+  /** A session that owns a copy of the weights, handed over from memory: no file is written, and no 2 GiB limit. */
+  static async withWeights(
+    graph: Graph,
+    weightOf: (parameter: Value) => TensorArray,
+    options: SessionOptions = {},
+  ): Promise<Session> {
+    const ort = await loadRuntime();
+    const externalData: { path: string; data: Uint8Array }[] = [];
+    const model = encodeOnnx(graph, {
+      parameters: (parameter) => {
+        const weight = weightOf(parameter);
+        const data = new Uint8Array(weight.buffer, weight.byteOffset, weight.byteLength);
+        externalData.push({ path: parameter.name, data });
+        return { location: parameter.name, offset: 0, byteLength: data.byteLength };
+      },
+    });
+    return new Session(ort, await ort.InferenceSession.create(model, { ...sessionOptions(options), externalData }));
+  }
+
+  /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
+  static async fromFile(path: string, options: SessionOptions & { prepack?: boolean } = {}): Promise<Session> {
+    const ort = await loadRuntime();
+    const extra = options.prepack === false ? { extra: { session: { disable_prepacking: "1" } } } : {};
+    try {
+      return new Session(ort, await ort.InferenceSession.create(path, { ...sessionOptions(options), ...extra }));
+    } catch (error) {
+      throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${messageOf(error).split("\n")[0]}`, {
+        hint: "export the model again",
+        cause: error,
+      });
+    }
+  }
+
+  /** Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call. */
+  async run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<Record<string, Tensor>> {
+    const inputs: Record<string, Ort.Tensor> = {};
+    for (const [name, { dtype, data, shape }] of Object.entries(feeds))
+      inputs[name] = new this.ort.Tensor(dtype as "float32", data as Float32Array, shape);
+    const outputs = await this.session.run(inputs, (fetches ?? this.outputNames) as string[]);
+    return Object.fromEntries(
+      Object.entries(outputs).map(([name, tensor]) => [
+        name,
+        { dtype: tensor.type as GraphDtype, data: tensor.data as TensorArray, shape: tensor.dims },
+      ]),
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.session.release();
+  }
+}
+
+function sessionOptions({ threads = 0 }: SessionOptions): Ort.InferenceSession.SessionOptions {
+  // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Errors only: warnings are for us.
+  return {
+    executionProviders: ["cpu"],
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    enableMemPattern: false,
+    logSeverityLevel: 3,
+  };
+}
+
+/** int64 tensor from plain numbers. */
+export function int64Tensor(values: ArrayLike<number>, shape: readonly number[]): Tensor {
+  return { dtype: "int64", data: BigInt64Array.from(values, BigInt), shape };
+}
+
+export function float32Tensor(data: Float32Array, shape: readonly number[]): Tensor {
+  return { dtype: "float32", data, shape };
+}

@@ -1,0 +1,151 @@
+// Op builders that move data: reshape, transpose, slice, split, concat, gather, and shapes known only at run time.
+import { addDims, type Dim, dimAt, formatShape, multiplyDims, normaliseAxis, type Shape, sameShape } from "./dims.ts";
+import type { Value } from "./ir.ts";
+import { single } from "./ops.ts";
+
+/** Where each named dimension can be read at run time: name → (value, axis). */
+export type DimSources = ReadonlyMap<string, { value: Value; axis: number }>;
+
+/** The size of an axis at run time, int64 [1]; a constant where it is static. */
+export function sizeOf(value: Value, axis: number): Value {
+  const at = normaliseAxis(axis, value.shape, "Shape");
+  const dim = value.shape[at] as Dim;
+  if (typeof dim === "number") return value.graph.ints([dim]);
+  return value.graph.memo(`size ${value.name} ${at}`, () =>
+    single({
+      op: "Shape",
+      inputs: [value],
+      dtype: "int64",
+      shape: [1],
+      attributes: { start: { int: at }, end: { int: at + 1 } },
+    }),
+  );
+}
+
+/** A target shape as an int64 vector, from literals and run-time sizes. */
+function shapeVector(like: Value, shape: Shape, sources: DimSources): Value {
+  const { graph } = like;
+  if (shape.every((dim) => typeof dim === "number")) return graph.ints(shape as number[]);
+  return graph.memo(`shape [${shape.join()}]`, () =>
+    concat(
+      shape.map((dim) => {
+        if (typeof dim === "number") return graph.ints([dim]);
+        const source = sources.get(dim);
+        if (!source) throw new Error(`Reshape: nothing tells the size of ${dim} in ${formatShape(shape)}`);
+        return sizeOf(source.value, source.axis);
+      }),
+      0,
+    ),
+  );
+}
+
+function elements(shape: Shape): Dim {
+  return shape.reduce<Dim>(multiplyDims, 1);
+}
+
+/**
+ * Reshape to `shape`. Run-time sizes are avoided where ONNX can infer them: a dimension that stays in place is written
+ * 0, and a single unknown one −1.
+ * @throws Error with both shapes when static element counts differ
+ */
+export function reshape(x: Value, shape: Shape, sources: DimSources = new Map()): Value {
+  if (sameShape(x.shape, shape)) return x;
+  const [from, to] = [elements(x.shape), elements(shape)];
+  if (typeof from === "number" && typeof to === "number" && from !== to)
+    throw new Error(`Reshape: ${formatShape(x.shape)} has ${from} elements, ${formatShape(shape)} ${to}`);
+  const literal = shape.map((dim, i) => (typeof dim === "number" ? dim : dim === x.shape[i] ? 0 : -1));
+  const inferable = literal.filter((dim) => dim === -1).length <= 1;
+  const target = inferable ? x.graph.ints(literal) : shapeVector(x, shape, sources);
+  return single({ op: "Reshape", inputs: [x, target], dtype: x.dtype, shape });
+}
+
+export function transpose(x: Value, perm: readonly number[]): Value {
+  if (perm.length !== x.shape.length || new Set(perm).size !== perm.length)
+    throw new Error(`Transpose: [${perm.join(", ")}] is no permutation of ${formatShape(x.shape)}`);
+  const shape = perm.map((axis) => dimAt(x.shape, axis, "Transpose"));
+  return single({ op: "Transpose", inputs: [x], dtype: x.dtype, shape, attributes: { perm: { ints: perm } } });
+}
+
+export function concat(values: readonly Value[], axis: number): Value {
+  const first = values[0] as Value;
+  const at = normaliseAxis(axis, first.shape, "Concat");
+  const others = (shape: Shape) => shape.filter((_, i) => i !== at);
+  for (const value of values)
+    if (value.dtype !== first.dtype || !sameShape(others(value.shape), others(first.shape)))
+      throw new Error(
+        `Concat: ${first.dtype} ${formatShape(first.shape)} and ${value.dtype} ${formatShape(value.shape)} differ outside axis ${at}`,
+      );
+  const shape = [...first.shape];
+  shape[at] = values.map((value) => value.shape[at] as Dim).reduce(addDims);
+  return single({ op: "Concat", inputs: values, dtype: first.dtype, shape, attributes: { axis: { int: at } } });
+}
+
+/** x[start:end] along an axis, static bounds. */
+export function slice(x: Value, axis: number, start: number, end: number): Value {
+  const at = normaliseAxis(axis, x.shape, "Slice");
+  const size = x.shape[at] as Dim;
+  if (!(start >= 0 && start < end && (typeof size === "string" || end <= size)))
+    throw new Error(`Slice: ${start} to ${end} is outside axis ${at} of ${formatShape(x.shape)}`);
+  const { graph } = x;
+  const shape = x.shape.map((dim, i) => (i === at ? end - start : dim));
+  return single({ op: "Slice", inputs: [x, ...[start, end, at].map((n) => graph.ints([n]))], dtype: x.dtype, shape });
+}
+
+/** Equal parts along an axis. */
+export function split(x: Value, parts: number, axis: number): Value[] {
+  const at = normaliseAxis(axis, x.shape, "Split");
+  const size = x.shape[at];
+  if (typeof size !== "number" || size % parts !== 0)
+    throw new Error(`Split: axis ${at} of ${formatShape(x.shape)} does not divide into ${parts}`);
+  const shape = x.shape.map((dim, i) => (i === at ? size / parts : dim));
+  return x.graph.node({
+    op: "Split",
+    inputs: [x],
+    outputs: Array.from({ length: parts }, () => ({ dtype: x.dtype, shape })),
+    attributes: { axis: { int: at }, num_outputs: { int: parts } },
+  });
+}
+
+/** x[..., indices, ...] along an axis: the axis is replaced by the shape of `indices`. */
+export function gather(x: Value, indices: Value, axis = 0): Value {
+  const at = normaliseAxis(axis, x.shape, "Gather");
+  integer("Gather", indices);
+  const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
+  return single({ op: "Gather", inputs: [x, indices], dtype: x.dtype, shape, attributes: { axis: { int: at } } });
+}
+
+/** For each row r of a matrix x [N, V], x[r, indices[r]]: [N]. */
+export function pick(x: Value, indices: Value): Value {
+  integer("GatherElements", indices);
+  if (x.shape.length !== 2 || !sameShape(indices.shape, x.shape.slice(0, 1)))
+    throw new Error(`GatherElements: ${formatShape(indices.shape)} does not index the rows of ${formatShape(x.shape)}`);
+  const rows = x.shape[0] as Dim;
+  const column = reshape(indices, [rows, 1]); // [N, 1]
+  const picked = single({
+    op: "GatherElements",
+    inputs: [x, column],
+    dtype: x.dtype,
+    shape: [rows, 1],
+    attributes: { axis: { int: 1 } },
+  });
+  return reshape(picked, [rows]);
+}
+
+/** 0, 1, …, length − 1 as int64 [dim]; `length` is an int64 [1]. */
+export function range(length: Value, dim: Dim): Value {
+  const { graph } = length;
+  const scalar = single({ op: "Squeeze", inputs: [length, graph.ints([0])], dtype: "int64", shape: [] });
+  return single({ op: "Range", inputs: [graph.ints(0), scalar, graph.ints(1)], dtype: "int64", shape: [dim] });
+}
+
+/** Adds axes of length 1, positions counted in the result. */
+export function unsqueeze(x: Value, axes: readonly number[]): Value {
+  const shape = [...x.shape];
+  for (const axis of [...axes].sort((a, b) => a - b)) shape.splice(axis, 0, 1);
+  return single({ op: "Unsqueeze", inputs: [x, x.graph.ints(axes)], dtype: x.dtype, shape });
+}
+
+function integer(op: string, indices: Value): void {
+  if (indices.dtype !== "int64" && indices.dtype !== "int32")
+    throw new Error(`${op}: the indices ${indices.name} are ${indices.dtype} ${formatShape(indices.shape)}`);
+}

@@ -1,0 +1,50 @@
+// Reads a JSON file (config.json, tokenizer.json, nfc.json) with errors that name it.
+import { messageOf, NfcError } from "../errors.ts";
+import { PositionalFile } from "./positional-file.ts";
+
+/** The largest JSON files of a model directory are tokenizers, some 30 MB; more is a mistake, or an attack. */
+const MAX_JSON_BYTES = 256 * 1024 * 1024;
+
+export interface ReadJsonOptions {
+  maxBytes?: number | undefined;
+}
+
+/**
+ * A JSON file's value. A byte order mark, which some Windows editors write, is allowed.
+ * @throws NfcError `not-found`, `io`, `invalid-file` (not UTF-8, not JSON, larger than `maxBytes`)
+ */
+export async function readJsonFile(
+  path: string,
+  { maxBytes = MAX_JSON_BYTES }: ReadJsonOptions = {},
+): Promise<unknown> {
+  const file = await PositionalFile.open(path);
+  try {
+    if (file.size > maxBytes) {
+      throw new NfcError(
+        "invalid-file",
+        `${path}: ${file.size} bytes, more than the ${maxBytes} that are allowed here`,
+      );
+    }
+    const bytes = new Uint8Array(file.size);
+    await file.readInto(bytes, 0);
+    return parseJson(bytes, path);
+  } finally {
+    await file.close();
+  }
+}
+
+function parseJson(bytes: Uint8Array, path: string): unknown {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new NfcError("invalid-file", `${path}: not valid UTF-8`, { cause });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    // V8 quotes the text around the fault, line breaks included.
+    const fact = messageOf(cause).replace(/\s+/g, " ");
+    throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { cause });
+  }
+}

@@ -1,0 +1,88 @@
+// Names of temporary files and backups, and what becomes of those that a killed process left behind.
+import { randomBytes } from "node:crypto";
+import { readdir, rename, rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { errnoOf } from "./io-error.ts";
+
+/** `tmp`: an output being written; `old`: the output that a new one is about to replace. */
+type Kind = "tmp" | "old";
+
+/** Paths of this process that are in use: its own number is alive, so it says nothing about them. */
+const inUse = new Set<string>();
+
+interface Leftover {
+  kind: Kind;
+  path: string;
+}
+
+/** A fresh name `.<name>.nfc-tmp-<pid>-<random>` beside `target`. It counts as in use until {@link release}. */
+export function claimName(target: string, kind: Kind): string {
+  const random = randomBytes(6).toString("hex");
+  const path = join(dirname(target), `.${basename(target)}.nfc-${kind}-${process.pid}-${random}`);
+  inUse.add(path);
+  return path;
+}
+
+export function release(path: string): void {
+  inUse.delete(path);
+}
+
+/**
+ * Finishes what dead processes began at `target`: when one died between moving the old output away and moving the new
+ * one in, the old one comes back; everything else of theirs is removed.
+ */
+export async function cleanLeftovers(target: string): Promise<void> {
+  for (const { kind, path } of await deadLeftovers(target)) {
+    if (kind === "tmp") await rm(path, { recursive: true, force: true });
+    else if (await isAbsentOrEmpty(target)) await rename(path, target);
+    else await removeBackup(path, target);
+  }
+}
+
+/**
+ * Removes a backup that is no longer needed. It loses its name first: were this process killed while deleting, nobody
+ * would take the rest of it for a whole output.
+ */
+export async function removeBackup(backup: string, target: string): Promise<void> {
+  const doomed = claimName(target, "tmp");
+  try {
+    await rename(backup, doomed);
+    await rm(doomed, { recursive: true, force: true });
+  } finally {
+    release(doomed);
+  }
+}
+
+/** True when nothing is at `path`, or a folder without entries. */
+export async function isAbsentOrEmpty(path: string): Promise<boolean> {
+  try {
+    return (await readdir(path)).length === 0;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return true;
+    if (errnoOf(error) === "ENOTDIR") return false;
+    throw error;
+  }
+}
+
+async function deadLeftovers(target: string): Promise<Leftover[]> {
+  const folder = dirname(target);
+  const prefix = `.${basename(target)}.nfc-`;
+  const found: Leftover[] = [];
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(prefix)) continue;
+    const match = /^(tmp|old)-(\d+)-[0-9a-f]{12}$/.exec(name.slice(prefix.length));
+    const path = join(folder, name);
+    if (match && !isInUse(path, Number(match[2]))) found.push({ kind: match[1] as Kind, path });
+  }
+  return found;
+}
+
+function isInUse(path: string, pid: number): boolean {
+  if (pid === process.pid) return inUse.has(path);
+  try {
+    process.kill(pid, 0); // signal 0 only asks whether the process is there
+    return true;
+  } catch (error) {
+    return errnoOf(error) === "EPERM"; // there, but somebody else's
+  }
+}

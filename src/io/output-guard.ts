@@ -1,0 +1,102 @@
+// Decides whether an output may be put at a path: nothing is overwritten by chance, and no foreign folder by force.
+import { lstat, readdir, realpath } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
+import { NfcError } from "../errors.ts";
+import { errnoOf } from "./io-error.ts";
+
+/** Files that only the output of a model tool has; a folder without any of them is not ours to delete. */
+const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
+const ANOTHER_NAME = "choose another output folder";
+
+/** What stands at an output's place. */
+export type Occupancy = "free" | "empty-folder" | "folder" | "file";
+
+export async function occupancyOf(path: string): Promise<Occupancy> {
+  try {
+    if (!(await lstat(path)).isDirectory()) return "file";
+    return (await readdir(path)).length === 0 ? "empty-folder" : "folder";
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return "free";
+    throw error;
+  }
+}
+
+/** The absolute path at which an output really lies: a symbolic link to a folder stays, its destination is replaced. */
+export async function resolveTarget(target: string): Promise<string> {
+  const absolute = resolve(target);
+  try {
+    return await realpath(absolute);
+  } catch (error) {
+    if (errnoOf(error) !== "ENOENT") throw error;
+    if ((await occupancyOf(absolute)) === "free") return absolute;
+    throw new NfcError("exists", `${target}: this is a broken symbolic link`, { hint: "remove the link" });
+  }
+}
+
+/**
+ * Refuses a target that must not be replaced.
+ * @throws NfcError `exists` without `force`; `usage` when not even `force` may replace it.
+ */
+export async function checkTarget(path: string, shown: string, force: boolean): Promise<Occupancy> {
+  await checkPlace(path, shown);
+  const occupancy = await occupancyOf(path);
+  if (occupancy === "free" || occupancy === "empty-folder") return occupancy;
+  if (!force) throw existsError(shown, occupancy);
+  if (occupancy === "file") {
+    throw new NfcError("usage", `${shown}: this is a file, --force replaces folders only`, { hint: ANOTHER_NAME });
+  }
+  await checkLooksLikeModel(path, shown);
+  return occupancy;
+}
+
+export function existsError(shown: string, occupancy: Occupancy): NfcError {
+  if (occupancy === "file") return new NfcError("exists", `${shown}: a file is there already`, { hint: ANOTHER_NAME });
+  const hint = `${ANOTHER_NAME}, or replace this one with --force`;
+  return new NfcError("exists", `${shown}: the output folder exists already and is not empty`, { hint });
+}
+
+/** Some folders are never an output, whatever is in them: moving them away would pull the ground from under the user. */
+async function checkPlace(path: string, shown: string): Promise<void> {
+  const place = await forbiddenPlace(path);
+  if (!place) return;
+  throw new NfcError("usage", `${shown}: this is ${place}, it cannot be an output`, {
+    hint: `name a folder of its own, for example ${join(shown, "out")}`,
+  });
+}
+
+async function forbiddenPlace(path: string): Promise<string | undefined> {
+  if (dirname(path) === path) return "the root of the file system";
+  if (contains(path, await realFolder(() => process.cwd()))) return "the current folder or one around it";
+  if (contains(path, await realFolder(homedir))) return "your home folder or one around it";
+  return undefined;
+}
+
+/** Undefined for a folder that is not there: a deleted working folder, an account without a home. */
+async function realFolder(find: () => string): Promise<string | undefined> {
+  try {
+    return await realpath(find());
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ERR_SYSTEM_ERROR") return undefined;
+    throw error;
+  }
+}
+
+function contains(folder: string, path: string | undefined): boolean {
+  if (path === undefined) return false;
+  const way = relative(folder, path);
+  return !isAbsolute(way) && way.split(sep)[0] !== "..";
+}
+
+async function checkLooksLikeModel(path: string, shown: string): Promise<void> {
+  const names = await readdir(path);
+  const reason = names.includes(".git")
+    ? "it is a git repository"
+    : names.some((name) => MODEL_FILE.test(name))
+      ? undefined
+      : "it does not look like a model (no config.json, nfc.json, .safetensors or .onnx in it)";
+  if (!reason) return;
+  throw new NfcError("usage", `${shown}: --force will not replace this folder: ${reason}`, {
+    hint: `${ANOTHER_NAME}, or delete this one yourself`,
+  });
+}

@@ -1,0 +1,80 @@
+// Reads a file by position, in pieces of a reused buffer, so that memory does not grow with the file.
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { NfcError } from "../errors.ts";
+import { withIoErrors } from "./io-error.ts";
+
+/**
+ * Bytes of one piece. Large enough that the calls cost nothing, small enough to stay near the processor's cache;
+ * a multiple of every element size, so that no piece but the last can split an element.
+ */
+export const PIECE_BYTES = 8 * 1024 * 1024;
+
+/** An open file of known size. Offsets may lie beyond 4 GiB. */
+export class PositionalFile {
+  readonly path: string;
+  /** Bytes at the time of opening. */
+  readonly size: number;
+  readonly #handle: FileHandle;
+  /** Pieces not in use: one for each iteration that ever ran at the same time, in practice one. */
+  readonly #idle: Uint8Array[] = [];
+
+  private constructor(path: string, size: number, handle: FileHandle) {
+    this.path = path;
+    this.size = size;
+    this.#handle = handle;
+  }
+
+  /** @throws NfcError `not-found`, or `io` when `path` is a folder or may not be read. */
+  static open(path: string): Promise<PositionalFile> {
+    return withIoErrors(path, async () => {
+      const status = await stat(path); // before open, which waits for ever on a pipe without a writer
+      if (!status.isFile()) {
+        const what = status.isDirectory() ? "a folder" : "no regular file";
+        throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
+      }
+      const handle = await open(path, "r");
+      return new PositionalFile(path, (await handle.stat()).size, handle);
+    });
+  }
+
+  /**
+   * Fills `target` with the bytes from `offset` on.
+   * @throws NfcError `io` when the file ends before.
+   */
+  async readInto(target: Uint8Array, offset: number): Promise<void> {
+    let done = 0;
+    while (done < target.byteLength) {
+      const length = Math.min(PIECE_BYTES, target.byteLength - done);
+      const position = offset + done;
+      const { bytesRead } = await withIoErrors(this.path, () => this.#handle.read(target, done, length, position));
+      if (bytesRead === 0) {
+        const message = `${this.path}: the file ends at byte ${position}; it has been cut since it was opened`;
+        throw new NfcError("io", message, { hint: "do not write to a checkpoint while it is being read" });
+      }
+      done += bytesRead;
+    }
+  }
+
+  /**
+   * The bytes `offset` to `offset + length`, in pieces of {@link PIECE_BYTES} (the last may be shorter). All pieces are
+   * views of one buffer, from its start: each is valid until the next is asked for.
+   */
+  async *pieces(offset: number, length: number): AsyncGenerator<Uint8Array, void, undefined> {
+    if (offset + length > this.size) throw new RangeError(`${this.path}: the file has only ${this.size} bytes`);
+    const buffer = this.#idle.pop() ?? new Uint8Array(Math.min(PIECE_BYTES, this.size));
+    try {
+      for (let done = 0; done < length; done += PIECE_BYTES) {
+        const piece = buffer.subarray(0, Math.min(PIECE_BYTES, length - done));
+        await this.readInto(piece, offset + done);
+        yield piece;
+      }
+    } finally {
+      this.#idle.push(buffer);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#idle.length = 0;
+    return withIoErrors(this.path, () => this.#handle.close());
+  }
+}

@@ -1,0 +1,19 @@
+// sha256 of files, streamed.
+import { createHash } from "node:crypto";
+import { NfcError } from "../errors.ts";
+import { PositionalFile } from "./positional-file.ts";
+
+/** Hexadecimal sha256 of a file. @throws NfcError as opening and reading do; "aborted" */
+export async function sha256File(path: string, signal?: AbortSignal): Promise<string> {
+  const file = await PositionalFile.open(path);
+  try {
+    const hash = createHash("sha256");
+    for await (const piece of file.pieces(0, file.size)) {
+      if (signal?.aborted) throw new NfcError("aborted", "interrupted");
+      hash.update(piece);
+    }
+    return hash.digest("hex");
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,229 @@
+// All-or-nothing output: a folder is filled beside its target and renamed into place, a file likewise.
+import { mkdir, open, rename, rm, rmdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { messageOf, NfcError } from "../errors.ts";
+import { syncFolder, syncFoldersUpTo, syncTree } from "./durable.ts";
+import { errnoOf, toIoError, withIoErrors } from "./io-error.ts";
+import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
+import { checkTarget, existsError, type Occupancy, resolveTarget } from "./output-guard.ts";
+
+export { toIoError } from "./io-error.ts";
+
+/** A folder being filled; nothing is visible at the target before `commit`. */
+export interface StagedDirectory {
+  /** Where to write. */
+  readonly path: string;
+  /**
+   * Syncs everything and moves it to the target.
+   * @throws NfcError `exists` when something appeared there meanwhile, `io`; then `discard` is still due.
+   */
+  commit(): Promise<void>;
+  /** Removes the staging folder and the parent folders created for it. Does nothing after `commit`. */
+  discard(): Promise<void>;
+}
+
+export interface StageOptions {
+  /** Replace an existing output. */
+  force?: boolean | undefined;
+}
+
+/**
+ * Begins an output folder. What a killed process left of an earlier attempt at the same target is removed first, and a
+ * target that it had moved away is put back. Missing parent folders are created.
+ * @throws NfcError `exists`, `usage` (a target that even `force` may not replace), `io`
+ */
+export function stageDirectory(target: string, { force = false }: StageOptions = {}): Promise<StagedDirectory> {
+  return withIoErrors(target, async () => {
+    const place = { shown: target, path: await resolveTarget(target), force };
+    const parents = await createParents(place.path);
+    try {
+      await cleanLeftovers(place.path);
+      await checkTarget(place.path, target, force);
+      const path = claimName(place.path, "tmp");
+      await mkdir(path);
+      return new Staging(path, place, parents);
+    } catch (error) {
+      await parents.removeIfEmpty();
+      throw error;
+    }
+  });
+}
+
+/**
+ * Fills a staging folder with `fill` and commits it; when `fill` throws, nothing is left.
+ * @throws what `fill` throws (errors of the system as NfcError), and as {@link stageDirectory}
+ */
+export async function withStagedDirectory<T>(
+  target: string,
+  options: StageOptions,
+  fill: (folder: string) => Promise<T>,
+): Promise<T> {
+  const staged = await stageDirectory(target, options);
+  try {
+    const result = await fill(staged.path);
+    await staged.commit();
+    return result;
+  } catch (error) {
+    // The first fault counts: what could not be removed now is removed at the next attempt.
+    await staged.discard().catch(() => undefined);
+    throw shownAt(target, staged.path, error);
+  }
+}
+
+/** The error in terms of the target: the staging folder is gone, and the user never heard of it. */
+function shownAt(target: string, staged: string, error: unknown): unknown {
+  const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : target;
+  const known = toIoError(error, path);
+  if (!(known instanceof NfcError) || !known.message.includes(staged)) return known;
+  const hint = known.hint === undefined ? {} : { hint: known.hint.replaceAll(staged, target) };
+  return new NfcError(known.code, known.message.replaceAll(staged, target), { ...hint, cause: known });
+}
+
+/**
+ * Writes a file so that its path shows either the old content or all of the new. Missing parent folders are created; a
+ * symbolic link stays and its destination is replaced.
+ * @throws NfcError `io`, `exists` (a broken link)
+ */
+export function writeFileAtomic(path: string, data: Uint8Array | string): Promise<void> {
+  return withIoErrors(path, async () => {
+    const target = await resolveTarget(path);
+    const parents = await createParents(target);
+    await cleanLeftovers(target);
+    const temporary = claimName(target, "tmp");
+    try {
+      await writeSynced(temporary, data);
+      await rename(temporary, target);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      await parents.removeIfEmpty();
+      throw error;
+    } finally {
+      release(temporary);
+    }
+    await parents.sync();
+  });
+}
+
+async function writeSynced(path: string, data: Uint8Array | string): Promise<void> {
+  const handle = await open(path, "wx");
+  try {
+    await handle.writeFile(data);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The folders above a target: those that had to be created, and how to undo and to sync that. */
+interface Parents {
+  removeIfEmpty(): Promise<void>;
+  sync(): Promise<void>;
+}
+
+async function createParents(target: string): Promise<Parents> {
+  const parent = dirname(target);
+  const topmost = await mkdir(parent, { recursive: true });
+  return {
+    removeIfEmpty: async () => {
+      if (topmost !== undefined) await removeEmptyUpTo(parent, topmost);
+    },
+    sync: () => syncFoldersUpTo(parent, topmost === undefined ? parent : dirname(topmost)),
+  };
+}
+
+async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {
+  try {
+    await rmdir(folder);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOENT") return; // somebody else uses it, or was faster
+    throw error;
+  }
+  if (folder !== topmost) await removeEmptyUpTo(dirname(folder), topmost);
+}
+
+interface Place {
+  /** As the user wrote it. */
+  shown: string;
+  /** Absolute, without symbolic links. */
+  path: string;
+  force: boolean;
+}
+
+class Staging implements StagedDirectory {
+  readonly path: string;
+  readonly #place: Place;
+  readonly #parents: Parents;
+  #finished = false;
+
+  constructor(path: string, place: Place, parents: Parents) {
+    this.path = path;
+    this.#place = place;
+    this.#parents = parents;
+  }
+
+  async commit(): Promise<void> {
+    if (this.#finished) throw new Error(`${this.#place.shown}: this output is committed or discarded already`);
+    await withIoErrors(this.#place.shown, async () => {
+      await syncTree(this.path);
+      const { path, shown, force } = this.#place;
+      const occupancy = await checkTarget(path, shown, force);
+      const backup = occupancy === "folder" ? claimName(path, "old") : undefined;
+      try {
+        await this.#moveIn(occupancy, backup);
+        this.#finished = true;
+        if (backup) await dropBackup(backup, this.#place);
+      } finally {
+        if (backup) release(backup);
+      }
+      release(this.path);
+    });
+  }
+
+  discard(): Promise<void> {
+    return withIoErrors(this.#place.shown, async () => {
+      if (this.#finished) return;
+      this.#finished = true;
+      await rm(this.path, { recursive: true, force: true });
+      release(this.path);
+      await this.#parents.removeIfEmpty();
+    });
+  }
+
+  /**
+   * Moves the old output, if any, to its backup name and the new one in, and takes that back when a step fails. A kill
+   * between the two renames leaves the old one under the backup name: the next {@link stageDirectory} restores it.
+   */
+  async #moveIn(occupancy: Occupancy, backup: string | undefined): Promise<void> {
+    const { path, shown } = this.#place;
+    const undo: (() => Promise<void>)[] = [];
+    try {
+      if (backup) {
+        await rename(path, backup);
+        undo.unshift(() => rename(backup, path));
+      }
+      // POSIX replaces an empty folder in one step; Windows wants it gone.
+      if (occupancy === "empty-folder" && process.platform === "win32") await rmdir(path);
+      await rename(this.path, path);
+      undo.unshift(() => rename(path, this.path));
+      await this.#parents.sync();
+    } catch (error) {
+      for (const step of undo) await step();
+      const code = errnoOf(error);
+      if (code === "ENOTEMPTY" || code === "EEXIST") throw existsError(shown, "folder");
+      if (code === "ENOTDIR") throw existsError(shown, "file");
+      throw error;
+    }
+  }
+}
+
+/** The new output is in place and safe by now; a backup that cannot be removed must not stay unmentioned. */
+async function dropBackup(backup: string, { path, shown }: Place): Promise<void> {
+  try {
+    await removeBackup(backup, path);
+    await syncFolder(dirname(path));
+  } catch (cause) {
+    const message = `${shown}: written, but the replaced output could not be removed completely: ${messageOf(cause)}`;
+    throw new NfcError("io", message, { hint: `delete ${join(dirname(path), `.${basename(path)}.nfc-*`)}`, cause });
+  }
+}

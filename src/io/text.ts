@@ -1,0 +1,127 @@
+// Reads text as a stream of pieces that can be tokenised one by one: .txt as it is, .jsonl by a field of each line.
+import { createReadStream } from "node:fs";
+import { NfcError } from "../errors.ts";
+import { toIoError } from "./staging.ts";
+
+/** Characters of a piece: large enough to amortise a tokenizer's call, small enough to keep memory flat. */
+const PIECE_LENGTH = 1 << 18;
+/** A .jsonl line longer than this is not one: refuse it before it fills the memory. */
+const MAX_LINE_LENGTH = 1 << 26;
+/** What joins documents, as in Hugging Face's perplexity recipe ("\n\n".join). */
+const DOCUMENT_JOINT = "\n\n";
+
+export interface TextOptions {
+  /** Field of a .jsonl line that holds the text. */
+  field?: string;
+  signal?: AbortSignal;
+  /** Bytes read so far. */
+  onBytes?: (bytes: number) => void;
+}
+
+/**
+ * The text of several files, in pieces whose separate byte-level BPE encodings concatenate to the whole's encoding.
+ * Files and documents are joined by a blank line.
+ * @throws NfcError "not-found", "invalid-file" (not UTF-8; a bad .jsonl line, by number)
+ */
+export async function* textPieces(paths: readonly string[], options: TextOptions = {}): AsyncGenerator<string> {
+  yield* cutPieces(joined(paths, options));
+}
+
+async function* joined(paths: readonly string[], options: TextOptions): AsyncGenerator<string> {
+  let first = true;
+  for (const path of paths)
+    if (path.endsWith(".jsonl") || path.endsWith(".ndjson"))
+      for await (const text of jsonlTexts(path, options)) {
+        yield first ? text : DOCUMENT_JOINT + text;
+        first = false;
+      }
+    else {
+      if (!first) yield DOCUMENT_JOINT;
+      yield* decoded(path, options);
+      first = false;
+    }
+}
+
+/**
+ * Cuts before a newline that follows a non-space character: GPT-2's pre-tokeniser always starts a new word there, so
+ * nothing that it joins is cut.
+ */
+async function* cutPieces(texts: AsyncIterable<string>): AsyncGenerator<string> {
+  let rest = "";
+  for await (const text of texts) {
+    rest += text;
+    if (rest.length < PIECE_LENGTH) continue;
+    const cut = lastSafeCut(rest);
+    if (cut === 0) continue;
+    yield rest.slice(0, cut);
+    rest = rest.slice(cut);
+  }
+  if (rest !== "") yield rest;
+}
+
+function lastSafeCut(text: string): number {
+  for (let at = text.lastIndexOf("\n"); at > 0; at = text.lastIndexOf("\n", at - 1))
+    if (!/\s/.test(text[at - 1] as string)) return at;
+  return 0;
+}
+
+async function* decoded(path: string, { signal, onBytes }: TextOptions): AsyncGenerator<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
+  let bytes = 0;
+  const decode = (chunk?: Uint8Array) => {
+    try {
+      return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode();
+    } catch {
+      throw new NfcError("invalid-file", `${path}: not UTF-8 (near byte ${bytes})`, {
+        hint: "convert it, for example with iconv -t utf-8",
+      });
+    }
+  };
+  try {
+    for await (const chunk of createReadStream(path, signal ? { signal } : {}) as AsyncIterable<Buffer>) {
+      const text = decode(chunk);
+      bytes += chunk.byteLength;
+      onBytes?.(chunk.byteLength);
+      yield text;
+    }
+  } catch (error) {
+    if (signal?.aborted) throw new NfcError("aborted", "interrupted", { cause: error });
+    throw toIoError(error, path);
+  }
+  yield decode();
+}
+
+async function* jsonlTexts(path: string, options: TextOptions): AsyncGenerator<string> {
+  const field = options.field ?? "text";
+  let rest = "";
+  let line = 0;
+  for await (const text of decoded(path, options)) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() as string;
+    if (rest.length > MAX_LINE_LENGTH)
+      throw new NfcError(
+        "invalid-file",
+        `${path}: line ${line + lines.length + 1} is longer than ${MAX_LINE_LENGTH} characters`,
+      );
+    for (const json of lines) {
+      line += 1;
+      if (json.trim() !== "") yield jsonlField(json, field, `${path}: line ${line}`);
+    }
+  }
+  if (rest.trim() !== "") yield jsonlField(rest, field, `${path}: line ${line + 1}`);
+}
+
+function jsonlField(json: string, field: string, where: string): string {
+  let value: unknown;
+  try {
+    value = JSON.parse(json);
+  } catch (cause) {
+    throw new NfcError("invalid-file", `${where} is not JSON`, { cause });
+  }
+  const text = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
+  if (typeof text !== "string")
+    throw new NfcError("invalid-file", `${where} has no string in the field ${JSON.stringify(field)}`, {
+      hint: "name the field that holds the text with --field",
+    });
+  return text;
+}

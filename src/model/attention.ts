@@ -1,0 +1,201 @@
+// Causal self-attention, dense or with Q = K and noise: score = (q·k + μ + σε)·scale, P = softmax(score), out = P·v.
+import type { Dim, Shape } from "../graph/dims.ts";
+import type { Value } from "../graph/ir.ts";
+import {
+  add,
+  and,
+  equal,
+  exp,
+  less,
+  matmul,
+  max,
+  min,
+  mul,
+  randomNormalLike,
+  scale,
+  softmax,
+  sub,
+  where,
+} from "../graph/ops.ts";
+import {
+  concat,
+  type DimSources,
+  gather,
+  range,
+  reshape,
+  sizeOf,
+  slice,
+  split,
+  transpose,
+  unsqueeze,
+} from "../graph/shape-ops.ts";
+import { DISTANCE_BUCKETS, type ModelConfig } from "./config.ts";
+import { linear, type ParameterLookup } from "./layers.ts";
+
+/** Stands for −∞ in masks: finite, so that a row with nothing to attend to stays finite. The largest negative float32. */
+const MASKED = -3.4028234663852886e38;
+
+/**
+ * How the noise enters. `mean`: ε = 0; a constant mean then drops out, since the softmax cannot see it.
+ * `fed`: ε comes in as inputs `eps.N` [B, 1 or H, T, S]. `generated`: the graph draws ε itself at each run.
+ */
+export type NoiseMode = { kind: "mean" } | { kind: "fed" } | { kind: "generated"; seed: number };
+
+export interface KeyValue {
+  key: Value; // [B, H, S, D]
+  value: Value; // [B, H, S, D]
+}
+
+/** What every layer's attention shares. T new positions attend to S = past + T. */
+export interface AttentionContext {
+  config: ModelConfig;
+  noise: NoiseMode;
+  batch: Dim;
+  length: Dim;
+  keyLength: Dim;
+  sources: DimSources;
+  /** 0 where a query may look, else MASKED: [1 or B, 1, T, S] */
+  mask: Value;
+  /** bucket(i − j), int64 [T, S]; null unless the variant is noise-distance */
+  buckets: Value | null;
+}
+
+export interface AttentionInputs {
+  /** Token ids [B, T], for the run-time sizes. */
+  ids: Value;
+  /** int64 [B, S], 1 where a key may be looked at; null: all of them, and S = T. */
+  attentionMask: Value | null;
+}
+
+/** Mask and distance buckets from the inputs' sizes. */
+export function attentionContext(config: ModelConfig, inputs: AttentionInputs, noise: NoiseMode): AttentionContext {
+  const { ids, attentionMask } = inputs;
+  const [batch, length] = ids.shape as [Dim, Dim];
+  const keySource = attentionMask ?? ids;
+  const keyLength = keySource.shape[1] as Dim;
+  const sources = new Map<string, { value: Value; axis: number }>();
+  for (const [dim, value, axis] of [
+    [batch, ids, 0],
+    [length, ids, 1],
+    [keyLength, keySource, 1],
+  ] as const)
+    if (typeof dim === "string") sources.set(dim, { value, axis });
+  const queries = range(sizeOf(ids, 1), length); // [T]
+  const keys = range(sizeOf(keySource, 1), keyLength); // [S]
+  const past = sub(sizeOf(keySource, 1), sizeOf(ids, 1)); // [1]
+  const distance = sub(unsqueeze(add(queries, past), [1]), unsqueeze(keys, [0])); // i − j: [T, S]
+  return {
+    config,
+    noise,
+    batch,
+    length,
+    keyLength,
+    sources,
+    mask: additiveMask(distance, attentionMask),
+    buckets: config.variant === "noise-distance" ? distanceBuckets(distance, config.n_positions) : null,
+  };
+}
+
+function additiveMask(distance: Value, attentionMask: Value | null): Value {
+  const { graph } = distance;
+  let visible = unsqueeze(less(graph.ints([-1]), distance), [0, 1]); // j ≤ i: [1, 1, T, S]
+  if (attentionMask) visible = and(visible, unsqueeze(equal(attentionMask, graph.ints([1])), [1, 2])); // [B, 1, T, S]
+  return where(visible, graph.scalar(0), graph.scalar(MASKED));
+}
+
+/** bucket(i − j) through a table of n_positions entries; distances outside it are clamped (they are masked anyway). */
+function distanceBuckets(distance: Value, nPositions: number): Value {
+  const { graph } = distance;
+  const table = graph.constant(BigInt64Array.from(bucketTable(nPositions), BigInt), [nPositions], "int64");
+  const clamped = min(max(distance, graph.ints([0])), graph.ints([nPositions - 1])); // [T, S]
+  return gather(table, clamped); // [T, S]
+}
+
+/**
+ * T5's buckets: bucket(d) = d for d < 16, else min(31, 16 + ⌊16·ln(d/16)/ln(n_positions/16) + 1e-9⌋); one entry a
+ * distance 0 … n_positions − 1.
+ */
+export function bucketTable(nPositions: number): number[] {
+  const exact = DISTANCE_BUCKETS / 2;
+  return Array.from({ length: nPositions }, (_, d) => {
+    if (d < exact) return d;
+    const far = exact + Math.floor((exact * Math.log(d / exact)) / Math.log(nPositions / exact) + 1e-9);
+    return Math.min(far, DISTANCE_BUCKETS - 1);
+  });
+}
+
+/** The factor on q·k + noise: 1/√D unless scale_attn_weights is off, and 1/(layer + 1) when asked. */
+export function scoreScale(config: ModelConfig, layer: number): number {
+  const base = config.scale_attn_weights ? 1 / Math.sqrt(config.n_embd / config.n_head) : 1;
+  return config.scale_attn_by_inverse_layer_idx ? base / (layer + 1) : base;
+}
+
+export interface AttentionOutput {
+  output: Value; // [B·T, C]
+  present: KeyValue;
+  scores: Value; // masked, before the softmax: [B, H, T, S]
+  probabilities: Value; // [B, H, T, S]
+}
+
+/** One layer's attention on normalised hidden states x [B·T, C]. */
+export function attention(
+  x: Value,
+  parameters: ParameterLookup,
+  context: AttentionContext,
+  layer: number,
+  past: KeyValue | null = null,
+): AttentionOutput {
+  const { config, sources } = context;
+  const dense = config.variant === "dense";
+  const width = config.n_embd;
+  const projected = linear(x, "attn.c_attn", parameters); // [B·T, 3C or 2C]
+  const parts = split(projected, dense ? 3 : 2, 1).map((part) => toHeads(part, context)); // [B, H, T, D] each
+  const [query, newKey, newValue] = (dense ? parts : [parts[0], parts[0], parts[1]]) as [Value, Value, Value];
+  const key = past ? concat([past.key, newKey], 2) : newKey; // [B, H, S, D]
+  const value = past ? concat([past.value, newValue], 2) : newValue; // [B, H, S, D]
+  const factor = scoreScale(config, layer);
+  const dots = scale(matmul(query, transpose(key, [0, 1, 3, 2])), factor); // [B, H, T, S]
+  const scores = add(noisy(dots, parameters, context, layer, factor), scoreBias(parameters, context, factor));
+  const probabilities = softmax(scores); // [B, H, T, S]
+  const mixed = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
+  const rows = x.shape[0] as Dim;
+  const output = linear(reshape(mixed, [rows, width], sources), "attn.c_proj", parameters); // [B·T, C]
+  return { output, present: { key, value }, scores, probabilities };
+}
+
+/** [B·T, C] → [B, H, T, D] */
+export function toHeads(x: Value, { config, batch, length, sources }: AttentionContext): Value {
+  const shape: Shape = [batch, length, config.n_head, config.n_embd / config.n_head];
+  return transpose(reshape(x, shape, sources), [0, 2, 1, 3]);
+}
+
+/** Mask plus the distance-dependent mean μ[h, bucket(i − j)]·scale: [1 or B, 1 or H, T, S] */
+function scoreBias(parameters: ParameterLookup, { buckets, mask }: AttentionContext, factor: number): Value {
+  if (!buckets) return mask;
+  const mean = parameters("attn.noise_mean"); // [H, 32]
+  return add(mask, gather(scale(mean, factor), buckets, 1)); // [·, H, T, S]
+}
+
+/** dots + σ·ε·scale; σ = exp(log_std), one a layer (noise-shared) or a head. */
+function noisy(
+  dots: Value,
+  parameters: ParameterLookup,
+  context: AttentionContext,
+  layer: number,
+  factor: number,
+): Value {
+  const { config, noise } = context;
+  if (noise.kind === "mean" || config.variant === "dense" || config.variant === "symmetric") return dots;
+  const draws = config.variant === "noise-shared" ? 1 : config.n_head;
+  const logStd = parameters("attn.noise_log_std"); // [1 or H]
+  const sigma = reshape(scale(exp(logStd), factor), [draws, 1, 1]); // [1 or H, 1, 1]
+  const epsilon =
+    noise.kind === "fed"
+      ? fedNoise(context, draws, layer)
+      : randomNormalLike(draws === 1 ? slice(dots, 1, 0, 1) : dots, noise.seed + layer); // [B, 1 or H, T, S]
+  return add(dots, mul(sigma, epsilon));
+}
+
+function fedNoise({ mask, batch, length, keyLength }: AttentionContext, draws: number, layer: number): Value {
+  return mask.graph.input(`eps.${layer}`, "float32", [batch, draws, length, keyLength]);
+}

@@ -1,0 +1,95 @@
+// GPT-2 and its tied variants as graph ops: the one definition that evaluation, export and training share.
+import { type Dim, multiplyDims } from "../graph/dims.ts";
+import type { Graph, Value } from "../graph/ir.ts";
+import { add, gemm } from "../graph/ops.ts";
+import { gather, reshape } from "../graph/shape-ops.ts";
+import {
+  type AttentionContext,
+  type AttentionOutput,
+  attention,
+  attentionContext,
+  type KeyValue,
+  type NoiseMode,
+} from "./attention.ts";
+import type { ModelConfig } from "./config.ts";
+import { layerParameters, mlp, norm, type ParameterLookup } from "./layers.ts";
+
+export interface Gpt2Inputs {
+  /** int64 [B, T] */
+  ids: Value;
+  /** int64 [B, T] */
+  positions: Value;
+  /** int64 [B, past + T], 1 = look at; null for unpadded text without a cache */
+  attentionMask: Value | null;
+  /** One entry a layer, [B, H, past, D]; empty without a cache */
+  past: readonly KeyValue[];
+}
+
+export interface Gpt2Output {
+  hidden: Value; // after ln_f: [B·T, C]
+  present: KeyValue[]; // one a layer: [B, H, past + T, D]
+  sources: AttentionContext["sources"];
+}
+
+/** Token and position embedding, all blocks, final norm. */
+export function gpt2(
+  config: ModelConfig,
+  parameters: ParameterLookup,
+  inputs: Gpt2Inputs,
+  noise: NoiseMode,
+): Gpt2Output {
+  const context = attentionContext(config, inputs, noise);
+  let x = embed(parameters, inputs);
+  const present: KeyValue[] = [];
+  for (let layer = 0; layer < config.n_layer; layer++) {
+    const result = block(x, layerParameters(parameters, layer), context, layer, inputs.past[layer] ?? null);
+    x = result.output;
+    present.push(result.attention.present);
+  }
+  return { hidden: norm(x, "ln_f", parameters, config), present, sources: context.sources };
+}
+
+/** wte[ids] + wpe[positions]: [B·T, C] */
+export function embed(parameters: ParameterLookup, { ids, positions }: Pick<Gpt2Inputs, "ids" | "positions">): Value {
+  const rows: [Dim] = [multiplyDims(...(ids.shape as [Dim, Dim]))];
+  const tokens = gather(parameters("wte.weight"), reshape(ids, rows)); // [B·T, C]
+  return add(tokens, gather(parameters("wpe.weight"), reshape(positions, rows))); // [B·T, C]
+}
+
+export interface BlockOutput {
+  /** ln_1(x), what c_attn reads: [B·T, C] */
+  normed: Value;
+  attention: AttentionOutput;
+  output: Value; // [B·T, C]
+}
+
+/** x + attention(ln_1(x)), then + mlp(ln_2(·)). */
+export function block(
+  x: Value,
+  parameters: ParameterLookup,
+  context: AttentionContext,
+  layer: number,
+  past: KeyValue | null = null,
+): BlockOutput {
+  const { config } = context;
+  const normed = norm(x, "ln_1", parameters, config);
+  const attended = attention(normed, parameters, context, layer, past);
+  const middle = add(x, attended.output); // [B·T, C]
+  const output = add(middle, mlp(norm(middle, "ln_2", parameters, config), parameters, config)); // [B·T, C]
+  return { normed, attention: attended, output };
+}
+
+/** hidden · wteᵀ, or · lm_headᵀ where the head is not tied: [N, V]. Gemm's transB keeps the tied weight stored once. */
+export function lmHead(hidden: Value, config: ModelConfig, parameters: ParameterLookup): Value {
+  return gemm(hidden, parameters(config.tied_head ? "wte.weight" : "lm_head.weight"), { transB: true });
+}
+
+/** Inputs named as transformers.js and optimum name them, for text without padding or cache: ids and positions [B, T]. */
+export function textInputs(graph: Graph, batch: Dim = "batch_size", length: Dim = "sequence_length"): Gpt2Inputs {
+  return {
+    ids: graph.input("input_ids", "int64", [batch, length]),
+    positions: graph.input("position_ids", "int64", [batch, length]),
+    attentionMask: null,
+    past: [],
+  };
+}

@@ -1,0 +1,63 @@
+// What a block is made of besides attention: linear layers, layer norm, activation, MLP, and how weights are looked up.
+import type { Graph, Value } from "../graph/ir.ts";
+import { gelu, gemm, layerNorm, mul, relu, sigmoid, tanh } from "../graph/ops.ts";
+import type { ModelConfig } from "./config.ts";
+import { parameterSpecs } from "./parameters.ts";
+
+/** A weight by its name within the scope (`mlp.c_fc.weight` within a layer). @throws Error when the model has none */
+export type ParameterLookup = {
+  (name: string): Value;
+  has(name: string): boolean;
+};
+
+/**
+ * Declares the model's weights in a graph as they are asked for; `prefix` keeps two models apart in one graph.
+ * Names are canonical (`h.3.mlp.c_fc.weight`).
+ */
+export function parametersOf(graph: Graph, config: ModelConfig, prefix = ""): ParameterLookup {
+  const shapes = new Map(parameterSpecs(config).map((spec) => [spec.name, spec.shape]));
+  const lookup = (name: string) => {
+    const shape = shapes.get(name);
+    if (!shape) throw new Error(`the ${config.variant} model has no parameter ${name}`);
+    return graph.parameter(prefix + name, shape);
+  };
+  return Object.assign(lookup, { has: (name: string) => shapes.has(name) });
+}
+
+/** The weights of one layer, named without `h.N.`. */
+export function layerParameters(parameters: ParameterLookup, layer: number): ParameterLookup {
+  const lookup = (name: string) => parameters(`h.${layer}.${name}`);
+  return Object.assign(lookup, { has: (name: string) => parameters.has(`h.${layer}.${name}`) });
+}
+
+/** x·W + b for rows x [N, in], W [in, out] (Conv1D orientation). */
+export function linear(x: Value, name: string, parameters: ParameterLookup): Value {
+  const c = parameters.has(`${name}.bias`) ? parameters(`${name}.bias`) : null;
+  return gemm(x, parameters(`${name}.weight`), { c }); // [N, out]
+}
+
+export function norm(x: Value, name: string, parameters: ParameterLookup, config: ModelConfig): Value {
+  const bias = parameters.has(`${name}.bias`) ? parameters(`${name}.bias`) : null;
+  return layerNorm(x, parameters(`${name}.weight`), bias, config.layer_norm_epsilon);
+}
+
+/** activation(x·W_fc + b)·W_proj + b */
+export function mlp(x: Value, parameters: ParameterLookup, config: ModelConfig): Value {
+  const inner = activate(linear(x, "mlp.c_fc", parameters), config); // [N, n_inner]
+  return linear(inner, "mlp.c_proj", parameters); // [N, C]
+}
+
+function activate(x: Value, { activation }: ModelConfig): Value {
+  switch (activation) {
+    case "gelu_tanh":
+      return gelu(x, "tanh");
+    case "gelu":
+      return gelu(x, "none");
+    case "relu":
+      return relu(x);
+    case "silu":
+      return mul(x, sigmoid(x));
+    case "tanh":
+      return tanh(x);
+  }
+}

@@ -1,0 +1,71 @@
+// What every written model folder shares: config.json, tokenizer files, generation settings, and tensors in a new dtype.
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { decodeFloats, encodeFloats, type FloatDtype } from "../io/dtype.ts";
+import { withIoErrors } from "../io/io-error.ts";
+import type { TensorSource } from "../io/safetensors-writer.ts";
+import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
+import { type ModelConfig, toHfConfig } from "./config.ts";
+import { TOKENIZER_FILES } from "./tokenizer.ts";
+
+/** Hugging Face's names in config.json. */
+const DTYPE_NAMES: Record<FloatDtype, string> = { F64: "float64", F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/** Writes config.json for `config`, keeping the source's other keys, and copies tokenizer and generation files. */
+export async function writeModelFiles(
+  folder: string,
+  checkpoint: Checkpoint,
+  config: ModelConfig,
+  options: { dtype?: FloatDtype; extra?: Record<string, unknown> } = {},
+): Promise<void> {
+  const hf: Record<string, unknown> = { ...toHfConfig(config, checkpoint.rawConfig), ...options.extra };
+  if (options.dtype) {
+    delete hf.torch_dtype;
+    hf.dtype = DTYPE_NAMES[options.dtype];
+  }
+  await writeText(join(folder, "config.json"), `${JSON.stringify(hf, null, 2)}\n`);
+  for (const file of [...TOKENIZER_FILES, "generation_config.json"]) await copyIfThere(checkpoint.folder, folder, file);
+}
+
+export function writeText(path: string, text: string | Uint8Array): Promise<void> {
+  return withIoErrors(path, () => writeFile(path, text));
+}
+
+async function copyIfThere(from: string | null, to: string, file: string): Promise<void> {
+  if (from === null || !existsSync(join(from, file))) return;
+  // Read and written, not copied: a read-only source must not make a read-only output.
+  await writeText(join(to, file), await withIoErrors(join(from, file), () => readFile(join(from, file))));
+}
+
+/** A checkpoint's tensor to be written in `dtype`; its bytes pass through untouched when that is its own. */
+export function tensorSource(
+  checkpoint: Checkpoint,
+  tensor: CheckpointTensor,
+  dtype: FloatDtype = tensor.dtype,
+): TensorSource {
+  return {
+    name: tensor.name,
+    dtype,
+    shape: tensor.shape,
+    chunks: () => convertChunks(checkpoint.chunks(tensor.name), tensor.dtype, dtype),
+  };
+}
+
+const BYTES: Record<FloatDtype, number> = { F64: 8, F32: 4, F16: 2, BF16: 2 };
+
+/** Converts a byte stream from one float dtype to another, whatever its pieces. */
+export async function* convertChunks(
+  chunks: AsyncIterable<Uint8Array>,
+  from: FloatDtype,
+  to: FloatDtype,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  if (from === to) return yield* chunks;
+  let rest = new Uint8Array(0);
+  for await (const chunk of chunks) {
+    const bytes = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
+    const whole = bytes.byteLength - (bytes.byteLength % BYTES[from]);
+    yield encodeFloats(decodeFloats(bytes.subarray(0, whole), from), to);
+    rest = Uint8Array.from(bytes.subarray(whole));
+  }
+}

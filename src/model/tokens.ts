@@ -1,0 +1,67 @@
+// Token streams and windows: files to ids without holding the text, and ids to overlapping windows for scoring.
+import { NfcError } from "../errors.ts";
+import { type TextOptions, textPieces } from "../io/text.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+/** Ids of the files' text, piece by piece. @throws NfcError as `textPieces`; "unsupported" for an id past the vocabulary */
+export async function* tokenStream(
+  paths: readonly string[],
+  tokenizer: Tokenizer,
+  options: TextOptions = {},
+): AsyncGenerator<number[]> {
+  if (tokenizer.piecewise) {
+    for await (const piece of textPieces(paths, options)) yield tokenizer.encode(piece);
+    return;
+  }
+  let whole = "";
+  for await (const piece of textPieces(paths, options)) whole += piece;
+  yield tokenizer.encode(whole);
+}
+
+/** A stretch of text to score: `ids`, of which the last `fresh` were in no window before. */
+export interface Window {
+  ids: Int32Array;
+  fresh: number;
+}
+
+/**
+ * Windows of `length` ids that start every `stride`, as in Hugging Face's perplexity recipe; the last one may be
+ * shorter.
+ */
+export async function* windows(
+  tokens: AsyncIterable<readonly number[]>,
+  { length, stride }: { length: number; stride: number },
+): AsyncGenerator<Window> {
+  let buffer: number[] = [];
+  let seen = 0; // ids at the buffer's start that an earlier window has scored
+  let first = true;
+  for await (const ids of tokens) {
+    for (const id of ids) buffer.push(id);
+    let start = 0;
+    // One id more than a window: only then is it known not to be the last.
+    while (buffer.length - start > length) {
+      yield { ids: Int32Array.from(buffer.slice(start, start + length)), fresh: first ? length : length - seen };
+      first = false;
+      seen = length - stride;
+      start += stride;
+    }
+    if (start > 0) buffer = buffer.slice(start);
+  }
+  const fresh = buffer.length - (first ? 0 : seen);
+  if (fresh > 0) yield { ids: Int32Array.from(buffer), fresh };
+}
+
+/** The first `count` ids as windows of `length`; a shorter text gives fewer. @throws NfcError when there are under two ids */
+export async function firstWindows(
+  tokens: AsyncIterable<readonly number[]>,
+  { length, count, name }: { length: number; count: number; name: string },
+): Promise<Int32Array[]> {
+  const result: Int32Array[] = [];
+  for await (const { ids } of windows(tokens, { length, stride: length })) {
+    if (ids.length === length || result.length === 0) result.push(ids);
+    if (result.length * length >= count) break;
+  }
+  if ((result[0]?.length ?? 0) < 2)
+    throw new NfcError("invalid-file", `${name}: the text has under two tokens`, { hint: "give a longer text" });
+  return result;
+}

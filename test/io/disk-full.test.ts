@@ -1,0 +1,144 @@
+// A disk that fails at any call: the fault is named, nothing is left, and an existing output is untouched.
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { NfcError } from "../../src/errors.ts";
+import { bytesSource, writeSafetensors } from "../../src/io/safetensors-writer.ts";
+import { withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
+import { withFault } from "./faults.ts";
+import { faultOf, temporaryFolders } from "./support.ts";
+
+const temporaryFolder = temporaryFolders();
+const megabyte = new Uint8Array(1_500_000).fill(1);
+
+function writeModel(target: string, force = false): Promise<unknown> {
+  return withStagedDirectory(target, { force }, async (folder) => {
+    const tensors = [
+      bytesSource("a", "U8", [megabyte.length], megabyte),
+      bytesSource("b", "U8", [3], megabyte.subarray(0, 3)),
+    ];
+    await writeSafetensors(folder, tensors, { maxShardSize: megabyte.length });
+    await writeFileAtomic(join(folder, "config.json"), "new");
+  });
+}
+
+async function oldModel(): Promise<{ parent: string; target: string }> {
+  const parent = await temporaryFolder();
+  const target = join(parent, "out");
+  await mkdir(target);
+  await writeFile(join(target, "config.json"), "old");
+  return { parent, target };
+}
+
+/** The number of calls a successful run makes, so that each of them can be made to fail. */
+async function callsOf(action: () => Promise<unknown>): Promise<number> {
+  const { calls, error } = await withFault(0, "", action);
+  expect(error).toBeUndefined();
+  return calls;
+}
+
+const FILES = [
+  "config.json",
+  "model-00001-of-00002.safetensors",
+  "model-00002-of-00002.safetensors",
+  "model.safetensors.index.json",
+];
+
+describe("a disk that is full at any one call", () => {
+  it("leaves nothing of a new output, and says which path is full", async () => {
+    const parent = await temporaryFolder();
+    const calls = await callsOf(() => writeModel(join(parent, "out-0")));
+    expect(calls).toBeGreaterThan(20);
+    for (let failing = 1; failing <= calls; failing++) {
+      const { error } = await withFault(failing, "ENOSPC", () => writeModel(join(parent, "out")));
+      expect(error).toBeInstanceOf(NfcError);
+      expect((error as NfcError).message).toMatch(/^\/.*: disk full$/);
+      expect((error as NfcError).message.startsWith(parent)).toBe(true);
+      expect(await readdir(parent)).toEqual(["out-0"]);
+    }
+  });
+
+  it("leaves an existing output untouched", async () => {
+    const first = await oldModel();
+    const calls = await callsOf(() => writeModel(first.target, true));
+    for (let failing = 1; failing <= calls; failing++) {
+      const { parent, target } = await oldModel();
+      const { error } = await withFault(failing, "ENOSPC", () => writeModel(target, true));
+      expect(error).toMatchObject({ code: "io", message: expect.stringMatching(/disk full|ENOSPC/) });
+      const content = await readFile(join(target, "config.json"), "utf8");
+      expect(await readdir(target)).toEqual(content === "new" ? FILES : ["config.json"]);
+      const others = (await readdir(parent)).filter((name) => name !== "out");
+      // Once the new output is safely in place, only removing the old one can fail: it is mentioned, and tried again.
+      const late = (error as NfcError).message.includes("the replaced output could not be removed");
+      expect(content).toBe(late ? "new" : "old");
+      if (!late) expect(others).toEqual([]);
+      await faultOf(() => withStagedDirectory(target, {}, async () => undefined));
+      expect(await readdir(parent)).toEqual(["out"]);
+      expect(await readFile(join(target, "config.json"), "utf8")).toBe(content);
+    }
+  });
+
+  it("leaves a single file as it was, or new", async () => {
+    const folder = await temporaryFolder();
+    const path = join(folder, "nfc.json");
+    await writeFile(path, "old");
+    const calls = await callsOf(() => writeFileAtomic(path, "old"));
+    for (let failing = 1; failing <= calls; failing++) {
+      const { error } = await withFault(failing, "EDQUOT", () => writeFileAtomic(path, "new"));
+      expect((error as NfcError).message).toMatch(/: disk full: your quota is used up$/);
+      expect(["old", "new"]).toContain(await readFile(path, "utf8"));
+      expect(await readdir(folder)).toEqual(["nfc.json"]);
+      await writeFile(path, "old");
+    }
+  });
+});
+
+/** A real file system of 1 MiB, where this process may mount one. */
+function mountTinyDisk(): string | undefined {
+  const folder = mkdtempSync(join(tmpdir(), "nfc-io-tiny-"));
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], { stdio: "ignore" });
+    return folder;
+  } catch {
+    rmSync(folder, { recursive: true });
+    return undefined;
+  }
+}
+
+const tinyDisk = mountTinyDisk();
+
+describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", () => {
+  const target = join(tinyDisk ?? "", "out");
+
+  afterAll(() => {
+    execFileSync("umount", [tinyDisk as string]);
+    rmSync(tinyDisk as string, { recursive: true });
+  });
+
+  it("is reported full, names the file, and is empty afterwards", async () => {
+    const fault = await faultOf(() => writeModel(target));
+    expect(fault.code).toBe("io");
+    expect(fault.message).toBe(`${target}/model-00001-of-00002.safetensors: disk full`);
+    expect(fault.hint).toContain("free some space");
+    expect(await readdir(tinyDisk as string)).toEqual([]);
+  });
+
+  it("keeps an output that was there", async () => {
+    await mkdir(target);
+    await writeFile(join(target, "config.json"), "old");
+    await faultOf(() => writeModel(target, true));
+    expect(await readdir(tinyDisk as string)).toEqual(["out"]);
+    expect(await readFile(join(target, "config.json"), "utf8")).toBe("old");
+  });
+
+  it("keeps a file that was there", async () => {
+    const path = join(target, "config.json");
+    const fault = await faultOf(() => writeFileAtomic(path, new Uint8Array(2_000_000)));
+    expect(fault.message).toBe(`${path}: disk full`);
+    expect(await readdir(target)).toEqual(["config.json"]);
+    expect(await readFile(path, "utf8")).toBe("old");
+  });
+});

@@ -1,0 +1,362 @@
+// Output folders: nothing is visible before commit, nothing is lost, nothing of others is replaced.
+import { existsSync } from "node:fs";
+import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { basename, dirname, join, parse } from "node:path";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { NfcError } from "../../src/errors.ts";
+import { stageDirectory, withStagedDirectory } from "../../src/io/staging.ts";
+import { faultOf, temporaryFolders } from "./support.ts";
+
+const temporaryFolder = temporaryFolders();
+/** A process number that no system gives out. */
+const DEAD_PID = 2 ** 31 - 2;
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+async function modelFolder(path: string, content: string): Promise<void> {
+  await mkdir(path, { recursive: true });
+  await writeFile(join(path, "config.json"), content);
+}
+
+function contentOf(folder: string): Promise<string> {
+  return readFile(join(folder, "config.json"), "utf8");
+}
+
+describe("a staged folder", () => {
+  it("lies beside its target and becomes it on commit, subfolders included", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    const staged = await stageDirectory(target);
+    expect(dirname(staged.path)).toBe(parent);
+    expect(basename(staged.path)).toMatch(new RegExp(`^\\.out\\.nfc-tmp-${process.pid}-[0-9a-f]{12}$`));
+    await modelFolder(join(staged.path, "onnx"), "deep");
+    expect(existsSync(target)).toBe(false);
+    await staged.commit();
+    expect(await contentOf(join(target, "onnx"))).toBe("deep");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("vanishes on discard", async () => {
+    const parent = await temporaryFolder();
+    const staged = await stageDirectory(join(parent, "out"));
+    await modelFolder(staged.path, "x");
+    await staged.discard();
+    await staged.discard();
+    expect(await readdir(parent)).toEqual([]);
+  });
+
+  it("stays when discard comes after commit", async () => {
+    const target = join(await temporaryFolder(), "out");
+    const staged = await stageDirectory(target);
+    await staged.commit();
+    await staged.discard();
+    expect(existsSync(target)).toBe(true);
+  });
+
+  it("cannot be committed twice", async () => {
+    const staged = await stageDirectory(join(await temporaryFolder(), "out"));
+    await staged.commit();
+    await expect(staged.commit()).rejects.toThrow("this output is committed or discarded already");
+  });
+
+  it("gets the parent folders that are missing, and takes them away again on discard", async () => {
+    const top = await temporaryFolder();
+    await (await stageDirectory(join(top, "a/b/out"))).discard();
+    expect(await readdir(top)).toEqual([]);
+    await (await stageDirectory(join(top, "a/b/out"))).commit();
+    expect(await readdir(join(top, "a/b"))).toEqual(["out"]);
+  });
+
+  it("leaves parent folders in which something else appeared", async () => {
+    const top = await temporaryFolder();
+    const staged = await stageDirectory(join(top, "a/b/out"));
+    await writeFile(join(top, "a/other"), "");
+    await staged.discard();
+    expect(await readdir(join(top, "a"))).toEqual(["other"]);
+  });
+
+  it("keeps its target when the current folder changes", async () => {
+    const target = join(await temporaryFolder(), "out");
+    const cwd = vi.spyOn(process, "cwd").mockReturnValue(dirname(target));
+    const staged = await stageDirectory("out");
+    cwd.mockRestore();
+    await staged.commit();
+    expect(existsSync(target)).toBe(true);
+  });
+
+  it("replaces the folder behind a symbolic link, not the link", async () => {
+    const parent = await temporaryFolder();
+    await modelFolder(join(parent, "real"), "old");
+    await symlink(join(parent, "real"), join(parent, "link"));
+    const staged = await stageDirectory(join(parent, "link"), { force: true });
+    await modelFolder(staged.path, "new");
+    await staged.commit();
+    expect(await contentOf(join(parent, "real"))).toBe("new");
+    expect((await readdir(parent)).sort()).toEqual(["link", "real"]);
+  });
+});
+
+describe("an existing target", () => {
+  it("that is an empty folder is filled", async () => {
+    const target = join(await temporaryFolder(), "out");
+    await mkdir(target);
+    const staged = await stageDirectory(target);
+    await modelFolder(staged.path, "new");
+    await staged.commit();
+    expect(await contentOf(target)).toBe("new");
+  });
+
+  it("that is a folder is refused before work begins, with --force as the way out", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    await modelFolder(target, "old");
+    const fault = await faultOf(() => stageDirectory(target));
+    expect(fault.code).toBe("exists");
+    expect(fault.message).toBe(`${target}: the output folder exists already and is not empty`);
+    expect(fault.hint).toContain("--force");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("that is a file is refused, with and without force", async () => {
+    const target = join(await temporaryFolder(), "out");
+    await writeFile(target, "text");
+    expect(await faultOf(() => stageDirectory(target))).toMatchObject({
+      code: "exists",
+      message: `${target}: a file is there already`,
+    });
+    expect(await faultOf(() => stageDirectory(target, { force: true }))).toMatchObject({
+      code: "usage",
+      message: `${target}: this is a file, --force replaces folders only`,
+    });
+    expect(await readFile(target, "utf8")).toBe("text");
+  });
+
+  it("that is a broken link is refused", async () => {
+    const target = join(await temporaryFolder(), "out");
+    await symlink("nowhere", target);
+    const fault = await faultOf(() => stageDirectory(target));
+    expect(fault).toMatchObject({ code: "exists", message: `${target}: this is a broken symbolic link` });
+  });
+
+  it("below a file is refused", async () => {
+    const file = join(await temporaryFolder(), "file");
+    await writeFile(file, "");
+    const fault = await faultOf(() => stageDirectory(join(file, "out")));
+    expect(fault.message).toBe(`${join(file, "out")}: a part of this path is a file, not a folder`);
+  });
+
+  it("that appeared while the work went on is refused at commit and left alone", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    const staged = await stageDirectory(target);
+    await modelFolder(target, "somebody else's");
+    expect((await faultOf(() => staged.commit())).code).toBe("exists");
+    await staged.discard();
+    expect(await contentOf(target)).toBe("somebody else's");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("is replaced with force, all of it", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    await modelFolder(target, "old");
+    await writeFile(join(target, "extra.txt"), "");
+    const staged = await stageDirectory(target, { force: true });
+    await modelFolder(staged.path, "new");
+    expect(await contentOf(target)).toBe("old");
+    await staged.commit();
+    expect(await readdir(target)).toEqual(["config.json"]);
+    expect(await contentOf(target)).toBe("new");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+});
+
+describe("force", () => {
+  for (const name of ["config.json", "nfc.json", "a.safetensors", "a.onnx"]) {
+    it(`replaces a folder that has ${name}`, async () => {
+      const target = join(await temporaryFolder(), "out");
+      await mkdir(target);
+      await writeFile(join(target, name), "");
+      await (await stageDirectory(target, { force: true })).commit();
+      expect(await readdir(target)).toEqual([]);
+    });
+  }
+
+  it("does not replace a folder that does not look like a model", async () => {
+    const target = join(await temporaryFolder(), "photos");
+    await mkdir(target);
+    await writeFile(join(target, "cat.jpg"), "");
+    const fault = await faultOf(() => stageDirectory(target, { force: true }));
+    expect(fault.code).toBe("usage");
+    expect(fault.message).toBe(
+      `${target}: --force will not replace this folder: it does not look like a model (no config.json, nfc.json, .safetensors or .onnx in it)`,
+    );
+    expect(await readdir(target)).toEqual(["cat.jpg"]);
+  });
+
+  it("does not replace a git repository", async () => {
+    const target = join(await temporaryFolder(), "clone");
+    await modelFolder(target, "x");
+    await mkdir(join(target, ".git"));
+    const fault = await faultOf(() => stageDirectory(target, { force: true }));
+    expect(fault.message).toBe(`${target}: --force will not replace this folder: it is a git repository`);
+  });
+
+  it("does not replace the current folder or one around it, model or not", async () => {
+    const target = join(await temporaryFolder(), "out");
+    await modelFolder(join(target, "below"), "x");
+    await modelFolder(target, "x");
+    for (const current of [target, join(target, "below")]) {
+      vi.spyOn(process, "cwd").mockReturnValue(current);
+      const fault = await faultOf(() => stageDirectory(target, { force: true }));
+      expect(fault.code).toBe("usage");
+      expect(fault.message).toBe(`${target}: this is the current folder or one around it, it cannot be an output`);
+    }
+  });
+
+  it("replaces a folder whose name only begins like the current folder's", async () => {
+    const parent = await temporaryFolder();
+    await modelFolder(join(parent, "out"), "old");
+    await mkdir(join(parent, "out-2"));
+    vi.spyOn(process, "cwd").mockReturnValue(join(parent, "out-2"));
+    await (await stageDirectory(join(parent, "out"), { force: true })).commit();
+    expect(await readdir(join(parent, "out"))).toEqual([]);
+  });
+
+  it("does not replace the home folder or one around it", async () => {
+    for (const target of [homedir(), dirname(homedir())].filter((folder) => folder !== parse(folder).root)) {
+      const fault = await faultOf(() => stageDirectory(target, { force: true }));
+      expect(fault.message).toBe(`${target}: this is your home folder or one around it, it cannot be an output`);
+    }
+  });
+
+  it("does not replace the root of the file system", async () => {
+    const { root } = parse(process.cwd());
+    const fault = await faultOf(() => stageDirectory(root, { force: true }));
+    expect(fault.message).toBe(`${root}: this is the root of the file system, it cannot be an output`);
+  });
+});
+
+describe("what a killed process left", () => {
+  const tmp = `.out.nfc-tmp-${DEAD_PID}-0123456789ab`;
+  const old = `.out.nfc-old-${DEAD_PID}-0123456789ab`;
+
+  it("is removed when the same target is staged again", async () => {
+    const parent = await temporaryFolder();
+    await modelFolder(join(parent, tmp), "half");
+    await (await stageDirectory(join(parent, "out"))).commit();
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("is restored when the old output was moved away and no new one came", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    await modelFolder(join(parent, old), "old");
+    await modelFolder(join(parent, tmp), "new");
+    expect((await faultOf(() => stageDirectory(target))).code).toBe("exists");
+    expect(await contentOf(target)).toBe("old");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("is restored over an empty folder too", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    await modelFolder(join(parent, old), "old");
+    await mkdir(target);
+    await (await stageDirectory(target, { force: true })).discard();
+    expect(await contentOf(target)).toBe("old");
+  });
+
+  it("is removed when the new output is in place", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    await modelFolder(join(parent, old), "old");
+    await modelFolder(target, "new");
+    await faultOf(() => stageDirectory(target));
+    expect(await contentOf(target)).toBe("new");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("stays when it belongs to another target", async () => {
+    const parent = await temporaryFolder();
+    const names = [
+      ".other.nfc-tmp-1-0123456789ab",
+      `.out.2.nfc-tmp-${DEAD_PID}-0123456789ab`,
+      ".out.nfc-tmp-x",
+      ".out.nfc-tmp-9-0",
+    ];
+    for (const name of names) await mkdir(join(parent, name));
+    await (await stageDirectory(join(parent, "out"))).discard();
+    expect((await readdir(parent)).sort()).toEqual(names.sort());
+  });
+
+  it.skipIf(process.platform === "win32")("stays while its process is alive", async () => {
+    const parent = await temporaryFolder();
+    const name = `.out.nfc-tmp-${process.ppid}-0123456789ab`;
+    await mkdir(join(parent, name));
+    await (await stageDirectory(join(parent, "out"))).discard();
+    expect(await readdir(parent)).toEqual([name]);
+  });
+
+  it("is told from what this process is writing at the moment, though the number is the same", async () => {
+    const parent = await temporaryFolder();
+    const leftover = join(parent, `.out.nfc-tmp-${process.pid}-0123456789ab`);
+    await mkdir(leftover);
+    const first = await stageDirectory(join(parent, "out"));
+    const second = await stageDirectory(join(parent, "out"));
+    expect(existsSync(leftover)).toBe(false);
+    expect(existsSync(first.path)).toBe(true);
+    await second.commit();
+    await first.discard();
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+});
+
+describe("withStagedDirectory", () => {
+  it("commits what was filled in and returns its result", async () => {
+    const target = join(await temporaryFolder(), "out");
+    const result = await withStagedDirectory(target, {}, async (folder) => {
+      await modelFolder(folder, "x");
+      return 7;
+    });
+    expect(result).toBe(7);
+    expect(await contentOf(target)).toBe("x");
+  });
+
+  it("leaves nothing when filling fails, and the old output untouched", async () => {
+    const parent = await temporaryFolder();
+    const target = join(parent, "out");
+    await modelFolder(target, "old");
+    const failing = withStagedDirectory(target, { force: true }, async (folder) => {
+      await modelFolder(folder, "half");
+      throw new TypeError("a bug");
+    });
+    await expect(failing).rejects.toThrow(new TypeError("a bug"));
+    expect(await readdir(parent)).toEqual(["out"]);
+    expect(await contentOf(target)).toBe("old");
+  });
+
+  it("speaks of the target, not of the staging folder", async () => {
+    const target = join(await temporaryFolder(), "out");
+    const fault = await faultOf(() =>
+      withStagedDirectory(target, {}, async (folder) => {
+        throw new NfcError("io", `${folder}/model.safetensors: disk full`, { hint: `see ${folder}` });
+      }),
+    );
+    expect(fault).toMatchObject({
+      code: "io",
+      message: `${target}/model.safetensors: disk full`,
+      hint: `see ${target}`,
+    });
+  });
+
+  it("names the file that the system complained about", async () => {
+    const parent = await temporaryFolder();
+    const missing = join(parent, "tokenizer.json");
+    const fault = await faultOf(() => withStagedDirectory(join(parent, "out"), {}, () => readFile(missing)));
+    expect(fault).toMatchObject({ code: "not-found", message: `${missing}: no such file or folder` });
+  });
+});

@@ -1,0 +1,69 @@
+// The forward pass against the reference implementation's numbers, in every variant and noise mode.
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { reshape } from "../../src/graph/shape-ops.ts";
+import { Graph } from "../../src/graph/ir.ts";
+import { float32Tensor, int64Tensor, Session } from "../../src/graph/session.ts";
+import { openSafetensors, type TensorReader } from "../../src/io/safetensors-reader.ts";
+import type { NoiseMode } from "../../src/model/attention.ts";
+import { type ModelConfig, VARIANTS } from "../../src/model/config.ts";
+import { gpt2, lmHead, textInputs } from "../../src/model/gpt2.ts";
+import { parametersOf } from "../../src/model/layers.ts";
+
+const golden = new URL("../../../shared/golden/", import.meta.url).pathname;
+
+describe.skipIf(!existsSync(golden))("the forward pass equals the reference", () => {
+  for (const variant of VARIANTS) {
+    test(`${variant}: logits at the mean and with fed noise`, async () => {
+      const reader = await openSafetensors(`${golden}${variant}.safetensors`);
+      const { config: raw } = JSON.parse(await readFile(`${golden}${variant}.json`, "utf8"));
+      const config: ModelConfig = {
+        ...raw,
+        n_inner: 4 * raw.n_embd,
+        activation: "gelu_tanh",
+        scale_attn_weights: true,
+        scale_attn_by_inverse_layer_idx: false,
+        tied_head: true,
+        bias: true,
+        variant,
+      };
+      expect(await worst(reader, config, { kind: "mean" }, "mean_logits")).toBeLessThan(1e-5);
+      expect(await worst(reader, config, { kind: "fed" }, "sample_logits")).toBeLessThan(1e-5);
+      await reader.close();
+    });
+  }
+});
+
+/** The largest absolute difference of our logits from the stored ones. */
+async function worst(reader: TensorReader, config: ModelConfig, noise: NoiseMode, expected: string): Promise<number> {
+  const graph = new Graph();
+  const parameters = parametersOf(graph, config);
+  const inputs = textInputs(graph);
+  const { hidden, sources } = gpt2(config, parameters, inputs, noise);
+  const logits = lmHead(hidden, config, parameters);
+  graph.output(reshape(logits, ["batch_size", "sequence_length", config.vocab_size], sources), "logits");
+  const weights = new Map<string, Float32Array>();
+  for (const name of reader.tensors.keys())
+    if (name.startsWith("param.")) weights.set(name.slice("param.".length), await reader.readF32(name));
+  const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array);
+  const stored = reader.tensors.get("ids");
+  const bytes = await reader.readBytes("ids");
+  const ids = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  const [batch, length] = stored?.shape as [number, number];
+  const positions = Array.from(ids, (_, i) => i % length);
+  const feeds = { input_ids: int64Tensor(ids, [batch, length]), position_ids: int64Tensor(positions, [batch, length]) };
+  const noiseFeeds = Object.fromEntries(
+    await Promise.all(
+      session.inputNames
+        .filter((name) => name.startsWith("eps."))
+        .map(async (name) => [name, float32Tensor(await reader.readF32(name), reader.tensors.get(name)?.shape ?? [])]),
+    ),
+  );
+  const output = await session.run({ ...feeds, ...noiseFeeds });
+  const reference = await reader.readF32(expected);
+  expect(output.logits?.data.length).toBe(reference.length);
+  const ours = output.logits?.data as Float32Array;
+  await session.close();
+  return reference.reduce((most, value, i) => Math.max(most, Math.abs(value - (ours[i] ?? Number.NaN))), 0);
+}
