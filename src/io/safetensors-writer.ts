@@ -160,6 +160,7 @@ class Output {
   /** Writes what is gathered and waits until the disk has it all. */
   async finish(): Promise<void> {
     await this.#flush();
+    this.#progress.check(this.path);
     await withIoErrors(this.path, () => this.#handle.sync());
   }
 

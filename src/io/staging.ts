@@ -88,9 +88,9 @@ export function writeFileAtomic(path: string, data: Uint8Array | string): Promis
   return withIoErrors(path, async () => {
     const target = await resolveTarget(path);
     const parents = await createParents(target);
-    await cleanLeftovers(target);
     const temporary = claimName(target, "tmp");
     try {
+      await cleanLeftovers(target);
       await writeSynced(temporary, data);
       await rename(temporary, target);
     } catch (error) {

@@ -81,11 +81,6 @@ const LOOK_ALIKES: Readonly<Record<string, string>> = {
   "openai-gpt": "GPT-1 has its norms after the blocks",
 };
 
-/** Width of one attention head. */
-export function headDim(config: ModelConfig): number {
-  return config.n_embd / config.n_head;
-}
-
 /** Columns of c_attn in units of C: 3 for [q, k, v], 2 for [s, v]. */
 export function attnParts(variant: Variant): 2 | 3 {
   return variant === "dense" ? 3 : 2;

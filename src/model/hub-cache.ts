@@ -15,7 +15,7 @@ import {
 } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { NfcError } from "../errors.ts";
-import { toIoError } from "../io/io-error.ts";
+import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
 import { selectWeights } from "./checkpoint-source.ts";
 
@@ -72,8 +72,10 @@ export class ModelCache {
   async writeRef(revision: string, commit: string): Promise<void> {
     if (revision === commit) return;
     const path = join(this.root, "refs", revision);
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, commit);
+    await withIoErrors(path, async () => {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, commit);
+    });
   }
 
   /**
@@ -84,10 +86,12 @@ export class ModelCache {
     if (!BLOB_NAME.test(file.hash)) throw new NfcError("network", `${file.name}: the Hub sent no usable hash of it`);
     const blob = join(this.root, "blobs", file.hash);
     const pointer = join(this.snapshot(commit), file.name);
-    await mkdir(dirname(blob), { recursive: true });
-    await mkdir(dirname(pointer), { recursive: true });
-    if (!existsSync(blob)) await writeBlob(blob, file, content());
-    await link(blob, pointer);
+    await withIoErrors(blob, async () => {
+      await mkdir(dirname(blob), { recursive: true });
+      await mkdir(dirname(pointer), { recursive: true });
+      if (!existsSync(blob)) await writeBlob(blob, file, content());
+      await link(blob, pointer);
+    });
   }
 }
 
@@ -104,7 +108,7 @@ async function writeBlob(blob: string, file: RemoteFile, content: AsyncIterable<
   const handle = await open(partial, "wx");
   try {
     const hash = newHash(file);
-    const bytes = await drain(content, handle, hash, partial);
+    const bytes = await drain(content, handle, hash);
     if (bytes !== file.size || hash.digest("hex") !== file.hash) {
       throw new NfcError("network", `${file.name}: arrived damaged (${bytes} of ${file.size} bytes)`, {
         hint: "try again",
@@ -125,21 +129,12 @@ function newHash(file: RemoteFile): Hash {
   return isSha256 ? createHash("sha256") : createHash("sha1").update(`blob ${file.size}\0`);
 }
 
-async function drain(
-  content: AsyncIterable<Uint8Array>,
-  handle: FileHandle,
-  hash: Hash,
-  path: string,
-): Promise<number> {
+async function drain(content: AsyncIterable<Uint8Array>, handle: FileHandle, hash: Hash): Promise<number> {
   let bytes = 0;
   for await (const chunk of content) {
     hash.update(chunk);
     bytes += chunk.byteLength;
-    try {
-      await handle.appendFile(chunk);
-    } catch (error) {
-      throw toIoError(error, path);
-    }
+    await handle.appendFile(chunk);
   }
   return bytes;
 }
@@ -151,7 +146,7 @@ async function link(blob: string, pointer: string): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "EEXIST") return;
-    if (code !== "EPERM" && code !== "ENOSYS" && code !== "ENOTSUP") throw toIoError(error, pointer);
+    if (code !== "EPERM" && code !== "ENOSYS" && code !== "ENOTSUP") throw error;
     await copyFile(blob, pointer);
   }
 }

@@ -4,11 +4,12 @@ import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { pickleRecipe } from "./checkpoint-foreign.ts";
+import { pickleRecipe, picklesOf } from "./checkpoint-foreign.ts";
 import { throwIfAborted } from "./checkpoint-read.ts";
 import { selectWeights } from "./checkpoint-source.ts";
 import { COMMIT, ModelCache, type RemoteFile, shardNames } from "./hub-cache.ts";
 import { toHubError } from "./hub-errors.ts";
+import { listed } from "./naming-layout.ts";
 import { NFC_RECORD_FILE } from "./nfc-record.ts";
 import { TOKENIZER_FILES } from "./tokenizer.ts";
 
@@ -130,8 +131,8 @@ async function readToken(): Promise<string | undefined> {
 async function download(session: Session, onProgress: HubOptions["onProgress"]): Promise<string> {
   const { cache, reference } = session;
   const commit = await resolveCommit(session);
-  const listed = await listFiles(session, commit);
-  const wanted = await selectFiles(session, commit, listed);
+  const files = await listFiles(session, commit);
+  const wanted = await selectFiles(session, commit, files);
   const missing = wanted.filter((file) => !cache.has(commit, file.name));
   const total = missing.reduce((sum, file) => sum + file.size, 0);
   let bytes = 0;
@@ -177,14 +178,13 @@ async function selectFiles(session: Session, commit: string, files: Map<string, 
 }
 
 function noWeights(source: string, names: readonly string[]): NfcError {
-  if (!names.includes("pytorch_model.bin")) {
-    return new NfcError("not-found", `${source}: holds no safetensors checkpoint`);
-  }
+  const pickles = picklesOf("", names);
+  if (pickles.length === 0) return new NfcError("not-found", `${source}: holds no safetensors checkpoint`);
   return new NfcError(
     "unsupported",
-    `${source}: holds only a PyTorch pickle (pytorch_model.bin); nfc reads safetensors`,
+    `${source}: holds only PyTorch pickles (${listed(pickles)}); nfc reads safetensors`,
     {
-      hint: `download the repository, then convert it once: ${pickleRecipe(["pytorch_model.bin"])}`,
+      hint: `download the repository, then convert it once: ${pickleRecipe(pickles)}`,
     },
   );
 }

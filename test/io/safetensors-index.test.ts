@@ -1,5 +1,5 @@
 // Sharded checkpoints: reading through an index, and every way in which index and shards can disagree.
-import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -201,6 +201,13 @@ describe("a shard index is refused for", () => {
     await writeFile(join(folder, B), "short");
     const fault = await faultOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, B)}: 5 bytes are too few for a safetensors file`);
+  });
+
+  it("being too large to be one, without reading it", async () => {
+    const { path } = await sharded();
+    await truncate(path, 100_000_001);
+    const fault = await faultOf(() => openSafetensors(path));
+    expect(fault.message).toBe(`${path}: 100000001 bytes are too many for a shard index`);
   });
 
   it("not being there", async () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
 import { encodeFloats } from "../../src/io/dtype.ts";
-import { PIECE_BYTES } from "../../src/io/positional-file.ts";
+import { PIECE_BYTES, PositionalFile } from "../../src/io/positional-file.ts";
 import { openSafetensors } from "../../src/io/safetensors-reader.ts";
 import { faultOf, fileBytes, gather, temporaryFolders, writeTensors } from "./support.ts";
 
@@ -173,6 +173,13 @@ describe("pieces", () => {
     const expected = (i: number) => 1 + (i % 7) / 128;
     expect([values[0], values[count - 4], values[count - 1]]).toEqual([0, count - 4, count - 1].map(expected));
     await reader.close();
+  });
+
+  it("are never asked for beyond the file", async () => {
+    const { path } = await largeFile();
+    const file = await PositionalFile.open(path);
+    await expect(gather(file.pieces(1, file.size))).rejects.toThrow(`the file has only ${file.size} bytes`);
+    await file.close();
   });
 
   it("report a file that was cut while it was open", async () => {

@@ -281,6 +281,15 @@ describe("progress", () => {
   });
 });
 
+describe("a signal", () => {
+  it("that fires after the last byte still ends with an error, before the wait for the disk", async () => {
+    const folder = await temporaryFolder();
+    const controller = new AbortController();
+    const options = { signal: controller.signal, onBytes: () => controller.abort() };
+    expect((await faultOf(() => writeSafetensors(folder, [filled("a", 5)], options))).code).toBe("aborted");
+  });
+});
+
 describe("a folder that is not there", () => {
   it("is reported", async () => {
     const folder = join(await temporaryFolder(), "none");

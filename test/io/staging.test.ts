@@ -233,6 +233,15 @@ describe("force", () => {
     }
   });
 
+  it("needs no current folder when the target is absolute", async () => {
+    const target = join(await temporaryFolder(), "out");
+    vi.spyOn(process, "cwd").mockImplementation(() => {
+      throw Object.assign(new Error("ENOENT: uv_cwd"), { code: "ENOENT" });
+    });
+    await (await stageDirectory(target, { force: true })).commit();
+    expect(existsSync(target)).toBe(true);
+  });
+
   it("does not replace the root of the file system", async () => {
     const { root } = parse(process.cwd());
     const fault = await faultOf(() => stageDirectory(root, { force: true }));
@@ -277,6 +286,14 @@ describe("what a killed process left", () => {
     await modelFolder(target, "new");
     await faultOf(() => stageDirectory(target));
     expect(await contentOf(target)).toBe("new");
+    expect(await readdir(parent)).toEqual(["out"]);
+  });
+
+  it("is removed when a file took the place of the target", async () => {
+    const parent = await temporaryFolder();
+    await modelFolder(join(parent, old), "old");
+    await writeFile(join(parent, "out"), "text");
+    expect((await faultOf(() => stageDirectory(join(parent, "out")))).code).toBe("exists");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 

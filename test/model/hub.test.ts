@@ -347,11 +347,32 @@ describe("a failure", () => {
     expect(existsSync(`${snapshot()}/${name}`)).toBe(false);
   });
 
+  it("to write the cache names the place", async () => {
+    await serve();
+    writeFileSync(path("occupied"), "");
+    vi.stubEnv("HF_HUB_CACHE", path("occupied", "cache"));
+    const error = await failureOf(() => fetchFromHub(SOURCE));
+    expect(error.message).toContain(path("occupied", "cache"));
+    expect(error.message).toContain("a part of this path is a file");
+  });
+
+  it("to hash a file is reported", async () => {
+    await serve({
+      intercept: ({ url }, response) => {
+        if (!url?.includes("/tree/")) return false;
+        json(response, 200, [{ type: "file", path: "model.safetensors", size: 1, oid: "../../../evil" }]);
+        return true;
+      },
+    });
+    const error = await failureOf(() => fetchFromHub(SOURCE));
+    expect(error.message).toBe("model.safetensors: the Hub sent no usable hash of it");
+  });
+
   it("of a repository with a pickle only is refused with the recipe", async () => {
     await serve({ files: { "config.json": Buffer.from("{}"), "pytorch_model.bin": Buffer.from("PK") } });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.code).toBe("unsupported");
-    expect(error.message).toContain("holds only a PyTorch pickle");
+    expect(error.message).toContain("holds only PyTorch pickles (pytorch_model.bin)");
     expect(error.hint).toContain("weights_only=True");
   });
 

@@ -1,0 +1,106 @@
+// Text as a stream: pieces that tokenise like the whole, .jsonl by field, and one line for each kind of bad input.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type TextOptions, textPieces } from "../../src/io/text.ts";
+
+let folder = "";
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "nfc-text-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function file(name: string, content: string | Uint8Array): Promise<string> {
+  await writeFile(join(folder, name), content);
+  return join(folder, name);
+}
+
+async function pieces(paths: readonly string[], options?: TextOptions): Promise<string[]> {
+  const result: string[] = [];
+  for await (const piece of textPieces(paths, options)) result.push(piece);
+  return result;
+}
+
+describe("text files", () => {
+  test("a short file is one piece", async () => {
+    expect(await pieces([await file("a.txt", "one\ntwo")])).toEqual(["one\ntwo"]);
+  });
+
+  test("files are joined by a blank line", async () => {
+    expect((await pieces([await file("a.txt", "one"), await file("b.txt", "two")])).join("")).toBe("one\n\ntwo");
+  });
+
+  test("a long file is cut before a newline that follows a word, and nothing is lost", async () => {
+    const text = "some words in a line\n\n  indented\n".repeat(40_000);
+    const cut = await pieces([await file("long.txt", text)]);
+    expect(cut.length).toBeGreaterThan(2);
+    expect(cut.join("")).toBe(text);
+    for (const piece of cut.slice(1)) expect(piece).toMatch(/^\n/);
+    for (const piece of cut.slice(0, -1)) expect(piece).toMatch(/\S$/);
+  });
+
+  test("a file without newlines is one piece, however long", async () => {
+    const text = "x ".repeat(400_000);
+    expect(await pieces([await file("flat.txt", text)])).toEqual([text]);
+  });
+
+  test("a character split between two reads survives", async () => {
+    const text = `${"a".repeat(65_535)}é\n`;
+    expect((await pieces([await file("split.txt", text)])).join("")).toBe(text);
+  });
+
+  test("a file that is not UTF-8", async () => {
+    const path = await file("latin1.txt", Uint8Array.of(0x61, 0xe9, 0x62));
+    await expect(pieces([path])).rejects.toMatchObject({
+      code: "invalid-file",
+      message: expect.stringMatching(/latin1\.txt: not UTF-8 \(near byte 0\)$/),
+    });
+  });
+
+  test("a truncated last character", async () => {
+    const path = await file("cut.txt", Uint8Array.of(0x61, 0xc3));
+    await expect(pieces([path])).rejects.toThrow("not UTF-8");
+  });
+
+  test("a missing file", async () => {
+    await expect(pieces([join(folder, "none.txt")])).rejects.toMatchObject({ code: "not-found" });
+  });
+
+  test("an aborted read", async () => {
+    const path = await file("a.txt", "one");
+    await expect(pieces([path], { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "aborted" });
+  });
+
+  test("bytes are counted", async () => {
+    let bytes = 0;
+    const path = await file("count.txt", "é!");
+    await pieces([path], { onBytes: (n) => (bytes += n) });
+    expect(bytes).toBe(3);
+  });
+});
+
+describe(".jsonl files", () => {
+  test("the field of each line, joined by blank lines; empty lines are skipped", async () => {
+    const path = await file("a.jsonl", '{"text":"one"}\n\n{"text":"two\\n"}\n{"text":"three"}');
+    expect((await pieces([path])).join("")).toBe("one\n\ntwo\n\n\nthree");
+  });
+
+  test("another field", async () => {
+    const path = await file("b.jsonl", '{"content":"one"}\n');
+    expect(await pieces([path], { field: "content" })).toEqual(["one"]);
+  });
+
+  test("a line without the field, by number", async () => {
+    const path = await file("c.jsonl", '{"text":"one"}\n{"content":"two"}\n');
+    await expect(pieces([path])).rejects.toMatchObject({
+      message: expect.stringMatching(/c\.jsonl: line 2 has no string in the field "text"$/),
+      hint: expect.stringContaining("--field"),
+    });
+  });
+
+  test("a line that is not JSON, by number", async () => {
+    const path = await file("d.jsonl", '{"text":"one"}\n\n{"text":\n');
+    await expect(pieces([path])).rejects.toThrow(/d\.jsonl: line 3 is not JSON$/);
+  });
+});
