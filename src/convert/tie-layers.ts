@@ -7,7 +7,6 @@ import { loadTokenizer } from "../model/tokenizer.ts";
 import { firstWindows, tokenStream } from "../model/tokens.ts";
 import { Calibration } from "./calibration.ts";
 import type { ConvertOptions } from "./convert.ts";
-import type { LayerTie } from "./tie.ts";
 import { TiePool } from "./tie-pool.ts";
 import { readProjections, type TieScratch } from "./tied-attention.ts";
 
@@ -31,9 +30,12 @@ export async function tieLayers(
   const pool = new TiePool(options.threads === undefined ? {} : { threads: options.threads });
   try {
     const calibrated = await openCalibration(checkpoint, options);
-    const ties = calibrated
-      ? await tieInOrder(checkpoint, options, scratch, pool, calibrated.run)
-      : await tieInParallel(checkpoint, options, scratch, pool);
+    const ties: TiedLayer[] = [];
+    const total = checkpoint.config.n_layer;
+    for (let layer = 0; layer < total; layer++) {
+      options.onProgress?.({ phase: "tying", done: layer, total, unit: "layers", detail: `h.${layer}` });
+      ties.push(await tieOne(checkpoint, options, layer, { scratch, pool, run: calibrated?.run ?? null }));
+    }
     return { ties, calibration: calibrated?.record ?? null };
   } finally {
     await pool.close();
@@ -58,63 +60,45 @@ async function openCalibration(
   };
 }
 
-/** The teacher's hidden states flow from layer to layer, so layers are tied one after another. */
-async function tieInOrder(
-  checkpoint: Checkpoint,
-  options: ConvertOptions,
-  scratch: TieScratch,
-  pool: TiePool,
-  calibration: Calibration,
-): Promise<TiedLayer[]> {
-  const { n_layer } = checkpoint.config;
-  const ties: TiedLayer[] = [];
-  for (let layer = 0; layer < n_layer; layer++) {
-    options.onProgress?.({ phase: "tying", done: layer, total: n_layer, unit: "layers", detail: `h.${layer}` });
-    const statistics = await calibration.inputStatistics(layer);
-    const sigma = options.strategy === "calibrated" ? statistics : null;
-    const tie = await tieOne(checkpoint, options, pool, layer, sigma);
-    await scratch.put(layer, tie);
-    const noiseMean = options.variant === "noise-distance" ? await calibration.distanceMean(layer, tie) : null;
-    ties.push({ errors: tie.errors, noiseMean });
-    calibration.advance();
-  }
-  return ties;
+interface Means {
+  scratch: TieScratch;
+  pool: TiePool;
+  /** The teacher's hidden states, which flow from layer to layer; null without text. */
+  run: Calibration | null;
 }
 
-/** Without text, layers do not depend on one another: as many are read ahead as the pool has threads. */
-async function tieInParallel(
-  checkpoint: Checkpoint,
-  options: ConvertOptions,
-  scratch: TieScratch,
-  pool: TiePool,
-): Promise<TiedLayer[]> {
-  const { n_layer } = checkpoint.config;
-  const ties: TiedLayer[] = [];
-  let next = 0;
-  let done = 0;
-  const lane = async () => {
-    while (next < n_layer) {
-      const layer = next++;
-      const tie = await tieOne(checkpoint, options, pool, layer, null);
-      await scratch.put(layer, tie);
-      ties[layer] = { errors: tie.errors, noiseMean: null };
-      done += 1;
-      options.onProgress?.({ phase: "tying", done, total: n_layer, unit: "layers", detail: `h.${layer}` });
-    }
-  };
-  await Promise.all(Array.from({ length: pool.threads }, lane));
-  return ties;
-}
-
+/** Ties one layer; S goes to the scratch file. */
 async function tieOne(
   checkpoint: Checkpoint,
-  { strategy, signal }: ConvertOptions,
-  pool: TiePool,
+  { strategy, variant, signal }: ConvertOptions,
   layer: number,
-  sigma: Float64Array | null,
-): Promise<LayerTie> {
+  { scratch, pool, run }: Means,
+): Promise<TiedLayer> {
   if (signal?.aborted) throw new NfcError("aborted", "interrupted");
   const { n_embd, n_head } = checkpoint.config;
+  const statistics = (await run?.inputStatistics(layer)) ?? null;
+  const sigma = strategy === "calibrated" ? statistics : null;
   const projections = await readProjections(checkpoint, layer);
-  return pool.tie({ n_embd, n_head, ...projections, sigma, strategy }, signal ? { signal } : {});
+  const tie = await naming(
+    layer,
+    pool.tie({ n_embd, n_head, ...projections, sigma, strategy }, signal ? { signal } : {}),
+  );
+  await scratch.put(layer, tie);
+  const noiseMean = run && variant === "noise-distance" ? await naming(layer, run.distanceMean(layer, tie)) : null;
+  run?.advance();
+  return { errors: tie.errors, noiseMean };
+}
+
+/** Puts the layer's name before the message of what `work` throws. */
+async function naming<T>(layer: number, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof NfcError) || error.code === "aborted") throw error;
+    throw new NfcError(
+      error.code,
+      `h.${layer}.attn: ${error.message}`,
+      error.hint === undefined ? {} : { hint: error.hint },
+    );
+  }
 }

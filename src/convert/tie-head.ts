@@ -1,0 +1,190 @@
+// Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
+import { cholesky, multiply, multiplyTransposed, solveTransposed } from "./linalg.ts";
+import { symmetricEigen } from "./symmetric-eigen.ts";
+
+/** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
+const PIVOT_FLOOR = 1e-12;
+/** π is held near this multiple of the form's Frobenius norm; see `closest`. */
+const CONSTANT_SCALE = 10;
+
+/** A head in the span of B = [W̃q, W̃k, e]: everything below works on matrices of 2D + 1 rows. */
+export interface HeadSpan {
+  /** C + 1 with a constant input, C without. */
+  rows: number;
+  headDim: number;
+  /** [rows, 2D + 1], without a constant input [rows, 2D] */
+  basis: Float64Array;
+  /** L with L Lᵀ = BᵀΣB */
+  factor: Float64Array;
+  /** M̂ = LᵀKL, where W̃q W̃kᵀ = B K Bᵀ */
+  form: Float64Array;
+  /** e in whitened coordinates, of length 1; null without a constant input */
+  unit: Float64Array | null;
+}
+
+/** Coordinates of the head's bilinear form. `sigma` [rows, rows] includes its ridge; null is the identity. */
+export function headSpan(
+  query: Float64Array,
+  key: Float64Array,
+  options: { rows: number; headDim: number; constant: boolean; sigma: Float64Array | null },
+): HeadSpan {
+  const { rows, headDim: D, constant, sigma } = options;
+  const n = 2 * D + (constant ? 1 : 0);
+  const basis = new Float64Array(rows * n);
+  for (let row = 0; row < rows; row++) {
+    basis.set(query.subarray(row * D, (row + 1) * D), row * n);
+    basis.set(key.subarray(row * D, (row + 1) * D), row * n + D);
+  }
+  if (constant) basis[rows * n - 1] = 1;
+  const weighted = sigma ? multiply(sigma, basis, rows, rows, n) : basis;
+  const factor = cholesky(multiplyTransposed(basis, weighted, n, rows, n), n, PIVOT_FLOOR);
+  const unit = constant ? lastRow(factor, n) : null;
+  return { rows, headDim: D, basis, factor, form: whitenedForm(factor, n, D), unit };
+}
+
+/** LᵀKL with K = [[0, I, 0], [0, 0, 0], [0, 0, 0]]: rows 0 … D−1 of L against rows D … 2D−1. */
+function whitenedForm(factor: Float64Array, n: number, D: number): Float64Array {
+  return multiplyTransposed(factor.subarray(0, D * n), factor.subarray(D * n, 2 * D * n), n, D, n);
+}
+
+/** Lᵀε for the last unit vector ε, scaled to length 1. */
+function lastRow(factor: Float64Array, n: number): Float64Array {
+  const row = factor.slice((n - 1) * n, n * n);
+  const length = Math.hypot(...row);
+  return row.map((value) => value / length);
+}
+
+/**
+ * Minimises ‖Σ^½ (M + a eᵀ − S̃S̃ᵀ) Σ^½‖_F over S̃ [rows, D] and the free vector a (a term constant along the keys
+ * vanishes in the softmax); gives S̃ in whitened coordinates, Y [2D + 1, D]. There, u the direction of e, N = I − uuᵀ and m = N M̂ᵀu, the best a
+ * leaves
+ *
+ *     J(P) = ‖N(M̂ − P)N‖² + ‖m − N P u‖²,    P positive semidefinite of rank D, π = uᵀPu free.
+ *
+ * Both terms fall as π grows without bound, since a large π makes room for any N P u. With ¼(τ − π)² added to hold π
+ * near τ, and the coordinate along u scaled by 1/√2, the sum is the Frobenius distance from P to
+ *
+ *     Z = N sym(M̂) N + (m uᵀ + u mᵀ)/√2 + (τ/2) u uᵀ,
+ *
+ * so the D largest positive eigenpairs of Z are its exact minimiser (Eckart and Young).
+ */
+export function closest(span: HeadSpan): Float64Array {
+  const { headDim: D, unit } = span;
+  const n = sizeOf(span);
+  const target = symmetrised(span.form, n);
+  if (!unit) return positiveRoot(target, n, D);
+  return rescaled(positiveRoot(constrained(target, span.form, unit, n), n, D), unit, n, D);
+}
+
+/** S̃ = B L⁻ᵀ Y: [rows, D] */
+export function fromSpan(span: HeadSpan, whitened: Float64Array): Float64Array {
+  const { basis, factor, rows, headDim: D } = span;
+  const n = sizeOf(span);
+  const coefficients = Float64Array.from(whitened);
+  solveTransposed(factor, coefficients, n, D);
+  return multiply(basis, coefficients, rows, n, D);
+}
+
+function sizeOf({ headDim, unit }: HeadSpan): number {
+  return 2 * headDim + (unit ? 1 : 0);
+}
+
+function symmetrised(form: Float64Array, n: number): Float64Array {
+  const out = new Float64Array(n * n);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) out[i * n + j] = ((form[i * n + j] as number) + (form[j * n + i] as number)) / 2;
+  return out;
+}
+
+/** Z of `closest`; `target` = sym(M̂) is overwritten. */
+function constrained(target: Float64Array, form: Float64Array, u: Float64Array, n: number): Float64Array {
+  const free = project(multiplyTransposed(form, u, n, n, 1), u); // m
+  const along = multiply(target, u, n, n, 1);
+  const middle = dot(u, along);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) {
+      const [ui, uj] = [u[i] as number, u[j] as number];
+      const removed = ui * (along[j] as number) + uj * (along[i] as number) - middle * ui * uj;
+      target[i * n + j] = (target[i * n + j] as number) - removed; // N sym(M̂) N
+    }
+  const tau = CONSTANT_SCALE * Math.hypot(norm(target), norm(free));
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) {
+      const [ui, uj] = [u[i] as number, u[j] as number];
+      const cross = ((free[i] as number) * uj + ui * (free[j] as number)) / Math.SQRT2;
+      target[i * n + j] = (target[i * n + j] as number) + cross + (tau / 2) * ui * uj;
+    }
+  return target;
+}
+
+/** V₊Λ₊^½ of the D largest positive eigenvalues: [n, D] */
+function positiveRoot(matrix: Float64Array, n: number, D: number): Float64Array {
+  const { values, vectors } = symmetricEigen(matrix, n);
+  const out = new Float64Array(n * D);
+  for (let c = 0; c < D; c++) {
+    const root = Math.sqrt(Math.max(0, values[c] as number));
+    for (let i = 0; i < n; i++) out[i * D + c] = root * (vectors[c * n + i] as number);
+  }
+  return out;
+}
+
+/** Undoes the scaling of the coordinate along u by 1/√2. */
+function rescaled(y: Float64Array, u: Float64Array, n: number, D: number): Float64Array {
+  const along = multiply(u, y, 1, n, D);
+  for (let i = 0; i < n; i++)
+    for (let c = 0; c < D; c++)
+      y[i * D + c] = (y[i * D + c] as number) + (Math.SQRT2 - 1) * (u[i] as number) * (along[c] as number);
+  return y;
+}
+
+/** S̃ = query·W̃q + key·W̃k, in whitened coordinates: Y = LᵀT with T = [query·I; key·I; 0]. */
+export function combined(span: HeadSpan, query: number, key: number): Float64Array {
+  const { factor, headDim: D } = span;
+  const n = sizeOf(span);
+  const out = new Float64Array(n * D);
+  for (let i = 0; i < n; i++)
+    for (let c = 0; c < D; c++)
+      out[i * D + c] = query * (factor[c * n + i] as number) + key * (factor[(D + c) * n + i] as number);
+  return out;
+}
+
+/**
+ * √J(P) for P = S̃S̃ᵀ, relative to √J(0): the share of the head's form, as far as the softmax can see it, that a tie
+ * loses. 0 for a head that is 0.
+ */
+export function tieError(span: HeadSpan, whitened: Float64Array): number {
+  const { form, unit, headDim: D } = span;
+  const n = sizeOf(span);
+  const rest = Float64Array.from(form);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let c = 0; c < D; c++) sum += (whitened[i * D + c] as number) * (whitened[j * D + c] as number);
+      rest[i * n + j] = (rest[i * n + j] as number) - sum;
+    }
+  const whole = seen(form, unit, n);
+  return whole === 0 ? 0 : Math.sqrt(seen(rest, unit, n) / whole);
+}
+
+/** ‖E N‖²: what is left of E when the best term constant along the keys is added. */
+function seen(e: Float64Array, unit: Float64Array | null, n: number): number {
+  const total = dot(e, e);
+  if (!unit) return total;
+  const along = multiply(e, unit, n, n, 1);
+  return Math.max(0, total - dot(along, along));
+}
+
+function project(x: Float64Array, u: Float64Array): Float64Array {
+  const along = dot(x, u);
+  return x.map((value, i) => value - along * (u[i] as number));
+}
+
+function dot(a: Float64Array, b: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
+  return sum;
+}
+
+function norm(a: Float64Array): number {
+  return Math.sqrt(dot(a, a));
+}

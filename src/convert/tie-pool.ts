@@ -1,0 +1,75 @@
+// Spreads the heads of a layer over worker threads; without compiled workers, or with one thread, ties in place.
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { Worker } from "node:worker_threads";
+import { NfcError } from "../errors.ts";
+import { assembleLayer, type HeadTie, type LayerTie, type LayerTieInput, tieHeads } from "./tie.ts";
+import type { TieReply, TieRequest } from "./tie-worker.ts";
+
+/** Compiled beside this file; absent when TypeScript sources run directly. */
+const WORKER = new URL("./tie-worker.js", import.meta.url);
+/** More threads than this only wait for memory. */
+const MAX_THREADS = 8;
+
+export class TiePool {
+  private readonly workers: Worker[] = [];
+  private readonly size: number;
+  private readonly worker: URL;
+
+  /** `threads`: all cores unless given. `worker`: for tests. */
+  constructor({ threads = availableParallelism(), worker = WORKER }: { threads?: number; worker?: URL } = {}) {
+    this.worker = worker;
+    this.size = existsSync(worker) ? Math.min(threads, MAX_THREADS) : 1;
+  }
+
+  /**
+   * Ties one layer. One call at a time.
+   * @throws NfcError as `tieLayer`, "aborted"; Error when a worker dies
+   */
+  async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal } = {}): Promise<LayerTie> {
+    const heads = Array.from({ length: input.n_head }, (_, head) => head);
+    const trivial = input.strategy !== "calibrated" && input.strategy !== "spectral";
+    const lanes = trivial ? 1 : Math.min(this.size, heads.length);
+    if (lanes === 1) return assembleLayer(input, tieHeads(input, heads));
+    const share = Math.ceil(heads.length / lanes);
+    const parts = Array.from({ length: lanes }, (_, lane) => heads.slice(lane * share, (lane + 1) * share));
+    const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
+    return assembleLayer(input, ties.flat());
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.terminate()));
+    this.workers.length = 0;
+  }
+
+  private ask(lane: number, request: TieRequest, signal: AbortSignal | undefined): Promise<HeadTie[]> {
+    this.workers[lane] ??= new Worker(this.worker);
+    const worker = this.workers[lane];
+    return new Promise((resolve, reject) => {
+      const settle = (action: () => void) => {
+        for (const event of ["message", "error", "exit"]) worker.removeAllListeners(event);
+        signal?.removeEventListener("abort", abort);
+        action();
+      };
+      const abort = () => settle(() => reject(new NfcError("aborted", "interrupted")));
+      if (signal?.aborted) return abort();
+      signal?.addEventListener("abort", abort, { once: true });
+      worker.once("message", (reply: TieReply) =>
+        settle(() =>
+          "ties" in reply
+            ? resolve(reply.ties)
+            : reject(
+                new NfcError(
+                  "invalid-file",
+                  reply.fault.message,
+                  reply.fault.hint === undefined ? {} : { hint: reply.fault.hint },
+                ),
+              ),
+        ),
+      );
+      worker.once("error", (error) => settle(() => reject(error)));
+      worker.once("exit", (code) => settle(() => reject(new Error(`a tie worker ended with code ${code}`))));
+      worker.postMessage(request);
+    });
+  }
+}

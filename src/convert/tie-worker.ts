@@ -1,0 +1,25 @@
+// Worker thread: ties the heads it is sent.
+import { parentPort } from "node:worker_threads";
+import { NfcError } from "../errors.ts";
+import { type LayerTieInput, tieHeads } from "./tie.ts";
+
+/** What the pool sends, and what comes back. */
+export interface TieRequest {
+  input: LayerTieInput;
+  heads: number[];
+}
+export type TieReply = { ties: ReturnType<typeof tieHeads> } | { fault: { message: string; hint: string | undefined } };
+
+parentPort?.on("message", ({ input, heads }: TieRequest) => {
+  parentPort?.postMessage(answer(input, heads));
+});
+
+function answer(input: LayerTieInput, heads: number[]): TieReply {
+  try {
+    return { ties: tieHeads(input, heads) };
+  } catch (error) {
+    // An NfcError loses its class on the way; anything else is a bug and ends the worker, which the pool reports.
+    if (!(error instanceof NfcError)) throw error;
+    return { fault: { message: error.message, hint: error.hint } };
+  }
+}

@@ -1,0 +1,111 @@
+// Ties Q and K of one layer, head by head, by one of five strategies.
+import { NfcError } from "../errors.ts";
+import { closest, combined, fromSpan, type HeadSpan, headSpan, tieError } from "./tie-head.ts";
+
+export const TIE_STRATEGIES = ["calibrated", "spectral", "mean", "query", "key"] as const;
+export type TieStrategy = (typeof TIE_STRATEGIES)[number];
+
+/** Added to Σ's diagonal, relative to its mean: keeps directions that the text never visits from running free. */
+const RIDGE = 1e-4;
+
+export interface LayerTieInput {
+  n_embd: number;
+  n_head: number;
+  /** [C, C] row-major, [in, out]; head h has the columns h·D … (h + 1)·D − 1. */
+  qWeight: Float32Array;
+  kWeight: Float32Array;
+  /** [C], or null in a model without biases: its inputs then have no constant. */
+  qBias: Float32Array | null;
+  kBias: Float32Array | null;
+  /** Σ = E[x̃x̃ᵀ], x̃ = [x, 1] (x without biases), before the ridge; null is the identity. */
+  sigma: Float64Array | null;
+  strategy: TieStrategy;
+}
+
+export interface LayerTie {
+  weight: Float32Array; // [C, C]
+  bias: Float32Array | null; // [C]
+  /** Relative error of each head, as `tieError` defines it. */
+  errors: number[];
+}
+
+/** S of one head, and its error. */
+export interface HeadTie {
+  s: Float64Array; // [C + 1 or C, D]
+  error: number;
+}
+
+/** Ties all heads of a layer. @throws NfcError "invalid-file" when the input is not finite */
+export function tieLayer(input: LayerTieInput): LayerTie {
+  const heads = Array.from({ length: input.n_head }, (_, head) => head);
+  return assembleLayer(input, tieHeads(input, heads));
+}
+
+/** Ties the heads named. @throws NfcError "invalid-file" when the input is not finite */
+export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTie[] {
+  const { n_embd: C, n_head, qBias, kBias } = input;
+  const constant = qBias !== null && kBias !== null;
+  const rows = constant ? C + 1 : C;
+  const sigma = input.sigma ? ridged(input.sigma, rows) : null;
+  return heads.map((head) => {
+    const query = headColumns(input.qWeight, qBias, head, input);
+    const key = headColumns(input.kWeight, kBias, head, input);
+    if (![query, key].every((matrix) => matrix.every(Number.isFinite)))
+      throw new NfcError("invalid-file", `head ${head}: Q or K is not finite`, { hint: "the checkpoint is damaged" });
+    const span = headSpan(query, key, { rows, headDim: C / n_head, constant, sigma });
+    return tieOne(span, input.strategy, query, key);
+  });
+}
+
+function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key: Float64Array): HeadTie {
+  switch (strategy) {
+    case "query":
+      return { s: query, error: tieError(span, combined(span, 1, 0)) };
+    case "key":
+      return { s: key, error: tieError(span, combined(span, 0, 1)) };
+    case "mean": {
+      const s = query.map((value, i) => (value + (key[i] as number)) / 2);
+      return { s, error: tieError(span, combined(span, 0.5, 0.5)) };
+    }
+    default: {
+      const whitened = closest(span);
+      return { s: fromSpan(span, whitened), error: tieError(span, whitened) };
+    }
+  }
+}
+
+/** Puts heads side by side: weight [C, C] and bias [C]. */
+export function assembleLayer({ n_embd: C, n_head, qBias }: LayerTieInput, ties: readonly HeadTie[]): LayerTie {
+  const D = C / n_head;
+  const weight = new Float32Array(C * C);
+  const bias = qBias ? new Float32Array(C) : null;
+  for (const [head, { s }] of ties.entries()) {
+    for (let row = 0; row < C; row++) weight.set(s.subarray(row * D, (row + 1) * D), row * C + head * D);
+    bias?.set(s.subarray(C * D, (C + 1) * D), head * D);
+  }
+  return { weight, bias, errors: ties.map(({ error }) => error) };
+}
+
+/** W̃ of one head: its columns of the weight, the bias as one more row. */
+function headColumns(
+  weight: Float32Array,
+  bias: Float32Array | null,
+  head: number,
+  { n_embd: C, n_head }: LayerTieInput,
+): Float64Array {
+  const D = C / n_head;
+  const out = new Float64Array((bias ? C + 1 : C) * D);
+  for (let row = 0; row < C; row++) out.set(weight.subarray(row * C + head * D, row * C + (head + 1) * D), row * D);
+  if (bias) out.set(bias.subarray(head * D, (head + 1) * D), C * D);
+  return out;
+}
+
+function ridged(sigma: Float64Array, n: number): Float64Array {
+  const out = Float64Array.from(sigma);
+  let trace = 0;
+  for (let i = 0; i < n; i++) trace += out[i * n + i] as number;
+  if (!Number.isFinite(trace))
+    throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });
+  for (let i = 0; i < n; i++) out[i * n + i] = (out[i * n + i] as number) + (RIDGE * trace) / n;
+  return out;
+}
