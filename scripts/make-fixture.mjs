@@ -33,9 +33,8 @@ function makeText(count) {
     const text = `${phrase()} ${pick(verbs)} ${phrase()}${next() < 0.3 ? `, and ${phrase()} ${pick(verbs)} ${phrase()}` : ""}.`;
     return text[0].toUpperCase() + text.slice(1);
   };
-  return (
-    `${Array.from({ length: count }, (_, i) => sentence() + (i % 5 === 4 ? "\n" : " ")).join("")}`.trimEnd() + "\n"
-  );
+  const sentences = Array.from({ length: count }, (_, i) => sentence() + (i % 5 === 4 ? "\n" : " "));
+  return `${sentences.join("").trimEnd()}\n`;
 }
 
 /** GPT-2's printable stand-ins for the 256 bytes. */

@@ -50,7 +50,7 @@ async function worst(reader: TensorReader, config: ModelConfig, noise: NoiseMode
   const stored = reader.tensors.get("ids");
   const bytes = await reader.readBytes("ids");
   const ids = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  const [batch, length] = stored?.shape as [number, number];
+  const [batch, length] = (stored?.shape ?? []) as [number, number];
   const positions = Array.from(ids, (_, i) => i % length);
   const feeds = { input_ids: int64Tensor(ids, [batch, length]), position_ids: int64Tensor(positions, [batch, length]) };
   const noiseFeeds = Object.fromEntries(

@@ -1,0 +1,26 @@
+// The public API: what `import … from "noiseformer-compiler"` gives.
+export { type ConvertOptions, type ConvertResult, convert, DEFAULT_NOISE_STD } from "./convert/convert.ts";
+export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
+export { DEFAULT_CALIBRATION_TOKENS } from "./convert/tie-layers.ts";
+export { type EvaluateOptions, type Evaluation, evaluate, type Score } from "./distill/evaluate.ts";
+export { recordPerplexity } from "./distill/record-perplexity.ts";
+export { type ErrorCode, NfcError } from "./errors.ts";
+export { type ExportOptions, type ExportResult, exportModel } from "./export/export-model.ts";
+export type { OnnxExport, WeightStorage } from "./export/export-onnx.ts";
+export { type Inspection, inspect } from "./export/inspect.ts";
+export { inspectionText } from "./export/inspect-text.ts";
+export { createReport, type Measurement, type Report, type ReportOptions } from "./export/report.ts";
+export { reportMarkdown } from "./export/report-markdown.ts";
+export { formatReport, parseReport, reportSchema } from "./export/report-schema.ts";
+export { type ReportTextOptions, reportText } from "./export/report-text.ts";
+export type { Verification } from "./export/verify.ts";
+export type { FloatDtype } from "./io/dtype.ts";
+export type { NoiseMode } from "./model/attention.ts";
+export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoint } from "./model/checkpoint.ts";
+export { ACTIVATIONS, type Activation, type ModelConfig, VARIANTS, type Variant } from "./model/config.ts";
+export { type NfcRecord, nfcRecordSchema } from "./model/nfc-record.ts";
+export { type ParameterGroup, type ParameterSpec, parameterCount, parameterSpecs } from "./model/parameters.ts";
+export { loadTokenizer, type Tokenizer } from "./model/tokenizer.ts";
+export { tokenStream } from "./model/tokens.ts";
+export type { LongCall, ProgressEvent } from "./progress.ts";
+export { TOOL } from "./version.ts";
