@@ -37,7 +37,8 @@ export async function makeModel(folder, size) {
   let start = 0;
   const sources = parameterSpecs(config).map(({ name, shape }) => {
     const count = shape.reduce((a, b) => a * b, 1);
-    const offset = (start += 7919) % POOL;
+    start += 7919;
+    const offset = start % POOL;
     const [mean, std] = /ln_\w+\.weight$/.test(name) ? [1, 0] : [0, 0.05];
     async function* chunks() {
       for (let at = 0; at < count; at += POOL) {

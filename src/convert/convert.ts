@@ -2,18 +2,19 @@
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { encodeFloats, type FloatDtype } from "../io/dtype.ts";
-import { bytesSource, type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
+import { type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { MIN_DISTANCE_POSITIONS, type ModelConfig, noiseShapes, type Variant } from "../model/config.ts";
+import { MIN_DISTANCE_POSITIONS, type ModelConfig, type Variant } from "../model/config.ts";
 import { tensorSource, writeModelFiles, writeText } from "../model/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../model/nfc-record.ts";
+import { refuseOwnSource } from "../model/own-source.ts";
 import { parameterCount, parameterSpecs } from "../model/parameters.ts";
 import { sourceOf } from "../model/provenance.ts";
 import type { LongCall } from "../progress.ts";
 import { TOOL } from "../version.ts";
 import type { TieStrategy } from "./tie.ts";
-import { type TiedLayer, tieLayers } from "./tie-layers.ts";
+import { startTies, type TiedLayer } from "./tie-layers.ts";
 import { TieScratch, tiedSource } from "./tied-attention.ts";
 
 /** σ of a fresh noise variant: the prior's own, N(0, 1). */
@@ -51,30 +52,52 @@ export interface ConvertResult {
 /**
  * Ties Q and K of every head (DESIGN of the tie: `tie.ts`) and writes config.json, model.safetensors, nfc.json and the
  * tokenizer files; every tensor but c_attn is copied as bytes. The folder appears whole or not at all.
- * @throws NfcError "unsupported" for a checkpoint that is tied already, "usage" for options that do not go together
+ * @throws NfcError "unsupported" for a checkpoint that is tied already, "usage" for options that do not go together and
+ * for an output that would replace its own source
  */
 export async function convert(checkpoint: Checkpoint, options: ConvertOptions): Promise<ConvertResult> {
   checkOptions(checkpoint, options);
-  const { output, force = false, signal, onProgress } = options;
+  const { output, force = false } = options;
+  await refuseOwnSource(output, checkpoint, options.calibration);
   const config: ModelConfig = { ...checkpoint.config, variant: options.variant };
   return withStagedDirectory(output, { force }, async (folder) => {
-    const source = sourceOf(checkpoint, signal);
-    source.catch(() => {}); // awaited below; a fault of the tie must not leave it unhandled
-    const scratch = await TieScratch.create(join(folder, ".ties"), config.n_embd);
-    const { ties, calibration } = await tieLayers(checkpoint, options, scratch);
-    const written = await writeSafetensors(folder, tensorSources(checkpoint, config, options, scratch, ties), {
-      ...(options.maxShardSize !== undefined && { maxShardSize: options.maxShardSize }),
-      onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes" }),
-      signal,
-    });
-    await scratch.remove();
+    const { written, source, ties, calibration } = await writeWeights(folder, checkpoint, config, options);
     await writeModelFiles(folder, checkpoint, config, options.dtype ? { dtype: options.dtype } : {});
     const tie = { strategy: options.strategy, calibration, errors: ties.map(({ errors }) => errors) };
-    const record = { ...newRecord(checkpoint, options), source: await source, tie };
+    const record = { ...newRecord(checkpoint, options), source, tie };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: parameterCount(checkpoint.config), after: parameterCount(config) };
     return { folder: output, config, record, parameters, ...written };
   });
+}
+
+/**
+ * Writes the tensors while the source is hashed and the layers are tied: the writer waits where it is ahead. S passes
+ * through a scratch file in `folder`. A fault of one ends the others, which may have gigabytes to go.
+ */
+async function writeWeights(folder: string, checkpoint: Checkpoint, config: ModelConfig, options: ConvertOptions) {
+  const { maxShardSize, onProgress } = options;
+  const stop = new AbortController();
+  const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
+  const scratch = await TieScratch.create(join(folder, ".ties"), config.n_embd);
+  const source = sourceOf(checkpoint, signal);
+  const running = startTies(checkpoint, { ...options, signal }, scratch);
+  // Attached before anything is awaited, so that no fault counts as unhandled.
+  const settled = Promise.allSettled([source, running.settled]);
+  try {
+    const sources = tensorSources(checkpoint, config, options, scratch, running.layers);
+    const written = await writeSafetensors(folder, sources, {
+      onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes" }),
+      maxShardSize,
+      signal,
+    });
+    const ties = await Promise.all(running.layers);
+    return { written, ties, source: await source, calibration: await running.calibration };
+  } finally {
+    stop.abort();
+    await settled;
+    await scratch.remove();
+  }
 }
 
 function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
@@ -102,15 +125,16 @@ function tensorSources(
   config: ModelConfig,
   options: ConvertOptions,
   scratch: TieScratch,
-  ties: readonly TiedLayer[],
+  ties: readonly Promise<TiedLayer>[],
 ): TensorSource[] {
   return parameterSpecs(config).map(({ name, shape, layer }) => {
+    const tie = ties[layer ?? 0] as Promise<TiedLayer>;
+    if (name.includes(".attn.noise_")) return noiseSource(name, shape, tie, options);
     const tensor = checkpoint.tensors.get(name);
-    if (layer !== null && name.includes(".attn.noise_")) return noiseSource(name, shape, layer, config, options, ties);
     if (!tensor) throw new Error(`${checkpoint.source}: no tensor ${name}`);
     const dtype = options.dtype ?? tensor.dtype;
     return layer !== null && name.includes(".attn.c_attn.")
-      ? tiedSource(checkpoint, tensor, layer, scratch, dtype)
+      ? tiedSource(checkpoint, tensor, () => tie.then(() => scratch.read(layer)), dtype)
       : tensorSource(checkpoint, tensor, dtype);
   });
 }
@@ -118,18 +142,17 @@ function tensorSources(
 function noiseSource(
   name: string,
   shape: readonly number[],
-  layer: number,
-  config: ModelConfig,
-  { noiseStd = DEFAULT_NOISE_STD }: ConvertOptions,
-  ties: readonly TiedLayer[],
+  tie: Promise<TiedLayer>,
+  { noiseStd = DEFAULT_NOISE_STD, dtype = "F32" }: ConvertOptions,
 ): TensorSource {
   const size = shape.reduce((a, b) => a * b, 1);
-  const shapes = noiseShapes(config.variant, config.n_head);
-  if (!shapes) throw new Error(`${config.variant} has no noise`);
-  const values = name.endsWith("noise_mean")
-    ? (ties[layer]?.noiseMean ?? new Float32Array(size))
-    : new Float32Array(size).fill(Math.log(noiseStd));
-  return bytesSource(name, "F32", shape, encodeFloats(values, "F32"));
+  async function* chunks() {
+    const values = name.endsWith("noise_mean")
+      ? ((await tie).noiseMean ?? new Float32Array(size))
+      : new Float32Array(size).fill(Math.log(noiseStd));
+    yield encodeFloats(values, dtype);
+  }
+  return { name, dtype, shape, chunks };
 }
 
 function newRecord(

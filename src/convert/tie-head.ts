@@ -1,5 +1,5 @@
 // Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
-import { cholesky, multiply, multiplyTransposed, solveTransposed } from "./linalg.ts";
+import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "./linalg.ts";
 import { symmetricEigen } from "./symmetric-eigen.ts";
 
 /** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
@@ -155,13 +155,8 @@ export function combined(span: HeadSpan, query: number, key: number): Float64Arr
 export function tieError(span: HeadSpan, whitened: Float64Array): number {
   const { form, unit, headDim: D } = span;
   const n = sizeOf(span);
-  const rest = Float64Array.from(form);
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let c = 0; c < D; c++) sum += (whitened[i * D + c] as number) * (whitened[j * D + c] as number);
-      rest[i * n + j] = (rest[i * n + j] as number) - sum;
-    }
+  const tied = rowProducts(whitened, whitened, n, D, n); // LᵀS̃S̃ᵀL in the span
+  const rest = form.map((value, at) => value - (tied[at] as number));
   const whole = seen(form, unit, n);
   return whole === 0 ? 0 : Math.sqrt(seen(rest, unit, n) / whole);
 }

@@ -1,4 +1,4 @@
-// Ties all layers of a checkpoint: in order along the teacher's hidden states with text, in parallel without.
+// Ties all layers of a checkpoint in the background, along the teacher's hidden states where there is text.
 import { NfcError } from "../errors.ts";
 import { sha256File } from "../io/sha256.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
@@ -21,25 +21,33 @@ export interface TiedLayer {
   noiseMean: Float32Array | null;
 }
 
-/** Ties every layer; S goes to the scratch file. */
-export async function tieLayers(
-  checkpoint: Checkpoint,
-  options: ConvertOptions,
-  scratch: TieScratch,
-): Promise<{ ties: TiedLayer[]; calibration: CalibrationRecord }> {
+/** Ties at work in the background, one layer after another. */
+export interface RunningTies {
+  /** Each layer, once it is tied; rejected from the first fault on. */
+  layers: Promise<TiedLayer>[];
+  calibration: Promise<CalibrationRecord>;
+  /** Resolves when nothing runs any more, whether it went well or not. */
+  settled: Promise<void>;
+}
+
+/**
+ * Starts tying every layer; S goes to the scratch file. Layers follow one another, because the teacher's hidden states
+ * flow through them, and the heads of a layer are spread over threads. Abort `options.signal` to stop early.
+ */
+export function startTies(checkpoint: Checkpoint, options: ConvertOptions, scratch: TieScratch): RunningTies {
   const pool = new TiePool(options.threads === undefined ? {} : { threads: options.threads });
-  try {
-    const calibrated = await openCalibration(checkpoint, options);
-    const ties: TiedLayer[] = [];
-    const total = checkpoint.config.n_layer;
-    for (let layer = 0; layer < total; layer++) {
-      options.onProgress?.({ phase: "tying", done: layer, total, unit: "layers", detail: `h.${layer}` });
-      ties.push(await tieOne(checkpoint, options, layer, { scratch, pool, run: calibrated?.run ?? null }));
-    }
-    return { ties, calibration: calibrated?.record ?? null };
-  } finally {
-    await pool.close();
-  }
+  const setup = openCalibration(checkpoint, options);
+  const total = checkpoint.config.n_layer;
+  const layers: Promise<TiedLayer>[] = [];
+  const tie = async (layer: number, turn: Promise<unknown>) => {
+    await turn;
+    options.onProgress?.({ phase: "tying", done: layer, total, unit: "layers", detail: `h.${layer}` });
+    return tieOne(checkpoint, options, layer, { scratch, pool, run: (await setup)?.run ?? null });
+  };
+  for (let layer = 0; layer < total; layer++) layers.push(tie(layer, layers[layer - 1] ?? setup));
+  // Whoever needs a layer sees its fault; a layer that nobody waits for must not count as unhandled.
+  const settled = Promise.allSettled(layers).then(() => pool.close());
+  return { layers, calibration: setup.then((calibrated) => calibrated?.record ?? null), settled };
 }
 
 async function openCalibration(

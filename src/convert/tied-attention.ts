@@ -72,13 +72,13 @@ export class TieScratch {
     }
   }
 
-  /** `count` rows of [weight; bias] from `first`. */
-  async rows(layer: number, first: number, count: number): Promise<Float32Array> {
-    const out = new Float32Array(count * this.width);
-    const position = this.offset(layer) + first * this.width * 4;
-    const { bytesRead } = await this.file.read(new Uint8Array(out.buffer), 0, out.byteLength, position);
-    if (bytesRead !== out.byteLength) throw new Error(`${this.path}: layer ${layer} was not written`);
-    return out;
+  /** What was put for a layer; `bias` is 0 where there was none. */
+  async read(layer: number): Promise<{ weight: Float32Array; bias: Float32Array }> {
+    const rows = new Float32Array((this.width + 1) * this.width);
+    const { bytesRead } = await this.file.read(new Uint8Array(rows.buffer), 0, rows.byteLength, this.offset(layer));
+    if (bytesRead !== rows.byteLength) throw new Error(`${this.path}: layer ${layer} was not written`);
+    const size = this.width * this.width;
+    return { weight: rows.subarray(0, size), bias: rows.subarray(size) };
   }
 
   async remove(): Promise<void> {
@@ -91,18 +91,17 @@ export class TieScratch {
 export function tiedSource(
   checkpoint: Checkpoint,
   tensor: CheckpointTensor,
-  layer: number,
-  scratch: TieScratch,
+  tied: () => Promise<{ weight: Float32Array; bias: Float32Array }>,
   dtype: FloatDtype,
 ): TensorSource {
   const width = checkpoint.config.n_embd;
   const isBias = tensor.name.endsWith(".bias");
-  const shape = isBias ? [2 * width] : [width, 2 * width];
+  const [shape, rows] = isBias ? [[2 * width], 1] : [[width, 2 * width], width];
   async function* chunks() {
-    const values = convertChunks(checkpoint.chunks(tensor.name), tensor.dtype, dtype); // [·, 3C]
-    const stored = await scratch.rows(layer, isBias ? width : 0, isBias ? 1 : width);
-    const s = encodeFloats(stored, dtype); // [·, C]
-    yield* joinColumns(s, await collect(values), isBias ? 1 : width);
+    const { weight, bias } = await tied();
+    const s = encodeFloats(isBias ? bias : weight, dtype); // [·, C]
+    const qkv = await collect(convertChunks(checkpoint.chunks(tensor.name), tensor.dtype, dtype)); // [·, 3C]
+    yield* joinColumns(s, qkv, rows);
   }
   return { name: tensor.name, dtype, shape, chunks };
 }

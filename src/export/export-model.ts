@@ -7,6 +7,7 @@ import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { writeModelFiles, writeText } from "../model/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
+import { refuseOwnSource } from "../model/own-source.ts";
 import { continuedRecord } from "../model/provenance.ts";
 import type { LongCall } from "../progress.ts";
 import { checkNoise, type OnnxExport, type WeightStorage, writeOnnxExport } from "./export-onnx.ts";
@@ -37,12 +38,14 @@ export interface ExportResult {
 
 /**
  * Writes an export of `checkpoint`; the folder appears whole or not at all.
- * @throws NfcError "usage" for options that do not go together, "unsupported" for a model that cannot be expanded,
- * "mismatch" when the written ONNX file does not reproduce our own logits
+ * @throws NfcError "usage" for options that do not go together or an output that would replace its own source,
+ * "unsupported" for a model that cannot be expanded, "mismatch" when the written ONNX file does not reproduce our own
+ * logits
  */
 export async function exportModel(checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
   checkOptions(checkpoint, options);
   const { output, force = false, signal, onProgress, gpt2 = false } = options;
+  await refuseOwnSource(output, checkpoint);
   return withStagedDirectory(output, { force }, async (folder) => {
     const files: string[] = [];
     if (options.safetensors) {

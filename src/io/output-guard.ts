@@ -82,7 +82,8 @@ async function realFolder(find: () => string): Promise<string | undefined> {
   }
 }
 
-function contains(folder: string, path: string | undefined): boolean {
+/** Whether `path` is `folder` or lies below it; both absolute. */
+export function contains(folder: string, path: string | undefined): boolean {
   if (path === undefined) return false;
   const way = relative(folder, path);
   return !isAbsolute(way) && way.split(sep)[0] !== "..";

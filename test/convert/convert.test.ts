@@ -1,0 +1,187 @@
+// Converting the fixture: every variant by every tie gives the model that was asked for, and nothing else is touched.
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { Calibration } from "../../src/convert/calibration.ts";
+import { type ConvertOptions, convert } from "../../src/convert/convert.ts";
+import { type LayerTie, TIE_STRATEGIES, tieLayer } from "../../src/convert/tie.ts";
+import { readProjections } from "../../src/convert/tied-attention.ts";
+import type { Checkpoint } from "../../src/model/checkpoint.ts";
+import { VARIANTS, type Variant } from "../../src/model/config.ts";
+import { parameterCount, parameterSpecs } from "../../src/model/parameters.ts";
+import { loadTokenizer } from "../../src/model/tokenizer.ts";
+import { firstWindows, tokenStream } from "../../src/model/tokens.ts";
+import { bytesOf, columns, converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("convert");
+const TIED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => variant !== "dense");
+const CALIBRATION_TOKENS = 256;
+
+type Strategy = ConvertOptions["strategy"];
+
+/** What `tieLayer` makes of each layer, the calibrated statistics measured as the converter does. */
+async function tiesOf(source: Checkpoint, strategy: Strategy): Promise<LayerTie[]> {
+  const { n_layer, n_head, n_embd, n_positions } = source.config;
+  const tokens = tokenStream([TEXT], await loadTokenizer(source.folder, source.config));
+  const windows = await firstWindows(tokens, { length: n_positions, count: CALIBRATION_TOKENS, name: TEXT });
+  const teacher = await Calibration.open(source, windows, 1);
+  const ties: LayerTie[] = [];
+  for (let layer = 0; layer < n_layer; layer++) {
+    const statistics = await teacher.inputStatistics(layer);
+    const sigma = strategy === "calibrated" ? statistics : null;
+    ties.push(tieLayer({ n_embd, n_head, ...(await readProjections(source, layer)), sigma, strategy }));
+    teacher.advance();
+  }
+  return ties;
+}
+
+/** S as stored, side by side with the tie's; v and every other tensor byte by byte. */
+async function expectTied(model: Checkpoint, source: Checkpoint, ties: readonly LayerTie[]): Promise<void> {
+  const C = source.config.n_embd;
+  for (const { name, layer } of parameterSpecs(model.config)) {
+    if (name.includes(".attn.noise_")) continue;
+    const [after, before] = [await bytesOf(model, name), await bytesOf(source, name)];
+    if (!name.includes(".attn.c_attn.")) {
+      expect(after.equals(before), name).toBe(true);
+      continue;
+    }
+    const rows = name.endsWith(".bias") ? 1 : C;
+    const v = Buffer.concat(columns(after, rows, 4 * C, 4 * C));
+    expect(v.equals(Buffer.concat(columns(before, rows, 8 * C, 4 * C))), name).toBe(true);
+    const s = Float32Array.from(columns(await model.readF32(name), rows, 0, C).flatMap((row) => [...row]));
+    const tie = ties[layer as number] as LayerTie;
+    expect(s).toEqual(rows === 1 ? tie.bias : tie.weight);
+  }
+}
+
+async function expectNoise(model: Checkpoint, means: "zero" | "fitted", logStd = 0): Promise<void> {
+  for (const { name } of parameterSpecs(model.config)) {
+    const values = name.includes(".attn.noise_") ? await model.readF32(name) : null;
+    if (name.endsWith("noise_log_std")) expect(values?.every((value) => value === Math.fround(logStd))).toBe(true);
+    if (name.endsWith("noise_mean")) expect(values?.some((value) => value !== 0)).toBe(means === "fitted");
+  }
+}
+
+describe.each(TIE_STRATEGIES)("the tie %s of the fixture", (strategy) => {
+  const ties = opened(MODEL, (source) => tiesOf(source, strategy));
+
+  it.each(TIED)(
+    "as %s: the shapes and the record of that variant, S from the tie, all else as bytes",
+    async (variant) => {
+      const output = path(`${strategy}-${variant}`);
+      const text = strategy === "calibrated" ? { calibration: [TEXT], calibrationTokens: CALIBRATION_TOKENS } : {};
+      const command = ["nfc", "convert", "x"];
+      const result = await converted({ output, variant, strategy, ...text, command });
+      await opened(output, async (model) => {
+        expect(model.config).toEqual(result.config);
+        expect(model.config.variant).toBe(variant);
+        const shapes = [...model.reader.tensors.values()].map(({ name, shape }) => [name, shape]);
+        const expected = parameterSpecs(model.config).map(({ name, shape }) => [name, shape]);
+        expect(new Map(shapes as [string, number[]][])).toEqual(new Map(expected as [string, number[]][]));
+        expect(model.record).toEqual(result.record);
+        expect(model.record).toMatchObject({ variant, command, history: [], notes: [], tie: { strategy } });
+        expect(model.record?.tie?.errors).toEqual((await ties).map(({ errors }) => errors));
+        await opened(MODEL, async (source) => {
+          expect(result.parameters).toEqual({
+            before: parameterCount(source.config),
+            after: parameterCount(model.config),
+          });
+          await expectTied(model, source, await ties);
+        });
+        const fitted = strategy === "calibrated" && variant === "noise-distance";
+        await expectNoise(model, fitted ? "fitted" : "zero");
+      });
+    },
+  );
+});
+
+describe("the record", () => {
+  it("names the source's files by size and sha256, and the calibration text", async () => {
+    const output = path("record");
+    const { record } = await converted({ output, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 128 });
+    const sums = { ...digest(MODEL), ...digest(`${MODEL}/..`) };
+    expect(record.source).toEqual({
+      path: MODEL,
+      files: [
+        {
+          name: "model.safetensors",
+          bytes: readFileSync(`${MODEL}/model.safetensors`).length,
+          sha256: sums["model.safetensors"],
+        },
+      ],
+      parameters: await opened(MODEL, ({ config }) => parameterCount(config)),
+    });
+    expect(record.tie?.calibration).toEqual({ file: TEXT, sha256: sums["text.txt"], tokens: 128 });
+  });
+
+  it("has an error for every head of every layer, 0 to about 1 for a tie that fits", async () => {
+    const { record, config } = await converted({ output: path("errors"), strategy: "spectral" });
+    expect(record.tie?.errors.map((heads) => heads.length)).toEqual(Array(config.n_layer).fill(config.n_head));
+    for (const error of record.tie?.errors.flat() ?? []) {
+      expect(error).toBeGreaterThan(0);
+      expect(error).toBeLessThan(1);
+    }
+  });
+});
+
+describe("the noise", () => {
+  it("of noise-distance has means fitted on calibration text whatever the tie", async () => {
+    const output = path("fitted");
+    await converted({
+      output,
+      variant: "noise-distance",
+      strategy: "mean",
+      calibration: [TEXT],
+      calibrationTokens: 128,
+    });
+    await opened(output, (model) => expectNoise(model, "fitted"));
+  });
+
+  it.each(TIED.filter((variant) => variant !== "symmetric"))("of %s starts with the σ asked for", async (variant) => {
+    const output = path(`std-${variant}`);
+    await converted({ output, variant, noiseStd: 0.25 });
+    await opened(output, (model) => expectNoise(model, "zero", Math.log(0.25)));
+  });
+});
+
+describe("the folder", () => {
+  it("has the tokenizer and generation files of the source, and a config.json that names the variant", async () => {
+    const output = path("files");
+    await converted({ output, variant: "noise-shared" });
+    const [before, after] = [digest(MODEL), digest(output)];
+    for (const name of ["tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+      expect(after[name]).toBe(before[name]);
+    expect(Object.keys(after).sort()).toEqual([...Object.keys(before), "nfc.json"].sort());
+    expect(JSON.parse(readFileSync(`${output}/config.json`, "utf8"))).toMatchObject({
+      model_type: "gpt2",
+      nfc_variant: "noise-shared",
+      n_layer: 2,
+    });
+  });
+
+  it("is the same to the byte when the command is run again", async () => {
+    const options = { variant: "noise-distance", strategy: "calibrated", calibration: [TEXT] } as const;
+    for (const name of ["first", "second"])
+      await converted({ ...options, calibrationTokens: CALIBRATION_TOKENS, output: path(name) });
+    expect(digest(path("second"))).toEqual(digest(path("first")));
+  });
+
+  it("is the same whatever the number of threads, when no text is run", async () => {
+    for (const threads of [1, 2])
+      await converted({ strategy: "spectral", threads, output: path(`threads-${threads}`) });
+    expect(digest(path("threads-2"))).toEqual(digest(path("threads-1")));
+  });
+
+  it("reports its bytes: the files listed are all of the weights", async () => {
+    const { files, byteLength } = await converted({ output: path("bytes") });
+    expect(files).toEqual([{ name: "model.safetensors", bytes: byteLength }]);
+    expect(readFileSync(path("bytes", "model.safetensors")).length).toBe(byteLength);
+  });
+
+  it("opens as the source's own model does: convert leaves the source open and usable", async () => {
+    await opened(MODEL, async (source) => {
+      await convert(source, { output: path("usable"), variant: "symmetric", strategy: "mean" });
+      expect((await source.readF32("ln_f.weight")).length).toBe(source.config.n_embd);
+    });
+  });
+});
