@@ -14,6 +14,8 @@ import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
 export interface Context {
   io: Io;
   signal: AbortSignal;
+  /** Runs another command line, without the program's name, in `io`. */
+  run(args: readonly string[], io: Io): Promise<void>;
 }
 
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
@@ -23,7 +25,7 @@ export async function main(io: Io): Promise<number> {
   io.on("SIGINT", stop);
   io.on("SIGTERM", stop);
   try {
-    await program({ io, signal: abort.signal }).parseAsync(io.argv as string[]);
+    await runCommand(io.argv.slice(2), io, abort.signal);
     return EXIT.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
@@ -33,6 +35,13 @@ export async function main(io: Io): Promise<number> {
     io.off("SIGINT", stop);
     io.off("SIGTERM", stop);
   }
+}
+
+async function runCommand(args: readonly string[], io: Io, signal: AbortSignal): Promise<void> {
+  // The record of a model holds the command that made it, also inside a demo.
+  const inner = { ...io, argv: ["node", "nfc", ...args], on: io.on.bind(io), off: io.off.bind(io) };
+  const run = (next: readonly string[], nextIo: Io) => runCommand(next, nextIo, signal);
+  await program({ io: inner, signal, run }).parseAsync(inner.argv);
 }
 
 function program(context: Context): Command {

@@ -1,11 +1,12 @@
-// Progress on stderr: a spinner on a terminal, a line a phase (and every tenth of it) elsewhere, nothing with --quiet.
-import ora, { type Ora } from "ora";
+// Progress on stderr: a spinner on a terminal, a few lines a phase elsewhere, nothing with --quiet.
+import type { Ora } from "ora";
 import { formatBytes, thousands } from "../export/format.ts";
 import type { ProgressEvent } from "../progress.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
-/** Lines per phase without a terminal. */
+/** Without a terminal: at most so many lines a phase, and one a second. */
 const STEPS = 10;
+const INTERVAL_MS = 1000;
 
 export class Progress {
   private readonly io: Io;
@@ -13,12 +14,19 @@ export class Progress {
   private readonly spinner: Ora | null;
   private phase = "";
   private step = -1;
+  private shown = 0;
 
-  constructor(io: Io, flags: OutputFlags) {
+  private constructor(io: Io, quiet: boolean, spinner: Ora | null) {
     this.io = io;
-    this.quiet = flags.quiet ?? false;
-    const terminal = io.stderr.isTTY === true && !this.quiet;
-    this.spinner = terminal ? ora({ stream: io.stderr as NodeJS.WriteStream, discardStdin: false }) : null;
+    this.quiet = quiet;
+    this.spinner = spinner;
+  }
+
+  /** The spinner is loaded only where there is a terminal for it. */
+  static async open(io: Io, { quiet = false }: OutputFlags): Promise<Progress> {
+    if (quiet || io.stderr.isTTY !== true) return new Progress(io, quiet, null);
+    const { default: ora } = await import("ora");
+    return new Progress(io, quiet, ora({ stream: io.stderr as NodeJS.WriteStream, discardStdin: false }));
   }
 
   /** Handler for a library call's events. */
@@ -30,7 +38,9 @@ export class Progress {
       return;
     }
     const step = event.total ? Math.floor((STEPS * event.done) / event.total) : 0;
-    if (event.phase === this.phase && step === this.step) return;
+    const now = performance.now();
+    if (event.phase === this.phase && (step === this.step || now - this.shown < INTERVAL_MS)) return;
+    this.shown = now;
     this.phase = event.phase;
     this.step = step;
     this.io.stderr.write(`${describe(event)}\n`);

@@ -46,7 +46,7 @@ export class DistanceFit {
       total += w;
       product += wr;
     }
-    if (!(total > 0)) return;
+    if (total === 0) return;
     const last = table[i] as number; // the farthest bucket of this row
     for (let a = 0; a <= last; a++) {
       const share = (weights[a] as number) / total;
@@ -66,7 +66,10 @@ export class DistanceFit {
       const matrix = this.normal.slice(head * size * size, (head + 1) * size * size);
       const right = this.right.slice(head * size, (head + 1) * size);
       const trace = right.reduce((sum, _, a) => sum + (matrix[a * size + a] as number), 0);
-      if (!Number.isFinite(trace)) throw new NfcError("invalid-file", `head ${head}: attention scores are not finite`);
+      if (![trace, ...right].every(Number.isFinite))
+        throw new NfcError("invalid-file", `head ${head}: attention scores are not finite`, {
+          hint: "the checkpoint is damaged",
+        });
       const ridge = RIDGE * (trace / size) || 1;
       for (let a = 0; a < size; a++) matrix[a * size + a] = (matrix[a * size + a] as number) + ridge;
       solvePositive(matrix, right, size);

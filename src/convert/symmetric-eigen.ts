@@ -7,18 +7,41 @@ export interface SymmetricEigen {
   vectors: Float64Array;
 }
 
-/** QL needs about 1.7 sweeps an eigenvalue; more than this means that the matrix is not finite. */
+/** QL needs about 1.7 sweeps an eigenvalue; more than this is a bug. */
 const MAX_SWEEPS = 60;
+/** Squared length of a column, in a matrix whose largest entry is about 1, that counts as 0: smaller squares lose digits. */
+const NEGLIGIBLE = 2 ** -960;
+/** Largest power of two that float64 holds. */
+const MAX_EXPONENT = 1023;
 
 /**
  * A = Vᵀ diag(values) V for symmetric A [n, n], row-major (only its lower triangle need be right). Golub and Van Loan,
  * Matrix Computations, 8.3; rotations work on contiguous rows.
- * @throws Error when the iteration does not converge, which finite input rules out
+ * @throws Error when the matrix is not finite
  */
 export function symmetricEigen(matrix: Float64Array, n: number): SymmetricEigen {
-  const { diagonal, off, vectors } = tridiagonalise(Float64Array.from(matrix), n);
+  const scale = scaleOf(matrix, n);
+  const { diagonal, off, vectors } = tridiagonalise(scaledSymmetric(matrix, n, scale), n);
   diagonalise(diagonal, off, vectors, n);
-  return sorted(diagonal, vectors, n);
+  const result = sorted(diagonal, vectors, n);
+  return { ...result, values: result.values.map((value) => value / scale) };
+}
+
+/** The power of two that brings the largest entry near 1 (squares are taken on the way); rounds nothing. */
+function scaleOf(matrix: Float64Array, n: number): number {
+  let largest = 0;
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++) largest = Math.max(largest, Math.abs(matrix[i * n + j] as number));
+  if (!Number.isFinite(largest)) throw new Error("symmetricEigen: the matrix is not finite");
+  return largest === 0 ? 1 : 2 ** Math.min(MAX_EXPONENT, -Math.floor(Math.log2(largest)));
+}
+
+/** The lower triangle times `scale`, mirrored. */
+function scaledSymmetric(matrix: Float64Array, n: number, scale: number): Float64Array {
+  const out = new Float64Array(n * n);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j <= i; j++) out[i * n + j] = out[j * n + i] = (matrix[i * n + j] as number) * scale;
+  return out;
 }
 
 /** T = Q A Qᵀ with T tridiagonal (`diagonal`, `off`) and Q in the rows of `vectors`; `a` is overwritten. */
@@ -44,7 +67,7 @@ function reflect(a: Float64Array, n: number, k: number, betas: Float64Array): nu
     if (i > 0) norm2 += (v[i] as number) ** 2;
   }
   const first = v[0] as number;
-  if (norm2 === 0) return first;
+  if (norm2 < NEGLIGIBLE) return first;
   const alpha = first > 0 ? -Math.sqrt(first * first + norm2) : Math.sqrt(first * first + norm2);
   v[0] = first - alpha;
   const beta = 2 / ((v[0] as number) ** 2 + norm2);
@@ -90,20 +113,28 @@ function accumulate(a: Float64Array, betas: Float64Array, n: number): Float64Arr
 
 /** Implicit QL with Wilkinson shifts; off[i] couples i and i + 1. Rotations are applied to the rows of `z`. */
 function diagonalise(d: Float64Array, off: Float64Array, z: Float64Array, n: number): void {
-  for (let low = 0; low < n; low++)
+  let passed = 0; // magnitude of the rows so far: entries that shrink downwards would not converge against their neighbours
+  for (let low = 0; low < n; low++) {
+    passed = Math.max(passed, Math.abs(d[low] as number) + Math.abs(off[low] as number));
     for (let sweep = 0; ; sweep++) {
-      const high = firstSmall(d, off, low, n);
+      const high = firstSmall(d, off, { low, passed }, n);
       if (high === low) break;
-      if (sweep === MAX_SWEEPS) throw new Error("symmetricEigen: no convergence; the matrix is not finite");
+      if (sweep === MAX_SWEEPS) throw new Error("symmetricEigen: no convergence");
       sweepQl(d, off, z, low, high, n);
     }
+  }
 }
 
 /** The end of the unreduced block that starts at `low`. */
-function firstSmall(d: Float64Array, off: Float64Array, low: number, n: number): number {
+function firstSmall(
+  d: Float64Array,
+  off: Float64Array,
+  { low, passed }: { low: number; passed: number },
+  n: number,
+): number {
   let m = low;
   for (; m < n - 1; m++) {
-    const scale = Math.abs(d[m] as number) + Math.abs(d[m + 1] as number);
+    const scale = Math.max(passed, Math.abs(d[m] as number) + Math.abs(d[m + 1] as number));
     if (Math.abs(off[m] as number) <= Number.EPSILON * scale) break;
   }
   return m;

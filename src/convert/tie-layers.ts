@@ -5,7 +5,7 @@ import type { Checkpoint } from "../model/checkpoint.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
 import { loadTokenizer } from "../model/tokenizer.ts";
 import { firstWindows, tokenStream } from "../model/tokens.ts";
-import { Calibration } from "./calibration.ts";
+import type { Calibration } from "./calibration.ts";
 import type { ConvertOptions } from "./convert.ts";
 import { TiePool } from "./tie-pool.ts";
 import { readProjections, type TieScratch } from "./tied-attention.ts";
@@ -57,6 +57,8 @@ async function openCalibration(
   const { calibration: paths = [], calibrationTokens = DEFAULT_CALIBRATION_TOKENS, signal, field } = options;
   const [file] = paths;
   if (file === undefined || (options.strategy !== "calibrated" && options.variant !== "noise-distance")) return null;
+  // Loaded here, so that a tie without text needs no ONNX Runtime.
+  const { Calibration } = await import("./calibration.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const stream = tokenStream(paths, tokenizer, { ...(signal && { signal }), ...(field && { field }) });
   const length = Math.min(checkpoint.config.n_positions, calibrationTokens);

@@ -33,10 +33,16 @@ export class TiePool {
     if (lanes === 1) return assembleLayer(input, tieHeads(input, heads));
     const share = Math.ceil(heads.length / lanes);
     const parts = Array.from({ length: lanes }, (_, lane) => heads.slice(lane * share, (lane + 1) * share));
-    const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
-    return assembleLayer(input, ties.flat());
+    try {
+      const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
+      return assembleLayer(input, ties.flat());
+    } catch (error) {
+      await this.close(); // else a worker still at work would answer the next call with this one's heads
+      throw error;
+    }
   }
 
+  /** Ends the workers; a later call starts new ones. */
   async close(): Promise<void> {
     await Promise.all(this.workers.map((worker) => worker.terminate()));
     this.workers.length = 0;

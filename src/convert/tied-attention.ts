@@ -100,7 +100,7 @@ export function tiedSource(
   async function* chunks() {
     const { weight, bias } = await tied();
     const s = encodeFloats(isBias ? bias : weight, dtype); // [·, C]
-    const qkv = await collect(convertChunks(checkpoint.chunks(tensor.name), tensor.dtype, dtype)); // [·, 3C]
+    const qkv = await collect(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype)); // [·, 3C]
     yield* joinColumns(s, qkv, rows);
   }
   return { name: tensor.name, dtype, shape, chunks };

@@ -53,7 +53,8 @@ export async function writeOnnxExport(
   // protobuf holds 2 GiB: beyond, external data is the only way.
   const weights =
     options.weights === "inline" && total > MAX_INLINE_BYTES - GRAPH_RESERVE ? "external" : options.weights;
-  const onBytes = (done: number) => options.onProgress?.({ phase: "writing ONNX", done, total, unit: "bytes" });
+  const onBytes = (done: number) =>
+    options.onProgress?.({ phase: "writing ONNX", done: Math.min(done, total), total, unit: "bytes" });
   const hooks = { onBytes, ...(options.signal && { signal: options.signal }) };
   const onnx = join(folder, "onnx");
   await withIoErrors(onnx, () => mkdir(onnx));

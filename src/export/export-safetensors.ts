@@ -62,7 +62,7 @@ function expandedSource(
   const rows = shape.length === 2 ? (shape[0] as number) : 1;
   async function* chunks() {
     const parts: Uint8Array[] = [];
-    for await (const chunk of convertChunks(checkpoint.chunks(tensor.name), tensor.dtype, dtype))
+    for await (const chunk of convertChunks(checkpoint.chunks(tensor.name), tensor, dtype))
       parts.push(Uint8Array.from(chunk));
     const packed = Buffer.concat(parts); // rows of [s, v]
     const width = packed.byteLength / rows / 2;

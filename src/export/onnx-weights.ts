@@ -5,7 +5,7 @@ import type { ExternalLocation, InlineData, ParameterPlacement } from "../graph/
 import { openSafetensors } from "../io/safetensors-reader.ts";
 import { writeChunks } from "../io/write-chunks.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { convertChunks, tensorSource } from "../model/model-folder.ts";
+import { tensorSource } from "../model/model-folder.ts";
 
 /** Bytes of one external file: browsers cannot hold 2 GiB in one buffer. */
 const MAX_DATA_FILE = 2_000_000_000;
@@ -106,5 +106,5 @@ function f32Bytes(checkpoint: Checkpoint, name: string): number {
 function f32Chunks(checkpoint: Checkpoint, name: string): AsyncIterable<Uint8Array> {
   const tensor = checkpoint.tensors.get(name);
   if (!tensor) throw new Error(`${checkpoint.source}: no tensor ${name}`);
-  return convertChunks(tensorSource(checkpoint, tensor).chunks(), tensor.dtype, "F32");
+  return tensorSource(checkpoint, tensor, "F32").chunks();
 }

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { NfcError } from "../errors.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../io/dtype.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import type { TensorSource } from "../io/safetensors-writer.ts";
@@ -19,7 +20,9 @@ export async function writeModelFiles(
   config: ModelConfig,
   options: { dtype?: FloatDtype; extra?: Record<string, unknown> } = {},
 ): Promise<void> {
-  const hf: Record<string, unknown> = { ...toHfConfig(config, checkpoint.rawConfig), ...options.extra };
+  // transformers.js_config is about ONNX files, which are not copied: the source's says nothing about this folder's.
+  const { "transformers.js_config": _, ...kept } = toHfConfig(config, checkpoint.rawConfig);
+  const hf: Record<string, unknown> = { ...kept, ...options.extra };
   if (options.dtype) {
     delete hf.torch_dtype;
     hf.dtype = DTYPE_NAMES[options.dtype];
@@ -48,24 +51,56 @@ export function tensorSource(
     name: tensor.name,
     dtype,
     shape: tensor.shape,
-    chunks: () => convertChunks(checkpoint.chunks(tensor.name), tensor.dtype, dtype),
+    chunks: () => convertChunks(checkpoint.chunks(tensor.name), tensor, dtype),
   };
 }
 
 const BYTES: Record<FloatDtype, number> = { F64: 8, F32: 4, F16: 2, BF16: 2 };
 
-/** Converts a byte stream from one float dtype to another, whatever its pieces. */
+/**
+ * Converts a tensor's byte stream to another float dtype, whatever its pieces.
+ * @throws NfcError "unsupported" for a finite number that `to` cannot hold: silently, it would become infinite
+ */
 export async function* convertChunks(
   chunks: AsyncIterable<Uint8Array>,
-  from: FloatDtype,
+  tensor: { name: string; dtype: FloatDtype },
   to: FloatDtype,
 ): AsyncGenerator<Uint8Array, void, undefined> {
+  const from = tensor.dtype;
   if (from === to) return yield* chunks;
   let rest = new Uint8Array(0);
   for await (const chunk of chunks) {
     const bytes = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
-    const whole = bytes.byteLength - (bytes.byteLength % BYTES[from]);
-    yield encodeFloats(decodeFloats(bytes.subarray(0, whole), from), to);
-    rest = Uint8Array.from(bytes.subarray(whole));
+    const whole = bytes.subarray(0, bytes.byteLength - (bytes.byteLength % BYTES[from]));
+    const values = decodeFloats(whole, from);
+    checkRange(whole, values, tensor, to);
+    yield encodeFloats(values, to);
+    rest = Uint8Array.from(bytes.subarray(whole.byteLength));
+  }
+}
+
+/** Magnitudes that round to infinity: half a step above the largest finite number. Float64 has passed float32 before. */
+const OVERFLOW: Record<FloatDtype, number> = {
+  F64: Number.POSITIVE_INFINITY,
+  F32: Number.POSITIVE_INFINITY,
+  F16: 65_520,
+  BF16: 2 ** 128 - 2 ** 119,
+};
+
+function checkRange(
+  bytes: Uint8Array,
+  values: Float32Array,
+  { name, dtype }: { name: string; dtype: FloatDtype },
+  to: FloatDtype,
+): void {
+  const limit = OVERFLOW[to];
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (!(Math.abs(value) >= limit)) continue;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const stored = dtype === "F64" ? view.getFloat64(BYTES.F64 * i, true) : value;
+    if (!Number.isFinite(stored)) continue;
+    const hint = to === "F16" ? "take bf16 or f32" : "keep the tensor's own dtype";
+    throw new NfcError("unsupported", `${name}: ${stored} does not fit ${to}`, { hint });
   }
 }

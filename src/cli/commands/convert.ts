@@ -1,6 +1,6 @@
 // nfc convert: dense checkpoint in, tied model folder out.
 import { Command, Option } from "commander";
-import { type ConvertOptions, type ConvertResult, convert } from "../../convert/convert.ts";
+import type { ConvertOptions, ConvertResult } from "../../convert/convert.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { alignTable, formatBytes, signedPercent, thousands } from "../../export/format.ts";
 import { VARIANTS } from "../../model/config.ts";
@@ -72,6 +72,7 @@ export function convertCommand(context: Context): Command {
 }
 
 async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
+  const { convert } = await import("../../convert/convert.ts");
   const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     for (const line of checkpoint.notes) note(context.io, flags, line);
     if (flags.variant === "noise-distance" && !flags.calibration)

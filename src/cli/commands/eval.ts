@@ -1,11 +1,8 @@
 // nfc eval: perplexity on text, next to another model's with --against.
 import { Command, Option } from "commander";
-import { type Evaluation, evaluate } from "../../distill/evaluate.ts";
-import { recordPerplexity } from "../../distill/record-perplexity.ts";
+import type { Evaluation } from "../../distill/evaluate.ts";
 import { alignTable, formatPercent, thousands } from "../../export/format.ts";
-import { type Checkpoint, openCheckpoint } from "../../model/checkpoint.ts";
-import { loadTokenizer } from "../../model/tokenizer.ts";
-import { tokenStream } from "../../model/tokens.ts";
+import type { Checkpoint } from "../../model/checkpoint.ts";
 import type { Context } from "../main.ts";
 import { withCheckpoint } from "../open.ts";
 import {
@@ -58,6 +55,7 @@ export function evalCommand(context: Context): Command {
 }
 
 async function run(context: Context, model: string, flags: EvalFlags): Promise<void> {
+  const { openCheckpoint } = await import("../../model/checkpoint.ts");
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const against = flags.against ? await openCheckpoint(flags.against, openOptions(flags)) : undefined;
     try {
@@ -79,6 +77,9 @@ async function score(
   flags: EvalFlags,
   progress: Progress,
 ): Promise<Evaluation> {
+  const { evaluate } = await import("../../distill/evaluate.ts");
+  const { loadTokenizer } = await import("../../model/tokenizer.ts");
+  const { tokenStream } = await import("../../model/tokens.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const { length, stride, threads, field } = flags;
   return evaluate(checkpoint, {
@@ -100,6 +101,7 @@ async function save(
   flags: EvalFlags,
   result: Evaluation,
 ): Promise<void> {
+  const { recordPerplexity } = await import("../../distill/record-perplexity.ts");
   const recorded = await recordPerplexity(checkpoint, flags.text, result, against);
   if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
 }

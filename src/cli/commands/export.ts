@@ -1,6 +1,6 @@
 // nfc export: ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
 import { Command, Option } from "commander";
-import { type ExportOptions, type ExportResult, exportModel } from "../../export/export-model.ts";
+import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { WeightStorage } from "../../export/export-onnx.ts";
 import type { Context } from "../main.ts";
 import { withCheckpoint } from "../open.ts";
@@ -62,6 +62,7 @@ export function exportCommand(context: Context): Command {
 }
 
 async function run(context: Context, model: string, flags: ExportFlags): Promise<void> {
+  const { exportModel } = await import("../../export/export-model.ts");
   const result = await withCheckpoint(context, model, flags, (checkpoint, progress) => {
     for (const line of checkpoint.notes) note(context.io, flags, line);
     return exportModel(checkpoint, {

@@ -1,7 +1,5 @@
 // nfc inspect: what a checkpoint is, and what tying would save.
 import { Command } from "commander";
-import { inspect } from "../../export/inspect.ts";
-import { inspectionText } from "../../export/inspect-text.ts";
 import type { Context } from "../main.ts";
 import { withCheckpoint } from "../open.ts";
 import { type CommonFlags, commonFlags, type SourceFlags, sourceFlags } from "../options.ts";
@@ -18,6 +16,8 @@ export function inspectCommand(context: Context): Command {
       "\nReads headers only.\n\nExamples:\n  $ nfc inspect gpt2/\n  $ nfc inspect hf://openai-community/gpt2 --json",
     );
   return sourceFlags(commonFlags(command)).action(async (model: string, flags: CommonFlags & SourceFlags) => {
+    const { inspect } = await import("../../export/inspect.ts");
+    const { inspectionText } = await import("../../export/inspect-text.ts");
     await withCheckpoint(context, model, flags, async (checkpoint) => {
       const inspection = inspect(checkpoint);
       printResult(context.io, flags, inspection, () => inspectionText(inspection));

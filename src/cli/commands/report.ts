@@ -1,8 +1,5 @@
 // nfc report: parameters and bytes of two models, before and after.
 import { Command, Option } from "commander";
-import { createReport } from "../../export/report.ts";
-import { reportMarkdown } from "../../export/report-markdown.ts";
-import { reportText } from "../../export/report-text.ts";
 import type { Context } from "../main.ts";
 import { withCheckpoint } from "../open.ts";
 import { type CommonFlags, commonFlags, type SourceFlags, sourceFlags } from "../options.ts";
@@ -29,15 +26,21 @@ export function reportCommand(context: Context): Command {
       "\nReads headers only. The JSON follows schema/nfc-report-1.schema.json.\n\nExamples:\n  $ nfc report gpt2/ out/nf\n  $ nfc report gpt2/ out/nf --format markdown >> $GITHUB_STEP_SUMMARY\n  $ nfc report gpt2/ out/nf --json",
     );
   return sourceFlags(commonFlags(command)).action((before: string, after: string, flags: ReportFlags) =>
-    withCheckpoint(context, before, flags, (first) =>
-      withCheckpoint(context, after, flags, async (second) => {
-        const report = createReport(first, second, flags.title === undefined ? {} : { title: flags.title });
-        const options = { layers: flags.layers ?? false, heads: flags.heads ?? false };
-        const json = flags.json || flags.format === "json";
-        printResult(context.io, { json }, report, () =>
-          flags.format === "markdown" ? reportMarkdown(report, options) : reportText(report, options),
-        );
-      }),
+    run(context, before, after, flags),
+  );
+}
+
+async function run(context: Context, before: string, after: string, flags: ReportFlags): Promise<void> {
+  const { createReport } = await import("../../export/report.ts");
+  const { reportMarkdown } = await import("../../export/report-markdown.ts");
+  const { reportText } = await import("../../export/report-text.ts");
+  const report = await withCheckpoint(context, before, flags, (first) =>
+    withCheckpoint(context, after, flags, async (second) =>
+      createReport(first, second, flags.title === undefined ? {} : { title: flags.title }),
     ),
+  );
+  const options = { layers: flags.layers ?? false, heads: flags.heads ?? false };
+  printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
+    flags.format === "markdown" ? reportMarkdown(report, options) : reportText(report, options),
   );
 }
