@@ -83,7 +83,7 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, config: Mode
   const source = sourceOf(checkpoint, signal);
   const running = startTies(checkpoint, { ...options, signal }, scratch);
   // Attached before anything is awaited, so that no fault counts as unhandled.
-  const settled = Promise.allSettled([source, running.settled]);
+  const settled = Promise.allSettled([source, running.calibration, running.settled]);
   try {
     const sources = tensorSources(checkpoint, config, options, scratch, running.layers);
     const written = await writeSafetensors(folder, sources, {

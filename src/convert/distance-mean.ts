@@ -58,7 +58,11 @@ export class DistanceFit {
     }
   }
 
-  /** μ · factor, float32 [H, K]; buckets that no row reached stay 0. @throws NfcError "invalid-file" when scores were not finite */
+  /**
+   * μ · factor, float32 [H, K]. Buckets farther than any row reached take the value of the farthest one that was: 0, the
+   * mean of the others, would draw attention to them.
+   * @throws NfcError "invalid-file" when scores were not finite
+   */
   solve(factor: number): Float32Array {
     const { size } = this;
     const result = new Float32Array(this.heads * size);
@@ -70,10 +74,12 @@ export class DistanceFit {
         throw new NfcError("invalid-file", `head ${head}: attention scores are not finite`, {
           hint: "the checkpoint is damaged",
         });
+      let farthest = size - 1;
+      while (farthest > 0 && matrix[farthest * size + farthest] === 0) farthest -= 1;
       const ridge = RIDGE * (trace / size) || 1;
       for (let a = 0; a < size; a++) matrix[a * size + a] = (matrix[a * size + a] as number) + ridge;
       solvePositive(matrix, right, size);
-      for (let a = 0; a < size; a++) result[head * size + a] = (right[a] as number) * factor;
+      for (let a = 0; a < size; a++) result[head * size + a] = (right[Math.min(a, farthest)] as number) * factor;
     }
     return result;
   }

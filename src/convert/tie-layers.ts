@@ -13,6 +13,9 @@ import { readProjections, type TieScratch } from "./tied-attention.ts";
 /** Enough for a stable Σ: perplexity after conversion no longer changes with more (docs/convert.md). */
 export const DEFAULT_CALIBRATION_TOKENS = 8192;
 
+/** Attention scores of one window, H·T²: windows are shortened to it, so that memory stays flat. 32 MB a tensor. */
+const MAX_SCORES = 2 ** 23;
+
 type CalibrationRecord = NonNullable<NfcRecord["tie"]>["calibration"];
 
 /** What the tie of one layer leaves in memory; S lies in the scratch file. */
@@ -61,7 +64,8 @@ async function openCalibration(
   const { Calibration } = await import("./calibration.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const stream = tokenStream(paths, tokenizer, { ...(signal && { signal }), ...(field && { field }) });
-  const length = Math.min(checkpoint.config.n_positions, calibrationTokens);
+  const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
+  const length = Math.min(checkpoint.config.n_positions, calibrationTokens, longest);
   const windows = await firstWindows(stream, { length, count: calibrationTokens, name: file });
   const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
   return {

@@ -1,0 +1,286 @@
+// What convert refuses, and that a refusal, a fault or an interruption leaves the disk as it was.
+import { copyFileSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { ConvertOptions } from "../../src/convert/convert.ts";
+import { failureOf } from "../support/failure.ts";
+import { converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
+import { tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("convert-refusals");
+let count = 0;
+
+/** A folder of its own for a test; `out` in it is not there yet. */
+function workplace(): { parent: string; out: string } {
+  const parent = path(`w${count++}`);
+  mkdirSync(parent);
+  return { parent, out: join(parent, "out") };
+}
+
+/** The refusal of a conversion into a new folder, which must leave nothing. */
+async function refused(options: Partial<ConvertOptions>, source = MODEL) {
+  const { parent, out } = workplace();
+  const error = await failureOf(() => converted({ output: out, ...options }, source));
+  expect(readdirSync(parent)).toEqual([]);
+  return error;
+}
+
+describe("a source that cannot be tied", () => {
+  it("is tied already", async () => {
+    const { out } = workplace();
+    await converted({ output: out });
+    const error = await refused({}, out);
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toBe(`${out}: already tied (variant symmetric)`);
+    expect(error.hint).toBe("convert the dense checkpoint that it came from");
+  });
+
+  it("is too short for distance buckets", async () => {
+    const source = await writeCheckpoint(path("short"), { positions: 16 });
+    const error = await refused({ variant: "noise-distance" }, source);
+    expect(error.message).toBe(`${source}: n_positions 16 is too short for noise-distance, which needs 17`);
+    expect(error.hint).toContain("--variant symmetric");
+  });
+
+  it("has a number in Q that is none, named by layer and head", async () => {
+    const tensors = tinyTensors();
+    const bytes = tensors.find(({ name }) => name === "h.1.attn.c_attn.weight")?.bytes as Uint8Array;
+    new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4 * 5, Number.NaN, true); // row 0, column 5: head 1 of width 4
+    const source = await writeCheckpoint(path("nan"), { tensors });
+    const error = await refused({ strategy: "spectral" }, source);
+    expect(error.code).toBe("invalid-file");
+    expect(error.message).toBe("h.1.attn: head 1: Q or K is not finite");
+  });
+});
+
+describe("calibration", () => {
+  it("is needed by the calibrated tie", async () => {
+    const error = await refused({ strategy: "calibrated" });
+    expect(error.code).toBe("usage");
+    expect(error.message).toBe("the strategy calibrated needs calibration text");
+    expect(error.hint).toContain("--calibration");
+  });
+
+  it("is needed by the calibrated tie: an empty list is none", async () => {
+    expect((await refused({ strategy: "calibrated", calibration: [] })).code).toBe("usage");
+  });
+
+  it("must be there", async () => {
+    const error = await refused({ strategy: "calibrated", calibration: [path("nowhere.txt")] });
+    expect(error.code).toBe("not-found");
+    expect(error.message).toBe(`${path("nowhere.txt")}: no such file or folder`);
+  });
+
+  it("must be there when only the distance means need it", async () => {
+    const error = await refused({ variant: "noise-distance", calibration: [path("nowhere.txt")] });
+    expect(error.code).toBe("not-found");
+  });
+
+  it("must have two tokens", async () => {
+    writeFileSync(path("one.txt"), "!");
+    const error = await refused({ strategy: "calibrated", calibration: [path("one.txt")] });
+    expect(error.message).toBe(`${path("one.txt")}: the text has under two tokens`);
+  });
+
+  it("must be text", async () => {
+    writeFileSync(path("binary.txt"), Uint8Array.of(0xff, 0xfe, 0x80));
+    const error = await refused({ strategy: "calibrated", calibration: [path("binary.txt")] });
+    expect(error.code).toBe("invalid-file");
+    expect(error.message).toContain(path("binary.txt"));
+  });
+
+  it("needs a tokenizer", async () => {
+    const source = await writeCheckpoint(path("no-tokenizer"));
+    const error = await refused({ strategy: "calibrated", calibration: [TEXT] }, source);
+    expect(error.code).toBe("not-found");
+    expect(error.message).toContain("no tokenizer.json");
+  });
+
+  it("needs the model's own tokenizer", async () => {
+    const source = await writeCheckpoint(path("other-tokenizer"), { vocab: 300, positions: 32 });
+    copyFileSync(join(MODEL, "tokenizer.json"), join(source, "tokenizer.json"));
+    const error = await refused({ strategy: "calibrated", calibration: [TEXT] }, source);
+    expect(error.code).toBe("mismatch");
+    expect(error.message).toBe(`${source}/tokenizer.json has 384 ids, the model 300`);
+  });
+});
+
+describe("an existing output", () => {
+  async function existing() {
+    const place = workplace();
+    await converted({ output: place.out, variant: "noise-shared" });
+    return { ...place, before: digest(place.out) };
+  }
+
+  it("is refused without force, and untouched", async () => {
+    const { parent, out, before } = await existing();
+    const error = await failureOf(() => converted({ output: out }));
+    expect(error.code).toBe("exists");
+    expect(error.message).toBe(`${out}: the output folder exists already and is not empty`);
+    expect(error.hint).toContain("--force");
+    expect(digest(out)).toEqual(before);
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+
+  it("is replaced with force, and nothing else is left", async () => {
+    const { parent, out } = await existing();
+    await converted({ output: out, force: true });
+    expect(await opened(out, ({ config }) => config.variant)).toBe("symmetric");
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+
+  it("is untouched when the new conversion fails", async () => {
+    const { parent, out, before } = await existing();
+    writeFileSync(path("short.txt"), "!");
+    const options = { strategy: "calibrated", calibration: [path("short.txt")], force: true } as const;
+    await failureOf(() => converted({ output: out, ...options }));
+    expect(digest(out)).toEqual(before);
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+
+  it("is a file: refused whatever force says", async () => {
+    const { out } = workplace();
+    writeFileSync(out, "mine");
+    for (const force of [false, true])
+      expect((await failureOf(() => converted({ output: out, force }))).message).toContain(out);
+  });
+});
+
+describe("an output in the place of its own source", () => {
+  /** The fixture's model in a folder of its own. */
+  async function source(folder: string): Promise<string> {
+    await writeCheckpoint(folder);
+    return folder;
+  }
+
+  async function expectRefused(output: string, model: string, lost: string, options: Partial<ConvertOptions> = {}) {
+    for (const force of [false, true]) {
+      const error = await failureOf(() => converted({ output, force, ...options }, model));
+      expect(error.code).toBe("usage");
+      expect(error.message).toBe(`${output}: holds ${lost}, from which this output is made`);
+      expect(error.hint).toBe("choose another output folder");
+      expect(existsSync(lost)).toBe(true);
+    }
+  }
+
+  it("is the source's folder", async () => {
+    const model = await source(workplace().out);
+    const before = digest(model);
+    await expectRefused(model, model, join(model, "model.safetensors"));
+    expect(digest(model)).toEqual(before);
+  });
+
+  it("is the source's folder by another name", async () => {
+    const model = await source(workplace().out);
+    const lost = join(model, "model.safetensors");
+    await expectRefused(relative(process.cwd(), model), model, lost);
+    await expectRefused(join(model, "..", "out"), model, lost);
+    symlinkSync(model, `${model}-link`);
+    await expectRefused(`${model}-link`, model, lost);
+    await expectRefused(model, `${model}-link`, join(`${model}-link`, "model.safetensors"));
+  });
+
+  it("is the folder of a source given as a file", async () => {
+    const model = await source(workplace().out);
+    await expectRefused(model, join(model, "model.safetensors"), join(model, "model.safetensors"));
+  });
+
+  it("is a folder around the source", async () => {
+    const { out } = workplace();
+    const model = await source(join(out, "deep", "model"));
+    writeFileSync(join(out, "config.json"), "{}"); // or force would not replace it anyway
+    await expectRefused(out, model, join(model, "model.safetensors"));
+  });
+
+  it("holds a shard of the source through a link", async () => {
+    const { parent, out } = workplace();
+    const model = join(parent, "links");
+    await writeCheckpoint(out, { shards: 2 });
+    mkdirSync(model);
+    for (const name of readdirSync(out)) symlinkSync(join(out, name), join(model, name));
+    await expectRefused(out, model, join(model, "model-00001-of-00002.safetensors"));
+  });
+
+  it("holds the calibration text", async () => {
+    const { out } = workplace();
+    await source(out);
+    copyFileSync(TEXT, join(out, "text.txt"));
+    await expectRefused(out, MODEL, join(out, "text.txt"), {
+      strategy: "calibrated",
+      calibration: [join(out, "text.txt")],
+    });
+  });
+
+  it("is not meant when the output lies below or beside its source", async () => {
+    const model = await source(workplace().out);
+    await converted({ output: join(model, "nf") }, model);
+    await converted({ output: `${model}-nf` }, model);
+    await opened(model, ({ config }) => expect(config.variant).toBe("dense"));
+  });
+});
+
+describe("an interruption", () => {
+  it.each(["tying", "writing"])("while %s ends as such and leaves nothing", async (phase) => {
+    const abort = new AbortController();
+    const onProgress = (event: { phase: string; done: number }) => {
+      if (event.phase === phase && event.done > 0) abort.abort();
+    };
+    const error = await refused({ strategy: "spectral", signal: abort.signal, onProgress });
+    expect(abort.signal.aborted).toBe(true);
+    expect(error.code).toBe("aborted");
+  });
+
+  it("before the start leaves nothing", async () => {
+    expect((await refused({ signal: AbortSignal.abort() })).code).toBe("aborted");
+  });
+
+  it("while the calibration text is read leaves nothing", async () => {
+    const abort = new AbortController();
+    setImmediate(() => abort.abort());
+    const options = { strategy: "calibrated", calibration: [TEXT], signal: abort.signal } as const;
+    expect((await refused(options)).code).toBe("aborted");
+  });
+
+  it("leaves an existing output untouched, with force too", async () => {
+    const { parent, out } = workplace();
+    await converted({ output: out, variant: "noise-shared" });
+    const before = digest(out);
+    const abort = new AbortController();
+    const onProgress = (event: { phase: string }) => event.phase === "writing" && abort.abort();
+    const error = await failureOf(() => converted({ output: out, force: true, signal: abort.signal, onProgress }));
+    expect(error.code).toBe("aborted");
+    expect(digest(out)).toEqual(before);
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+});
+
+describe.skipIf(!existsSync("/proc/self/fd"))("open files (needs /proc)", () => {
+  it("are closed when a conversion fails and when it succeeds", async () => {
+    const openFiles = () => readdirSync("/proc/self/fd").length;
+    await converted({ output: workplace().out });
+    const before = openFiles();
+    writeFileSync(path("tiny.txt"), "!");
+    for (let i = 0; i < 3; i++) {
+      await refused({ strategy: "calibrated", calibration: [path("tiny.txt")] });
+      await converted({ output: workplace().out });
+    }
+    expect(openFiles()).toBe(before);
+  });
+});
+
+describe("progress", () => {
+  it("counts layers, then bytes up to all of them", async () => {
+    const events: { phase: string; done: number; total: number | null; unit: string }[] = [];
+    const { byteLength } = await converted({ output: workplace().out, onProgress: (event) => events.push(event) });
+    const tying = events.filter(({ phase }) => phase === "tying");
+    expect(tying.map(({ done, total, unit }) => [done, total, unit])).toEqual([
+      [0, 2, "layers"],
+      [1, 2, "layers"],
+    ]);
+    const writing = events.filter(({ phase }) => phase === "writing");
+    expect(writing.at(-1)).toMatchObject({ done: byteLength, total: byteLength, unit: "bytes" });
+    const done = writing.map((event) => event.done);
+    expect(done).toEqual([...done].sort((a, b) => a - b));
+  });
+});
