@@ -15,11 +15,20 @@ export { formatReport, parseReport, reportSchema } from "./export/report-schema.
 export { type ReportTextOptions, reportText } from "./export/report-text.ts";
 export type { Verification } from "./export/verify.ts";
 export type { FloatDtype } from "./io/dtype.ts";
+export type { StoredTensor, TensorReader } from "./io/safetensors-reader.ts";
+export type { TextOptions } from "./io/text.ts";
 export type { NoiseMode } from "./model/attention.ts";
 export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoint } from "./model/checkpoint.ts";
 export { ACTIVATIONS, type Activation, type ModelConfig, VARIANTS, type Variant } from "./model/config.ts";
+export type { DownloadProgress } from "./model/hub.ts";
 export { type NfcRecord, nfcRecordSchema } from "./model/nfc-record.ts";
-export { type ParameterGroup, type ParameterSpec, parameterCount, parameterSpecs } from "./model/parameters.ts";
+export {
+  PARAMETER_GROUPS,
+  type ParameterGroup,
+  type ParameterSpec,
+  parameterCount,
+  parameterSpecs,
+} from "./model/parameters.ts";
 export { loadTokenizer, type Tokenizer } from "./model/tokenizer.ts";
 export { tokenStream } from "./model/tokens.ts";
 export type { LongCall, ProgressEvent } from "./progress.ts";

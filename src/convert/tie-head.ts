@@ -4,7 +4,7 @@ import { symmetricEigen } from "./symmetric-eigen.ts";
 
 /** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
 const PIVOT_FLOOR = 1e-12;
-/** π is held near this multiple of the form's Frobenius norm; see `closest`. */
+/** τ over the norm of what is seen of the form; see `held`. */
 const CONSTANT_SCALE = 10;
 
 /** A head in the span of B = [W̃q, W̃k, e]: everything below works on matrices of 2D + 1 rows. */
@@ -56,24 +56,69 @@ function lastRow(factor: Float64Array, n: number): Float64Array {
 
 /**
  * Minimises ‖Σ^½ (M + a eᵀ − S̃S̃ᵀ) Σ^½‖_F over S̃ [rows, D] and the free vector a (a term constant along the keys
- * vanishes in the softmax); gives S̃ in whitened coordinates, Y [2D + 1, D]. There, u the direction of e, N = I − uuᵀ and m = N M̂ᵀu, the best a
- * leaves
+ * vanishes in the softmax); gives S̃ in whitened coordinates, Y [2D + 1, D]. There, u the direction of e, N = I − uuᵀ
+ * and m = N M̂ᵀu, the best a leaves
  *
  *     J(P) = ‖N(M̂ − P)N‖² + ‖m − N P u‖²,    P positive semidefinite of rank D, π = uᵀPu free.
  *
- * Both terms fall as π grows without bound, since a large π makes room for any N P u. With ¼(τ − π)² added to hold π
- * near τ, and the coordinate along u scaled by 1/√2, the sum is the Frobenius distance from P to
+ * Its lower bound need not be reached: `held` spends one of the D ranks on m, `completed` none. The better one is taken.
+ */
+export function closest(span: HeadSpan): Float64Array {
+  const { headDim: D, unit, form } = span;
+  const n = sizeOf(span);
+  const target = symmetrised(form, n);
+  if (!unit) return positiveRoot(target, n, D);
+  const parts = partsOf(target, form, unit, n);
+  const first = held(parts, unit, n, D);
+  const second = completed(parts, unit, n, D);
+  return second && tieError(span, second) < tieError(span, first) ? second : first;
+}
+
+/** What the softmax can see of a form's symmetric part, and τ. */
+interface FormParts {
+  inner: Float64Array; // N sym(M̂) N: [n, n]
+  free: Float64Array; // m: [n]
+  tau: number;
+}
+
+/**
+ * Both terms of J fall as π grows without bound, since a large π makes room for any N P u. With ¼(τ − π)² added to hold
+ * π near τ, and the coordinate along u scaled by 1/√2, the sum is the Frobenius distance from P to
  *
  *     Z = N sym(M̂) N + (m uᵀ + u mᵀ)/√2 + (τ/2) u uᵀ,
  *
  * so the D largest positive eigenpairs of Z are its exact minimiser (Eckart and Young).
  */
-export function closest(span: HeadSpan): Float64Array {
-  const { headDim: D, unit } = span;
-  const n = sizeOf(span);
-  const target = symmetrised(span.form, n);
-  if (!unit) return positiveRoot(target, n, D);
-  return rescaled(positiveRoot(constrained(target, span.form, unit, n), n, D), unit, n, D);
+function held({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array {
+  const z = Float64Array.from(inner);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) {
+      const [ui, uj] = [u[i] as number, u[j] as number];
+      const cross = ((free[i] as number) * uj + ui * (free[j] as number)) / Math.SQRT2;
+      z[i * n + j] = (z[i * n + j] as number) + cross + (tau / 2) * ui * uj;
+    }
+  return rescaled(positiveRoot(z, n, D), u, n, D);
+}
+
+/**
+ * The first term of J at its least, by V Λ Vᵀ of N sym(M̂) N; then the second, by Y = VΛ^½ + u sᵀ with s = Λ^−½Vᵀm. Exact
+ * where a tie exists (q = k). null when π = sᵀs is past τ.
+ */
+function completed({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array | null {
+  const y = positiveRoot(inner, n, D);
+  const along = multiplyTransposed(y, free, D, n, 1); // Λ^½Vᵀm
+  let pi = 0;
+  let largest = 0;
+  for (let c = 0; c < D; c++) {
+    let eigenvalue = 0;
+    for (let i = 0; i < n; i++) eigenvalue += (y[i * D + c] as number) ** 2;
+    largest ||= eigenvalue;
+    if (eigenvalue <= PIVOT_FLOOR * largest) break;
+    const s = (along[c] as number) / eigenvalue;
+    for (let i = 0; i < n; i++) y[i * D + c] = (y[i * D + c] as number) + s * (u[i] as number);
+    pi += s * s;
+  }
+  return pi <= tau ? y : null;
 }
 
 /** S̃ = B L⁻ᵀ Y: [rows, D] */
@@ -96,8 +141,8 @@ function symmetrised(form: Float64Array, n: number): Float64Array {
   return out;
 }
 
-/** Z of `closest`; `target` = sym(M̂) is overwritten. */
-function constrained(target: Float64Array, form: Float64Array, u: Float64Array, n: number): Float64Array {
+/** `target` = sym(M̂) becomes N sym(M̂) N. */
+function partsOf(target: Float64Array, form: Float64Array, u: Float64Array, n: number): FormParts {
   const free = project(multiplyTransposed(form, u, n, n, 1), u); // m
   const along = multiply(target, u, n, n, 1);
   const middle = dot(u, along);
@@ -105,16 +150,9 @@ function constrained(target: Float64Array, form: Float64Array, u: Float64Array, 
     for (let j = 0; j < n; j++) {
       const [ui, uj] = [u[i] as number, u[j] as number];
       const removed = ui * (along[j] as number) + uj * (along[i] as number) - middle * ui * uj;
-      target[i * n + j] = (target[i * n + j] as number) - removed; // N sym(M̂) N
+      target[i * n + j] = (target[i * n + j] as number) - removed;
     }
-  const tau = CONSTANT_SCALE * Math.hypot(norm(target), norm(free));
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < n; j++) {
-      const [ui, uj] = [u[i] as number, u[j] as number];
-      const cross = ((free[i] as number) * uj + ui * (free[j] as number)) / Math.SQRT2;
-      target[i * n + j] = (target[i * n + j] as number) + cross + (tau / 2) * ui * uj;
-    }
-  return target;
+  return { inner: target, free, tau: CONSTANT_SCALE * Math.hypot(norm(target), norm(free)) };
 }
 
 /** V₊Λ₊^½ of the D largest positive eigenvalues: [n, D] */

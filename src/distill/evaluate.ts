@@ -80,6 +80,11 @@ export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions)
     await session.close();
   }
   if (total.tokens === 0) throw new NfcError("invalid-file", "the text has under two tokens: nothing to score");
+  for (const [i, model] of [checkpoint, ...(against ? [against] : [])].entries())
+    if (!Number.isFinite(sums.mean(i)))
+      throw new NfcError("invalid-file", `${model.source}: its loss is not finite`, {
+        hint: "the checkpoint is damaged",
+      });
   return {
     ...sums.score(0),
     tokens: total.tokens,

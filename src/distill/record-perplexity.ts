@@ -12,8 +12,8 @@ import type { Evaluation } from "./evaluate.ts";
 type Entry = NonNullable<NfcRecord["perplexity"]>[number];
 
 /**
- * Adds or replaces the entry for this text. Gives the path of nfc.json, or null where the model has none or it cannot
- * be written.
+ * Adds or replaces the entry for this text. Gives the path of nfc.json, or null where the model has none, where it
+ * cannot be written, and for a perplexity past every number, which JSON cannot hold.
  */
 export async function recordPerplexity(
   checkpoint: Checkpoint,
@@ -22,7 +22,7 @@ export async function recordPerplexity(
   against?: Checkpoint,
 ): Promise<string | null> {
   const { record, folder } = checkpoint;
-  if (record === null || folder === null) return null;
+  if (record === null || folder === null || !Number.isFinite(result.perplexity)) return null;
   const path = join(folder, NFC_RECORD_FILE);
   if (!(await writable(path)) || !(await writable(folder))) return null;
   const entry: Entry = {
@@ -30,7 +30,10 @@ export async function recordPerplexity(
     sha256: await hashTexts(texts),
     tokens: result.tokens,
     perplexity: result.perplexity,
-    ...(result.against && against && (await isSource(against, record)) && { source: result.against.perplexity }),
+    ...(result.against &&
+      against &&
+      Number.isFinite(result.against.perplexity) &&
+      (await isSource(against, record)) && { source: result.against.perplexity }),
   };
   const same = (other: Entry) => other.sha256 === entry.sha256 && other.tokens === entry.tokens;
   const old = record.perplexity?.find(same);

@@ -17,7 +17,7 @@ import {
   visibleLoss,
 } from "./matrices.ts";
 
-/** As in `closest`: τ over the norm of what is seen of the form. */
+/** As in the code under test: τ over the norm of what is seen of the form. */
 const CONSTANT_SCALE = 10;
 
 function formOf({ query, key }: DenseHead): Matrix {
@@ -45,7 +45,7 @@ function alternation(head: DenseHead, rounds: number): number {
   let p = Matrix.zeros(form.rows, form.rows);
   let best = Number.POSITIVE_INFINITY;
   for (let round = 0; round < rounds; round++) {
-    const target = Matrix.add(form, freeTerm(Matrix.sub(form, p), head.sigma));
+    const target = head.constant ? Matrix.add(form, freeTerm(Matrix.sub(form, p), head.sigma)) : form;
     p = inverse.mmul(nearestPositive(root.mmul(target).mmul(root), head.query.columns)).mmul(inverse);
     best = Math.min(best, visibleLoss(head, p));
   }
@@ -59,22 +59,18 @@ describe("against 200 rounds of alternation, the closed form", () => {
     identity: i % 3 === 0,
   }));
 
-  test("is at most a hair worse with three columns or more, and better for most heads", () => {
+  // With two columns it matters most whether one of them goes to the constant input.
+  test.each([
+    [2, 1.05],
+    [3, 1.02],
+    [4, 1.02],
+  ])("with %i columns is at most %f times as far off, and nearer for most heads", (headDim, limit) => {
     const ratios = heads.map(({ seed, ...options }) => {
-      const head = randomHead(seed, { ...options, headDim: 3 });
+      const head = randomHead(seed, { ...options, headDim });
       return tied(head).error / alternation(head, 200);
     });
-    expect(Math.max(...ratios)).toBeLessThan(1.02);
+    expect(Math.max(...ratios)).toBeLessThan(limit);
     expect(ratios.filter((ratio) => ratio < 1).length).toBeGreaterThan(heads.length / 2);
-  });
-
-  // One of the columns goes to the constant input; of two, alternation sometimes keeps both.
-  test("is at most 6 % worse with two columns", () => {
-    const ratios = heads.map(({ seed, ...options }) => {
-      const head = randomHead(seed, { ...options, headDim: 2 });
-      return tied(head).error / alternation(head, 200);
-    });
-    expect(Math.max(...ratios)).toBeLessThan(1.06);
   });
 
   test("is the same without a constant input, where one projection is exact", () => {
@@ -93,7 +89,6 @@ describe("what is minimised", () => {
     if (!constant) return loss;
     const last = sigma.rows - 1;
     const column = sigma.getColumnVector(last); // Σe
-    // J of the zero form splits into the symmetric and antisymmetric part of N M̂ N and m; τ leaves the latter out.
     const u = power(sigma, 0.5)
       .getColumnVector(last)
       .div(Math.sqrt(sigma.get(last, last)));
@@ -124,10 +119,9 @@ describe("what is minimised", () => {
     const least = value(s);
     const random = uniform(seed + 50);
     for (const size of [1e-4, 1e-3, 1e-2, 0.1, 1])
-      for (let trial = 0; trial < 200; trial++) {
-        const change = randomMatrix(s.rows, s.columns, random).mul(size * s.abs().max());
-        expect(value(Matrix.add(tied(head).s, change))).toBeGreaterThanOrEqual(least * (1 - 1e-9));
-        if (trial >= 20) break;
+      for (let trial = 0; trial < 40; trial++) {
+        const change = randomMatrix(s.rows, s.columns, random).mul(size * Matrix.abs(s).max());
+        expect(value(Matrix.add(s, change))).toBeGreaterThanOrEqual(least * (1 - 1e-9));
       }
   });
 });

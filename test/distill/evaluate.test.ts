@@ -13,7 +13,7 @@ import { tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("evaluate");
-const TOKENS = 300;
+const TOKENS = 200;
 let ids: number[] = [];
 let tied = "";
 
@@ -40,14 +40,12 @@ async function* stream(tokens: readonly number[], pieces = 7): AsyncGenerator<re
 const measured = (model: string, options: Omit<EvaluateOptions, "tokens"> = {}, tokens: readonly number[] = ids) =>
   opened(model, (checkpoint) => evaluate(checkpoint, { tokens: stream(tokens), threads: 1, ...options }));
 
-/** ln softmax of each row of logits [T, V], in float64. */
-function logProbabilities(logits: Float32Array, vocabulary: number): Float64Array[] {
-  return Array.from({ length: logits.length / vocabulary }, (_, row) => {
-    const values = Float64Array.from(logits.subarray(row * vocabulary, (row + 1) * vocabulary));
-    const most = values.reduce((a, b) => Math.max(a, b));
-    const sum = values.reduce((total, value) => total + Math.exp(value - most), 0);
-    return values.map((value) => value - most - Math.log(sum));
-  });
+/** ln softmax of a row of logits, in float64. */
+function logSoftmax(row: Float32Array): Float64Array {
+  const values = Float64Array.from(row);
+  const most = values.reduce((a, b) => Math.max(a, b));
+  const sum = values.reduce((total, value) => total + Math.exp(value - most), 0);
+  return values.map((value) => value - most - Math.log(sum));
 }
 
 interface Window {
@@ -72,18 +70,30 @@ function recipe(length: number, stride: number): Window[] {
   return found;
 }
 
-const logitsOf = (model: Checkpoint, window: Window) =>
-  layerwiseLogits(model, [Int32Array.from(window.ids)], { threads: 1 }).then((logits) =>
-    logProbabilities(logits, model.config.vocab_size),
-  );
+/** For each window, ln p of every token at the position before each label; one pass for the windows of a length. */
+async function predictions(model: Checkpoint, found: readonly Window[]): Promise<Float64Array[][]> {
+  const V = model.config.vocab_size;
+  const result: Float64Array[][] = [];
+  for (const length of new Set(found.map(({ ids }) => ids.length))) {
+    const same = found.filter(({ ids }) => ids.length === length);
+    const inputs = same.map(({ ids }) => Int32Array.from(ids));
+    const logits = await layerwiseLogits(model, inputs, { threads: 1 }); // [B·T, V]
+    for (const [b, { labels }] of same.entries()) {
+      const rows = labels.map((t) => b * length + t - 1);
+      result.push(rows.map((row) => logSoftmax(logits.subarray(row * V, (row + 1) * V))));
+    }
+  }
+  return result;
+}
 
 /** exp of the windows' means, each weighted by its fresh tokens less one, as the recipe does. */
 async function expectedPerplexity(model: string, length: number, stride: number): Promise<number> {
   return opened(model, async (checkpoint) => {
     let [sum, weight, previousEnd] = [0, 0, 0];
-    for (const [i, window] of recipe(length, stride).entries()) {
-      const rows = await logitsOf(checkpoint, window);
-      const losses = window.labels.map((t) => -((rows[t - 1] as Float64Array)[window.ids[t] as number] as number));
+    const found = recipe(length, stride);
+    const rows = await predictions(checkpoint, found);
+    for (const [i, window] of found.entries()) {
+      const losses = window.labels.map((t, n) => -(rows[i]?.[n]?.[window.ids[t] as number] as number));
       const end = i * stride + window.ids.length;
       const fresh = end - previousEnd - 1;
       previousEnd = end;
@@ -128,8 +138,9 @@ describe("perplexity", () => {
     const short = ids.slice(0, 9);
     const result = await measured(MODEL, {}, short);
     expect(result).toMatchObject({ tokens: 8, windows: 1 });
-    const rows = await opened(MODEL, (model) => logitsOf(model, { ids: short, labels: [] }));
-    const sum = short.slice(1).reduce((total, id, t) => total - ((rows[t] as Float64Array)[id] as number), 0);
+    const labels = short.slice(1).map((_, i) => i + 1);
+    const [rows] = await opened(MODEL, (model) => predictions(model, [{ ids: short, labels }]));
+    const sum = labels.reduce((total, t, n) => total - (rows?.[n]?.[short[t] as number] as number), 0);
     expect(result.nll).toBeCloseTo(sum / 8, 5);
   });
 
@@ -168,20 +179,17 @@ describe("against another model", () => {
   ])("KL and agreement are the sums written out, in windows of %i every %i", async (length, stride) => {
     const result = await compared(tied, MODEL, { length, stride });
     const terms = { kl: 0, agreement: 0, weight: 0 };
-    await opened(tied, (model) =>
-      opened(MODEL, async (other) => {
-        for (const [i, window] of recipe(length, stride).entries()) {
-          const [own, its] = [await logitsOf(model, window), await logitsOf(other, window)];
-          const positions = window.labels.map((t) => t - 1);
-          const kl = positions.map((t) => divergence(its[t] as Float64Array, own[t] as Float64Array));
-          const same = positions.map((t) => Number(top(its[t] as Float64Array) === top(own[t] as Float64Array)));
-          const weight = (i === 0 ? window.ids.length : window.labels.length) - (i === 0 || stride < length ? 1 : 0);
-          terms.kl += weight * mean(kl);
-          terms.agreement += weight * mean(same);
-          terms.weight += weight;
-        }
-      }),
+    const found = recipe(length, stride);
+    const [own, its] = await Promise.all(
+      [tied, MODEL].map((model) => opened(model, (open) => predictions(open, found))),
     );
+    for (const [i, window] of found.entries()) {
+      const pairs = window.labels.map((_, n) => [its?.[i]?.[n], own?.[i]?.[n]] as [Float64Array, Float64Array]);
+      const weight = (i === 0 ? window.ids.length : window.labels.length) - (i === 0 || stride < length ? 1 : 0);
+      terms.kl += weight * mean(pairs.map(([p, q]) => divergence(p, q)));
+      terms.agreement += weight * mean(pairs.map(([p, q]) => Number(top(p) === top(q))));
+      terms.weight += weight;
+    }
     expect(terms.kl).toBeGreaterThan(0);
     expect(result.against?.kl).toBeCloseTo(terms.kl / terms.weight, 5);
     expect(result.against?.agreement).toBeCloseTo(terms.agreement / terms.weight, 9);
