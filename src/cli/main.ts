@@ -1,5 +1,5 @@
 // The command line: sets up commander, runs one command, turns what it throws into one line and an exit code.
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, type OutputConfiguration } from "commander";
 import { NfcError } from "../errors.ts";
 import { TOOL } from "../version.ts";
 import { convertCommand } from "./commands/convert.ts";
@@ -38,8 +38,10 @@ export async function main(io: Io): Promise<number> {
 }
 
 async function runCommand(args: readonly string[], io: Io, signal: AbortSignal): Promise<void> {
-  // The record of a model holds the command that made it, also inside a demo.
-  const inner = { ...io, argv: ["node", "nfc", ...args], on: io.on.bind(io), off: io.off.bind(io) };
+  // The record of a model holds the command that made it, also inside a demo. Named one by one: spreading `process`
+  // would call all its getters, and open stdin.
+  const { env, stdout, stderr } = io;
+  const inner = { argv: ["node", "nfc", ...args], env, stdout, stderr, on: io.on.bind(io), off: io.off.bind(io) };
   const run = (next: readonly string[], nextIo: Io) => runCommand(next, nextIo, signal);
   await program({ io: inner, signal, run }).parseAsync(inner.argv);
 }
@@ -51,20 +53,37 @@ function program(context: Context): Command {
     )
     .version(TOOL.version)
     .addHelpText("after", EXAMPLES)
-    .showHelpAfterError("(nfc --help shows the commands)")
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => context.io.stdout.write(text),
-      writeErr: (text) => context.io.stderr.write(text),
-      outputError: (text, write) => write(text.replace(/^error: /, "nfc: ")),
-    });
+    .exitOverride(usageFault("nfc --help shows the commands"))
+    .configureOutput(outputOf(context.io));
   for (const command of [inspectCommand, convertCommand, evalCommand, exportCommand, reportCommand, demoCommand])
     root.addCommand(inherit(command(context), root));
   return root;
 }
 
 function inherit(command: Command, root: Command): Command {
-  return command.copyInheritedSettings(root).showHelpAfterError(`(nfc ${command.name()} --help shows the flags)`);
+  return command.copyInheritedSettings(root).exitOverride(usageFault(`nfc ${command.name()} --help shows the flags`));
+}
+
+/** Width of help where the output is no terminal. */
+const HELP_WIDTH = 80;
+
+function outputOf({ stdout, stderr }: Io): OutputConfiguration {
+  const width = (stream: NodeJS.WritableStream & { columns?: number }) => stream.columns ?? HELP_WIDTH;
+  return {
+    writeOut: (text) => stdout.write(text),
+    writeErr: (text) => stderr.write(text),
+    getOutHelpWidth: () => width(stdout),
+    getErrHelpWidth: () => width(stderr),
+    outputError: () => {}, // `usageFault` throws what it says
+  };
+}
+
+/** Commander's faults as ours: one line, and where to look. Help and version are none. */
+function usageFault(hint: string): (error: CommanderError) => never {
+  return (error) => {
+    if (error.exitCode === 0 || error.code === "commander.help") throw error;
+    throw new NfcError("usage", error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " "), { hint });
+  };
 }
 
 const EXAMPLES = `

@@ -12,9 +12,8 @@ export class Progress {
   private readonly io: Io;
   private readonly quiet: boolean;
   private readonly spinner: Ora | null;
-  private phase = "";
-  private step = -1;
-  private shown = 0;
+  /** The last line of each phase; phases may run side by side. */
+  private readonly lines = new Map<string, { step: number; time: number }>();
 
   private constructor(io: Io, quiet: boolean, spinner: Ora | null) {
     this.io = io;
@@ -24,9 +23,12 @@ export class Progress {
 
   /** The spinner is loaded only where there is a terminal for it. */
   static async open(io: Io, { quiet = false }: OutputFlags): Promise<Progress> {
-    if (quiet || io.stderr.isTTY !== true) return new Progress(io, quiet, null);
+    // A pseudo terminal without a size has 0 columns: a spinner would clear infinitely many lines.
+    if (quiet || io.stderr.isTTY !== true || !io.stderr.columns) return new Progress(io, quiet, null);
     const { default: ora } = await import("ora");
-    return new Progress(io, quiet, ora({ stream: io.stderr as NodeJS.WriteStream, discardStdin: false }));
+    const plain = io.env.NO_COLOR ? ({ color: false } as const) : {}; // ora heeds FORCE_COLOR, but not this
+    const stream = io.stderr as NodeJS.WriteStream;
+    return new Progress(io, quiet, ora({ stream, discardStdin: false, ...plain }));
   }
 
   /** Handler for a library call's events. */
@@ -38,11 +40,10 @@ export class Progress {
       return;
     }
     const step = event.total ? Math.floor((STEPS * event.done) / event.total) : 0;
-    const now = performance.now();
-    if (event.phase === this.phase && (step === this.step || now - this.shown < INTERVAL_MS)) return;
-    this.shown = now;
-    this.phase = event.phase;
-    this.step = step;
+    const time = performance.now();
+    const last = this.lines.get(event.phase);
+    if (last && (step === last.step || time - last.time < INTERVAL_MS)) return;
+    this.lines.set(event.phase, { step, time });
     this.io.stderr.write(`${describe(event)}\n`);
   };
 

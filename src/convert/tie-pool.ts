@@ -52,30 +52,27 @@ export class TiePool {
     this.workers[lane] ??= new Worker(this.worker);
     const worker = this.workers[lane];
     return new Promise((resolve, reject) => {
+      // Removed one by one: `terminate` waits for "exit" with a listener of its own.
+      const listeners = {
+        message: (reply: TieReply) =>
+          settle(() => ("ties" in reply ? resolve(reply.ties) : reject(faultOf(reply.fault)))),
+        error: (error: unknown) => settle(() => reject(error)),
+        exit: (code: number) => settle(() => reject(new Error(`a tie worker ended with code ${code}`))),
+      };
       const settle = (action: () => void) => {
-        for (const event of ["message", "error", "exit"]) worker.removeAllListeners(event);
+        for (const [event, listener] of Object.entries(listeners)) worker.off(event, listener);
         signal?.removeEventListener("abort", abort);
         action();
       };
       const abort = () => settle(() => reject(new NfcError("aborted", "interrupted")));
       if (signal?.aborted) return abort();
       signal?.addEventListener("abort", abort, { once: true });
-      worker.once("message", (reply: TieReply) =>
-        settle(() =>
-          "ties" in reply
-            ? resolve(reply.ties)
-            : reject(
-                new NfcError(
-                  "invalid-file",
-                  reply.fault.message,
-                  reply.fault.hint === undefined ? {} : { hint: reply.fault.hint },
-                ),
-              ),
-        ),
-      );
-      worker.once("error", (error) => settle(() => reject(error)));
-      worker.once("exit", (code) => settle(() => reject(new Error(`a tie worker ended with code ${code}`))));
+      for (const [event, listener] of Object.entries(listeners)) worker.on(event, listener);
       worker.postMessage(request);
     });
   }
+}
+
+function faultOf({ message, hint }: { message: string; hint: string | undefined }): NfcError {
+  return new NfcError("invalid-file", message, hint === undefined ? {} : { hint });
 }

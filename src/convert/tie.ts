@@ -102,10 +102,10 @@ function headColumns(
 
 function ridged(sigma: Float64Array, n: number): Float64Array {
   const out = Float64Array.from(sigma);
+  if (!out.every(Number.isFinite))
+    throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });
   let trace = 0;
   for (let i = 0; i < n; i++) trace += out[i * n + i] as number;
-  if (!Number.isFinite(trace))
-    throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });
   for (let i = 0; i < n; i++) out[i * n + i] = (out[i * n + i] as number) + (RIDGE * trace) / n;
   return out;
 }

@@ -81,10 +81,10 @@ export async function writeOnnxExport(
 async function verify(
   path: string,
   checkpoint: Checkpoint,
-  { noise, threads = 0 }: OnnxExportOptions,
+  { noise, threads = 0, signal }: OnnxExportOptions,
 ): Promise<Verification | null> {
-  if (noise.kind === "mean") return verifyOnnx(path, checkpoint, { threads });
-  await verifySampled(path, checkpoint, { threads });
+  if (noise.kind === "mean") return verifyOnnx(path, checkpoint, { threads, signal });
+  await verifySampled(path, checkpoint, { threads, signal });
   return null;
 }
 

@@ -2,11 +2,14 @@
 import { NfcError } from "../errors.ts";
 import { Session, type Tensor } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { throwIfAborted } from "../model/checkpoint-read.ts";
 import { cacheOf, promptFeeds, stepFeeds } from "../model/decoding.ts";
 import { layerwiseLogits } from "../model/layerwise.ts";
 
 /** Largest difference of a logit, relative to the logits' root mean square where that exceeds 1. */
 export const LOGIT_TOLERANCE = 1e-4;
+/** A σ below this moves scores by less than float32 may show in a few tokens. */
+const VISIBLE_DEVIATION = 1e-3;
 const PROMPTS = 2;
 const PROMPT_LENGTH = 24;
 
@@ -18,58 +21,100 @@ export interface Verification {
   positions: number;
 }
 
+export interface VerifyOptions {
+  /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
+  threads?: number;
+  signal?: AbortSignal | undefined;
+}
+
 /**
- * @throws NfcError "mismatch" when the file's logits differ, "invalid-file" when it does not load
+ * @throws NfcError "mismatch" when the file's logits differ, "invalid-file" when it does not load or the model's own
+ * logits are not finite, "aborted"
  */
-export async function verifyOnnx(path: string, checkpoint: Checkpoint, { threads = 0 } = {}): Promise<Verification> {
+export async function verifyOnnx(
+  path: string,
+  checkpoint: Checkpoint,
+  { threads = 0, signal }: VerifyOptions = {},
+): Promise<Verification> {
   const { config } = checkpoint;
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
   const prompts = randomPrompts(config.vocab_size, length);
-  const reference = await layerwiseLogits(
-    checkpoint,
-    prompts.map((ids) => Int32Array.from(ids)),
-    { threads },
-  );
-  // Without prepacking the weights are mapped from the file, not copied.
-  const session = await Session.fromFile(path, { threads, prepack: false });
-  try {
-    const compare = new Comparison(reference, length, config.vocab_size);
-    compare.add((await session.run(promptFeeds(prompts, config))).logits as Tensor, [0, 0]);
+  const windows = prompts.map((ids) => Int32Array.from(ids));
+  const reference = await layerwiseLogits(checkpoint, windows, { threads, ...(signal && { signal }) });
+  if (!reference.every(Number.isFinite))
+    throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
+      hint: "the checkpoint is damaged",
+    });
+  const compare = new Comparison(reference, length, config.vocab_size);
+  await withSession(path, { threads, signal }, async (run) => {
+    compare.add(await logitsOf(run(promptFeeds(prompts, config))), [0, 0]);
     const half = Math.ceil(length / 2);
-    const first = promptFeeds(
-      prompts.map((ids) => ids.slice(0, half)),
-      config,
-    );
-    const started = await session.run(first);
-    const second = stepFeeds(
-      first,
-      prompts.map((ids) => ids.slice(half)),
-      cacheOf(started),
-    );
-    compare.add((await session.run(second)).logits as Tensor, [half, half]);
-    const padded = [prompts[0] as number[], (prompts[1] as number[]).slice(0, half)];
-    compare.add((await session.run(promptFeeds(padded, config))).logits as Tensor, [0, half - length]);
-    return compare.finish(path);
-  } finally {
-    await session.close();
-  }
+    if (half === length) return; // a model of one position has no second step
+    const starts = prompts.map((ids) => ids.slice(0, half));
+    const ends = prompts.map((ids) => ids.slice(half));
+    const first = promptFeeds(starts, config);
+    const second = stepFeeds(first, ends, cacheOf(await run(first)));
+    compare.add(await logitsOf(run(second)), [half, half]);
+    const padded = [prompts[0] as number[], starts[1] as number[]];
+    compare.add(await logitsOf(run(promptFeeds(padded, config))), [0, half - length]);
+  });
+  return compare.finish(path);
 }
 
-/** With noise drawn inside the graph there is nothing to compare with: the file must load, be finite, and vary. */
-export async function verifySampled(path: string, checkpoint: Checkpoint, { threads = 0 } = {}): Promise<void> {
+/**
+ * With noise drawn inside the graph there is nothing to compare with: the file must load, be finite, and vary, unless σ
+ * is too small to show.
+ * @throws NfcError "mismatch", "invalid-file", "aborted"
+ */
+export async function verifySampled(
+  path: string,
+  checkpoint: Checkpoint,
+  { threads = 0, signal }: VerifyOptions = {},
+): Promise<void> {
   const { config } = checkpoint;
   const feeds = promptFeeds(randomPrompts(config.vocab_size, Math.min(PROMPT_LENGTH, config.n_positions)), config);
-  const session = await Session.fromFile(path, { threads, prepack: false });
-  try {
-    const [a, b] = [await session.run(feeds), await session.run(feeds)].map((out) => out.logits?.data as Float32Array);
-    if (!a || !b || !a.every(Number.isFinite))
+  const visible = config.n_positions > 1 && (await largestDeviation(checkpoint)) >= VISIBLE_DEVIATION;
+  await withSession(path, { threads, signal }, async (run) => {
+    const [a, b] = [await logitsOf(run(feeds)), await logitsOf(run(feeds))].map(({ data }) => data as Float32Array);
+    if (!a?.every(Number.isFinite))
       throw new NfcError("mismatch", `${path}: its logits are not finite`, {
         hint: "report this: the export is wrong",
       });
-    if (a.every((value, i) => value === b[i]))
+    if (visible && a.every((value, i) => value === b?.[i]))
       throw new NfcError("mismatch", `${path}: two runs give equal logits, so no noise is drawn`, {
         hint: "report this: the export is wrong",
       });
+  });
+}
+
+/** The largest σ = exp(log_std) of a model. */
+async function largestDeviation(checkpoint: Checkpoint): Promise<number> {
+  let most = 0;
+  for (let layer = 0; layer < checkpoint.config.n_layer; layer++)
+    for (const value of await checkpoint.readF32(`h.${layer}.attn.noise_log_std`))
+      most = Math.max(most, Math.exp(value));
+  return most;
+}
+
+type Run = (feeds: Record<string, Tensor>) => Promise<Record<string, Tensor>>;
+
+async function logitsOf(outputs: ReturnType<Run>): Promise<Tensor> {
+  return (await outputs).logits as Tensor;
+}
+
+/** Runs a file's steps, between which the call can be aborted. Without prepacking, weights are mapped, not copied. */
+async function withSession(
+  path: string,
+  { threads, signal }: VerifyOptions,
+  use: (run: Run) => Promise<void>,
+): Promise<void> {
+  throwIfAborted(signal);
+  const session = await Session.fromFile(path, { threads: threads ?? 0, prepack: false });
+  try {
+    await use((feeds) => {
+      throwIfAborted(signal);
+      return session.run(feeds);
+    });
   } finally {
     await session.close();
   }

@@ -6,6 +6,7 @@ import { float32Tensor, int64Tensor, Session, type Tensor } from "../graph/sessi
 import { decodeFloats } from "../io/dtype.ts";
 import { type AttentionContext, attentionContext } from "./attention.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { throwIfAborted } from "./checkpoint-read.ts";
 import { type BlockOutput, block } from "./gpt2.ts";
 import { layerParameters, norm, parametersOf } from "./layers.ts";
 
@@ -126,14 +127,15 @@ export class LayerSession {
   }
 }
 
-/** Logits [B·T, V] with one layer in memory at a time; noise at its mean. */
+/** Logits [B·T, V] with one layer in memory at a time; noise at its mean. @throws NfcError "aborted" */
 export async function layerwiseLogits(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
-  { threads = 0 }: { threads?: number } = {},
+  { threads = 0, signal }: { threads?: number; signal?: AbortSignal } = {},
 ): Promise<Float32Array> {
   let hidden = await embedWindows(checkpoint, windows);
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
+    throwIfAborted(signal);
     const session = await LayerSession.open(checkpoint, layer, {
       threads,
       outputs: (graph, { output }) => graph.output(output, "output"),

@@ -1,0 +1,241 @@
+// Input statistics, distance means and hidden states of the fixture against arithmetic written out here.
+import { beforeAll, describe, expect, test } from "vitest";
+import { Calibration } from "../../src/convert/calibration.ts";
+import { type LayerTie, tieLayer } from "../../src/convert/tie.ts";
+import { readProjections } from "../../src/convert/tied-attention.ts";
+import { bucketTable, scoreScale } from "../../src/model/attention.ts";
+import type { Checkpoint } from "../../src/model/checkpoint.ts";
+import { embedWindows, LayerSession, layerwiseLogits } from "../../src/model/layerwise.ts";
+import { MODEL, opened } from "../support/fixture.ts";
+import { writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+import { uniform } from "./matrices.ts";
+
+const at = temporaryFolder("calibration");
+const LENGTH = 40;
+
+/** Windows of ids below `vocabulary`. */
+function windowsOf(vocabulary: number, count = 3, length = LENGTH): Int32Array[] {
+  const random = uniform(4);
+  return Array.from({ length: count }, () =>
+    Int32Array.from({ length }, () => Math.floor(((random() + 1) / 2) * vocabulary)),
+  );
+}
+
+/** Layer norm of each row of x [N, C], in float64. */
+async function normed(checkpoint: Checkpoint, name: string, x: Float32Array): Promise<number[][]> {
+  const { n_embd: C, layer_norm_epsilon: epsilon, bias } = checkpoint.config;
+  const weight = await checkpoint.readF32(`${name}.weight`);
+  const shift = bias ? await checkpoint.readF32(`${name}.bias`) : new Float32Array(C);
+  return Array.from({ length: x.length / C }, (_, row) => {
+    const values = [...x.subarray(row * C, (row + 1) * C)];
+    const mean = values.reduce((sum, value) => sum + value, 0) / C;
+    const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / C;
+    return values.map(
+      (value, c) => ((value - mean) / Math.sqrt(variance + epsilon)) * (weight[c] as number) + (shift[c] as number),
+    );
+  });
+}
+
+/** What enters a layer [N, C], from the windows all at once. */
+async function statesBefore(checkpoint: Checkpoint, windows: Int32Array[], layer: number): Promise<Float32Array> {
+  let hidden = await embedWindows(checkpoint, windows);
+  for (let at = 0; at < layer; at++) {
+    const session = await LayerSession.open(checkpoint, at, {
+      outputs: (graph, { output }) => graph.output(output, "output"),
+    });
+    hidden = { ...hidden, x: Float32Array.from((await session.run(hidden)).output?.data as Float32Array) };
+    await session.close();
+  }
+  return hidden.x;
+}
+
+/** E[x̃ x̃ᵀ], row by row. */
+function secondMoments(rows: number[][], constant: boolean): number[][] {
+  const inputs = constant ? rows.map((row) => [...row, 1]) : rows;
+  const size = inputs[0]?.length ?? 0;
+  return Array.from({ length: size }, (_, i) =>
+    Array.from(
+      { length: size },
+      (_, j) => inputs.reduce((sum, row) => sum + (row[i] as number) * (row[j] as number), 0) / inputs.length,
+    ),
+  );
+}
+
+/** x W + b for the columns of one head: [N, D] */
+function project(rows: number[][], weight: Float32Array, bias: Float32Array | null, head: number, D: number) {
+  const C = rows[0]?.length ?? 0;
+  return rows.map((row) =>
+    Array.from({ length: D }, (_, d) => {
+      const column = head * D + d;
+      return row.reduce((sum, value, c) => sum + value * (weight[c * C + column] as number), bias?.[column] ?? 0);
+    }),
+  );
+}
+
+function dot(a: number[], b: number[]): number {
+  return a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
+}
+
+function softmax(scores: number[]): number[] {
+  const top = Math.max(...scores);
+  const powers = scores.map((score) => Math.exp(score - top));
+  const total = powers.reduce((a, b) => a + b, 0);
+  return powers.map((power) => power / total);
+}
+
+describe("input statistics", () => {
+  test("are E[x̃ x̃ᵀ] of each layer's normalised inputs, with the constant 1 last", async () => {
+    await opened(MODEL, async (checkpoint) => {
+      const { n_embd: C, vocab_size, n_layer } = checkpoint.config;
+      const windows = windowsOf(vocab_size);
+      const run = await Calibration.open(checkpoint, windows, 1);
+      for (let layer = 0; layer < n_layer; layer++) {
+        const sigma = await run.inputStatistics(layer);
+        const x = await statesBefore(checkpoint, windows, layer);
+        const expected = secondMoments(await normed(checkpoint, `h.${layer}.ln_1`, x), true);
+        expect(sigma.length).toBe((C + 1) ** 2);
+        for (const [at, value] of expected.flat().entries()) expect(sigma[at]).toBeCloseTo(value, 4);
+        expect(sigma[sigma.length - 1]).toBe(1);
+        run.advance();
+      }
+    });
+  });
+
+  test("have no constant where the model has no biases", async () => {
+    const folder = await writeCheckpoint(at("bare"), { bias: false });
+    await opened(folder, async (checkpoint) => {
+      const windows = windowsOf(11, 2, 7);
+      const run = await Calibration.open(checkpoint, windows, 1);
+      const sigma = await run.inputStatistics(0);
+      const rows = await normed(checkpoint, "h.0.ln_1", await statesBefore(checkpoint, windows, 0));
+      expect(sigma.length).toBe(64);
+      for (const [at, value] of secondMoments(rows, false).flat().entries()) expect(sigma[at]).toBeCloseTo(value, 4);
+    });
+  });
+
+  test("do not change when they are asked for twice", async () => {
+    await opened(MODEL, async (checkpoint) => {
+      const run = await Calibration.open(checkpoint, windowsOf(checkpoint.config.vocab_size, 1), 1);
+      expect(await run.inputStatistics(0)).toEqual(await run.inputStatistics(0));
+    });
+  });
+});
+
+test("the hidden states after all layers give the logits of evaluation", async () => {
+  await opened(MODEL, async (checkpoint) => {
+    const { n_embd: C, n_layer, vocab_size } = checkpoint.config;
+    const windows = windowsOf(vocab_size);
+    const run = await Calibration.open(checkpoint, windows, 1);
+    for (let layer = 0; layer < n_layer; layer++) {
+      await run.inputStatistics(layer);
+      run.advance();
+    }
+    // biome-ignore lint/complexity/useLiteralKeys: a private field, which only brackets reach
+    const states = run["hidden"];
+    expect(states.map(({ batch, length }) => [batch, length])).toEqual(windows.map(() => [1, LENGTH]));
+    const embedding = await checkpoint.readF32("wte.weight");
+    const expected = await layerwiseLogits(checkpoint, windows);
+    for (const [w, { x }] of states.entries())
+      for (const [t, row] of (await normed(checkpoint, "ln_f", x)).entries())
+        for (let v = 0; v < vocab_size; v += 17) {
+          const logit = dot(row, [...embedding.subarray(v * C, (v + 1) * C)]);
+          expect(expected[(w * LENGTH + t) * vocab_size + v]).toBeCloseTo(logit, 3);
+        }
+  });
+});
+
+describe("distance means", () => {
+  const LAYER = 1;
+  let tie: LayerTie;
+  let means: Float32Array;
+  let table: number[] = [];
+  let factor = 0;
+  /** Teacher's less student's scores, and the mean of both probabilities, of each head's rows. */
+  const rows: { head: number; residual: number[]; weight: number[] }[] = [];
+
+  beforeAll(() =>
+    opened(MODEL, async (checkpoint) => {
+      const { n_embd, n_head, n_positions, vocab_size } = checkpoint.config;
+      const windows = windowsOf(vocab_size, 2);
+      const run = await Calibration.open(checkpoint, windows, 1);
+      await run.inputStatistics(0);
+      run.advance();
+      const sigma = await run.inputStatistics(LAYER);
+      const projections = await readProjections(checkpoint, LAYER);
+      tie = tieLayer({ n_embd, n_head, ...projections, sigma, strategy: "mean" });
+      means = await run.distanceMean(LAYER, tie);
+      table = bucketTable(n_positions);
+      factor = scoreScale(checkpoint.config, LAYER);
+      const D = n_embd / n_head;
+      const inputs = await normed(checkpoint, `h.${LAYER}.ln_1`, await statesBefore(checkpoint, windows, LAYER));
+      for (let head = 0; head < n_head; head++) {
+        const query = project(inputs, projections.qWeight, projections.qBias, head, D);
+        const key = project(inputs, projections.kWeight, projections.kBias, head, D);
+        const s = project(inputs, tie.weight, tie.bias, head, D);
+        for (const [n, q] of query.entries()) {
+          const window = n - (n % LENGTH);
+          const teacher = key.slice(window, n + 1).map((k) => dot(q, k) * factor);
+          const student = s.slice(window, n + 1).map((k) => dot(s[n] as number[], k) * factor);
+          const [p, r] = [softmax(teacher), softmax(student)];
+          rows.push({
+            head,
+            residual: teacher.map((score, j) => score - (student[j] as number)),
+            weight: p.map((probability, j) => (probability + (r[j] as number)) / 2),
+          });
+        }
+      }
+    }),
+  );
+
+  /** Σ w (r − μ·scale − c_i)² with each row's best c_i. */
+  function loss(head: number, mean: (bucket: number) => number): number {
+    let total = 0;
+    for (const { residual, weight } of rows.filter((row) => row.head === head)) {
+      const rest = residual.map((r, j) => r - mean(table[residual.length - 1 - j] as number) * factor);
+      const shift = dot(rest, weight) / weight.reduce((a, b) => a + b, 0);
+      total += rest.reduce((sum, r, j) => sum + (weight[j] as number) * (r - shift) ** 2, 0);
+    }
+    return total;
+  }
+
+  const meanOf = (head: number) => (bucket: number) => means[head * 32 + bucket] as number;
+
+  test("lower the weighted residual of every head", () => {
+    expect(means.length).toBe(4 * 32);
+    for (let head = 0; head < 4; head++) expect(loss(head, meanOf(head))).toBeLessThan(0.999 * loss(head, () => 0));
+  });
+
+  test("are the best there are: no change of a bucket lowers it", () => {
+    for (let head = 0; head < 4; head++) {
+      const least = loss(head, meanOf(head));
+      for (let bucket = 0; bucket < 32; bucket += 3)
+        for (const change of [-0.1, -0.01, 0.01, 0.1]) {
+          const moved = (b: number) => meanOf(head)(b) + (b === bucket ? change : 0);
+          expect(loss(head, moved)).toBeGreaterThanOrEqual(least * (1 - 1e-5));
+        }
+    }
+  });
+
+  test("are nothing for a layer that ties without loss", async () => {
+    await opened(MODEL, async (checkpoint) => {
+      const { n_embd, vocab_size } = checkpoint.config;
+      // The fixture with Q in K's place.
+      const { qWeight } = await readProjections(checkpoint, 0);
+      const changed = Object.create(checkpoint) as Checkpoint;
+      const same = async (name: string) => {
+        const values = await checkpoint.readF32(name);
+        if (!name.includes("c_attn")) return values;
+        const count = values.length / (3 * n_embd);
+        for (let row = 0; row < count; row++)
+          values.copyWithin((3 * row + 1) * n_embd, 3 * row * n_embd, (3 * row + 1) * n_embd);
+        return values;
+      };
+      Object.defineProperty(changed, "readF32", { value: same });
+      const run = await Calibration.open(changed, windowsOf(vocab_size, 1), 1);
+      const bias = (await checkpoint.readF32("h.0.attn.c_attn.bias")).slice(0, n_embd);
+      const found = await run.distanceMean(0, { weight: qWeight, bias });
+      expect(Math.max(...found.map(Math.abs))).toBeLessThan(1e-3);
+    });
+  });
+});

@@ -1,0 +1,159 @@
+// A layer's heads: where their columns go, what each strategy stores, and what is refused.
+import { Matrix } from "ml-matrix";
+import { describe, expect, test } from "vitest";
+import { type LayerTieInput, TIE_STRATEGIES, tieHeads, tieLayer } from "../../src/convert/tie.ts";
+import { failureOf } from "../support/failure.ts";
+import { randomLayer } from "./layer-input.ts";
+import { flat, fromFlat, visibleLoss } from "./matrices.ts";
+
+/** W̃ of a head in dense matrices: its columns, the bias as the last row. */
+function dense(weight: Float32Array, bias: Float32Array | null, head: number, input: LayerTieInput): Matrix {
+  const D = input.n_embd / input.n_head;
+  const rows = fromFlat(weight, input.n_embd, input.n_embd).to2DArray();
+  if (bias) rows.push([...bias]);
+  return new Matrix(rows.map((row) => row.slice(head * D, (head + 1) * D)));
+}
+
+/** Σ with its ridge, 1e-4 of its mean diagonal. */
+function ridged(sigma: Matrix): Matrix {
+  return Matrix.add(sigma, Matrix.eye(sigma.rows).mul((1e-4 * sigma.trace()) / sigma.rows));
+}
+
+describe("the stored layer", () => {
+  test("is Q for the strategy query and K for key, to the bit", () => {
+    const input = randomLayer();
+    const query = tieLayer({ ...input, strategy: "query" });
+    const key = tieLayer({ ...input, strategy: "key" });
+    expect([query.weight, query.bias]).toEqual([input.qWeight, input.qBias]);
+    expect([key.weight, key.bias]).toEqual([input.kWeight, input.kBias]);
+  });
+
+  test("is the float32 mean of Q and K for the strategy mean", () => {
+    const input = randomLayer({ seed: 2 });
+    const { weight, bias } = tieLayer({ ...input, strategy: "mean" });
+    expect(weight).toEqual(input.qWeight.map((value, i) => (value + (input.kWeight[i] as number)) / 2));
+    expect(bias).toEqual(input.qBias?.map((value, i) => (value + (input.kBias?.[i] as number)) / 2));
+  });
+
+  test.each(TIE_STRATEGIES)(
+    "has each head of %s in its own columns, with the error that it is said to have",
+    (strategy) => {
+      for (const bare of [false, true]) {
+        const input = randomLayer({ seed: 3, strategy, bare });
+        if (strategy === "spectral") input.sigma = null;
+        const { weight, bias, errors } = tieLayer(input);
+        expect(bias === null).toBe(bare);
+        const size = bare ? 12 : 13;
+        const sigma = input.sigma ? ridged(fromFlat(input.sigma, size, size)) : Matrix.eye(size);
+        for (let head = 0; head < 4; head++) {
+          const query = dense(input.qWeight, input.qBias, head, input);
+          const key = dense(input.kWeight, input.kBias, head, input);
+          const s = dense(weight, bias, head, input);
+          const loss = (form: Matrix) => visibleLoss({ query, key, sigma, constant: !bare }, form);
+          const error = Math.sqrt(loss(s.mmul(s.transpose())) / loss(Matrix.zeros(size, size)));
+          expect(errors[head]).toBeCloseTo(error, 5); // S is stored in float32
+        }
+      }
+    },
+  );
+
+  test("differs by head only where that head's Q or K does", () => {
+    const input = randomLayer({ seed: 4 });
+    const before = tieLayer(input).weight;
+    input.qWeight[2 * 12 + 7] = 3; // row 2, head 2
+    const after = tieLayer(input).weight;
+    const changed = new Set<number>();
+    for (const [at, value] of after.entries()) if (value !== before[at]) changed.add(Math.floor((at % 12) / 3));
+    expect([...changed]).toEqual([2]);
+  });
+
+  test.each(["calibrated", "spectral"] as const)("keeps q·k of a layer with Q = K: %s", (strategy) => {
+    const input = randomLayer({ seed: 5, strategy });
+    const same = { ...input, kWeight: input.qWeight, kBias: input.qBias };
+    if (strategy === "spectral") same.sigma = null;
+    const { weight, bias, errors } = tieLayer(same);
+    expect(Math.max(...errors)).toBeLessThan(1e-5);
+    for (let head = 0; head < 4; head++) {
+      // Up to a term constant along the keys: the last column of the form.
+      const [q, s] = [dense(input.qWeight, input.qBias, head, input), dense(weight, bias, head, input)];
+      const difference = Matrix.sub(s.mmul(s.transpose()), q.mmul(q.transpose())).subMatrix(0, 12, 0, 11);
+      expect(Matrix.abs(difference).max()).toBeLessThan(2e-4);
+    }
+  });
+
+  test("is the best of the strategies in the metric of the inputs when calibrated", () => {
+    const input = randomLayer({ seed: 6 });
+    const errors = (strategy: LayerTieInput["strategy"]) => tieLayer({ ...input, strategy }).errors;
+    for (const other of ["mean", "query", "key"] as const)
+      for (const [head, error] of errors("calibrated").entries())
+        expect(error).toBeLessThan(errors(other)[head] as number);
+  });
+});
+
+describe("Σ", () => {
+  test("of rank 1 gets a ridge that keeps S finite", () => {
+    const { weight, bias, errors } = tieLayer(randomLayer({ seed: 7, sigma: new Float64Array(169).fill(1) }));
+    expect([...weight, ...(bias ?? []), ...errors].every(Number.isFinite)).toBe(true);
+  });
+
+  test("counts by its shape, not by its scale", () => {
+    const input = randomLayer({ seed: 8 });
+    const scaled = tieLayer({ ...input, sigma: input.sigma?.map((value) => value * 1024) ?? null });
+    const plain = tieLayer(input);
+    for (const [i, error] of plain.errors.entries()) expect(scaled.errors[i]).toBeCloseTo(error, 10);
+    for (const [i, value] of plain.weight.entries()) expect(scaled.weight[i]).toBeCloseTo(value, 5);
+  });
+
+  test("is left as it was", () => {
+    const input = randomLayer({ seed: 9 });
+    const before = input.sigma?.slice();
+    tieLayer(input);
+    expect(input.sigma).toEqual(before);
+  });
+
+  test("of the identity is what the strategy spectral stands for, but for the ridge", () => {
+    const input = randomLayer({ seed: 10 });
+    const identity = tieLayer({ ...input, sigma: flat(Matrix.eye(13)) });
+    const spectral = tieLayer({ ...input, sigma: null, strategy: "spectral" });
+    for (const [i, value] of spectral.weight.entries()) expect(identity.weight[i]).toBeCloseTo(value, 5);
+  });
+});
+
+describe("the same input", () => {
+  test.each(TIE_STRATEGIES)("gives the same bytes: %s", (strategy) => {
+    expect(tieLayer(randomLayer({ strategy }))).toEqual(tieLayer(randomLayer({ strategy })));
+  });
+
+  test("gives the same heads, alone or together and in any order", () => {
+    const input = randomLayer();
+    const [third, first] = tieHeads(input, [2, 0]);
+    const all = tieHeads(input, [0, 1, 2, 3]);
+    expect([first, third]).toEqual([all[0], all[2]]);
+  });
+});
+
+describe("input that is not finite", () => {
+  test.each(["qWeight", "kWeight", "qBias", "kBias"] as const)("in %s is named by its head", async (part) => {
+    const input = randomLayer();
+    (input[part] as Float32Array)[4] = Number.NaN; // column 4 of the first row: head 1
+    const { code, message } = await failureOf(() => tieLayer(input));
+    expect([code, message]).toEqual(["invalid-file", "head 1: Q or K is not finite"]);
+  });
+
+  test("of any strategy is refused, infinities too", async () => {
+    for (const strategy of TIE_STRATEGIES) {
+      const input = randomLayer({ strategy });
+      input.kWeight[0] = Number.POSITIVE_INFINITY;
+      expect((await failureOf(() => tieLayer(input))).message).toBe("head 0: Q or K is not finite");
+    }
+  });
+
+  test("in Σ is refused, on its diagonal and off it", async () => {
+    for (const at of [0, 1, 168]) {
+      const input = randomLayer();
+      (input.sigma as Float64Array)[at] = Number.NaN;
+      const { code, message } = await failureOf(() => tieLayer(input));
+      expect([code, message]).toEqual(["invalid-file", "the layer's inputs are not finite"]);
+    }
+  });
+});

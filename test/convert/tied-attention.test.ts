@@ -1,0 +1,103 @@
+// Q and K out of c_attn, S through the scratch file, and [s, v] back.
+import { existsSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { readProjections, TieScratch, tiedSource } from "../../src/convert/tied-attention.ts";
+import { decodeFloats } from "../../src/io/dtype.ts";
+import type { CheckpointTensor } from "../../src/model/checkpoint.ts";
+import { failureOf } from "../support/failure.ts";
+import { columns, opened } from "../support/fixture.ts";
+import { tinyValues, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const at = temporaryFolder("tied-attention");
+const C = 8;
+
+/** The columns of one of q, k, v. */
+function part(values: Float32Array, rows: number, which: number): number[] {
+  return columns(values, rows, which * C, C).flatMap((row) => [...row]);
+}
+
+describe("projections", () => {
+  test.each(["conv1d", "linear"] as const)("are the first two thirds of c_attn's columns: %s", async (layout) => {
+    const folder = await writeCheckpoint(at(layout), { layout });
+    await opened(folder, async (checkpoint) => {
+      for (const layer of [0, 1]) {
+        const found = await readProjections(checkpoint, layer);
+        const weight = tinyValues(`h.${layer}.attn.c_attn.weight`, 3 * C * C);
+        const bias = tinyValues(`h.${layer}.attn.c_attn.bias`, 3 * C);
+        expect([...found.qWeight]).toEqual(part(weight, C, 0));
+        expect([...found.kWeight]).toEqual(part(weight, C, 1));
+        expect([...(found.qBias ?? [])]).toEqual(part(bias, 1, 0));
+        expect([...(found.kBias ?? [])]).toEqual(part(bias, 1, 1));
+      }
+    });
+  });
+
+  test("have no biases where the model has none", async () => {
+    const folder = await writeCheckpoint(at("bare"), { bias: false });
+    await opened(folder, async (checkpoint) => {
+      const { qBias, kBias } = await readProjections(checkpoint, 0);
+      expect([qBias, kBias]).toEqual([null, null]);
+    });
+  });
+});
+
+describe("the scratch file", () => {
+  const layerOf = (start: number) => ({
+    weight: Float32Array.from({ length: C * C }, (_, i) => start + i),
+    bias: Float32Array.from({ length: C }, (_, i) => start - i),
+  });
+
+  test("gives each layer back, whatever the order, and is removed", async () => {
+    const path = at("scratch");
+    const scratch = await TieScratch.create(path, C);
+    await scratch.put(1, layerOf(100));
+    await scratch.put(0, { ...layerOf(0), bias: null });
+    expect(await scratch.read(1)).toEqual(layerOf(100));
+    expect(await scratch.read(0)).toEqual({ ...layerOf(0), bias: new Float32Array(C) });
+    await scratch.remove();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("knows that a layer was never written", async () => {
+    const scratch = await TieScratch.create(at("empty"), C);
+    await expect(scratch.read(0)).rejects.toThrow("layer 0 was not written");
+    await scratch.remove();
+  });
+
+  test("is not put over a file that is there", async () => {
+    const scratch = await TieScratch.create(at("taken"), C);
+    expect((await failureOf(() => TieScratch.create(at("taken"), C))).message).toContain(at("taken"));
+    await scratch.remove();
+  });
+
+  test("in a folder that is not there is an error that names it", async () => {
+    expect((await failureOf(() => TieScratch.create(at("no", "where"), C))).message).toContain(at("no", "where"));
+  });
+});
+
+describe("c_attn of the tied model", () => {
+  const tied = {
+    weight: Float32Array.from({ length: C * C }, (_, i) => i / 4),
+    bias: Float32Array.from({ length: C }, (_, i) => -i),
+  };
+
+  test.each(["F32", "F16", "BF16"] as const)("is S, then V's own bytes, in %s", async (dtype) => {
+    const folder = await writeCheckpoint(at(`source-${dtype}`), { dtype });
+    await opened(folder, async (checkpoint) => {
+      for (const [name, rows] of [
+        ["h.1.attn.c_attn.weight", C],
+        ["h.1.attn.c_attn.bias", 1],
+      ] as const) {
+        const tensor = checkpoint.tensors.get(name) as CheckpointTensor;
+        const source = tiedSource(checkpoint, tensor, async () => tied, dtype);
+        expect([source.dtype, source.shape]).toEqual([dtype, rows === 1 ? [2 * C] : [C, 2 * C]]);
+        const chunks: Uint8Array[] = [];
+        for await (const chunk of source.chunks()) chunks.push(Uint8Array.from(chunk));
+        const values = decodeFloats(Buffer.concat(chunks), dtype);
+        expect(part(values, rows, 0)).toEqual([...(rows === 1 ? tied.bias : tied.weight)]);
+        expect(part(values, rows, 1)).toEqual(part(await checkpoint.readF32(name), rows, 2));
+      }
+    });
+  });
+});

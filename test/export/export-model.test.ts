@@ -1,0 +1,251 @@
+// One export: which options go together, what the folder holds, and that a failed one leaves the disk as it was.
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { type ExportOptions, exportModel } from "../../src/export/export-model.ts";
+import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
+import { exported, modelOf } from "../support/exported.ts";
+import { failureOf } from "../support/failure.ts";
+import { converted, digest, MODEL, opened } from "../support/fixture.ts";
+import { writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("export-model");
+let count = 0;
+const MEAN = { kind: "mean" } as const;
+
+/** A folder of its own for a test; `out` in it is not there yet. */
+function workplace(): { parent: string; out: string } {
+  const parent = path(`w${count++}`);
+  mkdirSync(parent);
+  return { parent, out: join(parent, "out") };
+}
+
+/** The refusal of an export into a new folder, which must leave nothing. */
+async function refused(options: Partial<ExportOptions>, model = MODEL) {
+  const { parent, out } = workplace();
+  const error = await failureOf(() =>
+    opened(model, (checkpoint) => exportModel(checkpoint, { output: out, threads: 1, ...options })),
+  );
+  expect(readdirSync(parent)).toEqual([]);
+  return error;
+}
+
+describe("options that do not go together", () => {
+  const onnx = { weights: "inline", noise: MEAN } as const;
+
+  it("name no format", async () => {
+    const error = await refused({});
+    expect(error).toMatchObject({ code: "usage", message: "nothing to export" });
+    expect(error.hint).toContain("--onnx");
+  });
+
+  it("expand, but write no safetensors", async () => {
+    expect(await refused({ gpt2: true, onnx })).toMatchObject({
+      code: "usage",
+      message: "--gpt2 expands safetensors only",
+    });
+  });
+
+  it("expand, and write ONNX beside", async () => {
+    expect(await refused({ gpt2: true, safetensors: {}, onnx })).toMatchObject({
+      code: "usage",
+      message: "--gpt2 and --onnx do not go together: ONNX stays compact",
+    });
+  });
+
+  it("share the weights, and write them again", async () => {
+    const error = await refused({ onnx: { weights: "shared", noise: MEAN }, safetensors: {} });
+    expect(error).toMatchObject({ code: "usage", hint: "leave out --safetensors" });
+  });
+});
+
+describe("the folder of an ONNX export", () => {
+  it("is all that transformers.js needs, and the record", async () => {
+    const { out } = workplace();
+    await exported(MODEL, out);
+    expect(Object.keys(digest(out))).toEqual([
+      "config.json",
+      "generation_config.json",
+      "nfc.json",
+      "onnx/model.onnx",
+      "tokenizer.json",
+      "tokenizer_config.json",
+    ]);
+  });
+
+  it("carries on the record of the model: its tie, its source, and this step", async () => {
+    const model = await modelOf("noise-distance", path("recorded"));
+    const { out } = workplace();
+    const command = ["nfc", "export"];
+    await exported(model, out, { command, weights: "shared", noise: { kind: "generated", seed: 3 } });
+    const [before, after] = await Promise.all([model, out].map((folder) => opened(folder, ({ record }) => record)));
+    expect(after).toEqual({
+      ...before,
+      command,
+      history: [{ step: "export", onnx: "shared", noise: "sample" }],
+    });
+  });
+
+  it("is the same to the byte when written again", async () => {
+    const [first, second] = [workplace().out, workplace().out];
+    for (const output of [first, second]) await exported(MODEL, output, { weights: "shared" });
+    expect(digest(second)).toEqual(digest(first));
+  });
+
+  it("has writable copies of read-only tokenizer files", async () => {
+    const source = await writeCheckpoint(path("read-only"));
+    writeFileSync(join(source, "vocab.json"), "{}");
+    chmodSync(join(source, "vocab.json"), 0o444);
+    chmodSync(join(source, "config.json"), 0o444);
+    const { out } = workplace();
+    await exported(source, out);
+    for (const name of ["vocab.json", "config.json"]) expect(statSync(join(out, name)).mode & 0o200).toBe(0o200);
+  });
+
+  it("may hold safetensors as well", async () => {
+    const { out } = workplace();
+    const { files } = await exported(MODEL, out, { safetensors: { dtype: "F16" } });
+    expect(files).toEqual(["model.safetensors", "onnx/model.onnx"]);
+    await opened(out, ({ tensors }) => expect(tensors.get("wte.weight")?.dtype).toBe("F16"));
+    expect(JSON.parse(readFileSync(join(out, "config.json"), "utf8"))).toMatchObject({ dtype: "float16" });
+  });
+});
+
+describe("an export whose check fails", () => {
+  /** The fixture, but its tensor `name` streams bytes that its values do not have. */
+  async function withLies(name: string, lie: (bytes: Buffer) => void, use: (checkpoint: Checkpoint) => Promise<void>) {
+    const checkpoint = await openCheckpoint(MODEL);
+    async function* chunks(wanted: string) {
+      for await (const chunk of checkpoint.chunks(wanted)) {
+        const copy = Buffer.from(chunk);
+        if (wanted === name) lie(copy);
+        yield copy;
+      }
+    }
+    await use({ ...checkpoint, chunks });
+    await checkpoint.close();
+  }
+
+  it.each(["inline", "external", "shared"] as const)("is no output: wrong %s weights", async (weights) => {
+    const { parent, out } = workplace();
+    const wrong = (bytes: Buffer) => bytes.writeFloatLE(bytes.readFloatLE(0) + 3, 0);
+    await withLies("h.1.mlp.c_fc.weight", wrong, async (checkpoint) => {
+      const options = { output: out, threads: 1, onnx: { weights, noise: MEAN } };
+      const error = await failureOf(() => exportModel(checkpoint, options));
+      expect(error.code).toBe("mismatch");
+      // The path is that of the output, not of the temporary folder that is gone.
+      expect(error.message).toMatch(new RegExp(`^${out}/onnx/model.onnx: its logits differ from the model's by`));
+    });
+    expect(readdirSync(parent)).toEqual([]);
+  });
+
+  it("is no output: numbers that are none", async () => {
+    const { parent, out } = workplace();
+    await withLies(
+      "h.0.ln_1.weight",
+      (bytes) => bytes.writeFloatLE(Number.NaN, 0),
+      async (checkpoint) => {
+        const options = { output: out, threads: 1, onnx: { weights: "inline", noise: MEAN } } as const;
+        expect((await failureOf(() => exportModel(checkpoint, options))).code).toBe("mismatch");
+      },
+    );
+    expect(readdirSync(parent)).toEqual([]);
+  });
+
+  it("leaves an existing output untouched, with force too", async () => {
+    const { parent, out } = workplace();
+    await exported(MODEL, out);
+    const before = digest(out);
+    const wrong = (bytes: Buffer) => bytes.fill(0);
+    await withLies("h.0.mlp.c_proj.weight", wrong, async (checkpoint) => {
+      const options = { output: out, force: true, threads: 1, onnx: { weights: "inline", noise: MEAN } } as const;
+      expect((await failureOf(() => exportModel(checkpoint, options))).code).toBe("mismatch");
+    });
+    expect(digest(out)).toEqual(before);
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+});
+
+describe("an existing output", () => {
+  it("is refused without force, and untouched", async () => {
+    const { parent, out } = workplace();
+    await exported(MODEL, out);
+    const before = digest(out);
+    const error = await failureOf(() => exported(MODEL, out, { weights: "external" }));
+    expect(error.code).toBe("exists");
+    expect(error.hint).toContain("--force");
+    expect(digest(out)).toEqual(before);
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+
+  it("is replaced with force, and nothing of it is left", async () => {
+    const { parent, out } = workplace();
+    await exported(MODEL, out, { weights: "shared" });
+    await exported(MODEL, out, { force: true });
+    expect(existsSync(join(out, "model.safetensors"))).toBe(false);
+    expect(readdirSync(join(out, "onnx"))).toEqual(["model.onnx"]);
+    expect(readdirSync(parent)).toEqual(["out"]);
+  });
+});
+
+describe("an output in the place of its own source", () => {
+  it.each([false, true])("is refused with force %s", async (force) => {
+    const { out } = workplace();
+    const model = await writeCheckpoint(join(out, "model"));
+    writeFileSync(join(out, "config.json"), "{}");
+    for (const output of [model, out, join(out, "nf", "..")]) {
+      const error = await failureOf(() => exported(model, output, { force }));
+      expect(error.code).toBe("usage");
+      expect(error.message).toBe(`${output}: holds ${model}/model.safetensors, from which this output is made`);
+    }
+    await opened(model, ({ config }) => expect(config.n_layer).toBe(2));
+  });
+
+  it("is refused when the source is a link to its own weights", async () => {
+    const { out } = workplace();
+    await exported(MODEL, out, { weights: "shared" });
+    const before = digest(out);
+    const error = await failureOf(() => exported(out, out, { force: true }));
+    expect(error.message).toBe(`${out}: holds ${out}/model.safetensors, from which this output is made`);
+    expect(digest(out)).toEqual(before);
+  });
+});
+
+describe("an interruption", () => {
+  const abortedAt = async (phase: string, options: Partial<ExportOptions>) => {
+    const abort = new AbortController();
+    const onProgress = (event: { phase: string }) => event.phase === phase && abort.abort();
+    const error = await refused({ signal: abort.signal, onProgress, ...options });
+    expect(abort.signal.aborted).toBe(true);
+    return error.code;
+  };
+
+  it.each(["inline", "external", "shared"] as const)("while %s weights are written leaves nothing", async (weights) => {
+    expect(await abortedAt("writing ONNX", { onnx: { weights, noise: MEAN } })).toBe("aborted");
+  });
+
+  it("while the file is checked leaves nothing", async () => {
+    expect(await abortedAt("verifying", { onnx: { weights: "inline", noise: MEAN } })).toBe("aborted");
+  });
+
+  it("while noise is checked leaves nothing", async () => {
+    const model = path("noisy");
+    await converted({ output: model, variant: "noise-shared" });
+    const { parent, out } = workplace();
+    const abort = new AbortController();
+    const onProgress = (event: { phase: string }) => event.phase === "verifying" && abort.abort();
+    const noise = { kind: "generated", seed: 1 } as const;
+    const error = await failureOf(() => exported(model, out, { noise, signal: abort.signal, onProgress }));
+    expect(error.code).toBe("aborted");
+    expect(readdirSync(parent)).toEqual([]);
+  });
+
+  it("while safetensors are written leaves nothing", async () => {
+    expect(await abortedAt("writing safetensors", { safetensors: {} })).toBe("aborted");
+  });
+
+  it("before the start leaves nothing", async () => {
+    expect((await refused({ signal: AbortSignal.abort(), safetensors: {} })).code).toBe("aborted");
+  });
+});

@@ -1,0 +1,66 @@
+// Runs the command line inside the test: a fake process that records what is written, with or without a terminal.
+import { EventEmitter } from "node:events";
+import { Writable } from "node:stream";
+import { main } from "../../src/cli/main.ts";
+import type { Io } from "../../src/cli/terminal.ts";
+
+export interface CliResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export interface CliOptions {
+  /** stderr is a terminal. */
+  tty?: boolean;
+  env?: Record<string, string>;
+  /** Called with every piece of stderr; may emit signals. */
+  onStderr?: (text: string, signals: EventEmitter) => void;
+}
+
+/** Keeps all that is written. */
+export class Recorder extends Writable {
+  text = "";
+  private readonly notify: (text: string) => void;
+
+  constructor(notify: (text: string) => void = () => {}) {
+    super();
+    this.notify = notify;
+  }
+
+  override _write(chunk: Buffer, _: BufferEncoding, done: () => void): void {
+    this.text += chunk.toString();
+    this.notify(chunk.toString());
+    done();
+  }
+}
+
+/** A terminal of 80 columns, as far as a spinner needs one. */
+class Terminal extends Recorder {
+  readonly isTTY = true;
+  readonly columns = 80;
+  readonly rows = 24;
+  clearLine = (): boolean => this.write("<clear>");
+  cursorTo = (): boolean => this.write("<home>");
+  moveCursor = (): boolean => true;
+  getColorDepth = (): number => 8;
+}
+
+/** `nfc` with these arguments. */
+export async function nfc(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  const signals = new EventEmitter();
+  const stdout = new Recorder();
+  const Stream = options.tty ? Terminal : Recorder;
+  const stderr = new Stream((text) => options.onStderr?.(text, signals));
+  const io: Io = {
+    argv: ["node", "nfc", ...args],
+    env: options.env ?? {},
+    stdout,
+    stderr,
+    on: signals.on.bind(signals),
+    off: signals.off.bind(signals),
+  };
+  const code = await main(io);
+  if (signals.listenerCount("SIGINT") + signals.listenerCount("SIGTERM") > 0) throw new Error("a listener is left");
+  return { code, stdout: stdout.text, stderr: stderr.text };
+}

@@ -1,0 +1,60 @@
+// Models of every variant made from the fixture, and what the export tests do with written ONNX files.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import type { onnx as Onnx } from "onnx-proto";
+import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
+import type { WeightStorage } from "../../src/export/export-onnx.ts";
+import { Session } from "../../src/graph/session.ts";
+import type { NoiseMode } from "../../src/model/attention.ts";
+import type { Variant } from "../../src/model/config.ts";
+import { promptFeeds } from "../../src/model/decoding.ts";
+import { layerwiseLogits } from "../../src/model/layerwise.ts";
+import { converted, MODEL, opened, TEXT } from "./fixture.ts";
+
+const { onnx } = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };
+
+/** The fixture as a model of that variant in `output`; the dense one is the fixture itself. */
+export async function modelOf(variant: Variant, output: string): Promise<string> {
+  if (variant === "dense") return MODEL;
+  // Calibrated, so that the distance means are not 0.
+  await converted({ output, variant, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 256 });
+  return output;
+}
+
+/** Exports `model` with the defaults of a test: one thread, inline, noise at its mean. */
+export function exported(
+  model: string,
+  output: string,
+  options: { weights?: WeightStorage; noise?: NoiseMode } & Partial<Omit<ExportOptions, "onnx">> = {},
+): Promise<ExportResult> {
+  const { weights = "inline", noise = { kind: "mean" }, ...rest } = options;
+  const onnxOptions = { weights, noise };
+  return opened(model, (checkpoint) => exportModel(checkpoint, { output, onnx: onnxOptions, threads: 1, ...rest }));
+}
+
+/** The graph as an independent decoder reads it. */
+export function decoded(folder: string): { model: Onnx.ModelProto; graph: Onnx.GraphProto } {
+  const model = onnx.ModelProto.decode(readFileSync(join(folder, "onnx/model.onnx")));
+  return { model, graph: model.graph as Onnx.GraphProto };
+}
+
+export const PROMPTS: readonly (readonly number[])[] = [
+  [5, 1, 383, 0, 77, 12, 12, 200],
+  [9, 300, 2, 2, 41, 0, 355, 8],
+];
+
+/** Logits [B·T, V] of an exported folder, and those of our own forward pass. */
+export async function onnxLogits(folder: string, prompts = PROMPTS, model = folder): Promise<Float32Array> {
+  const config = await opened(model, (checkpoint) => checkpoint.config);
+  const session = await Session.fromFile(join(folder, "onnx/model.onnx"), { threads: 1 });
+  const { logits } = await session.run(promptFeeds(prompts, config));
+  const copy = Float32Array.from(logits?.data as Float32Array);
+  await session.close();
+  return copy;
+}
+
+export function ownLogits(model: string, prompts = PROMPTS): Promise<Float32Array> {
+  const windows = prompts.map((prompt) => Int32Array.from(prompt));
+  return opened(model, (checkpoint) => layerwiseLogits(checkpoint, windows, { threads: 1 }));
+}
