@@ -1,9 +1,9 @@
 // Runs the teacher over calibration text layer by layer: input statistics for the tie, and the fit of distance means.
 
 import type { Graph, Value } from "../graph/ir.ts";
-import { add, gemm, matmul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
-import { transpose } from "../graph/shape-ops.ts";
-import type { AttentionContext } from "../model/attention.ts";
+import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
+import { concat, sizeOf, transpose, unsqueeze } from "../graph/shape-ops.ts";
+import type { AttentionContext, AttentionOutput } from "../model/attention.ts";
 import { bucketTable, scoreScale, toHeads } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { DISTANCE_BUCKETS } from "../model/config.ts";
@@ -15,6 +15,14 @@ import { DistanceFit } from "./distance-mean.ts";
 export interface TiedWeights {
   weight: Float32Array; // [C, C]
   bias: Float32Array | null; // [C]
+}
+
+/** What the tie of one layer is to be close on. */
+export interface LayerStatistics {
+  /** Σ = E[x̃ x̃ᵀ] with x̃ = [ln_1(x), 1], float64 [(C+1), (C+1)]; without biases x̃ = ln_1(x), [C, C] */
+  sigma: Float64Array;
+  /** Per head E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: H times [2D, 2D] */
+  keyMoments: Float64Array[];
 }
 
 /**
@@ -41,26 +49,32 @@ export class Calibration {
     return new Calibration(checkpoint, hidden, threads);
   }
 
-  /** Σ = E[x̃ x̃ᵀ] with x̃ = [ln_1(x), 1], float64 [(C+1), (C+1)]; without biases x̃ = ln_1(x), [C, C]. */
-  async inputStatistics(layer: number): Promise<Float64Array> {
+  async inputStatistics(layer: number): Promise<LayerStatistics> {
     const { config } = this.checkpoint;
     const session = await LayerSession.open(this.checkpoint, layer, {
       threads: this.threads,
-      outputs: (graph, { normed, output }) => {
+      outputs: (graph, { normed, attention, output }) => {
         graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
         graph.output(reduceSum(normed, [0]), "sum"); // [C]
+        graph.output(keySpread(attention), "spread"); // [1, H, 2D, 2D]
         graph.output(output, "output");
       },
     });
     const moments = new Moments(config.n_embd, config.bias);
+    const spreads = new Float64Array((4 * config.n_embd ** 2) / config.n_head);
     this.next = [];
     for (const hidden of this.hidden) {
-      const { gram, sum, output } = await session.run(hidden);
+      const { gram, sum, spread, output } = await session.run(hidden);
       moments.add(gram?.data as Float32Array, sum?.data as Float32Array, hidden.length);
+      addInto(spreads, spread?.data as Float32Array);
       this.next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) });
     }
     await session.close();
-    return moments.mean();
+    const perHead = spreads.length / config.n_head;
+    const keyMoments = Array.from({ length: config.n_head }, (_, head) =>
+      spreads.slice(head * perHead, (head + 1) * perHead).map((value) => value / moments.count),
+    );
+    return { sigma: moments.mean(), keyMoments };
   }
 
   /** μ[h, bucket], float32 [H, 32]: what the tied scores lack of the teacher's, as a function of distance. */
@@ -107,13 +121,30 @@ function fitOutputs(
   graph.output(scale(add(block.attention.probabilities, softmax(scores)), 0.5), "weight");
 }
 
+/**
+ * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij: [1, H, 2D, 2D]. z is
+ * centred first, which changes nothing but the rounding.
+ */
+function keySpread({ query, present, probabilities }: AttentionOutput): Value {
+  const z = concat([query, present.key], 3); // [1, H, T, 2D]
+  const centred = sub(z, div(reduceSum(z, [2], true), cast(sizeOf(z, 2), "float32")));
+  const received = unsqueeze(reduceSum(probabilities, [2]), [3]); // r: [1, H, T, 1]
+  const means = matmul(probabilities, centred); // z̄: [1, H, T, 2D]
+  const square = (a: Value, b: Value) => matmul(transpose(a, [0, 1, 3, 2]), b); // [1, H, 2D, 2D]
+  return sub(square(centred, mul(received, centred)), square(means, means));
+}
+
+function addInto(sums: Float64Array, values: Float32Array): void {
+  for (let i = 0; i < values.length; i++) sums[i] = (sums[i] as number) + (values[i] as number);
+}
+
 /** Sums of xᵀx and x in float64, to Σ. */
 class Moments {
   private readonly width: number;
   private readonly constant: boolean;
   private readonly gram: Float64Array;
   private readonly sum: Float64Array;
-  private count = 0;
+  count = 0;
 
   constructor(width: number, constant: boolean) {
     this.width = width;
@@ -123,8 +154,8 @@ class Moments {
   }
 
   add(gram: Float32Array, sum: Float32Array, count: number): void {
-    for (let i = 0; i < gram.length; i++) this.gram[i] = (this.gram[i] as number) + (gram[i] as number);
-    for (let i = 0; i < sum.length; i++) this.sum[i] = (this.sum[i] as number) + (sum[i] as number);
+    addInto(this.gram, gram);
+    addInto(this.sum, sum);
     this.count += count;
   }
 

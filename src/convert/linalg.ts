@@ -27,6 +27,22 @@ export function solveTransposed(l: Float64Array, b: Float64Array, n: number, m: 
   }
 }
 
+/**
+ * X with L X = B for lower triangular L [n, n], B [n, m]; B becomes X. Rows whose pivot² is at most `floor` times the
+ * square of L's row are 0 in X: they say nothing that the rows before them do not.
+ */
+export function solveLower(l: Float64Array, b: Float64Array, n: number, m: number, floor: number): void {
+  for (let i = 0; i < n; i++) {
+    const pivot = l[i * n + i] as number;
+    if (pivot * pivot <= floor * dotRows(l, i * n, l, i * n, i + 1)) {
+      b.fill(0, i * m, (i + 1) * m);
+      continue;
+    }
+    for (let k = 0; k < i; k++) axpy(b, i * m, -(l[i * n + k] as number), b, k * m, m);
+    for (let c = 0; c < m; c++) b[i * m + c] = (b[i * m + c] as number) / pivot;
+  }
+}
+
 /** A B: [n, k] · [k, m] → [n, m] */
 export function multiply(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
   return rowProducts(a, transposed(b, k, m), n, k, m);
@@ -38,8 +54,8 @@ export function multiplyTransposed(a: Float64Array, b: Float64Array, n: number, 
   return rowProducts(columns, a === b ? columns : transposed(b, k, m), n, k, m);
 }
 
-/** Aᵀ: [n, m] → [m, n] */
-function transposed(a: Float64Array, n: number, m: number): Float64Array {
+/** Aᵀ: [n, m] → [m, n]; a vector stays the array that it is */
+export function transposed(a: Float64Array, n: number, m: number): Float64Array {
   if (n === 1 || m === 1) return a;
   const out = new Float64Array(n * m);
   for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) out[j * n + i] = a[i * m + j] as number;

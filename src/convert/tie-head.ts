@@ -1,4 +1,5 @@
 // Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
+import { type FormView, weightedForm, whitenedMetric } from "./key-metric.ts";
 import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "./linalg.ts";
 import { symmetricEigen } from "./symmetric-eigen.ts";
 
@@ -20,15 +21,23 @@ export interface HeadSpan {
   form: Float64Array;
   /** e in whitened coordinates, of length 1; null without a constant input */
   unit: Float64Array | null;
+  /** Γ̂, the metric on the keys in whitened coordinates: [n, n]; null for the one on the queries */
+  metric: Float64Array | null;
 }
 
-/** Coordinates of the head's bilinear form. `sigma` [rows, rows] includes its ridge; null is the identity. */
-export function headSpan(
-  query: Float64Array,
-  key: Float64Array,
-  options: { rows: number; headDim: number; constant: boolean; sigma: Float64Array | null },
-): HeadSpan {
-  const { rows, headDim: D, constant, sigma } = options;
+export interface SpanOptions {
+  rows: number;
+  headDim: number;
+  constant: boolean;
+  /** Σ [rows, rows] with its ridge; null is the identity. */
+  sigma: Float64Array | null;
+  /** E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: [2D, 2D] */
+  keyMoments?: Float64Array | null;
+}
+
+/** Coordinates of the head's bilinear form. */
+export function headSpan(query: Float64Array, key: Float64Array, options: SpanOptions): HeadSpan {
+  const { rows, headDim: D, constant, sigma, keyMoments = null } = options;
   const n = 2 * D + (constant ? 1 : 0);
   const basis = new Float64Array(rows * n);
   for (let row = 0; row < rows; row++) {
@@ -39,7 +48,8 @@ export function headSpan(
   const weighted = sigma ? multiply(sigma, basis, rows, rows, n) : basis;
   const factor = cholesky(multiplyTransposed(basis, weighted, n, rows, n), n, PIVOT_FLOOR);
   const unit = constant ? lastRow(factor, n) : null;
-  return { rows, headDim: D, basis, factor, form: whitenedForm(factor, n, D), unit };
+  const metric = keyMoments && whitenedMetric(factor, keyMoments, n, D);
+  return { rows, headDim: D, basis, factor, form: whitenedForm(factor, n, D), unit, metric };
 }
 
 /** LᵀKL with K = [[0, I, 0], [0, 0, 0], [0, 0, 0]]: rows 0 … D−1 of L against rows D … 2D−1. */
@@ -61,16 +71,25 @@ function lastRow(factor: Float64Array, n: number): Float64Array {
  *
  *     J(P) = ‖N(M̂ − P)N‖² + ‖m − N P u‖²,    P positive semidefinite of rank D, π = uᵀPu free.
  *
- * Its lower bound need not be reached: `held` spends one of the D ranks on m, `completed` none. The better one is taken.
+ * With the teacher's attention p at hand, what counts is Σ_j p_ij (e_ij − ē_i)², the softmax's divergence to second
+ * order for errors e_ij of the scores: J(P) = ‖Σ^½ (M − P) Γ^½‖² with Γ of `SpanOptions.keyMoments`, brought to the
+ * form above by `weightedForm`.
+ *
+ * The lower bound need not be reached: `held` spends one of the D ranks on m, `completed` none. The better one is taken.
  */
 export function closest(span: HeadSpan): Float64Array {
-  const { headDim: D, unit, form } = span;
+  const { headDim: D, unit, form, metric } = span;
   const n = sizeOf(span);
-  const target = symmetrised(form, n);
-  if (!unit) return positiveRoot(target, n, D);
-  const parts = partsOf(target, form, unit, n);
-  const first = held(parts, unit, n, D);
-  const second = completed(parts, unit, n, D);
+  const view = metric ? weightedForm(form, metric, unit, n) : plainForm(form, unit, n);
+  if (!view.unit || !view.free) return view.restore(positiveRoot(view.inner, n, D), D);
+  const parts = {
+    inner: view.inner,
+    free: view.free,
+    tau: CONSTANT_SCALE * Math.hypot(norm(view.inner), norm(view.free)),
+  };
+  const first = view.restore(held(parts, view.unit, n, D), D);
+  const completion = completed(parts, view.unit, n, D);
+  const second = completion && view.restore(completion, D);
   return second && tieError(span, second) < tieError(span, first) ? second : first;
 }
 
@@ -141,18 +160,20 @@ function symmetrised(form: Float64Array, n: number): Float64Array {
   return out;
 }
 
-/** `target` = sym(M̂) becomes N sym(M̂) N. */
-function partsOf(target: Float64Array, form: Float64Array, u: Float64Array, n: number): FormParts {
-  const free = project(multiplyTransposed(form, u, n, n, 1), u); // m
-  const along = multiply(target, u, n, n, 1);
-  const middle = dot(u, along);
+/** N sym(M̂) N and m of `closest`, in the coordinates of M̂ itself. */
+function plainForm(form: Float64Array, unit: Float64Array | null, n: number): FormView {
+  const target = symmetrised(form, n);
+  const restore = (y: Float64Array) => y;
+  if (!unit) return { inner: target, free: null, unit, restore };
+  const along = multiply(target, unit, n, n, 1);
+  const middle = dot(unit, along);
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) {
-      const [ui, uj] = [u[i] as number, u[j] as number];
+      const [ui, uj] = [unit[i] as number, unit[j] as number];
       const removed = ui * (along[j] as number) + uj * (along[i] as number) - middle * ui * uj;
       target[i * n + j] = (target[i * n + j] as number) - removed;
     }
-  return { inner: target, free, tau: CONSTANT_SCALE * Math.hypot(norm(target), norm(free)) };
+  return { inner: target, free: project(multiplyTransposed(form, unit, n, n, 1), unit), unit, restore };
 }
 
 /** V₊Λ₊^½ of the D largest positive eigenvalues: [n, D] */
@@ -191,16 +212,19 @@ export function combined(span: HeadSpan, query: number, key: number): Float64Arr
  * loses. 0 for a head that is 0.
  */
 export function tieError(span: HeadSpan, whitened: Float64Array): number {
-  const { form, unit, headDim: D } = span;
+  const { form, headDim: D } = span;
   const n = sizeOf(span);
   const tied = rowProducts(whitened, whitened, n, D, n); // LᵀS̃S̃ᵀL in the span
   const rest = form.map((value, at) => value - (tied[at] as number));
-  const whole = seen(form, unit, n);
-  return whole === 0 ? 0 : Math.sqrt(seen(rest, unit, n) / whole);
+  const whole = seen(form, span);
+  return whole === 0 ? 0 : Math.sqrt(seen(rest, span) / whole);
 }
 
-/** ‖E N‖²: what is left of E when the best term constant along the keys is added. */
-function seen(e: Float64Array, unit: Float64Array | null, n: number): number {
+/** ‖EΓ̂^½‖²; without Γ̂ ‖E N‖², what is left of E when the best term constant along the keys is added. */
+function seen(e: Float64Array, span: HeadSpan): number {
+  const { unit, metric } = span;
+  const n = sizeOf(span);
+  if (metric) return Math.max(0, dot(rowProducts(e, metric, n, n, n), e)); // Γ̂ is symmetric
   const total = dot(e, e);
   if (!unit) return total;
   const along = multiply(e, unit, n, n, 1);

@@ -91,11 +91,11 @@ async function tieOne(
   if (signal?.aborted) throw new NfcError("aborted", "interrupted");
   const { n_embd, n_head } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
-  const sigma = strategy === "calibrated" ? statistics : null;
+  const { sigma, keyMoments } = (strategy === "calibrated" && statistics) || { sigma: null, keyMoments: null };
   const projections = await readProjections(checkpoint, layer);
   const tie = await naming(
     layer,
-    pool.tie({ n_embd, n_head, ...projections, sigma, strategy }, signal ? { signal } : {}),
+    pool.tie({ n_embd, n_head, ...projections, sigma, keyMoments, strategy }, signal ? { signal } : {}),
   );
   await scratch.put(layer, tie);
   const noiseMean = run && variant === "noise-distance" ? await naming(layer, run.distanceMean(layer, tie)) : null;

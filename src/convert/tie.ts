@@ -19,6 +19,8 @@ export interface LayerTieInput {
   kBias: Float32Array | null;
   /** Σ = E[x̃x̃ᵀ], x̃ = [x, 1] (x without biases), before the ridge; null is the identity. */
   sigma: Float64Array | null;
+  /** How each head's attention weighs its keys (`SpanOptions.keyMoments`): H times [2D, 2D]. Without it all keys alike. */
+  keyMoments?: readonly Float64Array[] | null;
   strategy: TieStrategy;
 }
 
@@ -52,7 +54,12 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
     const key = headColumns(input.kWeight, kBias, head, input);
     if (![query, key].every((matrix) => matrix.every(Number.isFinite)))
       throw new NfcError("invalid-file", `head ${head}: Q or K is not finite`, { hint: "the checkpoint is damaged" });
-    const span = headSpan(query, key, { rows, headDim: C / n_head, constant, sigma });
+    const keyMoments = input.keyMoments?.[head] ?? null;
+    if (keyMoments && !keyMoments.every(Number.isFinite))
+      throw new NfcError("invalid-file", `head ${head}: attention is not finite`, {
+        hint: "the checkpoint is damaged",
+      });
+    const span = headSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments });
     return tieOne(span, input.strategy, query, key);
   });
 }

@@ -132,6 +132,7 @@ export function scoreScale(config: ModelConfig, layer: number): number {
 
 export interface AttentionOutput {
   output: Value; // [B·T, C]
+  query: Value; // [B, H, T, D]
   present: KeyValue;
   scores: Value; // masked, before the softmax: [B, H, T, S]
   probabilities: Value; // [B, H, T, S]
@@ -160,7 +161,7 @@ export function attention(
   const mixed = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
   const rows = x.shape[0] as Dim;
   const output = linear(reshape(mixed, [rows, width], sources), "attn.c_proj", parameters); // [B·T, C]
-  return { output, present: { key, value }, scores, probabilities };
+  return { output, query, present: { key, value }, scores, probabilities };
 }
 
 /** [B·T, C] → [B, H, T, D] */

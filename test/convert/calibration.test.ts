@@ -91,7 +91,7 @@ describe("input statistics", () => {
       const windows = windowsOf(vocab_size);
       const run = await Calibration.open(checkpoint, windows, 1);
       for (let layer = 0; layer < n_layer; layer++) {
-        const sigma = await run.inputStatistics(layer);
+        const { sigma } = await run.inputStatistics(layer);
         const x = await statesBefore(checkpoint, windows, layer);
         const expected = secondMoments(await normed(checkpoint, `h.${layer}.ln_1`, x), true);
         expect(sigma.length).toBe((C + 1) ** 2);
@@ -107,10 +107,52 @@ describe("input statistics", () => {
     await opened(folder, async (checkpoint) => {
       const windows = windowsOf(11, 2, 7);
       const run = await Calibration.open(checkpoint, windows, 1);
-      const sigma = await run.inputStatistics(0);
+      const { sigma } = await run.inputStatistics(0);
       const rows = await normed(checkpoint, "h.0.ln_1", await statesBefore(checkpoint, windows, 0));
       expect(sigma.length).toBe(64);
       for (const [at, value] of secondMoments(rows, false).flat().entries()) expect(sigma[at]).toBeCloseTo(value, 4);
+    });
+  });
+
+  test("tell how each head's attention spreads over its queries and keys", async () => {
+    await opened(MODEL, async (checkpoint) => {
+      const { n_embd, n_head, vocab_size } = checkpoint.config;
+      const D = n_embd / n_head;
+      const windows = windowsOf(vocab_size, 2);
+      const run = await Calibration.open(checkpoint, windows, 1);
+      const { keyMoments } = await run.inputStatistics(0);
+      const { qWeight, qBias, kWeight, kBias } = await readProjections(checkpoint, 0);
+      const inputs = await normed(checkpoint, "h.0.ln_1", await statesBefore(checkpoint, windows, 0));
+      const head = 2;
+      const q = project(inputs, qWeight, qBias, head, D);
+      const k = project(inputs, kWeight, kBias, head, D);
+      const expected = new Float64Array(4 * D * D);
+      for (const i of inputs.keys()) {
+        const first = i - (i % LENGTH);
+        const z = Array.from({ length: i - first + 1 }, (_, j) => [
+          ...(q[first + j] as number[]),
+          ...(k[first + j] as number[]),
+        ]);
+        const scores = z.map(
+          (_, j) => dot(q[i] as number[], k[first + j] as number[]) * scoreScale(checkpoint.config, 0),
+        );
+        const p = softmax(scores);
+        const mean = Array.from({ length: 2 * D }, (_, a) =>
+          dot(
+            p,
+            z.map((row) => row[a] as number),
+          ),
+        );
+        for (let a = 0; a < 2 * D; a++)
+          for (let b = 0; b < 2 * D; b++)
+            for (const [j, row] of z.entries()) {
+              const product = ((row[a] as number) - (mean[a] as number)) * ((row[b] as number) - (mean[b] as number));
+              expected[a * 2 * D + b] =
+                (expected[a * 2 * D + b] as number) + ((p[j] as number) * product) / inputs.length;
+            }
+      }
+      expect(keyMoments.length).toBe(n_head);
+      for (const [at, value] of expected.entries()) expect(keyMoments[head]?.[at]).toBeCloseTo(value, 3);
     });
   });
 
@@ -161,7 +203,7 @@ describe("distance means", () => {
       const run = await Calibration.open(checkpoint, windows, 1);
       await run.inputStatistics(0);
       run.advance();
-      const sigma = await run.inputStatistics(LAYER);
+      const { sigma } = await run.inputStatistics(LAYER);
       const projections = await readProjections(checkpoint, LAYER);
       tie = tieLayer({ n_embd, n_head, ...projections, sigma, strategy: "mean" });
       means = await run.distanceMean(LAYER, tie);

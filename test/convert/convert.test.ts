@@ -28,8 +28,8 @@ async function tiesOf(source: Checkpoint, strategy: Strategy): Promise<LayerTie[
   const ties: LayerTie[] = [];
   for (let layer = 0; layer < n_layer; layer++) {
     const statistics = await teacher.inputStatistics(layer);
-    const sigma = strategy === "calibrated" ? statistics : null;
-    ties.push(tieLayer({ n_embd, n_head, ...(await readProjections(source, layer)), sigma, strategy }));
+    const measured = strategy === "calibrated" ? statistics : { sigma: null };
+    ties.push(tieLayer({ n_embd, n_head, ...(await readProjections(source, layer)), ...measured, strategy }));
     teacher.advance();
   }
   return ties;
