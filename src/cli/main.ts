@@ -82,7 +82,9 @@ function outputOf({ stdout, stderr }: Io): OutputConfiguration {
 function usageFault(hint: string): (error: CommanderError) => never {
   return (error) => {
     if (error.exitCode === 0 || error.code === "commander.help") throw error;
-    throw new NfcError("usage", error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " "), { hint });
+    const line = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
+    const message = line.replace(" is invalid. ", " is invalid: ").replace(/\.$/, "");
+    throw new NfcError("usage", message, { hint });
   };
 }
 

@@ -1,5 +1,5 @@
 // Where the command line writes: results on stdout, everything else on stderr, in words or JSON.
-import { NfcError } from "../errors.ts";
+import { messageOf, NfcError } from "../errors.ts";
 
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
@@ -27,18 +27,20 @@ export function errorLine(error: NfcError): string {
 }
 
 /** Prints what was thrown and gives the exit code: 2 for what a user can mend, 70 with a stack for our bugs. */
-export function reportFailure(error: unknown, io: Io, flags: OutputFlags): number {
+export function reportFailure(error: unknown, io: Io, { json = false }: OutputFlags): number {
   if (!(error instanceof NfcError)) {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     io.stderr.write(`nfc: internal error, please report it\n${stack}\n`);
+    if (json) printError(io, { code: "internal", message: messageOf(error) });
     return EXIT.bug;
   }
   io.stderr.write(`nfc: ${errorLine(error)}\n`);
-  if (flags.json) {
-    const { code, message, hint = null } = error;
-    io.stdout.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
-  }
+  if (json) printError(io, error);
   return error.code === "aborted" ? EXIT.interrupted : EXIT.usage;
+}
+
+function printError(io: Io, { code, message, hint = null }: { code: string; message: string; hint?: unknown }): void {
+  io.stdout.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
 }
 
 /** The result: an object for `--json`, else text. */

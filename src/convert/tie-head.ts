@@ -46,10 +46,16 @@ export function headSpan(query: Float64Array, key: Float64Array, options: SpanOp
   }
   if (constant) basis[rows * n - 1] = 1;
   const weighted = sigma ? multiply(sigma, basis, rows, rows, n) : basis;
-  const factor = cholesky(multiplyTransposed(basis, weighted, n, rows, n), n, PIVOT_FLOOR);
+  const gram = multiplyTransposed(basis, weighted, n, rows, n);
+  const factor = cholesky(gram, n, PIVOT_FLOOR);
   const unit = constant ? lastRow(factor, n) : null;
   const metric = keyMoments && whitenedMetric(factor, keyMoments, n, D);
-  return { rows, headDim: D, basis, factor, form: whitenedForm(factor, n, D), unit, metric };
+  return { rows, headDim: D, basis, factor, form: whitenedForm(exactZeros(factor, gram, n), n, D), unit, metric };
+}
+
+/** L without the pivots of columns of B that are 0: a head without Q or K has the form 0, not one of floored pivots. */
+function exactZeros(factor: Float64Array, gram: Float64Array, n: number): Float64Array {
+  return factor.map((value, at) => (gram[Math.floor(at / n) * (n + 1)] === 0 ? 0 : value));
 }
 
 /** LᵀKL with K = [[0, I, 0], [0, 0, 0], [0, 0, 0]]: rows 0 … D−1 of L against rows D … 2D−1. */

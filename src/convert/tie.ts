@@ -81,12 +81,22 @@ function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key:
   }
 }
 
-/** Puts heads side by side: weight [C, C] and bias [C]. */
+/** S is stored in float32, whose largest number this is. */
+const MAX_FLOAT32 = 3.4028234663852886e38;
+
+/**
+ * Puts heads side by side: weight [C, C] and bias [C].
+ * @throws NfcError "unsupported" where S is beyond float32: the weights were within a small factor of its limit
+ */
 export function assembleLayer({ n_embd: C, n_head, qBias }: LayerTieInput, ties: readonly HeadTie[]): LayerTie {
   const D = C / n_head;
   const weight = new Float32Array(C * C);
   const bias = qBias ? new Float32Array(C) : null;
   for (const [head, { s }] of ties.entries()) {
+    if (!s.every((value) => Math.abs(value) <= MAX_FLOAT32))
+      throw new NfcError("unsupported", `head ${head}: the tied weights exceed float32`, {
+        hint: "take --tie query or --tie key, which keep weights as they are",
+      });
     for (let row = 0; row < C; row++) weight.set(s.subarray(row * D, (row + 1) * D), row * C + head * D);
     bias?.set(s.subarray(C * D, (C + 1) * D), head * D);
   }

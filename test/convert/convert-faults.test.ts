@@ -1,5 +1,5 @@
 // A disk that is full at any one call of a conversion: told as such, nothing is left, an existing output is untouched.
-import { mkdirSync, readdirSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/convert/convert.ts";
@@ -52,12 +52,14 @@ describe.each(WAYS)("a conversion %s on a full disk", (_, options) => {
     const first = workplace();
     await converted({ output: first.out, variant: "noise-shared" });
     const old = digest(first.out);
+    const kept = path(`old-${count}`);
+    cpSync(first.out, kept, { recursive: true });
     const action = () => converted({ output: first.out, force: true, ...options });
     const { calls } = await withFault(0, "", action);
     const fresh = digest(first.out);
     for (let failing = 1; failing <= calls; failing += 3) {
       const { parent, out } = workplace();
-      await converted({ output: out, variant: "noise-shared" });
+      cpSync(kept, out, { recursive: true });
       const fault = await withFault(failing, "ENOSPC", () => converted({ output: out, force: true, ...options }));
       expect(fault.error).toBeInstanceOf(NfcError);
       expect([old, fresh]).toContainEqual(digest(out));

@@ -57,6 +57,18 @@ describe("the stored layer", () => {
     },
   );
 
+  test("is refused where it exceeds float32, though Q and K do not", async () => {
+    const input = randomLayer({ seed: 4, strategy: "spectral" });
+    input.sigma = null;
+    const largest = Math.max(...[...input.qWeight, ...input.kWeight].map(Math.abs));
+    const enlarge = (weight: Float32Array) => weight.map((value) => (value / largest) * 3.4e38);
+    const failure = await failureOf(() =>
+      tieLayer({ ...input, qWeight: enlarge(input.qWeight), kWeight: enlarge(input.kWeight) }),
+    );
+    expect(failure).toMatchObject({ code: "unsupported" });
+    expect(failure.message).toMatch(/^head \d+: the tied weights exceed float32$/);
+  });
+
   test("differs by head only where that head's Q or K does", () => {
     const input = randomLayer({ seed: 4 });
     const before = tieLayer(input).weight;

@@ -1,0 +1,319 @@
+// Every command on the fixture: what it prints, as text and as JSON, how quiet it can be, and what it leaves.
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { parseReport } from "../../src/export/report-schema.ts";
+import { nfc } from "../support/cli.ts";
+import { digest, MODEL, opened, TEXT } from "../support/fixture.ts";
+import { writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("cli");
+let count = 0;
+const fresh = () => path(`out-${count++}`);
+const THREADS = ["--threads", "1"];
+let tied = "";
+let text = "";
+
+/** What a command that succeeds prints. */
+async function ok(...args: string[]): Promise<{ stdout: string; stderr: string }> {
+  const { code, ...written } = await nfc(args);
+  expect({ args, code, ...(code !== 0 && written) }).toEqual({ args, code: 0 });
+  return written;
+}
+
+/** The object that it prints with --json, which must be all of stdout. */
+async function json<T>(...args: string[]): Promise<T> {
+  return JSON.parse((await ok(...args, "--json", "--quiet")).stdout) as T;
+}
+
+beforeAll(async () => {
+  text = path("short.txt");
+  writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 3000));
+  tied = path("tied");
+  await ok("convert", MODEL, "-o", tied, "--calibration", text, "--calibration-tokens", "256", ...THREADS);
+});
+
+describe("nfc inspect", () => {
+  it("says what the checkpoint is and what tying would save", async () => {
+    const { stdout, stderr } = await ok("inspect", MODEL);
+    expect(stderr).toBe("");
+    for (const part of ["2, 4 heads of 16 each", "would save 8,320 parameters (6.46 %)"])
+      expect(stdout).toContain(part);
+  });
+
+  it("gives the same as an object", async () => {
+    const inspection = await json<{ config: object }>("inspect", MODEL);
+    expect(inspection.config).toMatchObject({ n_layer: 2, n_head: 4, n_embd: 64, variant: "dense" });
+  });
+
+  it("takes --n-head where nothing says it", async () => {
+    const folder = await writeCheckpoint(path("bare"), { config: null });
+    expect((await nfc(["inspect", folder])).stderr).toContain("--n-head");
+    expect((await json<{ config: object }>("inspect", folder, "--n-head", "2")).config).toMatchObject({ n_head: 2 });
+  });
+});
+
+describe("nfc convert", () => {
+  interface Converted {
+    output: string;
+    variant: string;
+    tie: { strategy: string; calibration: { tokens: number } | null; errors: number[][] };
+    parameters: { before: number; after: number };
+    bytes: number;
+    files: { name: string; bytes: number }[];
+  }
+
+  it("prints where it wrote, the parameters before and after, and the tie's error", async () => {
+    const output = fresh();
+    const { stdout, stderr } = await ok("convert", MODEL, "-o", output, "--variant", "symmetric", ...THREADS);
+    const [first, second, third, ...rest] = stdout.trimEnd().split("\n");
+    expect(first).toMatch(new RegExp(`^${output}: symmetric, tied by spectral, [\\d.]+ kB$`));
+    expect(second).toBe("parameters 128,768 -> 120,448 (-6.46 %)");
+    expect(third).toMatch(/^tie error, mean of 8 heads: 0\.\d{3} \(worst 0\.\d{3}\)$/);
+    expect(rest).toEqual([]);
+    expect(stderr).toMatch(/^(tying h\.\d \(\d\/2\)|writing .+)$/m);
+  });
+
+  it("prints a line for each layer with --verbose", async () => {
+    const { stdout } = await ok("convert", MODEL, "-o", fresh(), "--verbose", "--tie", "mean");
+    expect(stdout).toMatch(/layer +head 0 +head 1 +head 2 +head 3/);
+    expect(stdout.match(/^h\.\d( +\d\.\d{3}){4}$/gm)).toHaveLength(2);
+  });
+
+  it("gives the same as an object", async () => {
+    const output = fresh();
+    const result = await json<Converted>("convert", MODEL, "-o", output, "--variant", "noise-shared", "--tie", "key");
+    expect(result).toMatchObject({ output, variant: "noise-shared", tie: { strategy: "key", calibration: null } });
+    expect(result.tie.errors.map((heads) => heads.length)).toEqual([4, 4]);
+    expect(result.files).toEqual([{ name: "model.safetensors", bytes: result.bytes }]);
+  });
+
+  it("ties by the text when there is some: calibrated, distance means fitted", async () => {
+    const { record } = await opened(tied, (model) => model);
+    expect(record).toMatchObject({
+      variant: "noise-distance",
+      tie: { strategy: "calibrated", calibration: { file: text, tokens: 256 } },
+    });
+  });
+
+  it("says that means stay 0 without text", async () => {
+    const { stderr } = await ok("convert", MODEL, "-o", fresh(), "--tie", "mean");
+    expect(stderr).toContain("note: without --calibration the distance means stay 0: give text for a better start\n");
+  });
+
+  it("honours --dtype, --max-shard-size and --noise-std", async () => {
+    const output = fresh();
+    const flags = ["--dtype", "f16", "--max-shard-size", "100kB", "--noise-std", "0.5", "--variant", "noise-shared"];
+    const { files } = await json<Converted>("convert", MODEL, "-o", output, "--tie", "mean", ...flags);
+    expect(files.length).toBeGreaterThan(2);
+    await opened(output, async (model) => {
+      expect(model.tensors.get("wte.weight")?.dtype).toBe("F16");
+      expect((await model.readF32("h.0.attn.noise_log_std"))[0]).toBeCloseTo(Math.log(0.5), 3);
+    });
+  });
+
+  it("reads a field of .jsonl calibration text", async () => {
+    const lines = path("calibration.jsonl");
+    writeFileSync(lines, `${JSON.stringify({ body: readFileSync(text, "utf8") })}\n`);
+    const flags = ["--calibration", lines, "--field", "body", "--calibration-tokens", "128"];
+    const result = await json<Converted>("convert", MODEL, "-o", fresh(), ...flags, ...THREADS);
+    expect(result.tie.calibration).toMatchObject({ tokens: 128 });
+  });
+
+  it("records the command as it was typed", async () => {
+    const output = fresh();
+    await ok("convert", MODEL, "-o", output, "--tie", "mean", "--quiet");
+    const { record } = await opened(output, (model) => model);
+    expect(record?.command).toEqual(["nfc", "convert", MODEL, "-o", output, "--tie", "mean", "--quiet"]);
+  });
+
+  it("does not overwrite without --force", async () => {
+    const output = fresh();
+    await ok("convert", MODEL, "-o", output, "--tie", "mean");
+    const before = digest(output);
+    const { code, stderr } = await nfc(["convert", MODEL, "-o", output, "--tie", "mean"]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^nfc: .+ exists already .+--force$/m);
+    expect(digest(output)).toEqual(before);
+    await ok("convert", MODEL, "-o", output, "--tie", "query", "--force");
+    expect(digest(output)).not.toEqual(before);
+  });
+
+  it("notes what was normalised in the source", async () => {
+    const source = await writeCheckpoint(path("nanogpt"), { base: "transformer.", layout: "linear", head: "copy" });
+    const { stderr } = await ok("convert", source, "-o", fresh(), "--tie", "mean");
+    expect(stderr).toMatch(/^note: .+/m);
+  });
+});
+
+describe("nfc eval", () => {
+  interface Evaluated {
+    model: string;
+    perplexity: number;
+    tokens: number;
+    against?: { perplexity: number; kl: number; agreement: number };
+  }
+
+  it("prints perplexity, the other model's with --against, and what was scored", async () => {
+    const { stdout } = await ok("eval", tied, "--text", text, "--against", MODEL, "--no-record", ...THREADS);
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^model +perplexity +nll$/);
+    expect(lines[2]).toMatch(new RegExp(`^${tied} +\\d+\\.\\d{3} +\\d\\.\\d{4}$`));
+    expect(lines[3]).toMatch(new RegExp(`^${MODEL} +\\d+\\.\\d{3} +\\d\\.\\d{4}$`));
+    expect(lines[4]).toMatch(/^KL \d\.\d{4} nats a token, agreement \d+(\.\d+)? ?%$/);
+    expect(lines[5]).toMatch(/^\d+ tokens in \d+ windows of 64, stride 64, [\d,]+ tokens\/s$/);
+  });
+
+  it("gives the same as an object", async () => {
+    const flags = ["--text", text, "--against", MODEL, "--stride", "32", "--length", "48", "--no-record"];
+    const result = await json<Evaluated>("eval", tied, ...flags, ...THREADS);
+    expect(result).toMatchObject({ model: tied, reference: MODEL, length: 48, stride: 32 });
+    expect(result.perplexity).toBeGreaterThan(1);
+    expect(result.against?.kl).toBeGreaterThan(0);
+  });
+
+  it("notes the perplexity in nfc.json, unless told not to", async () => {
+    const model = fresh();
+    await ok("convert", MODEL, "-o", model, "--tie", "mean", "--variant", "symmetric");
+    const perplexities = () => opened(model, ({ record }) => record?.perplexity);
+    await ok("eval", model, "--text", text, "--no-record", ...THREADS);
+    expect(await perplexities()).toBeUndefined();
+    const { stderr } = await ok("eval", model, "--text", text, "--against", MODEL, ...THREADS);
+    expect(stderr).toContain(`note: perplexity noted in ${model}/nfc.json (--no-record leaves it out)`);
+    expect(await perplexities()).toMatchObject([{ file: "short.txt", source: expect.any(Number) }]);
+  });
+
+  it("samples noise by seed, and does not record that", async () => {
+    const flags = ["--text", text, "--noise", "sample", ...THREADS];
+    const before = digest(tied);
+    const a = await json<Evaluated>("eval", tied, ...flags, "--seed", "1");
+    const b = await json<Evaluated>("eval", tied, ...flags, "--seed", "2");
+    expect(a.perplexity).not.toBe(b.perplexity);
+    expect(digest(tied)).toEqual(before);
+  });
+
+  it("says what is wrong with the text: not there, empty, or a window that is too long", async () => {
+    expect((await nfc(["eval", MODEL, "--text", "/nowhere.txt"])).stderr).toContain("/nowhere.txt: no such file");
+    writeFileSync(path("empty.txt"), "");
+    expect((await nfc(["eval", MODEL, "--text", path("empty.txt")])).stderr).toContain("under two tokens");
+    expect((await nfc(["eval", MODEL, "--text", text, "--length", "65"])).stderr).toContain("window length 65");
+    expect((await nfc(["eval", MODEL, "--text", text, "--stride", "65"])).stderr).toContain("stride 65");
+  });
+});
+
+describe("nfc export", () => {
+  interface Exported {
+    output: string;
+    files: string[];
+    onnx?: { weights: string; verification: { worst: number; tolerance: number } | null };
+  }
+
+  it("prints the files and how well they were checked", async () => {
+    const output = fresh();
+    const { stdout, stderr } = await ok("export", tied, "-o", output, ...THREADS);
+    expect(stdout).toMatch(
+      new RegExp(
+        `^${output}: onnx/model\\.onnx\\nverified against nfc's forward pass at \\d+ positions: largest logit difference \\S+ \\(allowed \\S+\\)\\n$`,
+      ),
+    );
+    expect(stderr).toContain("verifying\n");
+  });
+
+  it.each([
+    [["--onnx"], ["onnx/model.onnx"], "inline"],
+    [["--external-data"], ["onnx/model.onnx", "onnx/model.onnx_data"], "external"],
+    [["--share-weights"], ["onnx/model.onnx", "onnx/model.onnx_data"], "shared"],
+    [["--onnx", "--safetensors"], ["model.safetensors", "onnx/model.onnx"], "inline"],
+    [["--safetensors"], ["model.safetensors"], undefined],
+    [["--dtype", "bf16"], ["model.safetensors"], undefined],
+    [["--gpt2", "--drop-noise"], ["model.safetensors"], undefined],
+    [["--noise", "sample", "--seed", "5"], ["onnx/model.onnx"], "inline"],
+  ])("with %j writes what it says", async (flags, files, weights) => {
+    const output = fresh();
+    const result = await json<Exported>("export", tied, "-o", output, ...flags, ...THREADS);
+    expect(result).toMatchObject({ output, files });
+    expect(result.onnx?.weights).toBe(weights);
+    for (const file of files) expect(existsSync(join(output, file))).toBe(true);
+  });
+
+  it("says that plain GPT-2 is not smaller, and refuses it where it would change the logits", async () => {
+    const { stderr } = await ok("export", tied, "-o", fresh(), "--gpt2", "--drop-noise");
+    expect(stderr).toContain("note: expanded to plain GPT-2: q = k = s is stored twice, so this is not smaller");
+    const { code, stderr: refusal } = await nfc(["export", tied, "-o", fresh(), "--gpt2"]);
+    expect(code).toBe(2);
+    expect(refusal).toContain("--drop-noise");
+  });
+
+  it("says that a graph with noise draws it afresh", async () => {
+    const { stdout } = await ok("export", tied, "-o", fresh(), "--noise", "sample", ...THREADS);
+    expect(stdout).toContain("the file loads and draws fresh noise at each run");
+  });
+});
+
+describe("nfc report", () => {
+  it("compares two models as text and as Markdown", async () => {
+    const { stdout, stderr } = await ok("report", MODEL, tied);
+    expect(stderr).toBe("");
+    expect(stdout).toContain("128,768");
+    const markdown = (await ok("report", MODEL, tied, "--format", "markdown", "--layers", "--heads")).stdout;
+    expect(markdown).toMatch(/^\|.+\|$/m);
+    expect(markdown).toContain("h.1");
+  });
+
+  it.each([[["--json"]], [["--format", "json"]]])("with %j gives an object that fits the schema", async (flags) => {
+    const { stdout } = await ok("report", MODEL, tied, "--title", "A title", ...flags);
+    expect(parseReport(JSON.parse(stdout), "stdout").title).toBe("A title");
+  });
+});
+
+describe("nfc demo", () => {
+  it("runs the whole way, and again over its own results", async () => {
+    const output = fresh();
+    for (let run = 0; run < 2; run++) {
+      const { stdout, stderr } = await ok("demo", "-o", output, ...THREADS);
+      for (const command of ["inspect", "convert", "eval", "export", "report"])
+        expect(stderr).toMatch(new RegExp(`^\\$ nfc ${command} `, "m"));
+      expect(stdout).toContain("128,768");
+      expect(readdirSync(output).sort()).toEqual(["nf", "nf-onnx"]);
+    }
+  });
+
+  it("gives the report as an object, alone on stdout", async () => {
+    const output = fresh();
+    const { stdout, stderr } = await ok("demo", "-o", output, "--json", ...THREADS);
+    expect(parseReport(JSON.parse(stdout), "stdout").format).toBe("nfc-report/1");
+    expect(stderr).toContain("$ nfc report");
+  });
+});
+
+describe("--quiet", () => {
+  it.each([
+    ["inspect", () => ["inspect", MODEL]],
+    ["convert", () => ["convert", MODEL, "-o", fresh()]],
+    ["eval", () => ["eval", tied, "--text", text]],
+    ["export", () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"]],
+    ["report", () => ["report", MODEL, tied]],
+    ["demo", () => ["demo", "-o", fresh()]],
+  ])("leaves stderr of %s empty, with a terminal too", async (_, args) => {
+    for (const tty of [false, true]) {
+      const { code, stdout, stderr } = await nfc([...args(), "--quiet", ...THREADS], { tty });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).not.toBe("");
+    }
+  });
+});
+
+it("an output in the place of its source is refused by both commands, --force or not", async () => {
+  const model = path("own");
+  mkdirSync(model);
+  await writeCheckpoint(model);
+  for (const command of ["convert", "export"]) {
+    const { code, stderr } = await nfc([command, model, "-o", model, "--force", "--quiet"]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(
+      `nfc: ${model}: holds ${model}/model.safetensors, from which this output is made; choose another output folder\n`,
+    );
+  }
+  expect(readdirSync(model).sort()).toEqual(["config.json", "model.safetensors"]);
+});

@@ -1,0 +1,168 @@
+// The command line itself: help, version, and what it says of wrong usage: one line, exit code 2, and JSON when asked.
+import { EventEmitter } from "node:events";
+import { describe, expect, it } from "vitest";
+import { main } from "../../src/cli/main.ts";
+import { TOOL } from "../../src/version.ts";
+import { nfc, Recorder } from "../support/cli.ts";
+import { MODEL } from "../support/fixture.ts";
+
+const COMMANDS = ["inspect", "convert", "eval", "export", "report", "demo"] as const;
+
+describe("help", () => {
+  it("lists the commands, with examples", async () => {
+    const { code, stdout, stderr } = await nfc(["--help"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    await expect(stdout).toMatchFileSnapshot("snapshots/help.txt");
+  });
+
+  it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {
+    const { code, stdout, stderr } = await nfc([command, "--help"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toContain("$ nfc ");
+    await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
+  });
+
+  it("has examples whose flags exist", async () => {
+    for (const command of [[], ...COMMANDS.map((name) => [name])]) {
+      const { stdout } = await nfc([...command, "--help"]);
+      const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => (line as string).split(/ *(#|>>)/)[0]);
+      for (const example of examples.filter((line) => !/hf:|^demo/.test(line as string))) {
+        // The models are not there: that must be all that is wrong.
+        const args = (example as string).split(" ").map((part) => part.replace(/^(out|gpt2)/, "/nowhere/$1"));
+        expect((await nfc(args)).stderr, example).toMatch(
+          /^nfc: \/nowhere\/.*: no such file or folder; check the path\n$/,
+        );
+      }
+    }
+  });
+
+  it("of a command is the same by either name", async () => {
+    expect((await nfc(["help", "convert"])).stdout).toBe((await nfc(["convert", "--help"])).stdout);
+  });
+
+  it("is what a line without a command gets, on stderr, as wrong usage", async () => {
+    const { code, stdout, stderr } = await nfc([]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toBe((await nfc(["--help"])).stdout);
+  });
+
+  it("is as wide as the terminal", async () => {
+    const io = (columns: number) => {
+      const signals = new EventEmitter();
+      const stdout = Object.assign(new Recorder(), { columns });
+      const rest = { env: {}, stderr: new Recorder(), on: signals.on.bind(signals), off: signals.off.bind(signals) };
+      return { argv: ["node", "nfc", "--help"], stdout, ...rest };
+    };
+    const [wide, narrow] = [io(200), io(50)];
+    for (const each of [wide, narrow]) expect(await main(each)).toBe(0);
+    expect(wide.stdout.text.split("\n").length).toBeLessThan(narrow.stdout.text.split("\n").length);
+  });
+});
+
+it.each(["--version", "-V"])("%s is the package's version", async (flag) => {
+  expect(await nfc([flag])).toEqual({ code: 0, stdout: `${TOOL.version}\n`, stderr: "" });
+});
+
+/** stderr and exit code of wrong usage; stdout must be empty. */
+async function refused(args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await nfc(args);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toMatch(/^nfc: .+\n$/);
+  expect(stderr.split("\n")).toHaveLength(2);
+  return stderr.slice("nfc: ".length, -1);
+}
+
+const USAGE: [string, string[], string][] = [
+  ["an unknown command", ["bogus"], "unknown command 'bogus'; nfc --help shows the commands"],
+  ["a mistyped command", ["convrt"], "unknown command 'convrt' (Did you mean convert?); nfc --help shows the commands"],
+  ["an unknown flag", ["inspect", "x", "--bogus"], "unknown option '--bogus'; nfc inspect --help shows the flags"],
+  [
+    "a mistyped flag",
+    ["convert", "x", "-o", "y", "--thread", "3"],
+    "unknown option '--thread' (Did you mean --threads?); nfc convert --help shows the flags",
+  ],
+  ["a missing argument", ["report", "a"], "missing required argument 'after'; nfc report --help shows the flags"],
+  [
+    "one argument too many",
+    ["inspect", "a", "b"],
+    "too many arguments for 'inspect'. Expected 1 argument but got 2; nfc inspect --help shows the flags",
+  ],
+  [
+    "a missing output",
+    ["convert", "x"],
+    "required option '-o, --output <folder>' not specified; nfc convert --help shows the flags",
+  ],
+  [
+    "a flag without its value",
+    ["eval", "x", "--text"],
+    "option '--text <files...>' argument missing; nfc eval --help shows the flags",
+  ],
+  [
+    "a variant that is not one",
+    ["convert", "x", "-o", "y", "--variant", "dense"],
+    "option '--variant <name>' argument 'dense' is invalid. Allowed choices are symmetric, noise-shared, noise-per-head, noise-distance; nfc convert --help shows the flags",
+  ],
+];
+
+describe("wrong usage", () => {
+  it.each(USAGE)("%s is told in one line", async (_, args, line) => {
+    expect(await refused(args)).toBe(line.replace(" is invalid. ", " is invalid: "));
+  });
+
+  it.each([
+    ["--threads", "0", "not a positive integer"],
+    ["--threads", "1.5", "not a positive integer"],
+    ["--threads", "-1", "not a positive integer"],
+    ["--threads", "1e3", "not a positive integer"],
+    ["--calibration-tokens", "many", "not a positive integer"],
+    ["--calibration-tokens", "99999999999999999999", "not a positive integer"],
+    ["--noise-std", "0", "not a positive number"],
+    ["--noise-std", "Infinity", "not a positive number"],
+    ["--noise-std", " ", "not a positive number"],
+    ["--max-shard-size", "2 apples", "not a size such as 500MB or 2GiB"],
+    ["--max-shard-size", "0.5B", "not a size such as 500MB or 2GiB"],
+    ["--n-head", "x", "not a positive integer"],
+  ])("%s %s is told as such", async (flag, value, fact) => {
+    const line = await refused(["convert", "x", "-o", "y", `${flag}=${value}`]);
+    expect(line).toContain(`argument '${value}' is invalid: ${fact};`);
+  });
+
+  it.each(["-1", "1.5", "16777217", "x"])("--seed %s is told as such", async (value) => {
+    expect(await refused(["export", "x", "-o", "y", `--seed=${value}`])).toContain("not an integer from 0 to 16777216");
+  });
+
+  it.each([
+    ["a command line", ["convert", "--json"], "usage"],
+    ["an unknown command", ["bogus", "--json"], "usage"],
+    ["a file", ["inspect", "/nowhere", "--json"], "not-found"],
+  ])("of %s is an object on stdout with --json, beside the line on stderr", async (_, args, kind) => {
+    const { code, stdout, stderr } = await nfc(args);
+    expect(code).toBe(2);
+    const { error } = JSON.parse(stdout);
+    expect(error).toMatchObject({ code: kind, hint: expect.any(String) });
+    expect(stderr).toBe(`nfc: ${error.message}; ${error.hint}\n`);
+  });
+});
+
+describe("bad input", () => {
+  it.each([
+    ["inspect", ["inspect", "/nowhere"]],
+    ["convert", ["convert", "/nowhere", "-o", "/nowhere-out"]],
+    ["eval", ["eval", "/nowhere", "--text", "x.txt"]],
+    ["export", ["export", "/nowhere", "-o", "/nowhere-out"]],
+    ["report", ["report", "/nowhere", MODEL]],
+    ["report", ["report", MODEL, "/nowhere"]],
+  ])("of %s: a model that is not there is told in one line", async (_, args) => {
+    expect(await refused(args)).toBe("/nowhere: no such file or folder; check the path");
+  });
+
+  it("is told on one line whatever its name holds", async () => {
+    expect(await refused(["inspect", "/no\nwhere\u001b[31m"])).toBe(
+      "/no\\x0awhere\\x1b[31m: no such file or folder; check the path",
+    );
+  });
+
+  it("is told with --quiet, too", async () => {
+    expect(await refused(["inspect", "/nowhere", "--quiet"])).toContain("no such file");
+  });
+});

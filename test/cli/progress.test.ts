@@ -1,0 +1,105 @@
+// Progress on stderr: a spinner on a terminal, plain lines elsewhere, no colour where none is wanted.
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe as describeEvent, Progress } from "../../src/cli/progress.ts";
+import type { ProgressEvent } from "../../src/progress.ts";
+import { nfc, Recorder } from "../support/cli.ts";
+import { MODEL } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("progress");
+let count = 0;
+const convert = () => ["convert", MODEL, "-o", path(`out-${count++}`), "--tie", "mean", "--variant", "symmetric"];
+
+describe("a line", () => {
+  it.each<[ProgressEvent, string]>([
+    [{ phase: "tying", detail: "h.3", done: 4, total: 12, unit: "layers" }, "tying h.3 (4/12)"],
+    [{ phase: "writing", done: 12_100_000, total: 469_400_000, unit: "bytes" }, "writing 12.1 MB of 469.4 MB"],
+    [{ phase: "downloading", detail: "a.json", done: 512, total: null, unit: "bytes" }, "downloading a.json 512 B"],
+    [{ phase: "scoring", done: 12_288, total: null, unit: "tokens" }, "scoring 12,288 tokens"],
+    [{ phase: "scoring", done: 1000, total: 2000, unit: "tokens" }, "scoring 1,000 of 2,000 tokens"],
+    [{ phase: "verifying", done: 0, total: null, unit: "steps" }, "verifying"],
+  ])("%j reads as a sentence", (event, line) => {
+    expect(describeEvent(event)).toBe(line);
+  });
+});
+
+describe("without a terminal", () => {
+  const bytes = (phase: string, done: number): ProgressEvent => ({ phase, done, total: 100, unit: "bytes" });
+
+  async function open() {
+    const stderr = new Recorder();
+    const io = { argv: [], env: {}, stdout: new Recorder(), stderr, on: () => {}, off: () => {} };
+    return { progress: await Progress.open(io, {}), lines: () => stderr.text.split("\n").slice(0, -1) };
+  }
+
+  beforeEach(() => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it("is the first event of each phase, then one a tenth and a second at most", async () => {
+    const { progress, lines } = await open();
+    for (let done = 0; done <= 100; done++) {
+      progress.show(bytes("writing", done));
+      vi.advanceTimersByTime(60);
+    }
+    expect(lines().length).toBeGreaterThan(3);
+    expect(lines().length).toBeLessThanOrEqual(7);
+    expect(lines()[0]).toBe("writing 0 B of 100 B");
+  });
+
+  it("is not more when phases run side by side", async () => {
+    const { progress, lines } = await open();
+    for (let done = 0; done <= 100; done++) for (const phase of ["tying", "writing"]) progress.show(bytes(phase, done));
+    expect(lines()).toEqual(["tying 0 B of 100 B", "writing 0 B of 100 B"]);
+  });
+
+  it("is plain text: no colour, no cursor movement", async () => {
+    const { stderr } = await nfc(convert());
+    expect(stderr).toMatch(/^tying h\.0 \(0\/2\)\n/);
+    expect(stderr).toMatch(/^[\n -~]*$/);
+  });
+});
+
+describe("on a terminal", () => {
+  const cyan = "\u001b[36m";
+
+  beforeEach(() => {
+    // What ora asks about the process's own terminal.
+    vi.stubEnv("TERM", "xterm");
+    vi.stubEnv("FORCE_COLOR", "1");
+    vi.stubEnv("NO_COLOR", undefined);
+    vi.stubEnv("CI", undefined);
+  });
+  afterEach(() => {
+    vi.unstubAllEnvs();
+  });
+
+  it("is a spinner that is cleared at the end, with the cursor shown again", async () => {
+    const { code, stdout, stderr } = await nfc(convert(), { tty: true });
+    expect(code).toBe(0);
+    expect(stderr).toContain("tying h.0 (0/2)");
+    expect(stderr).not.toContain("tying h.0 (0/2)\n");
+    expect(stderr).toContain("<clear>");
+    expect(stderr).toContain(cyan);
+    expect(stderr.lastIndexOf("\u001b[?25h")).toBeGreaterThan(stderr.lastIndexOf("\u001b[?25l"));
+    expect(stdout).not.toContain("\u001b");
+  });
+
+  it("has no colour with NO_COLOR", async () => {
+    const { stderr } = await nfc(convert(), { tty: true, env: { NO_COLOR: "1" } });
+    expect(stderr).toContain("tying");
+    expect(stderr).not.toContain(cyan);
+  });
+
+  it("ends before an error is told", async () => {
+    const args = ["convert", MODEL, "-o", path("failing"), "--calibration", MODEL];
+    const { code, stderr } = await nfc(args, { tty: true });
+    expect(code).toBe(2);
+    expect(stderr.endsWith("\n")).toBe(true);
+    expect(stderr).toContain("nfc: ");
+    expect(stderr.indexOf("nfc: ")).toBeGreaterThan(stderr.lastIndexOf("<clear>"));
+  });
+});

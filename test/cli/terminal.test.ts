@@ -1,0 +1,84 @@
+// What ends up on stderr and stdout: one line for a fault, a stack for a bug, results in words or JSON.
+import { EventEmitter } from "node:events";
+import { describe, expect, it } from "vitest";
+import { EXIT, errorLine, note, printResult, reportFailure } from "../../src/cli/terminal.ts";
+import { NfcError } from "../../src/errors.ts";
+import { Recorder } from "../support/cli.ts";
+
+function terminal() {
+  const signals = new EventEmitter();
+  const [stdout, stderr] = [new Recorder(), new Recorder()];
+  const io = { argv: [], env: {}, stdout, stderr, on: signals.on.bind(signals), off: signals.off.bind(signals) };
+  return { io, stdout, stderr };
+}
+
+describe("errorLine", () => {
+  it("joins message and hint", () => {
+    expect(errorLine(new NfcError("io", "a: disk full", { hint: "free some space" }))).toBe(
+      "a: disk full; free some space",
+    );
+    expect(errorLine(new NfcError("io", "a: disk full"))).toBe("a: disk full");
+  });
+
+  it("makes control characters visible", () => {
+    expect(errorLine(new NfcError("io", "a\r\n\u001b[2J\u007f\u009b"))).toBe("a\\x0d\\x0a\\x1b[2J\\x7f\\x9b");
+  });
+});
+
+describe("reportFailure", () => {
+  it("gives 2 for a fault that the user can mend", () => {
+    const { io, stdout, stderr } = terminal();
+    expect(reportFailure(new NfcError("io", "full", { hint: "mend" }), io, {})).toBe(EXIT.usage);
+    expect([stdout.text, stderr.text]).toEqual(["", "nfc: full; mend\n"]);
+  });
+
+  it("gives 130 for an interruption", () => {
+    const { io } = terminal();
+    expect(reportFailure(new NfcError("aborted", "interrupted"), io, {})).toBe(130);
+  });
+
+  it("prints the fault as an object with --json, null for no hint", () => {
+    const { io, stdout } = terminal();
+    reportFailure(new NfcError("io", "full"), io, { json: true });
+    expect(JSON.parse(stdout.text)).toEqual({ error: { code: "io", message: "full", hint: null } });
+  });
+
+  it("gives 70 and a stack for anything else", () => {
+    for (const thrown of [new TypeError("boom"), "a string"]) {
+      const { io, stderr } = terminal();
+      expect(reportFailure(thrown, io, {})).toBe(70);
+      expect(stderr.text).toMatch(/^nfc: internal error, please report it\n/);
+      expect(stderr.text).toContain(thrown instanceof Error ? "terminal.test.ts" : "a string");
+    }
+  });
+
+  it("prints a bug as an object with --json, too", () => {
+    const { io, stdout } = terminal();
+    reportFailure(new TypeError("boom"), io, { json: true });
+    expect(JSON.parse(stdout.text)).toEqual({ error: { code: "internal", message: "boom", hint: null } });
+  });
+});
+
+describe("printResult", () => {
+  it("ends every text with one newline", () => {
+    for (const text of ["a", "a\n"]) {
+      const { io, stdout } = terminal();
+      printResult(io, {}, {}, () => text);
+      expect(stdout.text).toBe("a\n");
+    }
+  });
+
+  it("prints the object, not the text, with --json", () => {
+    const { io, stdout } = terminal();
+    printResult(io, { json: true }, { a: [1] }, () => "no");
+    expect(JSON.parse(stdout.text)).toEqual({ a: [1] });
+    expect(stdout.text.endsWith("}\n")).toBe(true);
+  });
+});
+
+it("notes go to stderr, unless quiet", () => {
+  const { io, stdout, stderr } = terminal();
+  note(io, {}, "remark");
+  note(io, { quiet: true }, "not this");
+  expect([stdout.text, stderr.text]).toEqual(["", "note: remark\n"]);
+});

@@ -1,0 +1,65 @@
+// The command line compiled into a folder of its own, for tests that run it as a process, kill it or interrupt it.
+import { type ChildProcess, spawn } from "node:child_process";
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import ts from "typescript";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+/** Lays out `folder` as the package is: bin/, dist/, fixtures/, package.json. Gives the path of bin/nfc.js. */
+export function compileCli(folder: string): string {
+  for (const name of readdirSync(join(root, "src"), { recursive: true }) as string[]) {
+    if (!name.endsWith(".ts")) continue;
+    const { outputText } = ts.transpileModule(readFileSync(join(root, "src", name), "utf8"), {
+      compilerOptions: {
+        target: ts.ScriptTarget.ES2023,
+        module: ts.ModuleKind.ESNext,
+        rewriteRelativeImportExtensions: true,
+      },
+    });
+    const target = join(folder, "dist", name.replace(/\.ts$/, ".js"));
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, outputText);
+  }
+  cpSync(join(root, "bin"), join(folder, "bin"), { recursive: true });
+  cpSync(join(root, "package.json"), join(folder, "package.json"));
+  symlinkSync(join(root, "fixtures"), join(folder, "fixtures"));
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  return join(folder, "bin/nfc.js");
+}
+
+export interface Ending {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface Running {
+  process: ChildProcess;
+  ending: Promise<Ending>;
+  /** Resolves when stderr first shows the text; rejects when the process ends before. */
+  shows(text: string): Promise<void>;
+}
+
+/** Starts `nfc` with these arguments as a process of its own. */
+export function start(bin: string, args: readonly string[], options: { cwd?: string } = {}): Running {
+  const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "pipe"], ...options });
+  const written = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const)
+    child[name].on("data", (piece) => {
+      written[name] += piece;
+    });
+  const ending = new Promise<Ending>((resolve) => {
+    child.on("close", (code, signal) => resolve({ code, signal, ...written }));
+  });
+  const shows = (text: string) =>
+    new Promise<void>((resolve, reject) => {
+      const look = () => written.stderr.includes(text) && resolve();
+      child.stderr.on("data", look);
+      child.on("close", () => reject(new Error(`ended without "${text}": ${written.stderr}`)));
+      look();
+    });
+  return { process: child, ending, shows };
+}
