@@ -1,5 +1,5 @@
-// Every command on the fixture: what it prints, as text and as JSON, how quiet it can be, and what it leaves.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+// Every command on the fixture: what it prints, as text and as JSON, and what it leaves.
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { parseReport } from "../../src/export/report-schema.ts";
@@ -285,35 +285,4 @@ describe("nfc demo", () => {
     expect(parseReport(JSON.parse(stdout), "stdout").format).toBe("nfc-report/1");
     expect(stderr).toContain("$ nfc report");
   });
-});
-
-describe("--quiet", () => {
-  it.each([
-    ["inspect", () => ["inspect", MODEL]],
-    ["convert", () => ["convert", MODEL, "-o", fresh()]],
-    ["eval", () => ["eval", tied, "--text", text]],
-    ["export", () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"]],
-    ["report", () => ["report", MODEL, tied]],
-    ["demo", () => ["demo", "-o", fresh()]],
-  ])("leaves stderr of %s empty, with a terminal too", async (_, args) => {
-    for (const tty of [false, true]) {
-      const { code, stdout, stderr } = await nfc([...args(), "--quiet", ...THREADS], { tty });
-      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-      expect(stdout).not.toBe("");
-    }
-  });
-});
-
-it("an output in the place of its source is refused by both commands, --force or not", async () => {
-  const model = path("own");
-  mkdirSync(model);
-  await writeCheckpoint(model);
-  for (const command of ["convert", "export"]) {
-    const { code, stderr } = await nfc([command, model, "-o", model, "--force", "--quiet"]);
-    expect(code).toBe(2);
-    expect(stderr).toBe(
-      `nfc: ${model}: holds ${model}/model.safetensors, from which this output is made; choose another output folder\n`,
-    );
-  }
-  expect(readdirSync(model).sort()).toEqual(["config.json", "model.safetensors"]);
 });

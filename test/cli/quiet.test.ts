@@ -1,0 +1,48 @@
+// What every command does alike: --quiet leaves stderr empty, and no output takes the place of its own source.
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import { nfc } from "../support/cli.ts";
+import { converted, MODEL, TEXT } from "../support/fixture.ts";
+import { writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("quiet");
+let count = 0;
+const fresh = () => path(`out-${count++}`);
+const [tied, text] = [path("tied"), path("short.txt")];
+const THREADS = ["--threads", "1"];
+
+beforeAll(async () => {
+  writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 3000));
+  await converted({ output: tied, variant: "noise-distance", strategy: "calibrated", calibration: [text] });
+});
+
+describe("--quiet", () => {
+  it.each([
+    ["inspect", () => ["inspect", MODEL]],
+    ["convert", () => ["convert", MODEL, "-o", fresh()]],
+    ["eval", () => ["eval", tied, "--text", text]],
+    ["export", () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"]],
+    ["report", () => ["report", MODEL, tied]],
+    ["demo", () => ["demo", "-o", fresh()]],
+  ])("leaves stderr of %s empty, with a terminal too", async (_, args) => {
+    for (const tty of [false, true]) {
+      const { code, stdout, stderr } = await nfc([...args(), "--quiet", ...THREADS], { tty });
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      expect(stdout).not.toBe("");
+    }
+  });
+});
+
+it("an output in the place of its source is refused by both commands, --force or not", async () => {
+  const model = path("own");
+  await writeCheckpoint(model);
+  for (const command of ["convert", "export"]) {
+    const { code, stderr } = await nfc([command, model, "-o", model, "--force", "--quiet"]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(
+      `nfc: ${model}: holds ${model}/model.safetensors, from which this output is made; choose another output folder\n`,
+    );
+  }
+  expect(readdirSync(model).sort()).toEqual(["config.json", "model.safetensors"]);
+});
