@@ -9,6 +9,13 @@ const main = new URL("../dist/cli/main.js", import.meta.url);
 
 export async function launch() {
   if (!existsSync(main)) {
+    if (!existsSync(new URL("../src", import.meta.url))) {
+      process.stderr.write(
+        "nfc: this package was published without its compiled code (dist/); install another version\n",
+      );
+      process.exitCode = 70;
+      return;
+    }
     process.stderr.write("nfc: building once …\n");
     const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
     execFileSync(process.execPath, [tsc, "-p", `${root}tsconfig.build.json`], { stdio: ["ignore", 2, 2] });

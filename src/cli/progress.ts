@@ -7,6 +7,7 @@ import type { Io, OutputFlags } from "./terminal.ts";
 /** Without a terminal: at most so many lines a phase, and one a second. */
 const STEPS = 10;
 const INTERVAL_MS = 1000;
+const UNKNOWN_INTERVAL_MS = 5000;
 
 export class Progress {
   private readonly io: Io;
@@ -39,8 +40,9 @@ export class Progress {
       if (!this.spinner.isSpinning) this.spinner.start();
       return;
     }
-    const step = event.total ? Math.floor((STEPS * event.done) / event.total) : 0;
     const time = performance.now();
+    // Without a total there are no tenths: a line every few seconds shows that it goes on.
+    const step = Math.floor(event.total ? (STEPS * event.done) / event.total : time / UNKNOWN_INTERVAL_MS);
     const last = this.lines.get(event.phase);
     if (last && (step === last.step || time - last.time < INTERVAL_MS)) return;
     this.lines.set(event.phase, { step, time });

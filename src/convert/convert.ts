@@ -111,6 +111,10 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {
       hint: "give --calibration FILE, or take --tie spectral",
     });
+  if (options.noiseStd !== undefined && options.variant === "symmetric")
+    throw new NfcError("usage", "a symmetric model has no noise to give a standard deviation", {
+      hint: "leave out --noise-std, or take another --variant",
+    });
   if (options.variant === "noise-distance" && config.n_positions < MIN_DISTANCE_POSITIONS)
     throw new NfcError(
       "unsupported",

@@ -1,6 +1,6 @@
 // Ties all layers of a checkpoint in the background, along the teacher's hidden states where there is text.
 import { NfcError } from "../errors.ts";
-import { sha256File } from "../io/sha256.ts";
+import { sha256Files } from "../io/sha256.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
 import { loadTokenizer } from "../model/tokenizer.ts";
@@ -10,7 +10,7 @@ import type { ConvertOptions } from "./convert.ts";
 import { TiePool } from "./tie-pool.ts";
 import { readProjections, type TieScratch } from "./tied-attention.ts";
 
-/** Enough for a stable Σ: perplexity after conversion no longer changes with more (docs/convert.md). */
+/** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
 export const DEFAULT_CALIBRATION_TOKENS = 8192;
 
 /** Attention scores of one window, H·T²: windows are shortened to it, so that memory stays flat. 32 MB a tensor. */
@@ -70,7 +70,7 @@ async function openCalibration(
   const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
   return {
     run: await Calibration.open(checkpoint, windows, options.threads),
-    record: { file, sha256: await sha256File(file, signal), tokens },
+    record: { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens },
   };
 }
 

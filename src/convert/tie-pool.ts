@@ -28,10 +28,9 @@ export class TiePool {
    */
   async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal } = {}): Promise<LayerTie> {
     const heads = Array.from({ length: input.n_head }, (_, head) => head);
-    const trivial = input.strategy !== "calibrated" && input.strategy !== "spectral";
-    const lanes = trivial ? 1 : Math.min(this.size, heads.length);
-    if (lanes === 1) return assembleLayer(input, tieHeads(input, heads));
-    const share = Math.ceil(heads.length / lanes);
+    if (this.size === 1) return assembleLayer(input, tieHeads(input, heads));
+    const share = Math.ceil(heads.length / this.size);
+    const lanes = Math.ceil(heads.length / share);
     const parts = Array.from({ length: lanes }, (_, lane) => heads.slice(lane * share, (lane + 1) * share));
     try {
       const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));

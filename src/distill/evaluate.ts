@@ -79,7 +79,10 @@ export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions)
   } finally {
     await session.close();
   }
-  if (total.tokens === 0) throw new NfcError("invalid-file", "the text has under two tokens: nothing to score");
+  if (total.tokens === 0)
+    throw new NfcError("invalid-file", "the text has under two tokens: nothing to score", {
+      hint: "give a longer text",
+    });
   for (const [i, model] of [checkpoint, ...(against ? [against] : [])].entries())
     if (!Number.isFinite(sums.mean(i)))
       throw new NfcError("invalid-file", `${model.source}: its loss is not finite`, {

@@ -1,8 +1,7 @@
 // Notes a measured perplexity in a model's nfc.json, where the report finds it.
-import { createHash } from "node:crypto";
 import { access, constants } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { sha256File } from "../io/sha256.ts";
+import { sha256Files } from "../io/sha256.ts";
 import { writeFileAtomic } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
@@ -27,26 +26,23 @@ export async function recordPerplexity(
   if (!(await writable(path)) || !(await writable(folder))) return null;
   const entry: Entry = {
     file: texts.map((text) => basename(text)).join(", "),
-    sha256: await hashTexts(texts),
+    sha256: await sha256Files(texts),
     tokens: result.tokens,
+    length: result.length,
+    stride: result.stride,
     perplexity: result.perplexity,
     ...(result.against &&
       against &&
       Number.isFinite(result.against.perplexity) &&
       (await isSource(against, record)) && { source: result.against.perplexity }),
   };
-  const same = (other: Entry) => other.sha256 === entry.sha256 && other.tokens === entry.tokens;
+  const key = ({ sha256, tokens, length, stride }: Entry) => [sha256, tokens, length, stride].join();
+  const same = (other: Entry) => key(other) === key(entry);
   const old = record.perplexity?.find(same);
   const others = (record.perplexity ?? []).filter((other) => !same(other));
   const perplexity = [...others, { ...(old?.source !== undefined && { source: old.source }), ...entry }];
   await writeFileAtomic(path, formatNfcRecord({ ...record, perplexity }));
   return path;
-}
-
-/** sha256 of a single file, or of the list of hashes of several. */
-async function hashTexts(texts: readonly string[]): Promise<string> {
-  const hashes = await Promise.all(texts.map((text) => sha256File(text)));
-  return hashes.length === 1 ? (hashes[0] as string) : createHash("sha256").update(hashes.join("\n")).digest("hex");
 }
 
 /** Whether `against` is the very checkpoint that the model was made from. */

@@ -34,6 +34,8 @@ export interface ExportResult {
   /** Written weight and graph files, below the folder. */
   files: string[];
   onnx: OnnxExport | null;
+  /** True where a tied model became plain GPT-2. */
+  expanded: boolean;
 }
 
 /**
@@ -64,7 +66,7 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
       ...(onnx?.transformersJsConfig && { extra: { "transformers.js_config": onnx.transformersJsConfig } }),
     });
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(await recordOf(checkpoint, options)));
-    return { folder: output, files, onnx };
+    return { folder: output, files, onnx, expanded: gpt2 && checkpoint.config.variant !== "dense" };
   });
 }
 
@@ -81,7 +83,7 @@ function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
   if (onnx) checkNoise(checkpoint, onnx.noise);
   if (onnx?.weights === "shared" && safetensors)
     throw new NfcError("usage", "--share-weights writes model.safetensors itself, in float32", {
-      hint: "leave out --safetensors",
+      hint: "leave out --safetensors, --dtype and --max-shard-size",
     });
   if (gpt2) checkExpandable(checkpoint, dropNoise);
 }
@@ -99,7 +101,12 @@ async function recordOf(checkpoint: Checkpoint, options: ExportOptions): Promise
     ...(options.safetensors && { safetensors: options.safetensors.dtype ?? "as stored" }),
     ...(gpt2 && { gpt2: true }),
   };
-  const record = await continuedRecord(checkpoint, step, { ...(command && { command }), ...(signal && { signal }) });
+  const record = await continuedRecord(checkpoint, step, {
+    // The weights are the same numbers unless they are rounded or the noise is dropped.
+    sameWeights: !gpt2 && !options.safetensors?.dtype,
+    ...(command && { command }),
+    ...(signal && { signal }),
+  });
   if (!gpt2 || checkpoint.config.variant === "dense") return record;
   const note = "expanded to plain GPT-2 (c_attn = [s, s, v]): not smaller than the source";
   return { ...record, variant: "dense", notes: [...record.notes, note] };

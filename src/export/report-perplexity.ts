@@ -1,6 +1,7 @@
 // The perplexities of a report: what was measured just now, and what each model's nfc.json remembers.
 import { posix } from "node:path";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import type { NfcRecord } from "../model/nfc-record.ts";
 import { parameterCount } from "../model/parameters.ts";
 import type { Perplexity } from "./report-schema.ts";
 
@@ -28,7 +29,7 @@ export function perplexities(
 ): Perplexity[] {
   const rows = new Map<string, Perplexity>();
   for (const measurement of [...recorded(before, after), ...measurements]) {
-    const key = `${measurement.sha256 ?? measurement.file} ${measurement.tokens}`;
+    const key = `${measurement.file} ${measurement.sha256 ?? ""} ${measurement.tokens}`;
     const old = rows.get(key);
     rows.set(key, {
       file: measurement.file,
@@ -47,13 +48,19 @@ export function perplexities(
 function recorded(before: Checkpoint, after: Checkpoint): Measurement[] {
   const related = isRecordedSource(before, after);
   return [
-    ...(before.record?.perplexity ?? []).map(({ file, sha256, tokens, perplexity }) => {
-      return { file, sha256, tokens, before: perplexity };
-    }),
-    ...(after.record?.perplexity ?? []).map(({ file, sha256, tokens, perplexity, source }) => {
-      return { file, sha256, tokens, after: perplexity, ...(related && source !== undefined && { before: source }) };
-    }),
+    ...(before.record?.perplexity ?? []).map((entry) => ({ ...textOf(entry), before: entry.perplexity })),
+    ...(after.record?.perplexity ?? []).map((entry) => ({
+      ...textOf(entry),
+      after: entry.perplexity,
+      ...(related && entry.source !== undefined && { before: entry.source }),
+    })),
   ];
+}
+
+/** Overlapping windows give another perplexity of the same text: their stride goes with its name. */
+function textOf({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): Measurement {
+  const overlapping = stride !== undefined && stride !== length;
+  return { file: overlapping ? `${file}, stride ${stride}` : file, sha256, tokens };
 }
 
 /**

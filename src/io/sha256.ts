@@ -1,4 +1,4 @@
-// sha256 of files, streamed.
+// sha256 of one or several files, streamed.
 import { createHash } from "node:crypto";
 import { NfcError } from "../errors.ts";
 import { PositionalFile } from "./positional-file.ts";
@@ -16,4 +16,11 @@ export async function sha256File(path: string, signal?: AbortSignal): Promise<st
   } finally {
     await file.close();
   }
+}
+
+/** sha256 of a single file; of several, that of their hexadecimal hashes, one a line. */
+export async function sha256Files(paths: readonly string[], signal?: AbortSignal): Promise<string> {
+  const hashes: string[] = [];
+  for (const path of paths) hashes.push(await sha256File(path, signal));
+  return hashes.length === 1 ? (hashes[0] as string) : createHash("sha256").update(hashes.join("\n")).digest("hex");
 }

@@ -32,6 +32,9 @@ const perplexitySchema = z.object({
   file: z.string(),
   sha256,
   tokens: count,
+  /** Window length and distance of the windows' starts, in tokens. */
+  length: count.exactOptional(),
+  stride: count.exactOptional(),
   /** exp(mean negative log-likelihood per token). */
   perplexity: z.number().positive(),
   /** Perplexity of the source model on the same text. */

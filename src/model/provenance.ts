@@ -15,11 +15,14 @@ export async function sourceOf(checkpoint: Checkpoint, signal?: AbortSignal): Pr
   return { path: checkpoint.source, files, parameters: parameterCount(checkpoint.config) };
 }
 
-/** The record of a model made from `checkpoint` by one more step. Perplexities are of the old weights: they stay behind. */
+/**
+ * The record of a model made from `checkpoint` by one more step. The first command stays on top, later ones go with
+ * their step. Perplexities stay behind unless the weights are the same.
+ */
 export async function continuedRecord(
   checkpoint: Checkpoint,
   step: NfcRecord["history"][number],
-  options: { command?: readonly string[]; signal?: AbortSignal } = {},
+  options: { command?: readonly string[]; sameWeights?: boolean; signal?: AbortSignal } = {},
 ): Promise<NfcRecord> {
   const known = checkpoint.record;
   return {
@@ -28,8 +31,9 @@ export async function continuedRecord(
     variant: checkpoint.config.variant,
     tie: known?.tie ?? null,
     source: known?.source ?? (await sourceOf(checkpoint, options.signal)),
-    command: [...(options.command ?? [])],
-    history: [...(known?.history ?? []), step],
+    command: [...(known?.command ?? options.command ?? [])],
+    history: [...(known?.history ?? []), { ...step, ...(known && options.command && { command: options.command }) }],
     notes: [...(known?.notes ?? checkpoint.notes)],
+    ...(options.sameWeights && known?.perplexity && { perplexity: known.perplexity }),
   };
 }

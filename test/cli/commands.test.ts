@@ -70,7 +70,7 @@ describe("nfc convert", () => {
     const [first, second, third, ...rest] = stdout.trimEnd().split("\n");
     expect(first).toMatch(new RegExp(`^${output}: symmetric, tied by spectral, [\\d.]+ kB$`));
     expect(second).toBe("parameters 128,768 -> 120,448 (-6.46 %)");
-    expect(third).toMatch(/^tie error, mean of 8 heads: 0\.\d{3} \(worst 0\.\d{3}\)$/);
+    expect(third).toMatch(/^tie error \(spectral metric\), mean of 8 heads: 0\.\d{3} \(worst 0\.\d{3}\)$/);
     expect(rest).toEqual([]);
     expect(stderr).toMatch(/^(tying h\.\d \(\d\/2\)|writing .+)$/m);
   });
@@ -208,6 +208,22 @@ describe("nfc export", () => {
     files: string[];
     onnx?: { weights: string; verification: { worst: number; tolerance: number } | null };
   }
+
+  it.each([
+    [["--onnx", "--dtype", "f16"], "--dtype is for safetensors, ONNX is written in float32; leave it out"],
+    [["--onnx", "--max-shard-size", "1MB"], "--max-shard-size is for safetensors"],
+    [
+      ["--share-weights", "--external-data"],
+      "--share-weights and --external-data do not go together; give one of them",
+    ],
+    [["--drop-noise"], "--drop-noise is for --gpt2; leave it out, or add --gpt2"],
+  ])("refuses %j, which it would have to ignore", async (flags, line) => {
+    const output = fresh();
+    const { code, stderr } = await nfc(["export", MODEL, "-o", output, ...flags]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(line);
+    expect(existsSync(output)).toBe(false);
+  });
 
   it("prints the files and how well they were checked", async () => {
     const output = fresh();

@@ -156,9 +156,4 @@ describe("in place", () => {
     const input = randomLayer();
     expect(await poolOf(pathToFileURL(at("missing.js"))).tie(input)).toEqual(tieLayer(input));
   });
-
-  test.each(["mean", "query", "key"] as const)("for %s, which is cheap", async (strategy) => {
-    const input = randomLayer({ strategy });
-    expect(await poolOf(await trap()).tie(input)).toEqual(tieLayer(input));
-  });
 });

@@ -58,7 +58,7 @@ describe("recordPerplexity", () => {
     const folder = await model();
     const [record, before] = [recordOf(folder), digest(folder)];
     expect(await noted(folder, [text("a.txt")], result(12.5))).toBe(`${folder}/nfc.json`);
-    const entry = { file: "a.txt", sha256: sha256("of a.txt"), tokens: 10, perplexity: 12.5 };
+    const entry = { file: "a.txt", sha256: sha256("of a.txt"), tokens: 10, length: 64, stride: 64, perplexity: 12.5 };
     expect(recordOf(folder)).toEqual({ ...record, perplexity: [entry] });
     const after = digest(folder);
     expect({ ...after, "nfc.json": "" }).toEqual({ ...before, "nfc.json": "" });
@@ -78,6 +78,16 @@ describe("recordPerplexity", () => {
     ]);
   });
 
+  it("tells strides apart", async () => {
+    const folder = await model();
+    await noted(folder, [text("a.txt")], result(12.5));
+    await noted(folder, [text("a.txt")], { ...result(11), stride: 16 });
+    expect(recordOf(folder).perplexity?.map(({ stride, perplexity }) => [stride, perplexity])).toEqual([
+      [64, 12.5],
+      [16, 11],
+    ]);
+  });
+
   it("tells texts apart by content, not by name; several are one entry", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt"), text("b.txt")], result(2));
@@ -86,6 +96,8 @@ describe("recordPerplexity", () => {
         file: "a.txt, b.txt",
         sha256: sha256([sha256("of a.txt"), sha256("of b.txt")].join("\n")),
         tokens: 10,
+        length: 64,
+        stride: 64,
         perplexity: 2,
       },
     ]);

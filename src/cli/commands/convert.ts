@@ -2,7 +2,7 @@
 import { Command, Option } from "commander";
 import type { ConvertOptions, ConvertResult } from "../../convert/convert.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
-import { alignTable, formatBytes, signedPercent, thousands } from "../../export/format.ts";
+import { alignTable, commandLine, formatBytes, signedPercent, thousands } from "../../export/format.ts";
 import { VARIANTS } from "../../model/config.ts";
 import type { Context } from "../main.ts";
 import { withCheckpoint } from "../open.ts";
@@ -35,7 +35,8 @@ interface ConvertFlags extends CommonFlags, SourceFlags {
 
 const HELP = `
 Ties:
-  calibrated  fits S to the teacher's scores in the metric of its real inputs (default with --calibration)
+  calibrated  fits S to the scores that the model computes on real text, weighted by its attention
+              (default with --calibration)
   spectral    the same without text (default otherwise)
   mean, query, key   S = (Q + K)/2, Q or K: fast, much worse
 
@@ -74,17 +75,29 @@ export function convertCommand(context: Context): Command {
 async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
   const { convert } = await import("../../convert/convert.ts");
   const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    for (const line of checkpoint.notes) note(context.io, flags, line);
-    if (flags.variant === "noise-distance" && !flags.calibration)
-      note(context.io, flags, "without --calibration the distance means stay 0: give text for a better start");
-    return convert(checkpoint, {
+    const converted = await convert(checkpoint, {
       ...optionsOf(flags),
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
     });
+    progress.stop();
+    for (const line of [...checkpoint.notes, ...remarks(model, flags)]) note(context.io, flags, line);
+    return converted;
   });
   printResult(context.io, flags, jsonOf(result), () => textOf(result, flags.verbose ?? false));
+}
+
+/** What a user should know about a conversion that went well. */
+function remarks(model: string, flags: ConvertFlags): string[] {
+  const { variant, calibration, tie } = flags;
+  const lines: string[] = [];
+  if (variant === "noise-distance" && !calibration)
+    lines.push("without --calibration the distance means stay 0: give text for a better start");
+  if (calibration && tie !== undefined && tie !== "calibrated" && variant !== "noise-distance")
+    lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
+  const measure = commandLine(["nfc", "eval", flags.output, "--text", "FILE", "--against", model]);
+  return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
 }
 
 function optionsOf(flags: ConvertFlags): ConvertOptions {
@@ -117,7 +130,7 @@ function textOf(result: ConvertResult, verbose: boolean): string {
   const lines = [
     `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
     `parameters ${thousands(parameters.before)} -> ${thousands(parameters.after)} (${signedPercent(saved)})`,
-    `tie error, mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${Math.max(...all).toFixed(3)})`,
+    `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${Math.max(...all).toFixed(3)})`,
   ];
   return [...lines, ...(verbose ? headTable(errors) : [])].join("\n");
 }

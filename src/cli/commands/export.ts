@@ -1,5 +1,6 @@
 // nfc export: ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
 import { Command, Option } from "commander";
+import { NfcError } from "../../errors.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { WeightStorage } from "../../export/export-onnx.ts";
 import type { Context } from "../main.ts";
@@ -72,7 +73,7 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
       signal: context.signal,
     });
   });
-  if (flags.gpt2)
+  if (flags.gpt2 && result.expanded)
     note(
       context.io,
       flags,
@@ -82,6 +83,7 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
 }
 
 function optionsOf(flags: ExportFlags): ExportOptions {
+  checkFlags(flags);
   const safetensors = flags.safetensors || flags.gpt2 || flags.dtype !== undefined || flags.maxShardSize !== undefined;
   const onnx = flags.onnx || flags.externalData || flags.shareWeights || flags.noise === "sample" || !safetensors;
   const weights: WeightStorage = flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline";
@@ -101,6 +103,19 @@ function optionsOf(flags: ExportFlags): ExportOptions {
     }),
     ...(flags.threads !== undefined && { threads: flags.threads }),
   };
+}
+
+/** Refuses flags that would be ignored: whoever gives them expects something else. */
+function checkFlags(flags: ExportFlags): void {
+  const fault = (message: string, hint: string) => {
+    throw new NfcError("usage", message, { hint });
+  };
+  const own = flags.dtype !== undefined ? "--dtype" : flags.maxShardSize !== undefined ? "--max-shard-size" : null;
+  if (flags.onnx && own && !flags.safetensors && !flags.gpt2)
+    fault(`${own} is for safetensors, ONNX is written in float32`, `leave it out, or add --safetensors`);
+  if (flags.shareWeights && flags.externalData)
+    fault("--share-weights and --external-data do not go together", "give one of them");
+  if (flags.dropNoise && !flags.gpt2) fault("--drop-noise is for --gpt2", "leave it out, or add --gpt2");
 }
 
 function jsonOf({ folder, files, onnx }: ExportResult): object {
