@@ -42,15 +42,31 @@ export function startTies(checkpoint: Checkpoint, options: ConvertOptions, scrat
   const setup = openCalibration(checkpoint, options);
   const total = checkpoint.config.n_layer;
   const layers: Promise<TiedLayer>[] = [];
+  let done = 0;
   const tie = async (layer: number, turn: Promise<unknown>) => {
     await turn;
-    options.onProgress?.({ phase: "tying", done: layer, total, unit: "layers", detail: `h.${layer}` });
+    options.onProgress?.({ phase: "tying", done: done++, total, unit: "layers", detail: `h.${layer}` });
     return tieOne(checkpoint, options, layer, { scratch, pool, run: (await setup)?.run ?? null });
   };
-  for (let layer = 0; layer < total; layer++) layers.push(tie(layer, layers[layer - 1] ?? setup));
+  let turn: Promise<unknown> = setup;
+  for (const layer of tieOrder(total, needsText(options))) {
+    layers[layer] = tie(layer, turn);
+    turn = layers[layer];
+  }
   // Whoever needs a layer sees its fault; a layer that nobody waits for must not count as unhandled.
   const settled = Promise.allSettled(layers).then(() => pool.close());
   return { layers, calibration: setup.then((calibrated) => calibrated?.record ?? null), settled };
+}
+
+/** Whether the teacher is run over the calibration text. */
+function needsText({ calibration = [], strategy, variant }: ConvertOptions): boolean {
+  return calibration.length > 0 && (strategy === "calibrated" || variant === "noise-distance");
+}
+
+/** The teacher's layers follow one another; without it the writer's order (by name: h.0, h.1, h.10, …) waits least. */
+function tieOrder(total: number, teacher: boolean): number[] {
+  const layers = Array.from({ length: total }, (_, layer) => layer);
+  return teacher ? layers : layers.sort((a, b) => (`h.${a}.` < `h.${b}.` ? -1 : 1));
 }
 
 async function openCalibration(
@@ -59,7 +75,7 @@ async function openCalibration(
 ): Promise<{ run: Calibration; record: CalibrationRecord } | null> {
   const { calibration: paths = [], calibrationTokens = DEFAULT_CALIBRATION_TOKENS, signal, field } = options;
   const [file] = paths;
-  if (file === undefined || (options.strategy !== "calibrated" && options.variant !== "noise-distance")) return null;
+  if (file === undefined || !needsText(options)) return null;
   // Loaded here, so that a tie without text needs no ONNX Runtime.
   const { Calibration } = await import("./calibration.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
