@@ -17,6 +17,8 @@ export interface Tensor {
 export interface SessionOptions {
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
   threads?: number;
+  /** False: weights are not copied into the layout of the kernels. Pays where a session runs once or twice. */
+  prepack?: boolean;
 }
 
 let runtime: Promise<Runtime> | undefined;
@@ -73,11 +75,10 @@ export class Session {
   }
 
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
-  static async fromFile(path: string, options: SessionOptions & { prepack?: boolean } = {}): Promise<Session> {
+  static async fromFile(path: string, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
-    const extra = options.prepack === false ? { extra: { session: { disable_prepacking: "1" } } } : {};
     try {
-      return new Session(ort, await ort.InferenceSession.create(path, { ...sessionOptions(options), ...extra }));
+      return new Session(ort, await ort.InferenceSession.create(path, sessionOptions(options)));
     } catch (error) {
       throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${messageOf(error).split("\n")[0]}`, {
         hint: "export the model again",
@@ -105,7 +106,7 @@ export class Session {
   }
 }
 
-function sessionOptions({ threads = 0 }: SessionOptions): Ort.InferenceSession.SessionOptions {
+function sessionOptions({ threads = 0, prepack = true }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Errors only: warnings are for us.
   return {
     executionProviders: ["cpu"],
@@ -113,6 +114,7 @@ function sessionOptions({ threads = 0 }: SessionOptions): Ort.InferenceSession.S
     interOpNumThreads: 1,
     enableMemPattern: false,
     logSeverityLevel: 3,
+    ...(!prepack && { extra: { session: { disable_prepacking: "1" } } }),
   };
 }
 

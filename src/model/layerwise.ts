@@ -109,7 +109,7 @@ export class LayerSession {
       if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
     return new LayerSession(
-      await Session.withWeights(graph, weightOf, { threads: options.threads ?? 0 }),
+      await Session.withWeights(graph, weightOf, { threads: options.threads ?? 0, prepack: false }),
       config.n_embd,
     );
   }
@@ -163,7 +163,10 @@ async function headLogits(
   const weights = new Map<string, Float32Array>();
   for (const name of ["ln_f.weight", "ln_f.bias"])
     if (checkpoint.tensors.has(name)) weights.set(name, await checkpoint.readF32(name));
-  const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, { threads });
+  const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, {
+    threads,
+    prepack: false,
+  });
   const logits = new Float32Array(rows * config.vocab_size);
   for await (const { first, values } of rowBlocks(
     checkpoint,
