@@ -1,7 +1,7 @@
 // The public API: what `import … from "noiseformer-compiler"` gives.
-export { type ConvertOptions, type ConvertResult, convert, DEFAULT_NOISE_STD } from "./convert/convert.ts";
+export { type ConvertResult, convert } from "./convert/convert.ts";
+export { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS, DEFAULT_NOISE_STD } from "./convert/convert-options.ts";
 export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
-export { DEFAULT_CALIBRATION_TOKENS } from "./convert/tie-layers.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, type Score } from "./distill/evaluate.ts";
 export { recordPerplexity } from "./distill/record-perplexity.ts";
 export { type ErrorCode, NfcError } from "./errors.ts";

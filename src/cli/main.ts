@@ -8,15 +8,8 @@ import { evalCommand } from "./commands/eval.ts";
 import { exportCommand } from "./commands/export.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { reportCommand } from "./commands/report.ts";
+import type { Context } from "./context.ts";
 import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
-
-/** What a command gets besides its arguments. */
-export interface Context {
-  io: Io;
-  signal: AbortSignal;
-  /** Runs another command line, without the program's name, in `io`. */
-  run(args: readonly string[], io: Io): Promise<void>;
-}
 
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
 export async function main(io: Io): Promise<number> {

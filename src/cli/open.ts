@@ -1,6 +1,6 @@
 // Opens the checkpoints that a command names, shows downloads, and closes them whatever happens.
 import type { Checkpoint } from "../model/checkpoint.ts";
-import type { Context } from "./main.ts";
+import type { Context } from "./context.ts";
 import { openOptions, type SourceFlags } from "./options.ts";
 import { Progress } from "./progress.ts";
 import type { OutputFlags } from "./terminal.ts";

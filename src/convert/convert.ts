@@ -1,44 +1,20 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { encodeFloats, type FloatDtype } from "../io/dtype.ts";
+import { encodeFloats } from "../io/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { MIN_DISTANCE_POSITIONS, type ModelConfig, type Variant } from "../model/config.ts";
+import { MIN_DISTANCE_POSITIONS, type ModelConfig } from "../model/config.ts";
 import { tensorSource, writeModelFiles, writeText } from "../model/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../model/nfc-record.ts";
 import { refuseOwnSource } from "../model/own-source.ts";
 import { parameterCount, parameterSpecs } from "../model/parameters.ts";
 import { sourceOf } from "../model/provenance.ts";
-import type { LongCall } from "../progress.ts";
 import { TOOL } from "../version.ts";
-import type { TieStrategy } from "./tie.ts";
+import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";
 import { TieScratch, tiedSource } from "./tied-attention.ts";
-
-/** σ of a fresh noise variant: the prior's own, N(0, 1). */
-export const DEFAULT_NOISE_STD = 1;
-
-export interface ConvertOptions extends LongCall {
-  /** Folder to write. */
-  output: string;
-  variant: Exclude<Variant, "dense">;
-  strategy: TieStrategy;
-  /** Text files for `calibrated`, and for the distance means of `noise-distance`. */
-  calibration?: readonly string[];
-  /** Field of .jsonl calibration text. */
-  field?: string;
-  calibrationTokens?: number;
-  noiseStd?: number;
-  /** Dtype of all tensors; each keeps its own unless given. */
-  dtype?: FloatDtype;
-  maxShardSize?: number;
-  force?: boolean;
-  threads?: number;
-  /** The command line, for the record. */
-  command?: readonly string[];
-}
 
 export interface ConvertResult {
   folder: string;
@@ -50,7 +26,7 @@ export interface ConvertResult {
 }
 
 /**
- * Ties Q and K of every head (DESIGN of the tie: `tie.ts`) and writes config.json, model.safetensors, nfc.json and the
+ * Ties Q and K of every head (the mathematics: `tie-head.ts`) and writes config.json, model.safetensors, nfc.json and the
  * tokenizer files; every tensor but c_attn is copied as bytes. The folder appears whole or not at all.
  * @throws NfcError "unsupported" for a checkpoint that is tied already, "usage" for options that do not go together and
  * for an output that would replace its own source

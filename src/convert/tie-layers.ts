@@ -6,12 +6,9 @@ import type { NfcRecord } from "../model/nfc-record.ts";
 import { loadTokenizer } from "../model/tokenizer.ts";
 import { firstWindows, tokenStream } from "../model/tokens.ts";
 import type { Calibration } from "./calibration.ts";
-import type { ConvertOptions } from "./convert.ts";
+import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
 import { TiePool } from "./tie-pool.ts";
 import { readProjections, type TieScratch } from "./tied-attention.ts";
-
-/** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
-export const DEFAULT_CALIBRATION_TOKENS = 8192;
 
 /** Attention scores of one window, H·T²: windows are shortened to it, so that memory stays flat. 32 MB a tensor. */
 const MAX_SCORES = 2 ** 23;

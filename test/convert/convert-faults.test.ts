@@ -2,7 +2,7 @@
 import { cpSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions } from "../../src/convert/convert.ts";
+import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { NfcError } from "../../src/errors.ts";
 import { withFault } from "../io/faults.ts";
 import { converted, digest, TEXT } from "../support/fixture.ts";

@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { ConvertOptions } from "../../src/convert/convert.ts";
+import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";

@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Calibration } from "../../src/convert/calibration.ts";
-import { type ConvertOptions, convert } from "../../src/convert/convert.ts";
+import { convert } from "../../src/convert/convert.ts";
+import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { type LayerTie, TIE_STRATEGIES, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
 import type { Checkpoint } from "../../src/model/checkpoint.ts";

@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ConvertOptions, type ConvertResult, convert } from "../../src/convert/convert.ts";
+import { type ConvertResult, convert } from "../../src/convert/convert.ts";
+import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/", import.meta.url));

@@ -1,10 +1,11 @@
 // nfc convert: dense checkpoint in, tied model folder out.
 import { Command, Option } from "commander";
-import type { ConvertOptions, ConvertResult } from "../../convert/convert.ts";
+import type { ConvertResult } from "../../convert/convert.ts";
+import type { ConvertOptions } from "../../convert/convert-options.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { alignTable, commandLine, formatBytes, signedPercent, thousands } from "../../export/format.ts";
 import { VARIANTS } from "../../model/config.ts";
-import type { Context } from "../main.ts";
+import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   byteSize,

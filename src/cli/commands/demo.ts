@@ -3,7 +3,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { commandLine } from "../../export/format.ts";
-import type { Context } from "../main.ts";
+import type { Context } from "../context.ts";
 import { type CommonFlags, commonFlags } from "../options.ts";
 import type { Io } from "../terminal.ts";
 

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import type { Evaluation } from "../../distill/evaluate.ts";
 import { alignTable, formatPercent, thousands } from "../../export/format.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
-import type { Context } from "../main.ts";
+import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   type CommonFlags,

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { WeightStorage } from "../../export/export-onnx.ts";
-import type { Context } from "../main.ts";
+import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   byteSize,

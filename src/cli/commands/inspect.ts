@@ -1,6 +1,6 @@
 // nfc inspect: what a checkpoint is, and what tying would save.
 import { Command } from "commander";
-import type { Context } from "../main.ts";
+import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { type CommonFlags, commonFlags, type SourceFlags, sourceFlags } from "../options.ts";
 import { printResult } from "../terminal.ts";

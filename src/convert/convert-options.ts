@@ -1,0 +1,30 @@
+// What a conversion can be told, and the defaults.
+import type { FloatDtype } from "../io/dtype.ts";
+import type { Variant } from "../model/config.ts";
+import type { LongCall } from "../progress.ts";
+import type { TieStrategy } from "./tie.ts";
+
+/** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
+export const DEFAULT_CALIBRATION_TOKENS = 8192;
+/** σ of a fresh noise variant: the prior's own, N(0, 1). */
+export const DEFAULT_NOISE_STD = 1;
+
+export interface ConvertOptions extends LongCall {
+  /** Folder to write. */
+  output: string;
+  variant: Exclude<Variant, "dense">;
+  strategy: TieStrategy;
+  /** Text files for `calibrated`, and for the distance means of `noise-distance`. */
+  calibration?: readonly string[];
+  /** Field of .jsonl calibration text. */
+  field?: string;
+  calibrationTokens?: number;
+  noiseStd?: number;
+  /** Dtype of all tensors; each keeps its own unless given. */
+  dtype?: FloatDtype;
+  maxShardSize?: number;
+  force?: boolean;
+  threads?: number;
+  /** The command line, for the record. */
+  command?: readonly string[];
+}
