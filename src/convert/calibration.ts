@@ -2,6 +2,7 @@
 
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
+import { float32Tensor, type Tensor } from "../graph/session.ts";
 import { concat, sizeOf, transpose, unsqueeze } from "../graph/shape-ops.ts";
 import type { AttentionContext, AttentionOutput } from "../model/attention.ts";
 import { bucketTable, scoreScale, toHeads } from "../model/attention.ts";
@@ -34,6 +35,8 @@ export class Calibration {
   private readonly threads: number;
   private hidden: Hidden[];
   private next: Hidden[] = [];
+  /** [1, H, T, T] each, written by every window of every layer. */
+  private scores: { residual: Tensor; weight: Tensor } | null = null;
 
   private constructor(checkpoint: Checkpoint, hidden: Hidden[], threads: number) {
     this.checkpoint = checkpoint;
@@ -88,9 +91,14 @@ export class Calibration {
       outputs: (graph, block, context) => fitOutputs(graph, block, context, tied, scoreScale(config, layer)),
     });
     const fit = new DistanceFit(config.n_head, DISTANCE_BUCKETS, bucketTable(config.n_positions));
+    const length = this.hidden[0]?.length ?? 0; // the same for all windows
+    const shape = [1, config.n_head, length, length];
+    const fresh = () => float32Tensor(new Float32Array(config.n_head * length * length), shape);
+    this.scores ??= { residual: fresh(), weight: fresh() };
+    const { residual, weight } = this.scores;
     for (const hidden of this.hidden) {
-      const { residual, weight } = await session.run(hidden);
-      fit.add(residual?.data as Float32Array, weight?.data as Float32Array, hidden.length);
+      await session.run(hidden, this.scores);
+      fit.add(residual.data as Float32Array, weight.data as Float32Array, length);
     }
     await session.close();
     return fit.solve(1 / scoreScale(config, layer));

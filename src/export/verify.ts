@@ -109,7 +109,7 @@ async function withSession(
   use: (run: Run) => Promise<void>,
 ): Promise<void> {
   throwIfAborted(signal);
-  const session = await Session.fromFile(path, { threads: threads ?? 0, prepack: false });
+  const session = await Session.fromFile(path, { threads: threads ?? 0, shortLived: true });
   try {
     await use((feeds) => {
       throwIfAborted(signal);

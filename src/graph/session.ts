@@ -14,11 +14,13 @@ export interface Tensor {
   shape: readonly number[];
 }
 
+export type Tensors = Readonly<Record<string, Tensor>>;
+
 export interface SessionOptions {
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
   threads?: number;
-  /** False: weights are not copied into the layout of the kernels. Pays where a session runs once or twice. */
-  prepack?: boolean;
+  /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
+  shortLived?: boolean;
 }
 
 let runtime: Promise<Runtime> | undefined;
@@ -87,12 +89,17 @@ export class Session {
     }
   }
 
-  /** Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call. */
-  async run(feeds: Readonly<Record<string, Tensor>>, fetches?: readonly string[]): Promise<Record<string, Tensor>> {
+  /**
+   * Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call, except those that have a
+   * tensor in `into`: they are written there. Large outputs of many runs want that, because the garbage collector does
+   * not see how much memory an output holds.
+   */
+  async run(feeds: Tensors, into: Tensors = {}): Promise<Record<string, Tensor>> {
+    const fetches: Record<string, Ort.Tensor | null> = {};
+    for (const name of this.outputNames) fetches[name] = into[name] ? this.tensor(into[name]) : null;
     const inputs: Record<string, Ort.Tensor> = {};
-    for (const [name, { dtype, data, shape }] of Object.entries(feeds))
-      inputs[name] = new this.ort.Tensor(dtype as "float32", data as Float32Array, shape);
-    const outputs = await this.session.run(inputs, (fetches ?? this.outputNames) as string[]);
+    for (const [name, tensor] of Object.entries(feeds)) inputs[name] = this.tensor(tensor);
+    const outputs = await this.session.run(inputs, fetches);
     return Object.fromEntries(
       Object.entries(outputs).map(([name, tensor]) => [
         name,
@@ -104,9 +111,13 @@ export class Session {
   async close(): Promise<void> {
     await this.session.release();
   }
+
+  private tensor({ dtype, data, shape }: Tensor): Ort.Tensor {
+    return new this.ort.Tensor(dtype as "float32", data as Float32Array, shape);
+  }
 }
 
-function sessionOptions({ threads = 0, prepack = true }: SessionOptions): Ort.InferenceSession.SessionOptions {
+function sessionOptions({ threads = 0, shortLived = false }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Errors only: warnings are for us.
   return {
     executionProviders: ["cpu"],
@@ -114,7 +125,7 @@ function sessionOptions({ threads = 0, prepack = true }: SessionOptions): Ort.In
     interOpNumThreads: 1,
     enableMemPattern: false,
     logSeverityLevel: 3,
-    ...(!prepack && { extra: { session: { disable_prepacking: "1" } } }),
+    ...(shortLived && { extra: { session: { disable_prepacking: "1" } } }),
   };
 }
 

@@ -2,7 +2,7 @@
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import { Graph, liveGraph, type Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
-import { float32Tensor, int64Tensor, Session, type Tensor } from "../graph/session.ts";
+import { float32Tensor, int64Tensor, Session, type Tensor, type Tensors } from "../graph/session.ts";
 import { decodeFloats } from "../io/dtype.ts";
 import { type AttentionContext, attentionContext } from "./attention.ts";
 import type { Checkpoint } from "./checkpoint.ts";
@@ -109,17 +109,17 @@ export class LayerSession {
       if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
     return new LayerSession(
-      await Session.withWeights(graph, weightOf, { threads: options.threads ?? 0, prepack: false }),
+      await Session.withWeights(graph, weightOf, { threads: options.threads ?? 0, shortLived: true }),
       config.n_embd,
     );
   }
 
-  async run({ x, batch, length }: Hidden): Promise<Record<string, Tensor>> {
+  async run({ x, batch, length }: Hidden, into: Tensors = {}): Promise<Record<string, Tensor>> {
     const feeds = {
       x: float32Tensor(x, [batch * length, this.width]),
       input_ids: int64Tensor(new Int32Array(batch * length), [batch, length]),
     };
-    return this.session.run(feeds);
+    return this.session.run(feeds, into);
   }
 
   close(): Promise<void> {
@@ -165,7 +165,7 @@ async function headLogits(
     if (checkpoint.tensors.has(name)) weights.set(name, await checkpoint.readF32(name));
   const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, {
     threads,
-    prepack: false,
+    shortLived: true,
   });
   const logits = new Float32Array(rows * config.vocab_size);
   for await (const { first, values } of rowBlocks(
