@@ -33,3 +33,8 @@ export class NfcError extends Error {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** @throws NfcError "aborted" once the caller's signal has fired */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new NfcError("aborted", "interrupted");
+}

@@ -1,11 +1,9 @@
 // Runs the teacher over calibration text layer by layer: input statistics for the tie, and the fit of distance means.
-
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
 import { float32Tensor, type Tensor } from "../graph/session.ts";
 import { concat, sizeOf, transpose, unsqueeze } from "../graph/shape-ops.ts";
-import type { AttentionContext, AttentionOutput } from "../model/attention.ts";
-import { bucketTable, scoreScale, toHeads } from "../model/attention.ts";
+import { type AttentionContext, type AttentionOutput, bucketTable, scoreScale, toHeads } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { DISTANCE_BUCKETS } from "../model/config.ts";
 import type { BlockOutput } from "../model/gpt2.ts";

@@ -1,7 +1,7 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { encodeFloats } from "../io/dtype.ts";
+import { elementCount, encodeFloats } from "../io/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
@@ -11,6 +11,7 @@ import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } f
 import { refuseOwnSource } from "../model/own-source.ts";
 import { parameterCount, parameterSpecs } from "../model/parameters.ts";
 import { sourceOf } from "../model/provenance.ts";
+import { tensorOf } from "../model/tensor-of.ts";
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";
@@ -110,8 +111,7 @@ function tensorSources(
   return parameterSpecs(config).map(({ name, shape, layer }) => {
     const tie = ties[layer ?? 0] as Promise<TiedLayer>;
     if (name.includes(".attn.noise_")) return noiseSource(name, shape, tie, options);
-    const tensor = checkpoint.tensors.get(name);
-    if (!tensor) throw new Error(`${checkpoint.source}: no tensor ${name}`);
+    const tensor = tensorOf(checkpoint, name);
     const dtype = options.dtype ?? tensor.dtype;
     return layer !== null && name.includes(".attn.c_attn.")
       ? tiedSource(checkpoint, tensor, () => tie.then(() => scratch.read(layer)), dtype)
@@ -125,7 +125,7 @@ function noiseSource(
   tie: Promise<TiedLayer>,
   { noiseStd = DEFAULT_NOISE_STD, dtype = "F32" }: ConvertOptions,
 ): TensorSource {
-  const size = shape.reduce((a, b) => a * b, 1);
+  const size = elementCount(shape);
   async function* chunks() {
     const values = name.endsWith("noise_mean")
       ? ((await tie).noiseMean ?? new Float32Array(size))

@@ -1,5 +1,5 @@
 // Ties all layers of a checkpoint in the background, along the teacher's hidden states where there is text.
-import { NfcError } from "../errors.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
 import { sha256Files } from "../io/sha256.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
@@ -101,7 +101,7 @@ async function tieOne(
   layer: number,
   { scratch, pool, run }: Means,
 ): Promise<TiedLayer> {
-  if (signal?.aborted) throw new NfcError("aborted", "interrupted");
+  throwIfAborted(signal);
   const { n_embd, n_head } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
   const { sigma, keyMoments } = (strategy === "calibrated" && statistics) || { sigma: null, keyMoments: null };

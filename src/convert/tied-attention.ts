@@ -5,7 +5,7 @@ import { encodeFloats, type FloatDtype } from "../io/dtype.ts";
 import type { TensorSource } from "../io/safetensors-writer.ts";
 import { toIoError } from "../io/staging.ts";
 import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
-import { convertChunks } from "../model/model-folder.ts";
+import { collectBytes, convertChunks } from "../model/model-folder.ts";
 import type { TiedWeights } from "./calibration.ts";
 
 export interface LayerProjections {
@@ -100,7 +100,7 @@ export function tiedSource(
   async function* chunks() {
     const { weight, bias } = await tied();
     const s = encodeFloats(isBias ? bias : weight, dtype); // [·, C]
-    const qkv = await collect(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype)); // [·, 3C]
+    const qkv = await collectBytes(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype)); // [·, 3C]
     yield* joinColumns(s, qkv, rows);
   }
   return { name: tensor.name, dtype, shape, chunks };
@@ -115,10 +115,4 @@ function* joinColumns(s: Uint8Array, qkv: Uint8Array, rows: number): Generator<U
     out.set(qkv.subarray((3 * row + 2) * part, (3 * row + 3) * part), (2 * row + 1) * part);
   }
   yield out;
-}
-
-async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const chunk of chunks) parts.push(Uint8Array.from(chunk));
-  return Buffer.concat(parts);
 }

@@ -1,5 +1,5 @@
 // Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
-import { NfcError } from "../errors.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { argMax, cast, equal, exp, logSoftmax, mul, reduceSum, scale, sub } from "../graph/ops.ts";
 import { int64Tensor, Session, type Tensor, type TensorArray } from "../graph/session.ts";
@@ -68,7 +68,7 @@ export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions)
   try {
     const batchSize = Math.max(1, Math.floor(LOGITS_PER_BATCH / (length * vocabulary)));
     for await (const batch of batches(windows(options.tokens, { length, stride }), batchSize)) {
-      if (signal?.aborted) throw new NfcError("aborted", "interrupted");
+      throwIfAborted(signal);
       checkIds(batch, vocabulary, checkpoint.source);
       const started = performance.now();
       total.tokens += await scoreBatch(session, batch, sums);

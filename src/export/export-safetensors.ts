@@ -4,8 +4,9 @@ import type { FloatDtype } from "../io/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../io/safetensors-writer.ts";
 import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { convertChunks, tensorSource } from "../model/model-folder.ts";
+import { collectBytes, convertChunks, tensorSource } from "../model/model-folder.ts";
 import { parameterSpecs } from "../model/parameters.ts";
+import { tensorOf } from "../model/tensor-of.ts";
 
 export interface SafetensorsExportOptions {
   /** Dtype of all tensors; each keeps its own unless given. */
@@ -25,8 +26,7 @@ export function writeModelTensors(
 ): Promise<WriteResult> {
   const config = gpt2 ? expandedConfig(checkpoint.config) : checkpoint.config;
   const sources = parameterSpecs(config).map(({ name, shape }) => {
-    const tensor = checkpoint.tensors.get(name);
-    if (!tensor) throw new Error(`${checkpoint.source}: no tensor ${name}`);
+    const tensor = tensorOf(checkpoint, name);
     const same = tensor.shape.join() === shape.join();
     return same ? tensorSource(checkpoint, tensor, dtype) : expandedSource(checkpoint, tensor, shape, dtype);
   });
@@ -61,10 +61,7 @@ function expandedSource(
 ): TensorSource {
   const rows = shape.length === 2 ? (shape[0] as number) : 1;
   async function* chunks() {
-    const parts: Uint8Array[] = [];
-    for await (const chunk of convertChunks(checkpoint.chunks(tensor.name), tensor, dtype))
-      parts.push(Uint8Array.from(chunk));
-    const packed = Buffer.concat(parts); // rows of [s, v]
+    const packed = await collectBytes(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype)); // rows of [s, v]
     const width = packed.byteLength / rows / 2;
     const out = new Uint8Array(3 * rows * width);
     for (let row = 0; row < rows; row++) {

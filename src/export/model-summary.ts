@@ -1,11 +1,12 @@
 // One model in figures: configuration, parameters, precisions, files, embedding and head. Reads headers only.
 import { basename } from "node:path";
-import type { FloatDtype } from "../io/dtype.ts";
+import { elementCount, type FloatDtype } from "../io/dtype.ts";
 import type { StoredTensor } from "../io/safetensors-reader.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
+import { tensorOf } from "../model/tensor-of.ts";
 import type { Amount, ModelSummary } from "./report-schema.ts";
-import { sumEntries, type TallyEntry, tally, tensorOf } from "./tally.ts";
+import { sumEntries, type TallyEntry, tally } from "./tally.ts";
 
 /** The names that hold the [V, C] matrix, whatever prefix a checkpoint puts before them. */
 const EMBEDDING_OR_HEAD = /(^|\.)(wte|lm_head)\.weight$/;
@@ -38,7 +39,7 @@ function dtypesOf(checkpoint: Checkpoint): ModelSummary["dtypes"] {
   for (const { dtype, shape, byteLength } of checkpoint.tensors.values()) {
     const row = rows.get(dtype) ?? { dtype, tensors: 0, parameters: 0, bytes: 0 };
     row.tensors += 1;
-    row.parameters += shape.reduce((product, dimension) => product * dimension, 1);
+    row.parameters += elementCount(shape);
     row.bytes += byteLength;
     rows.set(dtype, row);
   }
@@ -59,7 +60,7 @@ function extraOf(checkpoint: Checkpoint, parameterBytes: number): { tensors: num
 
 function embeddingOf(checkpoint: Checkpoint, total: number): ModelSummary["embedding"] {
   const { shape, byteLength } = tensorOf(checkpoint, "wte.weight");
-  const parameters = shape.reduce((product, dimension) => product * dimension, 1);
+  const parameters = elementCount(shape);
   return { parameters, bytes: byteLength, percent: (100 * parameters) / total };
 }
 

@@ -2,10 +2,12 @@
 import { join } from "node:path";
 import { type Graph, liveGraph, type Value } from "../graph/ir.ts";
 import type { ExternalLocation, InlineData, ParameterPlacement } from "../graph/onnx.ts";
+import { byteLengthOf } from "../io/dtype.ts";
 import { openSafetensors } from "../io/safetensors-reader.ts";
 import { writeChunks } from "../io/write-chunks.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { tensorSource } from "../model/model-folder.ts";
+import { tensorOf } from "../model/tensor-of.ts";
 
 /** Bytes of one external file: browsers cannot hold 2 GiB in one buffer. */
 const MAX_DATA_FILE = 2_000_000_000;
@@ -98,13 +100,9 @@ export async function safetensorsWeights(path: string, location: string): Promis
 }
 
 function f32Bytes(checkpoint: Checkpoint, name: string): number {
-  const shape = checkpoint.tensors.get(name)?.shape;
-  if (!shape) throw new Error(`${checkpoint.source}: no tensor ${name}`);
-  return 4 * shape.reduce((a, b) => a * b, 1);
+  return byteLengthOf("F32", tensorOf(checkpoint, name).shape);
 }
 
 function f32Chunks(checkpoint: Checkpoint, name: string): AsyncIterable<Uint8Array> {
-  const tensor = checkpoint.tensors.get(name);
-  if (!tensor) throw new Error(`${checkpoint.source}: no tensor ${name}`);
-  return tensorSource(checkpoint, tensor, "F32").chunks();
+  return tensorSource(checkpoint, tensorOf(checkpoint, name), "F32").chunks();
 }

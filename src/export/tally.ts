@@ -1,8 +1,10 @@
 // Counts what a checkpoint stores, by group and layer. Reads headers only.
+
 import { elementCount } from "../io/dtype.ts";
 import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
 import { attnParts, type ModelConfig } from "../model/config.ts";
 import { type ParameterGroup, parameterGroups, parameterSpecs } from "../model/parameters.ts";
+import { tensorOf } from "../model/tensor-of.ts";
 import type { Amount } from "./report-schema.ts";
 
 /** What one tensor contributes to one group; `layer` is null outside the blocks. */
@@ -30,13 +32,6 @@ export function sumEntries(entries: readonly TallyEntry[], keep: (entry: TallyEn
     sum.bytes += entry.bytes;
   }
   return sum;
-}
-
-/** A parameter's tensor; that an open checkpoint has all of them is its own promise. */
-export function tensorOf(checkpoint: Checkpoint, name: string): CheckpointTensor {
-  const tensor = checkpoint.tensors.get(name);
-  if (tensor === undefined) throw new Error(`${checkpoint.source}: no tensor ${name}`);
-  return tensor;
 }
 
 function bytesPerParameter(tensor: CheckpointTensor): number {

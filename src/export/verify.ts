@@ -1,8 +1,7 @@
 // Loads a written export and compares it with our own forward pass: whole, in two steps through the cache, and padded.
-import { NfcError } from "../errors.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
 import { Session, type Tensor } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { throwIfAborted } from "../model/checkpoint-read.ts";
 import { cacheOf, promptFeeds, stepFeeds } from "../model/decoding.ts";
 import { layerwiseLogits } from "../model/layerwise.ts";
 

@@ -1,6 +1,6 @@
 // sha256 of one or several files, streamed.
 import { createHash } from "node:crypto";
-import { NfcError } from "../errors.ts";
+import { throwIfAborted } from "../errors.ts";
 import { PositionalFile } from "./positional-file.ts";
 
 /** Hexadecimal sha256 of a file. @throws NfcError as opening and reading do; "aborted" */
@@ -9,7 +9,7 @@ export async function sha256File(path: string, signal?: AbortSignal): Promise<st
   try {
     const hash = createHash("sha256");
     for await (const piece of file.pieces(0, file.size)) {
-      if (signal?.aborted) throw new NfcError("aborted", "interrupted");
+      throwIfAborted(signal);
       hash.update(piece);
     }
     return hash.digest("hex");

@@ -1,6 +1,6 @@
 // Writes a stream of byte chunks to a new file, synced to disk before it returns.
 import { open } from "node:fs/promises";
-import { NfcError } from "../errors.ts";
+import { throwIfAborted } from "../errors.ts";
 import { withIoErrors } from "./io-error.ts";
 
 export interface WriteChunksOptions {
@@ -18,7 +18,7 @@ export async function writeChunks(
   let written = 0;
   try {
     for await (const chunk of chunks) {
-      if (signal?.aborted) throw new NfcError("aborted", "interrupted");
+      throwIfAborted(signal);
       await withIoErrors(path, () => file.writeFile(chunk));
       written += chunk.byteLength;
       onBytes?.(written);

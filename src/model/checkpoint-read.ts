@@ -1,6 +1,6 @@
 // Reads stored tensors in canonical orientation: transposed, cut to fewer rows, or as they lie in the file.
-import { NfcError } from "../errors.ts";
-import { byteLengthOf, DTYPE_BITS } from "../io/dtype.ts";
+import { throwIfAborted } from "../errors.ts";
+import { byteLengthOf, DTYPE_BITS, elementCount } from "../io/dtype.ts";
 import type { TensorReader } from "../io/safetensors-reader.ts";
 import type { PlannedTensor } from "./naming.ts";
 
@@ -38,7 +38,7 @@ export async function readPlanned(reader: TensorReader, tensor: PlannedTensor): 
   const values = await reader.readF32(tensor.source);
   const [rows = 0, columns = 1] = tensor.shape;
   if (tensor.transposed) return transpose(values, columns, rows, new Float32Array(values.length));
-  const count = tensor.shape.reduce((product, dimension) => product * dimension, 1);
+  const count = elementCount(tensor.shape);
   return count < values.length ? values.slice(0, count) : values;
 }
 
@@ -75,9 +75,4 @@ export async function sameBytes(reader: TensorReader, a: string, b: string, sign
   } finally {
     await others.return?.();
   }
-}
-
-/** @throws NfcError `aborted` once the caller's signal has fired */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new NfcError("aborted", "interrupted");
 }

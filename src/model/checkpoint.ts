@@ -1,12 +1,12 @@
 // Opens a checkpoint of any supported naming, layout or place as canonical GPT-2 tensors, read lazily.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { NfcError } from "../errors.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
 import { byteLengthOf, type FloatDtype } from "../io/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import { openSafetensors, type TensorReader } from "../io/safetensors-reader.ts";
 import { FieldReader } from "./checkpoint-fields.ts";
-import { plannedChunks, readPlanned, sameBytes, throwIfAborted } from "./checkpoint-read.ts";
+import { plannedChunks, readPlanned, sameBytes } from "./checkpoint-read.ts";
 import { resolveLocal } from "./checkpoint-source.ts";
 import { tokenizerSize } from "./checkpoint-vocabulary.ts";
 import { type Activation, type ModelConfig, parseConfig } from "./config.ts";

@@ -1,4 +1,5 @@
 // The forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
+import { throwIfAborted } from "../errors.ts";
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import { Graph, liveGraph, type Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
@@ -6,9 +7,9 @@ import { float32Tensor, int64Tensor, Session, type Tensor, type Tensors } from "
 import { decodeFloats } from "../io/dtype.ts";
 import { type AttentionContext, attentionContext } from "./attention.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import { throwIfAborted } from "./checkpoint-read.ts";
 import { type BlockOutput, block } from "./gpt2.ts";
 import { layerParameters, norm, parametersOf } from "./layers.ts";
+import { tensorOf } from "./tensor-of.ts";
 
 /** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
 const HEAD_ROWS = 8192;
@@ -54,8 +55,7 @@ async function* rowBlocks(
   name: string,
   count: number,
 ): AsyncGenerator<{ first: number; values: Float32Array }> {
-  const tensor = checkpoint.tensors.get(name);
-  if (!tensor) throw new Error(`${checkpoint.source}: no tensor ${name}`);
+  const tensor = tensorOf(checkpoint, name);
   const [total, width] = tensor.shape as [number, number];
   const rowBytes = tensor.byteLength / total;
   const block = new Uint8Array(Math.min(count, total) * rowBytes);

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { decodeFloats, encodeFloats, type FloatDtype } from "../io/dtype.ts";
+import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype } from "../io/dtype.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import type { TensorSource } from "../io/safetensors-writer.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
@@ -55,8 +55,6 @@ export function tensorSource(
   };
 }
 
-const BYTES: Record<FloatDtype, number> = { F64: 8, F32: 4, F16: 2, BF16: 2 };
-
 /**
  * Converts a tensor's byte stream to another float dtype, whatever its pieces.
  * @throws NfcError "unsupported" for a finite number that `to` cannot hold: silently, it would become infinite
@@ -71,12 +69,19 @@ export async function* convertChunks(
   let rest = new Uint8Array(0);
   for await (const chunk of chunks) {
     const bytes = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
-    const whole = bytes.subarray(0, bytes.byteLength - (bytes.byteLength % BYTES[from]));
+    const whole = bytes.subarray(0, bytes.byteLength - (bytes.byteLength % (DTYPE_BITS[from] / 8)));
     const values = decodeFloats(whole, from);
     checkRange(whole, values, tensor, to);
     yield encodeFloats(values, to);
     rest = Uint8Array.from(bytes.subarray(whole.byteLength));
   }
+}
+
+/** A tensor's stream as one buffer. */
+export async function collectBytes(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const chunk of chunks) parts.push(Uint8Array.from(chunk)); // the stream reuses its buffer
+  return Buffer.concat(parts);
 }
 
 /** Magnitudes that round to infinity: half a step above the largest finite number. Float64 has passed float32 before. */
@@ -98,7 +103,7 @@ function checkRange(
     const value = values[i] as number;
     if (!(Math.abs(value) >= limit)) continue;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const stored = dtype === "F64" ? view.getFloat64(BYTES.F64 * i, true) : value;
+    const stored = dtype === "F64" ? view.getFloat64(Float64Array.BYTES_PER_ELEMENT * i, true) : value;
     if (!Number.isFinite(stored)) continue;
     const hint = to === "F16" ? "take bf16 or f32" : "keep the tensor's own dtype";
     throw new NfcError("unsupported", `${name}: ${stored} does not fit ${to}`, { hint });

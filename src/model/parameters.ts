@@ -1,4 +1,5 @@
 // The parameters of a model: canonical names (GPT-2's), shapes, counts, and the groups that reports add up.
+import { elementCount } from "../io/dtype.ts";
 import { attnParts, type ModelConfig, noiseShapes } from "./config.ts";
 
 export const PARAMETER_GROUPS = [
@@ -69,19 +70,14 @@ function layerShapes(config: ModelConfig): [string, number[]][] {
   return config.bias ? shapes : shapes.filter(([name]) => !name.endsWith(".bias"));
 }
 
-/** The number of values in a shape; 1 for []. */
-function size(shape: readonly number[]): number {
-  return shape.reduce((product, dimension) => product * dimension, 1);
-}
-
 /** All parameters of a model, each counted once: tying Q and K removes L · (C² + C), or L · C² without biases. */
 export function parameterCount(config: ModelConfig): number {
-  return parameterSpecs(config).reduce((sum, spec) => sum + size(spec.shape), 0);
+  return parameterSpecs(config).reduce((sum, spec) => sum + elementCount(spec.shape), 0);
 }
 
 /** The group or groups a parameter counts in; c_attn is split by columns into q, k, v or qk, v. Counts add up to its size. */
 export function parameterGroups(spec: ParameterSpec, config: ModelConfig): { group: ParameterGroup; count: number }[] {
-  const count = size(spec.shape);
+  const count = elementCount(spec.shape);
   if (!spec.name.includes(".attn.c_attn.")) return [{ group: groupOf(spec.name), count }];
   const groups: ParameterGroup[] =
     attnParts(config.variant) === 3 ? ["attention.q", "attention.k", "attention.v"] : ["attention.qk", "attention.v"];

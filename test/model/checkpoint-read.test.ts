@@ -3,8 +3,9 @@
 import { writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { throwIfAborted } from "../../src/errors.ts";
 import { openSafetensors } from "../../src/io/safetensors-reader.ts";
-import { sameBytes, throwIfAborted, transpose, transposeBytes } from "../../src/model/checkpoint-read.ts";
+import { sameBytes, transpose, transposeBytes } from "../../src/model/checkpoint-read.ts";
 import { failureOf } from "../support/failure.ts";
 import { encode, encodeSafetensors, type RawTensor } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
