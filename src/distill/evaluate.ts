@@ -2,7 +2,14 @@
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { argMax, cast, equal, exp, logSoftmax, mul, reduceSum, scale, sub } from "../graph/ops.ts";
-import { int64Tensor, Session, type Tensor, type TensorArray } from "../graph/session.ts";
+import {
+  int64Tensor,
+  Session,
+  type SessionOptions,
+  type Tensor,
+  type TensorArray,
+  type Tensors,
+} from "../graph/session.ts";
 import { gather, pick } from "../graph/shape-ops.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
@@ -14,19 +21,22 @@ import { type Window, windows } from "../model/tokens.ts";
 /** Logits of one batch (rows · V float32) stay below this; a single window may exceed it. */
 const LOGITS_PER_BATCH = 16 * 2 ** 20;
 
-export interface EvaluateOptions {
+export interface ScoreOptions {
   /** Ids of the text, in pieces. */
   tokens: AsyncIterable<readonly number[]>;
-  /** Another model to compare with, on the same tokens. */
-  against?: Checkpoint;
   /** Window length; the smaller n_positions unless given. */
   length?: number;
   /** Distance of the windows' starts; `length` unless given: windows that do not overlap. */
   stride?: number;
-  noise?: NoiseMode;
-  threads?: number;
   onProgress?: (tokens: number) => void;
   signal?: AbortSignal;
+}
+
+export interface EvaluateOptions extends ScoreOptions {
+  /** Another model to compare with, on the same tokens. */
+  against?: Checkpoint;
+  noise?: NoiseMode;
+  threads?: number;
 }
 
 export interface Score {
@@ -59,47 +69,97 @@ export interface Evaluation extends Score {
  * @throws NfcError "mismatch" for ids past the vocabulary or models of different vocabularies, "usage" for a bad window
  */
 export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
-  const { against, signal, onProgress, noise = { kind: "mean" } } = options;
-  const { length, stride } = windowSize(checkpoint, options);
-  const session = await scoringSession(checkpoint, against, noise, options.threads);
-  const vocabulary = checkpoint.config.vocab_size;
-  const total = { tokens: 0, windows: 0, seconds: 0 };
-  const sums = new Sums(against !== undefined);
+  windowSize(checkpoint, options); // before the weights are read
+  const scorer = await Scorer.open(checkpoint, options);
   try {
+    return await scorer.score(options);
+  } finally {
+    await scorer.close();
+  }
+}
+
+/** What is scored: a model, and the name that messages give it. */
+type Subject = Pick<Checkpoint, "config" | "source">;
+
+/** A model, or two, ready to score texts. */
+export class Scorer {
+  private readonly subject: Subject;
+  private readonly against: Subject | undefined;
+  private readonly session: Session;
+  private readonly weights: Tensors;
+
+  private constructor(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors) {
+    this.subject = subject;
+    this.against = against;
+    this.session = session;
+    this.weights = weights;
+  }
+
+  /** Of stored models, whose weights the session owns. */
+  static async open(
+    checkpoint: Checkpoint,
+    { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
+  ): Promise<Scorer> {
+    const graph = scoringGraph(checkpoint.config, against?.config, noise);
+    const weights = new Map<string, TensorArray>(await load(checkpoint, ""));
+    if (against) for (const [name, data] of await load(against, AGAINST)) weights.set(name, data);
+    const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
+    const session = await Session.withWeights(graph, weightOf, { ...(threads !== undefined && { threads }) });
+    return new Scorer(checkpoint, against, session, {});
+  }
+
+  /** Of a model in training: the weights are read where they lie, at each call. */
+  static async live(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
+    const graph = scoringGraph(subject.config, undefined, { kind: "mean" });
+    return new Scorer(subject, undefined, await Session.withInputs(graph, options), weights);
+  }
+
+  async score(options: ScoreOptions): Promise<Evaluation> {
+    const { signal, onProgress } = options;
+    const { against, subject } = this;
+    const { length, stride } = windowSize(subject, { ...options, ...(against && { against }) });
+    const vocabulary = subject.config.vocab_size;
+    const total = { tokens: 0, windows: 0, seconds: 0 };
+    const sums = new Sums(against !== undefined);
     const batchSize = Math.max(1, Math.floor(LOGITS_PER_BATCH / (length * vocabulary)));
     for await (const batch of batches(windows(options.tokens, { length, stride }), batchSize)) {
       throwIfAborted(signal);
-      checkIds(batch, vocabulary, checkpoint.source);
+      checkIds(batch, vocabulary, subject.source);
       const started = performance.now();
-      total.tokens += await scoreBatch(session, batch, sums);
+      total.tokens += await scoreBatch(this.session, batch, sums, this.weights);
       total.seconds += (performance.now() - started) / 1000;
       total.windows += batch.length;
       onProgress?.(total.tokens);
     }
-  } finally {
-    await session.close();
-  }
-  if (total.tokens === 0)
-    throw new NfcError("invalid-file", "the text has under two tokens: nothing to score", {
-      hint: "give a longer text",
-    });
-  for (const [i, model] of [checkpoint, ...(against ? [against] : [])].entries())
-    if (!Number.isFinite(sums.mean(i)))
-      throw new NfcError("invalid-file", `${model.source}: its loss is not finite`, {
-        hint: "the checkpoint is damaged",
+    if (total.tokens === 0)
+      throw new NfcError("invalid-file", "the text has under two tokens: nothing to score", {
+        hint: "give a longer text",
       });
-  return {
-    ...sums.score(0),
-    tokens: total.tokens,
-    windows: total.windows,
-    length,
-    stride,
-    tokensPerSecond: total.tokens / total.seconds,
-    ...(against && { against: { ...sums.score(1), kl: sums.mean(2), agreement: sums.mean(3) } }),
-  };
+    for (const [i, model] of [subject, ...(against ? [against] : [])].entries())
+      if (!Number.isFinite(sums.mean(i)))
+        throw new NfcError("invalid-file", `${model.source}: its loss is not finite`, {
+          hint: "the checkpoint is damaged",
+        });
+    return {
+      ...sums.score(0),
+      tokens: total.tokens,
+      windows: total.windows,
+      length,
+      stride,
+      tokensPerSecond: total.tokens / total.seconds,
+      ...(against && { against: { ...sums.score(1), kl: sums.mean(2), agreement: sums.mean(3) } }),
+    };
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
 }
 
-function windowSize(checkpoint: Checkpoint, { against, length, stride }: EvaluateOptions) {
+function windowSize(
+  checkpoint: Subject,
+  { against, length, stride }: Pick<ScoreOptions, "length" | "stride"> & { against?: Subject },
+) {
   const limit = Math.min(checkpoint.config.n_positions, against?.config.n_positions ?? Number.POSITIVE_INFINITY);
   const size = length ?? limit;
   const step = stride ?? size;
@@ -120,29 +180,22 @@ function windowSize(checkpoint: Checkpoint, { against, length, stride }: Evaluat
  * Per scored position: negative log-likelihoods of the model and of `against`, KL, agreement. Inputs: ids and positions
  * [B, T]; rows [M], the scored positions among B·T; labels [M].
  */
-async function scoringSession(
-  checkpoint: Checkpoint,
-  against: Checkpoint | undefined,
-  noise: NoiseMode,
-  threads = 0,
-): Promise<Session> {
+function scoringGraph(own: ModelConfig, against: ModelConfig | undefined, noise: NoiseMode): Graph {
   const graph = new Graph();
   const inputs = textInputs(graph);
   const rows = graph.input("rows", "int64", ["scored"]);
   const labels = graph.input("labels", "int64", ["scored"]);
   const logProbabilities = (config: ModelConfig, prefix: string, mode: NoiseMode) =>
     logSoftmax(scoredLogits(graph, config, prefix, inputs, rows, mode)); // [M, V]
-  const own = logProbabilities(checkpoint.config, "", noise);
-  graph.output(scale(pick(own, labels), -1), "nll"); // [M]
+  const ownScores = logProbabilities(own, "", noise);
+  graph.output(scale(pick(ownScores, labels), -1), "nll"); // [M]
   if (against) {
-    const other = logProbabilities(against.config, AGAINST, { kind: "mean" });
+    const other = logProbabilities(against, AGAINST, { kind: "mean" });
     graph.output(scale(pick(other, labels), -1), "nll_against"); // [M]
-    graph.output(reduceSum(mul(exp(other), sub(other, own)), [1]), "kl"); // Σ p·(ln p − ln q): [M]
-    graph.output(cast(equal(argMax(own), argMax(other)), "float32"), "agreement"); // [M]
+    graph.output(reduceSum(mul(exp(other), sub(other, ownScores)), [1]), "kl"); // Σ p·(ln p − ln q): [M]
+    graph.output(cast(equal(argMax(ownScores), argMax(other)), "float32"), "agreement"); // [M]
   }
-  const weights = new Map<string, TensorArray>(await load(checkpoint, ""));
-  if (against) for (const [name, data] of await load(against, AGAINST)) weights.set(name, data);
-  return Session.withWeights(graph, ({ name }) => weights.get(name) as TensorArray, { threads });
+  return graph;
 }
 
 const AGAINST = "against/";
@@ -189,7 +242,7 @@ function checkIds(batch: readonly Window[], vocabulary: number, source: string):
 }
 
 /** Runs a batch and adds its windows to the sums; gives the tokens scored. */
-async function scoreBatch(session: Session, batch: readonly Window[], sums: Sums): Promise<number> {
+async function scoreBatch(session: Session, batch: readonly Window[], sums: Sums, weights: Tensors): Promise<number> {
   const length = batch[0]?.ids.length as number;
   const shape = [batch.length, length];
   const ids = batch.flatMap((window) => [...window.ids]);
@@ -199,6 +252,7 @@ async function scoreBatch(session: Session, batch: readonly Window[], sums: Sums
     Array.from({ length: length - first }, (_, i) => b * length + first + i - 1),
   );
   const output = await session.run({
+    ...weights,
     input_ids: int64Tensor(ids, shape),
     position_ids: int64Tensor(
       ids.map((_, i) => i % length),

@@ -105,6 +105,15 @@ export class Graph {
     return outputs;
   }
 
+  /** Optional further outputs of a node, for gradients: the forward pass alone does not compute them. */
+  extend(node: Node, outputs: readonly { dtype: GraphDtype; shape: Shape }[]): Value[] {
+    const added = outputs.map(({ dtype, shape }) =>
+      this.value({ kind: "computed", name: this.fresh(node.op), dtype, shape, producer: node }),
+    );
+    (node.outputs as Value[]).push(...added);
+    return added;
+  }
+
   /** Names a computed value and makes it a graph output. */
   output(value: Value, name: string): Value {
     if (value.kind !== "computed" || this.outputs.includes(value))

@@ -49,6 +49,9 @@ export const equal = (a: Value, b: Value) => binary("Equal", a, b, "bool");
 export const less = (a: Value, b: Value) => binary("Less", a, b, "bool");
 export const and = (a: Value, b: Value) => binary("And", a, b);
 export const exp = (x: Value) => unary("Exp", x);
+export const log = (x: Value) => unary("Log", x);
+export const erf = (x: Value) => unary("Erf", x);
+export const identity = (x: Value) => unary("Identity", x);
 export const relu = (x: Value) => unary("Relu", x);
 export const tanh = (x: Value) => unary("Tanh", x);
 export const sigmoid = (x: Value) => unary("Sigmoid", x);
@@ -57,11 +60,20 @@ export const sigmoid = (x: Value) => unary("Sigmoid", x);
 export const gelu = (x: Value, approximate: "tanh" | "none") =>
   unary("Gelu", x, { approximate: { string: approximate } });
 
-/** x · s with a literal s of x's dtype. */
+/** A literal of x's dtype. */
+export function like(x: Value, value: number): Value {
+  if (x.dtype !== "float32" && x.dtype !== "float64") throw new Error(`scalar ${value}: ${x.name} is ${x.dtype}`);
+  return x.graph.scalar(value, x.dtype);
+}
+
+/** x · s with a literal s. */
 export function scale(x: Value, factor: number): Value {
-  if (factor === 1) return x;
-  if (x.dtype !== "float32" && x.dtype !== "float64") throw new Error(`scale: ${x.name} is ${x.dtype}`);
-  return mul(x, x.graph.scalar(factor, x.dtype));
+  return factor === 1 ? x : mul(x, like(x, factor));
+}
+
+/** x + s with a literal s. */
+export function shift(x: Value, term: number): Value {
+  return add(x, like(x, term));
 }
 
 /** condition ? a : b, broadcast. */
@@ -172,6 +184,10 @@ export const reduceSum = (x: Value, axes: readonly number[], keepdims = false) =
   reduce("ReduceSum", x, axes, keepdims);
 export const reduceMax = (x: Value, axes: readonly number[], keepdims = false) =>
   reduce("ReduceMax", x, axes, keepdims);
+
+/** ln Σ e^x, without overflow. */
+export const reduceLogSumExp = (x: Value, axes: readonly number[], keepdims = false) =>
+  reduce("ReduceLogSumExp", x, axes, keepdims);
 
 /** Index of the largest entry along an axis, the first one on ties: int64 without that axis. */
 export function argMax(x: Value, axis = -1): Value {

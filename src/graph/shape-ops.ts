@@ -1,7 +1,7 @@
 // Op builders that move data: reshape, transpose, slice, split, concat, gather, and shapes known only at run time.
 import { addDims, type Dim, dimAt, formatShape, multiplyDims, normaliseAxis, type Shape, sameShape } from "./dims.ts";
 import type { Value } from "./ir.ts";
-import { single } from "./ops.ts";
+import { cast, like, single } from "./ops.ts";
 
 /** Where each named dimension can be read at run time: name → (value, axis). */
 export type DimSources = ReadonlyMap<string, { value: Value; axis: number }>;
@@ -91,6 +91,35 @@ export function slice(x: Value, axis: number, start: number, end: number): Value
   return single({ op: "Slice", inputs: [x, ...[start, end, at].map((n) => graph.ints([n]))], dtype: x.dtype, shape });
 }
 
+/** Zeros before and after, along an axis: the transpose of {@link slice}. */
+export function padAxis(x: Value, axis: number, before: number, after: number): Value {
+  const at = normaliseAxis(axis, x.shape, "Pad");
+  const ends = (n: number) => x.shape.map((_, i) => (i === at ? n : 0));
+  const shape = x.shape.map((dim, i) => (i === at ? addDims(addDims(before, dim), after) : dim));
+  return single({ op: "Pad", inputs: [x, x.graph.ints([...ends(before), ...ends(after)])], dtype: x.dtype, shape });
+}
+
+/** Zeros of a static shape and x's dtype. */
+export function zeros(x: Value, shape: Shape): Value {
+  const sizes = shape.map((dim) => {
+    if (typeof dim !== "number") throw new Error(`zeros: ${formatShape(shape)} is not static`);
+    return dim;
+  });
+  return single({ op: "Expand", inputs: [like(x, 0), x.graph.ints(sizes)], dtype: x.dtype, shape });
+}
+
+/** zeros[shape] with updates[r] added at row indices[r]: indices int64 [R], updates [R, ...shape.slice(1)]. */
+export function scatterRows(updates: Value, indices: Value, shape: Shape): Value {
+  const rows = indices.shape[0] as Dim;
+  return single({
+    op: "ScatterND",
+    inputs: [zeros(updates, shape), reshape(cast(indices, "int64"), [rows, 1]), updates],
+    dtype: updates.dtype,
+    shape,
+    attributes: { reduction: { string: "add" } },
+  });
+}
+
 /** Equal parts along an axis. */
 export function split(x: Value, parts: number, axis: number): Value[] {
   const at = normaliseAxis(axis, x.shape, "Split");
@@ -114,21 +143,45 @@ export function gather(x: Value, indices: Value, axis = 0): Value {
   return single({ op: "Gather", inputs: [x, indices], dtype: x.dtype, shape, attributes: { axis: { int: at } } });
 }
 
+/** y[.., i, ..] = x[.., indices[.., i, ..], ..]: picks along one axis, in the shape of `indices`. */
+export function gatherElements(x: Value, indices: Value, axis: number): Value {
+  integer("GatherElements", indices);
+  const at = elementAxis("GatherElements", x.shape, indices.shape, axis);
+  return single({
+    op: "GatherElements",
+    inputs: [x, indices],
+    dtype: x.dtype,
+    shape: indices.shape,
+    attributes: { axis: { int: at } },
+  });
+}
+
+/** x with updates written at `indices` along one axis (each place at most once). */
+export function scatterElements(x: Value, indices: Value, updates: Value, axis: number): Value {
+  integer("ScatterElements", indices);
+  const at = elementAxis("ScatterElements", x.shape, indices.shape, axis);
+  if (!sameShape(updates.shape, indices.shape))
+    throw new Error(`ScatterElements: ${formatShape(updates.shape)} updates at ${formatShape(indices.shape)} places`);
+  return single({
+    op: "ScatterElements",
+    inputs: [x, indices, updates],
+    dtype: x.dtype,
+    shape: x.shape,
+    attributes: { axis: { int: at } },
+  });
+}
+
+function elementAxis(op: string, shape: Shape, indices: Shape, axis: number): number {
+  const at = normaliseAxis(axis, shape, op);
+  if (indices.length !== shape.length || indices.some((dim, i) => i !== at && dim !== shape[i]))
+    throw new Error(`${op}: ${formatShape(indices)} does not index axis ${at} of ${formatShape(shape)}`);
+  return at;
+}
+
 /** For each row r of a matrix x [N, V], x[r, indices[r]]: [N]. */
 export function pick(x: Value, indices: Value): Value {
-  integer("GatherElements", indices);
-  if (x.shape.length !== 2 || !sameShape(indices.shape, x.shape.slice(0, 1)))
-    throw new Error(`GatherElements: ${formatShape(indices.shape)} does not index the rows of ${formatShape(x.shape)}`);
   const rows = x.shape[0] as Dim;
-  const column = reshape(indices, [rows, 1]); // [N, 1]
-  const picked = single({
-    op: "GatherElements",
-    inputs: [x, column],
-    dtype: x.dtype,
-    shape: [rows, 1],
-    attributes: { axis: { int: 1 } },
-  });
-  return reshape(picked, [rows]);
+  return reshape(gatherElements(x, reshape(indices, [rows, 1]), 1), [rows]);
 }
 
 /** 0, 1, …, length − 1 as int64 [dim]; `length` is an int64 [1]. */

@@ -26,6 +26,7 @@ export interface Gpt2Inputs {
 }
 
 export interface Gpt2Output {
+  embedded: Value; // what the first block reads: [B·T, C]
   hidden: Value; // after ln_f: [B·T, C]
   present: KeyValue[]; // one a layer: [B, H, past + T, D]
   sources: AttentionContext["sources"];
@@ -39,14 +40,15 @@ export function gpt2(
   noise: NoiseMode,
 ): Gpt2Output {
   const context = attentionContext(config, inputs, noise);
-  let x = embed(parameters, inputs);
+  const embedded = embed(parameters, inputs);
+  let x = embedded;
   const present: KeyValue[] = [];
   for (let layer = 0; layer < config.n_layer; layer++) {
     const result = block(x, layerParameters(parameters, layer), context, layer, inputs.past[layer] ?? null);
     x = result.output;
     present.push(result.attention.present);
   }
-  return { hidden: norm(x, "ln_f", parameters, config), present, sources: context.sources };
+  return { embedded, hidden: norm(x, "ln_f", parameters, config), present, sources: context.sources };
 }
 
 /** wte[ids] + wpe[positions]: [B·T, C] */

@@ -1,0 +1,117 @@
+// Float32 arrays in WebAssembly memory, where the kernels work on them and ONNX Runtime reads and writes them uncopied.
+import { NfcError } from "../../errors.ts";
+import { WASM_BASE64 } from "./wasm.ts";
+
+/** The part of the WebAssembly API that is used here; TypeScript declares it for browsers only. */
+declare namespace WebAssembly {
+  class Memory {
+    constructor(limits: { initial: number; maximum: number });
+    readonly buffer: ArrayBuffer;
+  }
+  class Module {
+    constructor(bytes: Uint8Array);
+  }
+  class Instance {
+    constructor(module: Module, imports: { env: { memory: Memory } });
+    readonly exports: object;
+  }
+}
+
+/** What kernels.as.ts exports. Arrays are addresses in bytes (`byteOffset`), lengths count floats. */
+export interface Kernels {
+  adamw(
+    value: number,
+    gradient: number,
+    moment1: number,
+    moment2: number,
+    length: number,
+    lr: number,
+    beta1: number,
+    beta2: number,
+    epsilon: number,
+    decay: number,
+    bias1: number,
+    bias2: number,
+    scale: number,
+  ): void;
+  sumOfSquares(source: number, length: number): number;
+  addInto(target: number, source: number, length: number): void;
+  normals(target: number, length: number, table: number, seed: bigint, stream: bigint): void;
+}
+
+/** Arrays of zeros that share a memory, its kernels, and the array that every region of that memory shares. */
+export interface Region {
+  kernels: Kernels;
+  arrays: Float32Array[];
+  shared: Float32Array;
+}
+
+export interface RegionRequest {
+  name: string;
+  lengths: readonly number[];
+}
+
+const PAGE = 65_536;
+/** A memory's largest size: 2³² − 65,536 bytes, so that the end of every array is a 32-bit address */
+export const BANK_BYTES = 2 ** 32 - PAGE;
+/** Arrays begin at multiples of a cache line, and the floats up to the next one are theirs to be overwritten. */
+const LINE = 64;
+
+const lines = (length: number) => Math.ceil((length * 4) / LINE) * LINE;
+let compiled: WebAssembly.Module | undefined;
+
+/**
+ * Lays the requests out in as few memories as their order allows, each just as large as it must be: growing one would
+ * detach its arrays. Every memory begins with `shared` floats.
+ * @throws NfcError "unsupported" if a request exceeds `bankBytes`, or there is not so much address space
+ */
+export function allocate(requests: readonly RegionRequest[], bankBytes = BANK_BYTES, shared = 0): Region[] {
+  const banks: RegionRequest[][] = [];
+  let used = Number.POSITIVE_INFINITY;
+  for (const request of requests) {
+    const bytes = request.lengths.reduce((sum, length) => sum + lines(length), 0);
+    if (lines(shared) + bytes > bankBytes) {
+      throw new NfcError(
+        "unsupported",
+        `${request.name}: its arrays take ${gigabytes(bytes)}, more than a memory of ${gigabytes(bankBytes)} holds`,
+        { hint: "use a smaller model, batch or context" },
+      );
+    }
+    if (used + bytes > bankBytes) {
+      banks.push([]);
+      used = lines(shared);
+    }
+    banks.at(-1)?.push(request);
+    used += bytes;
+  }
+  return banks.flatMap((bank) => fill(bank, shared));
+}
+
+function fill(requests: readonly RegionRequest[], shared: number): Region[] {
+  const lengths = [shared, ...requests.flatMap((request) => request.lengths)];
+  const memory = memoryOf(lengths.reduce((sum, length) => sum + lines(length), 0));
+  compiled ??= new WebAssembly.Module(Buffer.from(WASM_BASE64, "base64"));
+  const kernels = new WebAssembly.Instance(compiled, { env: { memory } }).exports as Kernels;
+  let offset = 0;
+  const take = (length: number) => {
+    const array = new Float32Array(memory.buffer, offset, length);
+    offset += lines(length);
+    return array;
+  };
+  const head = take(shared);
+  return requests.map((request) => ({ kernels, arrays: request.lengths.map(take), shared: head }));
+}
+
+function memoryOf(bytes: number): WebAssembly.Memory {
+  const pages = Math.ceil(bytes / PAGE);
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages });
+  } catch (cause) {
+    throw new NfcError("unsupported", `no ${gigabytes(bytes)} of memory are free for training`, {
+      hint: "use a smaller model, batch or context",
+      cause,
+    });
+  }
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;

@@ -1,0 +1,39 @@
+// KL to a teacher of whom only the k most likely tokens are known; the rest of the vocabulary counts as one outcome.
+import type { Value } from "../graph/ir.ts";
+import { add, div, exp, like, log, max, mul, reduceSum, scale, shift, sub } from "../graph/ops.ts";
+import { gatherElements, scatterElements, zeros } from "../graph/shape-ops.ts";
+import type { ChunkDistribution, Distribution, TeacherPart } from "./losses.ts";
+
+/** Keeps the logarithm of a probability mass that rounding made 0 finite. */
+const TINY = 1e-9;
+
+/**
+ * With t_j for the k known tokens and t_rest = 1 − Σ t_j, q likewise: KL = Σ_k t_j ln(t_j/q_j) + t_rest ln(t_rest/q_rest);
+ * dKL/dz_j = q_j − t_j for a known token, q_j·(1 − t_rest/q_rest) for the others. The log-probabilities were taken at
+ * temperature 1: only T = 1 is possible.
+ */
+export function sparseTeacher(
+  warm: Distribution,
+  ids: Value, // int64 [n, k]
+  logProbabilities: Value, // [n, k]
+  b: Value, // [n, 1]
+): TeacherPart & { warm: Distribution } {
+  const part = warm.parts[0] as ChunkDistribution;
+  if (warm.parts.length !== 1) throw new Error("top-k teacher: the vocabulary must be one chunk");
+  const t = exp(logProbabilities); // [n, k]
+  const logQ = sub(gatherElements(part.logits, ids, 1), warm.logNormaliser); // [n, k]
+  const q = exp(logQ);
+  const rest = (p: Value) => max(shift(scale(reduceSum(p, [1], true), -1), 1), like(p, TINY)); // [n, 1]
+  const [tRest, qRest] = [rest(t), rest(q)];
+  const known = reduceSum(mul(t, sub(logProbabilities, logQ)), [1], true);
+  const kl = add(known, mul(tRest, sub(log(tRest), log(qRest)))); // [n, 1]
+  const ratio = div(tRest, qRest); // [n, 1]
+  // For a known token b·(q − t) = b·q·(1 − ratio) − b·(t − q·ratio): the second part is subtracted where it is known.
+  const corrections = mul(sub(t, mul(q, ratio)), b); // [n, k]
+  return {
+    warm,
+    kl,
+    studentWeight: mul(b, shift(scale(ratio, -1), 1)),
+    subtract: [scatterElements(zeros(part.softmax, part.softmax.shape), ids, corrections, 1)],
+  };
+}

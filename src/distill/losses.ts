@@ -1,0 +1,176 @@
+// The head's losses with their gradient in closed form: NLL and KL to a teacher, the vocabulary in chunks.
+import type { Dim } from "../graph/dims.ts";
+import type { Value } from "../graph/ir.ts";
+import { add, exp, gemm, log, mul, reduceLogSumExp, reduceMax, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
+import { concat, gather, reshape, slice } from "../graph/shape-ops.ts";
+import { sparseTeacher } from "./loss-sparse.ts";
+
+/** What the student learns from, besides the labels. */
+export type TeacherSignal =
+  /** The teacher's logits for some rows (of the N) and one chunk of the vocabulary, [n, v]. */
+  | { kind: "logits"; logits(rows: { start: number; end: number }, chunk: number): Value }
+  /** Its k most likely tokens: ids int64 [N, k], log-probabilities [N, k]. The rest of the vocabulary is one outcome. */
+  | { kind: "top-k"; ids: Value; logProbabilities: Value };
+
+export interface HeadLossInputs {
+  hidden: Value; // after ln_f: [N, C]
+  /** The head's matrix whole, [V, C], and the same in chunks of rows. */
+  matrix: Value;
+  chunks: readonly Value[]; // [v, C] each
+  labels: Value; // int64 [N]
+  /** Weight of each row's NLL in the loss, [N, 1]; 0 where a row has no label. */
+  nllWeight: Value;
+  /** Weight of each row's KL in the loss, temperature² included, [N, 1]; null without a teacher. */
+  klWeight: Value | null;
+  teacher: TeacherSignal | null;
+  temperature: number;
+  /** Rows that go through the head at once: [rows, V] is the largest temporary. */
+  rowsAtOnce: number;
+  /** Whether dMatrix is wanted. */
+  matrixTrained: boolean;
+}
+
+export interface HeadLoss {
+  nll: Value; // of each row: [N]
+  kl: Value | null; // KL(teacher ‖ student) at the temperature, of each row: [N]
+  dHidden: Value; // [N, C]
+  /** dL/d(chunk) [v, C], without the labels' rows; empty when it is not wanted. */
+  dChunks: Value[];
+  /** What the labels add: row labels[i] of dL/d(matrix) gets labelRows[i]. [N, C] */
+  labelRows: Value | null;
+}
+
+/**
+ * L = Σ_i a_i·NLL_i + b_i·KL_i, with logits z = h·Wᵀ, p = softmax(z), q = softmax(z/T), t the teacher's at T:
+ * dL/dz = a·(p − [label]) + (b/T)·(q − t). The one-hot part is kept apart as rows, so that no [N, V] tensor is built
+ * for it.
+ */
+export function headLoss(inputs: HeadLossInputs): HeadLoss {
+  const { hidden, matrix, labels, nllWeight, matrixTrained } = inputs;
+  const total = hidden.shape[0] as number;
+  const labelWeights = gather(matrix, labels); // [N, C]
+  const blocks: RowBlock[] = [];
+  let dChunks: Value[] = [];
+  for (let start = 0; start < total; start += inputs.rowsAtOnce) {
+    const rows = { start, end: Math.min(total, start + inputs.rowsAtOnce) };
+    const block = rowBlock(inputs, rows, labelWeights);
+    blocks.push(block);
+    if (matrixTrained)
+      dChunks = block.dLogits.map((d, c) => gemm(d, block.hidden, { transA: true, c: dChunks[c] ?? null })); // [v, C]
+  }
+  const rows = (pick: (block: RowBlock) => Value) =>
+    blocks.length === 1 ? pick(blocks[0] as RowBlock) : concat(blocks.map(pick), 0);
+  const kl = blocks.every((block) => block.kl) ? rows((block) => block.kl as Value) : null;
+  const dHidden = sub(
+    rows((block) => block.dHidden),
+    mul(labelWeights, nllWeight),
+  ); // [N, C]
+  const labelRows = matrixTrained ? scale(mul(hidden, nllWeight), -1) : null;
+  return { nll: rows((block) => block.nll), kl, dHidden, dChunks, labelRows };
+}
+
+interface RowBlock {
+  hidden: Value; // [n, C]
+  nll: Value; // [n]
+  kl: Value | null; // [n]
+  dLogits: Value[]; // one a chunk: [n, v]
+  dHidden: Value; // without the labels' part: [n, C]
+}
+
+function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, labelWeights: Value): RowBlock {
+  const { chunks, temperature, teacher, klWeight } = inputs;
+  const cut = (x: Value) => rowsOf(x, rows);
+  const hidden = cut(inputs.hidden);
+  const count = rows.end - rows.start;
+  const logits = chunks.map((chunk) => gemm(hidden, chunk, { transB: true })); // [n, v]
+  const student = distribution(logits);
+  const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
+  const nll = reshape(sub(student.logNormaliser, labelLogits), [count]);
+  const a = cut(inputs.nllWeight);
+  let kl: Value | null = null;
+  let dLogits: Value[];
+  if (teacher && klWeight) {
+    const b = scale(cut(klWeight), 1 / temperature);
+    const warm = temperature === 1 ? student : distribution(logits.map((z) => scale(z, 1 / temperature)));
+    const cooled =
+      teacher.kind === "logits"
+        ? denseTeacher(
+            warm,
+            chunks.map((_, c) => scale(teacher.logits(rows, c), 1 / temperature)),
+            b,
+          )
+        : sparseTeacher(warm, cut(teacher.ids), cut(teacher.logProbabilities), b);
+    kl = reshape(cooled.kl, [count]);
+    dLogits = student.parts.map((p, c) => combine(p, cooled, c, a, warm === student));
+  } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
+  const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
+  return { hidden, nll, kl, dLogits, dHidden: dHidden as Value };
+}
+
+/** What a teacher contributes: KL of each row, and its part of dL/dz. */
+export interface TeacherPart {
+  kl: Value; // [n, 1]
+  /** (b/T)·q of the student as factors of `softmax`, and what is subtracted; one a chunk. */
+  studentWeight: Value; // [n, 1]
+  subtract: readonly Value[]; // [n, v]
+}
+
+/** a·p + (b/T)·q − subtract; where T = 1, p = q and one product does for both. */
+function combine(
+  part: ChunkDistribution,
+  teacher: TeacherPart & { warm: Distribution },
+  c: number,
+  a: Value,
+  same: boolean,
+): Value {
+  const own = teacher.warm.parts[c] as ChunkDistribution;
+  const weighted = same
+    ? mul(part.softmax, mul(part.share, add(a, teacher.studentWeight)))
+    : add(mul(part.softmax, mul(part.share, a)), mul(own.softmax, mul(own.share, teacher.studentWeight)));
+  return sub(weighted, teacher.subtract[c] as Value);
+}
+
+/** softmax over one chunk, and the chunk's share of the whole probability: p = softmax·share. */
+export interface ChunkDistribution {
+  logits: Value; // [n, v]
+  softmax: Value; // [n, v]
+  share: Value; // [n, 1]
+}
+
+export interface Distribution {
+  parts: ChunkDistribution[];
+  /** ln Σ e^z over the whole vocabulary: [n, 1] */
+  logNormaliser: Value;
+}
+
+/** Chunk by chunk: ln Σ e^z = max z − ln max softmax(z) within a chunk; the chunks' sums are joined the same way. */
+export function distribution(logits: readonly Value[]): Distribution {
+  const chunks = logits.map((z) => {
+    const p = softmax(z); // [n, v]
+    return { z, p, sum: sub(reduceMax(z, [1], true), log(reduceMax(p, [1], true))) };
+  });
+  const sums = chunks.map(({ sum }) => sum);
+  const logNormaliser = sums.length === 1 ? (sums[0] as Value) : reduceLogSumExp(concat(sums, 1), [1], true); // [n, 1]
+  const parts = chunks.map(({ z, p, sum }) => ({ logits: z, softmax: p, share: exp(sub(sum, logNormaliser)) }));
+  return { parts, logNormaliser };
+}
+
+/** KL = Σ t·(z_t − z) − (lse_t − lse) with z at the temperature; dL/dz gets b·(q − t). */
+function denseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart & { warm: Distribution } {
+  const teacher = distribution(logits);
+  const expected = teacher.parts
+    .map((t, c) =>
+      mul(reduceSum(mul(t.softmax, sub(t.logits, (warm.parts[c] as ChunkDistribution).logits)), [1], true), t.share),
+    )
+    .reduce(add); // [n, 1]
+  return {
+    warm,
+    kl: sub(expected, sub(teacher.logNormaliser, warm.logNormaliser)),
+    studentWeight: b,
+    subtract: teacher.parts.map((t) => mul(t.softmax, mul(t.share, b))),
+  };
+}
+
+function rowsOf(x: Value, { start, end }: { start: number; end: number }): Value {
+  return start === 0 && end === (x.shape[0] as Dim) ? x : slice(x, 0, start, end);
+}

@@ -1,0 +1,88 @@
+// The kernels: compiled from their source, right on whole arrays at any address; memory is laid out as promised.
+import { execFileSync } from "node:child_process";
+import { describe, expect, it } from "vitest";
+import { allocate, type Region } from "../../src/distill/kernels/memory.ts";
+
+function only(lengths: number[], shared = 0): Region {
+  return allocate([{ name: "test", lengths }], undefined, shared)[0] as Region;
+}
+
+describe("kernels", () => {
+  it("are what their source compiles to", () => {
+    expect(() => execFileSync(process.execPath, ["scripts/make-kernels.mjs", "--check"])).not.toThrow();
+  });
+
+  it.each([0, 1, 3, 4, 5, 1003])("sum squares of %i floats in float64", (length) => {
+    const { kernels, arrays } = only([length]);
+    const [x] = arrays as [Float32Array];
+    for (let i = 0; i < length; i++) x[i] = Math.sin(i + 1) * 10 ** ((i % 13) - 6);
+    const expected = x.reduce((sum, value) => sum + value * value, 0);
+    expect(Math.abs(kernels.sumOfSquares(x.byteOffset, length) - expected)).toBeLessThanOrEqual(1e-14 * expected);
+  });
+
+  it("sum a million equal squares without drift, and squares beyond float32", () => {
+    const { kernels, arrays } = only([1_000_000, 2]);
+    const [many, large] = arrays as [Float32Array, Float32Array];
+    many.fill(0.1);
+    large.set([1e30, 2e30]);
+    expect(kernels.sumOfSquares(many.byteOffset, many.length) / 1e6 / Math.fround(0.1) ** 2).toBeCloseTo(1, 11);
+    expect(kernels.sumOfSquares(large.byteOffset, 2) / 5e60).toBeCloseTo(1, 6);
+  });
+
+  it.each([1, 6, 1003])("add %i floats and touch no neighbour", (length) => {
+    const { kernels, arrays } = only([length, length, 4]);
+    const [target, source, neighbour] = arrays as [Float32Array, Float32Array, Float32Array];
+    const expected = Float32Array.from(target, (_, i) => Math.fround(i / 3) + Math.fround(i / 7));
+    for (let i = 0; i < length; i++) [target[i], source[i]] = [i / 3, i / 7];
+    neighbour.fill(7);
+    kernels.addInto(target.byteOffset, source.byteOffset, length);
+    expect(target).toEqual(expected);
+    expect(source).toEqual(Float32Array.from(source, (_, i) => i / 7));
+    expect(neighbour).toEqual(Float32Array.of(7, 7, 7, 7));
+  });
+
+  it("work above 2 GiB, where an address is negative as a signed number", () => {
+    const { kernels, arrays } = only([550_000_000, 5, 5]);
+    const [, target, source] = arrays as [Float32Array, Float32Array, Float32Array];
+    expect(target.byteOffset).toBeGreaterThan(2 ** 31);
+    target.fill(1);
+    source.fill(2);
+    kernels.addInto(target.byteOffset, source.byteOffset, 5);
+    expect([...target]).toEqual([3, 3, 3, 3, 3]);
+    expect(kernels.sumOfSquares(target.byteOffset, 5)).toBe(45);
+  });
+});
+
+describe("allocate", () => {
+  it("keeps a request in one memory, in order, on cache lines, and makes no memory larger than needed", () => {
+    const requests = [3, 10_000, 7_000, 1].map((length) => ({ name: `n${length}`, lengths: [length, length] }));
+    const regions = allocate(requests, 131_072, 5);
+    const buffers = regions.map((region) => region.shared.buffer);
+    expect(regions.map(({ arrays }) => arrays.map((array) => array.length))).toEqual(requests.map((r) => r.lengths));
+    for (const { arrays, shared } of regions) {
+      for (const array of arrays) {
+        expect(array.buffer).toBe(shared.buffer);
+        expect(array.byteOffset % 64).toBe(0);
+      }
+    }
+    expect(buffers[0]).toBe(buffers[1]);
+    expect(buffers[2]).not.toBe(buffers[1]);
+    expect(buffers[3]).toBe(buffers[2]);
+    expect(buffers.map((buffer) => buffer.byteLength)).toEqual([131_072, 131_072, 65_536, 65_536]);
+    expect(regions[0]?.shared).toBe(regions[1]?.shared);
+    expect(regions[0]?.shared).toHaveLength(5);
+  });
+
+  it("refuses what no memory holds, by name", () => {
+    expect(() => allocate([{ name: "wte.weight", lengths: [600_000_000, 600_000_000] }])).toThrow(
+      expect.objectContaining({
+        code: "unsupported",
+        message: "wte.weight: its arrays take 4.80 GB, more than a memory of 4.29 GB holds",
+        hint: expect.stringContaining("smaller"),
+      }),
+    );
+    expect(() => allocate([{ name: "x", lengths: [16_384] }], 65_536, 1)).toThrow(/x: its arrays take/);
+  });
+
+  it("gives nothing for nothing", () => expect(allocate([])).toEqual([]));
+});
