@@ -11,6 +11,7 @@ export type ErrorCode =
   | "io" // the operating system refused (disk full, permission)
   | "network" // a remote host did not answer as expected
   | "missing-dependency" // an optional package is not installed
+  | "diverged" // a training run whose loss is no longer finite
   | "aborted"; // the caller's AbortSignal fired
 
 /**

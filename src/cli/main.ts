@@ -4,9 +4,12 @@ import { NfcError } from "../errors.ts";
 import { TOOL } from "../version.ts";
 import { convertCommand } from "./commands/convert.ts";
 import { demoCommand } from "./commands/demo.ts";
+import { distillCommand } from "./commands/distill.ts";
 import { evalCommand } from "./commands/eval.ts";
 import { exportCommand } from "./commands/export.ts";
+import { finetuneCommand } from "./commands/finetune.ts";
 import { inspectCommand } from "./commands/inspect.ts";
+import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import type { Context } from "./context.ts";
 import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
@@ -48,10 +51,22 @@ function program(context: Context): Command {
     .addHelpText("after", EXAMPLES)
     .exitOverride(usageFault("nfc --help shows the commands"))
     .configureOutput(outputOf(context.io));
-  for (const command of [inspectCommand, convertCommand, evalCommand, exportCommand, reportCommand, demoCommand])
-    root.addCommand(inherit(command(context), root));
+  for (const command of COMMANDS) root.addCommand(inherit(command(context), root));
   return root;
 }
+
+/** In the order of the help. */
+const COMMANDS = [
+  inspectCommand,
+  convertCommand,
+  distillCommand,
+  finetuneCommand,
+  pretrainCommand,
+  evalCommand,
+  exportCommand,
+  reportCommand,
+  demoCommand,
+];
 
 function inherit(command: Command, root: Command): Command {
   return command.copyInheritedSettings(root).exitOverride(usageFault(`nfc ${command.name()} --help shows the flags`));
@@ -95,6 +110,7 @@ Exit codes: 0 ok, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.
 
 /** After an interruption whatever is thrown counts as that, bugs excepted. */
 function interrupted(error: unknown): unknown {
+  if (error instanceof NfcError && error.code === "aborted" && error.hint) return error; // says what was saved
   if (error instanceof NfcError || (error instanceof Error && error.name === "AbortError"))
     return new NfcError("aborted", "interrupted; nothing was written");
   return error;

@@ -49,6 +49,18 @@ export function positiveInteger(text: string): number {
   return value;
 }
 
+export function nonNegativeInteger(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError("not an integer from 0");
+  return value;
+}
+
+export function nonNegativeNumber(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw new InvalidArgumentError("not a number from 0");
+  return value;
+}
+
 /** A seed of RandomNormal: ONNX stores it as float32, which is exact up to 2²⁴. */
 export function seed(text: string): number {
   const value = Number(text);

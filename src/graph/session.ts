@@ -16,7 +16,12 @@ export interface Tensor {
 
 export type Tensors = Readonly<Record<string, Tensor>>;
 
+/** Where ops run; ONNX Runtime puts those that a device lacks on the CPU. */
+export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
+export type Device = (typeof DEVICES)[number];
+
 export interface SessionOptions {
+  device?: Device;
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
   threads?: number;
   /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
@@ -39,6 +44,15 @@ function loadRuntime(): Promise<Runtime> {
   return runtime;
 }
 
+/** @throws NfcError "unsupported" when this build of onnxruntime-node has no such execution provider */
+export async function checkDevice(device: Device): Promise<void> {
+  const names = (await loadRuntime()).listSupportedBackends().map(({ name }) => name);
+  if (names.includes(device)) return;
+  throw new NfcError("unsupported", `onnxruntime-node has no ${device} on this machine; it has ${names.join(", ")}`, {
+    hint: `leave out --device ${device}`,
+  });
+}
+
 export class Session {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
@@ -56,7 +70,7 @@ export class Session {
   static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
     const model = encodeOnnx(graph, { parameters: "inputs" });
-    return new Session(ort, await ort.InferenceSession.create(model, sessionOptions(options)));
+    return new Session(ort, await onDevice(options, () => ort.InferenceSession.create(model, sessionOptions(options))));
   }
 
   /** A session that owns a copy of the weights, handed over from memory: no file is written, and no 2 GiB limit. */
@@ -75,7 +89,8 @@ export class Session {
         return { location: parameter.name, offset: 0, byteLength: data.byteLength };
       },
     });
-    return new Session(ort, await ort.InferenceSession.create(model, { ...sessionOptions(options), externalData }));
+    const full = { ...sessionOptions(options), externalData };
+    return new Session(ort, await onDevice(options, () => ort.InferenceSession.create(model, full)));
   }
 
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
@@ -120,10 +135,28 @@ export class Session {
   }
 }
 
-function sessionOptions({ threads = 0, shortLived = false, profile }: SessionOptions): Ort.InferenceSession.SessionOptions {
+/** A device that is built in may still lack its driver. */
+async function onDevice<T>({ device = "cpu" }: SessionOptions, create: () => Promise<T>): Promise<T> {
+  try {
+    return await create();
+  } catch (error) {
+    if (device === "cpu") throw error;
+    throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${messageOf(error).split("\n")[0]}`, {
+      hint: `install its driver, or leave out --device ${device}`,
+      cause: error,
+    });
+  }
+}
+
+function sessionOptions({
+  device = "cpu",
+  threads = 0,
+  shortLived = false,
+  profile,
+}: SessionOptions): Ort.InferenceSession.SessionOptions {
   // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Errors only: warnings are for us.
   return {
-    executionProviders: ["cpu"],
+    executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     enableMemPattern: false,

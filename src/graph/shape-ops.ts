@@ -180,8 +180,7 @@ function elementAxis(op: string, shape: Shape, indices: Shape, axis: number): nu
 
 /** For each row r of a matrix x [N, V], x[r, indices[r]]: [N]. */
 export function pick(x: Value, indices: Value): Value {
-  const rows = x.shape[0] as Dim;
-  return reshape(gatherElements(x, reshape(indices, [rows, 1]), 1), [rows]);
+  return reshape(gatherElements(x, unsqueeze(indices, [1]), 1), indices.shape);
 }
 
 /** 0, 1, …, length − 1 as int64 [dim]; `length` is an int64 [1]. */

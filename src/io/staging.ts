@@ -79,6 +79,11 @@ function shownAt(target: string, staged: string, error: unknown): unknown {
   return new NfcError(known.code, known.message.replaceAll(staged, target), { ...hint, cause: known });
 }
 
+/** Puts back a folder that a killed process had moved away to replace it. Reading one that is replaced begins here. */
+export function recoverDirectory(target: string): Promise<void> {
+  return withIoErrors(target, async () => cleanLeftovers(await resolveTarget(target)));
+}
+
 /**
  * Writes a file so that its path shows either the old content or all of the new. Missing parent folders are created; a
  * symbolic link stays and its destination is replaced.

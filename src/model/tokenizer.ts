@@ -42,7 +42,7 @@ export interface Tokenizer {
  * @throws NfcError "not-found" without a tokenizer, "mismatch" when it has more ids than the model
  */
 export async function loadTokenizer(folder: string | null, config: ModelConfig): Promise<Tokenizer> {
-  const tokenizer = (folder === null ? null : await fromFolder(folder)) ?? (await builtIn(folder, config));
+  const tokenizer = (folder === null ? null : await readTokenizer(folder)) ?? (await builtIn(folder, config));
   if (tokenizer.size > config.vocab_size)
     throw new NfcError("mismatch", `${tokenizer.name} has ${tokenizer.size} ids, the model ${config.vocab_size}`, {
       hint: "put the tokenizer files of this model beside its weights",
@@ -50,7 +50,8 @@ export async function loadTokenizer(folder: string | null, config: ModelConfig):
   return tokenizer;
 }
 
-async function fromFolder(folder: string): Promise<Tokenizer | null> {
+/** The tokenizer whose files lie in a folder; null when there are none. */
+export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
   const path = join(folder, "tokenizer.json");
   if (existsSync(path))
     return huggingFace(path, (await readJsonFile(path, { maxBytes: MAX_TOKENIZER_BYTES })) as object);

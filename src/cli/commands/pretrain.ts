@@ -1,0 +1,52 @@
+// nfc pretrain: trains a model of any variant from random weights.
+import { Command, Option } from "commander";
+import { VARIANTS, type Variant } from "../../model/config.ts";
+import type { Context } from "../context.ts";
+import { Progress } from "../progress.ts";
+import { runTraining } from "../run-training.ts";
+import { type TrainFlags, trainFlags } from "../train-flags.ts";
+
+interface PretrainFlags extends TrainFlags {
+  config: string;
+  tokenizer?: string;
+  variant?: Variant;
+}
+
+const HELP = `
+The config is a Hugging Face config.json, of which n_layer, n_head, n_embd and n_positions are needed. The tokenizer is
+the one beside it, or --tokenizer's, or GPT-2's; vocab_size is the tokenizer's unless the config says otherwise.
+Equal --seed, --steps and --data make variants comparable: they see the same windows in the same order.
+State, interruption and --resume are as in nfc distill.
+
+Examples:
+  $ nfc pretrain --config small.json --variant symmetric --data train.txt -o out/scratch
+  $ nfc pretrain --config small.json --tokenizer gpt2/ --variant dense --data train.bin --steps 5000 -o out/dense`;
+
+export function pretrainCommand(context: Context): Command {
+  const command = new Command("pretrain")
+    .description("Train a model from random weights, in any variant.")
+    .requiredOption("--config <file>", "config.json of the model")
+    .option("--tokenizer <folder>", "folder with the tokenizer files (default: the config's)")
+    .addOption(
+      new Option("--variant <name>", "attention variant (default: the config's, else dense)").choices(VARIANTS),
+    );
+  trainFlags(command, { steps: 2000, lr: "0.001" }).addHelpText("after", HELP);
+  return command.action((flags: PretrainFlags) => run(context, flags));
+}
+
+async function run(context: Context, flags: PretrainFlags): Promise<void> {
+  const { freshModel } = await import("../../distill/fresh-model.ts");
+  const { config, tokenizer, variant, seed = 0 } = flags;
+  const progress = await Progress.open(context.io, flags);
+  try {
+    const student = await freshModel({
+      config,
+      seed,
+      ...(variant && { variant }),
+      ...(tokenizer !== undefined && { tokenizerFolder: tokenizer }),
+    });
+    await runTraining(context, "pretrain", flags, { student, teacher: null }, progress);
+  } finally {
+    progress.stop();
+  }
+}

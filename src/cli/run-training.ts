@@ -1,0 +1,90 @@
+// Runs a training command: opens the tokenizer, trains, prints the table of perplexities.
+import type { TrainOptions, TrainResult } from "../distill/run.ts";
+import type { TrainTask } from "../distill/train-settings.ts";
+import { alignTable, formatBytes, thousands } from "../export/format.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import type { Context } from "./context.ts";
+import type { Progress } from "./progress.ts";
+import { note, printResult } from "./terminal.ts";
+import { settingsOf, type TrainFlags } from "./train-flags.ts";
+
+export async function runTraining(
+  context: Context,
+  task: TrainTask,
+  flags: TrainFlags,
+  models: { student: Checkpoint; teacher: Checkpoint | null },
+  progress: Progress,
+): Promise<void> {
+  const { train } = await import("../distill/train.ts");
+  const { trainSettings } = await import("../distill/train-settings.ts");
+  const { canTransfer } = await import("../distill/transfer-step.ts");
+  const { checkDevice } = await import("../graph/session.ts");
+  const { student, teacher } = models;
+  await checkDevice(flags.device);
+  const { device, threads } = flags;
+  // A dense student has its teacher's attention already, or never will.
+  const transferable =
+    teacher !== null && student.config.variant !== "dense" && canTransfer(student.config, teacher.config);
+  const result = await train(student, {
+    ...optionsOf(flags),
+    settings: trainSettings(task, student.config, { ...settingsOf(flags), transferable }),
+    teacher,
+    session: { device, ...(threads !== undefined && { threads }) },
+    command: ["nfc", ...context.io.argv.slice(2)],
+    onProgress: progress.show,
+    signal: context.signal,
+  });
+  progress.stop();
+  if (result.best.step < result.settings.steps)
+    note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
+  printResult(context.io, flags, jsonOf(result), () => textOf(result, models));
+}
+
+function optionsOf(
+  flags: TrainFlags,
+): Pick<TrainOptions, "output" | "data" | "heldOut" | "field" | "cache" | "saveEvery" | "resume" | "force"> {
+  const { output, data, valid, field, cache, saveEvery, resume = false, force = false } = flags;
+  return {
+    output,
+    data,
+    resume,
+    force,
+    ...(valid && { heldOut: valid }),
+    ...(field !== undefined && { field }),
+    ...(cache !== undefined && { cache }),
+    ...(saveEvery !== undefined && { saveEvery }),
+  };
+}
+
+function jsonOf({
+  folder,
+  settings,
+  perplexity,
+  best,
+  heldOutTokens,
+  tokens,
+  resumedFrom,
+  byteLength,
+  files,
+}: TrainResult): object {
+  return { output: folder, bytes: byteLength, files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings };
+}
+
+function textOf(
+  result: TrainResult,
+  { student, teacher }: { student: Checkpoint; teacher: Checkpoint | null },
+): string {
+  const { folder, perplexity, best, settings, heldOutTokens, tokens, byteLength } = result;
+  const rows = [
+    ["model", "step", "held-out perplexity"],
+    ...(teacher && perplexity.teacher !== null
+      ? [[`${teacher.source} (teacher)`, "", perplexity.teacher.toFixed(3)]]
+      : []),
+    [`${student.source} (before)`, "0", perplexity.before.toFixed(3)],
+    [`${folder} (after)`, String(best.step), perplexity.after.toFixed(3)],
+  ];
+  return [
+    ...alignTable(rows, { align: "lrr", rulesBefore: [1] }),
+    `${thousands(settings.steps)} steps, ${thousands(tokens)} tokens; scored on ${thousands(heldOutTokens)} held-out tokens; ${formatBytes(byteLength)}`,
+  ].join("\n");
+}

@@ -1,0 +1,160 @@
+// A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
+import { dirname } from "node:path";
+import { NfcError } from "../errors.ts";
+import { byteLengthOf, elementCount, encodeFloats } from "../io/dtype.ts";
+import { readJsonFile } from "../io/json.ts";
+import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
+import { MIN_DISTANCE_POSITIONS, type ModelConfig, parseConfig, type Variant } from "../model/config.ts";
+import { parameterSpecs } from "../model/parameters.ts";
+import { GPT2_VOCABULARY, readTokenizer } from "../model/tokenizer.ts";
+import { NoiseBuffers } from "./noise.ts";
+
+/** GPT-2's standard deviation of weights. */
+const STD = 0.02;
+
+export interface FreshOptions {
+  /** config.json of a GPT-2 (n_layer, n_head, n_embd, n_positions at least). */
+  config: string;
+  /** What config.json says unless given. */
+  variant?: Variant;
+  /** Folder of the tokenizer; config.json's unless given. */
+  tokenizerFolder?: string;
+  seed: number;
+}
+
+/**
+ * Weights N(0, 0.02²), those that write into the residual stream N(0, 0.02²/(2·n_layer)), norms 1, biases 0, the
+ * noise's mean 0 and σ = 1. Nothing is written: the checkpoint lives in memory.
+ * @throws NfcError "invalid-file" naming what config.json lacks
+ */
+export async function freshModel(options: FreshOptions): Promise<Checkpoint> {
+  const raw = (await readJsonFile(options.config)) as Record<string, unknown>;
+  const folder = options.tokenizerFolder ?? dirname(options.config);
+  const config = await completeConfig(raw, options, folder);
+  const values = randomWeights(config, options.seed);
+  const tensors = new Map(
+    parameterSpecs(config).map(({ name, shape }): [string, CheckpointTensor] => [
+      name,
+      {
+        name,
+        dtype: "F32",
+        shape,
+        sourceName: name,
+        transposed: false,
+        byteLength: byteLengthOf("F32", shape),
+        file: options.config,
+        offset: 0,
+      },
+    ]),
+  );
+  const valuesOf = (name: string): Float32Array => {
+    const found = values.get(name);
+    if (!found) throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
+    return found;
+  };
+  return {
+    source: options.config,
+    folder,
+    reader: configReader(options.config),
+    config,
+    rawConfig: raw,
+    tensors,
+    notes: [],
+    record: null,
+    readF32: async (name) => valuesOf(name),
+    async *chunks(name) {
+      yield encodeFloats(valuesOf(name), "F32");
+    },
+    close: async () => undefined,
+  };
+}
+
+/** The one file that such a model comes from. */
+function configReader(file: string): Checkpoint["reader"] {
+  const none = (name: string) => {
+    throw new NfcError("not-found", `${file}: has no tensor ${name}`);
+  };
+  return {
+    path: file,
+    files: [file],
+    byteLength: 0,
+    tensors: new Map(),
+    metadata: {},
+    warnings: [],
+    readBytes: none,
+    readF32: none,
+    chunks: none,
+    close: async () => undefined,
+  };
+}
+
+async function completeConfig(
+  raw: Record<string, unknown>,
+  { config: file, variant }: FreshOptions,
+  folder: string,
+): Promise<ModelConfig> {
+  const parsed = parseConfig(raw, file);
+  const need = (key: "n_layer" | "n_head" | "n_embd" | "n_positions"): number => {
+    const value = parsed[key];
+    if (value !== undefined) return value;
+    throw new NfcError("invalid-file", `${file}: ${key} is missing`, {
+      hint: 'a config needs at least {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 256}',
+    });
+  };
+  const { layer_norm_epsilon, scale_attn_weights, scale_attn_by_inverse_layer_idx, bos_token_id, eos_token_id } =
+    parsed;
+  const [n_layer, n_head, n_embd, n_positions] = [need("n_layer"), need("n_head"), need("n_embd"), need("n_positions")];
+  if (n_embd % n_head !== 0)
+    throw new NfcError("invalid-file", `${file}: n_embd ${n_embd} is not divisible by n_head ${n_head}`);
+  const config: ModelConfig = {
+    n_layer,
+    n_head,
+    n_embd,
+    n_inner: parsed.n_inner ?? 4 * n_embd,
+    n_positions,
+    vocab_size: parsed.vocab_size ?? GPT2_VOCABULARY,
+    layer_norm_epsilon,
+    activation: parsed.activation ?? "gelu_tanh",
+    scale_attn_weights,
+    scale_attn_by_inverse_layer_idx,
+    tied_head: parsed.tie_word_embeddings ?? true,
+    bias: raw.bias !== false,
+    variant: variant ?? parsed.variant ?? "dense",
+    ...(bos_token_id !== undefined && { bos_token_id }),
+    ...(eos_token_id !== undefined && { eos_token_id }),
+  };
+  if (config.variant === "noise-distance" && n_positions < MIN_DISTANCE_POSITIONS)
+    throw new NfcError(
+      "unsupported",
+      `${file}: n_positions ${n_positions} is too short for noise-distance, which needs ${MIN_DISTANCE_POSITIONS}`,
+    );
+  if (parsed.vocab_size !== undefined) return config;
+  return { ...config, vocab_size: (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY };
+}
+
+function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
+  const specs = parameterSpecs(config);
+  const drawn = specs.filter(({ name }) => deviation(name, config) !== null);
+  const noise = new NoiseBuffers(
+    drawn.map(({ shape }) => elementCount(shape)),
+    seed,
+  );
+  noise.draw(0);
+  const normals = new Map(drawn.map(({ name }, i) => [name, noise.arrays[i] as Float32Array]));
+  return new Map(
+    specs.map(({ name, shape }) => {
+      const std = deviation(name, config);
+      const draws = normals.get(name);
+      if (std === null || !draws) return [name, new Float32Array(elementCount(shape)).fill(isNorm(name) ? 1 : 0)];
+      return [name, draws.map((value) => std * value)];
+    }),
+  );
+}
+
+const isNorm = (name: string) => /(^|\.)ln_[12f]\.weight$/.test(name);
+
+/** Standard deviation of a parameter's first values; null where they are constant. */
+function deviation(name: string, { n_layer }: ModelConfig): number | null {
+  if (isNorm(name) || !name.endsWith(".weight")) return null;
+  return name.endsWith("c_proj.weight") ? STD / Math.sqrt(2 * n_layer) : STD;
+}

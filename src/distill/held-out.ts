@@ -1,0 +1,76 @@
+// Perplexity on held-out tokens while a model trains.
+import type { SessionOptions, Tensors } from "../graph/session.ts";
+import { float32Tensor } from "../graph/session.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { TokenRange } from "./batches.ts";
+import { Scorer } from "./evaluate.ts";
+import type { ParameterStore } from "./parameter-store.ts";
+
+const PIECE = 8192;
+
+/** The first `limit` tokens of a range, in pieces. */
+export async function* rangeTokens({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
+  const stop = Math.min(end, start + limit);
+  for (let at = start; at < stop; at += PIECE) yield [...(await corpus.read(at, Math.min(PIECE, stop - at)))];
+}
+
+export interface HeldOutOptions {
+  range: TokenRange;
+  /** Tokens to score at most, in windows of `length`. */
+  tokens: number;
+  length: number;
+  session: SessionOptions;
+  signal?: AbortSignal | undefined;
+}
+
+export async function scoreCheckpoint(checkpoint: Checkpoint, options: HeldOutOptions): Promise<number> {
+  const { threads } = options.session;
+  const scorer = await Scorer.open(checkpoint, threads === undefined ? {} : { threads });
+  try {
+    return await perplexity(scorer, options);
+  } finally {
+    await scorer.close();
+  }
+}
+
+/** Scores the parameters of a store, as they are at each call; the noise is at its mean. */
+export class HeldOut {
+  private readonly scorer: Scorer;
+  private readonly options: HeldOutOptions;
+
+  private constructor(scorer: Scorer, options: HeldOutOptions) {
+    this.scorer = scorer;
+    this.options = options;
+  }
+
+  static async open(config: ModelConfig, store: ParameterStore, options: HeldOutOptions): Promise<HeldOut> {
+    const entries = store.names
+      .filter((name) => isScored(name, config))
+      .map((name) => [name, float32Tensor(store.value(name), store.slot(name).shape)] as const);
+    const weights: Tensors = Object.fromEntries(entries);
+    return new HeldOut(
+      await Scorer.live({ config, source: "the model in training" }, weights, options.session),
+      options,
+    );
+  }
+
+  perplexity(): Promise<number> {
+    return perplexity(this.scorer, this.options);
+  }
+
+  close(): Promise<void> {
+    return this.scorer.close();
+  }
+}
+
+/** At the mean of the noise σ and a constant μ have no part in the graph. */
+function isScored(name: string, { variant }: ModelConfig): boolean {
+  if (name.endsWith(".attn.noise_log_std")) return false;
+  return !name.endsWith(".attn.noise_mean") || variant === "noise-distance";
+}
+
+async function perplexity(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
+  const result = await scorer.score({ tokens: rangeTokens(range, tokens), length, ...(signal && { signal }) });
+  return result.perplexity;
+}

@@ -1,0 +1,159 @@
+// The two phases of a run, behind one interface: attention transfer, and training on the loss.
+import type { SessionOptions } from "../graph/session.ts";
+import { float32Tensor, type Tensor } from "../graph/session.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Batch } from "./batches.ts";
+import { NoiseBuffers } from "./noise.ts";
+import { NoisePrior } from "./noise-prior.ts";
+import { Optimiser } from "./optimiser.ts";
+import type { ParameterStore } from "./parameter-store.ts";
+import { headChunks, isPriorOnly } from "./step-graph.ts";
+import { Teacher } from "./teacher.ts";
+import type { TrainSettings } from "./train-settings.ts";
+import { TrainingStep } from "./training-step.ts";
+import { TransferStep } from "./transfer-step.ts";
+
+/** What a step reports: means in nats, and the loss that they make up. */
+export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;
+
+export interface Phase {
+  readonly name: "transfer" | "train";
+  readonly optimiser: Optimiser;
+  /** Steps of the run before this phase. */
+  readonly start: number;
+  readonly steps: number;
+  /** Gradients of one step into the store's totals. `step` counts from 0 over the whole run. */
+  gradients(step: number, batches: readonly Batch[]): Promise<StepReport>;
+  close(): Promise<void>;
+}
+
+export interface PhaseContext {
+  settings: TrainSettings;
+  config: ModelConfig;
+  store: ParameterStore;
+  teacher: Checkpoint | null;
+  session: SessionOptions;
+}
+
+/** The phase that a step belongs to. */
+export function openPhase(step: number, context: PhaseContext): Promise<Phase> {
+  return step < context.settings.transferSteps ? openTransfer(context) : openTraining(context);
+}
+
+function optimiserOptions({ settings, store }: PhaseContext) {
+  const { floor, beta1, beta2, epsilon, clip } = settings;
+  return { floor, beta1, beta2, epsilon, clip, names: store.trained };
+}
+
+async function openTransfer(context: PhaseContext): Promise<Phase> {
+  const { settings, config, store, session } = context;
+  const teacher = context.teacher as Checkpoint;
+  const teacherWeights = new Map<string, Float32Array>();
+  for (const name of teacher.tensors.keys()) teacherWeights.set(name, await teacher.readF32(name));
+  const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
+  const models = { student: config, teacher: teacher.config, teacherWeights };
+  const step = await TransferStep.open({ ...session, ...models, batch, length }, store);
+  const names = step.targets.filter((name) => store.trained.includes(name));
+  const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
+  // No decay: V shares c_attn with S and has no gradient here, decay alone would shrink it.
+  const optimiser = new Optimiser(store, { ...optimiserOptions(context), ...rates, names, decay: 0 });
+  return {
+    name: "transfer",
+    optimiser,
+    start: 0,
+    steps,
+    async gradients(_, batches) {
+      let total = 0;
+      for (const { inputs } of batches) {
+        total += await step.run(inputs, 1 / accumulate);
+        store.accumulate(names);
+      }
+      const loss = total / accumulate;
+      return { loss, attention_kl: loss };
+    },
+    close: () => step.close(),
+  };
+}
+
+async function openTraining(context: PhaseContext): Promise<Phase> {
+  const { settings, config, store, session } = context;
+  const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
+  const shape = { batch, length };
+  const teacher = context.teacher
+    ? await Teacher.open(context.teacher, { ...session, ...shape, chunks: headChunks(config.vocab_size) })
+    : null;
+  const noise = new StepNoise(config, settings);
+  const step = await TrainingStep.open(
+    {
+      ...shape,
+      config,
+      trained: new Set(store.trained),
+      noise: noise.mode,
+      teacher: teacher?.input ?? null,
+      temperature,
+    },
+    store,
+    session,
+  );
+  const prior = new NoisePrior(store);
+  const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
+  const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
+  const steps = settings.steps - start;
+  const optimiser = new Optimiser(store, { ...optimiserOptions(context), lr, noiseLr, warmup, decay, steps });
+  const rows = batch * length * accumulate;
+  const weights = { nll: (1 - kd) / rows, kl: (kd * temperature ** 2) / rows };
+  return {
+    name: "train",
+    optimiser,
+    start,
+    steps,
+    async gradients(index, batches) {
+      const sums = { nll: 0, kl: 0 };
+      for (const [micro, { inputs, labels }] of batches.entries()) {
+        const feeds = { ...noise.feeds(index * accumulate + micro), ...(await teacher?.feeds(inputs)) };
+        const losses = await step.run({ inputs, labels }, weights, feeds);
+        store.accumulate(store.trained);
+        sums.nll += losses.nll;
+        sums.kl += losses.kl;
+      }
+      for (const name of priorOnly) store.slot(name).total.fill(0);
+      prior.addGradient(noiseKl);
+      return report(sums.nll / rows, teacher ? (sums.kl / rows) * temperature ** 2 : null, prior.value(), settings);
+    },
+    async close() {
+      await step.close();
+      await teacher?.close();
+    },
+  };
+}
+
+function report(nll: number, kl: number | null, noise: number, { kd, noiseKl }: TrainSettings): StepReport {
+  return {
+    loss: (1 - kd) * nll + kd * (kl ?? 0) + noiseKl * noise,
+    nll,
+    ...(kl !== null && { kl }),
+    ...(noise !== 0 && { noise_kl: noise }),
+  };
+}
+
+/** ε of every layer for one micro-batch, where the variant has noise and the run draws it. */
+class StepNoise {
+  readonly mode: "fed" | "mean";
+  private readonly buffers: NoiseBuffers;
+  private readonly shape: readonly number[];
+
+  constructor(config: ModelConfig, { noise, batchSize, length, seed }: TrainSettings) {
+    this.mode = noise === "sample" && config.variant.startsWith("noise-") ? "fed" : "mean";
+    this.shape = [batchSize, config.variant === "noise-shared" ? 1 : config.n_head, length, length];
+    const size = this.shape.reduce((a, b) => a * b, 1);
+    this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
+  }
+
+  feeds(draw: number): Record<string, Tensor> {
+    this.buffers.draw(draw);
+    return Object.fromEntries(
+      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, float32Tensor(data, this.shape)]),
+    );
+  }
+}

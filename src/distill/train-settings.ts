@@ -1,0 +1,146 @@
+// What a training run can be told, the defaults of each task, and what must stay the same when a run is resumed.
+import { NfcError } from "../errors.ts";
+import type { ModelConfig } from "../model/config.ts";
+
+export const TRAIN_TASKS = ["distill", "finetune", "pretrain"] as const;
+export type TrainTask = (typeof TRAIN_TASKS)[number];
+/** Which parameters move: the noise's alone, attention's (noise included), or all. */
+export const TRAINED_PARTS = ["all", "attention", "noise"] as const;
+export type TrainedPart = (typeof TRAINED_PARTS)[number];
+export const TEACHER_PRECISIONS = ["fp32", "int8"] as const;
+
+/** Everything that decides a run's result, besides its inputs. Plain JSON: `run.json` keeps it. */
+export interface TrainSettings {
+  task: TrainTask;
+  /** Optimiser steps, attention transfer included. */
+  steps: number;
+  /** Windows of a micro-batch, micro-batches of a step, tokens of a window. */
+  batchSize: number;
+  accumulate: number;
+  length: number;
+  seed: number;
+  /** Peak learning rate; of the noise parameters; linear warmup in steps; last rate as a fraction of the peak. */
+  lr: number;
+  noiseLr: number;
+  warmup: number;
+  floor: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Decoupled weight decay of matrices. */
+  decay: number;
+  /** Largest norm of the gradient; 0: no clipping. */
+  clip: number;
+  /** Share of the teacher in the loss: (1 − kd)·NLL + kd·T²·KL. */
+  kd: number;
+  temperature: number;
+  /** β of the noise prior. */
+  noiseKl: number;
+  /** First steps that learn the teacher's attention alone, and their rates. */
+  transferSteps: number;
+  transferLr: number;
+  transferNoiseLr: number;
+  train: TrainedPart;
+  /** Whether noise is drawn in training, or held at its mean. */
+  noise: "sample" | "mean";
+  teacherPrecision: (typeof TEACHER_PRECISIONS)[number];
+  /** Cache the teacher's k most likely tokens of each position; 0: run the teacher every time. */
+  cacheTeacher: number;
+  evalEvery: number;
+  /** Most held-out tokens that an evaluation during the run uses. */
+  evalTokens: number;
+}
+
+/** Tokens of a step, unless the window alone is longer. */
+const STEP_TOKENS = 4096;
+const MAX_DEFAULT_LENGTH = 512;
+/** Attention maps and hidden states of a micro-batch should stay within this many bytes. */
+const ACTIVATION_BYTES = 3 * 2 ** 30;
+/** Share of the steps that go to attention transfer (../docs/distill.md). */
+const TRANSFER_SHARE = 0.3;
+
+const LEARNING_RATE: Record<TrainTask, number> = { distill: 5e-4, finetune: 1e-4, pretrain: 1e-3 };
+const WEIGHT_DECAY: Record<TrainTask, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
+const STEPS: Record<TrainTask, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
+
+/** The settings of a run: what the caller gives, the defaults for the rest. @throws NfcError "usage" */
+export function trainSettings(
+  task: TrainTask,
+  config: ModelConfig,
+  given: Partial<TrainSettings> & { transferable?: boolean } = {},
+): TrainSettings {
+  const { transferable = false, ...own } = given;
+  const length = own.length ?? Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
+  const steps = own.steps ?? STEPS[task];
+  const transferSteps = own.transferSteps ?? (transferable ? Math.round(TRANSFER_SHARE * steps) : 0);
+  const windows = Math.max(1, Math.round(STEP_TOKENS / length));
+  const accumulate = own.accumulate ?? (own.batchSize === undefined ? microBatches(config, windows, length) : 1);
+  const main = steps - transferSteps;
+  const settings: TrainSettings = {
+    task,
+    steps,
+    length,
+    batchSize: Math.ceil(windows / accumulate),
+    accumulate,
+    seed: 0,
+    lr: LEARNING_RATE[task],
+    noiseLr: 1e-2,
+    warmup: Math.round(0.05 * main),
+    floor: 0.05,
+    beta1: 0.9,
+    beta2: 0.95,
+    epsilon: 1e-8,
+    decay: WEIGHT_DECAY[task],
+    clip: 1,
+    kd: task === "distill" ? 0.5 : 0,
+    temperature: 1,
+    noiseKl: 1e-3,
+    transferSteps,
+    transferLr: 5e-3,
+    transferNoiseLr: 2e-2,
+    train: "all",
+    noise: "sample",
+    teacherPrecision: "fp32",
+    cacheTeacher: 0,
+    evalEvery: Math.max(1, Math.round(steps / 10)),
+    evalTokens: 65_536,
+    ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
+  };
+  check(settings, config);
+  return settings;
+}
+
+/** The fewest micro-batches that keep a step's activations in bounds: about 40 values a channel and 6 maps a head. */
+function microBatches(config: ModelConfig, windows: number, length: number): number {
+  const perWindow = 4 * config.n_layer * length * (40 * config.n_embd + 6 * config.n_head * length);
+  return Math.min(windows, Math.max(1, Math.ceil((windows * perWindow) / ACTIVATION_BYTES)));
+}
+
+function check(settings: TrainSettings, config: ModelConfig): void {
+  const { length, kd, cacheTeacher, temperature, train, transferSteps, steps } = settings;
+  const refuse = (message: string, hint: string) => {
+    throw new NfcError("usage", message, { hint });
+  };
+  if (length > config.n_positions)
+    refuse(`windows of ${length} tokens, but the model has ${config.n_positions} positions`, "give a smaller --length");
+  if (kd < 0 || kd > 1) refuse(`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone");
+  if (cacheTeacher > 0 && temperature !== 1)
+    refuse("a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher");
+  if (transferSteps > steps)
+    refuse(`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps");
+  if (train === "noise" && !config.variant.startsWith("noise-"))
+    refuse(`a ${config.variant} model has no noise to train`, "take --train all");
+}
+
+/** Names of the settings in which two runs differ, as `name (old → new)`. */
+export function changedSettings(old: object, current: object): string[] {
+  const before = old as Record<string, unknown>;
+  const after = current as Record<string, unknown>;
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .filter((key) => before[key] !== after[key])
+    .map((key) => `${key} (${shown(before[key])} → ${shown(after[key])})`);
+}
+
+function shown(value: unknown): string {
+  return typeof value === "string" && value.length > 16 ? `${value.slice(0, 12)}…` : String(value);
+}

@@ -1,0 +1,65 @@
+// Writes what training made of a model: weights in their own dtypes, configuration, tokenizer, record and metrics.
+import { copyFile } from "node:fs/promises";
+import { join } from "node:path";
+import { encodeFloats } from "../io/dtype.ts";
+import { PIECE_BYTES } from "../io/positional-file.ts";
+import { type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
+import { withStagedDirectory } from "../io/staging.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import { tensorSource, writeModelFiles, writeText } from "../model/model-folder.ts";
+import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
+import { parameterSpecs } from "../model/parameters.ts";
+import { continuedRecord } from "../model/provenance.ts";
+import { tensorOf } from "../model/tensor-of.ts";
+import type { ParameterStore } from "./parameter-store.ts";
+import { METRICS_FILE } from "./run-folder.ts";
+
+export interface TrainedModel {
+  folder: string;
+  record: NfcRecord;
+  byteLength: number;
+  files: { name: string; bytes: number }[];
+}
+
+export interface TrainedModelOptions {
+  output: string;
+  force: boolean;
+  /** metrics.jsonl of the run. */
+  metrics: string;
+  /** The history's entry. */
+  step: NfcRecord["history"][number];
+  command?: readonly string[];
+}
+
+export async function writeTrainedModel(
+  student: Checkpoint,
+  store: ParameterStore,
+  { output, force, metrics, step, command }: TrainedModelOptions,
+): Promise<TrainedModel> {
+  const { config } = student;
+  return withStagedDirectory(output, { force }, async (folder) => {
+    const sources = parameterSpecs(config).map(({ name }) => trainedSource(student, store, name));
+    const written = await writeSafetensors(folder, sources);
+    await writeModelFiles(folder, student, config);
+    await copyFile(metrics, join(folder, METRICS_FILE));
+    const record = await continuedRecord(student, step, { ...(command && { command }) });
+    await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
+    return { folder: output, record, ...written };
+  });
+}
+
+/** A trained tensor's values in the dtype it was stored in; a frozen one's bytes as they are. */
+function trainedSource(student: Checkpoint, store: ParameterStore, name: string): TensorSource {
+  const tensor = tensorOf(student, name);
+  if (!store.trained.includes(name)) return tensorSource(student, tensor);
+  const values = store.value(name);
+  const step = PIECE_BYTES / Float32Array.BYTES_PER_ELEMENT;
+  return {
+    name,
+    dtype: tensor.dtype,
+    shape: tensor.shape,
+    async *chunks() {
+      for (let at = 0; at < values.length; at += step) yield encodeFloats(values.subarray(at, at + step), tensor.dtype);
+    },
+  };
+}
