@@ -71,7 +71,7 @@ describe("shapes are checked when the graph is built", () => {
     [
       "GatherElements",
       (g) => shapes.pick(floats(g, "a", 2, 3), g.input("i", "int64", [3])),
-      "GatherElements: [3] does not index the rows of [2, 3]",
+      "GatherElements: [3, 1] does not index axis 1 of [2, 3]",
     ],
     [
       "LayerNormalization",
@@ -86,7 +86,7 @@ describe("shapes are checked when the graph is built", () => {
       "Where: the condition c is float32",
     ],
     ["floats", (g) => ops.logSoftmax(g.input("x", "int64", [2])), "LogSoftmax: x is int64 [2], not a float"],
-    ["scale", (g) => ops.scale(g.input("x", "int64", [2]), 2), "scale: x is int64"],
+    ["scale", (g) => ops.scale(g.input("x", "int64", [2]), 2), "scalar 2: x is int64"],
     [
       "another graph's value",
       (g) => ops.add(floats(g, "a", 1), floats(graph(), "b", 1)),
