@@ -1,7 +1,6 @@
 // Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 import { NfcError, throwIfAborted } from "../errors.ts";
-import { Graph, type Value } from "../graph/ir.ts";
-import { argMax, cast, equal, exp, logSoftmax, mul, reduceSum, scale, sub } from "../graph/ops.ts";
+import type { Value } from "../graph/ir.ts";
 import {
   int64Tensor,
   Session,
@@ -10,13 +9,10 @@ import {
   type TensorArray,
   type Tensors,
 } from "../graph/session.ts";
-import { gather, pick } from "../graph/shape-ops.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { type Gpt2Inputs, gpt2, lmHead, textInputs } from "../model/gpt2.ts";
-import { parametersOf } from "../model/layers.ts";
 import { type Window, windows } from "../model/tokens.ts";
+import { AGAINST, scoringGraph } from "./scoring-graph.ts";
 
 /** Logits of one batch (rows · V float32) stay below this; a single window may exceed it. */
 const LOGITS_PER_BATCH = 16 * 2 ** 20;
@@ -174,43 +170,6 @@ function windowSize(
       { hint: "compare models of one vocabulary" },
     );
   return { length: size, stride: step };
-}
-
-/**
- * Per scored position: negative log-likelihoods of the model and of `against`, KL, agreement. Inputs: ids and positions
- * [B, T]; rows [M], the scored positions among B·T; labels [M].
- */
-function scoringGraph(own: ModelConfig, against: ModelConfig | undefined, noise: NoiseMode): Graph {
-  const graph = new Graph();
-  const inputs = textInputs(graph);
-  const rows = graph.input("rows", "int64", ["scored"]);
-  const labels = graph.input("labels", "int64", ["scored"]);
-  const logProbabilities = (config: ModelConfig, prefix: string, mode: NoiseMode) =>
-    logSoftmax(scoredLogits(graph, config, prefix, inputs, rows, mode)); // [M, V]
-  const ownScores = logProbabilities(own, "", noise);
-  graph.output(scale(pick(ownScores, labels), -1), "nll"); // [M]
-  if (against) {
-    const other = logProbabilities(against, AGAINST, { kind: "mean" });
-    graph.output(scale(pick(other, labels), -1), "nll_against"); // [M]
-    graph.output(reduceSum(mul(exp(other), sub(other, ownScores)), [1]), "kl"); // Σ p·(ln p − ln q): [M]
-    graph.output(cast(equal(argMax(ownScores), argMax(other)), "float32"), "agreement"); // [M]
-  }
-  return graph;
-}
-
-const AGAINST = "against/";
-
-function scoredLogits(
-  graph: Graph,
-  config: ModelConfig,
-  prefix: string,
-  inputs: Gpt2Inputs,
-  rows: Value,
-  noise: NoiseMode,
-): Value {
-  const parameters = parametersOf(graph, config, prefix);
-  const { hidden } = gpt2(config, parameters, inputs, noise); // [B·T, C]
-  return lmHead(gather(hidden, rows), config, parameters); // [M, V]
 }
 
 async function load(checkpoint: Checkpoint, prefix: string): Promise<[string, Float32Array][]> {

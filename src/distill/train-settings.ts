@@ -55,7 +55,7 @@ export interface TrainSettings {
 const STEP_TOKENS = 4096;
 const MAX_DEFAULT_LENGTH = 512;
 /** Attention maps and hidden states of a micro-batch should stay within this many bytes. */
-const ACTIVATION_BYTES = 3 * 2 ** 30;
+const ACTIVATION_BYTES = 4 * 2 ** 30;
 /** Share of the steps that go to attention transfer (../docs/distill.md). */
 const TRANSFER_SHARE = 0.3;
 
@@ -72,7 +72,9 @@ export function trainSettings(
   const { transferable = false, ...own } = given;
   const length = own.length ?? Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
   const steps = own.steps ?? STEPS[task];
-  const transferSteps = own.transferSteps ?? (transferable ? Math.round(TRANSFER_SHARE * steps) : 0);
+  // The noise alone is no attention to transfer.
+  const transferSteps =
+    own.transferSteps ?? (transferable && own.train !== "noise" ? Math.round(TRANSFER_SHARE * steps) : 0);
   const windows = Math.max(1, Math.round(STEP_TOKENS / length));
   const accumulate = own.accumulate ?? (own.batchSize === undefined ? microBatches(config, windows, length) : 1);
   const main = steps - transferSteps;
@@ -111,13 +113,13 @@ export function trainSettings(
 }
 
 /** The fewest micro-batches that keep a step's activations in bounds: about 40 values a channel and 6 maps a head. */
-function microBatches(config: ModelConfig, windows: number, length: number): number {
-  const perWindow = 4 * config.n_layer * length * (40 * config.n_embd + 6 * config.n_head * length);
-  return Math.min(windows, Math.max(1, Math.ceil((windows * perWindow) / ACTIVATION_BYTES)));
+function microBatches({ n_layer, n_embd, n_head }: ModelConfig, windows: number, length: number): number {
+  const perWindow = 4 * n_layer * length * (40 * n_embd + 6 * n_head * length); // bytes
+  return Math.ceil(windows / Math.max(1, Math.floor(ACTIVATION_BYTES / perWindow)));
 }
 
 function check(settings: TrainSettings, config: ModelConfig): void {
-  const { length, kd, cacheTeacher, temperature, train, transferSteps, steps } = settings;
+  const { length, kd, cacheTeacher, temperature, train, transferSteps, steps, floor } = settings;
   const refuse = (message: string, hint: string) => {
     throw new NfcError("usage", message, { hint });
   };
@@ -126,6 +128,11 @@ function check(settings: TrainSettings, config: ModelConfig): void {
   if (kd < 0 || kd > 1) refuse(`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone");
   if (cacheTeacher > 0 && temperature !== 1)
     refuse("a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher");
+  for (const name of ["beta1", "beta2"] as const)
+    if (settings[name] >= 1) refuse(`--${name} ${settings[name]} is not below 1`, "0.9 and 0.95 are usual");
+  if (floor > 1) refuse(`--lr-floor ${floor} is above 1`, "it is the last learning rate as a share of the peak");
+  if (transferSteps > 0 && train === "noise")
+    refuse("attention transfer moves more than the noise", "leave out --transfer-steps, or take --train attention");
   if (transferSteps > steps)
     refuse(`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps");
   if (train === "noise" && !config.variant.startsWith("noise-"))
