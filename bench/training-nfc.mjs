@@ -42,7 +42,7 @@ const cut = (tokens, first) => Int32Array.from({ length: rows }, (_, i) => token
 
 async function run(tokens, count) {
   const inputs = cut(tokens, 0);
-  const feeds = await teacher.feeds({ inputs });
+  const feeds = await teacher.feeds(inputs);
   const weights = { nll: (1 - kd) / rows, kl: kd / rows };
   const { nll, kl } = await step.run({ inputs, labels: cut(tokens, 1) }, weights, feeds);
   const norm = optimiser.norm();

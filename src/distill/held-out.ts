@@ -44,15 +44,16 @@ export class HeldOut {
     this.options = options;
   }
 
-  static async open(config: ModelConfig, store: ParameterStore, options: HeldOutOptions): Promise<HeldOut> {
+  static async open(
+    { config, source }: Pick<Checkpoint, "config" | "source">,
+    store: ParameterStore,
+    options: HeldOutOptions,
+  ): Promise<HeldOut> {
     const entries = store.names
       .filter((name) => isScored(name, config))
       .map((name) => [name, float32Tensor(store.value(name), store.slot(name).shape)] as const);
     const weights: Tensors = Object.fromEntries(entries);
-    return new HeldOut(
-      await Scorer.live({ config, source: "the model in training" }, weights, options.session),
-      options,
-    );
+    return new HeldOut(await Scorer.live({ config, source }, weights, options.session), options);
   }
 
   perplexity(): Promise<number> {
@@ -70,7 +71,8 @@ function isScored(name: string, { variant }: ModelConfig): boolean {
   return !name.endsWith(".attn.noise_mean") || variant === "noise-distance";
 }
 
+/** Finite: JSON has no infinity. @throws NfcError "invalid-file" when the loss itself is not finite; "aborted" */
 async function perplexity(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
   const result = await scorer.score({ tokens: rangeTokens(range, tokens), length, ...(signal && { signal }) });
-  return result.perplexity;
+  return Math.min(result.perplexity, Number.MAX_VALUE);
 }

@@ -1,11 +1,16 @@
 // KL to a teacher of whom only the k most likely tokens are known; the rest of the vocabulary counts as one outcome.
 import type { Value } from "../graph/ir.ts";
-import { add, div, exp, like, log, max, mul, reduceSum, scale, shift, sub } from "../graph/ops.ts";
+import { add, div, exp, like, log, max, min, mul, reduceSum, scale, shift, sub } from "../graph/ops.ts";
 import { gatherElements, scatterElements, zeros } from "../graph/shape-ops.ts";
 import type { ChunkDistribution, Distribution, TeacherPart } from "./losses.ts";
 
-/** Keeps the logarithm of a probability mass that rounding made 0 finite. */
-const TINY = 1e-9;
+/** Smallest rest: 1 − Σ of float32 probabilities is no better than this. */
+const TINY = 1e-6;
+/**
+ * Largest t_rest/q_rest in the gradient. It enters a known token's twice and cancels there but for rounding, which this
+ * keeps below 1e-3; it only weakens the pull on a rest that the student holds for 10,000 times too unlikely.
+ */
+const MAX_RATIO = 1e4;
 
 /**
  * With t_j for the k known tokens and t_rest = 1 − Σ t_j, q likewise: KL = Σ_k t_j ln(t_j/q_j) + t_rest ln(t_rest/q_rest);
@@ -27,7 +32,7 @@ export function sparseTeacher(
   const [tRest, qRest] = [rest(t), rest(q)];
   const known = reduceSum(mul(t, sub(logProbabilities, logQ)), [1], true);
   const kl = add(known, mul(tRest, sub(log(tRest), log(qRest)))); // [n, 1]
-  const ratio = div(tRest, qRest); // [n, 1]
+  const ratio = min(div(tRest, qRest), like(t, MAX_RATIO)); // [n, 1]
   // For a known token b·(q − t) = b·q·(1 − ratio) − b·(t − q·ratio): the second part is subtracted where it is known.
   const corrections = mul(sub(t, mul(q, ratio)), b); // [n, k]
   return {

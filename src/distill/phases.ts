@@ -3,13 +3,14 @@ import type { SessionOptions } from "../graph/session.ts";
 import { float32Tensor, type Tensor } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { Batch } from "./batches.ts";
+import type { Batch, TokenRange } from "./batches.ts";
 import { NoiseBuffers } from "./noise.ts";
 import { NoisePrior } from "./noise-prior.ts";
 import { Optimiser } from "./optimiser.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { headChunks, isPriorOnly } from "./step-graph.ts";
-import { Teacher } from "./teacher.ts";
+import { Teacher, type TeacherSource } from "./teacher.ts";
+import { CachedTeacher } from "./teacher-cache.ts";
 import type { TrainSettings } from "./train-settings.ts";
 import { TrainingStep } from "./training-step.ts";
 import { TransferStep } from "./transfer-step.ts";
@@ -34,6 +35,10 @@ export interface PhaseContext {
   store: ParameterStore;
   teacher: Checkpoint | null;
   session: SessionOptions;
+  /** What the batches' windows are taken from. */
+  range: TokenRange;
+  /** Folder for cache files. */
+  cache?: string | undefined;
 }
 
 /** The phase that a step belongs to. */
@@ -80,9 +85,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const { settings, config, store, session } = context;
   const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
   const shape = { batch, length };
-  const teacher = context.teacher
-    ? await Teacher.open(context.teacher, { ...session, ...shape, chunks: headChunks(config.vocab_size) })
-    : null;
+  const teacher = context.teacher ? await openTeacher(context.teacher, context) : null;
   const noise = new StepNoise(config, settings);
   const step = await TrainingStep.open(
     {
@@ -110,8 +113,8 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
     steps,
     async gradients(index, batches) {
       const sums = { nll: 0, kl: 0 };
-      for (const [micro, { inputs, labels }] of batches.entries()) {
-        const feeds = { ...noise.feeds(index * accumulate + micro), ...(await teacher?.feeds(inputs)) };
+      for (const [micro, { inputs, labels, windows }] of batches.entries()) {
+        const feeds = { ...noise.feeds(index * accumulate + micro), ...(await teacher?.feeds(inputs, windows)) };
         const losses = await step.run({ inputs, labels }, weights, feeds);
         store.accumulate(store.trained);
         sums.nll += losses.nll;
@@ -126,6 +129,15 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
       await teacher?.close();
     },
   };
+}
+
+function openTeacher(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
+  const { settings, config, session, range, cache } = context;
+  const { batchSize: batch, length, cacheTeacher: k, teacherPrecision: precision } = settings;
+  const shared = { ...session, batch, length, precision };
+  return k > 0
+    ? CachedTeacher.open(teacher, { ...shared, k, range, cache })
+    : Teacher.open(teacher, { ...shared, chunks: headChunks(config.vocab_size) });
 }
 
 function report(nll: number, kl: number | null, noise: number, { kd, noiseKl }: TrainSettings): StepReport {

@@ -1,9 +1,10 @@
 // A training run on disk, beside its output: settings, the last checkpoint, the best weights, and the metrics so far.
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, open, rm, truncate } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { appendFile, mkdir, open, readdir, rm, stat, truncate } from "node:fs/promises";
+import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
+import { elementCount } from "../io/dtype.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
 import { openSafetensors } from "../io/safetensors-reader.ts";
@@ -23,6 +24,8 @@ const stateSchema = z.object({
   /** Length of metrics.jsonl at this step: what a killed run wrote beyond it is cut off. */
   metricsBytes: z.int().nonnegative(),
   best: scoreSchema.nullable(),
+  /** Step of the last evaluation; 0 before the first. */
+  evaluated: z.int().nonnegative(),
   /** Perplexity before the first step, and the teacher's. */
   before: z.number().positive(),
   teacher: z.number().positive().nullable(),
@@ -34,7 +37,10 @@ export type RunState = z.infer<typeof stateSchema>;
 /** What must be the same when a run goes on: settings and fingerprints of model, teacher and data. */
 export type RunIdentity = z.infer<typeof settingsSchema>;
 
-/** Values of parameters, by name; with `moments` the optimiser's too. */
+/** What a run keeps in its folder, and what a killed one may leave there. */
+const OWN_FILES = /^(run\.json|metrics\.jsonl|checkpoint|best|\.(run\.json|checkpoint|best)\.nfc-(tmp|old)-.*)$/;
+
+/** Arrays of a checkpoint, each as PART/NAME. */
 const PARTS = ["value", "moment1", "moment2"] as const;
 
 export class RunFolder {
@@ -50,6 +56,21 @@ export class RunFolder {
     return existsSync(join(this.path, "run.json"));
   }
 
+  /** @throws NfcError "exists" where an unfinished run is, unless `force`; where anything but a run is, always */
+  async refuseOccupied(force: boolean): Promise<void> {
+    if (!existsSync(this.path)) return;
+    const entries = await withIoErrors(this.path, () => readdir(this.path));
+    const foreign = entries.find((name) => !OWN_FILES.test(name));
+    if (foreign !== undefined)
+      throw new NfcError("exists", `${this.path}: holds ${foreign}, which is no part of a training run`, {
+        hint: "the run needs this folder beside its output: choose another output",
+      });
+    if (this.exists() && !force)
+      throw new NfcError("exists", `${this.path}: an unfinished run is there`, {
+        hint: "go on with --resume, or start over with --force",
+      });
+  }
+
   /** Begins a run: what an earlier one left is removed. */
   async create(settings: RunIdentity): Promise<void> {
     await this.remove();
@@ -63,28 +84,41 @@ export class RunFolder {
 
   /** @throws NfcError "not-found" without a run, "invalid-file" for one that is damaged */
   async identity(): Promise<RunIdentity> {
-    const file = join(this.path, "run.json");
     if (!this.exists())
       throw new NfcError("not-found", `${this.path}: there is no run to go on with`, { hint: "leave out --resume" });
-    return parse(runSchema, await readJsonFile(file), file).settings;
+    const file = join(this.path, "run.json");
+    return this.whole(async () => parse(runSchema, await readJsonFile(file), file).settings);
   }
 
-  /** The checkpoint's state, its arrays read into the store; null when none was saved yet. */
+  /**
+   * The checkpoint's state, its arrays read into the store; null when none was saved yet.
+   * @throws NfcError "invalid-file", "not-found" for a checkpoint that is damaged
+   */
   async load(store: ParameterStore): Promise<RunState | null> {
     const folder = join(this.path, "checkpoint");
     await recoverDirectory(folder);
-    if (!existsSync(folder)) return null;
+    const state = existsSync(folder) ? await this.whole(() => this.readCheckpoint(folder, store)) : null;
+    await this.whole(() => this.cutMetrics(state?.metricsBytes ?? 0));
+    return state;
+  }
+
+  private async readCheckpoint(folder: string, store: ParameterStore): Promise<RunState> {
     const file = join(folder, "state.json");
     const state = parse(stateSchema, await readJsonFile(file), file);
-    const reader = await openSafetensors(join(folder, "model.safetensors"));
-    try {
-      for (const name of store.trained)
-        for (const part of PARTS) await reader.readF32(`${part}/${name}`, store.slot(name)[part]);
-    } finally {
-      await reader.close();
-    }
-    await withIoErrors(this.metrics, () => truncate(this.metrics, state.metricsBytes));
+    const arrays = (name: string) =>
+      PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
+    await readArrays(folder, store.trained.flatMap(arrays));
     return state;
+  }
+
+  /** Takes back what a killed run wrote after its checkpoint. */
+  private async cutMetrics(bytes: number): Promise<void> {
+    await withIoErrors(this.metrics, async () => {
+      const { size } = await stat(this.metrics);
+      if (size < bytes)
+        throw new NfcError("invalid-file", `${this.metrics}: ${size} bytes, ${bytes} at the last checkpoint`);
+      await truncate(this.metrics, bytes);
+    });
   }
 
   /** Replaces the checkpoint: it is whole at any moment. */
@@ -107,12 +141,8 @@ export class RunFolder {
   async loadBest(store: ParameterStore): Promise<void> {
     const folder = join(this.path, "best");
     await recoverDirectory(folder);
-    const reader = await openSafetensors(join(folder, "model.safetensors"));
-    try {
-      for (const name of store.trained) await reader.readF32(name, store.value(name));
-    } finally {
-      await reader.close();
-    }
+    const arrays = store.trained.map((name): [string, Float32Array] => [name, store.value(name)]);
+    await this.whole(() => readArrays(folder, arrays));
   }
 
   /** One line of metrics.jsonl; gives the file's new length. */
@@ -122,8 +152,23 @@ export class RunFolder {
     return Buffer.byteLength(line);
   }
 
+  /** run.json goes first: what a kill leaves of the rest is no run. */
   async remove(): Promise<void> {
-    await withIoErrors(this.path, () => rm(this.path, { recursive: true, force: true }));
+    await withIoErrors(this.path, async () => {
+      await rm(join(this.path, "run.json"), { force: true });
+      await rm(this.path, { recursive: true, force: true });
+    });
+  }
+
+  /** Reads a part of the run; its fault says what is left to do. */
+  private async whole<T>(read: () => Promise<T>): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      if (!(error instanceof NfcError)) throw error;
+      const hint = `the run cannot go on: remove ${this.path} and start it again`;
+      throw new NfcError(error.code, error.message, { hint, cause: error });
+    }
   }
 
   private async replace(name: string, sources: readonly TensorSource[], state: object): Promise<void> {
@@ -138,13 +183,29 @@ function arraySource(name: string, shape: readonly number[], data: Float32Array)
   return bytesSource(name, "F32", shape, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
 }
 
+/** Fills arrays from the model.safetensors of a folder, each under its name. */
+async function readArrays(folder: string, arrays: readonly [string, Float32Array][]): Promise<void> {
+  const reader = await openSafetensors(join(folder, "model.safetensors"));
+  try {
+    for (const [name, array] of arrays) {
+      const { shape = null } = reader.tensors.get(name) ?? {};
+      if (shape && elementCount(shape) !== array.length)
+        throw new NfcError(
+          "invalid-file",
+          `${reader.path}: ${name} has ${elementCount(shape)} values, not ${array.length}`,
+        );
+      await reader.readF32(name, array);
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
 function parse<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
-  throw new NfcError("invalid-file", `${file}: ${issue?.path.join(".") || "content"}: ${issue?.message}`, {
-    hint: `remove ${dirname(file)} and start the run again`,
-  });
+  throw new NfcError("invalid-file", `${file}: ${issue?.path.join(".") || "content"}: ${issue?.message}`);
 }
 
 async function syncFile(path: string): Promise<void> {

@@ -1,18 +1,15 @@
 // The loop of a training run: steps, metrics, evaluations, checkpoints, and the best weights at the end.
-import { NfcError } from "../errors.ts";
+import { messageOf, NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { parameterSpecs } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
 import { Batches, type TokenRange } from "./batches.ts";
 import { HeldOut, type HeldOutOptions, scoreCheckpoint } from "./held-out.ts";
-import { isNoise } from "./optimiser.ts";
-import { ParameterStore } from "./parameter-store.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunFolder, RunState } from "./run-folder.ts";
 import { StepClock } from "./step-clock.ts";
 import type { TrainSettings } from "./train-settings.ts";
-import { type TrainedModel, writeTrainedModel } from "./trained-model.ts";
+import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 
 /** Steps between checkpoints. */
 export const DEFAULT_SAVE_EVERY = 50;
@@ -60,6 +57,8 @@ export class Run {
   private readonly clock: StepClock;
   private readonly resumedFrom: number | null;
   private state: RunState;
+  /** Step of the checkpoint. */
+  private savedStep: number | null;
   private phase: Phase | null = null;
 
   private constructor(parts: {
@@ -71,7 +70,8 @@ export class Run {
     heldOut: HeldOut;
     heldOutOptions: HeldOutOptions;
     state: RunState;
-    resumed: boolean;
+    saved: RunState | null;
+    resume: boolean;
   }) {
     this.options = parts.options;
     this.student = parts.student;
@@ -81,7 +81,8 @@ export class Run {
     this.heldOut = parts.heldOut;
     this.heldOutOptions = parts.heldOutOptions;
     this.state = parts.state;
-    this.resumedFrom = parts.resumed ? parts.state.step : null;
+    this.resumedFrom = parts.resume ? parts.state.step : null;
+    this.savedStep = parts.saved ? parts.saved.step : null;
     const { settings, onProgress } = parts.options;
     this.clock = new StepClock(settings, onProgress);
   }
@@ -92,36 +93,41 @@ export class Run {
     folder: RunFolder,
     split: { train: TokenRange; heldOut: TokenRange },
   ): Promise<Run> {
-    const { settings, teacher = null, session = {}, signal } = options;
+    const { settings, teacher = null, session = {}, resume = false, signal } = options;
     const { length, accumulate, batchSize } = settings;
     const store = await loadStore(student, settings);
-    const saved = options.resume ? await folder.load(store) : null;
-    const heldOutOptions = { range: split.heldOut, tokens: settings.evalTokens, length, session, signal };
-    const heldOut = await HeldOut.open(student.config, store, heldOutOptions);
-    const state = saved ?? {
-      step: 0,
-      tokens: 0,
-      metricsBytes: 0,
-      best: null,
-      before: await heldOut.perplexity(),
-      teacher: teacher ? await scoreCheckpoint(teacher, heldOutOptions) : null,
-    };
-    const context = { settings, config: student.config, store, teacher, session };
+    const saved = resume ? await folder.load(store) : null;
     const batches = new Batches(split.train, { length, batchSize: batchSize * accumulate, seed: settings.seed });
-    const resumed = options.resume ?? false;
-    return new Run({ options, student, folder, context, batches, heldOut, heldOutOptions, state, resumed });
+    const heldOutOptions = { range: split.heldOut, tokens: settings.evalTokens, length, session, signal };
+    const heldOut = await HeldOut.open(student, store, heldOutOptions);
+    try {
+      const state = saved ?? {
+        step: 0,
+        tokens: 0,
+        metricsBytes: 0,
+        best: null,
+        evaluated: 0,
+        before: await heldOut.perplexity(),
+        teacher: teacher ? await scoreCheckpoint(teacher, heldOutOptions) : null,
+      };
+      const inputs = { range: split.train, cache: options.cache };
+      const context = { settings, config: student.config, store, teacher, session, ...inputs };
+      return new Run({ options, student, folder, context, batches, heldOut, heldOutOptions, state, saved, resume });
+    } catch (error) {
+      await heldOut.close();
+      throw error;
+    }
   }
 
   async finish(): Promise<TrainResult> {
-    const { settings, saveEvery = DEFAULT_SAVE_EVERY, signal } = this.options;
-    while (this.state.step < settings.steps) {
+    const { settings, signal } = this.options;
+    for (;;) {
       if (signal?.aborted) await this.stop();
+      if (this.evaluationIsDue()) await this.evaluate();
+      if (this.state.step === settings.steps) break;
       await this.step();
-      const { step } = this.state;
-      const last = step === settings.steps;
-      if (last || (step % settings.evalEvery === 0 && step > settings.transferSteps)) await this.evaluate();
-      if (last || step % saveEvery === 0) await this.save();
     }
+    await this.save();
     return this.result();
   }
 
@@ -131,7 +137,7 @@ export class Run {
   }
 
   private async step(): Promise<void> {
-    const { settings } = this.options;
+    const { settings, saveEvery = DEFAULT_SAVE_EVERY } = this.options;
     const { step } = this.state;
     const phase = await this.phaseOf(step);
     const batches = await this.microBatches(step);
@@ -140,6 +146,8 @@ export class Run {
     const report = await phase.gradients(step - phase.start, batches);
     const norm = phase.optimiser.norm();
     this.checkFinite(report, norm);
+    // Before the parameters move: now they are known to be good.
+    if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
     const lr = phase.optimiser.update(step - phase.start, norm);
     const tokens = settings.batchSize * settings.accumulate * settings.length;
     this.state = { ...this.state, step: step + 1, tokens: this.state.tokens + tokens };
@@ -158,13 +166,12 @@ export class Run {
   private async phaseOf(step: number): Promise<Phase> {
     const { transferSteps } = this.options.settings;
     if (this.phase && step < transferSteps === (this.phase.name === "transfer")) return this.phase;
-    const changed = this.phase !== null;
     await this.phase?.close();
     this.phase = null;
     const phase = await openPhase(step, this.context);
     this.phase = phase;
-    // A resumed run that begins right at the change has the moments of the first phase.
-    if (changed || step === transferSteps) phase.optimiser.reset();
+    // Also in a run that goes on right here: its checkpoint has the moments of the phase before.
+    if (step === transferSteps) phase.optimiser.reset();
     return phase;
   }
 
@@ -182,32 +189,51 @@ export class Run {
     });
   }
 
-  /** Before the parameters move: they are still good. */
   private checkFinite(report: StepReport, norm: number): void {
     const { vocab_size } = this.student.config;
     const lost = report.nll !== undefined && report.nll > DIVERGED * Math.log(vocab_size);
     if (Number.isFinite(report.loss) && Number.isFinite(norm) && !lost) return;
     const parts = Object.entries(report).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
-    const kept =
-      this.savedStep === null ? "no checkpoint yet" : `last checkpoint: step ${this.savedStep} in ${this.folder.path}`;
-    throw new NfcError(
-      "diverged",
-      `step ${this.state.step + 1}: the run has diverged (${parts.join(", ")}, gradient norm ${norm.toPrecision(4)}); ${kept}`,
-      { hint: "start again with a lower --lr or a longer --warmup" },
-    );
+    throw this.diverged(this.state.step + 1, `${parts.join(", ")}, gradient norm ${norm.toPrecision(4)}`);
   }
 
-  private savedStep: number | null = null;
+  private diverged(step: number, facts: string): NfcError {
+    return new NfcError("diverged", `step ${step}: the run has diverged (${facts}); ${this.kept()}`, {
+      hint: "start over with a lower --lr or a longer --warmup, and --force",
+    });
+  }
+
+  private kept(): string {
+    const { path } = this.folder;
+    return this.savedStep === null
+      ? `no checkpoint yet in ${path}`
+      : `last checkpoint: step ${this.savedStep} in ${path}`;
+  }
+
+  private evaluationIsDue(): boolean {
+    const { step, evaluated } = this.state;
+    const { steps, evalEvery, transferSteps } = this.options.settings;
+    if (step === evaluated) return false;
+    return step === steps || (step % evalEvery === 0 && step > transferSteps);
+  }
 
   private async evaluate(): Promise<void> {
     const { step } = this.state;
-    const perplexity = Math.min(await this.heldOut.perplexity(), Number.MAX_VALUE);
+    const perplexity = await this.heldOut.perplexity().catch((error: unknown) => this.notEvaluated(error));
     await this.log({ step, eval: { perplexity } });
     this.clock.evaluated(perplexity);
+    this.state = { ...this.state, evaluated: step };
     if (this.state.best && this.state.best.perplexity <= perplexity) return;
     const best = { step, perplexity };
     await this.folder.saveBest(this.context.store, best);
     this.state = { ...this.state, best };
+  }
+
+  /** An interrupted evaluation comes first when the run goes on. */
+  private async notEvaluated(error: unknown): Promise<never> {
+    if (this.options.signal?.aborted) return this.stop();
+    if (!(error instanceof NfcError) || error.code !== "invalid-file") throw error;
+    throw this.diverged(this.state.step, "the loss on held-out text is not finite");
   }
 
   private async save(): Promise<void> {
@@ -216,15 +242,16 @@ export class Run {
   }
 
   private async stop(): Promise<never> {
-    await this.save();
     const { step } = this.state;
-    throw new NfcError(
-      "aborted",
-      `interrupted; step ${step} of ${this.options.settings.steps} is saved in ${this.folder.path}`,
-      {
-        hint: "the same command with --resume goes on from there",
-      },
+    const { steps } = this.options.settings;
+    const { path } = this.folder;
+    const outcome = await this.save().then(
+      () => `step ${step} of ${steps} is saved in ${path}`,
+      (error: unknown) => `step ${step} of ${steps} could not be saved (${messageOf(error)}); ${this.kept()}`,
     );
+    throw new NfcError("aborted", `interrupted; ${outcome}`, {
+      hint: "the same command with --resume goes on from there",
+    });
   }
 
   private async log(entry: object): Promise<void> {
@@ -265,13 +292,4 @@ export class Run {
       interrupted: false,
     };
   }
-}
-
-/** All parameters of the student; the trained ones with gradients and moments. */
-async function loadStore(student: Checkpoint, { train: part, accumulate }: TrainSettings): Promise<ParameterStore> {
-  const trained = (name: string) => part === "all" || (part === "noise" ? isNoise(name) : name.includes(".attn."));
-  const specs = parameterSpecs(student.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
-  const store = new ParameterStore(specs, { accumulate: accumulate > 1 });
-  for (const { name } of specs) store.value(name).set(await student.readF32(name));
-  return store;
 }

@@ -1,5 +1,6 @@
 // A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
 import { backward, outputGradient } from "../graph/backward.ts";
+import { int8Product } from "../graph/int8.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { gemm, reduceSum } from "../graph/ops.ts";
 import { reshape, slice } from "../graph/shape-ops.ts";
@@ -10,7 +11,9 @@ import { parameterSpecs } from "../model/parameters.ts";
 import { headLoss, type TeacherSignal } from "./losses.ts";
 
 /** How the student learns from a teacher: from its final hidden states and head, or from cached log-probabilities. */
-export type TeacherInput = { kind: "hidden"; n_embd: number } | { kind: "top-k"; k: number };
+export type TeacherInput =
+  | { kind: "hidden"; n_embd: number; precision: "fp32" | "int8" }
+  | { kind: "top-k"; k: number };
 
 export interface StepOptions {
   config: ModelConfig;
@@ -38,6 +41,7 @@ const MAX_ROWS_AT_ONCE = 1024;
 export const gradientName = (parameter: string) => `grad/${parameter}`;
 export const headChunkName = (chunk: number) => `head/${chunk}`;
 export const teacherChunkName = (chunk: number) => `teacher_head/${chunk}`;
+export const teacherScalesName = (chunk: number) => `${teacherChunkName(chunk)}/scales`;
 export const STEP = {
   labels: "labels",
   nllWeight: "nll_weight",
@@ -159,13 +163,22 @@ function teacherSignal(graph: Graph, rows: number, teacher: TeacherInput, chunks
       ids: graph.input(STEP.teacherIds, "int64", [rows, teacher.k]),
       logProbabilities: graph.input(STEP.teacherLogProbabilities, "float32", [rows, teacher.k]),
     };
-  const hidden = graph.input(STEP.teacherHidden, "float32", [rows, teacher.n_embd]);
-  const matrices = chunks.map(({ count }, c) => graph.input(teacherChunkName(c), "float32", [count, teacher.n_embd]));
+  const { n_embd: width, precision } = teacher;
+  const hidden = graph.input(STEP.teacherHidden, "float32", [rows, width]);
+  const products = chunks.map(({ count }, c): ((x: Value) => Value) => {
+    if (precision === "fp32") {
+      const matrix = graph.input(teacherChunkName(c), "float32", [count, width]);
+      return (x) => gemm(x, matrix, { transB: true }); // [n, v]
+    }
+    const values = graph.input(teacherChunkName(c), "int8", [width, count]);
+    const scales = graph.input(teacherScalesName(c), "float32", [count]);
+    return (x) => int8Product(x, values, scales); // [n, v]
+  });
   return {
     kind: "logits",
     logits: ({ start, end }, c) => {
       const part = start === 0 && end === rows ? hidden : slice(hidden, 0, start, end);
-      return gemm(part, matrices[c] as Value, { transB: true }); // [n, v]
+      return (products[c] as (x: Value) => Value)(part);
     },
   };
 }

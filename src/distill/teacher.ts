@@ -1,74 +1,86 @@
 // The teacher in a session of its own: its final hidden states and its head are what the student's step is fed.
-import { Graph, type Value } from "../graph/ir.ts";
-import { float32Tensor, int64Tensor, Session, type SessionOptions, type Tensor } from "../graph/session.ts";
+import { quantise } from "../graph/int8.ts";
+import { Graph } from "../graph/ir.ts";
+import { float32Tensor, int64Tensor, type Session, type SessionOptions, type Tensor } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { gpt2, textInputs } from "../model/gpt2.ts";
 import { parametersOf } from "../model/layers.ts";
-import { type HeadChunk, STEP, type TeacherInput, teacherChunkName } from "./step-graph.ts";
+import { type HeadChunk, STEP, type TeacherInput, teacherChunkName, teacherScalesName } from "./step-graph.ts";
+import { headMatrix, type Precision, teacherSession } from "./teacher-int8.ts";
 
 export interface TeacherOptions extends SessionOptions {
   batch: number;
   length: number;
   /** The vocabulary's chunks in the student's step. */
   chunks: readonly HeadChunk[];
+  /** Of its matrix products, the head's included; fp32 unless given. */
+  precision?: Precision;
+}
+
+/** What a step learns from besides the labels. */
+export interface TeacherSource {
+  readonly input: TeacherInput;
+  /** What the student's step needs for one micro-batch: inputs [B·T], and the windows' indices in the corpus [B]. */
+  feeds(inputs: Int32Array, windows: Int32Array): Promise<Record<string, Tensor>>;
+  close(): Promise<void>;
 }
 
 /** A frozen model whose distribution the student learns; its noise is at the mean. */
-export class Teacher {
+export class Teacher implements TeacherSource {
   readonly input: TeacherInput;
   private readonly session: Session;
   private readonly shape: readonly [number, number];
   private readonly hidden: Tensor;
   private readonly head: Record<string, Tensor>;
 
-  private constructor(
-    session: Session,
-    hidden: Tensor,
-    head: Record<string, Tensor>,
-    shape: readonly [number, number],
-  ) {
+  private constructor(session: Session, head: Record<string, Tensor>, width: number, options: TeacherOptions) {
+    const { batch, length, precision = "fp32" } = options;
     this.session = session;
-    this.hidden = hidden;
+    this.hidden = float32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
     this.head = head;
-    this.shape = shape;
-    this.input = { kind: "hidden", n_embd: hidden.shape[1] as number };
+    this.shape = [batch, length];
+    this.input = { kind: "hidden", n_embd: width, precision };
   }
 
   static async open(checkpoint: Checkpoint, options: TeacherOptions): Promise<Teacher> {
     const { config } = checkpoint;
-    const { batch, length, chunks } = options;
+    const { batch, length, precision = "fp32" } = options;
     const graph = new Graph();
     const { hidden } = gpt2(config, parametersOf(graph, config), textInputs(graph, batch, length), { kind: "mean" });
     graph.output(hidden, "hidden");
-    const weights = new Map<string, Float32Array>();
-    for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
-    const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
-    const session = await Session.withWeights(graph, weightOf, options);
-    const matrix = weights.get(config.tied_head ? "wte.weight" : "lm_head.weight") as Float32Array;
-    const width = config.n_embd;
-    const head = Object.fromEntries(
-      chunks.map(({ first, count }, c) => [
-        teacherChunkName(c),
-        float32Tensor(matrix.subarray(first * width, (first + count) * width), [count, width]),
-      ]),
-    );
-    const rows = batch * length;
-    return new Teacher(session, float32Tensor(new Float32Array(rows * width), [rows, width]), head, [batch, length]);
+    const head = await headTensors(checkpoint, options);
+    return new Teacher(await teacherSession(graph, checkpoint, precision, options), head, config.n_embd, options);
   }
 
-  /** What the student's step needs of the teacher for one micro-batch, inputs [B·T]. */
   async feeds(inputs: Int32Array): Promise<Record<string, Tensor>> {
-    const [batch, length] = this.shape;
-    const positions = inputs.map((_, i) => i % length);
-    const ids = {
-      input_ids: int64Tensor(inputs, [batch, length]),
-      position_ids: int64Tensor(positions, [batch, length]),
-    };
-    await this.session.run(ids, { hidden: this.hidden });
+    await this.session.run(tokenFeeds(inputs, this.shape), { hidden: this.hidden });
     return { [STEP.teacherHidden]: this.hidden, ...this.head };
   }
 
   close(): Promise<void> {
     return this.session.close();
   }
+}
+
+/** Ids [B·T] and their positions, each [B, T]. */
+export function tokenFeeds(inputs: Int32Array, shape: readonly [number, number]): Record<string, Tensor> {
+  const positions = inputs.map((_, i) => i % shape[1]);
+  return { input_ids: int64Tensor(inputs, shape), position_ids: int64Tensor(positions, shape) };
+}
+
+/** The head's matrix in chunks: [v, C], or in int8 [C, v] with its scales [v]. */
+async function headTensors(checkpoint: Checkpoint, options: TeacherOptions): Promise<Record<string, Tensor>> {
+  const { chunks, precision = "fp32" } = options;
+  const matrix = await headMatrix(checkpoint);
+  const width = checkpoint.config.n_embd;
+  const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
+    const rows = matrix.subarray(first * width, (first + count) * width);
+    if (precision === "fp32") return [[teacherChunkName(c), float32Tensor(rows, [count, width])]];
+    const { values, scales } = quantise(rows, [count, width], true);
+    return [
+      [teacherChunkName(c), { dtype: "int8", data: values, shape: [width, count] }],
+      [teacherScalesName(c), float32Tensor(scales, [count])],
+    ];
+  });
+  return Object.fromEntries(entries);
 }

@@ -126,7 +126,7 @@ async function openText(
     });
   const fingerprint = await fingerprintOf(files, tokenizer.fingerprint, options);
   const width = options.vocabulary <= 2 ** 16 ? 2 : 4;
-  const path = join(options.cache ?? defaultCache(), `${fingerprint}.u${8 * width}`);
+  const path = join(options.cache ?? defaultCache("tokens"), `${fingerprint}.u${8 * width}`);
   const cached = await openIds(path, width);
   if (cached) return { fingerprint, fromCache: true, ids: [cached] };
   await writeIds(path, width, tokenised(files, tokenizer, options));
@@ -135,9 +135,10 @@ async function openText(
   return { fingerprint, fromCache: false, ids: [written] };
 }
 
-function defaultCache(): string {
+/** The folder of cache files unless --cache names one. */
+export function defaultCache(kind: "tokens" | "teacher"): string {
   const { NFC_CACHE, XDG_CACHE_HOME } = process.env;
-  return join(NFC_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "nfc"), "tokens");
+  return join(NFC_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "nfc"), kind);
 }
 
 /** sha256 over the tokenizer and, for each file, how its text is taken and its content. */

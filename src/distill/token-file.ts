@@ -78,7 +78,7 @@ function trailer(count: number, width: IdWidth): Uint8Array {
 }
 
 /** Runs a call on the cache file; its fault says how to choose another folder. */
-async function inCache<T>(path: string, action: () => Promise<T>): Promise<T> {
+export async function inCache<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await withIoErrors(path, action);
   } catch (error) {

@@ -1,4 +1,5 @@
 // Starts a training run or takes one up again: checks inputs, opens the corpora, and knows a changed run from its own.
+import { createHash } from "node:crypto";
 import { NfcError } from "../errors.ts";
 import { stageDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
@@ -10,7 +11,8 @@ import { corpusFiles, corpusKind } from "./corpus.ts";
 import { Run, type TrainOptions, type TrainResult } from "./run.ts";
 import { RunFolder, type RunIdentity } from "./run-folder.ts";
 import { TokenCorpus } from "./token-cache.ts";
-import { changedSettings } from "./train-settings.ts";
+import { changedSettings, type TrainSettings } from "./train-settings.ts";
+import { canTransfer } from "./transfer-step.ts";
 
 /**
  * Trains a model. While it runs, `OUTPUT.run` beside the output holds settings, checkpoint, best weights and metrics;
@@ -19,16 +21,17 @@ import { changedSettings } from "./train-settings.ts";
  * (the last checkpoint stays); "mismatch" for a resumed run whose settings or inputs changed, "exists", "invalid-file"
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
-  const { output, force = false, settings, teacher = null, signal } = options;
-  checkTeacher(student, teacher);
+  const { output, force = false, resume = false, settings, teacher = null, signal } = options;
+  checkTeacher(student, teacher, settings);
   const files = await corpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await corpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
   if (teacher) await refuseOwnSource(output, teacher);
   await (await stageDirectory(output, { force })).discard(); // refuses an output that is there before hours are spent
   const corpus = await openCorpus(files, student, options);
-  const separate = heldOutFiles ? await openCorpus(heldOutFiles, student, options) : null;
+  let separate: TokenCorpus | null = null;
   try {
+    separate = heldOutFiles ? await openCorpus(heldOutFiles, student, options) : null;
     const split = separate ? { train: whole(corpus), heldOut: whole(separate) } : holdOut(corpus, settings.length);
     const identity: RunIdentity = {
       ...settings,
@@ -39,9 +42,10 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
       "held-out data": separate?.fingerprint ?? null,
     };
     const folder = new RunFolder(output);
-    await claim(folder, identity, options);
+    await check(folder, identity, options);
     const run = await Run.open(student, options, folder, split);
     try {
+      if (!resume) await folder.create(identity);
       return await run.finish();
     } finally {
       await run.close();
@@ -66,29 +70,47 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
   });
 }
 
+/** sha256 over the weight files' hashes and the configuration. */
 async function fingerprint(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
   const { files } = await sourceOf(checkpoint, signal);
-  return files.map(({ sha256 }) => sha256).join();
+  const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
-function checkTeacher(student: Checkpoint, teacher: Checkpoint | null): void {
-  if (!teacher || teacher.config.vocab_size === student.config.vocab_size) return;
-  throw new NfcError(
-    "mismatch",
-    `${student.source} has ${student.config.vocab_size} tokens, its teacher ${teacher.source} ${teacher.config.vocab_size}`,
-    { hint: "the teacher must have the student's vocabulary" },
-  );
-}
-
-/** Begins a run folder, or checks that the one that is there may go on. */
-async function claim(folder: RunFolder, identity: RunIdentity, { resume, force }: TrainOptions): Promise<void> {
-  if (!resume) {
-    if (folder.exists() && !force)
-      throw new NfcError("exists", `${folder.path}: an unfinished run is there`, {
-        hint: "go on with --resume, or start over with --force",
-      });
-    return folder.create(identity);
+/** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */
+function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings: TrainSettings): void {
+  const { kd, transferSteps, length } = settings;
+  const refuse = (code: "mismatch" | "usage", message: string, hint: string) => {
+    throw new NfcError(code, message, { hint });
+  };
+  if (!teacher) {
+    if (kd > 0 || transferSteps > 0) refuse("usage", "there is no teacher", "set kd and transferSteps to 0");
+    return;
   }
+  const [own, other] = [student.config, teacher.config];
+  if (own.vocab_size !== other.vocab_size)
+    refuse(
+      "mismatch",
+      `${student.source} has ${own.vocab_size} tokens, its teacher ${teacher.source} ${other.vocab_size}`,
+      "the teacher must have the student's vocabulary",
+    );
+  if (length > other.n_positions)
+    refuse(
+      "mismatch",
+      `windows of ${length} tokens, but the teacher ${teacher.source} has ${other.n_positions} positions`,
+      "give a smaller --length",
+    );
+  if (transferSteps > 0 && !canTransfer(own, other))
+    refuse(
+      "mismatch",
+      `${student.source} and its teacher ${teacher.source} differ in layers, heads or width`,
+      "no attention can be transferred: give --transfer-steps 0",
+    );
+}
+
+/** Whether this run may begin, or go on. */
+async function check(folder: RunFolder, identity: RunIdentity, { resume, force = false }: TrainOptions): Promise<void> {
+  if (!resume) return folder.refuseOccupied(force);
   const changed = changedSettings(await folder.identity(), identity);
   if (changed.length > 0)
     throw new NfcError("mismatch", `${folder.path}: this run had other settings: ${changed.join(", ")}`, {

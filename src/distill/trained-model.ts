@@ -1,4 +1,4 @@
-// Writes what training made of a model: weights in their own dtypes, configuration, tokenizer, record and metrics.
+// Takes a model's parameters into training, and writes what it made of them: weights in their own dtypes, and the rest.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeFloats } from "../io/dtype.ts";
@@ -11,8 +11,10 @@ import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-r
 import { parameterSpecs } from "../model/parameters.ts";
 import { continuedRecord } from "../model/provenance.ts";
 import { tensorOf } from "../model/tensor-of.ts";
-import type { ParameterStore } from "./parameter-store.ts";
+import { isNoise } from "./optimiser.ts";
+import { ParameterStore } from "./parameter-store.ts";
 import { METRICS_FILE } from "./run-folder.ts";
+import type { TrainSettings } from "./train-settings.ts";
 
 export interface TrainedModel {
   folder: string;
@@ -29,6 +31,18 @@ export interface TrainedModelOptions {
   /** The history's entry. */
   step: NfcRecord["history"][number];
   command?: readonly string[];
+}
+
+/** All parameters of the student; the trained ones with gradients and moments. */
+export async function loadStore(
+  student: Checkpoint,
+  { train: part, accumulate }: TrainSettings,
+): Promise<ParameterStore> {
+  const trained = (name: string) => part === "all" || (part === "noise" ? isNoise(name) : name.includes(".attn."));
+  const specs = parameterSpecs(student.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
+  const store = new ParameterStore(specs, { accumulate: accumulate > 1 });
+  for (const { name } of specs) store.value(name).set(await student.readF32(name));
+  return store;
 }
 
 export async function writeTrainedModel(
