@@ -17,7 +17,15 @@ import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
 export async function main(io: Io): Promise<number> {
   const abort = new AbortController();
-  const stop = () => abort.abort();
+  const release = () => {
+    io.off("SIGINT", stop);
+    io.off("SIGTERM", stop);
+  };
+  // Only the first signal is caught: a second one ends the process at once, as the system does by default.
+  const stop = () => {
+    release();
+    abort.abort();
+  };
   io.on("SIGINT", stop);
   io.on("SIGTERM", stop);
   try {
@@ -28,8 +36,7 @@ export async function main(io: Io): Promise<number> {
     const failure = abort.signal.aborted ? interrupted(error) : error;
     return reportFailure(failure, io, outputFlags(io.argv));
   } finally {
-    io.off("SIGINT", stop);
-    io.off("SIGTERM", stop);
+    release();
   }
 }
 
@@ -108,13 +115,13 @@ Examples:
 A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].
 Exit codes: 0 ok, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
 
-/** After an interruption whatever is thrown counts as that, bugs excepted. */
+/** What a command that was interrupted says, unless it knows what was saved. Other faults of it are told as they are. */
 function interrupted(error: unknown): unknown {
-  if (error instanceof NfcError && error.code === "aborted" && error.hint) return error; // says what was saved
-  if (error instanceof NfcError || (error instanceof Error && error.name === "AbortError"))
-    return new NfcError("aborted", "interrupted; nothing was written");
-  return error;
+  const aborted = error instanceof NfcError ? error.code === "aborted" && !error.hint : isAbortError(error);
+  return aborted ? new NfcError("aborted", "interrupted; nothing was written") : error;
 }
+
+const isAbortError = (error: unknown) => error instanceof Error && error.name === "AbortError";
 
 /** --json matters to errors as well, which may come before the flags are parsed. */
 function outputFlags(argv: readonly string[]): OutputFlags {

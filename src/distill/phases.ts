@@ -99,7 +99,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
     store,
     session,
   );
-  const prior = new NoisePrior(store);
+  const prior = config.variant.startsWith("noise-") ? new NoisePrior(store) : null;
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
   const steps = settings.steps - start;
@@ -121,8 +121,9 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
         sums.kl += losses.kl;
       }
       for (const name of priorOnly) store.slot(name).total.fill(0);
-      prior.addGradient(noiseKl);
-      return report(sums.nll / rows, teacher ? (sums.kl / rows) * temperature ** 2 : null, prior.value(), settings);
+      prior?.addGradient(noiseKl);
+      const kl = teacher ? (sums.kl / rows) * temperature ** 2 : null;
+      return report(sums.nll / rows, kl, prior ? prior.value() : null, settings);
     },
     async close() {
       await step.close();
@@ -140,12 +141,12 @@ function openTeacher(teacher: Checkpoint, context: PhaseContext): Promise<Teache
     : Teacher.open(teacher, { ...shared, chunks: headChunks(config.vocab_size) });
 }
 
-function report(nll: number, kl: number | null, noise: number, { kd, noiseKl }: TrainSettings): StepReport {
+function report(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {
   return {
-    loss: (1 - kd) * nll + kd * (kl ?? 0) + noiseKl * noise,
+    loss: (1 - kd) * nll + kd * (kl ?? 0) + noiseKl * (noise ?? 0),
     nll,
     ...(kl !== null && { kl }),
-    ...(noise !== 0 && { noise_kl: noise }),
+    ...(noise !== null && { noise_kl: noise }),
   };
 }
 

@@ -48,7 +48,7 @@ describe("the process", () => {
     const { code, stdout, stderr } = await start(bin, ["demo"], { cwd }).ending;
     expect({ code, ...(code !== 0 && { stderr }) }).toEqual({ code: 0 });
     expect(stdout).toContain("128,768");
-    expect(readdirSync(join(cwd, "out/demo")).sort()).toEqual(["nf", "nf-onnx"]);
+    expect(readdirSync(join(cwd, "out/demo")).sort()).toEqual(["cache", "nf", "nf-distilled", "nf-onnx"]);
   });
 
   it("ties in worker threads to the same bytes as in one", async () => {

@@ -1,11 +1,13 @@
-// Settings of config.json that change the mathematics, against Hugging Face's GPT2LMHeadModel on the fixture's weights.
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+// Settings of config.json that change the mathematics, against Hugging Face's GPT2LMHeadModel on seeded weights.
 import { describe, expect, test } from "vitest";
 import { layerwiseLogits } from "../../src/model/layerwise.ts";
-import { MODEL, opened } from "../support/fixture.ts";
+import { parameterSpecs } from "../../src/model/parameters.ts";
+import { opened } from "../support/fixture.ts";
+import { encode, type RawTensor, tinyHfConfig, tinyModelConfig, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("traps");
+const SIZES = { layers: 2, heads: 4, width: 64, positions: 64, vocab: 384 };
 const IDS = Int32Array.from({ length: 20 }, (_, i) => (7 * i + 3) % 384);
 
 /** transformers 5.18, float32, eager attention: logits 0, 100, 200, 383 of the last position; mean of all |logits|. */
@@ -20,12 +22,33 @@ const REFERENCE: [Record<string, unknown>, number[], number][] = [
   [{ layer_norm_epsilon: 0.05 }, [1.11897, -0.47091, -0.27481, -0.48603], 0.632589],
 ];
 
+/** Mulberry32 */
+function uniform(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** The weights that the reference was computed with: N(0, 0.1²) by Box and Muller, around 1 in the norms. */
+function tensors(): RawTensor[] {
+  const next = uniform(20260111);
+  const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
+  return parameterSpecs(tinyModelConfig(SIZES)).map(({ name, shape }) => {
+    const size = shape.reduce((a, b) => a * b, 1);
+    const base = /ln_\w+\.weight$/.test(name) ? 1 : 0;
+    const values = Float32Array.from({ length: size }, () => base + 0.1 * normal());
+    return { name, dtype: "F32", shape: [...shape], bytes: encode(values, "F32") };
+  });
+}
+
 describe("the forward pass honours", () => {
   test.each(REFERENCE)("%j", async (settings, last, mean) => {
     const folder = path(Object.keys(settings)[0] ?? "plain", String(Object.values(settings)[0]));
-    cpSync(MODEL, folder, { recursive: true });
-    const config = JSON.parse(readFileSync(`${MODEL}/config.json`, "utf8"));
-    writeFileSync(`${folder}/config.json`, JSON.stringify({ ...config, ...settings }));
+    await writeCheckpoint(folder, { tensors: tensors(), config: { ...tinyHfConfig(SIZES), ...settings } });
     const logits = await opened(folder, (checkpoint) => layerwiseLogits(checkpoint, [IDS]));
     const row = logits.subarray((IDS.length - 1) * 384);
     for (const [i, id] of [0, 100, 200, 383].entries()) expect(row[id]).toBeCloseTo(last[i] as number, 4);

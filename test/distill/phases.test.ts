@@ -1,0 +1,130 @@
+// Runs on models that are not the usual ones: heads of their own, no biases, teachers of another shape, other dtypes.
+import { beforeAll, describe, expect, it } from "vitest";
+import type { TrainResult } from "../../src/distill/run.ts";
+import type { TrainSettings } from "../../src/distill/train-settings.ts";
+import { parameterSpecs } from "../../src/model/parameters.ts";
+import { failureOf } from "../support/failure.ts";
+import { bytesOf, converted, opened } from "../support/fixture.ts";
+import { type TinyOptions, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+import { metricsOf, TINY_CONFIG, type Workshop, workshop } from "../support/training.ts";
+
+const path = temporaryFolder("phases");
+const SHAPE: TinyOptions = { width: 32, heads: 2, layers: 2, positions: 32, vocab: TINY_CONFIG.vocab_size };
+let shop: Workshop;
+
+beforeAll(async () => {
+  shop = await workshop(path);
+});
+
+/** A model of small random weights in float32. */
+async function model(name: string, options: TinyOptions = {}): Promise<string> {
+  const all = { ...SHAPE, ...options };
+  const tensors = tinyTensors(all).map((tensor) => {
+    const values = new Float32Array(tensor.bytes.buffer).map((x) => 0.1 * x);
+    return tensor.name.includes("ln_") ? tensor : { ...tensor, bytes: new Uint8Array(values.buffer) };
+  });
+  return writeCheckpoint(path(name), { ...all, tensors });
+}
+
+/** Distils; every loss must be finite. */
+async function distilled(
+  student: string,
+  teacher: string,
+  settings: Partial<TrainSettings> = {},
+): Promise<TrainResult> {
+  const output = `${student}-distilled`;
+  const all = { steps: 8, kd: 0.5, lr: 1e-2, ...settings };
+  const result = await opened(teacher, (checkpoint) =>
+    shop.run("distill", student, { output, force: true, teacher: checkpoint, settings: all }),
+  );
+  const losses = metricsOf(output).flatMap(({ loss }) => (loss === undefined ? [] : [loss as number]));
+  expect(losses).toHaveLength(all.steps);
+  expect(losses.every(Number.isFinite)).toBe(true);
+  return result;
+}
+
+describe("a student", () => {
+  it.each<[string, TinyOptions]>([
+    ["with a head of its own", { head: "own" }],
+    ["without biases", { bias: false }],
+    ["in nanoGPT's orientation", { layout: "linear", bias: false }],
+  ])("%s learns", async (name, options) => {
+    const teacher = await model(`teacher ${name}`, options);
+    const student = path(`student ${name}`);
+    await converted({ output: student, variant: "noise-distance" }, teacher);
+    const { perplexity } = await distilled(student, teacher, { transferSteps: 2 });
+    expect(perplexity.after).toBeLessThan(perplexity.before);
+    await opened(`${student}-distilled`, async (trained) => {
+      const { config } = trained;
+      expect([config.tied_head, config.bias]).toEqual([options.head !== "own", options.bias ?? true]);
+      if (options.head !== "own") return;
+      // Both matrices moved, each by its own gradient.
+      await opened(student, async (before) => {
+        for (const tensor of ["wte.weight", "lm_head.weight"])
+          expect((await bytesOf(trained, tensor)).equals(await bytesOf(before, tensor))).toBe(false);
+      });
+    });
+  });
+
+  it("learns from a teacher of another depth and width, without transfer", async () => {
+    const teacher = await model("deep", { layers: 3, width: 48, heads: 3 });
+    const student = await shop.student("symmetric");
+    const { folder } = await distilled(student, teacher, { transferSteps: 0, kd: 1, steps: 20 });
+    const kls = metricsOf(folder).flatMap(({ kl }) => (kl === undefined ? [] : [kl as number]));
+    expect(kls.at(-1)).toBeLessThan((kls[0] as number) / 2);
+    const failure = await failureOf(() => distilled(student, teacher, { transferSteps: 2 }));
+    expect(failure.code).toBe("mismatch");
+    expect(failure.message).toMatch(/student-symmetric and its teacher .*deep differ in layers, heads or width$/);
+    expect(failure.hint).toContain("--transfer-steps 0");
+  });
+
+  it("learns from a tied teacher with noise, at its mean", async () => {
+    const teacher = await shop.student("noise-distance");
+    await distilled(await shop.student("noise-per-head"), teacher, { transferSteps: 2 });
+  });
+
+  it("has its teacher's vocabulary and no longer windows", async () => {
+    const student = await shop.student("symmetric");
+    const other = await failureOf(async () => distilled(student, await model("other", { vocab: 62 })));
+    expect([other.code, other.hint]).toEqual(["mismatch", "the teacher must have the student's vocabulary"]);
+    expect(other.message).toMatch(/has 61 tokens, its teacher .*other 62$/);
+    const short = await failureOf(async () => distilled(student, await model("short", { positions: 8 })));
+    expect(short.code).toBe("mismatch");
+    expect(short.message).toMatch(/^windows of 16 tokens, but the teacher .*short has 8 positions$/);
+  });
+
+  it("of windows as long as its positions, and of one window of two tokens", async () => {
+    const student = await shop.student("noise-distance");
+    await distilled(student, shop.base, { length: 32, batchSize: 2, transferSteps: 1, steps: 3 });
+    await distilled(student, shop.base, { length: 2, batchSize: 1, transferSteps: 1, steps: 3 });
+  });
+});
+
+describe("a dtype", () => {
+  it.each(["F16", "BF16", "F64"] as const)("of %s is written back, frozen tensors byte for byte", async (dtype) => {
+    const source = await writeCheckpoint(path(dtype), { ...SHAPE, dtype });
+    const output = path(`${dtype}-tuned`);
+    // Weights of ±1 are far from what a model has: guessing is bad, but finite.
+    await shop.run("finetune", source, { output, settings: { steps: 2, train: "attention", lr: 1e-2, evalEvery: 9 } });
+    await opened(source, (before) =>
+      opened(output, async (after) => {
+        for (const { name } of parameterSpecs(before.config)) {
+          expect(after.tensors.get(name)?.dtype).toBe(dtype);
+          const same = (await bytesOf(before, name)).equals(await bytesOf(after, name));
+          expect([name, same]).toEqual([name, !name.includes(".attn.")]);
+        }
+      }),
+    );
+  });
+
+  it("of a bare file of weights, with config.json beside it", async () => {
+    const source = `${await model("bare")}/model.safetensors`;
+    const { folder, perplexity } = await shop.run("finetune", source, {
+      output: path("tuned"),
+      settings: { lr: 1e-2 },
+    });
+    expect(perplexity.after).toBeLessThan(perplexity.before);
+    await opened(folder, (trained) => expect(trained.config.n_embd).toBe(32));
+  });
+});

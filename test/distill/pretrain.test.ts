@@ -1,0 +1,200 @@
+// Pretraining: fresh weights of every variant, what a config must have, and what comes out.
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { evaluate } from "../../src/distill/evaluate.ts";
+import { type FreshOptions, freshModel } from "../../src/distill/fresh-model.ts";
+import { train } from "../../src/distill/train.ts";
+import { VARIANTS } from "../../src/model/config.ts";
+import { parameterSpecs } from "../../src/model/parameters.ts";
+import { failureOf } from "../support/failure.ts";
+import { MODEL, opened, TEXT } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+import { metricsOf, settingsFor, TINY_CONFIG, weightsOf, writeIds, writeJson } from "../support/training.ts";
+
+const path = temporaryFolder("pretrain");
+const config = writeJson(path("config.json"), TINY_CONFIG);
+const data = writeIds(path("ids.bin"));
+
+async function* stream(ids: readonly number[]) {
+  yield ids;
+}
+
+describe("fresh weights", () => {
+  it.each(VARIANTS)("are GPT-2's in %s", async (variant) => {
+    const wide = writeJson(path("wide.json"), { ...TINY_CONFIG, n_embd: 128, n_layer: 8 });
+    const model = await freshModel({ config: wide, variant, seed: 1 });
+    expect([...model.tensors.keys()]).toEqual(parameterSpecs(model.config).map(({ name }) => name));
+    for (const { name, shape } of parameterSpecs(model.config)) {
+      const values = await model.readF32(name);
+      expect(values).toHaveLength(shape.reduce((a, b) => a * b, 1));
+      if (/ln_\w\.weight$/.test(name)) expect(values.every((x) => x === 1)).toBe(true);
+      else if (/(bias|noise_mean|noise_log_std)$/.test(name)) expect(values.every((x) => x === 0)).toBe(true);
+      else {
+        // N(0, 0.02²); into the residual stream N(0, 0.02²/16)
+        const std = name.endsWith("c_proj.weight") ? 0.005 : 0.02;
+        const mean = values.reduce((a, b) => a + b, 0) / values.length;
+        const spread = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
+        expect(Math.abs(mean) / std).toBeLessThan(5 / Math.sqrt(values.length));
+        expect(Math.abs(spread / std - 1)).toBeLessThan(4 / Math.sqrt(2 * values.length));
+      }
+    }
+    await model.close();
+  });
+
+  it("are the same for the same seed, others for another, and differ from tensor to tensor", async () => {
+    const weights = async (seed: number, name = "h.0.mlp.c_fc.weight") =>
+      (await freshModel({ config, seed })).readF32(name);
+    expect(await weights(4)).toEqual(await weights(4));
+    expect(await weights(5)).not.toEqual(await weights(4));
+    expect(await weights(4, "h.1.mlp.c_fc.weight")).not.toEqual(await weights(4));
+  });
+
+  it("have no tensor by another name", async () => {
+    const model = await freshModel({ config, seed: 0 });
+    expect((await failureOf(() => model.readF32("h.9.attn.c_attn.weight"))).code).toBe("not-found");
+    expect((await failureOf(() => model.reader.readF32("wte.weight"))).code).toBe("not-found");
+  });
+});
+
+describe("the config", () => {
+  const fresh = (raw: unknown, options: Partial<FreshOptions> = {}) =>
+    freshModel({ config: writeJson(path("given.json"), raw), seed: 0, ...options });
+
+  it("may be as short as four numbers: GPT-2's defaults for the rest", async () => {
+    const { n_layer, n_head, n_embd, n_positions } = TINY_CONFIG;
+    const { config: full } = await fresh({ n_layer, n_head, n_embd, n_positions });
+    expect(full).toEqual({
+      n_layer: 2,
+      n_head: 2,
+      n_embd: 32,
+      n_positions: 32,
+      n_inner: 128,
+      vocab_size: 50257,
+      layer_norm_epsilon: 1e-5,
+      activation: "gelu_tanh",
+      scale_attn_weights: true,
+      scale_attn_by_inverse_layer_idx: false,
+      tied_head: true,
+      bias: true,
+      variant: "dense",
+    });
+  });
+
+  it("takes the vocabulary from the tokenizer, unless it says itself", async () => {
+    const { vocab_size: _, ...rest } = TINY_CONFIG;
+    expect((await fresh(rest, { tokenizerFolder: MODEL })).config.vocab_size).toBe(384);
+    expect((await fresh({ ...rest, vocab_size: 400 }, { tokenizerFolder: MODEL })).config.vocab_size).toBe(400);
+  });
+
+  it("takes the variant from the flag, else from itself", async () => {
+    const raw = { ...TINY_CONFIG, nfc_variant: "noise-shared" };
+    expect((await fresh(raw)).config.variant).toBe("noise-shared");
+    expect((await fresh(raw, { variant: "symmetric" })).config.variant).toBe("symmetric");
+  });
+
+  const without = (key: keyof typeof TINY_CONFIG) => ({ ...TINY_CONFIG, [key]: undefined });
+  it.each<[string, unknown, string]>([
+    ["no n_layer", without("n_layer"), "n_layer is missing"],
+    ["no n_head", without("n_head"), "n_head is missing"],
+    ["no n_embd", without("n_embd"), "n_embd is missing"],
+    ["no n_positions", without("n_positions"), "n_positions is missing"],
+    ["a width that heads do not divide", { ...TINY_CONFIG, n_embd: 33 }, "n_embd 33 is not divisible by n_head 2"],
+    ["half a layer", { ...TINY_CONFIG, n_layer: 1.5 }, "n_layer"],
+    ["no layers", { ...TINY_CONFIG, n_layer: 0 }, "n_layer"],
+    ["a text for a number", { ...TINY_CONFIG, n_head: "2" }, "n_head"],
+    ["an unknown variant", { ...TINY_CONFIG, nfc_variant: "magic" }, "magic"],
+    ["an unknown activation", { ...TINY_CONFIG, activation_function: "swoosh" }, "swoosh"],
+    [
+      "too few positions for distances",
+      { ...TINY_CONFIG, n_positions: 8, nfc_variant: "noise-distance" },
+      "too short for noise-distance",
+    ],
+    ["a list", [1, 2], "given.json"],
+    ["null", null, "given.json"],
+    ["a number", 3, "given.json"],
+    ["another architecture", { ...TINY_CONFIG, model_type: "llama" }, "llama"],
+  ])("with %s is refused in one line", async (_, raw, sign) => {
+    const { code, message } = await failureOf(() => fresh(raw));
+    expect(["invalid-file", "unsupported"]).toContain(code);
+    expect(message).toContain("given.json");
+    expect(message).toContain(sign);
+  });
+
+  it("that is no JSON, or not there, is refused in one line", async () => {
+    writeFileSync(path("broken.json"), "{");
+    expect((await failureOf(() => freshModel({ config: path("broken.json"), seed: 0 }))).code).toBe("invalid-file");
+    expect((await failureOf(() => freshModel({ config: path("none.json"), seed: 0 }))).code).toBe("not-found");
+  });
+});
+
+describe("pretraining", () => {
+  it.each(VARIANTS)("%s learns, and its output is a model like any other", async (variant) => {
+    const student = await freshModel({ config, variant, seed: 2 });
+    const settings = settingsFor("pretrain", student, { steps: 60, lr: 1e-2, evalEvery: 20 });
+    const output = path(variant);
+    const { perplexity } = await train(student, { output, settings, data: [data], session: { threads: 1 } });
+    expect(Math.abs(Math.log(perplexity.before) - Math.log(61))).toBeLessThan(0.05);
+    expect(perplexity.after).toBeLessThan(perplexity.before / 2);
+    await opened(output, async (model) => {
+      expect(model.config).toEqual({ ...student.config });
+      expect(model.record?.history.map(({ step }) => step)).toEqual(["pretrain"]);
+      const ids = Array.from({ length: 33 }, (_, i) => (i * 7) % 61);
+      expect((await evaluate(model, { tokens: stream(ids), threads: 1 })).tokens).toBeGreaterThan(20);
+    });
+  });
+
+  it("without biases writes a model without biases", async () => {
+    const bare = await freshModel({ config: writeJson(path("bare.json"), { ...TINY_CONFIG, bias: false }), seed: 2 });
+    await train(bare, {
+      output: path("bare"),
+      settings: settingsFor("pretrain", bare),
+      data: [data],
+      session: { threads: 1 },
+    });
+    await opened(path("bare"), (model) => {
+      expect(model.config.bias).toBe(false);
+      expect([...model.tensors.keys()].filter((name) => name.endsWith("bias"))).toEqual([]);
+    });
+  });
+
+  it("with a head of its own writes both matrices", async () => {
+    const raw = { ...TINY_CONFIG, tie_word_embeddings: false };
+    const own = await freshModel({ config: writeJson(path("own.json"), raw), seed: 2 });
+    await train(own, {
+      output: path("own"),
+      settings: settingsFor("pretrain", own),
+      data: [data],
+      session: { threads: 1 },
+    });
+    await opened(path("own"), (model) => expect(model.tensors.has("lm_head.weight")).toBe(true));
+  });
+
+  it("shows all variants the same windows: the first loss differs by the weights alone", async () => {
+    const first = async (variant: "symmetric" | "noise-shared") => {
+      const student = await freshModel({ config, variant, seed: 2 });
+      const settings = settingsFor("pretrain", student, { steps: 1, noise: "mean" });
+      await train(student, { output: path(`first-${variant}`), settings, data: [data], session: { threads: 1 } });
+      return metricsOf(path(`first-${variant}`))[0]?.nll;
+    };
+    // The same weights, and a constant mean that the softmax cannot see.
+    expect(await first("noise-shared")).toBe(await first("symmetric"));
+  });
+
+  it("from text with the tokenizer beside the config takes it along", async () => {
+    mkdirSync(path("home"));
+    for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(MODEL, file), path("home", file));
+    const { vocab_size: _, ...rest } = TINY_CONFIG;
+    const student = await freshModel({ config: writeJson(path("home", "config.json"), rest), seed: 0 });
+    const common = { data: [TEXT], cache: path("cache"), session: { threads: 1 } };
+    const settings = settingsFor("pretrain", student, { steps: 30, lr: 1e-2 });
+    const { perplexity } = await train(student, { ...common, output: path("text"), settings });
+    expect(perplexity.after).toBeLessThan(perplexity.before / 2);
+    await opened(path("text"), (model) => expect(model.config.vocab_size).toBe(384));
+    // It can be trained on, with its own tokenizer.
+    await opened(path("text"), (model) =>
+      train(model, { ...common, output: path("more"), settings: settingsFor("finetune", model, { steps: 1 }) }),
+    );
+    expect(weightsOf(path("more"))).toHaveLength(weightsOf(path("text")).length);
+  });
+});

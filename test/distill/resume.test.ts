@@ -1,0 +1,165 @@
+// A run that was interrupted and goes on is, bit for bit, the run that was not; the same seed gives the same bytes.
+import { cpSync, existsSync, readdirSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import type { TrainOptions } from "../../src/distill/run.ts";
+import type { TrainSettings } from "../../src/distill/train-settings.ts";
+import { NfcError } from "../../src/errors.ts";
+import { VARIANTS, type Variant } from "../../src/model/config.ts";
+import { failureOf } from "../support/failure.ts";
+import { digest, opened } from "../support/fixture.ts";
+import { overwrite } from "../support/poison.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+import {
+  countedSignal,
+  metricsOf,
+  signalAt,
+  type Workshop,
+  weightsOf,
+  workshop,
+  writeIds,
+} from "../support/training.ts";
+
+const path = temporaryFolder("resume");
+let shop: Workshop;
+
+beforeAll(async () => {
+  shop = await workshop(path);
+});
+
+const CHANGING = { steps: 4, transferSteps: 1, lr: 1e-3, evalEvery: 2, warmup: 0 };
+type Given = Omit<Partial<TrainOptions>, "settings"> & {
+  settings?: Partial<TrainSettings>;
+  model?: string;
+  teacherFrom?: string;
+};
+
+const STEPS = { steps: 8, transferSteps: 3, evalEvery: 3, warmup: 1 };
+
+/** The run in one go: its bytes and metrics, which `goesOn` expects. */
+async function straight(name: string, variant: Variant, settings: Partial<TrainSettings>) {
+  const student = await shop.student(variant);
+  const result = await shop.distil(student, { output: path(name), settings });
+  return { student, result, weights: weightsOf(path(name)), metrics: metricsOf(path(name)) };
+}
+
+describe.each(VARIANTS)("a distillation to %s", (variant) => {
+  // 2: in the transfer; 3: at its end; 4: one step on; 6: at an evaluation; 7: before the last step.
+  it.each([
+    ["one micro-batch", {}],
+    ["two micro-batches", { accumulate: 2, batchSize: 2 }],
+  ])("of %s goes on after each step as if it had not stopped", async (name, more) => {
+    const settings = { ...STEPS, transferSteps: variant === "dense" ? 0 : 3, ...more };
+    const expected = await straight(`${variant}-${name}`, variant, settings);
+    for (const step of [2, 3, 4, 6, 7]) {
+      const output = path(`${variant}-${name}-${step}`);
+      const options = { output, settings, saveEvery: 100 };
+      const stopped = await failureOf(() => shop.distil(expected.student, { ...options, ...signalAt(step) }));
+      expect(stopped.code).toBe("aborted");
+      expect(stopped.message).toBe(`interrupted; step ${step} of 8 is saved in ${output}.run`);
+      expect(stopped.hint).toContain("--resume");
+      expect(existsSync(output)).toBe(false);
+      const result = await shop.distil(expected.student, { ...options, resume: true });
+      expect(result.resumedFrom).toBe(step);
+      expect(result.perplexity).toEqual(expected.result.perplexity);
+      expect(weightsOf(output).equals(expected.weights)).toBe(true);
+      expect(metricsOf(output)).toEqual(expected.metrics);
+      expect(existsSync(`${output}.run`)).toBe(false);
+    }
+  });
+});
+
+it("goes on from wherever it was interrupted: at every reading of the signal", async () => {
+  const settings = { steps: 4, transferSteps: 1, evalEvery: 2, warmup: 0 };
+  const expected = await straight("everywhere", "noise-distance", settings);
+  const endings = { before: 0, saved: 0 };
+  for (let count = 1; ; count++) {
+    const output = path(`everywhere-${count}`);
+    const { signal, readings } = countedSignal(count);
+    const options = { output, settings, saveEvery: 3 };
+    const outcome = await shop.distil(expected.student, { ...options, signal }).catch((error: unknown) => error);
+    if (!(outcome instanceof NfcError)) {
+      expect(readings()).toBeLessThan(count);
+      break;
+    }
+    expect(outcome.code).toBe("aborted");
+    if (outcome.hint) endings.saved++;
+    else endings.before++;
+    // Before the first step nothing is written, and nothing lies about.
+    expect(existsSync(`${output}.run`)).toBe(outcome.hint !== undefined);
+    await shop.distil(expected.student, { ...options, resume: outcome.hint !== undefined });
+    expect(weightsOf(output).equals(expected.weights)).toBe(true);
+    expect(metricsOf(output)).toEqual(expected.metrics);
+  }
+  expect(endings.before).toBeGreaterThan(2);
+  expect(endings.saved).toBeGreaterThan(5);
+  expect(readdirSync(path("")).filter((name) => /\.run$|\.nfc-/.test(name))).toEqual([]);
+});
+
+it("is stopped again and again, a step at a time", async () => {
+  const expected = await straight("often", "noise-per-head", STEPS);
+  const options = { output: path("often-stopped"), settings: STEPS };
+  for (let step = 1; step < STEPS.steps; step++)
+    await failureOf(() => shop.distil(expected.student, { ...options, resume: step > 1, ...signalAt(step) }));
+  await shop.distil(expected.student, { ...options, resume: true });
+  expect(weightsOf(options.output).equals(expected.weights)).toBe(true);
+  expect(metricsOf(options.output)).toEqual(expected.metrics);
+});
+
+it("writes each step once, in order, and each evaluation after its step", async () => {
+  const { metrics } = await straight("metrics", "noise-distance", STEPS);
+  expect(metrics.map(({ step, phase }) => `${phase ?? "eval"} ${step}`)).toEqual(
+    "transfer 1,transfer 2,transfer 3,train 4,train 5,train 6,eval 6,train 7,train 8,eval 8".split(","),
+  );
+  const [first] = metrics;
+  expect(Object.keys(first as object)).toEqual(["step", "phase", "loss", "attention_kl", "lr", "grad_norm", "tokens"]);
+  const fourth = metrics[3] as object;
+  expect(Object.keys(fourth)).toEqual(["step", "phase", "loss", "nll", "kl", "noise_kl", "lr", "grad_norm", "tokens"]);
+});
+
+it("gives the same bytes for the same seed, and others for another", async () => {
+  const weights = async (name: string, seed: number) =>
+    (await straight(name, "noise-shared", { ...STEPS, seed })).weights;
+  const [first, again, other] = [await weights("seed-a", 5), await weights("seed-b", 5), await weights("seed-c", 6)];
+  expect(again.equals(first)).toBe(true);
+  expect(other.equals(first)).toBe(false);
+});
+
+describe("what has changed since a run began is refused by name", () => {
+  it.each<[string, () => Promise<Partial<Given>>]>([
+    ["lr (0.001 → 0.002)", async () => ({ settings: { ...CHANGING, lr: 2e-3 } })],
+    ["seed (0 → 1)", async () => ({ settings: { ...CHANGING, seed: 1 } })],
+    ["steps (4 → 5), evalEvery (2 → 1)", async () => ({ settings: { ...CHANGING, steps: 5, evalEvery: 1 } })],
+    ["train (all → attention)", async () => ({ settings: { ...CHANGING, train: "attention" } })],
+    ["data", async () => ({ data: [writeIds(path("longer.bin"), 3001)] })],
+    ["held-out data (null → ", async () => ({ heldOut: [writeIds(path("held.bin"), 300)] })],
+    ["model", async () => ({ model: path("model-changed") })],
+    ["teacher", async () => ({ teacherFrom: path("teacher-changed") })],
+  ])("%s", async (change, options) => {
+    const output = path("changing");
+    if (!existsSync(`${output}.run`)) {
+      const student = await shop.student("noise-distance");
+      await failureOf(() => shop.distil(student, { output, settings: CHANGING, ...signalAt(2) }));
+      cpSync(student, path("model-changed"), { recursive: true });
+      await overwrite(path("model-changed"), "h.0.attn.noise_log_std", 0.5);
+      cpSync(shop.base, path("teacher-changed"), { recursive: true });
+      await overwrite(path("teacher-changed"), "ln_f.bias", 0.5);
+    }
+    const before = digest(`${output}.run`);
+    const { model = await shop.student("noise-distance"), teacherFrom = shop.base, ...given } = await options();
+    const failure = await failureOf(() =>
+      opened(teacherFrom, (teacher) =>
+        shop.run("distill", model, { output, settings: CHANGING, ...given, teacher, resume: true }),
+      ),
+    );
+    expect(failure.code).toBe("mismatch");
+    expect(failure.message).toContain(`${output}.run: this run had other settings: ${change}`);
+    expect(failure.message.includes(", ")).toBe(change.includes(", "));
+    expect(digest(`${output}.run`)).toEqual(before);
+  });
+
+  it("but not how often it saves, nor the threads", async () => {
+    const student = await shop.student("noise-distance");
+    const options = { output: path("changing"), settings: CHANGING, saveEvery: 1, session: { threads: 2 } };
+    expect((await shop.distil(student, { ...options, resume: true })).resumedFrom).toBe(2);
+  });
+});

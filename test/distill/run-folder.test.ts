@@ -1,0 +1,223 @@
+// The folder of a run: refusals, damage, a disk that is full, and what a kill leaves behind.
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { ParameterStore } from "../../src/distill/parameter-store.ts";
+import { RunFolder, type RunState } from "../../src/distill/run-folder.ts";
+import { withFault } from "../io/faults.ts";
+import { failureOf } from "../support/failure.ts";
+import { digest } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("run-folder");
+let count = 0;
+
+const SPECS = [
+  { name: "a", shape: [3, 5], trained: true },
+  { name: "frozen", shape: [4], trained: false },
+  { name: "b", shape: [7], trained: true },
+];
+
+function filled(first: number): ParameterStore {
+  const store = new ParameterStore(SPECS);
+  let next = first;
+  for (const name of store.trained) {
+    const { value, moment1, moment2 } = store.slot(name);
+    for (const array of [value, moment1, moment2]) for (let i = 0; i < array.length; i++) array[i] = next++ / 7;
+  }
+  return store;
+}
+
+const STATE: RunState = {
+  step: 4,
+  tokens: 640,
+  metricsBytes: 0,
+  best: { step: 4, perplexity: 12.5 },
+  evaluated: 4,
+  before: 99,
+  teacher: null,
+};
+
+async function begun(): Promise<RunFolder> {
+  const run = new RunFolder(path(`out${count++}`));
+  await run.create({ lr: 0.1, task: "finetune", teacher: null });
+  return run;
+}
+
+function arraysOf(store: ParameterStore): Float32Array[] {
+  return store.trained.flatMap((name) => {
+    const { value, moment1, moment2 } = store.slot(name);
+    return [value.slice(), moment1.slice(), moment2.slice()];
+  });
+}
+
+describe("a run", () => {
+  it("lies beside its output, and gives back settings, state and arrays", async () => {
+    const run = await begun();
+    expect(run.path).toMatch(/out\d+\.run$/);
+    expect(new RunFolder(`${run.path.slice(0, -4)}/`).path).toBe(run.path);
+    expect(await run.identity()).toEqual({ lr: 0.1, task: "finetune", teacher: null });
+    const bytes = await run.append({ step: 1, note: "ä" });
+    const state = { ...STATE, metricsBytes: bytes };
+    const store = filled(1);
+    store.value("frozen").fill(5);
+    await run.save(store, state);
+    await run.append({ step: 2 });
+    const other = new ParameterStore(SPECS);
+    expect(await run.load(other)).toEqual(state);
+    expect(arraysOf(other)).toEqual(arraysOf(store));
+    expect([...other.value("frozen")]).toEqual([0, 0, 0, 0]);
+    expect(readFileSync(run.metrics, "utf8")).toBe('{"step":1,"note":"ä"}\n');
+    await run.remove();
+    expect(existsSync(run.path)).toBe(false);
+  });
+
+  it("keeps best values apart from the checkpoint", async () => {
+    const run = await begun();
+    const [best, later] = [filled(1), filled(50)];
+    await run.saveBest(best, { step: 2, perplexity: 3 });
+    await run.save(later, STATE);
+    const moments = later.slot("a").moment1.slice();
+    await run.loadBest(later);
+    expect(later.value("a")).toEqual(best.value("a"));
+    expect(later.slot("a").moment1).toEqual(moments);
+  });
+
+  it("without a checkpoint begins anew, and what was written of its metrics goes", async () => {
+    const run = await begun();
+    await run.append({ step: 1 });
+    expect(await run.load(filled(1))).toBe(null);
+    expect(readFileSync(run.metrics, "utf8")).toBe("");
+  });
+
+  it("puts back a checkpoint that a killed process had moved away", async () => {
+    const run = await begun();
+    const store = filled(3);
+    await run.save(store, STATE);
+    const dead = `.checkpoint.nfc-old-${2 ** 22 + 1}-0123456789ab`;
+    renameSync(join(run.path, "checkpoint"), join(run.path, dead));
+    mkdirSync(join(run.path, `.checkpoint.nfc-tmp-${2 ** 22 + 1}-0123456789ab`));
+    const other = new ParameterStore(SPECS);
+    expect(await run.load(other)).toEqual(STATE);
+    expect(arraysOf(other)).toEqual(arraysOf(store));
+    expect(readdirSync(run.path).sort()).toEqual(["checkpoint", "metrics.jsonl", "run.json"]);
+  });
+});
+
+describe("a folder that is there", () => {
+  it("with an unfinished run is refused unless it may be replaced", async () => {
+    const run = await begun();
+    const { code, message, hint } = await failureOf(() => run.refuseOccupied(false));
+    expect([code, message]).toEqual(["exists", `${run.path}: an unfinished run is there`]);
+    expect(hint).toMatch(/--resume.*--force/);
+    await run.refuseOccupied(true);
+  });
+
+  it("with anything else is refused whatever the flags, and stays", async () => {
+    const run = new RunFolder(path("mine"));
+    mkdirSync(run.path);
+    writeFileSync(join(run.path, "thesis.txt"), "precious");
+    for (const force of [false, true]) {
+      const { code, message } = await failureOf(() => run.refuseOccupied(force));
+      expect([code, message]).toEqual(["exists", `${run.path}: holds thesis.txt, which is no part of a training run`]);
+    }
+    const file = new RunFolder(path("file"));
+    writeFileSync(file.path, "precious");
+    await failureOf(() => file.refuseOccupied(true));
+  });
+
+  it("with the rest of a run that was being removed is none", async () => {
+    const run = await begun();
+    await run.save(filled(1), STATE);
+    rmSync(join(run.path, "run.json"));
+    expect((await failureOf(() => run.identity())).message).toBe(`${run.path}: there is no run to go on with`);
+    await run.refuseOccupied(false);
+    await run.create({ lr: 1 });
+    expect(readdirSync(run.path).sort()).toEqual(["metrics.jsonl", "run.json"]);
+  });
+});
+
+describe("damage is told in one line that names the file", () => {
+  const cut = (name: string, bytes: number) => (run: RunFolder) => truncateSync(join(run.path, name), bytes);
+  const content = (name: string, text: string) => (run: RunFolder) => writeFileSync(join(run.path, name), text);
+  const missing = (name: string) => (run: RunFolder) => rmSync(join(run.path, name));
+
+  it.each([
+    ["run.json cut short", cut("run.json", 20), "run.json"],
+    ["run.json empty", content("run.json", ""), "run.json"],
+    ["run.json of another format", content("run.json", '{"format":"nfc-run/0","settings":{}}'), "run.json: format"],
+    ["state.json cut short", cut("checkpoint/state.json", 9), "state.json"],
+    ["state.json without a step", content("checkpoint/state.json", "{}"), "state.json: step"],
+    ["state.json missing", missing("checkpoint/state.json"), "state.json: no such file"],
+    ["weights cut short", cut("checkpoint/model.safetensors", 300), "model.safetensors"],
+    ["weights empty", cut("checkpoint/model.safetensors", 0), "model.safetensors"],
+    ["weights missing", missing("checkpoint/model.safetensors"), "model.safetensors: no such file"],
+    ["metrics missing", missing("metrics.jsonl"), "metrics.jsonl: no such file"],
+    ["metrics cut short", cut("metrics.jsonl", 3), "metrics.jsonl: 3 bytes"],
+  ])("%s", async (_, damage, sign) => {
+    const run = await begun();
+    const metricsBytes = await run.append({ step: 1 });
+    await run.save(filled(1), { ...STATE, metricsBytes });
+    damage(run);
+    const failure = await failureOf(async () => {
+      await run.identity();
+      return run.load(filled(2));
+    });
+    expect(failure.message).toContain(run.path);
+    expect(failure.message).toContain(sign);
+    expect(failure.hint).toBe(`the run cannot go on: remove ${run.path} and start it again`);
+  });
+
+  it("arrays that are missing or of another size", async () => {
+    const run = await begun();
+    await run.save(filled(1), STATE);
+    const wider = new ParameterStore([...SPECS.slice(0, 2), { name: "b", shape: [8], trained: true }]);
+    expect((await failureOf(() => run.load(wider))).message).toMatch(
+      /model\.safetensors: value\/b has 7 values, not 8$/,
+    );
+    const more = new ParameterStore([...SPECS, { name: "c", shape: [1], trained: true }]);
+    expect((await failureOf(() => run.load(more))).message).toMatch(/model\.safetensors.*value\/c/);
+  });
+});
+
+describe("a disk that is full at any one call", () => {
+  it("leaves the old checkpoint or, once it is safe, the new one", async () => {
+    const run = await begun();
+    const [old, next] = [filled(1), filled(500)];
+    await run.save(old, STATE);
+    const { calls, error } = await withFault(0, "", () => run.save(old, STATE));
+    expect(error).toBe(undefined);
+    expect(calls).toBeGreaterThan(8);
+    for (let failing = 1; failing <= calls; failing++) {
+      await run.save(old, STATE);
+      const before = digest(join(run.path, "checkpoint"));
+      const { error } = await withFault(failing, "ENOSPC", () => run.save(next, { ...STATE, step: 5 }));
+      expect(error).toMatchObject({ code: "io" });
+      const loaded = new ParameterStore(SPECS);
+      const state = await run.load(loaded);
+      expect(arraysOf(loaded)).toEqual(arraysOf(state?.step === 5 ? next : old));
+      if (state?.step === 4) expect(digest(join(run.path, "checkpoint"))).toEqual(before);
+      else expect((error as Error).message).toContain("the replaced output could not be removed");
+      expect(readdirSync(run.path).sort()).toEqual(["checkpoint", "metrics.jsonl", "run.json"]);
+    }
+  });
+
+  it("while metrics are written leaves a piece of a line, which the next start cuts off", async () => {
+    const run = await begun();
+    const metricsBytes = await run.append({ step: 1 });
+    await run.save(filled(1), { ...STATE, metricsBytes });
+    appendFileSync(run.metrics, '{"step":2,"lo');
+    await run.load(filled(1));
+    expect(readFileSync(run.metrics, "utf8")).toBe('{"step":1}\n');
+  });
+});

@@ -1,0 +1,113 @@
+// Tiny training runs for tests: a trained source model, students of every variant, token ids, and what a run leaves.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { freshModel } from "../../src/distill/fresh-model.ts";
+import type { TrainOptions, TrainResult } from "../../src/distill/run.ts";
+import { train } from "../../src/distill/train.ts";
+import { type TrainSettings, type TrainTask, trainSettings } from "../../src/distill/train-settings.ts";
+import type { Checkpoint } from "../../src/model/checkpoint.ts";
+import type { Variant } from "../../src/model/config.ts";
+import { converted, opened } from "./fixture.ts";
+
+export const TINY_CONFIG = { n_layer: 2, n_head: 2, n_embd: 32, n_positions: 32, vocab_size: 61 };
+
+/** nanoGPT's .bin: each id follows from the one before it, and one in four is drawn. */
+export function writeIds(file: string, count = 3000, vocabulary = TINY_CONFIG.vocab_size): string {
+  let [state, id] = [7, 0];
+  const ids = Uint16Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    id = (state >>> 16) % 4 === 0 ? (state >>> 20) % vocabulary : (5 * id + 3) % vocabulary;
+    return id;
+  });
+  writeFileSync(file, ids);
+  return file;
+}
+
+export function writeJson(file: string, value: unknown): string {
+  writeFileSync(file, JSON.stringify(value));
+  return file;
+}
+
+export type Given = Omit<Partial<TrainOptions>, "settings"> & { settings?: Partial<TrainSettings> };
+
+/** Steps of 4 windows of 16 tokens, all else at its default. */
+export function settingsFor(
+  task: TrainTask,
+  { config }: Checkpoint,
+  given: Partial<TrainSettings> = {},
+): TrainSettings {
+  return trainSettings(task, config, { steps: 6, batchSize: 4, length: 16, evalTokens: 200, ...given });
+}
+
+export interface Workshop {
+  data: string;
+  /** A dense model that has learnt the data a little. */
+  base: string;
+  /** The base converted to a variant, or the base itself. */
+  student(variant: Variant): Promise<string>;
+  /** A run of `task` on a stored model. */
+  run(task: TrainTask, model: string, options: Given & { output: string }): Promise<TrainResult>;
+  /** The same with the base as the teacher. */
+  distil(model: string, options: Given & { output: string }): Promise<TrainResult>;
+}
+
+/** Makes data and base in a folder. */
+export async function workshop(path: (...parts: string[]) => string): Promise<Workshop> {
+  const data = writeIds(path("ids.bin"));
+  const base = path("base");
+  const fresh = await freshModel({ config: writeJson(path("config.json"), TINY_CONFIG), seed: 3 });
+  const common = { data: [data], cache: path("cache"), session: { threads: 1 } };
+  await train(fresh, { ...common, output: base, settings: settingsFor("pretrain", fresh, { steps: 40, lr: 1e-2 }) });
+  const start = (task: TrainTask, model: string, teacher: Checkpoint | null, options: Given & { output: string }) =>
+    opened(model, (student) =>
+      train(student, { ...common, ...options, teacher, settings: settingsFor(task, student, options.settings) }),
+    );
+  const students = new Map<Variant, string>([["dense", base]]);
+  return {
+    data,
+    base,
+    async student(variant) {
+      const output = students.get(variant) ?? path(`student-${variant}`);
+      if (variant !== "dense" && !students.has(variant)) await converted({ output, variant }, base);
+      students.set(variant, output);
+      return output;
+    },
+    run: (task, model, options) => start(task, model, options.teacher ?? null, options),
+    distil: (model, options) => opened(base, (teacher) => start("distill", model, teacher, options)),
+  };
+}
+
+export const weightsOf = (folder: string): Buffer => readFileSync(join(folder, "model.safetensors"));
+
+/** The lines of metrics.jsonl without the times. */
+export function metricsOf(folder: string): Record<string, unknown>[] {
+  const lines = readFileSync(join(folder, "metrics.jsonl"), "utf8").trimEnd().split("\n");
+  return lines.map((line) => {
+    const { seconds, tokens_per_second, ...rest } = JSON.parse(line);
+    return rest;
+  });
+}
+
+/** A signal that fires at its `count`-th reading, and the number of readings so far. */
+export function countedSignal(count: number): { signal: AbortSignal; readings: () => number } {
+  const controller = new AbortController();
+  let readings = 0;
+  Object.defineProperty(controller.signal, "aborted", { get: () => ++readings >= count });
+  return { signal: controller.signal, readings: () => readings };
+}
+
+/** A signal that fires when a step has ended. */
+export function signalAt(step: number): Pick<TrainOptions, "signal" | "onProgress"> {
+  const controller = new AbortController();
+  return {
+    signal: controller.signal,
+    onProgress: ({ unit, done }) => {
+      if (unit === "steps" && done === step) controller.abort();
+    },
+  };
+}
+
+export function folder(path: string): string {
+  mkdirSync(path, { recursive: true });
+  return path;
+}
