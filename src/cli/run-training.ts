@@ -85,6 +85,6 @@ function textOf(
   ];
   return [
     ...alignTable(rows, { align: "lrr", rulesBefore: [1] }),
-    `${thousands(settings.steps)} steps, ${thousands(tokens)} tokens; scored on ${thousands(heldOutTokens)} held-out tokens; ${formatBytes(byteLength)}`,
+    `${thousands(settings.steps)} ${settings.steps === 1 ? "step" : "steps"}, ${thousands(tokens)} tokens; scored on ${thousands(heldOutTokens)} held-out tokens; ${formatBytes(byteLength)}`,
   ].join("\n");
 }

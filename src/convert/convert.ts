@@ -144,7 +144,7 @@ function newRecord(
     tool: TOOL,
     variant,
     command: [...command],
-    history: [],
+    history: [...(checkpoint.record?.history ?? [])], // of a source that nfc pretrain or finetune made
     notes: [...checkpoint.notes],
   };
 }

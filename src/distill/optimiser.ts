@@ -1,20 +1,16 @@
 // One optimiser step over a model: gradient norm, clipping, AdamW with its rates for weights and for noise.
 import type { ParameterStore } from "./parameter-store.ts";
 import { decayed, learningRate } from "./schedule.ts";
+import type { TrainSettings } from "./train-settings.ts";
 
-export interface OptimiserOptions {
-  /** Names of the parameters that it moves. */
+/** `steps` are those of the phase, counted from its beginning. */
+export interface OptimiserOptions
+  extends Pick<
+    TrainSettings,
+    "lr" | "noiseLr" | "steps" | "warmup" | "floor" | "beta1" | "beta2" | "epsilon" | "decay" | "clip"
+  > {
+  /** Parameters that it moves. */
   names: readonly string[];
-  lr: number;
-  noiseLr: number;
-  steps: number;
-  warmup: number;
-  floor: number;
-  beta1: number;
-  beta2: number;
-  epsilon: number;
-  decay: number;
-  clip: number;
 }
 
 export class Optimiser {

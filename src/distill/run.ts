@@ -42,7 +42,6 @@ export interface TrainResult extends TrainedModel {
   heldOutTokens: number;
   tokens: number;
   resumedFrom: number | null;
-  interrupted: false;
 }
 
 /** A run from its first step, or from its checkpoint, to the model that it makes. */
@@ -289,7 +288,6 @@ export class Run {
       heldOutTokens,
       tokens,
       resumedFrom: this.resumedFrom,
-      interrupted: false,
     };
   }
 }

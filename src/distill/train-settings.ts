@@ -1,4 +1,5 @@
 // What a training run can be told, the defaults of each task, and what must stay the same when a run is resumed.
+import { totalmem } from "node:os";
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 
@@ -112,19 +113,31 @@ export function trainSettings(
   return settings;
 }
 
-/** The fewest micro-batches that keep a step's activations in bounds: about 40 values a channel and 6 maps a head. */
-function microBatches({ n_layer, n_embd, n_head }: ModelConfig, windows: number, length: number): number {
-  const perWindow = 4 * n_layer * length * (40 * n_embd + 6 * n_head * length); // bytes
-  return Math.ceil(windows / Math.max(1, Math.floor(ACTIVATION_BYTES / perWindow)));
+/** The fewest micro-batches that keep a step's activations in bounds. */
+function microBatches(config: ModelConfig, windows: number, length: number): number {
+  return Math.ceil(windows / Math.max(1, Math.floor(ACTIVATION_BYTES / activationBytes(config, length))));
+}
+
+/** An estimate of the activations of one window: about 40 values a channel and 6 maps a head in each layer. */
+function activationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: number): number {
+  return 4 * n_layer * length * (40 * n_embd + 6 * n_head * length);
 }
 
 function check(settings: TrainSettings, config: ModelConfig): void {
-  const { length, kd, cacheTeacher, temperature, train, transferSteps, steps, floor } = settings;
+  const { length, evalTokens, kd, cacheTeacher, temperature, train, transferSteps, steps, floor } = settings;
   const refuse = (message: string, hint: string) => {
     throw new NfcError("usage", message, { hint });
   };
+  if (length < 2) refuse(`windows of ${length} tokens are too short`, "give a --length of 2 at least");
+  if (evalTokens < 2) refuse(`--eval-tokens ${evalTokens} is too few`, "scoring needs 2 tokens at least");
   if (length > config.n_positions)
     refuse(`windows of ${length} tokens, but the model has ${config.n_positions} positions`, "give a smaller --length");
+  const needed = settings.batchSize * activationBytes(config, length);
+  if (needed > totalmem())
+    refuse(
+      `a micro-batch of ${settings.batchSize} windows needs about ${gigabytes(needed)} GB, this machine has ${gigabytes(totalmem())}`,
+      "lower --batch-size, and raise --accumulate instead",
+    );
   if (kd < 0 || kd > 1) refuse(`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone");
   if (cacheTeacher > 0 && temperature !== 1)
     refuse("a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher");
@@ -138,6 +151,8 @@ function check(settings: TrainSettings, config: ModelConfig): void {
   if (train === "noise" && !config.variant.startsWith("noise-"))
     refuse(`a ${config.variant} model has no noise to train`, "take --train all");
 }
+
+const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(0);
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */
 export function changedSettings(old: object, current: object): string[] {

@@ -34,7 +34,7 @@ let runtime: Promise<Runtime> | undefined;
 
 /** @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load */
 function loadRuntime(): Promise<Runtime> {
-  runtime ??= import("onnxruntime-node").catch((error: unknown) => {
+  runtime ??= import("onnxruntime-node").then(quiet).catch((error: unknown) => {
     runtime = undefined;
     throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${messageOf(error).split("\n")[0]}`, {
       hint: "run: npm install onnxruntime-node --ignore-scripts",
@@ -42,6 +42,12 @@ function loadRuntime(): Promise<Runtime> {
     });
   });
   return runtime;
+}
+
+/** What it would print of a failure is in the error that it throws. */
+function quiet(ort: Runtime): Runtime {
+  ort.env.logLevel = "fatal";
+  return ort;
 }
 
 /** @throws NfcError "unsupported" when this build of onnxruntime-node has no such execution provider */

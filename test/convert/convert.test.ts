@@ -1,5 +1,6 @@
 // Converting the fixture: every variant by every tie gives the model that was asked for, and nothing else is touched.
-import { readFileSync } from "node:fs";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { convert } from "../../src/convert/convert.ts";
@@ -11,6 +12,7 @@ import { VARIANTS, type Variant } from "../../src/model/config.ts";
 import { parameterCount, parameterSpecs } from "../../src/model/parameters.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";
 import { firstWindows, tokenStream } from "../../src/model/tokens.ts";
+import { TOOL } from "../../src/version.ts";
 import { bytesOf, columns, converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -97,6 +99,27 @@ describe.each(TIE_STRATEGIES)("the tie %s of the fixture", (strategy) => {
 });
 
 describe("the record", () => {
+  it("keeps the history of a source that nfc trained", async () => {
+    const trained = path("trained");
+    cpSync(MODEL, trained, { recursive: true });
+    const history = [{ step: "pretrain", tokens: 7 }];
+    const source = { path: "config.json", files: [], parameters: 1 };
+    const record = {
+      format: "nfc/1",
+      tool: TOOL,
+      variant: "dense",
+      tie: null,
+      source,
+      command: [],
+      history,
+      notes: [],
+    };
+    writeFileSync(join(trained, "nfc.json"), JSON.stringify(record));
+    const output = path("of-trained");
+    await opened(trained, (model) => convert(model, { output, variant: "symmetric", strategy: "mean" }));
+    await opened(output, (model) => expect(model.record?.history).toEqual(history));
+  });
+
   it("names the source's files by size and sha256, and the calibration text", async () => {
     const output = path("record");
     const { record } = await converted({ output, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 128 });

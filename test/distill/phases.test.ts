@@ -128,3 +128,15 @@ describe("a dtype", () => {
     await opened(folder, (trained) => expect(trained.config.n_embd).toBe(32));
   });
 });
+
+it("training begins with moments of its own: AdamW's first step is as long as the rate", async () => {
+  const student = await shop.student("symmetric");
+  const settings = { transferSteps: 3, lr: 1e-3, warmup: 0, floor: 1, decay: 0, clip: 0, evalEvery: 99 };
+  await shop.distil(student, { output: path("transfer"), settings: { ...settings, steps: 3 } });
+  await shop.distil(student, { output: path("and-one"), settings: { ...settings, steps: 4 } });
+  const weights = (folder: string) => opened(path(folder), (model) => model.readF32("h.0.attn.c_attn.weight"));
+  const [before, after] = [await weights("transfer"), await weights("and-one")];
+  const moves = before.map((x, i) => Math.abs((after[i] as number) - x) / 1e-3).sort();
+  expect(moves[Math.floor(moves.length / 10)]).toBeCloseTo(1, 2);
+  expect(moves.at(-1)).toBeCloseTo(1, 2);
+});

@@ -95,6 +95,22 @@ it("goes on from wherever it was interrupted: at every reading of the signal", a
   expect(readdirSync(path("")).filter((name) => /\.run$|\.nfc-/.test(name))).toEqual([]);
 });
 
+it("goes on after a crash from the checkpoint before it, evaluations included", async () => {
+  const expected = await straight("crash", "noise-shared", STEPS);
+  for (let step = 1; step <= STEPS.steps; step++) {
+    const options = { output: path(`crash-${step}`), settings: STEPS, saveEvery: 3 };
+    const onProgress = ({ unit, done }: { unit: string; done: number }) => {
+      if (unit === "steps" && done === step) throw new Error("crash");
+    };
+    await expect(shop.distil(expected.student, { ...options, onProgress })).rejects.toThrow("crash");
+    const result = await shop.distil(expected.student, { ...options, resume: true });
+    // Step 3 is saved once the loss of step 4 is known to be finite.
+    expect(result.resumedFrom).toBe(step < 4 ? 0 : step < 7 ? 3 : 6);
+    expect(weightsOf(options.output).equals(expected.weights)).toBe(true);
+    expect(metricsOf(options.output)).toEqual(expected.metrics);
+  }
+});
+
 it("is stopped again and again, a step at a time", async () => {
   const expected = await straight("often", "noise-per-head", STEPS);
   const options = { output: path("often-stopped"), settings: STEPS };

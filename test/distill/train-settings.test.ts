@@ -57,6 +57,8 @@ describe("defaults", () => {
 
 describe("settings that cannot be", () => {
   it.each<[Partial<TrainSettings>, string]>([
+    [{ length: 1 }, "windows of 1 tokens are too short"],
+    [{ evalTokens: 1 }, "--eval-tokens 1 is too few"],
     [{ length: 65 }, "windows of 65 tokens, but the model has 64 positions"],
     [{ kd: 1.5 }, "--kd 1.5 is not between 0 and 1"],
     [{ kd: -0.1 }, "--kd -0.1 is not between 0 and 1"],
@@ -70,6 +72,11 @@ describe("settings that cannot be", () => {
     const failure = await failureOf(() => trainSettings("distill", TINY, { steps: 10, ...given }));
     expect([failure.code, failure.message]).toEqual(["usage", message]);
     expect(failure.hint).toBeTruthy();
+  });
+
+  it("a micro-batch that no memory holds", async () => {
+    const { message } = await failureOf(() => trainSettings("distill", TINY, { batchSize: 1e9 }));
+    expect(message).toMatch(/^a micro-batch of 1000000000 windows needs about \d+ GB, this machine has \d+$/);
   });
 
   it("transfer of attention to the noise", async () => {

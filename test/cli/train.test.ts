@@ -1,0 +1,243 @@
+// The training commands as they are typed: help, results in words and JSON, and refusals in one line.
+import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { nfc } from "../support/cli.ts";
+import { converted, MODEL, opened, TEXT } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
+
+const path = temporaryFolder("cli-train");
+const COMMANDS = ["distill", "finetune", "pretrain"] as const;
+const SHORT = ["--steps", "3", "--batch-size", "2", "--length", "32", "--eval-every", "2", "--threads", "1"];
+let student = "";
+let cache: string[] = [];
+let count = 0;
+const output = () => path(`out${count++}`);
+
+beforeAll(async () => {
+  student = path("student");
+  cache = ["--cache", path("cache")];
+  await converted({ output: student, variant: "noise-distance" });
+});
+
+/** stderr of a command line that must fail with one line. */
+async function refused(line: string[]): Promise<string> {
+  const { code, stdout, stderr } = await nfc([...line, "-q"]);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toMatch(/^nfc: [^\n]+\n$/);
+  return stderr.slice("nfc: ".length, -1);
+}
+
+describe("help", () => {
+  it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {
+    const { code, stdout, stderr } = await nfc([command, "--help"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
+  });
+
+  it.each(COMMANDS)("of %s has examples whose flags exist", async (command) => {
+    const { stdout } = await nfc([command, "--help"]);
+    const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => line as string);
+    expect(examples.length).toBeGreaterThan(1);
+    for (const example of examples) {
+      // The files are not there: that must be all that is wrong.
+      const line = example.split(" ").map((part) => part.replace(/^(out|gpt2|small|my|train)/, "/nowhere/$1"));
+      expect((await nfc(line)).stderr, example).toMatch(
+        /^nfc: \/nowhere\/.*: no such file or folder; check the path\n$/,
+      );
+    }
+  });
+});
+
+describe("nfc distill", () => {
+  it("prints a table of perplexities: teacher, before, after", async () => {
+    const out = output();
+    const { code, stdout, stderr } = await nfc([
+      "distill",
+      student,
+      "--teacher",
+      MODEL,
+      "--data",
+      TEXT,
+      "-o",
+      out,
+      ...SHORT,
+      ...cache,
+    ]);
+    expect(code, stderr).toBe(0);
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines[0]).toMatch(/^model +step +held-out perplexity$/);
+    expect(lines[2]).toMatch(/^\S+tiny-gpt2 \(teacher\) +\d+\.\d{3}$/);
+    expect(lines[3]).toMatch(/^\S+student \(before\) +0 +\d+\.\d{3}$/);
+    expect(lines[4]).toMatch(/^\S+out\d+ \(after\) +[23] +\d+\.\d{3}$/);
+    expect(lines[5]).toMatch(/^3 steps, 192 tokens; scored on \d+ held-out tokens; \S+ kB$/);
+    expect(stderr).toMatch(
+      /distilling loss \d+\.\d{3} {2}\(attention_kl \d+\.\d{3}\) {2}lr \S+ {2}\d+ tokens\/s {2}\d+:\d\d left \(1\/3\)/,
+    );
+    expect(existsSync(join(out, "metrics.jsonl"))).toBe(true);
+    expect(existsSync(`${out}.run`)).toBe(false);
+  });
+
+  it("prints an object with --json, and nothing else with --quiet", async () => {
+    const out = output();
+    const line = [
+      "distill",
+      student,
+      "--teacher",
+      MODEL,
+      "--data",
+      TEXT,
+      "-o",
+      out,
+      ...SHORT,
+      ...cache,
+      "--json",
+      "-q",
+    ];
+    const { code, stdout, stderr } = await nfc(line);
+    expect({ code, stderr: stderr.replace(/^note: .*\n/, "") }).toEqual({ code: 0, stderr: "" });
+    const result = JSON.parse(stdout);
+    expect(Object.keys(result)).toEqual([
+      "output",
+      "bytes",
+      "files",
+      "tokens",
+      "heldOutTokens",
+      "perplexity",
+      "best",
+      "resumedFrom",
+      "settings",
+    ]);
+    expect(result).toMatchObject({
+      output: out,
+      tokens: 192,
+      resumedFrom: null,
+      best: { perplexity: result.perplexity.after },
+    });
+    expect(result.settings).toMatchObject({
+      task: "distill",
+      steps: 3,
+      batchSize: 2,
+      length: 32,
+      transferSteps: 1,
+      kd: 0.5,
+    });
+    const { history } = JSON.parse(readFileSync(join(out, "nfc.json"), "utf8"));
+    expect(history.at(-1)).toMatchObject({ step: "distill", command: ["nfc", ...line], settings: result.settings });
+  });
+
+  it("takes every flag of the settings", async () => {
+    const flags =
+      "--steps 4 --batch-size 2 --accumulate 2 --length 16 --lr 0.01 --noise-lr 0.02 --warmup 1 --lr-floor 0.5 --beta1 0.8 --beta2 0.9 --weight-decay 0.2 --clip 0 --noise-kl 0.3 --train attention --noise mean --seed 5 --eval-every 4 --eval-tokens 100 --kd 0.25 --temperature 2 --transfer-steps 2 --transfer-lr 0.03 --transfer-noise-lr 0.04 --save-every 1 --teacher-precision int8";
+    const line = [
+      "distill",
+      student,
+      "--teacher",
+      MODEL,
+      "--data",
+      TEXT,
+      "-o",
+      output(),
+      ...flags.split(" "),
+      ...cache,
+    ];
+    const { code, stdout, stderr } = await nfc([...line, "--json"]);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout).settings).toEqual({
+      task: "distill",
+      ...{ steps: 4, batchSize: 2, accumulate: 2, length: 16, lr: 0.01, noiseLr: 0.02, warmup: 1, floor: 0.5 },
+      ...{
+        beta1: 0.8,
+        beta2: 0.9,
+        epsilon: 1e-8,
+        decay: 0.2,
+        clip: 0,
+        noiseKl: 0.3,
+        train: "attention",
+        noise: "mean",
+      },
+      ...{ seed: 5, evalEvery: 4, evalTokens: 100, kd: 0.25, temperature: 2, transferSteps: 2, transferLr: 0.03 },
+      ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0 },
+    });
+  });
+
+  it.each(["dense", "symmetric"] as const)("transfers attention unless the student is dense: %s", async (variant) => {
+    const model = variant === "dense" ? MODEL : path("symmetric");
+    if (variant === "symmetric") await converted({ output: model, variant });
+    const line = ["distill", model, "--teacher", MODEL, "--data", TEXT, "-o", output(), ...SHORT, ...cache, "--json"];
+    expect(JSON.parse((await nfc(line)).stdout).settings.transferSteps).toBe(variant === "dense" ? 0 : 1);
+  });
+});
+
+describe("nfc finetune and nfc pretrain", () => {
+  it("train on folders and globs", async () => {
+    mkdirSync(path("corpus", "deep"), { recursive: true });
+    copyFileSync(TEXT, path("corpus", "a.txt"));
+    writeFileSync(path("corpus", "deep", "b.jsonl"), `${JSON.stringify({ text: readFileSync(TEXT, "utf8") })}\n`);
+    writeFileSync(path("corpus", "README.md"), "not this");
+    const tokens = async (data: string) => {
+      const line = ["finetune", MODEL, "--data", data, "-o", output(), ...SHORT, ...cache, "--json"];
+      const { code, stdout, stderr } = await nfc(line);
+      expect(code, stderr).toBe(0);
+      return JSON.parse(stdout).heldOutTokens;
+    };
+    const [folder, glob, one] = [
+      await tokens(path("corpus")),
+      await tokens(path("corpus/**/*.txt")),
+      await tokens(TEXT),
+    ];
+    expect(glob).toBe(one);
+    expect(folder).toBeGreaterThan(1.5 * one);
+  });
+
+  it("pretrain from token ids, then finetune the result, which has no tokenizer", async () => {
+    const data = writeIds(path("ids.bin"));
+    const config = writeJson(path("config.json"), TINY_CONFIG);
+    const out = output();
+    const first = await nfc([
+      "pretrain",
+      "--config",
+      config,
+      "--variant",
+      "noise-shared",
+      "--data",
+      data,
+      "-o",
+      out,
+      ...SHORT,
+    ]);
+    expect(first.code, first.stderr).toBe(0);
+    expect(first.stdout).not.toContain("teacher");
+    expect((await nfc(["finetune", out, "--data", data, "-o", output(), ...SHORT])).code).toBe(0);
+    expect(await refused(["finetune", out, "--data", TEXT, "-o", output(), ...cache])).toBe(
+      `${out}: no tokenizer.json, and its vocabulary of 61 is not GPT-2's; put the model's tokenizer.json beside its weights`,
+    );
+    await opened(out, ({ config: { variant } }) => expect(variant).toBe("noise-shared"));
+  });
+
+  it("say when an earlier step was better", async () => {
+    const line = [
+      "finetune",
+      MODEL,
+      "--data",
+      TEXT,
+      "-o",
+      output(),
+      ...SHORT,
+      ...cache,
+      "--steps",
+      "6",
+      "--lr",
+      "0.05",
+      "--warmup",
+      "6",
+      "--eval-every",
+      "1",
+    ];
+    const { code, stdout, stderr } = await nfc(line);
+    expect(code, stderr).toBe(0);
+    const [, step] = /note: the best step, (\d), is kept: later ones were worse on held-out text\n/.exec(stderr) ?? [];
+    expect(stdout).toMatch(new RegExp(`\\(after\\) +${step} `));
+  });
+});
