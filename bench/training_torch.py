@@ -20,7 +20,7 @@ class Model:
     def __init__(self, folder, trained):
         with open(folder + "/config.json") as file:
             self.config = json.load(file)
-        self.p = {k: v.float().requires_grad_(trained) for k, v in load_file(folder + "/model.safetensors").items()}
+        self.p = {k.removeprefix("transformer."): v.float().requires_grad_(trained) for k, v in load_file(folder + "/model.safetensors").items()}
 
     def __call__(self, ids):
         p, C, H = self.p, self.config["n_embd"], self.config["n_head"]

@@ -90,7 +90,7 @@ export function teacherFlags(command: Command): Command {
   return command
     .option("--kd <share>", "share of the teacher in the loss (default: 0.5)", nonNegativeNumber)
     .option("--temperature <T>", "temperature of the teacher's distribution (default: 1)", positiveNumber)
-    .option("--transfer-steps <n>", "first steps, on attention alone (default: 30 %)", nonNegativeInteger)
+    .option("--transfer-steps <n>", "first steps, on attention alone (default: 30 %, at most 50)", nonNegativeInteger)
     .option("--transfer-lr <rate>", "peak learning rate of those (default: 0.005)", positiveNumber)
     .option("--transfer-noise-lr <rate>", "the same for noise parameters (default: 0.02)", positiveNumber)
     .addOption(

@@ -37,7 +37,8 @@ describe("defaults", () => {
 
   it("transfer attention in three tenths of the steps where it can be, and warm up in a twentieth of the rest", () => {
     expect(trainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
-    expect(trainSettings("distill", TINY, { transferable: true })).toMatchObject({ transferSteps: 300, warmup: 35 });
+    expect(trainSettings("distill", TINY, { transferable: true })).toMatchObject({ transferSteps: 50, warmup: 48 });
+    expect(trainSettings("distill", TINY, { transferable: true, steps: 100 })).toMatchObject({ transferSteps: 30 });
     const noise = { ...TINY, variant: "noise-distance" } as const;
     expect(trainSettings("distill", noise, { transferable: true, train: "noise" }).transferSteps).toBe(0);
     expect(trainSettings("distill", TINY, { transferable: true, transferSteps: 0 }).transferSteps).toBe(0);
