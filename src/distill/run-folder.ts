@@ -1,6 +1,6 @@
 // A training run on disk, beside its output: settings, the last checkpoint, the best weights, and the metrics so far.
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, open, readdir, rm, stat, truncate } from "node:fs/promises";
+import { appendFile, mkdir, open, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
@@ -46,8 +46,10 @@ const PARTS = ["value", "moment1", "moment2"] as const;
 export class RunFolder {
   readonly path: string;
   readonly metrics: string;
+  private readonly output: string;
 
   constructor(output: string) {
+    this.output = output;
     this.path = `${output.replace(/[/\\]+$/, "")}.run`;
     this.metrics = join(this.path, METRICS_FILE);
   }
@@ -69,6 +71,14 @@ export class RunFolder {
       throw new NfcError("exists", `${this.path}: an unfinished run is there`, {
         hint: "go on with --resume, or start over with --force",
       });
+  }
+
+  /** Whether the output is this run's, killed before its folder was removed: metrics hold times, no two runs' are equal. */
+  async hasEnded(): Promise<boolean> {
+    const files = [this.metrics, join(this.output, METRICS_FILE)] as const;
+    if (!files.every(existsSync)) return false;
+    const [own, kept] = await withIoErrors(this.path, () => Promise.all(files.map((file) => readFile(file, "utf8"))));
+    return own === kept;
   }
 
   /** Begins a run: what an earlier one left is removed. */

@@ -21,12 +21,14 @@ import { canTransfer } from "./transfer-step.ts";
  * (the last checkpoint stays); "mismatch" for a resumed run whose settings or inputs changed, "exists", "invalid-file"
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
-  const { output, force = false, resume = false, settings, teacher = null, signal } = options;
+  const { output, resume = false, settings, teacher = null, signal } = options;
   checkTeacher(student, teacher, settings);
   const files = await corpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await corpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
   if (teacher) await refuseOwnSource(output, teacher);
+  const folder = new RunFolder(output);
+  const force = options.force || (resume && (await folder.hasEnded()));
   await (await stageDirectory(output, { force })).discard(); // refuses an output that is there before hours are spent
   const corpus = await openCorpus(files, student, options);
   let separate: TokenCorpus | null = null;
@@ -41,9 +43,8 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
       data: corpus.fingerprint,
       "held-out data": separate?.fingerprint ?? null,
     };
-    const folder = new RunFolder(output);
     await check(folder, identity, options);
-    const run = await Run.open(student, options, folder, split);
+    const run = await Run.open(student, { ...options, force }, folder, split);
     try {
       if (!resume) await folder.create(identity);
       return await run.finish();

@@ -55,6 +55,7 @@ describe.each([1, 7, 50])("a run that saves every %i steps", (saveEvery) => {
     const counts = { kills: 0, resumed: 0 };
     for (;;) {
       const resume = existsSync(join(run, "run.json"));
+      if (!resume && existsSync(path(output))) break; // killed after all was done
       const child = start(bin, [...argsOf(output, saveEvery), ...(resume ? ["--resume"] : [])], { cwd });
       if (counts.kills < ROUNDS) {
         // One in four anywhere from the start on, the others while it trains.

@@ -1,10 +1,12 @@
 // A run that was interrupted and goes on is, bit for bit, the run that was not; the same seed gives the same bytes.
-import { cpSync, existsSync, readdirSync } from "node:fs";
-import { beforeAll, describe, expect, it } from "vitest";
+import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
+import { beforeAll, describe, expect, it, vi } from "vitest";
 import type { TrainOptions } from "../../src/distill/run.ts";
+import { RunFolder } from "../../src/distill/run-folder.ts";
 import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { NfcError } from "../../src/errors.ts";
 import { VARIANTS, type Variant } from "../../src/model/config.ts";
+import { withFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest, opened } from "../support/fixture.ts";
 import { overwrite } from "../support/poison.ts";
@@ -116,6 +118,63 @@ it("is stopped again and again, a step at a time", async () => {
   const options = { output: path("often-stopped"), settings: STEPS };
   for (let step = 1; step < STEPS.steps; step++)
     await failureOf(() => shop.distil(expected.student, { ...options, resume: step > 1, ...signalAt(step) }));
+  await shop.distil(expected.student, { ...options, resume: true });
+  expect(weightsOf(options.output).equals(expected.weights)).toBe(true);
+  expect(metricsOf(options.output)).toEqual(expected.metrics);
+});
+
+it("that was killed when its output was in place ends again, and leaves another's output alone", async () => {
+  const expected = await straight("ended", "symmetric", STEPS);
+  const options = { output: path("ended-twice"), settings: STEPS };
+  await failureOf(() => shop.distil(expected.student, { ...options, ...signalAt(5) }));
+  cpSync(expected.result.folder, options.output, { recursive: true });
+  const other = await failureOf(() => shop.distil(expected.student, { ...options, resume: true }));
+  expect([other.code, other.hint]).toEqual(["exists", expect.stringContaining("--force")]);
+  rmSync(options.output, { recursive: true });
+  const remove = vi.spyOn(RunFolder.prototype, "remove").mockRejectedValueOnce(new Error("killed"));
+  await expect(shop.distil(expected.student, { ...options, resume: true })).rejects.toThrow("killed");
+  remove.mockRestore();
+  expect([existsSync(options.output), existsSync(`${options.output}.run`)]).toEqual([true, true]);
+  const result = await shop.distil(expected.student, { ...options, resume: true });
+  expect(result.resumedFrom).toBe(8);
+  expect(result.perplexity).toEqual(expected.result.perplexity);
+  expect(weightsOf(options.output).equals(expected.weights)).toBe(true);
+  expect(metricsOf(options.output)).toEqual(expected.metrics);
+  expect(existsSync(`${options.output}.run`)).toBe(false);
+});
+
+it("goes on when the disk was full at any time, whose fault is told as such", async () => {
+  const settings = { steps: 3, evalEvery: 2, transferSteps: 1, warmup: 0 };
+  const expected = await straight("disk", "symmetric", settings);
+  const outcomes = { begun: 0, saved: 0 };
+  for (let failing = 1; ; failing += 7) {
+    const options = { output: path(`disk-${failing}`), settings, saveEvery: 1 };
+    const { error } = await withFault(failing, "ENOSPC", () => shop.distil(expected.student, options));
+    if (error === undefined) break;
+    expect(error).toMatchObject({ code: "io", message: expect.stringContaining("disk full") });
+    const [resume, done] = [existsSync(`${options.output}.run/run.json`), existsSync(options.output)];
+    if (!done) {
+      const result = await shop.distil(expected.student, { ...options, resume });
+      outcomes[result.resumedFrom ? "saved" : "begun"]++;
+    }
+    expect(weightsOf(options.output).equals(expected.weights)).toBe(true);
+    expect(metricsOf(options.output)).toEqual(expected.metrics);
+  }
+  expect(outcomes.begun).toBeGreaterThan(2);
+  expect(outcomes.saved).toBeGreaterThan(2);
+});
+
+it.each([
+  ["an int8 teacher", { teacherPrecision: "int8" }],
+  ["a cached teacher", { cacheTeacher: 8 }],
+  ["noise at its mean", { noise: "mean" }],
+  ["attention alone", { train: "attention" }],
+] as [string, Partial<TrainSettings>][])("goes on with %s", async (name, more) => {
+  const settings = { ...STEPS, ...more };
+  const expected = await straight(name, "noise-distance", settings);
+  const options = { output: path(`${name}-stopped`), settings };
+  for (const step of [2, 5])
+    await failureOf(() => shop.distil(expected.student, { ...options, resume: step > 2, ...signalAt(step) }));
   await shop.distil(expected.student, { ...options, resume: true });
   expect(weightsOf(options.output).equals(expected.weights)).toBe(true);
   expect(metricsOf(options.output)).toEqual(expected.metrics);

@@ -187,7 +187,7 @@ describe("a run", () => {
     const first = path("recorded-first");
     await shop.distil(await shop.student("symmetric"), { output: first });
     const { record, perplexity } = await shop.distil(first, { output, settings: { seed: 9 }, command: ["nfc", "x"] });
-    expect(record.history.map(({ step }) => step)).toEqual(["distill", "distill"]);
+    expect(record.history.map(({ step }) => step)).toEqual(["pretrain", "distill", "distill"]);
     expect(record.history.at(-1)).toMatchObject({
       command: ["nfc", "x"],
       settings: { seed: 9, kd: 0.5 },
