@@ -11,6 +11,7 @@ export default defineConfig({
     coverage: {
       provider: "v8",
       include: ["src/**"],
+      exclude: ["src/**/*.as.ts"], // AssemblyScript
       thresholds: { lines: 90, functions: 90, branches: 80, statements: 90 },
     },
   },

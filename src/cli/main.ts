@@ -108,9 +108,10 @@ Examples:
   $ nfc demo
   $ nfc inspect gpt2/
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
-  $ nfc eval out/nf --text valid.txt --against gpt2/
-  $ nfc export out/nf --onnx -o out/nf-onnx
-  $ nfc report gpt2/ out/nf
+  $ nfc distill out/nf --teacher gpt2/ --data text.txt -o out/nf-distilled
+  $ nfc eval out/nf-distilled --text valid.txt --against gpt2/
+  $ nfc export out/nf-distilled --onnx -o out/nf-onnx
+  $ nfc report gpt2/ out/nf-distilled
 
 A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].
 Exit codes: 0 ok, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;

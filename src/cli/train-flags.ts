@@ -78,7 +78,7 @@ export function trainFlags(command: Command, defaults: { steps: number; lr: stri
     .option("--eval-every <steps>", "steps between evaluations on held-out text (default: a tenth)", positiveInteger)
     .option("--eval-tokens <n>", "held-out tokens that an evaluation uses (default: 65536)", positiveInteger)
     .option("--save-every <steps>", "steps between checkpoints (default: 50)", positiveInteger)
-    .option("--cache <folder>", "folder of the token cache (default: ~/.cache/nfc)")
+    .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)")
     .addOption(new Option("--device <name>", "where ONNX Runtime computes").choices(DEVICES).default("cpu"))
     .option("--resume", "go on with an interrupted run")
     .option("-f, --force", "replace an existing output, start an unfinished run over");

@@ -30,7 +30,8 @@ describe("defaults", () => {
   });
 
   it("go by task", () => {
-    expect(trainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 5e-4, evalEvery: 100 });
+    expect(trainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 1e-3, evalEvery: 100 });
+    expect(trainSettings("distill", { ...TINY, n_embd: 1024 }).lr).toBe(2.5e-4);
     expect(trainSettings("finetune", TINY)).toMatchObject({ steps: 300, kd: 0, lr: 1e-4, decay: 0.01 });
     expect(trainSettings("pretrain", TINY)).toMatchObject({ steps: 2000, kd: 0, lr: 1e-3, decay: 0.1 });
   });

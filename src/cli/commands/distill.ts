@@ -27,7 +27,7 @@ export function distillCommand(context: Context): Command {
     .description("Train a converted model to predict what its teacher predicts.")
     .argument("<model>", "folder of the model to train, as nfc convert wrote it")
     .requiredOption("--teacher <model>", "the model to learn from, of the same vocabulary");
-  teacherFlags(trainFlags(command, { steps: 1000, lr: "0.0005" })).addHelpText("after", HELP);
+  teacherFlags(trainFlags(command, { steps: 1000, lr: "0.001, above a width of 256 less" })).addHelpText("after", HELP);
   return sourceFlags(command).action((model: string, flags: DistillFlags) => run(context, model, flags));
 }
 
