@@ -22,7 +22,7 @@ export function sparseTeacher(
   ids: Value, // int64 [n, k]
   logProbabilities: Value, // [n, k]
   b: Value, // [n, 1]
-): TeacherPart & { warm: Distribution } {
+): TeacherPart {
   const part = warm.parts[0] as ChunkDistribution;
   if (warm.parts.length !== 1) throw new Error("top-k teacher: the vocabulary must be one chunk");
   const t = exp(logProbabilities); // [n, k]
@@ -36,7 +36,6 @@ export function sparseTeacher(
   // For a known token b·(q − t) = b·q·(1 − ratio) − b·(t − q·ratio): the second part is subtracted where it is known.
   const corrections = mul(sub(t, mul(q, ratio)), b); // [n, k]
   return {
-    warm,
     kl,
     studentWeight: mul(b, shift(scale(ratio, -1), 1)),
     subtract: [scatterElements(zeros(part.softmax, part.softmax.shape), ids, corrections, 1)],

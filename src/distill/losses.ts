@@ -101,7 +101,9 @@ function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, 
           )
         : sparseTeacher(warm, cut(teacher.ids), cut(teacher.logProbabilities), b);
     kl = reshape(cooled.kl, [count]);
-    dLogits = student.parts.map((p, c) => combine(p, cooled, c, a, warm === student));
+    dLogits = student.parts.map((p, c) =>
+      combine(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
+    );
   } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
   const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
   return { hidden, nll, kl, dLogits, dHidden: dHidden as Value };
@@ -115,18 +117,17 @@ export interface TeacherPart {
   subtract: readonly Value[]; // [n, v]
 }
 
-/** a·p + (b/T)·q − subtract; where T = 1, p = q and one product does for both. */
+/** a·p + (b/T)·q − subtract; where T = 1 (`warm` null), p = q and one product does for both. */
 function combine(
   part: ChunkDistribution,
-  teacher: TeacherPart & { warm: Distribution },
+  warm: ChunkDistribution | null,
+  teacher: TeacherPart,
   c: number,
   a: Value,
-  same: boolean,
 ): Value {
-  const own = teacher.warm.parts[c] as ChunkDistribution;
-  const weighted = same
-    ? mul(part.softmax, mul(part.share, add(a, teacher.studentWeight)))
-    : add(mul(part.softmax, mul(part.share, a)), mul(own.softmax, mul(own.share, teacher.studentWeight)));
+  const weighted = warm
+    ? add(mul(part.softmax, mul(part.share, a)), mul(warm.softmax, mul(warm.share, teacher.studentWeight)))
+    : mul(part.softmax, mul(part.share, add(a, teacher.studentWeight)));
   return sub(weighted, teacher.subtract[c] as Value);
 }
 
@@ -156,7 +157,7 @@ export function distribution(logits: readonly Value[]): Distribution {
 }
 
 /** KL = Σ t·(z_t − z) − (lse_t − lse) with z at the temperature; dL/dz gets b·(q − t). */
-function denseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart & { warm: Distribution } {
+function denseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart {
   const teacher = distribution(logits);
   const expected = teacher.parts
     .map((t, c) =>
@@ -164,7 +165,6 @@ function denseTeacher(warm: Distribution, logits: readonly Value[], b: Value): T
     )
     .reduce(add); // [n, 1]
   return {
-    warm,
     kl: sub(expected, sub(teacher.logNormaliser, warm.logNormaliser)),
     studentWeight: b,
     subtract: teacher.parts.map((t) => mul(t.softmax, mul(t.share, b))),

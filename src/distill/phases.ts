@@ -1,6 +1,5 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
-import type { SessionOptions } from "../graph/session.ts";
-import { float32Tensor, type Tensor } from "../graph/session.ts";
+import { float32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Batch, TokenRange } from "./batches.ts";
@@ -23,8 +22,7 @@ export interface Phase {
   readonly optimiser: Optimiser;
   /** Steps of the run before this phase. */
   readonly start: number;
-  readonly steps: number;
-  /** Gradients of one step into the store's totals. `step` counts from 0 over the whole run. */
+  /** Gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
   gradients(step: number, batches: readonly Batch[]): Promise<StepReport>;
   close(): Promise<void>;
 }
@@ -67,7 +65,6 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
     name: "transfer",
     optimiser,
     start: 0,
-    steps,
     async gradients(_, batches) {
       let total = 0;
       for (const { inputs } of batches) {
@@ -110,7 +107,6 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
     name: "train",
     optimiser,
     start,
-    steps,
     async gradients(index, batches) {
       const sums = { nll: 0, kl: 0 };
       for (const [micro, { inputs, labels, windows }] of batches.entries()) {

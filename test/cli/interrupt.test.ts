@@ -1,7 +1,7 @@
 // SIGINT and SIGTERM: the command ends with 130, says so in one line, and leaves the disk as it was.
 import { mkdirSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { nfc } from "../support/cli.ts";
+import { interrupted, nfc } from "../support/cli.ts";
 import { digest, MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -12,20 +12,6 @@ function parent(): string {
   const folder = path(`p${count++}`);
   mkdirSync(folder);
   return folder;
-}
-
-/** Runs a command line that gets `signal` when stderr first shows `sign`. */
-async function interrupted(args: readonly string[], sign: string, signal = "SIGINT") {
-  let fired = false;
-  const result = await nfc(args, {
-    onStderr: (text, signals) => {
-      if (fired || !text.includes(sign)) return;
-      fired = true;
-      signals.emit(signal);
-    },
-  });
-  expect(fired).toBe(true);
-  return result;
 }
 
 const COMMANDS: [string, (folder: string) => string[], string][] = [

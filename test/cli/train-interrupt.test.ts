@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { nfc } from "../support/cli.ts";
+import { interrupted, nfc } from "../support/cli.ts";
 import { compileCli, start } from "../support/compiled-cli.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { metricsOf, TINY_CONFIG, weightsOf, writeIds, writeJson } from "../support/training.ts";
@@ -30,20 +30,6 @@ function args(output: string, steps: number, more: string[] = []): string[] {
     "1",
   ];
   return ["pretrain", "--config", config, "--data", data, "-o", output, ...shape, ...more];
-}
-
-/** Runs a command line that gets `signal` when stderr first shows `sign`. */
-async function interrupted(line: string[], sign: string, signal = "SIGINT") {
-  let fired = false;
-  const result = await nfc(line, {
-    onStderr: (text, signals) => {
-      if (fired || !text.includes(sign)) return;
-      fired = true;
-      signals.emit(signal);
-    },
-  });
-  expect(fired).toBe(true);
-  return result;
 }
 
 describe("an interrupted run", () => {

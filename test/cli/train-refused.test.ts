@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { checkDevice, DEVICES } from "../../src/graph/session.ts";
-import { nfc } from "../support/cli.ts";
+import { nfc, refused } from "../support/cli.ts";
 import { converted, MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { writeIds } from "../support/training.ts";
@@ -19,14 +19,6 @@ beforeAll(async () => {
   cache = ["--cache", path("cache")];
   await converted({ output: student, variant: "noise-distance" });
 });
-
-/** stderr of a command line that must fail with one line. */
-async function refused(line: string[]): Promise<string> {
-  const { code, stdout, stderr } = await nfc([...line, "-q"]);
-  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  expect(stderr).toMatch(/^nfc: [^\n]+\n$/);
-  return stderr.slice("nfc: ".length, -1);
-}
 
 describe("refused in one line", () => {
   const distill = (...flags: string[]) => ["distill", student, "--teacher", MODEL, "--data", TEXT, ...cache, ...flags];

@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { nfc } from "../support/cli.ts";
+import { nfc, refused } from "../support/cli.ts";
 import { converted, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
@@ -20,14 +20,6 @@ beforeAll(async () => {
   cache = ["--cache", path("cache")];
   await converted({ output: student, variant: "noise-distance" });
 });
-
-/** stderr of a command line that must fail with one line. */
-async function refused(line: string[]): Promise<string> {
-  const { code, stdout, stderr } = await nfc([...line, "-q"]);
-  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  expect(stderr).toMatch(/^nfc: [^\n]+\n$/);
-  return stderr.slice("nfc: ".length, -1);
-}
 
 describe("help", () => {
   it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {

@@ -1,6 +1,7 @@
 // Runs the command line inside the test: a fake process that records what is written, with or without a terminal.
 import { EventEmitter } from "node:events";
 import { Writable } from "node:stream";
+import { expect } from "vitest";
 import { main } from "../../src/cli/main.ts";
 import type { Io } from "../../src/cli/terminal.ts";
 
@@ -63,4 +64,26 @@ export async function nfc(args: readonly string[], options: CliOptions = {}): Pr
   const code = await main(io);
   if (signals.listenerCount("SIGINT") + signals.listenerCount("SIGTERM") > 0) throw new Error("a listener is left");
   return { code, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** stderr of a command line that must fail with one line. */
+export async function refused(line: string[]): Promise<string> {
+  const { code, stdout, stderr } = await nfc([...line, "-q"]);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr).toMatch(/^nfc: [^\n]+\n$/);
+  return stderr.slice("nfc: ".length, -1);
+}
+
+/** Runs a command line that gets `signal` when stderr first shows `sign`. */
+export async function interrupted(line: readonly string[], sign: string, signal = "SIGINT") {
+  let fired = false;
+  const result = await nfc(line, {
+    onStderr: (text, signals) => {
+      if (fired || !text.includes(sign)) return;
+      fired = true;
+      signals.emit(signal);
+    },
+  });
+  expect(fired).toBe(true);
+  return result;
 }
