@@ -2,9 +2,7 @@
 export { type ConvertResult, convert } from "./convert/convert.ts";
 export { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS, DEFAULT_NOISE_STD } from "./convert/convert-options.ts";
 export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
-export { type EvaluateOptions, type Evaluation, evaluate, type Score } from "./distill/evaluate.ts";
 export { type FreshOptions, freshModel } from "./distill/fresh-model.ts";
-export { recordPerplexity } from "./distill/record-perplexity.ts";
 export type { TrainOptions, TrainResult } from "./distill/run.ts";
 export { train } from "./distill/train.ts";
 export { type TrainSettings, type TrainTask, trainSettings } from "./distill/train-settings.ts";
@@ -20,6 +18,8 @@ export { formatReport, parseReport, reportSchema } from "./export/report-schema.
 export { type ReportTextOptions, reportText } from "./export/report-text.ts";
 export type { Verification } from "./export/verify.ts";
 export type { SessionOptions } from "./graph/session.ts";
+export { type EvaluateOptions, type Evaluation, evaluate, type Score } from "./inference/evaluate.ts";
+export { recordPerplexity } from "./inference/record-perplexity.ts";
 export type { FloatDtype } from "./io/dtype.ts";
 export type { StoredTensor, TensorReader } from "./io/safetensors-reader.ts";
 export type { TextOptions } from "./io/text.ts";

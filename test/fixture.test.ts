@@ -1,7 +1,7 @@
 // fixtures/ holds what scripts/make-fixture.mjs makes: texts and tokenizer exactly, and weights that learned the text.
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { evaluate } from "../src/distill/evaluate.ts";
+import { evaluate } from "../src/inference/evaluate.ts";
 import { loadTokenizer } from "../src/model/tokenizer.ts";
 import { tokenStream } from "../src/model/tokens.ts";
 import { MODEL, opened, TEXT } from "./support/fixture.ts";

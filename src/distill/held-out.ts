@@ -1,10 +1,10 @@
 // Perplexity on held-out tokens while a model trains.
 import type { SessionOptions, Tensors } from "../graph/session.ts";
 import { float32Tensor } from "../graph/session.ts";
+import { Scorer } from "../inference/evaluate.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { TokenRange } from "./batches.ts";
-import { Scorer } from "./evaluate.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 
 const PIECE = 8192;

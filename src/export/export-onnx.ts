@@ -7,10 +7,10 @@ import { withIoErrors } from "../io/io-error.ts";
 import { writeChunks } from "../io/write-chunks.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { decoderGraph } from "../model/decoder-graph.ts";
 import type { LongCall } from "../progress.ts";
 import { TOOL } from "../version.ts";
 import { writeModelTensors } from "./export-safetensors.ts";
-import { onnxModel } from "./onnx-model.ts";
 import { inlineWeights, safetensorsWeights, weightBytes, writeExternalWeights } from "./onnx-weights.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
 
@@ -48,7 +48,7 @@ export async function writeOnnxExport(
   checkpoint: Checkpoint,
   options: OnnxExportOptions,
 ): Promise<OnnxExport> {
-  const graph = onnxModel(checkpoint.config, options.noise);
+  const graph = decoderGraph(checkpoint.config, options.noise);
   const total = weightBytes(graph, checkpoint);
   // protobuf holds 2 GiB: beyond, external data is the only way.
   const weights =

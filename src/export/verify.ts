@@ -1,8 +1,8 @@
 // Loads a written export and compares it with our own forward pass: whole, in two steps through the cache, and padded.
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { Session, type Tensor } from "../graph/session.ts";
+import { cacheOf, promptFeeds, stepFeeds } from "../inference/decoding.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../model/decoding.ts";
 import { layerwiseLogits } from "../model/layerwise.ts";
 
 /** Largest difference of a logit, relative to the logits' root mean square where that exceeds 1. */

@@ -5,9 +5,16 @@ import type { Graph, GraphDtype, Value } from "./ir.ts";
 import { encodeOnnx } from "./onnx.ts";
 
 type Runtime = typeof Ort;
-export type TensorArray = Float32Array | Float64Array | BigInt64Array | Int32Array | Uint8Array | Int8Array;
+export type TensorArray =
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | Int32Array
+  | Uint16Array
+  | Uint8Array
+  | Int8Array;
 
-/** A dense tensor, row-major. */
+/** A dense tensor, row-major; float16 as the bits of a Uint16Array. */
 export interface Tensor {
   dtype: GraphDtype;
   data: TensorArray;
@@ -126,7 +133,7 @@ export class Session {
     return Object.fromEntries(
       Object.entries(outputs).map(([name, tensor]) => [
         name,
-        { dtype: tensor.type as GraphDtype, data: tensor.data as TensorArray, shape: tensor.dims },
+        { dtype: tensor.type as GraphDtype, data: dataOf(tensor), shape: tensor.dims },
       ]),
     );
   }
@@ -139,6 +146,13 @@ export class Session {
   private tensor({ dtype, data, shape }: Tensor): Ort.Tensor {
     return new this.ort.Tensor(dtype as "float32", data as Float32Array, shape);
   }
+}
+
+/** Where JavaScript has a Float16Array, ONNX Runtime gives that instead of the bits. */
+function dataOf({ type, data }: Ort.Tensor): TensorArray {
+  if (type !== "float16" || data instanceof Uint16Array) return data as TensorArray;
+  const { buffer, byteOffset, length } = data as unknown as Uint16Array;
+  return new Uint16Array(buffer, byteOffset, length);
 }
 
 /** A device that is built in may still lack its driver. */

@@ -2,9 +2,9 @@
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { evaluate } from "../../src/distill/evaluate.ts";
 import { type FreshOptions, freshModel } from "../../src/distill/fresh-model.ts";
 import { train } from "../../src/distill/train.ts";
+import { evaluate } from "../../src/inference/evaluate.ts";
 import { VARIANTS } from "../../src/model/config.ts";
 import { parameterSpecs } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";

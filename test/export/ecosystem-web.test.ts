@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-web";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Session, type Tensor } from "../../src/graph/session.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../src/model/decoding.ts";
+import { cacheOf, promptFeeds, stepFeeds } from "../../src/inference/decoding.ts";
 import { exported, modelOf, PROMPTS } from "../support/exported.ts";
 import { opened } from "../support/fixture.ts";
 import { worstOf } from "../support/golden-models.ts";

@@ -6,9 +6,9 @@ import type { onnx as Onnx } from "onnx-proto";
 import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
 import type { WeightStorage } from "../../src/export/export-onnx.ts";
 import { Session } from "../../src/graph/session.ts";
+import { promptFeeds } from "../../src/inference/decoding.ts";
 import type { NoiseMode } from "../../src/model/attention.ts";
 import type { Variant } from "../../src/model/config.ts";
-import { promptFeeds } from "../../src/model/decoding.ts";
 import { layerwiseLogits } from "../../src/model/layerwise.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 

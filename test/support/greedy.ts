@@ -1,7 +1,7 @@
 // Two greedy decoders: one as a runtime does it, on an exported file with its cache; one on our forward pass alone.
 import { Session } from "../../src/graph/session.ts";
+import { cacheOf, promptFeeds, stepFeeds } from "../../src/inference/decoding.ts";
 import type { Checkpoint } from "../../src/model/checkpoint.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../src/model/decoding.ts";
 import { layerwiseLogits } from "../../src/model/layerwise.ts";
 
 function argmax(values: Float32Array): number {

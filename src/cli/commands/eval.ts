@@ -1,7 +1,7 @@
 // nfc eval: perplexity on text, next to another model's with --against.
 import { Command, Option } from "commander";
-import type { Evaluation } from "../../distill/evaluate.ts";
 import { alignTable, formatPercent, thousands } from "../../export/format.ts";
+import type { Evaluation } from "../../inference/evaluate.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
@@ -77,7 +77,7 @@ async function score(
   flags: EvalFlags,
   progress: Progress,
 ): Promise<Evaluation> {
-  const { evaluate } = await import("../../distill/evaluate.ts");
+  const { evaluate } = await import("../../inference/evaluate.ts");
   const { loadTokenizer } = await import("../../model/tokenizer.ts");
   const { tokenStream } = await import("../../model/tokens.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
@@ -101,7 +101,7 @@ async function save(
   flags: EvalFlags,
   result: Evaluation,
 ): Promise<void> {
-  const { recordPerplexity } = await import("../../distill/record-perplexity.ts");
+  const { recordPerplexity } = await import("../../inference/record-perplexity.ts");
   const recorded = await recordPerplexity(checkpoint, flags.text, result, against);
   if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
 }

@@ -1,6 +1,6 @@
 // What an exported model is fed at each step: padded prompts, attention mask, positions and the KV cache.
 import { int64Tensor, type Tensor } from "../graph/session.ts";
-import type { ModelConfig } from "./config.ts";
+import type { ModelConfig } from "../model/config.ts";
 
 type Feeds = Record<string, Tensor>;
 

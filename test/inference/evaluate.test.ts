@@ -1,6 +1,6 @@
 // Perplexity, KL and agreement against sums written out in float64 from another forward pass.
 import { beforeAll, describe, expect, it } from "vitest";
-import { type EvaluateOptions, evaluate } from "../../src/distill/evaluate.ts";
+import { type EvaluateOptions, evaluate } from "../../src/inference/evaluate.ts";
 import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
 import { layerwiseLogits } from "../../src/model/layerwise.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";

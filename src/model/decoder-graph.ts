@@ -2,10 +2,10 @@
 import type { Dim } from "../graph/dims.ts";
 import { Graph } from "../graph/ir.ts";
 import { reshape } from "../graph/shape-ops.ts";
-import type { KeyValue, NoiseMode } from "../model/attention.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { type Gpt2Inputs, gpt2, lmHead } from "../model/gpt2.ts";
-import { parametersOf } from "../model/layers.ts";
+import type { KeyValue, NoiseMode } from "./attention.ts";
+import type { ModelConfig } from "./config.ts";
+import { type Gpt2Inputs, gpt2, lmHead } from "./gpt2.ts";
+import { parametersOf } from "./layers.ts";
 
 /** Dimension names exactly as optimum evaluates them. */
 const BATCH = "batch_size";
@@ -17,7 +17,7 @@ const TOTAL = `${PAST} + ${LENGTH}`;
  * Inputs: input_ids, attention_mask, position_ids, past_key_values.N.{key,value} [B, H, past, D].
  * Outputs: logits [B, T, V], present.N.{key,value} [B, H, past + T, D].
  */
-export function onnxModel(config: ModelConfig, noise: NoiseMode): Graph {
+export function decoderGraph(config: ModelConfig, noise: NoiseMode): Graph {
   const graph = new Graph();
   const parameters = parametersOf(graph, config);
   const { hidden, present, sources } = gpt2(config, parameters, exportInputs(graph, config), noise);

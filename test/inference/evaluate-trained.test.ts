@@ -2,7 +2,7 @@
 import { closeSync, existsSync, openSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { evaluate } from "../../src/distill/evaluate.ts";
+import { evaluate } from "../../src/inference/evaluate.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";
 import { tokenStream } from "../../src/model/tokens.ts";
 import { opened, SHARED } from "../support/fixture.ts";

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { Evaluation } from "../../src/distill/evaluate.ts";
-import { recordPerplexity } from "../../src/distill/record-perplexity.ts";
+import type { Evaluation } from "../../src/inference/evaluate.ts";
+import { recordPerplexity } from "../../src/inference/record-perplexity.ts";
 import { openCheckpoint } from "../../src/model/checkpoint.ts";
 import type { NfcRecord } from "../../src/model/nfc-record.ts";
 import { converted, digest, MODEL, opened } from "../support/fixture.ts";

@@ -1,0 +1,27 @@
+// The precisions of an exported model, and the file names and dtype names under which transformers.js loads them.
+
+/**
+ * fp16: products and cache in float16. int8: weights by output channel, activations at run time. uint8 and q4: weights
+ * in blocks of 8 and 4 bits, activations in float32; q4f16 the same with activations in float16.
+ */
+export const PRECISIONS = ["fp32", "fp16", "int8", "uint8", "q4", "q4f16"] as const;
+export type Precision = (typeof PRECISIONS)[number];
+
+/** transformers.js: `dtype` → suffix of the file; its "q8" is what a browser loads unless told otherwise. */
+const TRANSFORMERS_JS: Record<Precision, { dtype: string; suffix: string }> = {
+  fp32: { dtype: "fp32", suffix: "" },
+  fp16: { dtype: "fp16", suffix: "_fp16" },
+  int8: { dtype: "q8", suffix: "_quantized" },
+  uint8: { dtype: "uint8", suffix: "_uint8" },
+  q4: { dtype: "q4", suffix: "_q4" },
+  q4f16: { dtype: "q4f16", suffix: "_q4f16" },
+};
+
+/** The file below `onnx/`: model_quantized.onnx for int8. */
+export const modelFile = (precision: Precision): string => `model${TRANSFORMERS_JS[precision].suffix}.onnx`;
+
+/** The `dtype` that makes transformers.js load it. */
+export const transformersJsDtype = (precision: Precision): string => TRANSFORMERS_JS[precision].dtype;
+
+/** Whether the cache, and all products, are float16. */
+export const isHalf = (precision: Precision): boolean => precision === "fp16" || precision === "q4f16";
