@@ -8,9 +8,11 @@ import { distillCommand } from "./commands/distill.ts";
 import { evalCommand } from "./commands/eval.ts";
 import { exportCommand } from "./commands/export.ts";
 import { finetuneCommand } from "./commands/finetune.ts";
+import { generateCommand } from "./commands/generate.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
+import { serveCommand } from "./commands/serve.ts";
 import type { Context } from "./context.ts";
 import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
 
@@ -44,7 +46,17 @@ async function runCommand(args: readonly string[], io: Io, signal: AbortSignal):
   // The record of a model holds the command that made it, also inside a demo. Named one by one: spreading `process`
   // would call all its getters, and open stdin.
   const { env, stdout, stderr } = io;
-  const inner = { argv: ["node", "nfc", ...args], env, stdout, stderr, on: io.on.bind(io), off: io.off.bind(io) };
+  const inner: Io = {
+    argv: ["node", "nfc", ...args],
+    env,
+    stdout,
+    stderr,
+    get stdin() {
+      return io.stdin;
+    },
+    on: io.on.bind(io),
+    off: io.off.bind(io),
+  };
   const run = (next: readonly string[], nextIo: Io) => runCommand(next, nextIo, signal);
   await program({ io: inner, signal, run }).parseAsync(inner.argv);
 }
@@ -70,7 +82,9 @@ const COMMANDS = [
   finetuneCommand,
   pretrainCommand,
   evalCommand,
+  generateCommand,
   exportCommand,
+  serveCommand,
   reportCommand,
   demoCommand,
 ];
@@ -111,6 +125,7 @@ Examples:
   $ nfc distill out/nf --teacher gpt2/ --data text.txt -o out/nf-distilled
   $ nfc eval out/nf-distilled --text valid.txt --against gpt2/
   $ nfc export out/nf-distilled --onnx -o out/nf-onnx
+  $ nfc generate out/nf-onnx --prompt Once
   $ nfc report gpt2/ out/nf-distilled
 
 A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].

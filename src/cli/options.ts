@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { FloatDtype } from "../io/dtype.ts";
 import type { OpenOptions } from "../model/checkpoint.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
+import { PRECISIONS, type Precision } from "../model/precision.ts";
 import type { OutputFlags } from "./terminal.ts";
 
 export interface CommonFlags extends OutputFlags {
@@ -94,6 +95,15 @@ export function byteSize(text: string): number {
   if (number === "" || !Number.isSafeInteger(bytes) || bytes < 1)
     throw new InvalidArgumentError("not a size such as 500MB or 2GiB");
   return bytes;
+}
+
+/** "int8,q4" */
+export function precisionList(text: string): Precision[] {
+  return text.split(",").map((part) => {
+    const precision = PRECISIONS.find((name) => name === part.trim());
+    if (precision) return precision;
+    throw new InvalidArgumentError(`not a list of ${PRECISIONS.join(", ")}`);
+  });
 }
 
 export const DTYPE_NAMES = ["f32", "f16", "bf16", "f64"] as const;

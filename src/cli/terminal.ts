@@ -5,7 +5,8 @@ import { messageOf, NfcError } from "../errors.ts";
 export interface Io {
   argv: readonly string[];
   env: Readonly<Record<string, string | undefined>>;
-  stdout: NodeJS.WritableStream;
+  readonly stdin?: (NodeJS.ReadableStream & { isTTY?: boolean }) | undefined;
+  stdout: NodeJS.WritableStream & { isTTY?: boolean };
   stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   on(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
   off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;

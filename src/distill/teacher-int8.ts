@@ -14,7 +14,7 @@ export async function teacherSession(
   precision: Precision,
   options: SessionOptions,
 ): Promise<Session> {
-  const built: Int8Graph = precision === "int8" ? int8Graph(graph, () => true) : { graph, sources: new Map() };
+  const built: Int8Graph = precision === "int8" ? int8Graph(graph) : { graph, sources: new Map() };
   const weights = await int8Weights(built, (name) => checkpoint.readF32(name));
   for (const { name } of liveGraph(built.graph).parameters)
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));

@@ -1,5 +1,5 @@
 // The teacher in a session of its own: its final hidden states and its head are what the student's step is fed.
-import { quantise } from "../graph/int8.ts";
+import { quantise, turned } from "../graph/int8.ts";
 import { Graph } from "../graph/ir.ts";
 import { float32Tensor, int64Tensor, type Session, type SessionOptions, type Tensor } from "../graph/session.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
@@ -76,7 +76,7 @@ async function headTensors(checkpoint: Checkpoint, options: TeacherOptions): Pro
   const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
     const rows = matrix.subarray(first * width, (first + count) * width);
     if (precision === "fp32") return [[teacherChunkName(c), float32Tensor(rows, [count, width])]];
-    const { values, scales } = quantise(rows, [count, width], true);
+    const { values, scales } = turned(quantise(rows, [count, width], { byRow: true }));
     return [
       [teacherChunkName(c), { dtype: "int8", data: values, shape: [width, count] }],
       [teacherScalesName(c), float32Tensor(scales, [count])],

@@ -1,27 +1,33 @@
 // One export: the model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../io/dtype.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { writeModelFiles, writeText } from "../model/model-folder.ts";
-import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
+import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
 import { refuseOwnSource } from "../model/own-source.ts";
 import { continuedRecord } from "../model/provenance.ts";
 import type { LongCall } from "../progress.ts";
-import { checkNoise, type OnnxExport, type WeightStorage, writeOnnxExport } from "./export-onnx.ts";
+import { exportEntries, type OnnxOptions, writeOnnxFiles } from "./export-entries.ts";
+import { checkNoise, type OnnxFile } from "./export-onnx.ts";
 import { checkExpandable, expandedConfig, writeModelTensors } from "./export-safetensors.ts";
+import { GENAI_CONFIG_FILE, genaiConfig } from "./genai-config.ts";
+import { hfConfigKeys, writeHfWeights } from "./hf-folder.ts";
+import { writeModelCard } from "./model-card.ts";
+import { preferredFile, transformersJsConfig } from "./transformers-js-config.ts";
 
 export interface ExportOptions extends LongCall {
   /** Folder to write. */
   output: string;
-  /** Write onnx/model.onnx in float32. */
-  onnx?: { weights: WeightStorage; noise: NoiseMode };
+  /** Write onnx/model*.onnx. */
+  onnx?: OnnxOptions;
   /** Write model.safetensors. */
   safetensors?: { dtype?: FloatDtype; maxShardSize?: number };
   /** Expand tied models to plain GPT-2. */
   gpt2?: boolean;
+  /** With `safetensors`: Hugging Face's names and, for a tied model, the Python class that transformers loads. */
+  hf?: boolean;
   /** With `gpt2`: accept losing the distance means of noise-distance. */
   dropNoise?: boolean;
   force?: boolean;
@@ -33,7 +39,10 @@ export interface ExportResult {
   folder: string;
   /** Written weight and graph files, below the folder. */
   files: string[];
-  onnx: OnnxExport | null;
+  /** Empty without `onnx`. */
+  onnx: OnnxFile[];
+  /** The same files as nfc.json lists them. */
+  exports: ExportEntry[];
   /** True where a tied model became plain GPT-2. */
   expanded: boolean;
 }
@@ -46,28 +55,56 @@ export interface ExportResult {
  */
 export async function exportModel(checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
   checkOptions(checkpoint, options);
-  const { output, force = false, signal, onProgress, gpt2 = false } = options;
+  const { output, force = false, gpt2 = false } = options;
   await refuseOwnSource(output, checkpoint);
   return withStagedDirectory(output, { force }, async (folder) => {
-    const files: string[] = [];
-    if (options.safetensors) {
-      const written = await writeModelTensors(folder, checkpoint, {
-        ...options.safetensors,
-        gpt2,
-        onBytes: (done, total) => onProgress?.({ phase: "writing safetensors", done, total, unit: "bytes" }),
-        signal,
-      });
-      files.push(...written.files.map(({ name }) => name));
-    }
-    const onnx = options.onnx ? await writeOnnxExport(folder, checkpoint, { ...options, ...options.onnx }) : null;
-    if (onnx) files.push(...onnx.files);
-    await writeModelFiles(folder, checkpoint, gpt2 ? expandedConfig(checkpoint.config) : checkpoint.config, {
+    const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];
+    const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, commonOf(options)) : [];
+    files.push(...onnx.flatMap((file) => file.files));
+    const config = gpt2 ? expandedConfig(checkpoint.config) : checkpoint.config;
+    await writeModelFiles(folder, checkpoint, config, {
       ...dtypeOf(options),
-      ...(onnx?.transformersJsConfig && { extra: { "transformers.js_config": onnx.transformersJsConfig } }),
+      extra: extraKeys(checkpoint, options, onnx),
     });
-    await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(await recordOf(checkpoint, options)));
-    return { folder: output, files, onnx, expanded: gpt2 && checkpoint.config.variant !== "dense" };
+    const exports = options.onnx ? await exportEntries(folder, checkpoint, options.onnx, commonOf(options)) : [];
+    const preferred = preferredFile(onnx);
+    if (preferred)
+      await writeText(
+        join(folder, GENAI_CONFIG_FILE),
+        `${JSON.stringify(genaiConfig(config, preferred.files[0] as string), null, 2)}\n`,
+      );
+    const record = { ...(await recordOf(checkpoint, options)), ...(exports.length > 0 && { exports }) };
+    await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
+    await writeModelCard(folder, { name: basename(output), config, record });
+    return { folder: output, files, onnx, exports, expanded: gpt2 && checkpoint.config.variant !== "dense" };
   });
+}
+
+/** model.safetensors, and with `hf` the code beside it. */
+async function writeWeights(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<string[]> {
+  const { gpt2 = false, hf = false, signal, onProgress } = options;
+  const settings = {
+    ...options.safetensors,
+    onBytes: (done: number, total: number) =>
+      onProgress?.({ phase: "writing safetensors", done, total, unit: "bytes" }),
+    signal,
+  };
+  const written = hf
+    ? await writeHfWeights(folder, checkpoint, settings)
+    : await writeModelTensors(folder, checkpoint, { ...settings, gpt2 });
+  return written.files.map(({ name }) => name);
+}
+
+function extraKeys(checkpoint: Checkpoint, { hf = false }: ExportOptions, onnx: readonly OnnxFile[]) {
+  const forTransformersJs = onnx.length > 0 ? transformersJsConfig(onnx) : null;
+  return {
+    ...(hf && hfConfigKeys(checkpoint.config)),
+    ...(forTransformersJs && { "transformers.js_config": forTransformersJs }),
+  };
+}
+
+function commonOf({ threads, onProgress, signal }: ExportOptions) {
+  return { ...(threads !== undefined && { threads }), ...(onProgress && { onProgress }), ...(signal && { signal }) };
 }
 
 function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
@@ -80,7 +117,15 @@ function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
     throw new NfcError("usage", "--gpt2 and --onnx do not go together: ONNX stays compact", {
       hint: "export twice, to two folders",
     });
+  if (gpt2 && options.hf)
+    throw new NfcError("usage", "--gpt2 and --hf do not go together: plain GPT-2 needs no code", {
+      hint: "give one of them",
+    });
   if (onnx) checkNoise(checkpoint, onnx.noise);
+  if (onnx?.weights === "shared" && onnx.precisions?.some((precision) => precision !== "fp32"))
+    throw new NfcError("usage", "--share-weights is for fp32: other precisions have weights of their own", {
+      hint: "leave out --share-weights, or --precision",
+    });
   if (onnx?.weights === "shared" && safetensors)
     throw new NfcError("usage", "--share-weights writes model.safetensors itself, in float32", {
       hint: "leave out --safetensors, --dtype and --max-shard-size",
@@ -97,7 +142,11 @@ async function recordOf(checkpoint: Checkpoint, options: ExportOptions): Promise
   const { gpt2 = false, signal, command } = options;
   const step = {
     step: "export",
-    ...(options.onnx && { onnx: options.onnx.weights, noise: options.onnx.noise.kind === "mean" ? "mean" : "sample" }),
+    ...(options.onnx && {
+      onnx: options.onnx.weights,
+      precisions: options.onnx.precisions ?? ["fp32"],
+      noise: options.onnx.noise.kind === "mean" ? "mean" : "sample",
+    }),
     ...(options.safetensors && { safetensors: options.safetensors.dtype ?? "as stored" }),
     ...(gpt2 && { gpt2: true }),
   };

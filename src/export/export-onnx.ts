@@ -1,90 +1,97 @@
-// Writes onnx/model.onnx in the layout of transformers.js and optimum, and checks it against our own forward pass.
+// Writes the ONNX files of a model in the layout of transformers.js and optimum, and checks each against our forward pass.
 import { mkdir, rename, symlink } from "node:fs/promises";
 import { join } from "node:path";
-import { NfcError } from "../errors.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
 import { encodeOnnx, MAX_INLINE_BYTES, onnxChunks, type ParameterPlacement } from "../graph/onnx.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { writeChunks } from "../io/write-chunks.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { decoderGraph } from "../model/decoder-graph.ts";
+import { modelFile, type Precision } from "../model/precision.ts";
 import type { LongCall } from "../progress.ts";
 import { TOOL } from "../version.ts";
 import { writeModelTensors } from "./export-safetensors.ts";
-import { inlineWeights, safetensorsWeights, weightBytes, writeExternalWeights } from "./onnx-weights.ts";
+import { safetensorsWeights, weightBytes, writeExternalWeights } from "./onnx-weights.ts";
+import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
 
-const MODEL = "model.onnx";
 const SAFETENSORS = "model.safetensors";
-const DATA = `${MODEL}_data`;
 /** Room for the graph beside the weights in a file of at most 2 GiB. */
 const GRAPH_RESERVE = 16 * 2 ** 20;
 
 /** inline: one file. external: weights in model.onnx_data. shared: model.safetensors is that file. */
 export type WeightStorage = "inline" | "external" | "shared";
 
-export interface OnnxExportOptions extends LongCall {
+export interface OnnxFileOptions extends LongCall, Omit<PlanOptions, "onWeight"> {
+  precision: Precision;
   weights: WeightStorage;
-  noise: NoiseMode;
   threads?: number;
 }
 
-export interface OnnxExport {
-  /** Paths below the folder. */
+/** One written file, and its external data. */
+export interface OnnxFile {
+  precision: Precision;
+  /** Paths below the folder, the model first. */
   files: string[];
   weights: WeightStorage;
   /** null for a graph that draws its own noise. */
   verification: Verification | null;
-  /** For config.json, so that browsers know how many data files to fetch. */
-  transformersJsConfig: Record<string, unknown> | null;
 }
 
 /**
- * Writes and verifies the float32 model below `folder`, a staging folder.
- * @throws NfcError "mismatch" when the written file does not reproduce our logits
+ * Writes and verifies one model file below `folder`, a staging folder.
+ * @throws NfcError "mismatch" when the written file does not reproduce our logits; see `planPrecision`
  */
-export async function writeOnnxExport(
+export async function writeOnnxFile(
   folder: string,
   checkpoint: Checkpoint,
-  options: OnnxExportOptions,
-): Promise<OnnxExport> {
-  const graph = decoderGraph(checkpoint.config, options.noise);
-  const total = weightBytes(graph, checkpoint);
+  options: OnnxFileOptions,
+): Promise<OnnxFile> {
+  const { precision, onProgress, signal } = options;
+  const name = modelFile(precision);
+  const plan = await planPrecision(checkpoint, precision, {
+    ...options,
+    onWeight: (detail, done, total) => {
+      throwIfAborted(signal);
+      onProgress?.({ phase: `${precision}: quantising`, done, total, unit: "steps", detail });
+    },
+  });
+  const total = weightBytes(plan.graph, plan.data);
   // protobuf holds 2 GiB: beyond, external data is the only way.
   const weights =
     options.weights === "inline" && total > MAX_INLINE_BYTES - GRAPH_RESERVE ? "external" : options.weights;
   const onBytes = (done: number) =>
-    options.onProgress?.({ phase: "writing ONNX", done: Math.min(done, total), total, unit: "bytes" });
-  const hooks = { onBytes, ...(options.signal && { signal: options.signal }) };
+    onProgress?.({ phase: `${precision}: writing`, done: Math.min(done, total), total, unit: "bytes" });
+  const hooks = { onBytes, ...(signal && { signal }) };
   const onnx = join(folder, "onnx");
-  await withIoErrors(onnx, () => mkdir(onnx));
+  await withIoErrors(onnx, () => mkdir(onnx, { recursive: true }));
   const { placement, files } =
     weights === "inline"
-      ? { placement: inlineWeights(checkpoint), files: [] }
+      ? { placement: plan.data, files: [] }
       : weights === "external"
-        ? await writeExternalWeights(onnx, MODEL, graph, checkpoint, hooks)
+        ? await writeExternalWeights(onnx, name, plan.graph, plan.data, hooks)
         : await writeSharedWeights(folder, checkpoint, hooks);
-  const model = { parameters: placement, producer: TOOL, metadata: { variant: checkpoint.config.variant } };
-  const path = join(onnx, MODEL);
-  if (weights === "inline") await writeChunks(path, onnxChunks(graph, model), hooks);
-  else await writeChunks(path, once(encodeOnnx(graph, model)));
-  options.onProgress?.({ phase: "verifying", done: 0, total: null, unit: "steps" });
-  const verification = await verify(path, checkpoint, options);
+  const metadata = { variant: checkpoint.config.variant, precision };
+  const model = { parameters: placement, producer: TOOL, metadata };
+  const path = join(onnx, name);
+  if (weights === "inline") await writeChunks(path, onnxChunks(plan.graph, model), hooks);
+  else await writeChunks(path, once(encodeOnnx(plan.graph, model)));
+  onProgress?.({ phase: `${precision}: verifying`, done: 0, total: null, unit: "steps" });
   return {
-    files: [MODEL, ...files].map((file) => `onnx/${file}`),
+    precision,
+    files: [name, ...files].map((file) => `onnx/${file}`),
     weights,
-    verification,
-    transformersJsConfig: files.length > 0 ? { use_external_data_format: { [MODEL]: files.length } } : null,
+    verification: await verify(path, plan, options),
   };
 }
 
 async function verify(
   path: string,
-  checkpoint: Checkpoint,
-  { noise, threads = 0, signal }: OnnxExportOptions,
+  { decoded }: PrecisionPlan,
+  { precision, noise, threads = 0, signal }: OnnxFileOptions,
 ): Promise<Verification | null> {
-  if (noise.kind === "mean") return verifyOnnx(path, checkpoint, { threads, signal });
-  await verifySampled(path, checkpoint, { threads, signal });
+  if (noise.kind === "mean") return verifyOnnx(path, decoded, { precision, threads, signal });
+  await verifySampled(path, decoded, { precision, threads, signal });
   return null;
 }
 
@@ -95,10 +102,11 @@ async function writeSharedWeights(
   hooks: { onBytes: (done: number) => void; signal?: AbortSignal },
 ): Promise<{ placement: ParameterPlacement; files: string[] }> {
   const onnx = join(folder, "onnx");
+  const data = `${modelFile("fp32")}_data`;
   await writeModelTensors(onnx, checkpoint, { dtype: "F32", ...hooks });
-  await withIoErrors(onnx, () => rename(join(onnx, SAFETENSORS), join(onnx, DATA)));
-  await withIoErrors(folder, () => symlink(join("onnx", DATA), join(folder, SAFETENSORS)));
-  return { placement: await safetensorsWeights(join(onnx, DATA), DATA), files: [DATA] };
+  await withIoErrors(onnx, () => rename(join(onnx, SAFETENSORS), join(onnx, data)));
+  await withIoErrors(folder, () => symlink(join("onnx", data), join(folder, SAFETENSORS)));
+  return { placement: await safetensorsWeights(join(onnx, data), data), files: [data] };
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -2,12 +2,8 @@
 import { join } from "node:path";
 import { type Graph, liveGraph, type Value } from "../graph/ir.ts";
 import type { ExternalLocation, InlineData, ParameterPlacement } from "../graph/onnx.ts";
-import { byteLengthOf } from "../io/dtype.ts";
 import { openSafetensors } from "../io/safetensors-reader.ts";
 import { writeChunks } from "../io/write-chunks.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
-import { tensorSource } from "../model/model-folder.ts";
-import { tensorOf } from "../model/tensor-of.ts";
 
 /** Bytes of one external file: browsers cannot hold 2 GiB in one buffer. */
 const MAX_DATA_FILE = 2_000_000_000;
@@ -20,17 +16,12 @@ export interface ProgressHooks {
   signal?: AbortSignal;
 }
 
-/** float32 bytes of the graph's weights, streamed into the model. */
-export function inlineWeights(checkpoint: Checkpoint): ParameterPlacement {
-  return ({ name }: Value): InlineData => ({
-    byteLength: f32Bytes(checkpoint, name),
-    chunks: () => f32Chunks(checkpoint, name),
-  });
-}
+/** Where the bytes of a parameter come from. */
+export type WeightData = (parameter: Value) => InlineData;
 
-/** Total float32 bytes of the weights that a graph uses. */
-export function weightBytes(graph: Graph, checkpoint: Checkpoint): number {
-  return liveGraph(graph).parameters.reduce((sum, { name }) => sum + f32Bytes(checkpoint, name), 0);
+/** Total bytes of the weights that a graph uses. */
+export function weightBytes(graph: Graph, data: WeightData): number {
+  return liveGraph(graph).parameters.reduce((sum, parameter) => sum + data(parameter).byteLength, 0);
 }
 
 /** Writes `<model>_data`, `<model>_data_1`, … as transformers.js names them. */
@@ -38,13 +29,13 @@ export async function writeExternalWeights(
   folder: string,
   modelName: string,
   graph: Graph,
-  checkpoint: Checkpoint,
+  data: WeightData,
   { onBytes, signal }: ProgressHooks,
 ): Promise<{ placement: ParameterPlacement; files: string[] }> {
-  const plan = planExternal(liveGraph(graph).parameters, checkpoint, modelName);
+  const plan = planExternal(liveGraph(graph).parameters, data, modelName);
   let before = 0;
-  for (const [file, tensors] of plan.files) {
-    const done = await writeChunks(join(folder, file), dataChunks(checkpoint, tensors, plan.places), {
+  for (const [file, parameters] of plan.files) {
+    const done = await writeChunks(join(folder, file), dataChunks(data, parameters, plan.places), {
       onBytes: (bytes) => onBytes?.(before + bytes),
       ...(signal && { signal }),
     });
@@ -53,36 +44,36 @@ export async function writeExternalWeights(
   return { placement: ({ name }) => plan.places.get(name) as ExternalLocation, files: [...plan.files.keys()] };
 }
 
-function planExternal(parameters: readonly Value[], checkpoint: Checkpoint, modelName: string) {
+function planExternal(parameters: readonly Value[], data: WeightData, modelName: string) {
   const places = new Map<string, ExternalLocation>();
-  const files = new Map<string, string[]>();
+  const files = new Map<string, Value[]>();
   let location = "";
   let end = 0;
-  for (const { name } of parameters) {
-    const byteLength = f32Bytes(checkpoint, name);
+  for (const parameter of parameters) {
+    const { byteLength } = data(parameter);
     if (files.size === 0 || end + byteLength > MAX_DATA_FILE) {
       location = `${modelName}_data${files.size === 0 ? "" : `_${files.size}`}`;
       files.set(location, []);
       end = 0;
     }
     const offset = byteLength > ALIGN_THRESHOLD ? Math.ceil(end / ALIGNMENT) * ALIGNMENT : end;
-    places.set(name, { location, offset, byteLength });
-    files.get(location)?.push(name);
+    places.set(parameter.name, { location, offset, byteLength });
+    files.get(location)?.push(parameter);
     end = offset + byteLength;
   }
   return { places, files };
 }
 
 async function* dataChunks(
-  checkpoint: Checkpoint,
-  names: readonly string[],
+  data: WeightData,
+  parameters: readonly Value[],
   places: ReadonlyMap<string, ExternalLocation>,
 ): AsyncGenerator<Uint8Array> {
   let position = 0;
-  for (const name of names) {
-    const { offset, byteLength } = places.get(name) as ExternalLocation;
+  for (const parameter of parameters) {
+    const { offset, byteLength } = places.get(parameter.name) as ExternalLocation;
     if (offset > position) yield new Uint8Array(offset - position);
-    yield* f32Chunks(checkpoint, name);
+    yield* data(parameter).chunks();
     position = offset + byteLength;
   }
 }
@@ -97,12 +88,4 @@ export async function safetensorsWeights(path: string, location: string): Promis
     if (!tensor) throw new Error(`${path}: no tensor ${name}`);
     return { location, offset: tensor.offset, byteLength: tensor.byteLength };
   };
-}
-
-function f32Bytes(checkpoint: Checkpoint, name: string): number {
-  return byteLengthOf("F32", tensorOf(checkpoint, name).shape);
-}
-
-function f32Chunks(checkpoint: Checkpoint, name: string): AsyncIterable<Uint8Array> {
-  return tensorSource(checkpoint, tensorOf(checkpoint, name), "F32").chunks();
 }

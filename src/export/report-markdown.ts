@@ -4,12 +4,13 @@ import {
   breakdownRows,
   changeCells,
   errorCell,
+  exportRows,
   groupRows,
   overviewRows,
   perplexityRows,
   tieRows,
 } from "./report-rows.ts";
-import type { ModelSummary, Report, TieSummary } from "./report-schema.ts";
+import type { ExportSummary, ModelSummary, Report, TieSummary } from "./report-schema.ts";
 import { type ReportTextOptions, reportLine } from "./report-text.ts";
 
 const CHANGE_HEADING = ["parameters before", "after", "difference", "%", "MB before", "after", "difference"];
@@ -25,6 +26,7 @@ export function reportMarkdown(report: Report, options: ReportTextOptions = {}):
     ...(options.layers ? [changeTable("layer", layerLines(report))] : []),
     tieText(report.tie, options.heads ?? false),
     perplexityTable(report),
+    ...report.exports.map(exportTable),
     report.findings.map(({ text }) => `- ${escapeText(text)}`).join("\n"),
     table(["", "before", "after"], [["model", code(before.source), code(after.source)], ...overviewRows(report)], "l"),
     provenanceText("before", before),
@@ -54,7 +56,7 @@ export function escapeText(text: string): string {
 }
 
 /** @param align one letter per column, "l" or "r"; the last one holds for further columns */
-function table(heading: readonly string[], rows: readonly (readonly string[])[], align: string): string {
+export function table(heading: readonly string[], rows: readonly (readonly string[])[], align: string): string {
   const rule = heading.map((_, column) => ((align[column] ?? align.at(-1)) === "r" ? "---:" : "---"));
   return [heading, rule, ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
@@ -124,6 +126,17 @@ function perplexityTable({ perplexity }: Report): string {
   const { heading, rows } = perplexityRows(perplexity);
   const cells = rows.map(([file = "", ...rest]) => [code(file), ...rest]);
   return table(["perplexity on", ...heading.slice(1)], cells, "lr");
+}
+
+function exportTable(summary: ExportSummary): string {
+  const { heading, rows, text } = exportRows(summary);
+  const { source, variant, parameters } = summary;
+  const cells = rows.map(([precision = "", file = "", ...rest]) => {
+    return [precision, code(file), ...rest.map((cell) => escapeText(cell))];
+  });
+  const measured = text === null ? "" : `, measured on ${escapeText(text)}`;
+  const line = `Exported, ${code(source)}: ${variant}, ${thousands(parameters)} parameters${measured}`;
+  return `${line}\n\n${table(heading, cells, "llrrrrrrl")}`;
 }
 
 function provenanceText(side: "before" | "after", { provenance, notes }: ModelSummary): string {

@@ -58,7 +58,11 @@ function recorded(before: Checkpoint, after: Checkpoint): Measurement[] {
 }
 
 /** Overlapping windows give another perplexity of the same text: their stride goes with its name. */
-function textOf({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): Measurement {
+export function textOf({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): {
+  file: string;
+  sha256: string;
+  tokens: number;
+} {
   const overlapping = stride !== undefined && stride !== length;
   return { file: overlapping ? `${file}, stride ${stride}` : file, sha256, tokens };
 }

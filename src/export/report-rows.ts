@@ -10,7 +10,16 @@ import {
   signedPercent,
   thousands,
 } from "./format.ts";
-import type { Amount, Change, GroupChange, ModelSummary, Perplexity, Report, TieSummary } from "./report-schema.ts";
+import type {
+  Amount,
+  Change,
+  ExportSummary,
+  GroupChange,
+  ModelSummary,
+  Perplexity,
+  Report,
+  TieSummary,
+} from "./report-schema.ts";
 
 export type Unit = "parameters" | "bytes";
 
@@ -149,3 +158,40 @@ export function perplexityRows(rows: readonly Perplexity[]): { heading: string[]
     ]),
   };
 }
+
+/**
+ * Precision, file, MB, ratio to the float32 weights; what was measured, where any file was; and on which text, where
+ * that is not the same for all: else `text` has it.
+ */
+export function exportRows({ files }: Pick<ExportSummary, "files">): {
+  heading: string[];
+  rows: string[][];
+  text: string | null;
+} {
+  const texts = new Set(files.flatMap(({ quality }) => (quality ? [textCell(quality)] : [])));
+  const heading = [
+    ...["precision", "file", "MB", "of float32"],
+    ...(texts.size > 0 ? ["perplexity", "%", "KL (nats)", "top-1 agreement"] : []),
+    ...(texts.size > 1 ? ["on"] : []),
+  ];
+  const rows = files.map(({ precision, file, bytes, ratio, quality }) => {
+    const measured = quality ? [...qualityCells(quality), textCell(quality)] : Array<string>(5).fill("");
+    return [precision, file, megabytes(bytes), ratio.toFixed(RATIO_DECIMALS), ...measured].slice(0, heading.length);
+  });
+  return { heading, rows, text: texts.size === 1 ? ([...texts][0] as string) : null };
+}
+
+type Quality = NonNullable<ExportSummary["files"][number]["quality"]>;
+
+const RATIO_DECIMALS = 3;
+
+function qualityCells({ float32, perplexity, kl, agreement }: Quality): string[] {
+  return [
+    perplexity.toFixed(2),
+    float32 === null ? "" : signedPercent((100 * (perplexity - float32)) / float32),
+    kl === null ? "" : kl.toFixed(4),
+    agreement === null ? "" : formatPercent(100 * agreement),
+  ];
+}
+
+const textCell = ({ file, tokens }: Quality) => `${file} (${plural(tokens, "token")})`;

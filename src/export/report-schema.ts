@@ -4,6 +4,7 @@ import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../io/dtype.ts";
 import { ACTIVATIONS, VARIANTS } from "../model/config.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
+import { PRECISIONS } from "../model/precision.ts";
 
 export const REPORT_FORMAT = "nfc-report/1";
 
@@ -112,6 +113,35 @@ const qualitySchema = z.object({
   agreement: z.number().min(0).max(1).nullable().describe("share of tokens whose most likely successor is the same"),
 });
 
+const exportSchema = z
+  .object({
+    source: z.string().describe("the folder, as the user named it"),
+    variant: z.enum(VARIANTS),
+    parameters: count,
+    files: z.array(
+      z.object({
+        precision: z.enum(PRECISIONS),
+        file: z.string(),
+        bytes: count.describe("with its external data"),
+        ratio: z.number().describe("bytes / (4 * parameters): of the weights in float32"),
+        quality: z
+          .object({
+            file: z.string(),
+            sha256,
+            tokens: count,
+            float32: perplexity.describe("perplexity of the float32 model"),
+            perplexity: z.number().positive(),
+            kl: z.number().nullable().describe("mean KL(float32 || file) of a token, in nats"),
+            agreement: z.number().min(0).max(1).nullable(),
+            logitError: z.number().nonnegative().nullable(),
+          })
+          .nullable()
+          .describe("what nfc.json recorded"),
+      }),
+    ),
+  })
+  .meta({ id: "Export" });
+
 const breakdownSchema = z
   .object({
     tying: z
@@ -140,6 +170,7 @@ export const reportSchema = z
     breakdown: breakdownSchema,
     tie: tieSchema.nullable(),
     perplexity: z.array(qualitySchema),
+    exports: z.array(exportSchema).default([]).describe("ONNX files of either model, or of others"),
     findings: z.array(z.object({ code: z.string(), text: z.string() })).describe("what a reader should not overlook"),
   })
   .superRefine(checkSums);
@@ -151,6 +182,7 @@ export type LayerChange = z.infer<typeof layerSchema>;
 export type ModelSummary = z.infer<typeof modelSchema>;
 export type TieSummary = z.infer<typeof tieSchema>;
 export type Perplexity = z.infer<typeof qualitySchema>;
+export type ExportSummary = z.infer<typeof exportSchema>;
 export type Finding = Report["findings"][number];
 export type Amount = z.infer<typeof amountSchema>;
 

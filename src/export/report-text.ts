@@ -4,13 +4,14 @@ import {
   breakdownRows,
   changeCells,
   errorCell,
+  exportRows,
   groupRows,
   overviewRows,
   perplexityRows,
   tieRows,
   type Unit,
 } from "./report-rows.ts";
-import type { ModelSummary, Report, TieSummary } from "./report-schema.ts";
+import type { ExportSummary, ModelSummary, Report, TieSummary } from "./report-schema.ts";
 
 export interface ReportTextOptions {
   /** One line for every layer. */
@@ -35,6 +36,7 @@ export function reportText(report: Report, options: ReportTextOptions = {}): str
     ...(options.layers ? [layerTable(report, "parameters"), layerTable(report, "bytes")] : []),
     tieBlock(report.tie, options.heads ?? false),
     perplexityBlock(report),
+    ...report.exports.map(exportBlock),
     report.findings.map(({ text }) => `note: ${printable(text)}`),
     provenanceBlock("before", report.before),
     provenanceBlock("after", report.after),
@@ -131,6 +133,16 @@ function perplexityBlock({ perplexity }: Report): string[] {
   const cells = rows.map(([file = "", ...rest]) => [printable(file), ...rest]);
   const titled = ["Perplexity", ...heading.slice(1)];
   return alignTable([titled, ...cells], { align: "lr", rulesBefore: [1] });
+}
+
+function exportBlock(summary: ExportSummary): string[] {
+  const { heading, rows, text } = exportRows(summary);
+  const { source, variant, parameters } = summary;
+  const measured = text === null ? "" : `, measured on ${printable(text)}`;
+  return [
+    `Exported, ${printable(source)}: ${variant}, ${thousands(parameters)} parameters${measured}`,
+    ...alignTable([heading, ...rows.map((cells) => cells.map(printable))], { align: "llrrrrrrl", rulesBefore: [1] }),
+  ];
 }
 
 /** Who made a model, from what, and what was assumed when it was opened. */

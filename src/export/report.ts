@@ -1,8 +1,10 @@
 // Compares two models: parameters and bytes by group and layer, what tying saved, tie errors, perplexities, provenance.
+import type { ExportedModel } from "../inference/exported-model.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
 import { summarise } from "./model-summary.ts";
+import { exportSummary } from "./report-exports.ts";
 import { findingsOf } from "./report-findings.ts";
 import { type Measurement, perplexities } from "./report-perplexity.ts";
 import {
@@ -23,6 +25,8 @@ export interface ReportOptions {
   title?: string;
   /** Perplexities of the two models; they take the place of what nfc.json recorded on the same text. */
   measurements?: readonly Measurement[];
+  /** Exports of either model, or of others, to list with their sizes and what was recorded of them. */
+  exports?: readonly ExportedModel[];
 }
 
 /**
@@ -47,6 +51,7 @@ export function createReport(before: Checkpoint, after: Checkpoint, options: Rep
     title: options.title ?? null,
     ...comparison,
     perplexity: perplexities(before, after, options.measurements ?? []),
+    exports: (options.exports ?? []).map(exportSummary),
     findings: findingsOf(before, after, comparison),
   };
 }

@@ -4,38 +4,58 @@ import { Session, type Tensor } from "../graph/session.ts";
 import { cacheOf, promptFeeds, stepFeeds } from "../inference/decoding.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { layerwiseLogits } from "../model/layerwise.ts";
+import { isHalf, type Precision } from "../model/precision.ts";
 
-/** Largest difference of a logit, relative to the logits' root mean square where that exceeds 1. */
+/** float32: largest difference of a logit, relative to the logits' root mean square where that exceeds 1. */
 export const LOGIT_TOLERANCE = 1e-4;
+/**
+ * Other precisions: root mean square of the differences, relative to that of the logits. The reference has the file's own
+ * rounded weights, so that only the activations' rounding is left: float16, int8 by block (32 inputs of a row), or int8
+ * with one scale for all rows. A block or a channel in the wrong place gives differences near 1.
+ */
+const ROUNDING_TOLERANCE: Record<Exclude<Precision, "fp32">, number> = {
+  fp16: 0.01,
+  uint8: 0.1,
+  q4: 0.1,
+  q4f16: 0.1,
+  int8: 0.3,
+};
 /** A σ below this moves scores by less than float32 may show in a few tokens. */
 const VISIBLE_DEVIATION = 1e-3;
 const PROMPTS = 2;
 const PROMPT_LENGTH = 24;
 
 export interface Verification {
-  /** Largest absolute difference of a logit from our own forward pass. */
+  /** Largest absolute difference of a logit from our own forward pass with the file's rounded weights. */
   worst: number;
-  /** What it may be. */
+  /** Root mean square of the differences, and of the logits. */
+  error: number;
+  scale: number;
+  /** What `worst` may be in float32, and `error` in other precisions. */
   tolerance: number;
   positions: number;
 }
 
 export interface VerifyOptions {
+  precision?: Precision;
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
   threads?: number;
   signal?: AbortSignal | undefined;
 }
 
 /**
+ * @param checkpoint the model that the file stands for: rounded as the file is
  * @throws NfcError "mismatch" when the file's logits differ, "invalid-file" when it does not load or the model's own
  * logits are not finite, "aborted"
  */
 export async function verifyOnnx(
   path: string,
   checkpoint: Checkpoint,
-  { threads = 0, signal }: VerifyOptions = {},
+  { precision = "fp32", threads = 0, signal }: VerifyOptions = {},
 ): Promise<Verification> {
   const { config } = checkpoint;
+  const cacheDtype = isHalf(precision) ? "float16" : "float32";
+  const feedsOf = (rows: readonly (readonly number[])[]) => promptFeeds(rows, config, { cacheDtype });
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
   const prompts = randomPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
@@ -46,18 +66,18 @@ export async function verifyOnnx(
     });
   const compare = new Comparison(reference, length, config.vocab_size);
   await withSession(path, { threads, signal }, async (run) => {
-    compare.add(await logitsOf(run(promptFeeds(prompts, config))), [0, 0]);
+    compare.add(await logitsOf(run(feedsOf(prompts))), [0, 0]);
     const half = Math.ceil(length / 2);
     if (half === length) return; // a model of one position has no second step
     const starts = prompts.map((ids) => ids.slice(0, half));
     const ends = prompts.map((ids) => ids.slice(half));
-    const first = promptFeeds(starts, config);
+    const first = feedsOf(starts);
     const second = stepFeeds(first, ends, cacheOf(await run(first)));
     compare.add(await logitsOf(run(second)), [half, half]);
     const padded = [prompts[0] as number[], starts[1] as number[]];
-    compare.add(await logitsOf(run(promptFeeds(padded, config))), [0, half - length]);
+    compare.add(await logitsOf(run(feedsOf(padded))), [0, half - length]);
   });
-  return compare.finish(path);
+  return compare.finish(path, precision);
 }
 
 /**
@@ -68,10 +88,11 @@ export async function verifyOnnx(
 export async function verifySampled(
   path: string,
   checkpoint: Checkpoint,
-  { threads = 0, signal }: VerifyOptions = {},
+  { precision = "fp32", threads = 0, signal }: VerifyOptions = {},
 ): Promise<void> {
   const { config } = checkpoint;
-  const feeds = promptFeeds(randomPrompts(config.vocab_size, Math.min(PROMPT_LENGTH, config.n_positions)), config);
+  const prompts = randomPrompts(config.vocab_size, Math.min(PROMPT_LENGTH, config.n_positions));
+  const feeds = promptFeeds(prompts, config, { cacheDtype: isHalf(precision) ? "float16" : "float32" });
   const visible = config.n_positions > 1 && (await largestDeviation(checkpoint)) >= VISIBLE_DEVIATION;
   await withSession(path, { threads, signal }, async (run) => {
     const [a, b] = [await logitsOf(run(feeds)), await logitsOf(run(feeds))].map(({ data }) => data as Float32Array);
@@ -134,6 +155,7 @@ class Comparison {
   private readonly length: number;
   private readonly vocabulary: number;
   private worst = 0;
+  private squares = 0;
   private positions = 0;
 
   constructor(reference: Float32Array, length: number, vocabulary: number) {
@@ -158,19 +180,24 @@ class Comparison {
           // Written so that NaN counts as the worst.
           if (!(difference <= this.worst))
             this.worst = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
+          this.squares += difference * difference;
         }
       }
   }
 
-  finish(path: string): Verification {
-    const square = this.reference.reduce((sum, value) => sum + value * value, 0) / this.reference.length;
-    const tolerance = LOGIT_TOLERANCE * Math.max(1, Math.sqrt(square));
-    if (!(this.worst <= tolerance))
+  finish(path: string, precision: Precision): Verification {
+    const { worst, positions } = this;
+    const scale = Math.sqrt(this.reference.reduce((sum, value) => sum + value * value, 0) / this.reference.length);
+    const error = Math.sqrt(this.squares / (positions * this.vocabulary));
+    const full = precision === "fp32";
+    const tolerance = full ? LOGIT_TOLERANCE * Math.max(1, scale) : ROUNDING_TOLERANCE[precision] * scale;
+    const found = full ? worst : error;
+    if (!(found <= tolerance))
       throw new NfcError(
         "mismatch",
-        `${path}: its logits differ from the model's by ${this.worst.toExponential(1)} (allowed: ${tolerance.toExponential(1)})`,
+        `${path}: its logits differ from the model's by ${found.toExponential(1)} (allowed: ${tolerance.toExponential(1)})`,
         { hint: "report this: the export is wrong" },
       );
-    return { worst: this.worst, tolerance, positions: this.positions };
+    return { worst, error, scale, tolerance, positions };
   }
 }

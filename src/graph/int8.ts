@@ -1,37 +1,64 @@
-// Matrix products in int8: the pass that rewrites a graph's Gemm nodes, and the quantisation of their weights.
-import { Graph, liveGraph, type Node, type Value } from "./ir.ts";
+// Matrix products in int8: the pass that rewrites a graph's products and embeddings, and the quantisation of weights.
+import type { Dim } from "./dims.ts";
+import type { Graph, Value } from "./ir.ts";
 import { add, cast, mul, single } from "./ops.ts";
+import { halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
 import type { TensorArray } from "./session.ts";
-import { transpose } from "./shape-ops.ts";
+import { gather, transpose, unsqueeze } from "./shape-ops.ts";
 
 /** Largest magnitude of a weight: −128 is left out, so that the range is symmetric. */
-const LARGEST = 127;
+export const INT8_LARGEST = 127;
+/** Seven bits: sums of two products of uint8 and int8 then fit int16, which x86 without VNNI adds in. */
+export const INT8_REDUCED = 63;
 
-/** A matrix [K, N] with one scale a column: w ≈ values · scales. */
+/** A matrix with one scale an output channel: w ≈ values · scales. */
 export interface Int8Matrix {
-  values: Int8Array; // [K, N]
+  values: Int8Array; // [K, N], or [N, K] with scales by row
   scales: Float32Array; // [N]
 }
 
 /**
- * Symmetric, one scale an output channel: scale = max|w| / 127, rounded to nearest.
- * @param shape of `weights`: [K, N], or [N, K] with `transposed`
+ * Symmetric, one scale an output channel: scale = max|w| / largest, rounded to nearest.
+ * @param shape of `weights`: [K, N], or [N, K] with `byRow`
  */
-export function quantise(weights: Float32Array, shape: readonly number[], transposed = false): Int8Matrix {
+export function quantise(
+  weights: Float32Array,
+  shape: readonly number[],
+  { byRow = false, largest = INT8_LARGEST }: { byRow?: boolean; largest?: number } = {},
+): Int8Matrix {
   const [rows, columns] = shape as [number, number];
-  const [inner, outer] = transposed ? [columns, rows] : [rows, columns];
-  const [alongInner, alongOuter] = transposed ? [1, columns] : [columns, 1];
-  const scales = new Float32Array(outer);
-  const values = new Int8Array(inner * outer);
-  for (let k = 0; k < inner; k++)
-    for (let n = 0; n < outer; n++)
-      scales[n] = Math.max(scales[n] as number, Math.abs(weights[k * alongInner + n * alongOuter] as number) / LARGEST);
-  for (let k = 0; k < inner; k++)
-    for (let n = 0; n < outer; n++) {
-      const scale = scales[n] as number;
-      if (scale > 0) values[k * outer + n] = Math.round((weights[k * alongInner + n * alongOuter] as number) / scale);
+  const scales = new Float32Array(byRow ? rows : columns);
+  const values = new Int8Array(rows * columns);
+  for (let r = 0, i = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++, i++) {
+      const channel = byRow ? r : c;
+      const needed = Math.abs(weights[i] as number) / largest;
+      if (needed > (scales[channel] as number)) scales[channel] = needed;
+    }
+  for (let r = 0, i = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++, i++) {
+      const scale = scales[byRow ? r : c] as number;
+      if (scale > 0) values[i] = Math.round((weights[i] as number) / scale);
     }
   return { values, scales };
+}
+
+/** A matrix by row [N, K] as one by column [K, N]. */
+export function turned({ values, scales }: Int8Matrix): Int8Matrix {
+  const rows = scales.length;
+  const columns = values.length / rows;
+  const out = new Int8Array(values.length);
+  for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) out[c * rows + r] = values[i] as number;
+  return { values: out, scales };
+}
+
+/** values · scales, in the layout of the values. */
+export function dequantise({ values, scales }: Int8Matrix, byRow: boolean): Float32Array {
+  const columns = byRow ? values.length / scales.length : scales.length;
+  return Float32Array.from(
+    values,
+    (value, i) => value * (scales[byRow ? Math.floor(i / columns) : i % columns] as number),
+  );
 }
 
 /**
@@ -58,9 +85,10 @@ export function int8Product(x: Value, values: Value, scales: Value, c: Value | n
 
 /** What a parameter of the rewritten graph is made from. */
 export interface Int8Source {
-  /** The parameter of the first graph, with its shape and whether the product transposed it. */
+  /** The parameter of the first graph. */
   weight: Value;
-  transposed: boolean;
+  /** The product transposed it: its rows are the output channels. */
+  byRow: boolean;
   part: keyof Int8Matrix;
 }
 
@@ -70,57 +98,46 @@ export interface Int8Graph {
   sources: ReadonlyMap<string, Int8Source>;
 }
 
+export interface Int8Options {
+  /** Which weights of products become int8; all unless given. */
+  chosen?: (weight: Value) => boolean;
+  /** How tables that are looked up are stored; as they are unless given. */
+  tables?: (table: Value) => TableStorage;
+}
+
 /**
- * A copy of the graph in which x·W, with W a parameter that `chosen` takes, runs in int8. Each such W becomes
- * `NAME/int8` [K, N] (`NAME/int8-transposed` where the product transposed it) and its scales [N]; where something else
- * reads W too, as the token embedding, it stays beside them. Inputs and outputs keep their names.
+ * A copy of the graph in which x·W, with W a parameter that `chosen` takes, runs in int8. Each such W becomes `NAME/int8`
+ * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantised" is read from the same tensors, so
+ * that a tied embedding is stored once. Inputs and outputs keep their names.
  */
-export function int8Graph(original: Graph, chosen: (weight: Value) => boolean): Int8Graph {
-  const graph = new Graph();
+export function int8Graph(
+  original: Graph,
+  { chosen = () => true, tables = () => "as it is" }: Int8Options = {},
+): Int8Graph {
   const sources = new Map<string, Int8Source>();
-  const copies = new Map<Value, Value>();
-  const live = liveGraph(original);
-  for (const { name, dtype, shape } of live.inputs) graph.input(name, dtype, shape);
-  for (const [i, input] of live.inputs.entries()) copies.set(input, graph.inputs[i] as Value);
-  const copyOf = (value: Value | null): Value | null => {
-    if (!value) return null;
-    const known = copies.get(value);
-    if (known) return known;
-    const copy = value.data
-      ? graph.constant(value.data, value.shape as number[], value.dtype)
-      : graph.parameter(value.name, value.shape, value.dtype);
-    copies.set(value, copy);
-    return copy;
+  const parts = (graph: Graph, weight: Value, byRow: boolean): [values: Value, scales: Value] => {
+    const name = `${weight.name}/int8`;
+    sources.set(name, { weight, byRow, part: "values" });
+    sources.set(`${name}/scales`, { weight, byRow, part: "scales" });
+    const values = graph.parameter(name, weight.shape, "int8");
+    return [values, graph.parameter(`${name}/scales`, [weight.shape[byRow ? 0 : 1] as Dim])];
   };
-  for (const node of live.nodes) {
-    const inputs = node.inputs.map(copyOf);
-    const product = isProduct(node, chosen) ? rewritten(graph, node, inputs, sources) : null;
-    const outputs = product ? [product] : graph.node({ ...node, inputs, outputs: [...node.outputs] });
-    for (const [i, output] of node.outputs.entries()) copies.set(output, outputs[i] as Value);
-  }
-  for (const output of live.outputs) graph.output(copies.get(output) as Value, output.name);
+  const graph = rewriteGraph(original, (node, rewrite) => {
+    const product = weightProduct(node, rewrite);
+    if (product && chosen(product.weight)) {
+      const { x, weight, c, transposed } = product;
+      const [values, scales] = parts(rewrite.graph, weight, transposed);
+      return [int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c)];
+    }
+    const lookup = rowLookup(node, rewrite);
+    const storage = lookup ? tables(lookup.table) : "as it is";
+    if (!lookup || storage === "as it is") return null;
+    if (storage === "float16") return [halfLookup(lookup, rewrite)];
+    const [values, scales] = parts(rewrite.graph, lookup.table, true);
+    const picked = cast(gather(values, lookup.rows), "float32"); // [N, C]
+    return [mul(picked, unsqueeze(gather(scales, lookup.rows), [lookup.rows.shape.length]))]; // [N, C]
+  });
   return { graph, sources };
-}
-
-function isProduct({ op, inputs, attributes }: Node, chosen: (weight: Value) => boolean): boolean {
-  const [, weight] = inputs;
-  return (
-    op === "Gemm" && !attributes.alpha && weight?.kind === "parameter" && weight.dtype === "float32" && chosen(weight)
-  );
-}
-
-/** The int8 form of a Gemm whose inputs are already those of the new graph. */
-function rewritten(graph: Graph, node: Node, inputs: (Value | null)[], sources: Map<string, Int8Source>): Value {
-  const [a, , c = null] = inputs;
-  const weight = node.inputs[1] as Value;
-  const [transposed, turned] = [node.attributes.transB !== undefined, node.attributes.transA !== undefined];
-  const x = turned ? transpose(a as Value, [1, 0]) : (a as Value);
-  const name = `${weight.name}/int8${transposed ? "-transposed" : ""}`;
-  const shape = transposed ? [...weight.shape].reverse() : weight.shape; // [K, N]
-  sources.set(name, { weight, transposed, part: "values" });
-  sources.set(`${name}/scales`, { weight, transposed, part: "scales" });
-  const values = graph.parameter(name, shape, "int8");
-  return int8Product(x, values, graph.parameter(`${name}/scales`, shape.slice(1)), c);
 }
 
 /** The parameters that the pass added, quantised once each. */
@@ -130,10 +147,9 @@ export async function int8Weights(
 ): Promise<Map<string, TensorArray>> {
   const weights = new Map<string, TensorArray>();
   const matrices = new Map<string, Int8Matrix>();
-  for (const [name, { weight, transposed, part }] of sources) {
-    const key = `${weight.name} ${transposed}`;
-    const matrix = matrices.get(key) ?? quantise(await read(weight.name), weight.shape as number[], transposed);
-    matrices.set(key, matrix);
+  for (const [name, { weight, byRow, part }] of sources) {
+    const matrix = matrices.get(weight.name) ?? quantise(await read(weight.name), weight.shape as number[], { byRow });
+    matrices.set(weight.name, matrix);
     weights.set(name, matrix[part]);
   }
   return weights;

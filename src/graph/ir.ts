@@ -158,8 +158,8 @@ export interface LiveGraph {
   outputs: Value[];
 }
 
-/** Reverse walk from the graph's outputs. Inputs are kept even when unused: a caller feeds them by name. */
-export function liveGraph(graph: Graph): LiveGraph {
+/** Reverse walk from the outputs. Inputs are kept even when unused: a caller feeds them by name. */
+export function liveGraph(graph: Pick<Graph, "inputs" | "outputs">): LiveGraph {
   const nodes: Node[] = [];
   const leaves = new Set<Value>();
   const done = new Set<Node>();

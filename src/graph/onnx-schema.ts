@@ -17,6 +17,7 @@ const root = protobuf.Root.fromJSON({
         graph: field(7, "GraphProto"),
         opsetImport: list(8, "OperatorSetIdProto"),
         metadataProps: list(14, "StringStringEntryProto"),
+        functions: list(25, "bytes"),
       },
     },
     OperatorSetIdProto: { fields: { domain: field(1, "string"), version: field(2, "int64") } },
@@ -28,6 +29,7 @@ const root = protobuf.Root.fromJSON({
         initializer: list(5, "TensorProto"),
         input: list(11, "ValueInfoProto"),
         output: list(12, "ValueInfoProto"),
+        sparseInitializer: list(15, "bytes"),
       },
     },
     NodeProto: {
@@ -46,17 +48,29 @@ const root = protobuf.Root.fromJSON({
         f: field(2, "float"),
         i: field(3, "int64"),
         s: field(4, "bytes"),
+        t: field(5, "TensorProto"),
+        g: field(6, "bytes"),
         floats: unpacked(7, "float"),
         ints: unpacked(8, "int64"),
+        tensors: list(10, "TensorProto"),
+        graphs: list(11, "bytes"),
         type: field(20, "int32"),
+        sparseTensor: field(22, "bytes"),
+        sparseTensors: list(23, "bytes"),
       },
     },
     TensorProto: {
       fields: {
         dims: unpacked(1, "int64"),
         dataType: field(2, "int32"),
+        floatData: list(4, "bytes"), // this and the other lists of numbers are packed; nobody looks into them
+        int32Data: list(5, "bytes"),
+        stringData: list(6, "bytes"),
+        int64Data: list(7, "bytes"),
         name: field(8, "string"),
         rawData: field(9, "bytes"),
+        doubleData: list(10, "bytes"),
+        uint64Data: list(11, "bytes"),
         externalData: list(13, "StringStringEntryProto"),
         dataLocation: field(14, "int32"),
       },
@@ -77,6 +91,40 @@ const root = protobuf.Root.fromJSON({
     },
   },
 });
+
+/** What a reader must know of a field. */
+export interface SchemaField {
+  name: string;
+  repeated: boolean;
+  kind: "message" | "string" | "bytes" | "int" | "float";
+  /** The wire type of one value: 0 varint, 2 bytes with a length, 5 four bytes. */
+  wire: number;
+  /** The nested message, where `kind` is "message". */
+  message: string;
+}
+
+const SCALARS: Readonly<Record<string, Pick<SchemaField, "kind" | "wire">>> = {
+  int32: { kind: "int", wire: 0 },
+  int64: { kind: "int", wire: 0 },
+  float: { kind: "float", wire: 5 },
+  string: { kind: "string", wire: 2 },
+  bytes: { kind: "bytes", wire: 2 },
+};
+const described = new Map<string, ReadonlyMap<number, SchemaField>>();
+
+/** The fields of a message by number; nested messages by their full names, such as "TypeProto.Tensor". */
+export function schemaOf(message: string): ReadonlyMap<number, SchemaField> {
+  const known = described.get(message);
+  if (known) return known;
+  const fields = root.lookupType(message).fieldsArray.map((one): [number, SchemaField] => {
+    const { id, name, repeated, type, resolvedType } = one.resolve();
+    const scalar = SCALARS[type] ?? { kind: "message", wire: 2 };
+    return [id, { name, repeated, ...scalar, message: resolvedType?.fullName.slice(1) ?? "" }];
+  });
+  const schema = new Map(fields);
+  described.set(message, schema);
+  return schema;
+}
 
 /** onnx.AttributeProto.AttributeType */
 export const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, floats: 6, ints: 7 } as const;

@@ -2,7 +2,7 @@
 import { normaliseAxis, type Shape } from "./dims.ts";
 import type { Value } from "./ir.ts";
 import { cast, equal, matmul } from "./ops.ts";
-import { intAttribute, type Rule, type RuleContext, unaryRule, unpack } from "./rules.ts";
+import { intAttribute, type Rule, type RuleContext, unaryRule, unbroadcast, unpack } from "./rules.ts";
 import { concat, padAxis, reshape, scatterElements, scatterRows, slice, transpose, zeros } from "./shape-ops.ts";
 
 /** Tables up to this size are summed by a product with one-hot rows, which runs on all threads; larger ones scatter. */
@@ -89,6 +89,7 @@ export const MOVEMENT_RULES: Record<string, Rule> = {
       slice(value, axis, start, start + (x.shape[axis] as number));
     return [before.reduce(crop, dy)];
   },
+  Expand: unaryRule((dy, x) => unbroadcast(dy, x.shape)),
   Gather: gatherRule,
   // The indices of a slice along the axis must differ, as they do where one entry a row is picked.
   GatherElements: (context) => {

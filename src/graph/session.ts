@@ -33,6 +33,8 @@ export interface SessionOptions {
   threads?: number;
   /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
   shortLived?: boolean;
+  /** False for one of several sessions that run in turn: what a run takes it gives back, instead of keeping it. */
+  arena?: boolean;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
   profile?: string;
 }
@@ -123,15 +125,16 @@ export class Session {
    * Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call, except those that have a
    * tensor in `into`: they are written there. Large outputs of many runs want that, because the garbage collector does
    * not see how much memory an output holds.
+   * @param outputs those that are wanted, all unless given
    */
-  async run(feeds: Tensors, into: Tensors = {}): Promise<Record<string, Tensor>> {
+  async run(feeds: Tensors, into: Tensors = {}, outputs = this.outputNames): Promise<Record<string, Tensor>> {
     const fetches: Record<string, Ort.Tensor | null> = {};
-    for (const name of this.outputNames) fetches[name] = into[name] ? this.tensor(into[name]) : null;
+    for (const name of outputs) fetches[name] = into[name] ? this.tensor(into[name]) : null;
     const inputs: Record<string, Ort.Tensor> = {};
     for (const [name, tensor] of Object.entries(feeds)) inputs[name] = this.tensor(tensor);
-    const outputs = await this.session.run(inputs, fetches);
+    const results = await this.session.run(inputs, fetches);
     return Object.fromEntries(
-      Object.entries(outputs).map(([name, tensor]) => [
+      Object.entries(results).map(([name, tensor]) => [
         name,
         { dtype: tensor.type as GraphDtype, data: dataOf(tensor), shape: tensor.dims },
       ]),
@@ -172,6 +175,7 @@ function sessionOptions({
   device = "cpu",
   threads = 0,
   shortLived = false,
+  arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Errors only: warnings are for us.
@@ -180,6 +184,7 @@ function sessionOptions({
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     enableMemPattern: false,
+    enableCpuMemArena: arena,
     logSeverityLevel: 3,
     ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
     ...(shortLived && { extra: { session: { disable_prepacking: "1" } } }),

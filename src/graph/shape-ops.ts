@@ -1,6 +1,6 @@
 // Op builders that move data: reshape, transpose, slice, split, concat, gather, and shapes known only at run time.
 import { addDims, type Dim, dimAt, formatShape, multiplyDims, normaliseAxis, type Shape, sameShape } from "./dims.ts";
-import type { Value } from "./ir.ts";
+import type { Graph, Value } from "./ir.ts";
 import { cast, like, single } from "./ops.ts";
 
 /** Where each named dimension can be read at run time: name → (value, axis). */
@@ -22,18 +22,21 @@ export function sizeOf(value: Value, axis: number): Value {
   );
 }
 
+/** The size of a dimension, int64 [1]: a literal, or read where `sources` says. */
+export function sizeOfDim(dim: Dim, sources: DimSources, graph: Graph): Value {
+  if (typeof dim === "number") return graph.ints([dim]);
+  const source = sources.get(dim);
+  if (!source) throw new Error(`nothing tells the size of ${dim}`);
+  return sizeOf(source.value, source.axis);
+}
+
 /** A target shape as an int64 vector, from literals and run-time sizes. */
 function shapeVector(like: Value, shape: Shape, sources: DimSources): Value {
   const { graph } = like;
   if (shape.every((dim) => typeof dim === "number")) return graph.ints(shape as number[]);
   return graph.memo(`shape [${shape.join()}]`, () =>
     concat(
-      shape.map((dim) => {
-        if (typeof dim === "number") return graph.ints([dim]);
-        const source = sources.get(dim);
-        if (!source) throw new Error(`Reshape: nothing tells the size of ${dim} in ${formatShape(shape)}`);
-        return sizeOf(source.value, source.axis);
-      }),
+      shape.map((dim) => sizeOfDim(dim, sources, graph)),
       0,
     ),
   );
@@ -89,6 +92,24 @@ export function slice(x: Value, axis: number, start: number, end: number): Value
   const { graph } = x;
   const shape = x.shape.map((dim, i) => (i === at ? end - start : dim));
   return single({ op: "Slice", inputs: [x, ...[start, end, at].map((n) => graph.ints([n]))], dtype: x.dtype, shape });
+}
+
+/** x[:end] along an axis, for an `end` known at run time (int64 [1]); `dim` is its size. */
+export function sliceTo(x: Value, axis: number, end: Value, dim: Dim): Value {
+  const at = normaliseAxis(axis, x.shape, "Slice");
+  if (typeof dim === "number") return slice(x, at, 0, dim);
+  const { graph } = x;
+  const shape = x.shape.map((own, i) => (i === at ? dim : own));
+  return single({ op: "Slice", inputs: [x, graph.ints([0]), end, graph.ints([at])], dtype: x.dtype, shape });
+}
+
+/** x repeated along axes of length 1 up to `shape`, which has as many axes. */
+export function expand(x: Value, shape: Shape, sources: DimSources = new Map()): Value {
+  if (x.shape.length !== shape.length || x.shape.some((dim, i) => dim !== 1 && dim !== shape[i]))
+    throw new Error(`Expand: ${formatShape(x.shape)} does not expand to ${formatShape(shape)}`);
+  // A 1 in the target leaves an axis as it is.
+  const target = shape.map((dim, i) => (dim === x.shape[i] ? 1 : dim));
+  return single({ op: "Expand", inputs: [x, shapeVector(x, target, sources)], dtype: x.dtype, shape });
 }
 
 /** Zeros before and after, along an axis: the transpose of {@link slice}. */

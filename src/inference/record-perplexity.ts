@@ -4,11 +4,20 @@ import { basename, join } from "node:path";
 import { sha256Files } from "../io/sha256.ts";
 import { writeFileAtomic } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
+import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
+import { modelFile } from "../model/precision.ts";
 import { sourceOf } from "../model/provenance.ts";
 import type { Evaluation } from "./evaluate.ts";
+import type { ExportedModel } from "./exported-model.ts";
+import type { PrecisionScore } from "./score-precisions.ts";
 
 type Entry = NonNullable<NfcRecord["perplexity"]>[number];
+type ExportPerplexity = NonNullable<ExportEntry["perplexity"]>;
+
+/** The texts of a measurement, as records name them. */
+export async function scoredText(texts: readonly string[]): Promise<Pick<Entry, "file" | "sha256">> {
+  return { file: texts.map((text) => basename(text)).join(", "), sha256: await sha256Files(texts) };
+}
 
 /**
  * Adds or replaces the entry for this text. Gives the path of nfc.json, or null where the model has none, where it
@@ -22,11 +31,8 @@ export async function recordPerplexity(
 ): Promise<string | null> {
   const { record, folder } = checkpoint;
   if (record === null || folder === null || !Number.isFinite(result.perplexity)) return null;
-  const path = join(folder, NFC_RECORD_FILE);
-  if (!(await writable(path)) || !(await writable(folder))) return null;
   const entry: Entry = {
-    file: texts.map((text) => basename(text)).join(", "),
-    sha256: await sha256Files(texts),
+    ...(await scoredText(texts)),
     tokens: result.tokens,
     length: result.length,
     stride: result.stride,
@@ -36,13 +42,60 @@ export async function recordPerplexity(
       Number.isFinite(result.against.perplexity) &&
       (await isSource(against, record)) && { source: result.against.perplexity }),
   };
-  const key = ({ sha256, tokens, length, stride }: Entry) => [sha256, tokens, length, stride].join();
-  const same = (other: Entry) => key(other) === key(entry);
+  const same = (other: Entry) => sameText(other, entry);
   const old = record.perplexity?.find(same);
   const others = (record.perplexity ?? []).filter((other) => !same(other));
   const perplexity = [...others, { ...(old?.source !== undefined && { source: old.source }), ...entry }];
-  await writeFileAtomic(path, formatNfcRecord({ ...record, perplexity }));
-  return path;
+  return write(folder, { ...record, perplexity });
+}
+
+/**
+ * Notes what files of an export were measured to lose; entries of files that are gone or have another size now go. What a measurement says of a
+ * reference is noted when that is the float32 model: the fp32 file, or `against` if the export was made from it.
+ * Gives the path of nfc.json as `recordPerplexity` does; null also for files that draw their noise.
+ */
+export async function recordExports(
+  model: ExportedModel,
+  texts: readonly string[],
+  scores: readonly PrecisionScore[],
+  against?: Checkpoint,
+): Promise<string | null> {
+  const { record, folder } = model;
+  if (record === null || record.history.findLast(({ step }) => step === "export")?.noise === "sample") return null;
+  const comparable = against === undefined || (await isOrigin(against, record));
+  const text = await scoredText(texts);
+  const exports = [...model.files.values()].map(({ precision, bytes }): ExportEntry => {
+    const file = `onnx/${modelFile(precision)}`;
+    const old = record.exports?.find((entry) => entry.file === file && entry.bytes === bytes);
+    const score = scores.find((each) => each.precision === precision);
+    const perplexity = score && exportPerplexity(score, text, comparable, old?.perplexity);
+    return { ...old, precision, file, bytes, ...(perplexity && { perplexity }) };
+  });
+  return write(folder, { ...record, exports });
+}
+
+/**
+ * The entry of a measured file; null for a perplexity past every number.
+ * @param comparable whether the reference was the float32 model
+ * @param old an earlier entry, which keeps its say where the new measurement has none
+ */
+export function exportPerplexity(
+  { tokens, length, stride, perplexity, referencePerplexity, kl, agreement, logitError }: PrecisionScore,
+  text: Pick<Entry, "file" | "sha256">,
+  comparable = true,
+  old?: ExportPerplexity,
+): ExportPerplexity | null {
+  if (!Number.isFinite(perplexity)) return null;
+  const entry = { ...text, tokens, length, stride, perplexity };
+  if (comparable && referencePerplexity !== null && Number.isFinite(referencePerplexity))
+    return { ...entry, source: referencePerplexity, kl, agreement, logitError };
+  const known = old && sameText(old, entry) ? old : { kl: null, agreement: null, logitError: null };
+  return { ...known, ...entry };
+}
+
+function sameText(a: Omit<Entry, "file">, b: Omit<Entry, "file">): boolean {
+  const key = ({ sha256, tokens, length, stride }: Omit<Entry, "file">) => [sha256, tokens, length, stride].join();
+  return key(a) === key(b);
 }
 
 /** Whether `against` is the very checkpoint that the model was made from. */
@@ -54,6 +107,25 @@ async function isSource(against: Checkpoint, record: NfcRecord): Promise<boolean
       .sort()
       .join();
   return hashes(files) === hashes(record.source.files);
+}
+
+/** Whether an export was made from `against`: it continues its record by a step, or has it as its source. */
+async function isOrigin(against: Checkpoint, record: NfcRecord): Promise<boolean> {
+  if (against.config.variant !== record.variant) return false;
+  const past = (known: NfcRecord, steps: number) => {
+    const history = known.history.slice(0, steps).map(({ command, ...step }) => step);
+    return JSON.stringify([known.source, known.tie, history]);
+  };
+  const steps = record.history.length - 1;
+  if (against.record === null) return steps === 0 && isSource(against, record);
+  return against.record.history.length === steps && past(against.record, steps) === past(record, steps);
+}
+
+async function write(folder: string, record: NfcRecord): Promise<string | null> {
+  const path = join(folder, NFC_RECORD_FILE);
+  if (!(await writable(path)) || !(await writable(folder))) return null;
+  await writeFileAtomic(path, formatNfcRecord(record));
+  return path;
 }
 
 async function writable(path: string): Promise<boolean> {

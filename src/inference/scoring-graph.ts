@@ -14,19 +14,53 @@ import { parametersOf } from "../model/layers.ts";
 export function scoringGraph(own: ModelConfig, against: ModelConfig | undefined, noise: NoiseMode): Graph {
   const graph = new Graph();
   const inputs = textInputs(graph);
-  const rows = graph.input("rows", "int64", ["scored"]);
-  const labels = graph.input("labels", "int64", ["scored"]);
-  const logProbabilities = (config: ModelConfig, prefix: string, mode: NoiseMode) =>
-    logSoftmax(scoredLogits(graph, config, prefix, inputs, rows, mode)); // [M, V]
-  const ownScores = logProbabilities(own, "", noise);
-  graph.output(scale(pick(ownScores, labels), -1), "nll"); // [M]
-  if (against) {
-    const other = logProbabilities(against, AGAINST, { kind: "mean" });
-    graph.output(scale(pick(other, labels), -1), "nll_against"); // [M]
-    graph.output(reduceSum(mul(exp(other), sub(other, ownScores)), [1]), "kl"); // Σ p·(ln p − ln q): [M]
-    graph.output(cast(equal(argMax(ownScores), argMax(other)), "float32"), "agreement"); // [M]
-  }
+  const { rows, labels } = scoredInputs(graph);
+  const logits = scoredLogits(graph, own, "", inputs, rows, noise);
+  const other = against && scoredLogits(graph, against, AGAINST, inputs, rows, { kind: "mean" });
+  scoreOutputs(graph, labels, logits, other);
   return graph;
+}
+
+/** float16 as other tools' half files give logits; ours are float32. */
+type LogitsDtype = "float32" | "float16";
+
+/**
+ * The same from logits that two models have given, [N, V]: `logits`, and `reference` unless its dtype is null; and
+ * `squared_error` [M], the variance of the logits' differences at a position, whose mean the softmax does not see.
+ */
+export function comparisonGraph(vocabulary: number, own: LogitsDtype, reference: LogitsDtype | null): Graph {
+  const graph = new Graph();
+  const input = (name: string, dtype: LogitsDtype) => graph.input(name, dtype, ["positions", vocabulary]);
+  const logits = input("logits", own);
+  const against = reference && input("reference", reference);
+  const { rows, labels } = scoredInputs(graph);
+  const scored = (all: Value) => cast(gather(all, rows), "float32"); // [M, V]
+  const mine = scored(logits);
+  if (!against) {
+    scoreOutputs(graph, labels, mine);
+    return graph;
+  }
+  const theirs = scored(against);
+  scoreOutputs(graph, labels, mine, theirs);
+  const difference = sub(mine, theirs);
+  const centred = sub(difference, scale(reduceSum(difference, [1], true), 1 / vocabulary));
+  graph.output(scale(reduceSum(mul(centred, centred), [1]), 1 / vocabulary), "squared_error");
+  return graph;
+}
+
+function scoredInputs(graph: Graph): { rows: Value; labels: Value } {
+  return { rows: graph.input("rows", "int64", ["scored"]), labels: graph.input("labels", "int64", ["scored"]) };
+}
+
+/** @param logits of a model, and `against` of another, at the scored positions: [M, V] */
+function scoreOutputs(graph: Graph, labels: Value, logits: Value, against?: Value): void {
+  const own = logSoftmax(logits);
+  graph.output(scale(pick(own, labels), -1), "nll"); // [M]
+  if (!against) return;
+  const other = logSoftmax(against);
+  graph.output(scale(pick(other, labels), -1), "nll_against"); // [M]
+  graph.output(reduceSum(mul(exp(other), sub(other, own)), [1]), "kl"); // Σ p·(ln p − ln q): [M]
+  graph.output(cast(equal(argMax(own), argMax(other)), "float32"), "agreement"); // [M]
 }
 
 /** Prefix of the other model's weights. */

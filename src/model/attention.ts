@@ -1,5 +1,5 @@
 // Causal self-attention, dense or with Q = K and noise: score = (q·k + μ + σε)·scale, P = softmax(score), out = P·v.
-import type { Dim, Shape } from "../graph/dims.ts";
+import { addDims, type Dim, multiplyDims, type Shape } from "../graph/dims.ts";
 import type { Value } from "../graph/ir.ts";
 import {
   add,
@@ -20,11 +20,14 @@ import {
 import {
   concat,
   type DimSources,
+  expand,
   gather,
   range,
   reshape,
   sizeOf,
+  sizeOfDim,
   slice,
+  sliceTo,
   split,
   transpose,
   unsqueeze,
@@ -56,7 +59,7 @@ export interface AttentionContext {
   sources: DimSources;
   /** 0 where a query may look, else MASKED: [1 or B, 1, T, S] */
   mask: Value;
-  /** bucket(i − j), int64 [T, S]; null unless the variant is noise-distance */
+  /** Buckets of the distances as {@link skew} wants them, int64 [S + 1]; null unless the variant is noise-distance */
   buckets: Value | null;
 }
 
@@ -92,7 +95,7 @@ export function attentionContext(config: ModelConfig, inputs: AttentionInputs, n
     keyLength,
     sources,
     mask: additiveMask(distance, attentionMask),
-    buckets: config.variant === "noise-distance" ? distanceBuckets(distance, config.n_positions) : null,
+    buckets: config.variant === "noise-distance" ? skewedBuckets(keySource, past, config.n_positions) : null,
   };
 }
 
@@ -103,12 +106,31 @@ function additiveMask(distance: Value, attentionMask: Value | null): Value {
   return where(visible, graph.scalar(0), graph.scalar(MASKED));
 }
 
-/** bucket(i − j) through a table of n_positions entries; distances outside it are clamped (they are masked anyway). */
-function distanceBuckets(distance: Value, nPositions: number): Value {
-  const { graph } = distance;
+/**
+ * bucket(d_k) for k = 0 … S with d_k = past − k, or past − k + S + 1 where that is negative, through a table of
+ * n_positions entries; distances outside it are clamped (they are masked anyway): int64 [S + 1]
+ */
+function skewedBuckets(keySource: Value, past: Value, nPositions: number): Value {
+  const { graph } = past;
+  const count = add(sizeOf(keySource, 1), graph.ints([1])); // S + 1
+  const k = range(count, addDims(keySource.shape[1] as Dim, 1)); // [S + 1]
+  const distance = add(sub(past, k), where(less(past, k), count, graph.ints([0]))); // [S + 1]
   const table = graph.constant(BigInt64Array.from(bucketTable(nPositions), BigInt), [nPositions], "int64");
-  const clamped = min(max(distance, graph.ints([0])), graph.ints([nPositions - 1])); // [T, S]
-  return gather(table, clamped); // [T, S]
+  return gather(table, min(max(distance, graph.ints([0])), graph.ints([nPositions - 1]))); // [S + 1]
+}
+
+/**
+ * Rows r [H, S + 1] as the matrices [H, T, S] with entry (i, j) = r[(j − i) mod (S + 1)]: constant along each diagonal.
+ * r written T times in a row and cut into rows of S moves one entry to the right with each row, which copies memory in
+ * long pieces where a lookup of T·S single entries would take several times as long.
+ */
+function skew(r: Value, { config, length, keyLength, sources }: AttentionContext): Value {
+  const row = r.shape[1] as Dim;
+  const repeated = expand(unsqueeze(r, [1]), [config.n_head, length, row], sources); // [H, T, S + 1]
+  const flat = reshape(repeated, [config.n_head, multiplyDims(length, row)]); // [H, T·(S + 1)]
+  const entries = mul(sizeOfDim(length, sources, r.graph), sizeOfDim(keyLength, sources, r.graph)); // T·S: [1]
+  const cut = sliceTo(flat, 1, entries, multiplyDims(length, keyLength)); // [H, T·S]
+  return reshape(cut, [config.n_head, length, keyLength], sources); // [H, T, S]
 }
 
 /**
@@ -171,10 +193,11 @@ export function toHeads(x: Value, { config, batch, length, sources }: AttentionC
 }
 
 /** Mask plus the distance-dependent mean μ[h, bucket(i − j)]·scale: [1 or B, 1 or H, T, S] */
-function scoreBias(parameters: ParameterLookup, { buckets, mask }: AttentionContext, factor: number): Value {
+function scoreBias(parameters: ParameterLookup, context: AttentionContext, factor: number): Value {
+  const { buckets, mask } = context;
   if (!buckets) return mask;
   const mean = parameters("attn.noise_mean"); // [H, 32]
-  return add(mask, gather(scale(mean, factor), buckets, 1)); // [·, H, T, S]
+  return add(mask, skew(gather(scale(mean, factor), buckets, 1), context)); // [·, H, T, S]
 }
 
 /** dots + σ·ε·scale; σ = exp(log_std), one a layer (noise-shared) or a head. */

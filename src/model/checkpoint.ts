@@ -64,7 +64,7 @@ export interface OpenOptions {
   signal?: AbortSignal | undefined;
 }
 
-const CONFIG_FILE = "config.json";
+export const CONFIG_FILE = "config.json";
 
 /** Real config.json files have a few kilobytes; label maps may make some hundred. */
 const MAX_CONFIG_BYTES = 2 ** 24;
@@ -114,7 +114,8 @@ async function fetchIfRemote(source: string, options: OpenOptions): Promise<{ pa
   return { path: folder, notes };
 }
 
-async function readConfig(folder: string): Promise<Record<string, unknown> | null> {
+/** The content of a config.json, which must be an object; null when there is none. */
+export async function readConfig(folder: string): Promise<Record<string, unknown> | null> {
   const file = join(folder, CONFIG_FILE);
   if (!existsSync(file)) return null;
   return new FieldReader(await readJsonFile(file, { maxBytes: MAX_CONFIG_BYTES }), file).raw;

@@ -20,8 +20,8 @@ export async function writeModelFiles(
   config: ModelConfig,
   options: { dtype?: FloatDtype; extra?: Record<string, unknown> } = {},
 ): Promise<void> {
-  // transformers.js_config is about ONNX files, which are not copied: the source's says nothing about this folder's.
-  const { "transformers.js_config": _, ...kept } = toHfConfig(config, checkpoint.rawConfig);
+  // The source's keys about its ONNX files and its Python module, which are not copied, say nothing about this folder.
+  const { "transformers.js_config": _, auto_map: __, ...kept } = toHfConfig(config, checkpoint.rawConfig);
   const hf: Record<string, unknown> = { ...kept, ...options.extra };
   if (options.dtype) {
     delete hf.torch_dtype;

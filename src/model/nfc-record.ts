@@ -5,6 +5,7 @@ import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import { readJsonFile } from "../io/json.ts";
 import { VARIANTS } from "./config.ts";
+import { PRECISIONS } from "./precision.ts";
 
 export const NFC_RECORD_FILE = "nfc.json";
 export const NFC_RECORD_FORMAT = "nfc/1";
@@ -41,6 +42,40 @@ const perplexitySchema = z.object({
   source: z.number().positive().exactOptional(),
 });
 
+const exportedPerplexitySchema = z.object({
+  ...perplexitySchema.shape,
+  length: count,
+  stride: count,
+  /** Perplexity of the float32 model on the same text. */
+  source: z.number().positive().exactOptional(),
+  /** Against the float32 model, all null without one: mean KL(float32 ‖ file) of a token, in nats; */
+  kl: z.number().nullable(),
+  /** share of positions with the same most likely token; */
+  agreement: z.number().min(0).max(1).nullable(),
+  /** root mean square of the logits' differences, each position's mean difference left out. */
+  logitError: z.number().nonnegative().nullable(),
+});
+
+/** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
+export const exportEntrySchema = z.object({
+  precision: z.enum(PRECISIONS),
+  /** Below the folder: onnx/model_q4.onnx. */
+  file: z.string(),
+  /** With its external data. */
+  bytes: count,
+  /** Inputs that share a scale. */
+  block: count.exactOptional(),
+  symmetric: z.boolean().exactOptional(),
+  /** 7 bits in 8, for processors whose int8 sums saturate. */
+  reduceRange: z.boolean().exactOptional(),
+  /** How codes were chosen: "least-squares", "gptq", … */
+  method: z.string().exactOptional(),
+  calibration: calibrationSchema.exactOptional(),
+  perplexity: exportedPerplexitySchema.exactOptional(),
+});
+
+export type ExportEntry = z.infer<typeof exportEntrySchema>;
+
 /** The zod schema of nfc.json. Unknown keys are dropped, so that later versions may add some. */
 export const nfcRecordSchema = z.object({
   format: z.literal(NFC_RECORD_FORMAT),
@@ -54,6 +89,8 @@ export const nfcRecordSchema = z.object({
   history: z.array(z.looseObject({ step: z.string() })),
   notes: z.array(z.string()),
   perplexity: z.array(perplexitySchema).exactOptional(),
+  /** The ONNX files of an export, in the order of PRECISIONS. */
+  exports: z.array(exportEntrySchema).exactOptional(),
 });
 
 export type NfcRecord = z.infer<typeof nfcRecordSchema>;

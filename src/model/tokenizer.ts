@@ -10,6 +10,7 @@ import type { ModelConfig } from "./config.ts";
 /** GPT-2's vocabulary; nanoGPT pads it to a multiple of 64. */
 export const GPT2_VOCABULARY = 50_257;
 const PADDED_GPT2_VOCABULARY = 50_304;
+const END_OF_TEXT = "<|endoftext|>";
 /** tokenizer.json files are a few MB (a 250k vocabulary has 17 MB). */
 const MAX_TOKENIZER_BYTES = 256 * 2 ** 20;
 
@@ -64,8 +65,8 @@ export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
 /** tokenizer.json for GPT-2's older pair of files. */
 function byteLevelBpe(vocab: Record<string, number>, mergesText: string): object {
   const merges = mergesText.split(/\r?\n/).filter((line) => line !== "" && !line.startsWith("#version"));
-  const end = "<|endoftext|>";
-  const added = Object.hasOwn(vocab, end) ? [{ id: vocab[end], content: end, special: true }] : [];
+  const end = { id: vocab[END_OF_TEXT], content: END_OF_TEXT, special: true };
+  const added = end.id === undefined ? [] : [end];
   return {
     version: "1.0",
     added_tokens: added.map((token) => ({
@@ -116,12 +117,14 @@ async function builtIn(folder: string | null, config: ModelConfig): Promise<Toke
       { hint: "put the model's tokenizer.json beside its weights" },
     );
   const r50k = await import("gpt-tokenizer/encoding/r50k_base");
+  const { default: tokens } = await import("gpt-tokenizer/bpeRanks/r50k_base"); // text, or bytes where it is no UTF-8
   return {
     name: "GPT-2 (built in)",
     fingerprint: "r50k_base",
     size: GPT2_VOCABULARY,
     piecewise: true,
     encode: (text) => r50k.encode(text, { allowedSpecial: "all" }),
-    decode: (ids) => r50k.decode(ids),
+    // Not r50k.decode, which keeps the bytes of an unfinished character for its next call.
+    decode: (ids) => Buffer.concat(ids.map((id) => Buffer.from(tokens[id] ?? END_OF_TEXT))).toString(),
   };
 }

@@ -206,17 +206,29 @@ describe("nfc export", () => {
   interface Exported {
     output: string;
     files: string[];
-    onnx?: { weights: string; verification: { worst: number; tolerance: number } | null };
+    onnx?: { precision: string; weights: string; verification: { worst: number; tolerance: number } | null }[];
   }
 
   it.each([
-    [["--onnx", "--dtype", "f16"], "--dtype is for safetensors, ONNX is written in float32; leave it out"],
+    [
+      ["--onnx", "--dtype", "f16"],
+      "--dtype is for safetensors, ONNX has --precision; leave it out, or add --safetensors",
+    ],
     [["--onnx", "--max-shard-size", "1MB"], "--max-shard-size is for safetensors"],
     [
       ["--share-weights", "--external-data"],
       "--share-weights and --external-data do not go together; give one of them",
     ],
     [["--drop-noise"], "--drop-noise is for --gpt2; leave it out, or add --gpt2"],
+    [["--block-size", "16"], "--block-size is for uint8, q4 and q4f16; leave it out, or name one of them"],
+    [["--precision", "fp16,int8", "--symmetric"], "--symmetric is for uint8, q4 and q4f16"],
+    [["--precision", "int8", "--calibration", TEXT], "--calibration is for uint8, q4 and q4f16"],
+    [["--precision", "q4", "--reduce-range"], "--reduce-range is for int8; leave it out, or add --precision int8"],
+    [["--noise", "sample", "--text", TEXT], "--text compares files without noise; leave out --text or --noise sample"],
+    [["--precision", "q5"], "q5"],
+    [["--precision", "q4", "--block-size", "24"], "not 16, 32, 64 or 128"],
+    [["--precision", "fp16", "--share-weights"], "--share-weights is for fp32"],
+    [["--hf", "--gpt2"], "--gpt2 and --hf do not go together: plain GPT-2 needs no code; give one of them"],
   ])("refuses %j, which it would have to ignore", async (flags, line) => {
     const output = fresh();
     const { code, stderr } = await nfc(["export", MODEL, "-o", output, ...flags]);
@@ -228,12 +240,13 @@ describe("nfc export", () => {
   it("prints the files and how well they were checked", async () => {
     const output = fresh();
     const { stdout, stderr } = await ok("export", tied, "-o", output, ...THREADS);
-    expect(stdout).toMatch(
-      new RegExp(
-        `^${output}: onnx/model\\.onnx\\nverified against nfc's forward pass at \\d+ positions: largest logit difference \\S+ \\(allowed \\S+\\)\\n$`,
-      ),
-    );
-    expect(stderr).toContain("verifying\n");
+    const [files, header, rule, row, end] = stdout.split("\n");
+    expect(files).toBe(`${output}: onnx/model.onnx`);
+    expect(header).toMatch(/^precision +file +size +verified$/);
+    expect(rule).toMatch(/^[- ]+$/);
+    expect(row).toMatch(/^fp32 +onnx\/model\.onnx +\S+ kB +\d\.\de[-+]\d+$/);
+    expect(end).toBe("");
+    expect(stderr).toContain("fp32: verifying\n");
   });
 
   it.each([
@@ -249,7 +262,7 @@ describe("nfc export", () => {
     const output = fresh();
     const result = await json<Exported>("export", tied, "-o", output, ...flags, ...THREADS);
     expect(result).toMatchObject({ output, files });
-    expect(result.onnx?.weights).toBe(weights);
+    expect(result.onnx?.[0]?.weights).toBe(weights);
     for (const file of files) expect(existsSync(join(output, file))).toBe(true);
   });
 
@@ -263,7 +276,7 @@ describe("nfc export", () => {
 
   it("says that a graph with noise draws it afresh", async () => {
     const { stdout } = await ok("export", tied, "-o", fresh(), "--noise", "sample", ...THREADS);
-    expect(stdout).toContain("the file loads and draws fresh noise at each run");
+    expect(stdout).toContain("the files load and draw fresh noise at each run");
   });
 });
 

@@ -17,8 +17,8 @@ function parent(): string {
 const COMMANDS: [string, (folder: string) => string[], string][] = [
   ["convert", (folder) => ["convert", MODEL, "-o", `${folder}/out`, "--tie", "spectral"], "tying"],
   ["convert with text", (folder) => ["convert", MODEL, "-o", `${folder}/out`, "--calibration", TEXT], "tying"],
-  ["export", (folder) => ["export", MODEL, "-o", `${folder}/out`, "--threads", "1"], "verifying"],
-  ["export of external data", (folder) => ["export", MODEL, "-o", `${folder}/out`, "--external-data"], "writing ONNX"],
+  ["export", (folder) => ["export", MODEL, "-o", `${folder}/out`, "--threads", "1"], "fp32: verifying"],
+  ["export of external data", (folder) => ["export", MODEL, "-o", `${folder}/out`, "--external-data"], "fp32: writing"],
 ];
 
 describe.each(COMMANDS)("an interrupted %s", (_, args, sign) => {

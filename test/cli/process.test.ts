@@ -88,7 +88,7 @@ describe("a signal", () => {
   });
   const COMMANDS: [string, (out: string) => string[], string][] = [
     ["convert", (out) => ["convert", MODEL, "-o", out, "--calibration", TEXT], "tying"],
-    ["export", (out) => ["export", path("large"), "-o", out], "writing ONNX"],
+    ["export", (out) => ["export", path("large"), "-o", out], "fp32: writing"],
   ];
 
   it.each(COMMANDS)("SIGINT while %s runs exits with 130 and leaves nothing", async (_, args, sign) => {

@@ -65,7 +65,9 @@ describe("the folder of an ONNX export", () => {
     const { out } = workplace();
     await exported(MODEL, out);
     expect(Object.keys(digest(out))).toEqual([
+      "README.md",
       "config.json",
+      "genai_config.json",
       "generation_config.json",
       "nfc.json",
       "onnx/model.onnx",
@@ -82,7 +84,8 @@ describe("the folder of an ONNX export", () => {
     const [before, after] = await Promise.all([model, out].map((folder) => opened(folder, ({ record }) => record)));
     expect(after).toEqual({
       ...before,
-      history: [{ step: "export", onnx: "shared", noise: "sample", command }],
+      history: [{ step: "export", onnx: "shared", precisions: ["fp32"], noise: "sample", command }],
+      exports: [expect.objectContaining({ precision: "fp32", file: "onnx/model.onnx" })],
     });
   });
 
@@ -221,11 +224,11 @@ describe("an interruption", () => {
   };
 
   it.each(["inline", "external", "shared"] as const)("while %s weights are written leaves nothing", async (weights) => {
-    expect(await abortedAt("writing ONNX", { onnx: { weights, noise: MEAN } })).toBe("aborted");
+    expect(await abortedAt("fp32: writing", { onnx: { weights, noise: MEAN } })).toBe("aborted");
   });
 
   it("while the file is checked leaves nothing", async () => {
-    expect(await abortedAt("verifying", { onnx: { weights: "inline", noise: MEAN } })).toBe("aborted");
+    expect(await abortedAt("fp32: verifying", { onnx: { weights: "inline", noise: MEAN } })).toBe("aborted");
   });
 
   it("while noise is checked leaves nothing", async () => {
@@ -233,7 +236,7 @@ describe("an interruption", () => {
     await converted({ output: model, variant: "noise-shared" });
     const { parent, out } = workplace();
     const abort = new AbortController();
-    const onProgress = (event: { phase: string }) => event.phase === "verifying" && abort.abort();
+    const onProgress = (event: { phase: string }) => event.phase === "fp32: verifying" && abort.abort();
     const noise = { kind: "generated", seed: 1 } as const;
     const error = await failureOf(() => exported(model, out, { noise, signal: abort.signal, onProgress }));
     expect(error.code).toBe("aborted");

@@ -35,7 +35,7 @@ describe("verifyOnnx", () => {
   it("takes prompts no longer than the model's positions", async () => {
     const short = await writeCheckpoint(path("short"), { positions: 5 });
     const { onnx } = await exported(short, path("short-onnx"));
-    expect(onnx?.verification?.positions).toBe(2 * 5 + 2 * 2 + 5 + 3);
+    expect(onnx[0]?.verification?.positions).toBe(2 * 5 + 2 * 2 + 5 + 3);
   });
 
   it("refuses another model's export", async () => {

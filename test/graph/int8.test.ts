@@ -1,6 +1,14 @@
 // Int8 products: weights per channel, the rewritten graph against the same arithmetic in plain numbers, what it leaves.
 import { describe, expect, it } from "vitest";
-import { int8Graph, int8Product, int8Weights, quantise } from "../../src/graph/int8.ts";
+import {
+  dequantise,
+  INT8_REDUCED,
+  int8Graph,
+  int8Product,
+  int8Weights,
+  quantise,
+  turned as turnedInt8,
+} from "../../src/graph/int8.ts";
 import { Graph, liveGraph, type Value } from "../../src/graph/ir.ts";
 import { add, gemm, matmul, relu } from "../../src/graph/ops.ts";
 import { float32Tensor, int64Tensor, Session, type Tensor, type TensorArray } from "../../src/graph/session.ts";
@@ -31,7 +39,7 @@ function expected(x: Float32Array, w: Float32Array, c: Float32Array | null): num
 }
 
 async function runInt8(graph: Graph, weights: Record<string, Float32Array>, feeds: Record<string, Tensor>) {
-  const built = int8Graph(graph, ({ name }) => name !== "kept");
+  const built = int8Graph(graph, { chosen: ({ name }) => name !== "kept" });
   const made = await int8Weights(built, async (name) => weights[name] as Float32Array);
   const weightOf = ({ name }: Value): TensorArray => made.get(name) ?? (weights[name] as Float32Array);
   const session = await Session.withWeights(built.graph, weightOf, { threads: 1 });
@@ -58,9 +66,20 @@ describe("quantise", () => {
     }
   });
 
-  it("gives [K, N] of a transposed weight too", () => {
+  it("scales by row where the rows are the output channels", () => {
     const w = draw(K * N);
-    expect(quantise(turned(w, K, N), [N, K], true)).toEqual(quantise(w, [K, N]));
+    const { values, scales } = quantise(turned(w, K, N), [N, K], { byRow: true });
+    const straight = quantise(w, [K, N]);
+    expect(scales).toEqual(straight.scales);
+    expect(turnedInt8({ values, scales })).toEqual(straight);
+    expect(dequantise({ values, scales }, true)).toEqual(turned(dequantise(straight, false), K, N));
+  });
+
+  it("keeps to seven bits when asked, so that pairs of products fit int16", () => {
+    const { values } = quantise(draw(K * N), [K, N], { largest: INT8_REDUCED });
+    const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    expect(largest).toBe(63);
+    expect(2 * 255 * largest).toBeLessThan(2 ** 15);
   });
 });
 
@@ -106,8 +125,8 @@ describe("int8Graph", () => {
     expect(parameters).toEqual([
       "kept float32 [24,24]",
       "table float32 [7,24]",
-      "table/int8-transposed int8 [24,7]",
-      "table/int8-transposed/scales float32 [7]",
+      "table/int8 int8 [7,24]",
+      "table/int8/scales float32 [7]",
     ]);
     expect(ops.filter((op) => ["Gemm", "MatMul", "MatMulInteger", "Relu"].includes(op)).sort()).toEqual([
       "Gemm",

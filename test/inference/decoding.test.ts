@@ -23,7 +23,7 @@ describe("the first step", () => {
   });
 
   it("pads shorter prompts on the left; their positions start at their first token", () => {
-    const feeds = promptFeeds([[7], [1, 2, 3, 4], [5, 6]], config, 10);
+    const feeds = promptFeeds([[7], [1, 2, 3, 4], [5, 6]], config, { padId: 10 });
     expect(rows(feeds.input_ids)).toEqual([
       [10, 10, 10, 7],
       [1, 2, 3, 4],
@@ -55,6 +55,11 @@ describe("the first step", () => {
       [0, 1].flatMap((layer) => ["key", "value"].map((part) => `past_key_values.${layer}.${part}`)),
     );
     for (const name of cache) expect(feeds[name]).toMatchObject({ dtype: "float32", shape: [2, 2, 0, 4] });
+  });
+
+  it("has a float16 cache, as bits, for files that want one", () => {
+    const cache = promptFeeds([[7]], config, { cacheDtype: "float16" })["past_key_values.1.value"];
+    expect(cache).toEqual({ dtype: "float16", data: new Uint16Array(0), shape: [1, 2, 0, 4] });
   });
 });
 

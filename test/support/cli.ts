@@ -1,6 +1,6 @@
 // Runs the command line inside the test: a fake process that records what is written, with or without a terminal.
 import { EventEmitter } from "node:events";
-import { Writable } from "node:stream";
+import { Readable, Writable } from "node:stream";
 import { expect } from "vitest";
 import { main } from "../../src/cli/main.ts";
 import type { Io } from "../../src/cli/terminal.ts";
@@ -15,6 +15,12 @@ export interface CliOptions {
   /** stderr is a terminal. */
   tty?: boolean;
   env?: Record<string, string>;
+  /** What is piped in. */
+  stdin?: string | Uint8Array;
+  /** stdout is a terminal. */
+  ttyOut?: boolean;
+  /** Called with every piece of stdout; may emit signals. */
+  onStdout?: (text: string, signals: EventEmitter) => void;
   /** Called with every piece of stderr; may emit signals. */
   onStderr?: (text: string, signals: EventEmitter) => void;
 }
@@ -50,7 +56,8 @@ class Terminal extends Recorder {
 /** `nfc` with these arguments. */
 export async function nfc(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   const signals = new EventEmitter();
-  const stdout = new Recorder();
+  const Out = options.ttyOut ? Terminal : Recorder;
+  const stdout = new Out((text) => options.onStdout?.(text, signals));
   const Stream = options.tty ? Terminal : Recorder;
   const stderr = new Stream((text) => options.onStderr?.(text, signals));
   const io: Io = {
@@ -58,6 +65,7 @@ export async function nfc(args: readonly string[], options: CliOptions = {}): Pr
     env: options.env ?? {},
     stdout,
     stderr,
+    ...(options.stdin !== undefined && { stdin: Readable.from([options.stdin]) }),
     on: signals.on.bind(signals),
     off: signals.off.bind(signals),
   };

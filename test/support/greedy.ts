@@ -1,12 +1,8 @@
 // Two greedy decoders: one as a runtime does it, on an exported file with its cache; one on our forward pass alone.
-import { Session } from "../../src/graph/session.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../src/inference/decoding.ts";
+import { Decoder } from "../../src/inference/decoder.ts";
+import { argmax } from "../../src/inference/sampling.ts";
 import type { Checkpoint } from "../../src/model/checkpoint.ts";
 import { layerwiseLogits } from "../../src/model/layerwise.ts";
-
-function argmax(values: Float32Array): number {
-  return values.reduce((best, value, i) => (value > (values[best] as number) ? i : best), 0);
-}
 
 /** Continues each prompt by `steps` tokens: [B][steps]. All rows go on, past an end token too. */
 export async function greedyOnnx(
@@ -15,24 +11,30 @@ export async function greedyOnnx(
   prompts: readonly (readonly number[])[],
   steps: number,
 ): Promise<number[][]> {
-  const session = await Session.fromFile(path, { threads: 1 });
-  const V = checkpoint.config.vocab_size;
-  const chosen: number[][] = prompts.map(() => []);
-  let feeds = promptFeeds(prompts, checkpoint.config);
-  for (let step = 0; step < steps; step++) {
-    const output = await session.run(feeds);
-    const logits = output.logits?.data as Float32Array; // [B, T, V]
-    const length = output.logits?.shape[1] as number;
-    const next = prompts.map((_, row) => argmax(logits.subarray(((row + 1) * length - 1) * V, (row + 1) * length * V)));
-    for (const [row, id] of next.entries()) chosen[row]?.push(id);
-    feeds = stepFeeds(
-      feeds,
-      next.map((id) => [id]),
-      cacheOf(output),
-    );
-  }
-  await session.close();
+  const decoder = await Decoder.ofFile(
+    { precision: "fp32", path, data: [], bytes: 0, cacheDtype: "float32", logitsDtype: "float32" },
+    checkpoint.config,
+    { threads: 1 },
+  );
+  const chosen = await greedy(decoder, prompts, steps);
+  await decoder.close();
   return chosen;
+}
+
+/** The same with an open decoder. */
+export async function greedy(
+  decoder: Decoder,
+  prompts: readonly (readonly number[])[],
+  steps: number,
+): Promise<number[][]> {
+  const chosen: number[][] = prompts.map(() => []);
+  let logits = await decoder.prompt(prompts);
+  for (let step = 1; ; step++) {
+    const next = logits.map(argmax);
+    for (const [row, id] of next.entries()) chosen[row]?.push(id);
+    if (step === steps) return chosen;
+    logits = await decoder.step(next);
+  }
 }
 
 /** The same without cache, batch or exported file: the whole text anew for every token. */

@@ -1,8 +1,9 @@
-// nfc eval: perplexity on text, next to another model's with --against.
+// nfc eval: perplexity on text, next to another model's with --against; of checkpoints and of exported files.
 import { Command, Option } from "commander";
 import { alignTable, formatPercent, thousands } from "../../export/format.ts";
 import type { Evaluation } from "../../inference/evaluate.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
+import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
@@ -10,6 +11,7 @@ import {
   commonFlags,
   openOptions,
   positiveInteger,
+  precisionList,
   type SourceFlags,
   seed,
   sourceFlags,
@@ -17,8 +19,9 @@ import {
 import type { Progress } from "../progress.ts";
 import { note, printResult } from "../terminal.ts";
 
-interface EvalFlags extends CommonFlags, SourceFlags {
+export interface EvalFlags extends CommonFlags, SourceFlags {
   text: string[];
+  precision?: Precision[];
   against?: string;
   length?: number;
   stride?: number;
@@ -31,18 +34,21 @@ interface EvalFlags extends CommonFlags, SourceFlags {
 const HELP = `
 Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of
 fixed length. A smaller stride gives every token more context, and takes longer.
+A folder with ONNX files only, or --precision, scores those: each against the fp32 file, or against --against.
 KL is KL(against ‖ model), the mean of a token in nats; agreement is the share of equal most likely tokens.
 
 Examples:
   $ nfc eval out/nf --text valid.txt
   $ nfc eval out/nf --text valid.txt --against gpt2/ --stride 512
+  $ nfc eval out/onnx --precision int8,q4 --text valid.txt
   $ nfc eval out/nf --text a.jsonl b.jsonl --field content --json`;
 
 export function evalCommand(context: Context): Command {
   const command = new Command("eval")
     .description("Measure a model's perplexity on text, and compare it with another model.")
-    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
+    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]; or an export")
     .requiredOption("--text <files...>", "text to score (.txt, .jsonl)")
+    .option("--precision <names>", `exported files: some of ${PRECISIONS.join(",")} (default: all)`, precisionList)
     .option("--against <model>", "another model, scored on the same tokens")
     .option("--length <tokens>", "window length (default: n_positions)", positiveInteger)
     .option("--stride <tokens>", "distance of the windows' starts (default: the length, no overlap)", positiveInteger)
@@ -55,6 +61,11 @@ export function evalCommand(context: Context): Command {
 }
 
 async function run(context: Context, model: string, flags: EvalFlags): Promise<void> {
+  const { hasOnnxFiles } = await import("../../inference/exported-model.ts");
+  if (flags.precision || (await hasOnnxFiles(model))) {
+    const { evalExport } = await import("./eval-export.ts");
+    return evalExport(context, model, flags);
+  }
   const { openCheckpoint } = await import("../../model/checkpoint.ts");
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const against = flags.against ? await openCheckpoint(flags.against, openOptions(flags)) : undefined;

@@ -1,8 +1,11 @@
 // nfc export: ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { NfcError } from "../../errors.ts";
+import type { OnnxOptions } from "../../export/export-entries.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { WeightStorage } from "../../export/export-onnx.ts";
+import { alignTable, formatBytes, formatPercent } from "../../export/format.ts";
+import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
@@ -11,6 +14,8 @@ import {
   commonFlags,
   DTYPE_NAMES,
   dtypeOf,
+  positiveInteger,
+  precisionList,
   type SourceFlags,
   seed,
   sourceFlags,
@@ -22,8 +27,16 @@ interface ExportFlags extends CommonFlags, SourceFlags {
   onnx?: boolean;
   externalData?: boolean;
   shareWeights?: boolean;
+  precision?: Precision[];
+  blockSize?: number;
+  symmetric?: boolean;
+  reduceRange?: boolean;
+  calibration?: string;
+  calibrationTokens?: number;
+  text?: string[];
   noise: "mean" | "sample";
   seed: number;
+  hf?: boolean;
   safetensors?: boolean;
   dtype?: string;
   maxShardSize?: number;
@@ -33,11 +46,13 @@ interface ExportFlags extends CommonFlags, SourceFlags {
 }
 
 const HELP = `
-The ONNX folder runs in transformers.js as it is (float32, KV cache, the tied head stored once); the written file is
-loaded and compared with nfc's own forward pass before the folder appears.
+The ONNX folder runs in transformers.js as it is (KV cache, the tied head stored once); each written file is loaded and
+compared with nfc's own forward pass before the folder appears. "verified" is the largest difference of a logit.
 
 Examples:
   $ nfc export out/nf --onnx -o out/nf-onnx
+  $ nfc export out/nf --onnx --precision fp32,fp16,int8,q4 -o out/onnx --text valid.txt
+  $ nfc export out/nf --hf -o out/hf                             # transformers, trust_remote_code
   $ nfc export out/nf --onnx --share-weights -o out/nf-both     # one copy of the weights for both formats
   $ nfc export out/nf --safetensors --dtype f16 -o out/nf-f16
   $ nfc export out/nf --safetensors --gpt2 -o out/gpt2           # loads in every GPT-2 program; not smaller`;
@@ -48,6 +63,18 @@ export function exportCommand(context: Context): Command {
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .requiredOption("-o, --output <folder>", "folder to write")
     .option("--onnx", "write onnx/model.onnx (the default when no format is named)")
+    .option("--precision <list>", `ONNX files to write: ${PRECISIONS.join(", ")} (default: fp32)`, precisionList)
+    .addOption(
+      new Option(
+        "--block-size <n>",
+        "weights that share a scale in uint8, q4, q4f16: 16, 32 (default), 64, 128",
+      ).argParser(blockSize),
+    )
+    .option("--symmetric", "blocks without zero points: smaller, less exact")
+    .option("--reduce-range", "int8 in 7 bits, for x86 processors without VNNI, whose sums overflow")
+    .option("--calibration <file>", "text on which uint8, q4 and q4f16 are chosen (GPTQ): slower, more exact")
+    .option("--calibration-tokens <n>", "tokens of it (default: 8192)", positiveInteger)
+    .option("--text <files...>", "compare every file with the float32 model on this text")
     .option("--external-data", "ONNX weights in model.onnx_data (needed from 2 GB)")
     .option("--share-weights", "ONNX and safetensors use one file of weights")
     .addOption(new Option("--noise <mode>", "noise in the ONNX graph").choices(["mean", "sample"]).default("mean"))
@@ -56,6 +83,7 @@ export function exportCommand(context: Context): Command {
     .addOption(new Option("--dtype <name>", "safetensors dtype (default: as stored)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split safetensors into files of at most this size", byteSize)
     .option("--gpt2", "expand [s, v] to [s, s, v], so that every GPT-2 program loads it (implies --safetensors)")
+    .option("--hf", "safetensors that Hugging Face transformers loads with trust_remote_code (implies --safetensors)")
     .option("--drop-noise", "with --gpt2: accept losing the distance means of noise-distance")
     .option("-f, --force", "replace an existing output folder")
     .addHelpText("after", HELP);
@@ -84,8 +112,15 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
 
 function optionsOf(flags: ExportFlags): ExportOptions {
   checkFlags(flags);
-  const safetensors = flags.safetensors || flags.gpt2 || flags.dtype !== undefined || flags.maxShardSize !== undefined;
-  const onnx = flags.onnx || flags.externalData || flags.shareWeights || flags.noise === "sample" || !safetensors;
+  const safetensors =
+    flags.safetensors || flags.gpt2 || flags.hf || flags.dtype !== undefined || flags.maxShardSize !== undefined;
+  const onnx =
+    flags.onnx ||
+    flags.precision ||
+    flags.externalData ||
+    flags.shareWeights ||
+    flags.noise === "sample" ||
+    !safetensors;
   const weights: WeightStorage = flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline";
   const noise =
     flags.noise === "sample" ? ({ kind: "generated", seed: flags.seed } as const) : ({ kind: "mean" } as const);
@@ -94,7 +129,8 @@ function optionsOf(flags: ExportFlags): ExportOptions {
     force: flags.force ?? false,
     gpt2: flags.gpt2 ?? false,
     dropNoise: flags.dropNoise ?? false,
-    ...(onnx && { onnx: { weights, noise } }),
+    hf: flags.hf ?? false,
+    ...(onnx && { onnx: { weights, noise, ...onnxChoices(flags) } }),
     ...(safetensors && {
       safetensors: {
         ...(flags.dtype !== undefined && { dtype: dtypeOf(flags.dtype) }),
@@ -105,34 +141,90 @@ function optionsOf(flags: ExportFlags): ExportOptions {
   };
 }
 
+function onnxChoices(flags: ExportFlags): Omit<OnnxOptions, "weights" | "noise"> {
+  const {
+    precision,
+    blockSize: block,
+    symmetric,
+    reduceRange,
+    calibration: file,
+    calibrationTokens: tokens,
+    text,
+  } = flags;
+  return {
+    ...(precision && { precisions: precision }),
+    quantisation: {
+      ...(block !== undefined && { block }),
+      ...(symmetric && { symmetric }),
+      ...(reduceRange && { reduceRange }),
+    },
+    ...(file !== undefined && { calibration: { file, ...(tokens !== undefined && { tokens }) } }),
+    ...(text && { texts: text }),
+  };
+}
+
+function blockSize(text: string): number {
+  const block = Number(text);
+  if ([16, 32, 64, 128].includes(block)) return block;
+  throw new InvalidArgumentError("not 16, 32, 64 or 128");
+}
+
 /** Refuses flags that would be ignored: whoever gives them expects something else. */
 function checkFlags(flags: ExportFlags): void {
   const fault = (message: string, hint: string) => {
     throw new NfcError("usage", message, { hint });
   };
   const own = flags.dtype !== undefined ? "--dtype" : flags.maxShardSize !== undefined ? "--max-shard-size" : null;
-  if (flags.onnx && own && !flags.safetensors && !flags.gpt2)
-    fault(`${own} is for safetensors, ONNX is written in float32`, `leave it out, or add --safetensors`);
+  if (flags.onnx && own && !flags.safetensors && !flags.gpt2 && !flags.hf)
+    fault(`${own} is for safetensors, ONNX has --precision`, `leave it out, or add --safetensors`);
   if (flags.shareWeights && flags.externalData)
     fault("--share-weights and --external-data do not go together", "give one of them");
+  const has = (...wanted: Precision[]) => flags.precision?.some((precision) => wanted.includes(precision)) ?? false;
+  for (const [given, flag] of [
+    [flags.blockSize, "--block-size"],
+    [flags.symmetric, "--symmetric"],
+    [flags.calibration, "--calibration"],
+  ] as const)
+    if (given !== undefined && !has("uint8", "q4", "q4f16"))
+      fault(`${flag} is for uint8, q4 and q4f16`, "leave it out, or name one of them in --precision");
+  if (flags.reduceRange && !has("int8")) fault("--reduce-range is for int8", "leave it out, or add --precision int8");
+  if (flags.text && flags.noise === "sample")
+    fault("--text compares files without noise", "leave out --text or --noise sample");
   if (flags.dropNoise && !flags.gpt2) fault("--drop-noise is for --gpt2", "leave it out, or add --gpt2");
 }
 
-function jsonOf({ folder, files, onnx }: ExportResult): object {
+function jsonOf({ folder, files, onnx, exports }: ExportResult): object {
   return {
     output: folder,
     files,
-    ...(onnx && { onnx: { weights: onnx.weights, verification: onnx.verification } }),
+    ...(onnx.length > 0 && {
+      onnx: onnx.map(({ precision, weights, verification }) => ({ precision, weights, verification })),
+      exports,
+    }),
   };
 }
 
-function textOf({ folder, files, onnx }: ExportResult): string {
+function textOf({ folder, files, onnx, exports }: ExportResult): string {
   const lines = [`${folder}: ${files.join(", ")}`];
-  if (onnx?.verification) {
-    const { worst, positions, tolerance } = onnx.verification;
-    lines.push(
-      `verified against nfc's forward pass at ${positions} positions: largest logit difference ${worst.toExponential(1)} (allowed ${tolerance.toExponential(1)})`,
-    );
-  } else if (onnx) lines.push("the file loads and draws fresh noise at each run");
+  if (exports.length > 0) lines.push(...alignTable(tableOf(onnx, exports), { align: "llrrrrr", rulesBefore: [1] }));
+  if (onnx.some(({ verification }) => verification === null))
+    lines.push("the files load and draw fresh noise at each run");
   return lines.join("\n");
+}
+
+function tableOf(onnx: ExportResult["onnx"], exports: ExportResult["exports"]): string[][] {
+  const measured = exports.some(({ perplexity }) => perplexity);
+  const rows = exports.map(({ precision, file, bytes, perplexity }) => {
+    const verification = onnx.find((each) => each.precision === precision)?.verification;
+    const worst = verification ? verification.worst.toExponential(1) : "";
+    const quality = perplexity
+      ? [
+          perplexity.perplexity.toFixed(3),
+          perplexity.kl?.toFixed(4) ?? "",
+          perplexity.agreement === null ? "" : formatPercent(100 * perplexity.agreement),
+        ]
+      : ["", "", ""];
+    return [precision, file, formatBytes(bytes), worst, ...(measured ? quality : [])];
+  });
+  return [["precision", "file", "size", "verified", ...(measured ? ["perplexity", "KL", "agreement"] : [])], ...rows];
 }

@@ -1,0 +1,175 @@
+// The page: what is shown and asked. The model runs in worker.js. Names from files go in as text only.
+
+const at = (id) => document.getElementById(id);
+const show = (id, text) => {
+  at(id).textContent = text;
+};
+
+/** What the server tells of the model; the worker of the chosen precision, and what it is doing. */
+const state = { info: null, worker: null, stop: null, busy: false };
+
+const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
+
+function millions(count) {
+  if (count >= 1e6) return `${(count / 1e6).toFixed(1)} million`;
+  return count.toLocaleString("en");
+}
+
+async function start() {
+  const response = await fetch("/model.json");
+  if (!response.ok) throw new Error("The server does not answer: is nfc serve still running?");
+  const info = await response.json();
+  state.info = info;
+  document.title = `${info.name} · nfc`;
+  show("name", info.name);
+  show(
+    "facts",
+    [
+      info.variant === "dense" ? "dense GPT-2" : `${info.variant}, Q and K tied`,
+      `${millions(info.parameters)} parameters`,
+      `${info.layers} layers of ${info.heads} heads, ${info.width} wide`,
+      `reads ${info.positions} tokens`,
+    ].join(" · "),
+  );
+  show(
+    "about",
+    `Runs in this browser with transformers.js ${info.library.version}; no text leaves it. nfc ${info.nfc}`,
+  );
+  at("tokens").max = info.positions;
+  for (const { precision, bytes } of info.precisions)
+    at("precision").add(new Option(label(precision, bytes), precision));
+  // The precision that browsers load by themselves, where it is there.
+  if (info.precisions.some(({ precision }) => precision === "int8")) at("precision").value = "int8";
+  if (!self.crossOriginIsolated)
+    throw new Error("This browser gives the page no shared memory, which the model needs. Use a current one.");
+  loadModel();
+}
+
+const label = (precision, bytes) => `${precision} · ${megabytes(bytes)}`;
+
+/** Starts over with a new worker: only that gives WebAssembly's memory back. */
+function loadModel() {
+  state.worker?.terminate();
+  const file = state.info.precisions.find(({ precision }) => precision === at("precision").value);
+  state.stop = new Int32Array(new SharedArrayBuffer(4));
+  state.worker = new Worker("/worker.js", { type: "module" });
+  state.worker.onmessage = ({ data }) => answers[data.type](data);
+  state.worker.onerror = (event) =>
+    fail(event.message || "The thread of the model does not start. Is nfc serve still running?");
+  setBusy(false);
+  setReady(false);
+  at("error").hidden = true;
+  at("progress").value = 0;
+  at("progress").classList.remove("idle");
+  show("status", `Loading ${label(file.precision, file.bytes)}`);
+  state.loadStart = performance.now();
+  state.worker.postMessage({ type: "load", info: state.info, file, stop: state.stop });
+}
+
+const answers = {
+  progress({ done, total }) {
+    at("progress").value = done / total;
+    const precision = at("precision").value;
+    show(
+      "status",
+      done < total ? `Loading ${precision}: ${megabytes(done)} of ${megabytes(total)}` : `Preparing ${precision}`,
+    );
+  },
+  ready({ threads }) {
+    at("progress").classList.add("idle");
+    const took = seconds(performance.now() - state.loadStart);
+    show(
+      "status",
+      `${at("precision").value} is ready, loaded in ${took}, ${threads} thread${threads === 1 ? "" : "s"}`,
+    );
+    setReady(true);
+  },
+  text({ text }) {
+    at("written").append(text);
+  },
+  token: showFigures,
+  done(figures) {
+    showFigures(figures);
+    setBusy(false);
+    show("status", REASONS[figures.reason]);
+  },
+  error({ message }) {
+    fail(message);
+  },
+};
+
+const REASONS = {
+  stopped: "Stopped",
+  end: "The model ended the text",
+  length: "Done: as many tokens as asked for",
+  positions: "Ended: the model reads no more tokens",
+};
+
+/** Times in ms since the start; the rate leaves the prompt's time out. */
+function showFigures({ count, first, last }) {
+  show("count", String(count));
+  show("first", count > 0 ? seconds(first) : "–");
+  show("speed", count > 1 ? ((1000 * (count - 1)) / (last - first)).toFixed(1) : "–");
+}
+
+function generate() {
+  if (at("generate").disabled || !at("form").reportValidity()) return;
+  Atomics.store(state.stop, 0, 0);
+  at("error").hidden = true;
+  show("given", at("prompt").value);
+  show("written", "");
+  showFigures({ count: 0 });
+  show("status", "Generating");
+  setBusy(true);
+  const number = (id) => at(id).valueAsNumber;
+  state.worker.postMessage({
+    type: "generate",
+    prompt: at("prompt").value,
+    maxNewTokens: number("tokens"),
+    temperature: number("temperature"),
+    topK: number("top-k"),
+    topP: number("top-p"),
+  });
+}
+
+function stop() {
+  if (state.busy) Atomics.store(state.stop, 0, 1);
+}
+
+function setReady(ready) {
+  at("generate").disabled = !ready;
+}
+
+function setBusy(busy) {
+  const focused = document.activeElement;
+  state.busy = busy;
+  setReady(!busy);
+  at("stop").disabled = !busy;
+  // A button that is disabled would lose the focus to nothing.
+  if (focused === at("generate") && busy) at("stop").focus();
+  if (focused === at("stop") && !busy) at("generate").focus();
+  at("text").setAttribute("aria-busy", String(busy));
+}
+
+function fail(message) {
+  const wasBusy = state.busy;
+  setBusy(false);
+  setReady(wasBusy);
+  at("progress").classList.add("idle");
+  show("status", wasBusy ? "Not generated" : "Not loaded");
+  show("error", message);
+  at("error").hidden = false;
+}
+
+at("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  generate();
+});
+at("stop").addEventListener("click", stop);
+at("precision").addEventListener("change", loadModel);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
+  if (event.key === "Escape") stop();
+});
+start().catch((error) => fail(error.message));

@@ -1,0 +1,169 @@
+// nfc generate: continues prompts with an exported model or a checkpoint, and streams the text.
+import { randomInt } from "node:crypto";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { NfcError } from "../../errors.ts";
+import type { Decoder } from "../../inference/decoder.ts";
+import { type EndTokenSource, endTokens } from "../../inference/end-tokens.ts";
+import { DEFAULT_BATCH_SIZE, DEFAULT_NEW_TOKENS, type GenerateOptions, generate } from "../../inference/generate.ts";
+import { promptIds } from "../../inference/prompt-ids.ts";
+import { isGreedy } from "../../inference/sampling.ts";
+import { PRECISIONS, type Precision } from "../../model/precision.ts";
+import type { Context } from "../context.ts";
+import { GenerationOutput } from "../generation-output.ts";
+import { withCheckpoint } from "../open.ts";
+import {
+  type CommonFlags,
+  commonFlags,
+  nonNegativeInteger,
+  nonNegativeNumber,
+  positiveInteger,
+  positiveNumber,
+  type SourceFlags,
+  seed,
+  sourceFlags,
+} from "../options.ts";
+import { collected, type PromptFlags, readPrompts } from "../prompts.ts";
+import { note } from "../terminal.ts";
+
+interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags {
+  precision?: Precision;
+  maxNewTokens: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
+  stop?: string[];
+  ignoreEos?: boolean;
+  truncate?: boolean;
+  echo?: boolean;
+  batchSize: number;
+  noise?: "mean" | "sample";
+}
+
+const HELP = `
+Without --prompt, what is piped in is the prompt. Only the continuation is printed, as it comes; with several prompts
+each whole text, once it is finished. The timing goes to stderr.
+Without --temperature, --top-k or --top-p the likeliest token is taken each time (greedy). With one of them tokens are
+drawn, anew at each run unless --seed is given.
+
+Examples:
+  $ nfc generate out/onnx --precision int8 --prompt "It was" --max-new-tokens 60
+  $ nfc generate out/nf --prompt "It was" --temperature 0.8 --top-p 0.95 --seed 1
+  $ nfc generate out/onnx --prompt "Once" --prompt "The city" --json     # one batch
+  $ cat start.txt | nfc generate out/onnx --truncate --stop "The end"`;
+
+export function generateCommand(context: Context): Command {
+  const command = new Command("generate")
+    .description("Continue a text with a model: an export of nfc, or a checkpoint.")
+    .argument("<model>", "exported folder, or checkpoint: folder, .safetensors file, hf://owner/name[@revision]")
+    .option("-p, --prompt <text>", "text to continue, - for stdin; may be given several times", collected)
+    .option("--prompts-file <file>", "a file with a prompt in each line")
+    .addOption(
+      new Option("--precision <name>", "which file of an export (default: the first it has)").choices(PRECISIONS),
+    )
+    .option("-n, --max-new-tokens <n>", "tokens to write at most", positiveInteger, DEFAULT_NEW_TOKENS)
+    .option("--temperature <t>", "draw tokens; below 1 likelier ones still more often, 0 is greedy", nonNegativeNumber)
+    .option("--top-k <k>", "draw from the k likeliest tokens, 0 from all", nonNegativeInteger)
+    .option("--top-p <p>", "draw from the likeliest tokens that together have probability p", share)
+    .option("--repetition-penalty <x>", "above 1: what has been written becomes less likely", positiveNumber)
+    .option("--seed <n>", "seed of the draws, 0 to 16777216 (default: another at each run)", seed)
+    .option("--stop <text>", "end before this text; may be given several times", collected)
+    .option("--ignore-eos", "go on after the end-of-text token")
+    .option("--truncate", "keep only the end of a prompt that leaves no room for the new tokens")
+    .option("--echo", "print the prompt as well")
+    .option("--batch-size <n>", "prompts that run as one batch", positiveInteger, DEFAULT_BATCH_SIZE)
+    .addOption(
+      new Option("--noise <mode>", "a checkpoint's noise (an export has it built in)").choices(["mean", "sample"]),
+    )
+    .addHelpText("after", HELP);
+  return sourceFlags(commonFlags(command)).action((model: string, flags: GenerateFlags) => run(context, model, flags));
+}
+
+function share(text: string): number {
+  const value = positiveNumber(text);
+  if (value > 1) throw new InvalidArgumentError("not above 0 and at most 1");
+  return value;
+}
+
+/** A model before its weights are loaded. */
+interface Source extends EndTokenSource {
+  precision: Precision | null;
+  open(): Promise<Decoder>;
+}
+
+async function run(context: Context, model: string, flags: GenerateFlags): Promise<void> {
+  const { hasOnnxFiles } = await import("../../inference/exported-model.ts");
+  const exported = flags.precision !== undefined || (await hasOnnxFiles(model));
+  checkFlags(model, flags, exported);
+  const prompts = await readPrompts(context, flags);
+  const drawn = flags.seed ?? randomInt(2 ** 24);
+  if (exported) return write(context, model, flags, await exportedSource(model, flags), prompts, drawn);
+  await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
+    progress.stop();
+    for (const text of checkpoint.notes) note(context.io, flags, text);
+    const { Decoder } = await import("../../inference/decoder.ts");
+    const noise =
+      flags.noise === "sample" ? ({ kind: "generated", seed: drawn } as const) : ({ kind: "mean" } as const);
+    const open = () => Decoder.ofCheckpoint(checkpoint, { noise, threads: flags.threads ?? 0 });
+    const { folder, config, rawConfig } = checkpoint;
+    await write(context, model, flags, { folder, config, rawConfig, precision: null, open }, prompts, drawn);
+  });
+}
+
+function checkFlags(model: string, flags: GenerateFlags, exported: boolean): void {
+  const fault = (message: string, hint: string) => {
+    throw new NfcError("usage", message, { hint });
+  };
+  if (exported && flags.noise) fault(`${model}: an export has its noise built in`, "leave out --noise");
+  if (flags.seed !== undefined && isGreedy(flags) && flags.noise !== "sample")
+    fault("--seed has no effect on greedy text", "add --temperature, --top-k or --top-p");
+  if (flags.stop?.includes("")) fault("--stop is empty", "give the text to stop at");
+}
+
+async function exportedSource(model: string, { precision, threads = 0 }: GenerateFlags): Promise<Source> {
+  const { exportedFile, openExportedModel } = await import("../../inference/exported-model.ts");
+  const { Decoder } = await import("../../inference/decoder.ts");
+  const exported = await openExportedModel(model);
+  const { folder, config, rawConfig } = exported;
+  const file = exportedFile(exported, precision);
+  const open = () => Decoder.ofFile(file, config, { threads });
+  return { folder, config, rawConfig, precision: file.precision, open };
+}
+
+async function write(
+  context: Context,
+  model: string,
+  flags: GenerateFlags,
+  source: Source,
+  texts: readonly string[],
+  seed: number,
+): Promise<void> {
+  const { loadTokenizer } = await import("../../model/tokenizer.ts");
+  const { temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop } = flags;
+  const tokenizer = await loadTokenizer(source.folder, source.config);
+  const reserved = flags.truncate ? maxNewTokens : null;
+  const prompts = texts.map((text, i) =>
+    promptIds(text, tokenizer, source.config, { name: `prompt ${i + 1}`, reserved }),
+  );
+  const options: GenerateOptions = {
+    ...{ temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop, seed },
+    end: flags.ignoreEos ? [] : await endTokens(source),
+    signal: context.signal,
+  };
+  const started = performance.now();
+  const decoder = await source.open();
+  try {
+    const output = new GenerationOutput(context, flags, texts, prompts);
+    const loadMs = performance.now() - started;
+    output.start();
+    for await (const event of generate(decoder, tokenizer, prompts, options)) {
+      output.add(event);
+      if (!context.io.stdout.writable) break; // the reader has closed its end
+    }
+    const used = isGreedy(flags) && flags.noise !== "sample" ? null : seed;
+    output.finish({ model, precision: source.precision, seed: used, loadMs });
+  } finally {
+    await decoder.close();
+  }
+}

@@ -1,0 +1,87 @@
+// nfc serve: a page that runs an exported model in the browser, on this machine only.
+import { spawn } from "node:child_process";
+import { Command, InvalidArgumentError } from "commander";
+import type { Served } from "../../serve/serve.ts";
+import type { Context } from "../context.ts";
+import { note, type OutputFlags, printResult } from "../terminal.ts";
+
+interface ServeFlags extends OutputFlags {
+  port?: number;
+  open?: boolean;
+}
+
+const HELP = `
+The page runs the model with transformers.js in WebAssembly: nothing leaves this machine. The server listens on
+127.0.0.1 and serves the page, the model and transformers.js, no other file. Ctrl-C ends it.
+
+Examples:
+  $ nfc export out/nf --onnx -o out/onnx
+  $ nfc serve out/onnx
+  $ nfc serve out/onnx --port 9000 --open`;
+
+export function serveCommand(context: Context): Command {
+  return new Command("serve")
+    .description("Try an exported model in the browser.")
+    .argument("<folder>", "a folder written by nfc export --onnx")
+    .option("--port <n>", "port on 127.0.0.1, 0 for any (default: the first free one from 8765)", portNumber)
+    .option("--open", "open the page in the browser")
+    .option("--json", "print the address as JSON")
+    .option("-q, --quiet", "no notes")
+    .addHelpText("after", HELP)
+    .action((folder: string, flags: ServeFlags) => run(context, folder, flags));
+}
+
+async function run({ io, signal }: Context, folder: string, flags: ServeFlags): Promise<void> {
+  const { serve } = await import("../../serve/serve.ts");
+  const { port } = flags;
+  const served = await serve(folder, port === undefined ? {} : { port });
+  try {
+    const { url, cdn, info } = served;
+    if (cdn)
+      note(
+        io,
+        flags,
+        `transformers.js is not installed: the page takes version ${info.library.version} from a CDN; to run without a network: npm install @huggingface/transformers@${info.library.version}`,
+      );
+    printResult(io, flags, jsonOf(folder, served), () => url);
+    note(io, flags, "Ctrl-C ends it");
+    if (flags.open) openBrowser(url, (fact) => note(io, flags, `the browser does not open: ${fact}`));
+    await ended(signal);
+  } finally {
+    await served.close();
+  }
+}
+
+function jsonOf(model: string, { url, port, cdn, info }: Served): object {
+  const { variant, parameters, precisions, library } = info;
+  return {
+    url,
+    port,
+    model,
+    variant,
+    parameters,
+    precisions: precisions.map(({ precision, bytes }) => ({ precision, bytes })),
+    transformersJs: { version: library.version, from: cdn ? "cdn" : "installed" },
+  };
+}
+
+/** Ctrl-C is how a server ends: no fault, and exit code 0. */
+function ended(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+function openBrowser(url: string, failed: (fact: string) => void): void {
+  const commands: Partial<Record<NodeJS.Platform, string>> = { darwin: "open", win32: "explorer" };
+  const child = spawn(commands[process.platform] ?? "xdg-open", [url], { stdio: "ignore", detached: true });
+  child.on("error", (error) => failed(error.message));
+  child.unref();
+}
+
+function portNumber(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value > 65_535) throw new InvalidArgumentError("not a port from 0 to 65535");
+  return value;
+}

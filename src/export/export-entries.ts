@@ -1,0 +1,143 @@
+// The ONNX files of an export together: all precisions one after the other, their calibration, and their check on text.
+import { basename } from "node:path";
+import { openExportedModel } from "../inference/exported-model.ts";
+import { exportPerplexity, scoredText } from "../inference/record-perplexity.ts";
+import { scorePrecisions } from "../inference/score-precisions.ts";
+import { sha256File } from "../io/sha256.ts";
+import type { NoiseMode } from "../model/attention.ts";
+import type { Checkpoint } from "../model/checkpoint.ts";
+import type { ExportEntry } from "../model/nfc-record.ts";
+import { modelFile, PRECISIONS, type Precision } from "../model/precision.ts";
+import { loadTokenizer } from "../model/tokenizer.ts";
+import { firstWindows, tokenStream } from "../model/tokens.ts";
+import type { LongCall } from "../progress.ts";
+import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./export-onnx.ts";
+import type { Quantisation } from "./precision-plan.ts";
+import type { BlockMatrix } from "./quantise/blocks.ts";
+import { quantiseCalibrated } from "./quantise/calibrate.ts";
+
+/** Blocks of 32 with zero points: docs/export.md says what the others cost and bring. */
+export const DEFAULT_QUANTISATION: Quantisation = { block: 32, symmetric: false, reduceRange: false };
+const CALIBRATION_TOKENS = 8192;
+
+export interface OnnxOptions {
+  weights: WeightStorage;
+  noise: NoiseMode;
+  /** One file each; float32 alone unless given. */
+  precisions?: readonly Precision[];
+  quantisation?: Partial<Quantisation>;
+  /** Text on which the codes of uint8, q4 and q4f16 are chosen, by GPTQ. */
+  calibration?: { file: string; tokens?: number };
+  /** Text on which every file is compared with the model in float32. */
+  texts?: readonly string[];
+}
+
+interface Common extends LongCall {
+  threads?: number;
+}
+
+/** Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights. */
+export async function writeOnnxFiles(
+  folder: string,
+  checkpoint: Checkpoint,
+  options: OnnxOptions,
+  common: Common,
+): Promise<OnnxFile[]> {
+  const { weights, noise, precisions = ["fp32"] } = options;
+  const quantisation = { ...DEFAULT_QUANTISATION, ...options.quantisation };
+  const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
+  const files: OnnxFile[] = [];
+  for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
+    const bits = bitsOf(precision);
+    if (bits && options.calibration && !calibrated.has(bits))
+      calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantisation, common));
+    const known = bits === null ? undefined : calibrated.get(bits);
+    files.push(
+      await writeOnnxFile(folder, checkpoint, {
+        ...common,
+        precision,
+        weights,
+        noise,
+        quantisation,
+        ...(known && { calibrated: known }),
+      }),
+    );
+  }
+  return files;
+}
+
+/** Bits of a precision's blocks; null for those without blocks. */
+function bitsOf(precision: Precision): 4 | 8 | null {
+  if (precision === "uint8") return 8;
+  return precision === "q4" || precision === "q4f16" ? 4 : null;
+}
+
+async function calibrate(
+  checkpoint: Checkpoint,
+  bits: 4 | 8,
+  { file, tokens = CALIBRATION_TOKENS }: { file: string; tokens?: number },
+  { block, symmetric }: Quantisation,
+  common: Common,
+): Promise<Map<string, BlockMatrix>> {
+  const { config, folder } = checkpoint;
+  const tokenizer = await loadTokenizer(folder, config);
+  const stream = tokenStream([file], tokenizer, common.signal ? { signal: common.signal } : {});
+  const windows = await firstWindows(stream, { length: config.n_positions, count: tokens, name: file });
+  return quantiseCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
+}
+
+/**
+ * What nfc.json says of the files of a complete folder: size, rounding, and with `texts` what they lose on text.
+ * @throws NfcError "invalid-file" for a file that does not open or whose loss is not finite
+ */
+export async function exportEntries(
+  folder: string,
+  checkpoint: Checkpoint,
+  options: OnnxOptions,
+  common: Common,
+): Promise<ExportEntry[]> {
+  const { files } = await openExportedModel(folder);
+  const measured = options.texts ? await measure(folder, checkpoint, options.texts, common) : new Map();
+  const calibration = options.calibration && {
+    file: basename(options.calibration.file),
+    sha256: await sha256File(options.calibration.file, common.signal),
+    tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
+  };
+  const quantisation = { ...DEFAULT_QUANTISATION, ...options.quantisation };
+  return [...files.values()].map(({ precision, bytes }): ExportEntry => {
+    const blocks = bitsOf(precision) !== null;
+    const perplexity = measured.get(precision);
+    return {
+      precision,
+      file: `onnx/${modelFile(precision)}`,
+      bytes,
+      ...(blocks && { block: quantisation.block, symmetric: quantisation.symmetric }),
+      ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
+      ...(blocks && calibration && { calibration }),
+      ...(precision === "int8" && { reduceRange: quantisation.reduceRange }),
+      ...(perplexity && { perplexity }),
+    };
+  });
+}
+
+async function measure(
+  folder: string,
+  checkpoint: Checkpoint,
+  texts: readonly string[],
+  { threads, signal, onProgress }: Common,
+): Promise<Map<Precision, NonNullable<ExportEntry["perplexity"]>>> {
+  const { files, config } = await openExportedModel(folder);
+  const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
+  const scores = await scorePrecisions([...files.values()], config, checkpoint, {
+    tokens: () => tokenStream(texts, tokenizer, signal ? { signal } : {}),
+    onProgress: (done) => onProgress?.({ phase: "comparing on text", done, total: null, unit: "tokens" }),
+    ...(threads !== undefined && { threads }),
+    ...(signal && { signal }),
+  });
+  const text = await scoredText(texts);
+  const entries = scores.flatMap((score) => {
+    const entry = exportPerplexity(score, text);
+    return entry ? [[score.precision, entry] as const] : [];
+  });
+  return new Map(entries);
+}

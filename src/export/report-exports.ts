@@ -1,0 +1,37 @@
+// The exports of a report: size and recorded quality of every ONNX file in some folders.
+import type { ExportedFile, ExportedModel } from "../inference/exported-model.ts";
+import type { ExportEntry } from "../model/nfc-record.ts";
+import { parameterCount } from "../model/parameters.ts";
+import { modelFile } from "../model/precision.ts";
+import { textOf } from "./report-perplexity.ts";
+import type { ExportSummary } from "./report-schema.ts";
+
+/** Bytes of a parameter in float32. */
+const FLOAT32_BYTES = 4;
+
+export function exportSummary({ source, config, files, record }: ExportedModel): ExportSummary {
+  const parameters = parameterCount(config);
+  return {
+    source,
+    variant: config.variant,
+    parameters,
+    files: [...files.values()].map((file) => ({
+      precision: file.precision,
+      file: `onnx/${modelFile(file.precision)}`,
+      bytes: file.bytes,
+      ratio: file.bytes / (FLOAT32_BYTES * parameters),
+      quality: recordedQuality(file, record?.exports ?? []),
+    })),
+  };
+}
+
+/** What nfc.json says of a file, unless it says that of one of another size. */
+function recordedQuality(
+  { precision, bytes }: ExportedFile,
+  entries: readonly ExportEntry[],
+): ExportSummary["files"][number]["quality"] {
+  const entry = entries.find((each) => each.precision === precision && each.bytes === bytes)?.perplexity;
+  if (entry === undefined) return null;
+  const { perplexity, kl, agreement, logitError, source } = entry;
+  return { ...textOf(entry), float32: source ?? null, perplexity, kl, agreement, logitError };
+}

@@ -1,0 +1,124 @@
+// What nfc serve serves: a fixed list of addresses, each a file or a text, made once from an exported folder.
+import { existsSync } from "node:fs";
+import { realpath } from "node:fs/promises";
+import { basename, extname, join, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { NfcError } from "../errors.ts";
+import type { ExportedModel } from "../inference/exported-model.ts";
+import { withIoErrors } from "../io/io-error.ts";
+import { parameterCount } from "../model/parameters.ts";
+import { type Precision, transformersJsDtype } from "../model/precision.ts";
+import { TOKENIZER_FILES } from "../model/tokenizer.ts";
+import { TOOL } from "../version.ts";
+import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
+
+/** A file by its path without links, or a text. */
+export type Resource = { type: string } & ({ path: string } | { text: string });
+
+/** Addresses (the path of a URL, byte for byte) and what lies there. */
+export type Site = ReadonlyMap<string, Resource>;
+
+/** What the page is told about the model, as /model.json. */
+export interface PageInfo {
+  /** The folder and the one that it lies in. */
+  name: string;
+  variant: string;
+  parameters: number;
+  layers: number;
+  heads: number;
+  width: number;
+  /** Longest text, prompt and continuation together, in tokens. */
+  positions: number;
+  /** The token that an empty prompt stands for. */
+  start: number | null;
+  precisions: { precision: Precision; dtype: string; bytes: number; dataFiles: number }[];
+  library: { url: string; version: string; wasm: { mjs: string; wasm: string } | null };
+  nfc: string;
+}
+
+const PAGE = fileURLToPath(new URL("../../assets/page/", import.meta.url));
+const PAGE_FILES = ["index.html", "app.js", "worker.js", "sampling.js", "style.css"];
+
+const TYPES: Readonly<Record<string, string>> = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript; charset=utf-8",
+  ".mjs": "text/javascript; charset=utf-8",
+  ".css": "text/css; charset=utf-8",
+  ".json": "application/json; charset=utf-8",
+  ".txt": "text/plain; charset=utf-8",
+  ".wasm": "application/wasm",
+};
+
+const typeOf = (file: string): string => TYPES[extname(file)] ?? "application/octet-stream";
+
+/**
+ * @throws NfcError "unsupported" where the page could not read text: no tokenizer.json; "invalid-file" for a file that is
+ *   a link out of the folder
+ */
+export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): Promise<{ site: Site; info: PageInfo }> {
+  if (!existsSync(join(model.folder, "tokenizer.json")))
+    throw new NfcError(
+      "unsupported",
+      `${model.source}: has no tokenizer.json, without which the page cannot read text`,
+      {
+        hint: "put the model's tokenizer.json beside config.json",
+      },
+    );
+  const info = pageInfo(model, runtime);
+  const site = new Map<string, Resource>([["/model.json", { type: typeOf(".json"), text: JSON.stringify(info) }]]);
+  for (const name of PAGE_FILES)
+    site.set(name === "index.html" ? "/" : `/${name}`, { type: typeOf(name), path: await realpath(join(PAGE, name)) });
+  await addModel(site, model);
+  if (runtime.files)
+    for (const path of Object.values(runtime.files))
+      site.set(libraryAddress(path), { type: typeOf(path), path: await realpath(path) });
+  return { site, info };
+}
+
+async function addModel(site: Map<string, Resource>, model: ExportedModel): Promise<void> {
+  const root = (await realpath(model.folder)) + sep;
+  const add = async (address: string, path: string) => {
+    const real = await withIoErrors(path, () => realpath(path));
+    if (!real.startsWith(root))
+      throw new NfcError("invalid-file", `${path}: a link to ${real}, which lies outside the model's folder`, {
+        hint: "put the file itself into the folder",
+      });
+    site.set(`/model/${address}`, { type: typeOf(address), path: real });
+  };
+  for (const name of ["config.json", "generation_config.json", ...TOKENIZER_FILES])
+    if (existsSync(join(model.folder, name))) await add(name, join(model.folder, name));
+  // transformers.js wants the file, and a GPT-2 tokenizer needs nothing that it could say.
+  if (!site.has("/model/tokenizer_config.json"))
+    site.set("/model/tokenizer_config.json", { type: typeOf(".json"), text: '{"tokenizer_class":"GPT2Tokenizer"}' });
+  for (const file of model.files.values())
+    for (const path of [file.path, ...file.data]) await add(`onnx/${basename(path)}`, path);
+}
+
+function pageInfo({ folder, config, files }: ExportedModel, { version, files: installed }: BrowserRuntime): PageInfo {
+  return {
+    name: folder.split(sep).slice(-2).join("/"),
+    variant: config.variant,
+    parameters: parameterCount(config),
+    layers: config.n_layer,
+    heads: config.n_head,
+    width: config.n_embd,
+    positions: config.n_positions,
+    start: config.bos_token_id ?? null,
+    precisions: [...files.values()].map(({ precision, bytes, data }) => ({
+      precision,
+      dtype: transformersJsDtype(precision),
+      bytes,
+      dataFiles: data.length,
+    })),
+    library: {
+      version,
+      url: installed
+        ? libraryAddress(installed.library)
+        : `${CDN}/npm/@huggingface/transformers@${version}/dist/transformers.min.js`,
+      wasm: installed && { mjs: libraryAddress(installed.wasmModule), wasm: libraryAddress(installed.wasmBinary) },
+    },
+    nfc: TOOL.version,
+  };
+}
+
+const libraryAddress = (path: string): string => `/library/${basename(path)}`;

@@ -1,0 +1,46 @@
+// Headless Chromium for tests of pages; tests that need it skip, and say why, where there is none.
+import { existsSync } from "node:fs";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { afterAll, beforeAll } from "vitest";
+
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+/** For `describe.skipIf(NO_CHROMIUM)`; its name should hold {@link WHY}. */
+export const NO_CHROMIUM = !existsSync(executablePath);
+export const WHY = NO_CHROMIUM ? ` (skipped: no ${executablePath}; CHROMIUM names another)` : "";
+
+/** No sandbox, because root has none in Chromium; no traffic of its own. */
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export interface Visit {
+  page: Page;
+  /** Errors of scripts, and what the content security policy blocked. */
+  errors: string[];
+  /** Addresses that were asked for. */
+  requests: string[];
+}
+
+/** A browser with a fresh profile for the tests of a `describe`; every page gets a profile of its own. */
+export function browserForTests(): (options?: Parameters<Browser["newContext"]>[0]) => Promise<Visit> {
+  let browser: Browser;
+  beforeAll(async () => {
+    browser = await chromium.launch({ executablePath, args: FLAGS });
+  });
+  afterAll(() => browser?.close());
+  return async (options) => {
+    const page = await (await browser.newContext(options)).newPage();
+    const [errors, requests]: [string[], string[]] = [[], []];
+    page.on("pageerror", (error) => errors.push(error.message));
+    page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+    page.on("request", (request) => requests.push(request.url()));
+    return { page, errors, requests };
+  };
+}
