@@ -12,12 +12,10 @@ import { loadTokenizer } from "../model/tokenizer.ts";
 import { firstWindows, tokenStream } from "../model/tokens.ts";
 import type { LongCall } from "../progress.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./export-onnx.ts";
-import type { Quantisation } from "./precision-plan.ts";
 import type { BlockMatrix } from "./quantise/blocks.ts";
 import { quantiseCalibrated } from "./quantise/calibrate.ts";
+import { bitsOf, type Quantisation, resolveQuantisation } from "./quantise/quantisation.ts";
 
-/** Blocks of 32 with zero points: docs/export.md says what the others cost and bring. */
-export const DEFAULT_QUANTISATION: Quantisation = { block: 32, symmetric: false, reduceRange: false };
 const CALIBRATION_TOKENS = 8192;
 
 export interface OnnxOptions {
@@ -44,7 +42,7 @@ export async function writeOnnxFiles(
   common: Common,
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
-  const quantisation = { ...DEFAULT_QUANTISATION, ...options.quantisation };
+  const quantisation = resolveQuantisation(checkpoint.config.n_embd, precisions, options.quantisation);
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
   for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
@@ -64,12 +62,6 @@ export async function writeOnnxFiles(
     );
   }
   return files;
-}
-
-/** Bits of a precision's blocks; null for those without blocks. */
-function bitsOf(precision: Precision): 4 | 8 | null {
-  if (precision === "uint8") return 8;
-  return precision === "q4" || precision === "q4f16" ? 4 : null;
 }
 
 async function calibrate(
@@ -103,7 +95,7 @@ export async function exportEntries(
     sha256: await sha256File(options.calibration.file, common.signal),
     tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
   };
-  const quantisation = { ...DEFAULT_QUANTISATION, ...options.quantisation };
+  const quantisation = resolveQuantisation(checkpoint.config.n_embd, [...files.keys()], options.quantisation);
   return [...files.values()].map(({ precision, bytes }): ExportEntry => {
     const blocks = bitsOf(precision) !== null;
     const perplexity = measured.get(precision);

@@ -13,15 +13,7 @@ import { tensorSource } from "../model/model-folder.ts";
 import type { Precision } from "../model/precision.ts";
 import { tensorOf } from "../model/tensor-of.ts";
 import { type BlockMatrix, blockScalesBytes, dequantiseBlocks, quantiseBlocks } from "./quantise/blocks.ts";
-
-/** What a user may choose about the quantised precisions. */
-export interface Quantisation {
-  /** Inputs that share a scale, in uint8, q4 and q4f16. */
-  block: number;
-  symmetric: boolean;
-  /** int8 in 7 bits, for x86 without VNNI. */
-  reduceRange: boolean;
-}
+import type { Quantisation } from "./quantise/quantisation.ts";
 
 export interface PrecisionPlan {
   graph: Graph;
@@ -42,7 +34,7 @@ export interface PlanOptions {
 
 /**
  * Quantises what `precision` needs; the result holds all quantised weights, so use one plan after the other.
- * @throws NfcError "unsupported" for a weight that float16 cannot hold or a width that no block divides
+ * @throws NfcError "unsupported" for a weight that float16 cannot hold
  */
 export async function planPrecision(
   checkpoint: Checkpoint,
@@ -74,7 +66,10 @@ function lowered(graph: Graph): Graph {
   });
 }
 
-/** The token embedding is quantised like the products, which it is one of when the head is tied; positions are small. */
+/**
+ * In blocks the token embedding is quantised like the products, which it is one of when the head is tied; positions are
+ * few. In int8, whose rows lose far less, both are.
+ */
 const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantised" : "float16");
 
 /** A weight as it is stored, and what it decodes to. */
@@ -84,7 +79,7 @@ interface Quantised {
 }
 
 async function int8Plan(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
-  const { graph, sources } = int8Graph(original, { tables });
+  const { graph, sources } = int8Graph(original, { tables: () => "quantised" });
   const largest = options.quantisation.reduceRange ? INT8_REDUCED : INT8_LARGEST;
   const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const matrix: Int8Matrix = quantise(values, weight.shape as number[], { byRow, largest });

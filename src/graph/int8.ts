@@ -55,10 +55,11 @@ export function turned({ values, scales }: Int8Matrix): Int8Matrix {
 /** values · scales, in the layout of the values. */
 export function dequantise({ values, scales }: Int8Matrix, byRow: boolean): Float32Array {
   const columns = byRow ? values.length / scales.length : scales.length;
-  return Float32Array.from(
-    values,
-    (value, i) => value * (scales[byRow ? Math.floor(i / columns) : i % columns] as number),
-  );
+  const out = new Float32Array(values.length);
+  for (let start = 0, row = 0; start < out.length; start += columns, row++)
+    for (let c = 0; c < columns; c++)
+      out[start + c] = (values[start + c] as number) * (scales[byRow ? row : c] as number);
+  return out;
 }
 
 /**

@@ -50,6 +50,7 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 const typeOf = (file: string): string => TYPES[extname(file)] ?? "application/octet-stream";
+const JSON_TYPE = typeOf("any.json");
 
 /**
  * @throws NfcError "unsupported" where the page could not read text: no tokenizer.json; "invalid-file" for a file that is
@@ -65,7 +66,7 @@ export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): P
       },
     );
   const info = pageInfo(model, runtime);
-  const site = new Map<string, Resource>([["/model.json", { type: typeOf(".json"), text: JSON.stringify(info) }]]);
+  const site = new Map<string, Resource>([["/model.json", { type: JSON_TYPE, text: JSON.stringify(info) }]]);
   for (const name of PAGE_FILES)
     site.set(name === "index.html" ? "/" : `/${name}`, { type: typeOf(name), path: await realpath(join(PAGE, name)) });
   await addModel(site, model);
@@ -89,7 +90,7 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
     if (existsSync(join(model.folder, name))) await add(name, join(model.folder, name));
   // transformers.js wants the file, and a GPT-2 tokenizer needs nothing that it could say.
   if (!site.has("/model/tokenizer_config.json"))
-    site.set("/model/tokenizer_config.json", { type: typeOf(".json"), text: '{"tokenizer_class":"GPT2Tokenizer"}' });
+    site.set("/model/tokenizer_config.json", { type: JSON_TYPE, text: '{"tokenizer_class":"GPT2Tokenizer"}' });
   for (const file of model.files.values())
     for (const path of [file.path, ...file.data]) await add(`onnx/${basename(path)}`, path);
 }

@@ -226,7 +226,7 @@ describe("nfc export", () => {
     [["--precision", "q4", "--reduce-range"], "--reduce-range is for int8; leave it out, or add --precision int8"],
     [["--noise", "sample", "--text", TEXT], "--text compares files without noise; leave out --text or --noise sample"],
     [["--precision", "q5"], "q5"],
-    [["--precision", "q4", "--block-size", "24"], "not 16, 32, 64 or 128"],
+    [["--precision", "q4", "--block-size", "24"], "not one of 16, 32, 64, 128"],
     [["--precision", "fp16", "--share-weights"], "--share-weights is for fp32"],
     [["--hf", "--gpt2"], "--gpt2 and --hf do not go together: plain GPT-2 needs no code; give one of them"],
   ])("refuses %j, which it would have to ignore", async (flags, line) => {
@@ -303,7 +303,7 @@ describe("nfc demo", () => {
     const output = fresh();
     for (let run = 0; run < 2; run++) {
       const { stdout, stderr } = await ok("demo", "-o", output, ...THREADS);
-      for (const command of ["inspect", "convert", "distill", "eval", "export", "report"])
+      for (const command of ["inspect", "convert", "distill", "eval", "export", "generate", "report"])
         expect(stderr).toMatch(new RegExp(`^\\$ nfc ${command} `, "m"));
       expect(stdout).toContain("128,768");
       const table = stdout.slice(stdout.indexOf("loss won back")).split("\n").slice(2, 5);

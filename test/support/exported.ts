@@ -3,16 +3,15 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
+import type { OnnxOptions } from "../../src/export/export-entries.ts";
 import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
-import type { WeightStorage } from "../../src/export/export-onnx.ts";
 import { Session } from "../../src/graph/session.ts";
 import { promptFeeds } from "../../src/inference/decoding.ts";
-import type { NoiseMode } from "../../src/model/attention.ts";
 import type { Variant } from "../../src/model/config.ts";
 import { layerwiseLogits } from "../../src/model/layerwise.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 
-const { onnx } = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };
+const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };
 
 /** The fixture as a model of that variant in `output`; the dense one is the fixture itself. */
 export async function modelOf(variant: Variant, output: string): Promise<string> {
@@ -26,16 +25,16 @@ export async function modelOf(variant: Variant, output: string): Promise<string>
 export function exported(
   model: string,
   output: string,
-  options: { weights?: WeightStorage; noise?: NoiseMode } & Partial<Omit<ExportOptions, "onnx">> = {},
+  options: Partial<OnnxOptions & Omit<ExportOptions, "onnx">> = {},
 ): Promise<ExportResult> {
-  const { weights = "inline", noise = { kind: "mean" }, ...rest } = options;
-  const onnxOptions = { weights, noise };
-  return opened(model, (checkpoint) => exportModel(checkpoint, { output, onnx: onnxOptions, threads: 1, ...rest }));
+  const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantisation = {}, ...rest } = options;
+  const onnx = { weights, noise, precisions, quantisation };
+  return opened(model, (checkpoint) => exportModel(checkpoint, { output, onnx, threads: 1, ...rest }));
 }
 
 /** The graph as an independent decoder reads it. */
 export function decoded(folder: string): { model: Onnx.ModelProto; graph: Onnx.GraphProto } {
-  const model = onnx.ModelProto.decode(readFileSync(join(folder, "onnx/model.onnx")));
+  const model = proto.onnx.ModelProto.decode(readFileSync(join(folder, "onnx/model.onnx")));
   return { model, graph: model.graph as Onnx.GraphProto };
 }
 

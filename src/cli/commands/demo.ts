@@ -1,4 +1,4 @@
-// nfc demo: runs the real commands on the embedded fixture: inspect, convert, distill, eval, export, report.
+// nfc demo: runs the real commands on the embedded fixture: inspect, convert, distill, eval, export, generate, report.
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
@@ -12,13 +12,15 @@ const FIXTURES = fileURLToPath(new URL("../../../fixtures/", import.meta.url));
 /** Enough to win most of the loss back in seconds: the model is tiny, and bears a high rate. */
 const SHORT = ["--steps", "200", "--batch-size", "16", "--lr", "0.001"];
 
+const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his";
+
 interface DemoFlags extends CommonFlags {
   output: string;
 }
 
 export function demoCommand(context: Context): Command {
   const command = new Command("demo")
-    .description("Convert, distill, evaluate, export and report a tiny model that comes with nfc.")
+    .description("Convert, distill, evaluate, export, run and report a tiny model that comes with nfc.")
     .option("-o, --output <folder>", "folder for the results; results of an earlier demo are replaced", "out/demo")
     .addHelpText(
       "after",
@@ -40,7 +42,8 @@ async function run(context: Context, flags: DemoFlags): Promise<void> {
     ["eval", tied, "--text", text, "--against", model],
     ["distill", tied, ...learning, "-o", distilled, "--force"],
     ["eval", distilled, "--text", text, "--against", model],
-    ["export", distilled, "--onnx", "-o", onnx, "--force"],
+    ["export", distilled, "--onnx", "--precision", "fp32,int8,q4", "--text", text, "-o", onnx, "--force"],
+    ["generate", onnx, "--precision", "q4", "--prompt", PROMPT, "--max-new-tokens", "30"],
     ["report", model, distilled],
   ];
   const shared = [...(flags.quiet ? ["--quiet"] : []), ...(flags.threads ? ["--threads", String(flags.threads)] : [])];

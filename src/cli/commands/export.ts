@@ -5,6 +5,7 @@ import type { OnnxOptions } from "../../export/export-entries.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { WeightStorage } from "../../export/export-onnx.ts";
 import { alignTable, formatBytes, formatPercent } from "../../export/format.ts";
+import { BLOCK_SIZES } from "../../export/quantise/quantisation.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
@@ -165,8 +166,8 @@ function onnxChoices(flags: ExportFlags): Omit<OnnxOptions, "weights" | "noise">
 
 function blockSize(text: string): number {
   const block = Number(text);
-  if ([16, 32, 64, 128].includes(block)) return block;
-  throw new InvalidArgumentError("not 16, 32, 64 or 128");
+  if (BLOCK_SIZES.includes(block)) return block;
+  throw new InvalidArgumentError(`not one of ${BLOCK_SIZES.join(", ")}`);
 }
 
 /** Refuses flags that would be ignored: whoever gives them expects something else. */

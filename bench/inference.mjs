@@ -1,0 +1,112 @@
+// Benchmarks exported models: size, memory and speed of each precision, tied against dense, nfc against transformers.js.
+// Usage: npm run bench:inference [-- DENSE TIED...] [--precision LIST] [--threads LIST] [--prompt N] [--new N] [--runs N]
+// DENSE and TIED are model folders; without them a GPT-2 small with random weights is made.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { makeModel } from "./make-model.mjs";
+
+const { values: args, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    precision: { type: "string", default: "fp32,fp16,int8,q4" },
+    threads: { type: "string", default: "1,2" },
+    prompt: { type: "string", default: "128" },
+    new: { type: "string", default: "64" },
+    runs: { type: "string", default: "3" },
+    engines: { type: "string", default: "nfc,transformers.js" },
+    keep: { type: "boolean", default: false },
+  },
+});
+const file = (name) => fileURLToPath(new URL(name, import.meta.url));
+const precisions = args.precision.split(",");
+const folder = mkdtempSync(join(tmpdir(), "nfc-bench-"));
+
+function node(argv, env = {}) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, {
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+  });
+  if (status !== 0) throw new Error(`node ${argv.join(" ")} ended with ${status}\n${stderr}`);
+  return stdout;
+}
+
+const nfc = (argv, env) => node(["--import", file("./peak.mjs"), file("../bin/nfc.js"), ...argv], env);
+
+async function models() {
+  if (positionals.length > 0) return positionals;
+  const dense = join(folder, "dense");
+  await makeModel(dense, "small");
+  return [
+    dense,
+    ...["symmetric", "noise-distance"].map((variant) => {
+      nfc(["convert", dense, "--variant", variant, "--tie", "mean", "-o", join(folder, variant), "-q"]);
+      return join(folder, variant);
+    }),
+  ];
+}
+
+/** All precisions of a model in one command, timed; sizes by precision. */
+function exported(model) {
+  const output = join(folder, "onnx", basename(model));
+  const peakFile = join(folder, "peak");
+  const from = performance.now();
+  const argv = ["export", model, "--precision", args.precision, "-o", output, "--json", "-q"];
+  const { exports } = JSON.parse(nfc(argv, { NFC_BENCH_PEAK: peakFile }));
+  const seconds = ((performance.now() - from) / 1000).toFixed(1);
+  const peak = Math.round(Number(readFileSync(peakFile, "utf8")) / 1024);
+  console.log(`export ${basename(model)}: ${exports.length} files in ${seconds} s, peak ${peak} MB`);
+  return { output, sizes: Object.fromEntries(exports.map(({ precision, bytes }) => [precision, bytes])) };
+}
+
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/** Each way once a round, by turns: ratios are of neighbours, so that a busy machine slows both. */
+function measure(ways, precision, threads) {
+  const rounds = Array.from({ length: Number(args.runs) }, () =>
+    ways.map(({ engine, output }) =>
+      JSON.parse(
+        node([file("./inference-run.mjs"), engine, output, precision, String(threads), args.prompt, args.new]),
+      ),
+    ),
+  );
+  return ways.map((_, i) => {
+    const of = (key) => median(rounds.map((round) => round[i][key]));
+    const ratio = (key) => median(rounds.map((round) => round[i][key] / round[0][key]));
+    return { load: of("load"), peak: of("peak"), ...speeds(of), ratios: speeds(ratio) };
+  });
+}
+
+const speeds = (of) => ({ prefill: of("prefill"), decode: of("decode") });
+
+try {
+  console.log(
+    `${cpus().length} × ${cpus()[0].model}, Node ${process.version}; ${args.prompt} tokens read, ${args.new}`,
+  );
+  const folders = await models();
+  const files = folders.map((model) => ({ name: basename(model), ...exported(model) }));
+  const [dense] = files;
+  const ways = args.engines
+    .split(",")
+    .flatMap((engine) => (engine === "nfc" ? files : [dense]).map((of) => ({ engine, ...of })));
+  console.log("| precision | threads | model | engine | MB | × fp32 | peak MB | prefill t/s | × | decode t/s | × |");
+  console.log("|---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|");
+  for (const precision of precisions)
+    for (const threads of args.threads.split(","))
+      for (const [i, result] of measure(ways, precision, threads).entries()) {
+        const { name, engine, sizes } = ways[i];
+        const cells = [
+          ...[precision, threads, name, engine, (sizes[precision] / 1e6).toFixed(1)],
+          sizes.fp32 ? (sizes[precision] / sizes.fp32).toFixed(3) : "",
+          result.peak.toFixed(0),
+          ...["prefill", "decode"].flatMap((key) => [result[key].toFixed(0), result.ratios[key].toFixed(2)]),
+        ];
+        console.log(`| ${cells.join(" | ")} |`);
+      }
+} finally {
+  if (args.keep) console.log(`kept: ${folder}`);
+  else rmSync(folder, { recursive: true, force: true });
+}

@@ -1,0 +1,50 @@
+// What a user may choose about the quantised precisions, and what is chosen for a model where nothing is said.
+import { NfcError } from "../../errors.ts";
+import type { Precision } from "../../model/precision.ts";
+
+export interface Quantisation {
+  /** Inputs that share a scale, in uint8, q4 and q4f16. */
+  block: number;
+  /** Blocks without zero points. */
+  symmetric: boolean;
+  /** int8 in 7 bits, for x86 without VNNI. */
+  reduceRange: boolean;
+}
+
+export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];
+const DEFAULT_BLOCK = 32;
+
+/** Bits of a precision's blocks; null for those without blocks. */
+export function bitsOf(precision: Precision): 4 | 8 | null {
+  if (precision === "uint8") return 8;
+  return precision === "q4" || precision === "q4f16" ? 4 : null;
+}
+
+/**
+ * Blocks of 32 with zero points unless others are asked for (docs/precisions.md has what each costs), of 16 where only
+ * these divide n_embd: rows of the embedding are looked up in whole blocks.
+ * @throws NfcError "usage" for a size that is none or does not divide n_embd, "unsupported" where none does
+ */
+export function resolveQuantisation(
+  width: number,
+  precisions: readonly Precision[],
+  { block, symmetric = false, reduceRange = false }: Partial<Quantisation> = {},
+): Quantisation {
+  const resolved = { block: block ?? DEFAULT_BLOCK, symmetric, reduceRange };
+  const blocked = precisions.filter((precision) => bitsOf(precision) !== null);
+  if (blocked.length === 0) return resolved;
+  if (block !== undefined && !BLOCK_SIZES.includes(block))
+    throw new NfcError("usage", `blocks of ${block}: not one of ${BLOCK_SIZES.join(", ")}`, {
+      hint: "choose one of them",
+    });
+  const fitting = BLOCK_SIZES.filter((size) => width % size === 0);
+  if (fitting.length === 0)
+    throw new NfcError("unsupported", `no block size divides n_embd ${width}, which ${blocked.join(", ")} needs`, {
+      hint: "write int8 instead",
+    });
+  if (block !== undefined && !fitting.includes(block))
+    throw new NfcError("usage", `blocks of ${block} do not divide n_embd ${width}`, {
+      hint: `choose ${fitting.join(" or ")}`,
+    });
+  return fitting.includes(resolved.block) ? resolved : { ...resolved, block: Math.max(...fitting) };
+}

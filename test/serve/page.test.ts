@@ -1,0 +1,106 @@
+// The page of nfc serve in headless Chromium: its text is our own greedy text, in every precision, with no network.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Decoder } from "../../src/inference/decoder.ts";
+import { exportedFile, openExportedModel } from "../../src/inference/exported-model.ts";
+import { generate } from "../../src/inference/generate.ts";
+import type { Precision } from "../../src/model/precision.ts";
+import { loadTokenizer } from "../../src/model/tokenizer.ts";
+import { type Served, serve } from "../../src/serve/serve.ts";
+import { browserForTests, NO_CHROMIUM, type Visit, WHY } from "../support/browser.ts";
+import { exported, modelOf } from "../support/exported.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("page");
+const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his";
+const TOKENS = 24;
+
+describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
+  const PRECISIONS: Precision[] = ["fp32", "fp16", "int8", "uint8", "q4", "q4f16"];
+  const visit = browserForTests();
+  let served: Served;
+  let opened: Visit;
+
+  beforeAll(async () => {
+    const model = await modelOf("noise-distance", path("model"));
+    await exported(model, path("onnx"), { precisions: PRECISIONS });
+    served = await serve(path("onnx"), { port: 0 });
+    opened = await visit();
+    await opened.page.goto(served.url);
+  }, 60_000);
+  afterAll(() => served.close());
+
+  const ready = (precision: Precision) =>
+    opened.page.getByText(new RegExp(`^${precision} is ready`)).waitFor({ timeout: 30_000 });
+  const written = () => opened.page.locator("#written").textContent();
+
+  async function write(prompt: string, tokens: number): Promise<string> {
+    const { page } = opened;
+    await page.getByLabel("Prompt").fill(prompt);
+    await page.getByLabel("New tokens").fill(String(tokens));
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByText(/^(Done|Ended|The model ended)/).waitFor({ timeout: 30_000 });
+    return (await written()) ?? "";
+  }
+
+  async function ownText(precision: Precision): Promise<string> {
+    const model = await openExportedModel(path("onnx"));
+    const tokenizer = await loadTokenizer(model.folder, model.config);
+    const decoder = await Decoder.ofFile(exportedFile(model, precision), model.config, { threads: 1 });
+    let text = "";
+    for await (const event of generate(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
+      text += event.text;
+    await decoder.close();
+    return text;
+  }
+
+  it("shows the model by name and size, and starts with int8", async () => {
+    await ready("int8");
+    expect(await opened.page.getByRole("heading", { level: 1 }).textContent()).toMatch(/onnx$/);
+    expect(await opened.page.locator("#facts").textContent()).toContain(
+      "noise-distance, Q and K tied · 120,712 parameters",
+    );
+    const options = await opened.page.getByLabel("Precision").locator("option").allTextContents();
+    expect(options.map((option) => option.split(" ")[0])).toEqual(PRECISIONS);
+  });
+
+  it.each(PRECISIONS)("writes with %s what nfc writes", async (precision) => {
+    await opened.page.getByLabel("Precision").selectOption(precision);
+    await ready(precision);
+    expect(await write(PROMPT, TOKENS)).toBe(await ownText(precision));
+    expect(await opened.page.locator("#count").textContent()).toBe(String(TOKENS));
+    expect(Number(await opened.page.locator("#speed").textContent())).toBeGreaterThan(0);
+  });
+
+  it("stops when asked, and says so", async () => {
+    const { page } = opened;
+    await page.getByLabel("Prompt").fill("Anna");
+    await page.getByLabel("New tokens").fill("60");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.keyboard.press("Escape");
+    await page.getByText(/^(Stopped|Done|Ended|The model ended)/).waitFor();
+    expect(await page.getByRole("button", { name: "Generate" }).isEnabled()).toBe(true);
+  });
+
+  it("says that a prompt is too long, and goes on", async () => {
+    await opened.page.getByLabel("Prompt").fill(`${PROMPT} `.repeat(8));
+    await opened.page.getByRole("button", { name: "Generate" }).click();
+    const alert = opened.page.getByRole("alert");
+    await alert.waitFor();
+    expect(await alert.textContent()).toMatch(/^The prompt has \d+ tokens, and the model reads 64: shorten it\.$/);
+    expect(await write("Anna", 3)).not.toBe("");
+    expect(await alert.isVisible()).toBe(false);
+  });
+
+  it("shows a prompt as text, not as markup", async () => {
+    const prompt = '<img src="x" onerror="document.title=1">';
+    await write(prompt, 1);
+    expect(await opened.page.locator("#given").textContent()).toBe(prompt);
+    expect(await opened.page.title()).toMatch(/· nfc$/);
+  });
+
+  it("asks no other host, and nothing goes wrong in silence", () => {
+    expect(opened.requests.length).toBeGreaterThan(10);
+    expect(opened.requests.filter((url) => !url.startsWith(served.url) && !url.startsWith("data:"))).toEqual([]);
+    expect(opened.errors).toEqual([]);
+  });
+});
