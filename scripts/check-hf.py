@@ -173,7 +173,7 @@ def perplexity(folder, text):
 def check_training(command, folder, text, work):
     script, base = str(HERE / "distil-hf.py"), str(folder)
     before, _ = perplexity(folder, text)
-    flags = [str(text), "OUT", "--cpu", "--steps", "20", "--batch", "4", "--length", "64"]
+    flags = [str(text), "OUT", "--cpu", "--steps", "20", "--batch", "8", "--length", "64", "--lr", "3e-4"]
     for name, launch in {
         "one process": [sys.executable],
         "two processes": [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"],

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { hasOnnxFiles, openExportedModel } from "../inference/exported-model.ts";
+import { openExportedModel } from "../inference/exported-model.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { writeText } from "../model/model-folder.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
@@ -34,7 +34,7 @@ export async function writeModelCard(
   folder: string,
   { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
 ): Promise<void> {
-  const model = (await hasOnnxFiles(folder)) ? await openExportedModel(folder) : null;
+  const model = record.exports ? await openExportedModel(folder) : null;
   const weights = weightsOf(await readdir(folder), config);
   const tokenizer = existsSync(join(folder, "tokenizer.json"));
   const exports = model ? exportSummary({ ...model, record }).files : [];

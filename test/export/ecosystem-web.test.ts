@@ -4,6 +4,8 @@ import * as ort from "onnxruntime-web";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Session, type Tensor } from "../../src/graph/session.ts";
 import { cacheOf, promptFeeds, stepFeeds } from "../../src/inference/decoding.ts";
+import { exportedFile, openExportedModel } from "../../src/inference/exported-model.ts";
+import { PRECISIONS, type Precision } from "../../src/model/precision.ts";
 import { exported, modelOf, PROMPTS } from "../support/exported.ts";
 import { opened } from "../support/fixture.ts";
 import { worstOf } from "../support/golden-models.ts";
@@ -17,11 +19,19 @@ beforeAll(() => {
 
 type Feeds = Record<string, Tensor>;
 
-async function webSession(folder: string, external: boolean): Promise<(feeds: Feeds) => Promise<Feeds>> {
-  const data = () => readFileSync(`${folder}/onnx/model.onnx_data`);
-  const session = await ort.InferenceSession.create(new Uint8Array(readFileSync(`${folder}/onnx/model.onnx`)), {
+function webSession(folder: string, external: boolean) {
+  const data = () => new Uint8Array(readFileSync(`${folder}/onnx/model.onnx_data`));
+  const externalData = external ? [{ path: "model.onnx_data", data: data() }] : [];
+  return webRun(readFileSync(`${folder}/onnx/model.onnx`), externalData);
+}
+
+async function webRun(
+  model: Uint8Array,
+  externalData: { path: string; data: Uint8Array }[] = [],
+): Promise<(feeds: Feeds) => Promise<Feeds>> {
+  const session = await ort.InferenceSession.create(new Uint8Array(model), {
     executionProviders: ["wasm"],
-    ...(external && { externalData: [{ path: "model.onnx_data", data: new Uint8Array(data()) }] }),
+    externalData,
   });
   return async (feeds) => {
     const inputs = Object.entries(feeds).map(([name, { dtype, data: values, shape }]) => {
@@ -64,5 +74,44 @@ describe.each([
         expect(worstOf(a[name]?.data as Float32Array, b[name]?.data as Float32Array), name).toBeLessThan(1e-4);
       }
     await node.close();
+  });
+});
+
+describe("every precision in the browser's runtime", () => {
+  const PADDED = [PROMPTS[0]?.slice(0, 5) ?? [], PROMPTS[1] ?? []];
+  /**
+   * Root mean square of the differences, relative to the logits'. WebAssembly multiplies blocks in float32, as Node does
+   * with weights that are not packed; with packed ones Node rounds activations to int8 by block.
+   */
+  const LIMITS: Record<Precision, { packed: number; plain: number }> = {
+    fp32: { packed: 1e-5, plain: 1e-5 },
+    fp16: { packed: 2e-3, plain: 2e-3 },
+    int8: { packed: 0.03, plain: 0.03 },
+    uint8: { packed: 0.03, plain: 1e-5 },
+    q4: { packed: 0.03, plain: 1e-5 },
+    q4f16: { packed: 0.03, plain: 3e-3 },
+  };
+
+  beforeAll(async () => {
+    await exported(await modelOf("noise-distance", path("source")), path("all"), { precisions: PRECISIONS });
+  });
+
+  it.each(PRECISIONS)("%s gives Node's logits", async (precision) => {
+    const model = await openExportedModel(path("all"));
+    const file = exportedFile(model, precision);
+    const feeds = promptFeeds(PADDED, model.config, { cacheDtype: file.cacheDtype });
+    const web = await webRun(readFileSync(file.path));
+    const { logits } = await web(feeds);
+    for (const [way, shortLived] of [
+      ["packed", false],
+      ["plain", true],
+    ] as const) {
+      const node = await Session.fromFile(file.path, { threads: 1, shortLived });
+      const own = (await node.run(feeds)).logits?.data as Float32Array;
+      const squares = (of: (i: number) => number) => own.reduce((sum, _, i) => sum + of(i) ** 2, 0);
+      const error = squares((i) => (own[i] as number) - Number(logits?.data[i]));
+      expect(Math.sqrt(error / squares((i) => own[i] as number)), way).toBeLessThan(LIMITS[precision][way]);
+      await node.close();
+    }
   });
 });

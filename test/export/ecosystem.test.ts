@@ -3,10 +3,13 @@ import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { AutoModelForCausalLM, AutoTokenizer, env, pipeline, Tensor } from "@huggingface/transformers";
 import { beforeAll, describe, expect, it } from "vitest";
+import { Decoder } from "../../src/inference/decoder.ts";
+import { exportedFile, openExportedModel } from "../../src/inference/exported-model.ts";
+import { PRECISIONS, type Precision, transformersJsDtype } from "../../src/model/precision.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { converted, opened, SHARED } from "../support/fixture.ts";
-import { greedyOnnx, greedyOwn } from "../support/greedy.ts";
+import { greedy, greedyOnnx, greedyOwn } from "../support/greedy.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("ecosystem");
@@ -29,9 +32,9 @@ interface Generator {
 }
 
 /** A folder below models/, loaded by transformers.js from disk. */
-async function load(name: string): Promise<Generator> {
+async function load(name: string, precision: Precision = "fp32"): Promise<Generator> {
   const tokenizer = await AutoTokenizer.from_pretrained(name);
-  const model = await AutoModelForCausalLM.from_pretrained(name, { dtype: "fp32" });
+  const model = await AutoModelForCausalLM.from_pretrained(name, { dtype: transformersJsDtype(precision) as "fp32" });
   return {
     encode: (text) => tokenizer.encode(text),
     close: () => model.dispose(),
@@ -96,6 +99,24 @@ describe.each(CASES)("transformers.js on $variant with weights $weights", ({ var
       const ours = await greedyOnnx(path("models", name, "onnx/model.onnx"), model, rows, TOKENS);
       expect(ours).toEqual(single);
     });
+  });
+});
+
+describe("transformers.js on every precision", () => {
+  beforeAll(async () => {
+    const source = await modelOf("noise-distance", path("source-all"));
+    await exported(source, path("models/all"), { precisions: PRECISIONS });
+  });
+
+  it.each(PRECISIONS)("%s: writes what nfc generate does, alone and in a batch", async (precision) => {
+    const generator = await load("all", precision);
+    const model = await openExportedModel(path("models/all"));
+    const decoder = await Decoder.ofFile(exportedFile(model, precision), model.config, { threads: 1 });
+    const rows = TEXTS.map((text) => generator.encode(text));
+    for (const prompts of [rows.slice(0, 1), rows])
+      expect(await generator.generate(prompts, TOKENS)).toEqual(await greedy(decoder, prompts, TOKENS));
+    await decoder.close();
+    await generator.close();
   });
 });
 

@@ -5,7 +5,7 @@ import protobuf from "protobufjs/light.js";
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { type OnnxStructure, readOnnxStructure } from "../../src/graph/onnx-reader.ts";
-import { decoderProto, encoded, externalTensor, type ModelProto } from "../inference/exported-fixture.ts";
+import { changedProto, externalTensor } from "../inference/exported-fixture.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -21,13 +21,6 @@ function read(content: Uint8Array): Promise<OnnxStructure> {
   return readOnnxStructure(file);
 }
 
-/** The smallest valid model, changed. */
-function proto(change: (model: ModelProto) => void = () => {}): Uint8Array {
-  const model = decoderProto();
-  change(model);
-  return encoded(model);
-}
-
 describe("malformed files are refused", () => {
   const model = (write: (w: protobuf.Writer) => protobuf.Writer) => bytes((w) => write(w.uint32(key(1, 0)).int64(9)));
   const inGraph = (write: (w: protobuf.Writer) => protobuf.Writer) =>
@@ -35,7 +28,7 @@ describe("malformed files are refused", () => {
   const ofTensor = (write: (w: protobuf.Writer) => protobuf.Writer) =>
     inGraph((w) => write(w.uint32(key(5, 2)).fork()).ldelim());
   const external = (entries: [string, string][]) =>
-    proto(({ graph }) => {
+    changedProto(({ graph }) => {
       graph.initializer = [externalTensor("w", [4], {})];
       for (const [name, entry] of entries) graph.initializer[0]?.externalData?.push({ key: name, value: entry });
     });
@@ -66,7 +59,7 @@ describe("malformed files are refused", () => {
     ["too long a text", model((w) => w.uint32(key(2, 2)).bytes(new Uint8Array(2 ** 20 + 1))), /too much/],
     [
       "too much text",
-      proto(({ graph }) => {
+      changedProto(({ graph }) => {
         graph.node = Array(17).fill({ opType: "A".repeat(2 ** 20) });
       }),
       /too much/,
@@ -75,21 +68,21 @@ describe("malformed files are refused", () => {
     ["an endless shape", ofTensor((w) => w.uint32(key(1, 2)).bytes(new Uint8Array(2 ** 14 + 1))), /list .* too long/],
     [
       "2^80 elements",
-      proto(({ graph }) => {
+      changedProto(({ graph }) => {
         graph.initializer = [{ dims: [2 ** 40, 2 ** 40], dataType: 1 }];
       }),
       /impossible shape/,
     ],
     [
       "two weights of one name",
-      proto(({ graph }) => {
+      changedProto(({ graph }) => {
         graph.initializer.push({ name: "wpe.weight" });
       }),
       /"wpe.weight" twice/,
     ],
     [
       "two inputs of one name",
-      proto(({ graph }) => {
+      changedProto(({ graph }) => {
         graph.input.push(...graph.input.slice(0, 1));
       }),
       /"input_ids" twice/,
@@ -172,7 +165,7 @@ describe("whatever the bytes", () => {
       return "refused";
     }
   }
-  const valid = proto(({ graph }) => {
+  const valid = changedProto(({ graph }) => {
     graph.initializer = [
       { name: "w", dims: [2, 2], dataType: 1, rawData: new Uint8Array(16) },
       externalTensor("v", [4], { location: "model.onnx_data", offset: "4096", length: "16" }),

@@ -7,7 +7,7 @@ import protobuf from "protobufjs/light.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type OnnxStructure, readOnnxStructure, tensorBytes } from "../../src/graph/onnx-reader.ts";
 import { encodeMessage } from "../../src/graph/onnx-schema.ts";
-import { decoderProto, encoded, externalTensor, type ModelProto } from "../inference/exported-fixture.ts";
+import { changedProto, externalTensor } from "../inference/exported-fixture.ts";
 import { decoded, exported, modelOf } from "../support/exported.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -21,13 +21,6 @@ function read(content: Uint8Array): Promise<OnnxStructure> {
   const file = path(`${count++ % 8}.onnx`);
   writeFileSync(file, content);
   return readOnnxStructure(file);
-}
-
-/** The smallest valid model, changed. */
-function proto(change: (model: ModelProto) => void = () => {}): Uint8Array {
-  const model = decoderProto();
-  change(model);
-  return encoded(model);
 }
 
 const digest = (data: Uint8Array) => createHash("sha256").update(data).digest("hex");
@@ -122,7 +115,7 @@ describe("what is read", () => {
   it("names ops with graphs of their own, functions, sparse tensors and external attributes", async () => {
     const external = externalTensor("c", [1], { location: "/etc/passwd" });
     const structure = await read(
-      proto((model) => {
+      changedProto((model) => {
         model.functions = [Uint8Array.of(1, 2, 3)];
         model.graph.sparseInitializer = [new Uint8Array(0)];
         model.graph.node = [

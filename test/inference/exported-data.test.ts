@@ -3,9 +3,8 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { openExportedModel } from "../../src/inference/exported-model.ts";
-import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
-import { CONFIG, decoderProto, encoded, externalTensor, type ModelProto, writeFolder } from "./exported-fixture.ts";
+import { externalTensor, type ModelProto, refusalOf, writeChanged } from "./exported-fixture.ts";
 
 const path = temporaryFolder("exported-data");
 const folder = path("model");
@@ -13,19 +12,8 @@ const onnx = (name: string) => join(folder, "onnx", name);
 
 beforeEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** The folder of a model file, changed. */
-function written(change: (model: ModelProto) => void = () => {}, config: object = {}): string {
-  const model = decoderProto();
-  change(model);
-  return writeFolder(folder, { "config.json": { ...CONFIG, ...config }, "onnx/model.onnx": encoded(model) });
-}
-
-const refusal = async () => {
-  const error = await failureOf(() => openExportedModel(folder));
-  expect(error.message.startsWith(folder)).toBe(true);
-  expect(error.hint).not.toBe("");
-  return error;
-};
+const written = (change?: (model: ModelProto) => void, config?: object) => writeChanged(folder, change, config);
+const refusal = () => refusalOf(folder);
 
 describe("external data", () => {
   /** A folder whose one weight has 64 bytes at 16 in `location`. */

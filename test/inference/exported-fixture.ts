@@ -1,7 +1,11 @@
 // Small exports made by hand: the messages of a decoder's ONNX file, and a folder around them, for tests to spoil.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { expect } from "vitest";
+import type { NfcError } from "../../src/errors.ts";
 import { encodeMessage } from "../../src/graph/onnx-schema.ts";
+import { openExportedModel } from "../../src/inference/exported-model.ts";
+import { failureOf } from "../support/failure.ts";
 
 export interface Dim {
   dimValue?: number;
@@ -91,4 +95,24 @@ export function writeFolder(folder: string, files: Readonly<Record<string, strin
     writeFileSync(join(folder, name), raw ? content : JSON.stringify(content));
   }
   return folder;
+}
+
+/** The smallest valid model file, changed. */
+export function changedProto(change: (model: ModelProto) => void = () => {}): Uint8Array {
+  const model = decoderProto();
+  change(model);
+  return encoded(model);
+}
+
+/** A folder around it; `config` changes config.json. */
+export function writeChanged(folder: string, change?: (model: ModelProto) => void, config: object = {}): string {
+  return writeFolder(folder, { "config.json": { ...CONFIG, ...config }, "onnx/model.onnx": changedProto(change) });
+}
+
+/** The refusal of a folder, which names it and says what to do. */
+export async function refusalOf(folder: string): Promise<NfcError> {
+  const error = await failureOf(() => openExportedModel(folder));
+  expect(error.message.startsWith(folder)).toBe(true);
+  expect(error.hint).not.toBe("");
+  return error;
 }

@@ -5,7 +5,6 @@ import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { openExportedModel } from "../../src/inference/exported-model.ts";
-import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import {
   CONFIG,
@@ -15,7 +14,9 @@ import {
   FLOAT,
   HALF,
   type ModelProto,
+  refusalOf,
   value,
+  writeChanged,
   writeFolder,
 } from "./exported-fixture.ts";
 
@@ -25,19 +26,8 @@ const onnx = (name: string) => join(folder, "onnx", name);
 
 beforeEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** The folder of a model file, changed. */
-function written(change: (model: ModelProto) => void = () => {}, config: object = {}): string {
-  const model = decoderProto();
-  change(model);
-  return writeFolder(folder, { "config.json": { ...CONFIG, ...config }, "onnx/model.onnx": encoded(model) });
-}
-
-const refusal = async () => {
-  const error = await failureOf(() => openExportedModel(folder));
-  expect(error.message.startsWith(folder)).toBe(true);
-  expect(error.hint).not.toBe("");
-  return error;
-};
+const written = (change?: (model: ModelProto) => void, config?: object) => writeChanged(folder, change, config);
+const refusal = () => refusalOf(folder);
 
 /** Replaces an input or output. */
 const replace =
