@@ -1,5 +1,5 @@
 // The command line: sets up commander, runs one command, turns what it throws into one line and an exit code.
-import { Command, CommanderError, type OutputConfiguration } from "commander";
+import { Command, CommanderError, Help, type OutputConfiguration } from "commander";
 import { NfcError } from "../errors.ts";
 import { TOOL } from "../version.ts";
 import { convertCommand } from "./commands/convert.ts";
@@ -69,7 +69,9 @@ function program(context: Context): Command {
     .version(TOOL.version)
     .addHelpText("after", EXAMPLES)
     .exitOverride(usageFault("nfc --help shows the commands"))
-    .configureOutput(outputOf(context.io));
+    .configureOutput(outputOf(context.io))
+    // "[options]" in each line would leave nothing for the descriptions.
+    .configureHelp({ subcommandTerm: (each) => new Help().subcommandTerm(each).replace(" [options]", "") });
   for (const command of COMMANDS) root.addCommand(inherit(command(context), root));
   return root;
 }

@@ -21,10 +21,12 @@ it("the worked example", { timeout: 120_000 }, async () => {
   const blocks = [...readme.matchAll(/^```console\n([\s\S]*?)^```/gm)].map(([, block]) => block as string);
   const example = blocks.find((block) => block.includes("nfc distill")) as string;
   const steps = example.split(/^\$ npx nfc /m).slice(1);
-  expect(steps.length).toBe(7);
+  expect(steps.length).toBe(8);
   for (const step of steps) {
     const [command, ...shown] = step.trim().split("\n") as [string, ...string[]];
-    const args = command.replaceAll("out/", `${path("out")}/`).split(" ");
+    const args = [...command.replaceAll("out/", `${path("out")}/`).matchAll(/"([^"]*)"|\S+/g)].map(
+      ([word, quoted]) => quoted ?? word,
+    );
     const { code, stdout, stderr } = await nfc([...args, "--quiet"]);
     expect({ code, stderr }, command).toEqual({ code: 0, stderr: "" });
     const printed = stdout
