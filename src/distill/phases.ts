@@ -147,12 +147,15 @@ function report(nll: number, kl: number | null, noise: number | null, { kd, nois
 }
 
 /** ε of every layer for one micro-batch, where the variant has noise and the run draws it. */
-class StepNoise {
+export class StepNoise {
   readonly mode: "fed" | "mean";
   private readonly buffers: NoiseBuffers;
   private readonly shape: readonly number[];
 
-  constructor(config: ModelConfig, { noise, batchSize, length, seed }: TrainSettings) {
+  constructor(
+    config: ModelConfig,
+    { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
+  ) {
     this.mode = noise === "sample" && config.variant.startsWith("noise-") ? "fed" : "mean";
     this.shape = [batchSize, config.variant === "noise-shared" ? 1 : config.n_head, length, length];
     const size = this.shape.reduce((a, b) => a * b, 1);

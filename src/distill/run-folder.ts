@@ -17,7 +17,8 @@ const RUN_FORMAT = "nfc-run/1";
 export const METRICS_FILE = "metrics.jsonl";
 
 const scoreSchema = z.object({ step: z.int().nonnegative(), perplexity: z.number().positive() });
-const stateSchema = z.object({
+/** State of a run on text. */
+export const textStateSchema = z.object({
   /** Steps done. */
   step: z.int().nonnegative(),
   tokens: z.int().nonnegative(),
@@ -33,7 +34,7 @@ const stateSchema = z.object({
 const settingsSchema = z.record(z.string(), z.union([z.string(), z.number(), z.null()]));
 const runSchema = z.object({ format: z.literal(RUN_FORMAT), settings: settingsSchema });
 
-export type RunState = z.infer<typeof stateSchema>;
+export type RunState = z.infer<typeof textStateSchema>;
 /** What must be the same when a run goes on: settings and fingerprints of model, teacher and data. */
 export type RunIdentity = z.infer<typeof settingsSchema>;
 
@@ -43,13 +44,16 @@ const OWN_FILES = /^(run\.json|metrics\.jsonl|checkpoint|best|\.(run\.json|check
 /** Arrays of a checkpoint, each as PART/NAME. */
 const PARTS = ["value", "moment1", "moment2"] as const;
 
-export class RunFolder {
+/** `State`: what a checkpoint says besides its arrays. */
+export class RunFolder<State extends { metricsBytes: number } = RunState> {
   readonly path: string;
   readonly metrics: string;
   private readonly output: string;
+  private readonly schema: z.ZodType<State>;
 
-  constructor(output: string) {
+  constructor(output: string, schema: z.ZodType<State>) {
     this.output = output;
+    this.schema = schema;
     this.path = `${output.replace(/[/\\]+$/, "")}.run`;
     this.metrics = join(this.path, METRICS_FILE);
   }
@@ -104,7 +108,7 @@ export class RunFolder {
    * The checkpoint's state, its arrays read into the store; null when none was saved yet.
    * @throws NfcError "invalid-file", "not-found" for a checkpoint that is damaged
    */
-  async load(store: ParameterStore): Promise<RunState | null> {
+  async load(store: ParameterStore): Promise<State | null> {
     const folder = join(this.path, "checkpoint");
     await recoverDirectory(folder);
     const state = existsSync(folder) ? await this.whole(() => this.readCheckpoint(folder, store)) : null;
@@ -112,9 +116,9 @@ export class RunFolder {
     return state;
   }
 
-  private async readCheckpoint(folder: string, store: ParameterStore): Promise<RunState> {
+  private async readCheckpoint(folder: string, store: ParameterStore): Promise<State> {
     const file = join(folder, "state.json");
-    const state = parse(stateSchema, await readJsonFile(file), file);
+    const state = parse(this.schema, await readJsonFile(file), file);
     const arrays = (name: string) =>
       PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
     await readArrays(folder, store.trained.flatMap(arrays));
@@ -132,7 +136,7 @@ export class RunFolder {
   }
 
   /** Replaces the checkpoint: it is whole at any moment. */
-  async save(store: ParameterStore, state: RunState): Promise<void> {
+  async save(store: ParameterStore, state: State): Promise<void> {
     await syncFile(this.metrics);
     const sources = store.trained.flatMap((name) => {
       const slot = store.slot(name);
@@ -142,7 +146,7 @@ export class RunFolder {
   }
 
   /** Keeps the present values as the best so far. */
-  async saveBest(store: ParameterStore, score: { step: number; perplexity: number }): Promise<void> {
+  async saveBest(store: ParameterStore, score: object): Promise<void> {
     const sources = store.trained.map((name) => arraySource(name, store.slot(name).shape, store.value(name)));
     await this.replace("best", sources, score);
   }

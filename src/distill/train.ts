@@ -9,7 +9,7 @@ import { loadTokenizer } from "../model/tokenizer.ts";
 import { holdOut, type TokenRange } from "./batches.ts";
 import { corpusFiles, corpusKind } from "./corpus.ts";
 import { Run, type TrainOptions, type TrainResult } from "./run.ts";
-import { RunFolder, type RunIdentity } from "./run-folder.ts";
+import { RunFolder, type RunIdentity, textStateSchema } from "./run-folder.ts";
 import { TokenCorpus } from "./token-cache.ts";
 import { changedSettings, type TrainSettings } from "./train-settings.ts";
 import { canTransfer } from "./transfer-step.ts";
@@ -27,7 +27,7 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   const heldOutFiles = options.heldOut ? await corpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
   if (teacher) await refuseOwnSource(output, teacher);
-  const folder = new RunFolder(output);
+  const folder = new RunFolder(output, textStateSchema);
   const force = options.force || (resume && (await folder.hasEnded()));
   await (await stageDirectory(output, { force })).discard(); // refuses an output that is there before hours are spent
   const corpus = await openCorpus(files, student, options);
@@ -43,7 +43,7 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
       data: corpus.fingerprint,
       "held-out data": separate?.fingerprint ?? null,
     };
-    await check(folder, identity, options);
+    await checkRun(folder, identity, options);
     const run = await Run.open(student, { ...options, force }, folder, split);
     try {
       if (!resume) await folder.create(identity);
@@ -72,7 +72,7 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
 }
 
 /** sha256 over the weight files' hashes and the configuration. */
-async function fingerprint(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
+export async function fingerprint(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
   const { files } = await sourceOf(checkpoint, signal);
   const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
@@ -109,8 +109,12 @@ function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings:
     );
 }
 
-/** Whether this run may begin, or go on. */
-async function check(folder: RunFolder, identity: RunIdentity, { resume, force = false }: TrainOptions): Promise<void> {
+/** Whether this run may begin, or go on. @throws NfcError "exists", "not-found", "mismatch" */
+export async function checkRun(
+  folder: Pick<RunFolder, "path" | "refuseOccupied" | "identity">,
+  identity: RunIdentity,
+  { resume, force = false }: Pick<TrainOptions, "resume" | "force">,
+): Promise<void> {
   if (!resume) return folder.refuseOccupied(force);
   const changed = changedSettings(await folder.identity(), identity);
   if (changed.length > 0)

@@ -39,9 +39,18 @@ export async function loadStore(
   { train: part, accumulate }: TrainSettings,
 ): Promise<ParameterStore> {
   const trained = (name: string) => part === "all" || (part === "noise" ? isNoise(name) : name.includes(".attn."));
-  const specs = parameterSpecs(student.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
-  const store = new ParameterStore(specs, { accumulate: accumulate > 1 });
-  for (const { name } of specs) store.value(name).set(await student.readF32(name));
+  return storeOf(student, trained, accumulate > 1);
+}
+
+/** All parameters of a model; those that `trained` names with gradients and moments. */
+export async function storeOf(
+  model: Checkpoint,
+  trained: (name: string) => boolean,
+  accumulate = false,
+): Promise<ParameterStore> {
+  const specs = parameterSpecs(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
+  const store = new ParameterStore(specs, { accumulate });
+  for (const { name } of specs) store.value(name).set(await model.readF32(name));
   return store;
 }
 

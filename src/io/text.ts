@@ -93,22 +93,31 @@ async function* decoded(path: string, { signal, onBytes }: TextOptions): AsyncGe
 
 async function* jsonlTexts(path: string, options: TextOptions): AsyncGenerator<string> {
   const field = options.field ?? "text";
+  for await (const { text, number } of textLines(path, options))
+    if (text.trim() !== "") yield jsonlField(text, field, `${path}: line ${number}`);
+}
+
+/**
+ * Lines of a UTF-8 file by number, from 1, without their ends; a byte order mark is dropped, and so is an empty last line.
+ * @throws NfcError "not-found", "invalid-file" (not UTF-8; a line that is none), "aborted"
+ */
+export async function* textLines(
+  path: string,
+  options: Pick<TextOptions, "signal" | "onBytes"> = {},
+): AsyncGenerator<{ text: string; number: number }> {
   let rest = "";
-  let line = 0;
+  let number = 0;
   for await (const text of decoded(path, options)) {
     const lines = (rest + text).split("\n");
     rest = lines.pop() as string;
     if (rest.length > MAX_LINE_LENGTH)
       throw new NfcError(
         "invalid-file",
-        `${path}: line ${line + lines.length + 1} is longer than ${MAX_LINE_LENGTH} characters`,
+        `${path}: line ${number + lines.length + 1} is longer than ${MAX_LINE_LENGTH} characters`,
       );
-    for (const json of lines) {
-      line += 1;
-      if (json.trim() !== "") yield jsonlField(json, field, `${path}: line ${line}`);
-    }
+    for (const line of lines) yield { text: line.replace(/\r$/, ""), number: ++number };
   }
-  if (rest.trim() !== "") yield jsonlField(rest, field, `${path}: line ${line + 1}`);
+  if (rest !== "") yield { text: rest, number: number + 1 };
 }
 
 function jsonlField(json: string, field: string, where: string): string {

@@ -38,6 +38,8 @@ export interface ModelConfig {
   variant: Variant;
   bos_token_id?: number;
   eos_token_id?: number;
+  /** Names of a classifier's outputs, one a row of score.weight (one alone: a regression); none in a language model. */
+  labels?: readonly string[];
 }
 
 /** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
@@ -67,6 +69,7 @@ export const MAX_WIDTH = 2 ** 16;
 export const MAX_INNER = 2 ** 18;
 export const MAX_POSITIONS = 2 ** 20;
 export const MAX_VOCAB = 2 ** 22;
+export const MAX_LABELS = 2 ** 16;
 
 /** GPT-2's and nanoGPT's layer norm epsilon. */
 const DEFAULT_EPSILON = 1e-5;
@@ -133,7 +136,19 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     eos_token_id: config.eos_token_id ?? null,
   });
   if (config.variant !== "dense") out[VARIANT_KEY] = config.variant;
+  if (config.labels) Object.assign(out, classifierKeys(config.labels, config, raw));
   return out;
+}
+
+/** GPT2ForSequenceClassification's: it finds the last token of padded rows by pad_token_id. */
+function classifierKeys(labels: readonly string[], config: ModelConfig, raw: Record<string, unknown>): object {
+  return {
+    architectures: ["GPT2ForSequenceClassification"],
+    id2label: Object.fromEntries(labels.map((label, id) => [String(id), label])),
+    label2id: Object.fromEntries(labels.map((label, id) => [label, id])),
+    problem_type: labels.length === 1 ? "regression" : "single_label_classification",
+    pad_token_id: raw.pad_token_id ?? config.eos_token_id ?? 0,
+  };
 }
 
 /** What a config.json says; undefined where it says nothing. The weights' shapes fill the gaps and must agree. */
@@ -155,6 +170,8 @@ export interface ParsedConfig {
   variant: Variant | undefined;
   bos_token_id: number | undefined;
   eos_token_id: number | undefined;
+  /** By id, from id2label. */
+  labels: readonly string[] | undefined;
   notes: string[];
 }
 
@@ -191,8 +208,24 @@ export function parseConfig(
     variant: readVariant(fields),
     bos_token_id: readTokenId(fields, "bos_token_id"),
     eos_token_id: readTokenId(fields, "eos_token_id"),
+    labels: readLabels(fields),
     notes,
   };
+}
+
+/** id2label: {"0": "negative", "1": "positive"} */
+function readLabels(fields: FieldReader): readonly string[] | undefined {
+  const value = fields.value("id2label");
+  if (value === undefined || value === null) return undefined;
+  const wrong = () => fields.wrong("id2label", "an object of names by id, from 0");
+  if (!isJsonObject(value)) throw wrong();
+  const count = Object.keys(value).length;
+  if (count > MAX_LABELS) throw wrong();
+  return Array.from({ length: count }, (_, id) => {
+    const label = value[String(id)];
+    if (typeof label !== "string") throw wrong();
+    return label;
+  });
 }
 
 /** Models with GPT-2's name or tensor names but other mathematics. */

@@ -11,6 +11,7 @@ import {
 } from "./config.ts";
 import type { SourceTensor } from "./naming-keys.ts";
 import { type Layout, showShape } from "./naming-layout.ts";
+import { SCORE } from "./parameters.ts";
 import { GPT2_VOCABULARY } from "./tokenizer.ts";
 
 /** Heads of the published GPT-2 sizes, by width and layers: the one number that no tensor shows. */
@@ -69,7 +70,15 @@ export function completeConfig(input: ConfigInput, notes: string[]): ModelConfig
     bias: layout.bias,
     variant: variantOf(input, heads, positions, notes),
     ...tokenIds(input, notes),
+    ...labelsOf(input),
   };
+}
+
+/** A classifier is what has its head; config.json only names the outputs. */
+function labelsOf({ tensors, config }: ConfigInput): Pick<ModelConfig, "labels"> {
+  const rows = tensors.get(SCORE)?.shape[0];
+  if (rows === undefined) return {};
+  return { labels: config?.labels ?? Array.from({ length: rows }, (_, id) => `LABEL_${id}`) };
 }
 
 function configFile(input: ConfigInput): string {

@@ -16,6 +16,9 @@ export const PARAMETER_GROUPS = [
 ] as const;
 export type ParameterGroup = (typeof PARAMETER_GROUPS)[number];
 
+/** The head of a classifier, [labels, C], as GPT2ForSequenceClassification has it. */
+export const SCORE = "score.weight";
+
 /** One stored parameter. Weight matrices are [in, out] (GPT-2's Conv1D orientation); `layer` is null outside the blocks. */
 export interface ParameterSpec {
   name: string;
@@ -39,6 +42,7 @@ export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
   specs.push({ name: "ln_f.weight", shape: [C], layer: null });
   if (config.bias) specs.push({ name: "ln_f.bias", shape: [C], layer: null });
   if (!config.tied_head) specs.push({ name: "lm_head.weight", shape: [V, C], layer: null });
+  if (config.labels) specs.push({ name: SCORE, shape: [config.labels.length, C], layer: null });
   return specs;
 }
 
@@ -86,7 +90,7 @@ export function parameterGroups(spec: ParameterSpec, config: ModelConfig): { gro
 
 function groupOf(name: string): ParameterGroup {
   if (name.startsWith("wte.") || name.startsWith("wpe.")) return "embeddings";
-  if (name.startsWith("lm_head.")) return "head";
+  if (name.startsWith("lm_head.") || name === SCORE) return "head";
   if (name.includes(".attn.noise_")) return "noise";
   if (name.includes(".attn.")) return "attention.out";
   if (name.includes(".mlp.")) return "mlp";

@@ -13,7 +13,7 @@ import {
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ParameterStore } from "../../src/distill/parameter-store.ts";
-import { RunFolder, type RunState } from "../../src/distill/run-folder.ts";
+import { RunFolder, type RunState, textStateSchema } from "../../src/distill/run-folder.ts";
 import { withFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest } from "../support/fixture.ts";
@@ -49,7 +49,7 @@ const STATE: RunState = {
 };
 
 async function begun(): Promise<RunFolder> {
-  const run = new RunFolder(path(`out${count++}`));
+  const run = new RunFolder(path(`out${count++}`), textStateSchema);
   await run.create({ lr: 0.1, task: "finetune", teacher: null });
   return run;
 }
@@ -65,7 +65,7 @@ describe("a run", () => {
   it("lies beside its output, and gives back settings, state and arrays", async () => {
     const run = await begun();
     expect(run.path).toMatch(/out\d+\.run$/);
-    expect(new RunFolder(`${run.path.slice(0, -4)}/`).path).toBe(run.path);
+    expect(new RunFolder(`${run.path.slice(0, -4)}/`, textStateSchema).path).toBe(run.path);
     expect(await run.identity()).toEqual({ lr: 0.1, task: "finetune", teacher: null });
     const bytes = await run.append({ step: 1, note: "ä" });
     const state = { ...STATE, metricsBytes: bytes };
@@ -124,14 +124,14 @@ describe("a folder that is there", () => {
   });
 
   it("with anything else is refused whatever the flags, and stays", async () => {
-    const run = new RunFolder(path("mine"));
+    const run = new RunFolder(path("mine"), textStateSchema);
     mkdirSync(run.path);
     writeFileSync(join(run.path, "thesis.txt"), "precious");
     for (const force of [false, true]) {
       const { code, message } = await failureOf(() => run.refuseOccupied(force));
       expect([code, message]).toEqual(["exists", `${run.path}: holds thesis.txt, which is no part of a training run`]);
     }
-    const file = new RunFolder(path("file"));
+    const file = new RunFolder(path("file"), textStateSchema);
     writeFileSync(file.path, "precious");
     await failureOf(() => file.refuseOccupied(true));
   });

@@ -27,6 +27,8 @@ export interface TinyOptions {
   /** lm_head.weight: absent, a copy of wte, a matrix of its own, or instead of wte. */
   head?: "none" | "copy" | "own" | "only";
   dtype?: FloatDtype | ((name: string) => FloatDtype);
+  /** A classifier with so many outputs: score.weight, and their names in config.json. */
+  labels?: number;
 }
 
 /** A tensor to write; the bytes are little-endian. */
@@ -54,8 +56,11 @@ export function tinyModelConfig(options: TinyOptions = {}): ModelConfig {
     tied_head: options.head !== "own",
     bias: options.bias ?? true,
     variant: options.variant ?? "dense",
+    ...(options.labels !== undefined && { labels: labelNames(options.labels) }),
   };
 }
+
+const labelNames = (count: number) => Array.from({ length: count }, (_, id) => `class ${id}`);
 
 /** A config.json as transformers writes it, for the same options. */
 export function tinyHfConfig(options: TinyOptions = {}): Record<string, unknown> {
@@ -72,6 +77,7 @@ export function tinyHfConfig(options: TinyOptions = {}): Record<string, unknown>
     n_positions,
     vocab_size,
     ...(options.variant === undefined || options.variant === "dense" ? {} : { nfc_variant: options.variant }),
+    ...(options.labels !== undefined && { id2label: { ...labelNames(options.labels) }, pad_token_id: 0 }),
   };
 }
 
@@ -101,7 +107,8 @@ export function tinyTensors(options: TinyOptions = {}): RawTensor[] {
       seed,
     );
     const turned = layout === "linear" && /\.(c_attn|c_proj|c_fc)\.weight$/.test(name);
-    if (name === "lm_head.weight" || (name === "wte.weight" && head === "only")) {
+    if (name === "score.weight") add(name, shape, values, prefix);
+    else if (name === "lm_head.weight" || (name === "wte.weight" && head === "only")) {
       add("lm_head.weight", shape, values, prefix);
     } else if (turned) {
       add(name, [...shape].reverse(), turn(values, shape[0] ?? 0, shape[1] ?? 0));

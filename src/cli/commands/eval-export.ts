@@ -9,7 +9,7 @@ import type { Context } from "../context.ts";
 import { openOptions } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { note, printResult } from "../terminal.ts";
-import type { EvalFlags } from "./eval.ts";
+import type { TextFlags } from "./eval.ts";
 
 /** A scored file, and its change against the reference. */
 type Row = PrecisionScore & { file: string; bytes: number; percent: number | null };
@@ -22,7 +22,7 @@ interface Result {
   precisions: Row[];
 }
 
-export async function evalExport(context: Context, source: string, flags: EvalFlags): Promise<void> {
+export async function evalExport(context: Context, source: string, flags: TextFlags): Promise<void> {
   if (flags.noise === "sample")
     throw new NfcError("usage", `${source}: --noise is for checkpoints: exported files have theirs in the graph`, {
       hint: "export with --noise sample, and leave the flag out here",
@@ -46,7 +46,7 @@ export async function evalExport(context: Context, source: string, flags: EvalFl
 }
 
 /** Those asked for, or all; and the fp32 file, which the others are compared with unless --against names another. */
-function wantedFiles(model: ExportedModel, { precision, against }: EvalFlags): ExportedFile[] {
+function wantedFiles(model: ExportedModel, { precision, against }: TextFlags): ExportedFile[] {
   const wanted = new Set((precision ?? [...model.files.keys()]).map((name) => exportedFile(model, name)));
   return [...model.files.values()].filter(
     (file) => wanted.has(file) || (file.precision === "fp32" && against === undefined),
@@ -58,7 +58,7 @@ async function score(
   model: ExportedModel,
   files: readonly ExportedFile[],
   against: Checkpoint | undefined,
-  { text, length, stride, threads, field }: EvalFlags,
+  { text, length, stride, threads, field }: TextFlags,
   progress: Progress,
 ): Promise<PrecisionScore[]> {
   const { scorePrecisions } = await import("../../inference/score-precisions.ts");
@@ -81,7 +81,7 @@ async function save(
   model: ExportedModel,
   scores: readonly PrecisionScore[],
   against: Checkpoint | undefined,
-  flags: EvalFlags,
+  flags: TextFlags,
 ): Promise<void> {
   const { recordExports } = await import("../../inference/record-perplexity.ts");
   const recorded = await recordExports(model, flags.text, scores, against);

@@ -1,5 +1,6 @@
 // nfc eval: perplexity on text, next to another model's with --against; of checkpoints and of exported files.
 import { Command, Option } from "commander";
+import { NfcError } from "../../errors.ts";
 import { alignTable, formatPercent, thousands } from "../../export/format.ts";
 import type { Evaluation } from "../../inference/evaluate.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
@@ -20,7 +21,9 @@ import type { Progress } from "../progress.ts";
 import { note, printResult } from "../terminal.ts";
 
 export interface EvalFlags extends CommonFlags, SourceFlags {
-  text: string[];
+  text?: string[];
+  task?: string;
+  data?: string;
   precision?: Precision[];
   against?: string;
   length?: number;
@@ -30,6 +33,9 @@ export interface EvalFlags extends CommonFlags, SourceFlags {
   seed: number;
   record: boolean;
 }
+
+/** With the text that is scored. */
+export type TextFlags = EvalFlags & { text: string[] };
 
 const HELP = `
 Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of
@@ -41,13 +47,16 @@ Examples:
   $ nfc eval out/nf --text valid.txt
   $ nfc eval out/nf --text valid.txt --against gpt2/ --stride 512
   $ nfc eval out/onnx --precision int8,q4 --text valid.txt
+  $ nfc eval out/sst2 --task sst2 --data glue/SST-2
   $ nfc eval out/nf --text a.jsonl b.jsonl --field content --json`;
 
 export function evalCommand(context: Context): Command {
   const command = new Command("eval")
     .description("Measure a model's perplexity on text, and compare it with another model.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]; or an export")
-    .requiredOption("--text <files...>", "text to score (.txt, .jsonl)")
+    .option("--text <files...>", "text to score (.txt, .jsonl)")
+    .option("--task <name>", "score a classifier on a task of GLUE instead: sst2, cola, …; with --data")
+    .option("--data <folder>", "with --task: folder of the task's files")
     .option("--precision <names>", `exported files: some of ${PRECISIONS.join(",")} (default: all)`, precisionList)
     .option("--against <model>", "another model, scored on the same tokens")
     .option("--length <tokens>", "window length (default: n_positions)", positiveInteger)
@@ -60,7 +69,17 @@ export function evalCommand(context: Context): Command {
   return sourceFlags(commonFlags(command)).action((model: string, flags: EvalFlags) => run(context, model, flags));
 }
 
-async function run(context: Context, model: string, flags: EvalFlags): Promise<void> {
+async function run(context: Context, model: string, given: EvalFlags): Promise<void> {
+  const { task, text } = given;
+  if (task !== undefined) {
+    const { evalTask } = await import("./eval-task.ts");
+    return evalTask(context, model, { ...given, task });
+  }
+  if (!text || given.data !== undefined)
+    throw new NfcError("usage", text ? "--data is for --task" : "nothing to score", {
+      hint: "give --text FILE, or --task NAME --data FOLDER",
+    });
+  const flags = { ...given, text };
   const { hasOnnxFiles } = await import("../../inference/exported-model.ts");
   if (flags.precision || (await hasOnnxFiles(model))) {
     const { evalExport } = await import("./eval-export.ts");
@@ -85,7 +104,7 @@ async function score(
   { signal }: Context,
   checkpoint: Checkpoint,
   against: Checkpoint | undefined,
-  flags: EvalFlags,
+  flags: TextFlags,
   progress: Progress,
 ): Promise<Evaluation> {
   const { evaluate } = await import("../../inference/evaluate.ts");
@@ -109,7 +128,7 @@ async function save(
   context: Context,
   checkpoint: Checkpoint,
   against: Checkpoint | undefined,
-  flags: EvalFlags,
+  flags: TextFlags,
   result: Evaluation,
 ): Promise<void> {
   const { recordPerplexity } = await import("../../inference/record-perplexity.ts");

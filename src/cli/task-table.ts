@@ -1,0 +1,36 @@
+// Scores of classifiers as rows of a table.
+import type { TaskScore } from "../inference/tasks/classify.ts";
+
+/** Accuracy and F1 in per cent, correlations as they are, as GLUE's papers print them. */
+export function formatMetric(name: string, value: number | null): string {
+  if (value === null) return "undefined";
+  return name === "accuracy" || name === "f1" ? `${(100 * value).toFixed(2)} %` : value.toFixed(3);
+}
+
+/** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
+export function scoreLines(rows: readonly { name: string; score: TaskScore }[]): string[][] {
+  const lines = [["model", "metric", "score", "95 % interval", "loss"]];
+  for (const { name, score } of rows)
+    for (const [i, [metric, value]] of Object.entries(score.metrics).entries()) {
+      const interval =
+        i === 0 && score.interval
+          ? `${formatMetric(metric, score.interval[0])} to ${formatMetric(metric, score.interval[1])}`
+          : "";
+      lines.push([
+        i === 0 ? name : "",
+        metric,
+        formatMetric(metric, value),
+        interval,
+        i === 0 ? score.loss.toFixed(4) : "",
+      ]);
+    }
+  return lines;
+}
+
+/** Counts of a confusion matrix, actual classes down, predicted across. */
+export function confusionLines(labels: readonly string[], counts: readonly (readonly number[])[]): string[][] {
+  return [
+    ["actual \\ predicted", ...labels],
+    ...counts.map((row, id) => [labels[id] ?? String(id), ...row.map(String)]),
+  ];
+}

@@ -1,0 +1,87 @@
+// What fine-tuning on a task can be told, and the defaults of each task.
+import { NfcError } from "../errors.ts";
+import type { Task } from "../inference/tasks/tasks.ts";
+import type { ModelConfig } from "../model/config.ts";
+
+/** Everything that decides a run's result, besides its inputs. Plain JSON. */
+export interface ClassifierSettings {
+  task: string;
+  epochs: number;
+  /** Examples of a step. */
+  batchSize: number;
+  /** Most tokens of a text, or of a pair together. */
+  length: number;
+  /** Of the head's first weights, the order of the examples, and the noise. */
+  seed: number;
+  /** Peak learning rates; steps of linear warmup as a share of all; last rate as a fraction of the peak. */
+  lr: number;
+  noiseLr: number;
+  warmup: number;
+  floor: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  decay: number;
+  clip: number;
+  /** Share of the teacher in the loss; temperature of both distributions. */
+  kd: number;
+  temperature: number;
+  noise: "sample" | "mean";
+  noiseKl: number;
+  /** Steps between evaluations on the development set. */
+  evalEvery: number;
+  /** Evaluations without a better score after which the run ends; 0: never. */
+  patience: number;
+}
+
+/** BERT's (arXiv 1810.04805) 3 epochs; RoBERTa's (arXiv 1907.11692) 10 for the small tasks. */
+const EPOCHS: Readonly<Record<string, number>> = { cola: 10, mrpc: 10, rte: 10, stsb: 10, wnli: 5 };
+const DEFAULT_EPOCHS = 3;
+/** GPT-2's and BERT's usual rate at width 768; AdamW's best rate falls as 1/width (arXiv 2203.03466). */
+const LEARNING_RATE = 5e-5;
+const LEARNING_RATE_WIDTH = 768;
+const MAX_LENGTH = 128;
+const MAX_EVAL_EVERY = 500;
+
+/** @param examples of the training set. @throws NfcError "usage" for settings that do not go together */
+export function classifierSettings(
+  task: Task,
+  config: ModelConfig,
+  examples: number,
+  given: Partial<ClassifierSettings> = {},
+): ClassifierSettings {
+  const batchSize = given.batchSize ?? 32;
+  const settings: ClassifierSettings = {
+    task: task.name,
+    epochs: EPOCHS[task.name] ?? DEFAULT_EPOCHS,
+    batchSize,
+    length: Math.min(config.n_positions, MAX_LENGTH),
+    seed: 0,
+    lr: Number(((LEARNING_RATE * LEARNING_RATE_WIDTH) / config.n_embd).toPrecision(2)),
+    noiseLr: 1e-3,
+    warmup: 0.06,
+    floor: 0,
+    beta1: 0.9,
+    beta2: 0.98,
+    epsilon: 1e-6,
+    decay: 0.01,
+    clip: 1,
+    kd: 0,
+    temperature: 1,
+    noise: "sample",
+    noiseKl: 0,
+    evalEvery: Math.min(Math.ceil(examples / batchSize), MAX_EVAL_EVERY),
+    patience: 6,
+    ...given,
+  };
+  if (settings.length > config.n_positions)
+    throw new NfcError(
+      "usage",
+      `texts of ${settings.length} tokens, but the model has ${config.n_positions} positions`,
+      {
+        hint: `give --length ${config.n_positions} or less`,
+      },
+    );
+  if (settings.kd > 1) throw new NfcError("usage", "--kd is a share, at most 1");
+  return settings;
+}

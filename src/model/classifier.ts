@@ -1,0 +1,30 @@
+// GPT-2 as a classifier: the hidden state of each text's last token, times score.weight.
+import type { Value } from "../graph/ir.ts";
+import { gemm } from "../graph/ops.ts";
+import { gather } from "../graph/shape-ops.ts";
+import type { NoiseMode } from "./attention.ts";
+import type { ModelConfig } from "./config.ts";
+import { type Gpt2Inputs, gpt2 } from "./gpt2.ts";
+import type { ParameterLookup } from "./layers.ts";
+import { SCORE } from "./parameters.ts";
+
+export interface ClassifierOutput {
+  embedded: Value; // what the first block reads: [B·T, C]
+  logits: Value; // [B, labels]
+}
+
+/**
+ * Logits as Hugging Face's GPT2ForSequenceClassification computes them. Rows may be padded on the right without a mask:
+ * attention is causal, so no token sees what follows it.
+ * @param last int64 [B]: where each row's last token is among the B·T
+ */
+export function classifier(
+  config: ModelConfig,
+  parameters: ParameterLookup,
+  inputs: Gpt2Inputs,
+  { last, noise }: { last: Value; noise: NoiseMode },
+): ClassifierOutput {
+  const { embedded, hidden } = gpt2(config, parameters, inputs, noise);
+  const pooled = gather(hidden, last); // [B, C]
+  return { embedded, logits: gemm(pooled, parameters(SCORE), { transB: true }) };
+}
