@@ -9,6 +9,7 @@ import { evalCommand } from "./commands/eval.ts";
 import { exportCommand } from "./commands/export.ts";
 import { finetuneCommand } from "./commands/finetune.ts";
 import { generateCommand } from "./commands/generate.ts";
+import { glueCommand } from "./commands/glue.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
@@ -84,6 +85,7 @@ const COMMANDS = [
   finetuneCommand,
   pretrainCommand,
   evalCommand,
+  glueCommand,
   generateCommand,
   exportCommand,
   serveCommand,

@@ -1,0 +1,182 @@
+// The GLUE table: models × tasks × seeds, one fine-tuning a cell, each finished cell kept, so that a run can be taken up.
+import { existsSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { z } from "zod";
+import { NfcError } from "../errors.ts";
+import type { SessionOptions } from "../graph/session.ts";
+import { METRICS, meanAndSpread } from "../inference/tasks/metrics.ts";
+import type { Task } from "../inference/tasks/tasks.ts";
+import { withIoErrors } from "../io/io-error.ts";
+import { readJsonFile } from "../io/json.ts";
+import { writeFileAtomic } from "../io/staging.ts";
+import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
+import { parameterCount } from "../model/parameters.ts";
+import type { LongCall } from "../progress.ts";
+import type { ClassifierSettings } from "./classifier-settings.ts";
+import { finetuneTask } from "./finetune-task.ts";
+import { fingerprint } from "./train.ts";
+
+export interface GlueOptions extends LongCall {
+  /** Model folders, each with a name of its own. */
+  models: readonly string[];
+  tasks: readonly Task[];
+  /** Folder with a folder for each task, named as GLUE names it (SST-2, CoLA, …). */
+  data: string;
+  /** Seeds 0 … seeds − 1. */
+  seeds: number;
+  /** Holds the cells; a later call with the same folder goes on. */
+  output: string;
+  settings?: Partial<Omit<ClassifierSettings, "seed" | "task">>;
+  /** For tasks without a training file. */
+  splitDev?: number;
+  session?: SessionOptions;
+  /** Where a cell of other settings lies: start it over. */
+  force?: boolean;
+}
+
+const cellSchema = z.object({
+  format: z.literal("nfc-glue-cell/1"),
+  /** What the cell was made from and how. */
+  identity: z.record(z.string(), z.union([z.string(), z.number()])),
+  model: z.string(),
+  task: z.string(),
+  seed: z.int(),
+  examples: z.int(),
+  steps: z.int(),
+  best: z.object({ step: z.int(), score: z.number() }),
+  metrics: z.partialRecord(z.enum(METRICS), z.number().nullable()),
+  interval: z.tuple([z.number(), z.number()]).nullable(),
+});
+export type GlueCell = z.infer<typeof cellSchema>;
+
+/** One model on one task: its own metric over the seeds. */
+export interface GlueEntry {
+  task: string;
+  mean: number;
+  /** Sample standard deviation; null of one seed. */
+  spread: number | null;
+  cells: GlueCell[];
+}
+
+export interface GlueRow {
+  model: string;
+  variant: string;
+  parameters: number;
+  entries: GlueEntry[];
+}
+
+/**
+ * Rows in the order of the models.
+ * @throws NfcError "usage" for models of one name; "mismatch" for a finished cell that was made otherwise, unless `force`;
+ * "aborted" once the signal fires: what is finished stays; see `finetuneTask`
+ */
+export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
+  const names = options.models.map((model) => basename(resolve(model)));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
+  await withIoErrors(options.output, () => mkdir(options.output, { recursive: true }));
+  const rows: GlueRow[] = [];
+  for (const [i, source] of options.models.entries()) {
+    const checkpoint = await openCheckpoint(source, options.signal ? { signal: options.signal } : {});
+    try {
+      rows.push(await rowOf(checkpoint, names[i] as string, options));
+    } finally {
+      await checkpoint.close();
+    }
+  }
+  return rows;
+}
+
+async function rowOf(checkpoint: Checkpoint, name: string, options: GlueOptions): Promise<GlueRow> {
+  const model = await fingerprint(checkpoint, options.signal);
+  const entries: GlueEntry[] = [];
+  for (const task of options.tasks) {
+    const cells: GlueCell[] = [];
+    for (let seed = 0; seed < options.seeds; seed++)
+      cells.push(await cellOf({ checkpoint, name, model, task, seed }, options));
+    const { mean, spread } = meanAndSpread(cells.map(({ metrics }) => metrics[task.metrics[0]] ?? Number.NaN));
+    entries.push({ task: task.name, mean, spread, cells });
+  }
+  const { config } = checkpoint;
+  return { model: name, variant: config.variant, parameters: parameterCount(config), entries };
+}
+
+interface CellKey {
+  checkpoint: Checkpoint;
+  name: string;
+  /** Fingerprint of the model. */
+  model: string;
+  task: Task;
+  seed: number;
+}
+
+async function cellOf(key: CellKey, options: GlueOptions): Promise<GlueCell> {
+  const { checkpoint, name, model, task, seed } = key;
+  const { output, settings = {}, splitDev, session = {}, force = false, onProgress, signal } = options;
+  const id = `${name}.${task.name}.${seed}`;
+  const file = join(output, `${id}.json`);
+  const data = join(options.data, task.title);
+  const split = existsSync(join(data, task.train)) ? undefined : splitDev;
+  const identity = { ...settings, model, task: task.name, seed, ...(split !== undefined && { splitDev: split }) };
+  const known = existsSync(file) ? await readCell(file) : null;
+  if (known && same(known.identity, identity)) return known;
+  if (known && !force)
+    throw new NfcError("mismatch", `${file}: was made from another model or with other settings`, {
+      hint: "give another --output, or --force to make it again",
+    });
+  const work = join(output, id);
+  const result = await finetuneTask(checkpoint, {
+    ...{ task, data, session },
+    output: work,
+    settings: { ...settings, seed },
+    ...(split !== undefined && { splitDev: split }),
+    resume: existsSync(join(`${work}.run`, "run.json")) && !force,
+    force: true,
+    onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
+    ...(signal && { signal }),
+  });
+  const { examples, steps, best, dev } = result;
+  const { metrics, interval } = dev;
+  const found = { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval };
+  const cell = cellSchema.parse({ format: "nfc-glue-cell/1", ...found });
+  await writeFileAtomic(file, `${JSON.stringify(cell, null, 2)}\n`);
+  // The table wants scores: the fine-tuned weights would fill the disk.
+  await withIoErrors(work, () => rm(work, { recursive: true, force: true }));
+  return cell;
+}
+
+async function readCell(file: string): Promise<GlueCell> {
+  const result = cellSchema.safeParse(await readJsonFile(file));
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  throw new NfcError("invalid-file", `${file}: ${issue?.path.join(".") || "content"}: ${issue?.message}`, {
+    hint: "delete the file: the cell is then made again",
+  });
+}
+
+function same(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>): boolean {
+  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return [...keys].every((key) => a[key] === b[key]);
+}
+
+/** Rows of the paper's table (arXiv 2601.11619): CoLA's Matthews correlation, accuracies elsewhere. */
+export const PAPER_ROWS: readonly { model: string; scores: Readonly<Record<string, number>> }[] = [
+  {
+    model: "NanoGPT_Base",
+    scores: { mrpc: 0.7475, cola: 0.15, mnli: 0.5691, qqp: 0.766, rte: 0.6101, qnli: 0.673, sst2: 0.8165 },
+  },
+  {
+    model: "SymAttn",
+    scores: { mrpc: 0.6887, cola: 0.22, mnli: 0.5605, qqp: 0.7764, rte: 0.527, qnli: 0.6816, sst2: 0.8704 },
+  },
+  {
+    model: "NoiseFormer_V1",
+    scores: { mrpc: 0.7328, cola: 0.09, mnli: 0.5574, qqp: 0.7626, rte: 0.5812, qnli: 0.6688, sst2: 0.8268 },
+  },
+  {
+    model: "NoiseFormer_V2",
+    scores: { mrpc: 0.7279, cola: 0.1, mnli: 0.5526, qqp: 0.7683, rte: 0.5667, qnli: 0.6673, sst2: 0.8256 },
+  },
+];
