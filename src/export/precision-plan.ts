@@ -131,10 +131,12 @@ async function quantiseAll<S extends Source>(
   { onWeight }: PlanOptions,
   one: (values: Float32Array, source: S) => Quantised,
 ): Promise<Map<string, Quantised>> {
-  const first = new Map([...sources.values()].reverse().map((source) => [source.weight.name, source]));
   const weights = new Map<string, Quantised>();
-  for (const [name, source] of first) {
-    onWeight?.(name, weights.size, first.size);
+  const total = new Set([...sources.values()].map(({ weight }) => weight.name)).size;
+  for (const source of sources.values()) {
+    const { name } = source.weight;
+    if (weights.has(name)) continue;
+    onWeight?.(name, weights.size, total);
     weights.set(name, one(await checkpoint.readF32(name), source));
   }
   return weights;
