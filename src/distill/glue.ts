@@ -6,6 +6,7 @@ import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { METRICS, meanAndSpread } from "../inference/tasks/metrics.ts";
+import { readTaskFile } from "../inference/tasks/task-file.ts";
 import type { Task } from "../inference/tasks/tasks.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
@@ -76,6 +77,10 @@ export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
+  // What is not there is said before hours are spent.
+  for (const source of options.models) await (await openCheckpoint(source)).close();
+  for (const task of options.tasks)
+    await readTaskFile(join(options.data, task.title), task.dev[0], task, options.signal);
   await withIoErrors(options.output, () => mkdir(options.output, { recursive: true }));
   const rows: GlueRow[] = [];
   for (const [i, source] of options.models.entries()) {

@@ -13,7 +13,7 @@ The loss is NLL + noise-kl·KL(noise ‖ N(0, 1)). Any model works: dense, or ti
 State, interruption and --resume are as in nfc distill.
 With --task the model becomes a classifier (score.weight on the last token), trained on train.tsv of the folder --data
 and scored on its dev.tsv; the weights that were best there are kept. Its defaults differ: batches of 32, texts of 128
-tokens, a rate of 5e-5 at width 768, warmup as a share of the steps.
+tokens, a rate of 6.25e-5 at width 768, warmup as a share of the steps.
 
 Examples:
   $ nfc finetune out/nf-distilled --data my.txt -o out/tuned

@@ -46,7 +46,7 @@ export function glueCommand(context: Context): Command {
     .option("-o, --output <folder>", "folder of the finished cells", "out/glue")
     .option("--seeds <n>", "seeds of each cell", positiveInteger, 1)
     .option("--epochs <n>", "times through the examples (default: 3; small tasks 10)", positiveInteger)
-    .option("--lr <rate>", "peak learning rate (default: 5e-5 at width 768)", positiveNumber)
+    .option("--lr <rate>", "peak learning rate (default: 6.25e-5 at width 768)", positiveNumber)
     .option("--batch-size <n>", "examples of a step (default: 32)", positiveInteger)
     .option("--length <n>", "most tokens of a text (default: 128)", positiveInteger)
     .option("--split-dev <share>", "for tasks without a train.tsv: hold this share of dev.tsv out", positiveNumber)
