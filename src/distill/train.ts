@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { NfcError } from "../errors.ts";
 import { stageDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { refuseClassifier } from "../model/classifier.ts";
 import { refuseOwnSource } from "../model/own-source.ts";
 import { sourceOf } from "../model/provenance.ts";
 import { loadTokenizer } from "../model/tokenizer.ts";
@@ -22,6 +23,7 @@ import { canTransfer } from "./transfer-step.ts";
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
   const { output, resume = false, settings, teacher = null, signal } = options;
+  for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
   checkTeacher(student, teacher, settings);
   const files = await corpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await corpusFiles(options.heldOut) : null;

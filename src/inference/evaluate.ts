@@ -4,6 +4,7 @@ import type { Value } from "../graph/ir.ts";
 import { int64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../graph/session.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { refuseClassifier } from "../model/classifier.ts";
 import {
   refuseShortText,
   type Score,
@@ -55,6 +56,7 @@ export interface Evaluation extends Score {
  * @throws NfcError "mismatch" for ids past the vocabulary or models of different vocabularies, "usage" for a bad window
  */
 export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
+  refuseClassifier(checkpoint);
   windowSize(checkpoint, options); // before the weights are read
   const scorer = await Scorer.open(checkpoint, options);
   try {

@@ -3,6 +3,7 @@ import { messageOf, NfcError } from "../errors.ts";
 import { Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { refuseClassifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { decoderGraph } from "../model/decoder-graph.ts";
 import type { ExportedFile } from "./exported-model.ts";
@@ -43,6 +44,7 @@ export class ModelSession {
     checkpoint: Checkpoint,
     { noise = { kind: "mean" }, ...options }: CheckpointSessionOptions = {},
   ): Promise<ModelSession> {
+    refuseClassifier(checkpoint);
     const weights = new Map<string, Float32Array>();
     for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
     const graph = decoderGraph(checkpoint.config, noise);

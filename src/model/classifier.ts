@@ -1,4 +1,5 @@
 // GPT-2 as a classifier: the hidden state of each text's last token, times score.weight.
+import { NfcError } from "../errors.ts";
 import type { Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
 import { gather } from "../graph/shape-ops.ts";
@@ -27,4 +28,12 @@ export function classifier(
   const { embedded, hidden } = gpt2(config, parameters, inputs, noise);
   const pooled = gather(hidden, last); // [B, C]
   return { embedded, logits: gemm(pooled, parameters(SCORE), { transB: true }) };
+}
+
+/** @throws NfcError "unsupported" for a classifier, which predicts no tokens */
+export function refuseClassifier({ source, config }: { source: string; config: ModelConfig }): void {
+  if (!config.labels) return;
+  throw new NfcError("unsupported", `${source}: is a classifier (${config.labels.join(", ")}), not a language model`, {
+    hint: "name the model that it was made from, or use --task",
+  });
 }

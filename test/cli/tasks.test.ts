@@ -1,0 +1,171 @@
+// nfc finetune --task, nfc eval --task and nfc glue: what they print, write and refuse.
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import { interrupted, nfc } from "../support/cli.ts";
+import { converted, MODEL } from "../support/fixture.ts";
+import { writeSst2 } from "../support/task-data.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("tasks-cli");
+const data = writeSst2(path("glue/SST-2"));
+const QUICK = ["--epochs", "6", "--lr", "0.003", "--batch-size", "16", "--length", "24", "--threads", "1"];
+
+async function ok(...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await nfc(args);
+  expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+  return stdout;
+}
+
+beforeAll(async () => {
+  await ok("finetune", MODEL, "--task", "sst2", "--data", data, "-o", path("tuned"), ...QUICK);
+});
+
+describe("nfc finetune --task", () => {
+  it("prints the score with its interval", async () => {
+    const stdout = await ok("finetune", MODEL, "--task", "SST-2", "--data", data, "-o", path("again"), ...QUICK);
+    expect(stdout).toMatch(/^model +metric +score +95 % interval +loss$/m);
+    expect(stdout).toMatch(/accuracy +\d+\.\d\d % +\d+\.\d\d % to \d+\.\d\d % +\d\.\d{4}/);
+    expect(stdout).toMatch(/160 examples, 60 steps planned; scored on 40 examples/);
+  });
+
+  it("gives the result as an object", async () => {
+    const args = ["--task", "sst2", "--data", data, "-o", path("json"), ...QUICK, "--json"];
+    const result = JSON.parse(await ok("finetune", MODEL, ...args));
+    expect(result).toMatchObject({ task: "sst2", examples: 160, steps: 60, resumedFrom: null, dev: { examples: 40 } });
+  });
+
+  it.each([
+    [["--steps", "3"], "--steps is for training on text; leave it out with --task"],
+    [["--task", "nli"], 'no task "nli"; known are mrpc, cola'],
+    [["--data", "a", "b"], "--data is one folder with --task"],
+    [["--kd", "0.5"], "there is no teacher"],
+  ])("refuses %j", async (flags, line) => {
+    const base = ["finetune", MODEL, "--task", "sst2", "--data", data, "-o", path("refused")];
+    const { code, stderr } = await nfc([...base, ...flags]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(line);
+    expect(existsSync(path("refused"))).toBe(false);
+  });
+
+  it("refuses a folder without the task's files", async () => {
+    const { code, stderr } = await nfc(["finetune", MODEL, "--task", "rte", "--data", path(""), "-o", path("refused")]);
+    expect(code).toBe(2);
+    expect(stderr).toContain("dev.tsv: no such file");
+  });
+
+  it("refuses its flags without --task", async () => {
+    const { code, stderr } = await nfc(["finetune", MODEL, "--data", "x.txt", "-o", path("refused"), "--epochs", "2"]);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: "nfc: --epochs is for --task; leave it out, or name a task\n",
+    });
+  });
+});
+
+describe("nfc eval --task", () => {
+  it("prints metrics and the confusion matrix", async () => {
+    const stdout = await ok("eval", path("tuned"), "--task", "sst2", "--data", data, "--length", "24");
+    expect(stdout).toMatch(/accuracy +\d+\.\d\d %/);
+    expect(stdout).toMatch(/^actual \\ predicted +negative +positive$/m);
+    expect(stdout).toMatch(/^negative +\d+ +\d+$/m);
+    expect(stdout).toContain("40 examples of dev.tsv");
+  });
+
+  it.each([
+    [["--task", "sst2"], "--task needs --data"],
+    [["--task", "sst2", "--data", "x", "--text", "y"], "--task goes with --data alone"],
+    [["--data", "x"], "nothing to score; give --text FILE, or --task NAME --data FOLDER"],
+    [[], "nothing to score"],
+    [["--task", "mnli", "--data", data], "has 2 outputs, MNLI 3"],
+  ])("refuses %j", async (flags, line) => {
+    const { code, stderr } = await nfc(["eval", path("tuned"), ...flags]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(line);
+  });
+
+  it("refuses a language model, and text for a classifier", async () => {
+    const task = await nfc(["eval", MODEL, "--task", "sst2", "--data", data]);
+    expect(task.stderr).toBe(
+      `nfc: ${MODEL}: is a language model, it has no score.weight; make a classifier of it first: nfc finetune --task\n`,
+    );
+    writeFileSync(path("text.txt"), "Anna keeps her lantern.");
+    for (const args of [
+      ["eval", path("tuned"), "--text", path("text.txt")],
+      ["generate", path("tuned"), "--prompt", "Anna"],
+      ["finetune", path("tuned"), "--data", path("text.txt"), "-o", path("refused")],
+    ])
+      expect((await nfc(args)).stderr).toContain("is a classifier (negative, positive), not a language model");
+  });
+});
+
+describe("nfc glue", () => {
+  const models = () => `${MODEL},${path("tied")}`;
+  const glue = (...flags: string[]) => [
+    "glue",
+    "--models",
+    models(),
+    "--tasks",
+    "sst2",
+    "--data",
+    path("glue"),
+    "-o",
+    path("cells"),
+    ...QUICK,
+    ...flags,
+  ];
+
+  beforeAll(async () => {
+    await converted({ output: path("tied"), variant: "symmetric" });
+  });
+
+  it("keeps what an interruption leaves, goes on, and gives the table beside the paper's", async () => {
+    const { code, stderr } = await interrupted(glue("--seeds", "2"), "tied, fine-tuning");
+    expect(code).toBe(130);
+    expect(stderr).toContain(
+      `nfc: interrupted; what is finished is kept in ${path("cells")}; the same command goes on`,
+    );
+    const kept = readdirSync(path("cells")).filter((name) => name.endsWith(".json"));
+    expect(kept).toEqual(["tiny-gpt2.sst2.0.json", "tiny-gpt2.sst2.1.json"]);
+    const before = readFileSync(path("cells/tiny-gpt2.sst2.0.json"), "utf8");
+    const stdout = await ok(...glue("--seeds", "2"));
+    expect(readFileSync(path("cells/tiny-gpt2.sst2.0.json"), "utf8")).toBe(before);
+    expect(readdirSync(path("cells"))).toHaveLength(4);
+    expect(stdout).toMatch(/^tiny-gpt2 +128,768 +\d+\.\d\d ± \d+\.\d\d$/m);
+    expect(stdout).toMatch(/^tied +120,448 +\d+\.\d\d ± \d+\.\d\d$/m);
+    expect(stdout).toMatch(/^SymAttn \(paper\) +87\.04$/m);
+  });
+
+  it("gives Markdown and an object of what is finished", async () => {
+    expect(await ok(...glue("--format", "markdown"))).toMatch(
+      /^\| tied \| 120,448 \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \|$/m,
+    );
+    const { rows, paper } = JSON.parse(await ok(...glue("--json", "--quiet")));
+    expect(rows).toMatchObject([
+      { model: "tiny-gpt2" },
+      { model: "tied", variant: "symmetric", entries: [{ task: "sst2" }] },
+    ]);
+    expect(paper[0].scores.mrpc).toBe(0.7475);
+  });
+
+  it.each([
+    [["--lr", "0.001"], "was made from another model or with other settings; give another --output, or --force"],
+    [["--models", `${MODEL},${path("nowhere")}`], "nowhere: no such file or folder"],
+    [["--models", `${MODEL},${MODEL}`], "two models are called tiny-gpt2; rename one of the folders"],
+    [["--tasks", "sst2,rte"], "RTE/dev.tsv: no such file"],
+    [["--tasks", ","], "nothing to do"],
+  ])("refuses %j before it starts", async (flags, line) => {
+    const { code, stderr } = await nfc(glue(...flags));
+    expect(code).toBe(2);
+    expect(stderr).toContain(line);
+  });
+
+  it("refuses a cell that is none", async () => {
+    const file = path("cells/tied.sst2.0.json");
+    renameSync(file, `${file}.kept`);
+    writeFileSync(file, "{}");
+    const { code, stderr } = await nfc(glue());
+    renameSync(`${file}.kept`, file);
+    expect(code).toBe(2);
+    expect(stderr).toContain("delete the file: the cell is then made again");
+  });
+});
