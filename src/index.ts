@@ -2,7 +2,10 @@
 export { type ConvertResult, convert } from "./convert/convert.ts";
 export { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS, DEFAULT_NOISE_STD } from "./convert/convert-options.ts";
 export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
+export type { ClassifierSettings } from "./distill/classifier-settings.ts";
+export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from "./distill/finetune-task.ts";
 export { type FreshOptions, freshModel } from "./distill/fresh-model.ts";
+export { type GlueCell, type GlueOptions, type GlueRow, glueTable } from "./distill/glue.ts";
 export type { TrainOptions, TrainResult } from "./distill/run.ts";
 export { train } from "./distill/train.ts";
 export { type TrainSettings, type TrainTask, trainSettings } from "./distill/train-settings.ts";
@@ -26,6 +29,11 @@ export { type ExportedFile, type ExportedModel, exportedFile, openExportedModel 
 export { type FinishReason, type GenerateEvent, type GenerateOptions, generate } from "./inference/generate.ts";
 export { recordPerplexity } from "./inference/record-perplexity.ts";
 export type { SamplingOptions } from "./inference/sampling.ts";
+export { type EncodedExample, encodeExamples } from "./inference/tasks/batches.ts";
+export { Classifier, scoreOf, type TaskScore } from "./inference/tasks/classify.ts";
+export { type MetricName, metric } from "./inference/tasks/metrics.ts";
+export { readTaskFile, type TaskExample } from "./inference/tasks/task-file.ts";
+export { TASKS, type Task, taskOf } from "./inference/tasks/tasks.ts";
 export type { FloatDtype } from "./io/dtype.ts";
 export type { StoredTensor, TensorReader } from "./io/safetensors-reader.ts";
 export type { TextOptions } from "./io/text.ts";

@@ -1,5 +1,6 @@
 // The ONNX files of an export together: all precisions one after the other, their calibration, and their check on text.
-import { basename } from "node:path";
+import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { openExportedModel } from "../inference/exported-model.ts";
 import { exportPerplexity, scoredText } from "../inference/record-perplexity.ts";
 import { scorePrecisions } from "../inference/score-precisions.ts";
@@ -85,31 +86,37 @@ async function calibrate(
 export async function exportEntries(
   folder: string,
   checkpoint: Checkpoint,
+  written: readonly OnnxFile[],
   options: OnnxOptions,
   common: Common,
 ): Promise<ExportEntry[]> {
-  const { files } = await openExportedModel(folder);
   const measured = options.texts ? await measure(folder, checkpoint, options.texts, common) : new Map();
   const calibration = options.calibration && {
     file: basename(options.calibration.file),
     sha256: await sha256File(options.calibration.file, common.signal),
     tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
   };
-  const quantisation = resolveQuantisation(checkpoint.config.n_embd, [...files.keys()], options.quantisation);
-  return [...files.values()].map(({ precision, bytes }): ExportEntry => {
+  const quantisation = resolveQuantisation(
+    checkpoint.config.n_embd,
+    written.map(({ precision }) => precision),
+    options.quantisation,
+  );
+  const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
+    const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
     const blocks = bitsOf(precision) !== null;
     const perplexity = measured.get(precision);
     return {
       precision,
       file: `onnx/${modelFile(precision)}`,
-      bytes,
+      bytes: sizes.reduce((a, b) => a + b, 0),
       ...(blocks && { block: quantisation.block, symmetric: quantisation.symmetric }),
       ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
       ...(blocks && calibration && { calibration }),
       ...(precision === "int8" && { reduceRange: quantisation.reduceRange }),
       ...(perplexity && { perplexity }),
     };
-  });
+  };
+  return Promise.all(written.map(entry));
 }
 
 async function measure(

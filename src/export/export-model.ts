@@ -1,7 +1,9 @@
 // One export: the model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
+import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../io/dtype.ts";
+import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { writeModelFiles, writeText } from "../model/model-folder.ts";
@@ -66,9 +68,10 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
       ...dtypeOf(options),
       extra: extraKeys(checkpoint, options, onnx),
     });
-    const exports = options.onnx ? await exportEntries(folder, checkpoint, options.onnx, commonOf(options)) : [];
+    if (config.labels) await nameThePadding(folder);
+    const exports = options.onnx ? await exportEntries(folder, checkpoint, onnx, options.onnx, commonOf(options)) : [];
     const preferred = preferredFile(onnx);
-    if (preferred)
+    if (preferred && !config.labels)
       await writeText(
         join(folder, GENAI_CONFIG_FILE),
         `${JSON.stringify(genaiConfig(config, preferred.files[0] as string), null, 2)}\n`,
@@ -78,6 +81,16 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     await writeModelCard(folder, { name: basename(output), config, record });
     return { folder: output, files, onnx, exports, expanded: gpt2 && checkpoint.config.variant !== "dense" };
   });
+}
+
+/** Batches of texts are padded by the tokenizer, which GPT-2's cannot do before it has a token for that. */
+async function nameThePadding(folder: string): Promise<void> {
+  const file = join(folder, "tokenizer_config.json");
+  if (!existsSync(file)) return;
+  const settings = (await readJsonFile(file)) as Record<string, unknown>;
+  const token = settings.pad_token ?? settings.eos_token ?? settings.bos_token;
+  if (token !== undefined && token !== null)
+    await writeText(file, `${JSON.stringify({ ...settings, pad_token: token, padding_side: "right" }, null, 2)}\n`);
 }
 
 /** model.safetensors, and with `hf` the code beside it. */
@@ -95,11 +108,18 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Exp
   return written.files.map(({ name }) => name);
 }
 
+/**
+ * transformers.js has no class for a GPT-2 that classifies. This one's takes the same input_ids and attention_mask, and
+ * gives the same logits; what is in between is the file's.
+ */
+const CLASSIFIER_TYPE = "roberta";
+
 function extraKeys(checkpoint: Checkpoint, { hf = false }: ExportOptions, onnx: readonly OnnxFile[]) {
   const forTransformersJs = onnx.length > 0 ? transformersJsConfig(onnx) : null;
   return {
     ...(hf && hfConfigKeys(checkpoint.config)),
     ...(forTransformersJs && { "transformers.js_config": forTransformersJs }),
+    ...(onnx.length > 0 && checkpoint.config.labels && { model_type: CLASSIFIER_TYPE }),
   };
 }
 
@@ -122,6 +142,14 @@ function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
       hint: "give one of them",
     });
   if (onnx) checkNoise(checkpoint, onnx.noise);
+  if (checkpoint.config.labels && (onnx?.texts || options.hf))
+    throw new NfcError("usage", `${onnx?.texts ? "--text" : "--hf"} is for language models, this is a classifier`, {
+      hint: "leave it out",
+    });
+  if (checkpoint.config.labels && onnx && safetensors)
+    throw new NfcError("usage", "ONNX and safetensors of a classifier have different config.json files", {
+      hint: "export twice, to two folders",
+    });
   if (onnx?.weights === "shared" && onnx.precisions?.some((precision) => precision !== "fp32"))
     throw new NfcError("usage", "--share-weights is for fp32: other precisions have weights of their own", {
       hint: "leave out --share-weights, or --precision",

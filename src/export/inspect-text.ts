@@ -46,6 +46,7 @@ function factRows({ source, storage, layout, config, dtypes, head, embedding }: 
       "head",
       head.storage === "tied" ? "the token embedding, stored once" : `${head.storage}, ${formatBytes(head.bytes)}`,
     ],
+    ...(config.labels ? [["classifies as", config.labels.map(printable).join(", ")]] : []),
   ];
 }
 

@@ -31,6 +31,30 @@ export function runtimeSections(model: RuntimeModel): string[] {
   ];
 }
 
+/** The same for a classifier. */
+export function classifierSections({ name, onnx, weights }: RuntimeModel): string[] {
+  const TEXT = "It was a fine film.";
+  return [
+    ...(onnx
+      ? [
+          section("transformers.js", "js", [
+            'import { pipeline } from "@huggingface/transformers";',
+            `const classify = await pipeline("text-classification", "./${name}", { dtype: "${transformersJsDtype(onnx.precision)}" });`,
+            `console.log(await classify("${TEXT}"));`,
+          ]),
+        ]
+      : []),
+    ...(weights === "gpt2"
+      ? [
+          section("transformers (Python)", "python", [
+            "from transformers import pipeline",
+            `print(pipeline("text-classification", "${name}")("${TEXT}"))`,
+          ]),
+        ]
+      : []),
+  ];
+}
+
 function onnxSections(model: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
   return [
     section("transformers.js, Node", "js", transformersJs(`./${model.name}`, onnx.precision)),

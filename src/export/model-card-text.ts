@@ -44,7 +44,8 @@ function whatItIs(config: ModelConfig, record: NfcRecord): string {
     saved > 0
       ? `, ${thousands(saved)} (${formatPercent((100 * saved) / record.source.parameters)}) fewer than its source`
       : "";
-  return `A GPT-2 with ${ATTENTION[variant]}. ${thousands(parameters)} parameters${less}: ${plural(n_layer, "layer")} of ${plural(n_head, "head")}, n_embd ${thousands(n_embd)}, ${thousands(vocab_size)} tokens, ${thousands(n_positions)} positions.`;
+  const does = config.labels ? ` that classifies texts (${config.labels.map(escapeText).join(", ")})` : "";
+  return `A GPT-2${does} with ${ATTENTION[variant]}. ${thousands(parameters)} parameters${less}: ${plural(n_layer, "layer")} of ${plural(n_head, "head")}, n_embd ${thousands(n_embd)}, ${thousands(vocab_size)} tokens, ${thousands(n_positions)} positions.`;
 }
 
 /** A path says where a file lay on one machine: its last name is enough. */

@@ -2,12 +2,11 @@
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { openExportedModel } from "../inference/exported-model.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { writeText } from "../model/model-folder.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
 import { HF_CODE_FILE } from "./hf-folder.ts";
-import { runtimeSections } from "./model-card-runtimes.ts";
+import { classifierSections, runtimeSections } from "./model-card-runtimes.ts";
 import { hubName, originText } from "./model-card-text.ts";
 import { exportSummary } from "./report-exports.ts";
 import { code, escapeText, table } from "./report-markdown.ts";
@@ -34,10 +33,10 @@ export async function writeModelCard(
   folder: string,
   { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
 ): Promise<void> {
-  const model = record.exports ? await openExportedModel(folder) : null;
   const weights = weightsOf(await readdir(folder), config);
   const tokenizer = existsSync(join(folder, "tokenizer.json"));
-  const exports = model ? exportSummary({ ...model, record }).files : [];
+  const files = new Map((record.exports ?? []).map((entry) => [entry.precision, entry]));
+  const exports = exportSummary({ source: name, config, files, record }).files;
   await writeText(join(folder, MODEL_CARD_FILE), modelCard({ name, config, record, exports, weights, tokenizer }));
 }
 
@@ -61,7 +60,11 @@ export function modelCard(card: ModelCard): string {
       : [
           "The folder has no `tokenizer.json`: put that of the source beside `config.json` first (nfc has GPT-2's own built in).",
         ]),
-    ...runtimeSections({ ...card, name: snippetName(name), onnx: preferredFile(exports) }),
+    ...(config.labels ? classifierSections : runtimeSections)({
+      ...card,
+      name: snippetName(name),
+      onnx: preferredFile(exports),
+    }),
     "Licence: that of the source. Add `license:` to the header before publishing.",
   ];
   return `${blocks.join("\n\n")}\n`;
@@ -79,7 +82,7 @@ function header({ config, record, exports, weights }: ModelCard): string {
   return [
     "---",
     `library_name: ${exports.length > 0 ? "transformers.js" : "transformers"}`,
-    "pipeline_tag: text-generation",
+    `pipeline_tag: ${config.labels ? "text-classification" : "text-generation"}`,
     "tags:",
     ...tags.map((tag) => `  - ${tag}`),
     ...(base === null ? [] : [`base_model: ${JSON.stringify(base)}`]),

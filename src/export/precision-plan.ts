@@ -8,8 +8,9 @@ import type { TableStorage } from "../graph/rewrite.ts";
 import { byteLengthOf, decodeFloats, encodeFloats } from "../io/dtype.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { decoderGraph } from "../model/decoder-graph.ts";
+import { exportGraph } from "../model/classifier-graph.ts";
 import { tensorSource } from "../model/model-folder.ts";
+import { SCORE } from "../model/parameters.ts";
 import type { Precision } from "../model/precision.ts";
 import { tensorOf } from "../model/tensor-of.ts";
 import { type BlockMatrix, blockScalesBytes, dequantiseBlocks, quantiseBlocks } from "./quantise/blocks.ts";
@@ -41,7 +42,7 @@ export async function planPrecision(
   precision: Precision,
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
-  const graph = decoderGraph(checkpoint.config, options.noise);
+  const graph = exportGraph(checkpoint.config, options.noise);
   switch (precision) {
     case "fp32":
       return planOf(checkpoint, graph, new Map());
@@ -72,6 +73,9 @@ function lowered(graph: Graph): Graph {
  */
 const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantised" : "float16");
 
+/** The few rows of a classifier's head decide alone, and weigh nothing. */
+const isQuantised = ({ name }: Value): boolean => name !== SCORE;
+
 /** A weight as it is stored, and what it decodes to. */
 interface Quantised {
   bytes: (part: string) => Uint8Array;
@@ -79,7 +83,7 @@ interface Quantised {
 }
 
 async function int8Plan(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
-  const { graph, sources } = int8Graph(original, { tables: () => "quantised" });
+  const { graph, sources } = int8Graph(original, { chosen: isQuantised, tables: () => "quantised" });
   const largest = options.quantisation.reduceRange ? INT8_REDUCED : INT8_LARGEST;
   const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const matrix: Int8Matrix = quantise(values, weight.shape as number[], { byRow, largest });
@@ -100,7 +104,7 @@ async function blockPlan(
 ): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantisation;
   const format: BlockFormat = { bits, block, symmetric };
-  const { graph, sources } = blockGraph(original, { ...format, tables, accuracy: 4 });
+  const { graph, sources } = blockGraph(original, { ...format, chosen: isQuantised, tables, accuracy: 4 });
   const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const shape = weight.shape as [number, number];
     const matrix =

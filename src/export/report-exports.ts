@@ -2,14 +2,17 @@
 import type { ExportedFile, ExportedModel } from "../inference/exported-model.ts";
 import type { ExportEntry } from "../model/nfc-record.ts";
 import { parameterCount } from "../model/parameters.ts";
-import { modelFile } from "../model/precision.ts";
+import { modelFile, type Precision } from "../model/precision.ts";
 import { textOf } from "./report-perplexity.ts";
 import type { ExportSummary } from "./report-schema.ts";
+
+type Size = Pick<ExportedFile, "precision" | "bytes">;
+type Summarised = Pick<ExportedModel, "source" | "config" | "record"> & { files: ReadonlyMap<Precision, Size> };
 
 /** Bytes of a parameter in float32. */
 const FLOAT32_BYTES = 4;
 
-export function exportSummary({ source, config, files, record }: ExportedModel): ExportSummary {
+export function exportSummary({ source, config, files, record }: Summarised): ExportSummary {
   const parameters = parameterCount(config);
   return {
     source,
@@ -27,7 +30,7 @@ export function exportSummary({ source, config, files, record }: ExportedModel):
 
 /** What nfc.json says of a file, unless it says that of one of another size. */
 function recordedQuality(
-  { precision, bytes }: ExportedFile,
+  { precision, bytes }: Size,
   entries: readonly ExportEntry[],
 ): ExportSummary["files"][number]["quality"] {
   const entry = entries.find((each) => each.precision === precision && each.bytes === bytes)?.perplexity;

@@ -1,6 +1,6 @@
 // Loads a written export and compares it with our own forward pass: whole, in two steps through the cache, and padded.
 import { NfcError, throwIfAborted } from "../errors.ts";
-import { Session, type Tensor } from "../graph/session.ts";
+import { int64Tensor, Session, type Tensor } from "../graph/session.ts";
 import { cacheOf, promptFeeds, stepFeeds } from "../inference/decoding.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import { layerwiseLogits } from "../model/layerwise.ts";
@@ -61,7 +61,11 @@ export async function verifyOnnx(
     throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
       hint: "the checkpoint is damaged",
     });
-  const compare = new Comparison(reference, length, config.vocab_size);
+  const compare = new Comparison(reference, length, config.labels?.length ?? config.vocab_size);
+  if (config.labels) {
+    await withSession(path, { threads, signal }, (run) => compareClassifier(compare, run, prompts));
+    return compare.finish(path, precision);
+  }
   await withSession(path, { threads, signal }, async (run) => {
     compare.add(await logitsOf(run(feedsOf(prompts))), [0, 0]);
     const half = Math.ceil(length / 2);
@@ -77,6 +81,42 @@ export async function verifyOnnx(
   return compare.finish(path, precision);
 }
 
+/** Whole texts, then one beside half of another, padded on the right and on the left. */
+async function compareClassifier(compare: Comparison, run: Run, prompts: readonly number[][]): Promise<void> {
+  const length = prompts[0]?.length as number;
+  const half = Math.ceil(length / 2);
+  const short = prompts.map((ids, row) => (row === 0 ? ids : ids.slice(0, half)));
+  for (const [texts, side] of [
+    [prompts, "right"],
+    [short, "right"],
+    [short, "left"],
+  ] as const) {
+    const { data, dtype, shape } = await logitsOf(run(classifierFeeds(texts, side)));
+    const [rows, labels] = shape as [number, number];
+    compare.add(
+      { data, dtype, shape: [rows, 1, labels] },
+      texts.map((text) => text.length - 1),
+    );
+  }
+}
+
+/** input_ids and attention_mask [B, T] */
+function classifierFeeds(texts: readonly (readonly number[])[], side: "left" | "right"): Record<string, Tensor> {
+  const length = Math.max(...texts.map((text) => text.length));
+  const row = (values: readonly number[]) => {
+    const padding = Array<number>(length - values.length).fill(0);
+    return side === "left" ? [...padding, ...values] : [...values, ...padding];
+  };
+  const shape = [texts.length, length];
+  return {
+    input_ids: int64Tensor(texts.flatMap(row), shape),
+    attention_mask: int64Tensor(
+      texts.flatMap((text) => row(text.map(() => 1))),
+      shape,
+    ),
+  };
+}
+
 /**
  * With noise drawn inside the graph there is nothing to compare with: the file must load, be finite, and vary, unless σ
  * is too small to show.
@@ -89,7 +129,9 @@ export async function verifySampled(
 ): Promise<void> {
   const { config } = checkpoint;
   const prompts = randomPrompts(config.vocab_size, Math.min(PROMPT_LENGTH, config.n_positions));
-  const feeds = promptFeeds(prompts, config, { cacheDtype: isHalf(precision) ? "float16" : "float32" });
+  const feeds = config.labels
+    ? classifierFeeds(prompts, "right")
+    : promptFeeds(prompts, config, { cacheDtype: isHalf(precision) ? "float16" : "float32" });
   const visible = config.n_positions > 1 && (await largestDeviation(checkpoint)) >= VISIBLE_DEVIATION;
   await withSession(path, { threads, signal }, async (run) => {
     const [a, b] = [await logitsOf(run(feeds)), await logitsOf(run(feeds))].map(({ data }) => data as Float32Array);

@@ -32,6 +32,8 @@ export interface BlockGraph {
 }
 
 export interface BlockOptions extends BlockFormat {
+  /** Which weights of products are stored in blocks; all unless given. */
+  chosen?: (weight: Value) => boolean;
   /** How tables that are looked up are stored. */
   tables: (table: Value) => TableStorage;
   /** 0: products in float. 4: x in int8 by block, which is faster and about half a per cent off. */
@@ -69,7 +71,7 @@ export function blockGraph(original: Graph, options: BlockOptions): BlockGraph {
   };
   const graph = rewriteGraph(original, (node, rewrite) => {
     const product = weightProduct(node, rewrite);
-    if (product) {
+    if (product && (options.chosen?.(product.weight) ?? true)) {
       const { x, weight, c, transposed } = product;
       const y = blockProduct(x, parameters(rewrite.graph, weight, transposed), options);
       return [c ? add(y, c) : y];

@@ -67,6 +67,10 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
     throw new NfcError("not-found", `${configFile}: no such file`, {
       hint: "copy the config.json of the model into the folder that holds onnx/",
     });
+  if (String(rawConfig.architectures).includes("ForSequenceClassification"))
+    throw new NfcError("unsupported", `${configFile}: is that of a classifier, which writes no text`, {
+      hint: "run it with transformers.js or ONNX Runtime (docs/glue.md), or score its checkpoint: nfc eval --task",
+    });
   const record = await readNfcRecord(source);
   const config = exportedConfig(parseConfig(rawConfig, configFile), record);
   const files = new Map<Precision, ExportedFile>();

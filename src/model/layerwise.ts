@@ -9,6 +9,7 @@ import { type AttentionContext, attentionContext } from "./attention.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { type BlockOutput, block } from "./gpt2.ts";
 import { layerParameters, norm, parametersOf } from "./layers.ts";
+import { SCORE } from "./parameters.ts";
 import { tensorOf } from "./tensor-of.ts";
 
 /** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
@@ -127,7 +128,10 @@ export class LayerSession {
   }
 }
 
-/** Logits [B·T, V] with one layer in memory at a time; noise at its mean. @throws NfcError "aborted" */
+/**
+ * Logits [B·T, V] with one layer in memory at a time; noise at its mean. Of a classifier [B·T, labels]: what each token
+ * would decide if it were the last. @throws NfcError "aborted"
+ */
 export async function layerwiseLogits(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
@@ -167,16 +171,14 @@ async function headLogits(
     threads,
     shortLived: true,
   });
-  const logits = new Float32Array(rows * config.vocab_size);
-  for await (const { first, values } of rowBlocks(
-    checkpoint,
-    config.tied_head ? "wte.weight" : "lm_head.weight",
-    HEAD_ROWS,
-  )) {
+  const name = config.labels ? SCORE : config.tied_head ? "wte.weight" : "lm_head.weight";
+  const width = config.labels?.length ?? config.vocab_size;
+  const logits = new Float32Array(rows * width);
+  for await (const { first, values } of rowBlocks(checkpoint, name, HEAD_ROWS)) {
     const count = values.length / config.n_embd;
     const feeds = { x: float32Tensor(x, [rows, config.n_embd]), matrix: float32Tensor(values, [count, config.n_embd]) };
     const part = (await session.run(feeds)).logits?.data as Float32Array; // [B·T, count]
-    for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * config.vocab_size + first);
+    for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * width + first);
   }
   await session.close();
   return logits;

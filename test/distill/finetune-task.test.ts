@@ -9,7 +9,7 @@ import { taskOf } from "../../src/inference/tasks/tasks.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, digest, MODEL, opened } from "../support/fixture.ts";
-import { writeSst2 } from "../support/task-data.ts";
+import { writePairs, writeSst2 } from "../support/task-data.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("finetune-task");
@@ -59,6 +59,21 @@ describe("a model", () => {
       });
     },
   );
+
+  it.each([
+    ["mnli", 3],
+    ["qqp", 2],
+    ["stsb", 1],
+  ] as const)("runs on %s in its own format", async (name, outputs) => {
+    const folder = writePairs(path(`glue/${name}`), name);
+    const settings = { ...SETTINGS, epochs: 1, length: 48 };
+    const { dev, examples } = await tune(path(`${name}-tuned`), { task: taskOf(name), data: folder, settings });
+    expect(examples).toBe(60);
+    expect(Object.keys(dev.metrics)).toEqual([...taskOf(name).metrics]);
+    expect(dev.confusion?.length ?? 1).toBe(outputs);
+    expect(dev.loss).toBeGreaterThan(0);
+    await opened(path(`${name}-tuned`), ({ config }) => expect(config.labels).toHaveLength(outputs));
+  });
 
   it("learns from a classifier as well, and goes on from one", async () => {
     const [teacher, student] = [path("dense-tuned"), path("taught")];

@@ -2,8 +2,13 @@
 import { describe, expect, it } from "vitest";
 import { type SourceTensor, settleHead } from "../../src/model/naming.ts";
 import { parameterSpecs } from "../../src/model/parameters.ts";
-import { tinyHfConfig } from "../support/make-checkpoint.ts";
+import { failureOf } from "../support/failure.ts";
+import { opened } from "../support/fixture.ts";
+import { tinyHfConfig, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
 import { adding, plan, refused, reshaping, without } from "../support/tiny-plan.ts";
+
+const path = temporaryFolder("naming");
 
 describe("the head", () => {
   it("beside wte is compared before it counts", () => {
@@ -145,8 +150,23 @@ describe("incomplete or foreign tensors", () => {
   });
 
   it("that are unexpected are listed under their stored names", async () => {
-    const error = await refused({ base: "transformer.", edit: adding(["score.weight", [2, 8]]) });
-    expect(error.message).toBe("m.safetensors: unexpected score.weight");
+    const error = await refused({ base: "transformer.", edit: adding(["v_head.weight", [2, 8]]) });
+    expect(error.message).toBe("m.safetensors: unexpected v_head.weight");
+  });
+
+  it("that are a classifier's head make a classifier, of the names that config.json has", async () => {
+    const folder = (labels: number, config?: object) =>
+      writeCheckpoint(path(`labels ${labels} ${config !== undefined}`), {
+        ...{ labels, base: "transformer." },
+        ...(config && { config: { ...tinyHfConfig({ labels }), ...config } }),
+      });
+    const labelsOf = async (model: string) => opened(model, ({ config }) => config.labels);
+    expect(await labelsOf(await folder(3))).toEqual(["class 0", "class 1", "class 2"]);
+    expect(await labelsOf(await folder(2, { id2label: null }))).toEqual(["LABEL_0", "LABEL_1"]);
+    const wrong = await folder(1, { id2label: { 0: "a", 1: "b" } });
+    expect((await failureOf(() => labelsOf(wrong))).message).toContain("score.weight is [1, 8], expected [2, 8]");
+    const odd = await folder(4, { id2label: { 0: "a", 2: "b" } });
+    expect((await failureOf(() => labelsOf(odd))).message).toContain("id2label");
   });
 
   it("of all three kinds stand in one line", async () => {

@@ -23,7 +23,7 @@ Examples:
 
 export function finetuneCommand(context: Context): Command {
   const command = new Command("finetune")
-    .description("Train a model to predict the next token of your text.")
+    .description("Train a model on your text, or a classifier on a task of GLUE.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]");
   trainFlags(command, { steps: 300, lr: "0.0001" }).addHelpText("after", HELP);
   taskFlags(command);
