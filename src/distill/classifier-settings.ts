@@ -2,32 +2,23 @@
 import { NfcError } from "../errors.ts";
 import type { Task } from "../inference/tasks/tasks.ts";
 import type { ModelConfig } from "../model/config.ts";
+import type { TrainSettings } from "./train-settings.ts";
 
-/** Everything that decides a run's result, besides its inputs. Plain JSON. */
-export interface ClassifierSettings {
+/** Everything that decides a run's result, besides its inputs. Plain JSON. `length`: most tokens of a text, or of a pair. */
+export interface ClassifierSettings
+  extends Pick<
+    TrainSettings,
+    | "length"
+    | "seed"
+    | ("lr" | "noiseLr" | "floor" | "beta1" | "beta2" | "epsilon" | "decay" | "clip")
+    | ("kd" | "temperature" | "noise" | "noiseKl")
+  > {
   task: string;
   epochs: number;
   /** Examples of a step. */
   batchSize: number;
-  /** Most tokens of a text, or of a pair together. */
-  length: number;
-  /** Of the head's first weights, the order of the examples, and the noise. */
-  seed: number;
-  /** Peak learning rates; steps of linear warmup as a share of all; last rate as a fraction of the peak. */
-  lr: number;
-  noiseLr: number;
+  /** Steps of linear warmup, as a share of all. */
   warmup: number;
-  floor: number;
-  beta1: number;
-  beta2: number;
-  epsilon: number;
-  decay: number;
-  clip: number;
-  /** Share of the teacher in the loss; temperature of both distributions. */
-  kd: number;
-  temperature: number;
-  noise: "sample" | "mean";
-  noiseKl: number;
   /** Steps between evaluations on the development set. */
   evalEvery: number;
   /** Evaluations without a better score after which the run ends; 0: never. */

@@ -36,13 +36,9 @@ async function oneStep(
     const [batch] = exampleBatches(examples, { batchSize: rows, length: 12 });
     if (!batch) throw new Error("no batch");
     // The batch is sorted by length; the teacher's rows follow it.
-    const ordered =
-      teacher && Float32Array.from(batch.indices, (index) => index).length
-        ? Float32Array.from(
-            [...batch.indices].flatMap((index) => [...(teacher as Float32Array).subarray(index * 3, index * 3 + 3)]),
-          )
-        : null;
-    const losses = await step.run(0, batch, ordered);
+    const rowsOf = (logits: Float32Array) =>
+      Float32Array.from([...batch.indices].flatMap((index) => [...logits.subarray(index * 3, index * 3 + 3)]));
+    const losses = await step.run(0, batch, teacher && rowsOf(teacher));
     await step.close();
     const gradient = (name: string) => {
       const { gradient: values } = store.slot(name);
