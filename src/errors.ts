@@ -11,6 +11,8 @@ export type ErrorCode =
   | "io" // the operating system refused (disk full, permission)
   | "network" // a remote host did not answer as expected
   | "missing-dependency" // an optional package is not installed
+  | "regression" // a model that has outgrown its limit or baseline (nfc check)
+  | "unreadable" // a model that nfc check cannot read
   | "diverged" // a training run whose loss is no longer finite
   | "aborted"; // the caller's AbortSignal fired
 

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Help, type OutputConfiguration } from "commander";
 import { NfcError } from "../errors.ts";
 import { TOOL } from "../version.ts";
+import { checkCommand } from "./commands/check.ts";
 import { convertCommand } from "./commands/convert.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { distillCommand } from "./commands/distill.ts";
@@ -90,6 +91,7 @@ const COMMANDS = [
   exportCommand,
   serveCommand,
   reportCommand,
+  checkCommand,
   demoCommand,
 ];
 
@@ -133,7 +135,7 @@ Examples:
   $ nfc report gpt2/ out/nf-distilled
 
 A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].
-Exit codes: 0 ok, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
 
 /** What a command that was interrupted says, unless it knows what was saved. Other faults of it are told as they are. */
 function interrupted(error: unknown): unknown {

@@ -1,5 +1,6 @@
 // Flags that several commands share, and the parsers of flag values.
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { parseBytes } from "../export/check/units.ts";
 import type { FloatDtype } from "../io/dtype.ts";
 import type { OpenOptions } from "../model/checkpoint.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
@@ -76,24 +77,10 @@ export function positiveNumber(text: string): number {
   return value;
 }
 
-const UNITS: Readonly<Record<string, number>> = {
-  "": 1,
-  B: 1,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  KIB: 2 ** 10,
-  MIB: 2 ** 20,
-  GIB: 2 ** 30,
-};
-
-/** "500MB", "1.5 GB", "2GiB" in bytes: MB = 10⁶, MiB = 2²⁰. */
+/** "500MB", "1.5 GB", "2GiB" in bytes. */
 export function byteSize(text: string): number {
-  const [, number = "", unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
-  const factor = UNITS[unit.toUpperCase()];
-  const bytes = Math.floor(Number(number) * (factor ?? Number.NaN));
-  if (number === "" || !Number.isSafeInteger(bytes) || bytes < 1)
-    throw new InvalidArgumentError("not a size such as 500MB or 2GiB");
+  const bytes = parseBytes(text);
+  if (bytes === null) throw new InvalidArgumentError("not a size such as 500MB or 2GiB");
   return bytes;
 }
 

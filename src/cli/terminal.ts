@@ -17,8 +17,8 @@ export interface OutputFlags {
   quiet?: boolean;
 }
 
-/** Exit codes: DESIGN of the command line; 130 is the shell's for SIGINT. */
-export const EXIT = { ok: 0, usage: 2, bug: 70, interrupted: 130 } as const;
+/** Exit codes; 130 is the shell's for SIGINT. */
+export const EXIT = { ok: 0, regression: 1, usage: 2, unreadable: 3, bug: 70, interrupted: 130 } as const;
 
 /** "message; hint" in one line, control characters made visible. */
 export function errorLine(error: NfcError): string {
@@ -36,6 +36,8 @@ export function reportFailure(error: unknown, io: Io, { json = false }: OutputFl
     return EXIT.bug;
   }
   io.stderr.write(`nfc: ${errorLine(error)}\n`);
+  // A check's result is on stdout already.
+  if (error.code === "regression" || error.code === "unreadable") return EXIT[error.code];
   if (json) printError(io, error);
   return error.code === "aborted" ? EXIT.interrupted : EXIT.usage;
 }

@@ -1,12 +1,16 @@
 // The JSON Schemas that the package publishes under schema/, made from the zod schemas.
 import { z } from "zod";
 import { nfcRecordSchema } from "../model/nfc-record.ts";
+import { baselineSchema } from "./check/baseline.ts";
+import { sizeConfigSchema } from "./check/size-config.ts";
 import { reportSchema } from "./report-schema.ts";
 
 /** Name and text of every file under schema/. `scripts/make-schemas.mjs` writes them. */
 export function schemaFiles(): { name: string; text: string }[] {
   return [
     schemaFile("nfc-1.schema.json", nfcRecordSchema, "nfc.json: what nfc did to a model (nfc/1)"),
+    schemaFile("nfc-baseline-1.schema.json", baselineSchema, "nfc.baseline.json: what models weighed (nfc-baseline/1)"),
+    schemaFile("nfc-size.schema.json", sizeConfigSchema, "nfc.size.json: which models nfc check holds to what"),
     schemaFile("nfc-report-1.schema.json", reportSchema, "A report of nfc: two models compared (nfc-report/1)"),
   ];
 }

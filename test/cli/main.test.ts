@@ -6,7 +6,18 @@ import { TOOL } from "../../src/version.ts";
 import { nfc, Recorder } from "../support/cli.ts";
 import { MODEL } from "../support/fixture.ts";
 
-const COMMANDS = ["inspect", "convert", "finetune", "eval", "glue", "export", "serve", "report", "demo"] as const;
+const COMMANDS = [
+  "inspect",
+  "convert",
+  "finetune",
+  "eval",
+  "glue",
+  "export",
+  "serve",
+  "report",
+  "check",
+  "demo",
+] as const;
 
 describe("help", () => {
   it("lists the commands, with examples", async () => {

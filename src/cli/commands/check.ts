@@ -1,0 +1,77 @@
+// nfc check: fails where a model has outgrown its limit or its baseline; for CI.
+import { appendFile } from "node:fs/promises";
+import { Command } from "commander";
+import { NfcError } from "../../errors.ts";
+import type { CheckResult } from "../../export/check/check-sizes.ts";
+import type { Context } from "../context.ts";
+import { note, type OutputFlags, printResult } from "../terminal.ts";
+
+interface CheckFlags extends OutputFlags {
+  config?: string;
+  baseline?: string;
+  updateBaseline?: boolean;
+  requireBaseline?: boolean;
+  markdown?: string;
+  key: string;
+  force?: boolean;
+}
+
+const HELP = `
+The models are named in nfc.size.json, or under "nfc" in package.json:
+  { "models": [{ "name": "int8", "path": "models/onnx/model_quantized.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }
+Only headers are read. --update-baseline writes nfc.baseline.json, which belongs into version control.
+Exit codes: 0 all as it should be, 1 a model is not, 2 wrong usage or configuration, 3 a model cannot be read.
+
+Examples:
+  $ nfc check --update-baseline
+  $ nfc check
+  $ nfc check --markdown sizes.md --json`;
+
+export function checkCommand(context: Context): Command {
+  return new Command("check")
+    .description("Fail when a model has grown: for CI.")
+    .option("--config <file>", 'configuration (default: nfc.size.json, else "nfc" in package.json)')
+    .option("--baseline <file>", "baseline (default: nfc.baseline.json beside the configuration)")
+    .option("--update-baseline", "write what is there as the new baseline")
+    .option("--require-baseline", "fail for models that the baseline does not know")
+    .option("--markdown <file>", "write the table as Markdown, for a comment")
+    .option("--key <name>", "marks that comment, where there are several", "nfc")
+    .option("-f, --force", "--update-baseline in CI too")
+    .option("--json", "print the result as JSON: an array of models, as size-limit has it")
+    .option("-q, --quiet", "no notes")
+    .addHelpText("after", HELP)
+    .action((flags: CheckFlags) => run(context, flags));
+}
+
+async function run(context: Context, flags: CheckFlags): Promise<void> {
+  const { checkSizes } = await import("../../export/check/check-sizes.ts");
+  const { annotations, checkJson, checkMarkdown, checkText } = await import("../../export/check/check-text.ts");
+  const { writeFileAtomic } = await import("../../io/staging.ts");
+  const { io, signal } = context;
+  const { config, baseline, updateBaseline = false, requireBaseline = false, markdown, key } = flags;
+  if (updateBaseline && io.env.CI && !flags.force)
+    throw new NfcError("usage", "--update-baseline in CI would accept whatever has grown", {
+      hint: "run it where you work and commit the file, or give --force",
+    });
+  const result = await checkSizes({
+    ...{ folder: ".", updateBaseline, requireBaseline, signal },
+    ...(config !== undefined && { config }),
+    ...(baseline !== undefined && { baseline }),
+  });
+  if (markdown !== undefined) await writeFileAtomic(markdown, checkMarkdown(result, key));
+  if (io.env.GITHUB_STEP_SUMMARY) await appendFile(io.env.GITHUB_STEP_SUMMARY, checkMarkdown(result, key));
+  if (io.env.GITHUB_ACTIONS) for (const line of annotations(result)) io.stderr.write(`${line}\n`);
+  printResult(io, flags, checkJson(result), () => checkText(result));
+  if (updateBaseline && !result.updated) note(io, flags, `${result.baseline} is left as it was`);
+  if (!result.passed) throw failureOf(result);
+}
+
+function failureOf({ models, unreadable }: CheckResult): NfcError {
+  const failed = models.filter(({ passed }) => !passed).map(({ name }) => name);
+  const names =
+    failed.length > 3 ? `${failed.slice(0, 3).join(", ")} and ${failed.length - 3} more` : failed.join(", ");
+  if (unreadable) return new NfcError("unreadable", `cannot be read: ${names}`, { hint: "see above" });
+  return new NfcError("regression", `not as it should be: ${names}`, {
+    hint: "see above; where the growth is right: nfc check --update-baseline",
+  });
+}

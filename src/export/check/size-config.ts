@@ -1,0 +1,84 @@
+// nfc.size.json, or the key "nfc" of package.json: which models are checked, and what they may weigh.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { NfcError } from "../../errors.ts";
+import { readJsonFile } from "../../io/json.ts";
+import { parseBytes, parseGrowth } from "./units.ts";
+
+export const CONFIG_FILE_NAME = "nfc.size.json";
+export const BASELINE_FILE_NAME = "nfc.baseline.json";
+export const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }';
+
+/** What may be wrong with a model besides its size. */
+export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
+export type Accident = (typeof ACCIDENTS)[number];
+
+const bytes = z
+  .union([z.int().positive(), z.string()])
+  .refine((value) => typeof value === "number" || parseBytes(value) !== null, { error: 'is no size such as "80 MB"' });
+const growth = z
+  .string()
+  .refine((value) => parseGrowth(value) !== null, { error: 'is no growth such as "1 %" or "1 MB"' });
+
+const entrySchema = z.strictObject({
+  name: z.string().min(1).optional().describe("What the model is called; its path unless given"),
+  path: z.string().min(1).describe("File, folder or glob, below the folder of this file; sizes are added up"),
+  limit: bytes.optional().describe('Most bytes, such as "80 MB" (10^6) or "80 MiB" (2^20)'),
+  maxParameters: z.int().positive().optional().describe("Most parameters (safetensors)"),
+  maxGrowth: growth.optional().describe('Most growth against the baseline, such as "1 %" or "500 kB"; "0": none'),
+  maxPerplexity: z.number().positive().optional().describe("Largest perplexity that nfc.json of the model may note"),
+  minAccuracy: z.number().min(0).max(1).optional().describe("Least accuracy that nfc.json of a classifier may note"),
+  dtype: z.string().optional().describe("Weights' format, such as F16: others, or the baseline's unless given, fail"),
+  allow: z.array(z.enum(ACCIDENTS)).optional().describe("Accidents that are meant"),
+});
+export type SizeEntry = z.infer<typeof entrySchema>;
+
+export const sizeConfigSchema = z.strictObject({
+  $schema: z.string().optional(),
+  baseline: z.string().min(1).optional().describe(`Baseline file; ${BASELINE_FILE_NAME} unless given`),
+  models: z.array(entrySchema).min(1),
+});
+export type SizeConfig = z.infer<typeof sizeConfigSchema>;
+
+/** A configuration and where it was read. */
+export interface FoundConfig {
+  file: string;
+  config: SizeConfig;
+}
+
+/**
+ * `file` if it is given; else nfc.size.json or the key "nfc" of package.json in `folder`.
+ * @throws NfcError "not-found" without one, "invalid-file" naming the key that does not fit
+ */
+export async function readSizeConfig(folder: string, file?: string): Promise<FoundConfig> {
+  const own = file ?? join(folder, CONFIG_FILE_NAME);
+  if (file !== undefined || existsSync(own))
+    return { file: own, config: parseSizeConfig(await readJsonFile(own), own) };
+  const manifest = join(folder, "package.json");
+  if (existsSync(manifest)) {
+    const { nfc } = (await readJsonFile(manifest)) as { nfc?: unknown };
+    if (nfc !== undefined) return { file: manifest, config: parseSizeConfig(nfc, `${manifest}: nfc`) };
+  }
+  throw new NfcError("not-found", `${own}: no such file, and no key "nfc" in a package.json`, {
+    hint: `write one, for example ${EXAMPLE}`,
+  });
+}
+
+/** @throws NfcError "invalid-file" naming the key, with a correct example */
+export function parseSizeConfig(raw: unknown, file: string): SizeConfig {
+  const result = sizeConfigSchema.safeParse(raw);
+  if (!result.success) {
+    const issue = result.error.issues[0];
+    const key = issue?.path.map(String).join(".") || "content";
+    throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit"}`, {
+      hint: `a correct one: ${EXAMPLE}`,
+    });
+  }
+  const names = result.data.models.map(({ name, path }) => name ?? path);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice === undefined) return result.data;
+  throw new NfcError("invalid-file", `${file}: models: two are called ${JSON.stringify(twice)}`, {
+    hint: 'give them names of their own: { "name": "int8", "path": … }',
+  });
+}

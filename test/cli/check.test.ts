@@ -1,0 +1,118 @@
+// nfc check: exit codes, text, JSON, Markdown, annotations and the baseline, as CI sees them.
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { nfc } from "../support/cli.ts";
+import { converted, MODEL } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("check-cli");
+const repo = path("repo");
+const home = process.cwd();
+const DENSE = `${MODEL}/model.safetensors`;
+
+beforeAll(() => converted({ output: path("tied"), variant: "symmetric" }));
+beforeEach(() => {
+  process.chdir(home);
+  rmSync(repo, { recursive: true, force: true });
+  mkdirSync(`${repo}/models`, { recursive: true });
+  cpSync(path("tied/model.safetensors"), `${repo}/models/tied.safetensors`);
+  configure({ name: "tied", path: "models/tied.safetensors", limit: "1 MB", maxGrowth: "1 %" });
+  process.chdir(repo);
+});
+afterAll(() => process.chdir(home));
+
+const configure = (...models: object[]) => writeFileSync(`${repo}/nfc.size.json`, JSON.stringify({ models }));
+const grow = () => cpSync(DENSE, `${repo}/models/tied.safetensors`);
+
+describe("a new user's way", () => {
+  it("a baseline, a model that grew, and the new baseline where that is right", async () => {
+    const first = await nfc(["check", "--update-baseline"]);
+    expect({ code: first.code, stderr: first.stderr }).toEqual({ code: 0, stderr: "" });
+    expect(first.stdout).toMatch(/^tied +\S+ kB +1\.0 MB +120,448 +ok$/m);
+    expect(first.stdout).toContain("nfc.baseline.json: written");
+    expect((await nfc(["check"])).code).toBe(0);
+    grow();
+    const { code, stdout, stderr } = await nfc(["check"]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^tied +517\.\d kB +1\.0 MB +\S+ kB +\+33\.3 kB \(\+6\.\d\d %\) +128,768 +FAILED$/m);
+    expect(stdout).toContain("tied: K is back in c_attn");
+    expect(stdout).toContain("what grew: attention q, k, v +33.3 kB");
+    expect(stderr).toBe(
+      "nfc: not as it should be: tied; see above; where the growth is right: nfc check --update-baseline\n",
+    );
+    expect((await nfc(["check", "--update-baseline"])).code).toBe(0);
+    expect((await nfc(["check"])).code).toBe(0);
+  });
+});
+
+describe("exit codes", () => {
+  it("0 as it should be, 1 grown or missing, 2 wrong usage or configuration, 3 unreadable", async () => {
+    expect((await nfc(["check"])).code).toBe(0);
+    configure({ path: "models/tied.safetensors", limit: "1 kB" });
+    expect((await nfc(["check"])).code).toBe(1);
+    configure({ path: "models/*.onnx" });
+    expect((await nfc(["check"])).code).toBe(1);
+    expect((await nfc(["check", "--config", "nowhere.json"])).code).toBe(2);
+    expect((await nfc(["check", "--limit", "3"])).code).toBe(2);
+    writeFileSync("nfc.baseline.json", "{}");
+    configure({ path: "models/tied.safetensors" });
+    expect((await nfc(["check"])).stderr).toMatch(
+      /^nfc: nfc\.baseline\.json: format: .*; restore it from version control/,
+    );
+    rmSync("nfc.baseline.json");
+    writeFileSync("models/tied.safetensors", "junk");
+    const { code, stderr, stdout } = await nfc(["check"]);
+    expect({ code, stderr }).toEqual({ code: 3, stderr: "nfc: cannot be read: models/tied.safetensors; see above\n" });
+    expect(stdout).toContain("unreadable");
+  });
+
+  it("without a configuration 2, with an example", async () => {
+    rmSync("nfc.size.json");
+    const { code, stderr } = await nfc(["check"]);
+    expect(code).toBe(2);
+    expect(stderr).toContain('write one, for example { "models": [{ "path":');
+  });
+});
+
+describe("for machines", () => {
+  it("--json is size-limit's array, alone on stdout, when it fails too", async () => {
+    configure({ name: "tied", path: "models/tied.safetensors", limit: 1000 }, { name: "gone", path: "gone.onnx" });
+    const { code, stdout } = await nfc(["check", "--json"]);
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject([
+      { name: "tied", passed: false, size: expect.any(Number), sizeLimit: 1000 },
+      { name: "gone", passed: false, size: null },
+    ]);
+  });
+
+  it("Markdown begins with its marker and goes to the file and to GitHub's summary; faults become annotations", async () => {
+    configure({ name: "a|b,c:d", path: "models/tied.safetensors", limit: 1000 });
+    const env = { GITHUB_ACTIONS: "true", GITHUB_STEP_SUMMARY: path("summary.md") };
+    const { code, stderr } = await nfc(["check", "--markdown", "sizes.md", "--key", "my models"], { env });
+    expect(code).toBe(1);
+    const markdown = readFileSync("sizes.md", "utf8");
+    expect(markdown.split("\n")[0]).toBe("<!-- nfc-size:my_models -->");
+    expect(markdown).toContain("| model | size | limit |");
+    expect(markdown).not.toContain("| `a|b");
+    expect(readFileSync(path("summary.md"), "utf8")).toBe(markdown);
+    expect(stderr).toMatch(
+      /^::error file=nfc\.size\.json,title=a\|b%2Cc%3Ad::\S+ kB is .* over the limit of 1\.0 kB$/m,
+    );
+  });
+
+  it("a baseline is not updated in CI, unless forced", async () => {
+    const env = { CI: "true" };
+    const { code, stderr } = await nfc(["check", "--update-baseline"], { env });
+    expect(code).toBe(2);
+    expect(stderr).toContain("--update-baseline in CI would accept whatever has grown");
+    expect(existsSync("nfc.baseline.json")).toBe(false);
+    expect((await nfc(["check", "--update-baseline", "--force"], { env })).code).toBe(0);
+    expect(existsSync("nfc.baseline.json")).toBe(true);
+  });
+
+  it("--require-baseline fails where there is none", async () => {
+    const { code, stdout } = await nfc(["check", "--require-baseline"]);
+    expect(code).toBe(1);
+    expect(stdout).toContain("the baseline does not know this model");
+  });
+});

@@ -1,0 +1,336 @@
+// Limits, baselines and accidents on real checkpoints and exports; what is missing, unreadable or hostile.
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import fc from "fast-check";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { NfcError } from "../../../src/errors.ts";
+import { type CheckOptions, checkSizes } from "../../../src/export/check/check-sizes.ts";
+import { exported, modelOf } from "../../support/exported.ts";
+import { failureOf } from "../../support/failure.ts";
+import { MODEL } from "../../support/fixture.ts";
+import { encode, tinyTensors, writeCheckpoint } from "../../support/make-checkpoint.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const path = temporaryFolder("check");
+const repo = path("repo");
+const CONFIG = `${repo}/nfc.size.json`;
+const BASELINE = `${repo}/nfc.baseline.json`;
+
+beforeAll(async () => {
+  await modelOf("symmetric", path("tied"));
+  await exported(path("tied"), path("onnx"), { precisions: ["fp32", "int8", "q4"] });
+  await exported(path("tied"), path("external"), { weights: "external" });
+});
+
+beforeEach(() => {
+  rmSync(repo, { recursive: true, force: true });
+  mkdirSync(repo);
+});
+
+const configure = (...models: object[]) => writeFileSync(CONFIG, JSON.stringify({ models }));
+const check = (options: Partial<CheckOptions> = {}) => checkSizes({ folder: repo, ...options });
+const put = (from: string, to: string) => cpSync(from, `${repo}/${to}`, { recursive: true });
+
+async function only(options: Partial<CheckOptions> = {}) {
+  const { models } = await check(options);
+  const [model] = models;
+  if (!model || models.length !== 1) throw new Error("one model is expected");
+  return model;
+}
+
+describe("absolute limits", () => {
+  beforeEach(() => put(path("tied"), "model"));
+
+  it("bytes of a folder, a file, a glob, and external data with its graph", async () => {
+    put(path("onnx"), "export");
+    put(path("external"), "external");
+    configure(
+      { path: "model" },
+      { path: "model/model.safetensors" },
+      { path: "export/onnx/*.onnx" },
+      { path: "external/onnx/model.onnx" },
+    );
+    const { passed, models } = await check();
+    expect(passed).toBe(true);
+    const bytes = (file: string) => readFileSync(`${repo}/${file}`).length;
+    const files = ["model.onnx", "model_quantized.onnx", "model_q4.onnx"];
+    expect(models.map(({ size }) => size)).toEqual([
+      bytes("model/model.safetensors"),
+      bytes("model/model.safetensors"),
+      files.reduce((sum, file) => sum + bytes(`export/onnx/${file}`), 0),
+      bytes("external/onnx/model.onnx") + bytes("external/onnx/model.onnx_data"),
+    ]);
+    expect(models[0]?.parameters).toBe(120_448);
+  });
+
+  it.each([
+    [{ limit: 482_000 }, "over the limit of 482.0 kB"],
+    [{ limit: "0.4 MB" }, "over the limit of 400.0 kB"],
+    [{ maxParameters: 120_447 }, "120,448 parameters, over the limit of 120,447"],
+    [{ maxPerplexity: 3 }, "maxPerplexity: no nfc.json beside it notes one"],
+    [{ minAccuracy: 0.5 }, "minAccuracy: no nfc.json beside it notes one"],
+    [{ dtype: "F16" }, "its matrices are F32, not F16"],
+  ])("%j fails", async (limits, text) => {
+    configure({ path: "model", ...limits });
+    const { passed, failures } = await only();
+    expect(passed).toBe(false);
+    expect(failures).toHaveLength(1);
+    expect(failures[0]).toContain(text);
+  });
+
+  it("and passes at the byte", async () => {
+    const { length } = readFileSync(`${repo}/model/model.safetensors`);
+    configure({ path: "model", limit: length, maxParameters: 120_448, dtype: "F32" });
+    expect((await only()).passed).toBe(true);
+  });
+
+  it("a perplexity and an accuracy that nfc.json notes are held against the budget", async () => {
+    const file = `${repo}/model/nfc.json`;
+    const record = JSON.parse(readFileSync(file, "utf8"));
+    const perplexity = [{ file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 }];
+    const history = [{ step: "finetune", dev: { metrics: { accuracy: 0.75 } } }];
+    writeFileSync(file, JSON.stringify({ ...record, perplexity, history }));
+    configure({ path: "model", maxPerplexity: 2.5, minAccuracy: 0.75 });
+    expect((await only()).passed).toBe(true);
+    configure({ path: "model", maxPerplexity: 2.4, minAccuracy: 0.8 });
+    expect((await only()).failures).toEqual(["perplexity 2.500, over 2.4", "accuracy 0.7500, under 0.8"]);
+  });
+});
+
+describe("what size-limit's users rely on", () => {
+  it.each([
+    ["a missing file", "nowhere.safetensors"],
+    ["an empty folder", "empty"],
+    ["a glob without a match", "models/*.onnx"],
+  ])("%s fails", async (_, missing) => {
+    mkdirSync(`${repo}/empty`);
+    configure({ path: missing });
+    const { passed, failures, size } = await only();
+    expect({ passed, size }).toEqual({ passed: false, size: null });
+    expect(failures[0]).toContain("no file matches");
+  });
+
+  it("several entries are all checked, by name, in their order", async () => {
+    put(path("tied"), "model");
+    configure({ name: "b", path: "model", limit: 1 }, { name: "a", path: "model" }, { path: "nothing" });
+    const { passed, models } = await check();
+    expect(passed).toBe(false);
+    expect(models.map(({ name, passed: own }) => [name, own])).toEqual([
+      ["b", false],
+      ["a", true],
+      ["nothing", false],
+    ]);
+  });
+
+  it("the configuration may stand in package.json", async () => {
+    put(path("tied"), "model");
+    writeFileSync(`${repo}/package.json`, JSON.stringify({ name: "x", nfc: { models: [{ path: "model" }] } }));
+    const { config, passed } = await check();
+    expect({ config, passed }).toEqual({ config: `${repo}/package.json`, passed: true });
+  });
+});
+
+describe("a baseline", () => {
+  beforeEach(() => put(path("tied"), "model"));
+
+  it("is small, sorted and the same again, and knows files by their hash", async () => {
+    configure({ name: "tied", path: "model", maxGrowth: "0" });
+    expect((await check({ updateBaseline: true })).updated).toBe(true);
+    const text = readFileSync(BASELINE, "utf8");
+    await check({ updateBaseline: true });
+    expect(readFileSync(BASELINE, "utf8")).toBe(text);
+    const { models, format } = JSON.parse(text);
+    expect(format).toBe("nfc-baseline/1");
+    expect(models.tied).toMatchObject({ parameters: 120_448, attention: 2, dtypes: { F32: expect.any(Number) } });
+    expect(models.tied.files["model/model.safetensors"].sha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(await only()).toMatchObject({ passed: true, groups: [] });
+  });
+
+  it("fails a model that grew, names the group, and notices that K is back", async () => {
+    configure({ path: "model", maxGrowth: "1 %" });
+    await check({ updateBaseline: true });
+    cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
+    const { failures, groups } = await only();
+    expect(failures).toEqual([
+      "K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again",
+      expect.stringMatching(
+        /^grew by \S+ kB \(\+\d\.\d\d %\), 1 % is allowed; what grew: attention q, k, v \+33\.3 kB$/,
+      ),
+    ]);
+    expect(groups[0]).toMatchObject({ group: "attention q, k, v", now: expect.any(Number) });
+    await check({ updateBaseline: true });
+    expect((await only()).passed).toBe(true);
+  });
+
+  it("allows growth up to the limit, in per cent or bytes", async () => {
+    configure({ path: "model", maxGrowth: "10 %" });
+    await check({ updateBaseline: true });
+    cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
+    const allow = ["k-in-c_attn"];
+    for (const [maxGrowth, passed] of [
+      ["10 %", true],
+      ["40 kB", true],
+      ["30 kB", false],
+      ["6.5 %", false],
+    ] as const) {
+      configure({ path: "model", maxGrowth, allow });
+      expect((await only()).passed, maxGrowth).toBe(passed);
+    }
+  });
+
+  it("that is not there passes, unless it is required; a new model is told as such", async () => {
+    configure({ path: "model", maxGrowth: "1 %" });
+    expect((await only()).passed).toBe(true);
+    expect((await only({ requireBaseline: true })).failures[0]).toContain("the baseline does not know this model");
+    await check({ updateBaseline: true });
+    put(path("tied"), "second");
+    configure({ path: "model", maxGrowth: "1 %" }, { path: "second", maxGrowth: "1 %" });
+    expect((await check()).models[1]).toMatchObject({
+      passed: true,
+      notes: ["new: the baseline does not know it yet"],
+    });
+  });
+
+  it("is not written while a model is over its own limit, missing or unreadable", async () => {
+    configure({ path: "model", limit: 1 });
+    expect((await check({ updateBaseline: true })).updated).toBe(false);
+    configure({ path: "missing" });
+    expect((await check({ updateBaseline: true })).updated).toBe(false);
+    writeFileSync(`${repo}/model/model.safetensors`, "junk");
+    configure({ path: "model" });
+    expect(await check({ updateBaseline: true })).toMatchObject({ updated: false, unreadable: true });
+    expect(existsSync(BASELINE)).toBe(false);
+  });
+});
+
+describe("accidents", () => {
+  const write = (folder: string, options: Parameters<typeof writeCheckpoint>[1]) =>
+    writeCheckpoint(`${repo}/${folder}`, options);
+  const failures = async (allow: string[] = []) => {
+    configure({ path: "model", allow });
+    return (await only()).failures;
+  };
+
+  it("the head stored twice", async () => {
+    await write("model", { head: "copy" });
+    expect(await failures()).toEqual([
+      "model.safetensors: the head is stored twice, as wte.weight and lm_head.weight: tie it (logits = h · wteᵀ)",
+    ]);
+    expect(await failures(["head-twice"])).toEqual([]);
+  });
+
+  it("mask buffers", async () => {
+    await write("model", { masks: true, base: "transformer." });
+    expect(await failures()).toEqual([
+      "model.safetensors: 4 attention mask buffers are stored: save the parameters only",
+    ]);
+  });
+
+  it("optimiser state inside a file, and beside it", async () => {
+    const state = {
+      name: "optimizer.exp_avg.wte.weight",
+      dtype: "F32",
+      shape: [2],
+      bytes: encode(new Float32Array(2), "F32"),
+    };
+    await write("model", { tensors: [...tinyTensors(), state] });
+    writeFileSync(`${repo}/model/optimizer.pt`, "state");
+    expect(await failures()).toEqual([
+      "model.safetensors: 1 tensors are optimiser state, such as optimizer.exp_avg.wte.weight",
+      "model/optimizer.pt is training state: leave it out of the model",
+    ]);
+  });
+
+  it("another format than the baseline's", async () => {
+    await write("model", { dtype: "F16" });
+    configure({ path: "model" });
+    await check({ updateBaseline: true });
+    await write("model", { dtype: "F32" });
+    expect((await only()).failures).toEqual(["its matrices are F32, not F16: was it saved in another format?"]);
+  });
+
+  it("none in our own exports", async () => {
+    put(path("onnx"), "model");
+    expect(await failures()).toEqual([]);
+  });
+});
+
+describe("files that mean harm, or none", () => {
+  it("50 GB are looked at by their header", async () => {
+    put(path("external"), "model");
+    truncateSync(`${repo}/model/onnx/model.onnx_data`, 50e9);
+    configure({ path: "model/onnx/model.onnx", limit: "1 GB" });
+    const { size, failures } = await only();
+    expect(size).toBeGreaterThan(50e9);
+    expect(failures[0]).toContain("over the limit of 1,000.0 MB");
+  });
+
+  it("a path out of the folder, and a link to a folder elsewhere, are not followed", async () => {
+    configure({ path: "../tied" });
+    expect(await failureOf(check)).toMatchObject({ code: "usage", message: expect.stringContaining("lies outside") });
+    mkdirSync(`${repo}/models`);
+    symlinkSync(path("tied"), `${repo}/models/link`);
+    configure({ path: "models/**/*.safetensors" });
+    expect((await only()).failures[0]).toContain("no file matches");
+  });
+
+  it.each([
+    ["no JSON", "{"],
+    ["an unknown key", '{"models":[{"path":"x","limits":"1 MB"}]}'],
+    ["a limit that is none", '{"models":[{"path":"x","limit":"1 apple"}]}'],
+    ["no models", '{"models":[]}'],
+    ["two of one name", '{"models":[{"path":"x"},{"path":"x"}]}'],
+    ["a list", "[]"],
+  ])("a configuration with %s is refused with an example", async (_, text) => {
+    writeFileSync(CONFIG, text);
+    const error = await failureOf(check);
+    expect(["invalid-file", "usage"]).toContain(error.code);
+    expect(error.message).toContain("nfc.size.json");
+    expect(error.hint).not.toBe("");
+  });
+
+  it("a spoilt configuration, baseline or model ends in a result or one line", async () => {
+    put(path("tied"), "model");
+    put(path("onnx"), "export");
+    configure({ path: "model", maxGrowth: "1 %" }, { path: "export/onnx/*.onnx" });
+    await check({ updateBaseline: true });
+    const files = [CONFIG, BASELINE, `${repo}/model/model.safetensors`, `${repo}/export/onnx/model_q4.onnx`];
+    const spoilt = fc.record({
+      file: fc.nat(files.length - 1),
+      at: fc.nat(2000),
+      byte: fc.nat(255),
+      cut: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(spoilt, async ({ file, at, byte, cut }) => {
+        const name = files[file] as string;
+        renameSync(name, `${name}.whole`);
+        const bytes = readFileSync(`${name}.whole`);
+        if (cut) writeFileSync(name, bytes.subarray(0, at));
+        else {
+          bytes[at % bytes.length] = byte;
+          writeFileSync(name, bytes);
+        }
+        try {
+          const { models } = await check();
+          expect(models.length).toBeGreaterThan(0);
+        } catch (error) {
+          expect(error).toBeInstanceOf(NfcError);
+          expect((error as NfcError).message).not.toContain("\n");
+        } finally {
+          renameSync(`${name}.whole`, name);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
