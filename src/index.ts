@@ -19,6 +19,8 @@ export { type ExportOptions, type ExportResult, exportModel } from "./export/exp
 export type { OnnxFile, WeightStorage } from "./export/export-onnx.ts";
 export { type Inspection, inspect } from "./export/inspect.ts";
 export { inspectionText } from "./export/inspect-text.ts";
+export { reportPage } from "./export/page/page.ts";
+export { attentionPairs, learnedNoise, type PageData, trainingCurves } from "./export/page/page-data.ts";
 export { createReport, type Measurement, type Report, type ReportOptions } from "./export/report.ts";
 export { reportMarkdown } from "./export/report-markdown.ts";
 export { formatReport, parseReport, reportSchema } from "./export/report-schema.ts";

@@ -296,6 +296,24 @@ describe("nfc report", () => {
   });
 });
 
+describe("nfc report --html", () => {
+  it("writes one page, and keeps an existing one unless forced", async () => {
+    const page = join(fresh(), "..", `report-${Date.now()}.html`);
+    const { stdout } = await ok("report", MODEL, tied, "--html", page, "--title", "<b>A & B</b>");
+    expect(stdout).toBe(`${page}\n`);
+    const text = readFileSync(page, "utf8");
+    expect(text).toContain("<h1>&lt;b&gt;A &amp; B&lt;/b&gt;</h1>");
+    expect(text).toContain("Attention before and after");
+    const again = await nfc(["report", MODEL, tied, "--html", page]);
+    expect({ code: again.code, stderr: again.stderr }).toEqual({
+      code: 2,
+      stderr: `nfc: ${page}: exists already; choose another name, or replace it with --force\n`,
+    });
+    await ok("report", MODEL, tied, "--html", page, "--force", "--sentence", "");
+    expect(readFileSync(page, "utf8")).not.toContain("Attention before and after");
+  });
+});
+
 describe("nfc demo", () => {
   const PARTS = ["cache", "nf", "nf-distilled", "nf-onnx"];
 

@@ -1,7 +1,7 @@
 // nfc serve: a page that runs an exported model in the browser, on this machine only.
-import { spawn } from "node:child_process";
 import { Command, InvalidArgumentError } from "commander";
 import type { Served } from "../../serve/serve.ts";
+import { openBrowser } from "../browser.ts";
 import type { Context } from "../context.ts";
 import { note, type OutputFlags, printResult } from "../terminal.ts";
 
@@ -71,13 +71,6 @@ function ended(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
-}
-
-function openBrowser(url: string, failed: (fact: string) => void): void {
-  const commands: Partial<Record<NodeJS.Platform, string>> = { darwin: "open", win32: "explorer" };
-  const child = spawn(commands[process.platform] ?? "xdg-open", [url], { stdio: "ignore", detached: true });
-  child.on("error", (error) => failed(error.message));
-  child.unref();
 }
 
 function portNumber(text: string): number {

@@ -1,0 +1,149 @@
+// The charts of the report page, as SVG: bars, lines and heat maps, on d3's scales, each with a title and a description.
+import { scaleLinear, scaleLog } from "d3-scale";
+import { html, type Markup } from "./markup.ts";
+
+/** Widths in CSS pixels of the drawing; the page scales it. */
+const WIDTH = 640;
+const SMALL = 300;
+
+export interface Chart {
+  title: string;
+  /** What it shows, for those who do not see it. */
+  description: string;
+}
+
+function svg({ title, description }: Chart, width: number, height: number, content: readonly Markup[]): Markup {
+  return html`<svg viewBox="0 0 ${width} ${height}" role="img" style="max-width:${width}px"><title>${title}</title><desc>${description}</desc>${content}</svg>`;
+}
+
+export interface BarRow {
+  label: string;
+  before: number;
+  after: number;
+  /** Shown at the end of the two bars. */
+  values: readonly [string, string];
+}
+
+const LABEL = 118;
+const VALUE = 96;
+
+/** Pairs of bars, before and after. */
+export function barChart(chart: Chart, rows: readonly BarRow[]): Markup {
+  const largest = Math.max(1, ...rows.flatMap(({ before, after }) => [before, after]));
+  const x = scaleLinear([0, largest], [0, WIDTH - LABEL - VALUE]);
+  const step = 40;
+  const content = rows.map(({ label, before, after, values }, i) => {
+    const y = i * step + 4;
+    const bar = (value: number, top: number, kind: string, text: string) =>
+      html`<rect class="${kind}" x="${LABEL}" y="${top}" width="${round(Math.max(value > 0 ? 1 : 0, x(value)))}" height="13" rx="2"/><text class="value" x="${round(LABEL + x(value) + 6)}" y="${top + 11}">${text}</text>`;
+    return html`<text class="label" x="${LABEL - 10}" y="${y + 19}" text-anchor="end">${label}</text>${bar(before, y, "before", values[0])}${bar(after, y + 16, "after", values[1])}`;
+  });
+  return svg(chart, WIDTH, rows.length * step + 4, content);
+}
+
+export interface HeatOptions {
+  rows: readonly string[];
+  columns: readonly string[];
+  /** The value that has the full colour. */
+  largest: number;
+  format: (value: number) => string;
+}
+
+/** Cells by row and column; null: none. The number stands in the cell where there is room. */
+export function heatMap(chart: Chart, cells: readonly (readonly (number | null)[])[], options: HeatOptions): Markup {
+  const { rows, columns, largest, format } = options;
+  const left = 56;
+  const size = Math.min(44, (WIDTH - left) / Math.max(1, columns.length));
+  const height = Math.min(28, size);
+  const opacity = scaleLinear([0, largest], [0.04, 1]).clamp(true);
+  const content = [
+    ...columns.map(
+      (column, c) =>
+        html`<text class="axis" x="${round(left + (c + 0.5) * size)}" y="12" text-anchor="middle">${column}</text>`,
+    ),
+    ...rows.map(
+      (row, r) =>
+        html`<text class="axis" x="${left - 8}" y="${round(18 + (r + 0.7) * height)}" text-anchor="end">${row}</text>`,
+    ),
+    ...cells.flatMap((line, r) =>
+      line.flatMap((value, c) => {
+        if (value === null) return [];
+        const [x, y, shade] = [left + c * size, 18 + r * height, opacity(value)];
+        const label =
+          size < 34
+            ? []
+            : [
+                html`<text class="${shade > 0.55 ? "on" : "cell"}" x="${round(x + size / 2)}" y="${round(y + height * 0.66)}" text-anchor="middle">${format(value)}</text>`,
+              ];
+        return [
+          html`<rect class="heat" x="${round(x + 0.5)}" y="${round(y + 0.5)}" width="${round(size - 1)}" height="${round(height - 1)}" fill-opacity="${round(shade)}"><title>${rows[r] ?? ""}, ${columns[c] ?? ""}: ${format(value)}</title></rect>`,
+          ...label,
+        ];
+      }),
+    ),
+  ];
+  return svg(chart, Math.ceil(left + columns.length * size), Math.ceil(20 + rows.length * height), content);
+}
+
+export interface Line {
+  /** One of the page's line colours. */
+  kind: "before" | "after" | "third";
+  points: readonly (readonly [x: number, y: number])[];
+  dots?: boolean;
+}
+
+export interface LineOptions {
+  x: string;
+  y: string;
+  log?: boolean;
+  small?: boolean;
+  /** Range of y; that of the points unless given. */
+  range?: readonly [number, number];
+}
+
+/** Lines over a common axis. */
+export function lineChart(
+  chart: Chart,
+  lines: readonly Line[],
+  { x: xLabel, y: yLabel, log, small, range }: LineOptions,
+): Markup {
+  const [width, height] = small ? [SMALL, 170] : [WIDTH, 230];
+  const [left, right, top, bottom] = [52, 10, 14, 34];
+  const points = lines.flatMap((line) => line.points);
+  const [xs, ys] = [points.map(([value]) => value), points.map(([, value]) => value)];
+  const x = scaleLinear(extent(xs), [left, width - right]);
+  const yExtent = range ?? extent(ys);
+  const y = (log ? scaleLog : scaleLinear)(yExtent as [number, number], [height - bottom, top]).nice();
+  const tick = (value: number) => String(Number(value.toPrecision(3)));
+  const yTicks = y.ticks(small ? 3 : 5).filter((_, i, all) => all.length <= 8 || i % Math.ceil(all.length / 8) === 0);
+  const content = [
+    ...yTicks.map(
+      (value) =>
+        html`<line class="grid" x1="${left}" x2="${width - right}" y1="${round(y(value))}" y2="${round(y(value))}"/><text class="axis" x="${left - 6}" y="${round(y(value) + 4)}" text-anchor="end">${tick(value)}</text>`,
+    ),
+    ...x
+      .ticks(small ? 4 : 8)
+      .map(
+        (value) =>
+          html`<text class="axis" x="${round(x(value))}" y="${height - bottom + 16}" text-anchor="middle">${tick(value)}</text>`,
+      ),
+    html`<text class="axis" x="${width - right}" y="${height - 4}" text-anchor="end">${xLabel}</text><text class="axis" x="4" y="10">${yLabel}</text>`,
+    ...lines.map(({ kind, points: own, dots }) => {
+      const path = own.map(([a, b], i) => `${i === 0 ? "M" : "L"}${round(x(a))} ${round(y(b))}`).join("");
+      const marks = dots
+        ? own.map(([a, b]) => html`<circle class="${kind}" cx="${round(x(a))}" cy="${round(y(b))}" r="3"/>`)
+        : [];
+      return html`<path class="line ${kind}" d="${path}"/>${marks}`;
+    }),
+  ];
+  return svg(chart, width, height, content);
+}
+
+function extent(values: readonly number[]): [number, number] {
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  if (!Number.isFinite(low)) return [0, 1];
+  return low === high ? [low - 0.5, high + 0.5] : [low, high];
+}
+
+const round = (value: number) => Number(value.toFixed(2));
