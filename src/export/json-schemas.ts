@@ -9,9 +9,9 @@ import { reportSchema } from "./report-schema.ts";
 export function schemaFiles(): { name: string; text: string }[] {
   return [
     schemaFile("nfc-1.schema.json", nfcRecordSchema, "nfc.json: what nfc did to a model (nfc/1)"),
+    schemaFile("nfc-report-1.schema.json", reportSchema, "A report of nfc: two models compared (nfc-report/1)"),
     schemaFile("nfc-baseline-1.schema.json", baselineSchema, "nfc.baseline.json: what models weighed (nfc-baseline/1)"),
     schemaFile("nfc-size.schema.json", sizeConfigSchema, "nfc.size.json: which models nfc check holds to what"),
-    schemaFile("nfc-report-1.schema.json", reportSchema, "A report of nfc: two models compared (nfc-report/1)"),
   ];
 }
 
