@@ -14,6 +14,7 @@ import { Optimiser } from "./optimiser.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import type { RunFolder } from "./run-folder.ts";
 import { duration } from "./step-clock.ts";
+import { isPriorOnly } from "./step-graph.ts";
 
 /** Steps between checkpoints. */
 const SAVE_EVERY = 200;
@@ -50,6 +51,8 @@ export class ClassifierRun {
   private readonly step: ClassifierStep;
   private readonly optimiser: Optimiser;
   private readonly prior: NoisePrior | null;
+  /** Parameters that the examples' loss does not depend on. */
+  private readonly priorOnly: readonly string[];
   private readonly scorer: Classifier;
   private state: ClassifierState;
   private saved: number | null;
@@ -68,6 +71,8 @@ export class ClassifierRun {
     const warmup = Math.round(settings.warmup * this.steps);
     this.optimiser = new Optimiser(store, { ...settings, steps: this.steps, warmup, names: store.trained });
     this.prior = config.variant.startsWith("noise-") ? new NoisePrior(store) : null;
+    const mode = this.prior && settings.noise === "sample" ? "fed" : "mean";
+    this.priorOnly = store.trained.filter((name) => isPriorOnly(name, config, mode));
     this.state = saved ?? { step: 0, metricsBytes: 0, evaluated: 0, best: null, stale: 0 };
     this.saved = saved?.step ?? null;
   }
@@ -83,18 +88,25 @@ export class ClassifierRun {
   async finish(): Promise<{ best: { step: number; score: number }; dev: TaskScore }> {
     const { settings, signal, folder, store } = this.parts;
     this.started = { time: performance.now(), step: this.state.step };
-    while (this.state.step < this.steps) {
+    for (;;) {
       if (signal?.aborted) await this.stop();
+      if (this.evaluationIsDue()) await this.evaluate();
+      const { step, stale } = this.state;
+      if (step === this.steps || (settings.patience > 0 && stale >= settings.patience)) break;
+      if (step > 0 && step % SAVE_EVERY === 0 && step !== this.saved) await this.save();
       await this.oneStep();
-      const { step } = this.state;
-      if (step % settings.evalEvery === 0 || step === this.steps) await this.evaluate();
-      if (settings.patience > 0 && this.state.stale >= settings.patience) break;
-      if (step % SAVE_EVERY === 0) await this.save();
     }
     const { best } = this.state;
     if (!best) throw new Error("a run ends with an evaluation");
     await folder.loadBest(store);
     return { best, dev: await this.score() };
+  }
+
+  /** An interrupted evaluation comes first when the run goes on. */
+  private evaluationIsDue(): boolean {
+    const { step, evaluated } = this.state;
+    if (step === evaluated) return false;
+    return step === this.steps || step % this.parts.settings.evalEvery === 0;
   }
 
   async close(): Promise<void> {
@@ -108,6 +120,7 @@ export class ClassifierRun {
     const batch = this.batchOf(step);
     const width = (this.parts.model.config.labels as readonly string[]).length;
     const { loss, own, teacher: kl } = await this.step.run(step, batch, teacher && rowsOf(teacher, batch, width));
+    for (const name of this.priorOnly) store.slot(name).total.fill(0);
     this.prior?.addGradient(settings.noiseKl);
     const norm = this.optimiser.norm();
     if (!Number.isFinite(loss) || !Number.isFinite(norm))
