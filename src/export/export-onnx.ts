@@ -13,6 +13,7 @@ import { TOOL } from "../version.ts";
 import { writeModelTensors } from "./export-safetensors.ts";
 import { safetensorsWeights, weightBytes, writeExternalWeights } from "./onnx-weights.ts";
 import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
+import { checkStoredWeights } from "./stored-weights.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
 
 const SAFETENSORS = "model.safetensors";
@@ -87,9 +88,11 @@ export async function writeOnnxFile(
 
 async function verify(
   path: string,
-  { decoded }: PrecisionPlan,
+  plan: PrecisionPlan,
   { precision, noise, threads = 0, signal }: OnnxFileOptions,
 ): Promise<Verification | null> {
+  await checkStoredWeights(path, plan, signal);
+  const { decoded } = plan;
   if (noise.kind === "mean") return verifyOnnx(path, decoded, { precision, threads, signal });
   await verifySampled(path, decoded, { precision, threads, signal });
   return null;

@@ -2,8 +2,8 @@
 import { normaliseAxis } from "./dims.ts";
 import type { Value } from "./ir.ts";
 import { gemm, matmul } from "./ops.ts";
-import { intAttribute, type Rule, type RuleContext, unaryRule, unbroadcast, unpack } from "./rules.ts";
-import { reshape, transpose } from "./shape-ops.ts";
+import { intAttribute, type Rule, type RuleContext, unbroadcast, unpack } from "./rules.ts";
+import { expand, reshape, transpose } from "./shape-ops.ts";
 
 /** xᵀ of the last two axes. ONNX Runtime folds it into the product that follows. */
 function swap(x: Value): Value {
@@ -52,27 +52,11 @@ function reduceSumRule({ node, grads }: RuleContext): (Value | null)[] {
     dy,
     x.shape.map((dim, i) => (summed.has(i) ? 1 : dim)),
   );
-  return [expandTo(kept, x)];
-}
-
-/** `grad` broadcast to x's shape. */
-function expandTo(grad: Value, x: Value): Value {
-  const { graph } = x;
-  const sizes = x.shape.map((dim) => {
-    if (typeof dim !== "number") throw new Error(`ReduceSum: the gradient needs a static shape, ${x.name} has ${dim}`);
-    return dim;
-  });
-  const [expanded] = graph.node({
-    op: "Expand",
-    inputs: [grad, graph.ints(sizes)],
-    outputs: [{ dtype: grad.dtype, shape: x.shape }],
-  });
-  return expanded as Value;
+  return [expand(kept, x.shape)];
 }
 
 export const PRODUCT_RULES: Record<string, Rule> = {
   MatMul: matmulRule,
   Gemm: gemmRule,
   ReduceSum: reduceSumRule,
-  Expand: unaryRule((dy, x) => unbroadcast(dy, x.shape)),
 };

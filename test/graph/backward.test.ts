@@ -172,7 +172,7 @@ describe("faults are found when the graph is built", () => {
     const graph = new Graph();
     const x = graph.input("x", "float32", ["n", 3]);
     const y = ops.reduceSum(x, [0]);
-    expect(() => gradient(y, x)).toThrow("ReduceSum: the gradient needs a static shape, x has n");
+    expect(() => gradient(y, x)).toThrow("nothing tells the size of n");
   });
 });
 

@@ -1,0 +1,65 @@
+// Reads the weights of a written ONNX file back and compares every byte: rounded activations hide a wrong row of a matrix.
+import { dirname, join } from "node:path";
+import { NfcError, throwIfAborted } from "../errors.ts";
+import { liveGraph, type Value } from "../graph/ir.ts";
+import { type OnnxInitializer, readOnnxStructure } from "../graph/onnx-reader.ts";
+import { ONNX_DATA_TYPE } from "../graph/ops.ts";
+import { PIECE_BYTES, PositionalFile } from "../io/positional-file.ts";
+import type { PrecisionPlan } from "./precision-plan.ts";
+
+/**
+ * The file's header is read by the reader for foreign files, so that names, dtypes, shapes and places are checked too.
+ * @throws NfcError "mismatch" naming the weight that is not as planned, "io" where a data file ends before it, "aborted"
+ */
+export async function checkStoredWeights(
+  path: string,
+  { graph, data }: Pick<PrecisionPlan, "graph" | "data">,
+  signal?: AbortSignal,
+): Promise<void> {
+  const { initializers } = await readOnnxStructure(path);
+  const stored = new Map(initializers.map((initializer) => [initializer.name, initializer]));
+  for (const parameter of liveGraph(graph).parameters) {
+    throwIfAborted(signal);
+    const initializer = stored.get(parameter.name);
+    const { byteLength, chunks } = data(parameter);
+    const place = initializer && placeOf(path, initializer);
+    if (!place || !isDeclared(initializer, parameter, byteLength))
+      throw differs(path, parameter, "it is another tensor");
+    if (!(await holds(place.file, place.offset, chunks()))) throw differs(path, parameter, "its bytes differ");
+  }
+}
+
+function isDeclared({ dtype, dims, byteLength }: OnnxInitializer, parameter: Value, expected: number): boolean {
+  return dtype === ONNX_DATA_TYPE[parameter.dtype] && `${dims}` === `${parameter.shape}` && byteLength === expected;
+}
+
+function placeOf(path: string, { external, offset }: OnnxInitializer): { file: string; offset: number } | null {
+  if (external) return { file: join(dirname(path), external.location), offset: external.offset };
+  return offset === null ? null : { file: path, offset };
+}
+
+/** Whether `file` has these bytes from `offset` on. */
+async function holds(path: string, offset: number, chunks: AsyncIterable<Uint8Array>): Promise<boolean> {
+  const file = await PositionalFile.open(path);
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, file.size));
+  let position = offset;
+  try {
+    for await (const chunk of chunks)
+      for (let at = 0; at < chunk.byteLength; at += buffer.byteLength) {
+        const expected = chunk.subarray(at, at + buffer.byteLength);
+        const piece = buffer.subarray(0, expected.byteLength);
+        await file.readInto(piece, position);
+        if (Buffer.compare(piece, expected) !== 0) return false;
+        position += piece.byteLength;
+      }
+    return true;
+  } finally {
+    await file.close();
+  }
+}
+
+function differs(path: string, { name }: Value, fact: string): NfcError {
+  return new NfcError("mismatch", `${path}: ${name}: read back, ${fact}`, {
+    hint: "try another disk; if it happens there too, report this: the export is wrong",
+  });
+}
