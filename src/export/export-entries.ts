@@ -1,10 +1,12 @@
 // The ONNX files of an export together: all precisions one after the other, their calibration, and their check on text.
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { throwIfAborted } from "../errors.ts";
 import { openExportedModel } from "../inference/exported-model.ts";
 import { exportPerplexity, scoredText } from "../inference/record-perplexity.ts";
 import { scorePrecisions } from "../inference/score-precisions.ts";
 import { sha256File } from "../io/sha256.ts";
+import { textPieces } from "../io/text.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
 import type { ExportEntry } from "../model/nfc-record.ts";
@@ -35,7 +37,10 @@ interface Common extends LongCall {
   threads?: number;
 }
 
-/** Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights. */
+/**
+ * Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights.
+ * @throws NfcError as `textPieces` for the texts, as `resolveQuantisation`, `writeOnnxFile` and `quantiseCalibrated`
+ */
 export async function writeOnnxFiles(
   folder: string,
   checkpoint: Checkpoint,
@@ -44,6 +49,7 @@ export async function writeOnnxFiles(
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
   const quantisation = resolveQuantisation(checkpoint.config.n_embd, precisions, options.quantisation);
+  await readTexts(options, common.signal);
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
   for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
@@ -63,6 +69,11 @@ export async function writeOnnxFiles(
     );
   }
   return files;
+}
+
+/** To the end: a wrong name or a broken line should not show up after minutes of writing. */
+async function readTexts({ texts = [], calibration }: OnnxOptions, signal?: AbortSignal): Promise<void> {
+  for await (const _ of textPieces([...texts, ...(calibration ? [calibration.file] : [])])) throwIfAborted(signal);
 }
 
 async function calibrate(

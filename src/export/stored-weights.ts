@@ -2,6 +2,7 @@
 import { dirname, join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { liveGraph, type Value } from "../graph/ir.ts";
+import type { InlineData } from "../graph/onnx.ts";
 import { type OnnxInitializer, readOnnxStructure } from "../graph/onnx-reader.ts";
 import { ONNX_DATA_TYPE } from "../graph/ops.ts";
 import { PIECE_BYTES, PositionalFile } from "../io/positional-file.ts";
@@ -21,11 +22,11 @@ export async function checkStoredWeights(
   for (const parameter of liveGraph(graph).parameters) {
     throwIfAborted(signal);
     const initializer = stored.get(parameter.name);
-    const { byteLength, chunks } = data(parameter);
+    const expected = data(parameter);
     const place = initializer && placeOf(path, initializer);
-    if (!place || !isDeclared(initializer, parameter, byteLength))
+    if (!place || !isDeclared(initializer, parameter, expected.byteLength))
       throw differs(path, parameter, "it is another tensor");
-    if (!(await holds(place.file, place.offset, chunks()))) throw differs(path, parameter, "its bytes differ");
+    if (!(await holds(place, expected))) throw differs(path, parameter, "its bytes differ");
   }
 }
 
@@ -33,18 +34,23 @@ function isDeclared({ dtype, dims, byteLength }: OnnxInitializer, parameter: Val
   return dtype === ONNX_DATA_TYPE[parameter.dtype] && `${dims}` === `${parameter.shape}` && byteLength === expected;
 }
 
-function placeOf(path: string, { external, offset }: OnnxInitializer): { file: string; offset: number } | null {
-  if (external) return { file: join(dirname(path), external.location), offset: external.offset };
-  return offset === null ? null : { file: path, offset };
+interface Place {
+  path: string;
+  offset: number;
 }
 
-/** Whether `file` has these bytes from `offset` on. */
-async function holds(path: string, offset: number, chunks: AsyncIterable<Uint8Array>): Promise<boolean> {
+function placeOf(path: string, { external, offset }: OnnxInitializer): Place | null {
+  if (external) return { path: join(dirname(path), external.location), offset: external.offset };
+  return offset === null ? null : { path, offset };
+}
+
+/** Whether these bytes are there. */
+async function holds({ path, offset }: Place, { byteLength, chunks }: InlineData): Promise<boolean> {
   const file = await PositionalFile.open(path);
-  const buffer = new Uint8Array(Math.min(PIECE_BYTES, file.size));
+  const buffer = new Uint8Array(Math.min(PIECE_BYTES, byteLength));
   let position = offset;
   try {
-    for await (const chunk of chunks)
+    for await (const chunk of chunks())
       for (let at = 0; at < chunk.byteLength; at += buffer.byteLength) {
         const expected = chunk.subarray(at, at + buffer.byteLength);
         const piece = buffer.subarray(0, expected.byteLength);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type ExportOptions, exportModel } from "../../src/export/export-model.ts";
 import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
+import { modelFile, PRECISIONS } from "../../src/model/precision.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, digest, MODEL, opened } from "../support/fixture.ts";
@@ -138,6 +139,20 @@ describe("an export whose check fails", () => {
       expect(error.code).toBe("mismatch");
       // The path is that of the output, not of the temporary folder that is gone.
       expect(error.message).toMatch(new RegExp(`^${out}/onnx/model.onnx: its logits differ from the model's by`));
+    });
+    expect(readdirSync(parent)).toEqual([]);
+  });
+
+  it.each(PRECISIONS)("is no output: a wrong norm in %s", async (precision) => {
+    const { parent, out } = workplace();
+    const wrong = (bytes: Buffer) => bytes.writeFloatLE(bytes.readFloatLE(4 * 5) + 3, 4 * 5);
+    await withLies("h.1.ln_2.weight", wrong, async (checkpoint) => {
+      const onnx = { weights: "inline", noise: MEAN, precisions: [precision] } as const;
+      const error = await failureOf(() => exportModel(checkpoint, { output: out, threads: 1, onnx }));
+      expect(error.code).toBe("mismatch");
+      expect(error.message).toMatch(
+        new RegExp(`^${out}/onnx/${modelFile(precision)}: its logits differ from the model's`),
+      );
     });
     expect(readdirSync(parent)).toEqual([]);
   });

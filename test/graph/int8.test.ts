@@ -11,6 +11,7 @@ import {
 } from "../../src/graph/int8.ts";
 import { Graph, liveGraph, type Value } from "../../src/graph/ir.ts";
 import { add, gemm, matmul, relu } from "../../src/graph/ops.ts";
+import type { TableStorage } from "../../src/graph/rewrite.ts";
 import { float32Tensor, int64Tensor, Session, type Tensor, type TensorArray } from "../../src/graph/session.ts";
 import { gather } from "../../src/graph/shape-ops.ts";
 import { uniform } from "../convert/matrices.ts";
@@ -38,8 +39,13 @@ function expected(x: Float32Array, w: Float32Array, c: Float32Array | null): num
   });
 }
 
-async function runInt8(graph: Graph, weights: Record<string, Float32Array>, feeds: Record<string, Tensor>) {
-  const built = int8Graph(graph, { chosen: ({ name }) => name !== "kept" });
+async function runInt8(
+  graph: Graph,
+  weights: Record<string, Float32Array>,
+  feeds: Record<string, Tensor>,
+  tables: () => TableStorage = () => "as it is",
+) {
+  const built = int8Graph(graph, { chosen: ({ name }) => name !== "kept", tables });
   const made = await int8Weights(built, async (name) => weights[name] as Float32Array);
   const weightOf = ({ name }: Value): TensorArray => made.get(name) ?? (weights[name] as Float32Array);
   const session = await Session.withWeights(built.graph, weightOf, { threads: 1 });
@@ -137,6 +143,32 @@ describe("int8Graph", () => {
     const y = outputs.logits?.data as Float32Array;
     for (const [i, value] of expected(outputs.hidden?.data as Float32Array, w, null).entries())
       expect(Math.abs((y[i] as number) - value)).toBeLessThan(1e-3);
+  });
+
+  it("reads a table's rows from what its product multiplies by, and stores it once", async () => {
+    const graph = new Graph();
+    const table = graph.parameter("table", [N, K]);
+    const picked = gather(table, graph.input("ids", "int64", [M])); // [M, K]
+    graph.output(gemm(picked, table, { transB: true }), "logits");
+    graph.output(picked, "picked");
+    const weights = { table: turned(w, K, N) };
+    const ids = [0, 6, 3, 3, 1];
+    const { outputs, parameters } = await runInt8(graph, weights, { ids: int64Tensor(ids, [M]) }, () => "quantised");
+    expect(parameters).toEqual(["table/int8 int8 [7,24]", "table/int8/scales float32 [7]"]);
+    const rows = dequantise(quantise(weights.table, [N, K], { byRow: true }), true);
+    const picks = ids.flatMap((id) => [...rows.subarray(id * K, (id + 1) * K)]);
+    expect(outputs.picked?.data).toEqual(Float32Array.from(picks));
+    const y = outputs.logits?.data as Float32Array;
+    for (const [i, value] of expected(outputs.picked?.data as Float32Array, w, null).entries())
+      expect(y[i]).toBeCloseTo(value, 4);
+  });
+
+  it("stores a table in float16 when asked", async () => {
+    const graph = new Graph();
+    graph.output(gather(graph.parameter("table", [N, K]), graph.input("ids", "int64", [M])), "picked");
+    const { graph: built } = int8Graph(graph, { tables: () => "float16" });
+    expect(liveGraph(built).parameters.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(["table float16"]);
+    expect(built.outputs.map(({ dtype }) => dtype)).toEqual(["float32"]);
   });
 
   it("shares one quantised weight between products", async () => {

@@ -27,8 +27,16 @@ export function exported(
   output: string,
   options: Partial<OnnxOptions & Omit<ExportOptions, "onnx">> = {},
 ): Promise<ExportResult> {
-  const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantisation = {}, ...rest } = options;
-  const onnx = { weights, noise, precisions, quantisation };
+  const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantisation = {}, ...others } = options;
+  const { texts, calibration, ...rest } = others;
+  const onnx = {
+    weights,
+    noise,
+    precisions,
+    quantisation,
+    ...(texts && { texts }),
+    ...(calibration && { calibration }),
+  };
   return opened(model, (checkpoint) => exportModel(checkpoint, { output, onnx, threads: 1, ...rest }));
 }
 
