@@ -3,6 +3,7 @@ import { z } from "zod";
 import { nfcRecordSchema } from "../model/nfc-record.ts";
 import { baselineSchema } from "./check/baseline.ts";
 import { sizeConfigSchema } from "./check/size-config.ts";
+import { comparisonSchema } from "./comparison/comparison-schema.ts";
 import { reportSchema } from "./report-schema.ts";
 
 /** Name and text of every file under schema/. `scripts/make-schemas.mjs` writes them. */
@@ -10,6 +11,7 @@ export function schemaFiles(): { name: string; text: string }[] {
   return [
     schemaFile("nfc-1.schema.json", nfcRecordSchema, "nfc.json: what nfc did to a model (nfc/1)"),
     schemaFile("nfc-report-1.schema.json", reportSchema, "A report of nfc: two models compared (nfc-report/1)"),
+    schemaFile("nfc-comparison-1.schema.json", comparisonSchema, "Several models side by side (nfc-comparison/1)"),
     schemaFile("nfc-baseline-1.schema.json", baselineSchema, "nfc.baseline.json: what models weighed (nfc-baseline/1)"),
     schemaFile("nfc-size.schema.json", sizeConfigSchema, "nfc.size.json: which models nfc check holds to what"),
   ];

@@ -26,9 +26,12 @@ interface GraphMessage {
 export interface NodeMessage {
   opType?: string;
   domain?: string;
+  input?: string[];
   attribute?: AttributeMessage[];
 }
 interface AttributeMessage {
+  name?: string;
+  i?: number;
   t?: TensorMessage;
   tensors?: TensorMessage[];
   g?: ByteRange;

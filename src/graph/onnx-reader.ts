@@ -9,6 +9,7 @@ import {
   type TensorMessage,
   type ValueMessage,
 } from "./onnx-messages.ts";
+import { packedWeights } from "./onnx-packed.ts";
 import { EXTERNAL } from "./onnx-schema.ts";
 
 /** A graph input or output. */
@@ -51,6 +52,8 @@ export interface OnnxStructure {
   inputs: OnnxValue[];
   outputs: OnnxValue[];
   initializers: OnnxInitializer[];
+  /** Weights of the initializers that pack several into an element, or that are scales (0): see `packedWeights`. */
+  packed: Map<string, number>;
   /** How often each op occurs in the main graph. */
   ops: { domain: string; type: string; count: number }[];
   /** Op types with a graph of their own (If, Loop, Scan); what those graphs hold is not read. */
@@ -99,6 +102,10 @@ function structureOf(model: ModelMessage, scanner: ProtobufScanner, path: string
   if (irVersion < 1) throw scanner.invalid("is no ONNX model: it has no IR version");
   const { node = [], initializer = [], input = [], output = [], sparseInitializer = [] } = graph;
   const attributes = node.flatMap(({ attribute = [] }) => attribute);
+  const initializers = unique(
+    scanner,
+    initializer.map((tensor) => tensorOf(scanner, tensor)),
+  );
   const attributeTensors = attributes.flatMap(({ t, tensors = [] }) => (t ? [t, ...tensors] : tensors));
   return {
     ...{ path, fileBytes: scanner.whole.end, irVersion, producer: { name: producerName, version: producerVersion } },
@@ -112,10 +119,8 @@ function structureOf(model: ModelMessage, scanner: ProtobufScanner, path: string
       scanner,
       output.map((value) => ioOf(scanner, value)),
     ),
-    initializers: unique(
-      scanner,
-      initializer.map((tensor) => tensorOf(scanner, tensor)),
-    ),
+    initializers,
+    packed: packedWeights(node, initializers),
     ops: opsOf(node),
     subgraphs: [...new Set(node.filter(holdsGraph).map(({ opType = "" }) => opType))],
     functions: model.functions?.length ?? 0,

@@ -280,40 +280,6 @@ describe("nfc export", () => {
   });
 });
 
-describe("nfc report", () => {
-  it("compares two models as text and as Markdown", async () => {
-    const { stdout, stderr } = await ok("report", MODEL, tied);
-    expect(stderr).toBe("");
-    expect(stdout).toContain("128,768");
-    const markdown = (await ok("report", MODEL, tied, "--format", "markdown", "--layers", "--heads")).stdout;
-    expect(markdown).toMatch(/^\|.+\|$/m);
-    expect(markdown).toContain("h.1");
-  });
-
-  it.each([[["--json"]], [["--format", "json"]]])("with %j gives an object that fits the schema", async (flags) => {
-    const { stdout } = await ok("report", MODEL, tied, "--title", "A title", ...flags);
-    expect(parseReport(JSON.parse(stdout), "stdout").title).toBe("A title");
-  });
-});
-
-describe("nfc report --html", () => {
-  it("writes one page, and keeps an existing one unless forced", async () => {
-    const page = join(fresh(), "..", `report-${Date.now()}.html`);
-    const { stdout } = await ok("report", MODEL, tied, "--html", page, "--title", "<b>A & B</b>");
-    expect(stdout).toBe(`${page}\n`);
-    const text = readFileSync(page, "utf8");
-    expect(text).toContain("<h1>&lt;b&gt;A &amp; B&lt;/b&gt;</h1>");
-    expect(text).toContain("Attention before and after");
-    const again = await nfc(["report", MODEL, tied, "--html", page]);
-    expect({ code: again.code, stderr: again.stderr }).toEqual({
-      code: 2,
-      stderr: `nfc: ${page}: exists already; choose another name, or replace it with --force\n`,
-    });
-    await ok("report", MODEL, tied, "--html", page, "--force", "--sentence", "");
-    expect(readFileSync(page, "utf8")).not.toContain("Attention before and after");
-  });
-});
-
 describe("nfc demo", () => {
   const PARTS = ["cache", "nf", "nf-distilled", "nf-onnx"];
 

@@ -92,7 +92,7 @@ const USAGE: [string, string[], string][] = [
     ["convert", "x", "-o", "y", "--thread", "3"],
     "unknown option '--thread' (Did you mean --threads?); nfc convert --help shows the flags",
   ],
-  ["a missing argument", ["report", "a"], "missing required argument 'after'; nfc report --help shows the flags"],
+  ["a missing argument", ["report"], "missing required argument 'models'; nfc report --help shows the flags"],
   [
     "one argument too many",
     ["inspect", "a", "b"],

@@ -1,25 +1,22 @@
-// nfc report: parameters and bytes of two models, before and after, and what exports of them weigh and lose.
-import { existsSync } from "node:fs";
+// nfc report: two models before and after, with exports of them; or any number of models side by side.
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { Report } from "../../export/report-schema.ts";
-import type { ExportedModel } from "../../inference/exported-model.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
-import { openBrowser } from "../browser.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
-import { type CommonFlags, commonFlags, type SourceFlags, sourceFlags } from "../options.ts";
-import { note, printResult } from "../terminal.ts";
+import { type CommonFlags, commonFlags, openOptions, type SourceFlags, sourceFlags } from "../options.ts";
+import { type PageFlags, refuseExistingPage, writePage } from "../report-page.ts";
+import { printResult } from "../terminal.ts";
 
-interface ReportFlags extends CommonFlags, SourceFlags {
+interface ReportFlags extends CommonFlags, SourceFlags, PageFlags {
   title?: string;
   format: "text" | "markdown" | "json";
   layers?: boolean;
   heads?: boolean;
-  html?: string;
-  open?: boolean;
   sentence: string;
-  force?: boolean;
 }
 
 /** Two names and a pronoun: heads that look back have something to look for. */
@@ -27,57 +24,62 @@ const SENTENCE = "When Mary and John went to the store, John gave a drink to Mar
 
 export function reportCommand(context: Context): Command {
   const command = new Command("report")
-    .description("Compare two models: parameters and bytes by group, tie errors, recorded perplexities.")
-    .argument("<before>", "the model that the other was made from")
-    .argument("<after>", "the smaller model")
-    .argument("[exports...]", "folders of exports, to list size and recorded perplexity of every file")
+    .description("Compare models: parameters and bytes by group, tie errors, recorded perplexities.")
+    .argument("<models...>", "two checkpoints, before and after, then folders of exports; or any models side by side")
     .addOption(new Option("--format <name>", "output").choices(["text", "markdown", "json"]).default("text"))
     .option("--title <text>", "heading of the report")
-    .option("--layers", "a line for every layer")
-    .option("--heads", "the tie error of every head")
+    .option("--layers", "of two checkpoints: a line for every layer")
+    .option("--heads", "of two checkpoints: the tie error of every head")
     .option("--html <file>", "write the report as one self-contained page instead")
     .option("--open", "open that page in the browser")
-    .option("--sentence <text>", "sentence whose attention the page shows; empty: none", SENTENCE)
+    .option("--sentence <text>", "sentence whose attention the page of two checkpoints shows; empty: none", SENTENCE)
     .option("-f, --force", "replace an existing page")
     .addHelpText(
       "after",
-      "\nReads headers only; the page also reads the noise and runs both models on a sentence. The JSON follows schema/nfc-report-1.schema.json.\n\nExamples:\n  $ nfc report gpt2/ out/nf\n  $ nfc report gpt2/ out/nf --format markdown >> $GITHUB_STEP_SUMMARY\n  $ nfc report gpt2/ out/nf --json\n  $ nfc report gpt2/ out/nf out/onnx\n  $ nfc report gpt2/ out/nf out/onnx --html report.html --open",
+      `
+Two checkpoints are compared in full, with the files of every further folder that holds onnx/. Anything else (one
+model, more than two, ONNX files of nfc or of other tools) becomes a table, whose first model is the reference.
+Reads headers only; the page of two checkpoints also reads the noise and runs both on a sentence. The JSON follows
+schema/nfc-report-1.schema.json, that of several models schema/nfc-comparison-1.schema.json.
+
+Examples:
+  $ nfc report gpt2/ out/nf
+  $ nfc report gpt2/ out/nf --format markdown >> $GITHUB_STEP_SUMMARY
+  $ nfc report gpt2/ out/nf out/onnx --html report.html --open
+  $ nfc report gpt2/ out/sym out/distance out/onnx/onnx/model_q4.onnx`,
     );
-  return sourceFlags(commonFlags(command)).action(
-    (before: string, after: string, exports: string[], flags: ReportFlags) =>
-      run(context, before, after, exports, flags),
+  return sourceFlags(commonFlags(command)).action((models: string[], flags: ReportFlags) =>
+    run(context, models, flags),
   );
 }
 
-async function writePage(
-  file: string,
-  report: Report,
-  [before, after]: readonly [Checkpoint, Checkpoint],
-  { sentence, force = false }: ReportFlags,
-): Promise<void> {
-  const { attentionPairs, learnedNoise, trainingCurves } = await import("../../export/page/page-data.ts");
-  const { reportPage } = await import("../../export/page/page.ts");
-  const { writeFileAtomic } = await import("../../io/staging.ts");
-  const { readTokenizer } = await import("../../model/tokenizer.ts");
-  if (!force && existsSync(file))
-    throw new NfcError("exists", `${file}: exists already`, {
-      hint: "choose another name, or replace it with --force",
-    });
-  const folder = after.folder ?? before.folder;
-  const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder);
-  const page = reportPage({
-    report,
-    noise: await learnedNoise(after),
-    training: await trainingCurves(after),
-    attention: tokenizer && (await attentionPairs(before, after, tokenizer, sentence)),
-  });
-  await writeFileAtomic(file, page);
+async function run(context: Context, models: readonly string[], flags: ReportFlags): Promise<void> {
+  if (flags.open && flags.html === undefined)
+    throw new NfcError("usage", "--open opens the page of --html", { hint: "add --html report.html" });
+  refuseExistingPage(flags);
+  const [before, after, ...exports] = models;
+  if (before !== undefined && after !== undefined && (await arePairAndExports(before, after, exports)))
+    return runPair(context, [before, after], exports, flags);
+  return runComparison(context, models, flags);
 }
 
-async function run(
+/** Two checkpoints, then folders of exports. A folder with weights and onnx/ is a checkpoint where it comes first. */
+async function arePairAndExports(before: string, after: string, exports: readonly string[]): Promise<boolean> {
+  const { modelsIn } = await import("../../export/comparison/compare-models.ts");
+  for (const model of [before, after]) if (!(await modelsIn(model)).checkpoint) return false;
+  for (const folder of exports) if (!(await isFolder(join(folder, "onnx")))) return false;
+  return true;
+}
+
+const isFolder = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (status) => status.isDirectory(),
+    () => false,
+  );
+
+async function runPair(
   context: Context,
-  before: string,
-  after: string,
+  [before, after]: readonly [string, string],
   folders: readonly string[],
   flags: ReportFlags,
 ): Promise<void> {
@@ -85,23 +87,54 @@ async function run(
   const { createReport } = await import("../../export/report.ts");
   const { reportMarkdown } = await import("../../export/report-markdown.ts");
   const { reportText } = await import("../../export/report-text.ts");
-  const exports: ExportedModel[] = [];
+  const exports = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
   const options = { exports, ...(flags.title !== undefined && { title: flags.title }) };
-  const report = await withCheckpoint(context, before, flags, (first) =>
+  const { report, page } = await withCheckpoint(context, before, flags, (first) =>
     withCheckpoint(context, after, flags, async (second) => {
       const made = createReport(first, second, options);
-      if (flags.html !== undefined) await writePage(flags.html, made, [first, second], flags);
-      return made;
+      return {
+        report: made,
+        page: flags.html === undefined ? null : await pageOf(made, first, second, flags.sentence),
+      };
     }),
   );
-  if (flags.html !== undefined) {
-    printResult(context.io, flags, { html: flags.html }, () => flags.html as string);
-    if (flags.open) openBrowser(flags.html, (fact) => note(context.io, flags, `the browser does not open: ${fact}`));
-    return;
-  }
+  if (flags.html !== undefined && page !== null) return writePage(context, flags.html, page, flags);
   const parts = { layers: flags.layers ?? false, heads: flags.heads ?? false };
   printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
     flags.format === "markdown" ? reportMarkdown(report, parts) : reportText(report, parts),
+  );
+}
+
+async function pageOf(report: Report, before: Checkpoint, after: Checkpoint, sentence: string): Promise<string> {
+  const { attentionPairs, learnedNoise, trainingCurves } = await import("../../export/page/page-data.ts");
+  const { reportPage } = await import("../../export/page/page.ts");
+  const { readTokenizer } = await import("../../model/tokenizer.ts");
+  const folder = after.folder ?? before.folder;
+  const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder);
+  return reportPage({
+    report,
+    noise: await learnedNoise(after),
+    training: await trainingCurves(after),
+    attention: tokenizer && (await attentionPairs(before, after, tokenizer, sentence)),
+  });
+}
+
+async function runComparison(context: Context, models: readonly string[], flags: ReportFlags): Promise<void> {
+  if (flags.layers || flags.heads)
+    throw new NfcError("usage", "--layers and --heads are for two checkpoints", {
+      hint: "name one before and one after; exports may follow",
+    });
+  const { compareModels } = await import("../../export/comparison/compare-models.ts");
+  const { comparisonMarkdown, comparisonText } = await import("../../export/comparison/comparison-text.ts");
+  const { title, html, format } = flags;
+  const options = { ...openOptions(flags), signal: context.signal, ...(title !== undefined && { title }) };
+  const comparison = await compareModels(models, options);
+  if (html !== undefined) {
+    const { comparisonPage } = await import("../../export/comparison/comparison-page.ts");
+    return writePage(context, html, comparisonPage(comparison), flags);
+  }
+  printResult(context.io, { json: flags.json || format === "json" }, comparison, () =>
+    format === "markdown" ? comparisonMarkdown(comparison) : comparisonText(comparison),
   );
 }

@@ -11,12 +11,14 @@ export const BASELINE_FORMAT = "nfc-baseline/1";
 const count = z.int().nonnegative();
 const baselineEntrySchema = z.object({
   bytes: count,
-  parameters: count.nullable().describe("Null where weights are packed"),
+  parameters: count.nullable().describe("Null where weights are packed in a way that headers do not explain"),
   attention: z
     .union([z.literal(2), z.literal(3)])
     .nullable()
     .describe("Columns of c_attn in widths: [q, k, v] or [s, v]"),
-  groups: z.record(z.string(), count).describe("Bytes by group of tensors"),
+  groups: z
+    .record(z.string(), z.object({ bytes: count, parameters: count.nullable() }))
+    .describe("Bytes and parameters by group of tensors"),
   dtypes: z.record(z.string(), count).describe("Bytes of matrices by format"),
   files: z.record(z.string(), z.object({ bytes: count, sha256: z.string().regex(/^[0-9a-f]{64}$/) })),
 });

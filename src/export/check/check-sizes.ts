@@ -4,7 +4,7 @@ import { NfcError } from "../../errors.ts";
 import { sha256File } from "../../io/sha256.ts";
 import { formatBytes, signedPercent, thousands } from "../format.ts";
 import { type Baseline, type BaselineEntry, readBaseline, writeBaseline } from "./baseline.ts";
-import { type WeighedModel, weighModel } from "./measure-model.ts";
+import { type GroupWeight, type WeighedModel, weighModel } from "./measure-model.ts";
 import { notedQuality } from "./noted-quality.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
@@ -15,7 +15,7 @@ export interface CheckOptions {
   /** Its file; nfc.size.json or package.json in the folder unless given. */
   config?: string;
   baseline?: string;
-  /** Write what is found as the new baseline; limits still count. */
+  /** Write what is found as the new baseline, whatever the old one says; absolute limits still count. */
   updateBaseline?: boolean;
   /** A model that the baseline does not know fails. */
   requireBaseline?: boolean;
@@ -61,14 +61,11 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const { file, config } = await readSizeConfig(options.folder, options.config);
   const root = resolve(dirname(file));
   const baselineFile = options.baseline ?? join(dirname(file), config.baseline ?? BASELINE_FILE_NAME);
-  const baseline = await readBaseline(baselineFile);
+  const baseline = updateBaseline ? null : await readBaseline(baselineFile);
   const weighed = new Map<string, WeighedModel>();
   const models: CheckedModel[] = [];
   for (const entry of config.models) {
-    const known = baseline?.models[nameOf(entry)] ?? null;
-    // A new baseline says that the growth is right; absolute limits it cannot lift.
-    const against = updateBaseline ? null : known;
-    const { checked, model } = await checkEntry(root, entry, against, {
+    const { checked, model } = await checkEntry(root, entry, baseline?.models[nameOf(entry)] ?? null, {
       known: baseline,
       requireBaseline: requireBaseline && !updateBaseline,
     });
@@ -148,7 +145,8 @@ function limitFaults(entry: SizeEntry, model: WeighedModel): string[] {
     );
   const { maxParameters } = entry;
   if (maxParameters === undefined) return faults;
-  if (model.parameters === null) faults.push("maxParameters: its weights are packed, headers do not count them");
+  if (model.parameters === null)
+    faults.push("maxParameters: its weights are packed in a way that headers do not explain");
   else if (model.parameters > maxParameters)
     faults.push(`${thousands(model.parameters)} parameters, over the limit of ${thousands(maxParameters)}`);
   return faults;
@@ -171,7 +169,7 @@ async function qualityFaults(root: string, { path, maxPerplexity, minAccuracy }:
 }
 
 function accidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
-  const found = model.findings.filter(({ accident }) => !allow.includes(accident)).map(({ text }) => text);
+  const found = model.mishaps.filter(({ accident }) => !allow.includes(accident)).map(({ text }) => text);
   if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
     found.push("K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again");
   const wanted = dtype ?? (before && largest(before.dtypes));
@@ -186,9 +184,11 @@ function largest(dtypes: Readonly<Record<string, number>>): string | null {
   return Object.entries(dtypes).sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
 }
 
-function changedGroups(before: Readonly<Record<string, number>>, now: Readonly<Record<string, number>>) {
+type GroupBytes = Readonly<Record<string, Pick<GroupWeight, "bytes">>>;
+
+function changedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["groups"] {
   return [...new Set([...Object.keys(before), ...Object.keys(now)])]
-    .map((group) => ({ group, before: before[group] ?? 0, now: now[group] ?? 0 }))
+    .map((group) => ({ group, before: before[group]?.bytes ?? 0, now: now[group]?.bytes ?? 0 }))
     .filter((change) => change.before !== change.now)
     .sort((a, b) => b.now - b.before - (a.now - a.before));
 }

@@ -1,61 +1,27 @@
-// What a model weighs, from headers alone: bytes, parameters by group and format, and signs of accidents.
+// What the files of an entry weigh, from headers alone: bytes, parameters by group and format, and signs of accidents.
 import { stat } from "node:fs/promises";
-import { basename, join } from "node:path";
-import { readOnnxStructure } from "../../graph/onnx-reader.ts";
+import { join } from "node:path";
 import { withIoErrors } from "../../io/io-error.ts";
-import { openSafetensors } from "../../io/safetensors-reader.ts";
 import { printable } from "../format.ts";
+import { attentionParts, headerTensors, type Mishap, mishapsOf, type TensorGroup } from "../header-tensors.ts";
 import { modelFiles } from "./model-files.ts";
-import type { Accident } from "./size-config.ts";
 
-/** A stored tensor, of safetensors or ONNX. */
-export interface WeighedTensor {
-  /** Without a wrapper's prefix. */
-  name: string;
-  dtype: string;
-  dims: readonly number[];
+/** Bytes, and weights: null where codes are packed in a way that headers do not explain. */
+export interface GroupWeight {
   bytes: number;
-  /** True where the numbers are codes of several weights each. */
-  packed: boolean;
+  parameters: number | null;
 }
 
-export interface Finding {
-  accident: Accident;
-  /** What is wrong, and what to do. */
-  text: string;
-}
-
-export interface WeighedModel {
+export interface WeighedModel extends GroupWeight {
   /** By name below the configuration's folder. */
   files: Record<string, number>;
-  bytes: number;
-  /** Null where codes are packed: headers do not tell how many weights they are. */
-  parameters: number | null;
-  /** Bytes by group of tensors. */
-  groups: Record<string, number>;
+  groups: Record<string, GroupWeight>;
   /** Bytes by format, of tensors that are weights of matrices. */
   dtypes: Record<string, number>;
   /** Columns of c_attn in widths: 3 = [q, k, v], 2 = [s, v]; null without one, or of both. */
   attention: 2 | 3 | null;
-  findings: Finding[];
+  mishaps: Mishap[];
 }
-
-/** ONNX's names of what exports hold. */
-const ONNX_DTYPES: Readonly<Record<number, string>> = {
-  ...{
-    1: "F32",
-    2: "U8",
-    3: "I8",
-    6: "I32",
-    7: "I64",
-    9: "BOOL",
-    10: "F16",
-    11: "F64",
-    16: "BF16",
-    21: "U4",
-    22: "I4",
-  },
-};
 
 /**
  * @param root folder of the configuration; @param path file, folder or glob below it
@@ -70,131 +36,47 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     const file = join(root, name);
     files[name] = (await withIoErrors(file, () => stat(file))).size;
   };
-  const found: Pick<WeighedModel, "groups" | "dtypes" | "findings"> = { groups: {}, dtypes: {}, findings: [] };
-  const seen = { parameters: 0, packed: false, attention: new Set<number>() };
+  const found: Pick<WeighedModel, "groups" | "dtypes" | "mishaps"> = { groups: {}, dtypes: {}, mishaps: [] };
+  let parameters: number | null = 0;
+  const parts = new Set<2 | 3>();
   for (const name of models) {
     await size(name);
-    const tensors = await tensorsOf(join(root, name));
+    const tensors = await headerTensors(join(root, name));
     for (const tensor of tensors) {
-      add(found.groups, groupOf(tensor.name), tensor.bytes);
-      if (tensor.dims.length >= 2) add(found.dtypes, tensor.dtype, tensor.bytes);
-      seen.packed ||= tensor.packed;
-      if (!isNoParameter(tensor.name)) seen.parameters += tensor.dims.reduce((product, dim) => product * dim, 1);
-      const parts = attentionParts(tensor);
-      if (parts !== null) seen.attention.add(parts);
+      addTo(found.groups, tensor.group, tensor);
+      if (tensor.dims.length >= 2) found.dtypes[tensor.dtype] = (found.dtypes[tensor.dtype] ?? 0) + tensor.bytes;
+      parameters = sum(parameters, tensor.parameters);
+      const columns = attentionParts(tensor);
+      if (columns !== null) parts.add(columns);
     }
-    found.findings.push(...findingsOf(name, tensors));
+    found.mishaps.push(...mishapsOf(name, tensors));
   }
   for (const name of others) {
     await size(name);
     if (/_data(_\d+)?$/.test(name)) continue;
-    add(found.groups, "optimiser state", files[name] as number);
-    found.findings.push({
+    addTo(found.groups, "optimiser state", { bytes: files[name] as number, parameters: 0 });
+    found.mishaps.push({
       accident: "optimiser-state",
       text: `${printable(name)} is training state: leave it out of the model`,
     });
   }
-  const [attention = null] = seen.attention.size === 1 ? seen.attention : [];
+  const [attention = null] = parts.size === 1 ? parts : [];
   return {
     ...found,
     files: sorted(files),
     groups: sorted(found.groups),
     dtypes: sorted(found.dtypes),
     bytes: Object.values(files).reduce((a, b) => a + b, 0),
-    parameters: seen.packed ? null : seen.parameters,
-    attention: attention as 2 | 3 | null,
+    parameters,
+    attention,
   };
 }
 
-async function tensorsOf(file: string): Promise<WeighedTensor[]> {
-  if (file.endsWith(".onnx")) {
-    const { initializers } = await readOnnxStructure(file);
-    return initializers.map(({ name, dtype, dims, byteLength }) => ({
-      name: plain(name),
-      dtype: ONNX_DTYPES[dtype] ?? `type ${dtype}`,
-      dims,
-      bytes: byteLength,
-      packed: /\/(values|zero_points)$|_(quantized|Q4|q4|qweight|zero_point)$/.test(name),
-    }));
-  }
-  const reader = await openSafetensors(file);
-  try {
-    return [...reader.tensors.values()].map(({ name, dtype, shape, byteLength }) => ({
-      name: plain(name),
-      dtype,
-      dims: shape,
-      bytes: byteLength,
-      packed: false,
-    }));
-  } finally {
-    await reader.close();
-  }
-}
+const sum = (a: number | null, b: number | null) => (a === null || b === null ? null : a + b);
 
-const plain = (name: string) => name.replace(/^((_orig_mod|module|model|state_dict|transformer)\.)+/, "");
-const isConstant = (name: string) => /^const_\d+$/.test(name);
-/** Beside the weights: what graphs compute with, and what codes are multiplied by. */
-const isNoParameter = (name: string) => isConstant(name) || name.endsWith("/scales");
-
-const MASK = /^h\.\d+\.attn\.(bias|masked_bias)$/;
-const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
-
-/** The group of a tensor by its name, GPT-2's or what nfc makes of it. */
-function groupOf(name: string): string {
-  if (STATE.test(name)) return "optimiser state";
-  if (/^(wte|wpe)\./.test(name)) return "embeddings";
-  if (/^(lm_head|score)\./.test(name)) return "head";
-  if (MASK.test(name)) return "mask buffers";
-  if (/\.attn\.noise_/.test(name)) return "noise";
-  if (/\.attn\.c_attn\./.test(name)) return "attention q, k, v";
-  if (/\.attn\./.test(name)) return "attention out";
-  if (/\.mlp\./.test(name)) return "MLP";
-  if (/(^|\.)ln_\w+\./.test(name)) return "norms";
-  return isConstant(name) ? "constants" : "other";
-}
-
-/** Of c_attn [C, 3C] or [C, 2C], or turned, how many C. */
-function attentionParts({ name, dims }: WeighedTensor): number | null {
-  if (!/^h\.\d+\.attn\.c_attn\.weight(\/int8)?$/.test(name) || dims.length !== 2) return null;
-  const [a, b] = dims as [number, number];
-  const ratio = Math.max(a, b) / Math.min(a, b);
-  return ratio === 2 || ratio === 3 ? ratio : null;
-}
-
-function findingsOf(file: string, tensors: readonly WeighedTensor[]): Finding[] {
-  const findings: Finding[] = [];
-  const find = (accident: Accident, text: string) =>
-    findings.push({ accident, text: `${printable(basename(file))}: ${text}` });
-  const masks = tensors.filter(({ name, dims }) => MASK.test(name) && (dims.length === 4 || dims.length === 0));
-  if (masks.length > 0)
-    find("mask-buffers", `${masks.length} attention mask buffers are stored: save the parameters only`);
-  const state = tensors.filter(({ name }) => STATE.test(name));
-  if (state.length > 0)
-    find("optimiser-state", `${state.length} tensors are optimiser state, such as ${printable(state[0]?.name ?? "")}`);
-  const twice = headTwice(tensors);
-  if (twice)
-    find(
-      "head-twice",
-      `the head is stored twice, as ${twice.map(printable).join(" and ")}: tie it (logits = h · wteᵀ)`,
-    );
-  return findings;
-}
-
-/** Two large matrices of one shape, or turned, of which one is the token embedding: [V, C]. */
-function headTwice(tensors: readonly WeighedTensor[]): [string, string] | null {
-  const embedding = tensors.find(({ name, dims }) => /^wte\.weight(\/int8)?$/.test(name) && dims.length === 2);
-  if (!embedding) return null;
-  const [rows, columns] = embedding.dims as [number, number];
-  const other = tensors.find(({ name, dims }) => {
-    if (/^w[tp]e\./.test(name) || dims.length !== 2) return false;
-    const [a, b] = dims as [number, number];
-    return (a === rows && b === columns) || (a === columns && b === rows && !/^h\./.test(name));
-  });
-  return other ? [embedding.name, other.name] : null;
-}
-
-function add(totals: Record<string, number>, key: string, amount: number): void {
-  totals[key] = (totals[key] ?? 0) + amount;
+function addTo(groups: Record<string, GroupWeight>, group: TensorGroup, { bytes, parameters }: GroupWeight): void {
+  const before = groups[group] ?? { bytes: 0, parameters: 0 };
+  groups[group] = { bytes: before.bytes + bytes, parameters: sum(before.parameters, parameters) };
 }
 
 function sorted<T>(record: Record<string, T>): Record<string, T> {

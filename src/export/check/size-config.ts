@@ -4,15 +4,12 @@ import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../../errors.ts";
 import { readJsonFile } from "../../io/json.ts";
+import { ACCIDENTS } from "../header-tensors.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
 export const CONFIG_FILE_NAME = "nfc.size.json";
 export const BASELINE_FILE_NAME = "nfc.baseline.json";
 export const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }';
-
-/** What may be wrong with a model besides its size. */
-export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
-export type Accident = (typeof ACCIDENTS)[number];
 
 const bytes = z
   .union([z.int().positive(), z.string()])
@@ -25,7 +22,7 @@ const entrySchema = z.strictObject({
   name: z.string().min(1).optional().describe("What the model is called; its path unless given"),
   path: z.string().min(1).describe("File, folder or glob, below the folder of this file; sizes are added up"),
   limit: bytes.optional().describe('Most bytes, such as "80 MB" (10^6) or "80 MiB" (2^20)'),
-  maxParameters: z.int().positive().optional().describe("Most parameters (safetensors)"),
+  maxParameters: z.int().positive().optional().describe("Most parameters"),
   maxGrowth: growth.optional().describe('Most growth against the baseline, such as "1 %" or "500 kB"; "0": none'),
   maxPerplexity: z.number().positive().optional().describe("Largest perplexity that nfc.json of the model may note"),
   minAccuracy: z.number().min(0).max(1).optional().describe("Least accuracy that nfc.json of a classifier may note"),

@@ -41,6 +41,25 @@ export function barChart(chart: Chart, rows: readonly BarRow[]): Markup {
   return svg(chart, WIDTH, rows.length * step + 4, content);
 }
 
+export interface AmountRow {
+  label: string;
+  amount: number;
+  /** Shown at the end of the bar. */
+  value: string;
+}
+
+/** One bar a row, below its label, which may be a long path. */
+export function amountChart(chart: Chart, rows: readonly AmountRow[]): Markup {
+  const room = 150;
+  const x = scaleLinear([0, Math.max(1, ...rows.map(({ amount }) => amount))], [0, WIDTH - room]);
+  const step = 40;
+  const content = rows.map(({ label, amount, value }, i) => {
+    const [y, width] = [i * step, round(Math.max(amount > 0 ? 1 : 0, x(amount)))];
+    return html`<text class="label" x="0" y="${y + 13}">${label}</text><rect class="${i === 0 ? "before" : "after"}" x="0" y="${y + 19}" width="${width}" height="13" rx="2"/><text class="value" x="${width + 6}" y="${y + 30}">${value}</text>`;
+  });
+  return svg(chart, WIDTH, rows.length * step, content);
+}
+
 export interface HeatOptions {
   rows: readonly string[];
   columns: readonly string[];

@@ -1,14 +1,12 @@
 // The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
 import { commandLine, formatBytes, formatPercent, plural, signedPercent, thousands } from "../format.ts";
+import { notedTask } from "../noted-scores.ts";
 import { exportRows, groupRows, overviewRows, perplexityRows } from "../report-rows.ts";
 import type { Change, ModelSummary, Report } from "../report-schema.ts";
 import { barChart, heatMap, lineChart } from "./charts.ts";
-import { html, Markup, NOTHING } from "./markup.ts";
+import { dataTable, pageFrame, section } from "./frame.ts";
+import { html, type Markup, NOTHING } from "./markup.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
-import { STYLE } from "./style.ts";
-
-/** Nothing may be loaded and no script may run, whatever a name in a model file says. */
-const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /** A self-contained page; `data.report` names both models. */
 export function reportPage(data: PageData): string {
@@ -28,10 +26,7 @@ export function reportPage(data: PageData): string {
     provenanceSection("The model before", report.before),
     provenanceSection("The model after", report.after),
   ];
-  return html`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="${POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${title}</title>${new Markup(`<style>${STYLE}</style>`)}</head>
-<body>${body}<footer class="quiet"><p>Made by nfc ${report.tool.version}.</p></footer></body></html>
-`.html;
+  return pageFrame(title, report.tool.version, body);
 }
 
 function subtitle({ before, after }: Report): string {
@@ -57,8 +52,9 @@ function headline(report: Report): Markup {
     const value = text.before === null ? text.after.toFixed(2) : signedPercent(100 * (text.after / text.before - 1));
     facts.push(fact("Perplexity", value, change || `on ${text.file}`));
   }
-  const task = lastTask(report.after);
-  if (task) facts.push(fact(task.name, task.score, "on its development set"));
+  const noted = report.after.provenance && notedTask(report.after.provenance);
+  const [metric, score] = Object.entries(noted?.metrics ?? {})[0] ?? [];
+  if (noted && score != null) facts.push(fact(`${noted.task}, ${metric}`, score.toFixed(4), "on its development set"));
   const files = exports.flatMap((one) => one.files);
   const smallest = [...files].sort((a, b) => a.bytes - b.bytes)[0];
   if (smallest)
@@ -72,26 +68,7 @@ function headline(report: Report): Markup {
   return html`<dl class="facts">${facts}</dl>`;
 }
 
-/** The task of GLUE that a classifier was fine-tuned on, with its own metric. */
-function lastTask({ provenance }: ModelSummary): { name: string; score: string } | null {
-  const step = provenance?.history.findLast((one) => typeof one.task === "string" && one.dev !== undefined);
-  const metrics = (step?.dev as { metrics?: Record<string, unknown> } | undefined)?.metrics ?? {};
-  const [metric, value] = Object.entries(metrics)[0] ?? [];
-  if (step === undefined || metric === undefined || typeof value !== "number") return null;
-  return { name: `${step.task}, ${metric}`, score: value.toFixed(4) };
-}
-
 const LEGEND = html`<p class="legend quiet"><span><i class="before"></i>before</span><span><i class="after"></i>after</span></p>`;
-
-function section(title: string, ...content: readonly Markup[]): Markup {
-  return html`<section><h2>${title}</h2>${content}</section>`;
-}
-
-function dataTable(heading: readonly string[], rows: readonly (readonly string[])[]): Markup {
-  const cells = (tag: "th" | "td", row: readonly string[]) =>
-    row.map((cell) => (tag === "th" ? html`<th scope="col">${cell}</th>` : html`<td>${cell}</td>`));
-  return html`<div class="scroll"><table><thead><tr>${cells("th", heading)}</tr></thead><tbody>${rows.map((row) => html`<tr>${cells("td", row)}</tr>`)}</tbody></table></div>`;
-}
 
 function groupsSection({ groups, total }: Report): Markup {
   const rows = groupRows(groups).filter(({ level }) => level === 0 || groups.length < 12);

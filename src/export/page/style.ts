@@ -22,7 +22,7 @@ figure { margin: 1rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--quiet); font-weight: 500; }
+th { color: var(--quiet); font-weight: 500; white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
 td.wrap, dd.wrap { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 code { font: .82rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }

@@ -97,7 +97,7 @@ describe("absolute limits", () => {
     const file = `${repo}/model/nfc.json`;
     const record = JSON.parse(readFileSync(file, "utf8"));
     const perplexity = [{ file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 }];
-    const history = [{ step: "finetune", dev: { metrics: { accuracy: 0.75 } } }];
+    const history = [{ step: "finetune", task: "sst2", dev: { metrics: { accuracy: 0.75 } } }];
     writeFileSync(file, JSON.stringify({ ...record, perplexity, history }));
     configure({ path: "model", maxPerplexity: 2.5, minAccuracy: 0.75 });
     expect((await only()).passed).toBe(true);
@@ -152,7 +152,18 @@ describe("a baseline", () => {
     expect(format).toBe("nfc-baseline/1");
     expect(models.tied).toMatchObject({ parameters: 120_448, attention: 2, dtypes: { F32: expect.any(Number) } });
     expect(models.tied.files["model/model.safetensors"].sha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(Object.keys(models.tied.groups)).toEqual(Object.keys(models.tied.groups).sort());
+    expect(models.tied.groups.MLP).toEqual({ bytes: 4 * 66_176, parameters: 66_176 });
     expect(await only()).toMatchObject({ passed: true, groups: [] });
+  });
+
+  it("that is damaged is refused, and written anew on demand", async () => {
+    configure({ name: "tied", path: "model" });
+    writeFileSync(BASELINE, '{ "format": "nfc-baseline/1" }');
+    const { message, hint } = await failureOf(() => check());
+    expect(`${message}; ${hint}`).toMatch(/nfc\.baseline\.json: tool: .+; .*nfc check --update-baseline$/);
+    await check({ updateBaseline: true });
+    expect(await only()).toMatchObject({ passed: true });
   });
 
   it("fails a model that grew, names the group, and notices that K is back", async () => {

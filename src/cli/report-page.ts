@@ -1,0 +1,26 @@
+// Writes a page of nfc report to a file, and opens it in the browser if asked.
+import { existsSync } from "node:fs";
+import { NfcError } from "../errors.ts";
+import { writeFileAtomic } from "../io/staging.ts";
+import { openBrowser } from "./browser.ts";
+import type { Context } from "./context.ts";
+import { note, type OutputFlags, printResult } from "./terminal.ts";
+
+export interface PageFlags extends OutputFlags {
+  html?: string;
+  open?: boolean;
+  force?: boolean;
+}
+
+/** @throws NfcError "exists" before anything is made */
+export function refuseExistingPage({ html, force = false }: PageFlags): void {
+  if (html === undefined || force || !existsSync(html)) return;
+  throw new NfcError("exists", `${html}: exists already`, { hint: "choose another name, or replace it with --force" });
+}
+
+export async function writePage({ io }: Context, file: string, page: string, flags: PageFlags): Promise<void> {
+  refuseExistingPage(flags);
+  await writeFileAtomic(file, page);
+  printResult(io, flags, { html: file }, () => file);
+  if (flags.open) openBrowser(file, (fact) => note(io, flags, `the browser does not open: ${fact}`));
+}

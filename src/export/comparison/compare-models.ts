@@ -1,0 +1,160 @@
+// Several models side by side, checkpoints and ONNX files alike: parameters, bytes and noted quality. Reads headers only.
+import { existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { refuseLinkOut } from "../../inference/exported-data.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import { type OpenOptions, openCheckpoint } from "../../model/checkpoint.ts";
+import { isHubReference } from "../../model/hub.ts";
+import type { NfcRecord } from "../../model/nfc-record.ts";
+import { modelFile, PRECISIONS } from "../../model/precision.ts";
+import { TOOL } from "../../version.ts";
+import { attentionParts, headerTensors, mishapsOf, type TensorGroup } from "../header-tensors.ts";
+import { summarise } from "../model-summary.ts";
+import { notedTask, recordBeside } from "../noted-scores.ts";
+import { textOf } from "../report-perplexity.ts";
+import { tally } from "../tally.ts";
+import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
+
+export interface CompareOptions extends OpenOptions {
+  title?: string;
+}
+
+type Weighed = Omit<ComparedModel, "change">;
+
+/**
+ * @param sources checkpoints (folders, files, `hf://…`), ONNX files, folders with ONNX files; those beside a folder's
+ * checkpoint are listed after it. The first model is what the others are compared with.
+ * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `headerTensors`
+ */
+export async function compareModels(sources: readonly string[], options: CompareOptions = {}): Promise<Comparison> {
+  const { title = null, ...open } = options;
+  const models: Weighed[] = [];
+  for (const source of sources) {
+    const { checkpoint, onnx } = await modelsIn(source);
+    if (checkpoint) models.push(await weighCheckpoint(source, open));
+    for (const file of onnx) models.push(await weighOnnx(file));
+  }
+  const [first] = models;
+  const compared = models.map((model, i) => ({ ...model, change: i === 0 || !first ? null : changeOf(first, model) }));
+  return { format: COMPARISON_FORMAT, tool: { ...TOOL }, title, models: compared };
+}
+
+/** What a source holds; where there is nothing that can be read, opening it as a checkpoint says why. */
+export async function modelsIn(source: string): Promise<{ checkpoint: boolean; onnx: string[] }> {
+  if (isHubReference(source)) return { checkpoint: true, onnx: [] };
+  if (source.endsWith(".onnx")) return { checkpoint: false, onnx: [source] };
+  const status = await stat(source).catch(() => null);
+  if (!status?.isDirectory()) return { checkpoint: true, onnx: [] };
+  const onnx: string[] = [];
+  for (const folder of [source, join(source, "onnx")].filter(existsSync)) {
+    const names = await withIoErrors(folder, () => readdir(folder));
+    onnx.push(...inOrder(names.filter((name) => name.endsWith(".onnx"))).map((name) => join(folder, name)));
+  }
+  for (const file of onnx) await refuseLinkOut(file, source);
+  const names = await withIoErrors(source, () => readdir(source));
+  return { checkpoint: onnx.length === 0 || names.some((name) => name.includes(".safetensors")), onnx };
+}
+
+/** The precisions that nfc writes, in their order; then the rest by name. */
+function inOrder(names: readonly string[]): string[] {
+  const known = PRECISIONS.map(modelFile).filter((name) => names.includes(name));
+  return [...known, ...names.filter((name) => !known.includes(name)).sort()];
+}
+
+/** The groups of tensors that hold a checkpoint's groups of parameters. */
+const GROUP_OF: Readonly<Record<string, TensorGroup>> = {
+  "attention.q": "attention q, k, v",
+  "attention.k": "attention q, k, v",
+  "attention.qk": "attention q, k, v",
+  "attention.v": "attention q, k, v",
+  "attention.out": "attention out",
+  mlp: "MLP",
+};
+
+async function weighCheckpoint(source: string, options: OpenOptions): Promise<Weighed> {
+  const checkpoint = await openCheckpoint(source, options);
+  try {
+    const { variant, parameters, dtypes, files, head } = summarise(checkpoint);
+    const groups = new Groups();
+    for (const { group, ...amount } of tally(checkpoint)) groups.add(GROUP_OF[group] ?? group, amount);
+    const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
+    return {
+      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: groups.list, notes },
+      weights: dtypes.map(({ dtype }) => dtype).join(", "),
+      quality: checkpoint.record ? ownQuality(checkpoint.record) : [],
+    };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** External data counts by what the header says of it, wherever it lies: it is not opened. */
+async function weighOnnx(file: string): Promise<Weighed> {
+  const tensors = await headerTensors(file);
+  const record = await recordBeside(file);
+  const groups = new Groups();
+  const dtypes: Record<string, number> = {};
+  for (const { group, parameters, bytes, dtype, dims } of tensors) {
+    groups.add(group, { parameters, bytes });
+    if (dims.length >= 2) dtypes[dtype] = (dtypes[dtype] ?? 0) + bytes;
+  }
+  const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
+  const { size } = await withIoErrors(file, () => stat(file));
+  const [largest] = Object.entries(dtypes).sort(([, a], [, b]) => b - a);
+  const dense = tensors.some((tensor) => attentionParts(tensor) === 3);
+  return {
+    ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
+    ...{ parameters: groups.parameters, bytes: size + external, groups: groups.list },
+    weights: PRECISIONS.find((precision) => modelFile(precision) === basename(file)) ?? largest?.[0] ?? "",
+    quality: record ? exportedQuality(record, basename(file), size + external) : [],
+    notes: mishapsOf(file, tensors).map(({ text }) => text),
+  };
+}
+
+type Amount = Pick<ComparedModel["groups"][number], "parameters" | "bytes">;
+
+const sum = (a: number | null, b: number | null) => (a === null || b === null ? null : a + b);
+
+/** Sums by group, in the order of their first tensors. */
+class Groups {
+  readonly #groups = new Map<string, Amount>();
+
+  add(group: string, { parameters, bytes }: Amount): void {
+    const before = this.#groups.get(group) ?? { parameters: 0, bytes: 0 };
+    this.#groups.set(group, { parameters: sum(before.parameters, parameters), bytes: before.bytes + bytes });
+  }
+
+  get list(): ComparedModel["groups"] {
+    return [...this.#groups].map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
+  }
+
+  get parameters(): number | null {
+    return [...this.#groups.values()].reduce<number | null>((total, { parameters }) => sum(total, parameters), 0);
+  }
+}
+
+function ownQuality(record: NfcRecord): ComparedModel["quality"] {
+  const perplexities = (record.perplexity ?? []).map((entry) => {
+    const { file, tokens } = textOf(entry);
+    return { measure: "perplexity", on: file, examples: tokens, value: entry.perplexity };
+  });
+  const noted = notedTask(record);
+  const [metric, value] = Object.entries(noted?.metrics ?? {})[0] ?? [];
+  const score = noted && metric && value != null ? [{ measure: metric, on: noted.task, examples: null, value }] : [];
+  return [...perplexities, ...score];
+}
+
+/** What was measured of a file that has the same size still. */
+function exportedQuality(record: NfcRecord, name: string, bytes: number): ComparedModel["quality"] {
+  const entry = record.exports?.find((one) => basename(one.file) === name && one.bytes === bytes)?.perplexity;
+  if (!entry) return [];
+  const { file, tokens } = textOf(entry);
+  return [{ measure: "perplexity", on: file, examples: tokens, value: entry.perplexity }];
+}
+
+function changeOf(first: Weighed, model: Weighed): NonNullable<ComparedModel["change"]> {
+  const percent = (before: number | null, after: number | null) =>
+    before === null || after === null || before === 0 ? null : (100 * (after - before)) / before;
+  return { parameters: percent(first.parameters, model.parameters), bytes: percent(first.bytes, model.bytes) };
+}

@@ -1,0 +1,26 @@
+// What nfc.json notes of a model's quality: the record beside a file, perplexities by text, and the score on a task.
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "../model/nfc-record.ts";
+
+/** The nfc.json in a file's folder or, of onnx/model.onnx, in the one above. @throws NfcError for one that is damaged */
+export async function recordBeside(file: string): Promise<NfcRecord | null> {
+  const folder = [dirname(file), dirname(dirname(file))].find((one) => existsSync(join(one, NFC_RECORD_FILE)));
+  return folder === undefined ? null : readNfcRecord(folder);
+}
+
+export interface NotedTask {
+  /** "sst2" */
+  task: string;
+  /** By name, the task's own metric first; null where it is undefined. */
+  metrics: Record<string, number | null>;
+}
+
+/** The development set's score of the last fine-tuning on a task. */
+export function notedTask({ history }: Pick<NfcRecord, "history">): NotedTask | null {
+  const step = history.findLast((one) => typeof one.task === "string" && typeof one.dev === "object");
+  const { metrics } = (step?.dev ?? {}) as { metrics?: Record<string, unknown> };
+  if (step === undefined || typeof metrics !== "object" || metrics === null) return null;
+  const numbers = Object.entries(metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]);
+  return { task: String(step.task), metrics: Object.fromEntries(numbers) };
+}

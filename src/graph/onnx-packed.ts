@@ -1,0 +1,54 @@
+// How many weights the packed initializers of an ONNX file stand for: its nodes know, shapes do not.
+import type { NodeMessage } from "./onnx-messages.ts";
+import type { OnnxInitializer } from "./onnx-reader.ts";
+
+/** Operator → the input that holds codes of K · N weights or, without those attributes, of its own elements. */
+const CODES: Readonly<Record<string, { codes: number | null; scales: readonly number[] }>> = {
+  MatMulNBits: { codes: 1, scales: [2, 3, 4] },
+  MatMulBnb4: { codes: 1, scales: [2] },
+  GatherBlockQuantized: { codes: 0, scales: [2, 3] },
+  DequantizeLinear: { codes: null, scales: [1, 2] },
+};
+
+/** The densest code that ONNX Runtime packs has 2 bits: more weights than this in a byte are not believed. */
+const MAX_WEIGHTS_PER_BYTE = 4;
+
+/**
+ * Weights by name of the initializer; scales and zero points stand for none. What the map lacks has as many weights as
+ * elements.
+ * Sources: ONNX Runtime's contrib operators MatMulNBits, MatMulBnb4 and GatherBlockQuantized; ONNX's DequantizeLinear.
+ */
+export function packedWeights(
+  nodes: readonly NodeMessage[],
+  initializers: readonly OnnxInitializer[],
+): Map<string, number> {
+  const known = new Map(initializers.map((one) => [one.name, one]));
+  const weights = new Map<string, number>();
+  for (const node of nodes) {
+    const { opType = "", input = [] } = node;
+    const places = Object.hasOwn(CODES, opType) ? CODES[opType] : undefined;
+    if (!places) continue;
+    for (const name of places.scales.map((place) => input[place] ?? "")) if (known.has(name)) weights.set(name, 0);
+    const codes = known.get(places.codes === null ? "" : (input[places.codes] ?? ""));
+    const count = codes && weightsOf(node, codes);
+    // A matrix that is both looked up and multiplied with: the product knows its size, the look-up its padding as well.
+    if (codes && count !== undefined) weights.set(codes.name, Math.min(count, weights.get(codes.name) ?? count));
+  }
+  return weights;
+}
+
+/** Undefined where the node says nothing that can be true of these bytes. */
+function weightsOf(node: NodeMessage, codes: OnnxInitializer): number | undefined {
+  const attribute = (name: string) => node.attribute?.find((one) => one.name === name)?.i;
+  const [K, N] = [attribute("K"), attribute("N")];
+  const elements = codes.dims.reduce((product, dim) => product * dim, 1);
+  // GatherBlockQuantized packs codes of `bits` bits into bytes; types of 4 bits (UINT4, INT4) have one element a weight.
+  const count = K !== undefined && N !== undefined ? K * N : elements * (codes.dtype === UINT8 ? 8 / bitsOf(node) : 1);
+  const possible = Number.isSafeInteger(count) && count >= 0 && count <= codes.byteLength * MAX_WEIGHTS_PER_BYTE;
+  return possible ? count : undefined;
+}
+
+/** onnx.TensorProto.DataType.UINT8 */
+const UINT8 = 2;
+
+const bitsOf = ({ attribute = [] }: NodeMessage): number => attribute.find(({ name }) => name === "bits")?.i || 4;

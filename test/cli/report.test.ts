@@ -1,0 +1,86 @@
+// nfc report on the fixture: two checkpoints, several models, and the page of either.
+import { readFileSync, writeFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import { parseReport } from "../../src/export/report-schema.ts";
+import { nfc } from "../support/cli.ts";
+import { MODEL, TEXT } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("cli-report");
+const THREADS = ["--threads", "1"];
+let tied = "";
+
+async function ok(...args: string[]): Promise<{ stdout: string; stderr: string }> {
+  const { code, ...written } = await nfc(args);
+  expect({ args, code, ...(code !== 0 && written) }).toEqual({ args, code: 0 });
+  return written;
+}
+
+beforeAll(async () => {
+  const text = path("short.txt");
+  writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 3000));
+  tied = path("tied");
+  await ok("convert", MODEL, "-o", tied, "--calibration", text, "--calibration-tokens", "256", ...THREADS);
+});
+
+describe("nfc report", () => {
+  it("compares two models as text and as Markdown", async () => {
+    const { stdout, stderr } = await ok("report", MODEL, tied);
+    expect(stderr).toBe("");
+    expect(stdout).toContain("128,768");
+    const markdown = (await ok("report", MODEL, tied, "--format", "markdown", "--layers", "--heads")).stdout;
+    expect(markdown).toMatch(/^\|.+\|$/m);
+    expect(markdown).toContain("h.1");
+  });
+
+  it.each([[["--json"]], [["--format", "json"]]])("with %j gives an object that fits the schema", async (flags) => {
+    const { stdout } = await ok("report", MODEL, tied, "--title", "A title", ...flags);
+    expect(parseReport(JSON.parse(stdout), "stdout").title).toBe("A title");
+  });
+});
+
+describe("nfc report of other than two checkpoints", () => {
+  it("is a table of all of them, as text, Markdown, JSON and page", async () => {
+    const onnx = path("onnx");
+    await ok("export", tied, "-o", onnx, ...THREADS);
+    const file = `${onnx}/onnx/model.onnx`;
+    for (const models of [[MODEL], [MODEL, tied, MODEL], [MODEL, file], [onnx, tied]]) {
+      const { models: rows } = JSON.parse((await ok("report", ...models, "--json")).stdout);
+      expect(rows.map(({ source }: { source: string }) => source)).toEqual(
+        models.map((model) => (model === onnx ? file : model)),
+      );
+    }
+    expect((await ok("report", MODEL, file)).stdout).toMatch(/^model +weights/);
+    expect((await ok("report", MODEL, file, "--format", "markdown")).stdout).toMatch(/^### Models/);
+    const page = path("comparison.html");
+    await ok("report", MODEL, file, "--html", page);
+    expect(readFileSync(page, "utf8")).toContain("<h1>2 models</h1>");
+  });
+
+  it.each([
+    [["--heads"], "--layers and --heads are for two checkpoints"],
+    [["--open"], "--open opens the page of --html"],
+  ])("%j is refused", async (flags, message) => {
+    const { code, stderr } = await nfc(["report", MODEL, ...flags]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(message);
+  });
+});
+
+describe("nfc report --html", () => {
+  it("writes one page, and keeps an existing one unless forced", async () => {
+    const page = path("report.html");
+    const { stdout } = await ok("report", MODEL, tied, "--html", page, "--title", "<b>A & B</b>");
+    expect(stdout).toBe(`${page}\n`);
+    const text = readFileSync(page, "utf8");
+    expect(text).toContain("<h1>&lt;b&gt;A &amp; B&lt;/b&gt;</h1>");
+    expect(text).toContain("Attention before and after");
+    const again = await nfc(["report", MODEL, tied, "--html", page]);
+    expect({ code: again.code, stderr: again.stderr }).toEqual({
+      code: 2,
+      stderr: `nfc: ${page}: exists already; choose another name, or replace it with --force\n`,
+    });
+    await ok("report", MODEL, tied, "--html", page, "--force", "--sentence", "");
+    expect(readFileSync(page, "utf8")).not.toContain("Attention before and after");
+  });
+});

@@ -1,0 +1,161 @@
+// Several models side by side: what is listed, what it weighs, whose quality it is, and names that would rather be markup.
+import { cpSync, mkdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, it } from "vitest";
+import { compareModels } from "../../../src/export/comparison/compare-models.ts";
+import { comparisonPage } from "../../../src/export/comparison/comparison-page.ts";
+import { type Comparison, comparisonSchema } from "../../../src/export/comparison/comparison-schema.ts";
+import { comparisonMarkdown, comparisonText, modelTable } from "../../../src/export/comparison/comparison-text.ts";
+import { parameterCount } from "../../../src/model/parameters.ts";
+import { exported, modelOf } from "../../support/exported.ts";
+import { failureOf } from "../../support/failure.ts";
+import { MODEL, opened } from "../../support/fixture.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const path = temporaryFolder("comparison");
+const names = ({ models }: Comparison) => models.map(({ source }) => source.replace(path(""), ""));
+let tied = "";
+beforeAll(async () => {
+  tied = await modelOf("symmetric", path("sym"));
+  await exported(tied, path("onnx"), { precisions: ["fp32", "int8", "q4"] });
+});
+
+/** Rewrites nfc.json of a folder. */
+function change(folder: string, edit: (record: Record<string, unknown>) => void): void {
+  const file = join(folder, "nfc.json");
+  const record = JSON.parse(readFileSync(file, "utf8"));
+  edit(record);
+  writeFileSync(file, JSON.stringify(record));
+}
+
+describe("compareModels", () => {
+  it("takes checkpoints, folders of exports and ONNX files in the order given, precisions in theirs", async () => {
+    const found = await compareModels([MODEL, tied, path("onnx")]);
+    expect(comparisonSchema.parse(found)).toEqual(found);
+    const files = ["", "_quantized", "_q4"].map((suffix) => path(`onnx/onnx/model${suffix}.onnx`));
+    expect(found.models.map(({ source }) => source)).toEqual([MODEL, tied, ...files]);
+    const rows = found.models.map(({ kind, weights, variant }) => `${kind} ${weights} ${variant}`);
+    expect(rows).toEqual([
+      "safetensors F32 dense",
+      "safetensors F32 symmetric",
+      "onnx fp32 symmetric",
+      "onnx int8 symmetric",
+      "onnx q4 symmetric",
+    ]);
+  });
+
+  it("counts the same parameters in every file of a model, its bytes as the disk has them", async () => {
+    const { models } = await compareModels([MODEL, tied, path("onnx")]);
+    const [dense, symmetric] = await Promise.all(
+      [MODEL, tied].map((model) => opened(model, ({ config }) => parameterCount(config))),
+    );
+    expect(models.map(({ parameters }) => parameters)).toEqual([dense, symmetric, symmetric, symmetric, symmetric]);
+    for (const { kind, source, bytes, groups, parameters } of models) {
+      expect(bytes).toBe(statSync(kind === "onnx" ? source : join(source, "model.safetensors")).size);
+      expect(groups.reduce((sum, group) => sum + (group.parameters as number), 0)).toBe(parameters);
+      expect(groups.reduce((sum, group) => sum + group.bytes, 0)).toBeLessThan(bytes);
+    }
+    expect(models[0]?.change).toBeNull();
+    expect(models[1]?.change?.parameters).toBeCloseTo(100 * ((symmetric as number) / (dense as number) - 1), 10);
+  });
+
+  it("external data counts by what the header says of it, and is not needed", async () => {
+    const output = path("external");
+    await exported(tied, output, { weights: "external" });
+    const all = statSync(`${output}/onnx/model.onnx`).size + statSync(`${output}/onnx/model.onnx_data`).size;
+    renameSync(`${output}/onnx/model.onnx_data`, path("elsewhere"));
+    const [model] = (await compareModels([`${output}/onnx/model.onnx`])).models;
+    expect(Math.abs((model?.bytes as number) - all)).toBeLessThan(4096); // alignment between the tensors
+  });
+
+  it("a folder with weights and exports gives both; a link out of it is not followed", async () => {
+    const both = path("both");
+    cpSync(tied, both, { recursive: true });
+    cpSync(path("onnx/onnx"), join(both, "onnx"), { recursive: true });
+    expect(names(await compareModels([both]))).toHaveLength(4);
+    symlinkSync(path("onnx/onnx/model.onnx"), join(both, "onnx", "z.onnx"));
+    expect((await failureOf(() => compareModels([both]))).message).toContain("is a link that leads out of");
+  });
+
+  it("reads an ONNX file of any name, without config.json and nfc.json", async () => {
+    mkdirSync(path("plain"));
+    cpSync(path("onnx/onnx/model.onnx"), path("plain/decoder_model.onnx"));
+    const [model] = (await compareModels([path("plain")])).models;
+    expect(model).toMatchObject({ kind: "onnx", weights: "F32", variant: null, quality: [] });
+  });
+
+  it("shows what nfc.json noted: perplexities by text, the score of a task, and of a file only if its size is that", async () => {
+    const folder = path("noted");
+    cpSync(tied, folder, { recursive: true });
+    const text = { file: "valid.txt", sha256: "0".repeat(64), tokens: 100, length: 8, stride: 8 };
+    change(folder, (record) => {
+      record.perplexity = [{ ...text, perplexity: 12.5 }];
+      record.history = [{ step: "finetune", task: "cola", dev: { metrics: { matthews: 0.25, accuracy: 0.7 } } }];
+    });
+    cpSync(path("onnx"), path("noted-onnx"), { recursive: true });
+    const bytes = statSync(path("onnx/onnx/model_q4.onnx")).size;
+    const unknown = { kl: null, agreement: null, logitError: null };
+    const entry = (perplexity: number, size: number) => ({
+      ...{ precision: "q4", file: "onnx/model_q4.onnx", bytes: size },
+      perplexity: { ...text, perplexity, ...unknown },
+    });
+    change(path("noted-onnx"), (record) => {
+      record.exports = [entry(13.5, bytes)];
+    });
+    const found = await compareModels([folder, path("noted-onnx")]);
+    const { heading, rows } = modelTable(found);
+    expect(heading.slice(7)).toEqual(["perplexity, valid.txt", "matthews, cola"]);
+    expect(rows.map((row) => row.slice(7))).toEqual([
+      ["12.50", "0.2500"],
+      ["", ""],
+      ["", ""],
+      ["13.50", ""],
+    ]);
+    change(path("noted-onnx"), (record) => {
+      record.exports = [entry(13.5, bytes + 1)];
+    });
+    expect((await compareModels([path("noted-onnx")])).models.flatMap(({ quality }) => quality)).toEqual([]);
+  });
+
+  it.each([
+    ["nope", "nope: no such file or folder"],
+    ["nope.onnx", "nope.onnx: no such file or folder"],
+  ])("%s is one line", async (name, message) => {
+    expect((await failureOf(() => compareModels([MODEL, path(name)]))).message).toBe(path(message));
+  });
+});
+
+describe("its texts", () => {
+  it("are aligned lines and tables of Markdown, with a heading if there is one", async () => {
+    const found = await compareModels([MODEL, tied], { title: "Two" });
+    const text = comparisonText(found);
+    expect(text).toMatch(/^Two\n\nmodel +weights +variant +parameters +% +MB +%\n-+/);
+    expect(text).toContain("-6.46 %");
+    const markdown = comparisonMarkdown(found);
+    expect(markdown).toMatch(/^### Two\n\n\| model \| weights \|/);
+    expect(markdown.match(/^\| model.+\n\| --- \| --- \| --- \| ---: \|/m)).not.toBeNull();
+  });
+
+  it("hostile names are text in each of them", async () => {
+    const found = await compareModels([tied]);
+    const hostile = '<script>alert(1)</script>|`x`\u001b[2J\u202e"';
+    const [model] = found.models;
+    const spoilt: Comparison = {
+      ...found,
+      title: hostile,
+      models: [{ ...(model as Comparison["models"][number]), source: hostile, notes: [hostile] }],
+    };
+    for (const text of [comparisonText(spoilt), comparisonMarkdown(spoilt), comparisonPage(spoilt)])
+      for (const character of ["\u001b", "\u202e"]) expect(text).not.toContain(character);
+    for (const text of [comparisonMarkdown(spoilt).replace(/\\</g, ""), comparisonPage(spoilt)])
+      expect(text).not.toContain("<script");
+  });
+
+  it("the page holds the tables and a chart that is described", async () => {
+    const page = comparisonPage(await compareModels([MODEL, tied, path("onnx")]));
+    expect(page).toMatch(/<svg [^>]*role="img"[^>]*><title>Bytes of every model<\/title><desc>.*-6\.\d\d %/);
+    for (const words of ["5 models", "Parameters by group", "Megabytes by group", "model_q4.onnx"])
+      expect(page).toContain(words);
+    expect(page).not.toMatch(/NaN|undefined|<script/);
+  });
+});
