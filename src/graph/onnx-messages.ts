@@ -27,6 +27,7 @@ export interface NodeMessage {
   opType?: string;
   domain?: string;
   input?: string[];
+  output?: string[];
   attribute?: AttributeMessage[];
 }
 interface AttributeMessage {

@@ -13,6 +13,10 @@ const CODES: Readonly<Record<string, { codes: number | null; scales: readonly nu
 /** The densest code that ONNX Runtime packs has 2 bits: more weights than this in a byte are not believed. */
 const MAX_WEIGHTS_PER_BYTE = 4;
 
+/** What shows the same numbers in another shape or type. */
+const isView = ({ opType }: NodeMessage): boolean => opType === "Reshape" || opType === "Cast" || opType === "Identity";
+const MAX_VIEWS = 4;
+
 /**
  * Weights by name of the initializer; scales and zero points stand for none. What the map lacks has as many weights as
  * elements.
@@ -22,14 +26,20 @@ export function packedWeights(
   nodes: readonly NodeMessage[],
   initializers: readonly OnnxInitializer[],
 ): Map<string, number> {
-  const known = new Map(initializers.map((one) => [one.name, one]));
+  const stored = new Map(initializers.map((one) => [one.name, one]));
+  const views = new Map(nodes.filter(isView).map(({ input, output }) => [output?.[0], input?.[0]]));
+  const behind = (name: string | undefined): OnnxInitializer | undefined => {
+    let [found, steps] = [name, 0];
+    while (found !== undefined && views.has(found) && steps++ < MAX_VIEWS) found = views.get(found);
+    return stored.get(found ?? "");
+  };
   const weights = new Map<string, number>();
   for (const node of nodes) {
     const { opType = "", input = [] } = node;
     const places = Object.hasOwn(CODES, opType) ? CODES[opType] : undefined;
     if (!places) continue;
-    for (const name of places.scales.map((place) => input[place] ?? "")) if (known.has(name)) weights.set(name, 0);
-    const codes = known.get(places.codes === null ? "" : (input[places.codes] ?? ""));
+    for (const scale of places.scales.map((place) => behind(input[place]))) if (scale) weights.set(scale.name, 0);
+    const codes = places.codes === null ? undefined : behind(input[places.codes]);
     const count = codes && weightsOf(node, codes);
     // A matrix that is both looked up and multiplied with: the product knows its size, the look-up its padding as well.
     if (codes && count !== undefined) weights.set(codes.name, Math.min(count, weights.get(codes.name) ?? count));

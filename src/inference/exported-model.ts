@@ -69,7 +69,7 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
     });
   if (String(rawConfig.architectures).includes("ForSequenceClassification"))
     throw new NfcError("unsupported", `${configFile}: is that of a classifier, which writes no text`, {
-      hint: "run it with transformers.js or ONNX Runtime (docs/glue.md), or score its checkpoint: nfc eval --task",
+      hint: "score it: nfc eval --task; run it with transformers.js or ONNX Runtime (docs/glue.md)",
     });
   const record = await readNfcRecord(source);
   const config = exportedConfig(parseConfig(rawConfig, configFile), record);
@@ -87,7 +87,7 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
 }
 
 /** The precisions of the model files in a folder: at least one. */
-async function precisionsIn(source: string): Promise<Precision[]> {
+export async function precisionsIn(source: string): Promise<Precision[]> {
   const usage = (fact: string, hint: string) => new NfcError("usage", `${source}: ${fact}`, { hint });
   if (isHubReference(source)) throw usage("is not a folder", "download the model and name its folder");
   const status = await withIoErrors(source, () => stat(source));

@@ -1,8 +1,9 @@
 // An exported classifier: transformers.js gives its labels as nfc does, in every precision, and a wrong file is caught.
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { env, pipeline } from "@huggingface/transformers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { finetuneTask } from "../../src/distill/finetune-task.ts";
+import { compareModels } from "../../src/export/comparison/compare-models.ts";
 import { exportModel } from "../../src/export/export-model.ts";
 import { openExportedModel } from "../../src/inference/exported-model.ts";
 import { encodeExamples } from "../../src/inference/tasks/batches.ts";
@@ -11,6 +12,9 @@ import { readTaskFile } from "../../src/inference/tasks/task-file.ts";
 import { taskOf } from "../../src/inference/tasks/tasks.ts";
 import { PRECISIONS, transformersJsDtype } from "../../src/model/precision.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";
+import { findBrowserRuntime } from "../../src/serve/browser-runtime.ts";
+import { browserForTests, NO_CHROMIUM, WHY } from "../support/browser.ts";
+import { nfc } from "../support/cli.ts";
 import { exported } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, opened } from "../support/fixture.ts";
@@ -70,7 +74,96 @@ describe("transformers.js, text-classification", () => {
   );
 });
 
+/** As text: the test runner would rewrite its imports. */
+const IN_THE_PAGE = `
+  import { env, pipeline } from "/library.js";
+  const local = { allowRemoteModels: false, allowLocalModels: true, localModelPath: "/models/" };
+  Object.assign(env, local, { useBrowserCache: false, useWasmCache: false });
+  env.backends.onnx.wasm.wasmPaths = { mjs: location.origin + "/ort.mjs", wasm: location.origin + "/ort.wasm" };
+  env.backends.onnx.wasm.numThreads = 1;
+  globalThis.classify = async (dtype, texts) =>
+    (await pipeline("text-classification", "tuned", { dtype, device: "wasm" }))(texts);`;
+
+describe.skipIf(NO_CHROMIUM)(`transformers.js in Chromium${WHY}`, { timeout: 60_000 }, () => {
+  const visit = browserForTests();
+
+  it("classifies as our own forward pass does, in every precision", async () => {
+    const { page, errors } = await visit();
+    const { files } = findBrowserRuntime([process.cwd()]);
+    if (!files) throw new Error("transformers.js is a development dependency");
+    const { library, wasmModule, wasmBinary } = files;
+    const served: Record<string, string> = { "library.js": library, "ort.mjs": wasmModule, "ort.wasm": wasmBinary };
+    await page.route("http://localhost:9/**", (route) => {
+      const name = new URL(route.request().url()).pathname.slice(1);
+      if (name === "") return route.fulfill({ contentType: "text/html", body: "<!doctype html>" });
+      const file = served[name] ?? path(name);
+      return existsSync(file) ? route.fulfill({ path: file }) : route.fulfill({ status: 404 });
+    });
+    await page.goto("http://localhost:9/");
+    await page.addScriptTag({ type: "module", content: IN_THE_PAGE });
+    await page.waitForFunction("globalThis.classify");
+    for (const precision of PRECISIONS) {
+      const call = `classify(${JSON.stringify(transformersJsDtype(precision))}, ${JSON.stringify(texts)})`;
+      const found = (await page.evaluate(call)) as { label: string; score: number }[];
+      for (const [row, { label, score }] of found.entries()) {
+        const positive = probabilities[row] as number;
+        expect(label, precision).toBe(LABELS[positive > 0.5 ? 1 : 0]);
+        expect(Math.abs(score - Math.max(positive, 1 - positive)), precision).toBeLessThan(
+          precision === "fp32" ? 1e-5 : 0.1,
+        );
+      }
+      expect(found).toHaveLength(texts.length);
+    }
+    expect(errors).toEqual([]);
+  });
+});
+
+describe("nfc eval --task of the files", () => {
+  const args = () => ["eval", path("models/tuned"), "--task", "sst2", "--data", path("SST-2"), "--length", "24"];
+
+  it("scores every precision on every example, in float32 as the checkpoint", async () => {
+    const run = async (model: string) =>
+      JSON.parse((await nfc(["eval", model, ...args().slice(2), "--json", "--threads", "1"])).stdout).files;
+    const [dense] = await run(path("tuned"));
+    const files = await run(path("models/tuned"));
+    expect(files.map(({ precision }: { precision: string }) => precision)).toEqual([...PRECISIONS]);
+    const { precision, loss, ...rest } = files[0];
+    expect(rest).toEqual({ ...rest, metrics: dense.metrics, confusion: dense.confusion, interval: dense.interval });
+    expect(loss).toBeCloseTo(dense.loss, 5);
+    for (const file of files) expect(Math.abs(file.loss - dense.loss)).toBeLessThan(0.1);
+  });
+
+  it("shows a row a file, and the confusion matrix of one alone", async () => {
+    const all = (await nfc([...args(), "--threads", "1"])).stdout;
+    expect(all).toMatch(/^model +metric +score[\s\S]+^fp32 +accuracy[\s\S]+^q4f16 +accuracy/m);
+    expect(all).not.toContain("predicted");
+    expect((await nfc([...args(), "--precision", "q4"])).stdout).toMatch(/^q4 +accuracy[\s\S]+actual \\ predicted/m);
+  });
+
+  it("refuses a precision that is not there, and other models", async () => {
+    await exported(path("tied"), path("language"));
+    const language = await nfc(["eval", path("language"), ...args().slice(2)]);
+    expect(language).toMatchObject({ code: 2, stdout: "" });
+    expect(language.stderr).toContain("config.json: is not that of a classifier; score a language model with --text");
+    await exported(path("tuned"), path("fp32"));
+    const other = await nfc(["eval", path("fp32"), ...args().slice(2), "--precision", "q4"]);
+    expect(other.stderr).toContain("has no q4 file; it has fp32");
+    const config = JSON.parse(readFileSync(path("fp32/config.json"), "utf8"));
+    const labels = { id2label: { 0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2" }, label2id: {} };
+    writeFileSync(path("fp32/config.json"), JSON.stringify({ ...config, ...labels }));
+    const mixed = await nfc(["eval", path("fp32"), ...args().slice(2)]);
+    expect(mixed.stderr).toContain("has 2 logits of a text, but config.json names 3 classes");
+  });
+});
+
 describe("the folder", () => {
+  it("has as many parameters in every file, by their headers", async () => {
+    const { models } = await compareModels([path("models/tuned")]);
+    expect(models).toHaveLength(PRECISIONS.length);
+    expect(new Set(models.map(({ parameters }) => parameters))).toEqual(new Set([models[0]?.parameters]));
+    expect(models[0]?.groups.find(({ group }) => group === "head")?.parameters).toBe(2 * 64);
+  });
+
   it("has a model card and a tokenizer that pads", () => {
     const card = readFileSync(path("models/tuned/README.md"), "utf8");
     expect(card).toContain("pipeline_tag: text-classification");

@@ -78,6 +78,14 @@ describe("packedWeights", () => {
     expect(packedWeights([product(50, 6), lookUp], [codes, scales]).get("codes")).toBe(300);
   });
 
+  it("looks through what only changes shape or type, and not forever", () => {
+    const view = (opType: string, from: string, to: string): NodeMessage => ({ opType, input: [from], output: [to] });
+    const nodes = [view("Reshape", "codes", "r"), view("Cast", "scales", "c"), { ...lookUp, input: ["r", "ids", "c"] }];
+    expect(Object.fromEntries(packedWeights(nodes, [codes, scales]))).toEqual({ codes: 384, scales: 0 });
+    const loop = [view("Cast", "b", "a"), view("Cast", "a", "b"), { ...lookUp, input: ["a", "ids", "a"] }];
+    expect(packedWeights(loop, [codes, scales]).size).toBe(0);
+  });
+
   it.each([
     ["more than the bytes can hold", 2 ** 40, 6],
     ["beyond exact numbers", 2 ** 50, 2 ** 50],

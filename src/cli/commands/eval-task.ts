@@ -1,84 +1,170 @@
-// nfc eval --task: a classifier's metrics on a task of GLUE, with intervals and the confusion matrix.
+// nfc eval --task: a classifier's metrics on a task of GLUE, with intervals and the confusion matrix; of exports as well.
 import { NfcError } from "../../errors.ts";
 import { alignTable, plural } from "../../export/format.ts";
-import type { TaskScore } from "../../inference/tasks/classify.ts";
+import type { Classifier, TaskScore } from "../../inference/tasks/classify.ts";
+import type { Task } from "../../inference/tasks/tasks.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import type { Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
+import { Progress } from "../progress.ts";
 import { confusionLines, scoreLines } from "../task-table.ts";
 import { printResult } from "../terminal.ts";
 import type { EvalFlags } from "./eval.ts";
 
 const DEFAULT_LENGTH = 128;
 
-export async function evalTask(context: Context, model: string, flags: EvalFlags & { task: string }): Promise<void> {
-  const { taskOf, outputsOf } = await import("../../inference/tasks/tasks.ts");
-  const { readTaskFile } = await import("../../inference/tasks/task-file.ts");
-  const { encodeExamples } = await import("../../inference/tasks/batches.ts");
-  const { Classifier, scoreOf } = await import("../../inference/tasks/classify.ts");
-  const { loadTokenizer } = await import("../../model/tokenizer.ts");
-  const { data } = flags;
+type TaskFlags = EvalFlags & { task: string; data: string };
+
+/** A classifier on one file of a task. */
+interface Scored {
+  file: string;
+  precision: Precision | null;
+  score: TaskScore;
+}
+
+export async function evalTask(context: Context, model: string, given: EvalFlags & { task: string }): Promise<void> {
+  const { data } = given;
   if (data === undefined)
     throw new NfcError("usage", "--task needs --data", { hint: "name the folder of the task's files" });
-  if (flags.text || flags.precision || flags.against)
-    throw new NfcError("usage", "--task goes with --data alone, not with --text, --precision or --against", {
+  if (given.text || given.against)
+    throw new NfcError("usage", "--task goes with --data alone, not with --text or --against", {
       hint: "leave them out",
     });
-  const task = taskOf(flags.task);
-  await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    const { config } = checkpoint;
-    const { threads } = flags;
-    const classifier = await Classifier.ofCheckpoint(checkpoint, threads === undefined ? {} : { threads });
+  const { taskOf } = await import("../../inference/tasks/tasks.ts");
+  const { hasOnnxFiles } = await import("../../inference/exported-model.ts");
+  const task = taskOf(given.task);
+  const flags = { ...given, data };
+  const found =
+    flags.precision || (await hasOnnxFiles(model))
+      ? await scoreExport(context, model, task, flags)
+      : await scoreCheckpoint(context, model, task, flags);
+  const { labels, length, scores } = found;
+  const files = scores.map(({ file, precision, score }) => ({ file, ...(precision && { precision }), ...score }));
+  printResult(context.io, flags, { model, task: task.name, length, files }, () => textOf(model, labels, scores));
+}
+
+interface Found {
+  labels: readonly string[];
+  length: number;
+  scores: Scored[];
+}
+
+function scoreCheckpoint(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
+  return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
+    const { Classifier } = await import("../../inference/tasks/classify.ts");
+    const { loadTokenizer } = await import("../../model/tokenizer.ts");
+    const classifier = await Classifier.ofCheckpoint(checkpoint, threadsOf(flags));
     try {
-      const [labels, wanted] = [config.labels as readonly string[], outputsOf(task)];
-      if (labels.length !== wanted.length)
-        throw new NfcError(
-          "mismatch",
-          `${model}: has ${plural(labels.length, "output")}, ${task.title} ${wanted.length}`,
-          {
-            hint: "name the task that it was trained on",
-          },
-        );
-      const tokenizer = await loadTokenizer(checkpoint.folder, config);
-      const length = flags.length ?? Math.min(DEFAULT_LENGTH, config.n_positions);
-      const scores: { file: string; score: TaskScore }[] = [];
-      for (const file of task.dev) {
-        const read = await readTaskFile(data, file, task, context.signal);
-        const examples = encodeExamples(read.examples, tokenizer, length);
-        const logits = await classifier.logits(examples, {
-          length,
-          signal: context.signal,
-          onProgress: (done) =>
-            progress.show({ phase: `scoring ${file}`, done, total: examples.length, unit: "steps" }),
-        });
-        scores.push({ file, score: scoreOf(task, examples, logits) });
-      }
-      progress.stop();
-      const json = { model, task: task.name, length, files: scores.map(({ file, score }) => ({ file, ...score })) };
-      printResult(context.io, flags, json, () => textOf(model, labels, scores));
+      const examples = await readExamples(context, model, task, flags, checkpoint.config, () =>
+        loadTokenizer(checkpoint.folder, checkpoint.config),
+      );
+      const scores = await scoreAll(context, classifier, task, examples, null, progress);
+      return { labels: checkpoint.config.labels as readonly string[], length: examples.length, scores };
     } finally {
       await classifier.close();
     }
   });
 }
 
-function textOf(
+/** Every file on every example; one at a time in memory. */
+async function scoreExport(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
+  const { openExportedClassifier } = await import("../../inference/tasks/exported-classifier.ts");
+  const { Classifier } = await import("../../inference/tasks/classify.ts");
+  const { loadTokenizer } = await import("../../model/tokenizer.ts");
+  const { config, folder, files } = await openExportedClassifier(model, flags.precision);
+  const examples = await readExamples(context, model, task, flags, config, () => loadTokenizer(folder, config));
+  const scores: Scored[] = [];
+  const progress = await Progress.open(context.io, flags);
+  try {
+    for (const { precision, path } of files) {
+      const classifier = await Classifier.ofFile(config, path, threadsOf(flags));
+      try {
+        scores.push(...(await scoreAll(context, classifier, task, examples, precision, progress)));
+      } finally {
+        await classifier.close();
+      }
+    }
+  } finally {
+    progress.stop();
+  }
+  return { labels: config.labels as readonly string[], length: examples.length, scores };
+}
+
+const threadsOf = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
+
+type Tokenizer = Awaited<ReturnType<typeof import("../../model/tokenizer.ts").loadTokenizer>>;
+type Encoded = ReturnType<typeof import("../../inference/tasks/batches.ts").encodeExamples>;
+
+interface Examples {
+  /** Most tokens of a text. */
+  length: number;
+  files: { file: string; examples: Encoded }[];
+}
+
+/** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes */
+async function readExamples(
+  { signal }: Context,
   model: string,
-  labels: readonly string[],
-  scores: readonly { file: string; score: TaskScore }[],
-): string {
-  return scores
-    .flatMap(({ file, score }) => [
-      ...alignTable(scoreLines([{ name: model, score }]), { align: "llrrr", rulesBefore: [1] }),
-      ...(score.confusion
-        ? [
-            "",
-            ...alignTable(confusionLines(labels, score.confusion), {
-              align: `l${"r".repeat(labels.length)}`,
-              rulesBefore: [1],
-            }),
-          ]
-        : []),
-      `${plural(score.examples, "example")} of ${file}`,
-    ])
+  task: Task,
+  flags: TaskFlags,
+  config: ModelConfig,
+  load: () => Promise<Tokenizer>,
+): Promise<Examples> {
+  const { outputsOf } = await import("../../inference/tasks/tasks.ts");
+  const { readTaskFile } = await import("../../inference/tasks/task-file.ts");
+  const { encodeExamples } = await import("../../inference/tasks/batches.ts");
+  const [labels, wanted] = [config.labels as readonly string[], outputsOf(task)];
+  if (labels.length !== wanted.length)
+    throw new NfcError("mismatch", `${model}: has ${plural(labels.length, "output")}, ${task.title} ${wanted.length}`, {
+      hint: "name the task that it was trained on",
+    });
+  const tokenizer = await load();
+  const length = flags.length ?? Math.min(DEFAULT_LENGTH, config.n_positions);
+  const files = [];
+  for (const file of task.dev) {
+    const read = await readTaskFile(flags.data, file, task, signal);
+    files.push({ file, examples: encodeExamples(read.examples, tokenizer, length) });
+  }
+  return { length, files };
+}
+
+async function scoreAll(
+  { signal }: Context,
+  classifier: Classifier,
+  task: Task,
+  { length, files }: Examples,
+  precision: Precision | null,
+  progress: Progress,
+): Promise<Scored[]> {
+  const { scoreOf } = await import("../../inference/tasks/classify.ts");
+  const scores: Scored[] = [];
+  for (const { file, examples } of files) {
+    const phase = `scoring ${file}${precision === null ? "" : `, ${precision}`}`;
+    const onProgress = (done: number) => progress.show({ phase, done, total: examples.length, unit: "steps" });
+    const logits = await classifier.logits(examples, { length, signal, onProgress });
+    scores.push({ file, precision, score: scoreOf(task, examples, logits) });
+  }
+  return scores;
+}
+
+/** A table for each file of the task; the confusion matrix of a checkpoint. */
+function textOf(model: string, labels: readonly string[], scores: readonly Scored[]): string {
+  const files = [...new Set(scores.map(({ file }) => file))];
+  return files
+    .flatMap((name) => {
+      const rows = scores.filter(({ file }) => file === name);
+      const named = rows.map(({ precision, score }) => ({ name: precision ?? model, score }));
+      const [only] = rows.length === 1 ? rows : [];
+      return [
+        ...alignTable(scoreLines(named), { align: "llrrr", rulesBefore: [1] }),
+        ...(only?.score.confusion ? ["", ...confusionTable(labels, only.score.confusion)] : []),
+        `${plural(rows[0]?.score.examples ?? 0, "example")} of ${name}`,
+      ];
+    })
     .join("\n");
+}
+
+function confusionTable(labels: readonly string[], counts: readonly (readonly number[])[]): string[] {
+  return alignTable(confusionLines(labels, counts), { align: `l${"r".repeat(labels.length)}`, rulesBefore: [1] });
 }

@@ -48,6 +48,7 @@ Examples:
   $ nfc eval out/nf --text valid.txt --against gpt2/ --stride 512
   $ nfc eval out/onnx --precision int8,q4 --text valid.txt
   $ nfc eval out/sst2 --task sst2 --data glue/SST-2
+  $ nfc eval out/sst2-onnx --task sst2 --data glue/SST-2 --precision int8,q4
   $ nfc eval out/nf --text a.jsonl b.jsonl --field content --json`;
 
 export function evalCommand(context: Context): Command {

@@ -36,12 +36,12 @@ export interface ClassifyOptions {
 export class Classifier {
   readonly config: ModelConfig;
   private readonly session: Session;
-  private readonly weights: Tensors;
+  private readonly feeds: (batch: ExampleBatch) => Tensors;
 
-  private constructor(config: ModelConfig, session: Session, weights: Tensors) {
+  private constructor(config: ModelConfig, session: Session, feeds: Classifier["feeds"]) {
     this.config = config;
     this.session = session;
-    this.weights = weights;
+    this.feeds = feeds;
   }
 
   /** Of a stored model. @throws NfcError "unsupported" for a model without score.weight */
@@ -54,14 +54,19 @@ export class Classifier {
     for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
     const session = await Session.withWeights(classifierGraph(checkpoint.config), weightOf, options);
-    return new Classifier(checkpoint.config, session, {});
+    return new Classifier(checkpoint.config, session, batchFeeds);
   }
 
   /** Of a model in training: the weights are read where they lie, at each call. */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(classifierGraph(config), options);
     const read = Object.entries(weights).filter(([name]) => session.inputNames.includes(name));
-    return new Classifier(config, session, Object.fromEntries(read));
+    return new Classifier(config, session, (batch) => ({ ...Object.fromEntries(read), ...batchFeeds(batch) }));
+  }
+
+  /** Of an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */
+  static async ofFile(config: ModelConfig, path: string, options: SessionOptions = {}): Promise<Classifier> {
+    return new Classifier(config, await Session.fromFile(path, options), maskedFeeds);
   }
 
   /** Logits [N, labels] in the order of the examples. @throws NfcError "aborted" */
@@ -72,7 +77,7 @@ export class Classifier {
     let done = 0;
     for (const batch of exampleBatches(examples, { batchSize: Math.min(BATCH, examples.length), length })) {
       throwIfAborted(signal);
-      const { logits } = await this.session.run({ ...this.weights, ...batchFeeds(batch) });
+      const { logits } = await this.session.run(this.feeds(batch));
       const data = logits?.data as Float32Array;
       for (const [row, index] of batch.indices.entries())
         out.set(data.subarray(row * width, (row + 1) * width), index * width);
@@ -108,6 +113,13 @@ export function batchFeeds({ ids, last, length }: ExampleBatch): Tensors {
     ),
     last: int64Tensor(last, [last.length]),
   };
+}
+
+/** What an exported classifier is fed of a batch: ids and mask, 1 up to each row's last token. */
+function maskedFeeds({ ids, last, length }: ExampleBatch): Tensors {
+  const shape = [last.length, length];
+  const mask = ids.map((_, i) => (i <= (last[Math.floor(i / length)] as number) ? 1 : 0));
+  return { input_ids: int64Tensor(ids, shape), attention_mask: int64Tensor(mask, shape) };
 }
 
 /** -ln softmax(z)[label], or (z − label)² of a regression, for row `row` of logits [·, width]. */
