@@ -5,7 +5,7 @@ export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
 export type { ClassifierSettings } from "./distill/classifier-settings.ts";
 export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from "./distill/finetune-task.ts";
 export { type FreshOptions, freshModel } from "./distill/fresh-model.ts";
-export { type GlueCell, type GlueOptions, type GlueRow, glueTable } from "./distill/glue.ts";
+export { type GlueCell, type GlueEntry, type GlueOptions, type GlueRow, glueTable } from "./distill/glue.ts";
 export type { TrainOptions, TrainResult } from "./distill/run.ts";
 export { train } from "./distill/train.ts";
 export { type TrainSettings, type TrainTask, trainSettings } from "./distill/train-settings.ts";
@@ -24,24 +24,34 @@ export type { OnnxFile, WeightStorage } from "./export/export-onnx.ts";
 export { type Inspection, inspect } from "./export/inspect.ts";
 export { inspectionText } from "./export/inspect-text.ts";
 export { reportPage } from "./export/page/page.ts";
-export { attentionPairs, learnedNoise, type PageData, trainingCurves } from "./export/page/page-data.ts";
+export {
+  type AttentionPair,
+  attentionPairs,
+  type LearnedNoise,
+  learnedNoise,
+  type PageData,
+  type TrainingCurves,
+  trainingCurves,
+} from "./export/page/page-data.ts";
+export type { Quantisation } from "./export/quantise/quantisation.ts";
 export { createReport, type Measurement, type Report, type ReportOptions } from "./export/report.ts";
 export { reportMarkdown } from "./export/report-markdown.ts";
 export { formatReport, parseReport, reportSchema } from "./export/report-schema.ts";
 export { type ReportTextOptions, reportText } from "./export/report-text.ts";
 export type { Verification } from "./export/verify.ts";
-export type { SessionOptions } from "./graph/session.ts";
+export type { SessionOptions, Tensors } from "./graph/session.ts";
 export { Decoder } from "./inference/decoder.ts";
-export { endTokens } from "./inference/end-tokens.ts";
+export { type EndTokenSource, endTokens } from "./inference/end-tokens.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, type Score } from "./inference/evaluate.ts";
 export { type ExportedFile, type ExportedModel, exportedFile, openExportedModel } from "./inference/exported-model.ts";
 export { type FinishReason, type GenerateEvent, type GenerateOptions, generate } from "./inference/generate.ts";
+export type { CheckpointSessionOptions, ModelSession } from "./inference/model-session.ts";
 export { recordPerplexity } from "./inference/record-perplexity.ts";
 export type { SamplingOptions } from "./inference/sampling.ts";
 export { type EncodedExample, encodeExamples } from "./inference/tasks/batches.ts";
-export { Classifier, scoreOf, type TaskScore } from "./inference/tasks/classify.ts";
-export { type MetricName, metric } from "./inference/tasks/metrics.ts";
-export { readTaskFile, type TaskExample } from "./inference/tasks/task-file.ts";
+export { Classifier, type ClassifyOptions, scoreOf, type TaskScore } from "./inference/tasks/classify.ts";
+export { type Answers, type MetricName, metric } from "./inference/tasks/metrics.ts";
+export { readTaskFile, type TaskData, type TaskExample } from "./inference/tasks/task-file.ts";
 export { TASKS, type Task, taskOf } from "./inference/tasks/tasks.ts";
 export type { FloatDtype } from "./io/dtype.ts";
 export type { StoredTensor, TensorReader } from "./io/safetensors-reader.ts";

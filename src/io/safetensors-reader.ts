@@ -21,7 +21,7 @@ export interface StoredTensor {
 
 /** Read access to the tensors of one file, or of all shards of an index. */
 export interface TensorReader {
-  /** As given to {@link openSafetensors}. */
+  /** As given to `openSafetensors`. */
   readonly path: string;
   /** The safetensors files, without the index. */
   readonly files: readonly string[];

@@ -52,8 +52,14 @@ export interface CheckResult {
 }
 
 /**
- * Reads headers only; `updateBaseline` hashes files as well. With it, nothing is written when a model is missing,
- * unreadable, or over a limit of its own.
+ * Holds the models of an nfc.size.json against their limits and the committed baseline, as `nfc check` does. Reads headers
+ * only; `updateBaseline` hashes files as well. With it, nothing is written when a model is missing, unreadable, or over a
+ * limit of its own.
+ * @example
+ * ```js
+ * const { passed, models } = await checkSizes({ folder: "." });
+ * for (const { name, failures } of models) console.log(name, failures);
+ * ```
  * @throws NfcError "not-found", "invalid-file" for configuration or baseline, "usage" for a path outside the folder
  */
 export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
