@@ -67,7 +67,7 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
     throw new NfcError("not-found", `${configFile}: no such file`, {
       hint: "copy the config.json of the model into the folder that holds onnx/",
     });
-  if (String(rawConfig.architectures).includes("ForSequenceClassification"))
+  if (isClassifierConfig(rawConfig))
     throw new NfcError("unsupported", `${configFile}: is that of a classifier, which writes no text`, {
       hint: "score it: nfc eval --task; run it with transformers.js or ONNX Runtime (docs/glue.md)",
     });
@@ -85,6 +85,10 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
   }
   return { source, folder: resolve(source), config, rawConfig, record, files };
 }
+
+/** Whether a config.json is that of a classifier: its export is opened by `openExportedClassifier`. */
+export const isClassifierConfig = (config: Record<string, unknown>): boolean =>
+  String(config.architectures).includes("ForSequenceClassification");
 
 /** The precisions of the model files in a folder: at least one. */
 export async function precisionsIn(source: string): Promise<Precision[]> {

@@ -63,11 +63,16 @@ async function run(context: Context, models: readonly string[], flags: ReportFla
   return runComparison(context, models, flags);
 }
 
-/** Two checkpoints, then folders of exports. A folder with weights and onnx/ is a checkpoint where it comes first. */
+/** Two checkpoints, then exports of language models. A folder with weights and onnx/ is a checkpoint where it comes first. */
 async function arePairAndExports(before: string, after: string, exports: readonly string[]): Promise<boolean> {
   const { modelsIn } = await import("../../export/comparison/compare-models.ts");
   for (const model of [before, after]) if (!(await modelsIn(model)).checkpoint) return false;
-  for (const folder of exports) if (!(await isFolder(join(folder, "onnx")))) return false;
+  const { isClassifierConfig } = await import("../../inference/exported-model.ts");
+  const { readConfig } = await import("../../model/checkpoint.ts");
+  for (const folder of exports) {
+    if (!(await isFolder(join(folder, "onnx")))) return false;
+    if (isClassifierConfig((await readConfig(folder)) ?? {})) return false;
+  }
   return true;
 }
 
