@@ -84,6 +84,8 @@ function described(stored: Omit<HeaderTensor, "group" | "parameters">, packed?: 
 }
 
 const MASK = /^h\.\d+\.attn\.(bias|masked_bias)$/;
+const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
+  MASK.test(name) && (dims.length === 4 || dims.length === 0);
 const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
 const CONSTANT = /^const_\d+$/;
 /** What codes are multiplied by, and where they begin, in exports of nfc and of ONNX Runtime's tools. */
@@ -107,7 +109,7 @@ function groupOf(name: string): TensorGroup {
 function parametersOf({ name, dtype, dims }: Omit<HeaderTensor, "group" | "parameters">, packed?: number) {
   if (packed !== undefined) return packed;
   if (["I64", "BOOL"].includes(dtype) || [CONSTANT, SCALE, STATE].some((pattern) => pattern.test(name))) return 0;
-  if (MASK.test(name) && (dims.length === 4 || dims.length === 0)) return 0;
+  if (isMask({ name, dims })) return 0;
   return PACKED.test(name) ? null : dims.reduce((product, dim) => product * dim, 1);
 }
 
@@ -124,7 +126,7 @@ export function mishapsOf(file: string, tensors: readonly HeaderTensor[]): Misha
   const found: Mishap[] = [];
   const find = (accident: Accident, text: string) =>
     found.push({ accident, text: `${printable(basename(file))}: ${text}` });
-  const masks = tensors.filter(({ name, dims }) => MASK.test(name) && (dims.length === 4 || dims.length === 0));
+  const masks = tensors.filter(isMask);
   if (masks.length > 0)
     find("mask-buffers", `${masks.length} attention mask buffers are stored: save the parameters only`);
   const state = tensors.filter(({ name }) => STATE.test(name));

@@ -12,8 +12,10 @@ export async function recordBeside(file: string): Promise<NfcRecord | null> {
 export interface NotedTask {
   /** "sst2" */
   task: string;
-  /** By name, the task's own metric first; null where it is undefined. */
+  /** By name; null where it is undefined. */
   metrics: Record<string, number | null>;
+  /** The task's own metric, which is the first; null where it is undefined. */
+  own: { metric: string; value: number } | null;
 }
 
 /** The development set's score of the last fine-tuning on a task. */
@@ -21,6 +23,10 @@ export function notedTask({ history }: Pick<NfcRecord, "history">): NotedTask | 
   const step = history.findLast((one) => typeof one.task === "string" && typeof one.dev === "object");
   const { metrics } = (step?.dev ?? {}) as { metrics?: Record<string, unknown> };
   if (step === undefined || typeof metrics !== "object" || metrics === null) return null;
-  const numbers = Object.entries(metrics).map(([name, value]) => [name, typeof value === "number" ? value : null]);
-  return { task: String(step.task), metrics: Object.fromEntries(numbers) };
+  const numbers = Object.entries(metrics).map(
+    ([name, value]) => [name, typeof value === "number" ? value : null] as const,
+  );
+  const [metric, value] = numbers[0] ?? [];
+  const own = metric !== undefined && value != null ? { metric, value } : null;
+  return { task: String(step.task), metrics: Object.fromEntries(numbers), own };
 }

@@ -29,7 +29,7 @@ export function exportSummary({ source, config, files, record }: Summarised): Ex
 }
 
 /** What nfc.json says of a file, unless it says that of one of another size. */
-function recordedQuality(
+export function recordedQuality(
   { precision, bytes }: Size,
   entries: readonly ExportEntry[],
 ): ExportSummary["files"][number]["quality"] {

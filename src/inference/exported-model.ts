@@ -2,7 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { NfcError } from "../errors.ts";
-import { readOnnxStructure } from "../graph/onnx-reader.ts";
+import { type OnnxStructure, readOnnxStructure } from "../graph/onnx-reader.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { CONFIG_FILE, readConfig } from "../model/checkpoint.ts";
 import { type ModelConfig, parseConfig } from "../model/config.ts";
@@ -75,15 +75,22 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
   const config = exportedConfig(parseConfig(rawConfig, configFile), record);
   const files = new Map<Precision, ExportedFile>();
   for (const precision of precisions) {
-    const path = join(source, ONNX_FOLDER, modelFile(precision));
-    await refuseLinkOut(path, source);
-    const structure = await readOnnxStructure(path);
-    checkRunnable(structure);
+    const structure = await runnableFile(source, precision);
     const types = checkSignature(structure, config, configFile);
     const { data, bytes } = await dataOf(structure, source);
-    files.set(precision, { precision, path: resolve(path), data: data.map((file) => resolve(file)), bytes, ...types });
+    const path = resolve(structure.path);
+    files.set(precision, { precision, path, data: data.map((file) => resolve(file)), bytes, ...types });
   }
   return { source, folder: resolve(source), config, rawConfig, record, files };
+}
+
+/** The header of a folder's file of a precision, which may be of any model that can be run. */
+export async function runnableFile(source: string, precision: Precision): Promise<OnnxStructure> {
+  const path = join(source, ONNX_FOLDER, modelFile(precision));
+  await refuseLinkOut(path, source);
+  const structure = await readOnnxStructure(path);
+  checkRunnable(structure);
+  return structure;
 }
 
 /** Whether a config.json is that of a classifier: its export is opened by `openExportedClassifier`. */
@@ -120,8 +127,11 @@ export async function precisionsIn(source: string): Promise<Precision[]> {
 export function exportedFile(model: ExportedModel, precision?: Precision): ExportedFile {
   const file = precision === undefined ? [...model.files.values()][0] : model.files.get(precision);
   if (file !== undefined) return file;
-  const there = [...model.files.keys()].join(", ");
-  throw new NfcError("not-found", `${model.source}: has no ${precision} file; it has ${there}`, {
+  throw noSuchFile(model.source, precision, [...model.files.keys()]);
+}
+
+export function noSuchFile(source: string, precision: Precision | undefined, there: readonly Precision[]): NfcError {
+  return new NfcError("not-found", `${source}: has no ${precision} file; it has ${there.join(", ")}`, {
     hint: "take one of these, or export the model again with that precision",
   });
 }

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { parseReport } from "../../src/export/report-schema.ts";
-import { nfc } from "../support/cli.ts";
+import { nfc, ok } from "../support/cli.ts";
 import { digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -14,13 +14,6 @@ const fresh = () => path(`out-${count++}`);
 const THREADS = ["--threads", "1"];
 let tied = "";
 let text = "";
-
-/** What a command that succeeds prints. */
-async function ok(...args: string[]): Promise<{ stdout: string; stderr: string }> {
-  const { code, ...written } = await nfc(args);
-  expect({ args, code, ...(code !== 0 && written) }).toEqual({ args, code: 0 });
-  return written;
-}
 
 /** The object that it prints with --json, which must be all of stdout. */
 async function json<T>(...args: string[]): Promise<T> {

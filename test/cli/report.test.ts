@@ -2,19 +2,13 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { parseReport } from "../../src/export/report-schema.ts";
-import { nfc } from "../support/cli.ts";
+import { nfc, ok } from "../support/cli.ts";
 import { MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("cli-report");
 const THREADS = ["--threads", "1"];
 let tied = "";
-
-async function ok(...args: string[]): Promise<{ stdout: string; stderr: string }> {
-  const { code, ...written } = await nfc(args);
-  expect({ args, code, ...(code !== 0 && written) }).toEqual({ args, code: 0 });
-  return written;
-}
 
 beforeAll(async () => {
   const text = path("short.txt");

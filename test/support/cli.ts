@@ -95,3 +95,10 @@ export async function interrupted(line: readonly string[], sign: string, signal 
   expect(fired).toBe(true);
   return result;
 }
+
+/** What a command that succeeds prints. */
+export async function ok(...args: string[]): Promise<{ stdout: string; stderr: string }> {
+  const { code, ...written } = await nfc(args);
+  expect({ args, code, ...(code !== 0 && written) }).toEqual({ args, code: 0 });
+  return written;
+}

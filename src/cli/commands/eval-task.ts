@@ -1,9 +1,10 @@
 // nfc eval --task: a classifier's metrics on a task of GLUE, with intervals and the confusion matrix; of exports as well.
 import { NfcError } from "../../errors.ts";
 import { alignTable, plural } from "../../export/format.ts";
+import type { EncodedExample } from "../../inference/tasks/batches.ts";
 import type { Classifier, TaskScore } from "../../inference/tasks/classify.ts";
 import type { Task } from "../../inference/tasks/tasks.ts";
-import type { ModelConfig } from "../../model/config.ts";
+import type { Checkpoint } from "../../model/checkpoint.ts";
 import type { Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
@@ -53,12 +54,9 @@ interface Found {
 function scoreCheckpoint(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
   return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const { Classifier } = await import("../../inference/tasks/classify.ts");
-    const { loadTokenizer } = await import("../../model/tokenizer.ts");
     const classifier = await Classifier.ofCheckpoint(checkpoint, threadsOf(flags));
     try {
-      const examples = await readExamples(context, model, task, flags, checkpoint.config, () =>
-        loadTokenizer(checkpoint.folder, checkpoint.config),
-      );
+      const examples = await readExamples(context, checkpoint, task, flags);
       const scores = await scoreAll(context, classifier, task, examples, null, progress);
       return { labels: checkpoint.config.labels as readonly string[], length: examples.length, scores };
     } finally {
@@ -71,9 +69,9 @@ function scoreCheckpoint(context: Context, model: string, task: Task, flags: Tas
 async function scoreExport(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
   const { openExportedClassifier } = await import("../../inference/tasks/exported-classifier.ts");
   const { Classifier } = await import("../../inference/tasks/classify.ts");
-  const { loadTokenizer } = await import("../../model/tokenizer.ts");
-  const { config, folder, files } = await openExportedClassifier(model, flags.precision);
-  const examples = await readExamples(context, model, task, flags, config, () => loadTokenizer(folder, config));
+  const exported = await openExportedClassifier(model, flags.precision);
+  const { config, files } = exported;
+  const examples = await readExamples(context, exported, task, flags);
   const scores: Scored[] = [];
   const progress = await Progress.open(context.io, flags);
   try {
@@ -93,33 +91,33 @@ async function scoreExport(context: Context, model: string, task: Task, flags: T
 
 const threadsOf = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
 
-type Tokenizer = Awaited<ReturnType<typeof import("../../model/tokenizer.ts").loadTokenizer>>;
-type Encoded = ReturnType<typeof import("../../inference/tasks/batches.ts").encodeExamples>;
-
 interface Examples {
   /** Most tokens of a text. */
   length: number;
-  files: { file: string; examples: Encoded }[];
+  files: { file: string; examples: EncodedExample[] }[];
 }
 
 /** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes */
 async function readExamples(
   { signal }: Context,
-  model: string,
+  { source, folder, config }: Pick<Checkpoint, "source" | "folder" | "config">,
   task: Task,
   flags: TaskFlags,
-  config: ModelConfig,
-  load: () => Promise<Tokenizer>,
 ): Promise<Examples> {
   const { outputsOf } = await import("../../inference/tasks/tasks.ts");
   const { readTaskFile } = await import("../../inference/tasks/task-file.ts");
   const { encodeExamples } = await import("../../inference/tasks/batches.ts");
+  const { loadTokenizer } = await import("../../model/tokenizer.ts");
   const [labels, wanted] = [config.labels as readonly string[], outputsOf(task)];
   if (labels.length !== wanted.length)
-    throw new NfcError("mismatch", `${model}: has ${plural(labels.length, "output")}, ${task.title} ${wanted.length}`, {
-      hint: "name the task that it was trained on",
-    });
-  const tokenizer = await load();
+    throw new NfcError(
+      "mismatch",
+      `${source}: has ${plural(labels.length, "output")}, ${task.title} ${wanted.length}`,
+      {
+        hint: "name the task that it was trained on",
+      },
+    );
+  const tokenizer = await loadTokenizer(folder, config);
   const length = flags.length ?? Math.min(DEFAULT_LENGTH, config.n_positions);
   const files = [];
   for (const file of task.dev) {

@@ -3,8 +3,9 @@ import { dirname, join, resolve } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { sha256File } from "../../io/sha256.ts";
 import { formatBytes, signedPercent, thousands } from "../format.ts";
+import { type GroupWeight, largestFormat } from "../weight-sums.ts";
 import { type Baseline, type BaselineEntry, readBaseline, writeBaseline } from "./baseline.ts";
-import { type GroupWeight, type WeighedModel, weighModel } from "./measure-model.ts";
+import { type WeighedModel, weighModel } from "./measure-model.ts";
 import { notedQuality } from "./noted-quality.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
@@ -178,16 +179,11 @@ function accidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before
   const found = model.mishaps.filter(({ accident }) => !allow.includes(accident)).map(({ text }) => text);
   if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
     found.push("K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again");
-  const wanted = dtype ?? (before && largest(before.dtypes));
-  const now = largest(model.dtypes);
+  const wanted = dtype ?? (before && largestFormat(before.dtypes));
+  const now = largestFormat(model.dtypes);
   if (wanted && now && wanted !== now && !allow.includes("dtype"))
     found.push(`its matrices are ${now}, not ${wanted}: was it saved in another format?`);
   return found;
-}
-
-/** The format that most bytes have. */
-function largest(dtypes: Readonly<Record<string, number>>): string | null {
-  return Object.entries(dtypes).sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
 }
 
 type GroupBytes = Readonly<Record<string, Pick<GroupWeight, "bytes">>>;

@@ -3,14 +3,9 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { withIoErrors } from "../../io/io-error.ts";
 import { printable } from "../format.ts";
-import { attentionParts, headerTensors, type Mishap, mishapsOf, type TensorGroup } from "../header-tensors.ts";
+import { attentionParts, headerTensors, type Mishap, mishapsOf } from "../header-tensors.ts";
+import { type GroupWeight, WeightSums } from "../weight-sums.ts";
 import { modelFiles } from "./model-files.ts";
-
-/** Bytes, and weights: null where codes are packed in a way that headers do not explain. */
-export interface GroupWeight {
-  bytes: number;
-  parameters: number | null;
-}
 
 export interface WeighedModel extends GroupWeight {
   /** By name below the configuration's folder. */
@@ -36,47 +31,38 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     const file = join(root, name);
     files[name] = (await withIoErrors(file, () => stat(file))).size;
   };
-  const found: Pick<WeighedModel, "groups" | "dtypes" | "mishaps"> = { groups: {}, dtypes: {}, mishaps: [] };
-  let parameters: number | null = 0;
+  const sums = new WeightSums();
+  const mishaps: Mishap[] = [];
   const parts = new Set<2 | 3>();
   for (const name of models) {
     await size(name);
     const tensors = await headerTensors(join(root, name));
     for (const tensor of tensors) {
-      addTo(found.groups, tensor.group, tensor);
-      if (tensor.dims.length >= 2) found.dtypes[tensor.dtype] = (found.dtypes[tensor.dtype] ?? 0) + tensor.bytes;
-      parameters = sum(parameters, tensor.parameters);
+      sums.addTensor(tensor);
       const columns = attentionParts(tensor);
       if (columns !== null) parts.add(columns);
     }
-    found.mishaps.push(...mishapsOf(name, tensors));
+    mishaps.push(...mishapsOf(name, tensors));
   }
   for (const name of others) {
     await size(name);
     if (/_data(_\d+)?$/.test(name)) continue;
-    addTo(found.groups, "optimiser state", { bytes: files[name] as number, parameters: 0 });
-    found.mishaps.push({
+    sums.add("optimiser state", { bytes: files[name] as number, parameters: 0 });
+    mishaps.push({
       accident: "optimiser-state",
       text: `${printable(name)} is training state: leave it out of the model`,
     });
   }
   const [attention = null] = parts.size === 1 ? parts : [];
   return {
-    ...found,
     files: sorted(files),
-    groups: sorted(found.groups),
-    dtypes: sorted(found.dtypes),
+    groups: sorted(sums.groups),
+    dtypes: sorted(sums.dtypes),
     bytes: Object.values(files).reduce((a, b) => a + b, 0),
-    parameters,
+    parameters: sums.parameters,
     attention,
+    mishaps,
   };
-}
-
-const sum = (a: number | null, b: number | null) => (a === null || b === null ? null : a + b);
-
-function addTo(groups: Record<string, GroupWeight>, group: TensorGroup, { bytes, parameters }: GroupWeight): void {
-  const before = groups[group] ?? { bytes: 0, parameters: 0 };
-  groups[group] = { bytes: before.bytes + bytes, parameters: sum(before.parameters, parameters) };
 }
 
 function sorted<T>(record: Record<string, T>): Record<string, T> {

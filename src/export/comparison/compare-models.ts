@@ -12,8 +12,10 @@ import { TOOL } from "../../version.ts";
 import { attentionParts, headerTensors, mishapsOf, type TensorGroup } from "../header-tensors.ts";
 import { summarise } from "../model-summary.ts";
 import { notedTask, recordBeside } from "../noted-scores.ts";
+import { recordedQuality } from "../report-exports.ts";
 import { textOf } from "../report-perplexity.ts";
 import { tally } from "../tally.ts";
+import { largestFormat, WeightSums } from "../weight-sums.ts";
 import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
 
 export interface CompareOptions extends OpenOptions {
@@ -46,18 +48,19 @@ export async function modelsIn(source: string): Promise<{ checkpoint: boolean; o
   if (source.endsWith(".onnx")) return { checkpoint: false, onnx: [source] };
   const status = await stat(source).catch(() => null);
   if (!status?.isDirectory()) return { checkpoint: true, onnx: [] };
-  const onnx: string[] = [];
-  for (const folder of [source, join(source, "onnx")].filter(existsSync)) {
-    const names = await withIoErrors(folder, () => readdir(folder));
-    onnx.push(...inOrder(names.filter((name) => name.endsWith(".onnx"))).map((name) => join(folder, name)));
-  }
+  const namesIn = (folder: string) => withIoErrors(folder, () => readdir(folder));
+  const [own, below] = [await namesIn(source), join(source, "onnx")];
+  const onnx = [
+    ...inOrder(own).map((name) => join(source, name)),
+    ...(existsSync(below) ? inOrder(await namesIn(below)).map((name) => join(below, name)) : []),
+  ];
   for (const file of onnx) await refuseLinkOut(file, source);
-  const names = await withIoErrors(source, () => readdir(source));
-  return { checkpoint: onnx.length === 0 || names.some((name) => name.includes(".safetensors")), onnx };
+  return { checkpoint: onnx.length === 0 || own.some((name) => name.includes(".safetensors")), onnx };
 }
 
-/** The precisions that nfc writes, in their order; then the rest by name. */
-function inOrder(names: readonly string[]): string[] {
+/** The ONNX files among them: the precisions that nfc writes, in their order; then the rest by name. */
+function inOrder(all: readonly string[]): string[] {
+  const names = all.filter((name) => name.endsWith(".onnx"));
   const known = PRECISIONS.map(modelFile).filter((name) => names.includes(name));
   return [...known, ...names.filter((name) => !known.includes(name)).sort()];
 }
@@ -76,11 +79,11 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
   const checkpoint = await openCheckpoint(source, options);
   try {
     const { variant, parameters, dtypes, files, head } = summarise(checkpoint);
-    const groups = new Groups();
-    for (const { group, ...amount } of tally(checkpoint)) groups.add(GROUP_OF[group] ?? group, amount);
+    const sums = new WeightSums();
+    for (const { group, ...amount } of tally(checkpoint)) sums.add(GROUP_OF[group] ?? group, amount);
     const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
     return {
-      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: groups.list, notes },
+      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: listed(sums), notes },
       weights: dtypes.map(({ dtype }) => dtype).join(", "),
       quality: checkpoint.record ? ownQuality(checkpoint.record) : [],
     };
@@ -93,46 +96,23 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
 async function weighOnnx(file: string): Promise<Weighed> {
   const tensors = await headerTensors(file);
   const record = await recordBeside(file);
-  const groups = new Groups();
-  const dtypes: Record<string, number> = {};
-  for (const { group, parameters, bytes, dtype, dims } of tensors) {
-    groups.add(group, { parameters, bytes });
-    if (dims.length >= 2) dtypes[dtype] = (dtypes[dtype] ?? 0) + bytes;
-  }
+  const sums = new WeightSums();
+  for (const tensor of tensors) sums.addTensor(tensor);
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
-  const { size } = await withIoErrors(file, () => stat(file));
-  const [largest] = Object.entries(dtypes).sort(([, a], [, b]) => b - a);
+  const bytes = (await withIoErrors(file, () => stat(file))).size + external;
+  const precision = PRECISIONS.find((one) => modelFile(one) === basename(file));
   const dense = tensors.some((tensor) => attentionParts(tensor) === 3);
   return {
     ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
-    ...{ parameters: groups.parameters, bytes: size + external, groups: groups.list },
-    weights: PRECISIONS.find((precision) => modelFile(precision) === basename(file)) ?? largest?.[0] ?? "",
-    quality: record ? exportedQuality(record, basename(file), size + external) : [],
+    ...{ parameters: sums.parameters, bytes, groups: listed(sums) },
+    weights: precision ?? largestFormat(sums.dtypes) ?? "",
+    quality: precision && record?.exports ? exportedQuality({ precision, bytes }, record.exports) : [],
     notes: mishapsOf(file, tensors).map(({ text }) => text),
   };
 }
 
-type Amount = Pick<ComparedModel["groups"][number], "parameters" | "bytes">;
-
-const sum = (a: number | null, b: number | null) => (a === null || b === null ? null : a + b);
-
-/** Sums by group, in the order of their first tensors. */
-class Groups {
-  readonly #groups = new Map<string, Amount>();
-
-  add(group: string, { parameters, bytes }: Amount): void {
-    const before = this.#groups.get(group) ?? { parameters: 0, bytes: 0 };
-    this.#groups.set(group, { parameters: sum(before.parameters, parameters), bytes: before.bytes + bytes });
-  }
-
-  get list(): ComparedModel["groups"] {
-    return [...this.#groups].map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
-  }
-
-  get parameters(): number | null {
-    return [...this.#groups.values()].reduce<number | null>((total, { parameters }) => sum(total, parameters), 0);
-  }
-}
+const listed = ({ groups }: WeightSums): ComparedModel["groups"] =>
+  Object.entries(groups).map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
 
 function ownQuality(record: NfcRecord): ComparedModel["quality"] {
   const perplexities = (record.perplexity ?? []).map((entry) => {
@@ -140,17 +120,13 @@ function ownQuality(record: NfcRecord): ComparedModel["quality"] {
     return { measure: "perplexity", on: file, examples: tokens, value: entry.perplexity };
   });
   const noted = notedTask(record);
-  const [metric, value] = Object.entries(noted?.metrics ?? {})[0] ?? [];
-  const score = noted && metric && value != null ? [{ measure: metric, on: noted.task, examples: null, value }] : [];
-  return [...perplexities, ...score];
+  if (!noted?.own) return perplexities;
+  return [...perplexities, { measure: noted.own.metric, on: noted.task, examples: null, value: noted.own.value }];
 }
 
-/** What was measured of a file that has the same size still. */
-function exportedQuality(record: NfcRecord, name: string, bytes: number): ComparedModel["quality"] {
-  const entry = record.exports?.find((one) => basename(one.file) === name && one.bytes === bytes)?.perplexity;
-  if (!entry) return [];
-  const { file, tokens } = textOf(entry);
-  return [{ measure: "perplexity", on: file, examples: tokens, value: entry.perplexity }];
+function exportedQuality(...[file, entries]: Parameters<typeof recordedQuality>): ComparedModel["quality"] {
+  const noted = recordedQuality(file, entries);
+  return noted ? [{ measure: "perplexity", on: noted.file, examples: noted.tokens, value: noted.perplexity }] : [];
 }
 
 function changeOf(first: Weighed, model: Weighed): NonNullable<ComparedModel["change"]> {

@@ -53,8 +53,8 @@ function headline(report: Report): Markup {
     facts.push(fact("Perplexity", value, change || `on ${text.file}`));
   }
   const noted = report.after.provenance && notedTask(report.after.provenance);
-  const [metric, score] = Object.entries(noted?.metrics ?? {})[0] ?? [];
-  if (noted && score != null) facts.push(fact(`${noted.task}, ${metric}`, score.toFixed(4), "on its development set"));
+  if (noted?.own)
+    facts.push(fact(`${noted.task}, ${noted.own.metric}`, noted.own.value.toFixed(4), "on its development set"));
   const files = exports.flatMap((one) => one.files);
   const smallest = [...files].sort((a, b) => a.bytes - b.bytes)[0];
   if (smallest)

@@ -60,8 +60,8 @@ export class Classifier {
   /** Of a model in training: the weights are read where they lie, at each call. */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(classifierGraph(config), options);
-    const read = Object.entries(weights).filter(([name]) => session.inputNames.includes(name));
-    return new Classifier(config, session, (batch) => ({ ...Object.fromEntries(read), ...batchFeeds(batch) }));
+    const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
+    return new Classifier(config, session, (batch) => ({ ...read, ...batchFeeds(batch) }));
   }
 
   /** Of an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */

@@ -1,17 +1,15 @@
 // Opens a folder with the ONNX files of a classifier: its classes, and what files of which precision there are.
-import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { type OnnxStructure, type OnnxValue, readOnnxStructure } from "../../graph/onnx-reader.ts";
+import type { OnnxStructure, OnnxValue } from "../../graph/onnx-reader.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import { CONFIG_FILE, readConfig } from "../../model/checkpoint.ts";
 import { type ModelConfig, parseConfig } from "../../model/config.ts";
 import { readNfcRecord } from "../../model/nfc-record.ts";
-import { modelFile, type Precision } from "../../model/precision.ts";
-import { checkRunnable } from "../exported-check.ts";
+import type { Precision } from "../../model/precision.ts";
 import { exportedConfig } from "../exported-config.ts";
-import { dataOf, refuseLinkOut } from "../exported-data.ts";
-import { precisionsIn } from "../exported-model.ts";
+import { dataOf } from "../exported-data.ts";
+import { noSuchFile, precisionsIn, runnableFile } from "../exported-model.ts";
 
 export interface ExportedClassifier {
   /** As the user named it. */
@@ -21,7 +19,7 @@ export interface ExportedClassifier {
   /** With `labels`. */
   config: ModelConfig;
   /** In the order of PRECISIONS. */
-  files: readonly { precision: Precision; path: string; bytes: number }[];
+  files: readonly { precision: Precision; path: string }[];
 }
 
 /**
@@ -36,10 +34,7 @@ export async function openExportedClassifier(
 ): Promise<ExportedClassifier> {
   const there = await precisionsIn(source);
   const missing = wanted?.find((precision) => !there.includes(precision));
-  if (missing)
-    throw new NfcError("not-found", `${source}: has no ${missing} file; it has ${there.join(", ")}`, {
-      hint: "take one of these, or export the model again with that precision",
-    });
+  if (missing) throw noSuchFile(source, missing, there);
   const configFile = join(source, CONFIG_FILE);
   const raw = await readConfig(source);
   // The name under which transformers.js runs an exported GPT-2 that classifies says nothing about the rest.
@@ -51,13 +46,10 @@ export async function openExportedClassifier(
   const config = { ...exportedConfig(parsed, await readNfcRecord(source)), labels: parsed.labels };
   const files = [];
   for (const precision of there.filter((one) => wanted?.includes(one) ?? true)) {
-    const path = join(source, "onnx", modelFile(precision));
-    await refuseLinkOut(path, source);
-    const structure = await readOnnxStructure(path);
-    checkRunnable(structure);
+    const structure = await runnableFile(source, precision);
     checkClassifier(structure, parsed.labels.length);
     await dataOf(structure, source);
-    files.push({ precision, path: resolve(path), bytes: (await stat(path)).size });
+    files.push({ precision, path: resolve(structure.path) });
   }
   return { source, folder: resolve(source), config, files };
 }
