@@ -1,6 +1,6 @@
 // The tensors of a model file as its header declares them: group, weights, bytes, and signs of accidents. Reads no weights.
 import { basename } from "node:path";
-import { readOnnxStructure } from "../graph/onnx-reader.ts";
+import { type OnnxStructure, readOnnxStructure } from "../graph/onnx-reader.ts";
 import { openSafetensors } from "../io/safetensors-reader.ts";
 import { printable } from "./format.ts";
 
@@ -58,16 +58,7 @@ const ONNX_DTYPES: Readonly<Record<number, string>> = {
  * @throws NfcError "invalid-file", "unsupported" or "not-found" for a file that cannot be read
  */
 export async function headerTensors(file: string): Promise<HeaderTensor[]> {
-  if (file.endsWith(".onnx")) {
-    const { initializers, packed } = await readOnnxStructure(file);
-    return initializers.map(({ name, dtype, dims, byteLength: bytes, external }) => {
-      const externalBytes = external ? bytes : 0;
-      return described(
-        { name, dtype: ONNX_DTYPES[dtype] ?? `type ${dtype}`, dims, bytes, externalBytes },
-        packed.get(name),
-      );
-    });
-  }
+  if (file.endsWith(".onnx")) return onnxTensors(await readOnnxStructure(file));
   const reader = await openSafetensors(file);
   try {
     return [...reader.tensors.values()].map(({ name, dtype, shape, byteLength }) =>
@@ -76,6 +67,14 @@ export async function headerTensors(file: string): Promise<HeaderTensor[]> {
   } finally {
     await reader.close();
   }
+}
+
+/** The same, of an ONNX file that has been read. */
+export function onnxTensors({ initializers, packed }: OnnxStructure): HeaderTensor[] {
+  return initializers.map(({ name, dtype: code, dims, byteLength: bytes, external }) => {
+    const dtype = ONNX_DTYPES[code] ?? `type ${code}`;
+    return described({ name, dtype, dims, bytes, externalBytes: external ? bytes : 0 }, packed.get(name));
+  });
 }
 
 function described(stored: Omit<HeaderTensor, "group" | "parameters">, packed?: number): HeaderTensor {

@@ -1,9 +1,18 @@
 // What the files of an entry weigh, from headers alone: bytes, parameters by group and format, and signs of accidents.
 import { stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { readOnnxStructure } from "../../graph/onnx-reader.ts";
+import { dataOf } from "../../inference/exported-data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { printable } from "../format.ts";
-import { attentionParts, headerTensors, type Mishap, mishapsOf } from "../header-tensors.ts";
+import {
+  attentionParts,
+  type HeaderTensor,
+  headerTensors,
+  type Mishap,
+  mishapsOf,
+  onnxTensors,
+} from "../header-tensors.ts";
 import { type GroupWeight, WeightSums } from "../weight-sums.ts";
 import { modelFiles } from "./model-files.ts";
 
@@ -24,19 +33,16 @@ export interface WeighedModel extends GroupWeight {
  * @throws NfcError "invalid-file" or "unsupported" for a file that cannot be read, "usage" for a path outside
  */
 export async function weighModel(root: string, path: string): Promise<WeighedModel | null> {
-  const { models, others } = await modelFiles(root, path);
-  if (models.length + others.length === 0) return null;
-  const files: Record<string, number> = {};
-  const size = async (name: string) => {
-    const file = join(root, name);
-    files[name] = (await withIoErrors(file, () => stat(file))).size;
-  };
+  const { models, state, others } = await modelFiles(root, path);
+  if (models.length + state.length + others.length === 0) return null;
+  const files = new FileSizes(root);
   const sums = new WeightSums();
   const mishaps: Mishap[] = [];
   const parts = new Set<2 | 3>();
   for (const name of models) {
-    await size(name);
-    const tensors = await headerTensors(join(root, name));
+    await files.add(name);
+    const { tensors, data } = await headerOf(root, name);
+    for (const file of data) await files.add(file);
     for (const tensor of tensors) {
       sums.addTensor(tensor);
       const columns = attentionParts(tensor);
@@ -44,25 +50,60 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     }
     mishaps.push(...mishapsOf(name, tensors));
   }
-  for (const name of others) {
-    await size(name);
-    if (/_data(_\d+)?$/.test(name)) continue;
-    sums.add("optimiser state", { bytes: files[name] as number, parameters: 0 });
+  for (const name of state) {
+    sums.add("optimiser state", { bytes: await files.add(name), parameters: 0 });
     mishaps.push({
       accident: "optimiser-state",
       text: `${printable(name)} is training state: leave it out of the model`,
     });
   }
+  for (const name of others) {
+    const bytes = await files.add(name);
+    if (bytes > 0) sums.add("other files", { bytes, parameters: 0 });
+  }
   const [attention = null] = parts.size === 1 ? parts : [];
   return {
-    files: sorted(files),
+    files: sorted(files.sizes),
     groups: sorted(sums.groups),
     dtypes: sorted(sums.dtypes),
-    bytes: Object.values(files).reduce((a, b) => a + b, 0),
+    bytes: files.bytes,
     parameters: sums.parameters,
     attention,
     mishaps,
   };
+}
+
+/** The tensors of a model file, and its external data, by names below `root`. Data that is missing is no model. */
+async function headerOf(root: string, name: string): Promise<{ tensors: HeaderTensor[]; data: string[] }> {
+  const file = join(root, name);
+  if (!name.endsWith(".onnx")) return { tensors: await headerTensors(file), data: [] };
+  const structure = await readOnnxStructure(file);
+  const { data } = await dataOf(structure, root, { anyName: true });
+  return { tensors: onnxTensors(structure), data: data.map((one) => relative(root, one).replaceAll("\\", "/")) };
+}
+
+/** Sizes by name; what is there under two names (a link, data that two models share) weighs once. */
+class FileSizes {
+  readonly sizes: Record<string, number> = {};
+  bytes = 0;
+  private readonly seen = new Set<string>();
+  private readonly root: string;
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** @returns the bytes that this file adds */
+  async add(name: string): Promise<number> {
+    const file = join(this.root, name);
+    const { size, dev, ino } = await withIoErrors(file, () => stat(file, { bigint: true }));
+    this.sizes[name] = Number(size);
+    const place = `${dev}:${ino}`;
+    if (this.seen.has(place)) return 0;
+    this.seen.add(place);
+    this.bytes += Number(size);
+    return Number(size);
+  }
 }
 
 function sorted<T>(record: Record<string, T>): Record<string, T> {

@@ -1,17 +1,24 @@
-// The files of a model that a path, folder or glob names: weights and graphs, with the external data that they need.
+// The files that a path, folder or glob names: models, whose headers are read, and whatever else weighs.
 import { stat } from "node:fs/promises";
-import { isAbsolute, join, relative } from "node:path";
+import { basename, isAbsolute, join, relative } from "node:path";
 import { glob } from "tinyglobby";
 import { NfcError } from "../../errors.ts";
 import { errnoOf } from "../../io/io-error.ts";
 
 const MODELS = "**/*.{safetensors,onnx}";
-const STATE = "**/{optimizer,scheduler,training_args,rng_state}*.{pt,pth,bin,safetensors}";
+const STATE_NAMES = ["optimizer", "scheduler", "training_args", "rng_state"];
+const STATE_ENDINGS = ["pt", "pth", "bin"];
+const STATE = `**/{${STATE_NAMES}}*.{${STATE_ENDINGS}}`;
+const isState = (name: string) =>
+  STATE_NAMES.some((start) => basename(name).startsWith(start)) &&
+  STATE_ENDINGS.some((end) => name.endsWith(`.${end}`));
 
 export interface ModelFiles {
   /** Files whose headers are read, sorted. */
   models: string[];
-  /** External data of ONNX files, and anything else that weighs. */
+  /** What training leaves behind, such as optimizer.pt. */
+  state: string[];
+  /** Anything else that the path itself names. */
   others: string[];
 }
 
@@ -34,16 +41,14 @@ export async function modelFiles(root: string, path: string): Promise<ModelFiles
       options,
     )
   ).sort();
-  const models = named.filter((name) => /\.(safetensors|onnx)$/.test(name));
-  const own = new Set(named);
-  const data: string[] = [];
-  for (const model of models.filter((name) => name.endsWith(".onnx")))
-    for (const file of await glob([`${escaped(model)}_data`, `${escaped(model)}_data_*`], options))
-      if (!own.has(file)) data.push(file);
-  return { models, others: [...named.filter((name) => !models.includes(name)), ...data].sort() };
+  const isModel = (name: string) => /\.(safetensors|onnx)$/.test(name);
+  const rest = named.filter((name) => !isModel(name));
+  return {
+    models: named.filter(isModel),
+    state: rest.filter(isState),
+    others: rest.filter((name) => !isState(name)),
+  };
 }
-
-const escaped = (path: string) => path.replace(/[()[\]{}!*?+@\\]/g, "\\$&");
 
 async function isFolder(path: string): Promise<boolean> {
   try {

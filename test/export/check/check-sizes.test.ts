@@ -3,9 +3,11 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -40,6 +42,12 @@ const configure = (...models: object[]) => writeFileSync(CONFIG, JSON.stringify(
 const check = (options: Partial<CheckOptions> = {}) => checkSizes({ folder: repo, ...options });
 const put = (from: string, to: string) => cpSync(from, `${repo}/${to}`, { recursive: true });
 
+/** Gives a graph's external data another name of as many letters. */
+function nameData(model: string, name: string) {
+  const text = readFileSync(model, "latin1");
+  writeFileSync(model, text.replaceAll("model.onnx_data", name), "latin1");
+}
+
 async function only(options: Partial<CheckOptions> = {}) {
   const { models } = await check(options);
   const [model] = models;
@@ -70,6 +78,43 @@ describe("absolute limits", () => {
       bytes("external/onnx/model.onnx") + bytes("external/onnx/model.onnx_data"),
     ]);
     expect(models[0]?.parameters).toBe(120_448);
+  });
+
+  it("external data of any name, as PyTorch's exporter has it", async () => {
+    put(path("external"), "external");
+    const model = `${repo}/external/onnx/model.onnx`;
+    nameData(model, "model.onnx.data");
+    renameSync(`${model}_data`, `${model}.data`);
+    configure({ path: "external/onnx/model.onnx" }, { path: "external" }, { path: "external/onnx/*" });
+    const { models } = await check();
+    const bytes = statSync(model).size + statSync(`${model}.data`).size;
+    for (const { size, failures } of models) expect({ size, failures }).toEqual({ size: bytes, failures: [] });
+  });
+
+  it("weights that two formats share once", async () => {
+    await exported(path("tied"), `${repo}/shared`, { weights: "shared" });
+    configure({ path: "shared" });
+    const bytes = ["model.onnx", "model.onnx_data"].map((file) => statSync(`${repo}/shared/onnx/${file}`).size);
+    expect(await only()).toMatchObject({ passed: true, size: bytes.reduce((a, b) => a + b, 0) });
+  });
+
+  it.each([
+    ["is missing", "model.onnx.data", "no such file"],
+    ["lies elsewhere", "../../../model_", "leaves the model's folder"],
+  ])("external data that %s is no model", async (_, name, text) => {
+    put(path("external"), "external");
+    nameData(`${repo}/external/onnx/model.onnx`, name);
+    configure({ path: "external/onnx/model.onnx" });
+    const { passed, unreadable, failures } = await only();
+    expect({ passed, unreadable }).toEqual({ passed: false, unreadable: true });
+    expect(failures[0]).toContain(text);
+  });
+
+  it("whatever else a path names is added up, and is no training state", async () => {
+    configure({ path: "model/*" });
+    const { size, failures, groups } = await only();
+    const all = readdirSync(`${repo}/model`).map((file) => statSync(`${repo}/model/${file}`).size);
+    expect({ size, failures, groups }).toEqual({ size: all.reduce((a, b) => a + b, 0), failures: [], groups: [] });
   });
 
   it.each([
