@@ -23,7 +23,7 @@ export type TensorGroup = (typeof TENSOR_GROUPS)[number];
 
 /** A stored tensor, of safetensors or ONNX. */
 export interface HeaderTensor {
-  /** Without a wrapper's prefix. */
+  /** Without the prefix of a wrapper; wte.weight where the head alone is stored, and serves as both. */
   name: string;
   /** As safetensors calls it: F32, BF16, I8, U4, … */
   dtype: string;
@@ -61,8 +61,10 @@ export async function headerTensors(file: string): Promise<HeaderTensor[]> {
   if (file.endsWith(".onnx")) return onnxTensors(await readOnnxStructure(file));
   const reader = await openSafetensors(file);
   try {
-    return [...reader.tensors.values()].map(({ name, dtype, shape, byteLength }) =>
-      described({ name, dtype, dims: shape, bytes: byteLength, externalBytes: 0 }),
+    return described(
+      Array.from(reader.tensors.values(), ({ name, dtype, shape: dims, byteLength: bytes }) => {
+        return { name, dtype, dims, bytes, externalBytes: 0 };
+      }),
     );
   } finally {
     await reader.close();
@@ -71,22 +73,41 @@ export async function headerTensors(file: string): Promise<HeaderTensor[]> {
 
 /** The same, of an ONNX file that has been read. */
 export function onnxTensors({ initializers, packed }: OnnxStructure): HeaderTensor[] {
-  return initializers.map(({ name, dtype: code, dims, byteLength: bytes, external }) => {
-    const dtype = ONNX_DTYPES[code] ?? `type ${code}`;
-    return described({ name, dtype, dims, bytes, externalBytes: external ? bytes : 0 }, packed.get(name));
-  });
+  return described(
+    initializers.map(({ name, dtype: code, dims, byteLength: bytes, external }) => {
+      const dtype = ONNX_DTYPES[code] ?? `type ${code}`;
+      return { name, dtype, dims, bytes, externalBytes: external ? bytes : 0 };
+    }),
+    packed,
+  );
 }
 
-function described(stored: Omit<HeaderTensor, "group" | "parameters">, packed?: number): HeaderTensor {
-  const name = stored.name.replace(/^((_orig_mod|module|model|state_dict|transformer)\.)+/, "");
-  return { ...stored, name, group: groupOf(name), parameters: parametersOf({ ...stored, name }, packed) };
+type StoredTensor = Omit<HeaderTensor, "group" | "parameters">;
+
+/** Where a name of GPT-2's begins, behind whatever prefix a wrapper gave it: "m.transformer.h.0.attn.c_attn.bias". */
+const PREFIX = /^.*?(?=(?<![^.])(?:wte|wpe|ln_f|lm_head|score|h\.\d+)\.)/;
+const HEAD = /^lm_head(?=\.weight)/;
+
+function described(all: readonly StoredTensor[], packed: ReadonlyMap<string, number> = new Map()): HeaderTensor[] {
+  const names = all.map(({ name }) => (STATE.test(name) ? name : name.replace(PREFIX, "")));
+  const embedded = names.some((name) => name.startsWith("wte."));
+  return all.map((stored, i) => {
+    const own = names[i] as string;
+    const name = embedded ? own : own.replace(HEAD, "wte");
+    const tensor = { ...stored, name, group: groupOf(name) };
+    return { ...tensor, parameters: packed.get(stored.name) ?? parametersOf(tensor) };
+  });
 }
 
 const MASK = /^h\.\d+\.attn\.(bias|masked_bias)$/;
 const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
   MASK.test(name) && (dims.length === 4 || dims.length === 0);
 const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
-const CONSTANT = /^const_\d+$/;
+/** As nfc and PyTorch's exporter call them. */
+const CONSTANT = /^(const|val)_\d+$/;
+/** Matrices, as they are, or as int8 codes of nfc and of ONNX Runtime's quantiser. */
+const C_ATTN = /^h\.\d+\.attn\.c_attn\.weight(\/int8|_quantized)?$/;
+const EMBEDDING = /^wte\.weight(\/int8|_quantized)?$/;
 /** What codes are multiplied by, and where they begin, in exports of nfc and of ONNX Runtime's tools. */
 const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
 /** Several weights in an element, in formats that no header explains. */
@@ -105,8 +126,8 @@ function groupOf(name: string): TensorGroup {
   return CONSTANT.test(name) ? "constants" : "other";
 }
 
-function parametersOf({ name, dtype, dims }: Omit<HeaderTensor, "group" | "parameters">, packed?: number) {
-  if (packed !== undefined) return packed;
+function parametersOf({ name, dtype, dims, group }: Omit<HeaderTensor, "parameters">): number | null {
+  if (group === "other" && dims.length === 0) return 0; // a number that the graph computes with
   if (["I64", "BOOL"].includes(dtype) || [CONSTANT, SCALE, STATE].some((pattern) => pattern.test(name))) return 0;
   if (isMask({ name, dims })) return 0;
   return PACKED.test(name) ? null : dims.reduce((product, dim) => product * dim, 1);
@@ -114,7 +135,7 @@ function parametersOf({ name, dtype, dims }: Omit<HeaderTensor, "group" | "param
 
 /** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null of another tensor. */
 export function attentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
-  if (!/^h\.\d+\.attn\.c_attn\.weight(\/int8)?$/.test(name) || dims.length !== 2) return null;
+  if (!C_ATTN.test(name) || dims.length !== 2) return null;
   const [a, b] = dims as [number, number];
   const ratio = Math.max(a, b) / Math.min(a, b);
   return ratio === 2 || ratio === 3 ? ratio : null;
@@ -142,7 +163,7 @@ export function mishapsOf(file: string, tensors: readonly HeaderTensor[]): Misha
 
 /** Two large matrices of one shape, or turned, of which one is the token embedding: [V, C]. */
 function headTwice(tensors: readonly HeaderTensor[]): [string, string] | null {
-  const embedding = tensors.find(({ name, dims }) => /^wte\.weight(\/int8)?$/.test(name) && dims.length === 2);
+  const embedding = tensors.find(({ name, dims }) => EMBEDDING.test(name) && dims.length === 2);
   if (!embedding) return null;
   const [rows, columns] = embedding.dims as [number, number];
   const other = tensors.find(({ name, dims }) => {

@@ -1,14 +1,21 @@
 // What headers tell: weights of every precision counted as the checkpoint counts them, and codes that are not believed.
 import { beforeAll, describe, expect, it } from "vitest";
-import { attentionParts, type HeaderTensor, headerTensors, mishapsOf } from "../../src/export/header-tensors.ts";
+import {
+  attentionParts,
+  type HeaderTensor,
+  headerTensors,
+  mishapsOf,
+  onnxTensors,
+} from "../../src/export/header-tensors.ts";
 import type { NodeMessage } from "../../src/graph/onnx-messages.ts";
 import { packedWeights } from "../../src/graph/onnx-packed.ts";
-import type { OnnxInitializer } from "../../src/graph/onnx-reader.ts";
+import { type OnnxInitializer, readOnnxStructure } from "../../src/graph/onnx-reader.ts";
 import { modelFile, PRECISIONS } from "../../src/model/precision.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { MODEL } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
+const CONSTANT = /^const_/;
 const path = temporaryFolder("header-tensors");
 
 function byGroup(tensors: readonly HeaderTensor[]): Record<string, number> {
@@ -39,6 +46,23 @@ describe("the weights of an export", () => {
     const parts = async (file: string) => new Set((await headerTensors(file)).map(attentionParts));
     expect(await parts(`${path("dense")}/onnx/model_quantized.onnx`)).toEqual(new Set([null, 3]));
     expect(await parts(`${path("symmetric")}/onnx/model.onnx`)).toEqual(new Set([null, 2]));
+  });
+
+  it.each([
+    ["m.transformer.", {}],
+    ["_orig_mod.module.", { "wte.weight": "lm_head.weight" }],
+    ["decoder.", { "h.0.attn.c_attn.weight": "h.0.attn.c_attn.weight_quantized" }],
+  ])("names behind %s, %j, say the same", async (prefix, others: Record<string, string>) => {
+    const structure = await readOnnxStructure(`${path("dense")}/onnx/model.onnx`);
+    const initializers = structure.initializers.map((one) => ({
+      ...one,
+      name: CONSTANT.test(one.name) ? one.name : `${prefix}${others[one.name] ?? one.name}`,
+    }));
+    const scalar = { name: "scalar_tensor", dtype: 1, dims: [], byteLength: 4, offset: 0, external: null };
+    const mask = { ...scalar, name: "val_128", dims: [1, 1, 8, 8], byteLength: 256 };
+    const foreign = onnxTensors({ ...structure, initializers: [...initializers, scalar, mask] });
+    expect(byGroup(foreign)).toEqual(byGroup(onnxTensors(structure)));
+    expect(new Set(foreign.map(attentionParts))).toEqual(new Set([null, 3]));
   });
 
   it("a copied head is an accident, a tied one is not", async () => {
