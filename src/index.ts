@@ -7,6 +7,7 @@ export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from 
 export { type FreshOptions, freshModel } from "./distill/fresh-model.ts";
 export { type GlueCell, type GlueEntry, type GlueOptions, type GlueRow, glueTable } from "./distill/glue.ts";
 export type { TrainOptions, TrainResult } from "./distill/run.ts";
+export type { TaskSource } from "./distill/task-data.ts";
 export { train } from "./distill/train.ts";
 export { type TrainSettings, type TrainTask, trainSettings } from "./distill/train-settings.ts";
 export { canTransfer } from "./distill/transfer-step.ts";
@@ -51,7 +52,7 @@ export type { SamplingOptions } from "./inference/sampling.ts";
 export { type EncodedExample, encodeExamples } from "./inference/tasks/batches.ts";
 export { Classifier, type ClassifyOptions, scoreOf, type TaskScore } from "./inference/tasks/classify.ts";
 export { type Answers, type MetricName, metric } from "./inference/tasks/metrics.ts";
-export { readTaskFile, type TaskData, type TaskExample } from "./inference/tasks/task-file.ts";
+export { readTaskFile, type TaskData, type TaskExample, type TaskReading } from "./inference/tasks/task-file.ts";
 export { TASKS, type Task, taskOf } from "./inference/tasks/tasks.ts";
 export type { FloatDtype } from "./io/dtype.ts";
 export type { StoredTensor, TensorReader } from "./io/safetensors-reader.ts";

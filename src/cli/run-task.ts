@@ -8,6 +8,7 @@ import type { Checkpoint } from "../model/checkpoint.ts";
 import type { Context } from "./context.ts";
 import { openOptions, type SourceFlags } from "./options.ts";
 import type { Progress } from "./progress.ts";
+import { SkippedLines } from "./skipped-lines.ts";
 import { scoreLines } from "./task-table.ts";
 import { note, printResult } from "./terminal.ts";
 import type { TrainFlags } from "./train-flags.ts";
@@ -17,6 +18,7 @@ export interface TaskFlags extends TrainFlags, SourceFlags {
   epochs?: number;
   patience?: number;
   splitDev?: number;
+  skipInvalid?: boolean;
   distillFrom?: string;
 }
 
@@ -51,17 +53,20 @@ export async function runTask(
   const teacher = flags.distillFrom ? await openCheckpoint(flags.distillFrom, openOptions(flags)) : null;
   try {
     const { output, resume = false, force = false, device, threads, splitDev } = flags;
+    const skipped = new SkippedLines(flags);
     const result = await finetuneTask(source, {
       ...{ output, data, teacher, resume, force },
       task: taskOf(flags.task),
       settings: settingsOf(flags),
       ...(splitDev !== undefined && { splitDev }),
+      ...skipped.reading,
       session: { device, ...(threads !== undefined && { threads }) },
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
     });
     progress.stop();
+    skipped.tell(context.io, flags);
     if (result.best.step < result.steps)
       note(context.io, flags, `the best step, ${result.best.step} of ${result.steps}, is kept`);
     printResult(context.io, flags, jsonOf(result), () => textOf(result));

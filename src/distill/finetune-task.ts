@@ -1,11 +1,9 @@
 // Fine-tunes a model on a task of GLUE, or takes such a run up again: inputs, the run, and the classifier that it makes.
-import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { randomNumbers } from "../inference/random.ts";
 import { type EncodedExample, encodeExamples } from "../inference/tasks/batches.ts";
 import { Classifier, type TaskScore } from "../inference/tasks/classify.ts";
-import { readTaskFile, type TaskData } from "../inference/tasks/task-file.ts";
+import type { TaskData } from "../inference/tasks/task-file.ts";
 import { outputsOf, type Task } from "../inference/tasks/tasks.ts";
 import { stageDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
@@ -16,16 +14,12 @@ import { withHead } from "./classifier-head.ts";
 import { ClassifierRun, classifierStateSchema } from "./classifier-run.ts";
 import { type ClassifierSettings, classifierSettings } from "./classifier-settings.ts";
 import { RunFolder } from "./run-folder.ts";
+import { readTask, type TaskSource } from "./task-data.ts";
 import { checkRun, fingerprint } from "./train.ts";
 import { storeOf, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 
-export interface FinetuneTaskOptions extends LongCall {
+export interface FinetuneTaskOptions extends LongCall, TaskSource {
   output: string;
-  task: Task;
-  /** Folder of the task's files. */
-  data: string;
-  /** Without a training file: this share of the development file's examples is held out, and the rest trained on. */
-  splitDev?: number;
   settings?: Partial<ClassifierSettings>;
   /** A classifier of the same task. */
   teacher?: Checkpoint | null;
@@ -118,28 +112,6 @@ export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOpti
   } finally {
     await run.close();
   }
-}
-
-/** Training and development examples. */
-async function readTask(
-  { task, data, splitDev, signal }: FinetuneTaskOptions,
-  seed: number,
-): Promise<{ train: TaskData; dev: TaskData }> {
-  const dev = await readTaskFile(data, task.dev[0], task, signal);
-  if (splitDev === undefined) return { train: await readTaskFile(data, task.train, task, signal), dev };
-  const random = randomNumbers(seed, 0);
-  const parts: { train: TaskData["examples"]; dev: TaskData["examples"] } = { train: [], dev: [] };
-  for (const example of dev.examples) parts[random() < splitDev ? "dev" : "train"].push(example);
-  const of = (part: "train" | "dev") => ({
-    name: `${join(data, task.dev[0])} (${part} part)`,
-    examples: parts[part],
-    sha256: `${dev.sha256} ${part} ${splitDev} ${seed}`,
-  });
-  if (parts.train.length === 0 || parts.dev.length === 0)
-    throw new NfcError("usage", `--split-dev ${splitDev} leaves ${parts.train.length} examples to train on`, {
-      hint: "give a share between 0 and 1, such as 0.2",
-    });
-  return { train: of("train"), dev: of("dev") };
 }
 
 function checkTeacher(teacher: Checkpoint | null, task: Task, { kd }: ClassifierSettings): void {

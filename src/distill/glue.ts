@@ -6,7 +6,7 @@ import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { METRICS, meanAndSpread } from "../inference/tasks/metrics.ts";
-import { readTaskFile } from "../inference/tasks/task-file.ts";
+import type { TaskReading } from "../inference/tasks/task-file.ts";
 import type { Task } from "../inference/tasks/tasks.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
@@ -14,11 +14,13 @@ import { writeFileAtomic } from "../io/staging.ts";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import { parameterCount } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
-import type { ClassifierSettings } from "./classifier-settings.ts";
+import { type ClassifierSettings, classifierSettings } from "./classifier-settings.ts";
 import { finetuneTask } from "./finetune-task.ts";
+import { readTask, type TaskSource } from "./task-data.ts";
 import { fingerprint } from "./train.ts";
+import { changedSettings } from "./train-settings.ts";
 
-export interface GlueOptions extends LongCall {
+export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   /** Model folders, each with a name of its own. */
   models: readonly string[];
   tasks: readonly Task[];
@@ -38,7 +40,7 @@ export interface GlueOptions extends LongCall {
 
 const cellSchema = z.object({
   format: z.literal("nfc-glue-cell/1"),
-  /** What the cell was made from and how. */
+  /** What the cell was made from and how: all settings, model and data by their hashes. */
   identity: z.record(z.string(), z.union([z.string(), z.number()])),
   model: z.string(),
   task: z.string(),
@@ -79,14 +81,14 @@ export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
   // What is not there is said before hours are spent.
   for (const source of options.models) await (await openCheckpoint(source)).close();
-  for (const task of options.tasks)
-    await readTaskFile(join(options.data, task.title), task.dev[0], task, options.signal);
+  const inputs: TaskInput[] = [];
+  for (const task of options.tasks) inputs.push(await inputOf(task, options));
   await withIoErrors(options.output, () => mkdir(options.output, { recursive: true }));
   const rows: GlueRow[] = [];
   for (const [i, source] of options.models.entries()) {
     const checkpoint = await openCheckpoint(source, options.signal ? { signal: options.signal } : {});
     try {
-      rows.push(await rowOf(checkpoint, names[i] as string, options));
+      rows.push(await rowOf(checkpoint, names[i] as string, inputs, options));
     } finally {
       await checkpoint.close();
     }
@@ -94,13 +96,41 @@ export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
   return rows;
 }
 
-async function rowOf(checkpoint: Checkpoint, name: string, options: GlueOptions): Promise<GlueRow> {
+/** A task's files, and what they hold for each seed. */
+interface TaskInput {
+  source: TaskSource;
+  seeds: { examples: number; hashes: { data: string; "development data": string } }[];
+}
+
+/** Reads the files once, or for each seed where it splits them. */
+async function inputOf(task: Task, options: GlueOptions): Promise<TaskInput> {
+  const { seeds, splitDev, onInvalid, signal } = options;
+  const data = join(options.data, task.title);
+  const split = splitDev !== undefined && !existsSync(join(data, task.train));
+  const source = { task, data, ...(split && { splitDev }), ...(signal && { signal }) };
+  const read: TaskInput["seeds"] = [];
+  for (let seed = 0; seed < (split ? seeds : 1); seed++) {
+    const { train, dev } = await readTask({ ...source, ...(seed === 0 && onInvalid && { onInvalid }) }, seed);
+    const hashes = { data: train.sha256, "development data": dev.sha256 };
+    read.push({ examples: train.examples.length, hashes });
+  }
+  const [first] = read as [TaskInput["seeds"][number]];
+  return { source, seeds: Array.from({ length: seeds }, (_, seed) => read[seed] ?? first) };
+}
+
+async function rowOf(
+  checkpoint: Checkpoint,
+  name: string,
+  inputs: readonly TaskInput[],
+  options: GlueOptions,
+): Promise<GlueRow> {
   const model = await fingerprint(checkpoint, options.signal);
   const entries: GlueEntry[] = [];
-  for (const task of options.tasks) {
+  for (const input of inputs) {
+    const { task } = input.source;
     const cells: GlueCell[] = [];
     for (let seed = 0; seed < options.seeds; seed++)
-      cells.push(await cellOf({ checkpoint, name, model, task, seed }, options));
+      cells.push(await cellOf({ checkpoint, name, model, input, seed }, options));
     const { mean, spread } = meanAndSpread(cells.map(({ metrics }) => metrics[task.metrics[0]] ?? Number.NaN));
     entries.push({ task: task.name, mean, spread, cells });
   }
@@ -113,34 +143,35 @@ interface CellKey {
   name: string;
   /** Fingerprint of the model. */
   model: string;
-  task: Task;
+  input: TaskInput;
   seed: number;
 }
 
 async function cellOf(key: CellKey, options: GlueOptions): Promise<GlueCell> {
-  const { checkpoint, name, model, task, seed } = key;
-  const { output, settings = {}, splitDev, session = {}, force = false, onProgress, signal } = options;
+  const { checkpoint, name, model, input, seed } = key;
+  const { output, session = {}, force = false, onInvalid, onProgress } = options;
+  const { task } = input.source;
+  const { examples: count, hashes } = input.seeds[seed] as TaskInput["seeds"][number];
+  const settings = classifierSettings(task, checkpoint.config, count, { ...options.settings, seed });
+  const identity = { ...settings, model, ...hashes };
   const id = `${name}.${task.name}.${seed}`;
   const file = join(output, `${id}.json`);
-  const data = join(options.data, task.title);
-  const split = existsSync(join(data, task.train)) ? undefined : splitDev;
-  const identity = { ...settings, model, task: task.name, seed, ...(split !== undefined && { splitDev: split }) };
   const known = existsSync(file) ? await readCell(file) : null;
-  if (known && same(known.identity, identity)) return known;
+  const changed = known ? changedSettings(known.identity, identity) : [];
+  if (known && changed.length === 0) return known;
   if (known && !force)
-    throw new NfcError("mismatch", `${file}: was made from another model or with other settings`, {
+    throw new NfcError("mismatch", `${file}: was made otherwise: ${changed.join(", ")}`, {
       hint: "give another --output, or --force to make it again",
     });
   const work = join(output, id);
   const result = await finetuneTask(checkpoint, {
-    ...{ task, data, session },
+    ...input.source,
+    ...{ session, settings },
     output: work,
-    settings: { ...settings, seed },
-    ...(split !== undefined && { splitDev: split }),
+    ...(onInvalid && { onInvalid: () => {} }), // they have been told of
     resume: existsSync(join(`${work}.run`, "run.json")) && !force,
     force: true,
     onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
-    ...(signal && { signal }),
   });
   const { examples, steps, best, dev } = result;
   const { metrics, interval } = dev;
@@ -159,11 +190,6 @@ async function readCell(file: string): Promise<GlueCell> {
   throw new NfcError("invalid-file", `${file}: ${issue?.path.join(".") || "content"}: ${issue?.message}`, {
     hint: "delete the file: the cell is then made again",
   });
-}
-
-function same(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>): boolean {
-  const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
-  return [...keys].every((key) => a[key] === b[key]);
 }
 
 /** Rows of the paper's table (arXiv 2601.11619): CoLA's Matthews correlation, accuracies elsewhere. */

@@ -47,6 +47,21 @@ describe("nfc finetune --task", () => {
     expect(existsSync(path("refused"))).toBe(false);
   });
 
+  it("--skip-invalid leaves lines out that do not parse, in eval as well", async () => {
+    const torn = writeSst2(path("torn/SST-2"));
+    for (const file of ["train.tsv", "dev.tsv"])
+      writeFileSync(`${torn}/${file}`, `${readFileSync(`${torn}/${file}`, "utf8")}torn\n`);
+    const args = ["--task", "sst2", "--data", torn, "--length", "24"];
+    const train = ["finetune", MODEL, ...args, "-o", path("skipping"), "--epochs", "1", "--threads", "1"];
+    expect((await nfc(train)).stderr).toContain("dev.tsv: line 42: 1 columns, not 2; mend the line");
+    const tuned = await nfc([...train, "--skip-invalid"]);
+    expect(tuned.code).toBe(0);
+    expect(tuned.stderr).toContain("dev.tsv: 1 line left out: 42\n");
+    expect(tuned.stderr).toContain("train.tsv: 1 line left out: 162\n");
+    const scored = await nfc(["eval", path("skipping"), ...args, "--skip-invalid"]);
+    expect(scored.stderr).toContain(`note: ${torn}/dev.tsv: 1 line left out: 42\n`);
+  });
+
   it("refuses a folder without the task's files", async () => {
     const { code, stderr } = await nfc(["finetune", MODEL, "--task", "rte", "--data", path(""), "-o", path("refused")]);
     expect(code).toBe(2);
@@ -75,6 +90,7 @@ describe("nfc eval --task", () => {
     [["--task", "sst2"], "--task needs --data"],
     [["--task", "sst2", "--data", "x", "--text", "y"], "--task goes with --data alone"],
     [["--data", "x"], "nothing to score; give --text FILE, or --task NAME --data FOLDER"],
+    [["--text", "x", "--skip-invalid"], "--data and --skip-invalid are for --task"],
     [[], "nothing to score"],
     [["--task", "mnli", "--data", data], "has 2 outputs, MNLI 3"],
   ])("refuses %j", async (flags, line) => {
@@ -148,7 +164,7 @@ describe("nfc glue", () => {
   });
 
   it.each([
-    [["--lr", "0.001"], "was made from another model or with other settings; give another --output, or --force"],
+    [["--lr", "0.001"], "was made otherwise: lr (0.003 → 0.001); give another --output, or --force"],
     [["--models", `${MODEL},${path("nowhere")}`], "nowhere: no such file or folder"],
     [["--models", `${MODEL},${MODEL}`], "two models are called tiny-gpt2; rename one of the folders"],
     [["--tasks", "sst2,rte"], "RTE/dev.tsv: no such file"],
@@ -157,6 +173,33 @@ describe("nfc glue", () => {
     const { code, stderr } = await nfc(glue(...flags));
     expect(code).toBe(2);
     expect(stderr).toContain(line);
+  });
+
+  it("refuses a cell that was made from other data", async () => {
+    const [file, dev] = [`${data}/train.tsv`, `${data}/dev.tsv`];
+    const [train, own] = [readFileSync(file, "utf8"), readFileSync(dev, "utf8")];
+    writeFileSync(file, train.replace("\t1\n", "\t0\n"));
+    const { code, stderr } = await nfc(glue());
+    writeFileSync(file, train);
+    expect(code).toBe(2);
+    expect(stderr).toContain("tiny-gpt2.sst2.0.json: was made otherwise: data (");
+    writeFileSync(dev, own.slice(0, own.trimEnd().lastIndexOf("\n") + 1));
+    expect((await nfc(glue())).stderr).toContain("development data (");
+    writeFileSync(dev, own);
+  });
+
+  it("leaves lines out that do not parse, where that is asked, and says which", async () => {
+    const file = `${data}/train.tsv`;
+    const train = readFileSync(file, "utf8");
+    const first = `${file}: line 162: 1 columns, not 2`;
+    writeFileSync(file, `${train}torn\nboth\t7\n`);
+    const refused = await nfc(glue());
+    const { code, stderr } = await nfc(glue("--skip-invalid"));
+    writeFileSync(file, train);
+    expect(refused).toMatchObject({ code: 2, stdout: "" });
+    expect(refused.stderr).toContain(first);
+    // The examples are the same without them: the cells are still good.
+    expect({ code, stderr }).toEqual({ code: 0, stderr: `note: ${file}: 2 lines left out: 162, 163\n` });
   });
 
   it("refuses a cell that is none", async () => {

@@ -9,6 +9,7 @@ import type { Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { Progress } from "../progress.ts";
+import { SkippedLines } from "../skipped-lines.ts";
 import { confusionLines, scoreLines } from "../task-table.ts";
 import { printResult } from "../terminal.ts";
 import type { EvalFlags } from "./eval.ts";
@@ -99,7 +100,7 @@ interface Examples {
 
 /** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes */
 async function readExamples(
-  { signal }: Context,
+  { io, signal }: Context,
   { source, folder, config }: Pick<Checkpoint, "source" | "folder" | "config">,
   task: Task,
   flags: TaskFlags,
@@ -120,10 +121,12 @@ async function readExamples(
   const tokenizer = await loadTokenizer(folder, config);
   const length = flags.length ?? Math.min(DEFAULT_LENGTH, config.n_positions);
   const files = [];
+  const skipped = new SkippedLines(flags);
   for (const file of task.dev) {
-    const read = await readTaskFile(flags.data, file, task, signal);
+    const read = await readTaskFile(flags.data, file, task, { signal, ...skipped.reading });
     files.push({ file, examples: encodeExamples(read.examples, tokenizer, length) });
   }
+  skipped.tell(io, flags);
   return { length, files };
 }
 

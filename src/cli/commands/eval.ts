@@ -18,12 +18,14 @@ import {
   sourceFlags,
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
+import { skipFlag } from "../skipped-lines.ts";
 import { note, printResult } from "../terminal.ts";
 
 export interface EvalFlags extends CommonFlags, SourceFlags {
   text?: string[];
   task?: string;
   data?: string;
+  skipInvalid?: boolean;
   precision?: Precision[];
   against?: string;
   length?: number;
@@ -67,7 +69,9 @@ export function evalCommand(context: Context): Command {
     .option("--seed <n>", "seed of --noise sample", seed, 1)
     .option("--no-record", "do not note the perplexity in the model's nfc.json, where nfc report finds it")
     .addHelpText("after", HELP);
-  return sourceFlags(commonFlags(command)).action((model: string, flags: EvalFlags) => run(context, model, flags));
+  return sourceFlags(commonFlags(skipFlag(command))).action((model: string, flags: EvalFlags) =>
+    run(context, model, flags),
+  );
 }
 
 async function run(context: Context, model: string, given: EvalFlags): Promise<void> {
@@ -76,8 +80,8 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
     const { evalTask } = await import("./eval-task.ts");
     return evalTask(context, model, { ...given, task });
   }
-  if (!text || given.data !== undefined)
-    throw new NfcError("usage", text ? "--data is for --task" : "nothing to score", {
+  if (!text || given.data !== undefined || given.skipInvalid)
+    throw new NfcError("usage", text ? "--data and --skip-invalid are for --task" : "nothing to score", {
       hint: "give --text FILE, or --task NAME --data FOLDER",
     });
   const flags = { ...given, text };

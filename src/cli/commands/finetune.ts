@@ -6,6 +6,7 @@ import { withCheckpoint } from "../open.ts";
 import { nonNegativeInteger, nonNegativeNumber, positiveInteger, positiveNumber, sourceFlags } from "../options.ts";
 import { runTask, type TaskFlags } from "../run-task.ts";
 import { runTraining } from "../run-training.ts";
+import { skipFlag } from "../skipped-lines.ts";
 import { trainFlags } from "../train-flags.ts";
 
 const HELP = `
@@ -39,7 +40,7 @@ export function finetuneCommand(context: Context): Command {
 }
 
 function taskFlags(command: Command): Command {
-  return command
+  command
     .option("--task <name>", "a task of GLUE: mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli")
     .option("--epochs <n>", "with --task: times through its examples (default: 3; small tasks 10)", positiveInteger)
     .option(
@@ -55,6 +56,7 @@ function taskFlags(command: Command): Command {
       "without a train.tsv: hold this share of dev.tsv out, train on the rest",
       positiveNumber,
     );
+  return skipFlag(command);
 }
 
 function refuseTaskFlags(flags: TaskFlags): void {
@@ -65,6 +67,7 @@ function refuseTaskFlags(flags: TaskFlags): void {
     kd: "--kd",
     temperature: "--temperature",
     splitDev: "--split-dev",
+    skipInvalid: "--skip-invalid",
   } as const;
   const given = Object.entries(names).find(([key]) => flags[key as keyof typeof names] !== undefined);
   if (given) throw new NfcError("usage", `${given[1]} is for --task`, { hint: "leave it out, or name a task" });

@@ -8,6 +8,7 @@ import type { Task } from "../../inference/tasks/tasks.ts";
 import type { Context } from "../context.ts";
 import { type CommonFlags, commonFlags, positiveInteger, positiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
+import { SkippedLines, skipFlag } from "../skipped-lines.ts";
 import { formatMetric } from "../task-table.ts";
 import { printResult } from "../terminal.ts";
 
@@ -23,6 +24,7 @@ interface GlueFlags extends CommonFlags {
   length?: number;
   splitDev?: number;
   format: "text" | "markdown";
+  skipInvalid?: boolean;
   force?: boolean;
 }
 
@@ -53,7 +55,7 @@ export function glueCommand(context: Context): Command {
     .addOption(new Option("--format <name>", "of the table").choices(["text", "markdown"]).default("text"))
     .option("-f, --force", "make cells of other settings again")
     .addHelpText("after", HELP);
-  return commonFlags(command).action((flags: GlueFlags) => run(context, flags));
+  return commonFlags(skipFlag(command)).action((flags: GlueFlags) => run(context, flags));
 }
 
 async function run(context: Context, flags: GlueFlags): Promise<void> {
@@ -64,12 +66,14 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });
   const tasks = flags.tasks.map(taskOf);
   const given = Object.entries({ epochs, lr, batchSize, length }).filter(([, value]) => value !== undefined);
+  const skipped = new SkippedLines(flags);
   const progress = await Progress.open(context.io, flags);
   try {
     const rows = await glueTable({
       ...{ models, tasks, data, output, seeds, force },
       settings: Object.fromEntries(given),
       ...(splitDev !== undefined && { splitDev }),
+      ...skipped.reading,
       ...(threads !== undefined && { session: { threads } }),
       onProgress: progress.show,
       signal: context.signal,
@@ -77,6 +81,7 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
       throw resumable(error, output);
     });
     progress.stop();
+    skipped.tell(context.io, flags);
     const lines = await linesOf(rows, tasks);
     const text = () =>
       flags.format === "markdown"

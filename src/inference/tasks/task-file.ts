@@ -20,6 +20,15 @@ export interface TaskData {
   sha256: string;
 }
 
+export interface TaskReading {
+  /**
+   * Told the numbers of a file's lines that do not parse (QQP's training file has some), which are then left out. Without
+   * it such a line is an error.
+   */
+  onInvalid?: (file: string, lines: readonly number[]) => void;
+  signal?: AbortSignal;
+}
+
 /** MNLI's genre and parse columns make lines long, but not like this. */
 const MAX_EXAMPLES = 10_000_000;
 
@@ -28,10 +37,16 @@ const MAX_EXAMPLES = 10_000_000;
  * @throws NfcError "not-found" without the file, "invalid-file" naming the line for one without the columns or with a
  * label that is none, and for a file without labels (GLUE's test files)
  */
-export async function readTaskFile(folder: string, file: string, task: Task, signal?: AbortSignal): Promise<TaskData> {
+export async function readTaskFile(
+  folder: string,
+  file: string,
+  task: Task,
+  { onInvalid, signal }: TaskReading = {},
+): Promise<TaskData> {
   const path = join(folder, file);
   const hash = createHash("sha256");
   const examples: TaskExample[] = [];
+  const invalid: number[] = [];
   let columns: Columns | null = task.columns ? columnsOf(task.columns, task, path) : null;
   for await (const { text, number } of textLines(path, signal ? { signal } : {})) {
     const cells = text.split("\t");
@@ -40,6 +55,12 @@ export async function readTaskFile(folder: string, file: string, task: Task, sig
       continue;
     }
     const example = exampleOf(cells, columns, task, `${path}: line ${number}`);
+    if (example instanceof NfcError) {
+      // Where most lines are wrong the file is another one.
+      if (!onInvalid || invalid.length > examples.length) throw example;
+      invalid.push(number);
+      continue;
+    }
     hash.update(JSON.stringify([example.texts, example.label]));
     examples.push(example);
     if (examples.length > MAX_EXAMPLES)
@@ -49,6 +70,7 @@ export async function readTaskFile(folder: string, file: string, task: Task, sig
     throw new NfcError("invalid-file", `${path}: has no examples`, {
       hint: `give the folder of ${task.title}'s files`,
     });
+  if (invalid.length > 0) onInvalid?.(path, invalid);
   return { name: path, examples, sha256: hash.digest("hex") };
 }
 
@@ -70,15 +92,15 @@ function columnsOf(header: readonly string[], task: Task, path: string): Columns
   return { count: header.length, text: task.text.map(at), label: at(task.label) };
 }
 
-function exampleOf(cells: readonly string[], columns: Columns, task: Task, where: string): TaskExample {
+function exampleOf(cells: readonly string[], columns: Columns, task: Task, where: string): TaskExample | NfcError {
   if (cells.length !== columns.count)
-    throw new NfcError("invalid-file", `${where}: ${cells.length} columns, not ${columns.count}`, {
-      hint: "mend or remove the line: a tab may be missing, or stand inside a text",
+    return new NfcError("invalid-file", `${where}: ${cells.length} columns, not ${columns.count}`, {
+      hint: "mend the line (a tab may be missing, or stand inside a text), or leave such lines out: --skip-invalid",
     });
   const value = cells[columns.label] as string;
   const label = labelOf(value, task);
   if (label === null)
-    throw new NfcError("invalid-file", `${where}: the label ${JSON.stringify(value.slice(0, 40))} is none`, {
+    return new NfcError("invalid-file", `${where}: the label ${JSON.stringify(value.slice(0, 40))} is none`, {
       hint: `${task.title} has ${task.classes.length > 0 ? valuesOf(task).join(", ") : "numbers"}`,
     });
   return { texts: columns.text.map((index) => cells[index] as string), label };

@@ -109,6 +109,27 @@ describe("what does not parse is an error with its line", () => {
     expect(error.hint).not.toBe("");
   });
 
+  it("or, where that is asked, is left out and told of, unless most are wrong", async () => {
+    mkdirSync(path("qqp"));
+    const good = "1\t2\t3\tHow?\tWhy?\t0\n";
+    const header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n";
+    const reading = (lines: string, onInvalid?: (file: string, numbers: readonly number[]) => void) => {
+      writeFileSync(path("qqp/train.tsv"), `${header}${lines}`);
+      return readTaskFile(path("qqp"), "train.tsv", taskOf("qqp"), onInvalid ? { onInvalid } : {});
+    };
+    const torn = `${good}"\tWhat?\t0\n${good}1\t2\t3\tHow?\tWhy?\tmaybe\n${good}`;
+    expect((await failureOf(() => reading(torn))).message).toContain("line 3: 3 columns, not 6");
+    const told: unknown[] = [];
+    const { examples, sha256 } = await reading(torn, (...one) => told.push(one));
+    expect(examples).toHaveLength(3);
+    expect(told).toEqual([[path("qqp/train.tsv"), [3, 5]]]);
+    expect(sha256).toBe((await reading(good.repeat(3))).sha256);
+    await reading(good, (...one) => told.push(one));
+    expect(told).toHaveLength(1);
+    const wrong = await failureOf(() => reading(`${"x\n".repeat(9)}`, () => {}));
+    expect(wrong.message).toContain("line 3: 1 columns, not 6");
+  });
+
   it("bytes that are no UTF-8, a missing file, an unknown task", async () => {
     mkdirSync(path("latin"));
     writeFileSync(path("latin/dev.tsv"), Buffer.from("sentence\tlabel\ncaf\xe9\t1\n", "latin1"));

@@ -1,0 +1,33 @@
+// --skip-invalid: leaves lines of a task's files out that do not parse, and says which.
+import type { Command } from "commander";
+import { plural } from "../export/format.ts";
+import type { TaskReading } from "../inference/tasks/task-file.ts";
+import { type Io, note, type OutputFlags } from "./terminal.ts";
+
+const SHOWN = 10;
+
+export function skipFlag(command: Command): Command {
+  return command.option("--skip-invalid", "leave lines of the task's files out that do not parse (QQP has some)");
+}
+
+export class SkippedLines {
+  /** What reading a task's files is given. */
+  readonly reading: Pick<TaskReading, "onInvalid">;
+  private readonly found = new Map<string, readonly number[]>();
+
+  constructor({ skipInvalid = false }: { skipInvalid?: boolean }) {
+    this.reading = skipInvalid ? { onInvalid: (file, lines) => void this.found.set(file, lines) } : {};
+  }
+
+  /** A note for each file. */
+  tell(io: Io, flags: OutputFlags): void {
+    for (const [file, lines] of this.found) {
+      const shown = lines.slice(0, SHOWN).join(", ");
+      note(
+        io,
+        flags,
+        `${file}: ${plural(lines.length, "line")} left out: ${shown}${lines.length > SHOWN ? ", …" : ""}`,
+      );
+    }
+  }
+}

@@ -1,0 +1,41 @@
+// The examples that a task trains on and is scored on; the development file is split where there is no other.
+import { join } from "node:path";
+import { NfcError } from "../errors.ts";
+import { randomNumbers } from "../inference/random.ts";
+import { readTaskFile, type TaskData, type TaskReading } from "../inference/tasks/task-file.ts";
+import type { Task } from "../inference/tasks/tasks.ts";
+
+export interface TaskSource extends TaskReading {
+  task: Task;
+  /** Folder of the task's files. */
+  data: string;
+  /** Without a training file: this share of the development file's examples is held out, and the rest trained on. */
+  splitDev?: number;
+}
+
+export interface TaskParts {
+  train: TaskData;
+  dev: TaskData;
+}
+
+/**
+ * @param seed of the split
+ * @throws NfcError "usage" for a split that leaves a part empty; see `readTaskFile`
+ */
+export async function readTask({ task, data, splitDev, ...reading }: TaskSource, seed: number): Promise<TaskParts> {
+  const dev = await readTaskFile(data, task.dev[0], task, reading);
+  if (splitDev === undefined) return { train: await readTaskFile(data, task.train, task, reading), dev };
+  const random = randomNumbers(seed, 0);
+  const parts: { train: TaskData["examples"]; dev: TaskData["examples"] } = { train: [], dev: [] };
+  for (const example of dev.examples) parts[random() < splitDev ? "dev" : "train"].push(example);
+  const of = (part: "train" | "dev") => ({
+    name: `${join(data, task.dev[0])} (${part} part)`,
+    examples: parts[part],
+    sha256: `${dev.sha256} ${part} ${splitDev} ${seed}`,
+  });
+  if (parts.train.length === 0 || parts.dev.length === 0)
+    throw new NfcError("usage", `--split-dev ${splitDev} leaves ${parts.train.length} examples to train on`, {
+      hint: "give a share between 0 and 1, such as 0.2",
+    });
+  return { train: of("train"), dev: of("dev") };
+}
