@@ -5,7 +5,8 @@ export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
 export type { ClassifierSettings } from "./distill/classifier-settings.ts";
 export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from "./distill/finetune-task.ts";
 export { type FreshOptions, freshModel } from "./distill/fresh-model.ts";
-export { type GlueCell, type GlueEntry, type GlueOptions, type GlueRow, glueTable } from "./distill/glue.ts";
+export { type GlueEntry, type GlueOptions, type GlueRow, glueTable } from "./distill/glue.ts";
+export { type GlueCell, type GlueScore, glueScores } from "./distill/glue-cells.ts";
 export type { TrainOptions, TrainResult } from "./distill/run.ts";
 export type { TaskSource } from "./distill/task-data.ts";
 export { train } from "./distill/train.ts";
@@ -35,7 +36,13 @@ export {
   trainingCurves,
 } from "./export/page/page-data.ts";
 export type { Quantisation } from "./export/quantise/quantisation.ts";
-export { createReport, type Measurement, type Report, type ReportOptions } from "./export/report.ts";
+export {
+  createReport,
+  type Measurement,
+  type Report,
+  type ReportOptions,
+  type TaskMeasurement,
+} from "./export/report.ts";
 export { reportMarkdown } from "./export/report-markdown.ts";
 export { formatReport, parseReport, reportSchema } from "./export/report-schema.ts";
 export { type ReportTextOptions, reportText } from "./export/report-text.ts";

@@ -1,11 +1,6 @@
 // Scores of classifiers as rows of a table.
+import { formatMetric } from "../export/format.ts";
 import type { TaskScore } from "../inference/tasks/classify.ts";
-
-/** Accuracy and F1 in per cent, correlations as they are, as GLUE's papers print them. */
-export function formatMetric(name: string, value: number | null): string {
-  if (value === null) return "undefined";
-  return name === "accuracy" || name === "f1" ? `${(100 * value).toFixed(2)} %` : value.toFixed(3);
-}
 
 /** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
 export function scoreLines(rows: readonly { name: string; score: TaskScore }[]): string[][] {

@@ -2,20 +2,18 @@
 import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { METRICS, meanAndSpread } from "../inference/tasks/metrics.ts";
+import { meanAndSpread } from "../inference/tasks/metrics.ts";
 import type { TaskReading } from "../inference/tasks/task-file.ts";
 import type { Task } from "../inference/tasks/tasks.ts";
 import { withIoErrors } from "../io/io-error.ts";
-import { readJsonFile } from "../io/json.ts";
-import { writeFileAtomic } from "../io/staging.ts";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import { parameterCount } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
 import { type ClassifierSettings, classifierSettings } from "./classifier-settings.ts";
 import { finetuneTask } from "./finetune-task.ts";
+import { type GlueCell, readCell, writeCell } from "./glue-cells.ts";
 import { readTask, type TaskSource } from "./task-data.ts";
 import { fingerprint } from "./train.ts";
 import { changedSettings } from "./train-settings.ts";
@@ -37,21 +35,6 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   /** Where a cell of other settings lies: start it over. */
   force?: boolean;
 }
-
-const cellSchema = z.object({
-  format: z.literal("nfc-glue-cell/1"),
-  /** What the cell was made from and how: all settings, model and data by their hashes. */
-  identity: z.record(z.string(), z.union([z.string(), z.number()])),
-  model: z.string(),
-  task: z.string(),
-  seed: z.int(),
-  examples: z.int(),
-  steps: z.int(),
-  best: z.object({ step: z.int(), score: z.number() }),
-  metrics: z.partialRecord(z.enum(METRICS), z.number().nullable()),
-  interval: z.tuple([z.number(), z.number()]).nullable(),
-});
-export type GlueCell = z.infer<typeof cellSchema>;
 
 /** One model on one task: its own metric over the seeds. */
 export interface GlueEntry {
@@ -176,20 +159,10 @@ async function cellOf(key: CellKey, options: GlueOptions): Promise<GlueCell> {
   const { examples, steps, best, dev } = result;
   const { metrics, interval } = dev;
   const found = { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval };
-  const cell = cellSchema.parse({ format: "nfc-glue-cell/1", ...found });
-  await writeFileAtomic(file, `${JSON.stringify(cell, null, 2)}\n`);
+  const cell = await writeCell(file, found);
   // The table wants scores: the fine-tuned weights would fill the disk.
   await withIoErrors(work, () => rm(work, { recursive: true, force: true }));
   return cell;
-}
-
-async function readCell(file: string): Promise<GlueCell> {
-  const result = cellSchema.safeParse(await readJsonFile(file));
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  throw new NfcError("invalid-file", `${file}: ${issue?.path.join(".") || "content"}: ${issue?.message}`, {
-    hint: "delete the file: the cell is then made again",
-  });
 }
 
 /** Rows of the paper's table (arXiv 2601.11619): CoLA's Matthews correlation, accuracies elsewhere. */

@@ -42,6 +42,12 @@ export function formatPercent(percent: number): string {
   return `${percent.toFixed(2)} %`;
 }
 
+/** Accuracy and F1 in per cent, correlations as they are, as GLUE's papers print them. */
+export function formatMetric(name: string, value: number | null): string {
+  if (value === null) return "undefined";
+  return name === "accuracy" || name === "f1" ? `${(100 * value).toFixed(2)} %` : value.toFixed(3);
+}
+
 /** A change in percent: -5.70 %, +0.01 %. */
 export function signedPercent(percent: number): string {
   return percent > 0 ? `+${formatPercent(percent)}` : formatPercent(percent);

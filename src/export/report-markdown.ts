@@ -11,6 +11,7 @@ import {
   tieRows,
 } from "./report-rows.ts";
 import type { ExportSummary, ModelSummary, Report, TieSummary } from "./report-schema.ts";
+import { taskRows } from "./report-tasks.ts";
 import { type ReportTextOptions, reportLine } from "./report-text.ts";
 
 const CHANGE_HEADING = ["parameters before", "after", "difference", "%", "MB before", "after", "difference"];
@@ -26,6 +27,7 @@ export function reportMarkdown(report: Report, options: ReportTextOptions = {}):
     ...(options.layers ? [changeTable("layer", layerLines(report))] : []),
     tieText(report.tie, options.heads ?? false),
     perplexityTable(report),
+    taskTable(report),
     ...report.exports.map(exportTable),
     report.findings.map(({ text }) => `- ${escapeText(text)}`).join("\n"),
     table(["", "before", "after"], [["model", code(before.source), code(after.source)], ...overviewRows(report)], "l"),
@@ -126,6 +128,16 @@ function perplexityTable({ perplexity }: Report): string {
   const { heading, rows } = perplexityRows(perplexity);
   const cells = rows.map(([file = "", ...rest]) => [code(file), ...rest]);
   return table(["perplexity on", ...heading.slice(1)], cells, "lr");
+}
+
+function taskTable({ tasks }: Report): string {
+  if (tasks.length === 0) return "";
+  const { heading, rows } = taskRows(tasks);
+  return table(
+    heading,
+    rows.map(([task = "", ...rest]) => [code(task), ...rest.map(escapeText)]),
+    "llr",
+  );
 }
 
 function exportTable(summary: ExportSummary): string {

@@ -113,6 +113,21 @@ const qualitySchema = z.object({
   agreement: z.number().min(0).max(1).nullable().describe("share of tokens whose most likely successor is the same"),
 });
 
+const scoreSchema = z
+  .object({
+    mean: z.number(),
+    spread: z.number().nonnegative().nullable().describe("sample standard deviation; null of one seed"),
+    seeds: z.int().positive(),
+  })
+  .meta({ id: "Score" });
+
+const taskSchema = z.object({
+  task: z.string().describe("of GLUE, such as sst2"),
+  metric: z.string().describe("the task's own: accuracy, matthews, pearson"),
+  before: scoreSchema.nullable(),
+  after: scoreSchema.nullable(),
+});
+
 const exportSchema = z
   .object({
     source: z.string().describe("the folder, as the user named it"),
@@ -170,6 +185,10 @@ export const reportSchema = z
     breakdown: breakdownSchema,
     tie: tieSchema.nullable(),
     perplexity: z.array(qualitySchema),
+    tasks: z
+      .array(taskSchema)
+      .default([])
+      .describe("scores on development sets: of a classifier, or of the model once fine-tuned on each task"),
     exports: z.array(exportSchema).default([]).describe("ONNX files of either model, or of others"),
     findings: z.array(z.object({ code: z.string(), text: z.string() })).describe("what a reader should not overlook"),
   })
@@ -182,6 +201,8 @@ export type LayerChange = z.infer<typeof layerSchema>;
 export type ModelSummary = z.infer<typeof modelSchema>;
 export type TieSummary = z.infer<typeof tieSchema>;
 export type Perplexity = z.infer<typeof qualitySchema>;
+export type Score = z.infer<typeof scoreSchema>;
+export type TaskScores = z.infer<typeof taskSchema>;
 export type ExportSummary = z.infer<typeof exportSchema>;
 export type Finding = Report["findings"][number];
 export type Amount = z.infer<typeof amountSchema>;

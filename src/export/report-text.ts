@@ -12,6 +12,7 @@ import {
   type Unit,
 } from "./report-rows.ts";
 import type { ExportSummary, ModelSummary, Report, TieSummary } from "./report-schema.ts";
+import { taskRows } from "./report-tasks.ts";
 
 export interface ReportTextOptions {
   /** One line for every layer. */
@@ -36,6 +37,7 @@ export function reportText(report: Report, options: ReportTextOptions = {}): str
     ...(options.layers ? [layerTable(report, "parameters"), layerTable(report, "bytes")] : []),
     tieBlock(report.tie, options.heads ?? false),
     perplexityBlock(report),
+    taskBlock(report),
     ...report.exports.map(exportBlock),
     report.findings.map(({ text }) => `note: ${printable(text)}`),
     provenanceBlock("before", report.before),
@@ -133,6 +135,13 @@ function perplexityBlock({ perplexity }: Report): string[] {
   const cells = rows.map(([file = "", ...rest]) => [printable(file), ...rest]);
   const titled = ["Perplexity", ...heading.slice(1)];
   return alignTable([titled, ...cells], { align: "lr", rulesBefore: [1] });
+}
+
+function taskBlock({ tasks }: Report): string[] {
+  if (tasks.length === 0) return [];
+  const { heading, rows } = taskRows(tasks);
+  const cells = [["Task", ...heading.slice(1)], ...rows.map((row) => row.map(printable))];
+  return alignTable(cells, { align: "llr", rulesBefore: [1] });
 }
 
 function exportBlock(summary: ExportSummary): string[] {

@@ -16,15 +16,19 @@ import {
   type Report,
   type TieSummary,
 } from "./report-schema.ts";
+import { type TaskMeasurement, taskScores } from "./report-tasks.ts";
 import { isTied, sumEntries, type TallyEntry, tally, tyingFormula, tyingSaving } from "./tally.ts";
 
 export type { Measurement } from "./report-perplexity.ts";
 export type { Report } from "./report-schema.ts";
+export type { TaskMeasurement } from "./report-tasks.ts";
 
 export interface ReportOptions {
   title?: string;
   /** Perplexities of the two models; they take the place of what nfc.json recorded on the same text. */
   measurements?: readonly Measurement[];
+  /** Scores on tasks; they take the place of what nfc.json notes of a classifier. */
+  tasks?: readonly TaskMeasurement[];
   /** Exports of either model, or of others, to list with their sizes and what was recorded of them. */
   exports?: readonly ExportedModel[];
 }
@@ -51,6 +55,7 @@ export function createReport(before: Checkpoint, after: Checkpoint, options: Rep
     title: options.title ?? null,
     ...comparison,
     perplexity: perplexities(before, after, options.measurements ?? []),
+    tasks: taskScores(before, after, options.tasks ?? []),
     exports: (options.exports ?? []).map(exportSummary),
     findings: findingsOf(before, after, comparison),
   };

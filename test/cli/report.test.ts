@@ -52,7 +52,8 @@ describe("nfc report of other than two checkpoints", () => {
   });
 
   it.each([
-    [["--heads"], "--layers and --heads are for two checkpoints"],
+    [["--heads"], "--layers, --heads and --glue are for two checkpoints"],
+    [["--glue", "out"], "--layers, --heads and --glue are for two checkpoints"],
     [["--open"], "--open opens the page of --html"],
   ])("%j is refused", async (flags, message) => {
     const { code, stderr } = await nfc(["report", MODEL, ...flags]);

@@ -1,5 +1,5 @@
 // nfc finetune --task, nfc eval --task and nfc glue: what they print, write and refuse.
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
 import { interrupted, nfc } from "../support/cli.ts";
 import { converted, MODEL } from "../support/fixture.ts";
@@ -200,6 +200,25 @@ describe("nfc glue", () => {
     expect(refused.stderr).toContain(first);
     // The examples are the same without them: the cells are still good.
     expect({ code, stderr }).toEqual({ code: 0, stderr: `note: ${file}: 2 lines left out: 162, 163\n` });
+  });
+
+  it("nfc report shows the scores of its two models, by their weights", async () => {
+    const { stdout } = await nfc(["report", MODEL, path("tied"), "--glue", path("cells"), "--json"]);
+    const { tasks } = JSON.parse(stdout);
+    expect(tasks).toHaveLength(1);
+    const { rows } = JSON.parse(await ok(...glue("--seeds", "2", "--json")));
+    for (const [i, side] of ["before", "after"].entries()) {
+      const { mean, spread } = rows[i].entries[0];
+      expect(tasks[0]).toMatchObject({ task: "sst2", metric: "accuracy", [side]: { mean, spread, seeds: 2 } });
+    }
+    await converted({ output: path("other"), variant: "symmetric", strategy: "query" });
+    const refused = await nfc(["report", path("other"), path("other"), "--glue", path("cells")]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain(`cells: has no score of ${path("other")}`);
+    writeFileSync(path("cells/other.json"), "{}");
+    const damaged = await nfc(["report", MODEL, path("tied"), "--glue", path("cells")]);
+    rmSync(path("cells/other.json"));
+    expect(damaged.stderr).toContain("other.json: format: ");
   });
 
   it("refuses a cell that is none", async () => {

@@ -2,14 +2,13 @@
 import { Command, Option } from "commander";
 import type { GlueEntry, GlueRow } from "../../distill/glue.ts";
 import { NfcError } from "../../errors.ts";
-import { alignTable, thousands } from "../../export/format.ts";
+import { alignTable, formatMetric, thousands } from "../../export/format.ts";
 import { table } from "../../export/report-markdown.ts";
 import type { Task } from "../../inference/tasks/tasks.ts";
 import type { Context } from "../context.ts";
 import { type CommonFlags, commonFlags, positiveInteger, positiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { SkippedLines, skipFlag } from "../skipped-lines.ts";
-import { formatMetric } from "../task-table.ts";
 import { printResult } from "../terminal.ts";
 
 interface GlueFlags extends CommonFlags {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { Report } from "../../export/report-schema.ts";
+import type { TaskMeasurement } from "../../export/report-tasks.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
@@ -17,6 +18,7 @@ interface ReportFlags extends CommonFlags, SourceFlags, PageFlags {
   layers?: boolean;
   heads?: boolean;
   sentence: string;
+  glue?: string;
 }
 
 /** Two names and a pronoun: heads that look back have something to look for. */
@@ -30,6 +32,7 @@ export function reportCommand(context: Context): Command {
     .option("--title <text>", "heading of the report")
     .option("--layers", "of two checkpoints: a line for every layer")
     .option("--heads", "of two checkpoints: the tie error of every head")
+    .option("--glue <folder>", "of two checkpoints: their scores, from the folder of nfc glue")
     .option("--html <file>", "write the report as one self-contained page instead")
     .option("--open", "open that page in the browser")
     .option("--sentence <text>", "sentence whose attention the page of two checkpoints shows; empty: none", SENTENCE)
@@ -46,6 +49,7 @@ Examples:
   $ nfc report gpt2/ out/nf
   $ nfc report gpt2/ out/nf --format markdown >> $GITHUB_STEP_SUMMARY
   $ nfc report gpt2/ out/nf out/onnx --html report.html --open
+  $ nfc report gpt2/ out/nf --glue out/glue
   $ nfc report gpt2/ out/sym out/distance out/onnx/onnx/model_q4.onnx`,
     );
   return sourceFlags(commonFlags(command)).action((models: string[], flags: ReportFlags) =>
@@ -95,9 +99,11 @@ async function runPair(
   const exports = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
   const options = { exports, ...(flags.title !== undefined && { title: flags.title }) };
+  const { glue } = flags;
   const { report, page } = await withCheckpoint(context, before, flags, (first) =>
     withCheckpoint(context, after, flags, async (second) => {
-      const made = createReport(first, second, options);
+      const tasks = glue === undefined ? [] : await tasksOf(context, glue, { before: first, after: second });
+      const made = createReport(first, second, { ...options, tasks });
       return {
         report: made,
         page: flags.html === undefined ? null : await pageOf(made, first, second, flags.sentence),
@@ -109,6 +115,23 @@ async function runPair(
   printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
     flags.format === "markdown" ? reportMarkdown(report, parts) : reportText(report, parts),
   );
+}
+
+/** @throws NfcError "not-found" where the folder has no score of either model */
+async function tasksOf(
+  { signal }: Context,
+  folder: string,
+  models: Readonly<Record<"before" | "after", Checkpoint>>,
+): Promise<TaskMeasurement[]> {
+  const { glueScores } = await import("../../distill/glue-cells.ts");
+  const found: TaskMeasurement[] = [];
+  for (const side of ["before", "after"] as const)
+    for (const { task, metric, ...score } of await glueScores(folder, models[side], signal))
+      found.push({ task, metric, [side]: score });
+  if (found.length > 0) return found;
+  throw new NfcError("not-found", `${folder}: has no score of ${models.before.source} or ${models.after.source}`, {
+    hint: "scores belong to the weights that they were made from: run nfc glue with these models",
+  });
 }
 
 async function pageOf(report: Report, before: Checkpoint, after: Checkpoint, sentence: string): Promise<string> {
@@ -126,8 +149,8 @@ async function pageOf(report: Report, before: Checkpoint, after: Checkpoint, sen
 }
 
 async function runComparison(context: Context, models: readonly string[], flags: ReportFlags): Promise<void> {
-  if (flags.layers || flags.heads)
-    throw new NfcError("usage", "--layers and --heads are for two checkpoints", {
+  if (flags.layers || flags.heads || flags.glue !== undefined)
+    throw new NfcError("usage", "--layers, --heads and --glue are for two checkpoints", {
       hint: "name one before and one after; exports may follow",
     });
   const { compareModels } = await import("../../export/comparison/compare-models.ts");

@@ -1,8 +1,8 @@
 // The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
-import { commandLine, formatBytes, formatPercent, plural, signedPercent, thousands } from "../format.ts";
-import { notedTask } from "../noted-scores.ts";
+import { commandLine, formatBytes, formatMetric, formatPercent, plural, signedPercent, thousands } from "../format.ts";
 import { exportRows, groupRows, overviewRows, perplexityRows } from "../report-rows.ts";
 import type { Change, ModelSummary, Report } from "../report-schema.ts";
+import { taskMean, taskRows } from "../report-tasks.ts";
 import { barChart, heatMap, lineChart } from "./charts.ts";
 import { dataTable, pageFrame, section } from "./frame.ts";
 import { html, type Markup, NOTHING } from "./markup.ts";
@@ -52,9 +52,8 @@ function headline(report: Report): Markup {
     const value = text.before === null ? text.after.toFixed(2) : signedPercent(100 * (text.after / text.before - 1));
     facts.push(fact("Perplexity", value, change || `on ${text.file}`));
   }
-  const noted = report.after.provenance && notedTask(report.after.provenance);
-  if (noted?.own)
-    facts.push(fact(`${noted.task}, ${noted.own.metric}`, noted.own.value.toFixed(4), "on its development set"));
+  const glue = taskFact(report);
+  if (glue) facts.push(fact(...glue));
   const files = exports.flatMap((one) => one.files);
   const smallest = [...files].sort((a, b) => a.bytes - b.bytes)[0];
   if (smallest)
@@ -66,6 +65,22 @@ function headline(report: Report): Markup {
       ),
     );
   return html`<dl class="facts">${facts}</dl>`;
+}
+
+/** The one task, or the mean of all: name, value, more. */
+function taskFact({ tasks }: Report): readonly [string, string, string] | null {
+  const [first, second] = tasks;
+  if (first && !second) {
+    const { task, metric, before, after } = first;
+    const text = (score: typeof after) => (score === null ? "" : formatMetric(metric, score.mean));
+    if (after === null) return null;
+    return [`${task}, ${metric}`, text(after), before === null ? "on its development set" : `${text(before)} before`];
+  }
+  const mean = taskMean(tasks);
+  if (!mean) return null;
+  const difference = mean.after - mean.before;
+  const value = `${difference > 0 ? "+" : ""}${difference.toFixed(2)}`;
+  return ["GLUE, points", value, `${mean.before.toFixed(2)} → ${mean.after.toFixed(2)}, mean of ${mean.tasks} tasks`];
 }
 
 const LEGEND = html`<p class="legend quiet"><span><i class="before"></i>before</span><span><i class="after"></i>after</span></p>`;
@@ -92,15 +107,17 @@ function groupsSection({ groups, total }: Report): Markup {
   );
 }
 
-function exportsSection({ exports, perplexity }: Report): Markup {
+function exportsSection({ exports, perplexity, tasks }: Report): Markup {
   const measured = perplexityRows(perplexity);
+  const scored = taskRows(tasks);
   const files = exports.map((one) => {
     const { heading, rows, text } = exportRows(one);
     return html`<h3>${one.source}</h3>${dataTable(heading, rows)}${text === null ? NOTHING : html`<p class="quiet">Measured on ${text}.</p>`}`;
   });
-  if (measured.rows.length + files.length === 0) return NOTHING;
+  if (measured.rows.length + scored.rows.length + files.length === 0) return NOTHING;
+  const scores = scored.rows.length > 0 ? dataTable(scored.heading, scored.rows) : NOTHING;
   const texts = measured.rows.length > 0 ? dataTable(measured.heading, measured.rows) : NOTHING;
-  return section("Quality", texts, ...files);
+  return section("Quality", texts, scores, ...files);
 }
 
 function tieSection({ tie }: Report): Markup {
