@@ -1,6 +1,7 @@
 // What nfc.json notes of a model's quality: the record beside a file, perplexities by text, and the score on a task.
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { TASKS } from "../inference/tasks/tasks.ts";
 import { NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "../model/nfc-record.ts";
 
 /** The nfc.json in a file's folder or, of onnx/model.onnx, in the one above. @throws NfcError for one that is damaged */
@@ -29,4 +30,10 @@ export function notedTask({ history }: Pick<NfcRecord, "history">): NotedTask | 
   const [metric, value] = numbers[0] ?? [];
   const own = metric !== undefined && value != null ? { metric, value } : null;
   return { task: String(step.task), metrics: Object.fromEntries(numbers), own };
+}
+
+/** How what was scored is called: by its task, with the file where it is not the one that decides (MNLI's mismatched). */
+export function scoredOn({ task, file }: { task: string; file: string }): string {
+  const known = TASKS.find(({ name }) => name === task);
+  return known && known.dev.indexOf(file) > 0 ? `${task}, ${file}` : task;
 }

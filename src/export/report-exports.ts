@@ -28,13 +28,23 @@ export function exportSummary({ source, config, files, record }: Summarised): Ex
   };
 }
 
-/** What nfc.json says of a file, unless it says that of one of another size. */
+/** What nfc.json says of a file's perplexity. */
 export function recordedQuality(
   { precision, bytes }: Size,
   entries: readonly ExportEntry[],
 ): ExportSummary["files"][number]["quality"] {
-  const entry = entries.find((each) => each.precision === precision && each.bytes === bytes)?.perplexity;
+  const entry = entryOf({ precision, bytes }, entries)?.perplexity;
   if (entry === undefined) return null;
   const { perplexity, kl, agreement, logitError, source } = entry;
   return { ...textOf(entry), float32: source ?? null, perplexity, kl, agreement, logitError };
+}
+
+/** What it says of a file's scores on tasks. */
+export function recordedScores(file: Size, entries: readonly ExportEntry[]): NonNullable<ExportEntry["tasks"]> {
+  return entryOf(file, entries)?.tasks ?? [];
+}
+
+/** A file's entry, unless it is that of a file of another size. */
+function entryOf({ precision, bytes }: Size, entries: readonly ExportEntry[]): ExportEntry | undefined {
+  return entries.find((each) => each.precision === precision && each.bytes === bytes);
 }

@@ -1,14 +1,12 @@
 // Notes a measured perplexity in a model's nfc.json, where the report finds it.
-import { access, constants } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename } from "node:path";
 import { sha256Files } from "../io/sha256.ts";
-import { writeFileAtomic } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
-import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
-import { modelFile } from "../model/precision.ts";
+import type { ExportEntry, NfcRecord } from "../model/nfc-record.ts";
 import { sourceOf } from "../model/provenance.ts";
 import type { Evaluation } from "./evaluate.ts";
 import type { ExportedModel } from "./exported-model.ts";
+import { drawsNoise, withEntries, writeRecord } from "./record-file.ts";
 import type { PrecisionScore } from "./score-precisions.ts";
 
 type Entry = NonNullable<NfcRecord["perplexity"]>[number];
@@ -46,13 +44,12 @@ export async function recordPerplexity(
   const old = record.perplexity?.find(same);
   const others = (record.perplexity ?? []).filter((other) => !same(other));
   const perplexity = [...others, { ...(old?.source !== undefined && { source: old.source }), ...entry }];
-  return write(folder, { ...record, perplexity });
+  return writeRecord(folder, { ...record, perplexity });
 }
 
 /**
- * Notes what files of an export were measured to lose; entries of files that are gone or have another size now go. What a measurement says of a
- * reference is noted when that is the float32 model: the fp32 file, or `against` if the export was made from it.
- * Gives the path of nfc.json as `recordPerplexity` does; null also for files that draw their noise.
+ * Notes what files of an export were measured to lose. What a measurement says of a reference is noted when that is the
+ * float32 model: the fp32 file, or `against` if the export was made from it. Gives the path of nfc.json as `recordPerplexity` does; null also for files that draw their noise.
  */
 export async function recordExports(
   model: ExportedModel,
@@ -61,17 +58,15 @@ export async function recordExports(
   against?: Checkpoint,
 ): Promise<string | null> {
   const { record, folder } = model;
-  if (record === null || record.history.findLast(({ step }) => step === "export")?.noise === "sample") return null;
+  if (record === null || drawsNoise(record)) return null;
   const comparable = against === undefined || (await isOrigin(against, record));
   const text = await scoredText(texts);
-  const exports = [...model.files.values()].map(({ precision, bytes }): ExportEntry => {
-    const file = `onnx/${modelFile(precision)}`;
-    const old = record.exports?.find((entry) => entry.file === file && entry.bytes === bytes);
+  const changed = withEntries(record, [...model.files.values()], (precision, old) => {
     const score = scores.find((each) => each.precision === precision);
     const perplexity = score && exportPerplexity(score, text, comparable, old?.perplexity);
-    return { ...old, precision, file, bytes, ...(perplexity && { perplexity }) };
+    return perplexity ? { perplexity } : {};
   });
-  return write(folder, { ...record, exports });
+  return writeRecord(folder, changed);
 }
 
 /**
@@ -119,18 +114,4 @@ async function isOrigin(against: Checkpoint, record: NfcRecord): Promise<boolean
   const steps = record.history.length - 1;
   if (against.record === null) return steps === 0 && isSource(against, record);
   return against.record.history.length === steps && past(against.record, steps) === past(record, steps);
-}
-
-async function write(folder: string, record: NfcRecord): Promise<string | null> {
-  const path = join(folder, NFC_RECORD_FILE);
-  if (!(await writable(path)) || !(await writable(folder))) return null;
-  await writeFileAtomic(path, formatNfcRecord(record));
-  return path;
-}
-
-async function writable(path: string): Promise<boolean> {
-  return access(path, constants.W_OK).then(
-    () => true,
-    () => false,
-  );
 }

@@ -56,6 +56,19 @@ const exportedPerplexitySchema = z.object({
   logitError: z.number().nonnegative().nullable(),
 });
 
+const taskScoreSchema = z.object({
+  /** Of GLUE, such as "sst2"; and its development file, with the hash of the examples. */
+  task: z.string(),
+  file: z.string(),
+  sha256,
+  examples: count,
+  /** Most tokens of a text. */
+  length: count,
+  loss: z.number(),
+  /** The task's own first; null where one is not defined. */
+  metrics: z.record(z.string(), z.number().nullable()),
+});
+
 /** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
 export const exportEntrySchema = z.object({
   precision: z.enum(PRECISIONS),
@@ -72,6 +85,8 @@ export const exportEntrySchema = z.object({
   method: z.string().exactOptional(),
   calibration: calibrationSchema.exactOptional(),
   perplexity: exportedPerplexitySchema.exactOptional(),
+  /** Scores of a classifier. */
+  tasks: z.array(taskScoreSchema).exactOptional(),
 });
 
 export type ExportEntry = z.infer<typeof exportEntrySchema>;

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { env, pipeline } from "@huggingface/transformers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { finetuneTask } from "../../src/distill/finetune-task.ts";
+import { checkSizes } from "../../src/export/check/check-sizes.ts";
 import { compareModels } from "../../src/export/comparison/compare-models.ts";
 import { exportModel } from "../../src/export/export-model.ts";
 import { openExportedModel } from "../../src/inference/exported-model.ts";
@@ -10,6 +11,7 @@ import { encodeExamples } from "../../src/inference/tasks/batches.ts";
 import { Classifier } from "../../src/inference/tasks/classify.ts";
 import { readTaskFile } from "../../src/inference/tasks/task-file.ts";
 import { taskOf } from "../../src/inference/tasks/tasks.ts";
+import type { NfcRecord } from "../../src/model/nfc-record.ts";
 import { PRECISIONS, transformersJsDtype } from "../../src/model/precision.ts";
 import { loadTokenizer } from "../../src/model/tokenizer.ts";
 import { findBrowserRuntime } from "../../src/serve/browser-runtime.ts";
@@ -138,6 +140,58 @@ describe("nfc eval --task of the files", () => {
     expect(all).toMatch(/^model +metric +score[\s\S]+^fp32 +accuracy[\s\S]+^q4f16 +accuracy/m);
     expect(all).not.toContain("predicted");
     expect((await nfc([...args(), "--precision", "q4"])).stdout).toMatch(/^q4 +accuracy[\s\S]+actual \\ predicted/m);
+  });
+
+  it("notes what each file scores, where report and check find it", async () => {
+    const record = () => JSON.parse(readFileSync(path("models/tuned/nfc.json"), "utf8")) as NfcRecord;
+    const flags = [...args().slice(2), "--threads", "1"];
+    const { stderr } = await nfc(["eval", path("models/tuned"), ...flags]);
+    expect(stderr).toContain(`scores noted in ${path("models/tuned/nfc.json")} (--no-record leaves them out)`);
+    const before = record();
+    expect(before.exports?.map(({ precision }) => precision)).toEqual([...PRECISIONS]);
+    for (const { tasks } of before.exports ?? []) {
+      expect(tasks).toHaveLength(1);
+      expect(tasks?.[0]).toMatchObject({ task: "sst2", file: "dev.tsv", examples: 40, length: 24 });
+    }
+    // Half of the labels turned: the q4 file alone is scored on them, and its entry replaced.
+    const [dev, turned] = [`${path("SST-2")}/dev.tsv`, path("turned")];
+    mkdirSync(turned);
+    const lines = readFileSync(dev, "utf8").trimEnd().split("\n");
+    const flip = (line: string, i: number) =>
+      i % 2 ? line.replace(/[01]$/, (label) => String(1 - Number(label))) : line;
+    writeFileSync(`${turned}/dev.tsv`, `${lines.map(flip).join("\n")}\n`);
+    const q4 = [
+      "eval",
+      path("models/tuned"),
+      "--task",
+      "sst2",
+      "--data",
+      turned,
+      "--length",
+      "24",
+      "--precision",
+      "q4",
+    ];
+    await nfc([...q4, "--no-record"]);
+    expect(record()).toEqual(before);
+    await nfc(q4);
+    const after = record();
+    const accuracy = (one: NfcRecord, precision: string) =>
+      one.exports?.find((entry) => entry.precision === precision)?.tasks?.[0]?.metrics.accuracy;
+    expect(accuracy(after, "q4")).toBeLessThan(0.7);
+    expect(accuracy(after, "int8")).toBe(accuracy(before, "int8"));
+    expect(after.exports?.map(({ tasks }) => tasks?.length)).toEqual(PRECISIONS.map(() => 1));
+    const { models } = await compareModels([path("models/tuned")]);
+    expect(models.map(({ quality }) => quality)).toEqual(
+      PRECISIONS.map((one) => [{ measure: "accuracy", on: "sst2", examples: 40, value: accuracy(after, one) }]),
+    );
+    const entry = (name: string) => ({ name, path: `models/tuned/onnx/${name}.onnx`, minAccuracy: 0.9 });
+    writeFileSync(path("nfc.size.json"), JSON.stringify({ models: ["model_quantized", "model_q4"].map(entry) }));
+    const { models: checked } = await checkSizes({ folder: path("") });
+    expect(checked.map(({ failures }) => failures)).toEqual([
+      [],
+      [expect.stringMatching(/^accuracy 0\.\d+, under 0\.9$/)],
+    ]);
   });
 
   it("refuses a precision that is not there, and other models", async () => {

@@ -3,6 +3,7 @@ import { NfcError } from "../../errors.ts";
 import { alignTable, plural } from "../../export/format.ts";
 import type { EncodedExample } from "../../inference/tasks/batches.ts";
 import type { Classifier, TaskScore } from "../../inference/tasks/classify.ts";
+import type { ExportedClassifier } from "../../inference/tasks/exported-classifier.ts";
 import type { Task } from "../../inference/tasks/tasks.ts";
 import type { Checkpoint } from "../../model/checkpoint.ts";
 import type { Precision } from "../../model/precision.ts";
@@ -11,7 +12,7 @@ import { withCheckpoint } from "../open.ts";
 import { Progress } from "../progress.ts";
 import { SkippedLines } from "../skipped-lines.ts";
 import { confusionLines, scoreLines } from "../task-table.ts";
-import { printResult } from "../terminal.ts";
+import { note, printResult } from "../terminal.ts";
 import type { EvalFlags } from "./eval.ts";
 
 const DEFAULT_LENGTH = 128;
@@ -21,6 +22,8 @@ type TaskFlags = EvalFlags & { task: string; data: string };
 /** A classifier on one file of a task. */
 interface Scored {
   file: string;
+  /** Of its examples. */
+  sha256: string;
   precision: Precision | null;
   score: TaskScore;
 }
@@ -87,7 +90,24 @@ async function scoreExport(context: Context, model: string, task: Task, flags: T
   } finally {
     progress.stop();
   }
+  if (flags.record) await save(context, exported, task, examples.length, scores, flags);
   return { labels: config.labels as readonly string[], length: examples.length, scores };
+}
+
+async function save(
+  { io }: Context,
+  model: ExportedClassifier,
+  { name }: Task,
+  length: number,
+  scores: readonly Scored[],
+  flags: TaskFlags,
+): Promise<void> {
+  const { recordScores } = await import("../../inference/tasks/record-scores.ts");
+  const found = scores.flatMap(({ precision, ...rest }) =>
+    precision ? [{ ...rest, precision, task: name, length }] : [],
+  );
+  const recorded = await recordScores(model, found);
+  if (recorded) note(io, flags, `scores noted in ${recorded} (--no-record leaves them out)`);
 }
 
 const threadsOf = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
@@ -95,7 +115,7 @@ const threadsOf = ({ threads }: EvalFlags) => (threads === undefined ? {} : { th
 interface Examples {
   /** Most tokens of a text. */
   length: number;
-  files: { file: string; examples: EncodedExample[] }[];
+  files: { file: string; sha256: string; examples: EncodedExample[] }[];
 }
 
 /** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes */
@@ -124,7 +144,7 @@ async function readExamples(
   const skipped = new SkippedLines(flags);
   for (const file of task.dev) {
     const read = await readTaskFile(flags.data, file, task, { signal, ...skipped.reading });
-    files.push({ file, examples: encodeExamples(read.examples, tokenizer, length) });
+    files.push({ file, sha256: read.sha256, examples: encodeExamples(read.examples, tokenizer, length) });
   }
   skipped.tell(io, flags);
   return { length, files };
@@ -140,11 +160,11 @@ async function scoreAll(
 ): Promise<Scored[]> {
   const { scoreOf } = await import("../../inference/tasks/classify.ts");
   const scores: Scored[] = [];
-  for (const { file, examples } of files) {
+  for (const { file, sha256, examples } of files) {
     const phase = `scoring ${file}${precision === null ? "" : `, ${precision}`}`;
     const onProgress = (done: number) => progress.show({ phase, done, total: examples.length, unit: "steps" });
     const logits = await classifier.logits(examples, { length, signal, onProgress });
-    scores.push({ file, precision, score: scoreOf(task, examples, logits) });
+    scores.push({ file, sha256, precision, score: scoreOf(task, examples, logits) });
   }
   return scores;
 }

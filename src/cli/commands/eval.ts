@@ -67,7 +67,7 @@ export function evalCommand(context: Context): Command {
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .addOption(new Option("--noise <mode>", "the model's noise").choices(["mean", "sample"]).default("mean"))
     .option("--seed <n>", "seed of --noise sample", seed, 1)
-    .option("--no-record", "do not note the perplexity in the model's nfc.json, where nfc report finds it")
+    .option("--no-record", "do not note the result in the model's nfc.json, where nfc report finds it")
     .addHelpText("after", HELP);
   return sourceFlags(commonFlags(skipFlag(command))).action((model: string, flags: EvalFlags) =>
     run(context, model, flags),

@@ -169,7 +169,8 @@ async function qualityFaults(root: string, { path, maxPerplexity, minAccuracy }:
     else if (perplexity > maxPerplexity) faults.push(`perplexity ${perplexity.toFixed(3)}, over ${maxPerplexity}`);
   }
   if (minAccuracy !== undefined) {
-    if (accuracy === null) faults.push("minAccuracy: no nfc.json beside it notes one (nfc finetune --task)");
+    if (accuracy === null)
+      faults.push("minAccuracy: no nfc.json beside it notes one (nfc finetune --task, nfc eval --task)");
     else if (accuracy < minAccuracy) faults.push(`accuracy ${accuracy.toFixed(4)}, under ${minAccuracy}`);
   }
   return faults;

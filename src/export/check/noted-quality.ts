@@ -13,7 +13,7 @@ export interface NotedQuality {
 export async function notedQuality(root: string, path: string): Promise<NotedQuality> {
   const { models } = await modelFiles(root, path);
   const perplexities: number[] = [];
-  let accuracy: number | null = null;
+  const accuracies: number[] = [];
   for (const model of models) {
     const file = join(root, model);
     const record = await recordBeside(file);
@@ -21,7 +21,11 @@ export async function notedQuality(root: string, path: string): Promise<NotedQua
     const exported = record.exports?.find((entry) => basename(entry.file) === basename(file));
     const noted = exported ? exported.perplexity?.perplexity : record.perplexity?.at(-1)?.perplexity;
     if (noted !== undefined) perplexities.push(noted);
-    accuracy ??= notedTask(record)?.metrics.accuracy ?? null;
+    const scores = exported ? (exported.tasks ?? []) : [notedTask(record)];
+    for (const score of scores) if (score?.metrics.accuracy != null) accuracies.push(score.metrics.accuracy);
   }
-  return { perplexity: perplexities.length > 0 ? Math.max(...perplexities) : null, accuracy };
+  return {
+    perplexity: perplexities.length > 0 ? Math.max(...perplexities) : null,
+    accuracy: accuracies.length > 0 ? Math.min(...accuracies) : null,
+  };
 }

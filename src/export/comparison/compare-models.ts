@@ -11,8 +11,8 @@ import { modelFile, PRECISIONS } from "../../model/precision.ts";
 import { TOOL } from "../../version.ts";
 import { attentionParts, headerTensors, mishapsOf, type TensorGroup } from "../header-tensors.ts";
 import { summarise } from "../model-summary.ts";
-import { notedTask, recordBeside } from "../noted-scores.ts";
-import { recordedQuality } from "../report-exports.ts";
+import { notedTask, recordBeside, scoredOn } from "../noted-scores.ts";
+import { recordedQuality, recordedScores } from "../report-exports.ts";
 import { textOf } from "../report-perplexity.ts";
 import { tally } from "../tally.ts";
 import { largestFormat, WeightSums } from "../weight-sums.ts";
@@ -126,7 +126,14 @@ function ownQuality(record: NfcRecord): ComparedModel["quality"] {
 
 function exportedQuality(...[file, entries]: Parameters<typeof recordedQuality>): ComparedModel["quality"] {
   const noted = recordedQuality(file, entries);
-  return noted ? [{ measure: "perplexity", on: noted.file, examples: noted.tokens, value: noted.perplexity }] : [];
+  const scores = recordedScores(file, entries).flatMap((score) => {
+    const [measure, value] = Object.entries(score.metrics)[0] ?? [];
+    return measure === undefined || value == null
+      ? []
+      : [{ measure, on: scoredOn(score), examples: score.examples, value }];
+  });
+  if (!noted) return scores;
+  return [{ measure: "perplexity", on: noted.file, examples: noted.tokens, value: noted.perplexity }, ...scores];
 }
 
 function changeOf(first: Weighed, model: Weighed): NonNullable<ComparedModel["change"]> {

@@ -5,11 +5,12 @@ import type { OnnxStructure, OnnxValue } from "../../graph/onnx-reader.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import { CONFIG_FILE, readConfig } from "../../model/checkpoint.ts";
 import { type ModelConfig, parseConfig } from "../../model/config.ts";
-import { readNfcRecord } from "../../model/nfc-record.ts";
+import { type NfcRecord, readNfcRecord } from "../../model/nfc-record.ts";
 import type { Precision } from "../../model/precision.ts";
 import { exportedConfig } from "../exported-config.ts";
 import { dataOf } from "../exported-data.ts";
 import { noSuchFile, precisionsIn, runnableFile } from "../exported-model.ts";
+import type { MeasuredFile } from "../record-file.ts";
 
 export interface ExportedClassifier {
   /** As the user named it. */
@@ -18,8 +19,12 @@ export interface ExportedClassifier {
   folder: string;
   /** With `labels`. */
   config: ModelConfig;
-  /** In the order of PRECISIONS. */
+  /** Those asked for, in the order of PRECISIONS. */
   files: readonly { precision: Precision; path: string }[];
+  /** Whatever is there, asked for or not. */
+  all: readonly MeasuredFile[];
+  /** nfc.json, which exports of other tools lack. */
+  record: NfcRecord | null;
 }
 
 /**
@@ -43,15 +48,17 @@ export async function openExportedClassifier(
     throw new NfcError("unsupported", `${configFile}: is not that of a classifier`, {
       hint: "score a language model with --text; make a classifier with nfc finetune --task, then export it",
     });
-  const config = { ...exportedConfig(parsed, await readNfcRecord(source)), labels: parsed.labels };
-  const files = [];
-  for (const precision of there.filter((one) => wanted?.includes(one) ?? true)) {
+  const record = await readNfcRecord(source);
+  const config = { ...exportedConfig(parsed, record), labels: parsed.labels };
+  const all = [];
+  for (const precision of there) {
     const structure = await runnableFile(source, precision);
     checkClassifier(structure, parsed.labels.length);
-    await dataOf(structure, source);
-    files.push({ precision, path: resolve(structure.path) });
+    const { bytes } = await dataOf(structure, source);
+    all.push({ precision, bytes, path: resolve(structure.path) });
   }
-  return { source, folder: resolve(source), config, files };
+  const files = all.filter(({ precision }) => wanted?.includes(precision) ?? true);
+  return { source, folder: resolve(source), config, files, all, record };
 }
 
 /** Inputs: input_ids, attention_mask, int64 [B, T]. Output: logits, float32 [B, labels]. */
