@@ -1,5 +1,5 @@
 // Scores of classifiers as rows of a table.
-import { formatMetric } from "../export/format.ts";
+import { formatMetric, printable } from "../export/format.ts";
 import type { TaskScore } from "../inference/tasks/classify.ts";
 
 /** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
@@ -12,7 +12,7 @@ export function scoreLines(rows: readonly { name: string; score: TaskScore }[]):
           ? `${formatMetric(metric, score.interval[0])} to ${formatMetric(metric, score.interval[1])}`
           : "";
       lines.push([
-        i === 0 ? name : "",
+        i === 0 ? printable(name) : "",
         metric,
         formatMetric(metric, value),
         interval,
@@ -25,7 +25,7 @@ export function scoreLines(rows: readonly { name: string; score: TaskScore }[]):
 /** Counts of a confusion matrix, actual classes down, predicted across. */
 export function confusionLines(labels: readonly string[], counts: readonly (readonly number[])[]): string[][] {
   return [
-    ["actual \\ predicted", ...labels],
-    ...counts.map((row, id) => [labels[id] ?? String(id), ...row.map(String)]),
+    ["actual \\ predicted", ...labels.map(printable)],
+    ...counts.map((row, id) => [printable(labels[id] ?? String(id)), ...row.map(String)]),
   ];
 }

@@ -50,8 +50,15 @@ export interface TrainFlags extends CommonFlags {
   cacheTeacher?: number;
 }
 
+export interface TrainDefaults {
+  steps: number;
+  lr: string;
+  /** The command trains on tasks as well, where --warmup is a share. */
+  tasks?: boolean;
+}
+
 /** Adds what all training commands take; `defaults` are shown in the help. */
-export function trainFlags(command: Command, defaults: { steps: number; lr: string }): Command {
+export function trainFlags(command: Command, defaults: TrainDefaults): Command {
   command
     .requiredOption("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin")
     .requiredOption("-o, --output <folder>", "folder to write")
@@ -63,7 +70,11 @@ export function trainFlags(command: Command, defaults: { steps: number; lr: stri
     .option("--length <n>", "tokens of a window (default: n_positions, at most 512)", positiveInteger)
     .option("--lr <rate>", `peak learning rate (default: ${defaults.lr})`, positiveNumber)
     .option("--noise-lr <rate>", "peak learning rate of the noise parameters (default: 0.01)", positiveNumber)
-    .option("--warmup <steps>", "steps of linear warmup (default: 5 %)", nonNegativeInteger)
+    .option(
+      "--warmup <steps>",
+      `steps of linear warmup (default: 5 %)${defaults.tasks ? "; with --task their share (default: 0.06)" : ""}`,
+      defaults.tasks ? nonNegativeNumber : nonNegativeInteger,
+    )
     .option("--lr-floor <share>", "last learning rate, as a share of the peak (default: 0.05)", nonNegativeNumber)
     .option("--beta1 <b>", "AdamW's β1 (default: 0.9)", nonNegativeNumber)
     .option("--beta2 <b>", "AdamW's β2 (default: 0.95)", nonNegativeNumber)

@@ -2,6 +2,7 @@
 import { NfcError } from "../errors.ts";
 import { byteLengthOf, encodeFloats } from "../io/dtype.ts";
 import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
+import { sameLabels } from "../model/classifier.ts";
 import { SCORE } from "../model/parameters.ts";
 import { NoiseBuffers } from "./noise.ts";
 
@@ -15,7 +16,7 @@ const STD = 0.02;
 export function withHead(checkpoint: Checkpoint, labels: readonly string[], seed: number): Checkpoint {
   const own = checkpoint.config.labels;
   if (own) {
-    if (own.length === labels.length && own.every((label, id) => label === labels[id])) return checkpoint;
+    if (sameLabels(own, labels)) return checkpoint;
     throw new NfcError(
       "mismatch",
       `${checkpoint.source}: classifies as ${own.join(", ")}, not as ${labels.join(", ")}`,

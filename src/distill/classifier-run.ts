@@ -24,7 +24,8 @@ export const classifierStateSchema = z.object({
   metricsBytes: z.int().nonnegative(),
   /** Step of the last evaluation. */
   evaluated: z.int().nonnegative(),
-  best: z.object({ step: z.int().nonnegative(), score: z.number() }).nullable(),
+  /** The score is null where the metric is not defined, which any number is better than. */
+  best: z.object({ step: z.int().nonnegative(), score: z.number().nullable() }).nullable(),
   /** Evaluations since the best one. */
   stale: z.int().nonnegative(),
 });
@@ -57,14 +58,13 @@ export class ClassifierRun {
   private state: ClassifierState;
   private saved: number | null;
   private epoch: { index: number; batches: readonly ExampleBatch[] } | null = null;
-  private last: TaskScore | null = null;
   private started = { time: 0, step: 0 };
 
   private constructor(parts: ClassifierRunParts, scorer: Classifier, saved: ClassifierState | null) {
     const { settings, model, store, train, session } = parts;
     this.parts = parts;
     this.scorer = scorer;
-    this.perEpoch = epochOf(train, settings, 0).length;
+    this.perEpoch = Math.ceil(train.length / settings.batchSize);
     this.steps = settings.epochs * this.perEpoch;
     const { config } = model;
     this.step = new ClassifierStep({ ...settings, config, session }, store);
@@ -85,7 +85,7 @@ export class ClassifierRun {
   }
 
   /** Runs to the end, or until no evaluation is better; the store then holds the best weights. */
-  async finish(): Promise<{ best: { step: number; score: number }; dev: TaskScore }> {
+  async finish(): Promise<{ best: NonNullable<ClassifierState["best"]>; dev: TaskScore }> {
     const { settings, signal, folder, store } = this.parts;
     this.started = { time: performance.now(), step: this.state.step };
     for (;;) {
@@ -98,8 +98,8 @@ export class ClassifierRun {
     }
     const { best } = this.state;
     if (!best) throw new Error("a run ends with an evaluation");
-    await folder.loadBest(store);
-    return { best, dev: await this.score() };
+    await folder.loadBest(store, best);
+    return { best, dev: await this.score({ interval: true }) };
   }
 
   /** An interrupted evaluation comes first when the run goes on. */
@@ -152,11 +152,10 @@ export class ClassifierRun {
   private async evaluate(): Promise<void> {
     const { task, folder, store } = this.parts;
     const { step, best } = this.state;
-    const result = await this.score();
-    this.last = result;
+    const result = await this.score({ interval: false });
     await this.log({ step, eval: { loss: result.loss, ...result.metrics } });
-    const score = result.metrics[task.metrics[0]] ?? -1;
-    if (best && best.score >= score) {
+    const score = result.metrics[task.metrics[0]] ?? null;
+    if (best && (score === null || (best.score !== null && best.score >= score))) {
       this.state = { ...this.state, evaluated: step, stale: this.state.stale + 1 };
       return;
     }
@@ -164,10 +163,10 @@ export class ClassifierRun {
     this.state = { ...this.state, evaluated: step, best: { step, score }, stale: 0 };
   }
 
-  private async score(): Promise<TaskScore> {
+  private async score(options: { interval: boolean }): Promise<TaskScore> {
     const { task, dev, settings, signal } = this.parts;
     try {
-      return scoreOf(task, dev, await this.scorer.logits(dev, { length: settings.length, signal }));
+      return scoreOf(task, dev, await this.scorer.logits(dev, { length: settings.length, signal }), options);
     } catch (error) {
       if (signal?.aborted) return this.stop();
       throw error;
@@ -202,7 +201,7 @@ export class ClassifierRun {
     const seconds = (performance.now() - this.started.time) / 1000 / (step - this.started.step);
     const detail = [
       `loss ${loss.toFixed(3)}`,
-      ...(this.last && best ? [`best ${task.metrics[0]} ${best.score.toFixed(4)}`] : []),
+      ...(best?.score != null ? [`best ${task.metrics[0]} ${best.score.toFixed(4)}`] : []),
       `${duration((this.steps - step) * seconds)} left`,
     ].join("  ");
     onProgress?.({ phase: `fine-tuning on ${task.title}`, done: step, total: this.steps, unit: "steps", detail });

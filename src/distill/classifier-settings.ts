@@ -1,8 +1,9 @@
 // What fine-tuning on a task can be told, and the defaults of each task.
 import { NfcError } from "../errors.ts";
+import { checkTextLength } from "../inference/tasks/batches.ts";
 import type { Task } from "../inference/tasks/tasks.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { TrainSettings } from "./train-settings.ts";
+import { checkShares, type TrainSettings } from "./train-settings.ts";
 
 /** Everything that decides a run's result, besides its inputs. Plain JSON. `length`: most tokens of a text, or of a pair. */
 export interface ClassifierSettings
@@ -65,14 +66,11 @@ export function classifierSettings(
     patience: 6,
     ...given,
   };
-  if (settings.length > config.n_positions)
-    throw new NfcError(
-      "usage",
-      `texts of ${settings.length} tokens, but the model has ${config.n_positions} positions`,
-      {
-        hint: `give --length ${config.n_positions} or less`,
-      },
-    );
-  if (settings.kd > 1) throw new NfcError("usage", "--kd is a share, at most 1");
+  checkTextLength(settings.length, config);
+  checkShares(settings);
+  if (settings.warmup > 1)
+    throw new NfcError("usage", `--warmup ${settings.warmup} is above 1`, {
+      hint: "with --task it is a share of the steps, such as 0.06",
+    });
   return settings;
 }

@@ -7,15 +7,18 @@ import type { TaskData } from "../inference/tasks/task-file.ts";
 import { outputsOf, type Task } from "../inference/tasks/tasks.ts";
 import { stageDirectory } from "../io/staging.ts";
 import type { Checkpoint } from "../model/checkpoint.ts";
+import { sameLabels } from "../model/classifier.ts";
 import { refuseOwnSource } from "../model/own-source.ts";
 import { loadTokenizer } from "../model/tokenizer.ts";
 import type { LongCall } from "../progress.ts";
 import { withHead } from "./classifier-head.ts";
-import { ClassifierRun, classifierStateSchema } from "./classifier-run.ts";
+import { ClassifierRun, type ClassifierState, classifierStateSchema } from "./classifier-run.ts";
 import { type ClassifierSettings, classifierSettings } from "./classifier-settings.ts";
-import { RunFolder } from "./run-folder.ts";
-import { readTask, type TaskSource } from "./task-data.ts";
-import { checkRun, fingerprint } from "./train.ts";
+import { RunFolder, type RunIdentity } from "./run-folder.ts";
+import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
+import { checkTeacherFits } from "./teacher-fit.ts";
+import { claimRun, fingerprint } from "./train.ts";
+import { changedSettings } from "./train-settings.ts";
 import { storeOf, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 
 export interface FinetuneTaskOptions extends LongCall, TaskSource {
@@ -23,7 +26,8 @@ export interface FinetuneTaskOptions extends LongCall, TaskSource {
   settings?: Partial<ClassifierSettings>;
   /** A classifier of the same task. */
   teacher?: Checkpoint | null;
-  resume?: boolean;
+  /** "if-same": goes on with a run of the same settings and inputs, and starts any other over. */
+  resume?: boolean | "if-same";
   force?: boolean;
   session?: SessionOptions;
   command?: readonly string[];
@@ -32,7 +36,8 @@ export interface FinetuneTaskOptions extends LongCall, TaskSource {
 export interface FinetuneTaskResult extends TrainedModel {
   settings: ClassifierSettings;
   steps: number;
-  best: { step: number; score: number };
+  /** The score is null where the metric is not defined. */
+  best: { step: number; score: number | null };
   dev: TaskScore;
   /** Examples trained on. */
   examples: number;
@@ -45,38 +50,80 @@ export interface FinetuneTaskResult extends TrainedModel {
  * or inputs changed, or a teacher of other labels; "exists", "invalid-file", "not-found"
  */
 export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
-  const { output, task, teacher = null, resume = false, session = {}, signal, command } = options;
+  const plan = await planOf(source, options);
+  const { folder, identity, force } = plan;
+  const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
+  await claimRun(folder, identity, { resume, force });
+  try {
+    return await finetuned(plan, { ...options, resume });
+  } finally {
+    await folder.release();
+  }
+}
+
+/** A run whose settings cannot be read is another one. */
+async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdentity): Promise<boolean> {
+  if (!folder.exists()) return false;
+  const known = await folder.identity().catch((error: unknown) => {
+    if (error instanceof NfcError) return null;
+    throw error;
+  });
+  return known !== null && changedSettings(known, identity).length === 0;
+}
+
+/** What is known before anything is written. */
+interface Plan {
+  settings: ClassifierSettings;
+  /** With the head of the task. */
+  model: Checkpoint;
+  folder: RunFolder<ClassifierState>;
+  parts: TaskParts;
+  identity: RunIdentity;
+  force: boolean;
+}
+
+/** Reads and checks all inputs. */
+async function planOf(source: Checkpoint, options: FinetuneTaskOptions): Promise<Plan> {
+  const { output, task, teacher = null, signal } = options;
+  const resume = options.resume === true;
   const seed = options.settings?.seed ?? 0;
-  const { train, dev } = await readTask(options, seed);
-  const settings = classifierSettings(task, source.config, train.examples.length, {
+  const parts = await readTask(options, seed);
+  const settings = classifierSettings(task, source.config, parts.train.examples.length, {
     ...(teacher && { kd: 0.5 }),
     ...options.settings,
   });
-  checkTeacher(teacher, task, settings);
+  checkTeacher(source, teacher, task, settings);
   await refuseOwnSource(output, source);
   const model = withHead(source, outputsOf(task), seed);
   const folder = new RunFolder(output, classifierStateSchema);
-  const force = options.force || (resume && (await folder.hasEnded()));
-  await (await stageDirectory(output, { force: force ?? false })).discard();
+  const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
+  await (await stageDirectory(output, { force })).discard();
   const identity = {
     ...settings,
     variant: model.config.variant,
     model: await fingerprint(source, signal),
     teacher: teacher ? await fingerprint(teacher, signal) : null,
-    data: train.sha256,
-    "development data": dev.sha256,
+    data: parts.train.sha256,
+    "development data": parts.dev.sha256,
   };
-  await checkRun(folder, identity, { resume, force: force ?? false });
+  return { settings, model, folder, parts, identity, force };
+}
+
+async function finetuned(plan: Plan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
+  const { settings, model, folder, identity, force } = plan;
+  const { train, dev } = plan.parts;
+  const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encoded = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encoded(train), dev: encoded(dev) };
   const store = await storeOf(model, (name) => !name.startsWith("lm_head."));
   const saved = resume ? await folder.load(store) : null;
+  const asked = teacher && settings.kd > 0;
   const parts = {
     ...{ task, settings, model, store, folder, session },
     ...examples,
-    teacher: teacher && (await teacherLogits(teacher, examples.train, settings, options)),
-    ...(options.onProgress && { onProgress: options.onProgress }),
+    teacher: asked ? await teacherLogits(teacher, examples.train, settings, options) : null,
+    ...(onProgress && { onProgress }),
     ...(signal && { signal }),
   };
   const run = await ClassifierRun.open(parts, saved);
@@ -91,41 +138,41 @@ export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOpti
       data: { train: { file: train.name, examples: train.examples.length, sha256: train.sha256 } },
       dev: { file: dev.name, sha256: dev.sha256, ...score },
     };
+    const { metrics } = folder;
     const written = await writeTrainedModel(model, store, {
       output,
-      force: force ?? false,
-      metrics: folder.metrics,
+      force,
+      metrics,
       step,
       ...(command && { command }),
     });
     await folder.remove();
-    const { steps } = run;
-    return {
-      ...written,
-      settings,
-      steps,
-      best,
-      dev: score,
-      examples: examples.train.length,
-      resumedFrom: saved?.step ?? null,
-    };
+    const [count, resumedFrom] = [examples.train.length, saved?.step ?? null];
+    return { ...written, settings, steps: run.steps, best, dev: score, examples: count, resumedFrom };
   } finally {
     await run.close();
   }
 }
 
-function checkTeacher(teacher: Checkpoint | null, task: Task, { kd }: ClassifierSettings): void {
+/** @throws NfcError "usage" without one that is asked for, "mismatch" for one of other classes or tokens, or too short */
+function checkTeacher(
+  student: Checkpoint,
+  teacher: Checkpoint | null,
+  task: Task,
+  { kd, length }: ClassifierSettings,
+): void {
   if (!teacher) {
     if (kd > 0) throw new NfcError("usage", "there is no teacher", { hint: "leave out --kd, or give --distill-from" });
     return;
   }
-  const [own, theirs] = [outputsOf(task), teacher.config.labels];
-  if (theirs && own.length === theirs.length && own.every((label, id) => label === theirs[id])) return;
-  throw new NfcError(
-    "mismatch",
-    `${teacher.source}: ${theirs ? `classifies as ${theirs.join(", ")}` : "is a language model"}, not a teacher for ${task.title}`,
-    { hint: `fine-tune it first: nfc finetune ${teacher.source} --task ${task.name}` },
-  );
+  const theirs = teacher.config.labels;
+  if (!sameLabels(theirs, outputsOf(task)))
+    throw new NfcError(
+      "mismatch",
+      `${teacher.source}: ${theirs ? `classifies as ${theirs.join(", ")}` : "is a language model"}, not a teacher for ${task.title}`,
+      { hint: `fine-tune it first: nfc finetune ${teacher.source} --task ${task.name}` },
+    );
+  checkTeacherFits(student, teacher, length);
 }
 
 /** Once for all epochs: the teacher is in no noise, and sees no other order. */

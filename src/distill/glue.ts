@@ -4,16 +4,16 @@ import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { meanAndSpread } from "../inference/tasks/metrics.ts";
 import type { TaskReading } from "../inference/tasks/task-file.ts";
-import type { Task } from "../inference/tasks/tasks.ts";
+import { outputsOf, type Task } from "../inference/tasks/tasks.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { type Checkpoint, openCheckpoint } from "../model/checkpoint.ts";
 import { parameterCount } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
+import { withHead } from "./classifier-head.ts";
 import { type ClassifierSettings, classifierSettings } from "./classifier-settings.ts";
 import { finetuneTask } from "./finetune-task.ts";
-import { type GlueCell, readCell, writeCell } from "./glue-cells.ts";
+import { type GlueCell, readCell, scoreOfCells, writeCell } from "./glue-cells.ts";
 import { readTask, type TaskSource } from "./task-data.ts";
 import { fingerprint } from "./train.ts";
 import { changedSettings } from "./train-settings.ts";
@@ -54,29 +54,39 @@ export interface GlueRow {
 
 /**
  * Rows in the order of the models.
- * @throws NfcError "usage" for models of one name; "mismatch" for a finished cell that was made otherwise, unless `force`;
- * "aborted" once the signal fires: what is finished stays; see `finetuneTask`
+ * @throws NfcError "usage" for models of one name; "mismatch" for a finished cell that was made otherwise, unless `force`,
+ * and for a classifier of another task, before anything is trained; "aborted" once the signal fires: what is finished
+ * stays; see `finetuneTask`
  */
 export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
   const names = options.models.map((model) => basename(resolve(model)));
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
-  // What is not there is said before hours are spent.
-  for (const source of options.models) await (await openCheckpoint(source)).close();
+  // What is not there, or does not fit, is said before hours are spent.
   const inputs: TaskInput[] = [];
   for (const task of options.tasks) inputs.push(await inputOf(task, options));
+  const plans: RowPlan[] = [];
+  for (const [i, source] of options.models.entries())
+    plans.push(await withModel(source, options, (model) => planOf(model, names[i] as string, inputs, options)));
   await withIoErrors(options.output, () => mkdir(options.output, { recursive: true }));
   const rows: GlueRow[] = [];
-  for (const [i, source] of options.models.entries()) {
-    const checkpoint = await openCheckpoint(source, options.signal ? { signal: options.signal } : {});
-    try {
-      rows.push(await rowOf(checkpoint, names[i] as string, inputs, options));
-    } finally {
-      await checkpoint.close();
-    }
-  }
+  for (const [i, source] of options.models.entries())
+    rows.push(await withModel(source, options, (model) => rowOf(model, plans[i] as RowPlan, options)));
   return rows;
+}
+
+async function withModel<T>(
+  source: string,
+  { signal }: GlueOptions,
+  use: (model: Checkpoint) => Promise<T>,
+): Promise<T> {
+  const checkpoint = await openCheckpoint(source, signal ? { signal } : {});
+  try {
+    return await use(checkpoint);
+  } finally {
+    await checkpoint.close();
+  }
 }
 
 /** A task's files, and what they hold for each seed. */
@@ -93,7 +103,8 @@ async function inputOf(task: Task, options: GlueOptions): Promise<TaskInput> {
   const source = { task, data, ...(split && { splitDev }), ...(signal && { signal }) };
   const read: TaskInput["seeds"] = [];
   for (let seed = 0; seed < (split ? seeds : 1); seed++) {
-    const { train, dev } = await readTask({ ...source, ...(seed === 0 && onInvalid && { onInvalid }) }, seed);
+    const told = onInvalid && { onInvalid: seed === 0 ? onInvalid : QUIET };
+    const { train, dev } = await readTask({ ...source, ...told }, seed);
     const hashes = { data: train.sha256, "development data": dev.sha256 };
     read.push({ examples: train.examples.length, hashes });
   }
@@ -101,86 +112,96 @@ async function inputOf(task: Task, options: GlueOptions): Promise<TaskInput> {
   return { source, seeds: Array.from({ length: seeds }, (_, seed) => read[seed] ?? first) };
 }
 
-async function rowOf(
+/** Of lines that have been told of. */
+const QUIET = () => {};
+
+/** A cell that is there, or how it is to be made. */
+interface CellPlan {
+  source: TaskSource;
+  settings: ClassifierSettings;
+  identity: GlueCell["identity"];
+  file: string;
+  /** Where its classifier is written, and what a killed run may have left. */
+  work: string;
+  known: GlueCell | null;
+}
+
+interface RowPlan {
+  name: string;
+  /** By task, then by seed. */
+  cells: CellPlan[][];
+}
+
+async function planOf(
   checkpoint: Checkpoint,
   name: string,
   inputs: readonly TaskInput[],
   options: GlueOptions,
-): Promise<GlueRow> {
+): Promise<RowPlan> {
   const model = await fingerprint(checkpoint, options.signal);
+  const cells: CellPlan[][] = [];
+  for (const { source, seeds } of inputs) {
+    const { task } = source;
+    const row: CellPlan[] = [];
+    for (const [seed, { examples, hashes }] of seeds.entries()) {
+      withHead(checkpoint, outputsOf(task), seed);
+      const settings = classifierSettings(task, checkpoint.config, examples, { ...options.settings, seed });
+      const work = join(options.output, `${name}.${task.name}.${seed}`);
+      const [identity, file] = [{ ...settings, model, ...hashes }, `${work}.json`];
+      row.push({ source, settings, identity, file, work, known: await knownCell(file, identity, options) });
+    }
+    cells.push(row);
+  }
+  return { name, cells };
+}
+
+/** The finished cell; null where there is none, or one that `force` makes again. */
+async function knownCell(file: string, identity: object, { force = false }: GlueOptions): Promise<GlueCell | null> {
+  if (!existsSync(file)) return null;
+  const known = await readCell(file);
+  const changed = changedSettings(known.identity, identity);
+  if (changed.length === 0) return known;
+  if (force) return null;
+  throw new NfcError("mismatch", `${file}: was made otherwise: ${changed.join(", ")}`, {
+    hint: "give another --output, or --force to make it again",
+  });
+}
+
+async function rowOf(checkpoint: Checkpoint, { name, cells }: RowPlan, options: GlueOptions): Promise<GlueRow> {
   const entries: GlueEntry[] = [];
-  for (const input of inputs) {
-    const { task } = input.source;
-    const cells: GlueCell[] = [];
-    for (let seed = 0; seed < options.seeds; seed++)
-      cells.push(await cellOf({ checkpoint, name, model, input, seed }, options));
-    const { mean, spread } = meanAndSpread(cells.map(({ metrics }) => metrics[task.metrics[0]] ?? Number.NaN));
-    entries.push({ task: task.name, mean, spread, cells });
+  for (const plans of cells) {
+    const made: GlueCell[] = [];
+    for (const plan of plans) made.push(plan.known ?? (await makeCell(checkpoint, name, plan, options)));
+    for (const { work } of plans) await dropWeights(work);
+    const { task } = (plans[0] as CellPlan).source;
+    entries.push({ task: task.name, ...scoreOfCells(task, made), cells: made });
   }
   const { config } = checkpoint;
   return { model: name, variant: config.variant, parameters: parameterCount(config), entries };
 }
 
-interface CellKey {
-  checkpoint: Checkpoint;
-  name: string;
-  /** Fingerprint of the model. */
-  model: string;
-  input: TaskInput;
-  seed: number;
-}
-
-async function cellOf(key: CellKey, options: GlueOptions): Promise<GlueCell> {
-  const { checkpoint, name, model, input, seed } = key;
-  const { output, session = {}, force = false, onInvalid, onProgress } = options;
-  const { task } = input.source;
-  const { examples: count, hashes } = input.seeds[seed] as TaskInput["seeds"][number];
-  const settings = classifierSettings(task, checkpoint.config, count, { ...options.settings, seed });
-  const identity = { ...settings, model, ...hashes };
-  const id = `${name}.${task.name}.${seed}`;
-  const file = join(output, `${id}.json`);
-  const known = existsSync(file) ? await readCell(file) : null;
-  const changed = known ? changedSettings(known.identity, identity) : [];
-  if (known && changed.length === 0) return known;
-  if (known && !force)
-    throw new NfcError("mismatch", `${file}: was made otherwise: ${changed.join(", ")}`, {
-      hint: "give another --output, or --force to make it again",
-    });
-  const work = join(output, id);
-  const result = await finetuneTask(checkpoint, {
-    ...input.source,
+async function makeCell(
+  checkpoint: Checkpoint,
+  name: string,
+  { source, settings, identity, file, work }: CellPlan,
+  { session = {}, force = false, onInvalid, onProgress }: GlueOptions,
+): Promise<GlueCell> {
+  const { task } = source;
+  const { seed } = settings;
+  const { examples, steps, best, dev } = await finetuneTask(checkpoint, {
+    ...source,
     ...{ session, settings },
     output: work,
-    ...(onInvalid && { onInvalid: () => {} }), // they have been told of
-    resume: existsSync(join(`${work}.run`, "run.json")) && !force,
+    ...(onInvalid && { onInvalid: QUIET }),
+    resume: force ? "if-same" : existsSync(join(`${work}.run`, "run.json")),
     force: true,
     onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
   });
-  const { examples, steps, best, dev } = result;
   const { metrics, interval } = dev;
-  const found = { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval };
-  const cell = await writeCell(file, found);
-  // The table wants scores: the fine-tuned weights would fill the disk.
-  await withIoErrors(work, () => rm(work, { recursive: true, force: true }));
-  return cell;
+  return writeCell(file, { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval });
 }
 
-/** Rows of the paper's table (arXiv 2601.11619): CoLA's Matthews correlation, accuracies elsewhere. */
-export const PAPER_ROWS: readonly { model: string; scores: Readonly<Record<string, number>> }[] = [
-  {
-    model: "NanoGPT_Base",
-    scores: { mrpc: 0.7475, cola: 0.15, mnli: 0.5691, qqp: 0.766, rte: 0.6101, qnli: 0.673, sst2: 0.8165 },
-  },
-  {
-    model: "SymAttn",
-    scores: { mrpc: 0.6887, cola: 0.22, mnli: 0.5605, qqp: 0.7764, rte: 0.527, qnli: 0.6816, sst2: 0.8704 },
-  },
-  {
-    model: "NoiseFormer_V1",
-    scores: { mrpc: 0.7328, cola: 0.09, mnli: 0.5574, qqp: 0.7626, rte: 0.5812, qnli: 0.6688, sst2: 0.8268 },
-  },
-  {
-    model: "NoiseFormer_V2",
-    scores: { mrpc: 0.7279, cola: 0.1, mnli: 0.5526, qqp: 0.7683, rte: 0.5667, qnli: 0.6673, sst2: 0.8256 },
-  },
-];
+/** The table wants scores: the fine-tuned weights would fill the disk. */
+function dropWeights(work: string): Promise<void> {
+  return withIoErrors(work, () => rm(work, { recursive: true, force: true }));
+}

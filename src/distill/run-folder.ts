@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import { elementCount } from "../io/dtype.ts";
+import { LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
 import { withIoErrors } from "../io/io-error.ts";
-import { readJsonFile } from "../io/json.ts";
+import { parseJsonWith, readJsonFile } from "../io/json.ts";
 import { openSafetensors } from "../io/safetensors-reader.ts";
 import { bytesSource, type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
 import { recoverDirectory, withStagedDirectory, writeFileAtomic } from "../io/staging.ts";
@@ -14,6 +15,7 @@ import { writeText } from "../model/model-folder.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 
 const RUN_FORMAT = "nfc-run/1";
+const RUN_FILE = "run.json";
 export const METRICS_FILE = "metrics.jsonl";
 
 const scoreSchema = z.object({ step: z.int().nonnegative(), perplexity: z.number().positive() });
@@ -39,7 +41,7 @@ export type RunState = z.infer<typeof textStateSchema>;
 export type RunIdentity = z.infer<typeof settingsSchema>;
 
 /** What a run keeps in its folder, and what a killed one may leave there. */
-const OWN_FILES = /^(run\.json|metrics\.jsonl|checkpoint|best|\.(run\.json|checkpoint|best)\.nfc-(tmp|old)-.*)$/;
+const OWN_FILES = /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best)\.nfc-(tmp|old)-.*)$/;
 
 /** Arrays of a checkpoint, each as PART/NAME. */
 const PARTS = ["value", "moment1", "moment2"] as const;
@@ -59,7 +61,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 
   exists(): boolean {
-    return existsSync(join(this.path, "run.json"));
+    return existsSync(join(this.path, RUN_FILE));
   }
 
   /** @throws NfcError "exists" where an unfinished run is, unless `force`; where anything but a run is, always */
@@ -85,23 +87,33 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     return own === kept;
   }
 
+  /** Takes the folder for this process, until `release`. @throws NfcError "exists" while another one is at work in it */
+  claim(): Promise<void> {
+    return lockFolder(this.path);
+  }
+
+  release(): Promise<void> {
+    return unlockFolder(this.path);
+  }
+
   /** Begins a run: what an earlier one left is removed. */
   async create(settings: RunIdentity): Promise<void> {
-    await this.remove();
-    await withIoErrors(this.path, () => mkdir(this.path, { recursive: true }));
+    await withIoErrors(this.path, async () => {
+      await mkdir(this.path, { recursive: true });
+      await rm(join(this.path, RUN_FILE), { force: true });
+      for (const name of await readdir(this.path))
+        if (name !== LOCK_FILE) await rm(join(this.path, name), { recursive: true, force: true });
+    });
     await writeText(this.metrics, "");
-    await writeFileAtomic(
-      join(this.path, "run.json"),
-      `${JSON.stringify({ format: RUN_FORMAT, settings }, null, 2)}\n`,
-    );
+    await writeFileAtomic(join(this.path, RUN_FILE), `${JSON.stringify({ format: RUN_FORMAT, settings }, null, 2)}\n`);
   }
 
   /** @throws NfcError "not-found" without a run, "invalid-file" for one that is damaged */
   async identity(): Promise<RunIdentity> {
     if (!this.exists())
       throw new NfcError("not-found", `${this.path}: there is no run to go on with`, { hint: "leave out --resume" });
-    const file = join(this.path, "run.json");
-    return this.whole(async () => parse(runSchema, await readJsonFile(file), file).settings);
+    const file = join(this.path, RUN_FILE);
+    return this.whole(async () => parseJsonWith(runSchema, await readJsonFile(file), file).settings);
   }
 
   /**
@@ -118,7 +130,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
 
   private async readCheckpoint(folder: string, store: ParameterStore): Promise<State> {
     const file = join(folder, "state.json");
-    const state = parse(this.schema, await readJsonFile(file), file);
+    const state = parseJsonWith(this.schema, await readJsonFile(file), file);
     const arrays = (name: string) =>
       PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
     await readArrays(folder, store.trained.flatMap(arrays));
@@ -151,12 +163,22 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     await this.replace("best", sources, score);
   }
 
-  /** Puts the best values into the store. */
-  async loadBest(store: ParameterStore): Promise<void> {
+  /**
+   * Puts the best values into the store.
+   * @param best the step that they must be of: a killed run may have kept a later one than its checkpoint knows
+   * @throws NfcError "invalid-file" for those of another step
+   */
+  async loadBest(store: ParameterStore, best: { step: number }): Promise<void> {
     const folder = join(this.path, "best");
     await recoverDirectory(folder);
     const arrays = store.trained.map((name): [string, Float32Array] => [name, store.value(name)]);
-    await this.whole(() => readArrays(folder, arrays));
+    await this.whole(async () => {
+      const file = join(folder, "state.json");
+      const { step } = parseJsonWith(z.object({ step: z.int() }), await readJsonFile(file), file);
+      if (step !== best.step)
+        throw new NfcError("invalid-file", `${folder}: holds the weights of step ${step}, not ${best.step}`);
+      await readArrays(folder, arrays);
+    });
   }
 
   /** One line of metrics.jsonl; gives the file's new length. */
@@ -169,7 +191,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   /** run.json goes first: what a kill leaves of the rest is no run. */
   async remove(): Promise<void> {
     await withIoErrors(this.path, async () => {
-      await rm(join(this.path, "run.json"), { force: true });
+      await rm(join(this.path, RUN_FILE), { force: true });
       await rm(this.path, { recursive: true, force: true });
     });
   }
@@ -213,13 +235,6 @@ async function readArrays(folder: string, arrays: readonly [string, Float32Array
   } finally {
     await reader.close();
   }
-}
-
-function parse<T>(schema: z.ZodType<T>, value: unknown, file: string): T {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  throw new NfcError("invalid-file", `${file}: ${issue?.path.join(".") || "content"}: ${issue?.message}`);
 }
 
 async function syncFile(path: string): Promise<void> {

@@ -261,7 +261,7 @@ export class Run {
     const { settings, output, force = false, command } = this.options;
     const { before, teacher, tokens, best } = this.state;
     if (!best) throw new Error("a run ends with an evaluation");
-    await this.folder.loadBest(this.context.store);
+    await this.folder.loadBest(this.context.store, best);
     const perplexity = { teacher, before, after: best.perplexity };
     const { corpus, start, end } = this.heldOutOptions.range;
     const heldOutTokens = Math.min(settings.evalTokens, end - start);

@@ -1,4 +1,5 @@
 // The examples that a task trains on and is scored on; the development file is split where there is no other.
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { randomNumbers } from "../inference/random.ts";
@@ -20,11 +21,15 @@ export interface TaskParts {
 
 /**
  * @param seed of the split
- * @throws NfcError "usage" for a split that leaves a part empty; see `readTaskFile`
+ * @throws NfcError "usage" for a split beside a training file, or one that leaves a part empty; see `readTaskFile`
  */
 export async function readTask({ task, data, splitDev, ...reading }: TaskSource, seed: number): Promise<TaskParts> {
   const dev = await readTaskFile(data, task.dev[0], task, reading);
   if (splitDev === undefined) return { train: await readTaskFile(data, task.train, task, reading), dev };
+  if (existsSync(join(data, task.train)))
+    throw new NfcError("usage", `${join(data, task.train)} is there: nothing has to be split`, {
+      hint: "leave out --split-dev, or move the file away",
+    });
   const random = randomNumbers(seed, 0);
   const parts: { train: TaskData["examples"]; dev: TaskData["examples"] } = { train: [], dev: [] };
   for (const example of dev.examples) parts[random() < splitDev ? "dev" : "train"].push(example);
@@ -33,9 +38,13 @@ export async function readTask({ task, data, splitDev, ...reading }: TaskSource,
     examples: parts[part],
     sha256: `${dev.sha256} ${part} ${splitDev} ${seed}`,
   });
-  if (parts.train.length === 0 || parts.dev.length === 0)
-    throw new NfcError("usage", `--split-dev ${splitDev} leaves ${parts.train.length} examples to train on`, {
-      hint: "give a share between 0 and 1, such as 0.2",
-    });
+  for (const [part, purpose] of [
+    ["train", "to train on"],
+    ["dev", "to score on"],
+  ] as const)
+    if (parts[part].length === 0)
+      throw new NfcError("usage", `--split-dev ${splitDev} leaves no examples ${purpose}`, {
+        hint: "give a share between 0 and 1, such as 0.2",
+      });
   return { train: of("train"), dev: of("dev") };
 }

@@ -127,7 +127,7 @@ function activationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: numbe
 }
 
 function check(settings: TrainSettings, config: ModelConfig): void {
-  const { length, evalTokens, kd, cacheTeacher, temperature, train, transferSteps, steps, floor } = settings;
+  const { length, evalTokens, cacheTeacher, temperature, train, transferSteps, steps } = settings;
   const refuse = (message: string, hint: string) => {
     throw new NfcError("usage", message, { hint });
   };
@@ -141,18 +141,27 @@ function check(settings: TrainSettings, config: ModelConfig): void {
       `a micro-batch of ${settings.batchSize} windows needs about ${gigabytes(needed)} GB, this machine has ${gigabytes(totalmem())}`,
       "lower --batch-size, and raise --accumulate instead",
     );
-  if (kd < 0 || kd > 1) refuse(`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone");
+  checkShares(settings);
   if (cacheTeacher > 0 && temperature !== 1)
     refuse("a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher");
-  for (const name of ["beta1", "beta2"] as const)
-    if (settings[name] >= 1) refuse(`--${name} ${settings[name]} is not below 1`, "0.9 and 0.95 are usual");
-  if (floor > 1) refuse(`--lr-floor ${floor} is above 1`, "it is the last learning rate as a share of the peak");
   if (transferSteps > 0 && train === "noise")
     refuse("attention transfer moves more than the noise", "leave out --transfer-steps, or take --train attention");
   if (transferSteps > steps)
     refuse(`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps");
   if (train === "noise" && !config.variant.startsWith("noise-"))
     refuse(`a ${config.variant} model has no noise to train`, "take --train all");
+}
+
+/** @throws NfcError "usage" for what is no share of 1: the teacher's, AdamW's β, the last learning rate */
+export function checkShares(settings: Pick<TrainSettings, "kd" | "beta1" | "beta2" | "floor">): void {
+  const { kd, floor } = settings;
+  const refuse = (message: string, hint: string) => {
+    throw new NfcError("usage", message, { hint });
+  };
+  if (kd < 0 || kd > 1) refuse(`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone");
+  for (const name of ["beta1", "beta2"] as const)
+    if (settings[name] >= 1) refuse(`--${name} ${settings[name]} is not below 1`, "0.9 and 0.95 are usual");
+  if (floor > 1) refuse(`--lr-floor ${floor} is above 1`, "it is the last learning rate as a share of the peak");
 }
 
 const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(0);

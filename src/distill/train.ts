@@ -11,6 +11,7 @@ import { holdOut, type TokenRange } from "./batches.ts";
 import { corpusFiles, corpusKind } from "./corpus.ts";
 import { Run, type TrainOptions, type TrainResult } from "./run.ts";
 import { RunFolder, type RunIdentity, textStateSchema } from "./run-folder.ts";
+import { checkTeacherFits } from "./teacher-fit.ts";
 import { TokenCorpus } from "./token-cache.ts";
 import { changedSettings, type TrainSettings } from "./train-settings.ts";
 import { canTransfer } from "./transfer-step.ts";
@@ -45,13 +46,17 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
       data: corpus.fingerprint,
       "held-out data": separate?.fingerprint ?? null,
     };
-    await checkRun(folder, identity, options);
-    const run = await Run.open(student, { ...options, force }, folder, split);
+    await claimRun(folder, identity, options);
     try {
-      if (!resume) await folder.create(identity);
-      return await run.finish();
+      const run = await Run.open(student, { ...options, force }, folder, split);
+      try {
+        if (!resume) await folder.create(identity);
+        return await run.finish();
+      } finally {
+        await run.close();
+      }
     } finally {
-      await run.close();
+      await folder.release();
     }
   } finally {
     await corpus.close();
@@ -83,44 +88,37 @@ export async function fingerprint(checkpoint: Checkpoint, signal: AbortSignal | 
 /** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */
 function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings: TrainSettings): void {
   const { kd, transferSteps, length } = settings;
-  const refuse = (code: "mismatch" | "usage", message: string, hint: string) => {
-    throw new NfcError(code, message, { hint });
-  };
   if (!teacher) {
-    if (kd > 0 || transferSteps > 0) refuse("usage", "there is no teacher", "set kd and transferSteps to 0");
+    if (kd > 0 || transferSteps > 0)
+      throw new NfcError("usage", "there is no teacher", { hint: "set kd and transferSteps to 0" });
     return;
   }
-  const [own, other] = [student.config, teacher.config];
-  if (own.vocab_size !== other.vocab_size)
-    refuse(
-      "mismatch",
-      `${student.source} has ${own.vocab_size} tokens, its teacher ${teacher.source} ${other.vocab_size}`,
-      "the teacher must have the student's vocabulary",
-    );
-  if (length > other.n_positions)
-    refuse(
-      "mismatch",
-      `windows of ${length} tokens, but the teacher ${teacher.source} has ${other.n_positions} positions`,
-      "give a smaller --length",
-    );
-  if (transferSteps > 0 && !canTransfer(own, other))
-    refuse(
+  checkTeacherFits(student, teacher, length);
+  if (transferSteps > 0 && !canTransfer(student.config, teacher.config))
+    throw new NfcError(
       "mismatch",
       `${student.source} and its teacher ${teacher.source} differ in layers, heads or width`,
-      "no attention can be transferred: give --transfer-steps 0",
+      { hint: "no attention can be transferred: give --transfer-steps 0" },
     );
 }
 
-/** Whether this run may begin, or go on. @throws NfcError "exists", "not-found", "mismatch" */
-export async function checkRun(
-  folder: Pick<RunFolder, "path" | "refuseOccupied" | "identity">,
+/**
+ * Whether this run may begin, or go on; then its folder is this process's, until it is released.
+ * @throws NfcError "exists", also while another process is at work in it; "not-found", "mismatch"
+ */
+export async function claimRun(
+  folder: Pick<RunFolder, "path" | "refuseOccupied" | "identity" | "claim">,
   identity: RunIdentity,
   { resume, force = false }: Pick<TrainOptions, "resume" | "force">,
 ): Promise<void> {
-  if (!resume) return folder.refuseOccupied(force);
+  if (!resume) {
+    await folder.refuseOccupied(force);
+    return folder.claim();
+  }
   const changed = changedSettings(await folder.identity(), identity);
   if (changed.length > 0)
     throw new NfcError("mismatch", `${folder.path}: this run had other settings: ${changed.join(", ")}`, {
       hint: "resume with the settings that it began with, or start over with --force",
     });
+  return folder.claim();
 }

@@ -167,9 +167,9 @@ function headTwice(tensors: readonly HeaderTensor[]): [string, string] | null {
   if (!embedding) return null;
   const [rows, columns] = embedding.dims as [number, number];
   const other = tensors.find(({ name, dims }) => {
-    if (/^w[tp]e\./.test(name) || dims.length !== 2) return false;
+    if (/^(w[tp]e|h\.\d+)\./.test(name) || dims.length !== 2) return false;
     const [a, b] = dims as [number, number];
-    return (a === rows && b === columns) || (a === columns && b === rows && !/^h\./.test(name));
+    return (a === rows && b === columns) || (a === columns && b === rows);
   });
   return other ? [embedding.name, other.name] : null;
 }

@@ -1,13 +1,12 @@
 // What nfc.json notes of a model's quality: the record beside a file, perplexities by text, and the score on a task.
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { TASKS } from "../inference/tasks/tasks.ts";
-import { NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "../model/nfc-record.ts";
+import { type NfcRecord, readNfcRecord } from "../model/nfc-record.ts";
 
-/** The nfc.json in a file's folder or, of onnx/model.onnx, in the one above. @throws NfcError for one that is damaged */
+/** The nfc.json in a file's folder, and of onnx/model.onnx in the one above. @throws NfcError for one that is damaged */
 export async function recordBeside(file: string): Promise<NfcRecord | null> {
-  const folder = [dirname(file), dirname(dirname(file))].find((one) => existsSync(join(one, NFC_RECORD_FILE)));
-  return folder === undefined ? null : readNfcRecord(folder);
+  const own = dirname(resolve(file));
+  return readNfcRecord(basename(own) === "onnx" ? dirname(own) : own);
 }
 
 export interface NotedTask {

@@ -45,6 +45,6 @@ export function recordedScores(file: Size, entries: readonly ExportEntry[]): Non
 }
 
 /** A file's entry, unless it is that of a file of another size. */
-function entryOf({ precision, bytes }: Size, entries: readonly ExportEntry[]): ExportEntry | undefined {
+export function entryOf({ precision, bytes }: Size, entries: readonly ExportEntry[]): ExportEntry | undefined {
   return entries.find((each) => each.precision === precision && each.bytes === bytes);
 }

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../io/dtype.ts";
+import { parseJsonWith } from "../io/json.ts";
 import { ACTIVATIONS, VARIANTS } from "../model/config.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { PRECISIONS } from "../model/precision.ts";
@@ -244,13 +245,8 @@ export function parseReport(raw: unknown, file: string): Report {
       hint: "read it with the version of nfc that wrote it, or a newer one",
     });
   }
-  const result = reportSchema.safeParse(raw);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const key = issue === undefined || issue.path.length === 0 ? "content" : issue.path.map(String).join(".");
-  throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit the format"}`, {
-    hint: 'write it again with "nfc report --json"; the format is in schema/nfc-report-1.schema.json',
-  });
+  const hint = 'write it again with "nfc report --json"; the format is in schema/nfc-report-1.schema.json';
+  return parseJsonWith(reportSchema, raw, file, hint);
 }
 
 /** The text of a report file. */

@@ -2,8 +2,14 @@
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../io/staging.ts";
-import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
-import { modelFile, type Precision } from "../model/precision.ts";
+import {
+  type ExportEntry,
+  formatNfcRecord,
+  NFC_RECORD_FILE,
+  type NfcRecord,
+  readNfcRecord,
+} from "../model/nfc-record.ts";
+import { modelFile, PRECISIONS, type Precision } from "../model/precision.ts";
 
 /** An exported file as it is now: bytes with its external data. */
 export interface MeasuredFile {
@@ -11,11 +17,16 @@ export interface MeasuredFile {
   bytes: number;
 }
 
-/** Gives the path of nfc.json, or null where it cannot be written. */
-export async function writeRecord(folder: string, record: NfcRecord): Promise<string | null> {
+/**
+ * Changes nfc.json as it is by now: measuring takes long, and something else may have been noted meanwhile.
+ * Gives its path, or null where there is none or it cannot be written.
+ */
+export async function changeRecord(folder: string, change: (record: NfcRecord) => NfcRecord): Promise<string | null> {
   const path = join(folder, NFC_RECORD_FILE);
   if (!(await writable(path)) || !(await writable(folder))) return null;
-  await writeFileAtomic(path, formatNfcRecord(record));
+  const record = await readNfcRecord(folder);
+  if (record === null) return null;
+  await writeFileAtomic(path, formatNfcRecord(change(record)));
   return path;
 }
 
@@ -32,18 +43,22 @@ export function drawsNoise({ history }: NfcRecord): boolean {
 }
 
 /**
- * The record with an entry for each file; those of files that are gone or have another size now go.
- * @param measured what is new of a file, beside its old entry
+ * The record with an entry for each of these files, in the order of PRECISIONS; entries of other files stay as they are.
+ * @param measured what is new of a file, beside its old entry, unless that was of a file of another size
  */
 export function withEntries(
   record: NfcRecord,
   files: readonly MeasuredFile[],
   measured: (precision: Precision, old: ExportEntry | undefined) => Partial<ExportEntry>,
 ): NfcRecord {
-  const exports = files.map(({ precision, bytes }): ExportEntry => {
-    const file = `onnx/${modelFile(precision)}`;
-    const old = record.exports?.find((entry) => entry.file === file && entry.bytes === bytes);
-    return { ...old, precision, file, bytes, ...measured(precision, old) };
+  const exports = PRECISIONS.flatMap((precision): ExportEntry[] => {
+    const known = record.exports?.filter((entry) => entry.precision === precision) ?? [];
+    const file = files.find((one) => one.precision === precision);
+    if (!file) return known;
+    const old = known.find(({ bytes }) => bytes === file.bytes);
+    return [
+      { ...old, precision, file: `onnx/${modelFile(precision)}`, bytes: file.bytes, ...measured(precision, old) },
+    ];
   });
   return { ...record, exports };
 }

@@ -6,7 +6,7 @@ import type { ExportEntry, NfcRecord } from "../model/nfc-record.ts";
 import { sourceOf } from "../model/provenance.ts";
 import type { Evaluation } from "./evaluate.ts";
 import type { ExportedModel } from "./exported-model.ts";
-import { drawsNoise, withEntries, writeRecord } from "./record-file.ts";
+import { changeRecord, drawsNoise, withEntries } from "./record-file.ts";
 import type { PrecisionScore } from "./score-precisions.ts";
 
 type Entry = NonNullable<NfcRecord["perplexity"]>[number];
@@ -41,14 +41,16 @@ export async function recordPerplexity(
       (await isSource(against, record)) && { source: result.against.perplexity }),
   };
   const same = (other: Entry) => sameText(other, entry);
-  const old = record.perplexity?.find(same);
-  const others = (record.perplexity ?? []).filter((other) => !same(other));
-  const perplexity = [...others, { ...(old?.source !== undefined && { source: old.source }), ...entry }];
-  return writeRecord(folder, { ...record, perplexity });
+  return changeRecord(folder, (current) => {
+    const old = current.perplexity?.find(same);
+    const others = (current.perplexity ?? []).filter((other) => !same(other));
+    const perplexity = [...others, { ...(old?.source !== undefined && { source: old.source }), ...entry }];
+    return { ...current, perplexity };
+  });
 }
 
 /**
- * Notes what files of an export were measured to lose. What a measurement says of a reference is noted when that is the
+ * Notes what files of an export were measured to lose; entries of files that are gone go. What a measurement says of a reference is noted when that is the
  * float32 model: the fp32 file, or `against` if the export was made from it. Gives the path of nfc.json as `recordPerplexity` does; null also for files that draw their noise.
  */
 export async function recordExports(
@@ -61,12 +63,14 @@ export async function recordExports(
   if (record === null || drawsNoise(record)) return null;
   const comparable = against === undefined || (await isOrigin(against, record));
   const text = await scoredText(texts);
-  const changed = withEntries(record, [...model.files.values()], (precision, old) => {
-    const score = scores.find((each) => each.precision === precision);
-    const perplexity = score && exportPerplexity(score, text, comparable, old?.perplexity);
-    return perplexity ? { perplexity } : {};
+  return changeRecord(folder, (current) => {
+    const there = current.exports?.filter(({ precision }) => model.files.has(precision)) ?? [];
+    return withEntries({ ...current, exports: there }, [...model.files.values()], (precision, old) => {
+      const score = scores.find((each) => each.precision === precision);
+      const perplexity = score && exportPerplexity(score, text, comparable, old?.perplexity);
+      return perplexity ? { perplexity } : {};
+    });
   });
-  return writeRecord(folder, changed);
 }
 
 /**

@@ -1,4 +1,5 @@
 // Reads a JSON file (config.json, tokenizer.json, nfc.json) with errors that name it.
+import type { z } from "zod";
 import { messageOf, NfcError } from "../errors.ts";
 import { PositionalFile } from "./positional-file.ts";
 
@@ -47,4 +48,19 @@ function parseJson(bytes: Uint8Array, path: string): unknown {
     const fact = messageOf(cause).replace(/\s+/g, " ");
     throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { cause });
   }
+}
+
+/**
+ * A value that fits a schema.
+ * @param file for the message
+ * @throws NfcError "invalid-file" naming the first key that does not fit
+ */
+export function parseJsonWith<T>(schema: z.ZodType<T>, value: unknown, file: string, hint?: string): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const key = issue?.path.map(String).join(".") || "content";
+  throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit the format"}`, {
+    ...(hint !== undefined && { hint }),
+  });
 }

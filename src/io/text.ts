@@ -108,7 +108,8 @@ export async function* textLines(
   let rest = "";
   let number = 0;
   for await (const text of decoded(path, options)) {
-    const lines = (rest + text).split("\n");
+    // A long line is put together once, at its end.
+    const lines = text.includes("\n") ? (rest + text).split("\n") : [rest + text];
     rest = lines.pop() as string;
     if (rest.length > MAX_LINE_LENGTH)
       throw new NfcError(

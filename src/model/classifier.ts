@@ -30,6 +30,11 @@ export function classifier(
   return { embedded, logits: gemm(pooled, parameters(SCORE), { transB: true }) };
 }
 
+/** Whether two classifiers, or a classifier and a task, have the same classes in the same order. */
+export function sameLabels(a: readonly string[] | undefined, b: readonly string[]): boolean {
+  return a?.length === b.length && a.every((label, id) => label === b[id]);
+}
+
 /** @throws NfcError "unsupported" for a classifier, which predicts no tokens */
 export function refuseClassifier({ source, config }: { source: string; config: ModelConfig }): void {
   if (!config.labels) return;

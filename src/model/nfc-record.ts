@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
-import { readJsonFile } from "../io/json.ts";
+import { parseJsonWith, readJsonFile } from "../io/json.ts";
 import { VARIANTS } from "./config.ts";
 import { PRECISIONS } from "./precision.ts";
 
@@ -121,13 +121,8 @@ export function parseNfcRecord(raw: unknown, file: string): NfcRecord {
       hint: "use the version of nfc that wrote the model, or a newer one",
     });
   }
-  const result = nfcRecordSchema.safeParse(raw);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const where = issue === undefined || issue.path.length === 0 ? "content" : issue.path.map(String).join(".");
-  throw new NfcError("invalid-file", `${file}: ${where}: ${issue?.message ?? "does not fit the format"}`, {
-    hint: "restore the file, or delete it: the variant is then read from the tensors and config.json",
-  });
+  const hint = "restore the file, or delete it: the variant is then read from the tensors and config.json";
+  return parseJsonWith(nfcRecordSchema, raw, file, hint);
 }
 
 /** Reads `folder`/nfc.json; null when there is none. */

@@ -153,7 +153,7 @@ describe("nfc glue", () => {
 
   it("gives Markdown and an object of what is finished", async () => {
     expect(await ok(...glue("--format", "markdown"))).toMatch(
-      /^\| tied \| 120,448 \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \|$/m,
+      /^\| `tied` \| 120,448 \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \|$/m,
     );
     const { rows, paper } = JSON.parse(await ok(...glue("--json", "--quiet")));
     expect(rows).toMatchObject([

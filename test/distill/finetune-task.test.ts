@@ -1,5 +1,5 @@
 // Fine-tuning on a task: it learns, keeps the best weights, goes on to the bit, and refuses what does not fit.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { type FinetuneTaskOptions, finetuneTask } from "../../src/distill/finetune-task.ts";
 import { encodeExamples } from "../../src/inference/tasks/batches.ts";
@@ -96,12 +96,24 @@ describe("a model", () => {
   });
 
   it("splits the development file where asked, the same way for a seed", async () => {
-    const options = { splitDev: 0.25, settings: { ...SETTINGS, epochs: 1 } };
+    const folder = writeSst2(path("dev alone"));
+    rmSync(`${folder}/train.tsv`);
+    const options = { data: folder, splitDev: 0.25, settings: { ...SETTINGS, epochs: 1 } };
     const { examples, dev } = await tune(path("split"), options);
     expect(examples + dev.examples).toBe(40);
     await tune(path("split again"), options);
     expect(model(path("split again"))).toEqual(model(path("split")));
   });
+});
+
+it("a metric that is not defined is no score, and anything is better", async () => {
+  const folder = writePairs(path("constant"), "stsb");
+  const text = readFileSync(`${folder}/dev.tsv`, "utf8").replace(/\t[\d.]+$/gm, "\t2.6");
+  writeFileSync(`${folder}/dev.tsv`, text.replace(/^(.*)\t2\.6/, "$1\tscore"));
+  const settings = { ...SETTINGS, epochs: 1, length: 48 };
+  const { best, dev } = await tune(path("undefined"), { task: taskOf("stsb"), data: folder, settings });
+  expect(dev.metrics.pearson).toBeNull();
+  expect(best.score).toBeNull();
 });
 
 describe("an interrupted run", () => {
@@ -122,6 +134,32 @@ describe("an interrupted run", () => {
     const { resumedFrom } = await tune(out, { settings, resume: true }, source);
     expect(resumedFrom).toBe(at);
     expect(model(out)).toEqual(model(path(`whole-${at}`)));
+  });
+
+  it('goes on with "if-same" where it is the same, and starts over where it is not', async () => {
+    const out = path("if-same");
+    const interrupt = async () => {
+      const abort = new AbortController();
+      const onProgress = ({ done }: { done: number }) => done === 3 && abort.abort();
+      await failureOf(() => tune(out, { signal: abort.signal, onProgress, force: true }));
+    };
+    await interrupt();
+    expect((await tune(out, { resume: "if-same", force: true })).resumedFrom).toBe(3);
+    await interrupt();
+    const settings = { ...SETTINGS, lr: 1e-3 };
+    expect((await tune(out, { resume: "if-same", force: true, settings })).resumedFrom).toBeNull();
+    await interrupt();
+    writeFileSync(`${out}.run/run.json`, "{}");
+    expect((await tune(out, { resume: "if-same", force: true })).resumedFrom).toBeNull();
+  });
+
+  it("is left alone while another process is at work in it", async () => {
+    const out = path("locked");
+    mkdirSync(`${out}.run`);
+    writeFileSync(`${out}.run/lock`, `${process.ppid}\n`);
+    const error = await failureOf(() => tune(out, { force: true }));
+    expect(error.message).toBe(`${out}.run: process ${process.ppid} is at work in it`);
+    expect(readFileSync(`${out}.run/lock`, "utf8")).toBe(`${process.ppid}\n`);
   });
 
   it("with other settings or data is not taken up", async () => {
@@ -152,9 +190,40 @@ describe("what does not fit is refused, and nothing is written", () => {
     expect(await refusal({ settings: { ...SETTINGS, kd: 0.5 } })).toContain("usage: there is no teacher");
   });
 
-  it("a classifier of another task, and texts beyond the positions", async () => {
-    expect(await refusal({ task: taskOf("cola") }, path("dense-tuned"))).toContain("line 1: 2 columns, not 4");
-    expect(await refusal({ settings: { length: 65 } })).toContain("texts of 65 tokens, but the model has 64 positions");
+  it("a teacher of another vocabulary, or too short for the texts", async () => {
+    await opened(path("dense-tuned"), async (teacher) => {
+      const other = { ...teacher, config: { ...teacher.config, vocab_size: 100 } };
+      expect(await refusal({ teacher: other })).toMatch(/^mismatch: .* has 384 tokens, its teacher .* 100$/);
+      const short = { ...teacher, config: { ...teacher.config, n_positions: 16 } };
+      expect(await refusal({ teacher: short })).toMatch(
+        /^mismatch: windows of 24 tokens, but the teacher .* 16 positions$/,
+      );
+    });
+  });
+
+  it("a classifier of another task, texts beyond the positions, and shares that are none", async () => {
+    const cola = path("CoLA");
+    mkdirSync(cola);
+    for (const file of ["train", "dev"]) writeFileSync(`${cola}/${file}.tsv`, "a\t1\t\tIt is.\nb\t0\t*\tIs it is.\n");
+    expect(await refusal({ task: taskOf("cola"), data: cola }, path("dense-tuned"))).toContain(
+      "classifies as negative, positive, not as unacceptable, acceptable",
+    );
+    for (const [settings, fact] of [
+      [{ length: 65 }, "texts of 65 tokens, but the model has 64 positions"],
+      [{ warmup: 50 }, "--warmup 50 is above 1"],
+      [{ floor: 5 }, "--lr-floor 5 is above 1"],
+      [{ beta1: 1 }, "--beta1 1 is not below 1"],
+    ] as const)
+      expect(await refusal({ settings })).toContain(fact);
+  });
+
+  it("a split beside a training file, or one that leaves a part empty", async () => {
+    expect(await refusal({ splitDev: 0.5 })).toContain("train.tsv is there: nothing has to be split");
+    const [alone, few] = [path("dev alone"), path("one example")];
+    mkdirSync(few);
+    writeFileSync(`${few}/dev.tsv`, "sentence\tlabel\nfine\t1\n");
+    expect(await refusal({ data: alone, splitDev: 1 })).toContain("--split-dev 1 leaves no examples to train on");
+    expect(await refusal({ data: few, splitDev: 1e-9 })).toContain("leaves no examples to score on");
   });
 
   it("a damaged training file, by its line", async () => {

@@ -82,13 +82,38 @@ describe("a run", () => {
     expect(existsSync(run.path)).toBe(false);
   });
 
+  it("belongs to one process at a time; what a killed one holds is free", async () => {
+    const run = await begun();
+    await run.claim();
+    expect(await failureOf(() => run.claim())).toMatchObject({
+      code: "exists",
+      message: `${run.path}: process ${process.pid} is at work in it`,
+    });
+    await run.create({ lr: 0.2 });
+    expect((await failureOf(() => run.claim())).code).toBe("exists");
+    await run.release();
+    writeFileSync(join(run.path, "lock"), "4194305\n"); // beyond the largest number of a process
+    await run.claim();
+    await run.remove();
+    await run.release();
+    expect(existsSync(run.path)).toBe(false);
+  });
+
+  it("does not take weights of another step for the best ones", async () => {
+    const run = await begun();
+    await run.saveBest(filled(1), { step: 8, perplexity: 3 });
+    const error = await failureOf(() => run.loadBest(filled(1), { step: 4 }));
+    expect(error.message).toBe(`${run.path}/best: holds the weights of step 8, not 4`);
+    expect(error.hint).toContain("the run cannot go on");
+  });
+
   it("keeps best values apart from the checkpoint", async () => {
     const run = await begun();
     const [best, later] = [filled(1), filled(50)];
     await run.saveBest(best, { step: 2, perplexity: 3 });
     await run.save(later, STATE);
     const moments = later.slot("a").moment1.slice();
-    await run.loadBest(later);
+    await run.loadBest(later, { step: 2 });
     expect(later.value("a")).toEqual(best.value("a"));
     expect(later.slot("a").moment1).toEqual(moments);
   });

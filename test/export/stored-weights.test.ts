@@ -97,7 +97,7 @@ describe("is no output", () => {
     const { error, onnx } = await failureWith({ precisions: [precision] }, spoilt(name, damage));
     expect(error.code).toBe("mismatch");
     expect(error.message).toBe(`${join(onnx, modelFile(precision))}: ${name}: read back, its bytes differ`);
-    expect(error.hint).not.toBe("");
+    expect(error.hint).toBeTruthy();
   });
 
   it.each(["external", "shared"] as const)("a bit wrong in %s weights", async (weights) => {

@@ -46,10 +46,11 @@ export function checkCommand(context: Context): Command {
 async function run(context: Context, flags: CheckFlags): Promise<void> {
   const { checkSizes } = await import("../../export/check/check-sizes.ts");
   const { annotations, checkJson, checkMarkdown, checkText } = await import("../../export/check/check-text.ts");
+  const { withIoErrors } = await import("../../io/io-error.ts");
   const { writeFileAtomic } = await import("../../io/staging.ts");
   const { io, signal } = context;
   const { config, baseline, updateBaseline = false, requireBaseline = false, markdown, key } = flags;
-  if (updateBaseline && io.env.CI && !flags.force)
+  if (updateBaseline && io.env.CI && io.env.CI !== "false" && !flags.force)
     throw new NfcError("usage", "--update-baseline in CI would accept whatever has grown", {
       hint: "run it where you work and commit the file, or give --force",
     });
@@ -58,10 +59,11 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
     ...(config !== undefined && { config }),
     ...(baseline !== undefined && { baseline }),
   });
-  if (markdown !== undefined) await writeFileAtomic(markdown, checkMarkdown(result, key));
-  if (io.env.GITHUB_STEP_SUMMARY) await appendFile(io.env.GITHUB_STEP_SUMMARY, checkMarkdown(result, key));
-  if (io.env.GITHUB_ACTIONS) for (const line of annotations(result)) io.stderr.write(`${line}\n`);
   printResult(io, flags, checkJson(result), () => checkText(result));
+  if (io.env.GITHUB_ACTIONS) for (const line of annotations(result)) io.stderr.write(`${line}\n`);
+  const { GITHUB_STEP_SUMMARY: summary } = io.env;
+  if (markdown !== undefined) await writeFileAtomic(markdown, checkMarkdown(result, key));
+  if (summary) await withIoErrors(summary, () => appendFile(summary, checkMarkdown(result, key)));
   if (updateBaseline && !result.updated) note(io, flags, `${result.baseline} is left as it was`);
   if (!result.passed) throw failureOf(result);
 }

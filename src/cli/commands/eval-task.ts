@@ -118,7 +118,7 @@ interface Examples {
   files: { file: string; sha256: string; examples: EncodedExample[] }[];
 }
 
-/** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes */
+/** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes, "usage" for texts that are too long */
 async function readExamples(
   { io, signal }: Context,
   { source, folder, config }: Pick<Checkpoint, "source" | "folder" | "config">,
@@ -127,19 +127,24 @@ async function readExamples(
 ): Promise<Examples> {
   const { outputsOf } = await import("../../inference/tasks/tasks.ts");
   const { readTaskFile } = await import("../../inference/tasks/task-file.ts");
-  const { encodeExamples } = await import("../../inference/tasks/batches.ts");
+  const { checkTextLength, encodeExamples } = await import("../../inference/tasks/batches.ts");
+  const { sameLabels } = await import("../../model/classifier.ts");
   const { loadTokenizer } = await import("../../model/tokenizer.ts");
-  const [labels, wanted] = [config.labels as readonly string[], outputsOf(task)];
-  if (labels.length !== wanted.length)
+  const labels = config.labels as readonly string[];
+  const unnamed = labels.length === outputsOf(task).length && labels.every((label, id) => label === `LABEL_${id}`);
+  if (unnamed)
+    note(io, flags, `${source}: its classes have no names; they are taken for ${outputsOf(task).join(", ")}`);
+  else if (!sameLabels(labels, outputsOf(task)))
     throw new NfcError(
       "mismatch",
-      `${source}: has ${plural(labels.length, "output")}, ${task.title} ${wanted.length}`,
+      `${source}: classifies as ${labels.join(", ")}, ${task.title} is ${outputsOf(task).join(", ")}`,
       {
         hint: "name the task that it was trained on",
       },
     );
   const tokenizer = await loadTokenizer(folder, config);
   const length = flags.length ?? Math.min(DEFAULT_LENGTH, config.n_positions);
+  checkTextLength(length, config);
   const files = [];
   const skipped = new SkippedLines(flags);
   for (const file of task.dev) {

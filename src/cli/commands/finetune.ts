@@ -26,7 +26,7 @@ export function finetuneCommand(context: Context): Command {
   const command = new Command("finetune")
     .description("Train a model on your text, or a classifier on a task of GLUE.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]");
-  trainFlags(command, { steps: 300, lr: "0.0001" }).addHelpText("after", HELP);
+  trainFlags(command, { steps: 300, lr: "0.0001", tasks: true }).addHelpText("after", HELP);
   taskFlags(command);
   return sourceFlags(command).action((model: string, flags: TaskFlags) => {
     const { task } = flags;
@@ -71,4 +71,8 @@ function refuseTaskFlags(flags: TaskFlags): void {
   } as const;
   const given = Object.entries(names).find(([key]) => flags[key as keyof typeof names] !== undefined);
   if (given) throw new NfcError("usage", `${given[1]} is for --task`, { hint: "leave it out, or name a task" });
+  if (!Number.isInteger(flags.warmup ?? 0))
+    throw new NfcError("usage", `--warmup ${flags.warmup} is no number of steps`, {
+      hint: "with --task it is a share",
+    });
 }

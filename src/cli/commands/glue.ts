@@ -2,8 +2,8 @@
 import { Command, Option } from "commander";
 import type { GlueEntry, GlueRow } from "../../distill/glue.ts";
 import { NfcError } from "../../errors.ts";
-import { alignTable, formatMetric, thousands } from "../../export/format.ts";
-import { table } from "../../export/report-markdown.ts";
+import { alignTable, formatMetric, printable, thousands } from "../../export/format.ts";
+import { code, table } from "../../export/report-markdown.ts";
 import type { Task } from "../../inference/tasks/tasks.ts";
 import type { Context } from "../context.ts";
 import { type CommonFlags, commonFlags, positiveInteger, positiveNumber } from "../options.ts";
@@ -82,10 +82,18 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
     progress.stop();
     skipped.tell(context.io, flags);
     const lines = await linesOf(rows, tasks);
+    const align = `lr${"r".repeat(tasks.length)}`;
     const text = () =>
       flags.format === "markdown"
-        ? table(lines[0] as string[], lines.slice(1), `lr${"r".repeat(tasks.length)}`)
-        : alignTable(lines, { align: `lr${"r".repeat(tasks.length)}`, rulesBefore: [1, 1 + rows.length] }).join("\n");
+        ? table(
+            lines[0] as string[],
+            lines.slice(1).map(([model = "", ...cells]) => [code(model), ...cells]),
+            align,
+          )
+        : alignTable(
+            lines.map((cells) => cells.map(printable)),
+            { align, rulesBefore: [1, 1 + rows.length] },
+          ).join("\n");
     printResult(context.io, flags, { output, tasks: tasks.map(({ name }) => name), rows, paper: await paper() }, text);
   } finally {
     progress.stop();
@@ -102,7 +110,7 @@ function resumable(error: unknown, output: string): unknown {
 }
 
 async function paper() {
-  return (await import("../../distill/glue.ts")).PAPER_ROWS;
+  return (await import("../../distill/glue-paper.ts")).PAPER_ROWS;
 }
 
 async function linesOf(rows: readonly GlueRow[], tasks: readonly Task[]): Promise<string[][]> {

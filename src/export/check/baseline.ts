@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { NfcError } from "../../errors.ts";
-import { readJsonFile } from "../../io/json.ts";
+import { parseJsonWith, readJsonFile } from "../../io/json.ts";
 import { writeFileAtomic } from "../../io/staging.ts";
 import { TOOL } from "../../version.ts";
 
@@ -31,16 +31,16 @@ export const baselineSchema = z.object({
 });
 export type Baseline = z.infer<typeof baselineSchema>;
 
-/** Null without a file. @throws NfcError "invalid-file" naming the key that does not fit */
-export async function readBaseline(file: string): Promise<Baseline | null> {
-  if (!existsSync(file)) return null;
-  const result = baselineSchema.safeParse(await readJsonFile(file));
-  if (result.success) return result.data;
-  const issue = result.error.issues[0];
-  const key = issue?.path.map(String).join(".") || "content";
-  throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit"}`, {
-    hint: "restore it from version control, or write it anew: nfc check --update-baseline",
-  });
+/** @throws NfcError "not-found", "invalid-file" naming the key that does not fit */
+export async function readBaseline(file: string): Promise<Baseline> {
+  const hint = "restore it from version control, or write it anew: nfc check --update-baseline";
+  if (!existsSync(file)) throw new NfcError("not-found", `${file}: no such file`, { hint });
+  return parseJsonWith(baselineSchema, await readJsonFile(file), file, hint);
+}
+
+/** What it says of a model, whose name may be that of anything an object inherits. */
+export function baselineOf(baseline: Baseline | null, name: string): BaselineEntry | null {
+  return baseline !== null && Object.hasOwn(baseline.models, name) ? (baseline.models[name] as BaselineEntry) : null;
 }
 
 /** Replaces the file, whole; keys are sorted, so that a change is a small difference. */

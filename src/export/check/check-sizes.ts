@@ -1,11 +1,13 @@
 // Holds models against their limits and a baseline: what nfc check does in CI.
+import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { sha256File } from "../../io/sha256.ts";
 import { formatBytes, signedPercent, thousands } from "../format.ts";
 import { type GroupWeight, largestFormat } from "../weight-sums.ts";
-import { type Baseline, type BaselineEntry, readBaseline, writeBaseline } from "./baseline.ts";
+import { type BaselineEntry, baselineOf, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
+import { belowRoot } from "./model-files.ts";
 import { notedQuality } from "./noted-quality.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
@@ -67,13 +69,17 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const { updateBaseline = false, requireBaseline = false, signal } = options;
   const { file, config } = await readSizeConfig(options.folder, options.config);
   const root = resolve(dirname(file));
-  const baselineFile = options.baseline ?? join(dirname(file), config.baseline ?? BASELINE_FILE_NAME);
-  const baseline = updateBaseline ? null : await readBaseline(baselineFile);
+  const named =
+    options.baseline ?? (config.baseline === undefined ? undefined : join(root, belowRoot(root, config.baseline)));
+  const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
+  // Without one that is named, growth would go unseen.
+  const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
+  const baseline = wanted ? await readBaseline(baselineFile) : null;
   const weighed = new Map<string, WeighedModel>();
   const models: CheckedModel[] = [];
   for (const entry of config.models) {
-    const { checked, model } = await checkEntry(root, entry, baseline?.models[nameOf(entry)] ?? null, {
-      known: baseline,
+    const { checked, model } = await checkEntry(root, entry, baselineOf(baseline, nameOf(entry)), {
+      told: !updateBaseline,
       requireBaseline: requireBaseline && !updateBaseline,
     });
     if (model) weighed.set(checked.name, model);
@@ -97,7 +103,7 @@ async function checkEntry(
   root: string,
   entry: SizeEntry,
   before: BaselineEntry | null,
-  { known, requireBaseline }: { known: Baseline | null; requireBaseline: boolean },
+  { told, requireBaseline }: { told: boolean; requireBaseline: boolean },
 ): Promise<{ checked: CheckedModel; model: WeighedModel | null }> {
   const name = nameOf(entry);
   const checked: CheckedModel = {
@@ -134,7 +140,8 @@ async function checkEntry(
     const growth = growthFault(entry, model, before, checked.groups);
     if (growth) fail(growth);
   } else if (requireBaseline) fail("the baseline does not know this model: nfc check --update-baseline");
-  else if (entry.maxGrowth !== undefined && known) checked.notes.push("new: the baseline does not know it yet");
+  else if (entry.maxGrowth !== undefined && told)
+    checked.notes.push("no baseline knows it: maxGrowth is not checked; nfc check --update-baseline");
   return { checked, model };
 }
 
@@ -190,8 +197,10 @@ function accidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before
 type GroupBytes = Readonly<Record<string, Pick<GroupWeight, "bytes">>>;
 
 function changedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["groups"] {
+  const bytesOf = (groups: GroupBytes, group: string) =>
+    Object.hasOwn(groups, group) ? (groups[group]?.bytes ?? 0) : 0;
   return [...new Set([...Object.keys(before), ...Object.keys(now)])]
-    .map((group) => ({ group, before: before[group]?.bytes ?? 0, now: now[group]?.bytes ?? 0 }))
+    .map((group) => ({ group, before: bytesOf(before, group), now: bytesOf(now, group) }))
     .filter((change) => change.before !== change.now)
     .sort((a, b) => b.now - b.before - (a.now - a.before));
 }
@@ -216,7 +225,7 @@ async function entriesOf(
   weighed: ReadonlyMap<string, WeighedModel>,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, BaselineEntry>> {
-  const entries: Record<string, BaselineEntry> = {};
+  const entries: Record<string, BaselineEntry> = Object.create(null);
   for (const [name, { bytes, parameters, attention, groups, dtypes, files }] of weighed) {
     const hashed: BaselineEntry["files"] = {};
     for (const [file, size] of Object.entries(files))

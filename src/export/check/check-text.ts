@@ -1,5 +1,5 @@
 // A check's result for people: a table for terminals, Markdown for pull requests, annotations for GitHub.
-import { alignTable, formatBytes, signedPercent, thousands } from "../format.ts";
+import { alignTable, formatBytes, printable, signedPercent, thousands } from "../format.ts";
 import { code, escapeText, table } from "../report-markdown.ts";
 import type { CheckedModel, CheckResult } from "./check-sizes.ts";
 
@@ -8,7 +8,7 @@ const ALIGN = "lrrrrrl";
 
 /** Table, then what failed, what grew, and what is worth knowing. */
 export function checkText(result: CheckResult): string {
-  const rows = [HEADING, ...result.models.map(rowOf)];
+  const rows = [HEADING, ...result.models.map((model) => rowOf(model).map(printable))];
   const lines = alignTable(rows, { align: ALIGN, rulesBefore: [1] });
   for (const { name, failures, notes, groups } of result.models) {
     for (const failure of failures) lines.push(`${name}: ${failure}`);
@@ -17,7 +17,7 @@ export function checkText(result: CheckResult): string {
     if (failures.length === 0 && changed.length > 0) lines.push(`${name}: changed: ${changed.join(", ")}`);
   }
   if (result.updated) lines.push(`${result.baseline}: written`);
-  return lines.join("\n");
+  return lines.map(printable).join("\n");
 }
 
 /** Begins with a marker, by which a comment is found again and replaced. */

@@ -1,9 +1,11 @@
 // The files that a path, folder or glob names: models, whose headers are read, and whatever else weighs.
-import { stat } from "node:fs/promises";
-import { basename, isAbsolute, join, relative } from "node:path";
-import { glob } from "tinyglobby";
+import { type Dirent, existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
+import picomatch from "picomatch";
 import { NfcError } from "../../errors.ts";
-import { errnoOf } from "../../io/io-error.ts";
+import { refuseLinkOut } from "../../inference/exported-data.ts";
+import { withIoErrors } from "../../io/io-error.ts";
 
 const MODELS = "**/*.{safetensors,onnx}";
 const STATE_NAMES = ["optimizer", "scheduler", "training_args", "rng_state"];
@@ -23,38 +25,64 @@ export interface ModelFiles {
 }
 
 /**
- * Names below `root`, with slashes. Links to folders are not followed; nothing outside `root` is looked at.
- * @throws NfcError "usage" for a path that leaves the folder of the configuration
+ * Names below `root`, with slashes. Links to folders are not followed, those to files where they stay below `root`.
+ * @throws NfcError "usage" for a path that leaves the folder of the configuration, "invalid-file" for a link that does
  */
 export async function modelFiles(root: string, path: string): Promise<ModelFiles> {
-  const inside = relative(root, isAbsolute(path) ? path : join(root, path));
-  if (inside.split(/[\\/]/)[0] === ".." || isAbsolute(inside))
-    throw new NfcError("usage", `${path}: lies outside ${root}`, {
-      hint: "put the configuration into a folder above the models",
-    });
-  const folder = await isFolder(join(root, path));
-  const patterns = folder ? [`${inside || "."}/${MODELS}`, `${inside || "."}/${STATE}`] : [inside];
-  const options = { cwd: root, followSymbolicLinks: false, expandDirectories: false, dot: false };
-  const named = (
-    await glob(
-      patterns.map((one) => one.replaceAll("\\", "/")),
-      options,
-    )
-  ).sort();
+  const names = (await namesOf(root, belowRoot(root, path))).sort();
+  for (const name of names) await refuseLinkOut(join(root, name), root);
   const isModel = (name: string) => /\.(safetensors|onnx)$/.test(name);
-  const rest = named.filter((name) => !isModel(name));
+  const rest = names.filter((name) => !isModel(name));
   return {
-    models: named.filter(isModel),
+    models: names.filter(isModel),
     state: rest.filter(isState),
     others: rest.filter((name) => !isState(name)),
   };
 }
 
-async function isFolder(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch (error) {
-    if (["ENOENT", "ENOTDIR", "EINVAL", "ENAMETOOLONG"].includes(errnoOf(error) ?? "")) return false;
-    throw error;
+/** A path of the configuration, from its folder. @throws NfcError "usage" for one that leaves it */
+export function belowRoot(root: string, path: string): string {
+  const inside = slashed(relative(root, resolve(root, path)));
+  if (inside.split("/")[0] !== ".." && !isAbsolute(inside)) return inside;
+  throw new NfcError("usage", `${path}: lies outside ${root}`, {
+    hint: "put the configuration into a folder above all that it names",
+  });
+}
+
+const slashed = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
+
+/** A file, what a folder holds of a model, or what a glob matches. Names that begin with a dot have to be asked for. */
+async function namesOf(root: string, path: string): Promise<string[]> {
+  const there = existsSync(join(root, path))
+    ? await withIoErrors(join(root, path), () => stat(join(root, path)))
+    : null;
+  if (there?.isFile()) return [path];
+  if (there?.isDirectory()) {
+    await refuseLinkOut(join(root, path), root);
+    const wanted = picomatch([MODELS, STATE]);
+    return (await filesBelow(root, path)).filter((name) => wanted(slashed(relative(path, name))));
   }
+  const { base, isGlob } = picomatch.scan(path);
+  if (!isGlob || !existsSync(join(root, base))) return [];
+  await refuseLinkOut(join(root, base), root);
+  const matches = picomatch(path);
+  return (await filesBelow(root, base)).filter((name) => matches(name));
+}
+
+/** Files and links to files, in folders whose names do not begin with a dot. */
+async function filesBelow(root: string, folder: string): Promise<string[]> {
+  const entries = await withIoErrors(join(root, folder), () => readdir(join(root, folder), { withFileTypes: true }));
+  const names: string[] = [];
+  for (const entry of entries) {
+    const name = folder === "" ? entry.name : `${folder}/${entry.name}`;
+    if (entry.isDirectory() && !entry.name.startsWith(".")) names.push(...(await filesBelow(root, name)));
+    else if (await isFile(join(root, name), entry)) names.push(name);
+  }
+  return names;
+}
+
+/** A link that leads nowhere is one as well: reading it says so. */
+async function isFile(file: string, entry: Dirent): Promise<boolean> {
+  if (!entry.isSymbolicLink()) return entry.isFile();
+  return !(await stat(file).catch(() => null))?.isDirectory();
 }

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../../errors.ts";
-import { readJsonFile } from "../../io/json.ts";
+import { parseJsonWith, readJsonFile } from "../../io/json.ts";
 import { ACCIDENTS } from "../header-tensors.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
@@ -54,7 +54,8 @@ export async function readSizeConfig(folder: string, file?: string): Promise<Fou
     return { file: own, config: parseSizeConfig(await readJsonFile(own), own) };
   const manifest = join(folder, "package.json");
   if (existsSync(manifest)) {
-    const { nfc } = (await readJsonFile(manifest)) as { nfc?: unknown };
+    const hint = "it is no manifest of a package: mend it, or name a configuration with --config";
+    const { nfc } = parseJsonWith(z.looseObject({ nfc: z.unknown() }), await readJsonFile(manifest), manifest, hint);
     if (nfc !== undefined) return { file: manifest, config: parseSizeConfig(nfc, `${manifest}: nfc`) };
   }
   throw new NfcError("not-found", `${own}: no such file, and no key "nfc" in a package.json`, {
@@ -64,17 +65,14 @@ export async function readSizeConfig(folder: string, file?: string): Promise<Fou
 
 /** @throws NfcError "invalid-file" naming the key, with a correct example */
 export function parseSizeConfig(raw: unknown, file: string): SizeConfig {
-  const result = sizeConfigSchema.safeParse(raw);
-  if (!result.success) {
-    const issue = result.error.issues[0];
-    const key = issue?.path.map(String).join(".") || "content";
-    throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit"}`, {
-      hint: `a correct one: ${EXAMPLE}`,
+  const config = parseJsonWith(sizeConfigSchema, raw, file, `a correct one: ${EXAMPLE}`);
+  const names = config.models.map(({ name, path }) => name ?? path);
+  if (names.includes("__proto__"))
+    throw new NfcError("invalid-file", `${file}: models: __proto__ is no name for a model`, {
+      hint: "give it another",
     });
-  }
-  const names = result.data.models.map(({ name, path }) => name ?? path);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice === undefined) return result.data;
+  if (twice === undefined) return config;
   throw new NfcError("invalid-file", `${file}: models: two are called ${JSON.stringify(twice)}`, {
     hint: 'give them names of their own: { "name": "int8", "path": … }',
   });

@@ -15,14 +15,15 @@ const UNITS: Readonly<Record<string, number>> = {
 export function parseBytes(text: string): number | null {
   const [, number = "", unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
   const factor = UNITS[unit.toUpperCase()];
-  const bytes = Math.floor(Number(number) * (factor ?? Number.NaN));
+  // 64.1e6 is 64,099,999.99… in binary.
+  const bytes = Math.round(Number(number) * (factor ?? Number.NaN));
   return number === "" || !Number.isSafeInteger(bytes) || bytes < 1 ? null : bytes;
 }
 
 /** "1 %" of a base in bytes, or bytes as above ("0" and "0 %": none); null for anything else. */
 export function parseGrowth(text: string): ((base: number) => number) | null {
   const [, percent] = /^\s*(\d+(?:\.\d+)?)\s*%\s*$/.exec(text) ?? [];
-  if (percent !== undefined) return (base) => Math.floor((base * Number(percent)) / 100);
+  if (percent !== undefined) return (base) => Math.floor((base * Number(percent)) / 100 + 1e-6);
   const bytes = text.trim() === "0" ? 0 : parseBytes(text);
   return bytes === null ? null : () => bytes;
 }

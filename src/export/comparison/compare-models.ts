@@ -35,7 +35,10 @@ export async function compareModels(sources: readonly string[], options: Compare
   for (const source of sources) {
     const { checkpoint, onnx } = await modelsIn(source);
     if (checkpoint) models.push(await weighCheckpoint(source, open));
-    for (const file of onnx) models.push(await weighOnnx(file));
+    for (const file of onnx) {
+      if (file !== source) await refuseLinkOut(file, source);
+      models.push(await weighOnnx(file));
+    }
   }
   const [first] = models;
   const compared = models.map((model, i) => ({ ...model, change: i === 0 || !first ? null : changeOf(first, model) }));
@@ -54,7 +57,6 @@ export async function modelsIn(source: string): Promise<{ checkpoint: boolean; o
     ...inOrder(own).map((name) => join(source, name)),
     ...(existsSync(below) ? inOrder(await namesIn(below)).map((name) => join(below, name)) : []),
   ];
-  for (const file of onnx) await refuseLinkOut(file, source);
   return { checkpoint: onnx.length === 0 || own.some((name) => name.includes(".safetensors")), onnx };
 }
 

@@ -1,5 +1,5 @@
 // The charts of the report page, as SVG: bars, lines and heat maps, on d3's scales, each with a title and a description.
-import { scaleLinear, scaleLog } from "d3-scale";
+import { scaleLinear } from "d3-scale";
 import { html, type Markup } from "./markup.ts";
 
 /** Widths in CSS pixels of the drawing; the page scales it. */
@@ -114,27 +114,19 @@ export interface Line {
 export interface LineOptions {
   x: string;
   y: string;
-  log?: boolean;
   small?: boolean;
-  /** Range of y; that of the points unless given. */
-  range?: readonly [number, number];
 }
 
 /** Lines over a common axis. */
-export function lineChart(
-  chart: Chart,
-  lines: readonly Line[],
-  { x: xLabel, y: yLabel, log, small, range }: LineOptions,
-): Markup {
+export function lineChart(chart: Chart, lines: readonly Line[], { x: xLabel, y: yLabel, small }: LineOptions): Markup {
   const [width, height] = small ? [SMALL, 170] : [WIDTH, 230];
   const [left, right, top, bottom] = [52, 10, 14, 34];
   const points = lines.flatMap((line) => line.points);
   const [xs, ys] = [points.map(([value]) => value), points.map(([, value]) => value)];
   const x = scaleLinear(extent(xs), [left, width - right]);
-  const yExtent = range ?? extent(ys);
-  const y = (log ? scaleLog : scaleLinear)(yExtent as [number, number], [height - bottom, top]).nice();
+  const y = scaleLinear(extent(ys), [height - bottom, top]).nice();
   const tick = (value: number) => String(Number(value.toPrecision(3)));
-  const yTicks = y.ticks(small ? 3 : 5).filter((_, i, all) => all.length <= 8 || i % Math.ceil(all.length / 8) === 0);
+  const yTicks = y.ticks(small ? 3 : 5);
   const content = [
     ...yTicks.map(
       (value) =>

@@ -9,7 +9,6 @@ export class Markup {
   }
 }
 
-// biome-ignore-start lint/suspicious/noControlCharactersInRegex: they are what is replaced
 const ENTITIES: Readonly<Record<string, string>> = {
   "&": "&amp;",
   "<": "&lt;",
@@ -18,14 +17,12 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Control characters are shown as a box: they say nothing in a page, and direction marks may lie. */
+/** Control characters and invisible ones are shown as a box: they say nothing in a page, and direction marks may lie. */
 function escapeHtml(value: string): string {
   return value
     .replace(/[&<>"']/g, (character) => ENTITIES[character] as string)
-    .replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\u25a1");
+    .replace(/(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu, "\u25a1");
 }
-
-// biome-ignore-end lint/suspicious/noControlCharactersInRegex: as above
 
 type Part = string | number | Markup | readonly Part[];
 

@@ -1,4 +1,6 @@
 // Examples as token ids, and batches of them: padded on the right to one of a few lengths, in an order by seed.
+import { NfcError } from "../../errors.ts";
+import type { ModelConfig } from "../../model/config.ts";
 import type { Tokenizer } from "../../model/tokenizer.ts";
 import { randomNumbers } from "../random.ts";
 import type { TaskExample } from "./task-file.ts";
@@ -19,6 +21,14 @@ export interface ExampleBatch {
   count: number;
   /** Index of each example among those given: [count] */
   indices: Int32Array;
+}
+
+/** @throws NfcError "usage" for texts of more tokens than the model has positions */
+export function checkTextLength(length: number, { n_positions }: ModelConfig): void {
+  if (length <= n_positions) return;
+  throw new NfcError("usage", `texts of ${length} tokens, but the model has ${n_positions} positions`, {
+    hint: `give --length ${n_positions} or less`,
+  });
 }
 
 /**

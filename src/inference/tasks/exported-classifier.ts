@@ -20,9 +20,7 @@ export interface ExportedClassifier {
   /** With `labels`. */
   config: ModelConfig;
   /** Those asked for, in the order of PRECISIONS. */
-  files: readonly { precision: Precision; path: string }[];
-  /** Whatever is there, asked for or not. */
-  all: readonly MeasuredFile[];
+  files: readonly (MeasuredFile & { path: string })[];
   /** nfc.json, which exports of other tools lack. */
   record: NfcRecord | null;
 }
@@ -50,15 +48,14 @@ export async function openExportedClassifier(
     });
   const record = await readNfcRecord(source);
   const config = { ...exportedConfig(parsed, record), labels: parsed.labels };
-  const all = [];
-  for (const precision of there) {
+  const files = [];
+  for (const precision of there.filter((one) => wanted?.includes(one) ?? true)) {
     const structure = await runnableFile(source, precision);
     checkClassifier(structure, parsed.labels.length);
     const { bytes } = await dataOf(structure, source);
-    all.push({ precision, bytes, path: resolve(structure.path) });
+    files.push({ precision, bytes, path: resolve(structure.path) });
   }
-  const files = all.filter(({ precision }) => wanted?.includes(precision) ?? true);
-  return { source, folder: resolve(source), config, files, all, record };
+  return { source, folder: resolve(source), config, files, record };
 }
 
 /** Inputs: input_ids, attention_mask, int64 [B, T]. Output: logits, float32 [B, labels]. */

@@ -66,16 +66,16 @@ function matthews(counts: number[][]): number {
   return scale === 0 ? 0 : (right * total - dot(predicted, actual)) / Math.sqrt(scale);
 }
 
-/** Cov(x, y)/(σ_x·σ_y); NaN for a constant. */
+/** Cov(x, y)/(σ_x·σ_y); NaN for a constant, whose mean need not be exact. */
 function pearson(x: Float64Array, y: Float64Array): number {
+  if ([x, y].some((values) => values.every((value) => value === values[0]))) return Number.NaN;
   const centre = (values: Float64Array) => {
     const middle = values.reduce((a, b) => a + b, 0) / values.length;
     return values.map((value) => value - middle);
   };
   const [a, b] = [centre(x), centre(y)];
   const dot = (p: Float64Array, q: Float64Array) => p.reduce((sum, value, i) => sum + value * (q[i] as number), 0);
-  const scale = Math.sqrt(dot(a, a)) * Math.sqrt(dot(b, b));
-  return scale === 0 ? Number.NaN : dot(a, b) / scale;
+  return dot(a, b) / (Math.sqrt(dot(a, a)) * Math.sqrt(dot(b, b)));
 }
 
 /** Ranks from 1; equal values share the mean of theirs. */

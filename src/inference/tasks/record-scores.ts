@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import type { ExportEntry } from "../../model/nfc-record.ts";
 import type { Precision } from "../../model/precision.ts";
-import { drawsNoise, withEntries, writeRecord } from "../record-file.ts";
+import { changeRecord, drawsNoise, withEntries } from "../record-file.ts";
 import type { TaskScore } from "./classify.ts";
 import type { ExportedClassifier } from "./exported-classifier.ts";
 
@@ -22,15 +22,16 @@ export interface FileScore {
 
 /** Adds or replaces entries. Gives the path of nfc.json; null without one, where it cannot be written, and for drawn noise. */
 export async function recordScores(model: ExportedClassifier, scores: readonly FileScore[]): Promise<string | null> {
-  const { record, folder, all } = model;
+  const { record, folder, files } = model;
   if (record === null || drawsNoise(record)) return null;
-  const changed = withEntries(record, all, (precision, old) => {
-    const found = scores.filter((one) => one.precision === precision).map(entryOf);
-    const others = (old?.tasks ?? []).filter((one) => !found.some((entry) => same(one, entry)));
-    const tasks = [...others, ...found];
-    return tasks.length > 0 ? { tasks } : {};
-  });
-  return writeRecord(folder, changed);
+  return changeRecord(folder, (current) =>
+    withEntries(current, files, (precision, old) => {
+      const found = scores.filter((one) => one.precision === precision).map(entryOf);
+      const others = (old?.tasks ?? []).filter((one) => !found.some((entry) => same(one, entry)));
+      const tasks = [...others, ...found];
+      return tasks.length > 0 ? { tasks } : {};
+    }),
+  );
 }
 
 function entryOf({ task, file, sha256, length, score: { examples, loss, metrics } }: FileScore): TaskEntry {

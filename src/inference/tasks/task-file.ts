@@ -31,6 +31,8 @@ export interface TaskReading {
 
 /** MNLI's genre and parse columns make lines long, but not like this. */
 const MAX_EXAMPLES = 10_000_000;
+/** Lines that may be wrong before as many are right. */
+const FEW = 100;
 
 /**
  * All examples of a file of `folder`.
@@ -47,6 +49,7 @@ export async function readTaskFile(
   const hash = createHash("sha256");
   const examples: TaskExample[] = [];
   const invalid: number[] = [];
+  let fault: NfcError | null = null;
   let columns: Columns | null = task.columns ? columnsOf(task.columns, task, path) : null;
   for await (const { text, number } of textLines(path, signal ? { signal } : {})) {
     const cells = text.split("\t");
@@ -56,9 +59,10 @@ export async function readTaskFile(
     }
     const example = exampleOf(cells, columns, task, `${path}: line ${number}`);
     if (example instanceof NfcError) {
-      // Where most lines are wrong the file is another one.
-      if (!onInvalid || invalid.length > examples.length) throw example;
+      if (!onInvalid) throw example;
+      fault ??= example;
       invalid.push(number);
+      if (invalid.length > examples.length + FEW) throw fault;
       continue;
     }
     hash.update(JSON.stringify([example.texts, example.label]));
@@ -66,6 +70,8 @@ export async function readTaskFile(
     if (examples.length > MAX_EXAMPLES)
       throw new NfcError("unsupported", `${path}: more than ${MAX_EXAMPLES} examples`, { hint: "split the file" });
   }
+  // Where most lines are wrong it is another file.
+  if (fault && invalid.length > examples.length) throw fault;
   if (examples.length === 0)
     throw new NfcError("invalid-file", `${path}: has no examples`, {
       hint: `give the folder of ${task.title}'s files`,
@@ -101,10 +107,13 @@ function exampleOf(cells: readonly string[], columns: Columns, task: Task, where
   const label = labelOf(value, task);
   if (label === null)
     return new NfcError("invalid-file", `${where}: the label ${JSON.stringify(value.slice(0, 40))} is none`, {
-      hint: `${task.title} has ${task.classes.length > 0 ? valuesOf(task).join(", ") : "numbers"}`,
+      hint: `${task.title} has ${task.classes.length > 0 ? valuesOf(task).join(", ") : "numbers"}; mend the line, or leave such lines out: --skip-invalid`,
     });
-  return { texts: columns.text.map((index) => cells[index] as string), label };
+  return { texts: columns.text.map((index) => ownCopy(cells[index] as string)), label };
 }
+
+/** A piece of a line keeps all of the file's chunk in memory: parse trees with it, of MNLI. */
+const ownCopy = (text: string) => Buffer.from(text).toString();
 
 const valuesOf = ({ values, classes }: Task) => values ?? classes.map((_, id) => String(id));
 

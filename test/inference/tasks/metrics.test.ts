@@ -49,6 +49,21 @@ describe("numbers", () => {
       expect(metric(name, answers(x, [3, 3, 3, 3, 3]))).toBeNaN();
       expect(metric(name, answers([3, 3], [1, 2]))).toBeNaN();
     }
+    // The mean of these is not exact.
+    for (const [value, count] of [
+      [0.1, 3],
+      [2.6, 1500],
+      [3.8, 40],
+    ] as const)
+      expect(
+        metric(
+          "pearson",
+          answers(
+            Array(count).fill(value),
+            Array.from({ length: count }, (_, i) => i),
+          ),
+        ),
+      ).toBeNaN();
     expect(bootstrapInterval("pearson", answers(x, [3, 3, 3, 3, 3]))).toBeNull();
   });
 });

@@ -1,0 +1,48 @@
+// A folder that one process works in at a time: a file with its number, which a killed process may leave behind.
+import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { NfcError } from "../errors.ts";
+import { errnoOf, withIoErrors } from "./io-error.ts";
+
+export const LOCK_FILE = "lock";
+
+/**
+ * Makes the folder, if need be, and takes it for this process.
+ * @throws NfcError "exists" while a process that runs has it
+ */
+export async function lockFolder(folder: string): Promise<void> {
+  const file = join(folder, LOCK_FILE);
+  await withIoErrors(folder, () => mkdir(folder, { recursive: true }));
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await writeFile(file, `${process.pid}\n`, { flag: "wx" });
+    } catch (error) {
+      if (errnoOf(error) !== "EEXIST") return withIoErrors(file, () => Promise.reject(error));
+    }
+    const owner = Number(await readFile(file, "utf8").catch(() => ""));
+    if (attempt > 0 || isRunning(owner))
+      throw new NfcError("exists", `${folder}: process ${owner} is at work in it`, {
+        hint: `wait until it ends; if it is no nfc, remove ${file}`,
+      });
+    await withIoErrors(file, () => rm(file, { force: true }));
+  }
+}
+
+/** Gives it back, and removes the folder where nothing else is in it. */
+export async function unlockFolder(folder: string): Promise<void> {
+  await withIoErrors(folder, () => rm(join(folder, LOCK_FILE), { force: true }));
+  await rmdir(folder).catch((error: unknown) => {
+    if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(errnoOf(error) ?? "")) throw error;
+  });
+}
+
+/** Signal 0 asks whether there is such a process; EPERM: there is, of somebody else. */
+function isRunning(pid: number): boolean {
+  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoOf(error) === "EPERM";
+  }
+}
