@@ -1,6 +1,7 @@
 // nfc finetune --task, nfc eval --task and nfc glue: what they print, write and refuse.
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
+import type { GlueCell } from "../../src/distill/glue-cells.ts";
 import { interrupted, nfc } from "../support/cli.ts";
 import { converted, MODEL } from "../support/fixture.ts";
 import { writeSst2 } from "../support/task-data.ts";
@@ -39,6 +40,8 @@ describe("nfc finetune --task", () => {
     [["--task", "nli"], 'no task "nli"; known are mrpc, cola'],
     [["--data", "a", "b"], "--data is one folder with --task"],
     [["--kd", "0.5"], "there is no teacher"],
+    [["--warmup", "2"], "--warmup 2 is above 1; with --task it is a share"],
+    [["--split-dev", "0.5"], "train.tsv is there: nothing has to be split"],
   ])("refuses %j", async (flags, line) => {
     const base = ["finetune", MODEL, "--task", "sst2", "--data", data, "-o", path("refused")];
     const { code, stderr } = await nfc([...base, ...flags]);
@@ -68,6 +71,20 @@ describe("nfc finetune --task", () => {
     expect(stderr).toContain("dev.tsv: no such file");
   });
 
+  it("takes --warmup as a share of the steps, and as steps without --task", async () => {
+    const args = ["--task", "sst2", "--data", data, "-o", path("warm"), ...QUICK, "--warmup", "0.5"];
+    expect((await nfc(["finetune", MODEL, ...args])).code).toBe(0);
+    const rates = readFileSync(path("warm/metrics.jsonl"), "utf8").matchAll(/"lr":([\d.e-]+)/g);
+    const [first, ...rest] = Array.from(rates, ([, lr]) => Number(lr));
+    expect(first).toBeCloseTo(0.003 / 30, 6);
+    expect(rest.indexOf(Math.max(...rest))).toBeGreaterThanOrEqual(27);
+    const text = await nfc(["finetune", MODEL, "--data", "x.txt", "-o", path("refused"), "--warmup", "0.5"]);
+    expect(text).toMatchObject({
+      code: 2,
+      stderr: "nfc: --warmup 0.5 is no number of steps; with --task it is a share\n",
+    });
+  });
+
   it("refuses its flags without --task", async () => {
     const { code, stderr } = await nfc(["finetune", MODEL, "--data", "x.txt", "-o", path("refused"), "--epochs", "2"]);
     expect({ code, stderr }).toEqual({
@@ -92,11 +109,35 @@ describe("nfc eval --task", () => {
     [["--data", "x"], "nothing to score; give --text FILE, or --task NAME --data FOLDER"],
     [["--text", "x", "--skip-invalid"], "--data and --skip-invalid are for --task"],
     [[], "nothing to score"],
-    [["--task", "mnli", "--data", data], "has 2 outputs, MNLI 3"],
+    [
+      ["--task", "mnli", "--data", data],
+      "classifies as negative, positive, MNLI is entailment, neutral, contradiction",
+    ],
+    [["--task", "rte", "--data", data], "classifies as negative, positive, RTE is entailment, not_entailment"],
+    [["--task", "sst2", "--data", data, "--length", "65"], "texts of 65 tokens, but the model has 64 positions"],
   ])("refuses %j", async (flags, line) => {
     const { code, stderr } = await nfc(["eval", path("tuned"), ...flags]);
     expect(code).toBe(2);
     expect(stderr).toContain(line);
+  });
+
+  it("takes classes without names for the task's, and says so; names cannot write on the terminal", async () => {
+    const [unnamed, evil] = [path("unnamed"), path("evil")];
+    for (const [folder, labels] of [
+      [unnamed, ["LABEL_0", "LABEL_1"]],
+      [evil, ["neg\u001b[31m", "a\nFAKE LINE"]],
+    ] as const) {
+      cpSync(path("tuned"), folder, { recursive: true });
+      const config = JSON.parse(readFileSync(`${folder}/config.json`, "utf8"));
+      const names = { id2label: { ...labels }, label2id: Object.fromEntries(labels.map((label, id) => [label, id])) };
+      writeFileSync(`${folder}/config.json`, JSON.stringify({ ...config, ...names }));
+    }
+    const { code, stdout, stderr } = await nfc(["eval", unnamed, "--task", "sst2", "--data", data, "--length", "24"]);
+    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringContaining("accuracy") });
+    expect(stderr).toContain("its classes have no names; they are taken for negative, positive");
+    const refused = await nfc(["eval", evil, "--task", "sst2", "--data", data]);
+    expect(refused.code).toBe(2);
+    expect(refused.stderr).toContain("neg\\x1b[31m, a\\x0aFAKE LINE");
   });
 
   it("refuses a language model, and text for a classifier", async () => {
@@ -152,6 +193,7 @@ describe("nfc glue", () => {
   });
 
   it("gives Markdown and an object of what is finished", async () => {
+    // Both cells are there: nothing is trained.
     expect(await ok(...glue("--format", "markdown"))).toMatch(
       /^\| `tied` \| 120,448 \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \|$/m,
     );
@@ -169,10 +211,38 @@ describe("nfc glue", () => {
     [["--models", `${MODEL},${MODEL}`], "two models are called tiny-gpt2; rename one of the folders"],
     [["--tasks", "sst2,rte"], "RTE/dev.tsv: no such file"],
     [["--tasks", ","], "nothing to do"],
-  ])("refuses %j before it starts", async (flags, line) => {
+  ])("refuses %j", async (flags, line) => {
     const { code, stderr } = await nfc(glue(...flags));
     expect(code).toBe(2);
     expect(stderr).toContain(line);
+  });
+
+  it("refuses a model that does not fit before the first cell is made", async () => {
+    const other = path("other-labels");
+    cpSync(path("tuned"), other, { recursive: true });
+    const config = JSON.parse(readFileSync(`${other}/config.json`, "utf8"));
+    const names = { id2label: { 0: "no", 1: "yes" }, label2id: { no: 0, yes: 1 } };
+    writeFileSync(`${other}/config.json`, JSON.stringify({ ...config, ...names }));
+    const fresh = path("fresh-cells");
+    const { code, stderr } = await nfc([...glue(), "--models", `${MODEL},${other}`, "-o", fresh]);
+    expect({ code, stderr: stderr.trim() }).toEqual({
+      code: 2,
+      stderr: `nfc: ${other}: classifies as no, yes, not as negative, positive; start from the language model that it was made from`,
+    });
+    expect(existsSync(fresh)).toBe(false);
+  });
+
+  it("removes what a killed run has left beside a finished cell", async () => {
+    cpSync(path("tuned"), path("cells/tied.sst2.0"), { recursive: true });
+    await ok(...glue());
+    expect(existsSync(path("cells/tied.sst2.0"))).toBe(false);
+  });
+
+  it("writes a model's name into Markdown as a name", async () => {
+    const evil = path("x|<b>y");
+    cpSync(MODEL, evil, { recursive: true });
+    const flags = ["--models", evil, "--format", "markdown", "-o", path("evil-cells"), "--epochs", "1"];
+    expect(await ok(...glue(), ...flags)).toMatch(/^\| <code>x&#124;&#60;b&#62;y<\/code> \| 128,768 \| [^|]+ \|$/m);
   });
 
   it("refuses a cell that was made from other data", async () => {
@@ -215,10 +285,25 @@ describe("nfc glue", () => {
     const refused = await nfc(["report", path("other"), path("other"), "--glue", path("cells")]);
     expect(refused.code).toBe(2);
     expect(refused.stderr).toContain(`cells: has no score of ${path("other")}`);
-    writeFileSync(path("cells/other.json"), "{}");
-    const damaged = await nfc(["report", MODEL, path("tied"), "--glue", path("cells")]);
-    rmSync(path("cells/other.json"));
-    expect(damaged.stderr).toContain("other.json: format: ");
+  });
+
+  it.each<[string, string, (cell: GlueCell) => object, string]>([
+    ["a file that is no cell", "table.json", () => ({}), ""],
+    ["a cell of the same weights under another name", "again.sst2.0.json", (cell) => cell, ""],
+    ["a damaged cell", "again.sst2.0.json", () => ({}), "again.sst2.0.json: format: "],
+    [
+      "a cell of other settings",
+      "again.sst2.0.json",
+      (cell) => ({ ...cell, model: "again", identity: { ...cell.identity, lr: 1 } }),
+      "differ: lr (",
+    ],
+  ])("nfc report --glue meets %s", async (_, name, change, fault) => {
+    const cell = JSON.parse(readFileSync(path("cells/tied.sst2.0.json"), "utf8")) as GlueCell;
+    writeFileSync(path(`cells/${name}`), JSON.stringify(change(cell)));
+    const { code, stdout, stderr } = await nfc(["report", MODEL, path("tied"), "--glue", path("cells"), "--json"]);
+    rmSync(path(`cells/${name}`));
+    expect({ code, stderr }).toMatchObject(fault ? { code: 2, stderr: expect.stringContaining(fault) } : { code: 0 });
+    if (code === 0) expect(JSON.parse(stdout).tasks[0].after.seeds).toBe(2);
   });
 
   it("refuses a cell that is none", async () => {
