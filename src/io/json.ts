@@ -8,6 +8,8 @@ const MAX_JSON_BYTES = 256 * 1024 * 1024;
 
 export interface ReadJsonOptions {
   maxBytes?: number | undefined;
+  /** What to do about a file that is no JSON. */
+  hint?: string;
 }
 
 /**
@@ -16,7 +18,7 @@ export interface ReadJsonOptions {
  */
 export async function readJsonFile(
   path: string,
-  { maxBytes = MAX_JSON_BYTES }: ReadJsonOptions = {},
+  { maxBytes = MAX_JSON_BYTES, hint }: ReadJsonOptions = {},
 ): Promise<unknown> {
   const file = await PositionalFile.open(path);
   try {
@@ -28,25 +30,25 @@ export async function readJsonFile(
     }
     const bytes = new Uint8Array(file.size);
     await file.readInto(bytes, 0);
-    return parseJson(bytes, path);
+    return parseJson(bytes, path, hint === undefined ? {} : { hint });
   } finally {
     await file.close();
   }
 }
 
-function parseJson(bytes: Uint8Array, path: string): unknown {
+function parseJson(bytes: Uint8Array, path: string, advice: { hint?: string }): unknown {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new NfcError("invalid-file", `${path}: not valid UTF-8`, { cause });
+    throw new NfcError("invalid-file", `${path}: not valid UTF-8`, { ...advice, cause });
   }
   try {
     return JSON.parse(text);
   } catch (cause) {
     // V8 quotes the text around the fault, line breaks included.
     const fact = messageOf(cause).replace(/\s+/g, " ");
-    throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { cause });
+    throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { ...advice, cause });
   }
 }
 

@@ -85,6 +85,13 @@ describe("for machines", () => {
     ]);
   });
 
+  it("a summary that cannot be written is told in a line, after the result", async () => {
+    const { code, stdout, stderr } = await nfc(["check"], { env: { GITHUB_STEP_SUMMARY: path("no/such/summary.md") } });
+    expect(code).toBe(2);
+    expect(stdout).toMatch(/^tied .* ok$/m);
+    expect(stderr).toMatch(/^nfc: .*summary\.md: no such file[^\n]*\n$/);
+  });
+
   it("Markdown begins with its marker and goes to the file and to GitHub's summary; faults become annotations", async () => {
     configure({ name: "a|b,c:d", path: "models/tied.safetensors", limit: 1000 });
     const env = { GITHUB_ACTIONS: "true", GITHUB_STEP_SUMMARY: path("summary.md") };

@@ -35,7 +35,7 @@ export type Baseline = z.infer<typeof baselineSchema>;
 export async function readBaseline(file: string): Promise<Baseline> {
   const hint = "restore it from version control, or write it anew: nfc check --update-baseline";
   if (!existsSync(file)) throw new NfcError("not-found", `${file}: no such file`, { hint });
-  return parseJsonWith(baselineSchema, await readJsonFile(file), file, hint);
+  return parseJsonWith(baselineSchema, await readJsonFile(file, { hint }), file, hint);
 }
 
 /** What it says of a model, whose name may be that of anything an object inherits. */

@@ -11,6 +11,8 @@ export const CONFIG_FILE_NAME = "nfc.size.json";
 export const BASELINE_FILE_NAME = "nfc.baseline.json";
 export const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }';
 
+const CORRECT = `a correct one: ${EXAMPLE}`;
+
 const bytes = z
   .union([z.int().positive(), z.string()])
   .refine((value) => typeof value === "number" || parseBytes(value) !== null, { error: 'is no size such as "80 MB"' });
@@ -51,7 +53,7 @@ export interface FoundConfig {
 export async function readSizeConfig(folder: string, file?: string): Promise<FoundConfig> {
   const own = file ?? join(folder, CONFIG_FILE_NAME);
   if (file !== undefined || existsSync(own))
-    return { file: own, config: parseSizeConfig(await readJsonFile(own), own) };
+    return { file: own, config: parseSizeConfig(await readJsonFile(own, { hint: CORRECT }), own) };
   const manifest = join(folder, "package.json");
   if (existsSync(manifest)) {
     const hint = "it is no manifest of a package: mend it, or name a configuration with --config";
@@ -65,7 +67,7 @@ export async function readSizeConfig(folder: string, file?: string): Promise<Fou
 
 /** @throws NfcError "invalid-file" naming the key, with a correct example */
 export function parseSizeConfig(raw: unknown, file: string): SizeConfig {
-  const config = parseJsonWith(sizeConfigSchema, raw, file, `a correct one: ${EXAMPLE}`);
+  const config = parseJsonWith(sizeConfigSchema, raw, file, CORRECT);
   const names = config.models.map(({ name, path }) => name ?? path);
   if (names.includes("__proto__"))
     throw new NfcError("invalid-file", `${file}: models: __proto__ is no name for a model`, {

@@ -16,6 +16,7 @@ import fc from "fast-check";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { NfcError } from "../../../src/errors.ts";
 import { type CheckOptions, checkSizes } from "../../../src/export/check/check-sizes.ts";
+import { checkText } from "../../../src/export/check/check-text.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL } from "../../support/fixture.ts";
@@ -138,6 +139,31 @@ describe("absolute limits", () => {
     expect((await only()).passed).toBe(true);
   });
 
+  it("a budget is for every file that is meant, and for the file that was measured", async () => {
+    const noted = (folder: string, change: object) => {
+      const file = `${repo}/${folder}/nfc.json`;
+      writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
+    };
+    const measured = { file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 };
+    const none = ["maxPerplexity: no nfc.json beside it notes one (nfc eval, nfc export --text)"];
+    noted("model", { perplexity: [measured] });
+    cpSync(path("tied"), `${repo}/other`, { recursive: true });
+    configure({ path: "{model,other}/*.safetensors", maxPerplexity: 3 });
+    expect((await only()).failures).toEqual(none);
+    // The record of a folder says nothing of what lies deeper.
+    cpSync(`${repo}/other/model.safetensors`, `${repo}/model/deeper/model.safetensors`);
+    configure({ path: "model/deeper/model.safetensors", maxPerplexity: 3 });
+    expect((await only()).failures).toEqual(none);
+    put(path("onnx"), "export");
+    const quality = { ...measured, kl: null, agreement: null, logitError: null };
+    const { size } = statSync(`${repo}/export/onnx/model_q4.onnx`);
+    noted("export", { exports: [{ precision: "q4", file: "onnx/model_q4.onnx", bytes: size, perplexity: quality }] });
+    configure({ path: "export/onnx/model_q4.onnx", maxPerplexity: 3 });
+    expect((await only()).passed).toBe(true);
+    cpSync(`${repo}/export/onnx/model.onnx`, `${repo}/export/onnx/model_q4.onnx`);
+    expect((await only()).failures).toEqual(none);
+  });
+
   it("a perplexity and an accuracy that nfc.json notes are held against the budget", async () => {
     const file = `${repo}/model/nfc.json`;
     const record = JSON.parse(readFileSync(file, "utf8"));
@@ -252,8 +278,33 @@ describe("a baseline", () => {
     configure({ path: "model", maxGrowth: "1 %" }, { path: "second", maxGrowth: "1 %" });
     expect((await check()).models[1]).toMatchObject({
       passed: true,
-      notes: ["new: the baseline does not know it yet"],
+      notes: ["no baseline knows it: maxGrowth is not checked; nfc check --update-baseline"],
     });
+  });
+
+  it("that is named has to be there, and below the configuration", async () => {
+    configure({ path: "model", maxGrowth: "1 %" });
+    const missing = await failureOf(() => check({ baseline: `${repo}/nfc.baselin.json` }));
+    expect(missing).toMatchObject({ code: "not-found", message: `${repo}/nfc.baselin.json: no such file` });
+    const named = (baseline: string) =>
+      writeFileSync(CONFIG, JSON.stringify({ baseline, models: [{ path: "model", maxGrowth: "1 %" }] }));
+    named("sizes.json");
+    expect((await failureOf(check)).message).toBe(`${repo}/sizes.json: no such file`);
+    await check({ updateBaseline: true });
+    expect(existsSync(`${repo}/sizes.json`)).toBe(true);
+    named(`${repo}/sizes.json`);
+    expect(await check()).toMatchObject({ passed: true, baseline: `${repo}/sizes.json` });
+    named("../sizes.json");
+    expect((await failureOf(() => check({ updateBaseline: true }))).message).toContain("lies outside");
+  });
+
+  it("knows models that are called like what every object has", async () => {
+    configure({ name: "constructor", path: "model", maxGrowth: "0" }, { name: "toString", path: "model" });
+    expect((await check()).passed).toBe(true);
+    await check({ updateBaseline: true });
+    expect((await check()).models.map(({ baselineSize, size }) => baselineSize === size)).toEqual([true, true]);
+    configure({ name: "__proto__", path: "model" });
+    expect((await failureOf(check)).message).toContain("__proto__ is no name for a model");
   });
 
   it("is not written while a model is over its own limit, missing or unreadable", async () => {
@@ -289,6 +340,19 @@ describe("accidents", () => {
     expect(await failures()).toEqual([
       "model.safetensors: 4 attention mask buffers are stored: save the parameters only",
     ]);
+  });
+
+  it("none in a model whose MLP has the shape of its embedding", async () => {
+    const matrix = (name: string, shape: number[]) => ({
+      name,
+      dtype: "F32" as const,
+      shape,
+      bytes: encode(new Float32Array(32), "F32"),
+    });
+    const others = tinyTensors().filter(({ name }) => !/^(wte|h\.0\.mlp\.c_proj)\.weight$/.test(name));
+    const tensors = [...others, matrix("wte.weight", [16, 2]), matrix("h.0.mlp.c_proj.weight", [16, 2])];
+    await write("model", { tensors });
+    expect(await failures()).toEqual([]);
   });
 
   it("optimiser state inside a file, and beside it", async () => {
@@ -337,6 +401,39 @@ describe("files that mean harm, or none", () => {
     symlinkSync(path("tied"), `${repo}/models/link`);
     configure({ path: "models/**/*.safetensors" });
     expect((await only()).failures[0]).toContain("no file matches");
+    for (const out of ["models/link", "models/link/*.safetensors", "models/link/model.safetensors"]) {
+      configure({ path: out });
+      const { unreadable, failures } = await only();
+      expect({ unreadable, failures }).toEqual({
+        unreadable: true,
+        failures: [expect.stringContaining("is a link that leads out of")],
+      });
+    }
+    configure({ path: "{../tied,x}/*.safetensors" });
+    expect((await only()).failures[0]).toContain("no file matches");
+  });
+
+  it("links to files in the folder are files, as in a cache of Hugging Face's; those that lead nowhere are no model", async () => {
+    put(path("tied"), "blobs");
+    mkdirSync(`${repo}/snapshots/a`, { recursive: true });
+    symlinkSync("../../blobs/model.safetensors", `${repo}/snapshots/a/model.safetensors`);
+    symlinkSync("model.safetensors", `${repo}/snapshots/a/latest.safetensors`);
+    configure({ path: "snapshots/a" }, { path: "snapshots/*/model.safetensors" }, { path: `${repo}/snapshots/a` });
+    const { size } = statSync(`${repo}/blobs/model.safetensors`);
+    expect((await check()).models.map((model) => model.size)).toEqual([size, size, size]);
+    symlinkSync("nowhere.safetensors", `${repo}/snapshots/a/broken.safetensors`);
+    expect((await check()).models[0]).toMatchObject({ passed: false, unreadable: true });
+  });
+
+  it("names cannot write on the terminal", async () => {
+    configure({ name: "a\u001b[31m\nb", path: "nothing" });
+    const text = checkText(await check());
+    for (const raw of ["\u001b", "\nb"]) expect(text).not.toContain(raw);
+  });
+
+  it("a package.json that is none is refused", async () => {
+    writeFileSync(`${repo}/package.json`, "null");
+    expect((await failureOf(check)).message).toContain("package.json: content: ");
   });
 
   it.each([

@@ -6,7 +6,6 @@ import { html, Markup } from "../../../src/export/page/markup.ts";
 import { reportPage } from "../../../src/export/page/page.ts";
 import { attentionPairs, learnedNoise, type PageData, trainingCurves } from "../../../src/export/page/page-data.ts";
 import { createReport } from "../../../src/export/report.ts";
-import { layerwiseLogits } from "../../../src/model/layerwise.ts";
 import { loadTokenizer } from "../../../src/model/tokenizer.ts";
 import { browserForTests, NO_CHROMIUM, WHY } from "../../support/browser.ts";
 import { modelOf } from "../../support/exported.ts";
@@ -115,10 +114,20 @@ describe("what is shown", () => {
           expect(row).toHaveLength(i + 1);
           expect(row.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 5);
         }
-    // The same walk through the layers that gives the logits gave them.
-    await opened(tied, async (model) =>
-      expect((await layerwiseLogits(model, [Int32Array.of(1, 2)])).length).toBe(2 * 384),
+    // Of the layer and head that they name: swapped models give swapped maps.
+    const swapped = await opened(tied, (first) =>
+      opened(MODEL, async (second) => {
+        const tokenizer = await loadTokenizer(first.folder, first.config);
+        return attentionPairs(first, second, tokenizer, SENTENCE);
+      }),
     );
+    const shared = (attention?.pairs ?? []).flatMap(({ layer, head, before, after }) => {
+      const other = swapped?.pairs.find((pair) => pair.layer === layer && pair.head === head);
+      return other ? [{ here: [before, after], there: [other.after, other.before] }] : [];
+    });
+    expect(shared.length).toBeGreaterThan(0);
+    for (const { here, there } of shared) expect(there).toEqual(here);
+    expect(new Set(attention?.pairs.map(({ after }) => JSON.stringify(after))).size).toBe(4);
   });
 
   it("the training curves are those of metrics.jsonl, whatever else stands there", async () => {
