@@ -64,6 +64,7 @@ export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
   if (twice !== undefined)
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
   // What is not there, or does not fit, is said before hours are spent.
+  for (const source of options.models) await withModel(source, options, async () => {});
   const inputs: TaskInput[] = [];
   for (const task of options.tasks) inputs.push(await inputOf(task, options));
   const plans: RowPlan[] = [];

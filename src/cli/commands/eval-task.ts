@@ -118,7 +118,10 @@ interface Examples {
   files: { file: string; sha256: string; examples: EncodedExample[] }[];
 }
 
-/** The task's development files as ids. @throws NfcError "mismatch" for a classifier of other classes, "usage" for texts that are too long */
+/**
+ * The task's development files as ids.
+ * @throws NfcError "mismatch" for a classifier of other classes, "usage" for texts of more tokens than positions
+ */
 async function readExamples(
   { io, signal }: Context,
   { source, folder, config }: Pick<Checkpoint, "source" | "folder" | "config">,

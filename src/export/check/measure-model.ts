@@ -14,7 +14,7 @@ import {
   onnxTensors,
 } from "../header-tensors.ts";
 import { type GroupWeight, WeightSums } from "../weight-sums.ts";
-import { modelFiles } from "./model-files.ts";
+import { modelFiles, slashed } from "./model-files.ts";
 
 export interface WeighedModel extends GroupWeight {
   /** By name below the configuration's folder. */
@@ -79,7 +79,7 @@ async function headerOf(root: string, name: string): Promise<{ tensors: HeaderTe
   if (!name.endsWith(".onnx")) return { tensors: await headerTensors(file), data: [] };
   const structure = await readOnnxStructure(file);
   const { data } = await dataOf(structure, root, { anyName: true });
-  return { tensors: onnxTensors(structure), data: data.map((one) => relative(root, one).replaceAll("\\", "/")) };
+  return { tensors: onnxTensors(structure), data: data.map((one) => slashed(relative(root, one))) };
 }
 
 /** Sizes by name; what is there under two names (a link, data that two models share) weighs once. */

@@ -15,6 +15,9 @@ const isState = (name: string) =>
   STATE_NAMES.some((start) => basename(name).startsWith(start)) &&
   STATE_ENDINGS.some((end) => name.endsWith(`.${end}`));
 
+/** Without extended globs, whose nesting can take for ever to match: a configuration may come in a pull request. */
+const GLOB = { noextglob: true };
+
 export interface ModelFiles {
   /** Files whose headers are read, sorted. */
   models: string[];
@@ -49,7 +52,8 @@ export function belowRoot(root: string, path: string): string {
   });
 }
 
-const slashed = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
+/** As the configuration and the baseline write paths. */
+export const slashed = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
 
 /** A file, what a folder holds of a model, or what a glob matches. Names that begin with a dot have to be asked for. */
 async function namesOf(root: string, path: string): Promise<string[]> {
@@ -65,7 +69,7 @@ async function namesOf(root: string, path: string): Promise<string[]> {
   const { base, isGlob } = picomatch.scan(path);
   if (!isGlob || !existsSync(join(root, base))) return [];
   await refuseLinkOut(join(root, base), root);
-  const matches = picomatch(path);
+  const matches = picomatch(path, GLOB);
   return (await filesBelow(root, base)).filter((name) => matches(name));
 }
 

@@ -16,7 +16,7 @@ export function parseBytes(text: string): number | null {
   const [, number = "", unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
   const factor = UNITS[unit.toUpperCase()];
   // 64.1e6 is 64,099,999.99… in binary.
-  const bytes = Math.round(Number(number) * (factor ?? Number.NaN));
+  const bytes = Math.floor(Number(number) * (factor ?? Number.NaN) + 1e-3);
   return number === "" || !Number.isSafeInteger(bytes) || bytes < 1 ? null : bytes;
 }
 
