@@ -119,8 +119,8 @@ export interface LineOptions {
 
 /** Lines over a common axis. */
 export function lineChart(chart: Chart, lines: readonly Line[], { x: xLabel, y: yLabel, small }: LineOptions): Markup {
-  const [width, height] = small ? [SMALL, 170] : [WIDTH, 230];
-  const [left, right, top, bottom] = [52, 10, 14, 34];
+  const [width, height] = small ? [SMALL, 182] : [WIDTH, 242];
+  const [left, right, top, bottom] = [52, 10, 26, 34]; // the first tick stays below the name of the axis
   const points = lines.flatMap((line) => line.points);
   const [xs, ys] = [points.map(([value]) => value), points.map(([, value]) => value)];
   const x = scaleLinear(extent(xs), [left, width - right]);
