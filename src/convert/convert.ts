@@ -10,7 +10,7 @@ import { tensorSource, writeModelFiles, writeText } from "../model/model-folder.
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../model/nfc-record.ts";
 import { refuseOwnSource } from "../model/own-source.ts";
 import { parameterCount, parameterSpecs } from "../model/parameters.ts";
-import { sourceOf } from "../model/provenance.ts";
+import { sourceOf, withoutScores } from "../model/provenance.ts";
 import { tensorOf } from "../model/tensor-of.ts";
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
@@ -144,7 +144,7 @@ function newRecord(
     tool: TOOL,
     variant,
     command: [...command],
-    history: [...(checkpoint.record?.history ?? [])], // of a source that nfc pretrain or finetune made
+    history: withoutScores(checkpoint.record), // of a source that nfc pretrain or finetune made
     notes: [...checkpoint.notes],
   };
 }

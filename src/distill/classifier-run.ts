@@ -18,6 +18,8 @@ import { isPriorOnly } from "./step-graph.ts";
 
 /** Steps between checkpoints. */
 const SAVE_EVERY = 200;
+/** A loss of as many times that of guessing comes from weights that are lost. */
+const FAR_WORSE = 50;
 
 export const classifierStateSchema = z.object({
   step: z.int().nonnegative(),
@@ -123,7 +125,9 @@ export class ClassifierRun {
     for (const name of this.priorOnly) store.slot(name).total.fill(0);
     this.prior?.addGradient(settings.noiseKl);
     const norm = this.optimiser.norm();
-    if (!Number.isFinite(loss) || !Number.isFinite(norm))
+    // Guessing costs ln K a text.
+    const lost = width > 1 && own > batch.count * FAR_WORSE * Math.log(width);
+    if (!Number.isFinite(loss) || !Number.isFinite(norm) || lost)
       throw new NfcError("diverged", `step ${step + 1}: the run has diverged (loss ${loss}, gradient norm ${norm})`, {
         hint: "start over with a lower --lr, and --force",
       });

@@ -31,7 +31,8 @@ export type GlueCell = z.infer<typeof cellSchema>;
 
 /** @throws NfcError "invalid-file" naming the key that does not fit, "not-found" */
 export async function readCell(file: string): Promise<GlueCell> {
-  return parseJsonWith(cellSchema, await readJsonFile(file), file, "delete the file: the cell is then made again");
+  const hint = "delete the file, or give --force: the cell is then made again";
+  return parseJsonWith(cellSchema, await readJsonFile(file, { hint }), file, hint);
 }
 
 export async function writeCell(file: string, found: Omit<GlueCell, "format">): Promise<GlueCell> {

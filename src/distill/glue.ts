@@ -159,7 +159,11 @@ async function planOf(
 /** The finished cell; null where there is none, or one that `force` makes again. */
 async function knownCell(file: string, identity: object, { force = false }: GlueOptions): Promise<GlueCell | null> {
   if (!existsSync(file)) return null;
-  const known = await readCell(file);
+  const known = await readCell(file).catch((error: unknown) => {
+    if (force && error instanceof NfcError && error.code === "invalid-file") return null;
+    throw error;
+  });
+  if (known === null) return null;
   const changed = changedSettings(known.identity, identity);
   if (changed.length === 0) return known;
   if (force) return null;

@@ -25,6 +25,10 @@ export interface TaskParts {
  */
 export async function readTask({ task, data, splitDev, ...reading }: TaskSource, seed: number): Promise<TaskParts> {
   const dev = await readTaskFile(data, task.dev[0], task, reading);
+  if (splitDev === undefined && !existsSync(join(data, task.train)))
+    throw new NfcError("not-found", `${join(data, task.train)}: no such file`, {
+      hint: `give --split-dev 0.2 to hold a part of ${task.dev[0]} out, and train on the rest`,
+    });
   if (splitDev === undefined) return { train: await readTaskFile(data, task.train, task, reading), dev };
   if (existsSync(join(data, task.train)))
     throw new NfcError("usage", `${join(data, task.train)} is there: nothing has to be split`, {

@@ -146,7 +146,7 @@ function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
     throw new NfcError("usage", `${onnx?.texts ? "--text" : "--hf"} is for language models, this is a classifier`, {
       hint: "leave it out",
     });
-  if (checkpoint.config.labels && onnx && safetensors)
+  if (checkpoint.config.labels && onnx && (safetensors || onnx.weights === "shared"))
     throw new NfcError("usage", "ONNX and safetensors of a classifier have different config.json files", {
       hint: "export twice, to two folders",
     });

@@ -17,7 +17,7 @@ export async function sourceOf(checkpoint: Checkpoint, signal?: AbortSignal): Pr
 
 /**
  * The record of a model made from `checkpoint` by one more step. The first command stays on top, later ones go with
- * their step. Perplexities stay behind unless the weights are the same.
+ * their step. Perplexities and scores stay behind unless the weights are the same.
  */
 export async function continuedRecord(
   checkpoint: Checkpoint,
@@ -32,8 +32,16 @@ export async function continuedRecord(
     tie: known?.tie ?? null,
     source: known?.source ?? (await sourceOf(checkpoint, options.signal)),
     command: [...(known?.command ?? options.command ?? [])],
-    history: [...(known?.history ?? []), { ...step, ...(known && options.command && { command: options.command }) }],
+    history: [
+      ...(options.sameWeights ? (known?.history ?? []) : withoutScores(known)),
+      { ...step, ...(known && options.command && { command: options.command }) },
+    ],
     notes: [...(known?.notes ?? checkpoint.notes)],
     ...(options.sameWeights && known?.perplexity && { perplexity: known.perplexity }),
   };
+}
+
+/** The history of a model whose weights are no longer those that were scored on a task. */
+export function withoutScores(record: Pick<NfcRecord, "history"> | null): NfcRecord["history"] {
+  return (record?.history ?? []).map(({ dev, ...step }) => step);
 }

@@ -85,6 +85,48 @@ describe("for machines", () => {
     ]);
   });
 
+  it("replaces tables and baselines of its own alone", async () => {
+    writeFileSync("notes.md", "mine");
+    const weights = readFileSync("models/tied.safetensors");
+    for (const flags of [
+      ["--markdown", "notes.md"],
+      ["--markdown", "models/tied.safetensors"],
+      ["--markdown", "nfc.size.json"],
+      ["--update-baseline", "--baseline", "models/tied.safetensors"],
+      ["--update-baseline", "--baseline", "notes.md"],
+    ]) {
+      const { code, stderr } = await nfc(["check", ...flags]);
+      expect({ code, stderr }).toEqual({
+        code: 2,
+        stderr: expect.stringMatching(/: is there, and is not a (table of nfc check|baseline); /),
+      });
+    }
+    expect(readFileSync("notes.md", "utf8")).toBe("mine");
+    expect(readFileSync("models/tied.safetensors").equals(weights)).toBe(true);
+    for (let again = 0; again < 2; again++) {
+      expect((await nfc(["check", "--markdown", "sizes.md"])).code).toBe(0);
+      expect((await nfc(["check", "--update-baseline", "--baseline", "other.json"])).code).toBe(0);
+    }
+  });
+
+  it("a budget of a model whose nfc.json is damaged fails alone, and a file that is no model is none", async () => {
+    mkdirSync("models/bad");
+    cpSync(path("tied/model.safetensors"), "models/bad/model.safetensors");
+    writeFileSync("models/bad/nfc.json", "[]");
+    writeFileSync("README.md", "a text");
+    configure(
+      { path: "models/bad", maxPerplexity: 3 },
+      { path: "models/tied.safetensors", limit: 1 },
+      { path: "README.md" },
+    );
+    const { code, stdout, stderr } = await nfc(["check"]);
+    expect(code).toBe(3);
+    expect(stdout).toMatch(/^models\/bad: .*nfc\.json: content: /m);
+    expect(stdout).toMatch(/^models\/tied\.safetensors: .* over the limit of 1 B$/m);
+    expect(stdout).toContain("README.md: is no model");
+    expect(stderr).toBe("nfc: cannot be read: models/bad, README.md; see above\n");
+  });
+
   it("a summary that cannot be written is told in a line, after the result", async () => {
     const { code, stdout, stderr } = await nfc(["check"], { env: { GITHUB_STEP_SUMMARY: path("no/such/summary.md") } });
     expect(code).toBe(2);

@@ -63,6 +63,17 @@ describe("nfc report of other than two checkpoints", () => {
 });
 
 describe("nfc report --html", () => {
+  it("replaces no file that is not a page, not even with --force", async () => {
+    const file = path("mine.txt");
+    writeFileSync(file, "mine");
+    const { code, stderr } = await nfc(["report", MODEL, "--html", file, "--force"]);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: `nfc: ${file}: is there, and is not a page, which --force replaces; choose another name, or remove it\n`,
+    });
+    expect(readFileSync(file, "utf8")).toBe("mine");
+  });
+
   it("writes one page, and keeps an existing one unless forced", async () => {
     const page = path("report.html");
     const { stdout } = await ok("report", MODEL, tied, "--html", page, "--title", "<b>A & B</b>");

@@ -71,6 +71,21 @@ describe("nfc finetune --task", () => {
     expect(stderr).toContain("dev.tsv: no such file");
   });
 
+  it("stops where the loss is far worse than guessing", async () => {
+    const args = ["--task", "sst2", "--data", data, "-o", path("lost"), ...QUICK, "--lr", "100"];
+    const { code, stderr } = await nfc(["finetune", MODEL, ...args]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/the run has diverged \(loss .*start over with a lower --lr/);
+    expect(existsSync(path("lost"))).toBe(false);
+  });
+
+  it("names --split-dev where there is no training file", async () => {
+    const alone = writeSst2(path("alone/SST-2"));
+    rmSync(`${alone}/train.tsv`);
+    const { stderr } = await nfc(["finetune", MODEL, "--task", "sst2", "--data", alone, "-o", path("refused")]);
+    expect(stderr).toContain("train.tsv: no such file; give --split-dev 0.2 to hold a part of dev.tsv out");
+  });
+
   it("takes --warmup as a share of the steps, and as steps without --task", async () => {
     const args = ["--task", "sst2", "--data", data, "-o", path("warm"), ...QUICK, "--warmup", "0.5"];
     expect((await nfc(["finetune", MODEL, ...args])).code).toBe(0);
@@ -119,6 +134,12 @@ describe("nfc eval --task", () => {
     const { code, stderr } = await nfc(["eval", path("tuned"), ...flags]);
     expect(code).toBe(2);
     expect(stderr).toContain(line);
+  });
+
+  it("reads texts of the length that the classifier was trained with", async () => {
+    const args = ["eval", path("tuned"), "--task", "sst2", "--data", data, "--json", "--quiet"];
+    expect(JSON.parse(await ok(...args)).length).toBe(24);
+    expect(JSON.parse(await ok(...args, "--length", "9")).length).toBe(9);
   });
 
   it("takes classes without names for the task's, and says so; names cannot write on the terminal", async () => {
@@ -306,6 +327,15 @@ describe("nfc glue", () => {
     if (code === 0) expect(JSON.parse(stdout).tasks[0].after.seeds).toBe(2);
   });
 
+  it("makes a damaged cell again with --force", async () => {
+    const file = path("cells/tied.sst2.0.json");
+    const kept = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, "");
+    expect((await nfc(glue())).stderr).toContain("not valid JSON");
+    await ok(...glue("--force"));
+    expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(kept);
+  });
+
   it("refuses a cell that is none", async () => {
     const file = path("cells/tied.sst2.0.json");
     renameSync(file, `${file}.kept`);
@@ -313,6 +343,6 @@ describe("nfc glue", () => {
     const { code, stderr } = await nfc(glue());
     renameSync(`${file}.kept`, file);
     expect(code).toBe(2);
-    expect(stderr).toContain("delete the file: the cell is then made again");
+    expect(stderr).toContain("delete the file, or give --force: the cell is then made again");
   });
 });

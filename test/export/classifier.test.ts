@@ -210,6 +210,28 @@ describe("nfc eval --task of the files", () => {
   });
 });
 
+describe("exports of other numbers", () => {
+  const scores = async (folder: string) =>
+    (await compareModels([path(folder)])).models.map(({ quality }) => quality.map(({ measure }) => measure));
+
+  it("do not keep the score", async () => {
+    expect(await scores("tuned")).toEqual([["accuracy"]]);
+    for (const [folder, safetensors, more] of [
+      ["same", {}, {}],
+      ["half", { dtype: "F16" }, {}],
+      ["plain", {}, { gpt2: true, dropNoise: true }],
+    ] as const)
+      await opened(path("tuned"), (model) => exportModel(model, { output: path(folder), safetensors, ...more }));
+    expect([await scores("same"), await scores("half"), await scores("plain")]).toEqual([[["accuracy"]], [[]], [[]]]);
+  });
+
+  it("and shared weights, whose config.json would have to be two, are refused", async () => {
+    const error = await failureOf(() => exported(path("tuned"), path("shared"), { weights: "shared" }));
+    expect(error.message).toBe("ONNX and safetensors of a classifier have different config.json files");
+    expect(existsSync(path("shared"))).toBe(false);
+  });
+});
+
 describe("the folder", () => {
   it("has as many parameters in every file, by their headers", async () => {
     const { models } = await compareModels([path("models/tuned")]);

@@ -47,6 +47,7 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
   const { checkSizes } = await import("../../export/check/check-sizes.ts");
   const { annotations, checkJson, checkMarkdown, checkText } = await import("../../export/check/check-text.ts");
   const { withIoErrors } = await import("../../io/io-error.ts");
+  const { refuseForeignFile } = await import("../../io/own-file.ts");
   const { writeFileAtomic } = await import("../../io/staging.ts");
   const { io, signal } = context;
   const { config, baseline, updateBaseline = false, requireBaseline = false, markdown, key } = flags;
@@ -54,6 +55,7 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
     throw new NfcError("usage", "--update-baseline in CI would accept whatever has grown", {
       hint: "run it where you work and commit the file, or give --force",
     });
+  if (markdown !== undefined) await refuseForeignFile(markdown, "<!-- nfc-size:", "a table of nfc check");
   const result = await checkSizes({
     ...{ folder: ".", updateBaseline, requireBaseline, signal },
     ...(config !== undefined && { config }),
@@ -69,11 +71,12 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
 }
 
 function failureOf({ models, unreadable }: CheckResult): NfcError {
-  const failed = models.filter(({ passed }) => !passed).map(({ name }) => name);
-  const names =
-    failed.length > 3 ? `${failed.slice(0, 3).join(", ")} and ${failed.length - 3} more` : failed.join(", ");
+  const failed = models.filter((model) => (unreadable ? model.unreadable : !model.passed)).map(({ name }) => name);
+  const more = failed.length > 3 ? ` and ${failed.length - 3} more` : "";
+  const names = `${failed.slice(0, 3).join(", ")}${more}`;
   if (unreadable) return new NfcError("unreadable", `cannot be read: ${names}`, { hint: "see above" });
+  const grew = models.some(({ failures }) => failures.some((text) => text.startsWith("grew by ")));
   return new NfcError("regression", `not as it should be: ${names}`, {
-    hint: "see above; where the growth is right: nfc check --update-baseline",
+    hint: grew ? "see above; where the growth is right: nfc check --update-baseline" : "see above",
   });
 }

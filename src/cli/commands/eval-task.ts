@@ -124,7 +124,7 @@ interface Examples {
  */
 async function readExamples(
   { io, signal }: Context,
-  { source, folder, config }: Pick<Checkpoint, "source" | "folder" | "config">,
+  { source, folder, config, record }: Pick<Checkpoint, "source" | "folder" | "config" | "record">,
   task: Task,
   flags: TaskFlags,
 ): Promise<Examples> {
@@ -146,7 +146,7 @@ async function readExamples(
       },
     );
   const tokenizer = await loadTokenizer(folder, config);
-  const length = flags.length ?? Math.min(DEFAULT_LENGTH, config.n_positions);
+  const length = flags.length ?? trainedLength(record, task) ?? Math.min(DEFAULT_LENGTH, config.n_positions);
   checkTextLength(length, config);
   const files = [];
   const skipped = new SkippedLines(flags);
@@ -156,6 +156,13 @@ async function readExamples(
   }
   skipped.tell(io, flags);
   return { length, files };
+}
+
+/** The length that its fine-tuning on the task had: other texts are cut otherwise than it has learned. */
+function trainedLength(record: Checkpoint["record"], task: Task): number | null {
+  const step = record?.history.findLast((one) => one.task === task.name);
+  const length = (step?.settings as { length?: unknown } | undefined)?.length;
+  return typeof length === "number" && Number.isSafeInteger(length) && length > 0 ? length : null;
 }
 
 async function scoreAll(

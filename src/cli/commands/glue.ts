@@ -36,7 +36,11 @@ Examples:
   $ nfc glue --models gpt2/,out/sym --tasks cola,sst2,rte --data glue/ -o out/glue
   $ nfc glue --models gpt2/,out/sym --tasks cola --data glue/ --seeds 3 --format markdown -o out/glue`;
 
-const list = (text: string) => text.split(",").filter((part) => part !== "");
+const list = (text: string) =>
+  text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
 
 export function glueCommand(context: Context): Command {
   const command = new Command("glue")
@@ -63,7 +67,7 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
   const { models, data, output, seeds, epochs, lr, batchSize, length, splitDev, threads, force = false } = flags;
   if (models.length === 0 || flags.tasks.length === 0)
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });
-  const tasks = flags.tasks.map(taskOf);
+  const tasks = [...new Set(flags.tasks.map(taskOf))];
   const given = Object.entries({ epochs, lr, batchSize, length }).filter(([, value]) => value !== undefined);
   const skipped = new SkippedLines(flags);
   const progress = await Progress.open(context.io, flags);

@@ -2,10 +2,11 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { NfcError } from "../../errors.ts";
+import { refuseForeignFile } from "../../io/own-file.ts";
 import { sha256File } from "../../io/sha256.ts";
 import { formatBytes, signedPercent, thousands } from "../format.ts";
 import { type GroupWeight, largestFormat } from "../weight-sums.ts";
-import { type BaselineEntry, baselineOf, readBaseline, writeBaseline } from "./baseline.ts";
+import { BASELINE_FORMAT, type BaselineEntry, baselineOf, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
 import { belowRoot } from "./model-files.ts";
 import { notedQuality } from "./noted-quality.ts";
@@ -73,6 +74,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
     options.baseline ?? (config.baseline === undefined ? undefined : join(root, belowRoot(root, config.baseline)));
   const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
   // Without one that is named, growth would go unseen.
+  if (updateBaseline && named !== undefined) await refuseForeignFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
   const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
   const baseline = wanted ? await readBaseline(baselineFile) : null;
   const weighed = new Map<string, WeighedModel>();
@@ -118,23 +120,21 @@ async function checkEntry(
     checked.passed = false;
   };
   let model: WeighedModel | null = null;
+  let quality: string[] = [];
   try {
     model = await weighModel(root, entry.path);
+    quality = await qualityFaults(root, entry);
     if (model === null) fail("no file matches: check the path, and that the model is built before the check");
   } catch (error) {
     if (!(error instanceof NfcError) || error.code === "usage") throw error;
     checked.unreadable = true;
+    model = null;
     fail(error.hint ? `${error.message}; ${error.hint}` : error.message);
   }
   if (!model) return { checked, model };
   checked.size = model.bytes;
   checked.parameters = model.parameters;
-  for (const text of [
-    ...limitFaults(entry, model),
-    ...(await qualityFaults(root, entry)),
-    ...accidents(entry, model, before),
-  ])
-    fail(text);
+  for (const text of [...limitFaults(entry, model), ...quality, ...accidents(entry, model, before)]) fail(text);
   if (before) {
     checked.groups = changedGroups(before.groups, model.groups);
     const growth = growthFault(entry, model, before, checked.groups);

@@ -1,6 +1,7 @@
 // What the files of an entry weigh, from headers alone: bytes, parameters by group and format, and signs of accidents.
 import { stat } from "node:fs/promises";
 import { join, relative } from "node:path";
+import { NfcError } from "../../errors.ts";
 import { readOnnxStructure } from "../../graph/onnx-reader.ts";
 import { dataOf } from "../../inference/exported-data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
@@ -35,6 +36,10 @@ export interface WeighedModel extends GroupWeight {
 export async function weighModel(root: string, path: string): Promise<WeighedModel | null> {
   const { models, state, others } = await modelFiles(root, path);
   if (models.length + state.length + others.length === 0) return null;
+  if (models.length + state.length === 0)
+    throw new NfcError("unsupported", `${path}: is no model: only .safetensors and .onnx files are`, {
+      hint: "name the model's file or folder",
+    });
   const files = new FileSizes(root);
   const sums = new WeightSums();
   const mishaps: Mishap[] = [];

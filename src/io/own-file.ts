@@ -1,0 +1,31 @@
+// Files of ours that a later run replaces: nothing else at their place is.
+import { open } from "node:fs/promises";
+import { NfcError } from "../errors.ts";
+import { errnoOf, withIoErrors } from "./io-error.ts";
+
+const BEGINNING = 4096;
+
+/**
+ * Refuses a place where another file stands, which has nothing of `mark` in its first 4,096 bytes; an empty one may go.
+ * @param what such a file is called: "a page of nfc"
+ * @throws NfcError "exists"
+ */
+export async function refuseForeignFile(file: string, mark: string, what: string): Promise<void> {
+  const beginning = await withIoErrors(file, () => beginningOf(file));
+  if (beginning === null || beginning === "" || beginning.includes(mark)) return;
+  throw new NfcError("exists", `${file}: is there, and is not ${what}`, { hint: "choose another name, or remove it" });
+}
+
+async function beginningOf(file: string): Promise<string | null> {
+  const handle = await open(file, "r").catch((error: unknown) => {
+    if (errnoOf(error) === "ENOENT") return null;
+    throw error;
+  });
+  if (!handle) return null;
+  try {
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(BEGINNING), 0, BEGINNING, 0);
+    return buffer.subarray(0, bytesRead).toString("latin1");
+  } finally {
+    await handle.close();
+  }
+}
