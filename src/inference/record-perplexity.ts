@@ -50,8 +50,9 @@ export async function recordPerplexity(
 }
 
 /**
- * Notes what files of an export were measured to lose; entries of files that are gone go. What a measurement says of a reference is noted when that is the
- * float32 model: the fp32 file, or `against` if the export was made from it. Gives the path of nfc.json as `recordPerplexity` does; null also for files that draw their noise.
+ * Notes what files of an export were measured to lose; entries of files that are gone go. What a measurement says of a
+ * reference is noted when that is the float32 model: the fp32 file, or `against` if the export was made from it. Gives the
+ * path of nfc.json as `recordPerplexity` does; null also for files that draw their noise.
  */
 export async function recordExports(
   model: ExportedModel,

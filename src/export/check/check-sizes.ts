@@ -73,8 +73,8 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const named =
     options.baseline ?? (config.baseline === undefined ? undefined : join(root, belowRoot(root, config.baseline)));
   const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
-  // Without one that is named, growth would go unseen.
   if (updateBaseline && named !== undefined) await refuseForeignFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
+  // One that is named has to be there: without it, growth would go unseen.
   const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
   const baseline = wanted ? await readBaseline(baselineFile) : null;
   const weighed = new Map<string, WeighedModel>();

@@ -1,19 +1,15 @@
 // The files that a path, folder or glob names: models, whose headers are read, and whatever else weighs.
 import { type Dirent, existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
-import { basename, isAbsolute, join, relative, resolve, sep } from "node:path";
+import { isAbsolute, join, relative, resolve, sep } from "node:path";
 import picomatch from "picomatch";
 import { NfcError } from "../../errors.ts";
 import { refuseLinkOut } from "../../inference/exported-data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 
 const MODELS = "**/*.{safetensors,onnx}";
-const STATE_NAMES = ["optimizer", "scheduler", "training_args", "rng_state"];
-const STATE_ENDINGS = ["pt", "pth", "bin"];
-const STATE = `**/{${STATE_NAMES}}*.{${STATE_ENDINGS}}`;
-const isState = (name: string) =>
-  STATE_NAMES.some((start) => basename(name).startsWith(start)) &&
-  STATE_ENDINGS.some((end) => name.endsWith(`.${end}`));
+const STATE = "**/{optimizer,scheduler,training_args,rng_state}*.{pt,pth,bin}";
+const isState = picomatch(STATE, { dot: true });
 
 /** Without extended globs, whose nesting can take for ever to match: a configuration may come in a pull request. */
 const GLOB = { noextglob: true };
@@ -38,7 +34,7 @@ export async function modelFiles(root: string, path: string): Promise<ModelFiles
   const rest = names.filter((name) => !isModel(name));
   return {
     models: names.filter(isModel),
-    state: rest.filter(isState),
+    state: rest.filter((name) => isState(name)),
     others: rest.filter((name) => !isState(name)),
   };
 }
