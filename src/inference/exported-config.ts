@@ -1,6 +1,7 @@
 // The configuration of an exported model: config.json alone, since an ONNX file shows no more than sizes.
 import { NfcError } from "../errors.ts";
-import type { ModelConfig, ParsedConfig } from "../model/config.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { ParsedConfig } from "../model/config-file.ts";
 import type { NfcRecord } from "../model/nfc-record.ts";
 
 type Size = "n_layer" | "n_head" | "n_embd" | "n_positions" | "vocab_size";

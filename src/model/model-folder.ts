@@ -7,7 +7,8 @@ import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype } from "../io/d
 import { withIoErrors } from "../io/io-error.ts";
 import type { TensorSource } from "../io/safetensors-writer.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
-import { type ModelConfig, toHfConfig } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
+import { toHfConfig } from "./config-file.ts";
 import { TOKENIZER_FILES } from "./tokenizer.ts";
 
 /** Hugging Face's names in config.json. */

@@ -5,10 +5,10 @@ import {
   MIN_DISTANCE_POSITIONS,
   type ModelConfig,
   noiseShapes,
-  type ParsedConfig,
   VARIANTS,
   type Variant,
 } from "./config.ts";
+import type { ParsedConfig } from "./config-file.ts";
 import type { SourceTensor } from "./naming-keys.ts";
 import { type Layout, showShape } from "./naming-layout.ts";
 import { SCORE } from "./parameters.ts";

@@ -2,7 +2,8 @@
 import { NfcError } from "../errors.ts";
 import { type FloatDtype, isFloatDtype } from "../io/dtype.ts";
 import { quote } from "./checkpoint-fields.ts";
-import type { Activation, ModelConfig, ParsedConfig, Variant } from "./config.ts";
+import type { Activation, ModelConfig, Variant } from "./config.ts";
+import type { ParsedConfig } from "./config-file.ts";
 import { completeConfig, NANOGPT_VOCABULARY } from "./naming-config.ts";
 import { normaliseKeys, type SourceTensor } from "./naming-keys.ts";
 import { detectLayout, firstOf, type Layout, listed, showShape } from "./naming-layout.ts";

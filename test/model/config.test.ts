@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
-import { parseConfig, toHfConfig, VARIANTS } from "../../src/model/config.ts";
+import { VARIANTS } from "../../src/model/config.ts";
+import { parseConfig, toHfConfig } from "../../src/model/config-file.ts";
 import { failureOf } from "../support/failure.ts";
 import { tinyHfConfig, tinyModelConfig } from "../support/make-checkpoint.ts";
 

@@ -1,5 +1,5 @@
 // Plans of tiny checkpoints for the naming tests, with edits to their tensor lists.
-import { parseConfig } from "../../src/model/config.ts";
+import { parseConfig } from "../../src/model/config-file.ts";
 import { type NamingPlan, type PlanInput, planCheckpoint, type SourceTensor } from "../../src/model/naming.ts";
 import { failureOf } from "./failure.ts";
 import { type TinyOptions, tinyHfConfig, tinyTensors } from "./make-checkpoint.ts";
