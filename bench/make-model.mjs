@@ -1,7 +1,7 @@
 // Writes a dense GPT-2 checkpoint with random weights of any size, streamed. Values repeat: only their shape matters here.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { writeSafetensors } from "../dist/io/safetensors-writer.js";
+import { writeSafetensors } from "../dist/formats/safetensors/writer.js";
 import { parameterSpecs } from "../dist/model/parameters.js";
 
 export const SIZES = {

@@ -4,12 +4,12 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { writeOnnxFile } from "../dist/export/export-onnx.js";
-import { quantiseBlocks } from "../dist/export/quantise/blocks.js";
-import { quantiseCalibrated } from "../dist/export/quantise/calibrate.js";
+import { firstWindows, tokenStream } from "../dist/checkpoint/tokens.js";
+import { writeOnnxFile } from "../dist/export/onnx/onnx-files.js";
+import { quantiseBlocks } from "../dist/export/quantize/blocks.js";
+import { quantiseCalibrated } from "../dist/export/quantize/calibrate.js";
 import { loadTokenizer, openCheckpoint } from "../dist/index.js";
-import { scorePrecisions } from "../dist/inference/score-precisions.js";
-import { firstWindows, tokenStream } from "../dist/model/tokens.js";
+import { scorePrecisions } from "../dist/inference/score/precisions.js";
 
 const { values: args, positionals } = parseArgs({
   allowPositionals: true,

@@ -1,11 +1,11 @@
 // The training step of bench/training.mjs in nfc. Settings as JSON in argv, then one JSON line a step; answers with one.
 import { createInterface } from "node:readline";
-import { Optimiser } from "../dist/distill/optimiser.js";
-import { ParameterStore } from "../dist/distill/parameter-store.js";
-import { headChunks } from "../dist/distill/step-graph.js";
-import { Teacher } from "../dist/distill/teacher.js";
-import { TrainingStep } from "../dist/distill/training-step.js";
-import { openCheckpoint } from "../dist/model/checkpoint.js";
+import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
+import { Optimiser } from "../dist/distill/step/optimizer.js";
+import { ParameterStore } from "../dist/distill/step/parameter-store.js";
+import { headChunks } from "../dist/distill/step/step-graph.js";
+import { TrainingStep } from "../dist/distill/step/training-step.js";
+import { Teacher } from "../dist/distill/teacher/teacher.js";
 
 const settings = JSON.parse(process.argv[2]);
 const { batch, length, kd, threads, profile } = settings;

@@ -80,7 +80,7 @@ function printResults(base, nf) {
   keep("inspect-tied.txt", "inspect", nf);
   keep("inspect.json", "inspect", nf, "--json");
   keep("eval.json", "eval", nf, "--text", "text.txt", "--against", base, "--threads", "1", "--json");
-  keep("eval-onnx.txt", "eval", "onnx", "--text", "text.txt", "--threads", "1");
+  keep("eval-onnx.json", "eval", "onnx", "--text", "text.txt", "--threads", "1", "--json");
   keep("eval-task.json", "eval", "classifier", "--task", "sst2", "--data", "glue/SST-2", "--threads", "1", "--json");
   keep("generate.txt", "generate", "onnx", "--prompt", "Anna keeps her", "--max-new-tokens", "20", "--threads", "1");
   const glue = ["--models", `${base},${nf}`, "--tasks", "sst2", "--data", "glue", "--epochs", "1", "--threads", "1"];
@@ -103,7 +103,8 @@ function printResults(base, nf) {
 }
 
 /** Dates, durations and speeds differ from run to run; a training state's log holds them as well. */
-const VOLATILE = /"(date|seconds|tokensPerSecond|time|msPerToken|ms|elapsed)"\s*:\s*("[^"]*"|[-\d.e+]+)/g;
+const VOLATILE =
+  /"(date|seconds|tokensPerSecond|tokens_per_second|time|msPerToken|ms|elapsed)"\s*:\s*("[^"]*"|[-\d.e+]+)/g;
 
 function digest(file) {
   const bytes = readFileSync(file);

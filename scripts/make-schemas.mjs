@@ -1,6 +1,6 @@
 // Writes schema/*.json from the zod schemas of the build: npm run build && node scripts/make-schemas.mjs
 import { writeFile } from "node:fs/promises";
-import { schemaFiles } from "../dist/export/json-schemas.js";
+import { schemaFiles } from "../dist/schemas.js";
 
 for (const { name, text } of schemaFiles()) {
   await writeFile(new URL(`../schema/${name}`, import.meta.url), text);

@@ -1,9 +1,9 @@
 // fixtures/ holds what scripts/make-fixture.mjs makes: texts and tokenizer exactly, and weights that learned the text.
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { evaluate } from "../src/inference/evaluate.ts";
-import { loadTokenizer } from "../src/model/tokenizer.ts";
-import { tokenStream } from "../src/model/tokens.ts";
+import { loadTokenizer } from "../src/checkpoint/tokenizer.ts";
+import { tokenStream } from "../src/checkpoint/tokens.ts";
+import { evaluate } from "../src/inference/score/evaluate.ts";
 import { MODEL, opened, TEXT } from "./support/fixture.ts";
 
 const script = (name: string) => import(new URL(`../scripts/${name}`, import.meta.url).href);

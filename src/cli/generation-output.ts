@@ -1,7 +1,7 @@
 // What nfc generate prints: text as it comes, whole texts in order for several prompts, or JSON; then the timing.
 import { NfcError } from "../errors.ts";
-import { plural, thousands } from "../export/format.ts";
-import type { FinishReason, GenerateEvent } from "../inference/generate.ts";
+import type { FinishReason, GenerateEvent } from "../inference/generate/generate.ts";
+import { plural, thousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import { note, type OutputFlags, printResult } from "./terminal.ts";
 

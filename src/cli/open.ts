@@ -1,5 +1,5 @@
 // Opens the checkpoints that a command names, shows downloads, and closes them whatever happens.
-import type { Checkpoint } from "../model/checkpoint.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Context } from "./context.ts";
 import { openOptions, type SourceFlags } from "./options.ts";
 import { Progress } from "./progress.ts";
@@ -12,7 +12,7 @@ export async function withCheckpoint<T>(
   flags: OutputFlags & SourceFlags,
   use: (checkpoint: Checkpoint, progress: Progress) => Promise<T>,
 ): Promise<T> {
-  const { openCheckpoint } = await import("../model/checkpoint.ts");
+  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
   const progress = await Progress.open(context.io, flags);
   try {
     const checkpoint = await openCheckpoint(model, {

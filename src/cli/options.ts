@@ -1,8 +1,8 @@
 // Flags that several commands share, and the parsers of flag values.
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { parseBytes } from "../export/check/units.ts";
-import type { FloatDtype } from "../io/dtype.ts";
-import type { OpenOptions } from "../model/checkpoint.ts";
+import { parseBytes } from "../check/units.ts";
+import type { OpenOptions } from "../checkpoint/checkpoint.ts";
+import type { FloatDtype } from "../formats/dtype.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
 import { PRECISIONS, type Precision } from "../model/precision.ts";
 import type { OutputFlags } from "./terminal.ts";

@@ -1,7 +1,7 @@
 // Progress on stderr: a spinner on a terminal, a few lines a phase elsewhere, nothing with --quiet.
 import type { Ora } from "ora";
-import { formatBytes, thousands } from "../export/format.ts";
 import type { ProgressEvent } from "../progress.ts";
+import { formatBytes, thousands } from "../report/render/format.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
 /** Without a terminal: at most so many lines a phase, and one a second. */

@@ -1,10 +1,10 @@
 // nfc finetune --task: fine-tunes a classifier, prints what it is worth on the development set.
 
-import type { ClassifierSettings } from "../distill/classifier-settings.ts";
-import type { FinetuneTaskResult } from "../distill/finetune-task.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
-import { alignTable, formatBytes, plural, thousands } from "../export/format.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
+import { alignTable, formatBytes, plural, thousands } from "../report/render/format.ts";
+import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
+import type { ClassifierSettings } from "../tasks/train/settings.ts";
 import type { Context } from "./context.ts";
 import { openOptions, type SourceFlags } from "./options.ts";
 import type { Progress } from "./progress.ts";
@@ -40,9 +40,9 @@ export async function runTask(
   source: Checkpoint,
   progress: Progress,
 ): Promise<void> {
-  const { finetuneTask } = await import("../distill/finetune-task.ts");
-  const { taskOf } = await import("../inference/tasks/tasks.ts");
-  const { openCheckpoint } = await import("../model/checkpoint.ts");
+  const { finetuneTask } = await import("../tasks/train/finetune-task.ts");
+  const { taskOf } = await import("../tasks/tasks.ts");
+  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const [data, ...more] = flags.data;
   const unused = Object.entries(TEXT_FLAGS).find(([key]) => flags[key as keyof typeof TEXT_FLAGS] !== undefined);

@@ -1,8 +1,9 @@
 // Runs a training command: opens the tokenizer, trains, prints the table of perplexities.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { TrainOptions, TrainResult } from "../distill/run.ts";
-import type { TrainTask } from "../distill/train-settings.ts";
-import { alignTable, formatBytes, thousands } from "../export/format.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
+import type { TrainTask } from "../distill/settings.ts";
+import { alignTable, formatBytes, thousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
 import { note, printResult } from "./terminal.ts";
@@ -16,8 +17,8 @@ export async function runTraining(
   progress: Progress,
 ): Promise<void> {
   const { train } = await import("../distill/train.ts");
-  const { trainSettings } = await import("../distill/train-settings.ts");
-  const { canTransfer } = await import("../distill/transfer-step.ts");
+  const { trainSettings } = await import("../distill/settings.ts");
+  const { canTransfer } = await import("../distill/step/transfer-step.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const { student, teacher } = models;
   await checkDevice(flags.device);

@@ -1,7 +1,7 @@
 // --skip-invalid: leaves lines of a task's files out that do not parse, and says which.
 import type { Command } from "commander";
-import { plural } from "../export/format.ts";
-import type { TaskReading } from "../inference/tasks/task-file.ts";
+import { plural } from "../report/render/format.ts";
+import type { TaskReading } from "../tasks/task-file.ts";
 import { type Io, note, type OutputFlags } from "./terminal.ts";
 
 const SHOWN = 10;

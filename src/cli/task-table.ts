@@ -1,6 +1,6 @@
 // Scores of classifiers as rows of a table.
-import { formatMetric, printable } from "../export/format.ts";
-import type { TaskScore } from "../inference/tasks/classify.ts";
+import { formatMetric, printable } from "../report/render/format.ts";
+import type { TaskScore } from "../tasks/classify.ts";
 
 /** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
 export function scoreLines(rows: readonly { name: string; score: TaskScore }[]): string[][] {

@@ -1,6 +1,6 @@
 // Flags of the three training commands, and what they become.
 import { type Command, Option } from "commander";
-import { TEACHER_PRECISIONS, TRAINED_PARTS, type TrainSettings } from "../distill/train-settings.ts";
+import { TEACHER_PRECISIONS, TRAINED_PARTS, type TrainSettings } from "../distill/settings.ts";
 import { DEVICES, type Device } from "../graph/session.ts";
 import {
   type CommonFlags,

@@ -1,13 +1,14 @@
 // Runs the teacher over calibration text layer by layer: input statistics for the tie, and the fit of distance means.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
 import { float32Tensor, type Tensor } from "../graph/session.ts";
 import { concat, sizeOf, transpose, unsqueeze } from "../graph/shape-ops.ts";
+import { embedWindows, type Hidden, LayerSession } from "../inference/layerwise.ts";
 import { type AttentionContext, type AttentionOutput, bucketTable, scoreScale, toHeads } from "../model/attention.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
 import { DISTANCE_BUCKETS } from "../model/config.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
-import { embedWindows, type Hidden, LayerSession } from "../model/layerwise.ts";
 import { DistanceFit } from "./distance-mean.ts";
 
 /** S of one layer, as it will be stored. */

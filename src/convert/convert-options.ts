@@ -1,5 +1,5 @@
 // What a conversion can be told, and the defaults.
-import type { FloatDtype } from "../io/dtype.ts";
+import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/config.ts";
 import type { LongCall } from "../progress.ts";
 import type { TieStrategy } from "./tie.ts";

@@ -1,17 +1,17 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { tensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
+import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../checkpoint/nfc-record.ts";
+import { refuseOwnSource } from "../checkpoint/own-source.ts";
+import { sourceOf, withoutScores } from "../checkpoint/provenance.ts";
+import { tensorOf } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
-import { elementCount, encodeFloats } from "../io/dtype.ts";
-import { type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
+import { elementCount, encodeFloats } from "../formats/dtype.ts";
+import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
 import { MIN_DISTANCE_POSITIONS, type ModelConfig } from "../model/config.ts";
-import { tensorSource, writeModelFiles, writeText } from "../model/model-folder.ts";
-import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../model/nfc-record.ts";
-import { refuseOwnSource } from "../model/own-source.ts";
 import { parameterCount, parameterSpecs } from "../model/parameters.ts";
-import { sourceOf, withoutScores } from "../model/provenance.ts";
-import { tensorOf } from "../model/tensor-of.ts";
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";

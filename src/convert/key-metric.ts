@@ -1,6 +1,6 @@
 // The key side of the tie's metric when the teacher's attention is known: which differences between keys it looks at.
-import { multiply, rowProducts, solveLower, transposed } from "./linalg.ts";
-import { symmetricEigen } from "./symmetric-eigen.ts";
+import { multiply, rowProducts, solveLower, transposed } from "../numeric/linalg.ts";
+import { symmetricEigen } from "../numeric/symmetric-eigen.ts";
 
 /** Directions that keep a smaller share of their length beside the others are noise: moments are sums in float32. */
 const INDEPENDENT = 1e-5;

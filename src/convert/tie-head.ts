@@ -1,7 +1,8 @@
 // Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
+
+import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "../numeric/linalg.ts";
+import { symmetricEigen } from "../numeric/symmetric-eigen.ts";
 import { type FormView, weightedForm, whitenedMetric } from "./key-metric.ts";
-import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "./linalg.ts";
-import { symmetricEigen } from "./symmetric-eigen.ts";
 
 /** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
 const PIVOT_FLOOR = 1e-12;

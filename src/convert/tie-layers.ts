@@ -1,10 +1,11 @@
 // Ties all layers of a checkpoint in the background, along the teacher's hidden states where there is text.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { NfcRecord } from "../checkpoint/nfc-record.ts";
+import { loadTokenizer } from "../checkpoint/tokenizer.ts";
+import { firstWindows, tokenStream } from "../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { sha256Files } from "../io/sha256.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
-import type { NfcRecord } from "../model/nfc-record.ts";
-import { loadTokenizer } from "../model/tokenizer.ts";
-import { firstWindows, tokenStream } from "../model/tokens.ts";
 import type { Calibration } from "./calibration.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
 import { TiePool } from "./tie-pool.ts";

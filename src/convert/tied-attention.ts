@@ -1,11 +1,11 @@
 // c_attn of a tied layer: [q, k, v] columns become [s, v], v's bytes untouched, S read back from a scratch file.
 import type { FileHandle } from "node:fs/promises";
 import { open, rm } from "node:fs/promises";
-import { encodeFloats, type FloatDtype } from "../io/dtype.ts";
-import type { TensorSource } from "../io/safetensors-writer.ts";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { collectBytes, convertChunks } from "../checkpoint/model-folder.ts";
+import { encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import type { TensorSource } from "../formats/safetensors/writer.ts";
 import { toIoError } from "../io/staging.ts";
-import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
-import { collectBytes, convertChunks } from "../model/model-folder.ts";
 import type { TiedWeights } from "./calibration.ts";
 
 export interface LayerProjections {

@@ -1,14 +1,14 @@
 // A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
 import { dirname } from "node:path";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { parseConfig } from "../checkpoint/config-file.ts";
+import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
-import { byteLengthOf, elementCount, encodeFloats } from "../io/dtype.ts";
+import { byteLengthOf, elementCount, encodeFloats } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
-import type { Checkpoint, CheckpointTensor } from "../model/checkpoint.ts";
 import { MIN_DISTANCE_POSITIONS, type ModelConfig, type Variant } from "../model/config.ts";
-import { parseConfig } from "../model/config-file.ts";
 import { parameterSpecs } from "../model/parameters.ts";
-import { GPT2_VOCABULARY, readTokenizer } from "../model/tokenizer.ts";
-import { NoiseBuffers } from "./noise.ts";
+import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */
 const STD = 0.02;

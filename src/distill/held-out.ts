@@ -1,11 +1,12 @@
 // Perplexity on held-out tokens while a model trains.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions, Tensors } from "../graph/session.ts";
 import { float32Tensor } from "../graph/session.ts";
-import { Scorer } from "../inference/evaluate.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
+import { Scorer } from "../inference/score/evaluate.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { TokenRange } from "./batches.ts";
-import type { ParameterStore } from "./parameter-store.ts";
+import type { TokenRange } from "./data/windows.ts";
+import type { ParameterStore } from "./step/parameter-store.ts";
 
 const PIECE = 8192;
 

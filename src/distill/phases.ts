@@ -1,18 +1,19 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { float32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { Batch, TokenRange } from "./batches.ts";
-import { NoiseBuffers } from "./noise.ts";
-import { NoisePrior } from "./noise-prior.ts";
-import { Optimiser } from "./optimiser.ts";
-import type { ParameterStore } from "./parameter-store.ts";
-import { headChunks, isPriorOnly } from "./step-graph.ts";
-import { Teacher, type TeacherSource } from "./teacher.ts";
-import { CachedTeacher } from "./teacher-cache.ts";
-import type { TrainSettings } from "./train-settings.ts";
-import { TrainingStep } from "./training-step.ts";
-import { TransferStep } from "./transfer-step.ts";
+import type { Batch, TokenRange } from "./data/windows.ts";
+import type { TrainSettings } from "./settings.ts";
+import { NoiseBuffers } from "./step/noise.ts";
+import { NoisePrior } from "./step/noise-prior.ts";
+import { Optimiser } from "./step/optimizer.ts";
+import type { ParameterStore } from "./step/parameter-store.ts";
+import { headChunks, isPriorOnly } from "./step/step-graph.ts";
+import { TrainingStep } from "./step/training-step.ts";
+import { TransferStep } from "./step/transfer-step.ts";
+import { CachedTeacher } from "./teacher/cache.ts";
+import { Teacher, type TeacherSource } from "./teacher/teacher.ts";
 
 /** What a step reports: means in nats, and the loss that they make up. */
 export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;

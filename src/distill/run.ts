@@ -1,14 +1,15 @@
 // The loop of a training run: steps, metrics, evaluations, checkpoints, and the best weights at the end.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { messageOf, NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
 import type { LongCall } from "../progress.ts";
-import { Batches, type TokenRange } from "./batches.ts";
+import { Batches, type TokenRange } from "./data/windows.ts";
 import { HeldOut, type HeldOutOptions, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunFolder, RunState } from "./run-folder.ts";
+import type { TrainSettings } from "./settings.ts";
 import { StepClock } from "./step-clock.ts";
-import type { TrainSettings } from "./train-settings.ts";
 import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 
 /** Steps between checkpoints. */

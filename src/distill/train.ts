@@ -1,20 +1,20 @@
 // Starts a training run or takes one up again: checks inputs, opens the corpora, and knows a changed run from its own.
 import { createHash } from "node:crypto";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { refuseOwnSource } from "../checkpoint/own-source.ts";
+import { sourceOf } from "../checkpoint/provenance.ts";
+import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import { stageDirectory } from "../io/staging.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
 import { refuseClassifier } from "../model/classifier.ts";
-import { refuseOwnSource } from "../model/own-source.ts";
-import { sourceOf } from "../model/provenance.ts";
-import { loadTokenizer } from "../model/tokenizer.ts";
-import { holdOut, type TokenRange } from "./batches.ts";
-import { corpusFiles, corpusKind } from "./corpus.ts";
+import { corpusFiles, corpusKind } from "./data/corpus.ts";
+import { TokenCorpus } from "./data/token-cache.ts";
+import { holdOut, type TokenRange } from "./data/windows.ts";
 import { Run, type TrainOptions, type TrainResult } from "./run.ts";
 import { RunFolder, type RunIdentity, textStateSchema } from "./run-folder.ts";
-import { checkTeacherFits } from "./teacher-fit.ts";
-import { TokenCorpus } from "./token-cache.ts";
-import { changedSettings, type TrainSettings } from "./train-settings.ts";
-import { canTransfer } from "./transfer-step.ts";
+import { changedSettings, type TrainSettings } from "./settings.ts";
+import { canTransfer } from "./step/transfer-step.ts";
+import { checkTeacherFits } from "./teacher/vocabulary-fit.ts";
 
 /**
  * Trains a model. While it runs, `OUTPUT.run` beside the output holds settings, checkpoint, best weights and metrics;

@@ -1,20 +1,20 @@
 // Takes a model's parameters into training, and writes what it made of them: weights in their own dtypes, and the rest.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
-import { encodeFloats } from "../io/dtype.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { tensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
+import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
+import { continuedRecord } from "../checkpoint/provenance.ts";
+import { tensorOf } from "../checkpoint/tensor-of.ts";
+import { encodeFloats } from "../formats/dtype.ts";
+import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
-import { type TensorSource, writeSafetensors } from "../io/safetensors-writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
-import { tensorSource, writeModelFiles, writeText } from "../model/model-folder.ts";
-import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
 import { parameterSpecs } from "../model/parameters.ts";
-import { continuedRecord } from "../model/provenance.ts";
-import { tensorOf } from "../model/tensor-of.ts";
-import { isNoise } from "./optimiser.ts";
-import { ParameterStore } from "./parameter-store.ts";
 import { METRICS_FILE } from "./run-folder.ts";
-import type { TrainSettings } from "./train-settings.ts";
+import type { TrainSettings } from "./settings.ts";
+import { isNoise } from "./step/optimizer.ts";
+import { ParameterStore } from "./step/parameter-store.ts";
 
 export interface TrainedModel {
   folder: string;

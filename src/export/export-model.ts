@@ -1,23 +1,23 @@
 // One export: the model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
+import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
+import { refuseOwnSource } from "../checkpoint/own-source.ts";
+import { continuedRecord } from "../checkpoint/provenance.ts";
 import { NfcError } from "../errors.ts";
-import type { FloatDtype } from "../io/dtype.ts";
+import type { FloatDtype } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
-import { writeModelFiles, writeText } from "../model/model-folder.ts";
-import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../model/nfc-record.ts";
-import { refuseOwnSource } from "../model/own-source.ts";
-import { continuedRecord } from "../model/provenance.ts";
 import type { LongCall } from "../progress.ts";
-import { exportEntries, type OnnxOptions, writeOnnxFiles } from "./export-entries.ts";
-import { checkNoise, type OnnxFile } from "./export-onnx.ts";
-import { checkExpandable, expandedConfig, writeModelTensors } from "./export-safetensors.ts";
-import { GENAI_CONFIG_FILE, genaiConfig } from "./genai-config.ts";
-import { hfConfigKeys, writeHfWeights } from "./hf-folder.ts";
-import { writeModelCard } from "./model-card.ts";
-import { preferredFile, transformersJsConfig } from "./transformers-js-config.ts";
+import { writeModelCard } from "./card/model-card.ts";
+import { hfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
+import { exportEntries, type OnnxOptions, writeOnnxFiles } from "./onnx/entries.ts";
+import { GENAI_CONFIG_FILE, genaiConfig } from "./onnx/genai-config.ts";
+import { checkNoise, type OnnxFile } from "./onnx/onnx-files.ts";
+import { preferredFile, transformersJsConfig } from "./onnx/transformers-js-config.ts";
+import { checkExpandable, expandedConfig, writeModelTensors } from "./safetensors.ts";
 
 export interface ExportOptions extends LongCall {
   /** Folder to write. */

@@ -2,7 +2,7 @@
 import type * as Ort from "onnxruntime-node";
 import { messageOf, NfcError } from "../errors.ts";
 import type { Graph, GraphDtype, Value } from "./ir.ts";
-import { encodeOnnx } from "./onnx.ts";
+import { encodeOnnx } from "./to-onnx.ts";
 
 type Runtime = typeof Ort;
 export type TensorArray =

@@ -1,12 +1,13 @@
 // A model as a session with the inputs and outputs of an export: an exported file, or a checkpoint in memory.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { messageOf, NfcError } from "../errors.ts";
 import { Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import type { NoiseMode } from "../model/attention.ts";
-import type { Checkpoint } from "../model/checkpoint.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { decoderGraph } from "../model/decoder-graph.ts";
-import type { ExportedFile } from "./exported-model.ts";
+import type { ExportedFile } from "./exported/exported-model.ts";
 
 type FileDtypes = Pick<ExportedFile, "cacheDtype" | "logitsDtype">;
 const FLOAT32: FileDtypes = { cacheDtype: "float32", logitsDtype: "float32" };

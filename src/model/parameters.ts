@@ -1,5 +1,5 @@
 // The parameters of a model: canonical names (GPT-2's), shapes, counts, and the groups that reports add up.
-import { elementCount } from "../io/dtype.ts";
+import { elementCount } from "../formats/dtype.ts";
 import { attnParts, type ModelConfig, noiseShapes } from "./config.ts";
 
 export const PARAMETER_GROUPS = [

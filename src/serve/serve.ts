@@ -3,7 +3,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { NfcError } from "../errors.ts";
-import { openExportedModel } from "../inference/exported-model.ts";
+import { openExportedModel } from "../inference/exported/exported-model.ts";
 import { errnoOf } from "../io/io-error.ts";
 import { findBrowserRuntime } from "./browser-runtime.ts";
 import { requestListener } from "./http.ts";

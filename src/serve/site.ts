@@ -3,12 +3,12 @@ import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { TOKENIZER_FILES } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
-import type { ExportedModel } from "../inference/exported-model.ts";
+import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { parameterCount } from "../model/parameters.ts";
 import { type Precision, transformersJsDtype } from "../model/precision.ts";
-import { TOKENIZER_FILES } from "../model/tokenizer.ts";
 import { TOOL } from "../version.ts";
 import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
 

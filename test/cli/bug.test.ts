@@ -3,7 +3,7 @@ import { describe, expect, it, vi } from "vitest";
 import { nfc } from "../support/cli.ts";
 import { MODEL } from "../support/fixture.ts";
 
-vi.mock("../../src/export/inspect.ts", () => ({
+vi.mock("../../src/report/inspect/inspect.ts", () => ({
   inspect: () => {
     throw new TypeError("boom");
   },

@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { ExportEntry, NfcRecord } from "../../src/model/nfc-record.ts";
+import type { ExportEntry, NfcRecord } from "../../src/checkpoint/nfc-record.ts";
 import { nfc, refused } from "../support/cli.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { digest, MODEL, TEXT } from "../support/fixture.ts";

@@ -1,7 +1,7 @@
 // nfc generate: what it prints where, prompts from flags, files and stdin, JSON, interrupts, and what it refuses.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { loadTokenizer, type Tokenizer } from "../../src/model/tokenizer.ts";
+import { loadTokenizer, type Tokenizer } from "../../src/checkpoint/tokenizer.ts";
 import { nfc, refused } from "../support/cli.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { MODEL, opened } from "../support/fixture.ts";

@@ -1,7 +1,7 @@
 // nfc finetune --task, nfc eval --task and nfc glue: what they print, write and refuse.
 import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { GlueCell } from "../../src/distill/glue-cells.ts";
+import type { GlueCell } from "../../src/tasks/glue/cells.ts";
 import { interrupted, nfc } from "../support/cli.ts";
 import { converted, MODEL } from "../support/fixture.ts";
 import { writeSst2 } from "../support/task-data.ts";

@@ -1,15 +1,15 @@
 // Input statistics, distance means and hidden states of the fixture against arithmetic written out here.
 import { beforeAll, describe, expect, test } from "vitest";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { type LayerTie, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
+import { embedWindows, LayerSession, layerwiseLogits } from "../../src/inference/layerwise.ts";
 import { bucketTable, scoreScale } from "../../src/model/attention.ts";
-import type { Checkpoint } from "../../src/model/checkpoint.ts";
-import { embedWindows, LayerSession, layerwiseLogits } from "../../src/model/layerwise.ts";
+import { uniform } from "../numeric/matrices.ts";
 import { MODEL, opened } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
-import { uniform } from "./matrices.ts";
 
 const at = temporaryFolder("calibration");
 const LENGTH = 40;

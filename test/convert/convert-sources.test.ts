@@ -1,10 +1,10 @@
 // Converting checkpoints of every dtype, layout and number of files, and writing other dtypes and shards.
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
-import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/io/dtype.ts";
-import type { Checkpoint } from "../../src/model/checkpoint.ts";
+import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
 import { parameterSpecs } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, columns, converted, opened } from "../support/fixture.ts";

@@ -2,8 +2,8 @@
 import { Matrix, solve } from "ml-matrix";
 import { describe, expect, test } from "vitest";
 import { DistanceFit } from "../../src/convert/distance-mean.ts";
+import { uniform } from "../numeric/matrices.ts";
 import { failureOf } from "../support/failure.ts";
-import { uniform } from "./matrices.ts";
 
 /** Distances 0, 1, 2, 3–4, 5–8, 9– : six buckets. */
 const TABLE = [0, 1, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 5, 5, 5];

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { tieHeads } from "../../src/convert/tie.ts";
 import { closest, combined, fromSpan, type HeadSpan, headSpan, tieError } from "../../src/convert/tie-head.ts";
 import { NfcError } from "../../src/errors.ts";
-import { type DenseHead, flat, randomHead, randomMatrix, uniform } from "./matrices.ts";
+import { type DenseHead, flat, randomHead, randomMatrix, uniform } from "../numeric/matrices.ts";
 
 /** Moments of [q, k] under random attention over random inputs: E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ. */
 function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {

@@ -1,6 +1,6 @@
 // Random layers to tie.
 import type { LayerTieInput } from "../../src/convert/tie.ts";
-import { flat, randomSigma, uniform } from "./matrices.ts";
+import { flat, randomSigma, uniform } from "../numeric/matrices.ts";
 
 export interface LayerOptions extends Partial<LayerTieInput> {
   seed?: number;

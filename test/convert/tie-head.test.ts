@@ -15,7 +15,7 @@ import {
   spanOf,
   uniform,
   visibleLoss,
-} from "./matrices.ts";
+} from "../numeric/matrices.ts";
 
 /** As in the code under test: τ over the norm of what is seen of the form. */
 const CONSTANT_SCALE = 10;

@@ -1,40 +1,19 @@
-// Ties spread over worker threads, with src/convert compiled to a temporary folder.
-import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import ts from "typescript";
+// Ties spread over worker threads, with the sources compiled to a temporary folder.
+import { writeFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { tieLayer } from "../../src/convert/tie.ts";
 import { TiePool } from "../../src/convert/tie-pool.ts";
+import { compileSources } from "../support/compiled-cli.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { randomLayer } from "./layer-input.ts";
 
-const source = fileURLToPath(new URL("../../src/", import.meta.url));
 const at = temporaryFolder("tie-pool");
-const compiled = pathToFileURL(at("convert", "tie-worker.js"));
+const compiled = pathToFileURL(at("dist", "convert", "tie-worker.js"));
 
-/** A module and all that it imports by a relative path. */
-async function compile(name: string): Promise<void> {
-  const target = at(name.replace(/\.ts$/, ".js"));
-  if (existsSync(target)) return;
-  const { outputText } = ts.transpileModule(await readFile(join(source, name), "utf8"), {
-    compilerOptions: {
-      target: ts.ScriptTarget.ES2023,
-      module: ts.ModuleKind.ESNext,
-      rewriteRelativeImportExtensions: true,
-    },
-  });
-  await mkdir(dirname(target), { recursive: true });
-  await writeFile(target, outputText);
-  for (const [, path = ""] of outputText.matchAll(/from "(\.[^"]+)\.js"/g))
-    await compile(join(dirname(name), `${path}.ts`));
-}
-
-beforeAll(async () => {
-  await writeFile(at("package.json"), '{"type":"module"}');
-  await compile("convert/tie-worker.ts");
+beforeAll(() => {
+  compileSources(at());
 });
 
 const pools: TiePool[] = [];

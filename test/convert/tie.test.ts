@@ -2,9 +2,9 @@
 import { Matrix } from "ml-matrix";
 import { describe, expect, test } from "vitest";
 import { type LayerTieInput, TIE_STRATEGIES, tieHeads, tieLayer } from "../../src/convert/tie.ts";
+import { flat, fromFlat, visibleLoss } from "../numeric/matrices.ts";
 import { failureOf } from "../support/failure.ts";
 import { randomLayer } from "./layer-input.ts";
-import { flat, fromFlat, visibleLoss } from "./matrices.ts";
 
 /** W̃ of a head in dense matrices: its columns, the bias as the last row. */
 function dense(weight: Float32Array, bias: Float32Array | null, head: number, input: LayerTieInput): Matrix {

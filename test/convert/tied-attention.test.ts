@@ -1,9 +1,9 @@
 // Q and K out of c_attn, S through the scratch file, and [s, v] back.
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import type { CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
 import { readProjections, TieScratch, tiedSource } from "../../src/convert/tied-attention.ts";
-import { decodeFloats } from "../../src/io/dtype.ts";
-import type { CheckpointTensor } from "../../src/model/checkpoint.ts";
+import { decodeFloats } from "../../src/formats/dtype.ts";
 import { failureOf } from "../support/failure.ts";
 import { columns, opened } from "../support/fixture.ts";
 import { tinyValues, writeCheckpoint } from "../support/make-checkpoint.ts";

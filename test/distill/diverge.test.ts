@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { openSafetensors } from "../../src/io/safetensors-reader.ts";
+import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest, opened } from "../support/fixture.ts";
 import { poison } from "../support/poison.ts";

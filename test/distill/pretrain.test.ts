@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type FreshOptions, freshModel } from "../../src/distill/fresh-model.ts";
 import { train } from "../../src/distill/train.ts";
-import { evaluate } from "../../src/inference/evaluate.ts";
+import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { VARIANTS } from "../../src/model/config.ts";
 import { parameterSpecs } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";

@@ -3,7 +3,7 @@ import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import type { TrainOptions } from "../../src/distill/run.ts";
 import { RunFolder } from "../../src/distill/run-folder.ts";
-import type { TrainSettings } from "../../src/distill/train-settings.ts";
+import type { TrainSettings } from "../../src/distill/settings.ts";
 import { NfcError } from "../../src/errors.ts";
 import { VARIANTS, type Variant } from "../../src/model/config.ts";
 import { withFault } from "../io/faults.ts";

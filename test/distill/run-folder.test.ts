@@ -12,8 +12,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ParameterStore } from "../../src/distill/parameter-store.ts";
 import { RunFolder, type RunState, textStateSchema } from "../../src/distill/run-folder.ts";
+import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
 import { withFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest } from "../support/fixture.ts";

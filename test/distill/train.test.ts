@@ -2,9 +2,9 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { TokenCorpus } from "../../src/distill/data/token-cache.ts";
 import { scoreCheckpoint } from "../../src/distill/held-out.ts";
-import { TokenCorpus } from "../../src/distill/token-cache.ts";
-import type { TrainSettings } from "../../src/distill/train-settings.ts";
+import type { TrainSettings } from "../../src/distill/settings.ts";
 import type { Variant } from "../../src/model/config.ts";
 import { parameterSpecs } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";

@@ -2,8 +2,8 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { type Checkpoint, openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type ExportOptions, exportModel } from "../../src/export/export-model.ts";
-import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
 import { modelFile, PRECISIONS } from "../../src/model/precision.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
-import { bytesSource, writeSafetensors } from "../../src/io/safetensors-writer.ts";
+import { bytesSource, writeSafetensors } from "../../src/formats/safetensors/writer.ts";
 import { withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
 import { withFault } from "./faults.ts";
 import { faultOf, temporaryFolders } from "./support.ts";

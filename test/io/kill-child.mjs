@@ -24,9 +24,9 @@ for (const name of ["mkdir", "open", "rename", "rm", "rmdir"]) count(fs, name);
 for (const name of ["write", "writeFile", "sync"]) count(handle, name);
 syncBuiltinESMExports();
 
-const load = (name) => import(pathToFileURL(join(compiled, "io", name)).href);
-const { stageDirectory, writeFileAtomic } = await load("staging.js");
-const { bytesSource, writeSafetensors } = await load("safetensors-writer.js");
+const load = (name) => import(pathToFileURL(join(compiled, "dist", name)).href);
+const { stageDirectory, writeFileAtomic } = await load("io/staging.js");
+const { bytesSource, writeSafetensors } = await load("formats/safetensors/writer.js");
 
 /** An output is whole when every byte of every file is the same version. */
 async function writeFolder(version) {

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openSafetensors } from "../../src/io/safetensors-reader.ts";
+import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 import { stageDirectory, writeFileAtomic } from "../../src/io/staging.ts";
-import { compileIo } from "./compiled-io.ts";
+import { compileSources } from "../support/compiled-cli.ts";
 import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
@@ -17,7 +17,7 @@ let compiled = "";
 
 beforeAll(async () => {
   compiled = await mkdtemp(join(tmpdir(), "nfc-io-compiled-"));
-  await compileIo(compiled);
+  compileSources(compiled);
 });
 
 afterAll(async () => {

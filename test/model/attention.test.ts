@@ -6,7 +6,7 @@ import { float32Tensor, int64Tensor, Session, type Tensor } from "../../src/grap
 import { attention, attentionContext, bucketTable } from "../../src/model/attention.ts";
 import { DISTANCE_BUCKETS } from "../../src/model/config.ts";
 import { layerParameters, parametersOf } from "../../src/model/layers.ts";
-import { uniform } from "../convert/matrices.ts";
+import { uniform } from "../numeric/matrices.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 const random = uniform(17);

@@ -2,10 +2,10 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
+import { openSafetensors, type TensorReader } from "../../src/formats/safetensors/reader.ts";
 import { Graph } from "../../src/graph/ir.ts";
 import { float32Tensor, int64Tensor, Session } from "../../src/graph/session.ts";
 import { reshape } from "../../src/graph/shape-ops.ts";
-import { openSafetensors, type TensorReader } from "../../src/io/safetensors-reader.ts";
 import type { NoiseMode } from "../../src/model/attention.ts";
 import { type ModelConfig, VARIANTS } from "../../src/model/config.ts";
 import { gpt2, lmHead, textInputs } from "../../src/model/gpt2.ts";

@@ -1,10 +1,10 @@
 // The page of nfc serve in headless Chromium: its text is our own greedy text, in every precision, with no network.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Decoder } from "../../src/inference/decoder.ts";
-import { exportedFile, openExportedModel } from "../../src/inference/exported-model.ts";
-import { generate } from "../../src/inference/generate.ts";
+import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
+import { exportedFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
+import { Decoder } from "../../src/inference/generate/decoder.ts";
+import { generate } from "../../src/inference/generate/generate.ts";
 import type { Precision } from "../../src/model/precision.ts";
-import { loadTokenizer } from "../../src/model/tokenizer.ts";
 import { type Served, serve } from "../../src/serve/serve.ts";
 import { browserForTests, NO_CHROMIUM, type Visit, WHY } from "../support/browser.ts";
 import { exported, modelOf } from "../support/exported.ts";

@@ -7,8 +7,8 @@ import ts from "typescript";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Lays out `folder` as the package is: bin/, dist/, fixtures/, package.json. Gives the path of bin/nfc.js. */
-export function compileCli(folder: string): string {
+/** Compiles src/ to `folder`/dist, without a look at types, so that a child process runs what stands there now. */
+export function compileSources(folder: string): void {
   for (const name of readdirSync(join(root, "src"), { recursive: true }) as string[]) {
     if (!name.endsWith(".ts")) continue;
     const { outputText } = ts.transpileModule(readFileSync(join(root, "src", name), "utf8"), {
@@ -22,8 +22,13 @@ export function compileCli(folder: string): string {
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, outputText);
   }
-  cpSync(join(root, "bin"), join(folder, "bin"), { recursive: true });
   cpSync(join(root, "package.json"), join(folder, "package.json"));
+}
+
+/** Lays out `folder` as the package is: bin/, dist/, fixtures/, package.json. Gives the path of bin/nfc.js. */
+export function compileCli(folder: string): string {
+  compileSources(folder);
+  cpSync(join(root, "bin"), join(folder, "bin"), { recursive: true });
   symlinkSync(join(root, "fixtures"), join(folder, "fixtures"));
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
   return join(folder, "bin/nfc.js");

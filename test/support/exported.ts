@@ -3,12 +3,12 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
-import type { OnnxOptions } from "../../src/export/export-entries.ts";
 import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
+import type { OnnxOptions } from "../../src/export/onnx/entries.ts";
 import { Session } from "../../src/graph/session.ts";
-import { promptFeeds } from "../../src/inference/decoding.ts";
+import { promptFeeds } from "../../src/inference/generate/decoding.ts";
+import { layerwiseLogits } from "../../src/inference/layerwise.ts";
 import type { Variant } from "../../src/model/config.ts";
-import { layerwiseLogits } from "../../src/model/layerwise.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 
 const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };

@@ -3,9 +3,9 @@ import { createHash } from "node:crypto";
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { type Checkpoint, openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type ConvertResult, convert } from "../../src/convert/convert.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
-import { type Checkpoint, openCheckpoint } from "../../src/model/checkpoint.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/", import.meta.url));
 export const MODEL = join(fixtures, "tiny-gpt2");

@@ -1,7 +1,7 @@
 // The reference implementation's models (../shared/golden) as checkpoints on disk, with their ids and logits.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openSafetensors } from "../../src/io/safetensors-reader.ts";
+import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 import type { Variant } from "../../src/model/config.ts";
 import { SHARED } from "./fixture.ts";
 import { type RawTensor, tinyHfConfig, writeCheckpoint } from "./make-checkpoint.ts";

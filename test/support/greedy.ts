@@ -1,8 +1,9 @@
 // Two greedy decoders: one as a runtime does it, on an exported file with its cache; one on our forward pass alone.
-import { Decoder } from "../../src/inference/decoder.ts";
-import { argmax } from "../../src/inference/sampling.ts";
-import type { Checkpoint } from "../../src/model/checkpoint.ts";
-import { layerwiseLogits } from "../../src/model/layerwise.ts";
+
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { Decoder } from "../../src/inference/generate/decoder.ts";
+import { argmax } from "../../src/inference/generate/sampling.ts";
+import { layerwiseLogits } from "../../src/inference/layerwise.ts";
 
 /** Continues each prompt by `steps` tokens: [B][steps]. All rows go on, past an end token too. */
 export async function greedyOnnx(

@@ -2,7 +2,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Float16Array } from "@petamoriken/float16";
-import type { FloatDtype } from "../../src/io/dtype.ts";
+import type { FloatDtype } from "../../src/formats/dtype.ts";
 import type { ModelConfig, Variant } from "../../src/model/config.ts";
 import { parameterSpecs } from "../../src/model/parameters.ts";
 

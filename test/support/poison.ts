@@ -1,7 +1,7 @@
 // Overwrites a tensor (float32) in a folder's model.safetensors.
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { openSafetensors } from "../../src/io/safetensors-reader.ts";
+import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 
 /** Every number of the tensor becomes `value`. */
 export async function overwrite(folder: string, name: string, value: number): Promise<void> {

@@ -1,6 +1,11 @@
 // Plans of tiny checkpoints for the naming tests, with edits to their tensor lists.
-import { parseConfig } from "../../src/model/config-file.ts";
-import { type NamingPlan, type PlanInput, planCheckpoint, type SourceTensor } from "../../src/model/naming.ts";
+import { parseConfig } from "../../src/checkpoint/config-file.ts";
+import {
+  type NamingPlan,
+  type PlanInput,
+  planCheckpoint,
+  type SourceTensor,
+} from "../../src/checkpoint/naming/plan.ts";
 import { failureOf } from "./failure.ts";
 import { type TinyOptions, tinyHfConfig, tinyTensors } from "./make-checkpoint.ts";
 

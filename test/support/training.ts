@@ -1,11 +1,11 @@
 // Tiny training runs for tests: a trained source model, students of every variant, token ids, and what a run leaves.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { freshModel } from "../../src/distill/fresh-model.ts";
 import type { TrainOptions, TrainResult } from "../../src/distill/run.ts";
+import { type TrainSettings, type TrainTask, trainSettings } from "../../src/distill/settings.ts";
 import { train } from "../../src/distill/train.ts";
-import { type TrainSettings, type TrainTask, trainSettings } from "../../src/distill/train-settings.ts";
-import type { Checkpoint } from "../../src/model/checkpoint.ts";
 import type { Variant } from "../../src/model/config.ts";
 import { converted, opened } from "./fixture.ts";
 

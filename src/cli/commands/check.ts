@@ -1,8 +1,8 @@
 // nfc check: fails where a model has outgrown its limit or its baseline; for CI.
 import { appendFile } from "node:fs/promises";
 import { Command } from "commander";
+import type { CheckResult } from "../../check/check-sizes.ts";
 import { NfcError } from "../../errors.ts";
-import type { CheckResult } from "../../export/check/check-sizes.ts";
 import type { Context } from "../context.ts";
 import { note, type OutputFlags, printResult } from "../terminal.ts";
 
@@ -44,8 +44,8 @@ export function checkCommand(context: Context): Command {
 }
 
 async function run(context: Context, flags: CheckFlags): Promise<void> {
-  const { checkSizes } = await import("../../export/check/check-sizes.ts");
-  const { annotations, checkJson, checkMarkdown, checkText } = await import("../../export/check/check-text.ts");
+  const { checkSizes } = await import("../../check/check-sizes.ts");
+  const { annotations, checkJson, checkMarkdown, checkText } = await import("../../check/check-text.ts");
   const { withIoErrors } = await import("../../io/io-error.ts");
   const { refuseForeignFile } = await import("../../io/own-file.ts");
   const { writeFileAtomic } = await import("../../io/staging.ts");

@@ -3,8 +3,8 @@ import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
-import { alignTable, commandLine, formatBytes, signedPercent, thousands } from "../../export/format.ts";
 import { VARIANTS } from "../../model/config.ts";
+import { alignTable, commandLine, formatBytes, signedPercent, thousands } from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {

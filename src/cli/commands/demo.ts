@@ -2,7 +2,7 @@
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { alignTable, commandLine } from "../../export/format.ts";
+import { alignTable, commandLine } from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
 import { type CommonFlags, commonFlags } from "../options.ts";
 import type { Io } from "../terminal.ts";
@@ -71,7 +71,7 @@ async function recovery(model: string, tied: string, distilled: string): Promise
 }
 
 async function noted(folder: string): Promise<{ perplexity: number; source?: number }> {
-  const { readNfcRecord } = await import("../../model/nfc-record.ts");
+  const { readNfcRecord } = await import("../../checkpoint/nfc-record.ts");
   const entry = (await readNfcRecord(folder))?.perplexity?.[0];
   if (!entry) throw new Error(`${folder}: nfc eval noted no perplexity`);
   return entry;

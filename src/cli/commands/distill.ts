@@ -32,7 +32,7 @@ export function distillCommand(context: Context): Command {
 }
 
 async function run(context: Context, model: string, flags: DistillFlags): Promise<void> {
-  const { openCheckpoint } = await import("../../model/checkpoint.ts");
+  const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
   await withCheckpoint(context, model, flags, async (student, progress) => {
     const teacher = await openCheckpoint(flags.teacher, openOptions(flags));
     try {

@@ -1,43 +1,17 @@
 // nfc eval: perplexity on text, next to another model's with --against; of checkpoints and of exported files.
 import { Command, Option } from "commander";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
-import { alignTable, formatPercent, thousands } from "../../export/format.ts";
-import type { Evaluation } from "../../inference/evaluate.ts";
-import type { Checkpoint } from "../../model/checkpoint.ts";
-import { PRECISIONS, type Precision } from "../../model/precision.ts";
+import type { Evaluation } from "../../inference/score/evaluate.ts";
+import { PRECISIONS } from "../../model/precision.ts";
+import { alignTable, formatPercent, thousands } from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
+import type { EvalFlags, TextFlags } from "../eval-flags.ts";
 import { withCheckpoint } from "../open.ts";
-import {
-  type CommonFlags,
-  commonFlags,
-  openOptions,
-  positiveInteger,
-  precisionList,
-  type SourceFlags,
-  seed,
-  sourceFlags,
-} from "../options.ts";
+import { commonFlags, openOptions, positiveInteger, precisionList, seed, sourceFlags } from "../options.ts";
 import type { Progress } from "../progress.ts";
 import { skipFlag } from "../skipped-lines.ts";
 import { note, printResult } from "../terminal.ts";
-
-export interface EvalFlags extends CommonFlags, SourceFlags {
-  text?: string[];
-  task?: string;
-  data?: string;
-  skipInvalid?: boolean;
-  precision?: Precision[];
-  against?: string;
-  length?: number;
-  stride?: number;
-  field?: string;
-  noise: "mean" | "sample";
-  seed: number;
-  record: boolean;
-}
-
-/** With the text that is scored. */
-export type TextFlags = EvalFlags & { text: string[] };
 
 const HELP = `
 Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of
@@ -77,7 +51,7 @@ export function evalCommand(context: Context): Command {
 async function run(context: Context, model: string, given: EvalFlags): Promise<void> {
   const { task, text } = given;
   if (task !== undefined) {
-    const { evalTask } = await import("./eval-task.ts");
+    const { evalTask } = await import("../eval-task.ts");
     return evalTask(context, model, { ...given, task });
   }
   if (!text || given.data !== undefined || given.skipInvalid)
@@ -85,12 +59,12 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
       hint: "give --text FILE, or --task NAME --data FOLDER",
     });
   const flags = { ...given, text };
-  const { hasOnnxFiles } = await import("../../inference/exported-model.ts");
+  const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   if (flags.precision || (await hasOnnxFiles(model))) {
-    const { evalExport } = await import("./eval-export.ts");
+    const { evalExport } = await import("../eval-export.ts");
     return evalExport(context, model, flags);
   }
-  const { openCheckpoint } = await import("../../model/checkpoint.ts");
+  const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const against = flags.against ? await openCheckpoint(flags.against, openOptions(flags)) : undefined;
     try {
@@ -112,9 +86,9 @@ async function score(
   flags: TextFlags,
   progress: Progress,
 ): Promise<Evaluation> {
-  const { evaluate } = await import("../../inference/evaluate.ts");
-  const { loadTokenizer } = await import("../../model/tokenizer.ts");
-  const { tokenStream } = await import("../../model/tokens.ts");
+  const { evaluate } = await import("../../inference/score/evaluate.ts");
+  const { loadTokenizer } = await import("../../checkpoint/tokenizer.ts");
+  const { tokenStream } = await import("../../checkpoint/tokens.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const { length, stride, threads, field } = flags;
   return evaluate(checkpoint, {
@@ -136,7 +110,7 @@ async function save(
   flags: TextFlags,
   result: Evaluation,
 ): Promise<void> {
-  const { recordPerplexity } = await import("../../inference/record-perplexity.ts");
+  const { recordPerplexity } = await import("../../inference/score/record-perplexity.ts");
   const recorded = await recordPerplexity(checkpoint, flags.text, result, against);
   if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
 }

@@ -1,12 +1,12 @@
 // nfc export: ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
 import { Command, InvalidArgumentError, Option } from "commander";
 import { NfcError } from "../../errors.ts";
-import type { OnnxOptions } from "../../export/export-entries.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
-import type { WeightStorage } from "../../export/export-onnx.ts";
-import { alignTable, formatBytes, formatPercent } from "../../export/format.ts";
-import { BLOCK_SIZES } from "../../export/quantise/quantisation.ts";
+import type { OnnxOptions } from "../../export/onnx/entries.ts";
+import type { WeightStorage } from "../../export/onnx/onnx-files.ts";
+import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
+import { alignTable, formatBytes, formatPercent } from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {

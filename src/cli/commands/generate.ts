@@ -2,11 +2,16 @@
 import { randomInt } from "node:crypto";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { NfcError } from "../../errors.ts";
-import type { Decoder } from "../../inference/decoder.ts";
-import { type EndTokenSource, endTokens } from "../../inference/end-tokens.ts";
-import { DEFAULT_BATCH_SIZE, DEFAULT_NEW_TOKENS, type GenerateOptions, generate } from "../../inference/generate.ts";
-import { promptIds } from "../../inference/prompt-ids.ts";
-import { isGreedy } from "../../inference/sampling.ts";
+import type { Decoder } from "../../inference/generate/decoder.ts";
+import { type EndTokenSource, endTokens } from "../../inference/generate/end-tokens.ts";
+import {
+  DEFAULT_BATCH_SIZE,
+  DEFAULT_NEW_TOKENS,
+  type GenerateOptions,
+  generate,
+} from "../../inference/generate/generate.ts";
+import { promptIds } from "../../inference/generate/prompt-ids.ts";
+import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { GenerationOutput } from "../generation-output.ts";
@@ -93,7 +98,7 @@ interface Source extends EndTokenSource {
 }
 
 async function run(context: Context, model: string, flags: GenerateFlags): Promise<void> {
-  const { hasOnnxFiles } = await import("../../inference/exported-model.ts");
+  const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   const exported = flags.precision !== undefined || (await hasOnnxFiles(model));
   checkFlags(model, flags, exported);
   const prompts = await readPrompts(context, flags);
@@ -102,7 +107,7 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     progress.stop();
     for (const text of checkpoint.notes) note(context.io, flags, text);
-    const { Decoder } = await import("../../inference/decoder.ts");
+    const { Decoder } = await import("../../inference/generate/decoder.ts");
     const noise =
       flags.noise === "sample" ? ({ kind: "generated", seed: drawn } as const) : ({ kind: "mean" } as const);
     const open = () => Decoder.ofCheckpoint(checkpoint, { noise, threads: flags.threads ?? 0 });
@@ -122,8 +127,8 @@ function checkFlags(model: string, flags: GenerateFlags, exported: boolean): voi
 }
 
 async function exportedSource(model: string, { precision, threads = 0 }: GenerateFlags): Promise<Source> {
-  const { exportedFile, openExportedModel } = await import("../../inference/exported-model.ts");
-  const { Decoder } = await import("../../inference/decoder.ts");
+  const { exportedFile, openExportedModel } = await import("../../inference/exported/exported-model.ts");
+  const { Decoder } = await import("../../inference/generate/decoder.ts");
   const exported = await openExportedModel(model);
   const { folder, config, rawConfig } = exported;
   const file = exportedFile(exported, precision);
@@ -139,7 +144,7 @@ async function write(
   texts: readonly string[],
   seed: number,
 ): Promise<void> {
-  const { loadTokenizer } = await import("../../model/tokenizer.ts");
+  const { loadTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const { temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop } = flags;
   const tokenizer = await loadTokenizer(source.folder, source.config);
   const reserved = flags.truncate ? maxNewTokens : null;

@@ -1,10 +1,10 @@
 // nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be taken up again.
 import { Command, Option } from "commander";
-import type { GlueEntry, GlueRow } from "../../distill/glue.ts";
 import { NfcError } from "../../errors.ts";
-import { alignTable, formatMetric, printable, thousands } from "../../export/format.ts";
-import { code, table } from "../../export/report-markdown.ts";
-import type { Task } from "../../inference/tasks/tasks.ts";
+import { alignTable, formatMetric, printable, thousands } from "../../report/render/format.ts";
+import { code, table } from "../../report/render/report-markdown.ts";
+import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
+import type { Task } from "../../tasks/tasks.ts";
 import type { Context } from "../context.ts";
 import { type CommonFlags, commonFlags, positiveInteger, positiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
@@ -62,8 +62,8 @@ export function glueCommand(context: Context): Command {
 }
 
 async function run(context: Context, flags: GlueFlags): Promise<void> {
-  const { glueTable } = await import("../../distill/glue.ts");
-  const { taskOf } = await import("../../inference/tasks/tasks.ts");
+  const { glueTable } = await import("../../tasks/glue/glue.ts");
+  const { taskOf } = await import("../../tasks/tasks.ts");
   const { models, data, output, seeds, epochs, lr, batchSize, length, splitDev, threads, force = false } = flags;
   if (models.length === 0 || flags.tasks.length === 0)
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });
@@ -114,7 +114,7 @@ function resumable(error: unknown, output: string): unknown {
 }
 
 async function paper() {
-  return (await import("../../distill/glue-paper.ts")).PAPER_ROWS;
+  return (await import("../../tasks/glue/paper.ts")).PAPER_ROWS;
 }
 
 async function linesOf(rows: readonly GlueRow[], tasks: readonly Task[]): Promise<string[][]> {

@@ -16,8 +16,8 @@ export function inspectCommand(context: Context): Command {
       "\nReads headers only.\n\nExamples:\n  $ nfc inspect gpt2/\n  $ nfc inspect hf://openai-community/gpt2 --json",
     );
   return sourceFlags(commonFlags(command)).action(async (model: string, flags: CommonFlags & SourceFlags) => {
-    const { inspect } = await import("../../export/inspect.ts");
-    const { inspectionText } = await import("../../export/inspect-text.ts");
+    const { inspect } = await import("../../report/inspect/inspect.ts");
+    const { inspectionText } = await import("../../report/inspect/inspect-text.ts");
     await withCheckpoint(context, model, flags, async (checkpoint) => {
       const inspection = inspect(checkpoint);
       printResult(context.io, flags, inspection, () => inspectionText(inspection));

@@ -2,10 +2,10 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, Option } from "commander";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
-import type { Report } from "../../export/report-schema.ts";
-import type { TaskMeasurement } from "../../export/report-tasks.ts";
-import type { Checkpoint } from "../../model/checkpoint.ts";
+import type { Report } from "../../report/schema.ts";
+import type { TaskMeasurement } from "../../report/scores.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { type CommonFlags, commonFlags, openOptions, type SourceFlags, sourceFlags } from "../options.ts";
@@ -69,10 +69,10 @@ async function run(context: Context, models: readonly string[], flags: ReportFla
 
 /** Two checkpoints, then exports of language models. A folder with weights and onnx/ is a checkpoint where it comes first. */
 async function arePairAndExports(before: string, after: string, exports: readonly string[]): Promise<boolean> {
-  const { modelsIn } = await import("../../export/comparison/compare-models.ts");
+  const { modelsIn } = await import("../../report/comparison/compare-models.ts");
   for (const model of [before, after]) if (!(await modelsIn(model)).checkpoint) return false;
-  const { isClassifierConfig } = await import("../../inference/exported-model.ts");
-  const { readConfig } = await import("../../model/checkpoint.ts");
+  const { isClassifierConfig } = await import("../../inference/exported/exported-model.ts");
+  const { readConfig } = await import("../../checkpoint/checkpoint.ts");
   for (const folder of exports) {
     if (!(await isFolder(join(folder, "onnx")))) return false;
     if (isClassifierConfig((await readConfig(folder)) ?? {})) return false;
@@ -92,10 +92,10 @@ async function runPair(
   folders: readonly string[],
   flags: ReportFlags,
 ): Promise<void> {
-  const { openExportedModel } = await import("../../inference/exported-model.ts");
-  const { createReport } = await import("../../export/report.ts");
-  const { reportMarkdown } = await import("../../export/report-markdown.ts");
-  const { reportText } = await import("../../export/report-text.ts");
+  const { openExportedModel } = await import("../../inference/exported/exported-model.ts");
+  const { createReport } = await import("../../report/report.ts");
+  const { reportMarkdown } = await import("../../report/render/report-markdown.ts");
+  const { reportText } = await import("../../report/render/report-text.ts");
   const exports = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
   const options = { exports, ...(flags.title !== undefined && { title: flags.title }) };
@@ -123,7 +123,7 @@ async function tasksOf(
   folder: string,
   models: Readonly<Record<"before" | "after", Checkpoint>>,
 ): Promise<TaskMeasurement[]> {
-  const { glueScores } = await import("../../distill/glue-cells.ts");
+  const { glueScores } = await import("../../tasks/glue/cells.ts");
   const found: TaskMeasurement[] = [];
   for (const side of ["before", "after"] as const)
     for (const { task, metric, ...score } of await glueScores(folder, models[side], signal))
@@ -135,9 +135,9 @@ async function tasksOf(
 }
 
 async function pageOf(report: Report, before: Checkpoint, after: Checkpoint, sentence: string): Promise<string> {
-  const { attentionPairs, learnedNoise, trainingCurves } = await import("../../export/page/page-data.ts");
-  const { reportPage } = await import("../../export/page/page.ts");
-  const { readTokenizer } = await import("../../model/tokenizer.ts");
+  const { attentionPairs, learnedNoise, trainingCurves } = await import("../../report/page/page-data.ts");
+  const { reportPage } = await import("../../report/page/page.ts");
+  const { readTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const folder = after.folder ?? before.folder;
   const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder);
   return reportPage({
@@ -153,13 +153,13 @@ async function runComparison(context: Context, models: readonly string[], flags:
     throw new NfcError("usage", "--layers, --heads and --glue are for two checkpoints", {
       hint: "name one before and one after; exports may follow",
     });
-  const { compareModels } = await import("../../export/comparison/compare-models.ts");
-  const { comparisonMarkdown, comparisonText } = await import("../../export/comparison/comparison-text.ts");
+  const { compareModels } = await import("../../report/comparison/compare-models.ts");
+  const { comparisonMarkdown, comparisonText } = await import("../../report/comparison/comparison-text.ts");
   const { title, html, format } = flags;
   const options = { ...openOptions(flags), signal: context.signal, ...(title !== undefined && { title }) };
   const comparison = await compareModels(models, options);
   if (html !== undefined) {
-    const { comparisonPage } = await import("../../export/comparison/comparison-page.ts");
+    const { comparisonPage } = await import("../../report/comparison/comparison-page.ts");
     return writePage(context, html, comparisonPage(comparison), flags);
   }
   printResult(context.io, { json: flags.json || format === "json" }, comparison, () =>

@@ -2,11 +2,11 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { compareModels } from "../../../src/export/comparison/compare-models.ts";
-import { comparisonPage } from "../../../src/export/comparison/comparison-page.ts";
-import { type Comparison, comparisonSchema } from "../../../src/export/comparison/comparison-schema.ts";
-import { comparisonMarkdown, comparisonText, modelTable } from "../../../src/export/comparison/comparison-text.ts";
 import { parameterCount } from "../../../src/model/parameters.ts";
+import { compareModels } from "../../../src/report/comparison/compare-models.ts";
+import { comparisonPage } from "../../../src/report/comparison/comparison-page.ts";
+import { type Comparison, comparisonSchema } from "../../../src/report/comparison/comparison-schema.ts";
+import { comparisonMarkdown, comparisonText, modelTable } from "../../../src/report/comparison/comparison-text.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL, opened } from "../../support/fixture.ts";

@@ -1,0 +1,236 @@
+// Holds models against their limits and a baseline: what nfc check does in CI.
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { NfcError } from "../errors.ts";
+import { refuseForeignFile } from "../io/own-file.ts";
+import { sha256File } from "../io/sha256.ts";
+import { formatBytes, signedPercent, thousands } from "../report/render/format.ts";
+import { type GroupWeight, largestFormat } from "../report/weigh/weight-sums.ts";
+import { BASELINE_FORMAT, type BaselineEntry, baselineOf, readBaseline, writeBaseline } from "./baseline.ts";
+import { type WeighedModel, weighModel } from "./measure-model.ts";
+import { belowRoot } from "./model-files.ts";
+import { notedQuality } from "./noted-quality.ts";
+import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
+import { parseBytes, parseGrowth } from "./units.ts";
+
+export interface CheckOptions {
+  /** Folder of the configuration. */
+  folder: string;
+  /** Its file; nfc.size.json or package.json in the folder unless given. */
+  config?: string;
+  baseline?: string;
+  /** Write what is found as the new baseline, whatever the old one says; absolute limits still count. */
+  updateBaseline?: boolean;
+  /** A model that the baseline does not know fails. */
+  requireBaseline?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface CheckedModel {
+  name: string;
+  path: string;
+  passed: boolean;
+  /** Bytes; null where nothing was found or read. */
+  size: number | null;
+  sizeLimit: number | null;
+  baselineSize: number | null;
+  parameters: number | null;
+  baselineParameters: number | null;
+  /** Groups of tensors whose bytes changed, largest growth first. */
+  groups: { group: string; before: number; now: number }[];
+  /** Why it failed, one line each. */
+  failures: string[];
+  /** What is worth knowing. */
+  notes: string[];
+  /** The file could not be read as a model. */
+  unreadable: boolean;
+}
+
+export interface CheckResult {
+  passed: boolean;
+  unreadable: boolean;
+  config: string;
+  baseline: string;
+  updated: boolean;
+  models: CheckedModel[];
+}
+
+/**
+ * Holds the models of an nfc.size.json against their limits and the committed baseline, as `nfc check` does. Reads headers
+ * only; `updateBaseline` hashes files as well. With it, nothing is written when a model is missing, unreadable, or over a
+ * limit of its own.
+ * @example
+ * ```js
+ * const { passed, models } = await checkSizes({ folder: "." });
+ * for (const { name, failures } of models) console.log(name, failures);
+ * ```
+ * @throws NfcError "not-found", "invalid-file" for configuration or baseline, "usage" for a path outside the folder
+ */
+export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
+  const { updateBaseline = false, requireBaseline = false, signal } = options;
+  const { file, config } = await readSizeConfig(options.folder, options.config);
+  const root = resolve(dirname(file));
+  const named =
+    options.baseline ?? (config.baseline === undefined ? undefined : join(root, belowRoot(root, config.baseline)));
+  const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
+  if (updateBaseline && named !== undefined) await refuseForeignFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
+  // One that is named has to be there: without it, growth would go unseen.
+  const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
+  const baseline = wanted ? await readBaseline(baselineFile) : null;
+  const weighed = new Map<string, WeighedModel>();
+  const models: CheckedModel[] = [];
+  for (const entry of config.models) {
+    const { checked, model } = await checkEntry(root, entry, baselineOf(baseline, nameOf(entry)), {
+      told: !updateBaseline,
+      requireBaseline: requireBaseline && !updateBaseline,
+    });
+    if (model) weighed.set(checked.name, model);
+    models.push(checked);
+  }
+  const passed = models.every((model) => model.passed);
+  if (updateBaseline && passed) await writeBaseline(baselineFile, await entriesOf(root, weighed, signal));
+  return {
+    passed,
+    unreadable: models.some(({ unreadable }) => unreadable),
+    config: file,
+    baseline: baselineFile,
+    updated: updateBaseline && passed,
+    models,
+  };
+}
+
+const nameOf = ({ name, path }: SizeEntry) => name ?? path;
+
+async function checkEntry(
+  root: string,
+  entry: SizeEntry,
+  before: BaselineEntry | null,
+  { told, requireBaseline }: { told: boolean; requireBaseline: boolean },
+): Promise<{ checked: CheckedModel; model: WeighedModel | null }> {
+  const name = nameOf(entry);
+  const checked: CheckedModel = {
+    ...{ name, path: entry.path, passed: true, size: null, parameters: null, groups: [], failures: [], notes: [] },
+    sizeLimit: limitOf(entry),
+    baselineSize: before?.bytes ?? null,
+    baselineParameters: before?.parameters ?? null,
+    unreadable: false,
+  };
+  const fail = (text: string) => {
+    checked.failures.push(text);
+    checked.passed = false;
+  };
+  let model: WeighedModel | null = null;
+  let quality: string[] = [];
+  try {
+    model = await weighModel(root, entry.path);
+    quality = await qualityFaults(root, entry);
+    if (model === null) fail("no file matches: check the path, and that the model is built before the check");
+  } catch (error) {
+    if (!(error instanceof NfcError) || error.code === "usage") throw error;
+    checked.unreadable = true;
+    model = null;
+    fail(error.hint ? `${error.message}; ${error.hint}` : error.message);
+  }
+  if (!model) return { checked, model };
+  checked.size = model.bytes;
+  checked.parameters = model.parameters;
+  for (const text of [...limitFaults(entry, model), ...quality, ...accidents(entry, model, before)]) fail(text);
+  if (before) {
+    checked.groups = changedGroups(before.groups, model.groups);
+    const growth = growthFault(entry, model, before, checked.groups);
+    if (growth) fail(growth);
+  } else if (requireBaseline) fail("the baseline does not know this model: nfc check --update-baseline");
+  else if (entry.maxGrowth !== undefined && told)
+    checked.notes.push("no baseline knows it: maxGrowth is not checked; nfc check --update-baseline");
+  return { checked, model };
+}
+
+function limitOf({ limit }: SizeEntry): number | null {
+  if (limit === undefined) return null;
+  return typeof limit === "number" ? limit : parseBytes(limit);
+}
+
+function limitFaults(entry: SizeEntry, model: WeighedModel): string[] {
+  const faults: string[] = [];
+  const limit = limitOf(entry);
+  if (limit !== null && model.bytes > limit)
+    faults.push(
+      `${formatBytes(model.bytes)} is ${formatBytes(model.bytes - limit)} over the limit of ${formatBytes(limit)}`,
+    );
+  const { maxParameters } = entry;
+  if (maxParameters === undefined) return faults;
+  if (model.parameters === null)
+    faults.push("maxParameters: its weights are packed in a way that headers do not explain");
+  else if (model.parameters > maxParameters)
+    faults.push(`${thousands(model.parameters)} parameters, over the limit of ${thousands(maxParameters)}`);
+  return faults;
+}
+
+async function qualityFaults(root: string, { path, maxPerplexity, minAccuracy }: SizeEntry): Promise<string[]> {
+  if (maxPerplexity === undefined && minAccuracy === undefined) return [];
+  const { perplexity, accuracy } = await notedQuality(root, path);
+  const faults: string[] = [];
+  if (maxPerplexity !== undefined) {
+    if (perplexity === null)
+      faults.push("maxPerplexity: no nfc.json beside it notes one (nfc eval, nfc export --text)");
+    else if (perplexity > maxPerplexity) faults.push(`perplexity ${perplexity.toFixed(3)}, over ${maxPerplexity}`);
+  }
+  if (minAccuracy !== undefined) {
+    if (accuracy === null)
+      faults.push("minAccuracy: no nfc.json beside it notes one (nfc finetune --task, nfc eval --task)");
+    else if (accuracy < minAccuracy) faults.push(`accuracy ${accuracy.toFixed(4)}, under ${minAccuracy}`);
+  }
+  return faults;
+}
+
+function accidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
+  const found = model.mishaps.filter(({ accident }) => !allow.includes(accident)).map(({ text }) => text);
+  if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
+    found.push("K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again");
+  const wanted = dtype ?? (before && largestFormat(before.dtypes));
+  const now = largestFormat(model.dtypes);
+  if (wanted && now && wanted !== now && !allow.includes("dtype"))
+    found.push(`its matrices are ${now}, not ${wanted}: was it saved in another format?`);
+  return found;
+}
+
+type GroupBytes = Readonly<Record<string, Pick<GroupWeight, "bytes">>>;
+
+function changedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["groups"] {
+  const bytesOf = (groups: GroupBytes, group: string) =>
+    Object.hasOwn(groups, group) ? (groups[group]?.bytes ?? 0) : 0;
+  return [...new Set([...Object.keys(before), ...Object.keys(now)])]
+    .map((group) => ({ group, before: bytesOf(before, group), now: bytesOf(now, group) }))
+    .filter((change) => change.before !== change.now)
+    .sort((a, b) => b.now - b.before - (a.now - a.before));
+}
+
+function growthFault(
+  { maxGrowth }: SizeEntry,
+  { bytes }: WeighedModel,
+  before: BaselineEntry,
+  groups: CheckedModel["groups"],
+): string | null {
+  const growth = bytes - before.bytes;
+  const allowed = maxGrowth === undefined ? null : (parseGrowth(maxGrowth)?.(before.bytes) ?? null);
+  if (allowed === null || growth <= allowed) return null;
+  const grown = groups.filter((change) => change.now > change.before).slice(0, 3);
+  const where = grown.map(({ group, before: old, now }) => `${group} +${formatBytes(now - old)}`).join(", ");
+  const percent = before.bytes > 0 ? ` (${signedPercent((100 * growth) / before.bytes)})` : "";
+  return `grew by ${formatBytes(growth)}${percent}, ${maxGrowth} is allowed; what grew: ${where || "the graph or the headers"}`;
+}
+
+async function entriesOf(
+  root: string,
+  weighed: ReadonlyMap<string, WeighedModel>,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, BaselineEntry>> {
+  const entries: Record<string, BaselineEntry> = Object.create(null);
+  for (const [name, { bytes, parameters, attention, groups, dtypes, files }] of weighed) {
+    const hashed: BaselineEntry["files"] = {};
+    for (const [file, size] of Object.entries(files))
+      hashed[file] = { bytes: size, sha256: await sha256File(join(root, file), signal) };
+    entries[name] = { bytes, parameters, attention, groups, dtypes, files: hashed };
+  }
+  return entries;
+}

@@ -1,0 +1,116 @@
+// What the files of an entry weigh, from headers alone: bytes, parameters by group and format, and signs of accidents.
+import { stat } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { NfcError } from "../errors.ts";
+import { readOnnxStructure } from "../formats/onnx/reader.ts";
+import { dataOf } from "../inference/exported/data.ts";
+import { withIoErrors } from "../io/io-error.ts";
+import { printable } from "../report/render/format.ts";
+import {
+  attentionParts,
+  type HeaderTensor,
+  headerTensors,
+  type Mishap,
+  mishapsOf,
+  onnxTensors,
+} from "../report/weigh/header-tensors.ts";
+import { type GroupWeight, WeightSums } from "../report/weigh/weight-sums.ts";
+import { modelFiles, slashed } from "./model-files.ts";
+
+export interface WeighedModel extends GroupWeight {
+  /** By name below the configuration's folder. */
+  files: Record<string, number>;
+  groups: Record<string, GroupWeight>;
+  /** Bytes by format, of tensors that are weights of matrices. */
+  dtypes: Record<string, number>;
+  /** Columns of c_attn in widths: 3 = [q, k, v], 2 = [s, v]; null without one, or of both. */
+  attention: 2 | 3 | null;
+  mishaps: Mishap[];
+}
+
+/**
+ * @param root folder of the configuration; @param path file, folder or glob below it
+ * @returns null where nothing matches
+ * @throws NfcError "invalid-file" or "unsupported" for a file that cannot be read, "usage" for a path outside
+ */
+export async function weighModel(root: string, path: string): Promise<WeighedModel | null> {
+  const { models, state, others } = await modelFiles(root, path);
+  if (models.length + state.length + others.length === 0) return null;
+  if (models.length + state.length === 0)
+    throw new NfcError("unsupported", `${path}: is no model: only .safetensors and .onnx files are`, {
+      hint: "name the model's file or folder",
+    });
+  const files = new FileSizes(root);
+  const sums = new WeightSums();
+  const mishaps: Mishap[] = [];
+  const parts = new Set<2 | 3>();
+  for (const name of models) {
+    await files.add(name);
+    const { tensors, data } = await headerOf(root, name);
+    for (const file of data) await files.add(file);
+    for (const tensor of tensors) {
+      sums.addTensor(tensor);
+      const columns = attentionParts(tensor);
+      if (columns !== null) parts.add(columns);
+    }
+    mishaps.push(...mishapsOf(name, tensors));
+  }
+  for (const name of state) {
+    sums.add("optimiser state", { bytes: await files.add(name), parameters: 0 });
+    mishaps.push({
+      accident: "optimiser-state",
+      text: `${printable(name)} is training state: leave it out of the model`,
+    });
+  }
+  for (const name of others) {
+    const bytes = await files.add(name);
+    if (bytes > 0) sums.add("other files", { bytes, parameters: 0 });
+  }
+  const [attention = null] = parts.size === 1 ? parts : [];
+  return {
+    files: sorted(files.sizes),
+    groups: sorted(sums.groups),
+    dtypes: sorted(sums.dtypes),
+    bytes: files.bytes,
+    parameters: sums.parameters,
+    attention,
+    mishaps,
+  };
+}
+
+/** The tensors of a model file, and its external data, by names below `root`. Data that is missing is no model. */
+async function headerOf(root: string, name: string): Promise<{ tensors: HeaderTensor[]; data: string[] }> {
+  const file = join(root, name);
+  if (!name.endsWith(".onnx")) return { tensors: await headerTensors(file), data: [] };
+  const structure = await readOnnxStructure(file);
+  const { data } = await dataOf(structure, root, { anyName: true });
+  return { tensors: onnxTensors(structure), data: data.map((one) => slashed(relative(root, one))) };
+}
+
+/** Sizes by name; what is there under two names (a link, data that two models share) weighs once. */
+class FileSizes {
+  readonly sizes: Record<string, number> = {};
+  bytes = 0;
+  private readonly seen = new Set<string>();
+  private readonly root: string;
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  /** @returns the bytes that this file adds */
+  async add(name: string): Promise<number> {
+    const file = join(this.root, name);
+    const { size, dev, ino } = await withIoErrors(file, () => stat(file, { bigint: true }));
+    this.sizes[name] = Number(size);
+    const place = `${dev}:${ino}`;
+    if (this.seen.has(place)) return 0;
+    this.seen.add(place);
+    this.bytes += Number(size);
+    return Number(size);
+  }
+}
+
+function sorted<T>(record: Record<string, T>): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
+}

@@ -1,0 +1,88 @@
+// The files that a path, folder or glob names: models, whose headers are read, and whatever else weighs.
+import { type Dirent, existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { isAbsolute, join, relative, resolve, sep } from "node:path";
+import picomatch from "picomatch";
+import { NfcError } from "../errors.ts";
+import { refuseLinkOut } from "../inference/exported/data.ts";
+import { withIoErrors } from "../io/io-error.ts";
+
+const MODELS = "**/*.{safetensors,onnx}";
+const STATE = "**/{optimizer,scheduler,training_args,rng_state}*.{pt,pth,bin}";
+const isState = picomatch(STATE, { dot: true });
+
+/** Without extended globs, whose nesting can take for ever to match: a configuration may come in a pull request. */
+const GLOB = { noextglob: true };
+
+export interface ModelFiles {
+  /** Files whose headers are read, sorted. */
+  models: string[];
+  /** What training leaves behind, such as optimizer.pt. */
+  state: string[];
+  /** Anything else that the path itself names. */
+  others: string[];
+}
+
+/**
+ * Names below `root`, with slashes. Links to folders are not followed, those to files where they stay below `root`.
+ * @throws NfcError "usage" for a path that leaves the folder of the configuration, "invalid-file" for a link that does
+ */
+export async function modelFiles(root: string, path: string): Promise<ModelFiles> {
+  const names = (await namesOf(root, belowRoot(root, path))).sort();
+  for (const name of names) await refuseLinkOut(join(root, name), root);
+  const isModel = (name: string) => /\.(safetensors|onnx)$/.test(name);
+  const rest = names.filter((name) => !isModel(name));
+  return {
+    models: names.filter(isModel),
+    state: rest.filter((name) => isState(name)),
+    others: rest.filter((name) => !isState(name)),
+  };
+}
+
+/** A path of the configuration, from its folder. @throws NfcError "usage" for one that leaves it */
+export function belowRoot(root: string, path: string): string {
+  const inside = slashed(relative(root, resolve(root, path)));
+  if (inside.split("/")[0] !== ".." && !isAbsolute(inside)) return inside;
+  throw new NfcError("usage", `${path}: lies outside ${root}`, {
+    hint: "put the configuration into a folder above all that it names",
+  });
+}
+
+/** As the configuration and the baseline write paths. */
+export const slashed = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
+
+/** A file, what a folder holds of a model, or what a glob matches. Names that begin with a dot have to be asked for. */
+async function namesOf(root: string, path: string): Promise<string[]> {
+  const there = existsSync(join(root, path))
+    ? await withIoErrors(join(root, path), () => stat(join(root, path)))
+    : null;
+  if (there?.isFile()) return [path];
+  if (there?.isDirectory()) {
+    await refuseLinkOut(join(root, path), root);
+    const wanted = picomatch([MODELS, STATE]);
+    return (await filesBelow(root, path)).filter((name) => wanted(slashed(relative(path, name))));
+  }
+  const { base, isGlob } = picomatch.scan(path);
+  if (!isGlob || !existsSync(join(root, base))) return [];
+  await refuseLinkOut(join(root, base), root);
+  const matches = picomatch(path, GLOB);
+  return (await filesBelow(root, base)).filter((name) => matches(name));
+}
+
+/** Files and links to files, in folders whose names do not begin with a dot. */
+async function filesBelow(root: string, folder: string): Promise<string[]> {
+  const entries = await withIoErrors(join(root, folder), () => readdir(join(root, folder), { withFileTypes: true }));
+  const names: string[] = [];
+  for (const entry of entries) {
+    const name = folder === "" ? entry.name : `${folder}/${entry.name}`;
+    if (entry.isDirectory() && !entry.name.startsWith(".")) names.push(...(await filesBelow(root, name)));
+    else if (await isFile(join(root, name), entry)) names.push(name);
+  }
+  return names;
+}
+
+/** A link that leads nowhere is one as well: reading it says so. */
+async function isFile(file: string, entry: Dirent): Promise<boolean> {
+  if (!entry.isSymbolicLink()) return entry.isFile();
+  return !(await stat(file).catch(() => null))?.isDirectory();
+}

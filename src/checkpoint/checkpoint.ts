@@ -1,0 +1,167 @@
+// Opens a checkpoint of any supported naming, layout or place as canonical GPT-2 tensors, read lazily.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { NfcError, throwIfAborted } from "../errors.ts";
+import { byteLengthOf, type FloatDtype } from "../formats/dtype.ts";
+import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
+import { readJsonFile } from "../io/json.ts";
+import type { Activation, ModelConfig } from "../model/config.ts";
+import { parseConfig } from "./config-file.ts";
+import { FieldReader } from "./fields.ts";
+import { type DownloadProgress, fetchFromHub, isHubReference } from "./hub/hub.ts";
+import { type NamingPlan, type PlanInput, type PlannedTensor, planCheckpoint, settleHead } from "./naming/plan.ts";
+import { type NfcRecord, readNfcRecord } from "./nfc-record.ts";
+import { plannedChunks, readPlanned, sameBytes } from "./read.ts";
+import { resolveLocal } from "./source.ts";
+import { tokenizerSize } from "./vocabulary.ts";
+
+/** A parameter in canonical name and orientation ([in, out]). `offset` is where its stored bytes begin in `file`. */
+export interface CheckpointTensor {
+  name: string;
+  dtype: FloatDtype;
+  shape: number[];
+  sourceName: string;
+  /** The stored matrix is [out, in]: `offset` is then not where the canonical bytes lie. */
+  transposed: boolean;
+  byteLength: number;
+  file: string;
+  offset: number;
+}
+
+/** An open checkpoint; `tensors` is exactly `parameterSpecs(config)`. */
+export interface Checkpoint {
+  /** As the user named it. */
+  readonly source: string;
+  /** Where config and tokenizer files lie. */
+  readonly folder: string | null;
+  readonly reader: TensorReader;
+  readonly config: ModelConfig;
+  readonly rawConfig: Record<string, unknown>;
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** What was normalised, dropped or assumed, one line each. */
+  readonly notes: readonly string[];
+  /** nfc.json when present. */
+  readonly record: NfcRecord | null;
+  /** A tensor as float32 in canonical orientation. */
+  readF32(name: string): Promise<Float32Array>;
+  /** A tensor's stored dtype in canonical orientation; pieces of a reused buffer: use each before asking for the next. */
+  chunks(name: string): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** The one slow part of opening is a download. */
+export type OpenProgress = DownloadProgress;
+
+export interface OpenOptions {
+  /** Number of heads where config.json does not say. */
+  nHead?: number | undefined;
+  /** Overrides the activation of config.json or of the layout. */
+  activation?: Activation | undefined;
+  /** Drop the padding rows of the vocabulary: true = to the tokenizer's size, else 50257; or to a number of rows. */
+  trimVocab?: number | boolean | undefined;
+  /** `hf://` sources: use the cache only. */
+  offline?: boolean | undefined;
+  onProgress?: ((progress: OpenProgress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export const CONFIG_FILE = "config.json";
+
+/** Real config.json files have a few kilobytes; label maps may make some hundred. */
+const MAX_CONFIG_BYTES = 2 ** 24;
+
+/**
+ * Opens a checkpoint and plans how to read it. Nothing but headers and JSON is read, except that an lm_head.weight is
+ * compared with wte.weight.
+ * @param source a .safetensors file, a folder, a *.safetensors.index.json, or `hf://owner/name[@revision]`
+ * @throws NfcError naming file, tensor and fact when it cannot be read as GPT-2; see `planCheckpoint`
+ */
+export async function openCheckpoint(source: string, options: OpenOptions = {}): Promise<Checkpoint> {
+  throwIfAborted(options.signal);
+  const fetched = await fetchIfRemote(source, options);
+  const { weights, folder } = await resolveLocal(fetched.path);
+  const raw = await readConfig(folder);
+  const config = raw === null ? null : parseConfig(raw, join(folder, CONFIG_FILE), { activation: options.activation });
+  const record = await readNfcRecord(folder);
+  const reader = await openSafetensors(weights);
+  try {
+    const plan = await settledPlan(
+      {
+        file: weights,
+        tensors: [...reader.tensors.values()],
+        metadata: reader.metadata,
+        config,
+        recordVariant: record?.variant,
+        nHead: options.nHead,
+        activation: options.activation,
+        trimVocab: options.trimVocab,
+        tokenizerSize: options.trimVocab === true ? await tokenizerSize(folder) : undefined,
+      },
+      reader,
+      options.signal,
+    );
+    const notes = [...fetched.notes, ...reader.warnings, ...(config === null ? [noConfig(folder)] : []), ...plan.notes];
+    return checkpointOf({ source, folder, reader, rawConfig: raw ?? {}, notes, record }, plan);
+  } catch (error) {
+    await reader.close();
+    throw error;
+  }
+}
+
+/** `hf://` sources are downloaded into the Hub's cache, the rest are paths. */
+async function fetchIfRemote(source: string, options: OpenOptions): Promise<{ path: string; notes: string[] }> {
+  if (!isHubReference(source)) return { path: source, notes: [] };
+  const { folder, notes } = await fetchFromHub(source, options);
+  return { path: folder, notes };
+}
+
+/** The content of a config.json, which must be an object; null when there is none. */
+export async function readConfig(folder: string): Promise<Record<string, unknown> | null> {
+  const file = join(folder, CONFIG_FILE);
+  if (!existsSync(file)) return null;
+  return new FieldReader(await readJsonFile(file, { maxBytes: MAX_CONFIG_BYTES }), file).raw;
+}
+
+function noConfig(folder: string): string {
+  return `no ${CONFIG_FILE} in ${folder}: dimensions are those of the tensors`;
+}
+
+async function settledPlan(
+  input: PlanInput,
+  reader: TensorReader,
+  signal: AbortSignal | undefined,
+): Promise<NamingPlan> {
+  const plan = planCheckpoint(input);
+  const wte = plan.tensors.get("wte.weight");
+  const head = plan.tensors.get("lm_head.weight");
+  if (!plan.headCandidate || wte === undefined || head === undefined) return plan;
+  return settleHead(plan, await sameBytes(reader, wte.source, head.source, signal));
+}
+
+function checkpointOf(
+  parts: Omit<Checkpoint, "config" | "tensors" | "readF32" | "chunks" | "close">,
+  plan: NamingPlan,
+): Checkpoint {
+  const { reader } = parts;
+  const planned = (name: string): PlannedTensor => {
+    const tensor = plan.tensors.get(name);
+    if (tensor !== undefined) return tensor;
+    throw new NfcError("not-found", `${parts.source}: has no tensor ${name}`);
+  };
+  const tensors = new Map<string, CheckpointTensor>();
+  for (const { name, source, dtype, shape, transposed } of plan.tensors.values()) {
+    const stored = reader.tensors.get(source);
+    if (stored === undefined) throw new Error(`${name} is planned, but ${source} is not stored`);
+    const { file, offset } = stored;
+    const byteLength = byteLengthOf(dtype, shape);
+    tensors.set(name, { name, dtype, shape, sourceName: source, transposed, byteLength, file, offset });
+  }
+  return {
+    ...parts,
+    config: plan.config,
+    tensors,
+    readF32: async (name) => readPlanned(reader, planned(name)),
+    chunks: (name) => plannedChunks(reader, planned(name)),
+    close: () => reader.close(),
+  };
+}

@@ -1,0 +1,241 @@
+// config.json: what a file says of a model, checked, and the file that is written for one.
+import { NfcError } from "../errors.ts";
+import {
+  ACTIVATIONS,
+  type Activation,
+  MAX_INNER,
+  MAX_LABELS,
+  MAX_LAYERS,
+  MAX_POSITIONS,
+  MAX_VOCAB,
+  MAX_WIDTH,
+  type ModelConfig,
+  VARIANTS,
+  type Variant,
+} from "../model/config.ts";
+import { FieldReader, isJsonObject, quote } from "./fields.ts";
+
+/** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
+export const VARIANT_KEY = "nfc_variant";
+
+/** Hugging Face's names of the activations; the first is the one that is written. */
+export const HF_ACTIVATIONS: Readonly<Record<Activation, readonly string[]>> = {
+  gelu_tanh: ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_tanh"],
+  gelu: ["gelu", "gelu_python"],
+  relu: ["relu"],
+  silu: ["silu", "swish"],
+  tanh: ["tanh"],
+};
+
+/** Second names of the same fields (GPT2Config.attribute_map, and nanoGPT's block_size). */
+export const CONFIG_ALIASES = {
+  n_layer: ["num_hidden_layers"],
+  n_head: ["num_attention_heads"],
+  n_embd: ["hidden_size"],
+  n_positions: ["max_position_embeddings", "block_size"],
+} as const;
+
+/** GPT-2's and nanoGPT's layer norm epsilon. */
+const DEFAULT_EPSILON = 1e-5;
+
+/** model_type values that share tensor names with GPT-2, and how they differ. */
+const LOOK_ALIKES: Readonly<Record<string, string>> = {
+  gpt_neo: "GPT-Neo has local attention and separate q, k, v",
+  gptj: "GPT-J has rotary positions and parallel blocks",
+  gpt_bigcode: "GPTBigCode has multi-query attention",
+  gpt_neox: "GPT-NeoX has rotary positions",
+  imagegpt: "ImageGPT has another norm",
+  "openai-gpt": "GPT-1 has its norms after the blocks",
+};
+
+/**
+ * The config.json to write: every key of `raw` that does not describe the fields of `config` is kept. `model_type`
+ * stays "gpt2" for every variant, because programs load nothing else; c_attn's shape makes them fail loudly.
+ * The caller sets `dtype`/`torch_dtype` when it changes the weights' format.
+ */
+export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): Record<string, unknown> {
+  const out: Record<string, unknown> = { ...raw };
+  for (const aliases of Object.values(CONFIG_ALIASES)) {
+    for (const alias of aliases) delete out[alias];
+  }
+  delete out.n_ctx;
+  delete out[VARIANT_KEY];
+  Object.assign(out, {
+    model_type: "gpt2",
+    architectures: raw.architectures ?? ["GPT2LMHeadModel"],
+    n_layer: config.n_layer,
+    n_head: config.n_head,
+    n_embd: config.n_embd,
+    n_inner: config.n_inner === 4 * config.n_embd ? null : config.n_inner,
+    n_positions: config.n_positions,
+    vocab_size: config.vocab_size,
+    layer_norm_epsilon: config.layer_norm_epsilon,
+    activation_function: HF_ACTIVATIONS[config.activation][0],
+    scale_attn_weights: config.scale_attn_weights,
+    scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
+    tie_word_embeddings: config.tied_head,
+    bos_token_id: config.bos_token_id ?? null,
+    eos_token_id: config.eos_token_id ?? null,
+  });
+  if (config.variant !== "dense") out[VARIANT_KEY] = config.variant;
+  if (config.labels) Object.assign(out, classifierKeys(config.labels, config, raw));
+  return out;
+}
+
+/** GPT2ForSequenceClassification's: it finds the last token of padded rows by pad_token_id. */
+function classifierKeys(labels: readonly string[], config: ModelConfig, raw: Record<string, unknown>): object {
+  return {
+    architectures: ["GPT2ForSequenceClassification"],
+    id2label: Object.fromEntries(labels.map((label, id) => [String(id), label])),
+    label2id: Object.fromEntries(labels.map((label, id) => [label, id])),
+    problem_type: labels.length === 1 ? "regression" : "single_label_classification",
+    pad_token_id: raw.pad_token_id ?? config.eos_token_id ?? 0,
+  };
+}
+
+/** What a config.json says; undefined where it says nothing. The weights' shapes fill the gaps and must agree. */
+export interface ParsedConfig {
+  file: string;
+  /** True when `model_type` is there: the defaults of transformers then apply. */
+  isHuggingFace: boolean;
+  n_layer: number | undefined;
+  n_head: number | undefined;
+  n_embd: number | undefined;
+  n_inner: number | undefined;
+  n_positions: number | undefined;
+  vocab_size: number | undefined;
+  layer_norm_epsilon: number;
+  activation: Activation | undefined;
+  scale_attn_weights: boolean;
+  scale_attn_by_inverse_layer_idx: boolean;
+  tie_word_embeddings: boolean | undefined;
+  variant: Variant | undefined;
+  bos_token_id: number | undefined;
+  eos_token_id: number | undefined;
+  /** By id, from id2label. */
+  labels: readonly string[] | undefined;
+  notes: string[];
+}
+
+/**
+ * Reads a config.json. Unknown keys are ignored (the caller keeps them in the raw object).
+ * @param overrides `activation` given by the user: the file's own is then not looked at.
+ * @throws NfcError `invalid-file` for values out of range, `unsupported` for models that are not GPT-2's mathematics.
+ */
+export function parseConfig(
+  raw: unknown,
+  file: string,
+  overrides: { activation?: Activation | undefined } = {},
+): ParsedConfig {
+  const fields = new FieldReader(raw, file);
+  refuseOtherModels(fields);
+  const notes: string[] = [];
+  if (fields.flag("reorder_and_upcast_attn")) {
+    notes.push(`${file}: reorder_and_upcast_attn changes rounding only; ignored`);
+  }
+  return {
+    file,
+    isHuggingFace: fields.has("model_type"),
+    n_layer: fields.integer("n_layer", { min: 1, max: MAX_LAYERS, aliases: CONFIG_ALIASES.n_layer }),
+    n_head: fields.integer("n_head", { min: 1, max: MAX_WIDTH, aliases: CONFIG_ALIASES.n_head }),
+    n_embd: fields.integer("n_embd", { min: 1, max: MAX_WIDTH, aliases: CONFIG_ALIASES.n_embd }),
+    n_inner: fields.integer("n_inner", { min: 1, max: MAX_INNER }),
+    n_positions: readPositions(fields, notes),
+    vocab_size: fields.integer("vocab_size", { min: 1, max: MAX_VOCAB }),
+    layer_norm_epsilon: fields.number("layer_norm_epsilon", { min: 0, max: 1 }) ?? DEFAULT_EPSILON,
+    activation: overrides.activation ?? readActivation(fields),
+    scale_attn_weights: fields.flag("scale_attn_weights") ?? true,
+    scale_attn_by_inverse_layer_idx: fields.flag("scale_attn_by_inverse_layer_idx") ?? false,
+    tie_word_embeddings: fields.flag("tie_word_embeddings"),
+    variant: readVariant(fields),
+    bos_token_id: readTokenId(fields, "bos_token_id"),
+    eos_token_id: readTokenId(fields, "eos_token_id"),
+    labels: readLabels(fields),
+    notes,
+  };
+}
+
+/** id2label: {"0": "negative", "1": "positive"} */
+function readLabels(fields: FieldReader): readonly string[] | undefined {
+  const value = fields.value("id2label");
+  if (value === undefined || value === null) return undefined;
+  const wrong = () => fields.wrong("id2label", "an object of names by id, from 0");
+  if (!isJsonObject(value)) throw wrong();
+  const count = Object.keys(value).length;
+  if (count > MAX_LABELS) throw wrong();
+  return Array.from({ length: count }, (_, id) => {
+    const label = value[String(id)];
+    if (typeof label !== "string") throw wrong();
+    return label;
+  });
+}
+
+/** Models with GPT-2's name or tensor names but other mathematics. */
+function refuseOtherModels(fields: FieldReader): void {
+  const refuse = (fact: string, hint: string): never => {
+    throw new NfcError("unsupported", `${fields.file}: ${fact}`, { hint });
+  };
+  const type = fields.text("model_type");
+  if (type !== undefined && type !== "gpt2") {
+    const known = LOOK_ALIKES[type];
+    refuse(
+      `model_type ${quote(type)} is not "gpt2"${known === undefined ? "" : ` (${known})`}`,
+      'nfc converts GPT-2-class models only; if the weights are GPT-2\'s all the same, set "model_type": "gpt2"',
+    );
+  }
+  if (fields.flag("add_cross_attention") || fields.flag("is_encoder_decoder")) {
+    refuse(
+      "add_cross_attention is true: layers that attend to an encoder cannot be converted",
+      "use a decoder-only GPT-2",
+    );
+  }
+  if (fields.has("quantization_config")) {
+    refuse(
+      "quantization_config: the weights are quantised",
+      "use the float16, bfloat16 or float32 checkpoint it was made from",
+    );
+  }
+  const pruned = fields.value("pruned_heads");
+  if (isJsonObject(pruned) && Object.keys(pruned).length > 0) {
+    refuse("pruned_heads: layers with missing heads cannot be converted", "use a checkpoint with all heads");
+  }
+}
+
+/** n_positions and its aliases; `n_ctx` is a legacy copy that old files left behind. */
+function readPositions(fields: FieldReader, notes: string[]): number | undefined {
+  const range = { min: 1, max: MAX_POSITIONS };
+  const positions = fields.integer("n_positions", { ...range, aliases: CONFIG_ALIASES.n_positions });
+  if (positions === undefined) return fields.integer("n_ctx", range);
+  if (fields.has("n_ctx") && fields.value("n_ctx") !== positions) {
+    notes.push(
+      `${fields.file}: n_ctx ${quote(fields.value("n_ctx"))} is legacy and ignored; n_positions is ${positions}`,
+    );
+  }
+  return positions;
+}
+
+function readActivation(fields: FieldReader): Activation | undefined {
+  const name = fields.text("activation_function");
+  if (name === undefined) return undefined;
+  const found = ACTIVATIONS.find((activation) => HF_ACTIVATIONS[activation].includes(name));
+  if (found !== undefined) return found;
+  throw new NfcError("unsupported", `${fields.file}: activation_function ${quote(name)} is not known`, {
+    hint: `known are ${Object.values(HF_ACTIVATIONS).flat().join(", ")}; --activation overrides the file`,
+  });
+}
+
+function readVariant(fields: FieldReader): Variant | undefined {
+  const name = fields.text(VARIANT_KEY);
+  const variant = VARIANTS.find((known) => known === name);
+  if (name !== undefined && variant === undefined) throw fields.wrong(VARIANT_KEY, `one of ${VARIANTS.join(", ")}`);
+  return variant;
+}
+
+/** A token id, or the first of a list of them; negative means none. */
+function readTokenId(fields: FieldReader, key: string): number | undefined {
+  const value = fields.value(key);
+  const id: unknown = Array.isArray(value) ? value[0] : value;
+  if (id === undefined) return undefined;
+  if (typeof id !== "number" || !Number.isSafeInteger(id)) throw fields.wrong(key, "a token id");
+  return id < 0 ? undefined : id;
+}

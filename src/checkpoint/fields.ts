@@ -1,0 +1,98 @@
+// Typed access to the fields of a JSON object that nobody vouches for; each complaint names file, field and value.
+import { NfcError } from "../errors.ts";
+import { quoted } from "../formats/json-strict.ts";
+
+/** How much of a wrong value an error message quotes. */
+const MAX_QUOTED = 60;
+
+export interface Range {
+  min: number;
+  max: number;
+  /** Other names of the same field; two that are both there must agree. */
+  aliases?: readonly string[];
+}
+
+/** A value as it would stand in JSON: on one line, without control characters, shortened. */
+export function quote(value: unknown): string {
+  if (typeof value === "string") return quoted(value);
+  const text = (JSON.stringify(value) ?? String(value)).replace(/[^\x20-\x7e]/g, "?");
+  return text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
+}
+
+/** A tensor's name as lists show it: quoted only if it is odd. */
+export function showName(name: string): string {
+  return /^[\w./-]{1,120}$/.test(name) ? name : quoted(name);
+}
+
+/** True for what JSON calls an object. */
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Reads fields of one object. null counts as absent, as Python's None does in config.json. */
+export class FieldReader {
+  readonly raw: Record<string, unknown>;
+  readonly file: string;
+
+  /** @throws NfcError `invalid-file` when `raw` is not an object. */
+  constructor(raw: unknown, file: string) {
+    if (!isJsonObject(raw)) throw new NfcError("invalid-file", `${file}: is ${quote(raw)}, not a JSON object`);
+    this.raw = raw;
+    this.file = file;
+  }
+
+  has(key: string): boolean {
+    return Object.hasOwn(this.raw, key) && this.raw[key] !== null && this.raw[key] !== undefined;
+  }
+
+  value(key: string): unknown {
+    return this.has(key) ? this.raw[key] : undefined;
+  }
+
+  integer(key: string, range: Range): number | undefined {
+    const found = [key, ...(range.aliases ?? [])].filter((name) => this.has(name));
+    const values = found.map((name) => this.#checked(name, range, "an integer", Number.isInteger));
+    const other = values.findIndex((value) => value !== values[0]);
+    if (other > 0) {
+      throw new NfcError(
+        "invalid-file",
+        `${this.file}: ${found[0]} is ${values[0]}, but ${found[other]} is ${values[other]}`,
+        {
+          hint: "they are two names of one number: delete the wrong one",
+        },
+      );
+    }
+    return values[0];
+  }
+
+  number(key: string, range: Range): number | undefined {
+    return this.has(key) ? this.#checked(key, range, "a number", Number.isFinite) : undefined;
+  }
+
+  flag(key: string): boolean | undefined {
+    const value = this.value(key);
+    if (value === undefined || typeof value === "boolean") return value;
+    throw this.wrong(key, "true or false");
+  }
+
+  text(key: string): string | undefined {
+    const value = this.value(key);
+    if (value === undefined || typeof value === "string") return value;
+    throw this.wrong(key, "a string");
+  }
+
+  /** The complaint about a field of the wrong type or size. */
+  wrong(key: string, expected: string): NfcError {
+    return new NfcError("invalid-file", `${this.file}: ${key} is ${quote(this.raw[key])}, expected ${expected}`, {
+      hint: `correct ${key} in ${this.file}`,
+    });
+  }
+
+  #checked(key: string, range: Range, kind: string, accepts: (value: number) => boolean): number {
+    const value = this.raw[key];
+    if (typeof value !== "number" || !accepts(value) || value < range.min || value > range.max) {
+      throw this.wrong(key, `${kind} from ${range.min} to ${range.max}`);
+    }
+    return value;
+  }
+}

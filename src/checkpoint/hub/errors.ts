@@ -1,0 +1,73 @@
+// Turns what the Hub library, fetch and a broken download throw into one-line errors that say what to do.
+import { messageOf, NfcError } from "../../errors.ts";
+
+type HubLibrary = typeof import("@huggingface/hub");
+
+/** What the messages name. */
+export interface HubContext {
+  hub: Pick<HubLibrary, "HubApiError" | "InvalidApiResponseFormatError">;
+  /** As the user wrote it. */
+  source: string;
+  reference: { name: string; revision: string };
+  endpoint: string;
+  signal: AbortSignal | undefined;
+}
+
+/** What undici's fetch says when there was no connection, or when it broke while the body arrived. */
+const CONNECTION_FAILURES = new Set(["fetch failed", "terminated"]);
+
+/** One line for whatever the library, fetch or the stream threw; `unreachable` when a cached copy may stand in. */
+export function toHubError(error: unknown, context: HubContext): { error: unknown; unreachable: boolean } {
+  const { source, hub, endpoint, signal } = context;
+  const network = (fact: string, hint: string) => new NfcError("network", `${source}: ${fact}`, { hint, cause: error });
+  if (signal?.aborted) return { error: new NfcError("aborted", `${source}: download interrupted`), unreachable: false };
+  if (error instanceof NfcError) return { error, unreachable: false };
+  if (error instanceof hub.HubApiError) {
+    return { error: statusError(error.statusCode, context, error), unreachable: error.statusCode >= 500 };
+  }
+  if (error instanceof hub.InvalidApiResponseFormatError || error instanceof SyntaxError) {
+    const fact = `${endpoint} does not answer like a Hugging Face Hub (${oneLine(error)})`;
+    return { error: network(fact, "check HF_ENDPOINT"), unreachable: false };
+  }
+  // The library hands a broken download's stream the bare message instead of the error
+  if (typeof error === "string" || (error instanceof TypeError && CONNECTION_FAILURES.has(error.message))) {
+    const hint = "check the network, HF_ENDPOINT and proxies; a complete download is used offline";
+    return { error: network(`${endpoint} cannot be reached (${reason(error)})`, hint), unreachable: true };
+  }
+  return { error, unreachable: false };
+}
+
+function statusError(status: number, { source, reference, endpoint }: HubContext, cause: unknown): NfcError {
+  const page = `${endpoint}/${reference.name}`;
+  const explain = (code: "network" | "not-found", fact: string, hint: string) =>
+    new NfcError(code, `${source}: ${fact}`, { hint, cause });
+  switch (status) {
+    case 401:
+      return explain(
+        "network",
+        "the Hub wants a valid token (401)",
+        `check the name; for a private or gated model set HF_TOKEN (${page})`,
+      );
+    case 403:
+      return explain(
+        "network",
+        "the Hub denies access (403)",
+        `accept the model's terms on ${page} and set HF_TOKEN to a token of that account`,
+      );
+    case 404:
+      return explain("not-found", `no such model or revision ${reference.revision} (404)`, `check ${page}`);
+    default:
+      return explain("network", `the Hub answers with status ${status}`, "try again later");
+  }
+}
+
+/** The system's code for a failed connection (ECONNREFUSED, ENOTFOUND, ...), else the message. */
+function reason(error: unknown): string {
+  const cause = error instanceof Error ? (error.cause as { code?: unknown } | undefined) : undefined;
+  return typeof cause?.code === "string" ? cause.code : oneLine(error);
+}
+
+/** V8 quotes the text around a fault of JSON, line breaks included. */
+function oneLine(error: unknown): string {
+  return messageOf(error).replace(/\s+/g, " ");
+}

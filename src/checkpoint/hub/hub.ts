@@ -1,0 +1,209 @@
+// Fetches a model from the Hugging Face Hub into its usual cache, or takes it from there without a network.
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { NfcError, throwIfAborted } from "../../errors.ts";
+import { pickleRecipe, picklesOf } from "../foreign.ts";
+import { listed } from "../naming/layout.ts";
+import { NFC_RECORD_FILE } from "../nfc-record.ts";
+import { selectWeights } from "../source.ts";
+import { TOKENIZER_FILES } from "../tokenizer.ts";
+import { COMMIT, ModelCache, type RemoteFile, shardNames } from "./cache.ts";
+import { toHubError } from "./errors.ts";
+
+type HubLibrary = typeof import("@huggingface/hub");
+
+const SCHEME = "hf://";
+const REFERENCE = /^hf:\/\/([\w-][\w.-]*\/[\w-][\w.-]*?)(?:@([\w-][\w./-]*))?$/;
+const DEFAULT_ENDPOINT = "https://huggingface.co";
+
+/** What is downloaded besides the weights: all that convert, eval and export read or copy. */
+const SMALL_FILES = ["config.json", "generation_config.json", NFC_RECORD_FILE, ...TOKENIZER_FILES];
+
+export interface HubReference {
+  /** owner/name */
+  name: string;
+  revision: string;
+}
+
+/** Progress of a download: bytes of all missing files together. */
+export interface DownloadProgress {
+  stage: "download";
+  file: string;
+  bytes: number;
+  total: number;
+}
+
+export interface HubOptions {
+  /** Use the cache only. */
+  offline?: boolean | undefined;
+  onProgress?: ((progress: DownloadProgress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Everything a request needs. */
+interface Session {
+  hub: HubLibrary;
+  /** As the user wrote it, for messages. */
+  source: string;
+  reference: HubReference;
+  cache: ModelCache;
+  request: { hubUrl: string; fetch: typeof fetch; accessToken?: string };
+  signal: AbortSignal | undefined;
+}
+
+export function isHubReference(source: string): boolean {
+  return source.startsWith(SCHEME);
+}
+
+/** @throws NfcError `usage` when `source` is not `hf://owner/name[@revision]` */
+export function parseHubReference(source: string): HubReference {
+  const [, name, revision = "main"] = REFERENCE.exec(source) ?? [];
+  if (name === undefined || revision.split("/").some((part) => part === "" || part.startsWith("."))) {
+    throw new NfcError("usage", `${source}: is not hf://owner/name or hf://owner/name@revision`, {
+      hint: "GPT-2 itself is hf://openai-community/gpt2",
+    });
+  }
+  return { name, revision };
+}
+
+/**
+ * The folder of a Hub model in the cache that every Hugging Face tool shares (HF_HUB_CACHE, HF_HOME), downloading what
+ * is missing. Honours HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`) and HF_HUB_OFFLINE. When the Hub cannot
+ * be reached, a complete cached snapshot is used, with a note.
+ * @throws NfcError `network`, `not-found` or `usage`, in one line
+ */
+export async function fetchFromHub(
+  source: string,
+  options: HubOptions = {},
+): Promise<{ folder: string; notes: string[] }> {
+  const reference = parseHubReference(source);
+  const hub = await import("@huggingface/hub");
+  const root = join(hub.getHFHubCachePath(), hub.getRepoFolderName({ type: "model", name: reference.name }));
+  const cache = new ModelCache(root);
+  if (options.offline || isTrue(process.env.HF_HUB_OFFLINE)) {
+    const folder = await cache.complete(reference.revision);
+    if (folder !== null) return { folder, notes: [] };
+    throw new NfcError("not-found", `${source}: not complete in the cache (${root}), and offline`, {
+      hint: "run once with a network, or download it with `hf download`",
+    });
+  }
+  const request = await requestSettings(options.signal);
+  const session: Session = { hub, source, reference, cache, request, signal: options.signal };
+  try {
+    return { folder: await download(session, options.onProgress), notes: [] };
+  } catch (error) {
+    const known = toHubError(error, { ...session, endpoint: session.request.hubUrl });
+    const folder = known.unreachable ? await cache.complete(reference.revision) : null;
+    if (folder === null) throw known.error;
+    return { folder, notes: [`${source}: the Hub cannot be reached; the cached snapshot is used`] };
+  }
+}
+
+function isTrue(flag: string | undefined): boolean {
+  return /^(1|on|yes|true)$/i.test(flag ?? "");
+}
+
+async function requestSettings(signal: AbortSignal | undefined): Promise<Session["request"]> {
+  const hubUrl = (process.env.HF_ENDPOINT || DEFAULT_ENDPOINT).replace(/\/+$/, "");
+  if (!URL.canParse(hubUrl)) throw new NfcError("usage", `HF_ENDPOINT: ${hubUrl} is not a URL`);
+  const accessToken = await readToken();
+  const withSignal: typeof fetch = (input, init) => fetch(input, signal === undefined ? init : { ...init, signal });
+  return { hubUrl, fetch: withSignal, ...(accessToken === undefined ? {} : { accessToken }) };
+}
+
+/** HF_TOKEN, else the token file that `hf auth login` writes. */
+async function readToken(): Promise<string | undefined> {
+  const home = process.env.HF_HOME || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");
+  const file = process.env.HF_TOKEN_PATH || join(home, "token");
+  const given = process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN;
+  const token = (given || (existsSync(file) ? await readFile(file, "utf8") : "")).trim();
+  if (token === "") return undefined;
+  if (token.startsWith("hf_")) return token;
+  throw new NfcError("usage", `${given ? "HF_TOKEN" : file}: a Hugging Face access token starts with "hf_"`, {
+    hint: "make one at https://huggingface.co/settings/tokens",
+  });
+}
+
+/** Downloads what is missing of one commit: config and tokenizer first, weights last. */
+async function download(session: Session, onProgress: HubOptions["onProgress"]): Promise<string> {
+  const { cache, reference } = session;
+  const commit = await resolveCommit(session);
+  const files = await listFiles(session, commit);
+  const wanted = await selectFiles(session, commit, files);
+  const missing = wanted.filter((file) => !cache.has(commit, file.name));
+  const total = missing.reduce((sum, file) => sum + file.size, 0);
+  let bytes = 0;
+  for (const file of missing) {
+    await fetchFile(session, commit, file, (length) => {
+      bytes += length;
+      onProgress?.({ stage: "download", file: file.name, bytes, total });
+    });
+  }
+  await cache.writeRef(reference.revision, commit);
+  return cache.snapshot(commit);
+}
+
+async function resolveCommit({ hub, request, reference, source }: Session): Promise<string> {
+  const info = await hub.modelInfo({ ...request, ...reference, additionalFields: ["sha"] });
+  if (COMMIT.test(info.sha)) return info.sha;
+  throw new NfcError("network", `${source}: the Hub named no commit for ${reference.revision}`);
+}
+
+/** The files at the top of the repository whose names are plain. */
+async function listFiles({ hub, request, reference }: Session, commit: string): Promise<Map<string, RemoteFile>> {
+  const files = new Map<string, RemoteFile>();
+  const repo = { type: "model", name: reference.name } as const;
+  for await (const entry of hub.listFiles({ ...request, repo, revision: commit })) {
+    if (entry.type !== "file" || !/^\w[\w.-]*$/.test(entry.path)) continue;
+    const { size, oid } = entry.lfs ?? { size: entry.size, oid: entry.oid ?? "" };
+    files.set(entry.path, { name: entry.path, size, hash: oid });
+  }
+  return files;
+}
+
+/** The files to have, in the order of download; a shard index is fetched at once, because it names the shards. */
+async function selectFiles(session: Session, commit: string, files: Map<string, RemoteFile>): Promise<RemoteFile[]> {
+  const { source, cache } = session;
+  const weights = selectWeights([...files.keys()], source);
+  const index = weights === null ? undefined : files.get(weights);
+  if (index === undefined) throw noWeights(source, [...files.keys()]);
+  const small = SMALL_FILES.flatMap((name) => files.get(name) ?? []);
+  if (!index.name.endsWith(".json")) return [...small, index];
+  if (!cache.has(commit, index.name)) await fetchFile(session, commit, index, () => {});
+  const shards = await shardNames(join(cache.snapshot(commit), index.name));
+  return [...small, ...shards.sort().flatMap((name) => files.get(name) ?? [])];
+}
+
+function noWeights(source: string, names: readonly string[]): NfcError {
+  const pickles = picklesOf("", names);
+  if (pickles.length === 0) return new NfcError("not-found", `${source}: holds no safetensors checkpoint`);
+  return new NfcError(
+    "unsupported",
+    `${source}: holds only PyTorch pickles (${listed(pickles)}); nfc reads safetensors`,
+    {
+      hint: `download the repository, then convert it once: ${pickleRecipe(pickles)}`,
+    },
+  );
+}
+
+async function fetchFile(
+  session: Session,
+  commit: string,
+  file: RemoteFile,
+  onBytes: (length: number) => void,
+): Promise<void> {
+  const { hub, request, reference, cache } = session;
+  throwIfAborted(session.signal);
+  const repo = { type: "model", name: reference.name } as const;
+  // Plain HTTP: the xet protocol holds parts of a file in memory to fetch them in parallel
+  const blob = await hub.downloadFile({ ...request, repo, path: file.name, revision: commit, xet: false });
+  if (blob === null) throw new NfcError("not-found", `${session.source}: ${file.name} is not there any more`);
+  await cache.store(commit, file, async function* () {
+    for await (const chunk of blob.stream() as AsyncIterable<Uint8Array>) {
+      onBytes(chunk.byteLength);
+      yield chunk;
+    }
+  });
+}

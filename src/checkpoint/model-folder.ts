@@ -1,0 +1,112 @@
+// What every written model folder shares: config.json, tokenizer files, generation settings, and tensors in a new dtype.
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { NfcError } from "../errors.ts";
+import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import type { TensorSource } from "../formats/safetensors/writer.ts";
+import { withIoErrors } from "../io/io-error.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
+import { toHfConfig } from "./config-file.ts";
+import { TOKENIZER_FILES } from "./tokenizer.ts";
+
+/** Hugging Face's names in config.json. */
+const DTYPE_NAMES: Record<FloatDtype, string> = { F64: "float64", F32: "float32", F16: "float16", BF16: "bfloat16" };
+
+/** Writes config.json for `config`, keeping the source's other keys, and copies tokenizer and generation files. */
+export async function writeModelFiles(
+  folder: string,
+  checkpoint: Checkpoint,
+  config: ModelConfig,
+  options: { dtype?: FloatDtype; extra?: Record<string, unknown> } = {},
+): Promise<void> {
+  // The source's keys about its ONNX files and its Python module, which are not copied, say nothing about this folder.
+  const { "transformers.js_config": _, auto_map: __, ...kept } = toHfConfig(config, checkpoint.rawConfig);
+  const hf: Record<string, unknown> = { ...kept, ...options.extra };
+  if (options.dtype) {
+    delete hf.torch_dtype;
+    hf.dtype = DTYPE_NAMES[options.dtype];
+  }
+  await writeText(join(folder, "config.json"), `${JSON.stringify(hf, null, 2)}\n`);
+  for (const file of [...TOKENIZER_FILES, "generation_config.json"]) await copyIfThere(checkpoint.folder, folder, file);
+}
+
+export function writeText(path: string, text: string | Uint8Array): Promise<void> {
+  return withIoErrors(path, () => writeFile(path, text));
+}
+
+async function copyIfThere(from: string | null, to: string, file: string): Promise<void> {
+  if (from === null || !existsSync(join(from, file))) return;
+  // Read and written, not copied: a read-only source must not make a read-only output.
+  await writeText(join(to, file), await withIoErrors(join(from, file), () => readFile(join(from, file))));
+}
+
+/** A checkpoint's tensor to be written in `dtype`; its bytes pass through untouched when that is its own. */
+export function tensorSource(
+  checkpoint: Checkpoint,
+  tensor: CheckpointTensor,
+  dtype: FloatDtype = tensor.dtype,
+): TensorSource {
+  return {
+    name: tensor.name,
+    dtype,
+    shape: tensor.shape,
+    chunks: () => convertChunks(checkpoint.chunks(tensor.name), tensor, dtype),
+  };
+}
+
+/**
+ * Converts a tensor's byte stream to another float dtype, whatever its pieces.
+ * @throws NfcError "unsupported" for a finite number that `to` cannot hold: silently, it would become infinite
+ */
+export async function* convertChunks(
+  chunks: AsyncIterable<Uint8Array>,
+  tensor: { name: string; dtype: FloatDtype },
+  to: FloatDtype,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const from = tensor.dtype;
+  if (from === to) return yield* chunks;
+  let rest = new Uint8Array(0);
+  for await (const chunk of chunks) {
+    const bytes = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
+    const whole = bytes.subarray(0, bytes.byteLength - (bytes.byteLength % (DTYPE_BITS[from] / 8)));
+    const values = decodeFloats(whole, from);
+    checkRange(whole, values, tensor, to);
+    yield encodeFloats(values, to);
+    rest = Uint8Array.from(bytes.subarray(whole.byteLength));
+  }
+}
+
+/** A tensor's stream as one buffer. */
+export async function collectBytes(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const chunk of chunks) parts.push(Uint8Array.from(chunk)); // the stream reuses its buffer
+  return Buffer.concat(parts);
+}
+
+/** Magnitudes that round to infinity: half a step above the largest finite number. Float64 has passed float32 before. */
+const OVERFLOW: Record<FloatDtype, number> = {
+  F64: Number.POSITIVE_INFINITY,
+  F32: Number.POSITIVE_INFINITY,
+  F16: 65_520,
+  BF16: 2 ** 128 - 2 ** 119,
+};
+
+function checkRange(
+  bytes: Uint8Array,
+  values: Float32Array,
+  { name, dtype }: { name: string; dtype: FloatDtype },
+  to: FloatDtype,
+): void {
+  const limit = OVERFLOW[to];
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (!(Math.abs(value) >= limit)) continue;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const stored = dtype === "F64" ? view.getFloat64(Float64Array.BYTES_PER_ELEMENT * i, true) : value;
+    if (!Number.isFinite(stored)) continue;
+    const hint = to === "F16" ? "take bf16 or f32" : "keep the tensor's own dtype";
+    throw new NfcError("unsupported", `${name}: ${stored} does not fit ${to}`, { hint });
+  }
+}

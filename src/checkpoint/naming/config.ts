@@ -1,0 +1,196 @@
+// Completes a model configuration from config.json, nfc.json, the tensors' shapes and the user's flags.
+import { NfcError } from "../../errors.ts";
+import {
+  type Activation,
+  MIN_DISTANCE_POSITIONS,
+  type ModelConfig,
+  noiseShapes,
+  VARIANTS,
+  type Variant,
+} from "../../model/config.ts";
+import { SCORE } from "../../model/parameters.ts";
+import type { ParsedConfig } from "../config-file.ts";
+import { GPT2_VOCABULARY } from "../tokenizer.ts";
+import type { SourceTensor } from "./keys.ts";
+import { type Layout, showShape } from "./layout.ts";
+
+/** Heads of the published GPT-2 sizes, by width and layers: the one number that no tensor shows. */
+const KNOWN_HEADS: Readonly<Record<string, number>> = {
+  "768x6": 12, // distilgpt2
+  "768x12": 12,
+  "1024x24": 16,
+  "1280x36": 20,
+  "1600x48": 25,
+};
+
+/** GPT-2's vocabulary padded to a multiple of 64, as nanoGPT does. */
+export const NANOGPT_VOCABULARY = 50304;
+/** <|endoftext|>, the last token of GPT-2's vocabulary. */
+const GPT2_END_OF_TEXT = 50256;
+
+export interface ConfigInput {
+  file: string;
+  layout: Layout;
+  tensors: ReadonlyMap<string, SourceTensor>;
+  config: ParsedConfig | null;
+  /** The variant that nfc.json names. */
+  recordVariant?: Variant | undefined;
+  tiedHead: boolean;
+  nHead?: number | undefined;
+  activation?: Activation | undefined;
+}
+
+/**
+ * config.json wins over shapes (a disagreement then shows when the tensors are checked); shapes and defaults fill in.
+ * Assumptions go into `notes`.
+ */
+export function completeConfig(input: ConfigInput, notes: string[]): ModelConfig {
+  const { config, layout } = input;
+  const width = config?.n_embd ?? layout.width;
+  const heads = headCount(input, notes);
+  if (width % heads !== 0) {
+    throw new NfcError("invalid-file", `${configFile(input)}: n_embd ${width} is not divisible by n_head ${heads}`, {
+      hint: "correct n_head (config.json, or --n-head without one)",
+    });
+  }
+  const inner = config?.n_inner ?? (config?.isHuggingFace ? 4 * width : layout.inner);
+  const positions = config?.n_positions ?? layout.positions;
+  return {
+    n_layer: config?.n_layer ?? layout.layers,
+    n_head: heads,
+    n_embd: width,
+    n_inner: inner,
+    n_positions: positions,
+    vocab_size: config?.vocab_size ?? layout.vocabulary,
+    layer_norm_epsilon: config?.layer_norm_epsilon ?? 1e-5,
+    activation: activationOf(input, notes),
+    scale_attn_weights: config?.scale_attn_weights ?? true,
+    scale_attn_by_inverse_layer_idx: config?.scale_attn_by_inverse_layer_idx ?? false,
+    tied_head: input.tiedHead,
+    bias: layout.bias,
+    variant: variantOf(input, heads, positions, notes),
+    ...tokenIds(input, notes),
+    ...labelsOf(input),
+  };
+}
+
+/** A classifier is what has its head; config.json only names the outputs. */
+function labelsOf({ tensors, config }: ConfigInput): Pick<ModelConfig, "labels"> {
+  const rows = tensors.get(SCORE)?.shape[0];
+  if (rows === undefined) return {};
+  return { labels: config?.labels ?? Array.from({ length: rows }, (_, id) => `LABEL_${id}`) };
+}
+
+function configFile(input: ConfigInput): string {
+  return input.config?.file ?? input.file;
+}
+
+/** n_head from config.json, the flag, the noise parameters' [H], or the published sizes; no other tensor shows it. */
+function headCount(input: ConfigInput, notes: string[]): number {
+  const { config, nHead, layout } = input;
+  if (config?.n_head !== undefined) {
+    if (nHead === undefined || nHead === config.n_head) return config.n_head;
+    throw new NfcError("usage", `${config.file}: n_head is ${config.n_head}, but --n-head says ${nHead}`, {
+      hint: "leave --n-head out; it is for checkpoints whose config.json does not say",
+    });
+  }
+  if (nHead !== undefined) {
+    if (Number.isInteger(nHead) && nHead >= 1) return nHead;
+    throw new NfcError("usage", `--n-head ${nHead} is not a positive integer`);
+  }
+  const [fromNoise] = input.tensors.get("h.0.attn.noise_log_std")?.shape ?? [];
+  if (fromNoise !== undefined && fromNoise > 1) return fromNoise;
+  const known = KNOWN_HEADS[`${layout.width}x${layout.layers}`];
+  if (known === undefined) {
+    throw new NfcError("usage", `${input.file}: the number of heads is not in any tensor, and no config.json says it`, {
+      hint: `give --n-head N (a divisor of ${layout.width})`,
+    });
+  }
+  notes.push(`n_head ${known} assumed: ${layout.layers} layers of width ${layout.width} are a published GPT-2 size`);
+  return known;
+}
+
+/** The flag, else config.json, else by layout: nanoGPT's current code uses the exact GELU, GPT-2 the tanh form. */
+function activationOf(input: ConfigInput, notes: string[]): Activation {
+  const { config, activation, layout } = input;
+  if (activation !== undefined) return activation;
+  if (config?.activation !== undefined) return config.activation;
+  const nanoGpt = layout.orientation === "linear" && !config?.isHuggingFace;
+  notes.push(
+    nanoGpt
+      ? "activation: exact GELU assumed, as nanoGPT uses (--activation gelu_tanh for GPT-2's)"
+      : "activation: GPT-2's tanh GELU assumed (--activation gelu for the exact one)",
+  );
+  return nanoGpt ? "gelu" : "gelu_tanh";
+}
+
+/** nfc.json and config.json may name the variant; the tensors must bear it out. */
+function variantOf(input: ConfigInput, heads: number, positions: number, notes: string[]): Variant {
+  const fitting = variantsOfTensors(input, heads);
+  const { recordVariant, config } = input;
+  const stated = recordVariant ?? config?.variant;
+  if (recordVariant !== undefined && config?.variant !== undefined && recordVariant !== config.variant) {
+    throw contradiction(input, `nfc.json says ${recordVariant}, but config.json says ${config.variant}`);
+  }
+  if (stated !== undefined && !fitting.includes(stated)) {
+    const where = recordVariant === undefined ? "config.json" : "nfc.json";
+    throw contradiction(input, `${where} says ${stated}, but the tensors are those of ${fitting.join(" or ")}`);
+  }
+  const variant = stated ?? fitting[0] ?? "dense";
+  if (stated === undefined && variant !== "dense") notes.push(`variant ${variant} recognised by its tensors`);
+  if (variant === "noise-distance" && positions < MIN_DISTANCE_POSITIONS) {
+    const fact = `noise-distance needs at least ${MIN_DISTANCE_POSITIONS} positions, n_positions is ${positions}`;
+    throw new NfcError("unsupported", `${configFile(input)}: ${fact}`);
+  }
+  return variant;
+}
+
+function contradiction(input: ConfigInput, fact: string): NfcError {
+  return new NfcError("mismatch", `${input.file}: ${fact}`, {
+    hint: "files of different models are mixed in one folder: restore the set that belongs together",
+  });
+}
+
+/** The variants whose c_attn width and noise shapes are those of layer 0; with one head two of them look the same. */
+function variantsOfTensors(input: ConfigInput, heads: number): Variant[] {
+  const mean = input.tensors.get("h.0.attn.noise_mean")?.shape;
+  const logStd = input.tensors.get("h.0.attn.noise_log_std")?.shape;
+  const found = `h.0.attn.noise_mean ${mean ? showShape(mean) : "absent"}, noise_log_std ${logStd ? showShape(logStd) : "absent"}`;
+  if (input.layout.parts === 3) {
+    if (mean === undefined && logStd === undefined) return ["dense"];
+    throw contradiction(input, `c_attn is that of dense attention, but there are noise tensors (${found})`);
+  }
+  const fitting = VARIANTS.filter((variant) => {
+    if (variant === "dense") return false;
+    const shapes = noiseShapes(variant, heads);
+    return sameShape(shapes?.mean, mean) && sameShape(shapes?.logStd, logStd);
+  });
+  if (fitting.length > 0) return fitting;
+  throw new NfcError("invalid-file", `${input.file}: ${found} fit no variant with ${heads} heads`, {
+    hint: "expected [1, 1] and [1], [H, 1] and [H], or [H, 32] and [H]",
+  });
+}
+
+function sameShape(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
+}
+
+/** bos and eos of config.json where they are in the vocabulary; GPT-2's where its vocabulary comes without a config. */
+function tokenIds(input: ConfigInput, notes: string[]): Pick<ModelConfig, "bos_token_id" | "eos_token_id"> {
+  const { config, layout } = input;
+  if (!config?.isHuggingFace && (layout.vocabulary === GPT2_VOCABULARY || layout.vocabulary === NANOGPT_VOCABULARY)) {
+    return {
+      bos_token_id: config?.bos_token_id ?? GPT2_END_OF_TEXT,
+      eos_token_id: config?.eos_token_id ?? GPT2_END_OF_TEXT,
+    };
+  }
+  const ids: Pick<ModelConfig, "bos_token_id" | "eos_token_id"> = {};
+  for (const key of ["bos_token_id", "eos_token_id"] as const) {
+    const id = config?.[key];
+    if (id === undefined) continue;
+    if (id < layout.vocabulary) ids[key] = id;
+    else notes.push(`${configFile(input)}: ${key} ${id} is beyond the vocabulary of ${layout.vocabulary}; ignored`);
+  }
+  return ids;
+}

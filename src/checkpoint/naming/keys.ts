@@ -1,0 +1,133 @@
+// Turns the tensor names of a checkpoint into GPT-2's: aliases, wrapper prefixes, mask buffers, look-alikes by name.
+import { NfcError } from "../../errors.ts";
+import type { Dtype } from "../../formats/dtype.ts";
+import { quote } from "../fields.ts";
+
+/** A tensor as a file lists it. */
+export interface SourceTensor {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+}
+
+/** Tensors under GPT-2's names, with what was done to get there. */
+export interface NamedTensors {
+  tensors: Map<string, SourceTensor>;
+  notes: string[];
+}
+
+/** What training frameworks put before every name: torch.compile, DistributedDataParallel, Lightning, saved wrappers. */
+const WRAPPER_PREFIXES = ["_orig_mod.", "module.", "model.", "state_dict."];
+
+/** The base model's attribute in GPT2LMHeadModel and nanoGPT; heads stand beside it. */
+const BASE_PREFIX = "transformer.";
+const HEADS = /^(lm_head|score|classifier|multiple_choice_head|v_head|qa_outputs)\./;
+
+/** Causal mask buffers. `attn.c_attn.bias` is a parameter: never match by the suffix `attn.bias`. */
+const MASK_BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
+
+/** Names that other architectures and formats give away, each with what it is. */
+const FOREIGN_NAMES: readonly [RegExp, string][] = [
+  [/(^|\/)h\d+\/(attn|mlp|ln_[12])\//, "TensorFlow's naming of GPT-2"],
+  [/(^|\.)attn\.attention\.[a-z]+_proj\./, "GPT-Neo's"],
+  [/(^|\.)attn\.[qkv]_proj\./, "GPT-J's"],
+  [/(^|\.)(attention|self_attention)\.query_key_value\./, "GPT-NeoX's or BLOOM's"],
+  [/(^|\.)self_attn\.([qkv]|qkv)_proj\./, "a Llama- or OPT-like model's"],
+  [/^(tokens|positions)_embed\./, "GPT-1's"],
+  [/(^|\.)(crossattention|ln_cross_attn)\./, "cross attention's"],
+  [/\.lora_(A|B|embedding_[AB])\b/, "a LoRA adapter's"],
+  [/\.(qweight|qzeros|g_idx|SCB|absmax|quant_map)$/, "a quantised model's"],
+];
+const FOREIGN_HINTS: Readonly<Record<string, string>> = {
+  "TensorFlow's naming of GPT-2":
+    "convert it to safetensors first: transformers 4, from_pretrained(..., from_tf=True), save_pretrained",
+  "a LoRA adapter's": "merge the adapter into its base model first (peft: merge_and_unload), then save it",
+  "a quantised model's": "use the float16, bfloat16 or float32 checkpoint it was made from",
+};
+const DEFAULT_FOREIGN_HINT =
+  "nfc reads GPT-2, DistilGPT-2, DialoGPT, Cerebras-GPT, nanoGPT and its own compact checkpoints";
+
+/**
+ * Canonical keys for the tensors of one checkpoint.
+ * @throws NfcError `unsupported` for other architectures, `invalid-file` when two tensors end up with one name.
+ */
+export function normaliseKeys(
+  file: string,
+  tensors: readonly SourceTensor[],
+  metadata: Readonly<Record<string, string>>,
+): NamedTensors {
+  const notes: string[] = [];
+  const stored = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const entries = [...stored.entries(), ...aliases(stored, metadata, notes)];
+  const { keys, prefix } = stripPrefixes(entries.map(([name]) => name));
+  if (prefix !== "") notes.push(`prefix ${quote(prefix)} stripped from the tensor names`);
+  const named = new Map<string, SourceTensor>();
+  let masks = 0;
+  for (const [index, [name, tensor]] of entries.entries()) {
+    const key = keys[index] ?? name;
+    refuseForeign(file, name, key);
+    if (isMaskBuffer(key, tensor.shape)) {
+      masks++;
+      continue;
+    }
+    const other = named.get(key);
+    if (other !== undefined) {
+      throw new NfcError("invalid-file", `${file}: ${quote(other.name)} and ${quote(name)} are both ${quote(key)}`, {
+        hint: "remove one of the two tensors",
+      });
+    }
+    named.set(key, tensor);
+  }
+  if (masks > 0) notes.push(`${masks} attention mask ${masks === 1 ? "buffer" : "buffers"} dropped (not parameters)`);
+  return { tensors: named, notes };
+}
+
+/** Names that safetensors' save_model left out because another tensor shares their memory: metadata {absent: stored}. */
+function aliases(
+  stored: ReadonlyMap<string, SourceTensor>,
+  metadata: Readonly<Record<string, string>>,
+  notes: string[],
+): [string, SourceTensor][] {
+  const found: [string, SourceTensor][] = [];
+  for (const [alias, name] of Object.entries(metadata)) {
+    const tensor = stored.get(name);
+    if (tensor === undefined || stored.has(alias)) continue;
+    notes.push(`${quote(alias)} is ${quote(name)} (alias in the file's metadata)`);
+    found.push([alias, tensor]);
+  }
+  return found;
+}
+
+/** Strips the known prefixes again and again, each only where ALL names carry it; heads need not carry `transformer.`. */
+function stripPrefixes(names: readonly string[]): { keys: string[]; prefix: string } {
+  let keys = [...names];
+  let prefix = "";
+  for (;;) {
+    const next = [...WRAPPER_PREFIXES, BASE_PREFIX].find((candidate) => isCommon(candidate, keys));
+    if (next === undefined) return { keys, prefix };
+    keys = keys.map((key) => (key.startsWith(next) ? key.slice(next.length) : key));
+    prefix += next;
+  }
+}
+
+function isCommon(prefix: string, keys: readonly string[]): boolean {
+  const exempt = (key: string) => prefix === BASE_PREFIX && HEADS.test(key);
+  return keys.some((key) => key.startsWith(prefix)) && keys.every((key) => key.startsWith(prefix) || exempt(key));
+}
+
+/** [1, 1, T, T] of booleans, bytes or floats (`bias`), or one number (`masked_bias`). */
+function isMaskBuffer(key: string, shape: readonly number[]): boolean {
+  if (!MASK_BUFFER.test(key)) return false;
+  const [a, b, rows, columns] = shape;
+  const isMask = shape.length === 4 && a === 1 && b === 1 && rows === columns;
+  return isMask || shape.every((dimension) => dimension === 1);
+}
+
+function refuseForeign(file: string, name: string, key: string): void {
+  for (const [pattern, whose] of FOREIGN_NAMES) {
+    if (!pattern.test(key)) continue;
+    throw new NfcError("unsupported", `${file}: tensor ${quote(name)} is ${whose}, not GPT-2's`, {
+      hint: FOREIGN_HINTS[whose] ?? DEFAULT_FOREIGN_HINT,
+    });
+  }
+}

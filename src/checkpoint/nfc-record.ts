@@ -1,0 +1,138 @@
+// nfc.json: what this tool did to a model (variant, tie, provenance, history), checked when it is read.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { NfcError } from "../errors.ts";
+import { parseJsonWith, readJsonFile } from "../io/json.ts";
+import { VARIANTS } from "../model/config.ts";
+import { PRECISIONS } from "../model/precision.ts";
+
+export const NFC_RECORD_FILE = "nfc.json";
+export const NFC_RECORD_FORMAT = "nfc/1";
+
+/** nfc.json holds a few numbers per head; a file beyond this is not one of ours. */
+const MAX_RECORD_BYTES = 16 * 2 ** 20;
+
+const count = z.int().nonnegative();
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
+
+const calibrationSchema = z.object({ file: z.string(), sha256, tokens: count });
+const tieSchema = z.object({
+  strategy: z.string(),
+  calibration: calibrationSchema.nullable(),
+  /** [layer][head]: relative error of the tied bilinear form. */
+  errors: z.array(z.array(z.number().nonnegative())),
+});
+const sourceSchema = z.object({
+  path: z.string(),
+  files: z.array(z.object({ name: z.string(), bytes: count, sha256 })),
+  parameters: count,
+});
+const perplexitySchema = z.object({
+  /** The text it was measured on. */
+  file: z.string(),
+  sha256,
+  tokens: count,
+  /** Window length and distance of the windows' starts, in tokens. */
+  length: count.exactOptional(),
+  stride: count.exactOptional(),
+  /** exp(mean negative log-likelihood per token). */
+  perplexity: z.number().positive(),
+  /** Perplexity of the source model on the same text. */
+  source: z.number().positive().exactOptional(),
+});
+
+const exportedPerplexitySchema = z.object({
+  ...perplexitySchema.shape,
+  length: count,
+  stride: count,
+  /** Perplexity of the float32 model on the same text. */
+  source: z.number().positive().exactOptional(),
+  /** Against the float32 model, all null without one: mean KL(float32 ‖ file) of a token, in nats; */
+  kl: z.number().nullable(),
+  /** share of positions with the same most likely token; */
+  agreement: z.number().min(0).max(1).nullable(),
+  /** root mean square of the logits' differences, each position's mean difference left out. */
+  logitError: z.number().nonnegative().nullable(),
+});
+
+const taskScoreSchema = z.object({
+  /** Of GLUE, such as "sst2"; and its development file, with the hash of the examples. */
+  task: z.string(),
+  file: z.string(),
+  sha256,
+  examples: count,
+  /** Most tokens of a text. */
+  length: count,
+  loss: z.number(),
+  /** The task's own first; null where one is not defined. */
+  metrics: z.record(z.string(), z.number().nullable()),
+});
+
+/** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
+export const exportEntrySchema = z.object({
+  precision: z.enum(PRECISIONS),
+  /** Below the folder: onnx/model_q4.onnx. */
+  file: z.string(),
+  /** With its external data. */
+  bytes: count,
+  /** Inputs that share a scale. */
+  block: count.exactOptional(),
+  symmetric: z.boolean().exactOptional(),
+  /** 7 bits in 8, for processors whose int8 sums saturate. */
+  reduceRange: z.boolean().exactOptional(),
+  /** How codes were chosen: "least-squares", "gptq", … */
+  method: z.string().exactOptional(),
+  calibration: calibrationSchema.exactOptional(),
+  perplexity: exportedPerplexitySchema.exactOptional(),
+  /** Scores of a classifier. */
+  tasks: z.array(taskScoreSchema).exactOptional(),
+});
+
+export type ExportEntry = z.infer<typeof exportEntrySchema>;
+
+/** The zod schema of nfc.json. Unknown keys are dropped, so that later versions may add some. */
+export const nfcRecordSchema = z.object({
+  format: z.literal(NFC_RECORD_FORMAT),
+  tool: z.object({ name: z.string(), version: z.string() }),
+  variant: z.enum(VARIANTS),
+  tie: tieSchema.nullable(),
+  source: sourceSchema,
+  /** The command line that made the model. */
+  command: z.array(z.string()),
+  /** Training steps and the like, oldest first; each names itself in `step`. */
+  history: z.array(z.looseObject({ step: z.string() })),
+  notes: z.array(z.string()),
+  perplexity: z.array(perplexitySchema).exactOptional(),
+  /** The ONNX files of an export, in the order of PRECISIONS. */
+  exports: z.array(exportEntrySchema).exactOptional(),
+});
+
+export type NfcRecord = z.infer<typeof nfcRecordSchema>;
+
+/**
+ * Checks the content of an nfc.json.
+ * @throws NfcError `unsupported` for another format version, `invalid-file` for anything else that does not fit.
+ */
+export function parseNfcRecord(raw: unknown, file: string): NfcRecord {
+  const format = typeof raw === "object" && raw !== null ? (raw as { format?: unknown }).format : undefined;
+  if (typeof format === "string" && format.startsWith("nfc/") && format !== NFC_RECORD_FORMAT) {
+    throw new NfcError("unsupported", `${file}: format ${JSON.stringify(format)} is not ${NFC_RECORD_FORMAT}`, {
+      hint: "use the version of nfc that wrote the model, or a newer one",
+    });
+  }
+  const hint = "restore the file, or delete it: the variant is then read from the tensors and config.json";
+  return parseJsonWith(nfcRecordSchema, raw, file, hint);
+}
+
+/** Reads `folder`/nfc.json; null when there is none. */
+export async function readNfcRecord(folder: string): Promise<NfcRecord | null> {
+  const file = join(folder, NFC_RECORD_FILE);
+  if (!existsSync(file)) return null;
+  return parseNfcRecord(await readJsonFile(file, { maxBytes: MAX_RECORD_BYTES }), file);
+}
+
+/** The text of nfc.json for a record. */
+export function formatNfcRecord(record: NfcRecord): string {
+  return `${JSON.stringify(record, null, 2)}\n`;
+}

@@ -1,0 +1,47 @@
+// Where a model comes from: hashes of its files, and the nfc.json that the next model built on it carries.
+import { stat } from "node:fs/promises";
+import { basename } from "node:path";
+import { sha256File } from "../io/sha256.ts";
+import { parameterCount } from "../model/parameters.ts";
+import { TOOL } from "../version.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import { NFC_RECORD_FORMAT, type NfcRecord } from "./nfc-record.ts";
+
+/** Name, size and sha256 of every weight file of a checkpoint. */
+export async function sourceOf(checkpoint: Checkpoint, signal?: AbortSignal): Promise<NfcRecord["source"]> {
+  const files: NfcRecord["source"]["files"] = [];
+  for (const path of checkpoint.reader.files)
+    files.push({ name: basename(path), bytes: (await stat(path)).size, sha256: await sha256File(path, signal) });
+  return { path: checkpoint.source, files, parameters: parameterCount(checkpoint.config) };
+}
+
+/**
+ * The record of a model made from `checkpoint` by one more step. The first command stays on top, later ones go with
+ * their step. Perplexities and scores stay behind unless the weights are the same.
+ */
+export async function continuedRecord(
+  checkpoint: Checkpoint,
+  step: NfcRecord["history"][number],
+  options: { command?: readonly string[]; sameWeights?: boolean; signal?: AbortSignal } = {},
+): Promise<NfcRecord> {
+  const known = checkpoint.record;
+  return {
+    format: NFC_RECORD_FORMAT,
+    tool: TOOL,
+    variant: checkpoint.config.variant,
+    tie: known?.tie ?? null,
+    source: known?.source ?? (await sourceOf(checkpoint, options.signal)),
+    command: [...(known?.command ?? options.command ?? [])],
+    history: [
+      ...(options.sameWeights ? (known?.history ?? []) : withoutScores(known)),
+      { ...step, ...(known && options.command && { command: options.command }) },
+    ],
+    notes: [...(known?.notes ?? checkpoint.notes)],
+    ...(options.sameWeights && known?.perplexity && { perplexity: known.perplexity }),
+  };
+}
+
+/** The history of a model whose weights are no longer those that were scored on a task. */
+export function withoutScores(record: Pick<NfcRecord, "history"> | null): NfcRecord["history"] {
+  return (record?.history ?? []).map(({ dev, ...step }) => step);
+}

@@ -1,0 +1,78 @@
+// Reads stored tensors in canonical orientation: transposed, cut to fewer rows, or as they lie in the file.
+import { throwIfAborted } from "../errors.ts";
+import { byteLengthOf, DTYPE_BITS, elementCount } from "../formats/dtype.ts";
+import type { TensorReader } from "../formats/safetensors/reader.ts";
+import type { PlannedTensor } from "./naming/plan.ts";
+
+/** Side of the square blocks of a transposition: 2 · 32² float32 values stay in the first-level cache. */
+const BLOCK = 32;
+
+type Elements = Uint16Array | Uint32Array | BigUint64Array | Float32Array;
+
+/** out[s, r] = stored[r, s]; `stored` is [rows, columns] row by row. `out` must not be `stored`. */
+export function transpose<T extends Elements>(stored: T, rows: number, columns: number, out: T): T {
+  for (let r0 = 0; r0 < rows; r0 += BLOCK) {
+    for (let s0 = 0; s0 < columns; s0 += BLOCK) {
+      const rEnd = Math.min(r0 + BLOCK, rows);
+      const sEnd = Math.min(s0 + BLOCK, columns);
+      for (let r = r0; r < rEnd; r++) {
+        for (let s = s0; s < sEnd; s++) out[s * rows + r] = stored[r * columns + s] as T[number];
+      }
+    }
+  }
+  return out;
+}
+
+/** The bytes of a [rows, columns] matrix of 2-, 4- or 8-byte elements, transposed into a new array. */
+export function transposeBytes(bytes: Uint8Array, rows: number, columns: number, elementBytes: number): Uint8Array {
+  const View = elementBytes === 2 ? Uint16Array : elementBytes === 4 ? Uint32Array : BigUint64Array;
+  const aligned = bytes.byteOffset % elementBytes === 0 ? bytes : bytes.slice();
+  const stored = new View(aligned.buffer as ArrayBuffer, aligned.byteOffset, rows * columns);
+  const out = new Uint8Array(bytes.byteLength);
+  transpose<Elements>(stored, rows, columns, new View(out.buffer));
+  return out;
+}
+
+/** A planned tensor as float32 in canonical orientation. */
+export async function readPlanned(reader: TensorReader, tensor: PlannedTensor): Promise<Float32Array> {
+  const values = await reader.readF32(tensor.source);
+  const [rows = 0, columns = 1] = tensor.shape;
+  if (tensor.transposed) return transpose(values, columns, rows, new Float32Array(values.length));
+  const count = elementCount(tensor.shape);
+  return count < values.length ? values.slice(0, count) : values;
+}
+
+/** A planned tensor's stored dtype in canonical orientation: file bytes as they are unless it must be transposed. */
+export async function* plannedChunks(reader: TensorReader, tensor: PlannedTensor): AsyncGenerator<Uint8Array> {
+  if (tensor.transposed) {
+    const [rows = 0, columns = 1] = tensor.shape;
+    const bytes = await reader.readBytes(tensor.source);
+    yield transposeBytes(bytes, columns, rows, DTYPE_BITS[tensor.dtype] / 8);
+    return;
+  }
+  let left = byteLengthOf(tensor.dtype, tensor.shape);
+  for await (const chunk of reader.chunks(tensor.source)) {
+    yield chunk.byteLength <= left ? chunk : chunk.subarray(0, left);
+    left -= chunk.byteLength;
+    if (left <= 0) return;
+  }
+}
+
+/**
+ * True when two stored tensors hold the same bytes. Reads both in step, piece by piece (an iteration has a buffer of its
+ * own), and stops at the first difference.
+ */
+export async function sameBytes(reader: TensorReader, a: string, b: string, signal?: AbortSignal): Promise<boolean> {
+  if (reader.tensors.get(a)?.byteLength !== reader.tensors.get(b)?.byteLength) return false;
+  const others = reader.chunks(b)[Symbol.asyncIterator]();
+  try {
+    for await (const piece of reader.chunks(a)) {
+      throwIfAborted(signal);
+      const other = await others.next();
+      if (other.done || Buffer.compare(piece, other.value) !== 0) return false;
+    }
+    return true;
+  } finally {
+    await others.return?.();
+  }
+}

@@ -1,0 +1,109 @@
+// Finds the weights that a user means: a file, a shard index, or the one checkpoint in a folder.
+import type { Stats } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { NfcError } from "../errors.ts";
+import { toIoError } from "../io/io-error.ts";
+import { hasForeignName, pickleError, picklesOf, refuseForeignFile } from "./foreign.ts";
+import { listed } from "./naming/layout.ts";
+
+/** Hugging Face's names of the weights in a model folder. */
+export const WEIGHTS_FILE = "model.safetensors";
+export const INDEX_FILE = "model.safetensors.index.json";
+
+/** The weights to open, and the folder of their config and tokenizer. */
+export interface LocalSource {
+  weights: string;
+  folder: string;
+}
+
+const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
+const INDEX = /\.safetensors\.index\.json$/;
+
+/**
+ * @param path a .safetensors file, a *.safetensors.index.json, or a folder that holds one checkpoint
+ * @throws NfcError `not-found`, `usage` for an ambiguous folder, `unsupported` for other formats
+ */
+export async function resolveLocal(path: string): Promise<LocalSource> {
+  const stats = await statOrThrow(path);
+  if (stats.isDirectory()) return { weights: join(path, await chooseWeights(path)), folder: path };
+  if (/\.bin\.index\.json$/.test(path)) {
+    const pickles = picklesOf(dirname(path), await readdir(dirname(path)));
+    throw pickleError(path, pickles.length > 0 ? pickles : [path.replace(/\.index\.json$/, "")]);
+  }
+  if (path.endsWith(".json") && !INDEX.test(path)) {
+    throw new NfcError("usage", `${path}: is not a checkpoint or a shard index (*.safetensors.index.json)`, {
+      hint: `give the model's folder: ${dirname(path)}`,
+    });
+  }
+  if (SHARD.test(path)) {
+    throw new NfcError("usage", `${path}: is one shard of a checkpoint`, {
+      hint: `give its folder or its index: ${join(dirname(path), INDEX_FILE)}`,
+    });
+  }
+  if (!INDEX.test(path)) await refuseForeignFile(path);
+  return { weights: path, folder: dirname(path) };
+}
+
+async function statOrThrow(path: string): Promise<Stats> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toIoError(error, path);
+    const hint = /^[\w.-]+\/[\w.-]+(@.+)?$/.test(path)
+      ? `for a model of the Hugging Face Hub write hf://${path}`
+      : "check the path";
+    throw new NfcError("not-found", `${path}: no such file or folder`, { hint });
+  }
+}
+
+/** model.safetensors, its index, or the only index or file there is; a folder with anything else says what it holds. */
+async function chooseWeights(folder: string): Promise<string> {
+  const names = (await readdir(folder).catch((error: unknown) => Promise.reject(toIoError(error, folder)))).filter(
+    (name) => !name.startsWith("."),
+  );
+  const chosen = selectWeights(names, folder);
+  if (chosen !== null) {
+    if (!INDEX.test(chosen)) await refuseForeignFile(join(folder, chosen));
+    return chosen;
+  }
+  throw nothingToRead(folder, names);
+}
+
+/**
+ * The file to open among a folder's names, or null when there is none.
+ * @throws NfcError `usage` when several would do
+ */
+export function selectWeights(names: readonly string[], folder: string): string | null {
+  for (const name of [WEIGHTS_FILE, INDEX_FILE]) if (names.includes(name)) return name;
+  const indexes = names.filter((name) => INDEX.test(name));
+  if (indexes.length === 1) return indexes[0] ?? null;
+  const files = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
+  if (indexes.length === 0 && files.length <= 1) return files[0] ?? null;
+  throw new NfcError("usage", `${folder}: holds several checkpoints: ${listed([...indexes, ...files].sort())}`, {
+    hint: "name the file itself",
+  });
+}
+
+function nothingToRead(folder: string, names: readonly string[]): NfcError {
+  const pickles = picklesOf(folder, names);
+  if (pickles.length > 0) return pickleError(pickles.length === 1 ? (pickles[0] ?? folder) : folder, pickles);
+  if (names.some((name) => SHARD.test(name))) {
+    return new NfcError("not-found", `${folder}: has shards but no ${INDEX_FILE}`, {
+      hint: "download the index as well",
+    });
+  }
+  const foreign = names.filter((name) => hasForeignName(name) || name === "onnx");
+  if (foreign.length > 0) {
+    return new NfcError(
+      "unsupported",
+      `${folder}: holds ${listed(foreign.map((name) => basename(name)))}, but no safetensors file`,
+      {
+        hint: "give the safetensors checkpoint it was made from",
+      },
+    );
+  }
+  return new NfcError("not-found", `${folder}: holds no safetensors checkpoint`, {
+    hint: `expected ${WEIGHTS_FILE} or ${INDEX_FILE} in it`,
+  });
+}

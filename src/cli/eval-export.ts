@@ -1,0 +1,142 @@
+// nfc eval on exported files: what each precision costs.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { NfcError } from "../errors.ts";
+import { type ExportedFile, type ExportedModel, exportedFile } from "../inference/exported/exported-model.ts";
+import type { PrecisionScore } from "../inference/score/precisions.ts";
+import { modelFile } from "../model/precision.ts";
+import { alignTable, formatPercent, megabytes, printable, signedPercent, thousands } from "../report/render/format.ts";
+import type { Context } from "./context.ts";
+import type { TextFlags } from "./eval-flags.ts";
+import { openOptions } from "./options.ts";
+import { Progress } from "./progress.ts";
+import { note, printResult } from "./terminal.ts";
+
+/** A scored file, and its change against the reference. */
+type Row = PrecisionScore & { file: string; bytes: number; percent: number | null };
+
+interface Result {
+  model: string;
+  /** "fp32": the file; or the checkpoint that --against names. */
+  reference: string | null;
+  referencePerplexity: number | null;
+  precisions: Row[];
+}
+
+export async function evalExport(context: Context, source: string, flags: TextFlags): Promise<void> {
+  if (flags.noise === "sample")
+    throw new NfcError("usage", `${source}: --noise is for checkpoints: exported files have theirs in the graph`, {
+      hint: "export with --noise sample, and leave the flag out here",
+    });
+  const { openExportedModel } = await import("../inference/exported/exported-model.ts");
+  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
+  const model = await openExportedModel(source);
+  const files = wantedFiles(model, flags);
+  const progress = await Progress.open(context.io, flags);
+  const against = flags.against === undefined ? undefined : await openCheckpoint(flags.against, openOptions(flags));
+  try {
+    const scores = await score(context, model, files, against, flags, progress);
+    progress.stop();
+    if (flags.record) await save(context, model, scores, against, flags);
+    const result = resultOf(model, files, scores, against);
+    printResult(context.io, flags, result, () => textOf(result));
+  } finally {
+    progress.stop();
+    await against?.close();
+  }
+}
+
+/** Those asked for, or all; and the fp32 file, which the others are compared with unless --against names another. */
+function wantedFiles(model: ExportedModel, { precision, against }: TextFlags): ExportedFile[] {
+  const wanted = new Set((precision ?? [...model.files.keys()]).map((name) => exportedFile(model, name)));
+  return [...model.files.values()].filter(
+    (file) => wanted.has(file) || (file.precision === "fp32" && against === undefined),
+  );
+}
+
+async function score(
+  { signal }: Context,
+  model: ExportedModel,
+  files: readonly ExportedFile[],
+  against: Checkpoint | undefined,
+  { text, length, stride, threads, field }: TextFlags,
+  progress: Progress,
+): Promise<PrecisionScore[]> {
+  const { scorePrecisions } = await import("../inference/score/precisions.ts");
+  const { loadTokenizer } = await import("../checkpoint/tokenizer.ts");
+  const { tokenStream } = await import("../checkpoint/tokens.ts");
+  const tokenizer = await loadTokenizer(model.folder, model.config);
+  const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
+  return scorePrecisions(files, model.config, reference, {
+    tokens: () => tokenStream(text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
+    signal,
+    ...(length !== undefined && { length }),
+    ...(stride !== undefined && { stride }),
+    ...(threads !== undefined && { threads }),
+  });
+}
+
+async function save(
+  context: Context,
+  model: ExportedModel,
+  scores: readonly PrecisionScore[],
+  against: Checkpoint | undefined,
+  flags: TextFlags,
+): Promise<void> {
+  const { recordExports } = await import("../inference/score/record-perplexity.ts");
+  const recorded = await recordExports(model, flags.text, scores, against);
+  if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
+}
+
+function resultOf(
+  { source }: ExportedModel,
+  files: readonly ExportedFile[],
+  scores: readonly PrecisionScore[],
+  against: Checkpoint | undefined,
+): Result {
+  const fp32 = scores.find(({ precision }) => precision === "fp32");
+  const compared = scores.find(({ referencePerplexity }) => referencePerplexity !== null);
+  const precisions = scores.map((row, i) => ({
+    ...row,
+    file: `onnx/${modelFile(row.precision)}`,
+    bytes: (files[i] as ExportedFile).bytes,
+    percent: row.referencePerplexity === null ? null : 100 * (row.perplexity / row.referencePerplexity - 1),
+  }));
+  return {
+    model: source,
+    reference: against?.source ?? (fp32 ? "fp32" : null),
+    referencePerplexity: compared?.referencePerplexity ?? fp32?.perplexity ?? null,
+    precisions,
+  };
+}
+
+function textOf({ reference, referencePerplexity, precisions }: Result): string {
+  const compared = precisions.some(({ kl }) => kl !== null);
+  const rows = precisions.map((row) => [
+    row.precision,
+    megabytes(row.bytes),
+    row.perplexity.toFixed(3),
+    ...(compared ? comparedCells(row) : []),
+    thousands(row.tokensPerSecond),
+  ]);
+  const other =
+    compared && reference !== "fp32" ? [[printable(reference ?? ""), "", referencePerplexity?.toFixed(3) ?? ""]] : [];
+  const heading = [
+    "precision",
+    "MB",
+    "perplexity",
+    ...(compared ? ["%", "KL (nats)", "top-1 agreement"] : []),
+    "tokens/s",
+  ];
+  const [{ tokens, windows, length, stride }] = precisions as [Row];
+  return [
+    ...alignTable([heading, ...other, ...rows], { align: "lr", rulesBefore: [1] }),
+    `${thousands(tokens)} tokens in ${thousands(windows)} windows of ${length}, stride ${stride}`,
+  ].join("\n");
+}
+
+function comparedCells({ percent, kl, agreement }: Row): string[] {
+  if (percent === null || kl === null || agreement === null) return ["", "", ""];
+  return [signedPercent(percent), kl.toFixed(4), formatPercent(100 * agreement)];
+}

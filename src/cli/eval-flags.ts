@@ -1,0 +1,21 @@
+// What nfc eval can be told, for its three ways to score: text, a task, and exported files.
+import type { Precision } from "../model/precision.ts";
+import type { CommonFlags, SourceFlags } from "./options.ts";
+
+export interface EvalFlags extends CommonFlags, SourceFlags {
+  text?: string[];
+  task?: string;
+  data?: string;
+  skipInvalid?: boolean;
+  precision?: Precision[];
+  against?: string;
+  length?: number;
+  stride?: number;
+  field?: string;
+  noise: "mean" | "sample";
+  seed: number;
+  record: boolean;
+}
+
+/** With the text that is scored. */
+export type TextFlags = EvalFlags & { text: string[] };

@@ -1,0 +1,207 @@
+// nfc eval --task: a classifier's metrics on a task of GLUE, with intervals and the confusion matrix; of exports as well.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { NfcError } from "../errors.ts";
+import type { Precision } from "../model/precision.ts";
+import { alignTable, plural } from "../report/render/format.ts";
+import type { Classifier, TaskScore } from "../tasks/classify.ts";
+import type { EncodedExample } from "../tasks/examples.ts";
+import type { ExportedClassifier } from "../tasks/exported-classifier.ts";
+import type { Task } from "../tasks/tasks.ts";
+import type { Context } from "./context.ts";
+import type { EvalFlags } from "./eval-flags.ts";
+import { withCheckpoint } from "./open.ts";
+import { Progress } from "./progress.ts";
+import { SkippedLines } from "./skipped-lines.ts";
+import { confusionLines, scoreLines } from "./task-table.ts";
+import { note, printResult } from "./terminal.ts";
+
+const DEFAULT_LENGTH = 128;
+
+type TaskFlags = EvalFlags & { task: string; data: string };
+
+/** A classifier on one file of a task. */
+interface Scored {
+  file: string;
+  /** Of its examples. */
+  sha256: string;
+  precision: Precision | null;
+  score: TaskScore;
+}
+
+export async function evalTask(context: Context, model: string, given: EvalFlags & { task: string }): Promise<void> {
+  const { data } = given;
+  if (data === undefined)
+    throw new NfcError("usage", "--task needs --data", { hint: "name the folder of the task's files" });
+  if (given.text || given.against)
+    throw new NfcError("usage", "--task goes with --data alone, not with --text or --against", {
+      hint: "leave them out",
+    });
+  const { taskOf } = await import("../tasks/tasks.ts");
+  const { hasOnnxFiles } = await import("../inference/exported/exported-model.ts");
+  const task = taskOf(given.task);
+  const flags = { ...given, data };
+  const found =
+    flags.precision || (await hasOnnxFiles(model))
+      ? await scoreExport(context, model, task, flags)
+      : await scoreCheckpoint(context, model, task, flags);
+  const { labels, length, scores } = found;
+  const files = scores.map(({ file, precision, score }) => ({ file, ...(precision && { precision }), ...score }));
+  printResult(context.io, flags, { model, task: task.name, length, files }, () => textOf(model, labels, scores));
+}
+
+interface Found {
+  labels: readonly string[];
+  length: number;
+  scores: Scored[];
+}
+
+function scoreCheckpoint(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
+  return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
+    const { Classifier } = await import("../tasks/classify.ts");
+    const classifier = await Classifier.ofCheckpoint(checkpoint, threadsOf(flags));
+    try {
+      const examples = await readExamples(context, checkpoint, task, flags);
+      const scores = await scoreAll(context, classifier, task, examples, null, progress);
+      return { labels: checkpoint.config.labels as readonly string[], length: examples.length, scores };
+    } finally {
+      await classifier.close();
+    }
+  });
+}
+
+/** Every file on every example; one at a time in memory. */
+async function scoreExport(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
+  const { openExportedClassifier } = await import("../tasks/exported-classifier.ts");
+  const { Classifier } = await import("../tasks/classify.ts");
+  const exported = await openExportedClassifier(model, flags.precision);
+  const { config, files } = exported;
+  const examples = await readExamples(context, exported, task, flags);
+  const scores: Scored[] = [];
+  const progress = await Progress.open(context.io, flags);
+  try {
+    for (const { precision, path } of files) {
+      const classifier = await Classifier.ofFile(config, path, threadsOf(flags));
+      try {
+        scores.push(...(await scoreAll(context, classifier, task, examples, precision, progress)));
+      } finally {
+        await classifier.close();
+      }
+    }
+  } finally {
+    progress.stop();
+  }
+  if (flags.record) await save(context, exported, task, examples.length, scores, flags);
+  return { labels: config.labels as readonly string[], length: examples.length, scores };
+}
+
+async function save(
+  { io }: Context,
+  model: ExportedClassifier,
+  { name }: Task,
+  length: number,
+  scores: readonly Scored[],
+  flags: TaskFlags,
+): Promise<void> {
+  const { recordScores } = await import("../tasks/record-scores.ts");
+  const found = scores.flatMap(({ precision, ...rest }) =>
+    precision ? [{ ...rest, precision, task: name, length }] : [],
+  );
+  const recorded = await recordScores(model, found);
+  if (recorded) note(io, flags, `scores noted in ${recorded} (--no-record leaves them out)`);
+}
+
+const threadsOf = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
+
+interface Examples {
+  /** Most tokens of a text. */
+  length: number;
+  files: { file: string; sha256: string; examples: EncodedExample[] }[];
+}
+
+/**
+ * The task's development files as ids.
+ * @throws NfcError "mismatch" for a classifier of other classes, "usage" for texts of more tokens than positions
+ */
+async function readExamples(
+  { io, signal }: Context,
+  { source, folder, config, record }: Pick<Checkpoint, "source" | "folder" | "config" | "record">,
+  task: Task,
+  flags: TaskFlags,
+): Promise<Examples> {
+  const { outputsOf } = await import("../tasks/tasks.ts");
+  const { readTaskFile } = await import("../tasks/task-file.ts");
+  const { checkTextLength, encodeExamples } = await import("../tasks/examples.ts");
+  const { sameLabels } = await import("../model/classifier.ts");
+  const { loadTokenizer } = await import("../checkpoint/tokenizer.ts");
+  const labels = config.labels as readonly string[];
+  const unnamed = labels.length === outputsOf(task).length && labels.every((label, id) => label === `LABEL_${id}`);
+  if (unnamed)
+    note(io, flags, `${source}: its classes have no names; they are taken for ${outputsOf(task).join(", ")}`);
+  else if (!sameLabels(labels, outputsOf(task)))
+    throw new NfcError(
+      "mismatch",
+      `${source}: classifies as ${labels.join(", ")}, ${task.title} is ${outputsOf(task).join(", ")}`,
+      {
+        hint: "name the task that it was trained on",
+      },
+    );
+  const tokenizer = await loadTokenizer(folder, config);
+  const length = flags.length ?? trainedLength(record, task) ?? Math.min(DEFAULT_LENGTH, config.n_positions);
+  checkTextLength(length, config);
+  const files = [];
+  const skipped = new SkippedLines(flags);
+  for (const file of task.dev) {
+    const read = await readTaskFile(flags.data, file, task, { signal, ...skipped.reading });
+    files.push({ file, sha256: read.sha256, examples: encodeExamples(read.examples, tokenizer, length) });
+  }
+  skipped.tell(io, flags);
+  return { length, files };
+}
+
+/** The length that its fine-tuning on the task had: other texts are cut otherwise than it has learned. */
+function trainedLength(record: Checkpoint["record"], task: Task): number | null {
+  const step = record?.history.findLast((one) => one.task === task.name);
+  const length = (step?.settings as { length?: unknown } | undefined)?.length;
+  return typeof length === "number" && Number.isSafeInteger(length) && length > 0 ? length : null;
+}
+
+async function scoreAll(
+  { signal }: Context,
+  classifier: Classifier,
+  task: Task,
+  { length, files }: Examples,
+  precision: Precision | null,
+  progress: Progress,
+): Promise<Scored[]> {
+  const { scoreOf } = await import("../tasks/classify.ts");
+  const scores: Scored[] = [];
+  for (const { file, sha256, examples } of files) {
+    const phase = `scoring ${file}${precision === null ? "" : `, ${precision}`}`;
+    const onProgress = (done: number) => progress.show({ phase, done, total: examples.length, unit: "steps" });
+    const logits = await classifier.logits(examples, { length, signal, onProgress });
+    scores.push({ file, sha256, precision, score: scoreOf(task, examples, logits) });
+  }
+  return scores;
+}
+
+/** A table for each file of the task; the confusion matrix of a checkpoint. */
+function textOf(model: string, labels: readonly string[], scores: readonly Scored[]): string {
+  const files = [...new Set(scores.map(({ file }) => file))];
+  return files
+    .flatMap((name) => {
+      const rows = scores.filter(({ file }) => file === name);
+      const named = rows.map(({ precision, score }) => ({ name: precision ?? model, score }));
+      const [only] = rows.length === 1 ? rows : [];
+      return [
+        ...alignTable(scoreLines(named), { align: "llrrr", rulesBefore: [1] }),
+        ...(only?.score.confusion ? ["", ...confusionTable(labels, only.score.confusion)] : []),
+        `${plural(rows[0]?.score.examples ?? 0, "example")} of ${name}`,
+      ];
+    })
+    .join("\n");
+}
+
+function confusionTable(labels: readonly string[], counts: readonly (readonly number[])[]): string[] {
+  return alignTable(confusionLines(labels, counts), { align: `l${"r".repeat(labels.length)}`, rulesBefore: [1] });
+}

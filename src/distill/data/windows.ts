@@ -1,0 +1,125 @@
+// Batches of training windows in a seeded order that depends on the step alone, and the held-out end of a corpus.
+import { NfcError } from "../../errors.ts";
+import type { TokenCorpus } from "./token-cache.ts";
+
+const HELD_OUT_SHARE = 0.02;
+const MAX_HELD_OUT_TOKENS = 65_536;
+/** Four make a Feistel network a strong permutation in theory (Luby & Rackoff 1988); more help its tiny halves here. */
+const ROUNDS = 8;
+
+/** Tokens [start, end) of a corpus. */
+export interface TokenRange {
+  corpus: TokenCorpus;
+  start: number;
+  end: number;
+}
+
+/**
+ * Splits off the end as held-out: 2 % of the tokens, at least 2 windows of `length` + 1, at most 65,536 tokens.
+ * @throws NfcError "invalid-file" when no window is left for training
+ */
+export function holdOut(corpus: TokenCorpus, length: number): { train: TokenRange; heldOut: TokenRange } {
+  const share = Math.min(Math.floor(HELD_OUT_SHARE * corpus.tokens), MAX_HELD_OUT_TOKENS);
+  const split = corpus.tokens - Math.max(share, 2 * (length + 1));
+  if (split < length + 1) throw tooShort(corpus, corpus.tokens, 3, length);
+  return { train: { corpus, start: 0, end: split }, heldOut: { corpus, start: split, end: corpus.tokens } };
+}
+
+export interface Batch {
+  /** [B·T] */
+  inputs: Int32Array;
+  /** [B·T]: the ids that follow */
+  labels: Int32Array;
+  /** [B] index of the window in its range, the same on every epoch: key of cached teacher outputs */
+  windows: Int32Array;
+}
+
+export class Batches {
+  /** Windows of an epoch: ⌊(tokens − 1)/length⌋. Window w covers the range's ids w·length … w·length + length. */
+  readonly windowCount: number;
+  /** Batches of an epoch, a fraction in general. */
+  readonly perEpoch: number;
+  readonly #range: TokenRange;
+  readonly #length: number;
+  readonly #size: number;
+  readonly #seed: number;
+
+  /** @throws NfcError "invalid-file" when the range is shorter than a window */
+  constructor(range: TokenRange, { length, batchSize, seed }: { length: number; batchSize: number; seed: number }) {
+    const tokens = range.end - range.start;
+    this.windowCount = Math.floor((tokens - 1) / length);
+    if (this.windowCount < 1) throw tooShort(range.corpus, tokens, 1, length);
+    this.perEpoch = this.windowCount / batchSize;
+    this.#range = range;
+    this.#length = length;
+    this.#size = batchSize;
+    this.#seed = seed;
+  }
+
+  /**
+   * Batch number `index` (0, 1, …): windows index·B … index·B + B − 1 of the endless sequence of epochs, each epoch a
+   * fresh permutation. Stateless: a run resumes from its step number alone.
+   * @throws NfcError as `TokenCorpus.read`
+   */
+  async batch(index: number): Promise<Batch> {
+    const length = this.#length;
+    const { corpus, start } = this.#range;
+    const windows = Int32Array.from({ length: this.#size }, (_, b) => this.#window(index * this.#size + b));
+    const inputs = new Int32Array(this.#size * length);
+    const labels = new Int32Array(this.#size * length);
+    const reads = Array.from(windows, async (window, b) => {
+      const ids = await corpus.read(start + window * length, length + 1);
+      inputs.set(ids.subarray(0, length), b * length);
+      labels.set(ids.subarray(1), b * length);
+    });
+    await Promise.all(reads);
+    return { inputs, labels, windows };
+  }
+
+  #window(position: number): number {
+    const epoch = Math.floor(position / this.windowCount);
+    return permuted(position % this.windowCount, this.windowCount, [this.#seed, epoch]);
+  }
+}
+
+function tooShort(corpus: TokenCorpus, tokens: number, windows: number, length: number): NfcError {
+  const needed = windows * (length + 1);
+  return new NfcError("invalid-file", `${corpus.name}: ${tokens} tokens, under the ${needed} that are needed`, {
+    hint: `give a longer text, or windows shorter than ${length} tokens`,
+  });
+}
+
+/**
+ * Where a permutation of 0 … size − 1 takes `index`, without a table. `key`: integers below 2^53 that choose it.
+ * A Feistel network permutes the least 4^k that holds them all; whatever falls outside goes through it again until it
+ * falls inside ("cycle walking", Black & Rogaway 2002), under four times on average.
+ */
+export function permuted(index: number, size: number, key: readonly number[]): number {
+  let half = 1; // 2^k
+  while (half * half < size) half *= 2;
+  const roundKeys = Array.from({ length: ROUNDS }, (_, round) => hash([round, ...key]));
+  let value = index;
+  do {
+    let left = Math.floor(value / half);
+    let right = value % half;
+    for (const roundKey of roundKeys) [left, right] = [right, left ^ (mix(right ^ roundKey) % half)];
+    value = left * half + right;
+  } while (value >= size);
+  return value;
+}
+
+/** 32 bits from integers below 2^53. */
+function hash(values: readonly number[]): number {
+  return values.reduce((state, value) => {
+    const low = mix((state + 0x9e3779b9) ^ value); // ^ takes the low 32 bits
+    return mix((low + 0x9e3779b9) ^ Math.floor(value / 2 ** 32));
+  }, 0);
+}
+
+/** MurmurHash3's finaliser (Appleby): a bijection of 32 bits in which every input bit moves every output bit. */
+function mix(value: number): number {
+  let h = value;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}

@@ -1,0 +1,129 @@
+// The head's losses with their gradient in closed form: NLL and KL to a teacher, the vocabulary in chunks.
+import type { Dim } from "../../graph/dims.ts";
+import type { Value } from "../../graph/ir.ts";
+import { add, gemm, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
+import { concat, gather, reshape, slice } from "../../graph/shape-ops.ts";
+import { type ChunkDistribution, distribution } from "./distribution.ts";
+import { denseTeacher, sparseTeacher, type TeacherPart } from "./teacher-losses.ts";
+
+/** What the student learns from, besides the labels. */
+export type TeacherSignal =
+  /** The teacher's logits for some rows (of the N) and one chunk of the vocabulary, [n, v]. */
+  | { kind: "logits"; logits(rows: { start: number; end: number }, chunk: number): Value }
+  /** Its k most likely tokens: ids int64 [N, k], log-probabilities [N, k]. The rest of the vocabulary is one outcome. */
+  | { kind: "top-k"; ids: Value; logProbabilities: Value };
+
+export interface HeadLossInputs {
+  hidden: Value; // after ln_f: [N, C]
+  /** The head's matrix whole, [V, C], and the same in chunks of rows. */
+  matrix: Value;
+  chunks: readonly Value[]; // [v, C] each
+  labels: Value; // int64 [N]
+  /** Weight of each row's NLL in the loss, [N, 1]; 0 where a row has no label. */
+  nllWeight: Value;
+  /** Weight of each row's KL in the loss, temperature² included, [N, 1]; null without a teacher. */
+  klWeight: Value | null;
+  teacher: TeacherSignal | null;
+  temperature: number;
+  /** Rows that go through the head at once: [rows, V] is the largest temporary. */
+  rowsAtOnce: number;
+  /** Whether dMatrix is wanted. */
+  matrixTrained: boolean;
+}
+
+export interface HeadLoss {
+  nll: Value; // of each row: [N]
+  kl: Value | null; // KL(teacher ‖ student) at the temperature, of each row: [N]
+  dHidden: Value; // [N, C]
+  /** dL/d(chunk) [v, C], without the labels' rows; empty when it is not wanted. */
+  dChunks: Value[];
+  /** What the labels add: row labels[i] of dL/d(matrix) gets labelRows[i]. [N, C] */
+  labelRows: Value | null;
+}
+
+/**
+ * L = Σ_i a_i·NLL_i + b_i·KL_i, with logits z = h·Wᵀ, p = softmax(z), q = softmax(z/T), t the teacher's at T:
+ * dL/dz = a·(p − [label]) + (b/T)·(q − t). The one-hot part is kept apart as rows, so that no [N, V] tensor is built
+ * for it.
+ */
+export function headLoss(inputs: HeadLossInputs): HeadLoss {
+  const { hidden, matrix, labels, nllWeight, matrixTrained } = inputs;
+  const total = hidden.shape[0] as number;
+  const labelWeights = gather(matrix, labels); // [N, C]
+  const blocks: RowBlock[] = [];
+  let dChunks: Value[] = [];
+  for (let start = 0; start < total; start += inputs.rowsAtOnce) {
+    const rows = { start, end: Math.min(total, start + inputs.rowsAtOnce) };
+    const block = rowBlock(inputs, rows, labelWeights);
+    blocks.push(block);
+    if (matrixTrained)
+      dChunks = block.dLogits.map((d, c) => gemm(d, block.hidden, { transA: true, c: dChunks[c] ?? null })); // [v, C]
+  }
+  const rows = (pick: (block: RowBlock) => Value) =>
+    blocks.length === 1 ? pick(blocks[0] as RowBlock) : concat(blocks.map(pick), 0);
+  const kl = blocks.every((block) => block.kl) ? rows((block) => block.kl as Value) : null;
+  const dHidden = sub(
+    rows((block) => block.dHidden),
+    mul(labelWeights, nllWeight),
+  ); // [N, C]
+  const labelRows = matrixTrained ? scale(mul(hidden, nllWeight), -1) : null;
+  return { nll: rows((block) => block.nll), kl, dHidden, dChunks, labelRows };
+}
+
+interface RowBlock {
+  hidden: Value; // [n, C]
+  nll: Value; // [n]
+  kl: Value | null; // [n]
+  dLogits: Value[]; // one a chunk: [n, v]
+  dHidden: Value; // without the labels' part: [n, C]
+}
+
+function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, labelWeights: Value): RowBlock {
+  const { chunks, temperature, teacher, klWeight } = inputs;
+  const cut = (x: Value) => rowsOf(x, rows);
+  const hidden = cut(inputs.hidden);
+  const count = rows.end - rows.start;
+  const logits = chunks.map((chunk) => gemm(hidden, chunk, { transB: true })); // [n, v]
+  const student = distribution(logits);
+  const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
+  const nll = reshape(sub(student.logNormaliser, labelLogits), [count]);
+  const a = cut(inputs.nllWeight);
+  let kl: Value | null = null;
+  let dLogits: Value[];
+  if (teacher && klWeight) {
+    const b = scale(cut(klWeight), 1 / temperature);
+    const warm = temperature === 1 ? student : distribution(logits.map((z) => scale(z, 1 / temperature)));
+    const cooled =
+      teacher.kind === "logits"
+        ? denseTeacher(
+            warm,
+            chunks.map((_, c) => scale(teacher.logits(rows, c), 1 / temperature)),
+            b,
+          )
+        : sparseTeacher(warm, cut(teacher.ids), cut(teacher.logProbabilities), b);
+    kl = reshape(cooled.kl, [count]);
+    dLogits = student.parts.map((p, c) =>
+      combine(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
+    );
+  } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
+  const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
+  return { hidden, nll, kl, dLogits, dHidden: dHidden as Value };
+}
+
+/** a·p + (b/T)·q − subtract; where T = 1 (`warm` null), p = q and one product does for both. */
+function combine(
+  part: ChunkDistribution,
+  warm: ChunkDistribution | null,
+  teacher: TeacherPart,
+  c: number,
+  a: Value,
+): Value {
+  const weighted = warm
+    ? add(mul(part.softmax, mul(part.share, a)), mul(warm.softmax, mul(warm.share, teacher.studentWeight)))
+    : mul(part.softmax, mul(part.share, add(a, teacher.studentWeight)));
+  return sub(weighted, teacher.subtract[c] as Value);
+}
+
+function rowsOf(x: Value, { start, end }: { start: number; end: number }): Value {
+  return start === 0 && end === (x.shape[0] as Dim) ? x : slice(x, 0, start, end);
+}

@@ -1,0 +1,149 @@
+// Values, gradients and AdamW moments of a model's parameters, and the update.
+import { elementCount } from "../../formats/dtype.ts";
+import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
+
+/**
+ * The arrays of one parameter. `total` is the sum of the gradients of a step: an array of its own where gradients are
+ * accumulated, else `gradient` itself. All but `value` are empty for a frozen parameter.
+ */
+export interface ParameterSlot {
+  name: string;
+  shape: readonly number[];
+  value: Float32Array;
+  gradient: Float32Array;
+  moment1: Float32Array;
+  moment2: Float32Array;
+  total: Float32Array;
+}
+
+export interface AdamWSettings {
+  lr: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** The value shrinks by lr · decay of itself, apart from the gradient. */
+  decay: number;
+  /** Counted from 1, for the bias correction */
+  step: number;
+  /** The factor that the total takes first: mean over micro-batches, clipping */
+  gradientScale: number;
+}
+
+interface Entry {
+  slot: ParameterSlot;
+  kernels: Kernels;
+  trained: boolean;
+}
+
+/**
+ * All arrays begin as zeros, in WebAssembly memory of up to 4 GiB each, and can be fed to ONNX Runtime and be its
+ * preallocated outputs. Sums run in a fixed order: the same calls give the same bits.
+ */
+export class ParameterStore {
+  readonly names: readonly string[];
+  readonly trained: readonly string[];
+  readonly #entries = new Map<string, Entry>();
+  readonly #accumulate: boolean;
+
+  /**
+   * `accumulate`: totals apart from the gradients. `bankBytes`: the most that one memory holds.
+   * @throws NfcError "unsupported" if a parameter exceeds a memory, or memory lacks
+   */
+  constructor(
+    specs: readonly { name: string; shape: readonly number[]; trained: boolean }[],
+    options: { accumulate?: boolean; bankBytes?: number } = {},
+  ) {
+    this.#accumulate = options.accumulate ?? false;
+    this.names = specs.map((spec) => spec.name);
+    this.trained = specs.filter((spec) => spec.trained).map((spec) => spec.name);
+    const lengths = (size: number, trained: boolean) => {
+      const apart = trained ? size : 0;
+      return this.#accumulate ? [size, apart, apart, apart, apart] : [size, apart, apart, apart];
+    };
+    const regions = allocate(
+      specs.map(({ name, shape, trained }) => ({ name, lengths: lengths(elementCount(shape), trained) })),
+      options.bankBytes,
+    );
+    for (const [index, { name, shape, trained }] of specs.entries()) {
+      const { arrays, kernels } = regions[index] as Region;
+      const [value, gradient, moment1, moment2] = arrays as [Float32Array, Float32Array, Float32Array, Float32Array];
+      const total = arrays[4] ?? gradient;
+      this.#entries.set(name, { slot: { name, shape, value, gradient, moment1, moment2, total }, kernels, trained });
+    }
+  }
+
+  slot(name: string): ParameterSlot {
+    return this.#entry(name).slot;
+  }
+
+  value(name: string): Float32Array {
+    return this.slot(name).value;
+  }
+
+  /** total += gradient. Without accumulation the gradient is the total, and there is nothing to do. */
+  accumulate(names: readonly string[]): void {
+    if (!this.#accumulate) return;
+    for (const name of names) {
+      const { kernels, slot } = this.#entry(name);
+      kernels.addInto(slot.total.byteOffset, slot.gradient.byteOffset, slot.total.length);
+    }
+  }
+
+  /** Zeroes every total. Without accumulation there is nothing to do: each step overwrites the gradients. */
+  clearTotals(): void {
+    if (!this.#accumulate) return;
+    for (const { slot } of this.#entries.values()) slot.total.fill(0);
+  }
+
+  /** √Σ total² over the named parameters */
+  gradientNorm(names: readonly string[]): number {
+    let sum = 0;
+    for (const name of names) {
+      const { kernels, slot } = this.#entry(name);
+      sum += kernels.sumOfSquares(slot.total.byteOffset, slot.total.length);
+    }
+    return Math.sqrt(sum);
+  }
+
+  /** One AdamW step from the total, as torch.optim.AdamW takes it (kernels.as.ts) */
+  update(name: string, settings: AdamWSettings): void {
+    const { kernels, slot, trained } = this.#entry(name);
+    if (!trained) throw new Error(`${name} is frozen`);
+    const { lr, beta1, beta2, epsilon, decay, step, gradientScale } = settings;
+    kernels.adamw(
+      slot.value.byteOffset,
+      slot.total.byteOffset,
+      slot.moment1.byteOffset,
+      slot.moment2.byteOffset,
+      slot.value.length,
+      lr,
+      beta1,
+      beta2,
+      epsilon,
+      decay,
+      1 - beta1 ** step,
+      1 - beta2 ** step,
+      gradientScale,
+    );
+  }
+
+  /**
+   * gradient[indices[r]] += rows[r], rows [R, width], in the order of the rows: the gradient of an embedding.
+   * The caller keeps the indices in bounds, and clears a gradient that nothing else writes.
+   */
+  addRows(name: string, rows: Float32Array, indices: Int32Array): void {
+    const { gradient, shape } = this.slot(name);
+    const width = shape.at(-1) as number;
+    for (let row = 0; row < indices.length; row++) {
+      const to = (indices[row] as number) * width;
+      const from = row * width;
+      for (let i = 0; i < width; i++) gradient[to + i] = (gradient[to + i] as number) + (rows[from + i] as number);
+    }
+  }
+
+  #entry(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry === undefined) throw new Error(`no parameter ${name}`);
+    return entry;
+  }
+}

@@ -1,0 +1,184 @@
+// A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
+import { backward, outputGradient } from "../../graph/autodiff/backward.ts";
+import { Graph, type Value } from "../../graph/ir.ts";
+import { gemm, reduceSum } from "../../graph/ops.ts";
+import { int8Product } from "../../graph/passes/int8.ts";
+import { reshape, slice } from "../../graph/shape-ops.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { gpt2, textInputs } from "../../model/gpt2.ts";
+import { parametersOf } from "../../model/layers.ts";
+import { parameterSpecs } from "../../model/parameters.ts";
+import { headLoss, type TeacherSignal } from "./losses.ts";
+
+/** How the student learns from a teacher: from its final hidden states and head, or from cached log-probabilities. */
+export type TeacherInput =
+  | { kind: "hidden"; n_embd: number; precision: "fp32" | "int8" }
+  | { kind: "top-k"; k: number };
+
+export interface StepOptions {
+  config: ModelConfig;
+  /** Windows, and tokens of a window. */
+  batch: number;
+  length: number;
+  /** Names of the parameters that get a gradient. */
+  trained: ReadonlySet<string>;
+  /** `fed`: σ·ε with ε from outside; `mean`: ε = 0. */
+  noise: "mean" | "fed";
+  teacher: TeacherInput | null;
+  temperature?: number;
+  /** Vocabulary rows, and rows of hidden states, that go through the head at once. */
+  vocabularyChunk?: number;
+  rowsAtOnce?: number;
+}
+
+/** Vocabulary rows of a chunk: the product for dW is nearly twice as fast as with all of GPT-2's vocabulary. */
+const VOCABULARY_CHUNK = 4096;
+/** Largest temporary of the head, in elements: 256 MB. */
+const HEAD_ELEMENTS = 64 * 2 ** 20;
+const MAX_ROWS_AT_ONCE = 1024;
+
+/** Names of the graph's inputs and outputs besides the parameters. */
+export const gradientName = (parameter: string) => `grad/${parameter}`;
+export const headChunkName = (chunk: number) => `head/${chunk}`;
+export const teacherChunkName = (chunk: number) => `teacher_head/${chunk}`;
+export const teacherScalesName = (chunk: number) => `${teacherChunkName(chunk)}/scales`;
+export const STEP = {
+  labels: "labels",
+  nllWeight: "nll_weight",
+  klWeight: "kl_weight",
+  teacherHidden: "teacher_hidden",
+  teacherIds: "teacher_ids",
+  teacherLogProbabilities: "teacher_log_probabilities",
+  nll: "nll",
+  kl: "kl",
+  labelRows: "label_rows",
+  embeddingRows: "embedding_rows",
+} as const;
+
+/** Rows [first, first + count) of the head's matrix. */
+export interface HeadChunk {
+  first: number;
+  count: number;
+}
+
+export interface StepGraph {
+  graph: Graph;
+  chunks: readonly HeadChunk[];
+  /** The matrix that makes the logits: wte.weight, or lm_head.weight where it is not tied. */
+  headName: string;
+  /** Trained parameters whose gradient is a graph output of the parameter's shape. */
+  direct: readonly string[];
+  /** Whether the head's matrix, the token and the position embedding get gradients (in chunks, rows, rows). */
+  headTrained: boolean;
+  tokensTrained: boolean;
+  positionsTrained: boolean;
+}
+
+/** The chunks of a vocabulary. */
+export function headChunks(vocabulary: number, size = VOCABULARY_CHUNK): HeadChunk[] {
+  const chunks: HeadChunk[] = [];
+  for (let first = 0; first < vocabulary; first += size)
+    chunks.push({ first, count: Math.min(size, vocabulary - first) });
+  return chunks;
+}
+
+/**
+ * Inputs: ids and positions [B, T], labels int64 [N] with N = B·T, weights [N, 1], `eps.N`, the teacher's part, the
+ * parameters, and the head's matrix once more in chunks. Outputs: nll and kl of each row [N], `grad/NAME`, the head's
+ * gradient in chunks, and the rows that labels and embeddings add to it (`label_rows`, `embedding_rows` [N, C]).
+ * The token embedding's gradient is a sum over rows: the caller adds them up, which no op does as fast.
+ */
+export function stepGraph(options: StepOptions): StepGraph {
+  const { config, batch, length, trained, teacher } = options;
+  const graph = new Graph();
+  const parameters = parametersOf(graph, config);
+  const inputs = textInputs(graph, batch, length);
+  const { embedded, hidden } = gpt2(config, parameters, inputs, { kind: options.noise });
+  const headName = config.tied_head ? "wte.weight" : "lm_head.weight";
+  const chunks = headChunks(config.vocab_size, teacher?.kind === "top-k" ? config.vocab_size : options.vocabularyChunk);
+  const headTrained = trained.has(headName);
+  const loss = headLoss({
+    hidden,
+    matrix: parameters(headName),
+    chunks: chunks.map(({ count }, c) => graph.input(headChunkName(c), "float32", [count, config.n_embd])),
+    rowsAtOnce:
+      options.rowsAtOnce ?? Math.min(MAX_ROWS_AT_ONCE, Math.max(64, Math.floor(HEAD_ELEMENTS / config.vocab_size))),
+    matrixTrained: headTrained,
+    temperature: options.temperature ?? 1,
+    ...rowInputs(graph, batch * length, teacher, chunks),
+  });
+  graph.output(loss.nll, STEP.nll);
+  if (loss.kl) graph.output(loss.kl, STEP.kl);
+  for (const [c, chunk] of loss.dChunks.entries()) graph.output(chunk, gradientName(headChunkName(c)));
+  if (loss.labelRows) graph.output(loss.labelRows, STEP.labelRows);
+  const [tokensTrained, positionsTrained] = [trained.has("wte.weight"), trained.has("wpe.weight")];
+  const direct = directTargets(options, headName);
+  const targets = [...direct.map((name) => parameters(name)), ...(tokensTrained || positionsTrained ? [embedded] : [])];
+  const gradients = backward(new Map([[hidden, loss.dHidden]]), targets);
+  for (const name of direct) outputGradient(gradientOf(gradients, parameters(name)), gradientName(name));
+  if (tokensTrained) outputGradient(gradientOf(gradients, embedded), STEP.embeddingRows);
+  if (positionsTrained) {
+    const rows = reshape(gradientOf(gradients, embedded), [batch, length, config.n_embd]);
+    outputGradient(reduceSum(rows, [0]), gradientName("wpe.weight")); // [T, C]
+  }
+  return { graph, chunks, headName, direct, headTrained, tokensTrained, positionsTrained };
+}
+
+/**
+ * Parameters that the walk differentiates. A constant noise mean is none of them: the softmax cannot see it, its
+ * gradient would be rounding noise. Neither is σ when no noise is fed.
+ */
+function directTargets({ config, trained, noise }: StepOptions, headName: string): string[] {
+  const apart = new Set(["wte.weight", "wpe.weight", headName]);
+  return parameterSpecs(config)
+    .map(({ name }) => name)
+    .filter((name) => trained.has(name) && !apart.has(name) && !isPriorOnly(name, config, noise));
+}
+
+/** Whether the data's loss does not depend on a parameter: it follows the noise prior alone. */
+export function isPriorOnly(name: string, { variant }: ModelConfig, noise: StepOptions["noise"]): boolean {
+  if (name.endsWith("attn.noise_log_std")) return noise === "mean";
+  return name.endsWith("attn.noise_mean") && variant !== "noise-distance";
+}
+
+function gradientOf(gradients: ReadonlyMap<Value, Value>, target: Value): Value {
+  const gradient = gradients.get(target);
+  if (!gradient) throw new Error(`the loss does not depend on ${target.name}`);
+  return gradient;
+}
+
+function rowInputs(graph: Graph, rows: number, teacher: TeacherInput | null, chunks: readonly HeadChunk[]) {
+  return {
+    labels: graph.input(STEP.labels, "int64", [rows]),
+    nllWeight: graph.input(STEP.nllWeight, "float32", [rows, 1]),
+    klWeight: teacher ? graph.input(STEP.klWeight, "float32", [rows, 1]) : null,
+    teacher: teacher ? teacherSignal(graph, rows, teacher, chunks) : null,
+  };
+}
+
+function teacherSignal(graph: Graph, rows: number, teacher: TeacherInput, chunks: readonly HeadChunk[]): TeacherSignal {
+  if (teacher.kind === "top-k")
+    return {
+      kind: "top-k",
+      ids: graph.input(STEP.teacherIds, "int64", [rows, teacher.k]),
+      logProbabilities: graph.input(STEP.teacherLogProbabilities, "float32", [rows, teacher.k]),
+    };
+  const { n_embd: width, precision } = teacher;
+  const hidden = graph.input(STEP.teacherHidden, "float32", [rows, width]);
+  const products = chunks.map(({ count }, c): ((x: Value) => Value) => {
+    if (precision === "fp32") {
+      const matrix = graph.input(teacherChunkName(c), "float32", [count, width]);
+      return (x) => gemm(x, matrix, { transB: true }); // [n, v]
+    }
+    const values = graph.input(teacherChunkName(c), "int8", [width, count]);
+    const scales = graph.input(teacherScalesName(c), "float32", [count]);
+    return (x) => int8Product(x, values, scales); // [n, v]
+  });
+  return {
+    kind: "logits",
+    logits: ({ start, end }, c) => {
+      const part = start === 0 && end === rows ? hidden : slice(hidden, 0, start, end);
+      return (products[c] as (x: Value) => Value)(part);
+    },
+  };
+}

@@ -1,0 +1,67 @@
+// KL to a teacher and its gradient: from the teacher's logits, or from its k most likely tokens alone.
+import type { Value } from "../../graph/ir.ts";
+import { add, div, exp, like, log, max, min, mul, reduceSum, scale, shift, sub } from "../../graph/ops.ts";
+import { gatherElements, scatterElements, zeros } from "../../graph/shape-ops.ts";
+import { type ChunkDistribution, type Distribution, distribution } from "./distribution.ts";
+
+/** What a teacher contributes: KL of each row, and its part of dL/dz. */
+export interface TeacherPart {
+  kl: Value; // [n, 1]
+  /** (b/T)·q of the student as factors of `softmax`, and what is subtracted; one a chunk. */
+  studentWeight: Value; // [n, 1]
+  subtract: readonly Value[]; // [n, v]
+}
+
+/** KL = Σ t·(z_t − z) − (lse_t − lse) with z at the temperature; dL/dz gets b·(q − t). */
+export function denseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart {
+  const teacher = distribution(logits);
+  const expected = teacher.parts
+    .map((t, c) =>
+      mul(reduceSum(mul(t.softmax, sub(t.logits, (warm.parts[c] as ChunkDistribution).logits)), [1], true), t.share),
+    )
+    .reduce(add); // [n, 1]
+  return {
+    kl: sub(expected, sub(teacher.logNormaliser, warm.logNormaliser)),
+    studentWeight: b,
+    subtract: teacher.parts.map((t) => mul(t.softmax, mul(t.share, b))),
+  };
+}
+
+/** Smallest rest: 1 − Σ of float32 probabilities is no better than this. */
+const TINY = 1e-6;
+/**
+ * Largest t_rest/q_rest in the gradient. It enters a known token's twice and cancels there but for rounding, which this
+ * keeps below 1e-3; it only weakens the pull on a rest that the student holds for 10,000 times too unlikely.
+ */
+const MAX_RATIO = 1e4;
+
+/**
+ * KL to a teacher of whom only the k most likely tokens are known; the rest of the vocabulary counts as one outcome.
+ * With t_j for the k known tokens and t_rest = 1 − Σ t_j, q likewise: KL = Σ_k t_j ln(t_j/q_j) + t_rest ln(t_rest/q_rest);
+ * dKL/dz_j = q_j − t_j for a known token, q_j·(1 − t_rest/q_rest) for the others. The log-probabilities were taken at
+ * temperature 1: only T = 1 is possible.
+ */
+export function sparseTeacher(
+  warm: Distribution,
+  ids: Value, // int64 [n, k]
+  logProbabilities: Value, // [n, k]
+  b: Value, // [n, 1]
+): TeacherPart {
+  const part = warm.parts[0] as ChunkDistribution;
+  if (warm.parts.length !== 1) throw new Error("top-k teacher: the vocabulary must be one chunk");
+  const t = exp(logProbabilities); // [n, k]
+  const logQ = sub(gatherElements(part.logits, ids, 1), warm.logNormaliser); // [n, k]
+  const q = exp(logQ);
+  const rest = (p: Value) => max(shift(scale(reduceSum(p, [1], true), -1), 1), like(p, TINY)); // [n, 1]
+  const [tRest, qRest] = [rest(t), rest(q)];
+  const known = reduceSum(mul(t, sub(logProbabilities, logQ)), [1], true);
+  const kl = add(known, mul(tRest, sub(log(tRest), log(qRest)))); // [n, 1]
+  const ratio = min(div(tRest, qRest), like(t, MAX_RATIO)); // [n, 1]
+  // For a known token b·(q − t) = b·q·(1 − ratio) − b·(t − q·ratio): the second part is subtracted where it is known.
+  const corrections = mul(sub(t, mul(q, ratio)), b); // [n, k]
+  return {
+    kl,
+    studentWeight: mul(b, shift(scale(ratio, -1), 1)),
+    subtract: [scatterElements(zeros(part.softmax, part.softmax.shape), ids, corrections, 1)],
+  };
+}

@@ -1,0 +1,174 @@
+// Attention transfer: every layer's attention learns the teacher's on the teacher's own hidden states, layer by layer.
+import { backward, outputGradient } from "../../graph/autodiff/backward.ts";
+import { Graph, type Value } from "../../graph/ir.ts";
+import { logSoftmax, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
+import { float32Tensor, int64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { attention, attentionContext, scoreScale } from "../../model/attention.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { block, embed, textInputs } from "../../model/gpt2.ts";
+import { layerParameters, norm, parametersOf } from "../../model/layers.ts";
+import { parameterSpecs } from "../../model/parameters.ts";
+import type { ParameterStore } from "./parameter-store.ts";
+import { gradientName } from "./step-graph.ts";
+
+export interface TransferOptions extends SessionOptions {
+  student: ModelConfig;
+  teacher: ModelConfig;
+  teacherWeights: ReadonlyMap<string, Float32Array>;
+  batch: number;
+  length: number;
+}
+
+/** What makes the attention scores: the rest of the model is left alone. V's half of c_attn gets zeros. */
+const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.noise_mean"] as const;
+
+/** Whether two models have attention maps that can be compared one by one. */
+export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean {
+  return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
+}
+
+/** The parameters that the transfer trains, by their full names. */
+export function transferTargets(config: ModelConfig): string[] {
+  return Array.from({ length: config.n_layer }, (_, layer) =>
+    layerTargets(config).map((name) => `h.${layer}.${name}`),
+  ).flat();
+}
+
+function layerTargets({ bias, variant }: ModelConfig): string[] {
+  return TARGETS.filter((name) =>
+    name.endsWith("bias") ? bias : name.endsWith("noise_mean") ? variant === "noise-distance" : true,
+  );
+}
+
+/**
+ * L = Σ over layers of the mean over heads and positions of KL(P_teacher ‖ P_student), noise at the mean. One session
+ * serves all layers: a layer's weights are fed, so that memory holds one layer's attention maps.
+ */
+export class TransferStep {
+  readonly targets: readonly string[];
+  private readonly options: TransferOptions;
+  private readonly store: ParameterStore;
+  private readonly embedding: Session;
+  private readonly layers: readonly LayerSession[];
+  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** The residual stream, read and written by turns: [N, C] each. */
+  private readonly streams: readonly [Tensor, Tensor];
+
+  private constructor(options: TransferOptions, store: ParameterStore, embedding: Session, layers: LayerSession[]) {
+    const { student, teacher, batch, length } = options;
+    const shape = [batch * length, student.n_embd];
+    const stream = () => float32Tensor(new Float32Array(batch * length * student.n_embd), shape);
+    this.options = options;
+    this.store = store;
+    this.embedding = embedding;
+    this.layers = layers;
+    this.shapes = new Map(parameterSpecs(teacher).map((spec) => [spec.name, spec.shape]));
+    this.streams = [stream(), stream()];
+    this.targets = transferTargets(student);
+  }
+
+  static async open(options: TransferOptions, store: ParameterStore): Promise<TransferStep> {
+    const byFactor = new Map<string, LayerSession>();
+    const layers: LayerSession[] = [];
+    for (let layer = 0; layer < options.student.n_layer; layer++) {
+      const factors = [options.student, options.teacher].map((config) => scoreScale(config, layer)).join();
+      const session = byFactor.get(factors) ?? {
+        session: await Session.withInputs(transferGraph(options, layer), options),
+        builtFor: layer,
+      };
+      byFactor.set(factors, session);
+      layers.push(session);
+    }
+    return new TransferStep(options, store, await Session.withInputs(embeddingGraph(options), options), layers);
+  }
+
+  /** Gradients of one micro-batch [B·T] into the store, times `weight`; gives the loss summed over layers, in nats. */
+  async run(inputs: Int32Array, weight: number): Promise<number> {
+    const { batch, length } = this.options;
+    const positions = inputs.map((_, i) => i % length);
+    const feeds = {
+      input_ids: int64Tensor(inputs, [batch, length]),
+      position_ids: int64Tensor(positions, [batch, length]),
+    };
+    const weights = this.feedsOf(this.embedding, (name) => name);
+    await this.embedding.run({ ...feeds, ...weights }, { output: this.streams[0] });
+    let total = 0;
+    for (const [layer, { session, builtFor }] of this.layers.entries()) {
+      const named = (name: string) => name.replace(`h.${builtFor}.`, `h.${layer}.`);
+      const [read, write] = layer % 2 === 0 ? this.streams : [this.streams[1], this.streams[0]];
+      const into: Record<string, Tensor> = { output: write };
+      for (const name of layerTargets(this.options.student)) {
+        const { gradient, shape } = this.store.slot(`h.${layer}.${name}`);
+        into[gradientName(name)] = float32Tensor(gradient, shape);
+      }
+      const factor = float32Tensor(new Float32Array([weight]), []);
+      const output = await session.run({ x: read, weight: factor, ...this.feedsOf(session, named) }, into);
+      total += ((output.loss as Tensor).data as Float32Array)[0] as number;
+    }
+    return total;
+  }
+
+  async close(): Promise<void> {
+    for (const session of new Set([this.embedding, ...this.layers.map((layer) => layer.session)]))
+      await session.close();
+  }
+
+  /** The parameters that a session asks for, by their names in the model. */
+  private feedsOf(session: Session, named: (name: string) => string): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = {};
+    for (const input of session.inputNames) {
+      const name = named(input.slice(input.indexOf("/") + 1));
+      if (input.startsWith(STUDENT)) feeds[input] = float32Tensor(this.store.value(name), this.store.slot(name).shape);
+      if (input.startsWith(TEACHER)) {
+        const weight = this.options.teacherWeights.get(name) as Float32Array;
+        feeds[input] = float32Tensor(weight, this.shapes.get(name) as readonly number[]);
+      }
+    }
+    return feeds;
+  }
+}
+
+/** A session for all layers whose scores have one factor, and the layer after which its inputs are named. */
+interface LayerSession {
+  session: Session;
+  builtFor: number;
+}
+
+const STUDENT = "student/";
+const TEACHER = "teacher/";
+
+/** wte[ids] + wpe[positions] of the teacher: [N, C] */
+function embeddingGraph({ teacher, batch, length }: TransferOptions): Graph {
+  const graph = new Graph();
+  graph.output(embed(parametersOf(graph, teacher, TEACHER), textInputs(graph, batch, length)), "output");
+  return graph;
+}
+
+/**
+ * One block of the teacher on x, and the student's attention on the same x after its own ln_1. With row weight w:
+ * dL/dscore = w·(P_student − P_teacher).
+ */
+function transferGraph({ student, teacher, batch, length }: TransferOptions, layer: number): Graph {
+  const graph = new Graph();
+  const x = graph.input("x", "float32", [batch * length, teacher.n_embd]);
+  const weight = graph.input("weight", "float32", []);
+  const ids = graph.constant(new BigInt64Array(batch * length), [batch, length], "int64"); // only its shape is read
+  const contextOf = (config: ModelConfig) => attentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+  const own = layerParameters(parametersOf(graph, student, STUDENT), layer);
+  const taught = block(x, layerParameters(parametersOf(graph, teacher, TEACHER), layer), contextOf(teacher), layer);
+  const learned = attention(norm(x, "ln_1", own, student), own, contextOf(student), layer);
+  const [logTeacher, logStudent] = [logSoftmax(taught.attention.scores), logSoftmax(learned.scores)];
+  // 1/(B·H·T): the mean over windows, heads and queries
+  const mean = 1 / (batch * length * teacher.n_head);
+  const divergence = mul(taught.attention.probabilities, sub(logTeacher, logStudent)); // [B, H, T, T]
+  graph.output(scale(reduceSum(divergence, [0, 1, 2, 3]), mean), "loss"); // []
+  const difference = sub(learned.probabilities, taught.attention.probabilities); // [B, H, T, T]
+  const names = layerTargets(student);
+  const gradients = backward(
+    new Map([[learned.scores, mul(difference, scale(weight, mean))]]),
+    names.map((name) => own(name)),
+  );
+  for (const name of names) outputGradient(gradients.get(own(name)) as Value, gradientName(name));
+  graph.output(taught.output, "output"); // [N, C]
+  return graph;
+}

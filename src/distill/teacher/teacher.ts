@@ -1,0 +1,87 @@
+// The teacher in a session of its own: its final hidden states and its head are what the student's step is fed.
+
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { Graph } from "../../graph/ir.ts";
+import { quantise, turned } from "../../graph/passes/int8.ts";
+import { float32Tensor, int64Tensor, type Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { gpt2, textInputs } from "../../model/gpt2.ts";
+import { parametersOf } from "../../model/layers.ts";
+import { type HeadChunk, STEP, type TeacherInput, teacherChunkName, teacherScalesName } from "../step/step-graph.ts";
+import { headMatrix, type Precision, teacherSession } from "./session.ts";
+
+export interface TeacherOptions extends SessionOptions {
+  batch: number;
+  length: number;
+  /** The vocabulary's chunks in the student's step. */
+  chunks: readonly HeadChunk[];
+  /** Of its matrix products, the head's included; fp32 unless given. */
+  precision?: Precision;
+}
+
+/** What a step learns from besides the labels. */
+export interface TeacherSource {
+  readonly input: TeacherInput;
+  /** What the student's step needs for one micro-batch: inputs [B·T], and the windows' indices in the corpus [B]. */
+  feeds(inputs: Int32Array, windows: Int32Array): Promise<Record<string, Tensor>>;
+  close(): Promise<void>;
+}
+
+/** A frozen model whose distribution the student learns; its noise is at the mean. */
+export class Teacher implements TeacherSource {
+  readonly input: TeacherInput;
+  private readonly session: Session;
+  private readonly shape: readonly [number, number];
+  private readonly hidden: Tensor;
+  private readonly head: Record<string, Tensor>;
+
+  private constructor(session: Session, head: Record<string, Tensor>, width: number, options: TeacherOptions) {
+    const { batch, length, precision = "fp32" } = options;
+    this.session = session;
+    this.hidden = float32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
+    this.head = head;
+    this.shape = [batch, length];
+    this.input = { kind: "hidden", n_embd: width, precision };
+  }
+
+  static async open(checkpoint: Checkpoint, options: TeacherOptions): Promise<Teacher> {
+    const { config } = checkpoint;
+    const { batch, length, precision = "fp32" } = options;
+    const graph = new Graph();
+    const { hidden } = gpt2(config, parametersOf(graph, config), textInputs(graph, batch, length), { kind: "mean" });
+    graph.output(hidden, "hidden");
+    const head = await headTensors(checkpoint, options);
+    return new Teacher(await teacherSession(graph, checkpoint, precision, options), head, config.n_embd, options);
+  }
+
+  async feeds(inputs: Int32Array): Promise<Record<string, Tensor>> {
+    await this.session.run(tokenFeeds(inputs, this.shape), { hidden: this.hidden });
+    return { [STEP.teacherHidden]: this.hidden, ...this.head };
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+/** Ids [B·T] and their positions, each [B, T]. */
+export function tokenFeeds(inputs: Int32Array, shape: readonly [number, number]): Record<string, Tensor> {
+  const positions = inputs.map((_, i) => i % shape[1]);
+  return { input_ids: int64Tensor(inputs, shape), position_ids: int64Tensor(positions, shape) };
+}
+
+/** The head's matrix in chunks: [v, C], or in int8 [C, v] with its scales [v]. */
+async function headTensors(checkpoint: Checkpoint, options: TeacherOptions): Promise<Record<string, Tensor>> {
+  const { chunks, precision = "fp32" } = options;
+  const matrix = await headMatrix(checkpoint);
+  const width = checkpoint.config.n_embd;
+  const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
+    const rows = matrix.subarray(first * width, (first + count) * width);
+    if (precision === "fp32") return [[teacherChunkName(c), float32Tensor(rows, [count, width])]];
+    const { values, scales } = turned(quantise(rows, [count, width], { byRow: true }));
+    return [
+      [teacherChunkName(c), { dtype: "int8", data: values, shape: [width, count] }],
+      [teacherScalesName(c), float32Tensor(scales, [count])],
+    ];
+  });
+  return Object.fromEntries(entries);
+}

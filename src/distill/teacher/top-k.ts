@@ -1,0 +1,92 @@
+// The teacher's k most likely tokens at each position of a window, with log-probabilities over the whole vocabulary.
+
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { Graph, type Value } from "../../graph/ir.ts";
+import { sub } from "../../graph/ops.ts";
+import type { Session, SessionOptions } from "../../graph/session.ts";
+import { concat, slice } from "../../graph/shape-ops.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { gpt2, lmHead, textInputs } from "../../model/gpt2.ts";
+import { parametersOf } from "../../model/layers.ts";
+import { distribution } from "../step/distribution.ts";
+import { type Precision, teacherSession } from "./session.ts";
+import { tokenFeeds } from "./teacher.ts";
+
+/** Largest temporary of the head, in elements: 64 MB. */
+const HEAD_ELEMENTS = 16 * 2 ** 20;
+
+export interface TopK {
+  ids: BigInt64Array; // [T, k], most likely first
+  logProbabilities: Float32Array; // [T, k]
+}
+
+export interface TopKOptions extends SessionOptions {
+  length: number;
+  k: number;
+  precision: Precision;
+  /** Rows that go through the head at once. */
+  rowsAtOnce?: number;
+}
+
+/** A frozen model, its noise at the mean. */
+export class TopKTeacher {
+  private readonly session: Session;
+  private readonly length: number;
+
+  private constructor(session: Session, length: number) {
+    this.session = session;
+    this.length = length;
+  }
+
+  static async open(checkpoint: Checkpoint, options: TopKOptions): Promise<TopKTeacher> {
+    const graph = topKGraph(checkpoint.config, options);
+    return new TopKTeacher(await teacherSession(graph, checkpoint, options.precision, options), options.length);
+  }
+
+  /** For the T tokens of one window. */
+  async run(inputs: Int32Array): Promise<TopK> {
+    const { ids, log_probabilities } = await this.session.run(tokenFeeds(inputs, [1, this.length]));
+    return { ids: ids?.data as BigInt64Array, logProbabilities: log_probabilities?.data as Float32Array };
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+/** ids and ln softmax(z) of the k largest logits z, the rows in blocks. */
+function topKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOptions): Graph {
+  const graph = new Graph();
+  const parameters = parametersOf(graph, config);
+  const { hidden } = gpt2(config, parameters, textInputs(graph, 1, length), { kind: "mean" }); // [T, C]
+  const rows = rowsAtOnce ?? Math.max(1, Math.floor(HEAD_ELEMENTS / config.vocab_size));
+  const blocks: [Value, Value][] = [];
+  for (let start = 0; start < length; start += rows) {
+    const end = Math.min(length, start + rows);
+    const part = start === 0 && end === length ? hidden : slice(hidden, 0, start, end);
+    const logits = lmHead(part, config, parameters); // [n, V]
+    const [largest, ids] = topK(logits, k); // [n, k]
+    blocks.push([ids, sub(largest, distribution([logits]).logNormaliser)]);
+  }
+  const joined = (part: 0 | 1) =>
+    concat(
+      blocks.map((block) => block[part]),
+      0,
+    ); // [T, k]
+  graph.output(joined(0), "ids");
+  graph.output(joined(1), "log_probabilities");
+  return graph;
+}
+
+/** The k largest entries of each row, in falling order, and where they are: [n, k] float32 and int64. */
+function topK(x: Value, k: number): [Value, Value] {
+  const shape = [...x.shape.slice(0, -1), k];
+  return x.graph.node({
+    op: "TopK",
+    inputs: [x, x.graph.ints([k])],
+    outputs: [
+      { dtype: x.dtype, shape },
+      { dtype: "int64", shape },
+    ],
+  }) as [Value, Value];
+}

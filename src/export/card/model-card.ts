@@ -1,0 +1,103 @@
+// README.md of an export: what the model is, what its files weigh and lose, and how to run it in each runtime.
+import { existsSync } from "node:fs";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { writeText } from "../../checkpoint/model-folder.ts";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { exportSummary } from "../../report/exports.ts";
+import { code, escapeText, table } from "../../report/render/report-markdown.ts";
+import { exportRows } from "../../report/rows.ts";
+import type { ExportSummary } from "../../report/schema.ts";
+import { HF_CODE_FILE } from "../hf/hf-folder.ts";
+import { preferredFile } from "../onnx/transformers-js-config.ts";
+import { hubName, originText } from "./card-text.ts";
+import { classifierSections, runtimeSections } from "./runtimes.ts";
+
+export const MODEL_CARD_FILE = "README.md";
+
+export interface ModelCard {
+  /** The folder's name, whatever it holds. */
+  name: string;
+  config: ModelConfig;
+  record: NfcRecord;
+  exports: ExportSummary["files"];
+  /** model.safetensors: c_attn [C, 2C], the same with its Python class, or what any GPT-2 program reads. */
+  weights: "compact" | "hf" | "gpt2" | null;
+  /** Whether a tokenizer lies in the folder. */
+  tokenizer: boolean;
+}
+
+/** Writes README.md into a folder that is complete otherwise, from what lies there. `name`: what it will be called. */
+export async function writeModelCard(
+  folder: string,
+  { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
+): Promise<void> {
+  const weights = weightsOf(await readdir(folder), config);
+  const tokenizer = existsSync(join(folder, "tokenizer.json"));
+  const files = new Map((record.exports ?? []).map((entry) => [entry.precision, entry]));
+  const exports = exportSummary({ source: name, config, files, record }).files;
+  await writeText(join(folder, MODEL_CARD_FILE), modelCard({ name, config, record, exports, weights, tokenizer }));
+}
+
+function weightsOf(names: readonly string[], { variant }: ModelConfig): ModelCard["weights"] {
+  if (!names.some((name) => name.endsWith(".safetensors"))) return null;
+  if (variant === "dense") return "gpt2";
+  return names.includes(HF_CODE_FILE) ? "hf" : "compact";
+}
+
+/** The card as Markdown with the Hub's YAML header. Names from files can neither break the header nor the tables. */
+export function modelCard(card: ModelCard): string {
+  const { config, record, exports, tokenizer, name } = card;
+  const blocks = [
+    header(card),
+    `# ${escapeText(name)}`,
+    originText(config, record),
+    ...(exports.length > 0 ? [filesText(exports)] : []),
+    "## How to run it",
+    ...(tokenizer
+      ? []
+      : [
+          "The folder has no `tokenizer.json`: put that of the source beside `config.json` first (nfc has GPT-2's own built in).",
+        ]),
+    ...(config.labels ? classifierSections : runtimeSections)({
+      ...card,
+      name: snippetName(name),
+      onnx: preferredFile(exports),
+    }),
+    "Licence: that of the source. Add `license:` to the header before publishing.",
+  ];
+  return `${blocks.join("\n\n")}\n`;
+}
+
+function header({ config, record, exports, weights }: ModelCard): string {
+  const base = hubName(record);
+  const tags = [
+    "gpt2",
+    ...(exports.length > 0 ? ["onnx", "transformers.js"] : []),
+    ...(config.variant === "dense" ? [] : ["noiseformer", "symmetric-attention"]),
+    ...(weights === "hf" ? ["custom_code"] : []),
+    "nfc",
+  ];
+  return [
+    "---",
+    `library_name: ${exports.length > 0 ? "transformers.js" : "transformers"}`,
+    `pipeline_tag: ${config.labels ? "text-classification" : "text-generation"}`,
+    "tags:",
+    ...tags.map((tag) => `  - ${tag}`),
+    ...(base === null ? [] : [`base_model: ${JSON.stringify(base)}`]),
+    "---",
+  ].join("\n");
+}
+
+function filesText(files: ExportSummary["files"]): string {
+  const { heading, rows, text } = exportRows({ files });
+  const cells = rows.map(([precision = "", file = "", ...rest]) => [precision, code(file), ...rest.map(escapeText)]);
+  const measured = text === null ? "" : `\n\nMeasured on ${escapeText(text)}.`;
+  return `## Files\n\n${table(heading, cells, "llr")}${measured}`;
+}
+
+/** A name that is the same in JavaScript, Python and a shell; another folder has to be filled in. */
+function snippetName(name: string): string {
+  return /^\w[\w.-]*$/.test(name) ? name : "model-folder";
+}

@@ -1,0 +1,135 @@
+// How to run an exported model, in a few lines for each runtime that reads its folder. docs/runtimes.md says what was run.
+import type { ModelConfig } from "../../model/config.ts";
+import { isHalf, type Precision, transformersJsDtype } from "../../model/precision.ts";
+
+export interface RuntimeModel {
+  /** The folder as the snippets call it: letters, digits, "_", "." and "-" only. */
+  name: string;
+  config: Pick<ModelConfig, "n_head" | "n_embd">;
+  /** The file that the snippets load; null without ONNX. */
+  onnx: { precision: Precision; file: string } | null;
+  /** What model.safetensors holds, see ModelCardInput; null without one. */
+  weights: "compact" | "hf" | "gpt2" | null;
+}
+
+const PROMPT = "The history of";
+
+/** Sections of Markdown, level 3. */
+export function runtimeSections(model: RuntimeModel): string[] {
+  const { onnx, weights } = model;
+  return [
+    section("nfc", "sh", nfc(model)),
+    ...(onnx ? onnxSections(model, onnx) : []),
+    ...(weights === "hf" || weights === "gpt2"
+      ? [section("transformers (Python)", "python", transformers(model))]
+      : []),
+    ...(weights === "compact"
+      ? [
+          "### transformers (Python)\n\nStops at the shape of `c_attn`, [C, 2C]: export with `--hf` for a folder that it loads, or with `--gpt2` for plain GPT-2.",
+        ]
+      : []),
+  ];
+}
+
+/** The same for a classifier. */
+export function classifierSections({ name, onnx, weights }: RuntimeModel): string[] {
+  const TEXT = "It was a fine film.";
+  return [
+    ...(onnx
+      ? [
+          section("transformers.js", "js", [
+            'import { pipeline } from "@huggingface/transformers";',
+            `const classify = await pipeline("text-classification", "./${name}", { dtype: "${transformersJsDtype(onnx.precision)}" });`,
+            `console.log(await classify("${TEXT}"));`,
+          ]),
+        ]
+      : []),
+    ...(weights === "gpt2"
+      ? [
+          section("transformers (Python)", "python", [
+            "from transformers import pipeline",
+            `print(pipeline("text-classification", "${name}")("${TEXT}"))`,
+          ]),
+        ]
+      : []),
+  ];
+}
+
+function onnxSections(model: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
+  return [
+    section("transformers.js, Node", "js", transformersJs(`./${model.name}`, onnx.precision)),
+    section("transformers.js, browser", "js", [
+      'import { env, pipeline } from "@huggingface/transformers";',
+      "env.allowLocalModels = true;",
+      'env.localModelPath = "/"; // the folder is served beside the page',
+      ...transformersJs(model.name, onnx.precision).slice(1),
+    ]),
+    section("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
+    section("onnxruntime-genai (Python)", "python", genai(model.name)),
+    section("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
+  ];
+}
+
+function section(title: string, language: string, lines: readonly string[]): string {
+  return [`### ${title}`, "", `\`\`\`${language}`, ...lines, "```"].join("\n");
+}
+
+function nfc({ name, onnx }: RuntimeModel): string[] {
+  const precision = onnx ? ` --precision ${onnx.precision}` : "";
+  return [`npx nfc generate ${name}${precision} --prompt "${PROMPT}" --max-new-tokens 40`];
+}
+
+function transformersJs(path: string, precision: Precision): string[] {
+  return [
+    'import { pipeline } from "@huggingface/transformers";',
+    `const generate = await pipeline("text-generation", "${path}", { dtype: "${transformersJsDtype(precision)}" });`,
+    `console.log(await generate("${PROMPT}", { max_new_tokens: 40 }));`,
+  ];
+}
+
+/** The likeliest next token: without a loop, and so without the cache. */
+function onnxRuntime({ name, config }: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
+  const cache = `(1, ${config.n_head}, 0, ${config.n_embd / config.n_head}), np.float${isHalf(onnx.precision) ? 16 : 32}`;
+  return [
+    "import numpy as np, onnxruntime, tokenizers",
+    `tokenizer = tokenizers.Tokenizer.from_file("${name}/tokenizer.json")`,
+    `session = onnxruntime.InferenceSession("${name}/${onnx.file}")`,
+    `ids = np.array([tokenizer.encode("${PROMPT}").ids])`,
+    `feeds = {i.name: np.zeros(${cache}) for i in session.get_inputs() if "past" in i.name}`,
+    'feeds |= {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(ids.size)[None]}',
+    'print(tokenizer.decode([session.run(["logits"], feeds)[0][0, -1].argmax()]))',
+  ];
+}
+
+function genai(name: string): string[] {
+  return [
+    "import onnxruntime_genai as og",
+    `model = og.Model("${name}")`,
+    "tokenizer, params = og.Tokenizer(model), og.GeneratorParams(model)",
+    "params.set_search_options(max_length=60)",
+    "generator = og.Generator(model, params)",
+    `generator.append_tokens(tokenizer.encode("${PROMPT}"))`,
+    "while not generator.is_done():",
+    "    generator.generate_next_token()",
+    "print(tokenizer.decode(generator.get_sequence(0)))",
+  ];
+}
+
+function optimum(name: string, file: string): string[] {
+  return [
+    "from optimum.onnxruntime import ORTModelForCausalLM",
+    "from transformers import AutoTokenizer, pipeline",
+    `model = ORTModelForCausalLM.from_pretrained("${name}", file_name="${file.replace(/^.*\//, "")}")`,
+    `generate = pipeline("text-generation", model, tokenizer=AutoTokenizer.from_pretrained("${name}"))`,
+    `print(generate("${PROMPT}", max_new_tokens=40))`,
+  ];
+}
+
+function transformers({ name, weights }: RuntimeModel): string[] {
+  const trust = weights === "hf" ? ", trust_remote_code=True" : "";
+  return [
+    "from transformers import pipeline",
+    `generate = pipeline("text-generation", "${name}"${trust})`,
+    `print(generate("${PROMPT}", max_new_tokens=40))`,
+  ];
+}

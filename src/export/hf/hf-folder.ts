@@ -1,0 +1,79 @@
+// The folder that Hugging Face transformers loads: weights under its names, and for tied models the code of their class.
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { tensorSource, writeText } from "../../checkpoint/model-folder.ts";
+import { tensorOf } from "../../checkpoint/tensor-of.ts";
+import { byteLengthOf, type FloatDtype } from "../../formats/dtype.ts";
+import { type TensorSource, type WriteResult, writeSafetensors } from "../../formats/safetensors/writer.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { type ParameterSpec, parameterSpecs } from "../../model/parameters.ts";
+
+const MODULE = "modeling_nfc_gpt2";
+/** Python's module beside the weights of a tied model. */
+export const HF_CODE_FILE = `${MODULE}.py`;
+/** The same depth below src/ and dist/. */
+const CODE = fileURLToPath(new URL(`../../../assets/${HF_CODE_FILE}`, import.meta.url));
+
+/** transformers' auto classes, and the class of the module that each loads. */
+const AUTO_CLASSES = {
+  AutoModel: "GPT2Model",
+  AutoModelForCausalLM: "GPT2LMHeadModel",
+  AutoModelForSequenceClassification: "GPT2ForSequenceClassification",
+};
+
+export interface HfFolderOptions {
+  /** Dtype of all tensors; each keeps its own unless given. */
+  dtype?: FloatDtype | undefined;
+  maxShardSize?: number | undefined;
+  onBytes?: ((written: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * What config.json says besides `toHfConfig`: the class to load. A dense model is transformers' own GPT-2; a tied one
+ * keeps model_type "gpt2" and is found through auto_map with `trust_remote_code=True`.
+ */
+export function hfConfigKeys({ variant }: ModelConfig): Record<string, unknown> {
+  if (variant === "dense") return { architectures: [AUTO_CLASSES.AutoModelForCausalLM] };
+  const classes = Object.entries(AUTO_CLASSES).map(([auto, name]) => [auto, `${MODULE}.${name}`]);
+  return { architectures: [AUTO_CLASSES.AutoModelForCausalLM], auto_map: Object.fromEntries(classes) };
+}
+
+/**
+ * Writes the weights, c_attn compact, and the module of a tied model below `folder`, a staging folder. transformers'
+ * GPT-2 has biases everywhere: a model without gets zeros, which compute the same.
+ */
+export async function writeHfWeights(
+  folder: string,
+  checkpoint: Checkpoint,
+  { dtype, ...options }: HfFolderOptions = {},
+): Promise<WriteResult> {
+  const sources = parameterSpecs({ ...checkpoint.config, bias: true }).map((spec) => {
+    const tensor = checkpoint.tensors.get(spec.name);
+    const source = tensor ? tensorSource(checkpoint, tensor, dtype) : zeroBias(checkpoint, spec, dtype);
+    return { ...source, name: hfName(spec.name) };
+  });
+  if (checkpoint.config.variant !== "dense")
+    await writeText(join(folder, HF_CODE_FILE), await withIoErrors(CODE, () => readFile(CODE)));
+  return writeSafetensors(folder, sources, options);
+}
+
+/** As transformers itself saves them: all but the head belong to `transformer`. */
+function hfName(name: string): string {
+  return name === "lm_head.weight" ? name : `transformer.${name}`;
+}
+
+function zeroBias(checkpoint: Checkpoint, { name, shape }: ParameterSpec, dtype?: FloatDtype): TensorSource {
+  const type = dtype ?? tensorOf(checkpoint, name.replace(/bias$/, "weight")).dtype;
+  return {
+    name,
+    dtype: type,
+    shape,
+    chunks: async function* () {
+      yield new Uint8Array(byteLengthOf(type, shape));
+    },
+  };
+}

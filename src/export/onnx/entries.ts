@@ -1,0 +1,153 @@
+// The ONNX files of an export together: all precisions one after the other, their calibration, and their check on text.
+import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
+import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import { firstWindows, tokenStream } from "../../checkpoint/tokens.ts";
+import { throwIfAborted } from "../../errors.ts";
+import { openExportedModel } from "../../inference/exported/exported-model.ts";
+import { scorePrecisions } from "../../inference/score/precisions.ts";
+import { exportPerplexity, scoredText } from "../../inference/score/record-perplexity.ts";
+import { sha256File } from "../../io/sha256.ts";
+import { textPieces } from "../../io/text.ts";
+import type { NoiseMode } from "../../model/attention.ts";
+import { modelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
+import type { LongCall } from "../../progress.ts";
+import type { BlockMatrix } from "../quantize/blocks.ts";
+import { quantiseCalibrated } from "../quantize/calibrate.ts";
+import { bitsOf, type Quantisation, resolveQuantisation } from "../quantize/settings.ts";
+import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-files.ts";
+
+const CALIBRATION_TOKENS = 8192;
+
+export interface OnnxOptions {
+  weights: WeightStorage;
+  noise: NoiseMode;
+  /** One file each; float32 alone unless given. */
+  precisions?: readonly Precision[];
+  quantisation?: Partial<Quantisation>;
+  /** Text on which the codes of uint8, q4 and q4f16 are chosen, by GPTQ. */
+  calibration?: { file: string; tokens?: number };
+  /** Text on which every file is compared with the model in float32. */
+  texts?: readonly string[];
+}
+
+interface Common extends LongCall {
+  threads?: number;
+}
+
+/**
+ * Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights.
+ * @throws NfcError as `textPieces` for the texts, as `resolveQuantisation`, `writeOnnxFile` and `quantiseCalibrated`
+ */
+export async function writeOnnxFiles(
+  folder: string,
+  checkpoint: Checkpoint,
+  options: OnnxOptions,
+  common: Common,
+): Promise<OnnxFile[]> {
+  const { weights, noise, precisions = ["fp32"] } = options;
+  const quantisation = resolveQuantisation(checkpoint.config.n_embd, precisions, options.quantisation);
+  await readTexts(options, common.signal);
+  const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
+  const files: OnnxFile[] = [];
+  for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
+    const bits = bitsOf(precision);
+    if (bits && options.calibration && !calibrated.has(bits))
+      calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantisation, common));
+    const known = bits === null ? undefined : calibrated.get(bits);
+    files.push(
+      await writeOnnxFile(folder, checkpoint, {
+        ...common,
+        precision,
+        weights,
+        noise,
+        quantisation,
+        ...(known && { calibrated: known }),
+      }),
+    );
+  }
+  return files;
+}
+
+/** To the end: a wrong name or a broken line should not show up after minutes of writing. */
+async function readTexts({ texts = [], calibration }: OnnxOptions, signal?: AbortSignal): Promise<void> {
+  for await (const _ of textPieces([...texts, ...(calibration ? [calibration.file] : [])])) throwIfAborted(signal);
+}
+
+async function calibrate(
+  checkpoint: Checkpoint,
+  bits: 4 | 8,
+  { file, tokens = CALIBRATION_TOKENS }: { file: string; tokens?: number },
+  { block, symmetric }: Quantisation,
+  common: Common,
+): Promise<Map<string, BlockMatrix>> {
+  const { config, folder } = checkpoint;
+  const tokenizer = await loadTokenizer(folder, config);
+  const stream = tokenStream([file], tokenizer, common.signal ? { signal: common.signal } : {});
+  const windows = await firstWindows(stream, { length: config.n_positions, count: tokens, name: file });
+  return quantiseCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
+}
+
+/**
+ * What nfc.json says of the files of a complete folder: size, rounding, and with `texts` what they lose on text.
+ * @throws NfcError "invalid-file" for a file that does not open or whose loss is not finite
+ */
+export async function exportEntries(
+  folder: string,
+  checkpoint: Checkpoint,
+  written: readonly OnnxFile[],
+  options: OnnxOptions,
+  common: Common,
+): Promise<ExportEntry[]> {
+  const measured = options.texts ? await measure(folder, checkpoint, options.texts, common) : new Map();
+  const calibration = options.calibration && {
+    file: basename(options.calibration.file),
+    sha256: await sha256File(options.calibration.file, common.signal),
+    tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
+  };
+  const quantisation = resolveQuantisation(
+    checkpoint.config.n_embd,
+    written.map(({ precision }) => precision),
+    options.quantisation,
+  );
+  const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
+    const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
+    const blocks = bitsOf(precision) !== null;
+    const perplexity = measured.get(precision);
+    return {
+      precision,
+      file: `onnx/${modelFile(precision)}`,
+      bytes: sizes.reduce((a, b) => a + b, 0),
+      ...(blocks && { block: quantisation.block, symmetric: quantisation.symmetric }),
+      ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
+      ...(blocks && calibration && { calibration }),
+      ...(precision === "int8" && { reduceRange: quantisation.reduceRange }),
+      ...(perplexity && { perplexity }),
+    };
+  };
+  return Promise.all(written.map(entry));
+}
+
+async function measure(
+  folder: string,
+  checkpoint: Checkpoint,
+  texts: readonly string[],
+  { threads, signal, onProgress }: Common,
+): Promise<Map<Precision, NonNullable<ExportEntry["perplexity"]>>> {
+  const { files, config } = await openExportedModel(folder);
+  const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
+  const scores = await scorePrecisions([...files.values()], config, checkpoint, {
+    tokens: () => tokenStream(texts, tokenizer, signal ? { signal } : {}),
+    onProgress: (done) => onProgress?.({ phase: "comparing on text", done, total: null, unit: "tokens" }),
+    ...(threads !== undefined && { threads }),
+    ...(signal && { signal }),
+  });
+  const text = await scoredText(texts);
+  const entries = scores.flatMap((score) => {
+    const entry = exportPerplexity(score, text);
+    return entry ? [[score.precision, entry] as const] : [];
+  });
+  return new Map(entries);
+}

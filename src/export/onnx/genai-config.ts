@@ -1,0 +1,45 @@
+// genai_config.json: tells onnxruntime-genai the names and sizes of an exported graph.
+import type { ModelConfig } from "../../model/config.ts";
+
+/** Lies at the folder's root; `filename` is resolved from there. */
+export const GENAI_CONFIG_FILE = "genai_config.json";
+
+/**
+ * The configuration for one of the folder's graphs. The type is "decoder": genai's "gpt2" means another cache, of one
+ * tensor a layer. The cache grows by Concat, so past and present must not share a buffer.
+ * @param file the graph, below the folder
+ */
+export function genaiConfig(config: ModelConfig, file: string): Record<string, unknown> {
+  const { n_embd, n_head, n_layer, n_positions, vocab_size, bos_token_id, eos_token_id } = config;
+  return {
+    model: {
+      type: "decoder",
+      vocab_size,
+      context_length: n_positions,
+      ...(bos_token_id !== undefined && { bos_token_id }),
+      ...(eos_token_id !== undefined && { eos_token_id, pad_token_id: eos_token_id }),
+      decoder: {
+        filename: file,
+        session_options: { log_id: "onnxruntime-genai", provider_options: [] },
+        hidden_size: n_embd,
+        head_size: n_embd / n_head,
+        num_attention_heads: n_head,
+        num_key_value_heads: n_head,
+        num_hidden_layers: n_layer,
+        inputs: {
+          input_ids: "input_ids",
+          attention_mask: "attention_mask",
+          position_ids: "position_ids",
+          past_key_names: "past_key_values.%d.key",
+          past_value_names: "past_key_values.%d.value",
+        },
+        outputs: {
+          logits: "logits",
+          present_key_names: "present.%d.key",
+          present_value_names: "present.%d.value",
+        },
+      },
+    },
+    search: { max_length: n_positions, do_sample: false, num_beams: 1, past_present_share_buffer: false },
+  };
+}

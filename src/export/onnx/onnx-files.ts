@@ -1,0 +1,126 @@
+// Writes the ONNX files of a model in the layout of transformers.js and optimum, and checks each against our forward pass.
+import { mkdir, rename, symlink } from "node:fs/promises";
+import { join } from "node:path";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { NfcError, throwIfAborted } from "../../errors.ts";
+import { encodeOnnx, MAX_INLINE_BYTES, onnxChunks, type ParameterPlacement } from "../../graph/to-onnx.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import { writeChunks } from "../../io/write-chunks.ts";
+import type { NoiseMode } from "../../model/attention.ts";
+import { modelFile, type Precision } from "../../model/precision.ts";
+import type { LongCall } from "../../progress.ts";
+import { TOOL } from "../../version.ts";
+import { writeModelTensors } from "../safetensors.ts";
+import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
+import { checkStoredWeights } from "./stored-weights.ts";
+import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
+import { safetensorsWeights, weightBytes, writeExternalWeights } from "./weights.ts";
+
+const SAFETENSORS = "model.safetensors";
+/** Room for the graph beside the weights in a file of at most 2 GiB. */
+const GRAPH_RESERVE = 16 * 2 ** 20;
+
+/** inline: one file. external: weights in model.onnx_data. shared: model.safetensors is that file. */
+export type WeightStorage = "inline" | "external" | "shared";
+
+export interface OnnxFileOptions extends LongCall, Omit<PlanOptions, "onWeight"> {
+  precision: Precision;
+  weights: WeightStorage;
+  threads?: number;
+}
+
+/** One written file, and its external data. */
+export interface OnnxFile {
+  precision: Precision;
+  /** Paths below the folder, the model first. */
+  files: string[];
+  weights: WeightStorage;
+  /** null for a graph that draws its own noise. */
+  verification: Verification | null;
+}
+
+/**
+ * Writes and verifies one model file below `folder`, a staging folder.
+ * @throws NfcError "mismatch" when the written file does not reproduce our logits; see `planPrecision`
+ */
+export async function writeOnnxFile(
+  folder: string,
+  checkpoint: Checkpoint,
+  options: OnnxFileOptions,
+): Promise<OnnxFile> {
+  const { precision, onProgress, signal } = options;
+  const name = modelFile(precision);
+  const plan = await planPrecision(checkpoint, precision, {
+    ...options,
+    onWeight: (detail, done, total) => {
+      throwIfAborted(signal);
+      onProgress?.({ phase: `${precision}: quantising`, done, total, unit: "steps", detail });
+    },
+  });
+  const total = weightBytes(plan.graph, plan.data);
+  // protobuf holds 2 GiB: beyond, external data is the only way.
+  const weights =
+    options.weights === "inline" && total > MAX_INLINE_BYTES - GRAPH_RESERVE ? "external" : options.weights;
+  const onBytes = (done: number) =>
+    onProgress?.({ phase: `${precision}: writing`, done: Math.min(done, total), total, unit: "bytes" });
+  const hooks = { onBytes, ...(signal && { signal }) };
+  const onnx = join(folder, "onnx");
+  await withIoErrors(onnx, () => mkdir(onnx, { recursive: true }));
+  const { placement, files } =
+    weights === "inline"
+      ? { placement: plan.data, files: [] }
+      : weights === "external"
+        ? await writeExternalWeights(onnx, name, plan.graph, plan.data, hooks)
+        : await writeSharedWeights(folder, checkpoint, hooks);
+  const metadata = { variant: checkpoint.config.variant, precision };
+  const model = { parameters: placement, producer: TOOL, metadata };
+  const path = join(onnx, name);
+  if (weights === "inline") await writeChunks(path, onnxChunks(plan.graph, model), hooks);
+  else await writeChunks(path, once(encodeOnnx(plan.graph, model)));
+  onProgress?.({ phase: `${precision}: verifying`, done: 0, total: null, unit: "steps" });
+  return {
+    precision,
+    files: [name, ...files].map((file) => `onnx/${file}`),
+    weights,
+    verification: await verify(path, plan, options),
+  };
+}
+
+async function verify(
+  path: string,
+  plan: PrecisionPlan,
+  { precision, noise, threads = 0, signal }: OnnxFileOptions,
+): Promise<Verification | null> {
+  await checkStoredWeights(path, plan, signal);
+  const { decoded } = plan;
+  if (noise.kind === "mean") return verifyOnnx(path, decoded, { precision, threads, signal });
+  await verifySampled(path, decoded, { precision, threads, signal });
+  return null;
+}
+
+/** onnx/model.onnx_data is a safetensors file; model.safetensors is a link to it, so weights lie on disk once. */
+async function writeSharedWeights(
+  folder: string,
+  checkpoint: Checkpoint,
+  hooks: { onBytes: (done: number) => void; signal?: AbortSignal },
+): Promise<{ placement: ParameterPlacement; files: string[] }> {
+  const onnx = join(folder, "onnx");
+  const data = `${modelFile("fp32")}_data`;
+  await writeModelTensors(onnx, checkpoint, { dtype: "F32", ...hooks });
+  await withIoErrors(onnx, () => rename(join(onnx, SAFETENSORS), join(onnx, data)));
+  await withIoErrors(folder, () => symlink(join("onnx", data), join(folder, SAFETENSORS)));
+  return { placement: await safetensorsWeights(join(onnx, data), data), files: [data] };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** @throws NfcError "usage" for noise that the variant does not have */
+export function checkNoise(checkpoint: Checkpoint, noise: NoiseMode): void {
+  const { variant } = checkpoint.config;
+  if (noise.kind === "generated" && (variant === "dense" || variant === "symmetric"))
+    throw new NfcError("usage", `${checkpoint.source}: a ${variant} model has no noise to sample`, {
+      hint: "leave out --noise sample",
+    });
+}

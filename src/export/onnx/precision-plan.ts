@@ -1,0 +1,213 @@
+// What a file of some precision consists of: its graph, the bytes of its weights, and the numbers that they stand for.
+
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { tensorSource } from "../../checkpoint/model-folder.ts";
+import { tensorOf } from "../../checkpoint/tensor-of.ts";
+import { byteLengthOf, decodeFloats, encodeFloats } from "../../formats/dtype.ts";
+import { type Graph, liveGraph, type Value } from "../../graph/ir.ts";
+import { type BlockFormat, blockGraph } from "../../graph/passes/blocks.ts";
+import { halfGraph } from "../../graph/passes/half.ts";
+import {
+  dequantise,
+  INT8_LARGEST,
+  INT8_REDUCED,
+  type Int8Matrix,
+  int8Graph,
+  quantise,
+} from "../../graph/passes/int8.ts";
+import type { TableStorage } from "../../graph/passes/rewrite.ts";
+import type { InlineData } from "../../graph/to-onnx.ts";
+import type { NoiseMode } from "../../model/attention.ts";
+import { exportGraph } from "../../model/classifier-graph.ts";
+import { SCORE } from "../../model/parameters.ts";
+import type { Precision } from "../../model/precision.ts";
+import { type BlockMatrix, blockScalesBytes, dequantiseBlocks, quantiseBlocks } from "../quantize/blocks.ts";
+import type { Quantisation } from "../quantize/settings.ts";
+
+export interface PrecisionPlan {
+  graph: Graph;
+  /** Where the bytes of a parameter of the graph come from. */
+  data: (parameter: Value) => InlineData;
+  /** The model that the file stands for: each weight as the file's bytes decode to. */
+  decoded: Checkpoint;
+}
+
+export interface PlanOptions {
+  noise: NoiseMode;
+  quantisation: Quantisation;
+  /** Weights in blocks that are known already, by name: from calibration. */
+  calibrated?: ReadonlyMap<string, BlockMatrix>;
+  /** Called before each weight is quantised. */
+  onWeight?: (name: string, done: number, total: number) => void;
+}
+
+/**
+ * Quantises what `precision` needs; the result holds all quantised weights, so use one plan after the other.
+ * @throws NfcError "unsupported" for a weight that float16 cannot hold
+ */
+export async function planPrecision(
+  checkpoint: Checkpoint,
+  precision: Precision,
+  options: PlanOptions,
+): Promise<PrecisionPlan> {
+  const graph = exportGraph(checkpoint.config, options.noise);
+  switch (precision) {
+    case "fp32":
+      return planOf(checkpoint, graph, new Map());
+    case "fp16":
+      return planOf(checkpoint, lowered(graph), new Map());
+    case "int8":
+      return int8Plan(checkpoint, graph, options);
+    case "uint8":
+      return blockPlan(checkpoint, graph, 8, (built) => built, options);
+    case "q4":
+      return blockPlan(checkpoint, graph, 4, (built) => built, options);
+    case "q4f16":
+      return blockPlan(checkpoint, graph, 4, lowered, options);
+  }
+}
+
+/** The cache is float16, the logits are not: sampling and scoring want all their digits. */
+function lowered(graph: Graph): Graph {
+  return halfGraph(graph, {
+    halfInput: (name) => name.startsWith("past_key_values."),
+    fullOutput: (name) => name === "logits",
+  });
+}
+
+/**
+ * In blocks the token embedding is quantised like the products, which it is one of when the head is tied; positions are
+ * few. In int8, whose rows lose far less, both are.
+ */
+const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantised" : "float16");
+
+/** The few rows of a classifier's head decide alone, and weigh nothing. */
+const isQuantised = ({ name }: Value): boolean => name !== SCORE;
+
+/** A weight as it is stored, and what it decodes to. */
+interface Quantised {
+  bytes: (part: string) => Uint8Array;
+  decode: () => Float32Array;
+}
+
+async function int8Plan(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
+  const { graph, sources } = int8Graph(original, { chosen: isQuantised, tables: () => "quantised" });
+  const largest = options.quantisation.reduceRange ? INT8_REDUCED : INT8_LARGEST;
+  const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
+    const matrix: Int8Matrix = quantise(values, weight.shape as number[], { byRow, largest });
+    return {
+      bytes: (part) => bytesOf(part === "values" ? matrix.values : matrix.scales),
+      decode: () => dequantise(matrix, byRow),
+    };
+  });
+  return planOf(checkpoint, graph, weights, sources);
+}
+
+async function blockPlan(
+  checkpoint: Checkpoint,
+  original: Graph,
+  bits: BlockFormat["bits"],
+  finish: (graph: Graph) => Graph,
+  options: PlanOptions,
+): Promise<PrecisionPlan> {
+  const { block, symmetric } = options.quantisation;
+  const format: BlockFormat = { bits, block, symmetric };
+  const { graph, sources } = blockGraph(original, { ...format, chosen: isQuantised, tables, accuracy: 4 });
+  const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
+    const shape = weight.shape as [number, number];
+    const matrix =
+      options.calibrated?.get(weight.name) ?? quantiseBlocks(values, { ...format, shape, byRow, name: weight.name });
+    return {
+      bytes: (part) =>
+        part === "values"
+          ? matrix.values
+          : part === "scales"
+            ? blockScalesBytes(matrix)
+            : (matrix.zeroPoints as Uint8Array),
+      decode: () => dequantiseBlocks(matrix, { ...format, shape, byRow }),
+    };
+  });
+  return planOf(checkpoint, finish(graph), weights, sources);
+}
+
+interface Source {
+  weight: Value;
+  byRow: boolean;
+  part: string;
+}
+
+/** Each weight once, one in memory as float32 at a time. */
+async function quantiseAll<S extends Source>(
+  checkpoint: Checkpoint,
+  sources: ReadonlyMap<string, S>,
+  { onWeight }: PlanOptions,
+  one: (values: Float32Array, source: S) => Quantised,
+): Promise<Map<string, Quantised>> {
+  const weights = new Map<string, Quantised>();
+  const total = new Set([...sources.values()].map(({ weight }) => weight.name)).size;
+  for (const source of sources.values()) {
+    const { name } = source.weight;
+    if (weights.has(name)) continue;
+    onWeight?.(name, weights.size, total);
+    weights.set(name, one(await checkpoint.readF32(name), source));
+  }
+  return weights;
+}
+
+function planOf(
+  checkpoint: Checkpoint,
+  graph: Graph,
+  weights: ReadonlyMap<string, Quantised>,
+  sources: ReadonlyMap<string, Source> = new Map(),
+): PrecisionPlan {
+  const data = (parameter: Value): InlineData => {
+    const source = sources.get(parameter.name);
+    if (!source) return plainData(checkpoint, parameter);
+    const bytes = (weights.get(source.weight.name) as Quantised).bytes(source.part);
+    return { byteLength: bytes.byteLength, chunks: () => once(bytes) };
+  };
+  return { graph, data, decoded: decodedCheckpoint(checkpoint, graph, weights) };
+}
+
+/** A weight that is stored as a float, streamed. */
+function plainData(checkpoint: Checkpoint, { name, dtype }: Value): InlineData {
+  const tensor = tensorOf(checkpoint, name);
+  const to = dtype === "float16" ? "F16" : "F32";
+  return { byteLength: byteLengthOf(to, tensor.shape), chunks: () => tensorSource(checkpoint, tensor, to).chunks() };
+}
+
+/** The checkpoint with every weight replaced by what the file's bytes decode to. */
+function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: ReadonlyMap<string, Quantised>): Checkpoint {
+  const half = new Set(
+    liveGraph(graph)
+      .parameters.filter(({ dtype }) => dtype === "float16")
+      .map(({ name }) => name),
+  );
+  if (weights.size === 0 && half.size === 0) return checkpoint;
+  const readF32 = async (name: string) => {
+    const quantised = weights.get(name);
+    if (quantised) return quantised.decode();
+    const values = await checkpoint.readF32(name);
+    return half.has(name) ? decodeFloats(encodeFloats(values, "F16"), "F16") : values;
+  };
+  const tensors = [...checkpoint.tensors.values()].map((tensor) => {
+    const byteLength = byteLengthOf("F32", tensor.shape);
+    return [tensor.name, { ...tensor, dtype: "F32", byteLength } as const] as const;
+  });
+  return {
+    ...checkpoint,
+    tensors: new Map(tensors),
+    readF32,
+    async *chunks(name) {
+      yield bytesOf(await readF32(name));
+    },
+  };
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}

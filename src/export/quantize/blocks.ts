@@ -1,0 +1,161 @@
+// Weights in blocks of 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
+import { NfcError } from "../../errors.ts";
+import { encodeFloats } from "../../formats/dtype.ts";
+import type { BlockFormat } from "../../graph/passes/blocks.ts";
+import { BlockFit } from "./block-fit.ts";
+
+/**
+ * A matrix of N output channels by K inputs, each row in blocks along K: w = scale · (code − zero point). The last block
+ * is padded with its zero point. GatherBlockQuantized reads the same bytes where `block` divides K.
+ */
+export interface BlockMatrix {
+  /** [N, ⌈K/block⌉, block·bits/8]; of two 4-bit codes in a byte the low one comes first. */
+  values: Uint8Array;
+  /** [N, ⌈K/block⌉], float16 numbers, possibly negative */
+  scales: Float32Array;
+  /** [N, ⌈⌈K/block⌉·bits/8⌉], packed like the values; null: 2^(bits−1) for all */
+  zeroPoints: Uint8Array | null;
+}
+
+export interface MatrixFormat extends BlockFormat {
+  /** Of the weights: [K, N], or [N, K] with `byRow` */
+  shape: readonly [number, number];
+  byRow: boolean;
+}
+
+export interface QuantiseOptions extends MatrixFormat {
+  /** For messages. */
+  name: string;
+  /** How scales are chosen: of least squared error, or as ONNX Runtime's quantizer does. */
+  rule?: "least-squares" | "extreme";
+  /** How much an error at input k matters, [K], e.g. E[x_k²]; least squares alone looks at it. */
+  importance?: ArrayLike<number>;
+}
+
+/** @throws NfcError "invalid-file" for a weight that is not finite, "unsupported" for one that float16 scales cannot hold */
+export function quantiseBlocks(weights: Float32Array, options: QuantiseOptions): BlockMatrix {
+  const { name, rule = "least-squares", importance, block, byRow } = options;
+  const codes = new BlockCodes(options);
+  const { channels, inner, blocks } = codes;
+  const fit = new BlockFit(options);
+  const [stepK, stepN] = byRow ? [1, inner] : [channels, 1];
+  for (let i = 0; i < channels * blocks; i++) {
+    const n = byRow ? Math.floor(i / blocks) : i % channels;
+    const b = byRow ? i % blocks : Math.floor(i / channels);
+    const first = b * block;
+    const length = Math.min(block, inner - first);
+    fit.length = length;
+    for (let k = 0, at = n * stepN + first * stepK; k < length; k++, at += stepK) {
+      fit.weights[k] = weights[at] as number;
+      if (importance) fit.importance[k] = importance[first + k] as number;
+    }
+    if (rule === "extreme") fit.extreme();
+    else fit.leastSquares();
+    codes.setGrid(n, b, fit, name);
+    for (let k = 0; k < length; k++) codes.set(n, first + k, fit.code(fit.weights[k] as number));
+  }
+  return codes.matrix;
+}
+
+/** The numbers that the codes stand for, in the layout that they came in. */
+export function dequantiseBlocks(matrix: BlockMatrix, format: MatrixFormat): Float32Array {
+  const codes = new BlockCodes(format, matrix);
+  const { channels, inner } = codes;
+  const [stepK, stepN] = format.byRow ? [1, inner] : [channels, 1];
+  const weights = new Float32Array(channels * inner);
+  for (let b = 0; b < codes.blocks; b++)
+    for (let n = 0; n < channels; n++) {
+      const scale = codes.scale(n, b);
+      const zero = codes.zero(n, b);
+      const end = Math.min(inner, (b + 1) * format.block);
+      for (let k = b * format.block, at = n * stepN + k * stepK; k < end; k++, at += stepK)
+        weights[at] = scale * (codes.get(n, k) - zero);
+    }
+  return weights;
+}
+
+/** The scales as they are stored: float16. */
+export function blockScalesBytes({ scales }: BlockMatrix): Uint8Array {
+  return encodeFloats(scales, "F16");
+}
+
+/** Access to the codes of a matrix by channel n and input k; a new one has all codes 0. */
+export class BlockCodes {
+  readonly channels: number;
+  readonly inner: number;
+  readonly blocks: number;
+  readonly matrix: BlockMatrix;
+  private readonly format: BlockFormat;
+
+  constructor(format: MatrixFormat, matrix?: BlockMatrix) {
+    const { shape, byRow, block, bits, symmetric } = format;
+    const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+    const blocks = Math.ceil(inner / block);
+    this.channels = channels;
+    this.inner = inner;
+    this.blocks = blocks;
+    this.format = format;
+    this.matrix = matrix ?? {
+      values: new Uint8Array((channels * blocks * block * bits) / 8),
+      scales: new Float32Array(channels * blocks),
+      zeroPoints: symmetric ? null : new Uint8Array(channels * Math.ceil((blocks * bits) / 8)),
+    };
+  }
+
+  /** Once a block: its scale and zero point, and its padding. */
+  setGrid(n: number, b: number, { scale, zero }: Pick<BlockFit, "scale" | "zero">, name: string): void {
+    checkScale(scale, name);
+    const { matrix, blocks } = this;
+    const { bits, block } = this.format;
+    matrix.scales[n * blocks + b] = scale;
+    if (matrix.zeroPoints) {
+      this.put(matrix.zeroPoints, this.zeroAt(n, b), zero);
+      const alone = bits === 4 && b % 2 === 0 && b === blocks - 1;
+      if (alone) this.put(matrix.zeroPoints, this.zeroAt(n, b + 1), 8); // the unused half byte, as ONNX Runtime has it
+    }
+    for (let k = this.inner; k < (b + 1) * block; k++) this.set(n, k, zero);
+  }
+
+  /** Once a weight. */
+  set(n: number, k: number, code: number): void {
+    this.put(this.matrix.values, n * this.blocks * this.format.block + k, code);
+  }
+
+  get(n: number, k: number): number {
+    return this.at(this.matrix.values, n * this.blocks * this.format.block + k);
+  }
+
+  scale(n: number, b: number): number {
+    return this.matrix.scales[n * this.blocks + b] as number;
+  }
+
+  zero(n: number, b: number): number {
+    const { zeroPoints } = this.matrix;
+    return zeroPoints ? this.at(zeroPoints, this.zeroAt(n, b)) : 2 ** (this.format.bits - 1);
+  }
+
+  /** Place among the zero points, of which each channel starts a byte. */
+  private zeroAt(n: number, b: number): number {
+    return this.format.bits === 8 ? n * this.blocks + b : n * 2 * Math.ceil(this.blocks / 2) + b;
+  }
+
+  private put(bytes: Uint8Array, at: number, code: number): void {
+    if (this.format.bits === 8) bytes[at] = code;
+    else bytes[at >> 1] = (bytes[at >> 1] as number) | (code << ((at & 1) * 4));
+  }
+
+  private at(bytes: Uint8Array, at: number): number {
+    return this.format.bits === 8 ? (bytes[at] as number) : ((bytes[at >> 1] as number) >> ((at & 1) * 4)) & 15;
+  }
+}
+
+function checkScale(scale: number, name: string): void {
+  if (Number.isNaN(scale))
+    throw new NfcError("invalid-file", `${name}: has weights that are not finite`, {
+      hint: "the checkpoint is damaged",
+    });
+  if (Math.abs(scale) > 65504)
+    throw new NfcError("unsupported", `${name}: has weights too large for float16 scales`, {
+      hint: "export fp32 or int8",
+    });
+}

@@ -1,0 +1,64 @@
+// How many weights the packed initializers of an ONNX file stand for: its nodes know, shapes do not.
+import type { NodeMessage } from "./messages.ts";
+import type { OnnxInitializer } from "./structure.ts";
+
+/** Operator → the input that holds codes of K · N weights or, without those attributes, of its own elements. */
+const CODES: Readonly<Record<string, { codes: number | null; scales: readonly number[] }>> = {
+  MatMulNBits: { codes: 1, scales: [2, 3, 4] },
+  MatMulBnb4: { codes: 1, scales: [2] },
+  GatherBlockQuantized: { codes: 0, scales: [2, 3] },
+  DequantizeLinear: { codes: null, scales: [1, 2] },
+};
+
+/** The densest code that ONNX Runtime packs has 2 bits: more weights than this in a byte are not believed. */
+const MAX_WEIGHTS_PER_BYTE = 4;
+
+/** What shows the same numbers in another shape or type. */
+const isView = ({ opType }: NodeMessage): boolean => opType === "Reshape" || opType === "Cast" || opType === "Identity";
+const MAX_VIEWS = 4;
+
+/**
+ * Weights by name of the initializer; scales and zero points stand for none. What the map lacks has as many weights as
+ * elements.
+ * Sources: ONNX Runtime's contrib operators MatMulNBits, MatMulBnb4 and GatherBlockQuantized; ONNX's DequantizeLinear.
+ */
+export function packedWeights(
+  nodes: readonly NodeMessage[],
+  initializers: readonly OnnxInitializer[],
+): Map<string, number> {
+  const stored = new Map(initializers.map((one) => [one.name, one]));
+  const views = new Map(nodes.filter(isView).map(({ input, output }) => [output?.[0], input?.[0]]));
+  const behind = (name: string | undefined): OnnxInitializer | undefined => {
+    let [found, steps] = [name, 0];
+    while (found !== undefined && views.has(found) && steps++ < MAX_VIEWS) found = views.get(found);
+    return stored.get(found ?? "");
+  };
+  const weights = new Map<string, number>();
+  for (const node of nodes) {
+    const { opType = "", input = [] } = node;
+    const places = Object.hasOwn(CODES, opType) ? CODES[opType] : undefined;
+    if (!places) continue;
+    for (const scale of places.scales.map((place) => behind(input[place]))) if (scale) weights.set(scale.name, 0);
+    const codes = places.codes === null ? undefined : behind(input[places.codes]);
+    const count = codes && weightsOf(node, codes);
+    // A matrix that is both looked up and multiplied with: the product knows its size, the look-up its padding as well.
+    if (codes && count !== undefined) weights.set(codes.name, Math.min(count, weights.get(codes.name) ?? count));
+  }
+  return weights;
+}
+
+/** Undefined where the node says nothing that can be true of these bytes. */
+function weightsOf(node: NodeMessage, codes: OnnxInitializer): number | undefined {
+  const attribute = (name: string) => node.attribute?.find((one) => one.name === name)?.i;
+  const [K, N] = [attribute("K"), attribute("N")];
+  const elements = codes.dims.reduce((product, dim) => product * dim, 1);
+  // GatherBlockQuantized packs codes of `bits` bits into bytes; types of 4 bits (UINT4, INT4) have one element a weight.
+  const count = K !== undefined && N !== undefined ? K * N : elements * (codes.dtype === UINT8 ? 8 / bitsOf(node) : 1);
+  const possible = Number.isSafeInteger(count) && count >= 0 && count <= codes.byteLength * MAX_WEIGHTS_PER_BYTE;
+  return possible ? count : undefined;
+}
+
+/** onnx.TensorProto.DataType.UINT8 */
+const UINT8 = 2;
+
+const bitsOf = ({ attribute = [] }: NodeMessage): number => attribute.find(({ name }) => name === "bits")?.i || 4;

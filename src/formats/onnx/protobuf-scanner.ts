@@ -1,0 +1,166 @@
+// Walks over the fields of a protobuf file by position: payloads are skipped unread, so that memory and time do not
+// grow with them, and a hostile file can ask for neither.
+import { NfcError } from "../../errors.ts";
+import { PositionalFile } from "../../io/positional-file.ts";
+import { decodeUtf8 } from "../json-strict.ts";
+
+/** Bytes read at once. Small: behind each skipped payload there are some dozen bytes to read. */
+const WINDOW_BYTES = 16 * 1024;
+/** The longest key and the longest varint: what must be in the window to read a field's head. */
+const MAX_HEAD = 20;
+const MAX_VARINT = 10;
+/** Fields of one file; GPT-2 xl as ONNX has less than a hundred thousand. */
+const MAX_FIELDS = 1_000_000;
+/** Bytes of one text, and of all that are read from one file. */
+const MAX_TEXT = 2 ** 20;
+const MAX_TEXTS = 2 ** 24;
+/** Bytes of a list of numbers in one field: a shape, an attribute. */
+const MAX_LIST = WINDOW_BYTES;
+
+/** Bytes `begin` to `end` of the file. */
+export interface ByteRange {
+  begin: number;
+  end: number;
+}
+
+/** One field; the range is its payload's (of a varint: the number itself). */
+export interface WireField extends ByteRange {
+  id: number;
+  /** 0 varint, 1 eight bytes, 2 bytes of a stated length, 5 four bytes. */
+  wire: number;
+  /** A varint as int64, rounded beyond 2^53; else 0. */
+  value: number;
+}
+
+export class ProtobufScanner {
+  readonly #file: PositionalFile;
+  readonly #window: Uint8Array;
+  /** The window holds the bytes #start to #end. */
+  #start = 0;
+  #end = 0;
+  #at = 0;
+  #fields = 0;
+  #texts = 0;
+
+  private constructor(file: PositionalFile) {
+    this.#file = file;
+    this.#window = new Uint8Array(Math.min(WINDOW_BYTES, file.size));
+  }
+
+  /** @throws NfcError `not-found`, `io` */
+  static async open(path: string): Promise<ProtobufScanner> {
+    return new ProtobufScanner(await PositionalFile.open(path));
+  }
+
+  /** The outermost message. */
+  get whole(): ByteRange {
+    return { begin: 0, end: this.#file.size };
+  }
+
+  /**
+   * Calls `visit` for each field of a message, in order. A field never reaches beyond its message.
+   * @throws NfcError `invalid-file`
+   */
+  async scan(message: ByteRange, visit: (field: WireField) => void | Promise<void>): Promise<void> {
+    for (let at = message.begin; at < message.end; ) {
+      if (++this.#fields > MAX_FIELDS) throw this.invalid(`has more than ${MAX_FIELDS} fields`);
+      const head = Math.min(MAX_HEAD, message.end - at);
+      if (!this.#holds(at, head)) await this.#load(at);
+      const field = this.#field(at, message.end);
+      at = field.end;
+      const pending = visit(field);
+      if (pending) await pending;
+    }
+  }
+
+  /** @throws NfcError `invalid-file` for malformed UTF-8, and for more text than a model can need */
+  async text({ begin, end }: ByteRange): Promise<string> {
+    const length = end - begin;
+    this.#texts += length;
+    if (length > MAX_TEXT || this.#texts > MAX_TEXTS)
+      throw this.invalid(`${length} bytes of text at byte ${begin} are too much`);
+    return decodeUtf8(await this.#bytes({ begin, end }), `${this.#file.path}: the text at byte ${begin}`);
+  }
+
+  /** The int64 numbers of a field of a list, which holds one of them or all. */
+  async ints(field: WireField): Promise<number[]> {
+    if (field.wire === 0) return [field.value];
+    if (field.end - field.begin > MAX_LIST) throw this.invalid(`the list at byte ${field.begin} is too long`);
+    if (!this.#holds(field.begin, field.end - field.begin)) await this.#load(field.begin);
+    const values: number[] = [];
+    for (this.#at = field.begin; this.#at < field.end; ) values.push(this.#varint(field.end));
+    return values;
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  invalid(fact: string): NfcError {
+    return new NfcError("invalid-file", `${this.#file.path}: ${fact}`, { hint: "download or export the file again" });
+  }
+
+  #field(at: number, end: number): WireField {
+    this.#at = at;
+    const key = this.#varint(end);
+    const id = Math.floor(key / 8);
+    const wire = key % 8;
+    if (id < 1 || id >= 2 ** 29) throw this.invalid(`byte ${at} begins no protobuf field`);
+    if (wire === 0) {
+      const begin = this.#at;
+      const value = this.#varint(end);
+      return { id, wire, value, begin, end: this.#at };
+    }
+    const length = wire === 2 ? this.#varint(end) : { 1: 8, 5: 4 }[wire];
+    if (length === undefined) throw this.invalid(`byte ${at} begins a field of unknown kind ${wire}`);
+    const begin = this.#at;
+    if (length < 0 || length > end - begin)
+      throw this.invalid(`the field at byte ${at} asks for ${length} bytes, ${end - begin} are left of its message`);
+    return { id, wire, value: 0, begin, end: begin + length };
+  }
+
+  /** The int64 at #at, which moves behind it; the window holds it. */
+  #varint(end: number): number {
+    const first = this.#at;
+    let value = 0;
+    for (let i = 0; i < MAX_VARINT && first + i < end; i++) {
+      const byte = this.#window[first + i - this.#start] as number;
+      value += (byte & 127) * 2 ** (7 * i);
+      if (byte >= 128) continue;
+      this.#at = first + i + 1;
+      return i < MAX_VARINT - 1 ? value : this.#negative(first);
+    }
+    throw this.invalid(`the number at byte ${first} does not end`);
+  }
+
+  /** Ten bytes: two's complement, where the sum of floats above has lost the low bits. */
+  #negative(first: number): number {
+    let value = 0n;
+    for (let i = 0; i < MAX_VARINT; i++)
+      value |= BigInt((this.#window[first + i - this.#start] as number) & 127) << BigInt(7 * i);
+    return Number(BigInt.asIntN(64, value));
+  }
+
+  async #bytes({ begin, end }: ByteRange): Promise<Uint8Array> {
+    const length = end - begin;
+    if (length > this.#window.byteLength) {
+      const bytes = new Uint8Array(length);
+      await this.#file.readInto(bytes, begin);
+      return bytes;
+    }
+    if (!this.#holds(begin, length)) await this.#load(begin);
+    return this.#window.subarray(begin - this.#start, end - this.#start);
+  }
+
+  #holds(at: number, length: number): boolean {
+    return at >= this.#start && at + length <= this.#end;
+  }
+
+  /** Moves the window to `at`. */
+  async #load(at: number): Promise<void> {
+    const count = Math.min(this.#window.byteLength, this.#file.size - at);
+    await this.#file.readInto(this.#window.subarray(0, count), at);
+    this.#start = at;
+    this.#end = at + count;
+  }
+}

@@ -1,0 +1,55 @@
+// What an ONNX file declares: inputs, outputs, initializers, ops; the weights themselves stay in the file.
+
+/** A graph input or output. */
+export interface OnnxValue {
+  name: string;
+  /** onnx.TensorProto.DataType; 0 for a sequence, map or optional, and where the file does not say. */
+  dtype: number;
+  /** Numbers, names of free dimensions, null for unnamed ones; null where the file states no shape. */
+  dims: (number | string | null)[] | null;
+}
+
+/** Bytes of a tensor in another file, as the entries of external_data say. */
+export interface OnnxExternal {
+  location: string;
+  offset: number;
+  /** null: to be computed from shape and dtype. */
+  length: number | null;
+}
+
+export interface OnnxInitializer {
+  name: string;
+  /** onnx.TensorProto.DataType */
+  dtype: number;
+  dims: number[];
+  /** Bytes of the values as they are stored: in the model file, or where `external` says. */
+  byteLength: number;
+  /** Where raw_data begins in the file; null for external data and for lists of numbers. */
+  offset: number | null;
+  external: OnnxExternal | null;
+}
+
+export interface OnnxStructure {
+  path: string;
+  fileBytes: number;
+  irVersion: number;
+  producer: { name: string; version: string };
+  /** Domain → version; ONNX's own domain is "". */
+  opsets: Map<string, number>;
+  metadata: Map<string, string>;
+  inputs: OnnxValue[];
+  outputs: OnnxValue[];
+  initializers: OnnxInitializer[];
+  /** Weights of the initializers that pack several into an element, or that are scales (0): see `packedWeights`. */
+  packed: Map<string, number>;
+  /** How often each op occurs in the main graph. */
+  ops: { domain: string; type: string; count: number }[];
+  /** Op types with a graph of their own (If, Loop, Scan); what those graphs hold is not read. */
+  subgraphs: string[];
+  /** Functions of the model's own. */
+  functions: number;
+  /** Sparse tensors anywhere. */
+  sparse: number;
+  /** Tensors in attributes whose bytes lie in another file. */
+  externalAttributes: number;
+}

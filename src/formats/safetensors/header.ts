@@ -1,0 +1,286 @@
+// The safetensors header: bytes to checked tensor entries and back. Pure, no file access.
+import { NfcError } from "../../errors.ts";
+import { alignmentRank, DTYPE_BITS, type Dtype, isDtype } from "../dtype.ts";
+import { decodeUtf8, JsonCursor, quoted } from "../json-strict.ts";
+
+/** The reference implementation's limit; a real header has about 100 bytes a tensor. */
+export const MAX_HEADER_BYTES = 100_000_000;
+/** A file starts with the header's length: a little-endian u64. */
+export const PREFIX_BYTES = 8;
+/** Headers are padded with spaces so that the data section starts at a multiple of this. */
+const HEADER_ALIGNMENT = 8;
+/** Sizes are u64 in the format; a product beyond is an overflow, not a size. */
+const MAX_U64 = 2n ** 64n - 1n;
+const METADATA_KEY = "__metadata__";
+const DAMAGED = "the file is damaged or its writer is broken: download or write it again";
+
+/** One tensor of a header. `begin` and `end` are bytes relative to the data section. */
+export interface TensorInfo {
+  name: string;
+  dtype: Dtype;
+  shape: number[];
+  begin: number;
+  end: number;
+}
+
+/** A checked header; `tensors` iterates in offset order. `metadata` has no prototype: any key is safe to ask for. */
+export interface SafetensorsHeader {
+  tensors: Map<string, TensorInfo>;
+  metadata: Record<string, string>;
+}
+
+/** What {@link encodeHeader} needs to know of a tensor. */
+export interface TensorShape {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+}
+
+/**
+ * The header's length in bytes, from the first bytes of a file.
+ * @throws NfcError `invalid-file` when the file is too short for a header, or the length is absurd.
+ */
+export function headerLength(prefix: Uint8Array, fileSize: number, file: string): number {
+  if (fileSize < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES) {
+    throw invalid(`${file}: ${fileSize} bytes are too few for a safetensors file`);
+  }
+  if (Buffer.from(prefix.subarray(0, PREFIX_BYTES)).toString("latin1") === "version ") {
+    const hint = "fetch the real file: git lfs pull";
+    throw new NfcError("invalid-file", `${file}: this is a Git LFS pointer, not a safetensors file`, { hint });
+  }
+  const length = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES).getBigUint64(0, true);
+  if (length === 0n) throw invalid(`${file}: the header is empty`);
+  if (length > MAX_HEADER_BYTES) {
+    throw invalid(
+      `${file}: the header claims ${length} bytes (limit ${MAX_HEADER_BYTES}); is this a safetensors file?`,
+    );
+  }
+  if (Number(length) > fileSize - PREFIX_BYTES) {
+    throw invalid(`${file}: the header claims ${length} bytes, but the file has only ${fileSize}`);
+  }
+  return Number(length);
+}
+
+/**
+ * Parses and checks a header by the rules of the reference implementation, and refuses duplicate names besides.
+ * `dataLength` is the number of bytes that follow the header; `file` is named in every message.
+ * Equations checked: end − begin = product(shape) · bits / 8, begin₀ = 0, beginᵢ₊₁ = endᵢ, end of the last = dataLength.
+ * @throws NfcError `invalid-file`, one line naming file and tensor.
+ */
+export function parseHeader(json: Uint8Array, dataLength: number, file: string): SafetensorsHeader {
+  if (json.byteLength === 0) throw invalid(`${file}: the header is empty`);
+  const cursor = new JsonCursor(decodeUtf8(json, `${file}: the header`), `${file}: the header`);
+  if (cursor.kind() === "array") throw invalid(`${file}: the header is an array, not an object`);
+  const found = new Map<string, TensorInfo>();
+  const metadata: Record<string, string> = Object.create(null);
+  let metadataSeen = false;
+  cursor.object((key) => {
+    if (key === METADATA_KEY) {
+      if (metadataSeen) throw invalid(`${file}: ${METADATA_KEY} stands twice in the header`);
+      metadataSeen = true;
+      parseMetadata(cursor, metadata, file);
+    } else {
+      if (found.has(key)) throw invalid(`${file}: tensor ${quoted(key)}: the name stands twice in the header`);
+      found.set(key, parseTensor(cursor, key, file));
+    }
+  });
+  cursor.end();
+  return { tensors: checkedLayout([...found.values()], dataLength, file), metadata };
+}
+
+function invalid(message: string): NfcError {
+  return new NfcError("invalid-file", message, { hint: DAMAGED });
+}
+
+/** Duplicate keys are allowed here, the last one counts, as in the reference. */
+function parseMetadata(cursor: JsonCursor, into: Record<string, string>, file: string): void {
+  if (cursor.kind() === "null") {
+    cursor.skip();
+    return;
+  }
+  if (cursor.kind() !== "object") throw invalid(`${file}: ${METADATA_KEY} is not an object`);
+  cursor.object((key) => {
+    if (cursor.kind() !== "string") throw invalid(`${file}: ${METADATA_KEY}: the value of ${quoted(key)} is no string`);
+    into[key] = cursor.string();
+  });
+}
+
+/** Fields other than the three of the format are skipped. */
+function parseTensor(cursor: JsonCursor, name: string, file: string): TensorInfo {
+  const where = `${file}: tensor ${quoted(name)}`;
+  if (cursor.kind() !== "object") throw invalid(`${where}: its entry is not an object`);
+  let dtype: Dtype | undefined;
+  let shape: number[] | undefined;
+  let offsets: number[] | undefined;
+  cursor.object((field) => {
+    const known =
+      field === "dtype" ? dtype : field === "shape" ? shape : field === "data_offsets" ? offsets : undefined;
+    if (known !== undefined) throw invalid(`${where}: ${field} stands twice`);
+    if (field === "dtype") dtype = parseDtype(cursor, where);
+    else if (field === "shape") shape = parseIntegers(cursor, where, "shape");
+    else if (field === "data_offsets") offsets = parseIntegers(cursor, where, "data_offsets");
+    else cursor.skip();
+  });
+  if (dtype === undefined) throw invalid(`${where}: dtype is missing`);
+  if (shape === undefined) throw invalid(`${where}: shape is missing`);
+  if (offsets === undefined) throw invalid(`${where}: data_offsets is missing`);
+  return checkedTensor({ name, dtype, shape }, offsets, where);
+}
+
+function parseDtype(cursor: JsonCursor, where: string): Dtype {
+  if (cursor.kind() !== "string") throw invalid(`${where}: dtype is no string`);
+  const dtype = cursor.string();
+  if (!isDtype(dtype)) throw invalid(`${where}: unknown dtype ${quoted(dtype)}`);
+  return dtype;
+}
+
+function parseIntegers(cursor: JsonCursor, where: string, field: string): number[] {
+  if (cursor.kind() !== "array") throw invalid(`${where}: ${field} is not an array`);
+  const integers: number[] = [];
+  cursor.array((index) => {
+    if (cursor.kind() !== "number") throw invalid(`${where}: ${field}[${index}] is not a number`);
+    const text = cursor.number();
+    const shown = text.length > 24 ? `${text.slice(0, 24)}…` : text;
+    if (text.startsWith("-")) throw invalid(`${where}: ${field}[${index}] is negative: ${shown}`);
+    if (/[.eE]/.test(text)) throw invalid(`${where}: ${field}[${index}] is not an integer: ${shown}`);
+    const value = Number(text);
+    if (!Number.isSafeInteger(value)) throw invalid(`${where}: ${field}[${index}] is too large: ${shown}`);
+    integers.push(value);
+  });
+  return integers;
+}
+
+function checkedTensor(
+  tensor: { name: string; dtype: Dtype; shape: number[] },
+  offsets: number[],
+  where: string,
+): TensorInfo {
+  const [begin, end] = offsets;
+  if (offsets.length !== 2 || begin === undefined || end === undefined) {
+    throw invalid(`${where}: data_offsets has ${offsets.length} entries, not 2`);
+  }
+  if (end < begin) throw invalid(`${where}: data_offsets end (${end}) before they begin (${begin})`);
+  const bits = bitCount(tensor.dtype, tensor.shape);
+  if (bits === undefined) throw invalid(`${where}: the size of ${shapeText(tensor)} overflows`);
+  if (bits % 8n !== 0n) throw invalid(`${where}: ${shapeText(tensor)} is no whole number of bytes`);
+  if (bits / 8n !== BigInt(end - begin)) {
+    throw invalid(`${where}: ${shapeText(tensor)} needs ${bits / 8n} bytes, data_offsets span ${end - begin}`);
+  }
+  return { ...tensor, begin, end };
+}
+
+/** product(shape) · bits, or undefined when a step of it leaves u64 (a later 0 does not mend an overflow). */
+function bitCount(dtype: Dtype, shape: readonly number[]): bigint | undefined {
+  let product = 1n;
+  for (const dimension of [...shape, DTYPE_BITS[dtype]]) {
+    product *= BigInt(dimension);
+    if (product > MAX_U64) return undefined;
+  }
+  return product;
+}
+
+function shapeText(tensor: { dtype: Dtype; shape: readonly number[] }): string {
+  const shown = tensor.shape.length > 8 ? [...tensor.shape.slice(0, 8), "…"] : tensor.shape;
+  return `${tensor.dtype} [${shown.join(", ")}]`;
+}
+
+/** Sorts by offset and requires that the tensors cover the data section exactly once. */
+function checkedLayout(tensors: TensorInfo[], dataLength: number, file: string): Map<string, TensorInfo> {
+  tensors.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  let previous: TensorInfo | undefined;
+  for (const tensor of tensors) {
+    checkFollows(tensor, previous, file);
+    previous = tensor;
+  }
+  const end = previous?.end ?? 0;
+  if (end > dataLength) {
+    const hint = `the file is truncated by ${end - dataLength} bytes: download or write it again`;
+    const message = `${file}: tensor ${quoted(previous?.name ?? "")}: the data ends early, ${end} bytes are needed, ${dataLength} are there`;
+    throw new NfcError("invalid-file", message, { hint });
+  }
+  if (end < dataLength) throw invalid(`${file}: ${dataLength - end} bytes follow the last tensor`);
+  return new Map(tensors.map((tensor) => [tensor.name, tensor]));
+}
+
+function checkFollows(tensor: TensorInfo, previous: TensorInfo | undefined, file: string): void {
+  const expected = previous?.end ?? 0;
+  if (tensor.begin === expected) return;
+  const where = `${file}: tensor ${quoted(tensor.name)}`;
+  if (!previous) throw invalid(`${where}: the first tensor begins at byte ${tensor.begin} of the data, not at 0`);
+  const other = `tensor ${quoted(previous.name)}`;
+  if (tensor.begin > expected) throw invalid(`${where}: a hole of ${tensor.begin - expected} bytes after ${other}`);
+  if (tensor.begin === previous.begin && tensor.end === previous.end) {
+    throw invalid(`${where}: it has the same bytes as ${other}`);
+  }
+  throw invalid(`${where}: it overlaps ${other}`);
+}
+
+/**
+ * Lays tensors out (dtype alignment descending, then name by code points; contiguous) and encodes the header: 8 bytes
+ * of length, JSON, spaces up to a multiple of 8. Metadata comes first, its keys sorted, so equal input gives equal bytes.
+ * @throws NfcError `usage` for names or shapes that cannot be written, `unsupported` for a header over the limit.
+ */
+export function encodeHeader(
+  tensors: readonly TensorShape[],
+  metadata: Readonly<Record<string, string>>,
+): { bytes: Uint8Array; order: TensorInfo[] } {
+  const order = layOut(tensors);
+  const members = order.map(({ name, dtype, shape, begin, end }) => {
+    return `${encodeString(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`;
+  });
+  const keys = Object.keys(metadata).sort(byCodePoint);
+  if (keys.length > 0) {
+    const entries = keys.map((key) => `${encodeString(key)}:${encodeString(metadata[key] as string)}`);
+    members.unshift(`"${METADATA_KEY}":{${entries.join(",")}}`);
+  }
+  const json = Buffer.from(`{${members.join(",")}}`, "utf8");
+  const length = Math.ceil(json.byteLength / HEADER_ALIGNMENT) * HEADER_ALIGNMENT;
+  if (length > MAX_HEADER_BYTES) {
+    throw new NfcError(
+      "unsupported",
+      `a safetensors header of ${length} bytes is over the limit of ${MAX_HEADER_BYTES}`,
+    );
+  }
+  const bytes = new Uint8Array(PREFIX_BYTES + length).fill(0x20);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);
+  bytes.set(json, PREFIX_BYTES);
+  return { bytes, order };
+}
+
+/** Orders names as Rust and Python do, by code points; JavaScript's own order (UTF-16 units) differs beyond U+FFFF. */
+export function byCodePoint(a: string, b: string): number {
+  return a === b ? 0 : Buffer.compare(Buffer.from(a, "utf8"), Buffer.from(b, "utf8"));
+}
+
+function layOut(tensors: readonly TensorShape[]): TensorInfo[] {
+  const sorted = [...tensors].sort(
+    (a, b) => alignmentRank(b.dtype) - alignmentRank(a.dtype) || byCodePoint(a.name, b.name),
+  );
+  const names = new Set<string>();
+  let end = 0;
+  return sorted.map(({ name, dtype, shape }) => {
+    const where = `tensor ${quoted(name)} cannot be written`;
+    if (name === METADATA_KEY) throw new NfcError("usage", `${where}: the name is reserved`);
+    if (names.has(name)) throw new NfcError("usage", `${where}: two tensors have this name`);
+    names.add(name);
+    const begin = end;
+    end += writtenBytes({ dtype, shape }, where);
+    return { name, dtype, shape: [...shape], begin, end };
+  });
+}
+
+function writtenBytes(tensor: { dtype: Dtype; shape: readonly number[] }, where: string): number {
+  const wholeDimensions = tensor.shape.every((dimension) => Number.isSafeInteger(dimension) && dimension >= 0);
+  const bits = wholeDimensions ? bitCount(tensor.dtype, tensor.shape) : undefined;
+  if (bits === undefined || bits % 8n !== 0n || bits / 8n > Number.MAX_SAFE_INTEGER) {
+    throw new NfcError("usage", `${where}: ${shapeText(tensor)} is no valid size`);
+  }
+  return Number(bits / 8n);
+}
+
+/** JSON.stringify escapes exactly what the reference escapes, except that lone surrogates have no UTF-8 at all. */
+function encodeString(text: string): string {
+  if (/\p{Surrogate}/u.test(text))
+    throw new NfcError("usage", `${quoted(text)} cannot be written: it has a lone surrogate`);
+  return JSON.stringify(text);
+}

@@ -1,0 +1,189 @@
+// Reads safetensors files and sharded checkpoints by position, one tensor or piece at a time.
+import { NfcError } from "../../errors.ts";
+import { PositionalFile } from "../../io/positional-file.ts";
+import { type Dtype, decodeFloats, elementCount, isFloatDtype } from "../dtype.ts";
+import { quoted } from "../json-strict.ts";
+import { headerLength, PREFIX_BYTES, parseHeader, type SafetensorsHeader } from "./header.ts";
+import { checkShards, readShardIndex, type ShardIndex } from "./shard-index.ts";
+
+/** Uint8Array's own limit in Node 20; no GPT-2 comes near (the largest tensor of XL has 322 MB). */
+const MAX_ARRAY_BYTES = 2 ** 32;
+
+/** Where a tensor lies. `offset` is absolute in `file`; `byteLength` its size there. */
+export interface StoredTensor {
+  name: string;
+  dtype: Dtype;
+  shape: number[];
+  byteLength: number;
+  file: string;
+  offset: number;
+}
+
+/** Read access to the tensors of one file, or of all shards of an index. */
+export interface TensorReader {
+  /** As given to `openSafetensors`. */
+  readonly path: string;
+  /** The safetensors files, without the index. */
+  readonly files: readonly string[];
+  /** Bytes of all these files together. */
+  readonly byteLength: number;
+  /** In offset order, file by file. */
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  /** `__metadata__` of all files; the first file that has a key decides. It has no prototype. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** What is odd but harmless, one line each. */
+  readonly warnings: readonly string[];
+  /**
+   * A fresh copy of a tensor's bytes.
+   * @throws NfcError `not-found` for an unknown name, `io` when the file cannot be read.
+   */
+  readBytes(name: string): Promise<Uint8Array>;
+  /**
+   * A float tensor as float32, flat, in row-major order (F64, F16 and BF16 are converted). With `into`, the values go
+   * there and the used part is returned.
+   * @throws NfcError `not-found`, `unsupported` for a dtype that is no float, `io`; RangeError when `into` is too short.
+   */
+  readF32(name: string, into?: Float32Array): Promise<Float32Array>;
+  /**
+   * A tensor's bytes in pieces of 8 MiB (the last may be shorter). All are views of ONE buffer, from its start: use each
+   * piece before asking for the next.
+   */
+  chunks(name: string): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a `.safetensors` file, or a `*.safetensors.index.json` with all its shards. Headers are checked, no tensor is
+ * read. The files stay open until `close`.
+ * @throws NfcError `not-found`, `invalid-file`, `io`
+ */
+export async function openSafetensors(path: string): Promise<TensorReader> {
+  if (path.endsWith(".index.json")) return openSharded(path, await readShardIndex(path));
+  const shard = await openShard(path);
+  return new FilesReader(path, [shard], []);
+}
+
+/** One open file with its header. `dataOffset` is where the data section begins. */
+interface OpenShard {
+  file: PositionalFile;
+  header: SafetensorsHeader;
+  dataOffset: number;
+}
+
+async function openSharded(path: string, index: ShardIndex): Promise<TensorReader> {
+  const shards: OpenShard[] = [];
+  try {
+    for (const shard of index.files) shards.push(await openShard(shard.path, `named by ${path}`));
+    const headers = shards.map(({ header }) => header);
+    return new FilesReader(path, shards, checkShards(index, headers));
+  } catch (error) {
+    await Promise.all(shards.map(({ file }) => file.close()));
+    throw error;
+  }
+}
+
+async function openShard(path: string, origin?: string): Promise<OpenShard> {
+  const file = await openNamed(path, origin);
+  try {
+    const prefix = new Uint8Array(Math.min(PREFIX_BYTES, file.size));
+    await file.readInto(prefix, 0);
+    const length = headerLength(prefix, file.size, path);
+    const json = new Uint8Array(length);
+    await file.readInto(json, PREFIX_BYTES);
+    const dataOffset = PREFIX_BYTES + length;
+    return { file, header: parseHeader(json, file.size - dataOffset, path), dataOffset };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function openNamed(path: string, origin: string | undefined): Promise<PositionalFile> {
+  try {
+    return await PositionalFile.open(path);
+  } catch (error) {
+    if (!(error instanceof NfcError) || error.code !== "not-found") throw error;
+    const hint = origin ? "a shard is missing: download the whole checkpoint" : "check the path";
+    const message = origin ? `${path}: no such file, but it is ${origin}` : error.message;
+    throw new NfcError("not-found", message, { hint, cause: error });
+  }
+}
+
+class FilesReader implements TensorReader {
+  readonly path: string;
+  readonly files: readonly string[];
+  readonly byteLength: number;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly warnings: readonly string[];
+  readonly #open: ReadonlyMap<string, PositionalFile>;
+  #closed = false;
+
+  constructor(path: string, shards: readonly OpenShard[], warnings: readonly string[]) {
+    this.path = path;
+    this.#open = new Map(shards.map(({ file }) => [file.path, file]));
+    this.files = [...this.#open.keys()];
+    this.byteLength = shards.reduce((sum, { file }) => sum + file.size, 0);
+    this.tensors = new Map(shards.flatMap(storedTensors).map((tensor) => [tensor.name, tensor]));
+    this.metadata = Object.assign(Object.create(null), ...shards.map(({ header }) => header.metadata).reverse());
+    this.warnings = warnings;
+  }
+
+  async readBytes(name: string): Promise<Uint8Array> {
+    const { tensor, file } = this.#find(name);
+    const bytes = new Uint8Array(arrayBytes(tensor, tensor.byteLength));
+    await file.readInto(bytes, tensor.offset);
+    return bytes;
+  }
+
+  async readF32(name: string, into?: Float32Array): Promise<Float32Array> {
+    const { tensor, file } = this.#find(name);
+    const { dtype } = tensor;
+    if (!isFloatDtype(dtype)) {
+      throw new NfcError("unsupported", `${tensor.file}: tensor ${quoted(name)}: ${dtype} is no float format`);
+    }
+    const count = elementCount(tensor.shape);
+    if (into && into.length < count) throw new RangeError(`${count} values do not fit in ${into.length}`);
+    const out = into ? into.subarray(0, count) : new Float32Array(arrayBytes(tensor, count * 4) / 4);
+    if (dtype === "F32") {
+      await file.readInto(new Uint8Array(out.buffer, out.byteOffset, out.byteLength), tensor.offset);
+      return out;
+    }
+    let done = 0;
+    for await (const piece of file.pieces(tensor.offset, tensor.byteLength)) {
+      done += decodeFloats(piece, dtype, out.subarray(done)).length;
+    }
+    return out;
+  }
+
+  chunks(name: string): AsyncIterable<Uint8Array> {
+    const { tensor, file } = this.#find(name);
+    return file.pieces(tensor.offset, tensor.byteLength);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await Promise.all([...this.#open.values()].map((file) => file.close()));
+  }
+
+  #find(name: string): { tensor: StoredTensor; file: PositionalFile } {
+    if (this.#closed) throw new Error(`${this.path}: the reader is closed`);
+    const tensor = this.tensors.get(name);
+    const file = tensor && this.#open.get(tensor.file);
+    if (!tensor || !file) throw new NfcError("not-found", `${this.path}: no tensor ${quoted(name)}`);
+    return { tensor, file };
+  }
+}
+
+function storedTensors({ file, header, dataOffset }: OpenShard): StoredTensor[] {
+  return [...header.tensors.values()].map(({ name, dtype, shape, begin, end }) => {
+    return { name, dtype, shape, byteLength: end - begin, file: file.path, offset: dataOffset + begin };
+  });
+}
+
+function arrayBytes(tensor: StoredTensor, bytes: number): number {
+  if (bytes <= MAX_ARRAY_BYTES) return bytes;
+  const message = `${tensor.file}: tensor ${quoted(tensor.name)}: ${bytes} bytes do not fit in one array`;
+  throw new NfcError("unsupported", message, { hint: "read it in pieces" });
+}

@@ -1,0 +1,182 @@
+// Writes safetensors files as a stream, in shards when asked, byte for byte as the reference implementation does.
+import { type FileHandle, open } from "node:fs/promises";
+import { join } from "node:path";
+import { NfcError } from "../../errors.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import { PIECE_BYTES } from "../../io/positional-file.ts";
+import { byteLengthOf, type Dtype } from "../dtype.ts";
+import { quoted } from "../json-strict.ts";
+import type { TensorInfo } from "./header.ts";
+import { INDEX_FILE, type PlannedFile, planFiles } from "./shard-plan.ts";
+
+/** Smaller pieces are gathered before they are written: a system call for each bias would cost more than its copy. */
+const GATHER_BYTES = 1024 * 1024;
+
+/** A tensor to write; `chunks` must deliver exactly the bytes that dtype and shape say. */
+export interface TensorSource {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+  chunks(): AsyncIterable<Uint8Array>;
+}
+
+export interface WriteOptions {
+  /** Entries of `__metadata__` beside `format: "pt"`, which is always there. */
+  metadata?: Record<string, string> | undefined;
+  /** Largest number of tensor bytes in one file; a single larger tensor gets a file of its own. */
+  maxShardSize?: number | undefined;
+  /** Called after each write with bytes so far and in all (headers and index included). */
+  onBytes?: ((written: number, total: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export interface WriteResult {
+  /** The safetensors files in order, then the index when there is one. */
+  files: { name: string; bytes: number }[];
+  /** Bytes of all of them. */
+  byteLength: number;
+}
+
+/**
+ * Writes `model.safetensors`, or `model-00001-of-0000N.safetensors` … and `model.safetensors.index.json` when
+ * `maxShardSize` is exceeded, into `folder`, and syncs each file. Tensors are asked for one at a time, in the order in
+ * which they lie in the file. Not atomic by itself: `folder` should be a staging folder.
+ * @throws NfcError `usage` (names, shapes), `mismatch` (a source delivers too much or too little), `io`, `aborted`
+ */
+export async function writeSafetensors(
+  folder: string,
+  tensors: readonly TensorSource[],
+  options: WriteOptions = {},
+): Promise<WriteResult> {
+  const plan = planFiles(tensors, options.metadata ?? {}, options.maxShardSize);
+  const sources = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const index = plan.index === undefined ? undefined : Buffer.from(plan.index, "utf8");
+  const files = plan.files.map(({ name, bytes }) => ({ name, bytes }));
+  if (index) files.push({ name: INDEX_FILE, bytes: index.byteLength });
+  const byteLength = files.reduce((sum, file) => sum + file.bytes, 0);
+  const progress = new Progress(byteLength, options);
+  for (const file of plan.files) {
+    await writeOne(join(folder, file.name), progress, (output) => writeTensors(output, file, sources));
+  }
+  if (index) await writeOne(join(folder, INDEX_FILE), progress, (output) => output.write(index));
+  return { files, byteLength };
+}
+
+/** A source for bytes in memory. */
+export function bytesSource(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): TensorSource {
+  return {
+    name,
+    dtype,
+    shape,
+    async *chunks() {
+      for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
+    },
+  };
+}
+
+async function writeOne(path: string, progress: Progress, fill: (output: Output) => Promise<void>): Promise<void> {
+  progress.check(path);
+  const handle = await withIoErrors(path, () => open(path, "w"));
+  try {
+    const output = new Output(path, handle, progress);
+    await fill(output);
+    await output.finish();
+  } finally {
+    await withIoErrors(path, () => handle.close()); // network file systems report a full disk only here
+  }
+}
+
+async function writeTensors(
+  output: Output,
+  file: PlannedFile,
+  sources: ReadonlyMap<string, TensorSource>,
+): Promise<void> {
+  await output.write(file.header);
+  for (const tensor of file.order) {
+    await writeTensor(output, tensor, sources.get(tensor.name) as TensorSource); // planned from this same list
+  }
+}
+
+async function writeTensor(output: Output, tensor: TensorInfo, source: TensorSource): Promise<void> {
+  const expected = byteLengthOf(tensor.dtype, tensor.shape);
+  const where = `${output.path}: tensor ${quoted(tensor.name)}`;
+  let delivered = 0;
+  for await (const chunk of source.chunks()) {
+    delivered += chunk.byteLength;
+    if (delivered > expected)
+      throw new NfcError("mismatch", `${where}: its source delivers more than ${expected} bytes`);
+    await output.write(chunk);
+  }
+  if (delivered < expected) {
+    throw new NfcError("mismatch", `${where}: its source delivers ${delivered} bytes, not ${expected}`);
+  }
+}
+
+/** Counts bytes over all files and looks at the signal. */
+class Progress {
+  readonly #total: number;
+  readonly #options: WriteOptions;
+  #written = 0;
+
+  constructor(total: number, options: WriteOptions) {
+    this.#total = total;
+    this.#options = options;
+  }
+
+  check(path: string): void {
+    const { signal } = this.#options;
+    if (!signal?.aborted) return;
+    throw new NfcError("aborted", `${path}: writing was interrupted`, { cause: signal.reason });
+  }
+
+  add(bytes: number): void {
+    this.#written += bytes;
+    this.#options.onBytes?.(this.#written, this.#total);
+  }
+}
+
+/** One file being written: small pieces are gathered, large ones go straight to the system. */
+class Output {
+  readonly path: string;
+  readonly #handle: FileHandle;
+  readonly #progress: Progress;
+  readonly #gathered = new Uint8Array(GATHER_BYTES);
+  #pending = 0;
+
+  constructor(path: string, handle: FileHandle, progress: Progress) {
+    this.path = path;
+    this.#handle = handle;
+    this.#progress = progress;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    this.#progress.check(this.path);
+    if (this.#pending + bytes.byteLength > GATHER_BYTES) await this.#flush();
+    if (bytes.byteLength > GATHER_BYTES) return this.#writeFully(bytes);
+    this.#gathered.set(bytes, this.#pending);
+    this.#pending += bytes.byteLength;
+  }
+
+  /** Writes what is gathered and waits until the disk has it all. */
+  async finish(): Promise<void> {
+    await this.#flush();
+    this.#progress.check(this.path);
+    await withIoErrors(this.path, () => this.#handle.sync());
+  }
+
+  async #flush(): Promise<void> {
+    const length = this.#pending;
+    this.#pending = 0;
+    if (length > 0) await this.#writeFully(this.#gathered.subarray(0, length));
+  }
+
+  /** The system may take less than it is given. */
+  async #writeFully(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.byteLength; ) {
+      const length = Math.min(PIECE_BYTES, bytes.byteLength - done);
+      const { bytesWritten } = await withIoErrors(this.path, () => this.#handle.write(bytes, done, length));
+      done += bytesWritten;
+      this.#progress.add(bytesWritten);
+    }
+  }
+}

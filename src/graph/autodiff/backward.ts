@@ -1,0 +1,79 @@
+// Reverse-mode differentiation: walks from seeded values back to the targets, over just the nodes between them.
+import { formatShape, sameShape } from "../dims.ts";
+import type { Node, Value } from "../ir.ts";
+import { add, identity } from "../ops.ts";
+import type { Rule } from "./rules.ts";
+import { MOVEMENT_RULES } from "./rules-movement.ts";
+import { NETWORK_RULES } from "./rules-network.ts";
+import { POINTWISE_RULES } from "./rules-pointwise.ts";
+import { PRODUCT_RULES } from "./rules-product.ts";
+
+/** The gradient of every op that has one, by ONNX's name. */
+export const RULES: Readonly<Record<string, Rule>> = {
+  ...POINTWISE_RULES,
+  ...PRODUCT_RULES,
+  ...NETWORK_RULES,
+  ...MOVEMENT_RULES,
+};
+
+/**
+ * Vector-Jacobian product: with `seeds` = dL/d(value) for some values, dL/d(target) for each target that they depend
+ * on. The gradients are nodes of the same graph. A target's own producer is not walked further for its sake.
+ * @throws Error naming an op without a rule, or a seed whose shape is not its value's
+ */
+export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Value[]): Map<Value, Value> {
+  const order = nodesBetween([...seeds.keys()], new Set(targets));
+  const gradients = new Map<Value, Value>();
+  const accumulate = (value: Value, term: Value) => {
+    if (!sameShape(value.shape, term.shape))
+      throw new Error(`backward: ${value.name} ${formatShape(value.shape)} got ${formatShape(term.shape)}`);
+    const known = gradients.get(value);
+    gradients.set(value, known ? add(known, term) : term);
+  };
+  for (const [value, seed] of seeds) accumulate(value, seed);
+  const needed = new Set<Value>([...targets, ...order.flatMap((node) => node.outputs)]);
+  for (const node of order.reverse()) {
+    const grads = node.outputs.map((output) => gradients.get(output) ?? null);
+    if (grads.every((grad) => grad === null)) continue;
+    const rule = RULES[node.op];
+    if (!rule) throw new Error(`backward: no gradient rule for ${node.op}`);
+    const terms = rule({ node, grads, needs: (i) => needed.has(node.inputs[i] as Value) });
+    for (const [i, input] of node.inputs.entries()) {
+      const term = terms[i];
+      if (input && term && needed.has(input)) accumulate(input, term);
+    }
+  }
+  return new Map(
+    targets.flatMap((target) => (gradients.has(target) ? [[target, gradients.get(target) as Value]] : [])),
+  );
+}
+
+/** Nodes that lie on a path from a target to one of `ends`, in execution order. */
+function nodesBetween(ends: readonly Value[], targets: ReadonlySet<Value>): Node[] {
+  const between: Node[] = [];
+  const reaches = new Map<Node, boolean>();
+  const stack = ends.flatMap((end) => (end.producer ? [{ node: end.producer, expanded: false }] : [])).reverse();
+  while (stack.length > 0) {
+    const { node, expanded } = stack.pop() as { node: Node; expanded: boolean };
+    if (reaches.has(node)) continue;
+    if (!expanded) {
+      stack.push({ node, expanded: true });
+      for (const input of node.inputs)
+        if (input?.producer && !reaches.has(input.producer)) stack.push({ node: input.producer, expanded: false });
+      continue;
+    }
+    const hit = node.inputs.some(
+      (input) => input && (targets.has(input) || (input.producer && reaches.get(input.producer))),
+    );
+    reaches.set(node, hit);
+    if (hit) between.push(node);
+  }
+  return between;
+}
+
+/** Makes a gradient a graph output of its own name, even where two targets share one value. */
+export function outputGradient(gradient: Value, name: string): Value {
+  const { graph } = gradient;
+  const own = gradient.kind === "computed" && !graph.outputs.includes(gradient);
+  return graph.output(own ? gradient : identity(gradient), name);
+}

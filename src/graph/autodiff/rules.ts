@@ -1,0 +1,56 @@
+// What a gradient rule is, and the sum that undoes broadcasting.
+import { formatShape, type Shape, sameShape } from "../dims.ts";
+import type { Attribute, Node, Value } from "../ir.ts";
+import { matmul, reduceSum } from "../ops.ts";
+import { reshape } from "../shape-ops.ts";
+
+export interface RuleContext {
+  node: Node;
+  /** dL/d(output), one an output; null where the loss does not depend on it. At least one is there. */
+  grads: readonly (Value | null)[];
+  /** Whether the gradient of input `i` is wanted. */
+  needs(i: number): boolean;
+}
+
+/** Gives dL/d(input) for each input, in order; null or left out where it is not wanted, or zero. */
+export type Rule = (context: RuleContext) => readonly (Value | null)[];
+
+/** Sums a gradient over the axes along which a value of `shape` was broadcast. */
+export function unbroadcast(grad: Value, shape: Shape): Value {
+  if (sameShape(grad.shape, shape)) return grad;
+  const [rows] = grad.shape;
+  // A product with a row of ones sums the rows of a matrix faster than ONNX Runtime's reduction does.
+  if (grad.shape.length === 2 && sameShape(grad.shape.slice(1), shape) && typeof rows === "number")
+    return reshape(matmul(ones(grad, rows), grad), shape);
+  const lead = grad.shape.length - shape.length;
+  const axes = grad.shape.flatMap((dim, i) => (i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []));
+  const summed = reduceSum(grad, axes, true);
+  if (!sameShape(summed.shape.slice(lead), shape))
+    throw new Error(`unbroadcast: ${formatShape(grad.shape)} does not sum to ${formatShape(shape)}`);
+  return reshape(summed, shape);
+}
+
+/** [1, n] */
+function ones({ graph, dtype }: Value, n: number): Value {
+  const data = dtype === "float64" ? new Float64Array(n) : new Float32Array(n);
+  return graph.constant(data.fill(1), [1, n], dtype);
+}
+
+/** The gradient of a node's only output, and its inputs. */
+export function unpack({ node, grads }: RuleContext): { dy: Value; y: Value; inputs: readonly Value[] } {
+  return { dy: grads[0] as Value, y: node.outputs[0] as Value, inputs: node.inputs as readonly Value[] };
+}
+
+/** An integer attribute, or its default. */
+export function intAttribute(node: Node, name: string, otherwise: number): number {
+  const attribute = node.attributes[name] as Extract<Attribute, { int: number }> | undefined;
+  return attribute?.int ?? otherwise;
+}
+
+/** A rule for an op of one input: dL/dx from dL/dy, x and y. */
+export function unaryRule(derive: (dy: Value, x: Value, y: Value, node: Node) => Value): Rule {
+  return (context) => {
+    const { dy, y, inputs } = unpack(context);
+    return [derive(dy, inputs[0] as Value, y, context.node)];
+  };
+}

@@ -1,0 +1,132 @@
+// Weights in blocks of 4 or 8 bits: the pass that turns products into MatMulNBits and embeddings into GatherBlockQuantized.
+import type { Dim } from "../dims.ts";
+import type { Attribute, Graph, Value } from "../ir.ts";
+import { add, single } from "../ops.ts";
+import { reshape } from "../shape-ops.ts";
+import { castOnce, halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
+
+/** The domain of ONNX Runtime's own ops. */
+const MICROSOFT = "com.microsoft";
+
+export interface BlockFormat {
+  bits: 4 | 8;
+  /** Inputs k that share a scale: a power of 2 from 16. */
+  block: number;
+  /** Without zero points of their own: 8 or 128 stands for 0. */
+  symmetric: boolean;
+}
+
+/** What a parameter of the rewritten graph is made from. */
+export interface BlockSource {
+  /** The parameter of the first graph. */
+  weight: Value;
+  /** Its rows are the output channels: [N, K]. */
+  byRow: boolean;
+  part: "values" | "scales" | "zeroPoints";
+}
+
+export interface BlockGraph {
+  graph: Graph;
+  /** Parameters that the pass added, by name; all others are those of the first graph. */
+  sources: ReadonlyMap<string, BlockSource>;
+}
+
+export interface BlockOptions extends BlockFormat {
+  /** Which weights of products are stored in blocks; all unless given. */
+  chosen?: (weight: Value) => boolean;
+  /** How tables that are looked up are stored. */
+  tables: (table: Value) => TableStorage;
+  /** 0: products in float. 4: x in int8 by block, which is faster and about half a per cent off. */
+  accuracy: 0 | 4;
+}
+
+interface BlockParameters {
+  values: Value; // uint8 [N, ⌈K/block⌉, block·bits/8]
+  scales: Value; // [N, ⌈K/block⌉]
+  zeroPoints: Value | null; // uint8 [N, ⌈⌈K/block⌉·bits/8⌉]
+}
+
+/**
+ * A copy of the graph in which each weight W of a product becomes `NAME/values`, `NAME/scales` and, unless symmetric,
+ * `NAME/zero_points`, in the layout of MatMulNBits; a table stored "quantised" is read from the same tensors. Scales are
+ * stored in float16, half a bit less a weight at block 32; the op wants them in float32, which ONNX Runtime makes once,
+ * when it loads the file. Inputs and outputs keep their names.
+ */
+export function blockGraph(original: Graph, options: BlockOptions): BlockGraph {
+  const sources = new Map<string, BlockSource>();
+  const parameters = (graph: Graph, weight: Value, byRow: boolean): BlockParameters => {
+    const [channels, inner] = (byRow ? weight.shape : [...weight.shape].reverse()) as [number, number];
+    const blocks = Math.ceil(inner / options.block);
+    const declare = (part: BlockSource["part"], suffix: string, shape: number[], dtype: "uint8" | "float16") => {
+      sources.set(`${weight.name}/${suffix}`, { weight, byRow, part });
+      return graph.parameter(`${weight.name}/${suffix}`, shape, dtype);
+    };
+    return {
+      values: declare("values", "values", [channels, blocks, (options.block * options.bits) / 8], "uint8"),
+      scales: castOnce(declare("scales", "scales", [channels, blocks], "float16"), "float32"),
+      zeroPoints: options.symmetric
+        ? null
+        : declare("zeroPoints", "zero_points", [channels, Math.ceil((blocks * options.bits) / 8)], "uint8"),
+    };
+  };
+  const graph = rewriteGraph(original, (node, rewrite) => {
+    const product = weightProduct(node, rewrite);
+    if (product && (options.chosen?.(product.weight) ?? true)) {
+      const { x, weight, c, transposed } = product;
+      const y = blockProduct(x, parameters(rewrite.graph, weight, transposed), options);
+      return [c ? add(y, c) : y];
+    }
+    const lookup = rowLookup(node, rewrite);
+    const storage = lookup ? options.tables(lookup.table) : "as it is";
+    if (!lookup || storage === "as it is") return null;
+    if (storage === "float16") return [halfLookup(lookup, rewrite)];
+    const width = lookup.table.shape[1] as number;
+    return [blockLookup(parameters(rewrite.graph, lookup.table, true), lookup.rows, width, options)];
+  });
+  return { graph, sources };
+}
+
+/** x·Wᵀ for x [M, K] and W [N, K] in blocks: [M, N] */
+function blockProduct(x: Value, { values, scales, zeroPoints }: BlockParameters, options: BlockOptions): Value {
+  const [rows, inner] = x.shape as [Dim, number];
+  const channels = values.shape[0] as number;
+  const attributes: Record<string, Attribute> = {
+    K: { int: inner },
+    N: { int: channels },
+    bits: { int: options.bits },
+    block_size: { int: options.block },
+    ...(options.accuracy > 0 && { accuracy_level: { int: options.accuracy } }),
+  };
+  return single({
+    op: "MatMulNBits",
+    domain: MICROSOFT,
+    inputs: zeroPoints ? [x, values, scales, zeroPoints] : [x, values, scales],
+    dtype: x.dtype,
+    shape: [rows, channels],
+    attributes,
+  });
+}
+
+/** W[rows] for W [V, C] in blocks along C, which `block` must divide: [N, C] */
+function blockLookup(
+  { values, scales, zeroPoints }: BlockParameters,
+  rows: Value,
+  width: number,
+  { bits, block }: BlockFormat,
+): Value {
+  if (width % block !== 0) throw new Error(`GatherBlockQuantized: blocks of ${block} do not divide ${width}`);
+  const data = reshape(values, [values.shape[0] as number, (width * bits) / 8]); // the same bytes: [V, C·bits/8]
+  return single({
+    op: "GatherBlockQuantized",
+    domain: MICROSOFT,
+    inputs: zeroPoints ? [data, rows, scales, zeroPoints] : [data, rows, scales],
+    dtype: scales.dtype,
+    shape: [...rows.shape, width],
+    attributes: {
+      gather_axis: { int: 0 },
+      quantize_axis: { int: 1 },
+      block_size: { int: block },
+      bits: { int: bits },
+    },
+  });
+}

@@ -1,0 +1,79 @@
+// Products in float16: the pass that lowers a float32 graph, and keeps sums, norms, softmax and GELU in float32.
+import type { Graph, GraphDtype, Node, Value } from "../ir.ts";
+import { liveGraph } from "../ir.ts";
+import { castOnce, type Rewrite, rewriteGraph } from "./rewrite.ts";
+
+/** Computed in float16, whatever their operands were. */
+const PRODUCTS = new Set(["Gemm", "MatMul", "MatMulNBits"]);
+/** They move data, so they keep the dtype of what they move: inputs that are floats. */
+const MOVES = new Set([
+  "Reshape",
+  "Transpose",
+  "Split",
+  "Concat",
+  "Slice",
+  "Unsqueeze",
+  "Gather",
+  "GatherBlockQuantized",
+]);
+
+export interface HalfOptions {
+  /** Inputs that become float16: the cache. */
+  halfInput: (name: string) => boolean;
+  /** Outputs that stay float32; others keep the dtype that they are computed in. */
+  fullOutput: (name: string) => boolean;
+}
+
+/**
+ * A copy of the graph in float16 where that is fast and safe. What adds up or exponentiates (residual stream, layer norm,
+ * softmax, mask, GELU) stays in float32: GPT-2's hidden states pass 1000, where float16 counts in steps of 1, and their
+ * squares pass its largest number. A weight is float16 where only products and moves read it.
+ */
+export function halfGraph(original: Graph, { halfInput, fullOutput }: HalfOptions): Graph {
+  const half = halfParameters(original);
+  const dtypeOf = (leaf: Value): GraphDtype =>
+    half.has(leaf) || (leaf.kind === "input" && leaf.dtype === "float32" && halfInput(leaf.name))
+      ? "float16"
+      : leaf.dtype;
+  return rewriteGraph(original, lowered, {
+    dtypeOf,
+    output: (copy, name) => (fullOutput(name) ? castOnce(copy, "float32") : copy),
+  });
+}
+
+/** Float32 parameters that nothing but products and moves reads. */
+function halfParameters(original: Graph): Set<Value> {
+  const { nodes, parameters } = liveGraph(original);
+  const half = new Set(parameters.filter(({ dtype }) => dtype === "float32"));
+  for (const node of nodes)
+    if (!isProduct(node) && !MOVES.has(node.op)) for (const input of node.inputs) if (input) half.delete(input);
+  return half;
+}
+
+function lowered(node: Node, { graph, of }: Rewrite): Value[] | null {
+  const copies = node.inputs.map((value) => value && of(value));
+  // A cast from float16 is left out: whoever reads it casts as needed. Other casts stay.
+  if (node.op === "Cast") return copies[0]?.dtype === "float16" ? [copies[0]] : null;
+  const dtype = computedIn(node, copies);
+  const inputs = copies.map((value) => (value && isFloat(value) ? castOnce(value, dtype) : value));
+  const outputs = node.outputs.map(({ dtype: own, shape }) => ({ dtype: own === "float32" ? dtype : own, shape }));
+  return graph.node({ ...node, inputs, outputs });
+}
+
+/** A product, or the bias that is added to one. */
+function isProduct({ op, inputs }: Node): boolean {
+  if (op !== "Add") return PRODUCTS.has(op);
+  const [product, bias] = inputs;
+  return bias?.kind === "parameter" && PRODUCTS.has(product?.producer?.op ?? "");
+}
+
+function computedIn(node: Node, inputs: readonly (Value | null)[]): GraphDtype {
+  if (isProduct(node)) return "float16";
+  if (!MOVES.has(node.op)) return "float32";
+  const floats = inputs.filter((value): value is Value => value !== null && isFloat(value));
+  return floats.length > 0 && floats.every((value) => value.dtype === "float16") ? "float16" : "float32";
+}
+
+function isFloat({ dtype }: Value): boolean {
+  return dtype === "float32" || dtype === "float16";
+}

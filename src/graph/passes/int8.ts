@@ -1,0 +1,157 @@
+// Matrix products in int8: the pass that rewrites a graph's products and embeddings, and the quantisation of weights.
+import type { Dim } from "../dims.ts";
+import type { Graph, Value } from "../ir.ts";
+import { add, cast, mul, single } from "../ops.ts";
+import type { TensorArray } from "../session.ts";
+import { gather, transpose, unsqueeze } from "../shape-ops.ts";
+import { halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
+
+/** Largest magnitude of a weight: −128 is left out, so that the range is symmetric. */
+export const INT8_LARGEST = 127;
+/** Seven bits: sums of two products of uint8 and int8 then fit int16, which x86 without VNNI adds in. */
+export const INT8_REDUCED = 63;
+
+/** A matrix with one scale an output channel: w ≈ values · scales. */
+export interface Int8Matrix {
+  values: Int8Array; // [K, N], or [N, K] with scales by row
+  scales: Float32Array; // [N]
+}
+
+/**
+ * Symmetric, one scale an output channel: scale = max|w| / largest, rounded to nearest.
+ * @param shape of `weights`: [K, N], or [N, K] with `byRow`
+ */
+export function quantise(
+  weights: Float32Array,
+  shape: readonly number[],
+  { byRow = false, largest = INT8_LARGEST }: { byRow?: boolean; largest?: number } = {},
+): Int8Matrix {
+  const [rows, columns] = shape as [number, number];
+  const scales = new Float32Array(byRow ? rows : columns);
+  const values = new Int8Array(rows * columns);
+  for (let r = 0, i = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++, i++) {
+      const channel = byRow ? r : c;
+      const needed = Math.abs(weights[i] as number) / largest;
+      if (needed > (scales[channel] as number)) scales[channel] = needed;
+    }
+  for (let r = 0, i = 0; r < rows; r++)
+    for (let c = 0; c < columns; c++, i++) {
+      const scale = scales[byRow ? r : c] as number;
+      if (scale > 0) values[i] = Math.round((weights[i] as number) / scale);
+    }
+  return { values, scales };
+}
+
+/** A matrix by row [N, K] as one by column [K, N]. */
+export function turned({ values, scales }: Int8Matrix): Int8Matrix {
+  const rows = scales.length;
+  const columns = values.length / rows;
+  const out = new Int8Array(values.length);
+  for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) out[c * rows + r] = values[i] as number;
+  return { values: out, scales };
+}
+
+/** values · scales, in the layout of the values. */
+export function dequantise({ values, scales }: Int8Matrix, byRow: boolean): Float32Array {
+  const columns = byRow ? values.length / scales.length : scales.length;
+  const out = new Float32Array(values.length);
+  for (let start = 0, row = 0; start < out.length; start += columns, row++)
+    for (let c = 0; c < columns; c++)
+      out[start + c] = (values[start + c] as number) * (scales[byRow ? row : c] as number);
+  return out;
+}
+
+/**
+ * x·W + c for x [M, K] float32: x becomes uint8 with one scale and zero point over all of it, chosen at run time. Ops of
+ * ONNX alone; ONNX Runtime fuses them into one kernel, which is as fast as its own DynamicQuantizeMatMul.
+ */
+export function int8Product(x: Value, values: Value, scales: Value, c: Value | null = null): Value {
+  const [[rows, inner], [inner2, columns]] = [x.shape, values.shape];
+  if (rows === undefined || columns === undefined || inner !== inner2 || values.dtype !== "int8")
+    throw new Error(`int8Product: [${x.shape}] and ${values.dtype} [${values.shape}] do not multiply`);
+  const [bytes, scale, zero] = x.graph.node({
+    op: "DynamicQuantizeLinear",
+    inputs: [x],
+    outputs: [
+      { dtype: "uint8", shape: x.shape },
+      { dtype: "float32", shape: [] },
+      { dtype: "uint8", shape: [] },
+    ],
+  }) as [Value, Value, Value];
+  const sums = single({ op: "MatMulInteger", inputs: [bytes, values, zero], dtype: "int32", shape: [rows, columns] });
+  const product = mul(cast(sums, "float32"), mul(scale, scales)); // [M, N]
+  return c ? add(product, c) : product;
+}
+
+/** What a parameter of the rewritten graph is made from. */
+export interface Int8Source {
+  /** The parameter of the first graph. */
+  weight: Value;
+  /** The product transposed it: its rows are the output channels. */
+  byRow: boolean;
+  part: keyof Int8Matrix;
+}
+
+export interface Int8Graph {
+  graph: Graph;
+  /** Parameters that the pass added, by name; all others are those of the first graph. */
+  sources: ReadonlyMap<string, Int8Source>;
+}
+
+export interface Int8Options {
+  /** Which weights of products become int8; all unless given. */
+  chosen?: (weight: Value) => boolean;
+  /** How tables that are looked up are stored; as they are unless given. */
+  tables?: (table: Value) => TableStorage;
+}
+
+/**
+ * A copy of the graph in which x·W, with W a parameter that `chosen` takes, runs in int8. Each such W becomes `NAME/int8`
+ * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantised" is read from the same tensors, so
+ * that a tied embedding is stored once. Inputs and outputs keep their names.
+ */
+export function int8Graph(
+  original: Graph,
+  { chosen = () => true, tables = () => "as it is" }: Int8Options = {},
+): Int8Graph {
+  const sources = new Map<string, Int8Source>();
+  const parts = (graph: Graph, weight: Value, byRow: boolean): [values: Value, scales: Value] => {
+    const name = `${weight.name}/int8`;
+    sources.set(name, { weight, byRow, part: "values" });
+    sources.set(`${name}/scales`, { weight, byRow, part: "scales" });
+    const values = graph.parameter(name, weight.shape, "int8");
+    return [values, graph.parameter(`${name}/scales`, [weight.shape[byRow ? 0 : 1] as Dim])];
+  };
+  const graph = rewriteGraph(original, (node, rewrite) => {
+    const product = weightProduct(node, rewrite);
+    if (product && chosen(product.weight)) {
+      const { x, weight, c, transposed } = product;
+      const [values, scales] = parts(rewrite.graph, weight, transposed);
+      return [int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c)];
+    }
+    const lookup = rowLookup(node, rewrite);
+    const storage = lookup ? tables(lookup.table) : "as it is";
+    if (!lookup || storage === "as it is") return null;
+    if (storage === "float16") return [halfLookup(lookup, rewrite)];
+    const [values, scales] = parts(rewrite.graph, lookup.table, true);
+    const picked = cast(gather(values, lookup.rows), "float32"); // [N, C]
+    return [mul(picked, unsqueeze(gather(scales, lookup.rows), [lookup.rows.shape.length]))]; // [N, C]
+  });
+  return { graph, sources };
+}
+
+/** The parameters that the pass added, quantised once each. */
+export async function int8Weights(
+  { sources }: Int8Graph,
+  read: (name: string) => Promise<Float32Array>,
+): Promise<Map<string, TensorArray>> {
+  const weights = new Map<string, TensorArray>();
+  const matrices = new Map<string, Int8Matrix>();
+  for (const [name, { weight, byRow, part }] of sources) {
+    const matrix = matrices.get(weight.name) ?? quantise(await read(weight.name), weight.shape as number[], { byRow });
+    matrices.set(weight.name, matrix);
+    weights.set(name, matrix[part]);
+  }
+  return weights;
+}

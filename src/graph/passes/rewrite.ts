@@ -1,0 +1,96 @@
+// Rewrites a graph node by node into a new one: what the precision passes (int8, blocks, half) have in common.
+import { Graph, type GraphDtype, liveGraph, type Node, type Value } from "../ir.ts";
+import { cast } from "../ops.ts";
+import { gather, transpose } from "../shape-ops.ts";
+
+/** The graph under construction, and where the values of the first graph have gone. */
+export interface Rewrite {
+  readonly graph: Graph;
+  /** The new graph's counterpart of a value; a parameter or constant is copied when it is first asked for. */
+  of(value: Value): Value;
+}
+
+/** The new outputs of a node, or null: the node is copied as it is. */
+export type NodeRule = (node: Node, rewrite: Rewrite) => readonly Value[] | null;
+
+export interface RewriteOptions {
+  /** dtypes of inputs and parameters; their own unless given. */
+  dtypeOf?: (leaf: Value) => GraphDtype;
+  /** What is given out under an output's name. */
+  output?: (copy: Value, name: string) => Value;
+}
+
+/** A graph with the same inputs and outputs, by name, in which `rule` has replaced nodes. Dead nodes are left behind. */
+export function rewriteGraph(original: Graph, rule: NodeRule, options: RewriteOptions = {}): Graph {
+  const { dtypeOf = ({ dtype }) => dtype, output = (copy) => copy } = options;
+  const graph = new Graph();
+  const copies = new Map<Value, Value>();
+  const live = liveGraph(original);
+  for (const input of live.inputs) copies.set(input, graph.input(input.name, dtypeOf(input), input.shape));
+  const of = (value: Value): Value => {
+    const known = copies.get(value);
+    if (known) return known;
+    const copy = value.data
+      ? graph.constant(value.data, value.shape as number[], value.dtype)
+      : graph.parameter(value.name, value.shape, dtypeOf(value));
+    copies.set(value, copy);
+    return copy;
+  };
+  const rewrite = { graph, of };
+  for (const node of live.nodes) {
+    const outputs =
+      rule(node, rewrite) ??
+      graph.node({ ...node, inputs: node.inputs.map((value) => value && of(value)), outputs: [...node.outputs] });
+    for (const [i, value] of node.outputs.entries()) copies.set(value, outputs[i] as Value);
+  }
+  for (const value of live.outputs) graph.output(output(of(value), value.name), value.name);
+  return graph;
+}
+
+/** A matrix product whose right side is a weight: x·W (or x·Wᵀ) + c. */
+export interface WeightProduct {
+  x: Value;
+  weight: Value;
+  c: Value | null;
+  /** The weight is [N, K]. */
+  transposed: boolean;
+}
+
+/** A Gemm node as a product with a float32 parameter; null for any other node. x and c are those of the new graph. */
+export function weightProduct({ op, inputs, attributes }: Node, { of }: Rewrite): WeightProduct | null {
+  const [x, weight, c = null] = inputs;
+  if (op !== "Gemm" || attributes.alpha || !x || !weight || !isWeight(weight)) return null;
+  const rows = attributes.transA ? transpose(of(x), [1, 0]) : of(x);
+  return { x: rows, weight, c: c && of(c), transposed: attributes.transB !== undefined };
+}
+
+/** Rows of a weight, picked by index. */
+export interface RowLookup {
+  table: Value;
+  rows: Value;
+}
+
+/** A Gather of whole rows of a float32 matrix, as the embeddings are; null for any other node. */
+export function rowLookup({ op, inputs, attributes }: Node, { of }: Rewrite): RowLookup | null {
+  const [table, rows] = inputs;
+  const axis = attributes.axis && "int" in attributes.axis ? attributes.axis.int : 0;
+  if (op !== "Gather" || axis !== 0 || !table || !rows || !isWeight(table)) return null;
+  return { table, rows: of(rows) };
+}
+
+function isWeight({ kind, dtype, shape }: Value): boolean {
+  return kind === "parameter" && dtype === "float32" && shape.length === 2;
+}
+
+/** The lookup with its table stored in float16: half the bytes of an embedding that no product reads. */
+export function halfLookup({ table, rows }: RowLookup, { graph }: Rewrite): Value {
+  return cast(gather(graph.parameter(table.name, table.shape, "float16"), rows), "float32");
+}
+
+/** A value in another dtype, cast once however often it is asked for. */
+export function castOnce(value: Value, dtype: GraphDtype): Value {
+  return value.graph.memo(`cast ${value.name} ${dtype}`, () => cast(value, dtype));
+}
+
+/** How a table that is looked up is stored: with the products' weights, in float16, or as it is. */
+export type TableStorage = "quantised" | "float16" | "as it is";

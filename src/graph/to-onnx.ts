@@ -1,0 +1,182 @@
+// Serialises a graph as ONNX (opset 20, IR 9): weights as inputs, external data, or streamed inline.
+import protobuf from "protobufjs/light.js";
+import { NfcError } from "../errors.ts";
+import {
+  ATTRIBUTE_TYPE,
+  EXTERNAL,
+  encodeMessage,
+  GRAPH_INITIALIZER_KEY,
+  MODEL_GRAPH_KEY,
+  TENSOR_RAW_DATA_KEY,
+} from "../formats/onnx/schema.ts";
+import type { Shape } from "./dims.ts";
+import {
+  type Attribute,
+  type ConstantData,
+  type Graph,
+  type GraphDtype,
+  type LiveGraph,
+  liveGraph,
+  type Node,
+  type Value,
+} from "./ir.ts";
+import { ONNX_DATA_TYPE } from "./ops.ts";
+
+export const OPSET = 20;
+export const IR_VERSION = 9;
+/** protobuf's limit for one message; ONNX Runtime refuses larger files. */
+export const MAX_INLINE_BYTES = 2 ** 31 - 1;
+
+/** Bytes of a weight that lie in another file beside the model, or in memory handed to ONNX Runtime under that name. */
+export interface ExternalLocation {
+  location: string;
+  offset: number;
+  byteLength: number;
+}
+
+/** Bytes of a weight that are written into the model. */
+export interface InlineData {
+  byteLength: number;
+  chunks(): AsyncIterable<Uint8Array>;
+}
+
+/** Where each parameter's bytes are; "inputs" makes them graph inputs. */
+export type ParameterPlacement = "inputs" | ((parameter: Value) => ExternalLocation | InlineData);
+
+export interface OnnxOptions {
+  parameters: ParameterPlacement;
+  producer?: { name: string; version: string };
+  metadata?: Readonly<Record<string, string>>;
+}
+
+/**
+ * The model as a stream of byte chunks, so that memory does not grow with its weights. Only nodes and weights that an
+ * output needs are written.
+ * @throws NfcError "unsupported" when inline weights exceed protobuf's 2 GiB
+ */
+export async function* onnxChunks(graph: Graph, options: OnnxOptions): AsyncGenerator<Uint8Array> {
+  const { envelope, parts, inline } = layout(graph, options);
+  const framed = inline.map((tensor) => ({
+    ...tensor,
+    frame: initializerFrame(tensor.header, tensor.data.byteLength),
+  }));
+  const graphLength =
+    parts.byteLength + framed.reduce((sum, { frame, data }) => sum + frame.byteLength + data.byteLength, 0);
+  if (envelope.byteLength + graphLength > MAX_INLINE_BYTES)
+    throw new NfcError("unsupported", `the ONNX file would have ${graphLength} bytes; one file holds 2 GiB at most`, {
+      hint: "export with --external-data",
+    });
+  yield envelope;
+  yield writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(graphLength));
+  yield parts;
+  for (const { frame, data } of framed) {
+    yield frame;
+    yield* data.chunks();
+  }
+}
+
+/** The model as one buffer, for graphs whose weights are inputs or external. */
+export function encodeOnnx(graph: Graph, options: OnnxOptions): Uint8Array {
+  const { envelope, parts, inline } = layout(graph, options);
+  if (inline.length > 0) throw new Error("encodeOnnx: inline weights are streamed by onnxChunks");
+  const head = writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(parts.byteLength));
+  return Buffer.concat([envelope, head, parts]);
+}
+
+interface InlineTensor {
+  header: Uint8Array;
+  data: InlineData;
+}
+
+function layout(graph: Graph, options: OnnxOptions) {
+  const live = liveGraph(graph);
+  const initializers: object[] = live.constants.map(constantProto);
+  const inputs = [...live.inputs];
+  const inline: InlineTensor[] = [];
+  for (const parameter of live.parameters) {
+    if (options.parameters === "inputs") {
+      inputs.push(parameter);
+      continue;
+    }
+    const place = options.parameters(parameter);
+    if ("location" in place) initializers.push(externalProto(parameter, place));
+    else inline.push({ header: encodeMessage("TensorProto", tensorProto(parameter)), data: place });
+  }
+  const parts = encodeMessage("GraphProto", {
+    name: "nfc",
+    node: nodeProtos(live),
+    input: inputs.map(valueInfo),
+    output: live.outputs.map(valueInfo),
+    initializer: initializers,
+  });
+  return { envelope: modelEnvelope(live, options), parts, inline };
+}
+
+function modelEnvelope(live: LiveGraph, { producer, metadata = {} }: OnnxOptions): Uint8Array {
+  const domains = new Set(live.nodes.map((node) => node.domain).filter((domain) => domain !== ""));
+  return encodeMessage("ModelProto", {
+    irVersion: IR_VERSION,
+    producerName: producer?.name ?? "nfc",
+    producerVersion: producer?.version ?? "",
+    opsetImport: [{ domain: "", version: OPSET }, ...[...domains].sort().map((domain) => ({ domain, version: 1 }))],
+    metadataProps: Object.entries(metadata).map(([key, value]) => ({ key, value })),
+  });
+}
+
+function nodeProtos(live: LiveGraph): object[] {
+  return live.nodes.map((node, i) => ({
+    opType: node.op,
+    domain: node.domain,
+    name: `${node.op}_${i}`,
+    input: node.inputs.map((value) => value?.name ?? ""),
+    output: node.outputs.map((value) => value.name),
+    attribute: attributeProtos(node),
+  }));
+}
+
+function attributeProtos(node: Node): object[] {
+  return Object.entries(node.attributes).map(([name, attribute]) => ({ name, ...attributeValue(attribute) }));
+}
+
+function attributeValue(attribute: Attribute): object {
+  if ("int" in attribute) return { i: attribute.int, type: ATTRIBUTE_TYPE.int };
+  if ("float" in attribute) return { f: attribute.float, type: ATTRIBUTE_TYPE.float };
+  if ("string" in attribute) return { s: Buffer.from(attribute.string), type: ATTRIBUTE_TYPE.string };
+  if ("ints" in attribute) return { ints: [...attribute.ints], type: ATTRIBUTE_TYPE.ints };
+  return { floats: [...attribute.floats], type: ATTRIBUTE_TYPE.floats };
+}
+
+function valueInfo(value: Value): object {
+  const dim = value.shape.map((d) => (typeof d === "number" ? { dimValue: d } : { dimParam: d }));
+  return { name: value.name, type: { tensorType: { elemType: ONNX_DATA_TYPE[value.dtype], shape: { dim } } } };
+}
+
+function tensorProto(value: { name: string; dtype: GraphDtype; shape: Shape }): object {
+  for (const dim of value.shape)
+    if (typeof dim !== "number") throw new Error(`${value.name}: a stored tensor needs a static shape, has ${dim}`);
+  return { dims: [...value.shape], dataType: ONNX_DATA_TYPE[value.dtype], name: value.name };
+}
+
+function constantProto(value: Value): object {
+  const data = value.data as ConstantData;
+  return { ...tensorProto(value), rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
+}
+
+function externalProto(value: Value, place: ExternalLocation): object {
+  const entries = { location: place.location, offset: String(place.offset), length: String(place.byteLength) };
+  const externalData = Object.entries(entries).map(([key, entry]) => ({ key, value: entry }));
+  return { ...tensorProto(value), externalData, dataLocation: EXTERNAL };
+}
+
+/** GraphProto.initializer up to and including the length of its raw_data. */
+function initializerFrame(header: Uint8Array, byteLength: number): Uint8Array {
+  const rawHead = writer((w) => w.uint32(TENSOR_RAW_DATA_KEY).uint32(byteLength));
+  const head = writer((w) =>
+    w.uint32(GRAPH_INITIALIZER_KEY).uint32(header.byteLength + rawHead.byteLength + byteLength),
+  );
+  return Buffer.concat([head, header, rawHead]);
+}
+
+function writer(write: (w: protobuf.Writer) => protobuf.Writer): Uint8Array {
+  return write(protobuf.Writer.create()).finish();
+}

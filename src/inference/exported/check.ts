@@ -1,0 +1,58 @@
+// Refuses ONNX files that ONNX Runtime or nfc does not run: newer formats, control flow, foreign ops, wrong sizes.
+import { NfcError } from "../../errors.ts";
+import { quoted } from "../../formats/json-strict.ts";
+import { tensorBytes } from "../../formats/onnx/reader.ts";
+import type { OnnxInitializer, OnnxStructure } from "../../formats/onnx/structure.ts";
+
+/** The newest formats that ONNX Runtime 1.30 reads. */
+const MAX_IR_VERSION = 13;
+const MAX_OPSET = 26;
+/** ONNX itself, and what ONNX Runtime brings along. */
+const DOMAINS: readonly string[] = ["", "com.microsoft"];
+
+/** What to do about a file of another kind. */
+export const EXPORT_AGAIN = "export the model again with nfc export, or with optimum as text-generation-with-past";
+
+/** @throws NfcError "unsupported" for what is not run, "invalid-file" for what cannot be run */
+export function checkRunnable(structure: OnnxStructure): void {
+  checkFormat(structure);
+  checkOps(structure);
+  for (const initializer of structure.initializers) checkSize(structure, initializer);
+}
+
+function checkFormat({ path, irVersion, opsets }: OnnxStructure): void {
+  const opset = opsets.get("") ?? 0;
+  if (opset < 1) throw new NfcError("invalid-file", `${path}: names no ONNX operator set`, { hint: EXPORT_AGAIN });
+  if (irVersion <= MAX_IR_VERSION && opset <= MAX_OPSET) return;
+  const fact = `is written for IR version ${irVersion} and operator set ${opset}`;
+  throw new NfcError("unsupported", `${path}: ${fact}; ONNX Runtime reads up to ${MAX_IR_VERSION} and ${MAX_OPSET}`, {
+    hint: EXPORT_AGAIN,
+  });
+}
+
+function checkOps({ path, ops, subgraphs, functions, sparse, externalAttributes }: OnnxStructure): void {
+  const foreign = ops.find(({ domain }) => !DOMAINS.includes(domain));
+  const facts: [boolean, string][] = [
+    [subgraphs.length > 0, `the op ${quoted(subgraphs[0] ?? "")} holds a graph of its own; control flow is not run`],
+    [functions > 0, "defines functions of its own, which are not run"],
+    [
+      foreign !== undefined,
+      `the op ${quoted(foreign?.type ?? "")} is of the foreign domain ${quoted(foreign?.domain ?? "")}`,
+    ],
+    [sparse > 0, "holds sparse tensors, which are not run"],
+    [externalAttributes > 0, "an attribute has its data in another file, which is not read"],
+  ];
+  const fault = facts.find(([holds]) => holds);
+  if (fault) throw new NfcError("unsupported", `${path}: ${fault[1]}`, { hint: EXPORT_AGAIN });
+}
+
+/** Stored bytes must be those of shape and dtype; lists of numbers have other lengths and are left to ONNX Runtime. */
+function checkSize(
+  { path }: OnnxStructure,
+  { name, dtype, dims, byteLength, offset, external }: OnnxInitializer,
+): void {
+  const expected = tensorBytes(dtype, dims);
+  if (expected === null || expected === byteLength || (offset === null && external === null)) return;
+  const fact = `tensor ${quoted(name)} has ${byteLength} bytes, its shape and dtype ask for ${expected}`;
+  throw new NfcError("invalid-file", `${path}: ${fact}`, { hint: "download or export the file again" });
+}

@@ -1,0 +1,30 @@
+// The tokens at which a model's text ends: generation_config.json's, else config.json's; one or several.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { FieldReader } from "../../checkpoint/fields.ts";
+import { readJsonFile } from "../../io/json.ts";
+import type { ModelConfig } from "../../model/config.ts";
+
+const MAX_BYTES = 2 ** 20;
+
+export interface EndTokenSource {
+  /** Where generation_config.json may lie. */
+  folder: string | null;
+  config: ModelConfig;
+  rawConfig: Record<string, unknown>;
+}
+
+/** @throws NfcError "invalid-file" when eos_token_id is neither an id nor a list of ids */
+export async function endTokens({ folder, config, rawConfig }: EndTokenSource): Promise<number[]> {
+  const file = join(folder ?? "", "generation_config.json");
+  const own =
+    folder !== null && existsSync(file)
+      ? new FieldReader(await readJsonFile(file, { maxBytes: MAX_BYTES }), file)
+      : null;
+  const fields = own?.has("eos_token_id") ? own : new FieldReader(rawConfig, join(folder ?? "", "config.json"));
+  const value = fields.value("eos_token_id") ?? config.eos_token_id ?? [];
+  const ids: unknown[] = Array.isArray(value) ? value : [value];
+  if (!ids.every((id): id is number => Number.isSafeInteger(id)))
+    throw fields.wrong("eos_token_id", "a token id or a list of them");
+  return ids;
+}

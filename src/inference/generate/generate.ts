@@ -1,0 +1,132 @@
+// Continues prompts with text, token by token: a batch at a time, until an end token, a stop string or a limit.
+import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
+import { randomNumbers } from "../../numeric/random.ts";
+import type { Decoder } from "./decoder.ts";
+import { checkPrompt } from "./prompt-ids.ts";
+import { Sampler, type SamplingOptions } from "./sampling.ts";
+import { TextStream } from "./text-stream.ts";
+
+export const DEFAULT_NEW_TOKENS = 64;
+export const DEFAULT_BATCH_SIZE = 8;
+
+export interface GenerateOptions extends SamplingOptions {
+  maxNewTokens?: number;
+  /** Ids that end a text; none: it goes on past them. See `endTokens`. */
+  end?: readonly number[];
+  /** The text ends before the first of these strings. */
+  stop?: readonly string[] | undefined;
+  /** Seed of the draws; each prompt has a stream of its own. */
+  seed?: number;
+  /** Prompts that share a batch. */
+  batchSize?: number;
+  /** Once it fires, unfinished texts end as "interrupted". */
+  signal?: AbortSignal;
+}
+
+/** An end token; a stop string; `maxNewTokens`; n_positions; the signal. */
+export type FinishReason = "end" | "stop" | "length" | "positions" | "interrupted";
+
+export interface GenerateEvent {
+  /** Index of the prompt. */
+  row: number;
+  /** The new token; null when the text ends without one. */
+  id: number | null;
+  /** The text that is now certain: whole characters, and nothing that may become a stop string. */
+  text: string;
+  /** Set on the last event of a prompt. */
+  finish: FinishReason | null;
+}
+
+/**
+ * One event a token, row by row. A row that has finished leaves its batch.
+ * @throws NfcError "usage" for a prompt that does not fit, "invalid-file" for logits that are not finite, "aborted" when
+ * the signal fires while prompts are read
+ */
+export async function* generate(
+  decoder: Decoder,
+  tokenizer: Tokenizer,
+  prompts: readonly (readonly number[])[],
+  options: GenerateOptions = {},
+): AsyncGenerator<GenerateEvent, void, undefined> {
+  for (const [row, prompt] of prompts.entries()) checkPrompt(prompt, decoder.config, `prompt ${row + 1}`);
+  const rows = prompts.map((prompt, row) => new Row(row, prompt, tokenizer, decoder, options));
+  const size = options.batchSize ?? DEFAULT_BATCH_SIZE;
+  for (let start = 0; start < rows.length; start += size)
+    yield* generateBatch(decoder, rows.slice(start, start + size), options.signal);
+}
+
+async function* generateBatch(
+  decoder: Decoder,
+  batch: readonly Row[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<GenerateEvent, void, undefined> {
+  let rows = batch;
+  let next: () => Promise<Float32Array[]> = () =>
+    decoder.prompt(
+      rows.map(({ prompt }) => prompt),
+      signal,
+    );
+  while (rows.length > 0) {
+    if (signal?.aborted) {
+      for (const row of rows) yield row.interrupt();
+      return;
+    }
+    const logits = await next();
+    const events = rows.map((row, i) => row.take(logits[i] as Float32Array));
+    yield* events;
+    const going = [...events.keys()].filter((i) => events[i]?.finish === null);
+    const ids = going.map((i) => events[i]?.id as number);
+    if (going.length < rows.length) decoder.keep(going);
+    rows = going.map((i) => rows[i] as Row);
+    next = () => decoder.step(ids);
+  }
+}
+
+/** One prompt and its text. */
+class Row {
+  readonly prompt: readonly number[];
+  private readonly index: number;
+  private readonly sampler: Sampler;
+  private readonly stream: TextStream;
+  private readonly end: ReadonlySet<number>;
+  /** Tokens that may still come, by request and by the model's positions. */
+  private wanted: number;
+  private room: number;
+
+  constructor(
+    index: number,
+    prompt: readonly number[],
+    tokenizer: Tokenizer,
+    { config, source }: Decoder,
+    { maxNewTokens = DEFAULT_NEW_TOKENS, end = [], stop = [], seed = 0, ...sampling }: GenerateOptions,
+  ) {
+    this.index = index;
+    this.prompt = prompt;
+    this.sampler = new Sampler(sampling, randomNumbers(seed, index), prompt, source);
+    this.stream = new TextStream(tokenizer, prompt, stop);
+    this.end = new Set(end);
+    this.wanted = maxNewTokens;
+    this.room = config.n_positions - prompt.length;
+  }
+
+  /** Chooses the token after the last one. */
+  take(logits: Float32Array): GenerateEvent {
+    const id = this.sampler.next(logits);
+    this.wanted -= 1;
+    this.room -= 1;
+    if (this.end.has(id)) return this.event(id, this.stream.end(), "end");
+    const text = this.stream.push(id);
+    if (this.stream.stopped) return this.event(id, text, "stop");
+    if (this.wanted > 0 && this.room > 0) return this.event(id, text, null);
+    const rest = this.stream.end();
+    return this.event(id, text + rest, this.stream.stopped ? "stop" : this.wanted > 0 ? "positions" : "length");
+  }
+
+  interrupt(): GenerateEvent {
+    return this.event(null, this.stream.end(), "interrupted");
+  }
+
+  private event(id: number | null, text: string, finish: FinishReason | null): GenerateEvent {
+    return { row: this.index, id, text, finish };
+  }
+}

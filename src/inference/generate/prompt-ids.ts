@@ -1,0 +1,36 @@
+// Prompts as token ids that leave a model room to go on: refused with advice, or cut to their end.
+
+import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
+import { NfcError } from "../../errors.ts";
+import type { ModelConfig } from "../../model/config.ts";
+
+export interface PromptOptions {
+  /** What messages call the prompt. */
+  name: string;
+  /** Cut the prompt so that this many tokens can follow, at the least one; null: never cut it. */
+  reserved?: number | null;
+}
+
+/** @throws NfcError "usage" as `checkPrompt` */
+export function promptIds(
+  text: string,
+  tokenizer: Tokenizer,
+  config: ModelConfig,
+  { name, reserved = null }: PromptOptions,
+): number[] {
+  const ids = tokenizer.encode(text);
+  const room = reserved === null ? ids.length : Math.max(1, config.n_positions - reserved);
+  const kept = ids.slice(Math.max(0, ids.length - room));
+  checkPrompt(kept, config, name);
+  return kept;
+}
+
+/** @throws NfcError "usage" for a prompt without tokens, or without room for one more */
+export function checkPrompt(ids: readonly number[], { n_positions }: ModelConfig, name: string): void {
+  if (ids.length === 0)
+    throw new NfcError("usage", `${name} is empty`, { hint: "give at least one token to start from" });
+  if (ids.length >= n_positions)
+    throw new NfcError("usage", `${name} has ${ids.length} tokens, and the model takes at most ${n_positions - 1}`, {
+      hint: "shorten it, or keep its end with --truncate",
+    });
+}

@@ -1,0 +1,186 @@
+// The forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { tensorOf } from "../checkpoint/tensor-of.ts";
+import { throwIfAborted } from "../errors.ts";
+import { decodeFloats } from "../formats/dtype.ts";
+import { type Dim, multiplyDims } from "../graph/dims.ts";
+import { Graph, liveGraph, type Value } from "../graph/ir.ts";
+import { gemm } from "../graph/ops.ts";
+import { float32Tensor, int64Tensor, Session, type Tensor, type Tensors } from "../graph/session.ts";
+import { type AttentionContext, attentionContext } from "../model/attention.ts";
+import { type BlockOutput, block } from "../model/gpt2.ts";
+import { layerParameters, norm, parametersOf } from "../model/layers.ts";
+import { SCORE } from "../model/parameters.ts";
+
+/** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
+const HEAD_ROWS = 8192;
+
+/** Hidden states of one batch of windows. */
+export interface Hidden {
+  x: Float32Array; // [B·T, C]
+  batch: number;
+  length: number;
+}
+
+/** wte[ids] + wpe[0 … T−1] for windows of one length, reading the embedding as a stream: [B·T, C] */
+export async function embedWindows(checkpoint: Checkpoint, windows: readonly Int32Array[]): Promise<Hidden> {
+  const length = windows[0]?.length ?? 0;
+  const width = checkpoint.config.n_embd;
+  const ids = windows.flatMap((window) => [...window]);
+  const x = new Float32Array(ids.length * width);
+  await addRows(checkpoint, "wte.weight", ids, x);
+  await addRows(
+    checkpoint,
+    "wpe.weight",
+    ids.map((_, i) => i % length),
+    x,
+  );
+  return { x, batch: windows.length, length };
+}
+
+/** x[i] += tensor[rows[i]] */
+async function addRows(checkpoint: Checkpoint, name: string, rows: readonly number[], x: Float32Array): Promise<void> {
+  const wanted = new Map<number, number[]>();
+  for (const [i, row] of rows.entries()) wanted.set(row, [...(wanted.get(row) ?? []), i]);
+  const width = checkpoint.config.n_embd;
+  for await (const { first, values } of rowBlocks(checkpoint, name, HEAD_ROWS))
+    for (let row = first; row < first + values.length / width; row++)
+      for (const i of wanted.get(row) ?? [])
+        for (let c = 0; c < width; c++)
+          x[i * width + c] = (x[i * width + c] as number) + (values[(row - first) * width + c] as number);
+}
+
+/** A [R, C] matrix as float32 blocks of at most `count` rows. */
+async function* rowBlocks(
+  checkpoint: Checkpoint,
+  name: string,
+  count: number,
+): AsyncGenerator<{ first: number; values: Float32Array }> {
+  const tensor = tensorOf(checkpoint, name);
+  const [total, width] = tensor.shape as [number, number];
+  const rowBytes = tensor.byteLength / total;
+  const block = new Uint8Array(Math.min(count, total) * rowBytes);
+  let first = 0;
+  let filled = 0;
+  for await (const chunk of checkpoint.chunks(name))
+    for (let at = 0; at < chunk.byteLength; ) {
+      const take = Math.min(chunk.byteLength - at, block.byteLength - filled);
+      block.set(chunk.subarray(at, at + take), filled);
+      at += take;
+      filled += take;
+      if (filled < block.byteLength) continue;
+      yield { first, values: decodeFloats(block, tensor.dtype) };
+      first += filled / rowBytes;
+      filled = 0;
+    }
+  if (filled > 0) yield { first, values: decodeFloats(block.subarray(0, filled), tensor.dtype) };
+  if (first * width + (filled / rowBytes) * width !== total * width) throw new Error(`${name}: stream ended early`);
+}
+
+export interface LayerSessionOptions {
+  threads?: number;
+  /**
+   * Names the graph outputs; what they do not need is left out of the graph. It may ask for further weights
+   * (`graph.parameter`), given in `weights`.
+   */
+  outputs: (graph: Graph, block: BlockOutput, context: AttentionContext) => void;
+  weights?: ReadonlyMap<string, Float32Array>;
+}
+
+/** One block, or a part of it, as a session over hidden states; noise at its mean. */
+export class LayerSession {
+  private readonly session: Session;
+  private readonly width: number;
+
+  private constructor(session: Session, width: number) {
+    this.session = session;
+    this.width = width;
+  }
+
+  static async open(checkpoint: Checkpoint, layer: number, options: LayerSessionOptions): Promise<LayerSession> {
+    const { config } = checkpoint;
+    const graph = new Graph();
+    const dims: [Dim, Dim] = ["batch_size", "sequence_length"];
+    const x = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
+    const ids = graph.input("input_ids", "int64", dims); // only its shape is read
+    const context = attentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+    options.outputs(graph, block(x, layerParameters(parametersOf(graph, config), layer), context, layer), context);
+    const weights = new Map(options.weights);
+    for (const { name } of liveGraph(graph).parameters)
+      if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
+    const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
+    return new LayerSession(
+      await Session.withWeights(graph, weightOf, { threads: options.threads ?? 0, shortLived: true }),
+      config.n_embd,
+    );
+  }
+
+  async run({ x, batch, length }: Hidden, into: Tensors = {}): Promise<Record<string, Tensor>> {
+    const feeds = {
+      x: float32Tensor(x, [batch * length, this.width]),
+      input_ids: int64Tensor(new Int32Array(batch * length), [batch, length]),
+    };
+    return this.session.run(feeds, into);
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+/**
+ * Logits [B·T, V] with one layer in memory at a time; noise at its mean. Of a classifier [B·T, labels]: what each token
+ * would decide if it were the last. @throws NfcError "aborted"
+ */
+export async function layerwiseLogits(
+  checkpoint: Checkpoint,
+  windows: readonly Int32Array[],
+  { threads = 0, signal }: { threads?: number; signal?: AbortSignal } = {},
+): Promise<Float32Array> {
+  let hidden = await embedWindows(checkpoint, windows);
+  for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
+    throwIfAborted(signal);
+    const session = await LayerSession.open(checkpoint, layer, {
+      threads,
+      outputs: (graph, { output }) => graph.output(output, "output"),
+    });
+    const { output } = await session.run(hidden);
+    hidden = { ...hidden, x: output?.data as Float32Array };
+    await session.close();
+  }
+  return headLogits(checkpoint, hidden, threads);
+}
+
+/** ln_f and the head, the head's matrix in blocks of rows: [B·T, V] */
+async function headLogits(
+  checkpoint: Checkpoint,
+  { x, batch, length }: Hidden,
+  threads: number,
+): Promise<Float32Array> {
+  const { config } = checkpoint;
+  const rows = batch * length;
+  const graph = new Graph();
+  const input = graph.input("x", "float32", [rows, config.n_embd]);
+  const matrix = graph.input("matrix", "float32", ["rows", config.n_embd]);
+  const normed = norm(input, "ln_f", parametersOf(graph, config), config);
+  graph.output(gemm(normed, matrix, { transB: true }), "logits"); // [B·T, rows]
+  const weights = new Map<string, Float32Array>();
+  for (const name of ["ln_f.weight", "ln_f.bias"])
+    if (checkpoint.tensors.has(name)) weights.set(name, await checkpoint.readF32(name));
+  const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, {
+    threads,
+    shortLived: true,
+  });
+  const name = config.labels ? SCORE : config.tied_head ? "wte.weight" : "lm_head.weight";
+  const width = config.labels?.length ?? config.vocab_size;
+  const logits = new Float32Array(rows * width);
+  for await (const { first, values } of rowBlocks(checkpoint, name, HEAD_ROWS)) {
+    const count = values.length / config.n_embd;
+    const feeds = { x: float32Tensor(x, [rows, config.n_embd]), matrix: float32Tensor(values, [count, config.n_embd]) };
+    const part = (await session.run(feeds)).logits?.data as Float32Array; // [B·T, count]
+    for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * width + first);
+  }
+  await session.close();
+  return logits;
+}

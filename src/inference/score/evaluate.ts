@@ -1,0 +1,164 @@
+// Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
+
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { NfcError, throwIfAborted } from "../../errors.ts";
+import type { Value } from "../../graph/ir.ts";
+import { int64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
+import type { NoiseMode } from "../../model/attention.ts";
+import { refuseClassifier } from "../../model/classifier.ts";
+import {
+  refuseShortText,
+  type Score,
+  type ScoringBatch,
+  type Subject,
+  Sums,
+  scoringBatches,
+  type WindowOptions,
+  windowSize,
+} from "./scored-text.ts";
+import { AGAINST, scoringGraph } from "./scoring-graph.ts";
+
+export type { Score } from "./scored-text.ts";
+
+export interface ScoreOptions extends WindowOptions {
+  /** Ids of the text, in pieces. */
+  tokens: AsyncIterable<readonly number[]>;
+  onProgress?: (tokens: number) => void;
+  signal?: AbortSignal;
+}
+
+export interface EvaluateOptions extends ScoreOptions {
+  /** Another model to compare with, on the same tokens. */
+  against?: Checkpoint;
+  noise?: NoiseMode;
+  threads?: number;
+}
+
+export interface Evaluation extends Score {
+  /** Tokens scored. */
+  tokens: number;
+  windows: number;
+  length: number;
+  stride: number;
+  /** Tokens through the model in a second, both models counted as one when there are two. */
+  tokensPerSecond: number;
+  against?: Score & {
+    /** Mean KL(against ‖ model) of a token, in nats. */
+    kl: number;
+    /** Share of positions where both models' most likely token is the same. */
+    agreement: number;
+  };
+}
+
+/**
+ * Perplexity by Hugging Face's recipe for fixed-length models: windows of `length` that start every `stride`, each
+ * scored on the tokens that no earlier window has scored. A window's mean is weighted by its fresh tokens less one,
+ * as in that recipe; without overlap this is the plain mean over all scored tokens.
+ * @throws NfcError "mismatch" for ids past the vocabulary or models of different vocabularies, "usage" for a bad window
+ */
+export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
+  refuseClassifier(checkpoint);
+  windowSize(checkpoint, options); // before the weights are read
+  const scorer = await Scorer.open(checkpoint, options);
+  try {
+    return await scorer.score(options);
+  } finally {
+    await scorer.close();
+  }
+}
+
+const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;
+type Quantity = (typeof COMPARED)[number];
+
+/** A model, or two, ready to score texts. */
+export class Scorer {
+  private readonly subject: Subject;
+  private readonly against: Subject | undefined;
+  private readonly session: Session;
+  private readonly weights: Tensors;
+
+  private constructor(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors) {
+    this.subject = subject;
+    this.against = against;
+    this.session = session;
+    this.weights = weights;
+  }
+
+  /** Of stored models, whose weights the session owns. */
+  static async open(
+    checkpoint: Checkpoint,
+    { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
+  ): Promise<Scorer> {
+    const graph = scoringGraph(checkpoint.config, against?.config, noise);
+    const weights = new Map<string, TensorArray>(await load(checkpoint, ""));
+    if (against) for (const [name, data] of await load(against, AGAINST)) weights.set(name, data);
+    const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
+    const session = await Session.withWeights(graph, weightOf, { ...(threads !== undefined && { threads }) });
+    return new Scorer(checkpoint, against, session, {});
+  }
+
+  /** Of a model in training: the weights are read where they lie, at each call. */
+  static async live(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
+    const graph = scoringGraph(subject.config, undefined, { kind: "mean" });
+    return new Scorer(subject, undefined, await Session.withInputs(graph, options), weights);
+  }
+
+  async score(options: ScoreOptions): Promise<Evaluation> {
+    const { signal, onProgress } = options;
+    const { against, subject } = this;
+    const size = windowSize(subject, { ...options, against });
+    const total = { tokens: 0, windows: 0, seconds: 0 };
+    const sums = new Sums(against ? COMPARED : COMPARED.slice(0, 1));
+    for await (const batch of scoringBatches(options.tokens, subject, size)) {
+      throwIfAborted(signal);
+      const started = performance.now();
+      await this.add(batch, sums);
+      total.seconds += (performance.now() - started) / 1000;
+      total.tokens += batch.rows.length;
+      total.windows += batch.windows.length;
+      onProgress?.(total.tokens);
+    }
+    refuseShortText(total.tokens);
+    refuseInfinite(subject, sums.mean("nll"));
+    if (against) refuseInfinite(against, sums.mean("nll_against"));
+    return {
+      ...sums.score("nll"),
+      tokens: total.tokens,
+      windows: total.windows,
+      ...size,
+      tokensPerSecond: total.tokens / total.seconds,
+      ...(against && {
+        against: { ...sums.score("nll_against"), kl: sums.mean("kl"), agreement: sums.mean("agreement") },
+      }),
+    };
+  }
+
+  private async add(batch: ScoringBatch, sums: Sums<Quantity>): Promise<void> {
+    const { length, windows } = batch;
+    const ids = windows.flatMap((window) => [...window.ids]);
+    const shape = [windows.length, length];
+    const positions = ids.map((_, i) => i % length);
+    const outputs = await this.session.run({
+      ...this.weights,
+      input_ids: int64Tensor(ids, shape),
+      position_ids: int64Tensor(positions, shape),
+      ...batch.scored(),
+    });
+    sums.add(batch, outputs);
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+async function load(checkpoint: Checkpoint, prefix: string): Promise<[string, Float32Array][]> {
+  const entries: [string, Float32Array][] = [];
+  for (const name of checkpoint.tensors.keys()) entries.push([prefix + name, await checkpoint.readF32(name)]);
+  return entries;
+}
+
+function refuseInfinite({ source }: Subject, nll: number): void {
+  if (!Number.isFinite(nll))
+    throw new NfcError("invalid-file", `${source}: its loss is not finite`, { hint: "the checkpoint is damaged" });
+}

@@ -1,0 +1,145 @@
+// Several models side by side, checkpoints and ONNX files alike: parameters, bytes and noted quality. Reads headers only.
+import { existsSync } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
+import { isHubReference } from "../../checkpoint/hub/hub.ts";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { refuseLinkOut } from "../../inference/exported/data.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import { modelFile, PRECISIONS } from "../../model/precision.ts";
+import { TOOL } from "../../version.ts";
+import { recordedQuality, recordedScores } from "../exports.ts";
+import { textOf } from "../perplexity.ts";
+import { attentionParts, headerTensors, mishapsOf, type TensorGroup } from "../weigh/header-tensors.ts";
+import { summarise } from "../weigh/model-summary.ts";
+import { notedTask, recordBeside, scoredOn } from "../weigh/noted-scores.ts";
+import { tally } from "../weigh/tally.ts";
+import { largestFormat, WeightSums } from "../weigh/weight-sums.ts";
+import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
+
+export interface CompareOptions extends OpenOptions {
+  title?: string;
+}
+
+type Weighed = Omit<ComparedModel, "change">;
+
+/**
+ * @param sources checkpoints (folders, files, `hf://…`), ONNX files, folders with ONNX files; those beside a folder's
+ * checkpoint are listed after it. The first model is what the others are compared with.
+ * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `headerTensors`
+ */
+export async function compareModels(sources: readonly string[], options: CompareOptions = {}): Promise<Comparison> {
+  const { title = null, ...open } = options;
+  const models: Weighed[] = [];
+  for (const source of sources) {
+    const { checkpoint, onnx } = await modelsIn(source);
+    if (checkpoint) models.push(await weighCheckpoint(source, open));
+    for (const file of onnx) {
+      if (file !== source) await refuseLinkOut(file, source);
+      models.push(await weighOnnx(file));
+    }
+  }
+  const [first] = models;
+  const compared = models.map((model, i) => ({ ...model, change: i === 0 || !first ? null : changeOf(first, model) }));
+  return { format: COMPARISON_FORMAT, tool: { ...TOOL }, title, models: compared };
+}
+
+/** What a source holds; where there is nothing that can be read, opening it as a checkpoint says why. */
+export async function modelsIn(source: string): Promise<{ checkpoint: boolean; onnx: string[] }> {
+  if (isHubReference(source)) return { checkpoint: true, onnx: [] };
+  if (source.endsWith(".onnx")) return { checkpoint: false, onnx: [source] };
+  const status = await stat(source).catch(() => null);
+  if (!status?.isDirectory()) return { checkpoint: true, onnx: [] };
+  const namesIn = (folder: string) => withIoErrors(folder, () => readdir(folder));
+  const [own, below] = [await namesIn(source), join(source, "onnx")];
+  const onnx = [
+    ...inOrder(own).map((name) => join(source, name)),
+    ...(existsSync(below) ? inOrder(await namesIn(below)).map((name) => join(below, name)) : []),
+  ];
+  return { checkpoint: onnx.length === 0 || own.some((name) => name.includes(".safetensors")), onnx };
+}
+
+/** The ONNX files among them: the precisions that nfc writes, in their order; then the rest by name. */
+function inOrder(all: readonly string[]): string[] {
+  const names = all.filter((name) => name.endsWith(".onnx"));
+  const known = PRECISIONS.map(modelFile).filter((name) => names.includes(name));
+  return [...known, ...names.filter((name) => !known.includes(name)).sort()];
+}
+
+/** The groups of tensors that hold a checkpoint's groups of parameters. */
+const GROUP_OF: Readonly<Record<string, TensorGroup>> = {
+  "attention.q": "attention q, k, v",
+  "attention.k": "attention q, k, v",
+  "attention.qk": "attention q, k, v",
+  "attention.v": "attention q, k, v",
+  "attention.out": "attention out",
+  mlp: "MLP",
+};
+
+async function weighCheckpoint(source: string, options: OpenOptions): Promise<Weighed> {
+  const checkpoint = await openCheckpoint(source, options);
+  try {
+    const { variant, parameters, dtypes, files, head } = summarise(checkpoint);
+    const sums = new WeightSums();
+    for (const { group, ...amount } of tally(checkpoint)) sums.add(GROUP_OF[group] ?? group, amount);
+    const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
+    return {
+      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: listed(sums), notes },
+      weights: dtypes.map(({ dtype }) => dtype).join(", "),
+      quality: checkpoint.record ? ownQuality(checkpoint.record) : [],
+    };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** External data counts by what the header says of it, wherever it lies: it is not opened. */
+async function weighOnnx(file: string): Promise<Weighed> {
+  const tensors = await headerTensors(file);
+  const record = await recordBeside(file);
+  const sums = new WeightSums();
+  for (const tensor of tensors) sums.addTensor(tensor);
+  const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
+  const bytes = (await withIoErrors(file, () => stat(file))).size + external;
+  const precision = PRECISIONS.find((one) => modelFile(one) === basename(file));
+  const dense = tensors.some((tensor) => attentionParts(tensor) === 3);
+  return {
+    ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
+    ...{ parameters: sums.parameters, bytes, groups: listed(sums) },
+    weights: precision ?? largestFormat(sums.dtypes) ?? "",
+    quality: precision && record?.exports ? exportedQuality({ precision, bytes }, record.exports) : [],
+    notes: mishapsOf(file, tensors).map(({ text }) => text),
+  };
+}
+
+const listed = ({ groups }: WeightSums): ComparedModel["groups"] =>
+  Object.entries(groups).map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
+
+function ownQuality(record: NfcRecord): ComparedModel["quality"] {
+  const perplexities = (record.perplexity ?? []).map((entry) => {
+    const { file, tokens } = textOf(entry);
+    return { measure: "perplexity", on: file, examples: tokens, value: entry.perplexity };
+  });
+  const noted = notedTask(record);
+  if (!noted?.own) return perplexities;
+  return [...perplexities, { measure: noted.own.metric, on: noted.task, examples: null, value: noted.own.value }];
+}
+
+function exportedQuality(...[file, entries]: Parameters<typeof recordedQuality>): ComparedModel["quality"] {
+  const noted = recordedQuality(file, entries);
+  const scores = recordedScores(file, entries).flatMap((score) => {
+    const [measure, value] = Object.entries(score.metrics)[0] ?? [];
+    return measure === undefined || value == null
+      ? []
+      : [{ measure, on: scoredOn(score), examples: score.examples, value }];
+  });
+  if (!noted) return scores;
+  return [{ measure: "perplexity", on: noted.file, examples: noted.tokens, value: noted.perplexity }, ...scores];
+}
+
+function changeOf(first: Weighed, model: Weighed): NonNullable<ComparedModel["change"]> {
+  const percent = (before: number | null, after: number | null) =>
+    before === null || after === null || before === 0 ? null : (100 * (after - before)) / before;
+  return { parameters: percent(first.parameters, model.parameters), bytes: percent(first.bytes, model.bytes) };
+}

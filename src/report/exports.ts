@@ -1,0 +1,51 @@
+// The exports of a report: size and recorded quality of every ONNX file in some folders.
+
+import type { ExportEntry } from "../checkpoint/nfc-record.ts";
+import type { ExportedFile, ExportedModel } from "../inference/exported/exported-model.ts";
+import { parameterCount } from "../model/parameters.ts";
+import { modelFile, type Precision } from "../model/precision.ts";
+import { textOf } from "./perplexity.ts";
+import type { ExportSummary } from "./schema.ts";
+
+type Size = Pick<ExportedFile, "precision" | "bytes">;
+type Summarised = Pick<ExportedModel, "source" | "config" | "record"> & { files: ReadonlyMap<Precision, Size> };
+
+/** Bytes of a parameter in float32. */
+const FLOAT32_BYTES = 4;
+
+export function exportSummary({ source, config, files, record }: Summarised): ExportSummary {
+  const parameters = parameterCount(config);
+  return {
+    source,
+    variant: config.variant,
+    parameters,
+    files: [...files.values()].map((file) => ({
+      precision: file.precision,
+      file: `onnx/${modelFile(file.precision)}`,
+      bytes: file.bytes,
+      ratio: file.bytes / (FLOAT32_BYTES * parameters),
+      quality: recordedQuality(file, record?.exports ?? []),
+    })),
+  };
+}
+
+/** What nfc.json says of a file's perplexity. */
+export function recordedQuality(
+  { precision, bytes }: Size,
+  entries: readonly ExportEntry[],
+): ExportSummary["files"][number]["quality"] {
+  const entry = entryOf({ precision, bytes }, entries)?.perplexity;
+  if (entry === undefined) return null;
+  const { perplexity, kl, agreement, logitError, source } = entry;
+  return { ...textOf(entry), float32: source ?? null, perplexity, kl, agreement, logitError };
+}
+
+/** What it says of a file's scores on tasks. */
+export function recordedScores(file: Size, entries: readonly ExportEntry[]): NonNullable<ExportEntry["tasks"]> {
+  return entryOf(file, entries)?.tasks ?? [];
+}
+
+/** A file's entry, unless it is that of a file of another size. */
+export function entryOf({ precision, bytes }: Size, entries: readonly ExportEntry[]): ExportEntry | undefined {
+  return entries.find((each) => each.precision === precision && each.bytes === bytes);
+}

@@ -1,0 +1,285 @@
+// The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
+import {
+  commandLine,
+  formatBytes,
+  formatMetric,
+  formatPercent,
+  plural,
+  signedPercent,
+  thousands,
+} from "../render/format.ts";
+import { exportRows, groupRows, overviewRows, perplexityRows } from "../rows.ts";
+import type { Change, ModelSummary, Report } from "../schema.ts";
+import { taskMean, taskRows } from "../scores.ts";
+import { barChart, heatMap, lineChart } from "./charts.ts";
+import { dataTable, pageFrame, section } from "./frame.ts";
+import { html, type Markup, NOTHING } from "./markup.ts";
+import type { AttentionPair, PageData } from "./page-data.ts";
+
+/** A self-contained page; `data.report` names both models. */
+export function reportPage(data: PageData): string {
+  const { report } = data;
+  const title = report.title ?? `${report.before.source} → ${report.after.source}`;
+  const body = [
+    html`<header><h1>${title}</h1><p class="quiet">${subtitle(report)}</p>${headline(report)}</header>`,
+    groupsSection(report),
+    exportsSection(report),
+    tieSection(report),
+    noiseSection(data),
+    attentionSection(data),
+    trainingSection(data),
+    layersSection(report),
+    modelsSection(report),
+    findingsSection(report),
+    provenanceSection("The model before", report.before),
+    provenanceSection("The model after", report.after),
+  ];
+  return pageFrame(title, report.tool.version, body);
+}
+
+function subtitle({ before, after }: Report): string {
+  return `${before.variant} before, ${after.variant} after; ${plural(after.config.n_layer, "layer")} of ${plural(after.config.n_head, "head")}, width ${thousands(after.config.n_embd)}`;
+}
+
+/** Large figures: parameters, bytes, perplexity, and the smallest file. */
+function headline(report: Report): Markup {
+  const { total, perplexity, exports } = report;
+  const fact = (name: string, value: string, more: string) =>
+    html`<div><dt>${name}</dt><dd>${value}</dd><dd class="wrap">${more}</dd></div>`;
+  const percent = ({ difference, percent: value }: Change) =>
+    difference === 0 || value === null ? "as before" : signedPercent(value);
+  const span = ({ before, after }: Change, format: (amount: number) => string) =>
+    `${format(before)} → ${format(after)}`;
+  const facts = [
+    fact("Parameters", percent(total.parameters), span(total.parameters, thousands)),
+    fact("Weights", percent(total.bytes), span(total.bytes, formatBytes)),
+  ];
+  const [text] = perplexity;
+  if (text?.after != null) {
+    const change = text.before === null ? "" : `${text.before.toFixed(2)} → ${text.after.toFixed(2)} on ${text.file}`;
+    const value = text.before === null ? text.after.toFixed(2) : signedPercent(100 * (text.after / text.before - 1));
+    facts.push(fact("Perplexity", value, change || `on ${text.file}`));
+  }
+  const glue = taskFact(report);
+  if (glue) facts.push(fact(...glue));
+  const files = exports.flatMap((one) => one.files);
+  const smallest = [...files].sort((a, b) => a.bytes - b.bytes)[0];
+  if (smallest)
+    facts.push(
+      fact(
+        "Smallest file",
+        formatBytes(smallest.bytes),
+        `${smallest.precision}, ${smallest.ratio.toFixed(3)} of float32`,
+      ),
+    );
+  return html`<dl class="facts">${facts}</dl>`;
+}
+
+/** The one task, or the mean of all: name, value, more. */
+function taskFact({ tasks }: Report): readonly [string, string, string] | null {
+  const [first, second] = tasks;
+  if (first && !second) {
+    const { task, metric, before, after } = first;
+    const text = (score: typeof after) => (score === null ? "" : formatMetric(metric, score.mean));
+    if (after === null) return null;
+    return [`${task}, ${metric}`, text(after), before === null ? "on its development set" : `${text(before)} before`];
+  }
+  const mean = taskMean(tasks);
+  if (!mean) return null;
+  const difference = mean.after - mean.before;
+  const value = `${difference > 0 ? "+" : ""}${difference.toFixed(2)}`;
+  return ["GLUE, points", value, `${mean.before.toFixed(2)} → ${mean.after.toFixed(2)}, mean of ${mean.tasks} tasks`];
+}
+
+const LEGEND = html`<p class="legend quiet"><span><i class="before"></i>before</span><span><i class="after"></i>after</span></p>`;
+
+function groupsSection({ groups, total }: Report): Markup {
+  const rows = groupRows(groups).filter(({ level }) => level === 0 || groups.length < 12);
+  const bars = rows.map(({ label, level, parameters }) => ({
+    label: level === 1 ? `· ${label}` : label,
+    before: parameters.before,
+    after: parameters.after,
+    values: [thousands(parameters.before), thousands(parameters.after)] as const,
+  }));
+  const chart = {
+    title: "Parameters by group, before and after",
+    description: rows
+      .map(({ label, parameters }) => `${label}: ${parameters.before} before, ${parameters.after} after`)
+      .join("; "),
+  };
+  const { before, after } = total.parameters;
+  return section(
+    "Where the parameters are",
+    LEGEND,
+    html`<figure>${barChart(chart, bars)}<figcaption>${thousands(before)} parameters before, ${thousands(after)} after; each counted once.</figcaption></figure>`,
+  );
+}
+
+function exportsSection({ exports, perplexity, tasks }: Report): Markup {
+  const measured = perplexityRows(perplexity);
+  const scored = taskRows(tasks);
+  const files = exports.map((one) => {
+    const { heading, rows, text } = exportRows(one);
+    return html`<h3>${one.source}</h3>${dataTable(heading, rows)}${text === null ? NOTHING : html`<p class="quiet">Measured on ${text}.</p>`}`;
+  });
+  if (measured.rows.length + scored.rows.length + files.length === 0) return NOTHING;
+  const scores = scored.rows.length > 0 ? dataTable(scored.heading, scored.rows) : NOTHING;
+  const texts = measured.rows.length > 0 ? dataTable(measured.heading, measured.rows) : NOTHING;
+  return section("Quality", texts, scores, ...files);
+}
+
+function tieSection({ tie }: Report): Markup {
+  if (!tie) return NOTHING;
+  const heads = Math.max(...tie.layers.map(({ errors }) => errors.length));
+  const columns = Array.from({ length: heads }, (_, head) => String(head));
+  const cells = tie.layers.map(({ errors }) => columns.map((_, head) => errors[head] ?? null));
+  const options = {
+    rows: tie.layers.map(({ layer }) => `h.${layer}`),
+    columns,
+    largest: tie.max,
+    format: (value: number) => value.toFixed(2),
+  };
+  const chart = {
+    title: "Relative error of tying, by layer and head",
+    description: `From ${tie.min.toFixed(3)} to ${tie.max.toFixed(3)}, median ${tie.median.toFixed(3)}. Layers down, heads across.`,
+  };
+  return section(
+    "What tying could not keep",
+    html`<p>The error of each head's bilinear form, relative to its own size, right after the conversion (strategy ${tie.strategy}); 0 is none. Training comes after it.</p>`,
+    html`<figure>${heatMap(chart, cells, options)}<figcaption>${chart.description}</figcaption></figure>`,
+  );
+}
+
+function noiseSection({ noise }: PageData): Markup {
+  if (!noise) return NOTHING;
+  const { sigma, means } = noise;
+  const columns = Array.from({ length: Math.max(...sigma.map((row) => row.length)) }, (_, head) => String(head));
+  const largest = Math.max(...sigma.flat());
+  const chart = {
+    title: "Learned deviation of the attention noise, by layer and head",
+    description: `σ from ${Math.min(...sigma.flat()).toFixed(3)} to ${largest.toFixed(3)}.`,
+  };
+  const options = {
+    rows: sigma.map((_, layer) => `h.${layer}`),
+    columns,
+    largest,
+    format: (value: number) => value.toFixed(2),
+  };
+  const curves = (means ?? []).map((heads, layer) => {
+    const lines = heads.map((values) => ({
+      kind: "after" as const,
+      points: values.map((value, bucket) => [bucket, value] as const),
+    }));
+    const own = {
+      title: `Mean by distance, layer ${layer}`,
+      description: `One line a head over ${heads[0]?.length ?? 0} buckets of distance.`,
+    };
+    return html`<figure>${lineChart(own, lines, { x: "bucket of distance", y: `μ, h.${layer}`, small: true })}</figure>`;
+  });
+  return section(
+    "What the noise has become",
+    html`<figure>${heatMap(chart, sigma, options)}<figcaption>${chart.description} The noise is drawn in training only.</figcaption></figure>`,
+    curves.length > 0
+      ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p><div class="grid2">${curves}</div>`
+      : NOTHING,
+  );
+}
+
+function attentionSection({ attention }: PageData): Markup {
+  if (!attention) return NOTHING;
+  const { tokens, pairs } = attention;
+  const labels = tokens.map((token) => token.replace(/\s/g, "·"));
+  const map = (pair: AttentionPair, side: "before" | "after") => {
+    const chart = {
+      title: `Attention ${side}, layer ${pair.layer}, head ${pair.head}`,
+      description: `Each token, down, looks at those before it, across. ${strongest(pair[side], labels)}`,
+    };
+    const cells = pair[side].map((row) => labels.map((_, column) => row[column] ?? null));
+    const options = {
+      rows: labels,
+      columns: labels.map((_, i) => String(i)),
+      largest: 1,
+      format: (value: number) => value.toFixed(2),
+    };
+    return html`<figure>${heatMap(chart, cells, options)}<figcaption>${side}</figcaption></figure>`;
+  };
+  return section(
+    "Attention before and after",
+    html`<p>“${tokens.join("")}”, four heads from the least tie error to the largest.</p>`,
+    ...pairs.map(
+      (pair) =>
+        html`<h3>Layer ${pair.layer}, head ${pair.head}${pair.error === null ? NOTHING : html`: tie error ${pair.error.toFixed(2)}`}</h3><div class="grid2">${map(pair, "before")}${map(pair, "after")}</div>`,
+    ),
+  );
+}
+
+/** The largest weight on another token, in words. */
+function strongest(rows: readonly (readonly number[])[], labels: readonly string[]): string {
+  let [best, from, to] = [0, 0, 0];
+  for (const [i, row] of rows.entries())
+    for (const [j, value] of row.entries()) if (j < i && value > best) [best, from, to] = [value, i, j];
+  return `Most of all, "${labels[from] ?? ""}" looks at "${labels[to] ?? ""}": ${formatPercent(100 * best)}.`;
+}
+
+function trainingSection({ training }: PageData): Markup {
+  if (!training) return NOTHING;
+  const { loss, heldOut, heldOutName } = training;
+  const figure = (title: string, points: typeof loss, label: string, kind: "after" | "third") => {
+    if (points.length === 0) return NOTHING;
+    const [first, last] = [points[0]?.[1] ?? 0, points.at(-1)?.[1] ?? 0];
+    const description = `From ${first.toFixed(3)} to ${last.toFixed(3)} over ${points.at(-1)?.[0].toFixed(0)} steps.`;
+    const lines = [{ kind, points, dots: points.length <= 20 }];
+    return html`<figure>${lineChart({ title, description }, lines, { x: "step", y: label })}<figcaption>${title}: ${description}</figcaption></figure>`;
+  };
+  return section(
+    "Training",
+    figure("Loss of the training batches", loss, "loss", "after"),
+    figure(`Held-out ${heldOutName}`, heldOut, heldOutName, "third"),
+  );
+}
+
+function layersSection({ layers }: Report): Markup {
+  const rows = layers.map(({ layer, parameters, bytes }) => [
+    layer === null ? "outside the layers" : `h.${layer}`,
+    thousands(parameters.before),
+    thousands(parameters.after),
+    parameters.percent === null ? "" : signedPercent(parameters.percent),
+    formatBytes(bytes.before),
+    formatBytes(bytes.after),
+  ]);
+  return section("By layer", dataTable(["", "parameters before", "after", "%", "bytes before", "after"], rows));
+}
+
+function modelsSection(report: Report): Markup {
+  return section(
+    "The two models",
+    dataTable(["", "before", "after"], [["model", report.before.source, report.after.source], ...overviewRows(report)]),
+  );
+}
+
+function findingsSection({ findings }: Report): Markup {
+  if (findings.length === 0) return NOTHING;
+  return section("Worth knowing", html`<ul>${findings.map(({ text }) => html`<li>${text}</li>`)}</ul>`);
+}
+
+function provenanceSection(title: string, { source, provenance, files }: ModelSummary): Markup {
+  if (!provenance)
+    return section(
+      title,
+      html`<p>${source}: ${files.names.join(", ")}, ${formatBytes(files.bytes)}. No nfc.json tells how it was made.</p>`,
+    );
+  const { tool, command, source: from, history } = provenance;
+  const hashes = from.files.map(
+    ({ name, bytes, sha256 }) =>
+      html`<li><code>${name}</code>, ${formatBytes(bytes)}, sha256 <code>${sha256}</code></li>`,
+  );
+  const steps = history.map((step) => {
+    const own = Array.isArray(step.command) ? commandLine(step.command.map(String)) : null;
+    return html`<li>${step.step}${own === null ? NOTHING : html`: <code>${own}</code>`}</li>`;
+  });
+  return section(
+    title,
+    html`<p>${source}, by ${tool.name} ${tool.version} from ${from.path} (${thousands(from.parameters)} parameters):</p><ul>${hashes}</ul><p><code>${commandLine(command)}</code></p>`,
+    steps.length > 0 ? html`<p>Then:</p><ul>${steps}</ul>` : NOTHING,
+  );
+}

@@ -1,0 +1,155 @@
+// Compares two models: parameters and bytes by group and layer, what tying saved, tie errors, perplexities, provenance.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { ExportedModel } from "../inference/exported/exported-model.ts";
+import { PARAMETER_GROUPS } from "../model/parameters.ts";
+import { TOOL } from "../version.ts";
+import { exportSummary } from "./exports.ts";
+import { findingsOf } from "./findings.ts";
+import { type Measurement, perplexities } from "./perplexity.ts";
+import {
+  type Amount,
+  type Change,
+  type GroupChange,
+  type LayerChange,
+  REPORT_FORMAT,
+  type Report,
+  type TieSummary,
+} from "./schema.ts";
+import { type TaskMeasurement, taskScores } from "./scores.ts";
+import { summarise } from "./weigh/model-summary.ts";
+import { isTied, sumEntries, type TallyEntry, tally, tyingFormula, tyingSaving } from "./weigh/tally.ts";
+
+export type { Measurement } from "./perplexity.ts";
+export type { Report } from "./schema.ts";
+export type { TaskMeasurement } from "./scores.ts";
+
+export interface ReportOptions {
+  title?: string;
+  /** Perplexities of the two models; they take the place of what nfc.json recorded on the same text. */
+  measurements?: readonly Measurement[];
+  /** Scores on tasks; they take the place of what nfc.json notes of a classifier. */
+  tasks?: readonly TaskMeasurement[];
+  /** Exports of either model, or of others, to list with their sizes and what was recorded of them. */
+  exports?: readonly ExportedModel[];
+}
+
+/**
+ * The report on two open checkpoints of the GPT-2 family, related or not. Reads their headers and nfc.json, never
+ * weights. The same two models give the same report, byte for byte.
+ */
+export function createReport(before: Checkpoint, after: Checkpoint, options: ReportOptions = {}): Report {
+  const entries = { before: tally(before), after: tally(after) };
+  const groups = groupChanges(entries);
+  const comparison = {
+    before: summarise(before, entries.before),
+    after: summarise(after, entries.after),
+    total: changes(sumEntries(entries.before), sumEntries(entries.after)),
+    groups,
+    layers: layerChanges(entries, Math.max(before.config.n_layer, after.config.n_layer)),
+    breakdown: breakdownOf(before, after, entries, groups),
+    tie: after.record?.tie ? tieSummary(after.record.tie) : null,
+  };
+  return {
+    format: REPORT_FORMAT,
+    tool: { ...TOOL },
+    title: options.title ?? null,
+    ...comparison,
+    perplexity: perplexities(before, after, options.measurements ?? []),
+    tasks: taskScores(before, after, options.tasks ?? []),
+    exports: (options.exports ?? []).map(exportSummary),
+    findings: findingsOf(before, after, comparison),
+  };
+}
+
+interface Entries {
+  before: readonly TallyEntry[];
+  after: readonly TallyEntry[];
+}
+
+function changes(before: Amount, after: Amount): { parameters: Change; bytes: Change } {
+  return { parameters: change(before.parameters, after.parameters), bytes: change(before.bytes, after.bytes) };
+}
+
+function change(before: number, after: number): Change {
+  const difference = after - before;
+  return { before, after, difference, percent: before === 0 ? null : (100 * difference) / before };
+}
+
+/** By group, in the order of PARAMETER_GROUPS; groups that both models lack are left out. */
+function groupChanges(entries: Entries): GroupChange[] {
+  return PARAMETER_GROUPS.map((group) => {
+    const inGroup = (entry: TallyEntry) => entry.group === group;
+    return { group, ...changes(sumEntries(entries.before, inGroup), sumEntries(entries.after, inGroup)) };
+  }).filter(({ parameters }) => parameters.before > 0 || parameters.after > 0);
+}
+
+/** Layers 0, 1, ... of the deeper model, then (null) what lies outside the blocks. */
+function layerChanges(entries: Entries, layers: number): LayerChange[] {
+  const split = { before: byLayer(entries.before), after: byLayer(entries.after) };
+  return [...Array.from({ length: layers }, (_, layer) => layer), null].map((layer) => {
+    const [before, after] = [split.before.get(layer) ?? [], split.after.get(layer) ?? []];
+    return { layer, ...changes(sumEntries(before), sumEntries(after)), groups: groupChanges({ before, after }) };
+  });
+}
+
+function byLayer(entries: readonly TallyEntry[]): Map<number | null, TallyEntry[]> {
+  const layers = new Map<number | null, TallyEntry[]>();
+  for (const entry of entries) {
+    const row = layers.get(entry.layer);
+    if (row === undefined) layers.set(entry.layer, [entry]);
+    else row.push(entry);
+  }
+  return layers;
+}
+
+/** The difference of the totals = tying + noise + the rest (other shapes, another precision, a head). */
+function breakdownOf(
+  before: Checkpoint,
+  after: Checkpoint,
+  entries: Entries,
+  groups: readonly GroupChange[],
+): Report["breakdown"] {
+  const total = changes(sumEntries(entries.before), sumEntries(entries.after));
+  const tying = tyingChange(before, after, entries);
+  const noise = groups.find(({ group }) => group === "noise");
+  const part = (unit: "parameters" | "bytes") => noise?.[unit].difference ?? 0;
+  const rest = (unit: "parameters" | "bytes") => total[unit].difference - (tying?.[unit] ?? 0) - part(unit);
+  return {
+    tying,
+    noise: { parameters: part("parameters"), bytes: part("bytes") },
+    rest: { parameters: rest("parameters"), bytes: rest("bytes") },
+  };
+}
+
+/** What tying alone changes: the K part of c_attn, in the precision of the model that has one. */
+function tyingChange(before: Checkpoint, after: Checkpoint, entries: Entries): Report["breakdown"]["tying"] {
+  const [a, b] = [before.config, after.config];
+  const sameShapes = a.n_layer === b.n_layer && a.n_embd === b.n_embd && a.bias === b.bias;
+  if (!sameShapes || isTied(a) === isTied(b)) return null;
+  const removed = isTied(b);
+  const dense = removed ? entries.before : entries.after;
+  const { bytes } = sumEntries(dense, ({ group }) => group === "attention.k");
+  const sign = removed ? -1 : 1;
+  const parameters = sign * tyingSaving(a);
+  const percent = (100 * parameters) / sumEntries(entries.before).parameters;
+  return { parameters, bytes: sign * bytes, percent, formula: tyingFormula(a) };
+}
+
+/** Tie errors with minimum, median and maximum of every layer and of all heads. */
+function tieSummary(tie: NonNullable<NonNullable<Checkpoint["record"]>["tie"]>): TieSummary | null {
+  const layers = tie.errors.flatMap((errors, layer) => {
+    return errors.length === 0 ? [] : [{ layer, ...spread(errors), errors: [...errors] }];
+  });
+  if (layers.length === 0) return null;
+  const calibration = tie.calibration === null ? null : { ...tie.calibration };
+  return { strategy: tie.strategy, calibration, ...spread(tie.errors.flat()), layers };
+}
+
+/** @param values at least one */
+function spread(values: readonly number[]): { min: number; median: number; max: number } {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (index: number) => sorted[index] as number;
+  const middle = (sorted.length - 1) / 2;
+  return { min: at(0), median: (at(Math.floor(middle)) + at(Math.ceil(middle))) / 2, max: at(sorted.length - 1) };
+}

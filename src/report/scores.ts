@@ -1,0 +1,74 @@
+// The scores of a report's two models on tasks: of classifiers by their nfc.json, of language models by nfc glue.
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { formatMetric } from "./render/format.ts";
+import type { Score, TaskScores } from "./schema.ts";
+import { notedTask } from "./weigh/noted-scores.ts";
+
+/** Scores of either model on a task of GLUE, as `glueScores` reads them. */
+export interface TaskMeasurement {
+  task: string;
+  metric: string;
+  before?: Score;
+  after?: Score;
+}
+
+/** One row for every task and metric; measurements win over records. */
+export function taskScores(
+  before: Checkpoint,
+  after: Checkpoint,
+  measurements: readonly TaskMeasurement[],
+): TaskScores[] {
+  const rows = new Map<string, TaskScores>();
+  for (const { task, metric, ...scores } of [
+    ...recorded(before, "before"),
+    ...recorded(after, "after"),
+    ...measurements,
+  ]) {
+    const key = `${task} ${metric}`;
+    rows.set(key, { task, metric, before: null, after: null, ...rows.get(key), ...scores });
+  }
+  return [...rows.values()];
+}
+
+function recorded({ record }: Checkpoint, side: "before" | "after"): TaskMeasurement[] {
+  const noted = record && notedTask(record);
+  if (!noted?.own) return [];
+  const { metric, value } = noted.own;
+  return [{ task: noted.task, metric, [side]: { mean: value, spread: null, seeds: 1 } }];
+}
+
+/** Task, metric, before, after, and the difference in points: of 100 for accuracy and F1, of 1 for correlations. */
+export function taskRows(rows: readonly TaskScores[]): { heading: string[]; rows: string[][] } {
+  return {
+    heading: ["task", "metric", "before", "after", "difference"],
+    rows: rows.map(({ task, metric, before, after }) => [
+      task,
+      metric,
+      scoreText(metric, before),
+      scoreText(metric, after),
+      before === null || after === null ? "" : points(metric, after.mean - before.mean),
+    ]),
+  };
+}
+
+/** "80.39 %", or of several seeds "80.39 % ± 0.64 %". */
+function scoreText(metric: string, score: Score | null): string {
+  if (score === null) return "";
+  const spread = score.spread === null ? "" : ` ± ${formatMetric(metric, score.spread)}`;
+  return `${formatMetric(metric, score.mean)}${spread}`;
+}
+
+function points(metric: string, difference: number): string {
+  const text = formatMetric(metric, difference).replace(" %", "");
+  return difference > 0 ? `+${text}` : text;
+}
+
+/** GLUE's average: the mean of the tasks' own metrics, times 100, over the tasks that both models have a score of. */
+export function taskMean(rows: readonly TaskScores[]): { tasks: number; before: number; after: number } | null {
+  const both = rows.flatMap(({ before, after }) =>
+    before && after ? [{ before: before.mean, after: after.mean }] : [],
+  );
+  if (both.length === 0) return null;
+  const mean = (side: "before" | "after") => (100 * both.reduce((sum, row) => sum + row[side], 0)) / both.length;
+  return { tasks: both.length, before: mean("before"), after: mean("after") };
+}

@@ -1,0 +1,176 @@
+// The tensors of a model file as its header declares them: group, weights, bytes, and signs of accidents. Reads no weights.
+import { basename } from "node:path";
+import { readOnnxStructure } from "../../formats/onnx/reader.ts";
+import type { OnnxStructure } from "../../formats/onnx/structure.ts";
+import { openSafetensors } from "../../formats/safetensors/reader.ts";
+import { printable } from "../render/format.ts";
+
+/** What may be wrong with a model besides its size. */
+export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
+export type Accident = (typeof ACCIDENTS)[number];
+
+export interface Mishap {
+  accident: Accident;
+  /** What is wrong, and what to do. */
+  text: string;
+}
+
+/** Groups of tensors by their names, GPT-2's or what nfc makes of it. */
+export const TENSOR_GROUPS = [
+  ...["embeddings", "attention q, k, v", "attention out", "MLP", "norms", "noise", "head"],
+  ...["mask buffers", "optimiser state", "constants", "other"],
+] as const;
+export type TensorGroup = (typeof TENSOR_GROUPS)[number];
+
+/** A stored tensor, of safetensors or ONNX. */
+export interface HeaderTensor {
+  /** Without the prefix of a wrapper; wte.weight where the head alone is stored, and serves as both. */
+  name: string;
+  /** As safetensors calls it: F32, BF16, I8, U4, … */
+  dtype: string;
+  dims: readonly number[];
+  bytes: number;
+  /** Those of them that lie in another file than the header. */
+  externalBytes: number;
+  group: TensorGroup;
+  /** Weights: 0 of scales, constants and buffers; null of codes whose number the header does not tell. */
+  parameters: number | null;
+}
+
+/** ONNX's numbers of what exports hold. */
+const ONNX_DTYPES: Readonly<Record<number, string>> = {
+  ...{
+    1: "F32",
+    2: "U8",
+    3: "I8",
+    6: "I32",
+    7: "I64",
+    9: "BOOL",
+    10: "F16",
+    11: "F64",
+    16: "BF16",
+    21: "U4",
+    22: "I4",
+  },
+};
+
+/**
+ * @param file *.onnx, or else safetensors
+ * @throws NfcError "invalid-file", "unsupported" or "not-found" for a file that cannot be read
+ */
+export async function headerTensors(file: string): Promise<HeaderTensor[]> {
+  if (file.endsWith(".onnx")) return onnxTensors(await readOnnxStructure(file));
+  const reader = await openSafetensors(file);
+  try {
+    return described(
+      Array.from(reader.tensors.values(), ({ name, dtype, shape: dims, byteLength: bytes }) => {
+        return { name, dtype, dims, bytes, externalBytes: 0 };
+      }),
+    );
+  } finally {
+    await reader.close();
+  }
+}
+
+/** The same, of an ONNX file that has been read. */
+export function onnxTensors({ initializers, packed }: OnnxStructure): HeaderTensor[] {
+  return described(
+    initializers.map(({ name, dtype: code, dims, byteLength: bytes, external }) => {
+      const dtype = ONNX_DTYPES[code] ?? `type ${code}`;
+      return { name, dtype, dims, bytes, externalBytes: external ? bytes : 0 };
+    }),
+    packed,
+  );
+}
+
+type StoredTensor = Omit<HeaderTensor, "group" | "parameters">;
+
+/** Where a name of GPT-2's begins, behind whatever prefix a wrapper gave it: "m.transformer.h.0.attn.c_attn.bias". */
+const PREFIX = /^.*?(?=(?<![^.])(?:wte|wpe|ln_f|lm_head|score|h\.\d+)\.)/;
+const HEAD = /^lm_head(?=\.weight)/;
+
+function described(all: readonly StoredTensor[], packed: ReadonlyMap<string, number> = new Map()): HeaderTensor[] {
+  const names = all.map(({ name }) => (STATE.test(name) ? name : name.replace(PREFIX, "")));
+  const embedded = names.some((name) => name.startsWith("wte."));
+  return all.map((stored, i) => {
+    const own = names[i] as string;
+    const name = embedded ? own : own.replace(HEAD, "wte");
+    const tensor = { ...stored, name, group: groupOf(name) };
+    return { ...tensor, parameters: packed.get(stored.name) ?? parametersOf(tensor) };
+  });
+}
+
+const MASK = /^h\.\d+\.attn\.(bias|masked_bias)$/;
+const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
+  MASK.test(name) && (dims.length === 4 || dims.length === 0);
+const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
+/** As nfc and PyTorch's exporter call them. */
+const CONSTANT = /^(const|val)_\d+$/;
+/** Matrices, as they are, or as int8 codes of nfc and of ONNX Runtime's quantiser. */
+const C_ATTN = /^h\.\d+\.attn\.c_attn\.weight(\/int8|_quantized)?$/;
+const EMBEDDING = /^wte\.weight(\/int8|_quantized)?$/;
+/** What codes are multiplied by, and where they begin, in exports of nfc and of ONNX Runtime's tools. */
+const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
+/** Several weights in an element, in formats that no header explains. */
+const PACKED = /(qweight|qzeros|quant_state|absmax|_Q4|_q4|_quant)$/;
+
+function groupOf(name: string): TensorGroup {
+  if (STATE.test(name)) return "optimiser state";
+  if (/^(wte|wpe)\./.test(name)) return "embeddings";
+  if (/^(lm_head|score)\./.test(name)) return "head";
+  if (MASK.test(name)) return "mask buffers";
+  if (/\.attn\.noise_/.test(name)) return "noise";
+  if (/\.attn\.c_attn\./.test(name)) return "attention q, k, v";
+  if (/\.attn\./.test(name)) return "attention out";
+  if (/\.mlp\./.test(name)) return "MLP";
+  if (/(^|\.)ln_\w+\./.test(name)) return "norms";
+  return CONSTANT.test(name) ? "constants" : "other";
+}
+
+function parametersOf({ name, dtype, dims, group }: Omit<HeaderTensor, "parameters">): number | null {
+  if (group === "other" && dims.length === 0) return 0; // a number that the graph computes with
+  if (["I64", "BOOL"].includes(dtype) || [CONSTANT, SCALE, STATE].some((pattern) => pattern.test(name))) return 0;
+  if (isMask({ name, dims })) return 0;
+  return PACKED.test(name) ? null : dims.reduce((product, dim) => product * dim, 1);
+}
+
+/** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null of another tensor. */
+export function attentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
+  if (!C_ATTN.test(name) || dims.length !== 2) return null;
+  const [a, b] = dims as [number, number];
+  const ratio = Math.max(a, b) / Math.min(a, b);
+  return ratio === 2 || ratio === 3 ? ratio : null;
+}
+
+/** The classic accidents of a file: its head twice, mask buffers, optimiser state. */
+export function mishapsOf(file: string, tensors: readonly HeaderTensor[]): Mishap[] {
+  const found: Mishap[] = [];
+  const find = (accident: Accident, text: string) =>
+    found.push({ accident, text: `${printable(basename(file))}: ${text}` });
+  const masks = tensors.filter(isMask);
+  if (masks.length > 0)
+    find("mask-buffers", `${masks.length} attention mask buffers are stored: save the parameters only`);
+  const state = tensors.filter(({ name }) => STATE.test(name));
+  if (state.length > 0)
+    find("optimiser-state", `${state.length} tensors are optimiser state, such as ${printable(state[0]?.name ?? "")}`);
+  const twice = headTwice(tensors);
+  if (twice)
+    find(
+      "head-twice",
+      `the head is stored twice, as ${twice.map(printable).join(" and ")}: tie it (logits = h · wteᵀ)`,
+    );
+  return found;
+}
+
+/** Two large matrices of one shape, or turned, of which one is the token embedding: [V, C]. */
+function headTwice(tensors: readonly HeaderTensor[]): [string, string] | null {
+  const embedding = tensors.find(({ name, dims }) => EMBEDDING.test(name) && dims.length === 2);
+  if (!embedding) return null;
+  const [rows, columns] = embedding.dims as [number, number];
+  const other = tensors.find(({ name, dims }) => {
+    if (/^(w[tp]e|h\.\d+)\./.test(name) || dims.length !== 2) return false;
+    const [a, b] = dims as [number, number];
+    return (a === rows && b === columns) || (a === columns && b === rows);
+  });
+  return other ? [embedding.name, other.name] : null;
+}

@@ -1,0 +1,54 @@
+// Counts what a checkpoint stores, by group and layer. Reads headers only.
+
+import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
+import { tensorOf } from "../../checkpoint/tensor-of.ts";
+import { elementCount } from "../../formats/dtype.ts";
+import { attnParts, type ModelConfig } from "../../model/config.ts";
+import { type ParameterGroup, parameterGroups, parameterSpecs } from "../../model/parameters.ts";
+import type { Amount } from "../schema.ts";
+
+/** What one tensor contributes to one group; `layer` is null outside the blocks. */
+export interface TallyEntry extends Amount {
+  group: ParameterGroup;
+  layer: number | null;
+}
+
+/** Every tensor once, c_attn once for each of its parts, in the order of the parameters. */
+export function tally(checkpoint: Checkpoint): TallyEntry[] {
+  return parameterSpecs(checkpoint.config).flatMap((spec) => {
+    const bytesEach = bytesPerParameter(tensorOf(checkpoint, spec.name));
+    return parameterGroups(spec, checkpoint.config).map(({ group, count }) => {
+      return { group, layer: spec.layer, parameters: count, bytes: count * bytesEach };
+    });
+  });
+}
+
+/** The sum of the entries that `keep` accepts. */
+export function sumEntries(entries: readonly TallyEntry[], keep: (entry: TallyEntry) => boolean = () => true): Amount {
+  const sum = { parameters: 0, bytes: 0 };
+  for (const entry of entries) {
+    if (!keep(entry)) continue;
+    sum.parameters += entry.parameters;
+    sum.bytes += entry.bytes;
+  }
+  return sum;
+}
+
+function bytesPerParameter(tensor: CheckpointTensor): number {
+  return tensor.byteLength / elementCount(tensor.shape);
+}
+
+/** What tying Q and K removes: one of three parts of c_attn in every layer, L(C^2 + C), or L C^2 without biases. */
+export function tyingSaving(config: ModelConfig): number {
+  return config.n_layer * (config.n_embd ** 2 + (config.bias ? config.n_embd : 0));
+}
+
+/** {@link tyingSaving} as it is computed: "12 * (768^2 + 768)". */
+export function tyingFormula({ n_layer, n_embd, bias }: ModelConfig): string {
+  return bias ? `L(C^2 + C) = ${n_layer} * (${n_embd}^2 + ${n_embd})` : `L C^2 = ${n_layer} * ${n_embd}^2 (no biases)`;
+}
+
+/** True when Q and K are one projection. */
+export function isTied(config: ModelConfig): boolean {
+  return attnParts(config.variant) === 2;
+}

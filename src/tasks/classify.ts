@@ -1,0 +1,172 @@
+// Runs a classifier over a task's examples: logits, predictions, and what they are worth.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
+import { Graph, type Value } from "../graph/ir.ts";
+import { int64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
+import { classifier } from "../model/classifier.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { textInputs } from "../model/gpt2.ts";
+import { parametersOf } from "../model/layers.ts";
+import { type EncodedExample, type ExampleBatch, exampleBatches } from "./examples.ts";
+import { type Answers, bootstrapInterval, confusion, type MetricName, metric } from "./metrics.ts";
+import type { Task } from "./tasks.ts";
+
+const BATCH = 32;
+
+export interface TaskScore {
+  examples: number;
+  /** Mean cross-entropy in nats, or squared error of a regression. */
+  loss: number;
+  /** By name, the task's own first; null where one is not defined. */
+  metrics: Partial<Record<MetricName, number | null>>;
+  /** 95 % bootstrap interval of the task's own metric. */
+  interval: readonly [number, number] | null;
+  /** Counts [actual][predicted]; null for a regression. */
+  confusion: number[][] | null;
+}
+
+export interface ClassifyOptions {
+  /** Most tokens of a text. */
+  length: number;
+  signal?: AbortSignal | undefined;
+  onProgress?: (examples: number) => void;
+}
+
+/** A classifier that is ready to read texts. */
+export class Classifier {
+  readonly config: ModelConfig;
+  private readonly session: Session;
+  private readonly feeds: (batch: ExampleBatch) => Tensors;
+
+  private constructor(config: ModelConfig, session: Session, feeds: Classifier["feeds"]) {
+    this.config = config;
+    this.session = session;
+    this.feeds = feeds;
+  }
+
+  /** Of a stored model. @throws NfcError "unsupported" for a model without score.weight */
+  static async ofCheckpoint(checkpoint: Checkpoint, options: SessionOptions = {}): Promise<Classifier> {
+    if (!checkpoint.config.labels)
+      throw new NfcError("unsupported", `${checkpoint.source}: is a language model, it has no score.weight`, {
+        hint: "make a classifier of it first: nfc finetune --task",
+      });
+    const weights = new Map<string, Float32Array>();
+    for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
+    const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
+    const session = await Session.withWeights(classifierGraph(checkpoint.config), weightOf, options);
+    return new Classifier(checkpoint.config, session, batchFeeds);
+  }
+
+  /** Of a model in training: the weights are read where they lie, at each call. */
+  static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
+    const session = await Session.withInputs(classifierGraph(config), options);
+    const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
+    return new Classifier(config, session, (batch) => ({ ...read, ...batchFeeds(batch) }));
+  }
+
+  /** Of an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */
+  static async ofFile(config: ModelConfig, path: string, options: SessionOptions = {}): Promise<Classifier> {
+    return new Classifier(config, await Session.fromFile(path, options), maskedFeeds);
+  }
+
+  /** Logits [N, labels] in the order of the examples. @throws NfcError "aborted" */
+  async logits(examples: readonly EncodedExample[], options: ClassifyOptions): Promise<Float32Array> {
+    const { length, signal, onProgress } = options;
+    const width = (this.config.labels as readonly string[]).length;
+    const out = new Float32Array(examples.length * width);
+    let done = 0;
+    for (const batch of exampleBatches(examples, { batchSize: Math.min(BATCH, examples.length), length })) {
+      throwIfAborted(signal);
+      const { logits } = await this.session.run(this.feeds(batch));
+      const data = logits?.data as Float32Array;
+      for (const [row, index] of batch.indices.entries())
+        out.set(data.subarray(row * width, (row + 1) * width), index * width);
+      done += batch.count;
+      onProgress?.(done);
+    }
+    return out;
+  }
+
+  close(): Promise<void> {
+    return this.session.close();
+  }
+}
+
+/** Inputs input_ids, position_ids [B, T] and last [B]; output logits [B, labels]. */
+function classifierGraph(config: ModelConfig): Graph {
+  const graph = new Graph();
+  const inputs = textInputs(graph);
+  const last = graph.input("last", "int64", ["batch_size"]);
+  const { logits } = classifier(config, parametersOf(graph, config), inputs, { last, noise: { kind: "mean" } });
+  graph.output(logits, "logits");
+  return graph;
+}
+
+/** What a graph of a classifier is fed of a batch. */
+export function batchFeeds({ ids, last, length }: ExampleBatch): Tensors {
+  const shape = [last.length, length];
+  return {
+    input_ids: int64Tensor(ids, shape),
+    position_ids: int64Tensor(
+      ids.map((_, i) => i % length),
+      shape,
+    ),
+    last: int64Tensor(last, [last.length]),
+  };
+}
+
+/** What an exported classifier is fed of a batch: ids and mask, 1 up to each row's last token. */
+function maskedFeeds({ ids, last, length }: ExampleBatch): Tensors {
+  const shape = [last.length, length];
+  const mask = ids.map((_, i) => (i <= (last[Math.floor(i / length)] as number) ? 1 : 0));
+  return { input_ids: int64Tensor(ids, shape), attention_mask: int64Tensor(mask, shape) };
+}
+
+/** -ln softmax(z)[label], or (z − label)² of a regression, for row `row` of logits [·, width]. */
+export function rowLoss(logits: Float32Array, row: number, width: number, label: number): number {
+  const z = logits.subarray(row * width, (row + 1) * width);
+  if (width === 1) return ((z[0] as number) - label) ** 2;
+  const most = Math.max(...z);
+  return most + Math.log(z.reduce((sum, value) => sum + Math.exp(value - most), 0)) - (z[label] as number);
+}
+
+/**
+ * @param logits [N, labels], of these examples in their order
+ * @param options `interval: false` leaves the interval out, which takes a thousand times as long as the metrics
+ * @throws NfcError "invalid-file" if one is not finite
+ */
+export function scoreOf(
+  task: Task,
+  examples: readonly EncodedExample[],
+  logits: Float32Array,
+  { interval = true }: { interval?: boolean } = {},
+): TaskScore {
+  if (!logits.every(Number.isFinite))
+    throw new NfcError("invalid-file", `${task.title}: the model's logits are not finite`, {
+      hint: "the checkpoint is damaged",
+    });
+  const width = logits.length / examples.length;
+  const regression = width === 1;
+  const answers: Answers = {
+    actual: Float64Array.from(examples, ({ label }) => label),
+    predicted: regression
+      ? logits
+      : Float64Array.from(examples, (_, row) => {
+          const z = logits.subarray(row * width, (row + 1) * width);
+          return z.indexOf(Math.max(...z));
+        }),
+  };
+  const losses = examples.map(({ label }, row) => rowLoss(logits, row, width, label));
+  const value = (name: MetricName) => {
+    const found = metric(name, answers);
+    return Number.isNaN(found) ? null : found;
+  };
+  return {
+    examples: examples.length,
+    loss: losses.reduce((a, b) => a + b, 0) / examples.length,
+    metrics: Object.fromEntries(task.metrics.map((name) => [name, value(name)])),
+    interval: interval ? bootstrapInterval(task.metrics[0], answers) : null,
+    confusion: regression ? null : confusion(answers, width),
+  };
+}

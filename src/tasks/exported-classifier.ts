@@ -1,0 +1,77 @@
+// Opens a folder with the ONNX files of a classifier: its classes, and what files of which precision there are.
+import { join, resolve } from "node:path";
+import { CONFIG_FILE, readConfig } from "../checkpoint/checkpoint.ts";
+import { parseConfig } from "../checkpoint/config-file.ts";
+import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
+import type { MeasuredFile } from "../checkpoint/record-file.ts";
+import { NfcError } from "../errors.ts";
+import type { OnnxStructure, OnnxValue } from "../formats/onnx/structure.ts";
+import { ONNX_DATA_TYPE } from "../graph/ops.ts";
+import { exportedConfig } from "../inference/exported/config.ts";
+import { dataOf } from "../inference/exported/data.ts";
+import { noSuchFile, precisionsIn, runnableFile } from "../inference/exported/exported-model.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Precision } from "../model/precision.ts";
+
+export interface ExportedClassifier {
+  /** As the user named it. */
+  source: string;
+  /** Absolute. */
+  folder: string;
+  /** With `labels`. */
+  config: ModelConfig;
+  /** Those asked for, in the order of PRECISIONS. */
+  files: readonly (MeasuredFile & { path: string })[];
+  /** nfc.json, which exports of other tools lack. */
+  record: NfcRecord | null;
+}
+
+/**
+ * Reads config.json and headers; no weights.
+ * @param wanted precisions, all that are there unless given
+ * @throws NfcError "unsupported" for a folder of another model, "not-found" for a precision that is not there,
+ * "invalid-file" and "mismatch" for files that are damaged or do not belong together
+ */
+export async function openExportedClassifier(
+  source: string,
+  wanted?: readonly Precision[],
+): Promise<ExportedClassifier> {
+  const there = await precisionsIn(source);
+  const missing = wanted?.find((precision) => !there.includes(precision));
+  if (missing) throw noSuchFile(source, missing, there);
+  const configFile = join(source, CONFIG_FILE);
+  const raw = await readConfig(source);
+  // The name under which transformers.js runs an exported GPT-2 that classifies says nothing about the rest.
+  const parsed = raw && parseConfig(raw.model_type === "roberta" ? { ...raw, model_type: "gpt2" } : raw, configFile);
+  if (!parsed?.labels)
+    throw new NfcError("unsupported", `${configFile}: is not that of a classifier`, {
+      hint: "score a language model with --text; make a classifier with nfc finetune --task, then export it",
+    });
+  const record = await readNfcRecord(source);
+  const config = { ...exportedConfig(parsed, record), labels: parsed.labels };
+  const files = [];
+  for (const precision of there.filter((one) => wanted?.includes(one) ?? true)) {
+    const structure = await runnableFile(source, precision);
+    checkClassifier(structure, parsed.labels.length);
+    const { bytes } = await dataOf(structure, source);
+    files.push({ precision, bytes, path: resolve(structure.path) });
+  }
+  return { source, folder: resolve(source), config, files, record };
+}
+
+/** Inputs: input_ids, attention_mask, int64 [B, T]. Output: logits, float32 [B, labels]. */
+function checkClassifier({ path, inputs, outputs, initializers }: OnnxStructure, labels: number): void {
+  const fault = (fact: string) =>
+    new NfcError("mismatch", `${path}: ${fact}`, { hint: "export the classifier again: nfc export" });
+  const weights = new Set(initializers.map(({ name }) => name));
+  const fed = inputs.filter(({ name }) => !weights.has(name));
+  const isIds = ({ dtype, dims }: OnnxValue) => dtype === ONNX_DATA_TYPE.int64 && dims?.length === 2;
+  const names = fed.map(({ name }) => name).sort();
+  if (names.join() !== "attention_mask,input_ids" || !fed.every(isIds))
+    throw fault("is not fed input_ids and attention_mask, int64 [B, T], alone");
+  const logits = outputs.find(({ name }) => name === "logits");
+  if (logits?.dtype !== ONNX_DATA_TYPE.float32 || logits.dims?.length !== 2)
+    throw fault("has no output logits, float32 [B, labels]");
+  if (logits.dims[1] !== labels)
+    throw fault(`has ${logits.dims[1]} logits of a text, but config.json names ${labels} classes`);
+}

@@ -1,0 +1,212 @@
+// The GLUE table: models × tasks × seeds, one fine-tuning a cell, each finished cell kept, so that a run can be taken up.
+import { existsSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts";
+import { changedSettings } from "../../distill/settings.ts";
+import { fingerprint } from "../../distill/train.ts";
+import { NfcError } from "../../errors.ts";
+import type { SessionOptions } from "../../graph/session.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import { parameterCount } from "../../model/parameters.ts";
+import type { LongCall } from "../../progress.ts";
+import type { TaskReading } from "../task-file.ts";
+import { outputsOf, type Task } from "../tasks.ts";
+import { withHead } from "../train/classifier-head.ts";
+import { finetuneTask } from "../train/finetune-task.ts";
+import { type ClassifierSettings, classifierSettings } from "../train/settings.ts";
+import { readTask, type TaskSource } from "../train/task-data.ts";
+import { type GlueCell, readCell, scoreOfCells, writeCell } from "./cells.ts";
+
+export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
+  /** Model folders, each with a name of its own. */
+  models: readonly string[];
+  tasks: readonly Task[];
+  /** Folder with a folder for each task, named as GLUE names it (SST-2, CoLA, …). */
+  data: string;
+  /** Seeds 0 … seeds − 1. */
+  seeds: number;
+  /** Holds the cells; a later call with the same folder goes on. */
+  output: string;
+  settings?: Partial<Omit<ClassifierSettings, "seed" | "task">>;
+  /** For tasks without a training file. */
+  splitDev?: number;
+  session?: SessionOptions;
+  /** Where a cell of other settings lies: start it over. */
+  force?: boolean;
+}
+
+/** One model on one task: its own metric over the seeds. */
+export interface GlueEntry {
+  task: string;
+  mean: number;
+  /** Sample standard deviation; null of one seed. */
+  spread: number | null;
+  cells: GlueCell[];
+}
+
+export interface GlueRow {
+  model: string;
+  variant: string;
+  parameters: number;
+  entries: GlueEntry[];
+}
+
+/**
+ * Rows in the order of the models.
+ * @throws NfcError "usage" for models of one name; "mismatch" for a finished cell that was made otherwise, unless `force`,
+ * and for a classifier of another task, before anything is trained; "aborted" once the signal fires: what is finished
+ * stays; see `finetuneTask`
+ */
+export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
+  const names = options.models.map((model) => basename(resolve(model)));
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined)
+    throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
+  // What is not there, or does not fit, is said before hours are spent.
+  for (const source of options.models) await withModel(source, options, async () => {});
+  const inputs: TaskInput[] = [];
+  for (const task of options.tasks) inputs.push(await inputOf(task, options));
+  const plans: RowPlan[] = [];
+  for (const [i, source] of options.models.entries())
+    plans.push(await withModel(source, options, (model) => planOf(model, names[i] as string, inputs, options)));
+  await withIoErrors(options.output, () => mkdir(options.output, { recursive: true }));
+  const rows: GlueRow[] = [];
+  for (const [i, source] of options.models.entries())
+    rows.push(await withModel(source, options, (model) => rowOf(model, plans[i] as RowPlan, options)));
+  return rows;
+}
+
+async function withModel<T>(
+  source: string,
+  { signal }: GlueOptions,
+  use: (model: Checkpoint) => Promise<T>,
+): Promise<T> {
+  const checkpoint = await openCheckpoint(source, signal ? { signal } : {});
+  try {
+    return await use(checkpoint);
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** A task's files, and what they hold for each seed. */
+interface TaskInput {
+  source: TaskSource;
+  seeds: { examples: number; hashes: { data: string; "development data": string } }[];
+}
+
+/** Reads the files once, or for each seed where it splits them. */
+async function inputOf(task: Task, options: GlueOptions): Promise<TaskInput> {
+  const { seeds, splitDev, onInvalid, signal } = options;
+  const data = join(options.data, task.title);
+  const split = splitDev !== undefined && !existsSync(join(data, task.train));
+  const source = { task, data, ...(split && { splitDev }), ...(signal && { signal }) };
+  const read: TaskInput["seeds"] = [];
+  for (let seed = 0; seed < (split ? seeds : 1); seed++) {
+    const told = onInvalid && { onInvalid: seed === 0 ? onInvalid : QUIET };
+    const { train, dev } = await readTask({ ...source, ...told }, seed);
+    const hashes = { data: train.sha256, "development data": dev.sha256 };
+    read.push({ examples: train.examples.length, hashes });
+  }
+  const [first] = read as [TaskInput["seeds"][number]];
+  return { source, seeds: Array.from({ length: seeds }, (_, seed) => read[seed] ?? first) };
+}
+
+/** Of lines that have been told of. */
+const QUIET = () => {};
+
+/** A cell that is there, or how it is to be made. */
+interface CellPlan {
+  source: TaskSource;
+  settings: ClassifierSettings;
+  identity: GlueCell["identity"];
+  file: string;
+  /** Where its classifier is written, and what a killed run may have left. */
+  work: string;
+  known: GlueCell | null;
+}
+
+interface RowPlan {
+  name: string;
+  /** By task, then by seed. */
+  cells: CellPlan[][];
+}
+
+async function planOf(
+  checkpoint: Checkpoint,
+  name: string,
+  inputs: readonly TaskInput[],
+  options: GlueOptions,
+): Promise<RowPlan> {
+  const model = await fingerprint(checkpoint, options.signal);
+  const cells: CellPlan[][] = [];
+  for (const { source, seeds } of inputs) {
+    const { task } = source;
+    const row: CellPlan[] = [];
+    for (const [seed, { examples, hashes }] of seeds.entries()) {
+      withHead(checkpoint, outputsOf(task), seed);
+      const settings = classifierSettings(task, checkpoint.config, examples, { ...options.settings, seed });
+      const work = join(options.output, `${name}.${task.name}.${seed}`);
+      const [identity, file] = [{ ...settings, model, ...hashes }, `${work}.json`];
+      row.push({ source, settings, identity, file, work, known: await knownCell(file, identity, options) });
+    }
+    cells.push(row);
+  }
+  return { name, cells };
+}
+
+/** The finished cell; null where there is none, or one that `force` makes again. */
+async function knownCell(file: string, identity: object, { force = false }: GlueOptions): Promise<GlueCell | null> {
+  if (!existsSync(file)) return null;
+  const known = await readCell(file).catch((error: unknown) => {
+    if (force && error instanceof NfcError && error.code === "invalid-file") return null;
+    throw error;
+  });
+  if (known === null) return null;
+  const changed = changedSettings(known.identity, identity);
+  if (changed.length === 0) return known;
+  if (force) return null;
+  throw new NfcError("mismatch", `${file}: was made otherwise: ${changed.join(", ")}`, {
+    hint: "give another --output, or --force to make it again",
+  });
+}
+
+async function rowOf(checkpoint: Checkpoint, { name, cells }: RowPlan, options: GlueOptions): Promise<GlueRow> {
+  const entries: GlueEntry[] = [];
+  for (const plans of cells) {
+    const made: GlueCell[] = [];
+    for (const plan of plans) made.push(plan.known ?? (await makeCell(checkpoint, name, plan, options)));
+    for (const { work } of plans) await dropWeights(work);
+    const { task } = (plans[0] as CellPlan).source;
+    entries.push({ task: task.name, ...scoreOfCells(task, made), cells: made });
+  }
+  const { config } = checkpoint;
+  return { model: name, variant: config.variant, parameters: parameterCount(config), entries };
+}
+
+async function makeCell(
+  checkpoint: Checkpoint,
+  name: string,
+  { source, settings, identity, file, work }: CellPlan,
+  { session = {}, force = false, onInvalid, onProgress }: GlueOptions,
+): Promise<GlueCell> {
+  const { task } = source;
+  const { seed } = settings;
+  const { examples, steps, best, dev } = await finetuneTask(checkpoint, {
+    ...source,
+    ...{ session, settings },
+    output: work,
+    ...(onInvalid && { onInvalid: QUIET }),
+    resume: force ? "if-same" : existsSync(join(`${work}.run`, "run.json")),
+    force: true,
+    onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
+  });
+  const { metrics, interval } = dev;
+  return writeCell(file, { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval });
+}
+
+/** The table wants scores: the fine-tuned weights would fill the disk. */
+function dropWeights(work: string): Promise<void> {
+  return withIoErrors(work, () => rm(work, { recursive: true, force: true }));
+}

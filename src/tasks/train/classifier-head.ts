@@ -1,0 +1,54 @@
+// A language model as a classifier of a task: the same weights, and a new score.weight.
+
+import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
+import { NoiseBuffers } from "../../distill/step/noise.ts";
+import { NfcError } from "../../errors.ts";
+import { byteLengthOf, encodeFloats } from "../../formats/dtype.ts";
+import { sameLabels } from "../../model/classifier.ts";
+import { SCORE } from "../../model/parameters.ts";
+
+/** GPT-2's initializer_range, which Hugging Face's head begins with. */
+const STD = 0.02;
+
+/**
+ * The checkpoint itself where it classifies with these labels already; else with a head N(0, 0.02²), in memory.
+ * @throws NfcError "mismatch" for a classifier of other labels
+ */
+export function withHead(checkpoint: Checkpoint, labels: readonly string[], seed: number): Checkpoint {
+  const own = checkpoint.config.labels;
+  if (own) {
+    if (sameLabels(own, labels)) return checkpoint;
+    throw new NfcError(
+      "mismatch",
+      `${checkpoint.source}: classifies as ${own.join(", ")}, not as ${labels.join(", ")}`,
+      {
+        hint: "start from the language model that it was made from",
+      },
+    );
+  }
+  const shape = [labels.length, checkpoint.config.n_embd];
+  const draws = new NoiseBuffers([labels.length * checkpoint.config.n_embd], seed);
+  draws.draw(0);
+  const values = Float32Array.from(draws.arrays[0] as Float32Array, (value) => STD * value);
+  const tensor: CheckpointTensor = {
+    name: SCORE,
+    dtype: "F32",
+    shape,
+    sourceName: SCORE,
+    transposed: false,
+    byteLength: byteLengthOf("F32", shape),
+    file: checkpoint.source,
+    offset: 0,
+  };
+  return {
+    ...checkpoint,
+    config: { ...checkpoint.config, labels },
+    tensors: new Map([...checkpoint.tensors, [SCORE, tensor]]),
+    readF32: async (name) => (name === SCORE ? values.slice() : checkpoint.readF32(name)),
+    chunks: (name) => (name === SCORE ? once(encodeFloats(values, "F32")) : checkpoint.chunks(name)),
+  };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}

@@ -1,0 +1,197 @@
+// Fine-tunes a model on a task of GLUE, or takes such a run up again: inputs, the run, and the classifier that it makes.
+
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { refuseOwnSource } from "../../checkpoint/own-source.ts";
+import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
+import { changedSettings } from "../../distill/settings.ts";
+import { checkTeacherFits } from "../../distill/teacher/vocabulary-fit.ts";
+import { claimRun, fingerprint } from "../../distill/train.ts";
+import { storeOf, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
+import { NfcError } from "../../errors.ts";
+import type { SessionOptions } from "../../graph/session.ts";
+import { stageDirectory } from "../../io/staging.ts";
+import { sameLabels } from "../../model/classifier.ts";
+import type { LongCall } from "../../progress.ts";
+import { Classifier, type TaskScore } from "../classify.ts";
+import { type EncodedExample, encodeExamples } from "../examples.ts";
+import type { TaskData } from "../task-file.ts";
+import { outputsOf, type Task } from "../tasks.ts";
+import { withHead } from "./classifier-head.ts";
+import { ClassifierRun, type ClassifierState, classifierStateSchema } from "./run.ts";
+import { type ClassifierSettings, classifierSettings } from "./settings.ts";
+import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
+
+export interface FinetuneTaskOptions extends LongCall, TaskSource {
+  output: string;
+  settings?: Partial<ClassifierSettings>;
+  /** A classifier of the same task. */
+  teacher?: Checkpoint | null;
+  /** "if-same": goes on with a run of the same settings and inputs, and starts any other over. */
+  resume?: boolean | "if-same";
+  force?: boolean;
+  session?: SessionOptions;
+  command?: readonly string[];
+}
+
+export interface FinetuneTaskResult extends TrainedModel {
+  settings: ClassifierSettings;
+  steps: number;
+  /** The score is null where the metric is not defined. */
+  best: { step: number; score: number | null };
+  dev: TaskScore;
+  /** Examples trained on. */
+  examples: number;
+  resumedFrom: number | null;
+}
+
+/**
+ * While it runs, `OUTPUT.run` beside the output holds settings, checkpoint, best weights and metrics.
+ * @throws NfcError "aborted" once the signal fires, after saving; "diverged"; "mismatch" for a resumed run whose settings
+ * or inputs changed, or a teacher of other labels; "exists", "invalid-file", "not-found"
+ */
+export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
+  const plan = await planOf(source, options);
+  const { folder, identity, force } = plan;
+  const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
+  await claimRun(folder, identity, { resume, force });
+  try {
+    return await finetuned(plan, { ...options, resume });
+  } finally {
+    await folder.release();
+  }
+}
+
+/** A run whose settings cannot be read is another one. */
+async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdentity): Promise<boolean> {
+  if (!folder.exists()) return false;
+  const known = await folder.identity().catch((error: unknown) => {
+    if (error instanceof NfcError) return null;
+    throw error;
+  });
+  return known !== null && changedSettings(known, identity).length === 0;
+}
+
+/** What is known before anything is written. */
+interface Plan {
+  settings: ClassifierSettings;
+  /** With the head of the task. */
+  model: Checkpoint;
+  folder: RunFolder<ClassifierState>;
+  parts: TaskParts;
+  identity: RunIdentity;
+  force: boolean;
+}
+
+/** Reads and checks all inputs. */
+async function planOf(source: Checkpoint, options: FinetuneTaskOptions): Promise<Plan> {
+  const { output, task, teacher = null, signal } = options;
+  const resume = options.resume === true;
+  const seed = options.settings?.seed ?? 0;
+  const parts = await readTask(options, seed);
+  const settings = classifierSettings(task, source.config, parts.train.examples.length, {
+    ...(teacher && { kd: 0.5 }),
+    ...options.settings,
+  });
+  checkTeacher(source, teacher, task, settings);
+  await refuseOwnSource(output, source);
+  const model = withHead(source, outputsOf(task), seed);
+  const folder = new RunFolder(output, classifierStateSchema);
+  const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
+  await (await stageDirectory(output, { force })).discard();
+  const identity = {
+    ...settings,
+    variant: model.config.variant,
+    model: await fingerprint(source, signal),
+    teacher: teacher ? await fingerprint(teacher, signal) : null,
+    data: parts.train.sha256,
+    "development data": parts.dev.sha256,
+  };
+  return { settings, model, folder, parts, identity, force };
+}
+
+async function finetuned(plan: Plan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
+  const { settings, model, folder, identity, force } = plan;
+  const { train, dev } = plan.parts;
+  const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
+  const tokenizer = await loadTokenizer(model.folder, model.config);
+  const encoded = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
+  const examples = { train: encoded(train), dev: encoded(dev) };
+  const store = await storeOf(model, (name) => !name.startsWith("lm_head."));
+  const saved = resume ? await folder.load(store) : null;
+  const asked = teacher && settings.kd > 0;
+  const parts = {
+    ...{ task, settings, model, store, folder, session },
+    ...examples,
+    teacher: asked ? await teacherLogits(teacher, examples.train, settings, options) : null,
+    ...(onProgress && { onProgress }),
+    ...(signal && { signal }),
+  };
+  const run = await ClassifierRun.open(parts, saved);
+  try {
+    if (!resume) await folder.create(identity);
+    const { best, dev: score } = await run.finish();
+    const step = {
+      step: "finetune",
+      task: task.name,
+      settings,
+      best,
+      data: { train: { file: train.name, examples: train.examples.length, sha256: train.sha256 } },
+      dev: { file: dev.name, sha256: dev.sha256, ...score },
+    };
+    const { metrics } = folder;
+    const written = await writeTrainedModel(model, store, {
+      output,
+      force,
+      metrics,
+      step,
+      ...(command && { command }),
+    });
+    await folder.remove();
+    const [count, resumedFrom] = [examples.train.length, saved?.step ?? null];
+    return { ...written, settings, steps: run.steps, best, dev: score, examples: count, resumedFrom };
+  } finally {
+    await run.close();
+  }
+}
+
+/** @throws NfcError "usage" without one that is asked for, "mismatch" for one of other classes or tokens, or too short */
+function checkTeacher(
+  student: Checkpoint,
+  teacher: Checkpoint | null,
+  task: Task,
+  { kd, length }: ClassifierSettings,
+): void {
+  if (!teacher) {
+    if (kd > 0) throw new NfcError("usage", "there is no teacher", { hint: "leave out --kd, or give --distill-from" });
+    return;
+  }
+  const theirs = teacher.config.labels;
+  if (!sameLabels(theirs, outputsOf(task)))
+    throw new NfcError(
+      "mismatch",
+      `${teacher.source}: ${theirs ? `classifies as ${theirs.join(", ")}` : "is a language model"}, not a teacher for ${task.title}`,
+      { hint: `fine-tune it first: nfc finetune ${teacher.source} --task ${task.name}` },
+    );
+  checkTeacherFits(student, teacher, length);
+}
+
+/** Once for all epochs: the teacher is in no noise, and sees no other order. */
+async function teacherLogits(
+  teacher: Checkpoint,
+  train: readonly EncodedExample[],
+  { length }: ClassifierSettings,
+  { session = {}, signal, onProgress }: FinetuneTaskOptions,
+): Promise<Float32Array> {
+  const classifier = await Classifier.ofCheckpoint(teacher, session);
+  try {
+    return await classifier.logits(train, {
+      length,
+      signal,
+      onProgress: (done) =>
+        onProgress?.({ phase: "asking the teacher", done, total: train.length, unit: "steps", detail: teacher.source }),
+    });
+  } finally {
+    await classifier.close();
+  }
+}

@@ -1,0 +1,173 @@
+// Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
+
+import { StepNoise } from "../../distill/phases.ts";
+import type { ParameterStore } from "../../distill/step/parameter-store.ts";
+import { gradientName, STEP } from "../../distill/step/step-graph.ts";
+import { float32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { batchFeeds, rowLoss } from "../classify.ts";
+import type { ExampleBatch } from "../examples.ts";
+import { type ClassifierGraphOptions, classifierStepGraph, TARGETS, TEACHER, WEIGHT } from "./step-graph.ts";
+
+export interface ClassifierStepOptions
+  extends Omit<ClassifierGraphOptions, "batch" | "length" | "trained" | "noise" | "config"> {
+  config: ModelConfig;
+  batchSize: number;
+  noise: "sample" | "mean";
+  seed: number;
+  session: SessionOptions;
+}
+
+/** Sums over the examples of a batch. */
+export interface ClassifierLosses {
+  loss: number;
+  /** CE, or squared error; and T²·KL to the teacher where there is one. */
+  own: number;
+  teacher: number;
+}
+
+interface Bucket {
+  session: Session;
+  noise: StepNoise;
+  constant: Record<string, Tensor>;
+  into: Record<string, Tensor>;
+}
+
+export class ClassifierStep {
+  private readonly options: ClassifierStepOptions;
+  private readonly store: ParameterStore;
+  private readonly buckets = new Map<number, Bucket>();
+
+  constructor(options: ClassifierStepOptions, store: ParameterStore) {
+    this.options = options;
+    this.store = store;
+  }
+
+  /**
+   * Gradients of one batch into the store's totals.
+   * @param step of the run: the noise depends on it
+   * @param teacher logits [count, K] of the teacher for the batch's examples
+   */
+  async run(step: number, batch: ExampleBatch, teacher: Float32Array | null): Promise<ClassifierLosses> {
+    const { batchSize, config, kd, temperature } = this.options;
+    const width = (config.labels as readonly string[]).length;
+    const bucket = await this.bucket(batch.length);
+    const weight = Float32Array.from({ length: batchSize }, (_, row) => (row < batch.count ? 1 / batch.count : 0));
+    const soft = teacher && teacherTargets(teacher, width, temperature, batchSize);
+    const output = await bucket.session.run(
+      {
+        ...bucket.constant,
+        ...bucket.noise.feeds(step),
+        ...batchFeeds(batch),
+        [TARGETS]: float32Tensor(targetsOf(batch, width), [batchSize, width]),
+        [WEIGHT]: float32Tensor(weight, [batchSize, 1]),
+        ...(soft && { [TEACHER]: float32Tensor(soft, [batchSize, width]) }),
+      },
+      bucket.into,
+    );
+    this.addEmbeddingRows(batch, bucket);
+    return losses(output.logits?.data as Float32Array, batch, soft, { width, kd, temperature });
+  }
+
+  async close(): Promise<void> {
+    for (const { session } of this.buckets.values()) await session.close();
+  }
+
+  private async bucket(length: number): Promise<Bucket> {
+    const known = this.buckets.get(length);
+    if (known) return known;
+    const { config, batchSize: batch, session: options, kd, temperature } = this.options;
+    const noise = new StepNoise(config, { ...this.options, length });
+    const trained = new Set(this.store.trained);
+    const graph = classifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
+    const session = await Session.withInputs(graph, options);
+    const constant: Record<string, Tensor> = {};
+    for (const name of session.inputNames)
+      if (this.store.names.includes(name))
+        constant[name] = float32Tensor(this.store.value(name), this.store.slot(name).shape);
+    const bucket = { session, noise, constant, into: this.outputs(session, length) };
+    this.buckets.set(length, bucket);
+    return bucket;
+  }
+
+  /** The store's gradients are written to directly; wpe's has rows for T positions alone. */
+  private outputs(session: Session, length: number): Record<string, Tensor> {
+    const { batchSize, config } = this.options;
+    const into: Record<string, Tensor> = {};
+    for (const name of this.store.trained) {
+      if (!session.outputNames.includes(gradientName(name))) continue;
+      const { gradient, shape } = this.store.slot(name);
+      into[gradientName(name)] =
+        name === "wpe.weight"
+          ? float32Tensor(gradient.subarray(0, length * config.n_embd), [length, config.n_embd])
+          : float32Tensor(gradient, shape);
+    }
+    if (session.outputNames.includes(STEP.embeddingRows)) {
+      const shape = [batchSize * length, config.n_embd];
+      into[STEP.embeddingRows] = float32Tensor(new Float32Array(batchSize * length * config.n_embd), shape);
+    }
+    return into;
+  }
+
+  private addEmbeddingRows({ ids, length }: ExampleBatch, { into }: Bucket): void {
+    const { n_embd, n_positions } = this.options.config;
+    if (this.store.trained.includes("wpe.weight"))
+      this.store.slot("wpe.weight").gradient.fill(0, length * n_embd, n_positions * n_embd);
+    const rows = into[STEP.embeddingRows];
+    if (!rows) return;
+    this.store.slot("wte.weight").gradient.fill(0);
+    this.store.addRows("wte.weight", rows.data as Float32Array, ids);
+  }
+}
+
+/** One-hot rows, or the numbers of a regression: [B, K] */
+function targetsOf({ labels }: ExampleBatch, width: number): Float32Array {
+  if (width === 1) return Float32Array.from(labels);
+  const out = new Float32Array(labels.length * width);
+  for (const [row, label] of labels.entries()) out[row * width + label] = 1;
+  return out;
+}
+
+/** softmax(z/T) of the teacher's logits, or its number; rows of padding repeat the first: [B, K] */
+function teacherTargets(logits: Float32Array, width: number, temperature: number, rows: number): Float32Array {
+  const out = new Float32Array(rows * width);
+  for (let row = 0; row < rows; row++) {
+    const at = row * width < logits.length ? row * width : 0;
+    const z = logits.subarray(at, at + width);
+    if (width === 1) {
+      out[row] = z[0] as number;
+      continue;
+    }
+    out.set(softmaxOf(z, temperature), row * width);
+  }
+  return out;
+}
+
+function softmaxOf(z: Float32Array, temperature: number): Float64Array {
+  const most = Math.max(...z);
+  const weights = Float64Array.from(z, (value) => Math.exp((value - most) / temperature));
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return weights.map((value) => value / sum);
+}
+
+function losses(
+  logits: Float32Array,
+  { labels, count }: ExampleBatch,
+  soft: Float32Array | null,
+  { width, kd, temperature }: { width: number; kd: number; temperature: number },
+): ClassifierLosses {
+  let [own, teacher] = [0, 0];
+  for (let row = 0; row < count; row++) {
+    own += rowLoss(logits, row, width, labels[row] as number);
+    if (!soft) continue;
+    if (width === 1) {
+      teacher += rowLoss(logits, row, 1, soft[row] as number);
+      continue;
+    }
+    const q = soft.subarray(row * width, (row + 1) * width);
+    const p = softmaxOf(logits.subarray(row * width, (row + 1) * width), temperature);
+    const kl = q.reduce((sum, value, k) => sum + (value > 0 ? value * Math.log(value / (p[k] as number)) : 0), 0);
+    teacher += temperature ** 2 * kl;
+  }
+  return { loss: (1 - kd) * own + kd * teacher, own, teacher };
+}

@@ -1,0 +1,489 @@
+// Limits, baselines and accidents on real checkpoints and exports; what is missing, unreadable or hostile.
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import fc from "fast-check";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { type CheckOptions, checkSizes } from "../../src/check/check-sizes.ts";
+import { checkText } from "../../src/check/check-text.ts";
+import { NfcError } from "../../src/errors.ts";
+import { exported, modelOf } from "../support/exported.ts";
+import { failureOf } from "../support/failure.ts";
+import { MODEL } from "../support/fixture.ts";
+import { encode, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("check");
+const repo = path("repo");
+const CONFIG = `${repo}/nfc.size.json`;
+const BASELINE = `${repo}/nfc.baseline.json`;
+
+beforeAll(async () => {
+  await modelOf("symmetric", path("tied"));
+  await exported(path("tied"), path("onnx"), { precisions: ["fp32", "int8", "q4"] });
+  await exported(path("tied"), path("external"), { weights: "external" });
+});
+
+beforeEach(() => {
+  rmSync(repo, { recursive: true, force: true });
+  mkdirSync(repo);
+});
+
+const configure = (...models: object[]) => writeFileSync(CONFIG, JSON.stringify({ models }));
+const check = (options: Partial<CheckOptions> = {}) => checkSizes({ folder: repo, ...options });
+const put = (from: string, to: string) => cpSync(from, `${repo}/${to}`, { recursive: true });
+
+/** Gives a graph's external data another name of as many letters. */
+function nameData(model: string, name: string) {
+  const text = readFileSync(model, "latin1");
+  writeFileSync(model, text.replaceAll("model.onnx_data", name), "latin1");
+}
+
+async function only(options: Partial<CheckOptions> = {}) {
+  const { models } = await check(options);
+  const [model] = models;
+  if (!model || models.length !== 1) throw new Error("one model is expected");
+  return model;
+}
+
+describe("absolute limits", () => {
+  beforeEach(() => put(path("tied"), "model"));
+
+  it("bytes of a folder, a file, a glob, and external data with its graph", async () => {
+    put(path("onnx"), "export");
+    put(path("external"), "external");
+    configure(
+      { path: "model" },
+      { path: "model/model.safetensors" },
+      { path: "export/onnx/*.onnx" },
+      { path: "external/onnx/model.onnx" },
+    );
+    const { passed, models } = await check();
+    expect(passed).toBe(true);
+    const bytes = (file: string) => readFileSync(`${repo}/${file}`).length;
+    const files = ["model.onnx", "model_quantized.onnx", "model_q4.onnx"];
+    expect(models.map(({ size }) => size)).toEqual([
+      bytes("model/model.safetensors"),
+      bytes("model/model.safetensors"),
+      files.reduce((sum, file) => sum + bytes(`export/onnx/${file}`), 0),
+      bytes("external/onnx/model.onnx") + bytes("external/onnx/model.onnx_data"),
+    ]);
+    expect(models[0]?.parameters).toBe(120_448);
+  });
+
+  it("external data of any name, as PyTorch's exporter has it", async () => {
+    put(path("external"), "external");
+    const model = `${repo}/external/onnx/model.onnx`;
+    nameData(model, "model.onnx.data");
+    renameSync(`${model}_data`, `${model}.data`);
+    configure({ path: "external/onnx/model.onnx" }, { path: "external" }, { path: "external/onnx/*" });
+    const { models } = await check();
+    const bytes = statSync(model).size + statSync(`${model}.data`).size;
+    for (const { size, failures } of models) expect({ size, failures }).toEqual({ size: bytes, failures: [] });
+  });
+
+  it("weights that two formats share once", async () => {
+    await exported(path("tied"), `${repo}/shared`, { weights: "shared" });
+    configure({ path: "shared" });
+    const bytes = ["model.onnx", "model.onnx_data"].map((file) => statSync(`${repo}/shared/onnx/${file}`).size);
+    expect(await only()).toMatchObject({ passed: true, size: bytes.reduce((a, b) => a + b, 0) });
+  });
+
+  it.each([
+    ["is missing", "model.onnx.data", "no such file"],
+    ["lies elsewhere", "../../../model_", "leaves the model's folder"],
+  ])("external data that %s is no model", async (_, name, text) => {
+    put(path("external"), "external");
+    nameData(`${repo}/external/onnx/model.onnx`, name);
+    configure({ path: "external/onnx/model.onnx" });
+    const { passed, unreadable, failures } = await only();
+    expect({ passed, unreadable }).toEqual({ passed: false, unreadable: true });
+    expect(failures[0]).toContain(text);
+  });
+
+  it("whatever else a path names is added up, and is no training state", async () => {
+    configure({ path: "model/*" });
+    const { size, failures, groups } = await only();
+    const all = readdirSync(`${repo}/model`).map((file) => statSync(`${repo}/model/${file}`).size);
+    expect({ size, failures, groups }).toEqual({ size: all.reduce((a, b) => a + b, 0), failures: [], groups: [] });
+  });
+
+  it.each([
+    [{ limit: 482_000 }, "over the limit of 482.0 kB"],
+    [{ limit: "0.4 MB" }, "over the limit of 400.0 kB"],
+    [{ maxParameters: 120_447 }, "120,448 parameters, over the limit of 120,447"],
+    [{ maxPerplexity: 3 }, "maxPerplexity: no nfc.json beside it notes one"],
+    [{ minAccuracy: 0.5 }, "minAccuracy: no nfc.json beside it notes one"],
+    [{ dtype: "F16" }, "its matrices are F32, not F16"],
+  ])("%j fails", async (limits, text) => {
+    configure({ path: "model", ...limits });
+    const { passed, failures } = await only();
+    expect(passed).toBe(false);
+    expect(failures).toHaveLength(1);
+    expect(failures[0]).toContain(text);
+  });
+
+  it("and passes at the byte", async () => {
+    const { length } = readFileSync(`${repo}/model/model.safetensors`);
+    configure({ path: "model", limit: length, maxParameters: 120_448, dtype: "F32" });
+    expect((await only()).passed).toBe(true);
+  });
+
+  it("a budget is for every file that is meant, and for the file that was measured", async () => {
+    const noted = (folder: string, change: object) => {
+      const file = `${repo}/${folder}/nfc.json`;
+      writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
+    };
+    const measured = { file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 };
+    const none = ["maxPerplexity: no nfc.json beside it notes one (nfc eval, nfc export --text)"];
+    noted("model", { perplexity: [measured] });
+    cpSync(path("tied"), `${repo}/other`, { recursive: true });
+    configure({ path: "{model,other}/*.safetensors", maxPerplexity: 3 });
+    expect((await only()).failures).toEqual(none);
+    // The record of a folder says nothing of what lies deeper.
+    cpSync(`${repo}/other/model.safetensors`, `${repo}/model/deeper/model.safetensors`);
+    configure({ path: "model/deeper/model.safetensors", maxPerplexity: 3 });
+    expect((await only()).failures).toEqual(none);
+    put(path("onnx"), "export");
+    const quality = { ...measured, kl: null, agreement: null, logitError: null };
+    const { size } = statSync(`${repo}/export/onnx/model_q4.onnx`);
+    noted("export", { exports: [{ precision: "q4", file: "onnx/model_q4.onnx", bytes: size, perplexity: quality }] });
+    configure({ path: "export/onnx/model_q4.onnx", maxPerplexity: 3 });
+    expect((await only()).passed).toBe(true);
+    cpSync(`${repo}/export/onnx/model.onnx`, `${repo}/export/onnx/model_q4.onnx`);
+    expect((await only()).failures).toEqual(none);
+  });
+
+  it("a perplexity and an accuracy that nfc.json notes are held against the budget", async () => {
+    const file = `${repo}/model/nfc.json`;
+    const record = JSON.parse(readFileSync(file, "utf8"));
+    const perplexity = [{ file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 }];
+    const history = [{ step: "finetune", task: "sst2", dev: { metrics: { accuracy: 0.75 } } }];
+    writeFileSync(file, JSON.stringify({ ...record, perplexity, history }));
+    configure({ path: "model", maxPerplexity: 2.5, minAccuracy: 0.75 });
+    expect((await only()).passed).toBe(true);
+    configure({ path: "model", maxPerplexity: 2.4, minAccuracy: 0.8 });
+    expect((await only()).failures).toEqual(["perplexity 2.500, over 2.4", "accuracy 0.7500, under 0.8"]);
+  });
+});
+
+describe("what size-limit's users rely on", () => {
+  it.each([
+    ["a missing file", "nowhere.safetensors"],
+    ["an empty folder", "empty"],
+    ["a glob without a match", "models/*.onnx"],
+  ])("%s fails", async (_, missing) => {
+    mkdirSync(`${repo}/empty`);
+    configure({ path: missing });
+    const { passed, failures, size } = await only();
+    expect({ passed, size }).toEqual({ passed: false, size: null });
+    expect(failures[0]).toContain("no file matches");
+  });
+
+  it("several entries are all checked, by name, in their order", async () => {
+    put(path("tied"), "model");
+    configure({ name: "b", path: "model", limit: 1 }, { name: "a", path: "model" }, { path: "nothing" });
+    const { passed, models } = await check();
+    expect(passed).toBe(false);
+    expect(models.map(({ name, passed: own }) => [name, own])).toEqual([
+      ["b", false],
+      ["a", true],
+      ["nothing", false],
+    ]);
+  });
+
+  it("the configuration may stand in package.json", async () => {
+    put(path("tied"), "model");
+    writeFileSync(`${repo}/package.json`, JSON.stringify({ name: "x", nfc: { models: [{ path: "model" }] } }));
+    const { config, passed } = await check();
+    expect({ config, passed }).toEqual({ config: `${repo}/package.json`, passed: true });
+  });
+});
+
+describe("a baseline", () => {
+  beforeEach(() => put(path("tied"), "model"));
+
+  it("is small, sorted and the same again, and knows files by their hash", async () => {
+    configure({ name: "tied", path: "model", maxGrowth: "0" });
+    expect((await check({ updateBaseline: true })).updated).toBe(true);
+    const text = readFileSync(BASELINE, "utf8");
+    await check({ updateBaseline: true });
+    expect(readFileSync(BASELINE, "utf8")).toBe(text);
+    const { models, format } = JSON.parse(text);
+    expect(format).toBe("nfc-baseline/1");
+    expect(models.tied).toMatchObject({ parameters: 120_448, attention: 2, dtypes: { F32: expect.any(Number) } });
+    expect(models.tied.files["model/model.safetensors"].sha256).toMatch(/^[0-9a-f]{64}$/);
+    expect(Object.keys(models.tied.groups)).toEqual(Object.keys(models.tied.groups).sort());
+    expect(models.tied.groups.MLP).toEqual({ bytes: 4 * 66_176, parameters: 66_176 });
+    expect(await only()).toMatchObject({ passed: true, groups: [] });
+  });
+
+  it("that is damaged is refused, and written anew on demand", async () => {
+    configure({ name: "tied", path: "model" });
+    writeFileSync(BASELINE, '{ "format": "nfc-baseline/1" }');
+    const { message, hint } = await failureOf(() => check());
+    expect(`${message}; ${hint}`).toMatch(/nfc\.baseline\.json: tool: .+; .*nfc check --update-baseline$/);
+    await check({ updateBaseline: true });
+    expect(await only()).toMatchObject({ passed: true });
+  });
+
+  it("fails a model that grew, names the group, and notices that K is back", async () => {
+    configure({ path: "model", maxGrowth: "1 %" });
+    await check({ updateBaseline: true });
+    cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
+    const { failures, groups } = await only();
+    expect(failures).toEqual([
+      "K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again",
+      expect.stringMatching(
+        /^grew by \S+ kB \(\+\d\.\d\d %\), 1 % is allowed; what grew: attention q, k, v \+33\.3 kB$/,
+      ),
+    ]);
+    expect(groups[0]).toMatchObject({ group: "attention q, k, v", now: expect.any(Number) });
+    await check({ updateBaseline: true });
+    expect((await only()).passed).toBe(true);
+  });
+
+  it("allows growth up to the limit, in per cent or bytes", async () => {
+    configure({ path: "model", maxGrowth: "10 %" });
+    await check({ updateBaseline: true });
+    cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
+    const allow = ["k-in-c_attn"];
+    for (const [maxGrowth, passed] of [
+      ["10 %", true],
+      ["40 kB", true],
+      ["30 kB", false],
+      ["6.5 %", false],
+    ] as const) {
+      configure({ path: "model", maxGrowth, allow });
+      expect((await only()).passed, maxGrowth).toBe(passed);
+    }
+  });
+
+  it("that is not there passes, unless it is required; a new model is told as such", async () => {
+    configure({ path: "model", maxGrowth: "1 %" });
+    expect((await only()).passed).toBe(true);
+    expect((await only({ requireBaseline: true })).failures[0]).toContain("the baseline does not know this model");
+    await check({ updateBaseline: true });
+    put(path("tied"), "second");
+    configure({ path: "model", maxGrowth: "1 %" }, { path: "second", maxGrowth: "1 %" });
+    expect((await check()).models[1]).toMatchObject({
+      passed: true,
+      notes: ["no baseline knows it: maxGrowth is not checked; nfc check --update-baseline"],
+    });
+  });
+
+  it("that is named has to be there, and below the configuration", async () => {
+    configure({ path: "model", maxGrowth: "1 %" });
+    const missing = await failureOf(() => check({ baseline: `${repo}/nfc.baselin.json` }));
+    expect(missing).toMatchObject({ code: "not-found", message: `${repo}/nfc.baselin.json: no such file` });
+    const named = (baseline: string) =>
+      writeFileSync(CONFIG, JSON.stringify({ baseline, models: [{ path: "model", maxGrowth: "1 %" }] }));
+    named("sizes.json");
+    expect((await failureOf(check)).message).toBe(`${repo}/sizes.json: no such file`);
+    await check({ updateBaseline: true });
+    expect(existsSync(`${repo}/sizes.json`)).toBe(true);
+    named(`${repo}/sizes.json`);
+    expect(await check()).toMatchObject({ passed: true, baseline: `${repo}/sizes.json` });
+    named("../sizes.json");
+    expect((await failureOf(() => check({ updateBaseline: true }))).message).toContain("lies outside");
+  });
+
+  it("knows models that are called like what every object has", async () => {
+    configure({ name: "constructor", path: "model", maxGrowth: "0" }, { name: "toString", path: "model" });
+    expect((await check()).passed).toBe(true);
+    await check({ updateBaseline: true });
+    expect((await check()).models.map(({ baselineSize, size }) => baselineSize === size)).toEqual([true, true]);
+    configure({ name: "__proto__", path: "model" });
+    expect((await failureOf(check)).message).toContain("__proto__ is no name for a model");
+  });
+
+  it("is not written while a model is over its own limit, missing or unreadable", async () => {
+    configure({ path: "model", limit: 1 });
+    expect((await check({ updateBaseline: true })).updated).toBe(false);
+    configure({ path: "missing" });
+    expect((await check({ updateBaseline: true })).updated).toBe(false);
+    writeFileSync(`${repo}/model/model.safetensors`, "junk");
+    configure({ path: "model" });
+    expect(await check({ updateBaseline: true })).toMatchObject({ updated: false, unreadable: true });
+    expect(existsSync(BASELINE)).toBe(false);
+  });
+});
+
+describe("accidents", () => {
+  const write = (folder: string, options: Parameters<typeof writeCheckpoint>[1]) =>
+    writeCheckpoint(`${repo}/${folder}`, options);
+  const failures = async (allow: string[] = []) => {
+    configure({ path: "model", allow });
+    return (await only()).failures;
+  };
+
+  it("the head stored twice", async () => {
+    await write("model", { head: "copy" });
+    expect(await failures()).toEqual([
+      "model.safetensors: the head is stored twice, as wte.weight and lm_head.weight: tie it (logits = h · wteᵀ)",
+    ]);
+    expect(await failures(["head-twice"])).toEqual([]);
+  });
+
+  it("mask buffers", async () => {
+    await write("model", { masks: true, base: "transformer." });
+    expect(await failures()).toEqual([
+      "model.safetensors: 4 attention mask buffers are stored: save the parameters only",
+    ]);
+  });
+
+  it("none in a model whose MLP has the shape of its embedding", async () => {
+    const matrix = (name: string, shape: number[]) => ({
+      name,
+      dtype: "F32" as const,
+      shape,
+      bytes: encode(new Float32Array(32), "F32"),
+    });
+    const others = tinyTensors().filter(({ name }) => !/^(wte|h\.0\.mlp\.c_proj)\.weight$/.test(name));
+    const tensors = [...others, matrix("wte.weight", [16, 2]), matrix("h.0.mlp.c_proj.weight", [16, 2])];
+    await write("model", { tensors });
+    expect(await failures()).toEqual([]);
+  });
+
+  it("optimiser state inside a file, and beside it", async () => {
+    const state = {
+      name: "optimizer.exp_avg.wte.weight",
+      dtype: "F32",
+      shape: [2],
+      bytes: encode(new Float32Array(2), "F32"),
+    };
+    await write("model", { tensors: [...tinyTensors(), state] });
+    writeFileSync(`${repo}/model/optimizer.pt`, "state");
+    expect(await failures()).toEqual([
+      "model.safetensors: 1 tensors are optimiser state, such as optimizer.exp_avg.wte.weight",
+      "model/optimizer.pt is training state: leave it out of the model",
+    ]);
+  });
+
+  it("another format than the baseline's", async () => {
+    await write("model", { dtype: "F16" });
+    configure({ path: "model" });
+    await check({ updateBaseline: true });
+    await write("model", { dtype: "F32" });
+    expect((await only()).failures).toEqual(["its matrices are F32, not F16: was it saved in another format?"]);
+  });
+
+  it("none in our own exports", async () => {
+    put(path("onnx"), "model");
+    expect(await failures()).toEqual([]);
+  });
+});
+
+describe("files that mean harm, or none", () => {
+  it("50 GB are looked at by their header", async () => {
+    put(path("external"), "model");
+    truncateSync(`${repo}/model/onnx/model.onnx_data`, 50e9);
+    configure({ path: "model/onnx/model.onnx", limit: "1 GB" });
+    const { size, failures } = await only();
+    expect(size).toBeGreaterThan(50e9);
+    expect(failures[0]).toContain("over the limit of 1,000.0 MB");
+  });
+
+  it("a path out of the folder, and a link to a folder elsewhere, are not followed", async () => {
+    configure({ path: "../tied" });
+    expect(await failureOf(check)).toMatchObject({ code: "usage", message: expect.stringContaining("lies outside") });
+    mkdirSync(`${repo}/models`);
+    symlinkSync(path("tied"), `${repo}/models/link`);
+    configure({ path: "models/**/*.safetensors" });
+    expect((await only()).failures[0]).toContain("no file matches");
+    for (const out of ["models/link", "models/link/*.safetensors", "models/link/model.safetensors"]) {
+      configure({ path: out });
+      const { unreadable, failures } = await only();
+      expect({ unreadable, failures }).toEqual({
+        unreadable: true,
+        failures: [expect.stringContaining("is a link that leads out of")],
+      });
+    }
+    configure({ path: "{../tied,x}/*.safetensors" });
+    expect((await only()).failures[0]).toContain("no file matches");
+  });
+
+  it("links to files in the folder are files, as in a cache of Hugging Face's; those that lead nowhere are no model", async () => {
+    put(path("tied"), "blobs");
+    mkdirSync(`${repo}/snapshots/a`, { recursive: true });
+    symlinkSync("../../blobs/model.safetensors", `${repo}/snapshots/a/model.safetensors`);
+    symlinkSync("model.safetensors", `${repo}/snapshots/a/latest.safetensors`);
+    configure({ path: "snapshots/a" }, { path: "snapshots/*/model.safetensors" }, { path: `${repo}/snapshots/a` });
+    const { size } = statSync(`${repo}/blobs/model.safetensors`);
+    expect((await check()).models.map((model) => model.size)).toEqual([size, size, size]);
+    symlinkSync("nowhere.safetensors", `${repo}/snapshots/a/broken.safetensors`);
+    expect((await check()).models[0]).toMatchObject({ passed: false, unreadable: true });
+  });
+
+  it("names cannot write on the terminal", async () => {
+    configure({ name: "a\u001b[31m\nb", path: "nothing" });
+    const text = checkText(await check());
+    for (const raw of ["\u001b", "\nb"]) expect(text).not.toContain(raw);
+  });
+
+  it("a package.json that is none is refused", async () => {
+    writeFileSync(`${repo}/package.json`, "null");
+    expect((await failureOf(check)).message).toContain("package.json: content: ");
+  });
+
+  it.each([
+    ["no JSON", "{"],
+    ["an unknown key", '{"models":[{"path":"x","limits":"1 MB"}]}'],
+    ["a limit that is none", '{"models":[{"path":"x","limit":"1 apple"}]}'],
+    ["no models", '{"models":[]}'],
+    ["two of one name", '{"models":[{"path":"x"},{"path":"x"}]}'],
+    ["a list", "[]"],
+  ])("a configuration with %s is refused with an example", async (_, text) => {
+    writeFileSync(CONFIG, text);
+    const error = await failureOf(check);
+    expect(["invalid-file", "usage"]).toContain(error.code);
+    expect(error.message).toContain("nfc.size.json");
+    expect(error.hint).toBeTruthy();
+  });
+
+  it("a spoilt configuration, baseline or model ends in a result or one line", async () => {
+    put(path("tied"), "model");
+    put(path("onnx"), "export");
+    configure({ path: "model", maxGrowth: "1 %" }, { path: "export/onnx/*.onnx" });
+    await check({ updateBaseline: true });
+    const files = [CONFIG, BASELINE, `${repo}/model/model.safetensors`, `${repo}/export/onnx/model_q4.onnx`];
+    const spoilt = fc.record({
+      file: fc.nat(files.length - 1),
+      at: fc.nat(2000),
+      byte: fc.nat(255),
+      cut: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(spoilt, async ({ file, at, byte, cut }) => {
+        const name = files[file] as string;
+        renameSync(name, `${name}.whole`);
+        const bytes = readFileSync(`${name}.whole`);
+        if (cut) writeFileSync(name, bytes.subarray(0, at));
+        else {
+          bytes[at % bytes.length] = byte;
+          writeFileSync(name, bytes);
+        }
+        try {
+          const { models } = await check();
+          expect(models.length).toBeGreaterThan(0);
+        } catch (error) {
+          expect(error).toBeInstanceOf(NfcError);
+          expect((error as NfcError).message).not.toContain("\n");
+        } finally {
+          renameSync(`${name}.whole`, name);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+});

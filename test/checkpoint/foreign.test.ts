@@ -1,0 +1,126 @@
+// Files that are no safetensors: refused by name, pickles with a command that converts them.
+import { execFileSync } from "node:child_process";
+import { mkdir, writeFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
+import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
+import { pickleRecipe, picklesOf, refuseForeignFile } from "../../src/checkpoint/foreign.ts";
+import { failureOf } from "../support/failure.ts";
+import { encodeSafetensors, tinyTensors } from "../support/make-checkpoint.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("foreign");
+const ZIP = [0x50, 0x4b, 3, 4, 0, 0, 8, 8, 0, 0, 0, 0];
+const PICKLE_2 = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20];
+const PICKLE_4 = [0x80, 4, 0x95, 16, 0, 0, 0, 0, 0, 0, 0, 0x7d];
+
+async function refusal(name: string, content: Uint8Array | string) {
+  await writeFile(path(name), content);
+  return failureOf(() => openCheckpoint(path(name)));
+}
+
+describe("a pickle", () => {
+  it.each([
+    ["a zip of torch.save", "pytorch_model.bin", ZIP],
+    ["a zip under another name", "weights.safetensors", ZIP],
+    ["a zip without extension", "weights", ZIP],
+    ["a bare pickle of protocol 2", "old.pt", PICKLE_2],
+    ["a bare pickle of protocol 4", "model.dat", PICKLE_4],
+    ["a file that is called like one", "ckpt.ckpt", [1, 2, 3]],
+  ])("is refused: %s", async (_, name, bytes) => {
+    const error = await refusal(name, Uint8Array.from(bytes));
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toContain(`${path(name)}: is a PyTorch pickle`);
+    expect(error.hint).toContain("weights_only=True");
+    expect(error.hint).toContain(path(name));
+  });
+
+  it("is told from a safetensors file whose header length begins like one", async () => {
+    const tensors = tinyTensors();
+    for (let padding = 0; padding < 256; padding++) {
+      const bytes = encodeSafetensors(tensors, { format: "pt", padding: "x".repeat(padding) });
+      if (bytes[0] !== 0x80 || bytes[1] === undefined || bytes[1] < 2 || bytes[1] > 16) continue;
+      bytes[1] = Math.min(bytes[1], 5); // only the first bytes are looked at here
+      await writeFile(path("length.safetensors"), bytes);
+      await expect(refuseForeignFile(path("length.safetensors"))).resolves.toBeUndefined();
+      return;
+    }
+    throw new Error("no header length began with 0x80");
+  });
+
+  it("named as an index of shards is refused with all shards in the recipe", async () => {
+    await mkdir(path("shards"));
+    const shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
+    for (const shard of shards) await writeFile(path("shards", shard), "");
+    const error = await refusal("shards/pytorch_model.bin.index.json", "{}");
+    expect(error.message).toContain("pytorch_model.bin.index.json: holds 2 PyTorch pickles");
+    for (const shard of shards) expect(error.hint).toContain(path("shards", shard));
+  });
+
+  it("named as an index without its shards is refused all the same", async () => {
+    await mkdir(path("alone"));
+    const error = await refusal("alone/pytorch_model.bin.index.json", "{}");
+    expect(error.message).toContain("is a PyTorch pickle");
+  });
+});
+
+describe("pickleRecipe", () => {
+  it("is one shell line, with quotes where a path needs them", () => {
+    const recipe = pickleRecipe(["/models/it's mine/ckpt.pt"]);
+    expect(recipe).not.toMatch(/[\r\n]/);
+    expect(recipe.endsWith(` '/models/it'\\''s mine' '/models/it'\\''s mine/ckpt.pt'`)).toBe(true);
+  });
+
+  it("reaches a program as the script and its paths", () => {
+    const print = "process.stdout.write(JSON.stringify(process.argv.slice(1)))";
+    const line = pickleRecipe(["a b/$x.pt"]).replace(/^python3 -c/, `"${process.execPath}" -e '${print}' --`);
+    const seen: string[] = JSON.parse(execFileSync("sh", ["-c", line], { encoding: "utf8" }));
+    expect(seen.slice(1)).toEqual(["a b", "a b/$x.pt"]);
+    expect(seen[0]).toContain("d.get('model',d.get('state_dict',d)).items()");
+    expect(seen[0]).toContain(".clone().contiguous()");
+    expect(seen[0]).toContain("model_args");
+  });
+});
+
+describe("picklesOf", () => {
+  it("prefers pytorch_model.bin, then its shards, then the first there is", () => {
+    expect(picklesOf("m", ["ckpt.pt", "pytorch_model.bin"])).toEqual(["m/pytorch_model.bin"]);
+    const shards = ["pytorch_model-00002-of-00002.bin", "pytorch_model-00001-of-00002.bin"];
+    expect(picklesOf("m", ["x.pt", ...shards])).toEqual([`m/${shards[1]}`, `m/${shards[0]}`]);
+    expect(picklesOf("m", ["ckpt.pt", "config.json"])).toEqual(["m/ckpt.pt"]);
+  });
+
+  it("passes over what trainers leave beside the weights", () => {
+    expect(picklesOf("m", ["training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"])).toEqual([]);
+  });
+});
+
+describe("another format", () => {
+  it.each([
+    ["model.onnx", "an ONNX model"],
+    ["model.gguf", "a GGUF (llama.cpp) model"],
+    ["tf_model.h5", "a TensorFlow checkpoint"],
+    ["flax_model.msgpack", "a Flax checkpoint"],
+    ["weights.npz", "a NumPy archive"],
+  ])("is refused by the name of the format: %s", async (name, what) => {
+    const error = await refusal(name, "\x08\x07\x12\x07something");
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toBe(`${path(name)}: is ${what}, not safetensors`);
+    expect(error.hint).toBeTruthy();
+  });
+
+  it("is recognised by its first bytes: GGUF", async () => {
+    expect((await refusal("model", "GGUF\x03\0\0\0\0\0")).message).toContain("GGUF");
+  });
+
+  it("is recognised by its first bytes: a Git LFS pointer", async () => {
+    const error = await refusal("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    expect(error.message).toContain("is a Git LFS pointer");
+    expect(error.hint).toContain("git lfs pull");
+  });
+
+  it("that nobody knows is left to the safetensors reader, which says what is wrong", async () => {
+    const error = await refusal("empty.safetensors", "");
+    expect(error.code).toBe("invalid-file");
+    expect(error.message).toContain(path("empty.safetensors"));
+  });
+});

@@ -1,0 +1,92 @@
+// Tokenizers: the model's own file, GPT-2's older pair of files, the built-in vocabulary, and what is refused.
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
+import { tokenStream } from "../../src/checkpoint/tokens.ts";
+
+const fixtures = fileURLToPath(new URL("../../fixtures/", import.meta.url));
+const model = join(fixtures, "tiny-gpt2");
+let folder = "";
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "nfc-tokenizer-"));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** A configuration with this vocabulary; the tokenizer reads nothing else of it. */
+const withVocabulary = (vocab_size: number) => ({ vocab_size }) as Parameters<typeof loadTokenizer>[1];
+
+describe("the model's tokenizer.json", () => {
+  test("encodes and decodes", async () => {
+    const tokenizer = await loadTokenizer(model, withVocabulary(384));
+    const ids = tokenizer.encode("The old sailor.\n");
+    expect(ids.length).toBeLessThan(12);
+    expect(tokenizer.decode(ids)).toBe("The old sailor.\n");
+    expect(tokenizer).toMatchObject({ size: 384, piecewise: true });
+  });
+
+  test("a special token in the text is one id", async () => {
+    const tokenizer = await loadTokenizer(model, withVocabulary(384));
+    expect(tokenizer.encode("<|endoftext|>")).toEqual([0]);
+  });
+
+  test("pieces encode like the whole", async () => {
+    const tokenizer = await loadTokenizer(model, withVocabulary(384));
+    const path = join(folder, "long.txt");
+    const text = (await readFile(join(fixtures, "text.txt"), "utf8")).repeat(20);
+    await writeFile(path, text);
+    const streamed: number[] = [];
+    for await (const ids of tokenStream([path], tokenizer)) streamed.push(...ids);
+    expect(streamed).toEqual(tokenizer.encode(text));
+  });
+
+  test("more ids than the model has", async () => {
+    await expect(loadTokenizer(model, withVocabulary(383))).rejects.toMatchObject({
+      code: "mismatch",
+      message: expect.stringMatching(/tokenizer\.json has 384 ids, the model 383$/),
+    });
+  });
+
+  test("a file that is no tokenizer", async () => {
+    await writeFile(join(folder, "tokenizer.json"), '{"model":{"type":"Nonsense"}}');
+    await expect(loadTokenizer(folder, withVocabulary(384))).rejects.toMatchObject({ code: "invalid-file" });
+  });
+});
+
+test("vocab.json with merges.txt gives the same ids as tokenizer.json", async () => {
+  const json = JSON.parse(await readFile(join(model, "tokenizer.json"), "utf8"));
+  const older = await mkdtemp(join(folder, "older-"));
+  await writeFile(join(older, "vocab.json"), JSON.stringify(json.model.vocab));
+  const merges = json.model.merges.map((pair: string[]) => pair.join(" "));
+  await writeFile(join(older, "merges.txt"), ["#version: 0.2", ...merges, ""].join("\n"));
+  const [now, then] = [
+    await loadTokenizer(model, withVocabulary(384)),
+    await loadTokenizer(older, withVocabulary(384)),
+  ];
+  const text = "The quiet harbour answers, and <|endoftext|> naïve 123!";
+  expect(then.encode(text)).toEqual(now.encode(text));
+  expect(then.decode(then.encode(text))).toBe(text);
+});
+
+describe("without tokenizer files", () => {
+  test("GPT-2's vocabulary is built in, its padded form too", async () => {
+    for (const size of [50_257, 50_304]) {
+      const tokenizer = await loadTokenizer(null, withVocabulary(size));
+      // GPT-2's published ids.
+      expect(tokenizer.encode("Hello world")).toEqual([15496, 995]);
+      expect(tokenizer.encode("<|endoftext|>")).toEqual([50_256]);
+      expect(tokenizer.decode([15496, 995])).toBe("Hello world");
+    }
+  });
+
+  test("another vocabulary has none", async () => {
+    const empty = await mkdtemp(join(folder, "empty-"));
+    await cp(join(model, "config.json"), join(empty, "config.json"));
+    await expect(loadTokenizer(empty, withVocabulary(384))).rejects.toMatchObject({
+      code: "not-found",
+      message: expect.stringMatching(/no tokenizer\.json, and its vocabulary of 384 is not GPT-2's$/),
+    });
+  });
+});

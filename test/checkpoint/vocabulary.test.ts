@@ -1,0 +1,48 @@
+// The number of tokens of the tokenizer beside a checkpoint.
+import { mkdir, writeFile } from "node:fs/promises";
+import { describe, expect, it } from "vitest";
+import { tokenizerSize } from "../../src/checkpoint/vocabulary.ts";
+import { failureOf } from "../support/failure.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("vocabulary");
+
+async function folderWith(name: string, files: Record<string, unknown>): Promise<string> {
+  await mkdir(path(name));
+  for (const [file, content] of Object.entries(files)) await writeFile(path(name, file), JSON.stringify(content));
+  return path(name);
+}
+
+describe("tokenizerSize", () => {
+  it("is one more than the largest id of tokenizer.json, added tokens included", async () => {
+    const tokenizer = { model: { vocab: { a: 0, b: 4 } }, added_tokens: [{ id: 6, content: "<|end|>" }] };
+    expect(
+      await tokenizerSize(await folderWith("json", { "tokenizer.json": tokenizer, "vocab.json": { a: 99 } })),
+    ).toBe(7);
+  });
+
+  it("needs no added tokens", async () => {
+    expect(await tokenizerSize(await folderWith("plain", { "tokenizer.json": { model: { vocab: { a: 2 } } } }))).toBe(
+      3,
+    );
+  });
+
+  it("falls back on vocab.json", async () => {
+    expect(await tokenizerSize(await folderWith("vocab", { "vocab.json": { a: 0, b: 1 } }))).toBe(2);
+  });
+
+  it("is unknown without either", async () => {
+    expect(await tokenizerSize(await folderWith("none", {}))).toBeUndefined();
+  });
+
+  it.each([
+    ["no-vocab", { model: {} }],
+    ["no-model", {}],
+    ["no-ids", { model: { vocab: { a: "0" } }, added_tokens: ["x"] }],
+  ])("of a file without ids is refused (%s)", async (name, tokenizer) => {
+    const folder = await folderWith(name, { "tokenizer.json": tokenizer });
+    const error = await failureOf(() => tokenizerSize(folder));
+    expect(error.code).toBe("invalid-file");
+    expect(error.message).toContain(`${folder}/tokenizer.json`);
+  });
+});

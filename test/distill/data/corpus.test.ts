@@ -1,0 +1,79 @@
+// The files that arguments name: files, folders and globs, in an order that does not depend on the system.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join, relative, sep } from "node:path";
+import { describe, expect, it } from "vitest";
+import { corpusFiles } from "../../../src/distill/data/corpus.ts";
+import { failureOf } from "../../support/failure.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const at = temporaryFolder("corpus");
+const names = ["b.txt", "a.jsonl", "deep/er/c.ndjson", "deep/d.txt", "deep/notes.md", "ids/1.bin", "ids/2.bin"];
+for (const name of [...names, "only/picture.png", "odd[1].txt"]) {
+  mkdirSync(join(at(name), ".."), { recursive: true });
+  writeFileSync(at(name), "x");
+}
+
+/** Their names below the folder. */
+async function found(...patterns: string[]): Promise<string[]> {
+  return (await corpusFiles(patterns.map((pattern) => at(pattern)))).map((path) =>
+    relative(at(), path).split(sep).join("/"),
+  );
+}
+
+describe("the files of a corpus", () => {
+  it("are the named ones in the order of the arguments", async () => {
+    expect(await found("b.txt", "a.jsonl")).toEqual(["b.txt", "a.jsonl"]);
+  });
+
+  it("may have any ending when they are named", async () => {
+    expect(await found("deep/notes.md")).toEqual(["deep/notes.md"]);
+  });
+
+  it("are a folder's text and id files, sorted, from every depth", async () => {
+    expect(await found("deep")).toEqual(["deep/d.txt", "deep/er/c.ndjson"]);
+    expect(await found("ids")).toEqual(["ids/1.bin", "ids/2.bin"]);
+  });
+
+  it("are what a glob matches, sorted", async () => {
+    expect(await found("**/*.{txt,jsonl}")).toEqual(["a.jsonl", "b.txt", "deep/d.txt", "odd[1].txt"]);
+    expect(await found("deep/*")).toEqual(["deep/d.txt", "deep/notes.md"]);
+  });
+
+  it("come once, however often they are named", async () => {
+    expect(await found("deep/d.txt", "deep", "**/d.txt", "deep/../b.txt", "b.txt")).toEqual([
+      "deep/d.txt",
+      "deep/er/c.ndjson",
+      "b.txt",
+    ]);
+  });
+
+  it("may have the characters of a glob in their names", async () => {
+    expect(await found("odd[1].txt")).toEqual(["odd[1].txt"]);
+  });
+
+  it("are named as the argument was, relative or not", async () => {
+    const folder = relative(process.cwd(), at("deep"));
+    expect(await corpusFiles([`${folder}/*.txt`])).toEqual([`${folder.split(sep).join("/")}/d.txt`]);
+    expect(await corpusFiles([folder])).toEqual([join(folder, "d.txt"), join(folder, "er/c.ndjson")]);
+    expect(await corpusFiles([`${at("deep")}/*.txt`])).toEqual([at("deep/d.txt")]);
+  });
+});
+
+describe("arguments that name no corpus", () => {
+  it.each([
+    ["missing.txt", "no such file or folder"],
+    ["b.txt/inside.txt", "no such file or folder"],
+    ["*.csv", "no file matches this glob"],
+    ["only", "no .txt, .jsonl, .ndjson or .bin file in this folder"],
+  ])("%s", async (pattern, fact) => {
+    const { code, message } = await failureOf(() => found("b.txt", pattern));
+    expect(code).toBe("not-found");
+    expect(message).toBe(`${at(pattern)}: ${fact}`);
+  });
+
+  it("text and token ids together", async () => {
+    const { code, message } = await failureOf(() => found("b.txt", "ids"));
+    expect(code).toBe("usage");
+    expect(message).toBe(`${at("ids/1.bin")} holds token ids, ${at("b.txt")} text: a corpus is one or the other`);
+  });
+});

@@ -1,0 +1,299 @@
+// Corpora of token ids: text through the cache, .bin in place, and what every damaged or missing input says.
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import type { Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
+import { type CorpusOptions, TokenCorpus } from "../../../src/distill/data/token-cache.ts";
+import { withFault } from "../../io/faults.ts";
+import { failureOf } from "../../support/failure.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const at = temporaryFolder("token-cache");
+
+/** An id for each byte, `shift` more than its value. */
+function bytesTokenizer(shift = 0): Tokenizer {
+  return {
+    name: "bytes",
+    fingerprint: `bytes ${shift}`,
+    size: 256 + shift,
+    piecewise: true,
+    encode: (text) => Array.from(Buffer.from(text), (byte) => byte + shift),
+    decode: (ids) => Buffer.from(ids.map((id) => id - shift)).toString(),
+  };
+}
+
+let folders = 0;
+/** A folder that no other test has, and text files in it. */
+function corpus(texts: Record<string, string | Uint8Array>): { files: string[]; cache: string } {
+  const folder = at(`${folders++}`);
+  mkdirSync(folder);
+  const files = Object.entries(texts).map(([name, content]) => {
+    writeFileSync(join(folder, name), content);
+    return join(folder, name);
+  });
+  return { files, cache: join(folder, "cache") };
+}
+
+function uint16(...ids: number[]): Uint8Array {
+  return new Uint8Array(Uint16Array.from(ids).buffer);
+}
+
+async function opened(
+  files: readonly string[],
+  options: Partial<CorpusOptions> & { tokenizer?: Tokenizer | null } = {},
+) {
+  const { tokenizer = bytesTokenizer(), ...rest } = options;
+  const data = await TokenCorpus.open(files, tokenizer, { vocabulary: 256, ...rest });
+  try {
+    const ids = [...(await data.read(0, data.tokens))];
+    return { ids, fingerprint: data.fingerprint, fromCache: data.fromCache };
+  } finally {
+    await data.close();
+  }
+}
+
+/** The only cache file. */
+function cacheFile(cache: string): string {
+  const names = readdirSync(cache);
+  expect(names).toHaveLength(1);
+  return join(cache, names[0] as string);
+}
+
+afterEach(() => vi.unstubAllEnvs());
+
+describe("text", () => {
+  it("is tokenised once, and then comes from the cache", async () => {
+    const { files, cache } = corpus({ "a.txt": "one two", "b.txt": "three" });
+    const first = await opened(files, { cache });
+    expect(Buffer.from(first.ids).toString()).toBe("one two\n\nthree");
+    expect(first.fromCache).toBe(false);
+    expect(await opened(files, { cache })).toEqual({ ...first, fromCache: true });
+    expect(statSync(cacheFile(cache)).size).toBe(2 * first.ids.length + 16);
+  });
+
+  it("longer than a piece arrives whole", async () => {
+    const text = "Ein längerer Satz.\nUnd noch einer.\n".repeat(20_000);
+    const { files, cache } = corpus({ "a.txt": text });
+    const data = await TokenCorpus.open(files, bytesTokenizer(), { vocabulary: 256, cache });
+    expect(data.tokens).toBe(Buffer.byteLength(text));
+    expect(Buffer.from(await data.read(0, data.tokens)).equals(Buffer.from(text))).toBe(true);
+    expect(Buffer.from(await data.read(400_000, 60))).toEqual(Buffer.from(text).subarray(400_000, 400_060));
+    await data.close();
+  });
+
+  it("has uint32 ids from a vocabulary of more than 65,536", async () => {
+    const { files, cache } = corpus({ "a.txt": "ab" });
+    const tokenizer = bytesTokenizer(70_000);
+    expect((await opened(files, { cache, tokenizer, vocabulary: 70_256 })).ids).toEqual([70_097, 70_098]);
+    expect(statSync(cacheFile(cache)).size).toBe(2 * 4 + 16);
+    expect((await opened(files, { cache, tokenizer, vocabulary: 70_256 })).fromCache).toBe(true);
+  });
+
+  it("comes from a field of .jsonl lines", async () => {
+    const { files, cache } = corpus({ "a.jsonl": '{"text":"a","body":"x"}\n{"text":"b","body":"y"}' });
+    expect(Buffer.from((await opened(files, { cache })).ids).toString()).toBe("a\n\nb");
+    const other = await opened(files, { cache, field: "body" });
+    expect(Buffer.from(other.ids).toString()).toBe("x\n\ny");
+    expect(other.fromCache).toBe(false);
+    expect((await failureOf(() => opened(files, { cache, field: "none" }))).message).toContain("line 1");
+  });
+
+  it("has another fingerprint with other content, another tokenizer, or as .txt instead of .jsonl", async () => {
+    const line = '{"text":"a"}';
+    const { files, cache } = corpus({ "a.txt": line, "a.jsonl": line, "b.txt": "b" });
+    const [text = "", json = "", other = ""] = files;
+    const prints = [
+      await opened([text], { cache }),
+      await opened([text], { cache, tokenizer: bytesTokenizer(1) }),
+      await opened([json], { cache }),
+      await opened([other], { cache }),
+      await opened([text, other], { cache }),
+      await opened([other, text], { cache }),
+    ].map(({ fingerprint }) => fingerprint);
+    expect(new Set(prints).size).toBe(prints.length);
+    for (const print of prints) expect(print).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  it("keeps its fingerprint and its cache when the file moves", async () => {
+    const { files, cache } = corpus({ "a.txt": "same", "b.txt": "same" });
+    const [a = "", b = ""] = files;
+    const first = await opened([a], { cache });
+    expect(await opened([b], { cache })).toEqual({ ...first, fromCache: true });
+  });
+
+  it("reports its bytes", async () => {
+    const { files, cache } = corpus({ "a.txt": "one two", "b.txt": "three" });
+    const events: string[] = [];
+    await opened(files, {
+      cache,
+      onProgress: ({ phase, done, total, unit }) => events.push(`${phase} ${done}/${total} ${unit}`),
+    });
+    expect(events).toEqual([
+      "hashing the corpus 0/2 files",
+      "hashing the corpus 1/2 files",
+      "tokenising 7/12 bytes",
+      "tokenising 12/12 bytes",
+    ]);
+  });
+});
+
+describe("the cache", () => {
+  it.each<[string, (path: string) => void]>([
+    ["cut", (path) => truncateSync(path, statSync(path).size - 2)],
+    ["cut to nothing", (path) => truncateSync(path, 0)],
+    ["longer", (path) => writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.alloc(2)]))],
+    ["zeros", (path) => writeFileSync(path, Buffer.alloc(statSync(path).size))],
+    ["without its middle", (path) => writeFileSync(path, readFileSync(path).subarray(4))],
+  ])("is written again when it is damaged: %s", async (_, damage) => {
+    const { files, cache } = corpus({ "a.txt": "one two three" });
+    const first = await opened(files, { cache });
+    damage(cacheFile(cache));
+    expect(await opened(files, { cache })).toEqual(first);
+    expect((await opened(files, { cache })).fromCache).toBe(true);
+  });
+
+  it("loses what a killed process left of it", async () => {
+    const { files, cache } = corpus({ "a.txt": "one two three" });
+    const first = await opened(files, { cache });
+    const path = cacheFile(cache);
+    const left = join(cache, `.${basename(path)}.nfc-tmp-${2 ** 31 - 2}-0123456789ab`);
+    renameSync(path, left);
+    expect(await opened(files, { cache })).toEqual(first);
+    expect(cacheFile(cache)).toBe(path);
+  });
+
+  it("is in $NFC_CACHE, else in $XDG_CACHE_HOME/nfc", async () => {
+    const { files } = corpus({ "a.txt": "text" });
+    const [own, xdg] = [at("own"), at("xdg")];
+    vi.stubEnv("XDG_CACHE_HOME", xdg);
+    vi.stubEnv("NFC_CACHE", "");
+    await opened(files);
+    expect(readdirSync(join(xdg, "nfc/tokens"))).toHaveLength(1);
+    vi.stubEnv("NFC_CACHE", own);
+    await opened(files);
+    expect(readdirSync(join(own, "tokens"))).toHaveLength(1);
+  });
+
+  it("may be written by several at once", async () => {
+    const { files, cache } = corpus({ "a.txt": "word ".repeat(100_000) });
+    const all = await Promise.all(Array.from({ length: 4 }, () => opened(files, { cache })));
+    for (const { ids } of all) expect(Buffer.from(ids).equals(readFileSync(files[0] as string))).toBe(true);
+    cacheFile(cache);
+  });
+
+  it("is not left behind by an abort, nor by a fault of the text", async () => {
+    const { files, cache } = corpus({ "a.txt": "line\n".repeat(200_000), "b.txt": new Uint8Array([0x61, 0xff]) });
+    const [good = ""] = files;
+    const abort = new AbortController();
+    const onProgress = ({ phase, done }: { phase: string; done: number }) => {
+      if (phase === "tokenising" && done > 500_000) abort.abort();
+    };
+    const { code } = await failureOf(() => opened([good], { cache, signal: abort.signal, onProgress }));
+    expect(code).toBe("aborted");
+    expect(readdirSync(cache)).toEqual([]);
+    expect((await failureOf(() => opened(files, { cache }))).message).toMatch(/b\.txt: not UTF-8/);
+    expect(readdirSync(cache)).toEqual([]);
+    expect((await opened([good], { cache })).fromCache).toBe(false);
+  });
+
+  it("that cannot be written is named, with --cache as the way out, whichever call fails", async () => {
+    const { files, cache } = corpus({ "a.txt": "text" });
+    const { calls } = await withFault(0, "", () => opened(files, { cache }));
+    expect(calls).toBeGreaterThanOrEqual(8);
+    let failures = 0;
+    for (let failing = 1; failing <= calls; failing++) {
+      rmSync(cache, { recursive: true, force: true });
+      const { error } = await withFault(failing, "ENOSPC", () => opened(files, { cache }));
+      if (!String(error).includes(cache)) continue; // reading the text failed
+      failures += 1;
+      expect(error).toMatchObject({ code: "io", hint: expect.stringContaining("--cache") });
+      expect(String(error)).toMatch(/cache(\/[0-9a-f]{64}\.u16)?: disk full$/);
+    }
+    // mkdir; open, two writes, sync; rename; open and sync of the folder; open of the cache file
+    expect(failures).toBe(9);
+    expect((await opened(files, { cache })).ids).toHaveLength(4);
+  });
+
+  it("below a file is an error of the cache, not of the text", async () => {
+    const { files } = corpus({ "a.txt": "text" });
+    const { code, hint } = await failureOf(() => opened(files, { cache: join(files[0] as string, "cache") }));
+    expect(code).toBe("io");
+    expect(hint).toContain("--cache");
+  });
+});
+
+describe("token ids in .bin files", () => {
+  it("are read in place, one file after the other", async () => {
+    const { files } = corpus({ "a.bin": uint16(1, 2, 3), "b.bin": uint16(), "c.bin": uint16(4, 255) });
+    const data = await TokenCorpus.open(files, null, { vocabulary: 256, cache: join(tmpdir(), "never", "made") });
+    expect([data.tokens, data.fromCache]).toEqual([5, false]);
+    for (let start = 0; start <= 5; start++)
+      for (let end = start; end <= 5; end++)
+        expect([...(await data.read(start, end - start))]).toEqual([1, 2, 3, 4, 255].slice(start, end));
+    await expect(data.read(3, 3)).rejects.toThrow(RangeError);
+    await data.close();
+  });
+
+  it("have a fingerprint of their content", async () => {
+    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": uint16(1, 2), "c.bin": uint16(2, 1) });
+    const prints: string[] = [];
+    for (const path of files) prints.push((await opened([path])).fingerprint);
+    expect(prints[0]).toBe(prints[1]);
+    expect(prints[0]).not.toBe(prints[2]);
+  });
+
+  it("past the vocabulary are refused with file, position and id", async () => {
+    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": uint16(3, 256) });
+    const { code, message } = await failureOf(() => opened(files));
+    expect(code).toBe("mismatch");
+    expect(message).toBe(`${files[1]}: token 256 at position 1, the model has 256 tokens`);
+  });
+
+  it("cannot be an odd number of bytes", async () => {
+    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": new Uint8Array(5) });
+    const { code, message } = await failureOf(() => opened(files));
+    expect(code).toBe("invalid-file");
+    expect(message).toBe(`${files[1]}: 5 bytes are no whole number of uint16 token ids`);
+  });
+});
+
+describe("what is no corpus", () => {
+  it.each([["a.txt"], ["a.bin"], ["a.jsonl"]])("an empty %s", async (name) => {
+    const { files, cache } = corpus({ [name]: "" });
+    const { code, message } = await failureOf(() => opened(files, { cache }));
+    expect([code, message]).toEqual(["invalid-file", `${files[0]}: no tokens in it`]);
+  });
+
+  it.each(["txt", "bin"])("a missing .%s file", async (ending) => {
+    const { code, message } = await failureOf(() => opened([at(`none.${ending}`)], { cache: at("unused") }));
+    expect([code, message]).toEqual(["not-found", `${at(`none.${ending}`)}: no such file or folder`]);
+  });
+
+  it("ids past the vocabulary, from a tokenizer that is not the model's", async () => {
+    const { files, cache } = corpus({ "a.txt": "ab~c" });
+    const { code, message } = await failureOf(() => opened(files, { cache, vocabulary: 126 }));
+    expect([code, message]).toEqual(["mismatch", `${files[0]}: token 126 at position 2, the model has 126 tokens`]);
+    expect(readdirSync(cache)).toEqual([]);
+  });
+
+  it("text without a tokenizer", async () => {
+    const { files } = corpus({ "a.txt": "text", "b.txt": "text" });
+    const { code, message } = await failureOf(() => opened(files, { tokenizer: null }));
+    expect([code, message]).toEqual(["usage", `${files[0]} and 1 more: text needs a tokenizer`]);
+  });
+
+  it("text and ids together", async () => {
+    const { files } = corpus({ "a.txt": "text", "b.bin": uint16(1) });
+    expect((await failureOf(() => opened(files))).code).toBe("usage");
+  });
+});

@@ -1,0 +1,102 @@
+// Defaults of a run, settings that cannot be, and how a changed run is told.
+import { describe, expect, it } from "vitest";
+import { changedSettings, type TrainSettings, trainSettings } from "../../src/distill/settings.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
+import { failureOf } from "../support/failure.ts";
+import { tinyModelConfig } from "../support/make-checkpoint.ts";
+
+const SMALL: ModelConfig = {
+  ...tinyModelConfig({ layers: 12, heads: 12, width: 768, variant: "symmetric" }),
+  n_positions: 1024,
+  vocab_size: 50257,
+};
+const TINY: ModelConfig = { ...SMALL, n_layer: 2, n_head: 2, n_embd: 32, n_positions: 64 };
+
+describe("defaults", () => {
+  it("are a step of 4,096 tokens in windows of at most 512", () => {
+    for (const config of [SMALL, TINY]) {
+      const { length, batchSize, accumulate } = trainSettings("distill", config);
+      expect(length).toBe(Math.min(512, config.n_positions));
+      expect(length * batchSize * accumulate).toBe(4096);
+    }
+    expect(trainSettings("distill", TINY).accumulate).toBe(1);
+    expect(trainSettings("distill", SMALL).accumulate).toBeGreaterThan(1);
+  });
+
+  it("keep the tokens of a step when the window or the micro-batch is given", () => {
+    expect(trainSettings("distill", TINY, { length: 16 })).toMatchObject({ length: 16, batchSize: 256, accumulate: 1 });
+    expect(trainSettings("distill", TINY, { accumulate: 4 })).toMatchObject({ batchSize: 16, accumulate: 4 });
+    expect(trainSettings("distill", SMALL, { batchSize: 2 })).toMatchObject({ batchSize: 2, accumulate: 1 });
+  });
+
+  it("go by task", () => {
+    expect(trainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 1e-3, evalEvery: 100 });
+    expect(trainSettings("distill", { ...TINY, n_embd: 1024 }).lr).toBe(2.5e-4);
+    expect(trainSettings("finetune", TINY)).toMatchObject({ steps: 300, kd: 0, lr: 1e-4, decay: 0.01 });
+    expect(trainSettings("pretrain", TINY)).toMatchObject({ steps: 2000, kd: 0, lr: 1e-3, decay: 0.1 });
+  });
+
+  it("transfer attention in three tenths of the steps where it can be, and warm up in a twentieth of the rest", () => {
+    expect(trainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
+    expect(trainSettings("distill", TINY, { transferable: true })).toMatchObject({ transferSteps: 50, warmup: 48 });
+    expect(trainSettings("distill", TINY, { transferable: true, steps: 100 })).toMatchObject({ transferSteps: 30 });
+    const noise = { ...TINY, variant: "noise-distance" } as const;
+    expect(trainSettings("distill", noise, { transferable: true, train: "noise" }).transferSteps).toBe(0);
+    expect(trainSettings("distill", TINY, { transferable: true, transferSteps: 0 }).transferSteps).toBe(0);
+  });
+
+  it("give way to what is given, but not to undefined", () => {
+    const given = { steps: 7, lr: 0.1, seed: 4, evalEvery: 2, clip: 0 };
+    expect(trainSettings("finetune", TINY, given)).toMatchObject(given);
+    const none = { steps: undefined, lr: undefined } as unknown as Partial<TrainSettings>;
+    expect(trainSettings("finetune", TINY, none)).toEqual(trainSettings("finetune", TINY));
+  });
+
+  it("hold for a run of one step", () => {
+    expect(trainSettings("distill", TINY, { steps: 1 })).toMatchObject({ steps: 1, evalEvery: 1, warmup: 0 });
+  });
+});
+
+describe("settings that cannot be", () => {
+  it.each<[Partial<TrainSettings>, string]>([
+    [{ length: 1 }, "windows of 1 tokens are too short"],
+    [{ evalTokens: 1 }, "--eval-tokens 1 is too few"],
+    [{ length: 65 }, "windows of 65 tokens, but the model has 64 positions"],
+    [{ kd: 1.5 }, "--kd 1.5 is not between 0 and 1"],
+    [{ kd: -0.1 }, "--kd -0.1 is not between 0 and 1"],
+    [{ cacheTeacher: 8, temperature: 2 }, "a cached teacher has no temperature but 1"],
+    [{ transferSteps: 11 }, "11 steps of attention transfer in a run of 10"],
+    [{ train: "noise" }, "a symmetric model has no noise to train"],
+    [{ beta1: 1 }, "--beta1 1 is not below 1"],
+    [{ beta2: 1.5 }, "--beta2 1.5 is not below 1"],
+    [{ floor: 2 }, "--lr-floor 2 is above 1"],
+  ])("%o", async (given, message) => {
+    const failure = await failureOf(() => trainSettings("distill", TINY, { steps: 10, ...given }));
+    expect([failure.code, failure.message]).toEqual(["usage", message]);
+    expect(failure.hint).toBeTruthy();
+  });
+
+  it("a micro-batch that no memory holds", async () => {
+    const { message } = await failureOf(() => trainSettings("distill", TINY, { batchSize: 1e9 }));
+    expect(message).toMatch(/^a micro-batch of 1000000000 windows needs about \d+ GB, this machine has \d+$/);
+  });
+
+  it("transfer of attention to the noise", async () => {
+    const config = { ...TINY, variant: "noise-distance" } as const;
+    const { message } = await failureOf(() => trainSettings("distill", config, { train: "noise", transferSteps: 3 }));
+    expect(message).toBe("attention transfer moves more than the noise");
+  });
+});
+
+it("names each setting that has changed, with both values, long ones cut", () => {
+  const old = { lr: 0.1, seed: 0, data: "0123456789abcdefXYZ", teacher: null, gone: 1 };
+  const now = { lr: 0.2, seed: 0, data: "fedcba9876543210XYZ", teacher: "t", added: 2 };
+  expect(changedSettings(old, now)).toEqual([
+    "lr (0.1 → 0.2)",
+    "data (0123456789ab… → fedcba987654…)",
+    "teacher (null → t)",
+    "gone (1 → undefined)",
+    "added (undefined → 2)",
+  ]);
+  expect(changedSettings(old, { ...old })).toEqual([]);
+});

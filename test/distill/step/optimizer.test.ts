@@ -1,0 +1,99 @@
+// The optimiser: clipping, the two rates, decay on matrices alone, and what a change of phase forgets.
+import { describe, expect, it } from "vitest";
+import { isNoise, Optimiser, type OptimiserOptions } from "../../../src/distill/step/optimizer.ts";
+import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
+import { learningRate } from "../../../src/distill/step/schedule.ts";
+
+const SPECS = [
+  { name: "wte.weight", shape: [3, 2] },
+  { name: "h.0.ln_1.weight", shape: [2] },
+  { name: "h.0.attn.c_attn.weight", shape: [2, 4] },
+  { name: "h.0.attn.c_attn.bias", shape: [4] },
+  { name: "h.0.attn.noise_mean", shape: [2, 32] },
+  { name: "h.0.attn.noise_log_std", shape: [2] },
+];
+
+const OPTIONS: OptimiserOptions = {
+  names: SPECS.map(({ name }) => name),
+  lr: 0.01,
+  noiseLr: 0.1,
+  steps: 10,
+  warmup: 2,
+  floor: 0.1,
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 0,
+  decay: 0,
+  clip: 0,
+};
+
+function store(gradient: number): ParameterStore {
+  const made = new ParameterStore(SPECS.map((spec) => ({ ...spec, trained: true })));
+  for (const { name } of SPECS) {
+    made.value(name).fill(1);
+    made.slot(name).gradient.fill(gradient);
+  }
+  return made;
+}
+
+/** How far each parameter's first value has moved from 1. */
+const moves = (made: ParameterStore) => SPECS.map(({ name }) => 1 - (made.value(name)[0] as number));
+
+describe("the optimiser", () => {
+  it("moves weights by one rate and noise by another, along the schedule, and gives the weights'", () => {
+    const made = store(3);
+    const optimiser = new Optimiser(made, OPTIONS);
+    // With the same gradient in every step, AdamW moves by the rate.
+    let expected = 0;
+    for (let step = 0; step < 10; step++) {
+      const rate = learningRate(step, { peak: 0.01, steps: 10, warmup: 2, floor: 0.1 });
+      expect(optimiser.update(step, optimiser.norm())).toBe(rate);
+      expected += rate;
+      for (const [i, moved] of moves(made).entries())
+        expect(moved).toBeCloseTo(isNoise(SPECS[i]?.name as string) ? 10 * expected : expected, 5);
+    }
+  });
+
+  it("shrinks matrices alone by decay, by lr · decay of their values", () => {
+    const made = store(0);
+    const optimiser = new Optimiser(made, { ...OPTIONS, epsilon: 1e-8, decay: 0.5, warmup: 0 });
+    optimiser.update(0, 0);
+    const expected = SPECS.map(({ name }) => (/wte|c_attn\.weight/.test(name) ? 0.01 * 0.5 : 0));
+    for (const [i, moved] of moves(made).entries()) expect(moved).toBeCloseTo(expected[i] as number, 7);
+  });
+
+  it("has the norm of all its gradients, not finite when one is not", () => {
+    const made = store(2);
+    const numbers = SPECS.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    expect(new Optimiser(made, OPTIONS).norm()).toBeCloseTo(2 * Math.sqrt(numbers), 4);
+    expect(new Optimiser(made, { ...OPTIONS, names: ["h.0.attn.noise_log_std"] }).norm()).toBeCloseTo(Math.sqrt(8), 6);
+    made.slot("h.0.attn.c_attn.bias").gradient[3] = Number.NaN;
+    expect(new Optimiser(made, OPTIONS).norm()).toBe(Number.NaN);
+  });
+
+  it("scales gradients to the norm that is allowed, and leaves smaller ones alone", () => {
+    const first = (clip: number, gradient: number) => {
+      const made = store(gradient);
+      const optimiser = new Optimiser(made, { ...OPTIONS, clip });
+      const norm = optimiser.norm();
+      optimiser.update(0, norm);
+      return { norm, moment: made.slot("wte.weight").moment1[0] as number };
+    };
+    const { norm, moment } = first(1, 5);
+    expect(norm).toBeGreaterThan(1);
+    expect(moment).toBeCloseTo((0.1 * 5) / norm, 6); // (1 − β1)·g·clip/norm
+    expect(first(0, 5).moment).toBeCloseTo(0.5, 6);
+    expect(first(1e6, 5).moment).toBeCloseTo(0.5, 6);
+  });
+
+  it("moves what it is told alone, and forgets its moments", () => {
+    const made = store(1);
+    const optimiser = new Optimiser(made, { ...OPTIONS, names: ["wte.weight"] });
+    optimiser.update(0, optimiser.norm());
+    expect(moves(made).map((moved) => moved !== 0)).toEqual([true, false, false, false, false, false]);
+    const { moment1, moment2 } = made.slot("wte.weight");
+    expect(moment1[0]).not.toBe(0);
+    optimiser.reset();
+    expect([...moment1, ...moment2].every((x) => x === 0)).toBe(true);
+  });
+});

@@ -1,0 +1,205 @@
+// Attention transfer against the formula in float64, its gradients against finite differences of that formula.
+import { describe, expect, it } from "vitest";
+import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
+import { canTransfer, TransferStep, transferTargets } from "../../../src/distill/step/transfer-step.ts";
+import type { ModelConfig, Variant } from "../../../src/model/config.ts";
+import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { type TinyOptions, tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
+
+const [BATCH, LENGTH] = [2, 20];
+const OPTIONS: TinyOptions = { width: 8, heads: 2, positions: 20, vocab: 11 };
+const INPUTS = Int32Array.from({ length: BATCH * LENGTH }, (_, i) => (i * i + 3 * i) % 11);
+
+type Weights = Map<string, Float64Array | Float32Array>;
+
+function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
+  const entries = parameterSpecs(config).map(({ name, shape }): [string, Float32Array] => {
+    const values = tinyValues(
+      name,
+      shape.reduce((a, b) => a * b, 1),
+      seed,
+    );
+    return [name, values.map((x) => (name.includes("ln_") && name.endsWith("weight") ? 1 + x / 4 : x / 2))];
+  });
+  return new Map(entries);
+}
+
+async function opened(student: ModelConfig, teacher: ModelConfig) {
+  const store = new ParameterStore(parameterSpecs(student).map((spec) => ({ ...spec, trained: true })));
+  for (const [name, values] of randomWeights(student, 5)) store.value(name).set(values);
+  const teacherWeights = randomWeights(teacher, 9);
+  const step = await TransferStep.open(
+    { student, teacher, teacherWeights, batch: BATCH, length: LENGTH, threads: 1 },
+    store,
+  );
+  return { store, teacherWeights, step };
+}
+
+/** [at the row] ln_1 of layer 0 */
+function normed(x: readonly number[], weights: Weights): number[] {
+  const mean = x.reduce((a, b) => a + b) / x.length;
+  const variance = x.reduce((a, b) => a + (b - mean) ** 2, 0) / x.length;
+  const [scale, shift] = ["weight", "bias"].map((part) => weights.get(`h.0.ln_1.${part}`));
+  return x.map((v, c) => ((v - mean) / Math.sqrt(variance + 1e-5)) * (scale?.[c] as number) + (shift?.[c] ?? 0));
+}
+
+/** T5's bucket of a distance, as DESIGN writes it. */
+const bucket = (d: number, positions: number) =>
+  d < 16 ? d : Math.min(31, 16 + Math.floor((16 * Math.log(d / 16)) / Math.log(positions / 16) + 1e-9));
+
+/** ln P of layer 0 for one window: [H][T][T], −∞ above the diagonal. `x`: [T][C], the teacher's embeddings. */
+function logAttention(x: number[][], weights: Weights, config: ModelConfig): number[][][] {
+  const [width, heads] = [config.n_embd, config.n_head];
+  const size = width / heads;
+  const dense = config.variant === "dense";
+  const columns = (dense ? 3 : 2) * width;
+  const matrix = weights.get("h.0.attn.c_attn.weight") as Float64Array;
+  const bias = weights.get("h.0.attn.c_attn.bias");
+  const rows = x.map((row) => normed(row, weights));
+  const projected = (row: number[], column: number) =>
+    row.reduce((sum, v, c) => sum + v * (matrix[c * columns + column] as number), bias?.[column] ?? 0);
+  const mean = weights.get("h.0.attn.noise_mean");
+  return Array.from({ length: heads }, (_, h) =>
+    rows.map((row, i) => {
+      const scores = rows.slice(0, i + 1).map((other, j) => {
+        let dot = 0;
+        for (let d = 0; d < size; d++) {
+          const column = h * size + d;
+          dot += projected(row, column) * projected(other, dense ? width + column : column);
+        }
+        const noise =
+          config.variant === "noise-distance" ? (mean?.[h * 32 + bucket(i - j, config.n_positions)] as number) : 0;
+        return (dot + noise) / Math.sqrt(size);
+      });
+      const largest = Math.max(...scores);
+      const normaliser = largest + Math.log(scores.reduce((sum, s) => sum + Math.exp(s - largest), 0));
+      return scores.map((s) => s - normaliser);
+    }),
+  );
+}
+
+/** Mean over windows, heads and queries of KL(P_teacher ‖ P_student) in a model of one layer. */
+function formula(student: [ModelConfig, Weights], teacher: [ModelConfig, Weights]): number {
+  const [config, weights] = teacher;
+  const width = config.n_embd;
+  const at = (name: string, row: number, c: number) => weights.get(name)?.[row * width + c] as number;
+  let sum = 0;
+  for (let window = 0; window < BATCH; window++) {
+    const x = Array.from({ length: LENGTH }, (_, t) =>
+      Array.from(
+        { length: width },
+        (_, c) => at("wte.weight", INPUTS[window * LENGTH + t] as number, c) + at("wpe.weight", t, c),
+      ),
+    );
+    const [p, q] = [logAttention(x, weights, config), logAttention(x, student[1], student[0])];
+    for (const [h, rows] of p.entries())
+      for (const [i, row] of rows.entries())
+        for (const [j, logP] of row.entries()) sum += Math.exp(logP) * (logP - (q[h]?.[i]?.[j] as number));
+  }
+  return sum / (BATCH * LENGTH * config.n_head);
+}
+
+const CASES: [string, Variant, TinyOptions, TinyOptions][] = [
+  ["dense", "dense", {}, {}],
+  ["symmetric", "symmetric", {}, {}],
+  ["noise-per-head", "noise-per-head", {}, {}],
+  ["noise-distance", "noise-distance", {}, {}],
+  ["symmetric without biases", "symmetric", { bias: false }, { bias: false }],
+  ["without biases, of a teacher with them", "symmetric", { bias: false }, {}],
+  ["of a wider MLP", "noise-distance", { inner: 12 }, { inner: 40 }],
+  ["of a symmetric teacher", "symmetric", {}, { variant: "symmetric" }],
+];
+
+describe("one layer", () => {
+  it.each(CASES)("%s: loss and gradients are the formula's", async (_, variant, own, other) => {
+    const student = tinyModelConfig({ ...OPTIONS, ...own, variant, layers: 1 });
+    const teacher = tinyModelConfig({ ...OPTIONS, ...other, layers: 1 });
+    const { store, teacherWeights, step } = await opened(student, teacher);
+    const weights: Weights = new Map(store.names.map((name) => [name, Float64Array.from(store.value(name))]));
+    const loss = () => formula([student, weights], [teacher, teacherWeights]);
+    expect(await step.run(INPUTS, 0.25)).toBeCloseTo(loss(), 5);
+    expect(loss()).toBeGreaterThan(0.01);
+    let largest = 0;
+    for (const name of step.targets) {
+      const values = weights.get(name) as Float64Array;
+      const { gradient } = store.slot(name);
+      for (let i = 0; i < values.length; i += 5) {
+        const value = values[i] as number;
+        const [up, down] = [1e-5, -1e-5].map((move) => {
+          values[i] = value + move;
+          return loss();
+        }) as [number, number];
+        values[i] = value;
+        const expected = (0.25 * (up - down)) / 2e-5;
+        largest = Math.max(largest, Math.abs(expected));
+        expect(Math.abs((gradient[i] as number) - expected), `${name}[${i}]`).toBeLessThan(1e-6);
+      }
+    }
+    expect(largest).toBeGreaterThan(1e-4);
+    await step.close();
+  });
+
+  it("leaves V alone", async () => {
+    const config = tinyModelConfig({ ...OPTIONS, variant: "symmetric", layers: 1 });
+    const { store, step } = await opened(config, tinyModelConfig({ ...OPTIONS, layers: 1 }));
+    const { gradient } = store.slot("h.0.attn.c_attn.weight");
+    gradient.fill(7);
+    await step.run(INPUTS, 1);
+    const [s, v] = [0, 8].map((from) => gradient.filter((_, i) => i % 16 >= from && i % 16 < from + 8));
+    expect(s?.every((x) => x !== 0)).toBe(true);
+    expect(v?.every((x) => x === 0)).toBe(true);
+    await step.close();
+  });
+});
+
+describe("three layers", () => {
+  it.each([false, true])("gradients are those of the loss; scores scaled by layer: %s", async (inverse) => {
+    const more = { layers: 3, scale: inverse };
+    const config = (variant: Variant): ModelConfig => ({
+      ...tinyModelConfig({ ...OPTIONS, variant, layers: more.layers }),
+      scale_attn_by_inverse_layer_idx: inverse,
+    });
+    const { store, step } = await opened(config("noise-distance"), config("dense"));
+    await step.run(INPUTS, 1);
+    for (let layer = 0; layer < 3; layer++) {
+      const names = step.targets.filter((name) => name.startsWith(`h.${layer}.`));
+      const gradients = names.map((name) => store.slot(name).gradient.slice());
+      const norm = Math.sqrt(gradients.flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
+      // Along its own gradient the loss rises by the gradient's norm.
+      const move = async (length: number) => {
+        for (const [k, name] of names.entries())
+          store.value(name).forEach((x, i, values) => {
+            values[i] = x + (length * (gradients[k]?.[i] as number)) / norm;
+          });
+        return step.run(INPUTS, 1);
+      };
+      const up = await move(1e-2);
+      const down = await move(-2e-2);
+      await move(1e-2);
+      expect((up - down) / 2e-2 / norm).toBeCloseTo(1, 2);
+    }
+    await step.close();
+  });
+});
+
+it("is 0, with gradients of 0, where the student is its teacher", async () => {
+  const config = tinyModelConfig({ ...OPTIONS, layers: 2 });
+  const { store, teacherWeights, step } = await opened(config, config);
+  for (const [name, values] of teacherWeights) store.value(name).set(values);
+  expect(Math.abs(await step.run(INPUTS, 1))).toBeLessThan(1e-6);
+  for (const name of step.targets) expect(Math.max(...store.slot(name).gradient.map(Math.abs))).toBeLessThan(1e-6);
+  await step.close();
+});
+
+it("takes models of the same layers, heads and width alone, and what makes their scores", () => {
+  const config = tinyModelConfig(OPTIONS);
+  expect(canTransfer(config, { ...config, n_inner: 5, variant: "symmetric", vocab_size: 4 })).toBe(true);
+  for (const key of ["n_layer", "n_head", "n_embd"] as const)
+    expect(canTransfer(config, { ...config, [key]: config[key] * 2 })).toBe(false);
+  expect(transferTargets({ ...config, n_layer: 1 })).toEqual(["h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"]);
+  expect(transferTargets({ ...config, n_layer: 1, bias: false, variant: "noise-distance" })).toEqual([
+    "h.0.attn.c_attn.weight",
+    "h.0.attn.noise_mean",
+  ]);
+  expect(transferTargets({ ...config, n_layer: 1, variant: "noise-shared" })).not.toContain("h.0.attn.noise_mean");
+});

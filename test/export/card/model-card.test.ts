@@ -1,0 +1,131 @@
+// README.md of an export: a snapshot, the snippets of each kind of folder, and names that try to break out.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { writeModelFiles } from "../../../src/checkpoint/model-folder.ts";
+import { MODEL_CARD_FILE, type ModelCard, modelCard, writeModelCard } from "../../../src/export/card/model-card.ts";
+import { hfConfigKeys, writeHfWeights } from "../../../src/export/hf/hf-folder.ts";
+import type { ModelConfig } from "../../../src/model/config.ts";
+import { fakeCheckpoint, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
+import { opened } from "../../support/fixture.ts";
+import { writeCheckpoint } from "../../support/make-checkpoint.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const path = temporaryFolder("model-card");
+const config: ModelConfig = { ...TINY, variant: "noise-distance" };
+
+const measured = (value: number) => ({
+  file: "valid.txt",
+  sha256: SHA("c"),
+  tokens: 249149,
+  float32: 61.34,
+  perplexity: value,
+  kl: 0.0012,
+  agreement: 0.981,
+  logitError: 0.03,
+});
+
+function card(source: string, changes: Partial<ModelCard> = {}): ModelCard {
+  const before = fakeCheckpoint(TINY, { source });
+  const record = recordOf(before, config, {
+    tool: { name: "nfc", version: "1.2.3" },
+    history: [
+      {
+        step: "distill",
+        settings: { steps: 500 },
+        tokens: 2048000,
+        held_out: { perplexity: { before: 72.68, after: 60.1 } },
+      },
+      { step: "export" },
+    ],
+    perplexity: [{ file: "valid.txt", sha256: SHA("c"), tokens: 249149, perplexity: 61.34, source: 63.8 }],
+  });
+  const files = [
+    { precision: "fp32", file: "onnx/model.onnx", bytes: 20000, ratio: 1.001, quality: null },
+    { precision: "int8", file: "onnx/model_quantized.onnx", bytes: 5000, ratio: 0.26, quality: measured(61.4) },
+  ] as const;
+  return { name: "my-model", config, record, exports: [...files], weights: null, tokenizer: true, ...changes };
+}
+
+const blocks = (markdown: string) => markdown.split("\n\n");
+const sections = (markdown: string) => [...markdown.matchAll(/^### (.*)$/gm)].map(([, title]) => title);
+
+describe("the card", () => {
+  it("is this for two precisions", async () => {
+    await expect(modelCard(card("hf://owner/base@main"))).toMatchFileSnapshot("snapshots/model-card.md");
+  });
+
+  it("has the snippets of what lies in the folder", () => {
+    const none = { exports: [] };
+    expect(sections(modelCard(card("base", { ...none, weights: "compact" })))).toEqual([
+      "nfc",
+      "transformers (Python)",
+    ]);
+    expect(modelCard(card("base", { ...none, weights: "hf" }))).toContain("trust_remote_code=True");
+    expect(modelCard(card("base", { ...none, weights: "gpt2" }))).not.toContain("trust_remote_code");
+    expect(sections(modelCard(card("base", { weights: "hf" })))).toHaveLength(7);
+  });
+
+  it("feeds a float16 cache where that is all there is", () => {
+    const half = { precision: "q4f16", file: "onnx/model_q4f16.onnx", bytes: 1, ratio: 0.1, quality: null } as const;
+    expect(modelCard(card("base", { exports: [half] }))).toContain("(1, 2, 0, 4), np.float16)");
+    expect(modelCard(card("base"))).toContain("(1, 2, 0, 4), np.float32)");
+  });
+
+  it("names a base model only when it lies on the Hub, and never a machine's folders", () => {
+    expect(modelCard(card("hf://owner/base@main"))).toContain('\nbase_model: "owner/base"\n');
+    const local = modelCard(card("/home/somebody/secret/base/"));
+    expect(local).not.toContain("base_model");
+    expect(local).not.toContain("secret");
+    expect(local).toContain("from `base`");
+  });
+
+  it("says when the tokenizer is missing", () => {
+    expect(modelCard(card("base", { tokenizer: false }))).toContain("no `tokenizer.json`");
+    expect(modelCard(card("base"))).not.toContain("no `tokenizer.json`");
+  });
+});
+
+it("cannot be broken by names", () => {
+  const unit = fc.constantFrom("|", "\\", "`", "a", "\n", "<", "*", " ", "_", "-", "#", '"', "'", "@", ":", "\u202e");
+  const usual = modelCard(card("base", { name: "model-folder" }));
+  fc.assert(
+    fc.property(fc.string({ unit, maxLength: 12 }), (name) => {
+      const quality = { ...measured(61.4), file: name };
+      const file = { precision: "int8", file: name, bytes: 5000, ratio: 0.26, quality } as const;
+      const evil = card(`hf://${name}`, { name, exports: [file] });
+      const markdown = modelCard({ ...evil, record: { ...evil.record, notes: [name], history: [{ step: name }] } });
+      expect(
+        markdown
+          .split("\n")
+          .slice(0, 11)
+          .filter((line) => line === "---"),
+      ).toHaveLength(2);
+      expect(sections(markdown)).toEqual(sections(usual));
+      const table = blocks(markdown).find((block) => block.startsWith("| precision")) ?? "";
+      const widths = table.split("\n").map((line) => line.split(/(?<!\\)\|/).length);
+      expect(widths).toHaveLength(3);
+      expect(new Set(widths).size).toBe(1);
+      const prose = markdown.replaceAll(/```[\s\S]*?```/g, "");
+      expect(prose.replaceAll(/`[^`\n]*`|<\/?code>/g, "")).not.toMatch(/(?<!\\)<|\u202e/);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+it("is written from what lies in a folder", async () => {
+  const source = await writeCheckpoint(path("tied"), { variant: "symmetric" });
+  mkdirSync(path("hf"));
+  await opened(source, async (checkpoint) => {
+    await writeHfWeights(path("hf"), checkpoint);
+    await writeModelFiles(path("hf"), checkpoint, checkpoint.config, { extra: hfConfigKeys(checkpoint.config) });
+    writeFileSync(path("hf", "tokenizer.json"), "{}");
+    const record = recordOf(checkpoint, checkpoint.config, {});
+    await writeModelCard(path("hf"), { name: "final-name", config: checkpoint.config, record });
+  });
+  const markdown = readFileSync(path("hf", MODEL_CARD_FILE), "utf8");
+  expect(markdown).toContain("# final-name\n");
+  expect(markdown).toContain('"final-name", trust_remote_code=True');
+  expect(markdown).not.toContain("no `tokenizer.json`");
+  expect(sections(markdown)).toEqual(["nfc", "transformers (Python)"]);
+});

@@ -1,0 +1,217 @@
+// Sharded checkpoints: reading through an index, and every way in which index and shards can disagree.
+import { mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
+import { faultOf, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+
+const temporaryFolder = temporaryFolders();
+const A = "model-00001-of-00002.safetensors";
+const B = "model-00002-of-00002.safetensors";
+const INDEX = "model.safetensors.index.json";
+
+/** One float32 number a tensor: a shard that holds `names`, numbered from `first`. */
+async function writeShard(path: string, names: string[], first: number, metadata?: unknown): Promise<void> {
+  const header: Record<string, unknown> = metadata ? { __metadata__: metadata } : {};
+  names.forEach((name, i) => {
+    header[name] = { dtype: "F32", shape: [1], data_offsets: [i * 4, i * 4 + 4] };
+  });
+  await writeTensors(path, header, Buffer.from(Float32Array.from(names, (_, i) => first + i).buffer));
+}
+
+/** A folder with shards A (x, y) and B (z), and the given index; by default the right one. */
+async function sharded(index: unknown = { metadata: { total_size: 12 }, weight_map: { x: A, y: A, z: B } }) {
+  const folder = await temporaryFolder();
+  await writeShard(join(folder, A), ["x", "y"], 1, { format: "pt", origin: "first" });
+  await writeShard(join(folder, B), ["z"], 3, { format: "pt", origin: "second", extra: "e" });
+  const path = join(folder, INDEX);
+  await writeFile(path, typeof index === "string" ? index : JSON.stringify(index));
+  return { folder, path };
+}
+
+describe("a sharded checkpoint", () => {
+  it("reads like one file", async () => {
+    const { folder, path } = await sharded();
+    const reader = await openSafetensors(path);
+    expect([...reader.tensors.keys()]).toEqual(["x", "y", "z"]);
+    expect(reader.files).toEqual([join(folder, A), join(folder, B)]);
+    expect(reader.tensors.get("z")?.file).toBe(join(folder, B));
+    const values = await Promise.all(["x", "y", "z"].map((name) => reader.readF32(name)));
+    expect(values.map(([value]) => value)).toEqual([1, 2, 3]);
+    expect((await gather(reader.chunks("z"))).readFloatLE()).toBe(3);
+    expect(reader.warnings).toEqual([]);
+    await reader.close();
+  });
+
+  it("has the metadata of all shards, the first one deciding", async () => {
+    const reader = await openSafetensors((await sharded()).path);
+    expect({ ...reader.metadata }).toEqual({ format: "pt", origin: "first", extra: "e" });
+    await reader.close();
+  });
+
+  it("may have its shards in a folder below", async () => {
+    const { folder, path } = await sharded({ weight_map: { x: `shards/${A}`, y: `./shards/${A}`, z: B } });
+    await mkdir(join(folder, "shards"));
+    await rename(join(folder, A), join(folder, "shards", A));
+    const reader = await openSafetensors(path);
+    expect(reader.files).toEqual([join(folder, "shards", A), join(folder, B)]);
+    await reader.close();
+  });
+
+  it("may have symbolic links for shards, as the Hugging Face cache does", async () => {
+    const { folder, path } = await sharded();
+    const blobs = await mkdtemp(join(tmpdir(), "nfc-io-blobs-"));
+    await rename(join(folder, A), join(blobs, "d1ce"));
+    await symlink(join(blobs, "d1ce"), join(folder, A));
+    const reader = await openSafetensors(path);
+    expect((await reader.readF32("x"))[0]).toBe(1);
+    await reader.close();
+    await rm(blobs, { recursive: true });
+  });
+
+  it("may have a dot in its shard names", async () => {
+    const { folder, path } = await sharded({ weight_map: { x: "a..b.safetensors", y: "a..b.safetensors", z: B } });
+    await rename(join(folder, A), join(folder, "a..b.safetensors"));
+    await (await openSafetensors(path)).close();
+  });
+
+  it("is read with a warning when total_size is wrong", async () => {
+    const { path } = await sharded({ metadata: { total_size: 13 }, weight_map: { x: A, y: A, z: B } });
+    const reader = await openSafetensors(path);
+    expect(reader.warnings).toEqual([`${path}: metadata.total_size is 13, but the tensors have 12 bytes`]);
+    await reader.close();
+  });
+
+  it("is read without a warning when there is no metadata", async () => {
+    for (const metadata of [undefined, null, {}]) {
+      const reader = await openSafetensors((await sharded({ metadata, weight_map: { x: A, y: A, z: B } })).path);
+      expect(reader.warnings).toEqual([]);
+      await reader.close();
+    }
+  });
+});
+
+describe("a shard index is refused for", () => {
+  const cases: { name: string; index: unknown; fact: string }[] = [
+    {
+      name: "text that is not JSON",
+      index: "{",
+      fact: ": the shard index is not valid JSON: expected a key in quotes at character 1",
+    },
+    { name: "an array", index: "[]", fact: ": the shard index is not a JSON object" },
+    { name: "a missing weight_map", index: { metadata: {} }, fact: ": weight_map is missing" },
+    { name: "an empty weight_map", index: { weight_map: {} }, fact: ": weight_map names no tensors" },
+    { name: "a weight_map that is an array", index: { weight_map: [] }, fact: ": weight_map is not an object" },
+    {
+      name: "two weight_maps",
+      index: `{"weight_map":{"x":"${A}"},"weight_map":{}}`,
+      fact: ": weight_map stands twice",
+    },
+    {
+      name: "a file name that is a number",
+      index: { weight_map: { x: 1 } },
+      fact: ': tensor "x": its file name is no string',
+    },
+    {
+      name: "a name in two shards",
+      index: `{"weight_map":{"x":"${A}","x":"${B}"}}`,
+      fact: ': tensor "x": weight_map names it twice',
+    },
+    { name: "an empty file name", index: { weight_map: { x: "" } }, fact: ': tensor "x": "" is no file name' },
+    {
+      name: "a NUL in a file name",
+      index: { weight_map: { x: "a\0b" } },
+      fact: ': tensor "x": "a\\u0000b" is no file name',
+    },
+    {
+      name: "an absolute path",
+      index: { weight_map: { x: "/etc/passwd" } },
+      fact: ': tensor "x": the shard "/etc/passwd" is an absolute path',
+    },
+    {
+      name: "an absolute path of Windows",
+      index: { weight_map: { x: "C:\\model.safetensors" } },
+      fact: ': tensor "x": the shard "C:\\\\model.safetensors" is an absolute path',
+    },
+    {
+      name: "a network path of Windows",
+      index: { weight_map: { x: "\\\\host\\share" } },
+      fact: ': tensor "x": the shard "\\\\\\\\host\\\\share" is an absolute path',
+    },
+    {
+      name: "a path that leaves the folder",
+      index: { weight_map: { x: `../${A}` } },
+      fact: `: tensor "x": the shard "../${A}" leaves the index's folder`,
+    },
+    {
+      name: "a path that leaves the folder on its way",
+      index: { weight_map: { x: `a/../${A}` } },
+      fact: `: tensor "x": the shard "a/../${A}" leaves the index's folder`,
+    },
+    {
+      name: "a path that leaves the folder with backslashes",
+      index: { weight_map: { x: "a\\..\\..\\b" } },
+      fact: `: tensor "x": the shard "a\\\\..\\\\..\\\\b" leaves the index's folder`,
+    },
+    {
+      name: "a name that its shard lacks",
+      index: { weight_map: { x: A, y: A, z: B, w: B } },
+      fact: `: tensor "w": it is missing from "${B}"`,
+    },
+    {
+      name: "a name that is in another shard",
+      index: { weight_map: { x: A, y: B, z: B } },
+      fact: `: tensor "y": it is in "${A}", not in "${B}"`,
+    },
+  ];
+  for (const { name, index, fact } of cases) {
+    it(name, async () => {
+      const { path } = await sharded(index);
+      const fault = await faultOf(() => openSafetensors(path));
+      expect(fault.code).toBe("invalid-file");
+      expect(fault.message).toBe(path + fact);
+    });
+  }
+
+  it("a tensor that it does not name", async () => {
+    const { folder, path } = await sharded({ weight_map: { x: A, z: B } });
+    const fault = await faultOf(() => openSafetensors(path));
+    expect(fault.message).toBe(`${join(folder, A)}: tensor "y": the index ${path} does not name it`);
+  });
+
+  it("a tensor that two shards hold", async () => {
+    const { folder, path } = await sharded();
+    await writeShard(join(folder, B), ["x", "z"], 3);
+    const fault = await faultOf(() => openSafetensors(path));
+    expect(fault.message).toBe(`${join(folder, B)}: tensor "x": it is also in "${A}"`);
+  });
+
+  it("a missing shard", async () => {
+    const { folder, path } = await sharded();
+    await rm(join(folder, B));
+    const fault = await faultOf(() => openSafetensors(path));
+    expect(fault.code).toBe("not-found");
+    expect(fault.message).toBe(`${join(folder, B)}: no such file, but it is named by ${path}`);
+    expect(fault.hint).toBe("a shard is missing: download the whole checkpoint");
+  });
+
+  it("a broken shard", async () => {
+    const { folder, path } = await sharded();
+    await writeFile(join(folder, B), "short");
+    const fault = await faultOf(() => openSafetensors(path));
+    expect(fault.message).toBe(`${join(folder, B)}: 5 bytes are too few for a safetensors file`);
+  });
+
+  it("being too large to be one, without reading it", async () => {
+    const { path } = await sharded();
+    await truncate(path, 100_000_001);
+    const fault = await faultOf(() => openSafetensors(path));
+    expect(fault.message).toBe(`${path}: 100000001 bytes are too many for a shard index`);
+  });
+
+  it("not being there", async () => {
+    const path = join(await temporaryFolder(), INDEX);
+    expect((await faultOf(() => openSafetensors(path))).code).toBe("not-found");
+  });
+});

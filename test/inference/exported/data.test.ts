@@ -1,0 +1,93 @@
+// External data of exports: only the model's own files, inside the folder, whole.
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { openExportedModel } from "../../../src/inference/exported/exported-model.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+import { externalTensor, type ModelProto, refusalOf, writeChanged } from "./exported-fixture.ts";
+
+const path = temporaryFolder("exported-data");
+const folder = path("model");
+const onnx = (name: string) => join(folder, "onnx", name);
+
+beforeEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const written = (change?: (model: ModelProto) => void, config?: object) => writeChanged(folder, change, config);
+const refusal = () => refusalOf(folder);
+
+describe("external data", () => {
+  /** A folder whose one weight has 64 bytes at 16 in `location`. */
+  const withData = (location: string, entries: Record<string, string> = { offset: "16", length: "64" }) =>
+    written(({ graph }) => graph.initializer.push(externalTensor("w", [16], { location, ...entries })));
+  const data = (bytes: number, name = "model.onnx_data") => writeFileSync(onnx(name), new Uint8Array(bytes));
+
+  it("inside the folder and long enough opens, split or linked within", async () => {
+    withData("model.onnx_data_1");
+    data(80, "model.onnx_data_1");
+    const [file] = (await openExportedModel(folder)).files.values();
+    expect(file?.data).toEqual([onnx("model.onnx_data_1")]);
+    renameSync(onnx("model.onnx_data_1"), join(folder, "weights.bin"));
+    symlinkSync("../weights.bin", onnx("model.onnx_data_1"));
+    const [linked] = (await openExportedModel(folder)).files.values();
+    expect(linked?.bytes).toBe(file?.bytes);
+  });
+
+  it.each([
+    "/etc/passwd",
+    "../model.onnx_data",
+    "..\\model.onnx_data",
+    "C:\\model.onnx_data",
+    "\\\\host\\share",
+    "sub/../../x",
+  ])("at %s leaves the folder", async (location) => {
+    withData(location);
+    writeFileSync(join(folder, "model.onnx_data"), new Uint8Array(80));
+    const { code, message } = await refusal();
+    expect(code).toBe("invalid-file");
+    expect(message).toMatch(/: external data ".*" leaves the model's folder$/);
+  });
+
+  it.each([
+    "other.bin",
+    "model.onnx",
+    "model.onnx_data_01",
+    "model.onnx_data/x",
+    "./model.onnx_data",
+    "model.onnx_data\0",
+    "model_fp16.onnx_data",
+    "config.json",
+  ])("at %j is not the model's own", async (location) => {
+    withData(location);
+    data(80);
+    expect((await refusal()).message).toMatch(/is not model\.onnx_data or model\.onnx_data_N$/);
+  });
+
+  it("that is missing, short, a folder, or a link out is refused", async () => {
+    withData("model.onnx_data");
+    expect(await refusal()).toMatchObject({
+      code: "not-found",
+      message: `${onnx("model.onnx_data")}: no such file or folder`,
+    });
+    data(79);
+    expect((await refusal()).message).toBe(`${onnx("model.onnx_data")}: has 79 bytes, model.onnx needs 80`);
+    rmSync(onnx("model.onnx_data"));
+    mkdirSync(onnx("model.onnx_data"));
+    expect((await refusal()).message).toMatch(/is no regular file/);
+    rmSync(onnx("model.onnx_data"), { recursive: true });
+    writeFileSync(path("secret"), new Uint8Array(80));
+    symlinkSync(path("secret"), onnx("model.onnx_data"));
+    expect((await refusal()).message).toBe(`${onnx("model.onnx_data")}: is a link that leads out of ${folder}`);
+  });
+
+  it("of a length that is not stated is that of the shape", async () => {
+    withData("model.onnx_data", { offset: "16" });
+    data(79);
+    expect((await refusal()).message).toMatch(/has 79 bytes, model\.onnx needs 80/);
+  });
+
+  it("of another length than the shape's is refused", async () => {
+    withData("model.onnx_data", { length: "68" });
+    data(80);
+    expect((await refusal()).message).toMatch(/tensor "w" has 68 bytes, its shape and dtype ask for 64/);
+  });
+});

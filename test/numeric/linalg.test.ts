@@ -1,0 +1,121 @@
+// Products, Cholesky factor and triangular solve against ml-matrix.
+import { CholeskyDecomposition, Matrix, solve } from "ml-matrix";
+import { describe, expect, test } from "vitest";
+import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "../../src/numeric/linalg.ts";
+import { flat, fromFlat, randomMatrix, uniform } from "./matrices.ts";
+
+const FLOOR = 1e-12;
+
+function expectClose(found: Float64Array, expected: Matrix, tolerance = 1e-13): void {
+  expect(found.length).toBe(expected.rows * expected.columns);
+  const difference = Matrix.sub(fromFlat(found, expected.rows, expected.columns), expected);
+  expect(difference.norm()).toBeLessThanOrEqual(tolerance * expected.norm());
+}
+
+/** A positive definite matrix. */
+function positive(n: number, seed: number): Matrix {
+  const half = randomMatrix(n + 3, n, uniform(seed));
+  return half.transpose().mmul(half);
+}
+
+describe("products", () => {
+  // Every remainder of the tile of 2 × 4 sums, and vectors.
+  const shapes = [1, 2, 3, 5, 8].flatMap((n) =>
+    [1, 2, 3, 4, 5, 6, 7, 9].map((m) => [n, 1 + ((n * m) % 6), m] as const),
+  );
+
+  test.each(shapes)("of [%i, %i] and %i columns or rows", (n, k, m) => {
+    const random = uniform(n * 100 + m);
+    const [a, b] = [randomMatrix(n, k, random), randomMatrix(k, m, random)];
+    expectClose(multiply(flat(a), flat(b), n, k, m), a.mmul(b));
+    expectClose(multiplyTransposed(flat(a.transpose()), flat(b), n, k, m), a.mmul(b));
+    expectClose(rowProducts(flat(a), flat(b.transpose()), n, k, m), a.mmul(b));
+  });
+
+  test.each([1, 2, 3, 4, 5, 6, 9, 13])("of a matrix of %i rows with itself are symmetric to the bit", (n) => {
+    const a = randomMatrix(n, 5, uniform(n));
+    const rows = flat(a);
+    const columns = flat(a.transpose());
+    const expected = a.mmul(a.transpose());
+    expectClose(rowProducts(rows, rows, n, 5, n), expected);
+    const product = multiplyTransposed(columns, columns, n, 5, n);
+    expectClose(product, expected);
+    for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) expect(product[i * n + j]).toBe(product[j * n + i]);
+  });
+
+  test("leave their factors as they were", () => {
+    const [a, b] = [flat(randomMatrix(3, 4, uniform(1))), flat(randomMatrix(4, 5, uniform(2)))];
+    const before = [a.slice(), b.slice()];
+    multiply(a, b, 3, 4, 5);
+    expect([a, b]).toEqual(before);
+  });
+});
+
+describe("the Cholesky factor", () => {
+  test.each([1, 2, 3, 10, 40])("of a positive definite matrix of %i rows is ml-matrix's", (n) => {
+    const matrix = positive(n, n);
+    const before = flat(matrix);
+    const values = flat(matrix);
+    const factor = cholesky(values, n, FLOOR);
+    expectClose(factor, new CholeskyDecomposition(matrix).lowerTriangularMatrix, 1e-10);
+    expect(values).toEqual(before);
+    const l = fromFlat(factor, n, n);
+    expect(Matrix.sub(l.mmul(l.transpose()), matrix).norm()).toBeLessThan(1e-13 * matrix.norm());
+  });
+
+  test("of a matrix of low rank is finite, with pivots at their floor, and still multiplies back", () => {
+    const half = randomMatrix(10, 3, uniform(5));
+    const matrix = half.mmul(half.transpose());
+    const factor = cholesky(flat(matrix), 10, FLOOR);
+    expect(factor.every(Number.isFinite)).toBe(true);
+    const l = fromFlat(factor, 10, 10);
+    for (let i = 0; i < 10; i++)
+      expect(l.get(i, i)).toBeGreaterThanOrEqual(Math.sqrt(FLOOR * matrix.get(i, i)) * (1 - 1e-12));
+    expect(Matrix.sub(l.mmul(l.transpose()), matrix).norm()).toBeLessThan(1e-6 * matrix.norm());
+  });
+
+  test("of zero, and of a matrix with a zero row, is finite and has no zero pivot", () => {
+    const withZero = positive(4, 1);
+    for (let i = 0; i < 4; i++) withZero.set(i, 2, 0).set(2, i, 0);
+    for (const matrix of [Matrix.zeros(3, 3), withZero]) {
+      const factor = cholesky(flat(matrix), matrix.rows, FLOOR);
+      expect(factor.every(Number.isFinite)).toBe(true);
+      for (let i = 0; i < matrix.rows; i++) expect(factor[i * matrix.rows + i]).toBeGreaterThan(0);
+    }
+  });
+
+  test("does not depend on the scale of a column", () => {
+    const matrix = positive(5, 3);
+    const grade = [1, 2 ** -60, 1, 2 ** 40, 1];
+    const graded = new Matrix(
+      matrix.to2DArray().map((row, i) => row.map((value, j) => value * (grade[i] as number) * (grade[j] as number))),
+    );
+    const plain = cholesky(flat(matrix), 5, FLOOR);
+    const expected = plain.map((value, at) => value * (grade[Math.floor(at / 5)] as number));
+    expect(cholesky(flat(graded), 5, FLOOR)).toEqual(expected); // powers of two round nothing
+  });
+});
+
+describe("the triangular solve", () => {
+  test.each([
+    [1, 1],
+    [4, 1],
+    [7, 3],
+    [30, 8],
+  ])("of %i rows and %i right-hand sides is ml-matrix's", (n, m) => {
+    const factor = new CholeskyDecomposition(positive(n, n + m)).lowerTriangularMatrix;
+    const right = randomMatrix(n, m, uniform(m));
+    const solution = flat(right);
+    solveTransposed(flat(factor), solution, n, m);
+    expectClose(solution, solve(factor.transpose(), right), 1e-9);
+    expectClose(flat(factor.transpose().mmul(fromFlat(solution, n, m))), right, 1e-12);
+  });
+
+  test("with the factor of a singular matrix is finite", () => {
+    const half = randomMatrix(6, 2, uniform(6));
+    const factor = cholesky(flat(half.mmul(half.transpose())), 6, FLOOR);
+    const solution = flat(randomMatrix(6, 2, uniform(7)));
+    solveTransposed(factor, solution, 6, 2);
+    expect(solution.every(Number.isFinite)).toBe(true);
+  });
+});

@@ -1,0 +1,225 @@
+// The report page: escaped names, charts that say what they show, a size that can be sent, and in Chromium no script and no request.
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
+import { barChart, heatMap, lineChart } from "../../../src/report/page/charts.ts";
+import { html, Markup } from "../../../src/report/page/markup.ts";
+import { reportPage } from "../../../src/report/page/page.ts";
+import { attentionPairs, learnedNoise, type PageData, trainingCurves } from "../../../src/report/page/page-data.ts";
+import { createReport } from "../../../src/report/report.ts";
+import { browserForTests, NO_CHROMIUM, WHY } from "../../support/browser.ts";
+import { modelOf } from "../../support/exported.ts";
+import { MODEL, opened } from "../../support/fixture.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const path = temporaryFolder("page");
+const SENTENCE = "Anna keeps her old lantern in the tower.";
+const HOSTILE = `</style></title><script>document.title="owned"</script><img src=x onerror="document.title='owned'">"'&`;
+
+async function dataOf(after: string, change: (data: PageData) => void = () => {}): Promise<PageData> {
+  return opened(MODEL, (first) =>
+    opened(after, async (second) => {
+      const tokenizer = await loadTokenizer(second.folder, second.config);
+      const data = {
+        report: createReport(first, second),
+        noise: await learnedNoise(second),
+        training: await trainingCurves(second),
+        attention: await attentionPairs(first, second, tokenizer, SENTENCE),
+      };
+      change(data);
+      return data;
+    }),
+  );
+}
+
+let tied = "";
+beforeAll(async () => {
+  tied = await modelOf("noise-distance", path("tied"));
+  const lines = Array.from({ length: 60 }, (_, i) => JSON.stringify({ step: i + 1, phase: "train", loss: 3 - i / 60 }));
+  writeFileSync(
+    `${tied}/metrics.jsonl`,
+    `${lines.join("\n")}\n{"step":30,"eval":{"perplexity":2.5}}\nnot json\n{"step":60,"eval":{"perplexity":2}}\n{"st`,
+  );
+});
+
+describe("markup", () => {
+  it("takes text for text and markup for markup", () => {
+    expect(html`<p>${HOSTILE}</p>`.html).not.toMatch(/<script|<img/);
+    expect(html`<p title="${'" onload="x'}">${new Markup("<b>bold</b>")}${["<", 1]}</p>`.html).toBe(
+      '<p title="&quot; onload=&quot;x"><b>bold</b>&lt;1</p>',
+    );
+    expect(html`${"a\u0007b\u202ec"}`.html).toBe("a\u25a1b\u25a1c");
+  });
+});
+
+describe("charts", () => {
+  const chart = { title: "A title", description: "What it shows" };
+  const charts = [
+    barChart(chart, [{ label: "x", before: 4, after: 2, values: ["4", "2"] }]),
+    heatMap(chart, [[0.5, null]], { rows: ["h.0"], columns: ["0", "1"], largest: 1, format: String }),
+    lineChart(
+      chart,
+      [
+        {
+          kind: "after",
+          points: [
+            [0, 1],
+            [5, 3],
+          ],
+        },
+      ],
+      { x: "step", y: "loss" },
+    ),
+  ];
+
+  it("are named and described for readers of screens", () => {
+    for (const { html: markup } of charts) {
+      expect(markup).toMatch(/^<svg [^>]*role="img"/);
+      expect(markup).toContain("<title>A title</title><desc>What it shows</desc>");
+      expect(markup).not.toMatch(/NaN|Infinity|undefined/);
+    }
+  });
+
+  it("bars are as long as their values, half for half", () => {
+    const widths = [...(charts[0]?.html.matchAll(/width="([\d.]+)" height="13"/g) ?? [])].map(([, width]) =>
+      Number(width),
+    );
+    expect(widths[0]).toBeGreaterThan(100);
+    expect((widths[1] as number) / (widths[0] as number)).toBeCloseTo(0.5, 2);
+  });
+
+  it("of nothing, one point or equal values are no numbers that are none", () => {
+    for (const points of [
+      [],
+      [[1, 1]],
+      [
+        [1, 2],
+        [2, 2],
+      ],
+    ] as [number, number][][])
+      expect(lineChart(chart, [{ kind: "after", points }], { x: "x", y: "y" }).html).not.toMatch(/NaN|Infinity/);
+  });
+});
+
+describe("what is shown", () => {
+  it("the attention maps are those of the models: rows of probabilities", async () => {
+    const { attention } = await dataOf(tied);
+    expect(attention?.tokens.join("")).toBe(SENTENCE.slice(0, attention?.tokens.join("").length));
+    expect(attention?.pairs).toHaveLength(4);
+    const errors = attention?.pairs.map(({ error }) => error as number) ?? [];
+    expect(errors).toEqual([...errors].sort((a, b) => a - b));
+    for (const { before, after } of attention?.pairs ?? [])
+      for (const rows of [before, after])
+        for (const [i, row] of rows.entries()) {
+          expect(row).toHaveLength(i + 1);
+          expect(row.reduce((sum, value) => sum + value, 0)).toBeCloseTo(1, 5);
+        }
+    // Of the layer and head that they name: swapped models give swapped maps.
+    const swapped = await opened(tied, (first) =>
+      opened(MODEL, async (second) => {
+        const tokenizer = await loadTokenizer(first.folder, first.config);
+        return attentionPairs(first, second, tokenizer, SENTENCE);
+      }),
+    );
+    const shared = (attention?.pairs ?? []).flatMap(({ layer, head, before, after }) => {
+      const other = swapped?.pairs.find((pair) => pair.layer === layer && pair.head === head);
+      return other ? [{ here: [before, after], there: [other.after, other.before] }] : [];
+    });
+    expect(shared.length).toBeGreaterThan(0);
+    for (const { here, there } of shared) expect(there).toEqual(here);
+    expect(new Set(attention?.pairs.map(({ after }) => JSON.stringify(after))).size).toBe(4);
+  });
+
+  it("the training curves are those of metrics.jsonl, whatever else stands there", async () => {
+    const { training } = await dataOf(tied);
+    expect(training?.loss).toHaveLength(60);
+    expect(training?.heldOut).toEqual([
+      [30, 2.5],
+      [60, 2],
+    ]);
+  });
+
+  it("the page is whole, says all of it, and is small", async () => {
+    const data = await dataOf(tied);
+    const page = reportPage(data);
+    expect(page.length).toBeLessThan(300_000);
+    for (const words of [
+      "-6.26 %",
+      "Where the parameters are",
+      "What tying could not keep",
+      "What the noise has become",
+      "Mean by distance",
+      "Attention before and after",
+      "Held-out perplexity",
+      "By layer",
+      "sha256",
+    ])
+      expect(page).toContain(words);
+    expect(page).not.toMatch(/<script|https?:\/\/|NaN|undefined/);
+    expect(reportPage(await dataOf(tied))).toBe(page);
+  });
+
+  it("two dense models have no tie, noise or training", async () => {
+    const page = reportPage(await dataOf(MODEL));
+    expect(page).not.toContain("What tying could not keep");
+    expect(page).not.toContain("What the noise has become");
+    expect(page).toContain("as before");
+  });
+});
+
+describe.skipIf(NO_CHROMIUM)(`in Chromium${WHY}`, { timeout: 60_000 }, () => {
+  const visit = browserForTests();
+  let file = "";
+
+  beforeAll(async () => {
+    const data = await dataOf(tied, (changed) => {
+      changed.report.title = HOSTILE;
+      changed.report.before.source = HOSTILE;
+      changed.report.findings.push({ code: "x", text: HOSTILE });
+      if (changed.attention) changed.attention.tokens[0] = HOSTILE;
+      if (changed.report.tie) changed.report.tie.strategy = HOSTILE;
+    });
+    mkdirSync(path("pages"));
+    file = path("pages/hostile.html");
+    writeFileSync(file, reportPage(data));
+  });
+  afterAll(() => expect(existsSync(file)).toBe(true));
+
+  it.each([
+    [390, "light"],
+    [1280, "dark"],
+  ] as const)(
+    "a hostile name is text, at a width of %d in %s, and nothing else is loaded",
+    async (width, colorScheme) => {
+      const { page, errors, requests } = await visit({ viewport: { width, height: 800 }, colorScheme });
+      await page.goto(`file://${file}`);
+      expect(await page.title()).toBe(HOSTILE);
+      expect(await page.locator("h1").textContent()).toBe(HOSTILE);
+      expect(await page.locator("script, img, iframe, link").count()).toBe(0);
+      expect({ errors, requests }).toEqual({ errors: [], requests: [`file://${file}`] });
+      expect(await page.evaluate("document.documentElement.scrollWidth <= innerWidth")).toBe(true);
+      expect(await page.locator("svg").count()).toBeGreaterThan(10);
+      expect(await page.locator("svg:not(:has(title))").count()).toBe(0);
+    },
+  );
+
+  it("prints on white paper", async () => {
+    const { page } = await visit({ colorScheme: "dark" });
+    await page.goto(`file://${file}`);
+    await page.emulateMedia({ media: "print", colorScheme: "dark" });
+    expect(await page.evaluate("getComputedStyle(document.body).backgroundColor")).toBe("rgb(255, 255, 255)");
+    expect((await page.pdf()).length).toBeGreaterThan(10_000);
+  });
+});
+
+it("metrics of a classifier show its score", async () => {
+  mkdirSync(path("metrics"));
+  await opened(MODEL, async (model) => {
+    writeFileSync(path("metrics/metrics.jsonl"), '{"step":10,"eval":{"loss":0.5,"accuracy":0.75}}\n');
+    expect(await trainingCurves({ ...model, folder: path("metrics") })).toEqual({
+      loss: [],
+      heldOut: [[10, 0.75]],
+      heldOutName: "accuracy",
+    });
+  });
+});

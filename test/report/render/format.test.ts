@@ -1,0 +1,114 @@
+// Numbers, tables and names as people see them.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  alignTable,
+  commandLine,
+  formatBytes,
+  formatPercent,
+  megabytes,
+  plural,
+  printable,
+  signed,
+  signedMegabytes,
+  signedPercent,
+  thousands,
+} from "../../../src/report/render/format.ts";
+
+describe("numbers", () => {
+  test("thousands are separated by commas, whatever the sign", () => {
+    expect([0, 999, 1000, -1234567, 124439808].map(thousands)).toEqual([
+      "0",
+      "999",
+      "1,000",
+      "-1,234,567",
+      "124,439,808",
+    ]);
+  });
+
+  test("thousands lose no digit of any safe integer", () => {
+    fc.assert(fc.property(fc.maxSafeInteger(), (n) => Number(thousands(n).replaceAll(",", "")) === n));
+  });
+
+  test("a difference carries its sign, and none where there is no difference", () => {
+    expect([288, -7087104, 0].map(signed)).toEqual(["+288", "-7,087,104", "0"]);
+  });
+
+  test("bytes are shown in decimal units, megabytes being the largest", () => {
+    expect([0, 96, 1152, 497759232, 6230444800, -28348416].map(formatBytes)).toEqual([
+      "0 B",
+      "96 B",
+      "1.2 kB",
+      "497.8 MB",
+      "6,230.4 MB",
+      "-28.3 MB",
+    ]);
+  });
+
+  test("a column in MB shows kilobytes, and does not round something to nothing", () => {
+    expect([0, 96, -96, 1152, 6230444800].map(megabytes)).toEqual(["0", "<0.001", "-<0.001", "0.001", "6,230.445"]);
+    expect([96, -1152, 0].map(signedMegabytes)).toEqual(["+<0.001", "-0.001", "0"]);
+  });
+
+  test("percentages have two decimals", () => {
+    expect(formatPercent(31.0169)).toBe("31.02 %");
+    expect([-5.6952, 0.001, 0].map(signedPercent)).toEqual(["-5.70 %", "+0.00 %", "0.00 %"]);
+  });
+
+  test("one thing is singular", () => {
+    expect([plural(1, "file"), plural(2, "file"), plural(0, "file")]).toEqual(["1 file", "2 files", "0 files"]);
+  });
+});
+
+describe("tables", () => {
+  test("columns are as wide as their widest cell, and lines have no trailing spaces", () => {
+    const rows = [
+      ["group", "n", ""],
+      ["a", "1,000", "x"],
+      ["total", "5", ""],
+    ];
+    expect(alignTable(rows, { align: "lr", rulesBefore: [1, 2] })).toEqual([
+      "group      n",
+      "-----  -----  -",
+      "a      1,000  x",
+      "-----  -----  -",
+      "total      5",
+    ]);
+  });
+
+  test("a table can be indented", () => {
+    expect(alignTable([["a", "b"]], { align: "l", indent: "  " })).toEqual(["  a  b"]);
+  });
+
+  test("characters outside the basic plane count once", () => {
+    expect(
+      alignTable(
+        [
+          ["𝛍", "1"],
+          ["ab", "2"],
+        ],
+        { align: "l" },
+      ),
+    ).toEqual(["𝛍   1", "ab  2"]);
+  });
+});
+
+describe("names from files", () => {
+  test("escape sequences, line breaks and direction marks are spelt out", () => {
+    expect(printable("a\u001b[2Jb\nc\u202ed")).toBe("a\\u{1b}[2Jb\\u{a}c\\u{202e}d");
+  });
+
+  test("other scripts stay as they are", () => {
+    expect(printable("модель/模型/ä")).toBe("модель/模型/ä");
+  });
+
+  test("no text keeps a control character", () => {
+    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => !/[\p{Cc}\p{Cf}]/u.test(printable(text))));
+  });
+
+  test("a command line quotes what a shell would take apart", () => {
+    expect(commandLine(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
+      "nfc convert 'my model' -o 'it'\\''s' '$HOME' ''",
+    );
+  });
+});

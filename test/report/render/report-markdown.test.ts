@@ -1,0 +1,87 @@
+// The report as Markdown: a snapshot for a tiny model, and names that try to break out.
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { ModelConfig } from "../../../src/model/config.ts";
+import { code, escapeText, reportMarkdown } from "../../../src/report/render/report-markdown.ts";
+import { createReport } from "../../../src/report/report.ts";
+import { fakeCheckpoint, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
+
+function report(source: string, title?: string) {
+  const before = fakeCheckpoint(TINY, { source, notes: [source] });
+  const config: ModelConfig = { ...TINY, variant: "noise-per-head" };
+  const record = recordOf(before, config, {
+    tool: { name: "nfc", version: "1.2.3" },
+    command: ["nfc", "convert", source],
+    history: [{ step: source }],
+    perplexity: [{ file: source, sha256: SHA("c"), tokens: 245760, perplexity: 87.4, source: 62.2 }],
+  });
+  const after = fakeCheckpoint(config, { source, record });
+  return createReport(before, after, title === undefined ? {} : { title });
+}
+
+/** Cells of a row: pipes that no backslash precedes. */
+const cellsOf = (line: string) => line.split(/(?<!\\)\|/).length - 2;
+
+describe("the Markdown", () => {
+  test("is this for a tiny model", async () => {
+    await expect(reportMarkdown(report("models/base"))).toMatchFileSnapshot("snapshots/report.md");
+  });
+
+  test("is this with layers and heads", async () => {
+    const markdown = reportMarkdown(report("models/base", "Weekly *build*"), { layers: true, heads: true });
+    await expect(markdown).toMatchFileSnapshot("snapshots/report-layers-heads.md");
+  });
+
+  test("has as many cells in every row of a table as in its heading, whatever the names", () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: fc.constantFrom("|", "\\", "`", "a", "\n", "<", "*", " ", "_"), maxLength: 12 }),
+        (name) => {
+          const tables = reportMarkdown(report(name, name), { layers: true, heads: true })
+            .split("\n\n")
+            .filter((block) => block.startsWith("|"));
+          expect(tables).toHaveLength(6);
+          for (const block of tables) {
+            const widths = block.split("\n").map(cellsOf);
+            expect(widths).toEqual(widths.map(() => widths[0]));
+          }
+        },
+      ),
+      { numRuns: 100 },
+    );
+  });
+
+  test("says that a constant mean changes nothing in mean mode", () => {
+    expect(reportMarkdown(report("m"))).toContain("which the softmax cannot see: in mean mode");
+  });
+});
+
+describe("inline code", () => {
+  test("is between backticks for plain names", () => {
+    expect(code("transformer.h.0/attn_c (1) *<b>*")).toBe("`transformer.h.0/attn_c (1) *<b>*`");
+  });
+
+  test.each([
+    ["a`b", "<code>a&#96;b</code>"],
+    ["a|b", "<code>a&#124;b</code>"],
+    ["a\\|b", "<code>a&#92;&#124;b</code>"],
+    [" a", "<code> a</code>"],
+    ["", "<code></code>"],
+    ["`</code><script>", "<code>&#96;&#60;/code&#62;&#60;script&#62;</code>"],
+    ["a\nb", "<code>a&#92;u&#123;a&#125;b</code>"],
+  ])("of %j is %j", (name, expected) => {
+    expect(code(name)).toBe(expected);
+  });
+});
+
+describe("text", () => {
+  test("loses its meaning to Markdown, HTML and mentions", () => {
+    expect(escapeText("a|b `c` <img> **d** [e](f) #1 @team")).toBe(
+      "a\\|b \\`c\\` \\<img\\> \\*\\*d\\*\\* \\[e\\](f) \\#1 `@`team",
+    );
+  });
+
+  test("stays in its line", () => {
+    expect(escapeText("a\r\n\n# b")).not.toMatch(/[\r\n]/);
+  });
+});

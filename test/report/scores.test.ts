@@ -1,0 +1,75 @@
+// Scores on tasks in a report: classifiers' own and measured ones, as rows, and GLUE's mean.
+import { describe, expect, it } from "vitest";
+import { reportPage } from "../../src/report/page/page.ts";
+import { reportMarkdown } from "../../src/report/render/report-markdown.ts";
+import { reportText } from "../../src/report/render/report-text.ts";
+import { createReport, type TaskMeasurement } from "../../src/report/report.ts";
+import { formatReport, parseReport } from "../../src/report/schema.ts";
+import { taskMean, taskRows } from "../../src/report/scores.ts";
+import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";
+
+const config = { ...TINY, variant: "symmetric" } as const;
+
+/** A report on two models, of which `after` notes the accuracy of a fine-tuning where it is given. */
+function reportWith(tasks: readonly TaskMeasurement[], accuracy?: number) {
+  const before = fakeCheckpoint(TINY);
+  const record = recordOf(before, config);
+  const step = { step: "finetune", task: "sst2", dev: { metrics: { accuracy } } };
+  const noted = accuracy === undefined ? record : { ...record, history: [step] };
+  return createReport(before, fakeCheckpoint(config, { source: "out/nf", record: noted }), { tasks });
+}
+
+const page = (report: ReturnType<typeof reportWith>) =>
+  reportPage({ report, noise: null, training: null, attention: null });
+
+const one = (mean: number) => ({ mean, spread: null, seeds: 1 });
+const MEASURED: TaskMeasurement[] = [
+  { task: "cola", metric: "matthews", before: { mean: 0.092, spread: 0.027, seeds: 3 } },
+  { task: "sst2", metric: "accuracy", before: one(0.8) },
+  { task: "cola", metric: "matthews", after: { mean: 0.107, spread: 0.04, seeds: 3 } },
+  { task: "sst2", metric: "accuracy", after: one(0.79) },
+  { task: "rte", metric: "accuracy", after: one(0.5) },
+];
+
+describe("measured scores", () => {
+  it("are rows with differences in points, a task each", () => {
+    expect(taskRows(reportWith(MEASURED).tasks).rows).toEqual([
+      ["cola", "matthews", "0.092 ± 0.027", "0.107 ± 0.040", "+0.015"],
+      ["sst2", "accuracy", "80.00 %", "79.00 %", "-1.00"],
+      ["rte", "accuracy", "", "50.00 %", ""],
+    ]);
+  });
+
+  it("have the mean of what both models were measured on, as GLUE has it", () => {
+    const mean = taskMean(reportWith(MEASURED).tasks);
+    expect(mean?.tasks).toBe(2);
+    expect(mean?.before).toBeCloseTo((9.2 + 80) / 2);
+    expect(mean?.after).toBeCloseTo((10.7 + 79) / 2);
+    expect(taskMean([])).toBeNull();
+  });
+
+  it("stand in the text, the Markdown, the page and its headline, and fit the schema", () => {
+    const report = reportWith(MEASURED);
+    expect(reportText(report)).toMatch(/^cola +matthews +0\.092 ± 0\.027 +0\.107 ± 0\.040 +\+0\.015$/m);
+    expect(reportMarkdown(report)).toContain("| `sst2` | accuracy | 80.00 % | 79.00 % | -1.00 |");
+    expect(page(report)).toContain("<dt>GLUE, points</dt><dd>+0.25</dd>");
+    expect(page(report)).toContain("44.60 → 44.85, mean of 2 tasks");
+    expect(parseReport(JSON.parse(formatReport(report)), "report").tasks).toEqual(report.tasks);
+  });
+});
+
+describe("a classifier", () => {
+  it("shows what its nfc.json notes, unless something else was measured", () => {
+    expect(reportWith([], 0.75).tasks).toEqual([{ task: "sst2", metric: "accuracy", before: null, after: one(0.75) }]);
+    expect(page(reportWith([], 0.75))).toContain("<dt>sst2, accuracy</dt><dd>75.00 %</dd>");
+    const measured = [{ task: "sst2", metric: "accuracy", after: one(0.8) }];
+    expect(reportWith(measured, 0.75).tasks[0]?.after).toEqual(one(0.8));
+  });
+
+  it("and no model without scores shows any", () => {
+    const report = reportWith([]);
+    expect(report.tasks).toEqual([]);
+    expect(reportText(report)).not.toContain("Task");
+    expect(page(report)).not.toMatch(/GLUE|accuracy/);
+  });
+});
