@@ -1,7 +1,7 @@
 // The training step of bench/training.mjs in nfc. Settings as JSON in argv, then one JSON line a step; answers with one.
 import { createInterface } from "node:readline";
 import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
-import { Optimiser } from "../dist/distill/step/optimizer.js";
+import { Optimizer } from "../dist/distill/step/optimizer.js";
 import { ParameterStore } from "../dist/distill/step/parameter-store.js";
 import { headChunks } from "../dist/distill/step/step-graph.js";
 import { TrainingStep } from "../dist/distill/step/training-step.js";
@@ -23,7 +23,7 @@ const step = await TrainingStep.open(
   store,
   { threads, ...(profile && { profile }) },
 );
-const optimiser = new Optimiser(store, {
+const optimizer = new Optimizer(store, {
   names: store.trained,
   lr: settings.lr,
   noiseLr: settings.lr,
@@ -45,8 +45,8 @@ async function run(tokens, count) {
   const feeds = await teacher.feeds(inputs);
   const weights = { nll: (1 - kd) / rows, kl: kd / rows };
   const { nll, kl } = await step.run({ inputs, labels: cut(tokens, 1) }, weights, feeds);
-  const norm = optimiser.norm();
-  optimiser.update(count, norm);
+  const norm = optimizer.norm();
+  optimizer.update(count, norm);
   return { nll: nll / rows, kl: kl / rows, norm };
 }
 

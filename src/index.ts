@@ -21,7 +21,7 @@ export { type ExportOptions, type ExportResult, exportModel } from "./export/exp
 export type { OnnxOptions } from "./export/onnx/entries.ts";
 export type { OnnxFile, WeightStorage } from "./export/onnx/onnx-files.ts";
 export type { Verification } from "./export/onnx/verify.ts";
-export type { Quantisation } from "./export/quantize/settings.ts";
+export type { Quantization } from "./export/quantize/settings.ts";
 export type { FloatDtype } from "./formats/dtype.ts";
 export type { StoredTensor, TensorReader } from "./formats/safetensors/reader.ts";
 export type { SessionOptions, Tensors } from "./graph/session.ts";

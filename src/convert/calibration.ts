@@ -134,11 +134,11 @@ function fitOutputs(
  */
 function keySpread({ query, present, probabilities }: AttentionOutput): Value {
   const z = concat([query, present.key], 3); // [1, H, T, 2D]
-  const centred = sub(z, div(reduceSum(z, [2], true), cast(sizeOf(z, 2), "float32")));
+  const centered = sub(z, div(reduceSum(z, [2], true), cast(sizeOf(z, 2), "float32")));
   const received = unsqueeze(reduceSum(probabilities, [2]), [3]); // r: [1, H, T, 1]
-  const means = matmul(probabilities, centred); // z̄: [1, H, T, 2D]
+  const means = matmul(probabilities, centered); // z̄: [1, H, T, 2D]
   const square = (a: Value, b: Value) => matmul(transpose(a, [0, 1, 3, 2]), b); // [1, H, 2D, 2D]
-  return sub(square(centred, mul(received, centred)), square(means, means));
+  return sub(square(centered, mul(received, centered)), square(means, means));
 }
 
 function addInto(sums: Float64Array, values: Float32Array): void {

@@ -7,7 +7,7 @@ import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
-import { Optimiser } from "./step/optimizer.ts";
+import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 import { headChunks, isPriorOnly } from "./step/step-graph.ts";
 import { TrainingStep } from "./step/training-step.ts";
@@ -20,7 +20,7 @@ export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise
 
 export interface Phase {
   readonly name: "transfer" | "train";
-  readonly optimiser: Optimiser;
+  readonly optimizer: Optimizer;
   /** Steps of the run before this phase. */
   readonly start: number;
   /** Gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
@@ -45,7 +45,7 @@ export function openPhase(step: number, context: PhaseContext): Promise<Phase> {
   return step < context.settings.transferSteps ? openTransfer(context) : openTraining(context);
 }
 
-function optimiserOptions({ settings, store }: PhaseContext) {
+function optimizerOptions({ settings, store }: PhaseContext) {
   const { floor, beta1, beta2, epsilon, clip } = settings;
   return { floor, beta1, beta2, epsilon, clip, names: store.trained };
 }
@@ -61,10 +61,10 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // No decay: V shares c_attn with S and has no gradient here, decay alone would shrink it.
-  const optimiser = new Optimiser(store, { ...optimiserOptions(context), ...rates, names, decay: 0 });
+  const optimizer = new Optimizer(store, { ...optimizerOptions(context), ...rates, names, decay: 0 });
   return {
     name: "transfer",
-    optimiser,
+    optimizer,
     start: 0,
     async gradients(_, batches) {
       let total = 0;
@@ -101,12 +101,12 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
   const steps = settings.steps - start;
-  const optimiser = new Optimiser(store, { ...optimiserOptions(context), lr, noiseLr, warmup, decay, steps });
+  const optimizer = new Optimizer(store, { ...optimizerOptions(context), lr, noiseLr, warmup, decay, steps });
   const rows = batch * length * accumulate;
   const weights = { nll: (1 - kd) / rows, kl: (kd * temperature ** 2) / rows };
   return {
     name: "train",
-    optimiser,
+    optimizer,
     start,
     async gradients(index, batches) {
       const sums = { nll: 0, kl: 0 };

@@ -144,11 +144,11 @@ export class Run {
     this.clock.start();
     this.context.store.clearTotals();
     const report = await phase.gradients(step - phase.start, batches);
-    const norm = phase.optimiser.norm();
+    const norm = phase.optimizer.norm();
     this.checkFinite(report, norm);
     // Before the parameters move: now they are known to be good.
     if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
-    const lr = phase.optimiser.update(step - phase.start, norm);
+    const lr = phase.optimizer.update(step - phase.start, norm);
     const tokens = settings.batchSize * settings.accumulate * settings.length;
     this.state = { ...this.state, step: step + 1, tokens: this.state.tokens + tokens };
     const speed = this.clock.stop(this.state.step, report, lr, tokens);
@@ -171,7 +171,7 @@ export class Run {
     const phase = await openPhase(step, this.context);
     this.phase = phase;
     // Also in a run that goes on right here: its checkpoint has the moments of the phase before.
-    if (step === transferSteps) phase.optimiser.reset();
+    if (step === transferSteps) phase.optimizer.reset();
     return phase;
   }
 

@@ -48,7 +48,7 @@ export function broadcast(a: Shape, b: Shape, op: string): Dim[] {
 }
 
 /** An axis counted from the end when negative. @throws Error when it is out of range */
-export function normaliseAxis(axis: number, shape: Shape, op: string): number {
+export function normalizeAxis(axis: number, shape: Shape, op: string): number {
   const result = axis < 0 ? axis + shape.length : axis;
   if (result < 0 || result >= shape.length) throw new Error(`${op}: axis ${axis} is outside ${formatShape(shape)}`);
   return result;
@@ -56,5 +56,5 @@ export function normaliseAxis(axis: number, shape: Shape, op: string): number {
 
 /** The dimension at an axis (negative: from the end). @throws Error when it is out of range */
 export function dimAt(shape: Shape, axis: number, op = "dimension"): Dim {
-  return shape[normaliseAxis(axis, shape, op)] as Dim;
+  return shape[normalizeAxis(axis, shape, op)] as Dim;
 }

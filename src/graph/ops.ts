@@ -1,5 +1,5 @@
 // Op builders for arithmetic, products, reductions and neural-network ops: each infers its result's dtype and shape.
-import { broadcast, type Dim, dimAt, formatShape, normaliseAxis, type Shape, sameShape } from "./dims.ts";
+import { broadcast, type Dim, dimAt, formatShape, normalizeAxis, type Shape, sameShape } from "./dims.ts";
 import type { Attribute, GraphDtype, Value } from "./ir.ts";
 
 const FLOATS: readonly GraphDtype[] = ["float32", "float64", "float16"];
@@ -142,13 +142,13 @@ export function gemm(
 
 export function softmax(x: Value, axis = -1): Value {
   float("Softmax", x);
-  normaliseAxis(axis, x.shape, "Softmax");
+  normalizeAxis(axis, x.shape, "Softmax");
   return unary("Softmax", x, { axis: { int: axis } });
 }
 
 export function logSoftmax(x: Value, axis = -1): Value {
   float("LogSoftmax", x);
-  normaliseAxis(axis, x.shape, "LogSoftmax");
+  normalizeAxis(axis, x.shape, "LogSoftmax");
   return unary("LogSoftmax", x, { axis: { int: axis } });
 }
 
@@ -169,7 +169,7 @@ export function layerNorm(x: Value, weight: Value, bias: Value | null, epsilon: 
 }
 
 function reduce(op: string, x: Value, axes: readonly number[], keepdims: boolean): Value {
-  const reduced = new Set(axes.map((axis) => normaliseAxis(axis, x.shape, op)));
+  const reduced = new Set(axes.map((axis) => normalizeAxis(axis, x.shape, op)));
   const shape = x.shape.flatMap((dim, i) => (reduced.has(i) ? (keepdims ? [1] : []) : [dim]));
   return single({
     op,
@@ -191,7 +191,7 @@ export const reduceLogSumExp = (x: Value, axes: readonly number[], keepdims = fa
 
 /** Index of the largest entry along an axis, the first one on ties: int64 without that axis. */
 export function argMax(x: Value, axis = -1): Value {
-  const at = normaliseAxis(axis, x.shape, "ArgMax");
+  const at = normalizeAxis(axis, x.shape, "ArgMax");
   const shape = x.shape.filter((_, i) => i !== at);
   return single({
     op: "ArgMax",

@@ -1,5 +1,5 @@
 // Op builders that move data: reshape, transpose, slice, split, concat, gather, and shapes known only at run time.
-import { addDims, type Dim, dimAt, formatShape, multiplyDims, normaliseAxis, type Shape, sameShape } from "./dims.ts";
+import { addDims, type Dim, dimAt, formatShape, multiplyDims, normalizeAxis, type Shape, sameShape } from "./dims.ts";
 import type { Graph, Value } from "./ir.ts";
 import { cast, like, single } from "./ops.ts";
 
@@ -8,7 +8,7 @@ export type DimSources = ReadonlyMap<string, { value: Value; axis: number }>;
 
 /** The size of an axis at run time, int64 [1]; a constant where it is static. */
 export function sizeOf(value: Value, axis: number): Value {
-  const at = normaliseAxis(axis, value.shape, "Shape");
+  const at = normalizeAxis(axis, value.shape, "Shape");
   const dim = value.shape[at] as Dim;
   if (typeof dim === "number") return value.graph.ints([dim]);
   return value.graph.memo(`size ${value.name} ${at}`, () =>
@@ -71,7 +71,7 @@ export function transpose(x: Value, perm: readonly number[]): Value {
 
 export function concat(values: readonly Value[], axis: number): Value {
   const first = values[0] as Value;
-  const at = normaliseAxis(axis, first.shape, "Concat");
+  const at = normalizeAxis(axis, first.shape, "Concat");
   const others = (shape: Shape) => shape.filter((_, i) => i !== at);
   for (const value of values)
     if (value.dtype !== first.dtype || !sameShape(others(value.shape), others(first.shape)))
@@ -85,7 +85,7 @@ export function concat(values: readonly Value[], axis: number): Value {
 
 /** x[start:end] along an axis, static bounds. */
 export function slice(x: Value, axis: number, start: number, end: number): Value {
-  const at = normaliseAxis(axis, x.shape, "Slice");
+  const at = normalizeAxis(axis, x.shape, "Slice");
   const size = x.shape[at] as Dim;
   if (!(start >= 0 && start < end && (typeof size === "string" || end <= size)))
     throw new Error(`Slice: ${start} to ${end} is outside axis ${at} of ${formatShape(x.shape)}`);
@@ -96,7 +96,7 @@ export function slice(x: Value, axis: number, start: number, end: number): Value
 
 /** x[:end] along an axis, for an `end` known at run time (int64 [1]); `dim` is its size. */
 export function sliceTo(x: Value, axis: number, end: Value, dim: Dim): Value {
-  const at = normaliseAxis(axis, x.shape, "Slice");
+  const at = normalizeAxis(axis, x.shape, "Slice");
   if (typeof dim === "number") return slice(x, at, 0, dim);
   const { graph } = x;
   const shape = x.shape.map((own, i) => (i === at ? dim : own));
@@ -114,7 +114,7 @@ export function expand(x: Value, shape: Shape, sources: DimSources = new Map()):
 
 /** Zeros before and after, along an axis: the transpose of {@link slice}. */
 export function padAxis(x: Value, axis: number, before: number, after: number): Value {
-  const at = normaliseAxis(axis, x.shape, "Pad");
+  const at = normalizeAxis(axis, x.shape, "Pad");
   const ends = (n: number) => x.shape.map((_, i) => (i === at ? n : 0));
   const shape = x.shape.map((dim, i) => (i === at ? addDims(addDims(before, dim), after) : dim));
   return single({ op: "Pad", inputs: [x, x.graph.ints([...ends(before), ...ends(after)])], dtype: x.dtype, shape });
@@ -143,7 +143,7 @@ export function scatterRows(updates: Value, indices: Value, shape: Shape): Value
 
 /** Equal parts along an axis. */
 export function split(x: Value, parts: number, axis: number): Value[] {
-  const at = normaliseAxis(axis, x.shape, "Split");
+  const at = normalizeAxis(axis, x.shape, "Split");
   const size = x.shape[at];
   if (typeof size !== "number" || size % parts !== 0)
     throw new Error(`Split: axis ${at} of ${formatShape(x.shape)} does not divide into ${parts}`);
@@ -158,7 +158,7 @@ export function split(x: Value, parts: number, axis: number): Value[] {
 
 /** x[..., indices, ...] along an axis: the axis is replaced by the shape of `indices`. */
 export function gather(x: Value, indices: Value, axis = 0): Value {
-  const at = normaliseAxis(axis, x.shape, "Gather");
+  const at = normalizeAxis(axis, x.shape, "Gather");
   integer("Gather", indices);
   const shape = [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)];
   return single({ op: "Gather", inputs: [x, indices], dtype: x.dtype, shape, attributes: { axis: { int: at } } });
@@ -193,7 +193,7 @@ export function scatterElements(x: Value, indices: Value, updates: Value, axis: 
 }
 
 function elementAxis(op: string, shape: Shape, indices: Shape, axis: number): number {
-  const at = normaliseAxis(axis, shape, op);
+  const at = normalizeAxis(axis, shape, op);
   if (indices.length !== shape.length || indices.some((dim, i) => i !== at && dim !== shape[i]))
     throw new Error(`${op}: ${formatShape(indices)} does not index axis ${at} of ${formatShape(shape)}`);
   return at;

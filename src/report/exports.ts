@@ -8,12 +8,12 @@ import { textOf } from "./perplexity.ts";
 import type { ExportSummary } from "./schema.ts";
 
 type Size = Pick<ExportedFile, "precision" | "bytes">;
-type Summarised = Pick<ExportedModel, "source" | "config" | "record"> & { files: ReadonlyMap<Precision, Size> };
+type Summarized = Pick<ExportedModel, "source" | "config" | "record"> & { files: ReadonlyMap<Precision, Size> };
 
 /** Bytes of a parameter in float32. */
 const FLOAT32_BYTES = 4;
 
-export function exportSummary({ source, config, files, record }: Summarised): ExportSummary {
+export function exportSummary({ source, config, files, record }: Summarized): ExportSummary {
   const parameters = parameterCount(config);
   return {
     source,

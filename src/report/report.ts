@@ -17,7 +17,7 @@ import {
   type TieSummary,
 } from "./schema.ts";
 import { type TaskMeasurement, taskScores } from "./scores.ts";
-import { summarise } from "./weigh/model-summary.ts";
+import { summarize } from "./weigh/model-summary.ts";
 import { isTied, sumEntries, type TallyEntry, tally, tyingFormula, tyingSaving } from "./weigh/tally.ts";
 
 export type { Measurement } from "./perplexity.ts";
@@ -42,8 +42,8 @@ export function createReport(before: Checkpoint, after: Checkpoint, options: Rep
   const entries = { before: tally(before), after: tally(after) };
   const groups = groupChanges(entries);
   const comparison = {
-    before: summarise(before, entries.before),
-    after: summarise(after, entries.after),
+    before: summarize(before, entries.before),
+    after: summarize(after, entries.after),
     total: changes(sumEntries(entries.before), sumEntries(entries.after)),
     groups,
     layers: layerChanges(entries, Math.max(before.config.n_layer, after.config.n_layer)),

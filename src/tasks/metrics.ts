@@ -69,11 +69,11 @@ function matthews(counts: number[][]): number {
 /** Cov(x, y)/(σ_x·σ_y); NaN for a constant, whose mean need not be exact. */
 function pearson(x: Float64Array, y: Float64Array): number {
   if ([x, y].some((values) => values.every((value) => value === values[0]))) return Number.NaN;
-  const centre = (values: Float64Array) => {
+  const center = (values: Float64Array) => {
     const middle = values.reduce((a, b) => a + b, 0) / values.length;
     return values.map((value) => value - middle);
   };
-  const [a, b] = [centre(x), centre(y)];
+  const [a, b] = [center(x), center(y)];
   const dot = (p: Float64Array, q: Float64Array) => p.reduce((sum, value, i) => sum + value * (q[i] as number), 0);
   return dot(a, b) / (Math.sqrt(dot(a, a)) * Math.sqrt(dot(b, b)));
 }

@@ -90,8 +90,8 @@ function columnsOf(header: readonly string[], task: Task, path: string): Columns
   const at = (name: string): number => {
     const index = header.indexOf(name);
     if (index >= 0) return index;
-    const unlabelled = name === task.label ? " (a test file? they have no labels)" : "";
-    throw new NfcError("invalid-file", `${path}: line 1: no column ${JSON.stringify(name)}${unlabelled}`, {
+    const unlabeled = name === task.label ? " (a test file? they have no labels)" : "";
+    throw new NfcError("invalid-file", `${path}: line 1: no column ${JSON.stringify(name)}${unlabeled}`, {
       hint: `${task.title} has the columns ${[...task.text, task.label].map((one) => JSON.stringify(one)).join(", ")}`,
     });
   };

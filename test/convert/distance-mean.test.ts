@@ -33,7 +33,7 @@ function fitted(heads: number, T: number, samples: readonly Sample[], factor = 1
 }
 
 /** The values less their mean: the softmax sees no more. */
-function centred(values: readonly number[]): number[] {
+function centered(values: readonly number[]): number[] {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   return values.map((value) => value - mean);
 }
@@ -59,14 +59,14 @@ describe("residuals μ[bucket] plus a constant a row", () => {
 
   test("give μ back, up to a constant", () => {
     for (const [head, found] of fitted(2, 16, [exact()]).entries())
-      expectNear(centred(found), centred(MEANS[head] as number[]), 1e-4);
+      expectNear(centered(found), centered(MEANS[head] as number[]), 1e-4);
   });
 
   test("give it back from many windows, scaled by the factor", () => {
     for (const [head, found] of fitted(2, 16, [exact(), exact(), exact()], 8).entries())
       expectNear(
-        centred(found),
-        centred(MEANS[head] as number[]).map((value) => 8 * value),
+        centered(found),
+        centered(MEANS[head] as number[]).map((value) => 8 * value),
         1e-3,
       );
   });
@@ -87,7 +87,7 @@ describe("buckets", () => {
     const [found = []] = fitted(1, T, [
       sampleOf(1, T, (_, i, j) => [MEANS[0]?.[TABLE[i - j] as number] as number, 0.5]),
     ]);
-    expectNear(centred(found.slice(0, 4)), centred(MEANS[0]?.slice(0, 4) as number[]), 1e-4);
+    expectNear(centered(found.slice(0, 4)), centered(MEANS[0]?.slice(0, 4) as number[]), 1e-4);
     expect(found.slice(4)).toEqual([found[3], found[3]]);
   });
 
@@ -127,7 +127,7 @@ describe("noisy residuals", () => {
     const random = uniform(9);
     const sample = sampleOf(1, 16, (_, i, j) => [random() * (1 + (i % 3)), Math.abs(random()) ** 3 / (1 + j)]);
     const [found = []] = fitted(1, 16, [sample]);
-    expectNear(centred(found), centred(leastSquares(16, sample)), 1e-4);
+    expectNear(centered(found), centered(leastSquares(16, sample)), 1e-4);
   });
 
   test("count by their weights", () => {
@@ -137,8 +137,8 @@ describe("noisy residuals", () => {
       fitted(1, 16, [sampleOf(1, 16, (_, i, j) => [noise[i * 16 + j] as number, i > 12 ? heavy : 1])])[0] as number[];
     const [light, even, heavy] = [weighted(0), weighted(1), weighted(1e4)];
     const far = (a: number[], b: number[]) => Math.max(...a.map((value, i) => Math.abs(value - (b[i] as number))));
-    expect(far(centred(light), centred(even))).toBeGreaterThan(0.01);
-    expect(far(centred(heavy), centred(even))).toBeGreaterThan(0.01);
+    expect(far(centered(light), centered(even))).toBeGreaterThan(0.01);
+    expect(far(centered(heavy), centered(even))).toBeGreaterThan(0.01);
   });
 
   test("do not change with the scale of all weights", () => {

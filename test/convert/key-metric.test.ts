@@ -21,8 +21,8 @@ function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {
     const weights = Array.from({ length: inputs }, () => Math.exp(6 * random()));
     const total = weights.reduce((a, b) => a + b, 0);
     const p = Matrix.rowVector(weights.map((weight) => weight / total));
-    const centred = z.clone().subRowVector(p.mmul(z).to1DArray());
-    out.add(centred.transpose().mmul(Matrix.diag(p.to1DArray())).mmul(centred).div(queries));
+    const centered = z.clone().subRowVector(p.mmul(z).to1DArray());
+    out.add(centered.transpose().mmul(Matrix.diag(p.to1DArray())).mmul(centered).div(queries));
   }
   return out;
 }

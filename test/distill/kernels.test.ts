@@ -31,14 +31,14 @@ describe("kernels", () => {
 
   it.each([1, 6, 1003])("add %i floats and touch no neighbour", (length) => {
     const { kernels, arrays } = only([length, length, 4]);
-    const [target, source, neighbour] = arrays as [Float32Array, Float32Array, Float32Array];
+    const [target, source, neighbor] = arrays as [Float32Array, Float32Array, Float32Array];
     const expected = Float32Array.from(target, (_, i) => Math.fround(i / 3) + Math.fround(i / 7));
     for (let i = 0; i < length; i++) [target[i], source[i]] = [i / 3, i / 7];
-    neighbour.fill(7);
+    neighbor.fill(7);
     kernels.addInto(target.byteOffset, source.byteOffset, length);
     expect(target).toEqual(expected);
     expect(source).toEqual(Float32Array.from(source, (_, i) => i / 7));
-    expect(neighbour).toEqual(Float32Array.of(7, 7, 7, 7));
+    expect(neighbor).toEqual(Float32Array.of(7, 7, 7, 7));
   });
 
   it("work above 2 GiB, where an address is negative as a signed number", () => {

@@ -27,13 +27,13 @@ export function exported(
   output: string,
   options: Partial<OnnxOptions & Omit<ExportOptions, "onnx">> = {},
 ): Promise<ExportResult> {
-  const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantisation = {}, ...others } = options;
+  const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantization = {}, ...others } = options;
   const { texts, calibration, ...rest } = others;
   const onnx = {
     weights,
     noise,
     precisions,
-    quantisation,
+    quantization,
     ...(texts && { texts }),
     ...(calibration && { calibration }),
   };

@@ -51,7 +51,7 @@ const DEFAULT_FOREIGN_HINT =
  * Canonical keys for the tensors of one checkpoint.
  * @throws NfcError `unsupported` for other architectures, `invalid-file` when two tensors end up with one name.
  */
-export function normaliseKeys(
+export function normalizeKeys(
   file: string,
   tensors: readonly SourceTensor[],
   metadata: Readonly<Record<string, string>>,

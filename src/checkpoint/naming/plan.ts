@@ -7,7 +7,7 @@ import type { ParsedConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY } from "../tokenizer.ts";
 import { completeConfig, NANOGPT_VOCABULARY } from "./config.ts";
-import { normaliseKeys, type SourceTensor } from "./keys.ts";
+import { normalizeKeys, type SourceTensor } from "./keys.ts";
 import { detectLayout, firstOf, type Layout, listed, showShape } from "./layout.ts";
 
 export type { SourceTensor } from "./keys.ts";
@@ -56,7 +56,7 @@ const TURNED = /\.(c_attn|c_proj|c_fc)\.weight$/;
 export function planCheckpoint(input: PlanInput): NamingPlan {
   const { file } = input;
   const config = input.config ?? null;
-  const { tensors, notes } = normaliseKeys(file, input.tensors, input.metadata ?? {});
+  const { tensors, notes } = normalizeKeys(file, input.tensors, input.metadata ?? {});
   notes.push(...(config?.notes ?? []));
   const headCandidate = resolveHead(file, tensors, config, notes);
   const layout = detectLayout(file, tensors);

@@ -154,7 +154,7 @@ function onnxChoices(flags: ExportFlags): Omit<OnnxOptions, "weights" | "noise">
   } = flags;
   return {
     ...(precision && { precisions: precision }),
-    quantisation: {
+    quantization: {
       ...(block !== undefined && { block }),
       ...(symmetric && { symmetric }),
       ...(reduceRange && { reduceRange }),

@@ -129,7 +129,7 @@ async function openText(
   const path = join(options.cache ?? defaultCache("tokens"), `${fingerprint}.u${8 * width}`);
   const cached = await openIds(path, width);
   if (cached) return { fingerprint, fromCache: true, ids: [cached] };
-  await writeIds(path, width, tokenised(files, tokenizer, options));
+  await writeIds(path, width, tokenized(files, tokenizer, options));
   const written = await openIds(path, width);
   if (!written) throw new Error(`${path}: written, but not as a cache file`);
   return { fingerprint, fromCache: false, ids: [written] };
@@ -155,7 +155,7 @@ async function fingerprintOf(
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
-async function* tokenised(
+async function* tokenized(
   files: readonly string[],
   tokenizer: Tokenizer,
   { field, vocabulary, signal, onProgress }: CorpusOptions,

@@ -13,7 +13,7 @@ export interface ChunkDistribution {
 export interface Distribution {
   parts: ChunkDistribution[];
   /** ln Σ e^z over the whole vocabulary: [n, 1] */
-  logNormaliser: Value;
+  logNormalizer: Value;
 }
 
 /** Chunk by chunk: ln Σ e^z = max z − ln max softmax(z) within a chunk; the chunks' sums are joined the same way. */
@@ -23,7 +23,7 @@ export function distribution(logits: readonly Value[]): Distribution {
     return { z, p, sum: sub(reduceMax(z, [1], true), log(reduceMax(p, [1], true))) };
   });
   const sums = chunks.map(({ sum }) => sum);
-  const logNormaliser = sums.length === 1 ? (sums[0] as Value) : reduceLogSumExp(concat(sums, 1), [1], true); // [n, 1]
-  const parts = chunks.map(({ z, p, sum }) => ({ logits: z, softmax: p, share: exp(sub(sum, logNormaliser)) }));
-  return { parts, logNormaliser };
+  const logNormalizer = sums.length === 1 ? (sums[0] as Value) : reduceLogSumExp(concat(sums, 1), [1], true); // [n, 1]
+  const parts = chunks.map(({ z, p, sum }) => ({ logits: z, softmax: p, share: exp(sub(sum, logNormalizer)) }));
+  return { parts, logNormalizer };
 }

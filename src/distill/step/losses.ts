@@ -86,7 +86,7 @@ function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, 
   const logits = chunks.map((chunk) => gemm(hidden, chunk, { transB: true })); // [n, v]
   const student = distribution(logits);
   const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
-  const nll = reshape(sub(student.logNormaliser, labelLogits), [count]);
+  const nll = reshape(sub(student.logNormalizer, labelLogits), [count]);
   const a = cut(inputs.nllWeight);
   let kl: Value | null = null;
   let dLogits: Value[];

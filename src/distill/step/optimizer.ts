@@ -5,7 +5,7 @@ import type { ParameterStore } from "./parameter-store.ts";
 import { decayed, learningRate } from "./schedule.ts";
 
 /** `steps` are those of the phase, counted from its beginning. */
-export interface OptimiserOptions
+export interface OptimizerOptions
   extends Pick<
     TrainSettings,
     "lr" | "noiseLr" | "steps" | "warmup" | "floor" | "beta1" | "beta2" | "epsilon" | "decay" | "clip"
@@ -14,11 +14,11 @@ export interface OptimiserOptions
   names: readonly string[];
 }
 
-export class Optimiser {
+export class Optimizer {
   private readonly store: ParameterStore;
-  private readonly options: OptimiserOptions;
+  private readonly options: OptimizerOptions;
 
-  constructor(store: ParameterStore, options: OptimiserOptions) {
+  constructor(store: ParameterStore, options: OptimizerOptions) {
     this.store = store;
     this.options = options;
   }

@@ -21,7 +21,7 @@ export function denseTeacher(warm: Distribution, logits: readonly Value[], b: Va
     )
     .reduce(add); // [n, 1]
   return {
-    kl: sub(expected, sub(teacher.logNormaliser, warm.logNormaliser)),
+    kl: sub(expected, sub(teacher.logNormalizer, warm.logNormalizer)),
     studentWeight: b,
     subtract: teacher.parts.map((t) => mul(t.softmax, mul(t.share, b))),
   };
@@ -50,7 +50,7 @@ export function sparseTeacher(
   const part = warm.parts[0] as ChunkDistribution;
   if (warm.parts.length !== 1) throw new Error("top-k teacher: the vocabulary must be one chunk");
   const t = exp(logProbabilities); // [n, k]
-  const logQ = sub(gatherElements(part.logits, ids, 1), warm.logNormaliser); // [n, k]
+  const logQ = sub(gatherElements(part.logits, ids, 1), warm.logNormalizer); // [n, k]
   const q = exp(logQ);
   const rest = (p: Value) => max(shift(scale(reduceSum(p, [1], true), -1), 1), like(p, TINY)); // [n, 1]
   const [tRest, qRest] = [rest(t), rest(q)];

@@ -51,7 +51,7 @@ export class TrainingStep {
   async run(batch: StepBatch, weights: LossWeights, feeds: Readonly<Record<string, Tensor>> = {}): Promise<StepLosses> {
     const { batch: windows, length, teacher } = this.options;
     const rows = windows * length;
-    const labelled = batch.labels.map((label) => (label < 0 ? 0 : 1));
+    const labeled = batch.labels.map((label) => (label < 0 ? 0 : 1));
     const output = await this.session.run(
       {
         ...this.constant,
@@ -62,17 +62,17 @@ export class TrainingStep {
           [rows],
         ),
         [STEP.nllWeight]: float32Tensor(
-          Float32Array.from(labelled, (on) => on * weights.nll),
+          Float32Array.from(labeled, (on) => on * weights.nll),
           [rows, 1],
         ),
         ...(teacher && { [STEP.klWeight]: float32Tensor(new Float32Array(rows).fill(weights.kl), [rows, 1]) }),
       },
       this.into,
     );
-    this.addRows(batch, labelled);
+    this.addRows(batch, labeled);
     const nll = (output[STEP.nll] as Tensor).data as Float32Array;
     return {
-      nll: nll.reduce((sum, value, i) => (labelled[i] ? sum + value : sum), 0),
+      nll: nll.reduce((sum, value, i) => (labeled[i] ? sum + value : sum), 0),
       kl: ((output[STEP.kl]?.data ?? []) as Float32Array).reduce((sum, value) => sum + value, 0),
     };
   }
@@ -123,7 +123,7 @@ export class TrainingStep {
   }
 
   /** The sparse part of the embeddings' gradients: the labels' rows of the head's matrix, the inputs' rows of wte. */
-  private addRows({ inputs, labels }: StepBatch, labelled: Int32Array): void {
+  private addRows({ inputs, labels }: StepBatch, labeled: Int32Array): void {
     const { headName, headTrained, tokensTrained } = this.layout;
     const rows = (name: string) => (this.into[name] as Tensor).data as Float32Array;
     // A row without a label has weight 0: it adds zeros to row 0.
@@ -131,7 +131,7 @@ export class TrainingStep {
       this.store.addRows(
         headName,
         rows(STEP.labelRows),
-        labels.map((label, i) => (labelled[i] ? label : 0)),
+        labels.map((label, i) => (labeled[i] ? label : 0)),
       );
     if (!tokensTrained) return;
     // Where the head has a matrix of its own, nothing else writes this gradient.

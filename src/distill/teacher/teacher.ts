@@ -2,7 +2,7 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { Graph } from "../../graph/ir.ts";
-import { quantise, turned } from "../../graph/passes/int8.ts";
+import { quantize, turned } from "../../graph/passes/int8.ts";
 import { float32Tensor, int64Tensor, type Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
 import { gpt2, textInputs } from "../../model/gpt2.ts";
 import { parametersOf } from "../../model/layers.ts";
@@ -77,7 +77,7 @@ async function headTensors(checkpoint: Checkpoint, options: TeacherOptions): Pro
   const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
     const rows = matrix.subarray(first * width, (first + count) * width);
     if (precision === "fp32") return [[teacherChunkName(c), float32Tensor(rows, [count, width])]];
-    const { values, scales } = turned(quantise(rows, [count, width], { byRow: true }));
+    const { values, scales } = turned(quantize(rows, [count, width], { byRow: true }));
     return [
       [teacherChunkName(c), { dtype: "int8", data: values, shape: [width, count] }],
       [teacherScalesName(c), float32Tensor(scales, [count])],

@@ -66,7 +66,7 @@ function topKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOptions):
     const part = start === 0 && end === length ? hidden : slice(hidden, 0, start, end);
     const logits = lmHead(part, config, parameters); // [n, V]
     const [largest, ids] = topK(logits, k); // [n, k]
-    blocks.push([ids, sub(largest, distribution([logits]).logNormaliser)]);
+    blocks.push([ids, sub(largest, distribution([logits]).logNormalizer)]);
   }
   const joined = (part: 0 | 1) =>
     concat(

@@ -15,8 +15,8 @@ import type { NoiseMode } from "../../model/attention.ts";
 import { modelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import type { BlockMatrix } from "../quantize/blocks.ts";
-import { quantiseCalibrated } from "../quantize/calibrate.ts";
-import { bitsOf, type Quantisation, resolveQuantisation } from "../quantize/settings.ts";
+import { quantizeCalibrated } from "../quantize/calibrate.ts";
+import { bitsOf, type Quantization, resolveQuantization } from "../quantize/settings.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-files.ts";
 
 const CALIBRATION_TOKENS = 8192;
@@ -26,7 +26,7 @@ export interface OnnxOptions {
   noise: NoiseMode;
   /** One file each; float32 alone unless given. */
   precisions?: readonly Precision[];
-  quantisation?: Partial<Quantisation>;
+  quantization?: Partial<Quantization>;
   /** Text on which the codes of uint8, q4 and q4f16 are chosen, by GPTQ. */
   calibration?: { file: string; tokens?: number };
   /** Text on which every file is compared with the model in float32. */
@@ -48,14 +48,14 @@ export async function writeOnnxFiles(
   common: Common,
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
-  const quantisation = resolveQuantisation(checkpoint.config.n_embd, precisions, options.quantisation);
+  const quantization = resolveQuantization(checkpoint.config.n_embd, precisions, options.quantization);
   await readTexts(options, common.signal);
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
   for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
     const bits = bitsOf(precision);
     if (bits && options.calibration && !calibrated.has(bits))
-      calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantisation, common));
+      calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantization, common));
     const known = bits === null ? undefined : calibrated.get(bits);
     files.push(
       await writeOnnxFile(folder, checkpoint, {
@@ -63,7 +63,7 @@ export async function writeOnnxFiles(
         precision,
         weights,
         noise,
-        quantisation,
+        quantization,
         ...(known && { calibrated: known }),
       }),
     );
@@ -80,14 +80,14 @@ async function calibrate(
   checkpoint: Checkpoint,
   bits: 4 | 8,
   { file, tokens = CALIBRATION_TOKENS }: { file: string; tokens?: number },
-  { block, symmetric }: Quantisation,
+  { block, symmetric }: Quantization,
   common: Common,
 ): Promise<Map<string, BlockMatrix>> {
   const { config, folder } = checkpoint;
   const tokenizer = await loadTokenizer(folder, config);
   const stream = tokenStream([file], tokenizer, common.signal ? { signal: common.signal } : {});
   const windows = await firstWindows(stream, { length: config.n_positions, count: tokens, name: file });
-  return quantiseCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
+  return quantizeCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
 }
 
 /**
@@ -107,10 +107,10 @@ export async function exportEntries(
     sha256: await sha256File(options.calibration.file, common.signal),
     tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
   };
-  const quantisation = resolveQuantisation(
+  const quantization = resolveQuantization(
     checkpoint.config.n_embd,
     written.map(({ precision }) => precision),
-    options.quantisation,
+    options.quantization,
   );
   const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
@@ -120,10 +120,10 @@ export async function exportEntries(
       precision,
       file: `onnx/${modelFile(precision)}`,
       bytes: sizes.reduce((a, b) => a + b, 0),
-      ...(blocks && { block: quantisation.block, symmetric: quantisation.symmetric }),
+      ...(blocks && { block: quantization.block, symmetric: quantization.symmetric }),
       ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
       ...(blocks && calibration && { calibration }),
-      ...(precision === "int8" && { reduceRange: quantisation.reduceRange }),
+      ...(precision === "int8" && { reduceRange: quantization.reduceRange }),
       ...(perplexity && { perplexity }),
     };
   };

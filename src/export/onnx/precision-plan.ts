@@ -8,12 +8,12 @@ import { type Graph, liveGraph, type Value } from "../../graph/ir.ts";
 import { type BlockFormat, blockGraph } from "../../graph/passes/blocks.ts";
 import { halfGraph } from "../../graph/passes/half.ts";
 import {
-  dequantise,
+  dequantize,
   INT8_LARGEST,
   INT8_REDUCED,
   type Int8Matrix,
   int8Graph,
-  quantise,
+  quantize,
 } from "../../graph/passes/int8.ts";
 import type { TableStorage } from "../../graph/passes/rewrite.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
@@ -21,8 +21,8 @@ import type { NoiseMode } from "../../model/attention.ts";
 import { exportGraph } from "../../model/classifier-graph.ts";
 import { SCORE } from "../../model/parameters.ts";
 import type { Precision } from "../../model/precision.ts";
-import { type BlockMatrix, blockScalesBytes, dequantiseBlocks, quantiseBlocks } from "../quantize/blocks.ts";
-import type { Quantisation } from "../quantize/settings.ts";
+import { type BlockMatrix, blockScalesBytes, dequantizeBlocks, quantizeBlocks } from "../quantize/blocks.ts";
+import type { Quantization } from "../quantize/settings.ts";
 
 export interface PrecisionPlan {
   graph: Graph;
@@ -34,7 +34,7 @@ export interface PrecisionPlan {
 
 export interface PlanOptions {
   noise: NoiseMode;
-  quantisation: Quantisation;
+  quantization: Quantization;
   /** Weights in blocks that are known already, by name: from calibration. */
   calibrated?: ReadonlyMap<string, BlockMatrix>;
   /** Called before each weight is quantised. */
@@ -82,22 +82,22 @@ function lowered(graph: Graph): Graph {
 const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantised" : "float16");
 
 /** The few rows of a classifier's head decide alone, and weigh nothing. */
-const isQuantised = ({ name }: Value): boolean => name !== SCORE;
+const isQuantized = ({ name }: Value): boolean => name !== SCORE;
 
 /** A weight as it is stored, and what it decodes to. */
-interface Quantised {
+interface Quantized {
   bytes: (part: string) => Uint8Array;
   decode: () => Float32Array;
 }
 
 async function int8Plan(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
-  const { graph, sources } = int8Graph(original, { chosen: isQuantised, tables: () => "quantised" });
-  const largest = options.quantisation.reduceRange ? INT8_REDUCED : INT8_LARGEST;
-  const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
-    const matrix: Int8Matrix = quantise(values, weight.shape as number[], { byRow, largest });
+  const { graph, sources } = int8Graph(original, { chosen: isQuantized, tables: () => "quantised" });
+  const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
+  const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
+    const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });
     return {
       bytes: (part) => bytesOf(part === "values" ? matrix.values : matrix.scales),
-      decode: () => dequantise(matrix, byRow),
+      decode: () => dequantize(matrix, byRow),
     };
   });
   return planOf(checkpoint, graph, weights, sources);
@@ -110,13 +110,13 @@ async function blockPlan(
   finish: (graph: Graph) => Graph,
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
-  const { block, symmetric } = options.quantisation;
+  const { block, symmetric } = options.quantization;
   const format: BlockFormat = { bits, block, symmetric };
-  const { graph, sources } = blockGraph(original, { ...format, chosen: isQuantised, tables, accuracy: 4 });
-  const weights = await quantiseAll(checkpoint, sources, options, (values, { weight, byRow }) => {
+  const { graph, sources } = blockGraph(original, { ...format, chosen: isQuantized, tables, accuracy: 4 });
+  const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const shape = weight.shape as [number, number];
     const matrix =
-      options.calibrated?.get(weight.name) ?? quantiseBlocks(values, { ...format, shape, byRow, name: weight.name });
+      options.calibrated?.get(weight.name) ?? quantizeBlocks(values, { ...format, shape, byRow, name: weight.name });
     return {
       bytes: (part) =>
         part === "values"
@@ -124,7 +124,7 @@ async function blockPlan(
           : part === "scales"
             ? blockScalesBytes(matrix)
             : (matrix.zeroPoints as Uint8Array),
-      decode: () => dequantiseBlocks(matrix, { ...format, shape, byRow }),
+      decode: () => dequantizeBlocks(matrix, { ...format, shape, byRow }),
     };
   });
   return planOf(checkpoint, finish(graph), weights, sources);
@@ -137,13 +137,13 @@ interface Source {
 }
 
 /** Each weight once, one in memory as float32 at a time. */
-async function quantiseAll<S extends Source>(
+async function quantizeAll<S extends Source>(
   checkpoint: Checkpoint,
   sources: ReadonlyMap<string, S>,
   { onWeight }: PlanOptions,
-  one: (values: Float32Array, source: S) => Quantised,
-): Promise<Map<string, Quantised>> {
-  const weights = new Map<string, Quantised>();
+  one: (values: Float32Array, source: S) => Quantized,
+): Promise<Map<string, Quantized>> {
+  const weights = new Map<string, Quantized>();
   const total = new Set([...sources.values()].map(({ weight }) => weight.name)).size;
   for (const source of sources.values()) {
     const { name } = source.weight;
@@ -157,13 +157,13 @@ async function quantiseAll<S extends Source>(
 function planOf(
   checkpoint: Checkpoint,
   graph: Graph,
-  weights: ReadonlyMap<string, Quantised>,
+  weights: ReadonlyMap<string, Quantized>,
   sources: ReadonlyMap<string, Source> = new Map(),
 ): PrecisionPlan {
   const data = (parameter: Value): InlineData => {
     const source = sources.get(parameter.name);
     if (!source) return plainData(checkpoint, parameter);
-    const bytes = (weights.get(source.weight.name) as Quantised).bytes(source.part);
+    const bytes = (weights.get(source.weight.name) as Quantized).bytes(source.part);
     return { byteLength: bytes.byteLength, chunks: () => once(bytes) };
   };
   return { graph, data, decoded: decodedCheckpoint(checkpoint, graph, weights) };
@@ -177,7 +177,7 @@ function plainData(checkpoint: Checkpoint, { name, dtype }: Value): InlineData {
 }
 
 /** The checkpoint with every weight replaced by what the file's bytes decode to. */
-function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: ReadonlyMap<string, Quantised>): Checkpoint {
+function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: ReadonlyMap<string, Quantized>): Checkpoint {
   const half = new Set(
     liveGraph(graph)
       .parameters.filter(({ dtype }) => dtype === "float16")
@@ -185,8 +185,8 @@ function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: Readon
   );
   if (weights.size === 0 && half.size === 0) return checkpoint;
   const readF32 = async (name: string) => {
-    const quantised = weights.get(name);
-    if (quantised) return quantised.decode();
+    const quantized = weights.get(name);
+    if (quantized) return quantized.decode();
     const values = await checkpoint.readF32(name);
     return half.has(name) ? decodeFloats(encodeFloats(values, "F16"), "F16") : values;
   };

@@ -23,7 +23,7 @@ export interface MatrixFormat extends BlockFormat {
   byRow: boolean;
 }
 
-export interface QuantiseOptions extends MatrixFormat {
+export interface QuantizeOptions extends MatrixFormat {
   /** For messages. */
   name: string;
   /** How scales are chosen: of least squared error, or as ONNX Runtime's quantizer does. */
@@ -33,7 +33,7 @@ export interface QuantiseOptions extends MatrixFormat {
 }
 
 /** @throws NfcError "invalid-file" for a weight that is not finite, "unsupported" for one that float16 scales cannot hold */
-export function quantiseBlocks(weights: Float32Array, options: QuantiseOptions): BlockMatrix {
+export function quantizeBlocks(weights: Float32Array, options: QuantizeOptions): BlockMatrix {
   const { name, rule = "least-squares", importance, block, byRow } = options;
   const codes = new BlockCodes(options);
   const { channels, inner, blocks } = codes;
@@ -58,7 +58,7 @@ export function quantiseBlocks(weights: Float32Array, options: QuantiseOptions):
 }
 
 /** The numbers that the codes stand for, in the layout that they came in. */
-export function dequantiseBlocks(matrix: BlockMatrix, format: MatrixFormat): Float32Array {
+export function dequantizeBlocks(matrix: BlockMatrix, format: MatrixFormat): Float32Array {
   const codes = new BlockCodes(format, matrix);
   const { channels, inner } = codes;
   const [stepK, stepN] = format.byRow ? [1, inner] : [channels, 1];

@@ -11,8 +11,8 @@ import { float32Tensor, Session, type Tensors } from "../../graph/session.ts";
 import { embedWindows, type Hidden, LayerSession } from "../../inference/layerwise.ts";
 import { norm, parametersOf } from "../../model/layers.ts";
 import type { LongCall } from "../../progress.ts";
-import { type BlockMatrix, dequantiseBlocks } from "./blocks.ts";
-import { quantiseGptq } from "./gptq.ts";
+import { type BlockMatrix, dequantizeBlocks } from "./blocks.ts";
+import { quantizeGptq } from "./gptq.ts";
 
 /**
  * A tied wte is not only multiplied but also looked up, where errors of different inputs do not make up for each other.
@@ -30,7 +30,7 @@ export interface CalibrateOptions extends BlockFormat, LongCall {
  * @returns by parameter name; a wte that is no head is not among them
  * @throws NfcError "invalid-file" when the model gives what is not finite; "aborted"
  */
-export async function quantiseCalibrated(
+export async function quantizeCalibrated(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
   options: CalibrateOptions,
@@ -38,26 +38,26 @@ export async function quantiseCalibrated(
   const { n_layer, tied_head } = checkpoint.config;
   const { bits, block, symmetric, signal, onProgress } = options;
   const matrices = new Map<string, BlockMatrix>();
-  const quantise = async (name: string, gram: Float64Array, byRow = false): Promise<Float32Array> => {
+  const quantize = async (name: string, gram: Float64Array, byRow = false): Promise<Float32Array> => {
     throwIfAborted(signal);
     const shape = tensorOf(checkpoint, name).shape as [number, number];
     const format = { bits, block, symmetric, shape, byRow };
     const damping = name === "wte.weight" ? { damping: EMBEDDING_DAMPING } : {};
-    const matrix = quantiseGptq(await checkpoint.readF32(name), gram, { ...format, name, ...damping });
+    const matrix = quantizeGptq(await checkpoint.readF32(name), gram, { ...format, name, ...damping });
     matrices.set(name, matrix);
-    return dequantiseBlocks(matrix, format);
+    return dequantizeBlocks(matrix, format);
   };
   let hidden = await eachWindow(checkpoint, windows);
   for (let layer = 0; layer < n_layer; layer++) {
     onProgress?.({ phase: "calibrating", done: layer, total: n_layer + 1, unit: "layers", detail: `h.${layer}` });
     const decoded = new Map<string, Float32Array>();
     for (const [name, gram] of await inputGrams(checkpoint, layer, hidden, options))
-      decoded.set(name, await quantise(name, gram));
+      decoded.set(name, await quantize(name, gram));
     hidden = await nextHidden(checkpoint, layer, hidden, decoded, options);
   }
   const head = tied_head ? "wte.weight" : "lm_head.weight";
   onProgress?.({ phase: "calibrating", done: n_layer, total: n_layer + 1, unit: "layers", detail: "head" });
-  await quantise(head, await headGram(checkpoint, hidden, options), true);
+  await quantize(head, await headGram(checkpoint, hidden, options), true);
   return matrices;
 }
 

@@ -22,11 +22,11 @@ export interface GptqOptions extends MatrixFormat {
  * of each, when the block is entered.
  * @throws NfcError as `quantiseBlocks`
  */
-export function quantiseGptq(weights: Float32Array, hessian: Float64Array, options: GptqOptions): BlockMatrix {
+export function quantizeGptq(weights: Float32Array, hessian: Float64Array, options: GptqOptions): BlockMatrix {
   const codes = new BlockCodes(options);
   const feedback = feedbackOf(hessian, codes.inner, options.damping ?? DAMPING);
   for (let first = 0; first < codes.channels; first += CHANNELS)
-    new ChannelGroup(weights, options, codes, feedback, first).quantise();
+    new ChannelGroup(weights, options, codes, feedback, first).quantize();
   return codes.matrix;
 }
 
@@ -59,7 +59,7 @@ class ChannelGroup {
   }
 
   /** In panels of whole blocks, the last one first. */
-  quantise(): void {
+  quantize(): void {
     const { errors, originals, feedback, count } = this;
     const { inner } = this.codes;
     const width = Math.max(PANEL, this.options.block);

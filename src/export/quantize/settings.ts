@@ -2,7 +2,7 @@
 import { NfcError } from "../../errors.ts";
 import type { Precision } from "../../model/precision.ts";
 
-export interface Quantisation {
+export interface Quantization {
   /** Inputs that share a scale, in uint8, q4 and q4f16. */
   block: number;
   /** Blocks without zero points. */
@@ -25,11 +25,11 @@ export function bitsOf(precision: Precision): 4 | 8 | null {
  * these divide n_embd: rows of the embedding are looked up in whole blocks.
  * @throws NfcError "usage" for a size that is none or does not divide n_embd, "unsupported" where none does
  */
-export function resolveQuantisation(
+export function resolveQuantization(
   width: number,
   precisions: readonly Precision[],
-  { block, symmetric = false, reduceRange = false }: Partial<Quantisation> = {},
-): Quantisation {
+  { block, symmetric = false, reduceRange = false }: Partial<Quantization> = {},
+): Quantization {
   const resolved = { block: block ?? DEFAULT_BLOCK, symmetric, reduceRange };
   const blocked = precisions.filter((precision) => bitsOf(precision) !== null);
   if (blocked.length === 0) return resolved;

@@ -1,5 +1,5 @@
 // Gradient rules of ops that move data: each is the transpose of the movement.
-import { normaliseAxis, type Shape } from "../dims.ts";
+import { normalizeAxis, type Shape } from "../dims.ts";
 import type { Value } from "../ir.ts";
 import { cast, equal, matmul } from "../ops.ts";
 import { concat, padAxis, reshape, scatterElements, scatterRows, slice, transpose, zeros } from "../shape-ops.ts";
@@ -14,7 +14,7 @@ const product = (shape: Shape) => shape.reduce<number>((total, dim) => total * (
 function gatherRule(context: RuleContext): (Value | null)[] {
   const { dy, inputs } = unpack(context);
   const [x, indices] = inputs as [Value, Value];
-  const axis = normaliseAxis(intAttribute(context.node, "axis", 0), x.shape, "Gather");
+  const axis = normalizeAxis(intAttribute(context.node, "axis", 0), x.shape, "Gather");
   const size = x.shape[axis] as number;
   const [before, after] = [product(x.shape.slice(0, axis)), product(x.shape.slice(axis + 1))];
   const count = product(indices.shape);

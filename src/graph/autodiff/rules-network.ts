@@ -1,5 +1,5 @@
 // Gradient rules of softmax, log-softmax and layer normalisation.
-import { dimAt, normaliseAxis } from "../dims.ts";
+import { dimAt, normalizeAxis } from "../dims.ts";
 import type { Node, Value } from "../ir.ts";
 import { add, cast, exp, matmul, mul, reduceSum, scale, sub } from "../ops.ts";
 import { reshape } from "../shape-ops.ts";
@@ -19,11 +19,11 @@ function layerNormRule(context: RuleContext): (Value | null)[] {
   const statistics = { dtype: "float32", shape: perRow } as const; // whatever x is (stash_type)
   const outputs = node.outputs.length > 1 ? node.outputs.slice(1) : x.graph.extend(node, [statistics, statistics]);
   const [mean, inverse] = outputs.map((value) => cast(value, x.dtype)) as [Value, Value];
-  const normalised = mul(sub(x, mean), inverse); // x̂
-  const weighted = mul(dy, normalised); // dy∘x̂
+  const normalized = mul(sub(x, mean), inverse); // x̂
+  const weighted = mul(dy, normalized); // dy∘x̂
   const column = scale(reshape(g, [width, 1]), 1 / width);
   const dx = () => {
-    const projected = add(mul(normalised, matmul(weighted, column)), matmul(dy, column));
+    const projected = add(mul(normalized, matmul(weighted, column)), matmul(dy, column));
     return mul(sub(mul(dy, g), projected), inverse);
   };
   return [
@@ -33,7 +33,7 @@ function layerNormRule(context: RuleContext): (Value | null)[] {
   ];
 }
 
-const axisOf = (node: Node, x: Value) => normaliseAxis(intAttribute(node, "axis", -1), x.shape, "Softmax");
+const axisOf = (node: Node, x: Value) => normalizeAxis(intAttribute(node, "axis", -1), x.shape, "Softmax");
 
 export const NETWORK_RULES: Record<string, Rule> = {
   LayerNormalization: layerNormRule,

@@ -1,5 +1,5 @@
 // Gradient rules of matrix products and sums.
-import { normaliseAxis } from "../dims.ts";
+import { normalizeAxis } from "../dims.ts";
 import type { Value } from "../ir.ts";
 import { gemm, matmul } from "../ops.ts";
 import { expand, reshape, transpose } from "../shape-ops.ts";
@@ -46,7 +46,7 @@ function reduceSumRule({ node, grads }: RuleContext): (Value | null)[] {
   const dy = grads[0] as Value;
   const [x, axes] = node.inputs as [Value, Value];
   const summed = new Set(
-    [...(axes.data as BigInt64Array)].map((axis) => normaliseAxis(Number(axis), x.shape, "ReduceSum")),
+    [...(axes.data as BigInt64Array)].map((axis) => normalizeAxis(Number(axis), x.shape, "ReduceSum")),
   );
   const kept = reshape(
     dy,

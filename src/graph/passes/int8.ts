@@ -21,7 +21,7 @@ export interface Int8Matrix {
  * Symmetric, one scale an output channel: scale = max|w| / largest, rounded to nearest.
  * @param shape of `weights`: [K, N], or [N, K] with `byRow`
  */
-export function quantise(
+export function quantize(
   weights: Float32Array,
   shape: readonly number[],
   { byRow = false, largest = INT8_LARGEST }: { byRow?: boolean; largest?: number } = {},
@@ -53,7 +53,7 @@ export function turned({ values, scales }: Int8Matrix): Int8Matrix {
 }
 
 /** values · scales, in the layout of the values. */
-export function dequantise({ values, scales }: Int8Matrix, byRow: boolean): Float32Array {
+export function dequantize({ values, scales }: Int8Matrix, byRow: boolean): Float32Array {
   const columns = byRow ? values.length / scales.length : scales.length;
   const out = new Float32Array(values.length);
   for (let start = 0, row = 0; start < out.length; start += columns, row++)
@@ -149,7 +149,7 @@ export async function int8Weights(
   const weights = new Map<string, TensorArray>();
   const matrices = new Map<string, Int8Matrix>();
   for (const [name, { weight, byRow, part }] of sources) {
-    const matrix = matrices.get(weight.name) ?? quantise(await read(weight.name), weight.shape as number[], { byRow });
+    const matrix = matrices.get(weight.name) ?? quantize(await read(weight.name), weight.shape as number[], { byRow });
     matrices.set(weight.name, matrix);
     weights.set(name, matrix[part]);
   }

@@ -43,8 +43,8 @@ export function comparisonGraph(vocabulary: number, own: LogitsDtype, reference:
   const theirs = scored(against);
   scoreOutputs(graph, labels, mine, theirs);
   const difference = sub(mine, theirs);
-  const centred = sub(difference, scale(reduceSum(difference, [1], true), 1 / vocabulary));
-  graph.output(scale(reduceSum(mul(centred, centred), [1]), 1 / vocabulary), "squared_error");
+  const centered = sub(difference, scale(reduceSum(difference, [1], true), 1 / vocabulary));
+  graph.output(scale(reduceSum(mul(centered, centered), [1]), 1 / vocabulary), "squared_error");
   return graph;
 }
 

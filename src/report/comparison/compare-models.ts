@@ -12,7 +12,7 @@ import { TOOL } from "../../version.ts";
 import { recordedQuality, recordedScores } from "../exports.ts";
 import { textOf } from "../perplexity.ts";
 import { attentionParts, headerTensors, mishapsOf, type TensorGroup } from "../weigh/header-tensors.ts";
-import { summarise } from "../weigh/model-summary.ts";
+import { summarize } from "../weigh/model-summary.ts";
 import { notedTask, recordBeside, scoredOn } from "../weigh/noted-scores.ts";
 import { tally } from "../weigh/tally.ts";
 import { largestFormat, WeightSums } from "../weigh/weight-sums.ts";
@@ -80,7 +80,7 @@ const GROUP_OF: Readonly<Record<string, TensorGroup>> = {
 async function weighCheckpoint(source: string, options: OpenOptions): Promise<Weighed> {
   const checkpoint = await openCheckpoint(source, options);
   try {
-    const { variant, parameters, dtypes, files, head } = summarise(checkpoint);
+    const { variant, parameters, dtypes, files, head } = summarize(checkpoint);
     const sums = new WeightSums();
     for (const { group, ...amount } of tally(checkpoint)) sums.add(GROUP_OF[group] ?? group, amount);
     const notes = head.storage === "copied" ? ["the head is stored twice"] : [];

@@ -4,7 +4,7 @@ import type { ModelConfig } from "../../model/config.ts";
 import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts";
 import { TOOL } from "../../version.ts";
 import type { ModelSummary } from "../schema.ts";
-import { summarise } from "../weigh/model-summary.ts";
+import { summarize } from "../weigh/model-summary.ts";
 import { isTied, sumEntries, tally, tyingFormula, tyingSaving } from "../weigh/tally.ts";
 
 export const INSPECTION_FORMAT = "nfc-inspect/1";
@@ -66,7 +66,7 @@ export interface Inspection {
 /** Describes an open checkpoint. Reads its headers and nfc.json, never weights. */
 export function inspect(checkpoint: Checkpoint): Inspection {
   const entries = tally(checkpoint);
-  const model = summarise(checkpoint, entries);
+  const model = summarize(checkpoint, entries);
   const { files } = model;
   return {
     format: INSPECTION_FORMAT,

@@ -11,7 +11,7 @@ import { sumEntries, type TallyEntry, tally } from "./tally.ts";
 /** The names that hold the [V, C] matrix, whatever prefix a checkpoint puts before them. */
 const EMBEDDING_OR_HEAD = /(^|\.)(wte|lm_head)\.weight$/;
 
-export function summarise(checkpoint: Checkpoint, entries: readonly TallyEntry[] = tally(checkpoint)): ModelSummary {
+export function summarize(checkpoint: Checkpoint, entries: readonly TallyEntry[] = tally(checkpoint)): ModelSummary {
   const { config, reader, record } = checkpoint;
   const total = sumEntries(entries);
   const { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias } = config;

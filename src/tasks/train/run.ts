@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { RunFolder } from "../../distill/run-folder.ts";
 import { NoisePrior } from "../../distill/step/noise-prior.ts";
-import { Optimiser } from "../../distill/step/optimizer.ts";
+import { Optimizer } from "../../distill/step/optimizer.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { isPriorOnly } from "../../distill/step/step-graph.ts";
 import { duration } from "../../distill/step-clock.ts";
@@ -52,7 +52,7 @@ export class ClassifierRun {
   private readonly parts: ClassifierRunParts;
   private readonly perEpoch: number;
   private readonly step: ClassifierStep;
-  private readonly optimiser: Optimiser;
+  private readonly optimizer: Optimizer;
   private readonly prior: NoisePrior | null;
   /** Parameters that the examples' loss does not depend on. */
   private readonly priorOnly: readonly string[];
@@ -71,7 +71,7 @@ export class ClassifierRun {
     const { config } = model;
     this.step = new ClassifierStep({ ...settings, config, session }, store);
     const warmup = Math.round(settings.warmup * this.steps);
-    this.optimiser = new Optimiser(store, { ...settings, steps: this.steps, warmup, names: store.trained });
+    this.optimizer = new Optimizer(store, { ...settings, steps: this.steps, warmup, names: store.trained });
     this.prior = config.variant.startsWith("noise-") ? new NoisePrior(store) : null;
     const mode = this.prior && settings.noise === "sample" ? "fed" : "mean";
     this.priorOnly = store.trained.filter((name) => isPriorOnly(name, config, mode));
@@ -124,14 +124,14 @@ export class ClassifierRun {
     const { loss, own, teacher: kl } = await this.step.run(step, batch, teacher && rowsOf(teacher, batch, width));
     for (const name of this.priorOnly) store.slot(name).total.fill(0);
     this.prior?.addGradient(settings.noiseKl);
-    const norm = this.optimiser.norm();
+    const norm = this.optimizer.norm();
     // Guessing costs ln K a text.
     const lost = width > 1 && own > batch.count * FAR_WORSE * Math.log(width);
     if (!Number.isFinite(loss) || !Number.isFinite(norm) || lost)
       throw new NfcError("diverged", `step ${step + 1}: the run has diverged (loss ${loss}, gradient norm ${norm})`, {
         hint: "start over with a lower --lr, and --force",
       });
-    const lr = this.optimiser.update(step, norm);
+    const lr = this.optimizer.update(step, norm);
     this.state = { ...this.state, step: step + 1 };
     store.clearTotals();
     const mean = (sum: number) => Number((sum / batch.count).toPrecision(6));

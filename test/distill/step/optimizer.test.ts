@@ -1,6 +1,6 @@
 // The optimiser: clipping, the two rates, decay on matrices alone, and what a change of phase forgets.
 import { describe, expect, it } from "vitest";
-import { isNoise, Optimiser, type OptimiserOptions } from "../../../src/distill/step/optimizer.ts";
+import { isNoise, Optimizer, type OptimizerOptions } from "../../../src/distill/step/optimizer.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { learningRate } from "../../../src/distill/step/schedule.ts";
 
@@ -13,7 +13,7 @@ const SPECS = [
   { name: "h.0.attn.noise_log_std", shape: [2] },
 ];
 
-const OPTIONS: OptimiserOptions = {
+const OPTIONS: OptimizerOptions = {
   names: SPECS.map(({ name }) => name),
   lr: 0.01,
   noiseLr: 0.1,
@@ -42,12 +42,12 @@ const moves = (made: ParameterStore) => SPECS.map(({ name }) => 1 - (made.value(
 describe("the optimiser", () => {
   it("moves weights by one rate and noise by another, along the schedule, and gives the weights'", () => {
     const made = store(3);
-    const optimiser = new Optimiser(made, OPTIONS);
+    const optimizer = new Optimizer(made, OPTIONS);
     // With the same gradient in every step, AdamW moves by the rate.
     let expected = 0;
     for (let step = 0; step < 10; step++) {
       const rate = learningRate(step, { peak: 0.01, steps: 10, warmup: 2, floor: 0.1 });
-      expect(optimiser.update(step, optimiser.norm())).toBe(rate);
+      expect(optimizer.update(step, optimizer.norm())).toBe(rate);
       expected += rate;
       for (const [i, moved] of moves(made).entries())
         expect(moved).toBeCloseTo(isNoise(SPECS[i]?.name as string) ? 10 * expected : expected, 5);
@@ -56,8 +56,8 @@ describe("the optimiser", () => {
 
   it("shrinks matrices alone by decay, by lr · decay of their values", () => {
     const made = store(0);
-    const optimiser = new Optimiser(made, { ...OPTIONS, epsilon: 1e-8, decay: 0.5, warmup: 0 });
-    optimiser.update(0, 0);
+    const optimizer = new Optimizer(made, { ...OPTIONS, epsilon: 1e-8, decay: 0.5, warmup: 0 });
+    optimizer.update(0, 0);
     const expected = SPECS.map(({ name }) => (/wte|c_attn\.weight/.test(name) ? 0.01 * 0.5 : 0));
     for (const [i, moved] of moves(made).entries()) expect(moved).toBeCloseTo(expected[i] as number, 7);
   });
@@ -65,18 +65,18 @@ describe("the optimiser", () => {
   it("has the norm of all its gradients, not finite when one is not", () => {
     const made = store(2);
     const numbers = SPECS.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-    expect(new Optimiser(made, OPTIONS).norm()).toBeCloseTo(2 * Math.sqrt(numbers), 4);
-    expect(new Optimiser(made, { ...OPTIONS, names: ["h.0.attn.noise_log_std"] }).norm()).toBeCloseTo(Math.sqrt(8), 6);
+    expect(new Optimizer(made, OPTIONS).norm()).toBeCloseTo(2 * Math.sqrt(numbers), 4);
+    expect(new Optimizer(made, { ...OPTIONS, names: ["h.0.attn.noise_log_std"] }).norm()).toBeCloseTo(Math.sqrt(8), 6);
     made.slot("h.0.attn.c_attn.bias").gradient[3] = Number.NaN;
-    expect(new Optimiser(made, OPTIONS).norm()).toBe(Number.NaN);
+    expect(new Optimizer(made, OPTIONS).norm()).toBe(Number.NaN);
   });
 
   it("scales gradients to the norm that is allowed, and leaves smaller ones alone", () => {
     const first = (clip: number, gradient: number) => {
       const made = store(gradient);
-      const optimiser = new Optimiser(made, { ...OPTIONS, clip });
-      const norm = optimiser.norm();
-      optimiser.update(0, norm);
+      const optimizer = new Optimizer(made, { ...OPTIONS, clip });
+      const norm = optimizer.norm();
+      optimizer.update(0, norm);
       return { norm, moment: made.slot("wte.weight").moment1[0] as number };
     };
     const { norm, moment } = first(1, 5);
@@ -88,12 +88,12 @@ describe("the optimiser", () => {
 
   it("moves what it is told alone, and forgets its moments", () => {
     const made = store(1);
-    const optimiser = new Optimiser(made, { ...OPTIONS, names: ["wte.weight"] });
-    optimiser.update(0, optimiser.norm());
+    const optimizer = new Optimizer(made, { ...OPTIONS, names: ["wte.weight"] });
+    optimizer.update(0, optimizer.norm());
     expect(moves(made).map((moved) => moved !== 0)).toEqual([true, false, false, false, false, false]);
     const { moment1, moment2 } = made.slot("wte.weight");
     expect(moment1[0]).not.toBe(0);
-    optimiser.reset();
+    optimizer.reset();
     expect([...moment1, ...moment2].every((x) => x === 0)).toBe(true);
   });
 });

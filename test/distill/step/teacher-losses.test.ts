@@ -26,8 +26,8 @@ const row = (values: readonly number[], i: number, width: number) => values.slic
 
 function logSoftmax(z: readonly number[]): number[] {
   const top = Math.max(...z);
-  const normaliser = top + Math.log(z.reduce((sum, x) => sum + Math.exp(x - top), 0));
-  return z.map((x) => x - normaliser);
+  const normalizer = top + Math.log(z.reduce((sum, x) => sum + Math.exp(x - top), 0));
+  return z.map((x) => x - normalizer);
 }
 
 /** The k most likely tokens of each row. */

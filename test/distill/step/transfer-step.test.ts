@@ -72,8 +72,8 @@ function logAttention(x: number[][], weights: Weights, config: ModelConfig): num
         return (dot + noise) / Math.sqrt(size);
       });
       const largest = Math.max(...scores);
-      const normaliser = largest + Math.log(scores.reduce((sum, s) => sum + Math.exp(s - largest), 0));
-      return scores.map((s) => s - normaliser);
+      const normalizer = largest + Math.log(scores.reduce((sum, s) => sum + Math.exp(s - largest), 0));
+      return scores.map((s) => s - normalizer);
     }),
   );
 }

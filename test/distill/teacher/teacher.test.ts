@@ -70,8 +70,8 @@ async function logitsOf(checkpoint: Checkpoint): Promise<Float32Array> {
 
 function logSoftmax(z: Float32Array): number[] {
   const top = Math.max(...z);
-  const normaliser = top + Math.log(z.reduce((sum, x) => sum + Math.exp(x - top), 0));
-  return Array.from(z, (x) => x - normaliser);
+  const normalizer = top + Math.log(z.reduce((sum, x) => sum + Math.exp(x - top), 0));
+  return Array.from(z, (x) => x - normalizer);
 }
 
 const models: Record<string, Checkpoint> = {};

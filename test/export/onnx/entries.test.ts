@@ -100,8 +100,8 @@ describe("of each file", () => {
 
   it("calibration is noted where blocks are chosen by it", async () => {
     const calibration = { file: TEXT, tokens: 128 };
-    const quantisation = { block: 16, symmetric: true, reduceRange: true };
-    const options = { precisions: ["int8", "q4"], calibration, quantisation } as const;
+    const quantization = { block: 16, symmetric: true, reduceRange: true };
+    const options = { precisions: ["int8", "q4"], calibration, quantization } as const;
     const { exports } = await exported(model, path("calibrated"), options);
     expect(exports).toMatchObject([
       { precision: "int8", reduceRange: true },

@@ -5,7 +5,7 @@ import type { onnx as Onnx } from "onnx-proto";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type PrecisionPlan, planPrecision } from "../../../src/export/onnx/precision-plan.ts";
 import { verifyOnnx } from "../../../src/export/onnx/verify.ts";
-import { resolveQuantisation } from "../../../src/export/quantize/settings.ts";
+import { resolveQuantization } from "../../../src/export/quantize/settings.ts";
 import { VARIANTS } from "../../../src/model/config.ts";
 import { modelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
 import { exported, modelOf } from "../../support/exported.ts";
@@ -103,7 +103,7 @@ describe("models of other shapes, in every precision", () => {
     for (const symmetric of [false, true]) {
       const folder = path(`${block} ${symmetric}`);
       const precisions: Precision[] = ["uint8", "q4", "q4f16"];
-      const { onnx } = await exported(MODEL, folder, { precisions, quantisation: { block, symmetric } });
+      const { onnx } = await exported(MODEL, folder, { precisions, quantization: { block, symmetric } });
       expect(onnx).toHaveLength(3);
       const names = initializers(decode(folder, "q4")).map(({ name }) => name as string);
       expect(names.some((name) => name.endsWith("/zero_points"))).toBe(!symmetric);
@@ -111,7 +111,7 @@ describe("models of other shapes, in every precision", () => {
   });
 
   it("int8 of reduced range keeps to ±63", async () => {
-    await exported(MODEL, path("reduced"), { precisions: ["int8"], quantisation: { reduceRange: true } });
+    await exported(MODEL, path("reduced"), { precisions: ["int8"], quantization: { reduceRange: true } });
     const codes = initializers(decode(path("reduced"), "int8")).filter(({ dataType }) => dataType === 3);
     const largest = codes.map(({ rawData }) =>
       Math.max(...Array.from(rawData ?? [], (byte) => Math.abs((byte << 24) >> 24))),
@@ -125,9 +125,9 @@ describe("models of other shapes, in every precision", () => {
     [{ width: 48, heads: 3 }, { block: 32 }, "blocks of 32 do not divide n_embd 48; choose 16"],
     [{ width: 64, heads: 4 }, { block: 128 }, "blocks of 128 do not divide n_embd 64; choose 16 or 32 or 64"],
     [{ width: 64, heads: 4 }, { block: 24 }, "blocks of 24: not one of 16, 32, 64, 128; choose one of them"],
-  ])("%j with %j is refused in words", async (shape, quantisation, words) => {
+  ])("%j with %j is refused in words", async (shape, quantization, words) => {
     const model = await writeCheckpoint(path(`refused ${words}`), shape);
-    const error = await failureOf(() => exported(model, path("refused"), { precisions: ["int8", "q4"], quantisation }));
+    const error = await failureOf(() => exported(model, path("refused"), { precisions: ["int8", "q4"], quantization }));
     expect(`${error.message}; ${error.hint}`).toBe(words);
     expect(existsSync(path("refused"))).toBe(false);
   });
@@ -212,7 +212,7 @@ describe("a wrong byte in a weight is caught", () => {
     await opened(MODEL, async (checkpoint) => {
       const plan: PrecisionPlan = await planPrecision(checkpoint, precision, {
         noise: { kind: "mean" },
-        quantisation: resolveQuantisation(WIDTH, [precision]),
+        quantization: resolveQuantization(WIDTH, [precision]),
       });
       const model = decode(path("dense"), precision);
       mkdirSync(path("spoilt"), { recursive: true });

@@ -5,9 +5,9 @@ import { toHalf } from "../../../src/export/quantize/block-fit.ts";
 import {
   type BlockMatrix,
   blockScalesBytes,
-  dequantiseBlocks,
+  dequantizeBlocks,
   type MatrixFormat,
-  quantiseBlocks,
+  quantizeBlocks,
 } from "../../../src/export/quantize/blocks.ts";
 import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -87,7 +87,7 @@ describe("as ONNX Runtime's quantizer", () => {
     },
   ] as const)("$bits bits, symmetric: $symmetric, block $block", ({ bits, symmetric, block, ...expected }) => {
     const format = { bits, symmetric, block, shape: [40, 3] as const, byRow: false };
-    const matrix = quantiseBlocks(sample(), { ...format, rule: "extreme", name: "w" });
+    const matrix = quantizeBlocks(sample(), { ...format, rule: "extreme", name: "w" });
     expect(hex(matrix.values)).toBe(expected.values);
     expect(halves(matrix)).toEqual(expected.scales);
     expect(hex(matrix.zeroPoints)).toBe(expected.zeroPoints);
@@ -113,8 +113,8 @@ test("least squares are never worse than the extremes, weighted or not", () => {
       const row = Float32Array.from(weights);
       const options = { ...format, shape: [1, row.length] as const, byRow: true, name: "w" };
       const error = (rule: "extreme" | "least-squares") => {
-        const matrix = quantiseBlocks(row, { ...options, rule, ...(weighted && { importance }) });
-        return errorOf(row, dequantiseBlocks(matrix, options), (k) => (weighted ? (importance[k] as number) : 1));
+        const matrix = quantizeBlocks(row, { ...options, rule, ...(weighted && { importance }) });
+        return errorOf(row, dequantizeBlocks(matrix, options), (k) => (weighted ? (importance[k] as number) : 1));
       };
       const worst = error("extreme");
       // Decoded weights are rounded to float32.
@@ -138,7 +138,7 @@ test("least squares beat the extremes on bell-shaped weights, and importance mov
     name: "w",
   };
   const importance = Float64Array.from({ length: 256 }, (_, k) => (k % 7 === 0 ? 50 : 1));
-  const decoded = (choice: object) => dequantiseBlocks(quantiseBlocks(weights, { ...options, ...choice }), options);
+  const decoded = (choice: object) => dequantizeBlocks(quantizeBlocks(weights, { ...options, ...choice }), options);
   const weighted = (i: number) => importance[i % 256] as number;
   expect(errorOf(weights, decoded({}))).toBeLessThan(0.92 * errorOf(weights, decoded({ rule: "extreme" })));
   expect(errorOf(weights, decoded({ importance }), weighted)).toBeLessThan(
@@ -156,10 +156,10 @@ test("[K, N] and [N, K] give the same bytes, and decode to where they came from"
       );
       const rows = { ...format, shape: [channels, inner] as const, byRow: true };
       const columns = { ...format, shape: [inner, channels] as const, byRow: false };
-      const matrix = quantiseBlocks(byRow, { ...rows, name: "w" });
-      expect(quantiseBlocks(byColumn, { ...columns, name: "w" })).toEqual(matrix);
-      const decoded = dequantiseBlocks(matrix, rows);
-      const turned = dequantiseBlocks(matrix, columns);
+      const matrix = quantizeBlocks(byRow, { ...rows, name: "w" });
+      expect(quantizeBlocks(byColumn, { ...columns, name: "w" })).toEqual(matrix);
+      const decoded = dequantizeBlocks(matrix, rows);
+      const turned = dequantizeBlocks(matrix, columns);
       for (let n = 0; n < channels; n++)
         for (let k = 0; k < inner; k++) expect(turned[k * channels + n]).toBe(decoded[n * inner + k]);
       // No weight is further off than one step: 4/15 for 4 bits, each block's range being 4 at most.
@@ -173,13 +173,13 @@ test("codes that a grid holds exactly come back exactly, denormals and zeros inc
   for (const unit of [1, 2 ** -20, 0]) {
     const weights = Float32Array.from({ length: 32 }, (_, k) => ((k % 16) - 8) * unit);
     const format = { bits: 4 as const, symmetric: true, block: 32, shape: [1, 32] as const, byRow: true };
-    const decoded = dequantiseBlocks(quantiseBlocks(weights, { ...format, name: "w" }), format);
+    const decoded = dequantizeBlocks(quantizeBlocks(weights, { ...format, name: "w" }), format);
     expect([...decoded].map((w) => w + 0)).toEqual([...weights].map((w) => w + 0));
   }
   // Below half of the smallest float16 there is no scale but 0.
   const tiny = new Float32Array(16).fill(1e-30);
   const format = { bits: 4 as const, symmetric: false, block: 16, shape: [1, 16] as const, byRow: true };
-  expect([...dequantiseBlocks(quantiseBlocks(tiny, { ...format, name: "w" }), format)]).toEqual(Array(16).fill(0));
+  expect([...dequantizeBlocks(quantizeBlocks(tiny, { ...format, name: "w" }), format)]).toEqual(Array(16).fill(0));
 });
 
 test("toHalf is the rounding of io/dtype, below 2¹⁶", () => {
@@ -203,7 +203,7 @@ describe("refused", () => {
       test(`${value}, symmetric: ${symmetric}`, async () => {
         const weights = new Float32Array(16).fill(0.1);
         weights[9] = value;
-        const failure = await failureOf(() => quantiseBlocks(weights, { ...options, symmetric }));
+        const failure = await failureOf(() => quantizeBlocks(weights, { ...options, symmetric }));
         expect(failure.code).toBe(code);
         expect(failure.message).toContain("h.0.mlp.c_fc.weight");
       });

@@ -5,8 +5,8 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { firstWindows, tokenStream } from "../../../src/checkpoint/tokens.ts";
-import { type BlockMatrix, dequantiseBlocks, quantiseBlocks } from "../../../src/export/quantize/blocks.ts";
-import { type CalibrateOptions, quantiseCalibrated } from "../../../src/export/quantize/calibrate.ts";
+import { type BlockMatrix, dequantizeBlocks, quantizeBlocks } from "../../../src/export/quantize/blocks.ts";
+import { type CalibrateOptions, quantizeCalibrated } from "../../../src/export/quantize/calibrate.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import type { ProgressEvent } from "../../../src/progress.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -33,7 +33,7 @@ async function klOf(checkpoint: Checkpoint, matrices: ReadonlyMap<string, BlockM
     readF32: async (name) => {
       const matrix = matrices.get(name);
       const shape = shapeOf(checkpoint, name);
-      return matrix ? dequantiseBlocks(matrix, { ...FORMAT, shape, byRow: isHead(name) }) : checkpoint.readF32(name);
+      return matrix ? dequantizeBlocks(matrix, { ...FORMAT, shape, byRow: isHead(name) }) : checkpoint.readF32(name);
     },
   };
   async function* tokens() {
@@ -46,7 +46,7 @@ async function plain(checkpoint: Checkpoint, names: Iterable<string>): Promise<M
   const matrices = new Map<string, BlockMatrix>();
   for (const name of names) {
     const options = { ...FORMAT, shape: shapeOf(checkpoint, name), byRow: isHead(name), name };
-    matrices.set(name, quantiseBlocks(await checkpoint.readF32(name), options));
+    matrices.set(name, quantizeBlocks(await checkpoint.readF32(name), options));
   }
   return matrices;
 }
@@ -55,7 +55,7 @@ async function plain(checkpoint: Checkpoint, names: Iterable<string>): Promise<M
 async function compared(model: string, train: string, text: string, tokens: number) {
   return opened(model, async (checkpoint) => {
     const options: CalibrateOptions = { ...FORMAT, threads: 1 };
-    const matrices = await quantiseCalibrated(checkpoint, await windowsOf(checkpoint, train, tokens), options);
+    const matrices = await quantizeCalibrated(checkpoint, await windowsOf(checkpoint, train, tokens), options);
     const held = await windowsOf(checkpoint, text, tokens);
     return {
       names: [...matrices.keys()],
@@ -85,14 +85,14 @@ describe("on the fixture", () => {
     opened(MODEL, async (checkpoint) => {
       const windows = await windowsOf(checkpoint, TEXT, 256);
       const events: ProgressEvent[] = [];
-      await quantiseCalibrated(checkpoint, windows, { ...FORMAT, onProgress: (event) => events.push(event) });
+      await quantizeCalibrated(checkpoint, windows, { ...FORMAT, onProgress: (event) => events.push(event) });
       const total = checkpoint.config.n_layer + 1;
       expect(events.map(({ done, total }) => [done, total])).toEqual(
         Array.from({ length: total }, (_, i) => [i, total]),
       );
       const stop = new AbortController();
       const onProgress = ({ done }: ProgressEvent) => done === 1 && stop.abort();
-      const run = () => quantiseCalibrated(checkpoint, windows, { ...FORMAT, onProgress, signal: stop.signal });
+      const run = () => quantizeCalibrated(checkpoint, windows, { ...FORMAT, onProgress, signal: stop.signal });
       expect((await failureOf(run)).code).toBe("aborted");
     }));
 
@@ -103,7 +103,7 @@ describe("on the fixture", () => {
         return name === "h.0.mlp.c_fc.weight" ? values.map(() => 1e38) : values;
       };
       const windows = await windowsOf(checkpoint, TEXT, 256);
-      const failure = await failureOf(() => quantiseCalibrated({ ...checkpoint, readF32 }, windows, FORMAT));
+      const failure = await failureOf(() => quantizeCalibrated({ ...checkpoint, readF32 }, windows, FORMAT));
       expect(failure.code).toBe("invalid-file");
       expect(failure.message).toContain("h.0.mlp.c_proj.weight");
     }));

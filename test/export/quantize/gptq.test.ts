@@ -1,8 +1,8 @@
 // GPTQ: its factor against the definition, its loss against plain rounding and a search, and its layout.
 import { describe, expect, test } from "vitest";
-import { dequantiseBlocks, type MatrixFormat, quantiseBlocks } from "../../../src/export/quantize/blocks.ts";
+import { dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../../../src/export/quantize/blocks.ts";
 import { feedbackOf } from "../../../src/export/quantize/feedback.ts";
-import { quantiseGptq } from "../../../src/export/quantize/gptq.ts";
+import { quantizeGptq } from "../../../src/export/quantize/gptq.ts";
 import { uniform } from "../../numeric/matrices.ts";
 
 /** Inputs [T, K] of which neighbours are alike. */
@@ -89,8 +89,8 @@ describe("the loss", () => {
           const x = inputs(400, inner);
           const weights = weightsOf(7 * inner);
           const format: MatrixFormat = { bits, symmetric, block, shape: [7, inner], byRow: true };
-          const plain = dequantiseBlocks(quantiseBlocks(weights, { ...format, name }), format);
-          const gptq = dequantiseBlocks(quantiseGptq(weights, gramOf(x, inner), { ...format, name }), format);
+          const plain = dequantizeBlocks(quantizeBlocks(weights, { ...format, name }), format);
+          const gptq = dequantizeBlocks(quantizeGptq(weights, gramOf(x, inner), { ...format, name }), format);
           expect(lossOf(x, weights, gptq, inner)).toBeLessThan(0.5 * lossOf(x, weights, plain, inner));
           // The inputs of another text of the same kind gain as well.
           const other = inputs(400, inner, 3);
@@ -104,7 +104,7 @@ describe("the loss", () => {
     const weights = weightsOf(3 * inner);
     for (const symmetric of [true, false]) {
       const options = { bits: 4, symmetric, block: 32, shape: [3, inner], byRow: true, name } as const;
-      expect(quantiseGptq(weights, gram.slice(), options)).toEqual(quantiseBlocks(weights, options));
+      expect(quantizeGptq(weights, gram.slice(), options)).toEqual(quantizeBlocks(weights, options));
     }
   });
 });
@@ -115,7 +115,7 @@ test("the more damping, the nearer to the weights themselves", () => {
   const weights = weightsOf(9 * inner);
   const options = { bits: 4, symmetric: true, block: 32, shape: [9, inner], byRow: true, name } as const;
   const errors = [0.01, 1, 1000].map((damping) => {
-    const decoded = dequantiseBlocks(quantiseGptq(weights, gramOf(x, inner), { ...options, damping }), options);
+    const decoded = dequantizeBlocks(quantizeGptq(weights, gramOf(x, inner), { ...options, damping }), options);
     return weights.reduce((sum, w, i) => sum + (w - (decoded[i] as number)) ** 2, 0);
   }) as [number, number, number];
   expect(errors[1]).toBeLessThan(0.9 * errors[0]);
@@ -128,11 +128,11 @@ test("[K, N] gives the bytes of [N, K], over more channels than are done at once
   const byColumn = Float32Array.from(byRow, (_, i) => byRow[(i % channels) * inner + Math.floor(i / channels)] ?? 0);
   const gram = gramOf(inputs(100, inner), inner);
   const options = { bits: 4, symmetric: false, block: 32, name } as const;
-  const rows = quantiseGptq(byRow, gram.slice(), { ...options, shape: [channels, inner], byRow: true });
-  expect(quantiseGptq(byColumn, gram, { ...options, shape: [inner, channels], byRow: false })).toEqual(rows);
+  const rows = quantizeGptq(byRow, gram.slice(), { ...options, shape: [channels, inner], byRow: true });
+  expect(quantizeGptq(byColumn, gram, { ...options, shape: [inner, channels], byRow: false })).toEqual(rows);
   // Channels do not touch one another: the last ones alone are the same.
   const tail = byRow.slice(1024 * inner);
-  const alone = quantiseGptq(tail, gramOf(inputs(100, inner), inner), { ...options, shape: [6, inner], byRow: true });
+  const alone = quantizeGptq(tail, gramOf(inputs(100, inner), inner), { ...options, shape: [6, inner], byRow: true });
   expect([...rows.scales.slice(-12)]).toEqual([...alone.scales]);
   expect([...rows.values.slice(-6 * 32)]).toEqual([...alone.values]);
 });

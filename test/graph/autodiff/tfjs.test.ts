@@ -51,12 +51,12 @@ function batchFor(config: ModelConfig): Batch {
   const fill = (size: number, of: () => number) => Float32Array.from({ length: size }, of);
   const parameters = Object.fromEntries(
     parameterSpecs(config).map(({ name, shape }) => {
-      const centre = /ln_\w+\.weight$/.test(name) ? 1 : name.endsWith("noise_log_std") ? -0.5 : 0;
+      const center = /ln_\w+\.weight$/.test(name) ? 1 : name.endsWith("noise_log_std") ? -0.5 : 0;
       const size = shape.reduce((a, b) => a * b, 1);
       return [
         name,
         float32Tensor(
-          fill(size, () => centre + 0.4 * random()),
+          fill(size, () => center + 0.4 * random()),
           shape,
         ),
       ];
@@ -144,8 +144,8 @@ const dense = (x: tf.Tensor, name: string, p: Lookup) =>
 
 function norm(x: tf.Tensor, name: string, p: Lookup, { layer_norm_epsilon }: ModelConfig): tf.Tensor {
   const { mean, variance } = tf.moments(x, -1, true);
-  const normalised = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, layer_norm_epsilon)));
-  return tf.add(tf.mul(normalised, p(`${name}.weight`)), p(`${name}.bias`));
+  const normalized = tf.div(tf.sub(x, mean), tf.sqrt(tf.add(variance, layer_norm_epsilon)));
+  return tf.add(tf.mul(normalized, p(`${name}.weight`)), p(`${name}.bias`));
 }
 
 function activate(x: tf.Tensor, activation: Activation): tf.Tensor {

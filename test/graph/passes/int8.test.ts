@@ -3,12 +3,12 @@ import { describe, expect, it } from "vitest";
 import { Graph, liveGraph, type Value } from "../../../src/graph/ir.ts";
 import { add, gemm, matmul, relu } from "../../../src/graph/ops.ts";
 import {
-  dequantise,
+  dequantize,
   INT8_REDUCED,
   int8Graph,
   int8Product,
   int8Weights,
-  quantise,
+  quantize,
   turned as turnedInt8,
 } from "../../../src/graph/passes/int8.ts";
 import type { TableStorage } from "../../../src/graph/passes/rewrite.ts";
@@ -30,7 +30,7 @@ function expected(x: Float32Array, w: Float32Array, c: Float32Array | null): num
   const scale = Math.fround((Math.max(0, ...x) - low) / 255);
   const zero = Math.round(-low / scale);
   const bytes = Array.from(x, (value) => Math.min(255, Math.max(0, Math.round(value / scale) + zero)));
-  const { values, scales } = quantise(w, [K, N]);
+  const { values, scales } = quantize(w, [K, N]);
   return Array.from({ length: M * N }, (_, i) => {
     const [m, n] = [Math.floor(i / N), i % N];
     let sum = 0;
@@ -58,14 +58,14 @@ async function runInt8(
 
 describe("quantise", () => {
   it("scales each output channel to its largest magnitude", () => {
-    const { values, scales } = quantise(Float32Array.of(1, 0, -254, -2, 0, 127), [2, 3]);
+    const { values, scales } = quantize(Float32Array.of(1, 0, -254, -2, 0, 127), [2, 3]);
     expect([...values]).toEqual([64, 0, -127, -127, 0, 64]);
     expect([...scales]).toEqual([Math.fround(2 / 127), 0, 2]);
   });
 
   it("is off by half a scale at most", () => {
     const w = draw(K * N);
-    const { values, scales } = quantise(w, [K, N]);
+    const { values, scales } = quantize(w, [K, N]);
     for (const [i, x] of w.entries()) {
       const scale = scales[i % N] as number;
       expect(Math.abs(x - (values[i] as number) * scale)).toBeLessThanOrEqual(0.5001 * scale);
@@ -74,15 +74,15 @@ describe("quantise", () => {
 
   it("scales by row where the rows are the output channels", () => {
     const w = draw(K * N);
-    const { values, scales } = quantise(turned(w, K, N), [N, K], { byRow: true });
-    const straight = quantise(w, [K, N]);
+    const { values, scales } = quantize(turned(w, K, N), [N, K], { byRow: true });
+    const straight = quantize(w, [K, N]);
     expect(scales).toEqual(straight.scales);
     expect(turnedInt8({ values, scales })).toEqual(straight);
-    expect(dequantise({ values, scales }, true)).toEqual(turned(dequantise(straight, false), K, N));
+    expect(dequantize({ values, scales }, true)).toEqual(turned(dequantize(straight, false), K, N));
   });
 
   it("keeps to seven bits when asked, so that pairs of products fit int16", () => {
-    const { values } = quantise(draw(K * N), [K, N], { largest: INT8_REDUCED });
+    const { values } = quantize(draw(K * N), [K, N], { largest: INT8_REDUCED });
     const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     expect(largest).toBe(63);
     expect(2 * 255 * largest).toBeLessThan(2 ** 15);
@@ -155,7 +155,7 @@ describe("int8Graph", () => {
     const ids = [0, 6, 3, 3, 1];
     const { outputs, parameters } = await runInt8(graph, weights, { ids: int64Tensor(ids, [M]) }, () => "quantised");
     expect(parameters).toEqual(["table/int8 int8 [7,24]", "table/int8/scales float32 [7]"]);
-    const rows = dequantise(quantise(weights.table, [N, K], { byRow: true }), true);
+    const rows = dequantize(quantize(weights.table, [N, K], { byRow: true }), true);
     const picks = ids.flatMap((id) => [...rows.subarray(id * K, (id + 1) * K)]);
     expect(outputs.picked?.data).toEqual(Float32Array.from(picks));
     const y = outputs.logits?.data as Float32Array;

@@ -99,10 +99,10 @@ describe("rewriteGraph", () => {
 });
 
 /** What `recognise` says of the nodes of a graph, in order. */
-function seen<T>(graph: Graph, recognise: (...args: Parameters<NodeRule>) => T): T[] {
+function seen<T>(graph: Graph, recognize: (...args: Parameters<NodeRule>) => T): T[] {
   const found: T[] = [];
   rewriteGraph(graph, (...args) => {
-    found.push(recognise(...args));
+    found.push(recognize(...args));
     return null;
   });
   return found;

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { firstWindows, tokenStream } from "../dist/checkpoint/tokens.js";
 import { writeOnnxFile } from "../dist/export/onnx/onnx-files.js";
-import { quantiseBlocks } from "../dist/export/quantize/blocks.js";
-import { quantiseCalibrated } from "../dist/export/quantize/calibrate.js";
+import { quantizeBlocks } from "../dist/export/quantize/blocks.js";
+import { quantizeCalibrated } from "../dist/export/quantize/calibrate.js";
 import { loadTokenizer, openCheckpoint } from "../dist/index.js";
 import { scorePrecisions } from "../dist/inference/score/precisions.js";
 
@@ -31,7 +31,7 @@ async function rounded(format, rule) {
   for (const { name, shape } of checkpoint.tensors.values()) {
     if (name !== "wte.weight" && !/(attn|mlp)\.c_\w+\.weight$/.test(name)) continue;
     const options = { ...format, rule, shape, byRow: name === "wte.weight", name };
-    matrices.set(name, quantiseBlocks(await checkpoint.readF32(name), options));
+    matrices.set(name, quantizeBlocks(await checkpoint.readF32(name), options));
   }
   return matrices;
 }
@@ -39,7 +39,7 @@ async function rounded(format, rule) {
 const METHODS = {
   "plain rounding": (format) => rounded(format, "extreme"),
   "least squares": (format) => rounded(format, "least-squares"),
-  GPTQ: (format) => quantiseCalibrated(checkpoint, windows, format),
+  GPTQ: (format) => quantizeCalibrated(checkpoint, windows, format),
 };
 
 const output = mkdtempSync(join(tmpdir(), "nfc-quantisers-"));
@@ -52,12 +52,12 @@ try {
     const path = join(output, name, files[0]);
     return { precision, path, bytes: statSync(path).size, cacheDtype: "float32", logitsDtype: "float32" };
   };
-  const full = await write("fp32", "fp32", { quantisation: {} });
+  const full = await write("fp32", "fp32", { quantization: {} });
   for (const block of args.blocks.split(",").map(Number))
     for (const symmetric of [false, true])
       for (const [method, choose] of Object.entries(METHODS)) {
         const format = { bits: 4, block, symmetric };
-        const options = { quantisation: format, calibrated: await choose(format) };
+        const options = { quantization: format, calibrated: await choose(format) };
         const file = await write(`${block} ${symmetric} ${method}`, "q4", options);
         const scores = await scorePrecisions([full, file], config, checkpoint, {
           tokens: () => tokenStream([text], tokenizer),
