@@ -11,9 +11,9 @@ const prompt = Array.from({ length: promptLength }, (_, i) => (i * 7919 + 13) % 
 /** Gives a function that generates so many tokens after the prompt, greedily and without an end token. */
 const ENGINES = {
   async nfc() {
-    const { Decoder, exportedFile, generate, openExportedModel } = await import("../dist/index.js");
+    const { Decoder, chooseFile, generate, openExportedModel } = await import("../dist/index.js");
     const model = await openExportedModel(folder);
-    const decoder = await Decoder.ofFile(exportedFile(model, precision), model.config, { threads });
+    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads });
     const tokenizer = { decode: () => "" }; // tokens are counted, not read
     return async (count) => {
       let tokens = 0;

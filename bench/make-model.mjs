@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { writeSafetensors } from "../dist/formats/safetensors/writer.js";
-import { parameterSpecs } from "../dist/model/parameters.js";
+import { listParameters } from "../dist/model/parameters.js";
 
 export const SIZES = {
   small: { n_layer: 12, n_head: 12, n_embd: 768 },
@@ -35,7 +35,7 @@ export async function makeModel(folder, size) {
   };
   const pool = normals();
   let start = 0;
-  const sources = parameterSpecs(config).map(({ name, shape }) => {
+  const sources = listParameters(config).map(({ name, shape }) => {
     const count = shape.reduce((a, b) => a * b, 1);
     start += 7919;
     const offset = start % POOL;

@@ -1,10 +1,10 @@
 // Benchmarks how 4-bit blocks are chosen: plain rounding, least squares and GPTQ, by block size, in perplexity and bytes.
-// Usage: npm run build && node bench/quantisers.mjs MODEL TEXT CALIBRATION [--blocks 16,32,64,128] [--tokens 8192]
+// Usage: npm run build && node bench/quantizers.mjs MODEL TEXT CALIBRATION [--blocks 16,32,64,128] [--tokens 8192]
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { firstWindows, tokenStream } from "../dist/checkpoint/tokens.js";
+import { streamTokens, takeWindows } from "../dist/checkpoint/tokens.js";
 import { writeOnnxFile } from "../dist/export/onnx/onnx-files.js";
 import { quantizeBlocks } from "../dist/export/quantize/blocks.js";
 import { quantizeCalibrated } from "../dist/export/quantize/calibrate.js";
@@ -19,7 +19,7 @@ const [folder, text, calibration] = positionals;
 const checkpoint = await openCheckpoint(folder);
 const { config } = checkpoint;
 const tokenizer = await loadTokenizer(folder, config);
-const windows = await firstWindows(tokenStream([calibration], tokenizer), {
+const windows = await takeWindows(streamTokens([calibration], tokenizer), {
   length: config.n_positions,
   count: Number(args.tokens),
   name: calibration,
@@ -42,7 +42,7 @@ const METHODS = {
   GPTQ: (format) => quantizeCalibrated(checkpoint, windows, format),
 };
 
-const output = mkdtempSync(join(tmpdir(), "nfc-quantisers-"));
+const output = mkdtempSync(join(tmpdir(), "nfc-quantizers-"));
 const reference = { weights: "inline", noise: { kind: "mean" } };
 try {
   console.log("| block | zero points | chosen by | MB | perplexity | against fp32 | KL (nats) |");
@@ -60,7 +60,7 @@ try {
         const options = { quantization: format, calibrated: await choose(format) };
         const file = await write(`${block} ${symmetric} ${method}`, "q4", options);
         const scores = await scorePrecisions([full, file], config, checkpoint, {
-          tokens: () => tokenStream([text], tokenizer),
+          tokens: () => streamTokens([text], tokenizer),
         });
         const [before, after] = ["fp32", "q4"].map((wanted) => scores.find(({ precision }) => precision === wanted));
         const cells = [

@@ -3,7 +3,7 @@ import { createInterface } from "node:readline";
 import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
 import { Optimizer } from "../dist/distill/step/optimizer.js";
 import { ParameterStore } from "../dist/distill/step/parameter-store.js";
-import { headChunks } from "../dist/distill/step/step-graph.js";
+import { planHeadChunks } from "../dist/distill/step/step-graph.js";
 import { TrainingStep } from "../dist/distill/step/training-step.js";
 import { Teacher } from "../dist/distill/teacher/teacher.js";
 
@@ -17,7 +17,7 @@ const specs = [...checkpoint.tensors.values()].map(({ name, shape }) => ({ name,
 const store = new ParameterStore(specs);
 for (const { name } of specs) store.value(name).set(await checkpoint.readF32(name));
 const source = await openCheckpoint(settings.teacher);
-const teacher = await Teacher.open(source, { batch, length, threads, chunks: headChunks(config.vocab_size) });
+const teacher = await Teacher.open(source, { batch, length, threads, chunks: planHeadChunks(config.vocab_size) });
 const step = await TrainingStep.open(
   { config, batch, length, trained: new Set(store.trained), noise: "mean", teacher: teacher.input },
   store,

@@ -1,8 +1,8 @@
 // Writes schema/*.json from the zod schemas of the build: npm run build && node scripts/make-schemas.mjs
 import { writeFile } from "node:fs/promises";
-import { schemaFiles } from "../dist/schemas.js";
+import { makeSchemaFiles } from "../dist/schemas.js";
 
-for (const { name, text } of schemaFiles()) {
+for (const { name, text } of makeSchemaFiles()) {
   await writeFile(new URL(`../schema/${name}`, import.meta.url), text);
   console.log(`schema/${name}`);
 }

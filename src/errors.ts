@@ -33,7 +33,7 @@ export class NfcError extends Error {
 }
 
 /** The message of anything thrown, without its stack. */
-export function messageOf(error: unknown): string {
+export function describeError(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -7,18 +7,18 @@ export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoin
 export type { DownloadProgress } from "./checkpoint/hub/hub.ts";
 export { type NfcRecord, nfcRecordSchema } from "./checkpoint/nfc-record.ts";
 export { loadTokenizer, type Tokenizer } from "./checkpoint/tokenizer.ts";
-export { tokenStream } from "./checkpoint/tokens.ts";
+export { streamTokens } from "./checkpoint/tokens.ts";
 export { type ConvertResult, convert } from "./convert/convert.ts";
 export { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS, DEFAULT_NOISE_STD } from "./convert/convert-options.ts";
 export { TIE_STRATEGIES, type TieStrategy } from "./convert/tie.ts";
-export { type FreshOptions, freshModel } from "./distill/fresh-model.ts";
+export { type FreshOptions, makeFreshModel } from "./distill/fresh-model.ts";
 export type { TrainOptions, TrainResult } from "./distill/run.ts";
-export { type TrainSettings, type TrainTask, trainSettings } from "./distill/settings.ts";
+export { resolveTrainSettings, type TrainMode, type TrainSettings } from "./distill/settings.ts";
 export { canTransfer } from "./distill/step/transfer-step.ts";
 export { train } from "./distill/train.ts";
 export { type ErrorCode, NfcError } from "./errors.ts";
 export { type ExportOptions, type ExportResult, exportModel } from "./export/export-model.ts";
-export type { OnnxOptions } from "./export/onnx/entries.ts";
+export type { OnnxExportOptions } from "./export/onnx/entries.ts";
 export type { OnnxFile, WeightStorage } from "./export/onnx/onnx-files.ts";
 export type { Verification } from "./export/onnx/verify.ts";
 export type { Quantization } from "./export/quantize/settings.ts";
@@ -26,13 +26,13 @@ export type { FloatDtype } from "./formats/dtype.ts";
 export type { StoredTensor, TensorReader } from "./formats/safetensors/reader.ts";
 export type { SessionOptions, Tensors } from "./graph/session.ts";
 export {
+  chooseFile,
   type ExportedFile,
   type ExportedModel,
-  exportedFile,
   openExportedModel,
 } from "./inference/exported/exported-model.ts";
 export { Decoder } from "./inference/generate/decoder.ts";
-export { type EndTokenSource, endTokens } from "./inference/generate/end-tokens.ts";
+export { type EndTokenSource, readEndTokens } from "./inference/generate/end-tokens.ts";
 export {
   type FinishReason,
   type GenerateEvent,
@@ -47,31 +47,31 @@ export type { TextOptions } from "./io/text.ts";
 export type { NoiseMode } from "./model/attention.ts";
 export { ACTIVATIONS, type Activation, type ModelConfig, VARIANTS, type Variant } from "./model/config.ts";
 export {
+  countParameters,
+  listParameters,
   PARAMETER_GROUPS,
   type ParameterGroup,
   type ParameterSpec,
-  parameterCount,
-  parameterSpecs,
 } from "./model/parameters.ts";
 export type { LongCall, ProgressEvent } from "./progress.ts";
 export { type CompareOptions, compareModels } from "./report/comparison/compare-models.ts";
-export { comparisonPage } from "./report/comparison/comparison-page.ts";
+export { renderComparisonPage } from "./report/comparison/comparison-page.ts";
 export { type ComparedModel, type Comparison, comparisonSchema } from "./report/comparison/comparison-schema.ts";
-export { comparisonMarkdown, comparisonText } from "./report/comparison/comparison-text.ts";
+export { renderComparisonMarkdown, renderComparisonText } from "./report/comparison/comparison-text.ts";
 export { type Inspection, inspect } from "./report/inspect/inspect.ts";
-export { inspectionText } from "./report/inspect/inspect-text.ts";
-export { reportPage } from "./report/page/page.ts";
+export { renderInspection } from "./report/inspect/inspect-text.ts";
+export { renderReportPage } from "./report/page/page.ts";
 export {
   type AttentionPair,
-  attentionPairs,
   type LearnedNoise,
-  learnedNoise,
   type PageData,
+  readAttentionPairs,
+  readLearnedNoise,
+  readTrainingCurves,
   type TrainingCurves,
-  trainingCurves,
 } from "./report/page/page-data.ts";
-export { reportMarkdown } from "./report/render/report-markdown.ts";
-export { type ReportTextOptions, reportText } from "./report/render/report-text.ts";
+export { renderReportMarkdown } from "./report/render/report-markdown.ts";
+export { type ReportTextOptions, renderReportText } from "./report/render/report-text.ts";
 export {
   createReport,
   type Measurement,
@@ -80,13 +80,13 @@ export {
   type TaskMeasurement,
 } from "./report/report.ts";
 export { formatReport, parseReport, reportSchema } from "./report/schema.ts";
-export { Classifier, type ClassifyOptions, scoreOf, type TaskScore } from "./tasks/classify.ts";
+export { Classifier, type ClassifyOptions, scoreAnswers, type TaskScore } from "./tasks/classify.ts";
 export { type EncodedExample, encodeExamples } from "./tasks/examples.ts";
-export { type GlueCell, type GlueScore, glueScores } from "./tasks/glue/cells.ts";
-export { type GlueEntry, type GlueOptions, type GlueRow, glueTable } from "./tasks/glue/glue.ts";
-export { type Answers, type MetricName, metric } from "./tasks/metrics.ts";
+export { type GlueCell, type GlueScore, readGlueScores } from "./tasks/glue/cells.ts";
+export { type GlueEntry, type GlueOptions, type GlueRow, makeGlueTable } from "./tasks/glue/glue.ts";
+export { type Answers, computeMetric, type MetricName } from "./tasks/metrics.ts";
 export { readTaskFile, type TaskData, type TaskExample, type TaskReading } from "./tasks/task-file.ts";
-export { TASKS, type Task, taskOf } from "./tasks/tasks.ts";
+export { findTask, TASKS, type Task } from "./tasks/tasks.ts";
 export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from "./tasks/train/finetune-task.ts";
 export type { ClassifierSettings } from "./tasks/train/settings.ts";
 export type { TaskSource } from "./tasks/train/task-data.ts";

@@ -7,18 +7,22 @@ import { comparisonSchema } from "./report/comparison/comparison-schema.ts";
 import { reportSchema } from "./report/schema.ts";
 
 /** Name and text of every file under schema/. `scripts/make-schemas.mjs` writes them. */
-export function schemaFiles(): { name: string; text: string }[] {
+export function makeSchemaFiles(): { name: string; text: string }[] {
   return [
-    schemaFile("nfc-1.schema.json", nfcRecordSchema, "nfc.json: what nfc did to a model (nfc/1)"),
-    schemaFile("nfc-report-1.schema.json", reportSchema, "A report of nfc: two models compared (nfc-report/1)"),
-    schemaFile("nfc-comparison-1.schema.json", comparisonSchema, "Several models side by side (nfc-comparison/1)"),
-    schemaFile("nfc-baseline-1.schema.json", baselineSchema, "nfc.baseline.json: what models weighed (nfc-baseline/1)"),
-    schemaFile("nfc-size.schema.json", sizeConfigSchema, "nfc.size.json: which models nfc check holds to what"),
+    makeSchemaFile("nfc-1.schema.json", nfcRecordSchema, "nfc.json: what nfc did to a model (nfc/1)"),
+    makeSchemaFile("nfc-report-1.schema.json", reportSchema, "A report of nfc: two models compared (nfc-report/1)"),
+    makeSchemaFile("nfc-comparison-1.schema.json", comparisonSchema, "Several models side by side (nfc-comparison/1)"),
+    makeSchemaFile(
+      "nfc-baseline-1.schema.json",
+      baselineSchema,
+      "nfc.baseline.json: what models weighed (nfc-baseline/1)",
+    ),
+    makeSchemaFile("nfc-size.schema.json", sizeConfigSchema, "nfc.size.json: which models nfc check holds to what"),
   ];
 }
 
 /** Schemas describe what is read (`io: "input"`): unknown keys are allowed there. */
-function schemaFile(name: string, schema: z.ZodType, title: string): { name: string; text: string } {
+function makeSchemaFile(name: string, schema: z.ZodType, title: string): { name: string; text: string } {
   const { $schema, ...rest } = z.toJSONSchema(schema, { io: "input" });
   return { name, text: `${JSON.stringify({ $schema, title, ...rest }, null, 2)}\n` };
 }

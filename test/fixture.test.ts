@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { loadTokenizer } from "../src/checkpoint/tokenizer.ts";
-import { tokenStream } from "../src/checkpoint/tokens.ts";
+import { streamTokens } from "../src/checkpoint/tokens.ts";
 import { evaluate } from "../src/inference/score/evaluate.ts";
 import { MODEL, opened, TEXT } from "./support/fixture.ts";
 
@@ -19,7 +19,7 @@ it("the texts and the tokenizer are those of the scripts", async () => {
 
 it("the model predicts a text that it has not seen far better than a guess", async () => {
   const { perplexity } = await opened(MODEL, async (model) => {
-    const tokens = tokenStream([TEXT], await loadTokenizer(model.folder, model.config));
+    const tokens = streamTokens([TEXT], await loadTokenizer(model.folder, model.config));
     return evaluate(model, { tokens, threads: 1 });
   });
   expect(perplexity).toBeLessThan(1.85); // a guess: 384

@@ -39,7 +39,7 @@ export async function readBaseline(file: string): Promise<Baseline> {
 }
 
 /** What it says of a model, whose name may be that of anything an object inherits. */
-export function baselineOf(baseline: Baseline | null, name: string): BaselineEntry | null {
+export function makeBaseline(baseline: Baseline | null, name: string): BaselineEntry | null {
   return baseline !== null && Object.hasOwn(baseline.models, name) ? (baseline.models[name] as BaselineEntry) : null;
 }
 

@@ -2,14 +2,14 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { NfcError } from "../errors.ts";
-import { refuseForeignFile } from "../io/own-file.ts";
+import { refuseUnmarkedFile } from "../io/own-file.ts";
 import { sha256File } from "../io/sha256.ts";
-import { formatBytes, signedPercent, thousands } from "../report/render/format.ts";
-import { type GroupWeight, largestFormat } from "../report/weigh/weight-sums.ts";
-import { BASELINE_FORMAT, type BaselineEntry, baselineOf, readBaseline, writeBaseline } from "./baseline.ts";
+import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
+import { findLargestFormat, type GroupWeight } from "../report/weigh/weight-sums.ts";
+import { BASELINE_FORMAT, type BaselineEntry, makeBaseline, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
-import { belowRoot } from "./model-files.ts";
-import { notedQuality } from "./noted-quality.ts";
+import { isBelowRoot } from "./model-files.ts";
+import { readNotedQuality } from "./noted-quality.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
@@ -71,16 +71,16 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const { file, config } = await readSizeConfig(options.folder, options.config);
   const root = resolve(dirname(file));
   const named =
-    options.baseline ?? (config.baseline === undefined ? undefined : join(root, belowRoot(root, config.baseline)));
+    options.baseline ?? (config.baseline === undefined ? undefined : join(root, isBelowRoot(root, config.baseline)));
   const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
-  if (updateBaseline && named !== undefined) await refuseForeignFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
+  if (updateBaseline && named !== undefined) await refuseUnmarkedFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
   // One that is named has to be there: without it, growth would go unseen.
   const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
   const baseline = wanted ? await readBaseline(baselineFile) : null;
   const weighed = new Map<string, WeighedModel>();
   const models: CheckedModel[] = [];
   for (const entry of config.models) {
-    const { checked, model } = await checkEntry(root, entry, baselineOf(baseline, nameOf(entry)), {
+    const { checked, model } = await checkEntry(root, entry, makeBaseline(baseline, nameEntry(entry)), {
       told: !updateBaseline,
       requireBaseline: requireBaseline && !updateBaseline,
     });
@@ -88,7 +88,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
     models.push(checked);
   }
   const passed = models.every((model) => model.passed);
-  if (updateBaseline && passed) await writeBaseline(baselineFile, await entriesOf(root, weighed, signal));
+  if (updateBaseline && passed) await writeBaseline(baselineFile, await selectEntries(root, weighed, signal));
   return {
     passed,
     unreadable: models.some(({ unreadable }) => unreadable),
@@ -99,7 +99,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   };
 }
 
-const nameOf = ({ name, path }: SizeEntry) => name ?? path;
+const nameEntry = ({ name, path }: SizeEntry) => name ?? path;
 
 async function checkEntry(
   root: string,
@@ -107,10 +107,10 @@ async function checkEntry(
   before: BaselineEntry | null,
   { told, requireBaseline }: { told: boolean; requireBaseline: boolean },
 ): Promise<{ checked: CheckedModel; model: WeighedModel | null }> {
-  const name = nameOf(entry);
+  const name = nameEntry(entry);
   const checked: CheckedModel = {
     ...{ name, path: entry.path, passed: true, size: null, parameters: null, groups: [], failures: [], notes: [] },
-    sizeLimit: limitOf(entry),
+    sizeLimit: findLimit(entry),
     baselineSize: before?.bytes ?? null,
     baselineParameters: before?.parameters ?? null,
     unreadable: false,
@@ -123,7 +123,7 @@ async function checkEntry(
   let quality: string[] = [];
   try {
     model = await weighModel(root, entry.path);
-    quality = await qualityFaults(root, entry);
+    quality = await checkQuality(root, entry);
     if (model === null) fail("no file matches: check the path, and that the model is built before the check");
   } catch (error) {
     if (!(error instanceof NfcError) || error.code === "usage") throw error;
@@ -134,10 +134,10 @@ async function checkEntry(
   if (!model) return { checked, model };
   checked.size = model.bytes;
   checked.parameters = model.parameters;
-  for (const text of [...limitFaults(entry, model), ...quality, ...accidents(entry, model, before)]) fail(text);
+  for (const text of [...checkLimits(entry, model), ...quality, ...findAccidents(entry, model, before)]) fail(text);
   if (before) {
-    checked.groups = changedGroups(before.groups, model.groups);
-    const growth = growthFault(entry, model, before, checked.groups);
+    checked.groups = describeChangedGroups(before.groups, model.groups);
+    const growth = checkGrowth(entry, model, before, checked.groups);
     if (growth) fail(growth);
   } else if (requireBaseline) fail("the baseline does not know this model: nfc check --update-baseline");
   else if (entry.maxGrowth !== undefined && told)
@@ -145,14 +145,14 @@ async function checkEntry(
   return { checked, model };
 }
 
-function limitOf({ limit }: SizeEntry): number | null {
+function findLimit({ limit }: SizeEntry): number | null {
   if (limit === undefined) return null;
   return typeof limit === "number" ? limit : parseBytes(limit);
 }
 
-function limitFaults(entry: SizeEntry, model: WeighedModel): string[] {
+function checkLimits(entry: SizeEntry, model: WeighedModel): string[] {
   const faults: string[] = [];
-  const limit = limitOf(entry);
+  const limit = findLimit(entry);
   if (limit !== null && model.bytes > limit)
     faults.push(
       `${formatBytes(model.bytes)} is ${formatBytes(model.bytes - limit)} over the limit of ${formatBytes(limit)}`,
@@ -162,13 +162,13 @@ function limitFaults(entry: SizeEntry, model: WeighedModel): string[] {
   if (model.parameters === null)
     faults.push("maxParameters: its weights are packed in a way that headers do not explain");
   else if (model.parameters > maxParameters)
-    faults.push(`${thousands(model.parameters)} parameters, over the limit of ${thousands(maxParameters)}`);
+    faults.push(`${formatThousands(model.parameters)} parameters, over the limit of ${formatThousands(maxParameters)}`);
   return faults;
 }
 
-async function qualityFaults(root: string, { path, maxPerplexity, minAccuracy }: SizeEntry): Promise<string[]> {
+async function checkQuality(root: string, { path, maxPerplexity, minAccuracy }: SizeEntry): Promise<string[]> {
   if (maxPerplexity === undefined && minAccuracy === undefined) return [];
-  const { perplexity, accuracy } = await notedQuality(root, path);
+  const { perplexity, accuracy } = await readNotedQuality(root, path);
   const faults: string[] = [];
   if (maxPerplexity !== undefined) {
     if (perplexity === null)
@@ -183,12 +183,12 @@ async function qualityFaults(root: string, { path, maxPerplexity, minAccuracy }:
   return faults;
 }
 
-function accidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
+function findAccidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
   const found = model.mishaps.filter(({ accident }) => !allow.includes(accident)).map(({ text }) => text);
   if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
     found.push("K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again");
-  const wanted = dtype ?? (before && largestFormat(before.dtypes));
-  const now = largestFormat(model.dtypes);
+  const wanted = dtype ?? (before && findLargestFormat(before.dtypes));
+  const now = findLargestFormat(model.dtypes);
   if (wanted && now && wanted !== now && !allow.includes("dtype"))
     found.push(`its matrices are ${now}, not ${wanted}: was it saved in another format?`);
   return found;
@@ -196,7 +196,7 @@ function accidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before
 
 type GroupBytes = Readonly<Record<string, Pick<GroupWeight, "bytes">>>;
 
-function changedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["groups"] {
+function describeChangedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["groups"] {
   const bytesOf = (groups: GroupBytes, group: string) =>
     Object.hasOwn(groups, group) ? (groups[group]?.bytes ?? 0) : 0;
   return [...new Set([...Object.keys(before), ...Object.keys(now)])]
@@ -205,7 +205,7 @@ function changedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["group
     .sort((a, b) => b.now - b.before - (a.now - a.before));
 }
 
-function growthFault(
+function checkGrowth(
   { maxGrowth }: SizeEntry,
   { bytes }: WeighedModel,
   before: BaselineEntry,
@@ -216,11 +216,11 @@ function growthFault(
   if (allowed === null || growth <= allowed) return null;
   const grown = groups.filter((change) => change.now > change.before).slice(0, 3);
   const where = grown.map(({ group, before: old, now }) => `${group} +${formatBytes(now - old)}`).join(", ");
-  const percent = before.bytes > 0 ? ` (${signedPercent((100 * growth) / before.bytes)})` : "";
+  const percent = before.bytes > 0 ? ` (${formatSignedPercent((100 * growth) / before.bytes)})` : "";
   return `grew by ${formatBytes(growth)}${percent}, ${maxGrowth} is allowed; what grew: ${where || "the graph or the headers"}`;
 }
 
-async function entriesOf(
+async function selectEntries(
   root: string,
   weighed: ReadonlyMap<string, WeighedModel>,
   signal: AbortSignal | undefined,

@@ -3,19 +3,19 @@ import { stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readOnnxStructure } from "../formats/onnx/reader.ts";
-import { dataOf } from "../inference/exported/data.ts";
+import { locateData } from "../inference/exported/data.ts";
 import { withIoErrors } from "../io/io-error.ts";
-import { printable } from "../report/render/format.ts";
+import { escapeControls } from "../report/render/format.ts";
 import {
-  attentionParts,
+  findAccidents,
+  findAttentionParts,
   type HeaderTensor,
-  headerTensors,
   type Mishap,
-  mishapsOf,
-  onnxTensors,
+  readHeaderTensors,
+  readOnnxTensors,
 } from "../report/weigh/header-tensors.ts";
 import { type GroupWeight, WeightSums } from "../report/weigh/weight-sums.ts";
-import { modelFiles, slashed } from "./model-files.ts";
+import { findModelFiles, toSlashes } from "./model-files.ts";
 
 export interface WeighedModel extends GroupWeight {
   /** By name below the configuration's folder. */
@@ -34,7 +34,7 @@ export interface WeighedModel extends GroupWeight {
  * @throws NfcError "invalid-file" or "unsupported" for a file that cannot be read, "usage" for a path outside
  */
 export async function weighModel(root: string, path: string): Promise<WeighedModel | null> {
-  const { models, state, others } = await modelFiles(root, path);
+  const { models, state, others } = await findModelFiles(root, path);
   if (models.length + state.length + others.length === 0) return null;
   if (models.length + state.length === 0)
     throw new NfcError("unsupported", `${path}: is no model: only .safetensors and .onnx files are`, {
@@ -46,20 +46,20 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
   const parts = new Set<2 | 3>();
   for (const name of models) {
     await files.add(name);
-    const { tensors, data } = await headerOf(root, name);
+    const { tensors, data } = await readHeader(root, name);
     for (const file of data) await files.add(file);
     for (const tensor of tensors) {
       sums.addTensor(tensor);
-      const columns = attentionParts(tensor);
+      const columns = findAttentionParts(tensor);
       if (columns !== null) parts.add(columns);
     }
-    mishaps.push(...mishapsOf(name, tensors));
+    mishaps.push(...findAccidents(name, tensors));
   }
   for (const name of state) {
     sums.add("optimiser state", { bytes: await files.add(name), parameters: 0 });
     mishaps.push({
       accident: "optimiser-state",
-      text: `${printable(name)} is training state: leave it out of the model`,
+      text: `${escapeControls(name)} is training state: leave it out of the model`,
     });
   }
   for (const name of others) {
@@ -68,9 +68,9 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
   }
   const [attention = null] = parts.size === 1 ? parts : [];
   return {
-    files: sorted(files.sizes),
-    groups: sorted(sums.groups),
-    dtypes: sorted(sums.dtypes),
+    files: sortKeys(files.sizes),
+    groups: sortKeys(sums.groups),
+    dtypes: sortKeys(sums.dtypes),
     bytes: files.bytes,
     parameters: sums.parameters,
     attention,
@@ -79,12 +79,12 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
 }
 
 /** The tensors of a model file, and its external data, by names below `root`. Data that is missing is no model. */
-async function headerOf(root: string, name: string): Promise<{ tensors: HeaderTensor[]; data: string[] }> {
+async function readHeader(root: string, name: string): Promise<{ tensors: HeaderTensor[]; data: string[] }> {
   const file = join(root, name);
-  if (!name.endsWith(".onnx")) return { tensors: await headerTensors(file), data: [] };
+  if (!name.endsWith(".onnx")) return { tensors: await readHeaderTensors(file), data: [] };
   const structure = await readOnnxStructure(file);
-  const { data } = await dataOf(structure, root, { anyName: true });
-  return { tensors: onnxTensors(structure), data: data.map((one) => slashed(relative(root, one))) };
+  const { data } = await locateData(structure, root, { anyName: true });
+  return { tensors: readOnnxTensors(structure), data: data.map((one) => toSlashes(relative(root, one))) };
 }
 
 /** Sizes by name; what is there under two names (a link, data that two models share) weighs once. */
@@ -111,6 +111,6 @@ class FileSizes {
   }
 }
 
-function sorted<T>(record: Record<string, T>): Record<string, T> {
+function sortKeys<T>(record: Record<string, T>): Record<string, T> {
   return Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -27,8 +27,8 @@ export interface ModelFiles {
  * Names below `root`, with slashes. Links to folders are not followed, those to files where they stay below `root`.
  * @throws NfcError "usage" for a path that leaves the folder of the configuration, "invalid-file" for a link that does
  */
-export async function modelFiles(root: string, path: string): Promise<ModelFiles> {
-  const names = (await namesOf(root, belowRoot(root, path))).sort();
+export async function findModelFiles(root: string, path: string): Promise<ModelFiles> {
+  const names = (await expandPattern(root, isBelowRoot(root, path))).sort();
   for (const name of names) await refuseLinkOut(join(root, name), root);
   const isModel = (name: string) => /\.(safetensors|onnx)$/.test(name);
   const rest = names.filter((name) => !isModel(name));
@@ -40,8 +40,8 @@ export async function modelFiles(root: string, path: string): Promise<ModelFiles
 }
 
 /** A path of the configuration, from its folder. @throws NfcError "usage" for one that leaves it */
-export function belowRoot(root: string, path: string): string {
-  const inside = slashed(relative(root, resolve(root, path)));
+export function isBelowRoot(root: string, path: string): string {
+  const inside = toSlashes(relative(root, resolve(root, path)));
   if (inside.split("/")[0] !== ".." && !isAbsolute(inside)) return inside;
   throw new NfcError("usage", `${path}: lies outside ${root}`, {
     hint: "put the configuration into a folder above all that it names",
@@ -49,10 +49,10 @@ export function belowRoot(root: string, path: string): string {
 }
 
 /** As the configuration and the baseline write paths. */
-export const slashed = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
+export const toSlashes = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
 
 /** A file, what a folder holds of a model, or what a glob matches. Names that begin with a dot have to be asked for. */
-async function namesOf(root: string, path: string): Promise<string[]> {
+async function expandPattern(root: string, path: string): Promise<string[]> {
   const there = existsSync(join(root, path))
     ? await withIoErrors(join(root, path), () => stat(join(root, path)))
     : null;
@@ -60,22 +60,22 @@ async function namesOf(root: string, path: string): Promise<string[]> {
   if (there?.isDirectory()) {
     await refuseLinkOut(join(root, path), root);
     const wanted = picomatch([MODELS, STATE]);
-    return (await filesBelow(root, path)).filter((name) => wanted(slashed(relative(path, name))));
+    return (await listFilesBelow(root, path)).filter((name) => wanted(toSlashes(relative(path, name))));
   }
   const { base, isGlob } = picomatch.scan(path);
   if (!isGlob || !existsSync(join(root, base))) return [];
   await refuseLinkOut(join(root, base), root);
   const matches = picomatch(path, GLOB);
-  return (await filesBelow(root, base)).filter((name) => matches(name));
+  return (await listFilesBelow(root, base)).filter((name) => matches(name));
 }
 
 /** Files and links to files, in folders whose names do not begin with a dot. */
-async function filesBelow(root: string, folder: string): Promise<string[]> {
+async function listFilesBelow(root: string, folder: string): Promise<string[]> {
   const entries = await withIoErrors(join(root, folder), () => readdir(join(root, folder), { withFileTypes: true }));
   const names: string[] = [];
   for (const entry of entries) {
     const name = folder === "" ? entry.name : `${folder}/${entry.name}`;
-    if (entry.isDirectory() && !entry.name.startsWith(".")) names.push(...(await filesBelow(root, name)));
+    if (entry.isDirectory() && !entry.name.startsWith(".")) names.push(...(await listFilesBelow(root, name)));
     else if (await isFile(join(root, name), entry)) names.push(name);
   }
   return names;

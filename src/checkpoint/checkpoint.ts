@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
-import { byteLengthOf, type FloatDtype } from "../formats/dtype.ts";
+import { countBytes, type FloatDtype } from "../formats/dtype.ts";
 import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
@@ -11,9 +11,9 @@ import { FieldReader } from "./fields.ts";
 import { type DownloadProgress, fetchFromHub, isHubReference } from "./hub/hub.ts";
 import { type NamingPlan, type PlanInput, type PlannedTensor, planCheckpoint, settleHead } from "./naming/plan.ts";
 import { type NfcRecord, readNfcRecord } from "./nfc-record.ts";
-import { plannedChunks, readPlanned, sameBytes } from "./read.ts";
+import { hasSameBytes, readPlanned, readPlannedChunks } from "./read.ts";
 import { resolveLocal } from "./source.ts";
-import { tokenizerSize } from "./vocabulary.ts";
+import { readTokenizerSize } from "./vocabulary.ts";
 
 /** A parameter in canonical name and orientation ([in, out]). `offset` is where its stored bytes begin in `file`. */
 export interface CheckpointTensor {
@@ -28,7 +28,7 @@ export interface CheckpointTensor {
   offset: number;
 }
 
-/** An open checkpoint; `tensors` is exactly `parameterSpecs(config)`. */
+/** An open checkpoint; `tensors` is exactly `listParameters(config)`. */
 export interface Checkpoint {
   /** As the user named it. */
   readonly source: string;
@@ -85,7 +85,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
   const record = await readNfcRecord(folder);
   const reader = await openSafetensors(weights);
   try {
-    const plan = await settledPlan(
+    const plan = await settlePlan(
       {
         file: weights,
         tensors: [...reader.tensors.values()],
@@ -95,13 +95,18 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
         nHead: options.nHead,
         activation: options.activation,
         trimVocab: options.trimVocab,
-        tokenizerSize: options.trimVocab === true ? await tokenizerSize(folder) : undefined,
+        tokenizerSize: options.trimVocab === true ? await readTokenizerSize(folder) : undefined,
       },
       reader,
       options.signal,
     );
-    const notes = [...fetched.notes, ...reader.warnings, ...(config === null ? [noConfig(folder)] : []), ...plan.notes];
-    return checkpointOf({ source, folder, reader, rawConfig: raw ?? {}, notes, record }, plan);
+    const notes = [
+      ...fetched.notes,
+      ...reader.warnings,
+      ...(config === null ? [noteMissingConfig(folder)] : []),
+      ...plan.notes,
+    ];
+    return makeCheckpoint({ source, folder, reader, rawConfig: raw ?? {}, notes, record }, plan);
   } catch (error) {
     await reader.close();
     throw error;
@@ -122,11 +127,11 @@ export async function readConfig(folder: string): Promise<Record<string, unknown
   return new FieldReader(await readJsonFile(file, { maxBytes: MAX_CONFIG_BYTES }), file).raw;
 }
 
-function noConfig(folder: string): string {
+function noteMissingConfig(folder: string): string {
   return `no ${CONFIG_FILE} in ${folder}: dimensions are those of the tensors`;
 }
 
-async function settledPlan(
+async function settlePlan(
   input: PlanInput,
   reader: TensorReader,
   signal: AbortSignal | undefined,
@@ -135,10 +140,10 @@ async function settledPlan(
   const wte = plan.tensors.get("wte.weight");
   const head = plan.tensors.get("lm_head.weight");
   if (!plan.headCandidate || wte === undefined || head === undefined) return plan;
-  return settleHead(plan, await sameBytes(reader, wte.source, head.source, signal));
+  return settleHead(plan, await hasSameBytes(reader, wte.source, head.source, signal));
 }
 
-function checkpointOf(
+function makeCheckpoint(
   parts: Omit<Checkpoint, "config" | "tensors" | "readF32" | "chunks" | "close">,
   plan: NamingPlan,
 ): Checkpoint {
@@ -153,7 +158,7 @@ function checkpointOf(
     const stored = reader.tensors.get(source);
     if (stored === undefined) throw new Error(`${name} is planned, but ${source} is not stored`);
     const { file, offset } = stored;
-    const byteLength = byteLengthOf(dtype, shape);
+    const byteLength = countBytes(dtype, shape);
     tensors.set(name, { name, dtype, shape, sourceName: source, transposed, byteLength, file, offset });
   }
   return {
@@ -161,7 +166,7 @@ function checkpointOf(
     config: plan.config,
     tensors,
     readF32: async (name) => readPlanned(reader, planned(name)),
-    chunks: (name) => plannedChunks(reader, planned(name)),
+    chunks: (name) => readPlannedChunks(reader, planned(name)),
     close: () => reader.close(),
   };
 }

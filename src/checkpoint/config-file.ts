@@ -78,12 +78,12 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     eos_token_id: config.eos_token_id ?? null,
   });
   if (config.variant !== "dense") out[VARIANT_KEY] = config.variant;
-  if (config.labels) Object.assign(out, classifierKeys(config.labels, config, raw));
+  if (config.labels) Object.assign(out, makeClassifierKeys(config.labels, config, raw));
   return out;
 }
 
 /** GPT2ForSequenceClassification's: it finds the last token of padded rows by pad_token_id. */
-function classifierKeys(labels: readonly string[], config: ModelConfig, raw: Record<string, unknown>): object {
+function makeClassifierKeys(labels: readonly string[], config: ModelConfig, raw: Record<string, unknown>): object {
   return {
     architectures: ["GPT2ForSequenceClassification"],
     id2label: Object.fromEntries(labels.map((label, id) => [String(id), label])),

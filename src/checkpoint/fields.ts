@@ -1,6 +1,6 @@
 // Typed access to the fields of a JSON object that nobody vouches for; each complaint names file, field and value.
 import { NfcError } from "../errors.ts";
-import { quoted } from "../formats/json-strict.ts";
+import { quoteUntrusted } from "../formats/json-strict.ts";
 
 /** How much of a wrong value an error message quotes. */
 const MAX_QUOTED = 60;
@@ -14,14 +14,14 @@ export interface Range {
 
 /** A value as it would stand in JSON: on one line, without control characters, shortened. */
 export function quote(value: unknown): string {
-  if (typeof value === "string") return quoted(value);
+  if (typeof value === "string") return quoteUntrusted(value);
   const text = (JSON.stringify(value) ?? String(value)).replace(/[^\x20-\x7e]/g, "?");
   return text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
 }
 
 /** A tensor's name as lists show it: quoted only if it is odd. */
 export function showName(name: string): string {
-  return /^[\w./-]{1,120}$/.test(name) ? name : quoted(name);
+  return /^[\w./-]{1,120}$/.test(name) ? name : quoteUntrusted(name);
 }
 
 /** True for what JSON calls an object. */

@@ -33,7 +33,7 @@ export function hasPickleName(name: string): boolean {
   return PICKLE_EXTENSIONS.has(extname(name).toLowerCase());
 }
 
-/** True for names of other formats that {@link refuseForeignFile} knows. */
+/** True for names of other formats that {@link refuseOtherFormat} knows. */
 export function hasForeignName(name: string): boolean {
   return Object.hasOwn(OTHER_FORMATS, extname(name).toLowerCase());
 }
@@ -42,20 +42,20 @@ export function hasForeignName(name: string): boolean {
  * Refuses a file that is known not to be safetensors, by its first bytes or its extension.
  * @throws NfcError `unsupported`; for a pickle the hint is a one-line Python command that converts it
  */
-export async function refuseForeignFile(path: string): Promise<void> {
+export async function refuseOtherFormat(path: string): Promise<void> {
   const head = await readHead(path);
   if (looksLikeSafetensors(head)) return;
-  const other = foreignFormat(path, head);
+  const other = recognizeFormat(path, head);
   if (other !== null)
     throw new NfcError("unsupported", `${path}: is ${other.what}, not safetensors`, { hint: other.hint });
-  if (isPickle(head) || hasPickleName(path)) throw pickleError(path, [path]);
+  if (isPickle(head) || hasPickleName(path)) throw makePickleError(path, [path]);
 }
 
 /** The refusal of one pickle or of the shards of one. */
-export function pickleError(source: string, files: readonly string[]): NfcError {
+export function makePickleError(source: string, files: readonly string[]): NfcError {
   const what = files.length === 1 ? "is a PyTorch pickle" : `holds ${files.length} PyTorch pickles`;
   return new NfcError("unsupported", `${source}: ${what}, which can run code when loaded; nfc reads safetensors only`, {
-    hint: `convert it once (needs Python with torch 2 and safetensors): ${pickleRecipe(files)}`,
+    hint: `convert it once (needs Python with torch 2 and safetensors): ${describePickleConversion(files)}`,
   });
 }
 
@@ -64,7 +64,7 @@ export function pickleError(source: string, files: readonly string[]): NfcError 
  * memory (a tied head) acceptable to save_file; nanoGPT's dict has the weights under "model" and its sizes under
  * "model_args", which become config.json unless there is one.
  */
-export function pickleRecipe(files: readonly string[]): string {
+export function describePickleConversion(files: readonly string[]): string {
   const script = [
     "import sys,os,json,torch",
     "from safetensors.torch import save_file",
@@ -105,7 +105,7 @@ function isPickle(head: Uint8Array): boolean {
   return (first === 0x50 && second === 0x4b) || (first === 0x80 && second !== undefined && second >= 2 && second <= 5);
 }
 
-function foreignFormat(path: string, head: Uint8Array): { what: string; hint: string } | null {
+function recognizeFormat(path: string, head: Uint8Array): { what: string; hint: string } | null {
   const start = String.fromCharCode(...head);
   if (start.startsWith("GGUF")) return OTHER_FORMATS[".gguf"] ?? null;
   if (start === LFS_POINTER_START)
@@ -114,7 +114,7 @@ function foreignFormat(path: string, head: Uint8Array): { what: string; hint: st
 }
 
 /** The pickles among the files of a folder that hold one model: pytorch_model.bin, its shards, or nanoGPT's ckpt.pt. */
-export function picklesOf(folder: string, names: readonly string[]): string[] {
+export function findPickles(folder: string, names: readonly string[]): string[] {
   const pickles = names.filter((name) => hasPickleName(name) && !NOT_WEIGHTS.test(basename(name))).sort();
   const shards = pickles.filter((name) => /^pytorch_model-\d+-of-\d+\.bin$/.test(name));
   const chosen = shards.length > 0 ? shards : pickles.slice(0, 1);

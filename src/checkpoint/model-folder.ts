@@ -43,7 +43,7 @@ async function copyIfThere(from: string | null, to: string, file: string): Promi
 }
 
 /** A checkpoint's tensor to be written in `dtype`; its bytes pass through untouched when that is its own. */
-export function tensorSource(
+export function makeTensorSource(
   checkpoint: Checkpoint,
   tensor: CheckpointTensor,
   dtype: FloatDtype = tensor.dtype,

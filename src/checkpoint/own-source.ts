@@ -19,7 +19,7 @@ export async function refuseOwnSource(
   const target = await resolveTarget(output);
   const folder = checkpoint.folder === null ? [] : [checkpoint.folder];
   for (const file of [...checkpoint.reader.files, ...inputs, ...folder])
-    for (const place of await placesOf(file))
+    for (const place of await listPlaces(file))
       if (contains(target, place))
         throw new NfcError("usage", `${output}: holds ${file}, from which this output is made`, {
           hint: "choose another output folder",
@@ -27,6 +27,6 @@ export async function refuseOwnSource(
 }
 
 /** Where a file's name lies and where its bytes lie: the Hub's cache is made of links, and losing either loses it. */
-function placesOf(file: string): Promise<string[]> {
+function listPlaces(file: string): Promise<string[]> {
   return withIoErrors(file, async () => [join(await realpath(dirname(file)), basename(file)), await realpath(file)]);
 }

@@ -2,24 +2,24 @@
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { sha256File } from "../io/sha256.ts";
-import { parameterCount } from "../model/parameters.ts";
+import { countParameters } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { NFC_RECORD_FORMAT, type NfcRecord } from "./nfc-record.ts";
 
 /** Name, size and sha256 of every weight file of a checkpoint. */
-export async function sourceOf(checkpoint: Checkpoint, signal?: AbortSignal): Promise<NfcRecord["source"]> {
+export async function describeSource(checkpoint: Checkpoint, signal?: AbortSignal): Promise<NfcRecord["source"]> {
   const files: NfcRecord["source"]["files"] = [];
   for (const path of checkpoint.reader.files)
     files.push({ name: basename(path), bytes: (await stat(path)).size, sha256: await sha256File(path, signal) });
-  return { path: checkpoint.source, files, parameters: parameterCount(checkpoint.config) };
+  return { path: checkpoint.source, files, parameters: countParameters(checkpoint.config) };
 }
 
 /**
  * The record of a model made from `checkpoint` by one more step. The first command stays on top, later ones go with
  * their step. Perplexities and scores stay behind unless the weights are the same.
  */
-export async function continuedRecord(
+export async function continueRecord(
   checkpoint: Checkpoint,
   step: NfcRecord["history"][number],
   options: { command?: readonly string[]; sameWeights?: boolean; signal?: AbortSignal } = {},
@@ -30,10 +30,10 @@ export async function continuedRecord(
     tool: TOOL,
     variant: checkpoint.config.variant,
     tie: known?.tie ?? null,
-    source: known?.source ?? (await sourceOf(checkpoint, options.signal)),
+    source: known?.source ?? (await describeSource(checkpoint, options.signal)),
     command: [...(known?.command ?? options.command ?? [])],
     history: [
-      ...(options.sameWeights ? (known?.history ?? []) : withoutScores(known)),
+      ...(options.sameWeights ? (known?.history ?? []) : dropScores(known)),
       { ...step, ...(known && options.command && { command: options.command }) },
     ],
     notes: [...(known?.notes ?? checkpoint.notes)],
@@ -42,6 +42,6 @@ export async function continuedRecord(
 }
 
 /** The history of a model whose weights are no longer those that were scored on a task. */
-export function withoutScores(record: Pick<NfcRecord, "history"> | null): NfcRecord["history"] {
+export function dropScores(record: Pick<NfcRecord, "history"> | null): NfcRecord["history"] {
   return (record?.history ?? []).map(({ dev, ...step }) => step);
 }

@@ -1,6 +1,6 @@
 // Reads stored tensors in canonical orientation: transposed, cut to fewer rows, or as they lie in the file.
 import { throwIfAborted } from "../errors.ts";
-import { byteLengthOf, DTYPE_BITS, elementCount } from "../formats/dtype.ts";
+import { countBytes, countElements, DTYPE_BITS } from "../formats/dtype.ts";
 import type { TensorReader } from "../formats/safetensors/reader.ts";
 import type { PlannedTensor } from "./naming/plan.ts";
 
@@ -38,19 +38,19 @@ export async function readPlanned(reader: TensorReader, tensor: PlannedTensor): 
   const values = await reader.readF32(tensor.source);
   const [rows = 0, columns = 1] = tensor.shape;
   if (tensor.transposed) return transpose(values, columns, rows, new Float32Array(values.length));
-  const count = elementCount(tensor.shape);
+  const count = countElements(tensor.shape);
   return count < values.length ? values.slice(0, count) : values;
 }
 
 /** A planned tensor's stored dtype in canonical orientation: file bytes as they are unless it must be transposed. */
-export async function* plannedChunks(reader: TensorReader, tensor: PlannedTensor): AsyncGenerator<Uint8Array> {
+export async function* readPlannedChunks(reader: TensorReader, tensor: PlannedTensor): AsyncGenerator<Uint8Array> {
   if (tensor.transposed) {
     const [rows = 0, columns = 1] = tensor.shape;
     const bytes = await reader.readBytes(tensor.source);
     yield transposeBytes(bytes, columns, rows, DTYPE_BITS[tensor.dtype] / 8);
     return;
   }
-  let left = byteLengthOf(tensor.dtype, tensor.shape);
+  let left = countBytes(tensor.dtype, tensor.shape);
   for await (const chunk of reader.chunks(tensor.source)) {
     yield chunk.byteLength <= left ? chunk : chunk.subarray(0, left);
     left -= chunk.byteLength;
@@ -62,7 +62,7 @@ export async function* plannedChunks(reader: TensorReader, tensor: PlannedTensor
  * True when two stored tensors hold the same bytes. Reads both in step, piece by piece (an iteration has a buffer of its
  * own), and stops at the first difference.
  */
-export async function sameBytes(reader: TensorReader, a: string, b: string, signal?: AbortSignal): Promise<boolean> {
+export async function hasSameBytes(reader: TensorReader, a: string, b: string, signal?: AbortSignal): Promise<boolean> {
   if (reader.tensors.get(a)?.byteLength !== reader.tensors.get(b)?.byteLength) return false;
   const others = reader.chunks(b)[Symbol.asyncIterator]();
   try {

@@ -2,7 +2,7 @@
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../io/staging.ts";
-import { modelFile, PRECISIONS, type Precision } from "../model/precision.ts";
+import { nameModelFile, PRECISIONS, type Precision } from "../model/precision.ts";
 import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "./nfc-record.ts";
 
 /** An exported file as it is now: bytes with its external data. */
@@ -17,14 +17,14 @@ export interface MeasuredFile {
  */
 export async function changeRecord(folder: string, change: (record: NfcRecord) => NfcRecord): Promise<string | null> {
   const path = join(folder, NFC_RECORD_FILE);
-  if (!(await writable(path)) || !(await writable(folder))) return null;
+  if (!(await isWritable(path)) || !(await isWritable(folder))) return null;
   const record = await readNfcRecord(folder);
   if (record === null) return null;
   await writeFileAtomic(path, formatNfcRecord(change(record)));
   return path;
 }
 
-function writable(path: string): Promise<boolean> {
+function isWritable(path: string): Promise<boolean> {
   return access(path, constants.W_OK).then(
     () => true,
     () => false,
@@ -40,7 +40,7 @@ export function drawsNoise({ history }: NfcRecord): boolean {
  * The record with an entry for each of these files, in the order of PRECISIONS; entries of other files stay as they are.
  * @param measured what is new of a file, beside its old entry, unless that was of a file of another size
  */
-export function withEntries(
+export function mergeEntries(
   record: NfcRecord,
   files: readonly MeasuredFile[],
   measured: (precision: Precision, old: ExportEntry | undefined) => Partial<ExportEntry>,
@@ -51,7 +51,7 @@ export function withEntries(
     if (!file) return known;
     const old = known.find(({ bytes }) => bytes === file.bytes);
     return [
-      { ...old, precision, file: `onnx/${modelFile(precision)}`, bytes: file.bytes, ...measured(precision, old) },
+      { ...old, precision, file: `onnx/${nameModelFile(precision)}`, bytes: file.bytes, ...measured(precision, old) },
     ];
   });
   return { ...record, exports };

@@ -4,8 +4,8 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { toIoError } from "../io/io-error.ts";
-import { hasForeignName, pickleError, picklesOf, refuseForeignFile } from "./foreign.ts";
-import { listed } from "./naming/layout.ts";
+import { findPickles, hasForeignName, makePickleError, refuseOtherFormat } from "./foreign.ts";
+import { listFirstQuoted } from "./naming/layout.ts";
 
 /** Hugging Face's names of the weights in a model folder. */
 export const WEIGHTS_FILE = "model.safetensors";
@@ -28,8 +28,8 @@ export async function resolveLocal(path: string): Promise<LocalSource> {
   const stats = await statOrThrow(path);
   if (stats.isDirectory()) return { weights: join(path, await chooseWeights(path)), folder: path };
   if (/\.bin\.index\.json$/.test(path)) {
-    const pickles = picklesOf(dirname(path), await readdir(dirname(path)));
-    throw pickleError(path, pickles.length > 0 ? pickles : [path.replace(/\.index\.json$/, "")]);
+    const pickles = findPickles(dirname(path), await readdir(dirname(path)));
+    throw makePickleError(path, pickles.length > 0 ? pickles : [path.replace(/\.index\.json$/, "")]);
   }
   if (path.endsWith(".json") && !INDEX.test(path)) {
     throw new NfcError("usage", `${path}: is not a checkpoint or a shard index (*.safetensors.index.json)`, {
@@ -41,7 +41,7 @@ export async function resolveLocal(path: string): Promise<LocalSource> {
       hint: `give its folder or its index: ${join(dirname(path), INDEX_FILE)}`,
     });
   }
-  if (!INDEX.test(path)) await refuseForeignFile(path);
+  if (!INDEX.test(path)) await refuseOtherFormat(path);
   return { weights: path, folder: dirname(path) };
 }
 
@@ -64,10 +64,10 @@ async function chooseWeights(folder: string): Promise<string> {
   );
   const chosen = selectWeights(names, folder);
   if (chosen !== null) {
-    if (!INDEX.test(chosen)) await refuseForeignFile(join(folder, chosen));
+    if (!INDEX.test(chosen)) await refuseOtherFormat(join(folder, chosen));
     return chosen;
   }
-  throw nothingToRead(folder, names);
+  throw makeNothingToReadError(folder, names);
 }
 
 /**
@@ -80,14 +80,18 @@ export function selectWeights(names: readonly string[], folder: string): string 
   if (indexes.length === 1) return indexes[0] ?? null;
   const files = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
   if (indexes.length === 0 && files.length <= 1) return files[0] ?? null;
-  throw new NfcError("usage", `${folder}: holds several checkpoints: ${listed([...indexes, ...files].sort())}`, {
-    hint: "name the file itself",
-  });
+  throw new NfcError(
+    "usage",
+    `${folder}: holds several checkpoints: ${listFirstQuoted([...indexes, ...files].sort())}`,
+    {
+      hint: "name the file itself",
+    },
+  );
 }
 
-function nothingToRead(folder: string, names: readonly string[]): NfcError {
-  const pickles = picklesOf(folder, names);
-  if (pickles.length > 0) return pickleError(pickles.length === 1 ? (pickles[0] ?? folder) : folder, pickles);
+function makeNothingToReadError(folder: string, names: readonly string[]): NfcError {
+  const pickles = findPickles(folder, names);
+  if (pickles.length > 0) return makePickleError(pickles.length === 1 ? (pickles[0] ?? folder) : folder, pickles);
   if (names.some((name) => SHARD.test(name))) {
     return new NfcError("not-found", `${folder}: has shards but no ${INDEX_FILE}`, {
       hint: "download the index as well",
@@ -97,7 +101,7 @@ function nothingToRead(folder: string, names: readonly string[]): NfcError {
   if (foreign.length > 0) {
     return new NfcError(
       "unsupported",
-      `${folder}: holds ${listed(foreign.map((name) => basename(name)))}, but no safetensors file`,
+      `${folder}: holds ${listFirstQuoted(foreign.map((name) => basename(name)))}, but no safetensors file`,
       {
         hint: "give the safetensors checkpoint it was made from",
       },

@@ -2,7 +2,7 @@
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
 
 /** A parameter's tensor; that an open checkpoint has all of them is its own promise, so a missing one is our bug. */
-export function tensorOf(checkpoint: Checkpoint, name: string): CheckpointTensor {
+export function requireTensor(checkpoint: Checkpoint, name: string): CheckpointTensor {
   const tensor = checkpoint.tensors.get(name);
   if (tensor === undefined) throw new Error(`${checkpoint.source}: no tensor ${name}`);
   return tensor;

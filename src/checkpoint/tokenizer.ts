@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
 
@@ -43,7 +43,7 @@ export interface Tokenizer {
  * @throws NfcError "not-found" without a tokenizer, "mismatch" when it has more ids than the model
  */
 export async function loadTokenizer(folder: string | null, config: ModelConfig): Promise<Tokenizer> {
-  const tokenizer = (folder === null ? null : await readTokenizer(folder)) ?? (await builtIn(folder, config));
+  const tokenizer = (folder === null ? null : await readTokenizer(folder)) ?? (await makeBuiltIn(folder, config));
   if (tokenizer.size > config.vocab_size)
     throw new NfcError("mismatch", `${tokenizer.name} has ${tokenizer.size} ids, the model ${config.vocab_size}`, {
       hint: "put the tokenizer files of this model beside its weights",
@@ -55,15 +55,15 @@ export async function loadTokenizer(folder: string | null, config: ModelConfig):
 export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
   const path = join(folder, "tokenizer.json");
   if (existsSync(path))
-    return huggingFace(path, (await readJsonFile(path, { maxBytes: MAX_TOKENIZER_BYTES })) as object);
+    return makeHuggingFace(path, (await readJsonFile(path, { maxBytes: MAX_TOKENIZER_BYTES })) as object);
   const [vocabulary, merges] = [join(folder, "vocab.json"), join(folder, "merges.txt")];
   if (!existsSync(vocabulary) || !existsSync(merges)) return null;
   const vocab = await readJsonFile(vocabulary, { maxBytes: MAX_TOKENIZER_BYTES });
-  return huggingFace(vocabulary, byteLevelBpe(vocab as Record<string, number>, await readFile(merges, "utf8")));
+  return makeHuggingFace(vocabulary, makeByteLevelBpe(vocab as Record<string, number>, await readFile(merges, "utf8")));
 }
 
 /** tokenizer.json for GPT-2's older pair of files. */
-function byteLevelBpe(vocab: Record<string, number>, mergesText: string): object {
+function makeByteLevelBpe(vocab: Record<string, number>, mergesText: string): object {
   const merges = mergesText.split(/\r?\n/).filter((line) => line !== "" && !line.startsWith("#version"));
   const end = { id: vocab[END_OF_TEXT], content: END_OF_TEXT, special: true };
   const added = end.id === undefined ? [] : [end];
@@ -89,7 +89,7 @@ interface TokenizerJson {
   added_tokens?: { lstrip?: boolean; rstrip?: boolean }[];
 }
 
-async function huggingFace(path: string, json: object): Promise<Tokenizer> {
+async function makeHuggingFace(path: string, json: object): Promise<Tokenizer> {
   const { Tokenizer: HuggingFaceTokenizer } = await import("@huggingface/tokenizers");
   const { pre_tokenizer, added_tokens = [] } = json as TokenizerJson;
   try {
@@ -105,11 +105,11 @@ async function huggingFace(path: string, json: object): Promise<Tokenizer> {
         inner.decode([...tokens], { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
     };
   } catch (cause) {
-    throw new NfcError("invalid-file", `${path}: not a tokenizer that can be read: ${messageOf(cause)}`, { cause });
+    throw new NfcError("invalid-file", `${path}: not a tokenizer that can be read: ${describeError(cause)}`, { cause });
   }
 }
 
-async function builtIn(folder: string | null, config: ModelConfig): Promise<Tokenizer> {
+async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<Tokenizer> {
   if (config.vocab_size !== GPT2_VOCABULARY && config.vocab_size !== PADDED_GPT2_VOCABULARY)
     throw new NfcError(
       "not-found",

@@ -1,20 +1,20 @@
 // Token streams and windows: files to ids without holding the text, and ids to overlapping windows for scoring.
 import { NfcError } from "../errors.ts";
-import { type TextOptions, textPieces } from "../io/text.ts";
+import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** Ids of the files' text, piece by piece. @throws NfcError as `textPieces`; "unsupported" for an id past the vocabulary */
-export async function* tokenStream(
+/** Ids of the files' text, piece by piece. @throws NfcError as `readTextPieces`; "unsupported" for an id past the vocabulary */
+export async function* streamTokens(
   paths: readonly string[],
   tokenizer: Tokenizer,
   options: TextOptions = {},
 ): AsyncGenerator<number[]> {
   if (tokenizer.piecewise) {
-    for await (const piece of textPieces(paths, options)) yield tokenizer.encode(piece);
+    for await (const piece of readTextPieces(paths, options)) yield tokenizer.encode(piece);
     return;
   }
   let whole = "";
-  for await (const piece of textPieces(paths, options)) whole += piece;
+  for await (const piece of readTextPieces(paths, options)) whole += piece;
   yield tokenizer.encode(whole);
 }
 
@@ -28,7 +28,7 @@ export interface Window {
  * Windows of `length` ids that start every `stride`, as in Hugging Face's perplexity recipe; the last one may be
  * shorter.
  */
-export async function* windows(
+export async function* cutWindows(
   tokens: AsyncIterable<readonly number[]>,
   { length, stride }: { length: number; stride: number },
 ): AsyncGenerator<Window> {
@@ -52,12 +52,12 @@ export async function* windows(
 }
 
 /** The first `count` ids as windows of `length`; a shorter text gives fewer. @throws NfcError when there are under two ids */
-export async function firstWindows(
+export async function takeWindows(
   tokens: AsyncIterable<readonly number[]>,
   { length, count, name }: { length: number; count: number; name: string },
 ): Promise<Int32Array[]> {
   const result: Int32Array[] = [];
-  for await (const { ids } of windows(tokens, { length, stride: length })) {
+  for await (const { ids } of cutWindows(tokens, { length, stride: length })) {
     if (ids.length === length || result.length === 0) result.push(ids);
     if (result.length * length >= count) break;
   }

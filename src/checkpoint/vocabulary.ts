@@ -12,7 +12,7 @@ const MAX_TOKENIZER_BYTES = 2 ** 28;
  * `folder` has neither.
  * @throws NfcError `invalid-file` when the file does not hold a vocabulary
  */
-export async function tokenizerSize(folder: string): Promise<number | undefined> {
+export async function readTokenizerSize(folder: string): Promise<number | undefined> {
   const tokenizer = join(folder, "tokenizer.json");
   if (existsSync(tokenizer)) {
     const fields = new FieldReader(await readJsonFile(tokenizer, { maxBytes: MAX_TOKENIZER_BYTES }), tokenizer);
@@ -20,15 +20,15 @@ export async function tokenizerSize(folder: string): Promise<number | undefined>
     const vocabulary = isJsonObject(model) && isJsonObject(model.vocab) ? Object.values(model.vocab) : [];
     const added = fields.value("added_tokens");
     const extra = Array.isArray(added) ? added.map((token) => (isJsonObject(token) ? token.id : undefined)) : [];
-    return sizeOf([...vocabulary, ...extra], fields, "model");
+    return countIds([...vocabulary, ...extra], fields, "model");
   }
   const vocab = join(folder, "vocab.json");
   if (!existsSync(vocab)) return undefined;
   const fields = new FieldReader(await readJsonFile(vocab, { maxBytes: MAX_TOKENIZER_BYTES }), vocab);
-  return sizeOf(Object.values(fields.raw), fields, "the vocabulary");
+  return countIds(Object.values(fields.raw), fields, "the vocabulary");
 }
 
-function sizeOf(ids: readonly unknown[], fields: FieldReader, key: string): number {
+function countIds(ids: readonly unknown[], fields: FieldReader, key: string): number {
   let largest = -1;
   for (const id of ids) {
     if (typeof id === "number" && Number.isSafeInteger(id) && id > largest) largest = id;

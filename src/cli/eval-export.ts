@@ -2,13 +2,20 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
-import { type ExportedFile, type ExportedModel, exportedFile } from "../inference/exported/exported-model.ts";
+import { chooseFile, type ExportedFile, type ExportedModel } from "../inference/exported/exported-model.ts";
 import type { PrecisionScore } from "../inference/score/precisions.ts";
-import { modelFile } from "../model/precision.ts";
-import { alignTable, formatPercent, megabytes, printable, signedPercent, thousands } from "../report/render/format.ts";
+import { nameModelFile } from "../model/precision.ts";
+import {
+  alignTable,
+  escapeControls,
+  formatMegabytes,
+  formatPercent,
+  formatSignedPercent,
+  formatThousands,
+} from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import type { TextFlags } from "./eval-flags.ts";
-import { openOptions } from "./options.ts";
+import { toOpenOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { note, printResult } from "./terminal.ts";
 
@@ -31,15 +38,15 @@ export async function evalExport(context: Context, source: string, flags: TextFl
   const { openExportedModel } = await import("../inference/exported/exported-model.ts");
   const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
   const model = await openExportedModel(source);
-  const files = wantedFiles(model, flags);
+  const files = selectFiles(model, flags);
   const progress = await Progress.open(context.io, flags);
-  const against = flags.against === undefined ? undefined : await openCheckpoint(flags.against, openOptions(flags));
+  const against = flags.against === undefined ? undefined : await openCheckpoint(flags.against, toOpenOptions(flags));
   try {
     const scores = await score(context, model, files, against, flags, progress);
     progress.stop();
     if (flags.record) await save(context, model, scores, against, flags);
-    const result = resultOf(model, files, scores, against);
-    printResult(context.io, flags, result, () => textOf(result));
+    const result = makeResult(model, files, scores, against);
+    printResult(context.io, flags, result, () => formatResult(result));
   } finally {
     progress.stop();
     await against?.close();
@@ -47,8 +54,8 @@ export async function evalExport(context: Context, source: string, flags: TextFl
 }
 
 /** Those asked for, or all; and the fp32 file, which the others are compared with unless --against names another. */
-function wantedFiles(model: ExportedModel, { precision, against }: TextFlags): ExportedFile[] {
-  const wanted = new Set((precision ?? [...model.files.keys()]).map((name) => exportedFile(model, name)));
+function selectFiles(model: ExportedModel, { precision, against }: TextFlags): ExportedFile[] {
+  const wanted = new Set((precision ?? [...model.files.keys()]).map((name) => chooseFile(model, name)));
   return [...model.files.values()].filter(
     (file) => wanted.has(file) || (file.precision === "fp32" && against === undefined),
   );
@@ -64,11 +71,11 @@ async function score(
 ): Promise<PrecisionScore[]> {
   const { scorePrecisions } = await import("../inference/score/precisions.ts");
   const { loadTokenizer } = await import("../checkpoint/tokenizer.ts");
-  const { tokenStream } = await import("../checkpoint/tokens.ts");
+  const { streamTokens } = await import("../checkpoint/tokens.ts");
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => tokenStream(text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    tokens: () => streamTokens(text, tokenizer, { signal, ...(field !== undefined && { field }) }),
     onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
     signal,
     ...(length !== undefined && { length }),
@@ -89,7 +96,7 @@ async function save(
   if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
 }
 
-function resultOf(
+function makeResult(
   { source }: ExportedModel,
   files: readonly ExportedFile[],
   scores: readonly PrecisionScore[],
@@ -99,7 +106,7 @@ function resultOf(
   const compared = scores.find(({ referencePerplexity }) => referencePerplexity !== null);
   const precisions = scores.map((row, i) => ({
     ...row,
-    file: `onnx/${modelFile(row.precision)}`,
+    file: `onnx/${nameModelFile(row.precision)}`,
     bytes: (files[i] as ExportedFile).bytes,
     percent: row.referencePerplexity === null ? null : 100 * (row.perplexity / row.referencePerplexity - 1),
   }));
@@ -111,17 +118,19 @@ function resultOf(
   };
 }
 
-function textOf({ reference, referencePerplexity, precisions }: Result): string {
+function formatResult({ reference, referencePerplexity, precisions }: Result): string {
   const compared = precisions.some(({ kl }) => kl !== null);
   const rows = precisions.map((row) => [
     row.precision,
-    megabytes(row.bytes),
+    formatMegabytes(row.bytes),
     row.perplexity.toFixed(3),
-    ...(compared ? comparedCells(row) : []),
-    thousands(row.tokensPerSecond),
+    ...(compared ? formatComparison(row) : []),
+    formatThousands(row.tokensPerSecond),
   ]);
   const other =
-    compared && reference !== "fp32" ? [[printable(reference ?? ""), "", referencePerplexity?.toFixed(3) ?? ""]] : [];
+    compared && reference !== "fp32"
+      ? [[escapeControls(reference ?? ""), "", referencePerplexity?.toFixed(3) ?? ""]]
+      : [];
   const heading = [
     "precision",
     "MB",
@@ -132,11 +141,11 @@ function textOf({ reference, referencePerplexity, precisions }: Result): string 
   const [{ tokens, windows, length, stride }] = precisions as [Row];
   return [
     ...alignTable([heading, ...other, ...rows], { align: "lr", rulesBefore: [1] }),
-    `${thousands(tokens)} tokens in ${thousands(windows)} windows of ${length}, stride ${stride}`,
+    `${formatThousands(tokens)} tokens in ${formatThousands(windows)} windows of ${length}, stride ${stride}`,
   ].join("\n");
 }
 
-function comparedCells({ percent, kl, agreement }: Row): string[] {
+function formatComparison({ percent, kl, agreement }: Row): string[] {
   if (percent === null || kl === null || agreement === null) return ["", "", ""];
-  return [signedPercent(percent), kl.toFixed(4), formatPercent(100 * agreement)];
+  return [formatSignedPercent(percent), kl.toFixed(4), formatPercent(100 * agreement)];
 }

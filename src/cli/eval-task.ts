@@ -3,7 +3,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { Precision } from "../model/precision.ts";
-import { alignTable, plural } from "../report/render/format.ts";
+import { alignTable, formatCount } from "../report/render/format.ts";
 import type { Classifier, TaskScore } from "../tasks/classify.ts";
 import type { EncodedExample } from "../tasks/examples.ts";
 import type { ExportedClassifier } from "../tasks/exported-classifier.ts";
@@ -13,12 +13,12 @@ import type { EvalFlags } from "./eval-flags.ts";
 import { withCheckpoint } from "./open.ts";
 import { Progress } from "./progress.ts";
 import { SkippedLines } from "./skipped-lines.ts";
-import { confusionLines, scoreLines } from "./task-table.ts";
+import { formatConfusion, formatScores } from "./task-table.ts";
 import { note, printResult } from "./terminal.ts";
 
 const DEFAULT_LENGTH = 128;
 
-type TaskFlags = EvalFlags & { task: string; data: string };
+type EvalTaskFlags = EvalFlags & { task: string; data: string };
 
 /** A classifier on one file of a task. */
 interface Scored {
@@ -37,9 +37,9 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
     throw new NfcError("usage", "--task goes with --data alone, not with --text or --against", {
       hint: "leave them out",
     });
-  const { taskOf } = await import("../tasks/tasks.ts");
+  const { findTask } = await import("../tasks/tasks.ts");
   const { hasOnnxFiles } = await import("../inference/exported/exported-model.ts");
-  const task = taskOf(given.task);
+  const task = findTask(given.task);
   const flags = { ...given, data };
   const found =
     flags.precision || (await hasOnnxFiles(model))
@@ -47,7 +47,7 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
       : await scoreCheckpoint(context, model, task, flags);
   const { labels, length, scores } = found;
   const files = scores.map(({ file, precision, score }) => ({ file, ...(precision && { precision }), ...score }));
-  printResult(context.io, flags, { model, task: task.name, length, files }, () => textOf(model, labels, scores));
+  printResult(context.io, flags, { model, task: task.name, length, files }, () => formatResult(model, labels, scores));
 }
 
 interface Found {
@@ -56,10 +56,10 @@ interface Found {
   scores: Scored[];
 }
 
-function scoreCheckpoint(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
+function scoreCheckpoint(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
   return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const { Classifier } = await import("../tasks/classify.ts");
-    const classifier = await Classifier.ofCheckpoint(checkpoint, threadsOf(flags));
+    const classifier = await Classifier.ofCheckpoint(checkpoint, pickThreads(flags));
     try {
       const examples = await readExamples(context, checkpoint, task, flags);
       const scores = await scoreAll(context, classifier, task, examples, null, progress);
@@ -71,7 +71,7 @@ function scoreCheckpoint(context: Context, model: string, task: Task, flags: Tas
 }
 
 /** Every file on every example; one at a time in memory. */
-async function scoreExport(context: Context, model: string, task: Task, flags: TaskFlags): Promise<Found> {
+async function scoreExport(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
   const { openExportedClassifier } = await import("../tasks/exported-classifier.ts");
   const { Classifier } = await import("../tasks/classify.ts");
   const exported = await openExportedClassifier(model, flags.precision);
@@ -81,7 +81,7 @@ async function scoreExport(context: Context, model: string, task: Task, flags: T
   const progress = await Progress.open(context.io, flags);
   try {
     for (const { precision, path } of files) {
-      const classifier = await Classifier.ofFile(config, path, threadsOf(flags));
+      const classifier = await Classifier.ofFile(config, path, pickThreads(flags));
       try {
         scores.push(...(await scoreAll(context, classifier, task, examples, precision, progress)));
       } finally {
@@ -101,7 +101,7 @@ async function save(
   { name }: Task,
   length: number,
   scores: readonly Scored[],
-  flags: TaskFlags,
+  flags: EvalTaskFlags,
 ): Promise<void> {
   const { recordScores } = await import("../tasks/record-scores.ts");
   const found = scores.flatMap(({ precision, ...rest }) =>
@@ -111,7 +111,7 @@ async function save(
   if (recorded) note(io, flags, `scores noted in ${recorded} (--no-record leaves them out)`);
 }
 
-const threadsOf = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
+const pickThreads = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
 
 interface Examples {
   /** Most tokens of a text. */
@@ -127,27 +127,27 @@ async function readExamples(
   { io, signal }: Context,
   { source, folder, config, record }: Pick<Checkpoint, "source" | "folder" | "config" | "record">,
   task: Task,
-  flags: TaskFlags,
+  flags: EvalTaskFlags,
 ): Promise<Examples> {
-  const { outputsOf } = await import("../tasks/tasks.ts");
+  const { listOutputs } = await import("../tasks/tasks.ts");
   const { readTaskFile } = await import("../tasks/task-file.ts");
   const { checkTextLength, encodeExamples } = await import("../tasks/examples.ts");
-  const { sameLabels } = await import("../model/classifier.ts");
+  const { hasSameLabels } = await import("../model/classifier.ts");
   const { loadTokenizer } = await import("../checkpoint/tokenizer.ts");
   const labels = config.labels as readonly string[];
-  const unnamed = labels.length === outputsOf(task).length && labels.every((label, id) => label === `LABEL_${id}`);
+  const unnamed = labels.length === listOutputs(task).length && labels.every((label, id) => label === `LABEL_${id}`);
   if (unnamed)
-    note(io, flags, `${source}: its classes have no names; they are taken for ${outputsOf(task).join(", ")}`);
-  else if (!sameLabels(labels, outputsOf(task)))
+    note(io, flags, `${source}: its classes have no names; they are taken for ${listOutputs(task).join(", ")}`);
+  else if (!hasSameLabels(labels, listOutputs(task)))
     throw new NfcError(
       "mismatch",
-      `${source}: classifies as ${labels.join(", ")}, ${task.title} is ${outputsOf(task).join(", ")}`,
+      `${source}: classifies as ${labels.join(", ")}, ${task.title} is ${listOutputs(task).join(", ")}`,
       {
         hint: "name the task that it was trained on",
       },
     );
   const tokenizer = await loadTokenizer(folder, config);
-  const length = flags.length ?? trainedLength(record, task) ?? Math.min(DEFAULT_LENGTH, config.n_positions);
+  const length = flags.length ?? readTrainedLength(record, task) ?? Math.min(DEFAULT_LENGTH, config.n_positions);
   checkTextLength(length, config);
   const files = [];
   const skipped = new SkippedLines(flags);
@@ -160,7 +160,7 @@ async function readExamples(
 }
 
 /** The length that its fine-tuning on the task had: other texts are cut otherwise than it has learned. */
-function trainedLength(record: Checkpoint["record"], task: Task): number | null {
+function readTrainedLength(record: Checkpoint["record"], task: Task): number | null {
   const step = record?.history.findLast((one) => one.task === task.name);
   const length = (step?.settings as { length?: unknown } | undefined)?.length;
   return typeof length === "number" && Number.isSafeInteger(length) && length > 0 ? length : null;
@@ -174,19 +174,19 @@ async function scoreAll(
   precision: Precision | null,
   progress: Progress,
 ): Promise<Scored[]> {
-  const { scoreOf } = await import("../tasks/classify.ts");
+  const { scoreAnswers } = await import("../tasks/classify.ts");
   const scores: Scored[] = [];
   for (const { file, sha256, examples } of files) {
     const phase = `scoring ${file}${precision === null ? "" : `, ${precision}`}`;
     const onProgress = (done: number) => progress.show({ phase, done, total: examples.length, unit: "steps" });
     const logits = await classifier.logits(examples, { length, signal, onProgress });
-    scores.push({ file, sha256, precision, score: scoreOf(task, examples, logits) });
+    scores.push({ file, sha256, precision, score: scoreAnswers(task, examples, logits) });
   }
   return scores;
 }
 
 /** A table for each file of the task; the confusion matrix of a checkpoint. */
-function textOf(model: string, labels: readonly string[], scores: readonly Scored[]): string {
+function formatResult(model: string, labels: readonly string[], scores: readonly Scored[]): string {
   const files = [...new Set(scores.map(({ file }) => file))];
   return files
     .flatMap((name) => {
@@ -194,14 +194,14 @@ function textOf(model: string, labels: readonly string[], scores: readonly Score
       const named = rows.map(({ precision, score }) => ({ name: precision ?? model, score }));
       const [only] = rows.length === 1 ? rows : [];
       return [
-        ...alignTable(scoreLines(named), { align: "llrrr", rulesBefore: [1] }),
-        ...(only?.score.confusion ? ["", ...confusionTable(labels, only.score.confusion)] : []),
-        `${plural(rows[0]?.score.examples ?? 0, "example")} of ${name}`,
+        ...alignTable(formatScores(named), { align: "llrrr", rulesBefore: [1] }),
+        ...(only?.score.confusion ? ["", ...formatConfusionTable(labels, only.score.confusion)] : []),
+        `${formatCount(rows[0]?.score.examples ?? 0, "example")} of ${name}`,
       ];
     })
     .join("\n");
 }
 
-function confusionTable(labels: readonly string[], counts: readonly (readonly number[])[]): string[] {
-  return alignTable(confusionLines(labels, counts), { align: `l${"r".repeat(labels.length)}`, rulesBefore: [1] });
+function formatConfusionTable(labels: readonly string[], counts: readonly (readonly number[])[]): string[] {
+  return alignTable(formatConfusion(labels, counts), { align: `l${"r".repeat(labels.length)}`, rulesBefore: [1] });
 }

@@ -1,7 +1,7 @@
 // What nfc generate prints: text as it comes, whole texts in order for several prompts, or JSON; then the timing.
 import { NfcError } from "../errors.ts";
 import type { FinishReason, GenerateEvent } from "../inference/generate/generate.ts";
-import { plural, thousands } from "../report/render/format.ts";
+import { formatCount, formatThousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import { note, type OutputFlags, printResult } from "./terminal.ts";
 
@@ -69,7 +69,7 @@ export class GenerationOutput {
     if (this.flags.json && !interrupted) printResult(io, this.flags, this.json(facts), () => "");
     if (!this.flags.json) this.remarks(facts);
     if (interrupted)
-      throw new NfcError("aborted", `interrupted after ${plural(this.tokens, "token")}`, {
+      throw new NfcError("aborted", `interrupted after ${formatCount(this.tokens, "token")}`, {
         hint: this.flags.json ? "nothing was written" : "the text so far was written",
       });
   }
@@ -111,12 +111,12 @@ export class GenerationOutput {
     for (const [i, { finish, ids }] of this.rows.entries())
       if (finish === "positions") {
         const which = this.rows.length === 1 ? "" : `text ${i + 1}: `;
-        note(io, this.flags, `${which}the model's positions are full after ${plural(ids.length, "token")}`);
+        note(io, this.flags, `${which}the model's positions are full after ${formatCount(ids.length, "token")}`);
       }
     if (this.flags.quiet) return;
     const { tokensPerSecond, firstTokenMs } = this.timing();
-    const parts = [plural(this.tokens, "token")];
-    if (tokensPerSecond !== null) parts.push(`${speed(tokensPerSecond)} tokens/s`);
+    const parts = [formatCount(this.tokens, "token")];
+    if (tokensPerSecond !== null) parts.push(`${formatSpeed(tokensPerSecond)} tokens/s`);
     if (firstTokenMs !== null) parts.push(`first after ${firstTokenMs.toFixed(0)} ms`);
     if (seed !== null) parts.push(`seed ${seed}`);
     io.stderr.write(`${parts.join(", ")}\n`);
@@ -140,4 +140,4 @@ export class GenerationOutput {
 }
 
 /** Three digits where there are few. */
-const speed = (value: number): string => (value < 10 ? value.toFixed(1) : thousands(value));
+const formatSpeed = (value: number): string => (value < 10 ? value.toFixed(1) : formatThousands(value));

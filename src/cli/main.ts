@@ -37,8 +37,8 @@ export async function main(io: Io): Promise<number> {
     return EXIT.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    const failure = abort.signal.aborted ? interrupted(error) : error;
-    return reportFailure(failure, io, outputFlags(io.argv));
+    const failure = abort.signal.aborted ? toInterruption(error) : error;
+    return reportFailure(failure, io, readOutputFlags(io.argv));
   } finally {
     release();
   }
@@ -60,18 +60,18 @@ async function runCommand(args: readonly string[], io: Io, signal: AbortSignal):
     off: io.off.bind(io),
   };
   const run = (next: readonly string[], nextIo: Io) => runCommand(next, nextIo, signal);
-  await program({ io: inner, signal, run }).parseAsync(inner.argv);
+  await makeProgram({ io: inner, signal, run }).parseAsync(inner.argv);
 }
 
-function program(context: Context): Command {
+function makeProgram(context: Context): Command {
   const root = new Command("nfc")
     .description(
       "Makes GPT-2-class models smaller: ties Q and K of every attention head, exports compact ONNX and safetensors.",
     )
     .version(TOOL.version)
     .addHelpText("after", EXAMPLES)
-    .exitOverride(usageFault("nfc --help shows the commands"))
-    .configureOutput(outputOf(context.io))
+    .exitOverride(onUsageFault("nfc --help shows the commands"))
+    .configureOutput(makeOutput(context.io))
     // "[options]" in each line would leave nothing for the descriptions.
     .configureHelp({ subcommandTerm: (each) => new Help().subcommandTerm(each).replace(" [options]", "") });
   for (const command of COMMANDS) root.addCommand(inherit(command(context), root));
@@ -96,25 +96,25 @@ const COMMANDS = [
 ];
 
 function inherit(command: Command, root: Command): Command {
-  return command.copyInheritedSettings(root).exitOverride(usageFault(`nfc ${command.name()} --help shows the flags`));
+  return command.copyInheritedSettings(root).exitOverride(onUsageFault(`nfc ${command.name()} --help shows the flags`));
 }
 
 /** Width of help where the output is no terminal. */
 const HELP_WIDTH = 80;
 
-function outputOf({ stdout, stderr }: Io): OutputConfiguration {
+function makeOutput({ stdout, stderr }: Io): OutputConfiguration {
   const width = (stream: NodeJS.WritableStream & { columns?: number }) => stream.columns ?? HELP_WIDTH;
   return {
     writeOut: (text) => stdout.write(text),
     writeErr: (text) => stderr.write(text),
     getOutHelpWidth: () => width(stdout),
     getErrHelpWidth: () => width(stderr),
-    outputError: () => {}, // `usageFault` throws what it says
+    outputError: () => {}, // `onUsageFault` throws what it says
   };
 }
 
 /** Commander's faults as ours: one line, and where to look. Help and version are none. */
-function usageFault(hint: string): (error: CommanderError) => never {
+function onUsageFault(hint: string): (error: CommanderError) => never {
   return (error) => {
     if (error.exitCode === 0 || error.code === "commander.help") throw error;
     const line = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
@@ -138,7 +138,7 @@ A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@rev
 Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
 
 /** What a command that was interrupted says, unless it knows what was saved. Other faults of it are told as they are. */
-function interrupted(error: unknown): unknown {
+function toInterruption(error: unknown): unknown {
   const aborted = error instanceof NfcError ? error.code === "aborted" && !error.hint : isAbortError(error);
   return aborted ? new NfcError("aborted", "interrupted; nothing was written") : error;
 }
@@ -146,6 +146,6 @@ function interrupted(error: unknown): unknown {
 const isAbortError = (error: unknown) => error instanceof Error && error.name === "AbortError";
 
 /** --json matters to errors as well, which may come before the flags are parsed. */
-function outputFlags(argv: readonly string[]): OutputFlags {
+function readOutputFlags(argv: readonly string[]): OutputFlags {
   return { json: argv.includes("--json") };
 }

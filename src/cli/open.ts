@@ -1,7 +1,7 @@
 // Opens the checkpoints that a command names, shows downloads, and closes them whatever happens.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Context } from "./context.ts";
-import { openOptions, type SourceFlags } from "./options.ts";
+import { type SourceFlags, toOpenOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import type { OutputFlags } from "./terminal.ts";
 
@@ -16,7 +16,7 @@ export async function withCheckpoint<T>(
   const progress = await Progress.open(context.io, flags);
   try {
     const checkpoint = await openCheckpoint(model, {
-      ...openOptions(flags),
+      ...toOpenOptions(flags),
       signal: context.signal,
       onProgress: ({ file, bytes, total }) =>
         progress.show({ phase: "downloading", detail: file, done: bytes, total, unit: "bytes" }),

@@ -1,7 +1,7 @@
 // Progress on stderr: a spinner on a terminal, a few lines a phase elsewhere, nothing with --quiet.
 import type { Ora } from "ora";
 import type { ProgressEvent } from "../progress.ts";
-import { formatBytes, thousands } from "../report/render/format.ts";
+import { formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
 /** Without a terminal: at most so many lines a phase, and one a second. */
@@ -58,6 +58,7 @@ export class Progress {
 export function describe({ phase, done, total, unit, detail }: ProgressEvent): string {
   const head = detail ? `${phase} ${detail}` : phase;
   if (unit === "bytes") return `${head} ${formatBytes(done)}${total === null ? "" : ` of ${formatBytes(total)}`}`;
-  if (unit === "tokens") return `${head} ${thousands(done)}${total === null ? "" : ` of ${thousands(total)}`} tokens`;
+  if (unit === "tokens")
+    return `${head} ${formatThousands(done)}${total === null ? "" : ` of ${formatThousands(total)}`} tokens`;
   return total === null ? head : `${head} (${done}/${total})`;
 }

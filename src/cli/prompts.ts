@@ -14,14 +14,17 @@ export interface PromptFlags {
 }
 
 /** Collects the values of a flag that may be given several times. */
-export const collected = (value: string, before: string[] = []): string[] => [...before, value];
+export const collectOption = (value: string, before: string[] = []): string[] => [...before, value];
 
 /** @throws NfcError "usage" without prompts or for an empty one, "invalid-file" for text that is not UTF-8 */
 export async function readPrompts(context: Context, { prompt, promptsFile }: PromptFlags): Promise<string[]> {
   if (promptsFile !== undefined) {
     if (prompt)
       throw new NfcError("usage", "--prompt and --prompts-file do not go together", { hint: "give one of them" });
-    return linesOf(decoded(await withIoErrors(promptsFile, () => readFile(promptsFile)), promptsFile), promptsFile);
+    return splitLines(
+      decodeText(await withIoErrors(promptsFile, () => readFile(promptsFile)), promptsFile),
+      promptsFile,
+    );
   }
   if (!prompt && (!context.io.stdin || context.io.stdin.isTTY))
     throw new NfcError("usage", "there is no prompt", { hint: 'give --prompt "…", or pipe text in' });
@@ -30,7 +33,7 @@ export async function readPrompts(context: Context, { prompt, promptsFile }: Pro
     throw new NfcError("usage", "--prompt - is given twice", { hint: "what is piped in is one prompt" });
   const texts: string[] = [];
   for (const [i, text] of given.entries()) {
-    const whole = text === "-" ? await pipedText(context) : text;
+    const whole = text === "-" ? await readPipedText(context) : text;
     if (whole === "") throw new NfcError("usage", `prompt ${i + 1} is empty`, { hint: "give some text to start from" });
     texts.push(whole);
   }
@@ -38,7 +41,7 @@ export async function readPrompts(context: Context, { prompt, promptsFile }: Pro
 }
 
 /** All of stdin but the newline at its end, which `echo` and editors add. */
-async function pipedText({ io, signal }: Context): Promise<string> {
+async function readPipedText({ io, signal }: Context): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
   if (io.stdin)
@@ -48,10 +51,10 @@ async function pipedText({ io, signal }: Context): Promise<string> {
       if (bytes > MAX_STDIN_BYTES)
         throw new NfcError("usage", "stdin is longer than any model reads", { hint: "pipe in a shorter text" });
     }
-  return decoded(Buffer.concat(pieces), "stdin").replace(/\r?\n$/, "");
+  return decodeText(Buffer.concat(pieces), "stdin").replace(/\r?\n$/, "");
 }
 
-function decoded(bytes: Uint8Array, name: string): string {
+function decodeText(bytes: Uint8Array, name: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
@@ -62,7 +65,7 @@ function decoded(bytes: Uint8Array, name: string): string {
   }
 }
 
-function linesOf(text: string, file: string): string[] {
+function splitLines(text: string, file: string): string[] {
   const lines = text.replace(/\r?\n$/, "").split(/\r?\n/);
   const empty = lines.indexOf("");
   if (empty >= 0)

@@ -1,7 +1,7 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
 import { existsSync } from "node:fs";
 import { NfcError } from "../errors.ts";
-import { refuseForeignFile } from "../io/own-file.ts";
+import { refuseUnmarkedFile } from "../io/own-file.ts";
 import { writeFileAtomic } from "../io/staging.ts";
 import { openBrowser } from "./browser.ts";
 import type { Context } from "./context.ts";
@@ -21,7 +21,7 @@ export function refuseExistingPage({ html, force = false }: PageFlags): void {
 
 export async function writePage({ io }: Context, file: string, page: string, flags: PageFlags): Promise<void> {
   refuseExistingPage(flags);
-  await refuseForeignFile(file, "<!doctype html>", "a page, which --force replaces");
+  await refuseUnmarkedFile(file, "<!doctype html>", "a page, which --force replaces");
   await writeFileAtomic(file, page);
   printResult(io, flags, { html: file }, () => file);
   if (flags.open) openBrowser(file, (fact) => note(io, flags, `the browser does not open: ${fact}`));

@@ -2,18 +2,18 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
-import { alignTable, formatBytes, plural, thousands } from "../report/render/format.ts";
+import { alignTable, formatBytes, formatCount, formatThousands } from "../report/render/format.ts";
 import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
 import type { ClassifierSettings } from "../tasks/train/settings.ts";
 import type { Context } from "./context.ts";
-import { openOptions, type SourceFlags } from "./options.ts";
+import { type SourceFlags, toOpenOptions } from "./options.ts";
 import type { Progress } from "./progress.ts";
 import { SkippedLines } from "./skipped-lines.ts";
-import { scoreLines } from "./task-table.ts";
+import { formatScores } from "./task-table.ts";
 import { note, printResult } from "./terminal.ts";
 import type { TrainFlags } from "./train-flags.ts";
 
-export interface TaskFlags extends TrainFlags, SourceFlags {
+export interface FinetuneTaskFlags extends TrainFlags, SourceFlags {
   task?: string;
   epochs?: number;
   patience?: number;
@@ -36,12 +36,12 @@ const TEXT_FLAGS = {
 
 export async function runTask(
   context: Context,
-  flags: TaskFlags & { task: string },
+  flags: FinetuneTaskFlags & { task: string },
   source: Checkpoint,
   progress: Progress,
 ): Promise<void> {
   const { finetuneTask } = await import("../tasks/train/finetune-task.ts");
-  const { taskOf } = await import("../tasks/tasks.ts");
+  const { findTask } = await import("../tasks/tasks.ts");
   const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const [data, ...more] = flags.data;
@@ -50,14 +50,14 @@ export async function runTask(
   if (data === undefined || more.length > 0)
     throw new NfcError("usage", "--data is one folder with --task", { hint: "name the folder of the task's files" });
   await checkDevice(flags.device);
-  const teacher = flags.distillFrom ? await openCheckpoint(flags.distillFrom, openOptions(flags)) : null;
+  const teacher = flags.distillFrom ? await openCheckpoint(flags.distillFrom, toOpenOptions(flags)) : null;
   try {
     const { output, resume = false, force = false, device, threads, splitDev } = flags;
     const skipped = new SkippedLines(flags);
     const result = await finetuneTask(source, {
       ...{ output, data, teacher, resume, force },
-      task: taskOf(flags.task),
-      settings: settingsOf(flags),
+      task: findTask(flags.task),
+      settings: toClassifierSettings(flags),
       ...(splitDev !== undefined && { splitDev }),
       ...skipped.reading,
       session: { device, ...(threads !== undefined && { threads }) },
@@ -69,13 +69,13 @@ export async function runTask(
     skipped.tell(context.io, flags);
     if (result.best.step < result.steps)
       note(context.io, flags, `the best step, ${result.best.step} of ${result.steps}, is kept`);
-    printResult(context.io, flags, jsonOf(result), () => textOf(result));
+    printResult(context.io, flags, toJson(result), () => formatResult(result));
   } finally {
     await teacher?.close();
   }
 }
 
-function settingsOf(flags: TaskFlags): Partial<ClassifierSettings> {
+function toClassifierSettings(flags: FinetuneTaskFlags): Partial<ClassifierSettings> {
   const { epochs, patience, batchSize, length, seed, lr, noiseLr, beta1, beta2, clip, kd, temperature } = flags;
   const { noiseKl, noise, evalEvery, lrFloor: floor, weightDecay: decay, warmup } = flags;
   const given = {
@@ -85,7 +85,7 @@ function settingsOf(flags: TaskFlags): Partial<ClassifierSettings> {
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-function jsonOf({ folder, settings, steps, best, dev, examples, resumedFrom, byteLength, files }: FinetuneTaskResult) {
+function toJson({ folder, settings, steps, best, dev, examples, resumedFrom, byteLength, files }: FinetuneTaskResult) {
   return {
     output: folder,
     bytes: byteLength,
@@ -100,9 +100,9 @@ function jsonOf({ folder, settings, steps, best, dev, examples, resumedFrom, byt
   };
 }
 
-function textOf({ folder, dev, examples, steps, byteLength }: FinetuneTaskResult): string {
+function formatResult({ folder, dev, examples, steps, byteLength }: FinetuneTaskResult): string {
   return [
-    ...alignTable(scoreLines([{ name: folder, score: dev }]), { align: "llrrr", rulesBefore: [1] }),
-    `${plural(examples, "example")}, ${thousands(steps)} steps planned; scored on ${plural(dev.examples, "example")}; ${formatBytes(byteLength)}`,
+    ...alignTable(formatScores([{ name: folder, score: dev }]), { align: "llrrr", rulesBefore: [1] }),
+    `${formatCount(examples, "example")}, ${formatThousands(steps)} steps planned; scored on ${formatCount(dev.examples, "example")}; ${formatBytes(byteLength)}`,
   ].join("\n");
 }

@@ -2,22 +2,22 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { TrainOptions, TrainResult } from "../distill/run.ts";
-import type { TrainTask } from "../distill/settings.ts";
-import { alignTable, formatBytes, thousands } from "../report/render/format.ts";
+import type { TrainMode } from "../distill/settings.ts";
+import { alignTable, formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
 import { note, printResult } from "./terminal.ts";
-import { settingsOf, type TrainFlags } from "./train-flags.ts";
+import { type TrainFlags, toTrainSettings } from "./train-flags.ts";
 
 export async function runTraining(
   context: Context,
-  task: TrainTask,
+  task: TrainMode,
   flags: TrainFlags,
   models: { student: Checkpoint; teacher: Checkpoint | null },
   progress: Progress,
 ): Promise<void> {
   const { train } = await import("../distill/train.ts");
-  const { trainSettings } = await import("../distill/settings.ts");
+  const { resolveTrainSettings } = await import("../distill/settings.ts");
   const { canTransfer } = await import("../distill/step/transfer-step.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const { student, teacher } = models;
@@ -27,8 +27,8 @@ export async function runTraining(
   const transferable =
     teacher !== null && student.config.variant !== "dense" && canTransfer(student.config, teacher.config);
   const result = await train(student, {
-    ...optionsOf(flags),
-    settings: trainSettings(task, student.config, { ...settingsOf(flags), transferable }),
+    ...toOptions(flags),
+    settings: resolveTrainSettings(task, student.config, { ...toTrainSettings(flags), transferable }),
     teacher,
     session: { device, ...(threads !== undefined && { threads }) },
     command: ["nfc", ...context.io.argv.slice(2)],
@@ -38,10 +38,10 @@ export async function runTraining(
   progress.stop();
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
-  printResult(context.io, flags, jsonOf(result), () => textOf(result, models));
+  printResult(context.io, flags, toJson(result), () => formatResult(result, models));
 }
 
-function optionsOf(
+function toOptions(
   flags: TrainFlags,
 ): Pick<TrainOptions, "output" | "data" | "heldOut" | "field" | "cache" | "saveEvery" | "resume" | "force"> {
   const { output, data, valid, field, cache, saveEvery, resume = false, force = false } = flags;
@@ -57,7 +57,7 @@ function optionsOf(
   };
 }
 
-function jsonOf({
+function toJson({
   folder,
   settings,
   perplexity,
@@ -71,7 +71,7 @@ function jsonOf({
   return { output: folder, bytes: byteLength, files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings };
 }
 
-function textOf(
+function formatResult(
   result: TrainResult,
   { student, teacher }: { student: Checkpoint; teacher: Checkpoint | null },
 ): string {
@@ -86,6 +86,6 @@ function textOf(
   ];
   return [
     ...alignTable(rows, { align: "lrr", rulesBefore: [1] }),
-    `${thousands(settings.steps)} ${settings.steps === 1 ? "step" : "steps"}, ${thousands(tokens)} tokens; scored on ${thousands(heldOutTokens)} held-out tokens; ${formatBytes(byteLength)}`,
+    `${formatThousands(settings.steps)} ${settings.steps === 1 ? "step" : "steps"}, ${formatThousands(tokens)} tokens; scored on ${formatThousands(heldOutTokens)} held-out tokens; ${formatBytes(byteLength)}`,
   ].join("\n");
 }

@@ -1,12 +1,12 @@
 // --skip-invalid: leaves lines of a task's files out that do not parse, and says which.
 import type { Command } from "commander";
-import { plural } from "../report/render/format.ts";
+import { formatCount } from "../report/render/format.ts";
 import type { TaskReading } from "../tasks/task-file.ts";
 import { type Io, note, type OutputFlags } from "./terminal.ts";
 
 const SHOWN = 10;
 
-export function skipFlag(command: Command): Command {
+export function addSkipFlag(command: Command): Command {
   return command.option("--skip-invalid", "leave lines of the task's files out that do not parse (QQP has some)");
 }
 
@@ -26,7 +26,7 @@ export class SkippedLines {
       note(
         io,
         flags,
-        `${file}: ${plural(lines.length, "line")} left out: ${shown}${lines.length > SHOWN ? ", …" : ""}`,
+        `${file}: ${formatCount(lines.length, "line")} left out: ${shown}${lines.length > SHOWN ? ", …" : ""}`,
       );
     }
   }

@@ -1,9 +1,9 @@
 // Scores of classifiers as rows of a table.
-import { formatMetric, printable } from "../report/render/format.ts";
+import { escapeControls, formatMetric } from "../report/render/format.ts";
 import type { TaskScore } from "../tasks/classify.ts";
 
 /** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
-export function scoreLines(rows: readonly { name: string; score: TaskScore }[]): string[][] {
+export function formatScores(rows: readonly { name: string; score: TaskScore }[]): string[][] {
   const lines = [["model", "metric", "score", "95 % interval", "loss"]];
   for (const { name, score } of rows)
     for (const [i, [metric, value]] of Object.entries(score.metrics).entries()) {
@@ -12,7 +12,7 @@ export function scoreLines(rows: readonly { name: string; score: TaskScore }[]):
           ? `${formatMetric(metric, score.interval[0])} to ${formatMetric(metric, score.interval[1])}`
           : "";
       lines.push([
-        i === 0 ? printable(name) : "",
+        i === 0 ? escapeControls(name) : "",
         metric,
         formatMetric(metric, value),
         interval,
@@ -23,9 +23,9 @@ export function scoreLines(rows: readonly { name: string; score: TaskScore }[]):
 }
 
 /** Counts of a confusion matrix, actual classes down, predicted across. */
-export function confusionLines(labels: readonly string[], counts: readonly (readonly number[])[]): string[][] {
+export function formatConfusion(labels: readonly string[], counts: readonly (readonly number[])[]): string[][] {
   return [
-    ["actual \\ predicted", ...labels.map(printable)],
-    ...counts.map((row, id) => [printable(labels[id] ?? String(id)), ...row.map(String)]),
+    ["actual \\ predicted", ...labels.map(escapeControls)],
+    ...counts.map((row, id) => [escapeControls(labels[id] ?? String(id)), ...row.map(String)]),
   ];
 }

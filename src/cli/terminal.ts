@@ -1,5 +1,5 @@
 // Where the command line writes: results on stdout, everything else on stderr, in words or JSON.
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
@@ -21,7 +21,7 @@ export interface OutputFlags {
 export const EXIT = { ok: 0, regression: 1, usage: 2, unreadable: 3, bug: 70, interrupted: 130 } as const;
 
 /** "message; hint" in one line, control characters made visible. */
-export function errorLine(error: NfcError): string {
+export function formatError(error: NfcError): string {
   const text = error.hint ? `${error.message}; ${error.hint}` : error.message;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: names in files may carry terminal escapes
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
@@ -32,10 +32,10 @@ export function reportFailure(error: unknown, io: Io, { json = false }: OutputFl
   if (!(error instanceof NfcError)) {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     io.stderr.write(`nfc: internal error, please report it\n${stack}\n`);
-    if (json) printError(io, { code: "internal", message: messageOf(error) });
+    if (json) printError(io, { code: "internal", message: describeError(error) });
     return EXIT.bug;
   }
-  io.stderr.write(`nfc: ${errorLine(error)}\n`);
+  io.stderr.write(`nfc: ${formatError(error)}\n`);
   // A check's result is on stdout already.
   if (error.code === "regression" || error.code === "unreadable") return EXIT[error.code];
   if (json) printError(io, error);

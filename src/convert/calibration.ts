@@ -3,10 +3,16 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
-import { float32Tensor, type Tensor } from "../graph/session.ts";
-import { concat, sizeOf, transpose, unsqueeze } from "../graph/shape-ops.ts";
+import { makeFloat32Tensor, type Tensor } from "../graph/session.ts";
+import { concat, readSize, transpose, unsqueeze } from "../graph/shape-ops.ts";
 import { embedWindows, type Hidden, LayerSession } from "../inference/layerwise.ts";
-import { type AttentionContext, type AttentionOutput, bucketTable, scoreScale, toHeads } from "../model/attention.ts";
+import {
+  type AttentionContext,
+  type AttentionOutput,
+  computeScoreScale,
+  makeBucketTable,
+  splitHeads,
+} from "../model/attention.ts";
 import { DISTANCE_BUCKETS } from "../model/config.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { DistanceFit } from "./distance-mean.ts";
@@ -58,7 +64,7 @@ export class Calibration {
       outputs: (graph, { normed, attention, output }) => {
         graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
         graph.output(reduceSum(normed, [0]), "sum"); // [C]
-        graph.output(keySpread(attention), "spread"); // [1, H, 2D, 2D]
+        graph.output(measureKeySpread(attention), "spread"); // [1, H, 2D, 2D]
         graph.output(output, "output");
       },
     });
@@ -87,12 +93,13 @@ export class Calibration {
     const session = await LayerSession.open(this.checkpoint, layer, {
       threads: this.threads,
       weights,
-      outputs: (graph, block, context) => fitOutputs(graph, block, context, tied, scoreScale(config, layer)),
+      outputs: (graph, block, context) =>
+        buildFitOutputs(graph, block, context, tied, computeScoreScale(config, layer)),
     });
-    const fit = new DistanceFit(config.n_head, DISTANCE_BUCKETS, bucketTable(config.n_positions));
+    const fit = new DistanceFit(config.n_head, DISTANCE_BUCKETS, makeBucketTable(config.n_positions));
     const length = this.hidden[0]?.length ?? 0; // the same for all windows
     const shape = [1, config.n_head, length, length];
-    const fresh = () => float32Tensor(new Float32Array(config.n_head * length * length), shape);
+    const fresh = () => makeFloat32Tensor(new Float32Array(config.n_head * length * length), shape);
     this.scores ??= { residual: fresh(), weight: fresh() };
     const { residual, weight } = this.scores;
     for (const hidden of this.hidden) {
@@ -100,7 +107,7 @@ export class Calibration {
       fit.add(residual.data as Float32Array, weight.data as Float32Array, length);
     }
     await session.close();
-    return fit.solve(1 / scoreScale(config, layer));
+    return fit.solve(1 / computeScoreScale(config, layer));
   }
 
   advance(): void {
@@ -113,7 +120,7 @@ const STUDENT_WEIGHT = "student.weight";
 const STUDENT_BIAS = "student.bias";
 
 /** residual = teacher's − student's scores; weight = the mean of both probabilities: [1, H, T, T] each */
-function fitOutputs(
+function buildFitOutputs(
   graph: Graph,
   block: BlockOutput,
   context: AttentionContext,
@@ -122,7 +129,7 @@ function fitOutputs(
 ): void {
   const width = context.config.n_embd;
   const c = tied.bias ? graph.parameter(STUDENT_BIAS, [width]) : null;
-  const s: Value = toHeads(gemm(block.normed, graph.parameter(STUDENT_WEIGHT, [width, width]), { c }), context); // [1, H, T, D]
+  const s: Value = splitHeads(gemm(block.normed, graph.parameter(STUDENT_WEIGHT, [width, width]), { c }), context); // [1, H, T, D]
   const scores = add(scale(matmul(s, transpose(s, [0, 1, 3, 2])), factor), context.mask); // [1, H, T, T]
   graph.output(sub(block.attention.scores, scores), "residual");
   graph.output(scale(add(block.attention.probabilities, softmax(scores)), 0.5), "weight");
@@ -132,9 +139,9 @@ function fitOutputs(
  * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij: [1, H, 2D, 2D]. z is
  * centred first, which changes nothing but the rounding.
  */
-function keySpread({ query, present, probabilities }: AttentionOutput): Value {
+function measureKeySpread({ query, present, probabilities }: AttentionOutput): Value {
   const z = concat([query, present.key], 3); // [1, H, T, 2D]
-  const centered = sub(z, div(reduceSum(z, [2], true), cast(sizeOf(z, 2), "float32")));
+  const centered = sub(z, div(reduceSum(z, [2], true), cast(readSize(z, 2), "float32")));
   const received = unsqueeze(reduceSum(probabilities, [2]), [3]); // r: [1, H, T, 1]
   const means = matmul(probabilities, centered); // z̄: [1, H, T, 2D]
   const square = (a: Value, b: Value) => matmul(transpose(a, [0, 1, 3, 2]), b); // [1, H, 2D, 2D]

@@ -1,21 +1,21 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { tensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
+import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
-import { sourceOf, withoutScores } from "../checkpoint/provenance.ts";
-import { tensorOf } from "../checkpoint/tensor-of.ts";
+import { describeSource, dropScores } from "../checkpoint/provenance.ts";
+import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
-import { elementCount, encodeFloats } from "../formats/dtype.ts";
+import { countElements, encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { MIN_DISTANCE_POSITIONS, type ModelConfig } from "../model/config.ts";
-import { parameterCount, parameterSpecs } from "../model/parameters.ts";
+import { countParameters, listParameters } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";
-import { TieScratch, tiedSource } from "./tied-attention.ts";
+import { makeTiedSource, TieScratch } from "./tied-attention.ts";
 
 export interface ConvertResult {
   folder: string;
@@ -41,9 +41,9 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
     const { written, source, ties, calibration } = await writeWeights(folder, checkpoint, config, options);
     await writeModelFiles(folder, checkpoint, config, options.dtype ? { dtype: options.dtype } : {});
     const tie = { strategy: options.strategy, calibration, errors: ties.map(({ errors }) => errors) };
-    const record = { ...newRecord(checkpoint, options), source, tie };
+    const record = { ...makeRecord(checkpoint, options), source, tie };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
-    const parameters = { before: parameterCount(checkpoint.config), after: parameterCount(config) };
+    const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
     return { folder: output, config, record, parameters, ...written };
   });
 }
@@ -57,12 +57,12 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, config: Mode
   const stop = new AbortController();
   const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
   const scratch = await TieScratch.create(join(folder, ".ties"), config.n_embd);
-  const source = sourceOf(checkpoint, signal);
+  const source = describeSource(checkpoint, signal);
   const running = startTies(checkpoint, { ...options, signal }, scratch);
   // Attached before anything is awaited, so that no fault counts as unhandled.
   const settled = Promise.allSettled([source, running.calibration, running.settled]);
   try {
-    const sources = tensorSources(checkpoint, config, options, scratch, running.layers);
+    const sources = makeTensorSources(checkpoint, config, options, scratch, running.layers);
     const written = await writeSafetensors(folder, sources, {
       onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes" }),
       maxShardSize,
@@ -101,31 +101,31 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
 }
 
 /** Everything the model stores: c_attn tied, noise fresh, the rest as it lies in the source. */
-function tensorSources(
+function makeTensorSources(
   checkpoint: Checkpoint,
   config: ModelConfig,
   options: ConvertOptions,
   scratch: TieScratch,
   ties: readonly Promise<TiedLayer>[],
 ): TensorSource[] {
-  return parameterSpecs(config).map(({ name, shape, layer }) => {
+  return listParameters(config).map(({ name, shape, layer }) => {
     const tie = ties[layer ?? 0] as Promise<TiedLayer>;
-    if (name.includes(".attn.noise_")) return noiseSource(name, shape, tie, options);
-    const tensor = tensorOf(checkpoint, name);
+    if (name.includes(".attn.noise_")) return makeNoiseSource(name, shape, tie, options);
+    const tensor = requireTensor(checkpoint, name);
     const dtype = options.dtype ?? tensor.dtype;
     return layer !== null && name.includes(".attn.c_attn.")
-      ? tiedSource(checkpoint, tensor, () => tie.then(() => scratch.read(layer)), dtype)
-      : tensorSource(checkpoint, tensor, dtype);
+      ? makeTiedSource(checkpoint, tensor, () => tie.then(() => scratch.read(layer)), dtype)
+      : makeTensorSource(checkpoint, tensor, dtype);
   });
 }
 
-function noiseSource(
+function makeNoiseSource(
   name: string,
   shape: readonly number[],
   tie: Promise<TiedLayer>,
   { noiseStd = DEFAULT_NOISE_STD, dtype = "F32" }: ConvertOptions,
 ): TensorSource {
-  const size = elementCount(shape);
+  const size = countElements(shape);
   async function* chunks() {
     const values = name.endsWith("noise_mean")
       ? ((await tie).noiseMean ?? new Float32Array(size))
@@ -135,7 +135,7 @@ function noiseSource(
   return { name, dtype, shape, chunks };
 }
 
-function newRecord(
+function makeRecord(
   checkpoint: Checkpoint,
   { variant, command = [] }: ConvertOptions,
 ): Omit<NfcRecord, "source" | "tie"> {
@@ -144,7 +144,7 @@ function newRecord(
     tool: TOOL,
     variant,
     command: [...command],
-    history: withoutScores(checkpoint.record), // of a source that nfc pretrain or finetune made
+    history: dropScores(checkpoint.record), // of a source that nfc pretrain or finetune made
     notes: [...checkpoint.notes],
   };
 }

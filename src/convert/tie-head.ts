@@ -1,8 +1,8 @@
 // Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
 
-import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "../numeric/linalg.ts";
-import { symmetricEigen } from "../numeric/symmetric-eigen.ts";
-import { type FormView, weightedForm, whitenedMetric } from "./key-metric.ts";
+import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
+import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
+import { type FormView, weightForm, whitenMetric } from "./key-metric.ts";
 
 /** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
 const PIVOT_FLOOR = 1e-12;
@@ -37,7 +37,7 @@ export interface SpanOptions {
 }
 
 /** Coordinates of the head's bilinear form. */
-export function headSpan(query: Float64Array, key: Float64Array, options: SpanOptions): HeadSpan {
+export function buildHeadSpan(query: Float64Array, key: Float64Array, options: SpanOptions): HeadSpan {
   const { rows, headDim: D, constant, sigma, keyMoments = null } = options;
   const n = 2 * D + (constant ? 1 : 0);
   const basis = new Float64Array(rows * n);
@@ -49,23 +49,23 @@ export function headSpan(query: Float64Array, key: Float64Array, options: SpanOp
   const weighted = sigma ? multiply(sigma, basis, rows, rows, n) : basis;
   const gram = multiplyTransposed(basis, weighted, n, rows, n);
   const factor = cholesky(gram, n, PIVOT_FLOOR);
-  const unit = constant ? lastRow(factor, n) : null;
-  const metric = keyMoments && whitenedMetric(factor, keyMoments, n, D);
-  return { rows, headDim: D, basis, factor, form: whitenedForm(exactZeros(factor, gram, n), n, D), unit, metric };
+  const unit = constant ? takeLastRow(factor, n) : null;
+  const metric = keyMoments && whitenMetric(factor, keyMoments, n, D);
+  return { rows, headDim: D, basis, factor, form: whitenForm(flushExactZeros(factor, gram, n), n, D), unit, metric };
 }
 
 /** L without the pivots of columns of B that are 0: a head without Q or K has the form 0, not one of floored pivots. */
-function exactZeros(factor: Float64Array, gram: Float64Array, n: number): Float64Array {
+function flushExactZeros(factor: Float64Array, gram: Float64Array, n: number): Float64Array {
   return factor.map((value, at) => (gram[Math.floor(at / n) * (n + 1)] === 0 ? 0 : value));
 }
 
 /** LᵀKL with K = [[0, I, 0], [0, 0, 0], [0, 0, 0]]: rows 0 … D−1 of L against rows D … 2D−1. */
-function whitenedForm(factor: Float64Array, n: number, D: number): Float64Array {
+function whitenForm(factor: Float64Array, n: number, D: number): Float64Array {
   return multiplyTransposed(factor.subarray(0, D * n), factor.subarray(D * n, 2 * D * n), n, D, n);
 }
 
 /** Lᵀε for the last unit vector ε, scaled to length 1. */
-function lastRow(factor: Float64Array, n: number): Float64Array {
+function takeLastRow(factor: Float64Array, n: number): Float64Array {
   const row = factor.slice((n - 1) * n, n * n);
   const length = Math.hypot(...row);
   return row.map((value) => value / length);
@@ -80,24 +80,24 @@ function lastRow(factor: Float64Array, n: number): Float64Array {
  *
  * With the teacher's attention p at hand, what counts is Σ_j p_ij (e_ij − ē_i)², the softmax's divergence to second
  * order for errors e_ij of the scores: J(P) = ‖Σ^½ (M − P) Γ^½‖² with Γ of `SpanOptions.keyMoments`, brought to the
- * form above by `weightedForm`.
+ * form above by `weightForm`.
  *
  * The lower bound need not be reached: `held` spends one of the D ranks on m, `completed` none. The better one is taken.
  */
-export function closest(span: HeadSpan): Float64Array {
+export function findClosestForm(span: HeadSpan): Float64Array {
   const { headDim: D, unit, form, metric } = span;
-  const n = sizeOf(span);
-  const view = metric ? weightedForm(form, metric, unit, n) : plainForm(form, unit, n);
-  if (!view.unit || !view.free) return view.restore(positiveRoot(view.inner, n, D), D);
+  const n = spanSize(span);
+  const view = metric ? weightForm(form, metric, unit, n) : buildPlainForm(form, unit, n);
+  if (!view.unit || !view.free) return view.restore(takePositiveRoot(view.inner, n, D), D);
   const parts = {
     inner: view.inner,
     free: view.free,
     tau: CONSTANT_SCALE * Math.hypot(norm(view.inner), norm(view.free)),
   };
-  const first = view.restore(held(parts, view.unit, n, D), D);
-  const completion = completed(parts, view.unit, n, D);
+  const first = view.restore(projectWithFixedMean(parts, view.unit, n, D), D);
+  const completion = completeMean(parts, view.unit, n, D);
   const second = completion && view.restore(completion, D);
-  return second && tieError(span, second) < tieError(span, first) ? second : first;
+  return second && measureTieError(span, second) < measureTieError(span, first) ? second : first;
 }
 
 /** What the softmax can see of a form's symmetric part, and τ. */
@@ -115,7 +115,7 @@ interface FormParts {
  *
  * so the D largest positive eigenpairs of Z are its exact minimiser (Eckart and Young).
  */
-function held({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array {
+function projectWithFixedMean({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array {
   const z = Float64Array.from(inner);
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) {
@@ -123,15 +123,15 @@ function held({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: nu
       const cross = ((free[i] as number) * uj + ui * (free[j] as number)) / Math.SQRT2;
       z[i * n + j] = (z[i * n + j] as number) + cross + (tau / 2) * ui * uj;
     }
-  return rescaled(positiveRoot(z, n, D), u, n, D);
+  return rescale(takePositiveRoot(z, n, D), u, n, D);
 }
 
 /**
  * The first term of J at its least, by V Λ Vᵀ of N sym(M̂) N; then the second, by Y = VΛ^½ + u sᵀ with s = Λ^−½Vᵀm. Exact
  * where a tie exists (q = k). null when π = sᵀs is past τ.
  */
-function completed({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array | null {
-  const y = positiveRoot(inner, n, D);
+function completeMean({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array | null {
+  const y = takePositiveRoot(inner, n, D);
   const along = multiplyTransposed(y, free, D, n, 1); // Λ^½Vᵀm
   let pi = 0;
   let largest = 0;
@@ -148,19 +148,19 @@ function completed({ inner, free, tau }: FormParts, u: Float64Array, n: number, 
 }
 
 /** S̃ = B L⁻ᵀ Y: [rows, D] */
-export function fromSpan(span: HeadSpan, whitened: Float64Array): Float64Array {
+export function projectFromSpan(span: HeadSpan, whitened: Float64Array): Float64Array {
   const { basis, factor, rows, headDim: D } = span;
-  const n = sizeOf(span);
+  const n = spanSize(span);
   const coefficients = Float64Array.from(whitened);
   solveTransposed(factor, coefficients, n, D);
   return multiply(basis, coefficients, rows, n, D);
 }
 
-function sizeOf({ headDim, unit }: HeadSpan): number {
+function spanSize({ headDim, unit }: HeadSpan): number {
   return 2 * headDim + (unit ? 1 : 0);
 }
 
-function symmetrised(form: Float64Array, n: number): Float64Array {
+function symmetrize(form: Float64Array, n: number): Float64Array {
   const out = new Float64Array(n * n);
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) out[i * n + j] = ((form[i * n + j] as number) + (form[j * n + i] as number)) / 2;
@@ -168,8 +168,8 @@ function symmetrised(form: Float64Array, n: number): Float64Array {
 }
 
 /** N sym(M̂) N and m of `closest`, in the coordinates of M̂ itself. */
-function plainForm(form: Float64Array, unit: Float64Array | null, n: number): FormView {
-  const target = symmetrised(form, n);
+function buildPlainForm(form: Float64Array, unit: Float64Array | null, n: number): FormView {
+  const target = symmetrize(form, n);
   const restore = (y: Float64Array) => y;
   if (!unit) return { inner: target, free: null, unit, restore };
   const along = multiply(target, unit, n, n, 1);
@@ -184,8 +184,8 @@ function plainForm(form: Float64Array, unit: Float64Array | null, n: number): Fo
 }
 
 /** V₊Λ₊^½ of the D largest positive eigenvalues: [n, D] */
-function positiveRoot(matrix: Float64Array, n: number, D: number): Float64Array {
-  const { values, vectors } = symmetricEigen(matrix, n);
+function takePositiveRoot(matrix: Float64Array, n: number, D: number): Float64Array {
+  const { values, vectors } = decomposeSymmetric(matrix, n);
   const out = new Float64Array(n * D);
   for (let c = 0; c < D; c++) {
     const root = Math.sqrt(Math.max(0, values[c] as number));
@@ -195,7 +195,7 @@ function positiveRoot(matrix: Float64Array, n: number, D: number): Float64Array 
 }
 
 /** Undoes the scaling of the coordinate along u by 1/√2. */
-function rescaled(y: Float64Array, u: Float64Array, n: number, D: number): Float64Array {
+function rescale(y: Float64Array, u: Float64Array, n: number, D: number): Float64Array {
   const along = multiply(u, y, 1, n, D);
   for (let i = 0; i < n; i++)
     for (let c = 0; c < D; c++)
@@ -204,9 +204,9 @@ function rescaled(y: Float64Array, u: Float64Array, n: number, D: number): Float
 }
 
 /** S̃ = query·W̃q + key·W̃k, in whitened coordinates: Y = LᵀT with T = [query·I; key·I; 0]. */
-export function combined(span: HeadSpan, query: number, key: number): Float64Array {
+export function combineWeights(span: HeadSpan, query: number, key: number): Float64Array {
   const { factor, headDim: D } = span;
-  const n = sizeOf(span);
+  const n = spanSize(span);
   const out = new Float64Array(n * D);
   for (let i = 0; i < n; i++)
     for (let c = 0; c < D; c++)
@@ -218,20 +218,20 @@ export function combined(span: HeadSpan, query: number, key: number): Float64Arr
  * √J(P) for P = S̃S̃ᵀ, relative to √J(0): the share of the head's form, as far as the softmax can see it, that a tie
  * loses. 0 for a head that is 0.
  */
-export function tieError(span: HeadSpan, whitened: Float64Array): number {
+export function measureTieError(span: HeadSpan, whitened: Float64Array): number {
   const { form, headDim: D } = span;
-  const n = sizeOf(span);
-  const tied = rowProducts(whitened, whitened, n, D, n); // LᵀS̃S̃ᵀL in the span
+  const n = spanSize(span);
+  const tied = multiplyRows(whitened, whitened, n, D, n); // LᵀS̃S̃ᵀL in the span
   const rest = form.map((value, at) => value - (tied[at] as number));
-  const whole = seen(form, span);
-  return whole === 0 ? 0 : Math.sqrt(seen(rest, span) / whole);
+  const whole = measureError(form, span);
+  return whole === 0 ? 0 : Math.sqrt(measureError(rest, span) / whole);
 }
 
 /** ‖EΓ̂^½‖²; without Γ̂ ‖E N‖², what is left of E when the best term constant along the keys is added. */
-function seen(e: Float64Array, span: HeadSpan): number {
+function measureError(e: Float64Array, span: HeadSpan): number {
   const { unit, metric } = span;
-  const n = sizeOf(span);
-  if (metric) return Math.max(0, dot(rowProducts(e, metric, n, n, n), e)); // Γ̂ is symmetric
+  const n = spanSize(span);
+  if (metric) return Math.max(0, dot(multiplyRows(e, metric, n, n, n), e)); // Γ̂ is symmetric
   const total = dot(e, e);
   if (!unit) return total;
   const along = multiply(e, unit, n, n, 1);

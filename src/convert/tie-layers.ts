@@ -3,7 +3,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
-import { firstWindows, tokenStream } from "../checkpoint/tokens.ts";
+import { streamTokens, takeWindows } from "../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { sha256Files } from "../io/sha256.ts";
 import type { Calibration } from "./calibration.ts";
@@ -47,7 +47,7 @@ export function startTies(checkpoint: Checkpoint, options: ConvertOptions, scrat
     return tieOne(checkpoint, options, layer, { scratch, pool, run: (await setup)?.run ?? null });
   };
   let turn: Promise<unknown> = setup;
-  for (const layer of tieOrder(total, needsText(options))) {
+  for (const layer of listTieOrder(total, needsText(options))) {
     layers[layer] = tie(layer, turn);
     turn = layers[layer];
   }
@@ -62,7 +62,7 @@ function needsText({ calibration = [], strategy, variant }: ConvertOptions): boo
 }
 
 /** The teacher's layers follow one another; without it the writer's order (by name: h.0, h.1, h.10, …) waits least. */
-function tieOrder(total: number, teacher: boolean): number[] {
+function listTieOrder(total: number, teacher: boolean): number[] {
   const layers = Array.from({ length: total }, (_, layer) => layer);
   return teacher ? layers : layers.sort((a, b) => (`h.${a}.` < `h.${b}.` ? -1 : 1));
 }
@@ -77,10 +77,10 @@ async function openCalibration(
   // Loaded here, so that a tie without text needs no ONNX Runtime.
   const { Calibration } = await import("./calibration.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
-  const stream = tokenStream(paths, tokenizer, { ...(signal && { signal }), ...(field && { field }) });
+  const stream = streamTokens(paths, tokenizer, { ...(signal && { signal }), ...(field && { field }) });
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
   const length = Math.min(checkpoint.config.n_positions, calibrationTokens, longest);
-  const windows = await firstWindows(stream, { length, count: calibrationTokens, name: file });
+  const windows = await takeWindows(stream, { length, count: calibrationTokens, name: file });
   const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
   return {
     run: await Calibration.open(checkpoint, windows, options.threads),
@@ -88,7 +88,7 @@ async function openCalibration(
   };
 }
 
-interface Means {
+interface TieTools {
   scratch: TieScratch;
   pool: TiePool;
   /** The teacher's hidden states, which flow from layer to layer; null without text. */
@@ -100,25 +100,26 @@ async function tieOne(
   checkpoint: Checkpoint,
   { strategy, variant, signal }: ConvertOptions,
   layer: number,
-  { scratch, pool, run }: Means,
+  { scratch, pool, run }: TieTools,
 ): Promise<TiedLayer> {
   throwIfAborted(signal);
   const { n_embd, n_head } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
   const { sigma, keyMoments } = (strategy === "calibrated" && statistics) || { sigma: null, keyMoments: null };
   const projections = await readProjections(checkpoint, layer);
-  const tie = await naming(
+  const tie = await nameLayerInErrors(
     layer,
     pool.tie({ n_embd, n_head, ...projections, sigma, keyMoments, strategy }, signal ? { signal } : {}),
   );
   await scratch.put(layer, tie);
-  const noiseMean = run && variant === "noise-distance" ? await naming(layer, run.distanceMean(layer, tie)) : null;
+  const noiseMean =
+    run && variant === "noise-distance" ? await nameLayerInErrors(layer, run.distanceMean(layer, tie)) : null;
   run?.advance();
   return { errors: tie.errors, noiseMean };
 }
 
 /** Puts the layer's name before the message of what `work` throws. */
-async function naming<T>(layer: number, work: Promise<T>): Promise<T> {
+async function nameLayerInErrors<T>(layer: number, work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {

@@ -56,7 +56,7 @@ export class TiePool {
       // Removed one by one: `terminate` waits for "exit" with a listener of its own.
       const listeners = {
         message: (reply: TieReply) =>
-          settle(() => ("ties" in reply ? resolve(reply.ties) : reject(faultOf(reply.fault)))),
+          settle(() => ("ties" in reply ? resolve(reply.ties) : reject(toError(reply.fault)))),
         error: (error: unknown) => settle(() => reject(error)),
         exit: (code: number) => settle(() => reject(new Error(`a tie worker ended with code ${code}`))),
       };
@@ -74,6 +74,6 @@ export class TiePool {
   }
 }
 
-function faultOf({ message, hint }: { message: string; hint: string | undefined }): NfcError {
+function toError({ message, hint }: { message: string; hint: string | undefined }): NfcError {
   return new NfcError("invalid-file", message, hint === undefined ? {} : { hint });
 }

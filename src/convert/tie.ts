@@ -1,6 +1,13 @@
 // Ties Q and K of one layer, head by head, by one of five strategies.
 import { NfcError } from "../errors.ts";
-import { closest, combined, fromSpan, type HeadSpan, headSpan, tieError } from "./tie-head.ts";
+import {
+  buildHeadSpan,
+  combineWeights,
+  findClosestForm,
+  type HeadSpan,
+  measureTieError,
+  projectFromSpan,
+} from "./tie-head.ts";
 
 export const TIE_STRATEGIES = ["calibrated", "spectral", "mean", "query", "key"] as const;
 export type TieStrategy = (typeof TIE_STRATEGIES)[number];
@@ -27,7 +34,7 @@ export interface LayerTieInput {
 export interface LayerTie {
   weight: Float32Array; // [C, C]
   bias: Float32Array | null; // [C]
-  /** Relative error of each head, as `tieError` defines it. */
+  /** Relative error of each head, as `measureTieError` defines it. */
   errors: number[];
 }
 
@@ -48,10 +55,10 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
   const { n_embd: C, n_head, qBias, kBias } = input;
   const constant = qBias !== null && kBias !== null;
   const rows = constant ? C + 1 : C;
-  const sigma = input.sigma ? ridged(input.sigma, rows) : null;
+  const sigma = input.sigma ? addRidge(input.sigma, rows) : null;
   return heads.map((head) => {
-    const query = headColumns(input.qWeight, qBias, head, input);
-    const key = headColumns(input.kWeight, kBias, head, input);
+    const query = takeHeadColumns(input.qWeight, qBias, head, input);
+    const key = takeHeadColumns(input.kWeight, kBias, head, input);
     if (![query, key].every((matrix) => matrix.every(Number.isFinite)))
       throw new NfcError("invalid-file", `head ${head}: Q or K is not finite`, { hint: "the checkpoint is damaged" });
     const keyMoments = input.keyMoments?.[head] ?? null;
@@ -59,7 +66,7 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
       throw new NfcError("invalid-file", `head ${head}: attention is not finite`, {
         hint: "the checkpoint is damaged",
       });
-    const span = headSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments });
+    const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments });
     return tieOne(span, input.strategy, query, key);
   });
 }
@@ -67,16 +74,16 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
 function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key: Float64Array): HeadTie {
   switch (strategy) {
     case "query":
-      return { s: query, error: tieError(span, combined(span, 1, 0)) };
+      return { s: query, error: measureTieError(span, combineWeights(span, 1, 0)) };
     case "key":
-      return { s: key, error: tieError(span, combined(span, 0, 1)) };
+      return { s: key, error: measureTieError(span, combineWeights(span, 0, 1)) };
     case "mean": {
       const s = query.map((value, i) => (value + (key[i] as number)) / 2);
-      return { s, error: tieError(span, combined(span, 0.5, 0.5)) };
+      return { s, error: measureTieError(span, combineWeights(span, 0.5, 0.5)) };
     }
     default: {
-      const whitened = closest(span);
-      return { s: fromSpan(span, whitened), error: tieError(span, whitened) };
+      const whitened = findClosestForm(span);
+      return { s: projectFromSpan(span, whitened), error: measureTieError(span, whitened) };
     }
   }
 }
@@ -104,7 +111,7 @@ export function assembleLayer({ n_embd: C, n_head, qBias }: LayerTieInput, ties:
 }
 
 /** W̃ of one head: its columns of the weight, the bias as one more row. */
-function headColumns(
+function takeHeadColumns(
   weight: Float32Array,
   bias: Float32Array | null,
   head: number,
@@ -117,7 +124,7 @@ function headColumns(
   return out;
 }
 
-function ridged(sigma: Float64Array, n: number): Float64Array {
+function addRidge(sigma: Float64Array, n: number): Float64Array {
   const out = Float64Array.from(sigma);
   if (!out.every(Number.isFinite))
     throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });

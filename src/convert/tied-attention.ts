@@ -88,7 +88,7 @@ export class TieScratch {
 }
 
 /** c_attn.weight [C, 2C] or c_attn.bias [2C] of a tied layer, as a source for the writer. */
-export function tiedSource(
+export function makeTiedSource(
   checkpoint: Checkpoint,
   tensor: CheckpointTensor,
   tied: () => Promise<{ weight: Float32Array; bias: Float32Array }>,

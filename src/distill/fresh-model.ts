@@ -4,10 +4,10 @@ import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import { parseConfig } from "../checkpoint/config-file.ts";
 import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
-import { byteLengthOf, elementCount, encodeFloats } from "../formats/dtype.ts";
+import { countBytes, countElements, encodeFloats } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import { MIN_DISTANCE_POSITIONS, type ModelConfig, type Variant } from "../model/config.ts";
-import { parameterSpecs } from "../model/parameters.ts";
+import { listParameters } from "../model/parameters.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */
@@ -28,13 +28,13 @@ export interface FreshOptions {
  * noise's mean 0 and σ = 1. Nothing is written: the checkpoint lives in memory.
  * @throws NfcError "invalid-file" naming what config.json lacks
  */
-export async function freshModel(options: FreshOptions): Promise<Checkpoint> {
+export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint> {
   const raw = (await readJsonFile(options.config)) as Record<string, unknown>;
   const folder = options.tokenizerFolder ?? dirname(options.config);
-  const config = await completeConfig(raw, options, folder);
-  const values = randomWeights(config, options.seed);
+  const config = await readFreshConfig(raw, options, folder);
+  const values = drawWeights(config, options.seed);
   const tensors = new Map(
-    parameterSpecs(config).map(({ name, shape }): [string, CheckpointTensor] => [
+    listParameters(config).map(({ name, shape }): [string, CheckpointTensor] => [
       name,
       {
         name,
@@ -42,7 +42,7 @@ export async function freshModel(options: FreshOptions): Promise<Checkpoint> {
         shape,
         sourceName: name,
         transposed: false,
-        byteLength: byteLengthOf("F32", shape),
+        byteLength: countBytes("F32", shape),
         file: options.config,
         offset: 0,
       },
@@ -56,7 +56,7 @@ export async function freshModel(options: FreshOptions): Promise<Checkpoint> {
   return {
     source: options.config,
     folder,
-    reader: configReader(options.config),
+    reader: makeConfigReader(options.config),
     config,
     rawConfig: raw,
     tensors,
@@ -71,7 +71,7 @@ export async function freshModel(options: FreshOptions): Promise<Checkpoint> {
 }
 
 /** The one file that such a model comes from. */
-function configReader(file: string): Checkpoint["reader"] {
+function makeConfigReader(file: string): Checkpoint["reader"] {
   const none = (name: string) => {
     throw new NfcError("not-found", `${file}: has no tensor ${name}`);
   };
@@ -89,7 +89,7 @@ function configReader(file: string): Checkpoint["reader"] {
   };
 }
 
-async function completeConfig(
+async function readFreshConfig(
   raw: Record<string, unknown>,
   { config: file, variant }: FreshOptions,
   folder: string,
@@ -133,20 +133,20 @@ async function completeConfig(
   return { ...config, vocab_size: (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY };
 }
 
-function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
-  const specs = parameterSpecs(config);
-  const drawn = specs.filter(({ name }) => deviation(name, config) !== null);
+function drawWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
+  const specs = listParameters(config);
+  const drawn = specs.filter(({ name }) => initialDeviation(name, config) !== null);
   const noise = new NoiseBuffers(
-    drawn.map(({ shape }) => elementCount(shape)),
+    drawn.map(({ shape }) => countElements(shape)),
     seed,
   );
   noise.draw(0);
   const normals = new Map(drawn.map(({ name }, i) => [name, noise.arrays[i] as Float32Array]));
   return new Map(
     specs.map(({ name, shape }) => {
-      const std = deviation(name, config);
+      const std = initialDeviation(name, config);
       const draws = normals.get(name);
-      if (std === null || !draws) return [name, new Float32Array(elementCount(shape)).fill(isNorm(name) ? 1 : 0)];
+      if (std === null || !draws) return [name, new Float32Array(countElements(shape)).fill(isNorm(name) ? 1 : 0)];
       return [name, draws.map((value) => std * value)];
     }),
   );
@@ -155,7 +155,7 @@ function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Ar
 const isNorm = (name: string) => /(^|\.)ln_[12f]\.weight$/.test(name);
 
 /** Standard deviation of a parameter's first values; null where they are constant. */
-function deviation(name: string, { n_layer }: ModelConfig): number | null {
+function initialDeviation(name: string, { n_layer }: ModelConfig): number | null {
   if (isNorm(name) || !name.endsWith(".weight")) return null;
   return name.endsWith("c_proj.weight") ? STD / Math.sqrt(2 * n_layer) : STD;
 }

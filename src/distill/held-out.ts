@@ -2,7 +2,7 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions, Tensors } from "../graph/session.ts";
-import { float32Tensor } from "../graph/session.ts";
+import { makeFloat32Tensor } from "../graph/session.ts";
 import { Scorer } from "../inference/score/evaluate.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { TokenRange } from "./data/windows.ts";
@@ -11,7 +11,7 @@ import type { ParameterStore } from "./step/parameter-store.ts";
 const PIECE = 8192;
 
 /** The first `limit` tokens of a range, in pieces. */
-export async function* rangeTokens({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
+export async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
   const stop = Math.min(end, start + limit);
   for (let at = start; at < stop; at += PIECE) yield [...(await corpus.read(at, Math.min(PIECE, stop - at)))];
 }
@@ -29,7 +29,7 @@ export async function scoreCheckpoint(checkpoint: Checkpoint, options: HeldOutOp
   const { threads } = options.session;
   const scorer = await Scorer.open(checkpoint, threads === undefined ? {} : { threads });
   try {
-    return await perplexity(scorer, options);
+    return await measure(scorer, options);
   } finally {
     await scorer.close();
   }
@@ -52,13 +52,13 @@ export class HeldOut {
   ): Promise<HeldOut> {
     const entries = store.names
       .filter((name) => isScored(name, config))
-      .map((name) => [name, float32Tensor(store.value(name), store.slot(name).shape)] as const);
+      .map((name) => [name, makeFloat32Tensor(store.value(name), store.slot(name).shape)] as const);
     const weights: Tensors = Object.fromEntries(entries);
     return new HeldOut(await Scorer.live({ config, source }, weights, options.session), options);
   }
 
   perplexity(): Promise<number> {
-    return perplexity(this.scorer, this.options);
+    return measure(this.scorer, this.options);
   }
 
   close(): Promise<void> {
@@ -73,7 +73,7 @@ function isScored(name: string, { variant }: ModelConfig): boolean {
 }
 
 /** Finite: JSON has no infinity. @throws NfcError "invalid-file" when the loss itself is not finite; "aborted" */
-async function perplexity(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
-  const result = await scorer.score({ tokens: rangeTokens(range, tokens), length, ...(signal && { signal }) });
+async function measure(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
+  const result = await scorer.score({ tokens: readRange(range, tokens), length, ...(signal && { signal }) });
   return Math.min(result.perplexity, Number.MAX_VALUE);
 }

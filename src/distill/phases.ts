@@ -1,7 +1,7 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { float32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
+import { makeFloat32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
@@ -9,7 +9,7 @@ import { NoiseBuffers } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
-import { headChunks, isPriorOnly } from "./step/step-graph.ts";
+import { isPriorOnly, planHeadChunks } from "./step/step-graph.ts";
 import { TrainingStep } from "./step/training-step.ts";
 import { TransferStep } from "./step/transfer-step.ts";
 import { CachedTeacher } from "./teacher/cache.ts";
@@ -45,7 +45,7 @@ export function openPhase(step: number, context: PhaseContext): Promise<Phase> {
   return step < context.settings.transferSteps ? openTransfer(context) : openTraining(context);
 }
 
-function optimizerOptions({ settings, store }: PhaseContext) {
+function toOptimizerOptions({ settings, store }: PhaseContext) {
   const { floor, beta1, beta2, epsilon, clip } = settings;
   return { floor, beta1, beta2, epsilon, clip, names: store.trained };
 }
@@ -61,7 +61,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // No decay: V shares c_attn with S and has no gradient here, decay alone would shrink it.
-  const optimizer = new Optimizer(store, { ...optimizerOptions(context), ...rates, names, decay: 0 });
+  const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), ...rates, names, decay: 0 });
   return {
     name: "transfer",
     optimizer,
@@ -101,7 +101,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
   const steps = settings.steps - start;
-  const optimizer = new Optimizer(store, { ...optimizerOptions(context), lr, noiseLr, warmup, decay, steps });
+  const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), lr, noiseLr, warmup, decay, steps });
   const rows = batch * length * accumulate;
   const weights = { nll: (1 - kd) / rows, kl: (kd * temperature ** 2) / rows };
   return {
@@ -120,7 +120,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
       for (const name of priorOnly) store.slot(name).total.fill(0);
       prior?.addGradient(noiseKl);
       const kl = teacher ? (sums.kl / rows) * temperature ** 2 : null;
-      return report(sums.nll / rows, kl, prior ? prior.value() : null, settings);
+      return makeReport(sums.nll / rows, kl, prior ? prior.value() : null, settings);
     },
     async close() {
       await step.close();
@@ -135,10 +135,10 @@ function openTeacher(teacher: Checkpoint, context: PhaseContext): Promise<Teache
   const shared = { ...session, batch, length, precision };
   return k > 0
     ? CachedTeacher.open(teacher, { ...shared, k, range, cache })
-    : Teacher.open(teacher, { ...shared, chunks: headChunks(config.vocab_size) });
+    : Teacher.open(teacher, { ...shared, chunks: planHeadChunks(config.vocab_size) });
 }
 
-function report(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {
+function makeReport(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {
   return {
     loss: (1 - kd) * nll + kd * (kl ?? 0) + noiseKl * (noise ?? 0),
     nll,
@@ -166,7 +166,7 @@ export class StepNoise {
   feeds(draw: number): Record<string, Tensor> {
     this.buffers.draw(draw);
     return Object.fromEntries(
-      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, float32Tensor(data, this.shape)]),
+      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, this.shape)]),
     );
   }
 }

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { z } from "zod";
 import { writeText } from "../checkpoint/model-folder.ts";
 import { NfcError } from "../errors.ts";
-import { elementCount } from "../formats/dtype.ts";
+import { countElements } from "../formats/dtype.ts";
 import { openSafetensors } from "../formats/safetensors/reader.ts";
-import { bytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
@@ -152,14 +152,14 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     await syncFile(this.metrics);
     const sources = store.trained.flatMap((name) => {
       const slot = store.slot(name);
-      return PARTS.map((part) => arraySource(`${part}/${name}`, slot.shape, slot[part]));
+      return PARTS.map((part) => makeArraySource(`${part}/${name}`, slot.shape, slot[part]));
     });
     await this.replace("checkpoint", sources, state);
   }
 
   /** Keeps the present values as the best so far. */
   async saveBest(store: ParameterStore, score: object): Promise<void> {
-    const sources = store.trained.map((name) => arraySource(name, store.slot(name).shape, store.value(name)));
+    const sources = store.trained.map((name) => makeArraySource(name, store.slot(name).shape, store.value(name)));
     await this.replace("best", sources, score);
   }
 
@@ -215,8 +215,8 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 }
 
-function arraySource(name: string, shape: readonly number[], data: Float32Array): TensorSource {
-  return bytesSource(name, "F32", shape, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+function makeArraySource(name: string, shape: readonly number[], data: Float32Array): TensorSource {
+  return makeBytesSource(name, "F32", shape, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
 }
 
 /** Fills arrays from the model.safetensors of a folder, each under its name. */
@@ -225,10 +225,10 @@ async function readArrays(folder: string, arrays: readonly [string, Float32Array
   try {
     for (const [name, array] of arrays) {
       const { shape = null } = reader.tensors.get(name) ?? {};
-      if (shape && elementCount(shape) !== array.length)
+      if (shape && countElements(shape) !== array.length)
         throw new NfcError(
           "invalid-file",
-          `${reader.path}: ${name} has ${elementCount(shape)} values, not ${array.length}`,
+          `${reader.path}: ${name} has ${countElements(shape)} values, not ${array.length}`,
         );
       await reader.readF32(name, array);
     }

@@ -1,7 +1,7 @@
 // The loop of a training run: steps, metrics, evaluations, checkpoints, and the best weights at the end.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import type { LongCall } from "../progress.ts";
 import { Batches, type TokenRange } from "./data/windows.ts";
@@ -247,7 +247,7 @@ export class Run {
     const { path } = this.folder;
     const outcome = await this.save().then(
       () => `step ${step} of ${steps} is saved in ${path}`,
-      (error: unknown) => `step ${step} of ${steps} could not be saved (${messageOf(error)}); ${this.kept()}`,
+      (error: unknown) => `step ${step} of ${steps} could not be saved (${describeError(error)}); ${this.kept()}`,
     );
     throw new NfcError("aborted", `interrupted; ${outcome}`, {
       hint: "the same command with --resume goes on from there",

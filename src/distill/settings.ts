@@ -3,8 +3,8 @@ import { totalmem } from "node:os";
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 
-export const TRAIN_TASKS = ["distill", "finetune", "pretrain"] as const;
-export type TrainTask = (typeof TRAIN_TASKS)[number];
+export const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
+export type TrainMode = (typeof TRAIN_MODES)[number];
 /** Which parameters move: the noise's alone, attention's (noise included), or all. */
 export const TRAINED_PARTS = ["all", "attention", "noise"] as const;
 export type TrainedPart = (typeof TRAINED_PARTS)[number];
@@ -12,7 +12,7 @@ export const TEACHER_PRECISIONS = ["fp32", "int8"] as const;
 
 /** Everything that decides a run's result, besides its inputs. Plain JSON: `run.json` keeps it. */
 export interface TrainSettings {
-  task: TrainTask;
+  task: TrainMode;
   /** Optimiser steps, attention transfer included. */
   steps: number;
   /** Windows of a micro-batch, micro-batches of a step, tokens of a window. */
@@ -61,15 +61,15 @@ const ACTIVATION_BYTES = 4 * 2 ** 30;
 const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
 
-const LEARNING_RATE: Record<TrainTask, number> = { distill: 1e-3, finetune: 1e-4, pretrain: 1e-3 };
+const LEARNING_RATE: Record<TrainMode, number> = { distill: 1e-3, finetune: 1e-4, pretrain: 1e-3 };
 /** Distillation's rate was measured at this width; AdamW's best rate falls as 1/width (arXiv 2203.03466). */
 const MEASURED_WIDTH = 256;
-const WEIGHT_DECAY: Record<TrainTask, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
-const STEPS: Record<TrainTask, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
+const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
+const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
 /** The settings of a run: what the caller gives, the defaults for the rest. @throws NfcError "usage" */
-export function trainSettings(
-  task: TrainTask,
+export function resolveTrainSettings(
+  task: TrainMode,
   config: ModelConfig,
   given: Partial<TrainSettings> & { transferable?: boolean } = {},
 ): TrainSettings {
@@ -80,7 +80,7 @@ export function trainSettings(
   const transfer = Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
   const transferSteps = own.transferSteps ?? (transferable && own.train !== "noise" ? transfer : 0);
   const windows = Math.max(1, Math.round(STEP_TOKENS / length));
-  const accumulate = own.accumulate ?? (own.batchSize === undefined ? microBatches(config, windows, length) : 1);
+  const accumulate = own.accumulate ?? (own.batchSize === undefined ? planMicroBatches(config, windows, length) : 1);
   const main = steps - transferSteps;
   const settings: TrainSettings = {
     task,
@@ -112,21 +112,21 @@ export function trainSettings(
     evalTokens: 65_536,
     ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
   };
-  check(settings, config);
+  checkSettings(settings, config);
   return settings;
 }
 
 /** The fewest micro-batches that keep a step's activations in bounds. */
-function microBatches(config: ModelConfig, windows: number, length: number): number {
-  return Math.ceil(windows / Math.max(1, Math.floor(ACTIVATION_BYTES / activationBytes(config, length))));
+function planMicroBatches(config: ModelConfig, windows: number, length: number): number {
+  return Math.ceil(windows / Math.max(1, Math.floor(ACTIVATION_BYTES / estimateActivationBytes(config, length))));
 }
 
 /** An estimate of the activations of one window: about 40 values a channel and 6 maps a head in each layer. */
-function activationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: number): number {
+function estimateActivationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: number): number {
   return 4 * n_layer * length * (40 * n_embd + 6 * n_head * length);
 }
 
-function check(settings: TrainSettings, config: ModelConfig): void {
+function checkSettings(settings: TrainSettings, config: ModelConfig): void {
   const { length, evalTokens, cacheTeacher, temperature, train, transferSteps, steps } = settings;
   const refuse = (message: string, hint: string) => {
     throw new NfcError("usage", message, { hint });
@@ -135,10 +135,10 @@ function check(settings: TrainSettings, config: ModelConfig): void {
   if (evalTokens < 2) refuse(`--eval-tokens ${evalTokens} is too few`, "scoring needs 2 tokens at least");
   if (length > config.n_positions)
     refuse(`windows of ${length} tokens, but the model has ${config.n_positions} positions`, "give a smaller --length");
-  const needed = settings.batchSize * activationBytes(config, length);
+  const needed = settings.batchSize * estimateActivationBytes(config, length);
   if (needed > totalmem())
     refuse(
-      `a micro-batch of ${settings.batchSize} windows needs about ${gigabytes(needed)} GB, this machine has ${gigabytes(totalmem())}`,
+      `a micro-batch of ${settings.batchSize} windows needs about ${toBytes(needed)} GB, this machine has ${toBytes(totalmem())}`,
       "lower --batch-size, and raise --accumulate instead",
     );
   checkShares(settings);
@@ -164,17 +164,17 @@ export function checkShares(settings: Pick<TrainSettings, "kd" | "beta1" | "beta
   if (floor > 1) refuse(`--lr-floor ${floor} is above 1`, "it is the last learning rate as a share of the peak");
 }
 
-const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(0);
+const toBytes = (bytes: number) => (bytes / 1e9).toFixed(0);
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */
-export function changedSettings(old: object, current: object): string[] {
+export function listChangedSettings(old: object, current: object): string[] {
   const before = old as Record<string, unknown>;
   const after = current as Record<string, unknown>;
   return [...new Set([...Object.keys(before), ...Object.keys(after)])]
     .filter((key) => before[key] !== after[key])
-    .map((key) => `${key} (${shown(before[key])} → ${shown(after[key])})`);
+    .map((key) => `${key} (${showValue(before[key])} → ${showValue(after[key])})`);
 }
 
-function shown(value: unknown): string {
+function showValue(value: unknown): string {
   return typeof value === "string" && value.length > 16 ? `${value.slice(0, 12)}…` : String(value);
 }

@@ -42,7 +42,7 @@ export class StepClock {
       `lr ${lr.toPrecision(2)}`,
       `${Math.round(tokens / this.secondsPerStep)} tokens/s`,
       ...(this.perplexity === null ? [] : [`held-out ${this.perplexity.toFixed(2)}`]),
-      `${duration((steps - step) * this.secondsPerStep)} left`,
+      `${formatDuration((steps - step) * this.secondsPerStep)} left`,
     ].join("  ");
     this.onProgress?.({ phase: GERUND[task], done: step, total: steps, unit: "steps", detail });
     return { seconds: round(seconds, 4), tokens_per_second: round(tokens / seconds, 1) };
@@ -52,7 +52,7 @@ export class StepClock {
 const round = (value: number, digits: number) => Number(value.toFixed(digits));
 
 /** "1:02:03", "4:05" */
-export function duration(seconds: number): string {
+export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   const two = (n: number) => String(n).padStart(2, "0");
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];

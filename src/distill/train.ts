@@ -2,17 +2,17 @@
 import { createHash } from "node:crypto";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
-import { sourceOf } from "../checkpoint/provenance.ts";
+import { describeSource } from "../checkpoint/provenance.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import { stageDirectory } from "../io/staging.ts";
 import { refuseClassifier } from "../model/classifier.ts";
-import { corpusFiles, corpusKind } from "./data/corpus.ts";
+import { detectCorpusKind, findCorpusFiles } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import { Run, type TrainOptions, type TrainResult } from "./run.ts";
 import { RunFolder, type RunIdentity, textStateSchema } from "./run-folder.ts";
-import { changedSettings, type TrainSettings } from "./settings.ts";
+import { listChangedSettings, type TrainSettings } from "./settings.ts";
 import { canTransfer } from "./step/transfer-step.ts";
 import { checkTeacherFits } from "./teacher/vocabulary-fit.ts";
 
@@ -26,8 +26,8 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   const { output, resume = false, settings, teacher = null, signal } = options;
   for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
   checkTeacher(student, teacher, settings);
-  const files = await corpusFiles(options.data);
-  const heldOutFiles = options.heldOut ? await corpusFiles(options.heldOut) : null;
+  const files = await findCorpusFiles(options.data);
+  const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
   if (teacher) await refuseOwnSource(output, teacher);
   const folder = new RunFolder(output, textStateSchema);
@@ -41,8 +41,8 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
     const identity: RunIdentity = {
       ...settings,
       variant: student.config.variant,
-      model: await fingerprint(student, signal),
-      teacher: teacher ? await fingerprint(teacher, signal) : null,
+      model: await fingerprintModel(student, signal),
+      teacher: teacher ? await fingerprintModel(teacher, signal) : null,
       data: corpus.fingerprint,
       "held-out data": separate?.fingerprint ?? null,
     };
@@ -68,7 +68,7 @@ const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: cor
 
 async function openCorpus(files: readonly string[], student: Checkpoint, options: TrainOptions): Promise<TokenCorpus> {
   const { field, cache, onProgress, signal } = options;
-  const tokenizer = corpusKind(files) === "text" ? await loadTokenizer(student.folder, student.config) : null;
+  const tokenizer = detectCorpusKind(files) === "text" ? await loadTokenizer(student.folder, student.config) : null;
   return TokenCorpus.open(files, tokenizer, {
     vocabulary: student.config.vocab_size,
     ...(field !== undefined && { field }),
@@ -79,8 +79,8 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
 }
 
 /** sha256 over the weight files' hashes and the configuration. */
-export async function fingerprint(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
-  const { files } = await sourceOf(checkpoint, signal);
+export async function fingerprintModel(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
+  const { files } = await describeSource(checkpoint, signal);
   const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
@@ -115,7 +115,7 @@ export async function claimRun(
     await folder.refuseOccupied(force);
     return folder.claim();
   }
-  const changed = changedSettings(await folder.identity(), identity);
+  const changed = listChangedSettings(await folder.identity(), identity);
   if (changed.length > 0)
     throw new NfcError("mismatch", `${folder.path}: this run had other settings: ${changed.join(", ")}`, {
       hint: "resume with the settings that it began with, or start over with --force",

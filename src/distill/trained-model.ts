@@ -2,15 +2,15 @@
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { tensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
+import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
-import { continuedRecord } from "../checkpoint/provenance.ts";
-import { tensorOf } from "../checkpoint/tensor-of.ts";
+import { continueRecord } from "../checkpoint/provenance.ts";
+import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import { parameterSpecs } from "../model/parameters.ts";
+import { listParameters } from "../model/parameters.ts";
 import { METRICS_FILE } from "./run-folder.ts";
 import type { TrainSettings } from "./settings.ts";
 import { isNoise } from "./step/optimizer.ts";
@@ -39,16 +39,16 @@ export async function loadStore(
   { train: part, accumulate }: TrainSettings,
 ): Promise<ParameterStore> {
   const trained = (name: string) => part === "all" || (part === "noise" ? isNoise(name) : name.includes(".attn."));
-  return storeOf(student, trained, accumulate > 1);
+  return makeStore(student, trained, accumulate > 1);
 }
 
 /** All parameters of a model; those that `trained` names with gradients and moments. */
-export async function storeOf(
+export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
   accumulate = false,
 ): Promise<ParameterStore> {
-  const specs = parameterSpecs(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
+  const specs = listParameters(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
   const store = new ParameterStore(specs, { accumulate });
   for (const { name } of specs) store.value(name).set(await model.readF32(name));
   return store;
@@ -61,20 +61,20 @@ export async function writeTrainedModel(
 ): Promise<TrainedModel> {
   const { config } = student;
   return withStagedDirectory(output, { force }, async (folder) => {
-    const sources = parameterSpecs(config).map(({ name }) => trainedSource(student, store, name));
+    const sources = listParameters(config).map(({ name }) => makeTrainedSource(student, store, name));
     const written = await writeSafetensors(folder, sources);
     await writeModelFiles(folder, student, config);
     await copyFile(metrics, join(folder, METRICS_FILE));
-    const record = await continuedRecord(student, step, { ...(command && { command }) });
+    const record = await continueRecord(student, step, { ...(command && { command }) });
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     return { folder: output, record, ...written };
   });
 }
 
 /** A trained tensor's values in the dtype it was stored in; a frozen one's bytes as they are. */
-function trainedSource(student: Checkpoint, store: ParameterStore, name: string): TensorSource {
-  const tensor = tensorOf(student, name);
-  if (!store.trained.includes(name)) return tensorSource(student, tensor);
+function makeTrainedSource(student: Checkpoint, store: ParameterStore, name: string): TensorSource {
+  const tensor = requireTensor(student, name);
+  if (!store.trained.includes(name)) return makeTensorSource(student, tensor);
   const values = store.value(name);
   const step = PIECE_BYTES / Float32Array.BYTES_PER_ELEMENT;
   return {

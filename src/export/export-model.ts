@@ -5,25 +5,25 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
-import { continuedRecord } from "../checkpoint/provenance.ts";
+import { continueRecord } from "../checkpoint/provenance.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
-import { hfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
-import { exportEntries, type OnnxOptions, writeOnnxFiles } from "./onnx/entries.ts";
-import { GENAI_CONFIG_FILE, genaiConfig } from "./onnx/genai-config.ts";
+import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
+import { makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/entries.ts";
+import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
 import { checkNoise, type OnnxFile } from "./onnx/onnx-files.ts";
-import { preferredFile, transformersJsConfig } from "./onnx/transformers-js-config.ts";
-import { checkExpandable, expandedConfig, writeModelTensors } from "./safetensors.ts";
+import { choosePreferredFile, makeTransformersJsConfig } from "./onnx/transformers-js-config.ts";
+import { checkExpandable, expandConfig, writeModelTensors } from "./safetensors.ts";
 
 export interface ExportOptions extends LongCall {
   /** Folder to write. */
   output: string;
   /** Write onnx/model*.onnx. */
-  onnx?: OnnxOptions;
+  onnx?: OnnxExportOptions;
   /** Write model.safetensors. */
   safetensors?: { dtype?: FloatDtype; maxShardSize?: number };
   /** Expand tied models to plain GPT-2. */
@@ -61,22 +61,24 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
   await refuseOwnSource(output, checkpoint);
   return withStagedDirectory(output, { force }, async (folder) => {
     const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];
-    const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, commonOf(options)) : [];
+    const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, pickCommonOptions(options)) : [];
     files.push(...onnx.flatMap((file) => file.files));
-    const config = gpt2 ? expandedConfig(checkpoint.config) : checkpoint.config;
+    const config = gpt2 ? expandConfig(checkpoint.config) : checkpoint.config;
     await writeModelFiles(folder, checkpoint, config, {
-      ...dtypeOf(options),
-      extra: extraKeys(checkpoint, options, onnx),
+      ...resolveDtype(options),
+      extra: makeExtraKeys(checkpoint, options, onnx),
     });
     if (config.labels) await nameThePadding(folder);
-    const exports = options.onnx ? await exportEntries(folder, checkpoint, onnx, options.onnx, commonOf(options)) : [];
-    const preferred = preferredFile(onnx);
+    const exports = options.onnx
+      ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, pickCommonOptions(options))
+      : [];
+    const preferred = choosePreferredFile(onnx);
     if (preferred && !config.labels)
       await writeText(
         join(folder, GENAI_CONFIG_FILE),
-        `${JSON.stringify(genaiConfig(config, preferred.files[0] as string), null, 2)}\n`,
+        `${JSON.stringify(makeGenaiConfig(config, preferred.files[0] as string), null, 2)}\n`,
       );
-    const record = { ...(await recordOf(checkpoint, options)), ...(exports.length > 0 && { exports }) };
+    const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     await writeModelCard(folder, { name: basename(output), config, record });
     return { folder: output, files, onnx, exports, expanded: gpt2 && checkpoint.config.variant !== "dense" };
@@ -114,16 +116,16 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Exp
  */
 const CLASSIFIER_TYPE = "roberta";
 
-function extraKeys(checkpoint: Checkpoint, { hf = false }: ExportOptions, onnx: readonly OnnxFile[]) {
-  const forTransformersJs = onnx.length > 0 ? transformersJsConfig(onnx) : null;
+function makeExtraKeys(checkpoint: Checkpoint, { hf = false }: ExportOptions, onnx: readonly OnnxFile[]) {
+  const forTransformersJs = onnx.length > 0 ? makeTransformersJsConfig(onnx) : null;
   return {
-    ...(hf && hfConfigKeys(checkpoint.config)),
+    ...(hf && makeHfConfigKeys(checkpoint.config)),
     ...(forTransformersJs && { "transformers.js_config": forTransformersJs }),
     ...(onnx.length > 0 && checkpoint.config.labels && { model_type: CLASSIFIER_TYPE }),
   };
 }
 
-function commonOf({ threads, onProgress, signal }: ExportOptions) {
+function pickCommonOptions({ threads, onProgress, signal }: ExportOptions) {
   return { ...(threads !== undefined && { threads }), ...(onProgress && { onProgress }), ...(signal && { signal }) };
 }
 
@@ -161,12 +163,12 @@ function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
   if (gpt2) checkExpandable(checkpoint, dropNoise);
 }
 
-function dtypeOf({ safetensors, onnx }: ExportOptions): { dtype?: FloatDtype } {
+function resolveDtype({ safetensors, onnx }: ExportOptions): { dtype?: FloatDtype } {
   if (safetensors?.dtype) return { dtype: safetensors.dtype };
   return onnx?.weights === "shared" ? { dtype: "F32" } : {};
 }
 
-async function recordOf(checkpoint: Checkpoint, options: ExportOptions): Promise<NfcRecord> {
+async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promise<NfcRecord> {
   const { gpt2 = false, signal, command } = options;
   const step = {
     step: "export",
@@ -178,7 +180,7 @@ async function recordOf(checkpoint: Checkpoint, options: ExportOptions): Promise
     ...(options.safetensors && { safetensors: options.safetensors.dtype ?? "as stored" }),
     ...(gpt2 && { gpt2: true }),
   };
-  const record = await continuedRecord(checkpoint, step, {
+  const record = await continueRecord(checkpoint, step, {
     // The weights are the same numbers unless they are rounded or the noise is dropped.
     sameWeights: !gpt2 && !options.safetensors?.dtype,
     ...(command && { command }),

@@ -1,13 +1,13 @@
 // Writes the model as safetensors: compact in a chosen dtype, or expanded to plain GPT-2 ([s, v] → [s, s, v]).
 
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
-import { collectBytes, convertChunks, tensorSource } from "../checkpoint/model-folder.ts";
-import { tensorOf } from "../checkpoint/tensor-of.ts";
+import { collectBytes, convertChunks, makeTensorSource } from "../checkpoint/model-folder.ts";
+import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../formats/safetensors/writer.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { parameterSpecs } from "../model/parameters.ts";
+import { listParameters } from "../model/parameters.ts";
 
 export interface SafetensorsExportOptions {
   /** Dtype of all tensors; each keeps its own unless given. */
@@ -25,17 +25,17 @@ export function writeModelTensors(
   checkpoint: Checkpoint,
   { dtype, gpt2 = false, ...options }: SafetensorsExportOptions,
 ): Promise<WriteResult> {
-  const config = gpt2 ? expandedConfig(checkpoint.config) : checkpoint.config;
-  const sources = parameterSpecs(config).map(({ name, shape }) => {
-    const tensor = tensorOf(checkpoint, name);
+  const config = gpt2 ? expandConfig(checkpoint.config) : checkpoint.config;
+  const sources = listParameters(config).map(({ name, shape }) => {
+    const tensor = requireTensor(checkpoint, name);
     const same = tensor.shape.join() === shape.join();
-    return same ? tensorSource(checkpoint, tensor, dtype) : expandedSource(checkpoint, tensor, shape, dtype);
+    return same ? makeTensorSource(checkpoint, tensor, dtype) : makeExpandedSource(checkpoint, tensor, shape, dtype);
   });
   return writeSafetensors(folder, sources, options);
 }
 
 /** The plain GPT-2 that a tied model becomes. */
-export function expandedConfig(config: ModelConfig): ModelConfig {
+export function expandConfig(config: ModelConfig): ModelConfig {
   return { ...config, variant: "dense" };
 }
 
@@ -54,7 +54,7 @@ export function checkExpandable(checkpoint: Checkpoint, dropNoise: boolean): voi
 }
 
 /** c_attn [·, 2C] as [·, 3C], byte for byte. */
-function expandedSource(
+function makeExpandedSource(
   checkpoint: Checkpoint,
   tensor: CheckpointTensor,
   shape: readonly number[],

@@ -49,12 +49,12 @@ export function isFloatDtype(dtype: Dtype): dtype is FloatDtype {
 }
 
 /** Position in the reference's alignment order: larger means wider, and earlier in a written file. */
-export function alignmentRank(dtype: Dtype): number {
+export function rankAlignment(dtype: Dtype): number {
   return ALIGNMENT_ORDER.get(dtype) ?? 0;
 }
 
 /** The number of elements of a shape; 1 for the scalar shape []. */
-export function elementCount(shape: readonly number[]): number {
+export function countElements(shape: readonly number[]): number {
   return shape.reduce((product, dimension) => product * dimension, 1);
 }
 
@@ -62,8 +62,8 @@ export function elementCount(shape: readonly number[]): number {
  * Bytes of a tensor: product(shape) · bits / 8.
  * @throws RangeError when that is no whole number of bytes or no safe integer (headers are checked before, by name).
  */
-export function byteLengthOf(dtype: Dtype, shape: readonly number[]): number {
-  const bytes = (elementCount(shape) * DTYPE_BITS[dtype]) / 8;
+export function countBytes(dtype: Dtype, shape: readonly number[]): number {
+  const bytes = (countElements(shape) * DTYPE_BITS[dtype]) / 8;
   if (!Number.isSafeInteger(bytes) || bytes < 0) {
     throw new RangeError(`${dtype} [${shape.join(", ")}] has no whole, safe number of bytes`);
   }
@@ -85,12 +85,12 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype, into?: Float3
       new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes);
       return out;
     case "F64":
-      out.set(aligned(bytes, Float64Array));
+      out.set(align(bytes, Float64Array));
       return out;
     case "F16":
-      return decodeHalf(aligned(bytes, Uint16Array), out);
+      return decodeHalf(align(bytes, Uint16Array), out);
     case "BF16":
-      return decodeBrain(aligned(bytes, Uint16Array), out);
+      return decodeBrain(align(bytes, Uint16Array), out);
   }
 }
 
@@ -101,21 +101,21 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype, into?: Float3
 export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Array {
   switch (dtype) {
     case "F32":
-      return bytesOf(values);
+      return viewBytes(values);
     case "F64":
-      return bytesOf(Float64Array.from(values));
+      return viewBytes(Float64Array.from(values));
     case "F16":
-      return bytesOf(encodeHalf(bitsOf(values)));
+      return viewBytes(encodeHalf(viewBits(values)));
     case "BF16":
-      return bytesOf(encodeBrain(bitsOf(values)));
+      return viewBytes(encodeBrain(viewBits(values)));
   }
 }
 
-function bytesOf(view: ArrayBufferView): Uint8Array {
+function viewBytes(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-function bitsOf(values: Float32Array): Uint32Array {
+function viewBits(values: Float32Array): Uint32Array {
   return new Uint32Array(values.buffer, values.byteOffset, values.length);
 }
 
@@ -125,7 +125,7 @@ interface TypedArrayConstructor<T> {
 }
 
 /** A typed view of `bytes`, through a copy when they lie at an odd place (tensors in a file are often unaligned). */
-function aligned<T>(bytes: Uint8Array, View: TypedArrayConstructor<T>): T {
+function align<T>(bytes: Uint8Array, View: TypedArrayConstructor<T>): T {
   const source = bytes.byteOffset % View.BYTES_PER_ELEMENT === 0 ? bytes : new Uint8Array(bytes);
   return new View(source.buffer, source.byteOffset, source.byteLength / View.BYTES_PER_ELEMENT);
 }
@@ -155,7 +155,7 @@ function decodeHalf(halves: Uint16Array, out: Float32Array): Float32Array {
 
 /** A bfloat16 is the upper half of a float32. */
 function decodeBrain(brains: Uint16Array, out: Float32Array): Float32Array {
-  const bits = bitsOf(out);
+  const bits = viewBits(out);
   for (let i = 0; i < brains.length; i++) bits[i] = (brains[i] as number) << 16;
   return out;
 }
@@ -173,19 +173,19 @@ function encodeHalf(bits: Uint32Array): Uint16Array {
     const magnitude = word & 0x7fffffff;
     const sign = (word >>> 16) & 0x8000;
     if (magnitude >= HALF_OVERFLOW) halves[i] = sign | (magnitude > F32_INFINITY ? 0x7e00 : 0x7c00);
-    else if (magnitude >= HALF_SMALLEST_NORMAL) halves[i] = sign | roundedNormalHalf(magnitude);
-    else halves[i] = sign | (magnitude <= HALF_ROUNDS_TO_ZERO ? 0 : roundedSubnormalHalf(magnitude));
+    else if (magnitude >= HALF_SMALLEST_NORMAL) halves[i] = sign | roundNormalHalf(magnitude);
+    else halves[i] = sign | (magnitude <= HALF_ROUNDS_TO_ZERO ? 0 : roundSubnormalHalf(magnitude));
   }
   return halves;
 }
 
 /** Re-bias the exponent from 127 to 15 and round 13 fraction bits away; a carry moves into the exponent, up to infinity. */
-function roundedNormalHalf(magnitude: number): number {
+function roundNormalHalf(magnitude: number): number {
   return (magnitude - (112 << 23) + 0xfff + ((magnitude >>> 13) & 1)) >>> 13;
 }
 
 /** The value as a multiple of 2^-24, rounded to even. */
-function roundedSubnormalHalf(magnitude: number): number {
+function roundSubnormalHalf(magnitude: number): number {
   const shift = 126 - (magnitude >>> 23);
   const significand = (magnitude & 0x7fffff) | 0x800000;
   const half = significand >>> shift;

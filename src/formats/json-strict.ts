@@ -9,7 +9,7 @@ const MAX_QUOTED = 120;
 export type JsonKind = "object" | "array" | "string" | "number" | "boolean" | "null" | "nothing";
 
 /** A name from a file in quotes, on one line, without control characters, shortened: safe to print on a terminal. */
-export function quoted(text: string): string {
+export function quoteUntrusted(text: string): string {
   const short = text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
   return JSON.stringify(short).replace(
     /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,

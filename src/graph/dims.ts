@@ -26,7 +26,7 @@ export function multiplyDims(a: Dim, b: Dim): Dim {
   return `${factor(a)} * ${factor(b)}`;
 }
 
-export function sameShape(a: Shape, b: Shape): boolean {
+export function isSameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, i) => dim === b[i]);
 }
 
@@ -34,7 +34,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
  * NumPy broadcasting of two shapes. Equal names match; a name never matches a number other than 1.
  * @throws Error with both shapes when they do not broadcast
  */
-export function broadcast(a: Shape, b: Shape, op: string): Dim[] {
+export function broadcastShapes(a: Shape, b: Shape, op: string): Dim[] {
   const rank = Math.max(a.length, b.length);
   const result: Dim[] = [];
   for (let i = 0; i < rank; i++) {

@@ -159,7 +159,7 @@ export interface LiveGraph {
 }
 
 /** Reverse walk from the outputs. Inputs are kept even when unused: a caller feeds them by name. */
-export function liveGraph(graph: Pick<Graph, "inputs" | "outputs">): LiveGraph {
+export function pruneGraph(graph: Pick<Graph, "inputs" | "outputs">): LiveGraph {
   const nodes: Node[] = [];
   const leaves = new Set<Value>();
   const done = new Set<Node>();

@@ -1,5 +1,5 @@
 // Op builders for arithmetic, products, reductions and neural-network ops: each infers its result's dtype and shape.
-import { broadcast, type Dim, dimAt, formatShape, normalizeAxis, type Shape, sameShape } from "./dims.ts";
+import { broadcastShapes, type Dim, dimAt, formatShape, isSameShape, normalizeAxis, type Shape } from "./dims.ts";
 import type { Attribute, GraphDtype, Value } from "./ir.ts";
 
 const FLOATS: readonly GraphDtype[] = ["float32", "float64", "float16"];
@@ -32,7 +32,7 @@ export function single({ dtype, shape, ...spec }: SingleOp): Value {
 
 function binary(op: string, a: Value, b: Value, dtype?: GraphDtype): Value {
   sameDtype(op, a, b);
-  return single({ op, inputs: [a, b], dtype: dtype ?? a.dtype, shape: broadcast(a.shape, b.shape, op) });
+  return single({ op, inputs: [a, b], dtype: dtype ?? a.dtype, shape: broadcastShapes(a.shape, b.shape, op) });
 }
 
 function unary(op: string, x: Value, attributes?: Record<string, Attribute>): Value {
@@ -80,7 +80,7 @@ export function shift(x: Value, term: number): Value {
 export function where(condition: Value, a: Value, b: Value): Value {
   sameDtype("Where", a, b);
   if (condition.dtype !== "bool") throw new Error(`Where: the condition ${condition.name} is ${condition.dtype}`);
-  const shape = broadcast(condition.shape, broadcast(a.shape, b.shape, "Where"), "Where");
+  const shape = broadcastShapes(condition.shape, broadcastShapes(a.shape, b.shape, "Where"), "Where");
   return single({ op: "Where", inputs: [condition, a, b], dtype: a.dtype, shape });
 }
 
@@ -107,7 +107,7 @@ export function matmul(a: Value, b: Value): Value {
   sameDtype("MatMul", a, b);
   const fault = () => new Error(`MatMul: ${formatShape(a.shape)} and ${formatShape(b.shape)} do not multiply`);
   if (a.shape.length < 2 || b.shape.length < 2 || dimAt(a.shape, -1) !== dimAt(b.shape, -2)) throw fault();
-  const batch = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2), "MatMul");
+  const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), "MatMul");
   return single({
     op: "MatMul",
     inputs: [a, b],
@@ -131,7 +131,7 @@ export function gemm(
       `Gemm: ${formatShape(a.shape)}${transA ? "ᵀ" : ""} and ${formatShape(b.shape)}${transB ? "ᵀ" : ""} do not multiply`,
     );
   const shape = [m as Dim, n as Dim];
-  if (c && !sameShape(broadcast(c.shape, shape, "Gemm"), shape))
+  if (c && !isSameShape(broadcastShapes(c.shape, shape, "Gemm"), shape))
     throw new Error(`Gemm: C ${formatShape(c.shape)} does not broadcast to ${formatShape(shape)}`);
   const attributes: Record<string, Attribute> = {};
   if (transA) attributes.transA = { int: 1 };
@@ -157,7 +157,7 @@ export function layerNorm(x: Value, weight: Value, bias: Value | null, epsilon: 
   float("LayerNormalization", x);
   const last = [dimAt(x.shape, -1)];
   for (const p of [weight, bias])
-    if (p && !sameShape(p.shape, last))
+    if (p && !isSameShape(p.shape, last))
       throw new Error(`LayerNormalization: ${p.name} ${formatShape(p.shape)} does not fit ${formatShape(x.shape)}`);
   return single({
     op: "LayerNormalization",

@@ -1,6 +1,6 @@
 // The one door to ONNX Runtime: loads it on first use, makes sessions from graphs or files, runs them on typed arrays.
 import type * as Ort from "onnxruntime-node";
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 import type { Graph, GraphDtype, Value } from "./ir.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
@@ -43,9 +43,9 @@ let runtime: Promise<Runtime> | undefined;
 
 /** @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load */
 function loadRuntime(): Promise<Runtime> {
-  runtime ??= import("onnxruntime-node").then(quiet).catch((error: unknown) => {
+  runtime ??= import("onnxruntime-node").then(silence).catch((error: unknown) => {
     runtime = undefined;
-    throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${messageOf(error).split("\n")[0]}`, {
+    throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${describeError(error).split("\n")[0]}`, {
       hint: "run: npm install onnxruntime-node --ignore-scripts",
       cause: error,
     });
@@ -54,7 +54,7 @@ function loadRuntime(): Promise<Runtime> {
 }
 
 /** What it would print of a failure is in the error that it throws. */
-function quiet(ort: Runtime): Runtime {
+function silence(ort: Runtime): Runtime {
   ort.env.logLevel = "fatal";
   return ort;
 }
@@ -85,7 +85,10 @@ export class Session {
   static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
     const model = encodeOnnx(graph, { parameters: "inputs" });
-    return new Session(ort, await onDevice(options, () => ort.InferenceSession.create(model, sessionOptions(options))));
+    return new Session(
+      ort,
+      await createOnDevice(options, () => ort.InferenceSession.create(model, toOrtOptions(options))),
+    );
   }
 
   /** A session that owns a copy of the weights, handed over from memory: no file is written, and no 2 GiB limit. */
@@ -104,17 +107,17 @@ export class Session {
         return { location: parameter.name, offset: 0, byteLength: data.byteLength };
       },
     });
-    const full = { ...sessionOptions(options), externalData };
-    return new Session(ort, await onDevice(options, () => ort.InferenceSession.create(model, full)));
+    const full = { ...toOrtOptions(options), externalData };
+    return new Session(ort, await createOnDevice(options, () => ort.InferenceSession.create(model, full)));
   }
 
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
   static async fromFile(path: string, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
     try {
-      return new Session(ort, await ort.InferenceSession.create(path, sessionOptions(options)));
+      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)));
     } catch (error) {
-      throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${messageOf(error).split("\n")[0]}`, {
+      throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${describeError(error).split("\n")[0]}`, {
         hint: "export the model again",
         cause: error,
       });
@@ -136,7 +139,7 @@ export class Session {
     return Object.fromEntries(
       Object.entries(results).map(([name, tensor]) => [
         name,
-        { dtype: tensor.type as GraphDtype, data: dataOf(tensor), shape: tensor.dims },
+        { dtype: tensor.type as GraphDtype, data: readData(tensor), shape: tensor.dims },
       ]),
     );
   }
@@ -152,26 +155,26 @@ export class Session {
 }
 
 /** Where JavaScript has a Float16Array, ONNX Runtime gives that instead of the bits. */
-function dataOf({ type, data }: Ort.Tensor): TensorArray {
+function readData({ type, data }: Ort.Tensor): TensorArray {
   if (type !== "float16" || data instanceof Uint16Array) return data as TensorArray;
   const { buffer, byteOffset, length } = data as unknown as Uint16Array;
   return new Uint16Array(buffer, byteOffset, length);
 }
 
 /** A device that is built in may still lack its driver. */
-async function onDevice<T>({ device = "cpu" }: SessionOptions, create: () => Promise<T>): Promise<T> {
+async function createOnDevice<T>({ device = "cpu" }: SessionOptions, create: () => Promise<T>): Promise<T> {
   try {
     return await create();
   } catch (error) {
     if (device === "cpu") throw error;
-    throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${messageOf(error).split("\n")[0]}`, {
+    throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${describeError(error).split("\n")[0]}`, {
       hint: `install its driver, or leave out --device ${device}`,
       cause: error,
     });
   }
 }
 
-function sessionOptions({
+function toOrtOptions({
   device = "cpu",
   threads = 0,
   shortLived = false,
@@ -192,10 +195,10 @@ function sessionOptions({
 }
 
 /** int64 tensor from plain numbers. */
-export function int64Tensor(values: ArrayLike<number>, shape: readonly number[]): Tensor {
+export function makeInt64Tensor(values: ArrayLike<number>, shape: readonly number[]): Tensor {
   return { dtype: "int64", data: BigInt64Array.from(values, BigInt), shape };
 }
 
-export function float32Tensor(data: Float32Array, shape: readonly number[]): Tensor {
+export function makeFloat32Tensor(data: Float32Array, shape: readonly number[]): Tensor {
   return { dtype: "float32", data, shape };
 }

@@ -1,5 +1,5 @@
 // Op builders that move data: reshape, transpose, slice, split, concat, gather, and shapes known only at run time.
-import { addDims, type Dim, dimAt, formatShape, multiplyDims, normalizeAxis, type Shape, sameShape } from "./dims.ts";
+import { addDims, type Dim, dimAt, formatShape, isSameShape, multiplyDims, normalizeAxis, type Shape } from "./dims.ts";
 import type { Graph, Value } from "./ir.ts";
 import { cast, like, single } from "./ops.ts";
 
@@ -7,7 +7,7 @@ import { cast, like, single } from "./ops.ts";
 export type DimSources = ReadonlyMap<string, { value: Value; axis: number }>;
 
 /** The size of an axis at run time, int64 [1]; a constant where it is static. */
-export function sizeOf(value: Value, axis: number): Value {
+export function readSize(value: Value, axis: number): Value {
   const at = normalizeAxis(axis, value.shape, "Shape");
   const dim = value.shape[at] as Dim;
   if (typeof dim === "number") return value.graph.ints([dim]);
@@ -23,11 +23,11 @@ export function sizeOf(value: Value, axis: number): Value {
 }
 
 /** The size of a dimension, int64 [1]: a literal, or read where `sources` says. */
-export function sizeOfDim(dim: Dim, sources: DimSources, graph: Graph): Value {
+export function readDimSize(dim: Dim, sources: DimSources, graph: Graph): Value {
   if (typeof dim === "number") return graph.ints([dim]);
   const source = sources.get(dim);
   if (!source) throw new Error(`nothing tells the size of ${dim}`);
-  return sizeOf(source.value, source.axis);
+  return readSize(source.value, source.axis);
 }
 
 /** A target shape as an int64 vector, from literals and run-time sizes. */
@@ -36,7 +36,7 @@ function shapeVector(like: Value, shape: Shape, sources: DimSources): Value {
   if (shape.every((dim) => typeof dim === "number")) return graph.ints(shape as number[]);
   return graph.memo(`shape [${shape.join()}]`, () =>
     concat(
-      shape.map((dim) => sizeOfDim(dim, sources, graph)),
+      shape.map((dim) => readDimSize(dim, sources, graph)),
       0,
     ),
   );
@@ -52,7 +52,7 @@ function elements(shape: Shape): Dim {
  * @throws Error with both shapes when static element counts differ
  */
 export function reshape(x: Value, shape: Shape, sources: DimSources = new Map()): Value {
-  if (sameShape(x.shape, shape)) return x;
+  if (isSameShape(x.shape, shape)) return x;
   const [from, to] = [elements(x.shape), elements(shape)];
   if (typeof from === "number" && typeof to === "number" && from !== to)
     throw new Error(`Reshape: ${formatShape(x.shape)} has ${from} elements, ${formatShape(shape)} ${to}`);
@@ -74,7 +74,7 @@ export function concat(values: readonly Value[], axis: number): Value {
   const at = normalizeAxis(axis, first.shape, "Concat");
   const others = (shape: Shape) => shape.filter((_, i) => i !== at);
   for (const value of values)
-    if (value.dtype !== first.dtype || !sameShape(others(value.shape), others(first.shape)))
+    if (value.dtype !== first.dtype || !isSameShape(others(value.shape), others(first.shape)))
       throw new Error(
         `Concat: ${first.dtype} ${formatShape(first.shape)} and ${value.dtype} ${formatShape(value.shape)} differ outside axis ${at}`,
       );
@@ -181,7 +181,7 @@ export function gatherElements(x: Value, indices: Value, axis: number): Value {
 export function scatterElements(x: Value, indices: Value, updates: Value, axis: number): Value {
   integer("ScatterElements", indices);
   const at = elementAxis("ScatterElements", x.shape, indices.shape, axis);
-  if (!sameShape(updates.shape, indices.shape))
+  if (!isSameShape(updates.shape, indices.shape))
     throw new Error(`ScatterElements: ${formatShape(updates.shape)} updates at ${formatShape(indices.shape)} places`);
   return single({
     op: "ScatterElements",

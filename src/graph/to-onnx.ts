@@ -16,8 +16,8 @@ import {
   type Graph,
   type GraphDtype,
   type LiveGraph,
-  liveGraph,
   type Node,
+  pruneGraph,
   type Value,
 } from "./ir.ts";
 import { ONNX_DATA_TYPE } from "./ops.ts";
@@ -43,7 +43,7 @@ export interface InlineData {
 /** Where each parameter's bytes are; "inputs" makes them graph inputs. */
 export type ParameterPlacement = "inputs" | ((parameter: Value) => ExternalLocation | InlineData);
 
-export interface OnnxOptions {
+export interface EncodeOptions {
   parameters: ParameterPlacement;
   producer?: { name: string; version: string };
   metadata?: Readonly<Record<string, string>>;
@@ -54,11 +54,11 @@ export interface OnnxOptions {
  * output needs are written.
  * @throws NfcError "unsupported" when inline weights exceed protobuf's 2 GiB
  */
-export async function* onnxChunks(graph: Graph, options: OnnxOptions): AsyncGenerator<Uint8Array> {
-  const { envelope, parts, inline } = layout(graph, options);
+export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGenerator<Uint8Array> {
+  const { envelope, parts, inline } = layOutParameters(graph, options);
   const framed = inline.map((tensor) => ({
     ...tensor,
-    frame: initializerFrame(tensor.header, tensor.data.byteLength),
+    frame: frameInitializer(tensor.header, tensor.data.byteLength),
   }));
   const graphLength =
     parts.byteLength + framed.reduce((sum, { frame, data }) => sum + frame.byteLength + data.byteLength, 0);
@@ -76,8 +76,8 @@ export async function* onnxChunks(graph: Graph, options: OnnxOptions): AsyncGene
 }
 
 /** The model as one buffer, for graphs whose weights are inputs or external. */
-export function encodeOnnx(graph: Graph, options: OnnxOptions): Uint8Array {
-  const { envelope, parts, inline } = layout(graph, options);
+export function encodeOnnx(graph: Graph, options: EncodeOptions): Uint8Array {
+  const { envelope, parts, inline } = layOutParameters(graph, options);
   if (inline.length > 0) throw new Error("encodeOnnx: inline weights are streamed by onnxChunks");
   const head = writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(parts.byteLength));
   return Buffer.concat([envelope, head, parts]);
@@ -88,9 +88,9 @@ interface InlineTensor {
   data: InlineData;
 }
 
-function layout(graph: Graph, options: OnnxOptions) {
-  const live = liveGraph(graph);
-  const initializers: object[] = live.constants.map(constantProto);
+function layOutParameters(graph: Graph, options: EncodeOptions) {
+  const live = pruneGraph(graph);
+  const initializers: object[] = live.constants.map(toConstantProto);
   const inputs = [...live.inputs];
   const inline: InlineTensor[] = [];
   for (const parameter of live.parameters) {
@@ -99,20 +99,20 @@ function layout(graph: Graph, options: OnnxOptions) {
       continue;
     }
     const place = options.parameters(parameter);
-    if ("location" in place) initializers.push(externalProto(parameter, place));
-    else inline.push({ header: encodeMessage("TensorProto", tensorProto(parameter)), data: place });
+    if ("location" in place) initializers.push(toExternalProto(parameter, place));
+    else inline.push({ header: encodeMessage("TensorProto", toTensorProto(parameter)), data: place });
   }
   const parts = encodeMessage("GraphProto", {
     name: "nfc",
-    node: nodeProtos(live),
-    input: inputs.map(valueInfo),
-    output: live.outputs.map(valueInfo),
+    node: toNodeProtos(live),
+    input: inputs.map(toValueInfo),
+    output: live.outputs.map(toValueInfo),
     initializer: initializers,
   });
-  return { envelope: modelEnvelope(live, options), parts, inline };
+  return { envelope: makeModelEnvelope(live, options), parts, inline };
 }
 
-function modelEnvelope(live: LiveGraph, { producer, metadata = {} }: OnnxOptions): Uint8Array {
+function makeModelEnvelope(live: LiveGraph, { producer, metadata = {} }: EncodeOptions): Uint8Array {
   const domains = new Set(live.nodes.map((node) => node.domain).filter((domain) => domain !== ""));
   return encodeMessage("ModelProto", {
     irVersion: IR_VERSION,
@@ -123,22 +123,22 @@ function modelEnvelope(live: LiveGraph, { producer, metadata = {} }: OnnxOptions
   });
 }
 
-function nodeProtos(live: LiveGraph): object[] {
+function toNodeProtos(live: LiveGraph): object[] {
   return live.nodes.map((node, i) => ({
     opType: node.op,
     domain: node.domain,
     name: `${node.op}_${i}`,
     input: node.inputs.map((value) => value?.name ?? ""),
     output: node.outputs.map((value) => value.name),
-    attribute: attributeProtos(node),
+    attribute: toAttributeProtos(node),
   }));
 }
 
-function attributeProtos(node: Node): object[] {
-  return Object.entries(node.attributes).map(([name, attribute]) => ({ name, ...attributeValue(attribute) }));
+function toAttributeProtos(node: Node): object[] {
+  return Object.entries(node.attributes).map(([name, attribute]) => ({ name, ...toAttributeValue(attribute) }));
 }
 
-function attributeValue(attribute: Attribute): object {
+function toAttributeValue(attribute: Attribute): object {
   if ("int" in attribute) return { i: attribute.int, type: ATTRIBUTE_TYPE.int };
   if ("float" in attribute) return { f: attribute.float, type: ATTRIBUTE_TYPE.float };
   if ("string" in attribute) return { s: Buffer.from(attribute.string), type: ATTRIBUTE_TYPE.string };
@@ -146,30 +146,30 @@ function attributeValue(attribute: Attribute): object {
   return { floats: [...attribute.floats], type: ATTRIBUTE_TYPE.floats };
 }
 
-function valueInfo(value: Value): object {
+function toValueInfo(value: Value): object {
   const dim = value.shape.map((d) => (typeof d === "number" ? { dimValue: d } : { dimParam: d }));
   return { name: value.name, type: { tensorType: { elemType: ONNX_DATA_TYPE[value.dtype], shape: { dim } } } };
 }
 
-function tensorProto(value: { name: string; dtype: GraphDtype; shape: Shape }): object {
+function toTensorProto(value: { name: string; dtype: GraphDtype; shape: Shape }): object {
   for (const dim of value.shape)
     if (typeof dim !== "number") throw new Error(`${value.name}: a stored tensor needs a static shape, has ${dim}`);
   return { dims: [...value.shape], dataType: ONNX_DATA_TYPE[value.dtype], name: value.name };
 }
 
-function constantProto(value: Value): object {
+function toConstantProto(value: Value): object {
   const data = value.data as ConstantData;
-  return { ...tensorProto(value), rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
+  return { ...toTensorProto(value), rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
 }
 
-function externalProto(value: Value, place: ExternalLocation): object {
+function toExternalProto(value: Value, place: ExternalLocation): object {
   const entries = { location: place.location, offset: String(place.offset), length: String(place.byteLength) };
   const externalData = Object.entries(entries).map(([key, entry]) => ({ key, value: entry }));
-  return { ...tensorProto(value), externalData, dataLocation: EXTERNAL };
+  return { ...toTensorProto(value), externalData, dataLocation: EXTERNAL };
 }
 
 /** GraphProto.initializer up to and including the length of its raw_data. */
-function initializerFrame(header: Uint8Array, byteLength: number): Uint8Array {
+function frameInitializer(header: Uint8Array, byteLength: number): Uint8Array {
   const rawHead = writer((w) => w.uint32(TENSOR_RAW_DATA_KEY).uint32(byteLength));
   const head = writer((w) =>
     w.uint32(GRAPH_INITIALIZER_KEY).uint32(header.byteLength + rawHead.byteLength + byteLength),

@@ -1,16 +1,16 @@
 // The forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { tensorOf } from "../checkpoint/tensor-of.ts";
+import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { throwIfAborted } from "../errors.ts";
 import { decodeFloats } from "../formats/dtype.ts";
 import { type Dim, multiplyDims } from "../graph/dims.ts";
-import { Graph, liveGraph, type Value } from "../graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
-import { float32Tensor, int64Tensor, Session, type Tensor, type Tensors } from "../graph/session.ts";
-import { type AttentionContext, attentionContext } from "../model/attention.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor, type Tensors } from "../graph/session.ts";
+import { type AttentionContext, buildAttentionContext } from "../model/attention.ts";
 import { type BlockOutput, block } from "../model/gpt2.ts";
-import { layerParameters, norm, parametersOf } from "../model/layers.ts";
+import { makeLayerLookup, makeParameterLookup, norm } from "../model/layers.ts";
 import { SCORE } from "../model/parameters.ts";
 
 /** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
@@ -44,7 +44,7 @@ async function addRows(checkpoint: Checkpoint, name: string, rows: readonly numb
   const wanted = new Map<number, number[]>();
   for (const [i, row] of rows.entries()) wanted.set(row, [...(wanted.get(row) ?? []), i]);
   const width = checkpoint.config.n_embd;
-  for await (const { first, values } of rowBlocks(checkpoint, name, HEAD_ROWS))
+  for await (const { first, values } of cutRowBlocks(checkpoint, name, HEAD_ROWS))
     for (let row = first; row < first + values.length / width; row++)
       for (const i of wanted.get(row) ?? [])
         for (let c = 0; c < width; c++)
@@ -52,12 +52,12 @@ async function addRows(checkpoint: Checkpoint, name: string, rows: readonly numb
 }
 
 /** A [R, C] matrix as float32 blocks of at most `count` rows. */
-async function* rowBlocks(
+async function* cutRowBlocks(
   checkpoint: Checkpoint,
   name: string,
   count: number,
 ): AsyncGenerator<{ first: number; values: Float32Array }> {
-  const tensor = tensorOf(checkpoint, name);
+  const tensor = requireTensor(checkpoint, name);
   const [total, width] = tensor.shape as [number, number];
   const rowBytes = tensor.byteLength / total;
   const block = new Uint8Array(Math.min(count, total) * rowBytes);
@@ -104,10 +104,14 @@ export class LayerSession {
     const dims: [Dim, Dim] = ["batch_size", "sequence_length"];
     const x = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
     const ids = graph.input("input_ids", "int64", dims); // only its shape is read
-    const context = attentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
-    options.outputs(graph, block(x, layerParameters(parametersOf(graph, config), layer), context, layer), context);
+    const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+    options.outputs(
+      graph,
+      block(x, makeLayerLookup(makeParameterLookup(graph, config), layer), context, layer),
+      context,
+    );
     const weights = new Map(options.weights);
-    for (const { name } of liveGraph(graph).parameters)
+    for (const { name } of pruneGraph(graph).parameters)
       if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
     return new LayerSession(
@@ -118,8 +122,8 @@ export class LayerSession {
 
   async run({ x, batch, length }: Hidden, into: Tensors = {}): Promise<Record<string, Tensor>> {
     const feeds = {
-      x: float32Tensor(x, [batch * length, this.width]),
-      input_ids: int64Tensor(new Int32Array(batch * length), [batch, length]),
+      x: makeFloat32Tensor(x, [batch * length, this.width]),
+      input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
     };
     return this.session.run(feeds, into);
   }
@@ -133,7 +137,7 @@ export class LayerSession {
  * Logits [B·T, V] with one layer in memory at a time; noise at its mean. Of a classifier [B·T, labels]: what each token
  * would decide if it were the last. @throws NfcError "aborted"
  */
-export async function layerwiseLogits(
+export async function computeLogits(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
   { threads = 0, signal }: { threads?: number; signal?: AbortSignal } = {},
@@ -149,11 +153,11 @@ export async function layerwiseLogits(
     hidden = { ...hidden, x: output?.data as Float32Array };
     await session.close();
   }
-  return headLogits(checkpoint, hidden, threads);
+  return computeHeadLogits(checkpoint, hidden, threads);
 }
 
 /** ln_f and the head, the head's matrix in blocks of rows: [B·T, V] */
-async function headLogits(
+async function computeHeadLogits(
   checkpoint: Checkpoint,
   { x, batch, length }: Hidden,
   threads: number,
@@ -163,7 +167,7 @@ async function headLogits(
   const graph = new Graph();
   const input = graph.input("x", "float32", [rows, config.n_embd]);
   const matrix = graph.input("matrix", "float32", ["rows", config.n_embd]);
-  const normed = norm(input, "ln_f", parametersOf(graph, config), config);
+  const normed = norm(input, "ln_f", makeParameterLookup(graph, config), config);
   graph.output(gemm(normed, matrix, { transB: true }), "logits"); // [B·T, rows]
   const weights = new Map<string, Float32Array>();
   for (const name of ["ln_f.weight", "ln_f.bias"])
@@ -175,9 +179,12 @@ async function headLogits(
   const name = config.labels ? SCORE : config.tied_head ? "wte.weight" : "lm_head.weight";
   const width = config.labels?.length ?? config.vocab_size;
   const logits = new Float32Array(rows * width);
-  for await (const { first, values } of rowBlocks(checkpoint, name, HEAD_ROWS)) {
+  for await (const { first, values } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
     const count = values.length / config.n_embd;
-    const feeds = { x: float32Tensor(x, [rows, config.n_embd]), matrix: float32Tensor(values, [count, config.n_embd]) };
+    const feeds = {
+      x: makeFloat32Tensor(x, [rows, config.n_embd]),
+      matrix: makeFloat32Tensor(values, [count, config.n_embd]),
+    };
     const part = (await session.run(feeds)).logits?.data as Float32Array; // [B·T, count]
     for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * width + first);
   }

@@ -1,12 +1,12 @@
 // A model as a session with the inputs and outputs of an export: an exported file, or a checkpoint in memory.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 import { Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { decoderGraph } from "../model/decoder-graph.ts";
+import { buildDecoderGraph } from "../model/decoder-graph.ts";
 import type { ExportedFile } from "./exported/exported-model.ts";
 
 type FileDtypes = Pick<ExportedFile, "cacheDtype" | "logitsDtype">;
@@ -48,7 +48,7 @@ export class ModelSession {
     refuseClassifier(checkpoint);
     const weights = new Map<string, Float32Array>();
     for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
-    const graph = decoderGraph(checkpoint.config, noise);
+    const graph = buildDecoderGraph(checkpoint.config, noise);
     const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, options);
     return new ModelSession(checkpoint.source, checkpoint.config, FLOAT32, session);
   }
@@ -66,7 +66,7 @@ export class ModelSession {
         outputs,
       );
     } catch (cause) {
-      throw new NfcError("invalid-file", `${this.source}: does not run: ${messageOf(cause).split("\n")[0]}`, {
+      throw new NfcError("invalid-file", `${this.source}: does not run: ${describeError(cause).split("\n")[0]}`, {
         hint: "export the model again",
         cause,
       });

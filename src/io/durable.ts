@@ -1,7 +1,7 @@
 // Waits until written files and renamed entries are on the disk, so that a power cut cannot leave half an output.
 import { open, readdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { errnoOf, withIoErrors } from "./io-error.ts";
+import { readErrno, withIoErrors } from "./io-error.ts";
 
 const WINDOWS = process.platform === "win32";
 /** What file systems answer that cannot sync a folder, or anything (some network and FUSE file systems). */
@@ -14,7 +14,7 @@ async function sync(path: string, flags: string): Promise<void> {
     try {
       await handle.sync();
     } catch (error) {
-      if (!SYNC_NOT_SUPPORTED.has(errnoOf(error) ?? "")) throw error;
+      if (!SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "")) throw error;
     } finally {
       await handle.close();
     }

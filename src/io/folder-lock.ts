@@ -2,7 +2,7 @@
 import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { errnoOf, withIoErrors } from "./io-error.ts";
+import { readErrno, withIoErrors } from "./io-error.ts";
 
 export const LOCK_FILE = "lock";
 
@@ -17,7 +17,7 @@ export async function lockFolder(folder: string): Promise<void> {
     try {
       return await writeFile(file, `${process.pid}\n`, { flag: "wx" });
     } catch (error) {
-      if (errnoOf(error) !== "EEXIST") return withIoErrors(file, () => Promise.reject(error));
+      if (readErrno(error) !== "EEXIST") return withIoErrors(file, () => Promise.reject(error));
     }
     const owner = Number(await readFile(file, "utf8").catch(() => ""));
     if (attempt > 0 || isRunning(owner))
@@ -32,7 +32,7 @@ export async function lockFolder(folder: string): Promise<void> {
 export async function unlockFolder(folder: string): Promise<void> {
   await withIoErrors(folder, () => rm(join(folder, LOCK_FILE), { force: true }));
   await rmdir(folder).catch((error: unknown) => {
-    if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(errnoOf(error) ?? "")) throw error;
+    if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(readErrno(error) ?? "")) throw error;
   });
 }
 
@@ -43,6 +43,6 @@ function isRunning(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return errnoOf(error) === "EPERM";
+    return readErrno(error) === "EPERM";
   }
 }

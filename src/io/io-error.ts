@@ -44,7 +44,7 @@ const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
 ]);
 
 /** The error number's name (`ENOENT`), when `error` comes from the operating system. */
-export function errnoOf(error: unknown): string | undefined {
+export function readErrno(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string") return undefined;
   return error.code;
 }
@@ -54,7 +54,7 @@ export function errnoOf(error: unknown): string | undefined {
  * everything else, NfcErrors included, comes back as it is.
  */
 export function toIoError(error: unknown, path: string): unknown {
-  const meaning = MEANINGS.get(errnoOf(error) ?? "");
+  const meaning = MEANINGS.get(readErrno(error) ?? "");
   if (error instanceof NfcError || !meaning) return error;
   return new NfcError(meaning.code, `${path}: ${meaning.fact}`, { hint: meaning.hint, cause: error });
 }

@@ -1,6 +1,6 @@
 // Reads a JSON file (config.json, tokenizer.json, nfc.json) with errors that name it.
 import type { z } from "zod";
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 import { PositionalFile } from "./positional-file.ts";
 
 /** The largest JSON files of a model directory are tokenizers, some 30 MB; more is a mistake, or an attack. */
@@ -47,7 +47,7 @@ function parseJson(bytes: Uint8Array, path: string, advice: { hint?: string }): 
     return JSON.parse(text);
   } catch (cause) {
     // V8 quotes the text around the fault, line breaks included.
-    const fact = messageOf(cause).replace(/\s+/g, " ");
+    const fact = describeError(cause).replace(/\s+/g, " ");
     throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { ...advice, cause });
   }
 }

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { errnoOf } from "./io-error.ts";
+import { readErrno } from "./io-error.ts";
 
 /** `tmp`: an output being written; `old`: the output that a new one is about to replace. */
 type Kind = "tmp" | "old";
@@ -32,7 +32,7 @@ export function release(path: string): void {
  * one in, the old one comes back; everything else of theirs is removed.
  */
 export async function cleanLeftovers(target: string): Promise<void> {
-  for (const { kind, path } of await deadLeftovers(target)) {
+  for (const { kind, path } of await findDeadLeftovers(target)) {
     if (kind === "tmp") await rm(path, { recursive: true, force: true });
     else if (await isAbsentOrEmpty(target)) await rename(path, target);
     else await removeBackup(path, target);
@@ -58,13 +58,13 @@ export async function isAbsentOrEmpty(path: string): Promise<boolean> {
   try {
     return (await readdir(path)).length === 0;
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return true;
-    if (errnoOf(error) === "ENOTDIR") return false;
+    if (readErrno(error) === "ENOENT") return true;
+    if (readErrno(error) === "ENOTDIR") return false;
     throw error;
   }
 }
 
-async function deadLeftovers(target: string): Promise<Leftover[]> {
+async function findDeadLeftovers(target: string): Promise<Leftover[]> {
   const folder = dirname(target);
   const prefix = `.${basename(target)}.nfc-`;
   const found: Leftover[] = [];
@@ -83,6 +83,6 @@ function isInUse(path: string, pid: number): boolean {
     process.kill(pid, 0); // signal 0 only asks whether the process is there
     return true;
   } catch (error) {
-    return errnoOf(error) === "EPERM"; // there, but somebody else's
+    return readErrno(error) === "EPERM"; // there, but somebody else's
   }
 }

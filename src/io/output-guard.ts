@@ -3,7 +3,7 @@ import { lstat, readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { NfcError } from "../errors.ts";
-import { errnoOf } from "./io-error.ts";
+import { readErrno } from "./io-error.ts";
 
 /** Files that only the output of a model tool has; a folder without any of them is not ours to delete. */
 const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
@@ -12,12 +12,12 @@ const ANOTHER_NAME = "choose another output folder";
 /** What stands at an output's place. */
 export type Occupancy = "free" | "empty-folder" | "folder" | "file";
 
-export async function occupancyOf(path: string): Promise<Occupancy> {
+export async function readOccupancy(path: string): Promise<Occupancy> {
   try {
     if (!(await lstat(path)).isDirectory()) return "file";
     return (await readdir(path)).length === 0 ? "empty-folder" : "folder";
   } catch (error) {
-    if (errnoOf(error) === "ENOENT") return "free";
+    if (readErrno(error) === "ENOENT") return "free";
     throw error;
   }
 }
@@ -28,8 +28,8 @@ export async function resolveTarget(target: string): Promise<string> {
   try {
     return await realpath(absolute);
   } catch (error) {
-    if (errnoOf(error) !== "ENOENT") throw error;
-    if ((await occupancyOf(absolute)) === "free") return absolute;
+    if (readErrno(error) !== "ENOENT") throw error;
+    if ((await readOccupancy(absolute)) === "free") return absolute;
     throw new NfcError("exists", `${target}: this is a broken symbolic link`, { hint: "remove the link" });
   }
 }
@@ -40,9 +40,9 @@ export async function resolveTarget(target: string): Promise<string> {
  */
 export async function checkTarget(path: string, shown: string, force: boolean): Promise<Occupancy> {
   await checkPlace(path, shown);
-  const occupancy = await occupancyOf(path);
+  const occupancy = await readOccupancy(path);
   if (occupancy === "free" || occupancy === "empty-folder") return occupancy;
-  if (!force) throw existsError(shown, occupancy);
+  if (!force) throw makeExistsError(shown, occupancy);
   if (occupancy === "file") {
     throw new NfcError("usage", `${shown}: this is a file, --force replaces folders only`, { hint: ANOTHER_NAME });
   }
@@ -50,7 +50,7 @@ export async function checkTarget(path: string, shown: string, force: boolean): 
   return occupancy;
 }
 
-export function existsError(shown: string, occupancy: Occupancy): NfcError {
+export function makeExistsError(shown: string, occupancy: Occupancy): NfcError {
   if (occupancy === "file") return new NfcError("exists", `${shown}: a file is there already`, { hint: ANOTHER_NAME });
   const hint = `${ANOTHER_NAME}, or replace this one with --force`;
   return new NfcError("exists", `${shown}: the output folder exists already and is not empty`, { hint });
@@ -58,26 +58,26 @@ export function existsError(shown: string, occupancy: Occupancy): NfcError {
 
 /** Some folders are never an output, whatever is in them: moving them away would pull the ground from under the user. */
 async function checkPlace(path: string, shown: string): Promise<void> {
-  const place = await forbiddenPlace(path);
+  const place = await findForbiddenPlace(path);
   if (!place) return;
   throw new NfcError("usage", `${shown}: this is ${place}, it cannot be an output`, {
     hint: `name a folder of its own, for example ${join(shown, "out")}`,
   });
 }
 
-async function forbiddenPlace(path: string): Promise<string | undefined> {
+async function findForbiddenPlace(path: string): Promise<string | undefined> {
   if (dirname(path) === path) return "the root of the file system";
-  if (contains(path, await realFolder(() => process.cwd()))) return "the current folder or one around it";
-  if (contains(path, await realFolder(homedir))) return "your home folder or one around it";
+  if (contains(path, await resolveFolder(() => process.cwd()))) return "the current folder or one around it";
+  if (contains(path, await resolveFolder(homedir))) return "your home folder or one around it";
   return undefined;
 }
 
 /** Undefined for a folder that is not there: a deleted working folder, an account without a home. */
-async function realFolder(find: () => string): Promise<string | undefined> {
+async function resolveFolder(find: () => string): Promise<string | undefined> {
   try {
     return await realpath(find());
   } catch (error) {
-    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ERR_SYSTEM_ERROR") return undefined;
+    if (readErrno(error) === "ENOENT" || readErrno(error) === "ERR_SYSTEM_ERROR") return undefined;
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 // Files of ours that a later run replaces: nothing else at their place is.
 import { open } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
-import { errnoOf, withIoErrors } from "./io-error.ts";
+import { readErrno, withIoErrors } from "./io-error.ts";
 
 const BEGINNING = 4096;
 
@@ -10,15 +10,15 @@ const BEGINNING = 4096;
  * @param what such a file is called: "a page of nfc"
  * @throws NfcError "exists"
  */
-export async function refuseForeignFile(file: string, mark: string, what: string): Promise<void> {
-  const beginning = await withIoErrors(file, () => beginningOf(file));
+export async function refuseUnmarkedFile(file: string, mark: string, what: string): Promise<void> {
+  const beginning = await withIoErrors(file, () => readBeginning(file));
   if (beginning === null || beginning === "" || beginning.includes(mark)) return;
   throw new NfcError("exists", `${file}: is there, and is not ${what}`, { hint: "choose another name, or remove it" });
 }
 
-async function beginningOf(file: string): Promise<string | null> {
+async function readBeginning(file: string): Promise<string | null> {
   const handle = await open(file, "r").catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") return null;
+    if (readErrno(error) === "ENOENT") return null;
     throw error;
   });
   if (!handle) return null;

@@ -1,11 +1,11 @@
 // All-or-nothing output: a folder is filled beside its target and renamed into place, a file likewise.
 import { mkdir, open, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { messageOf, NfcError } from "../errors.ts";
+import { describeError, NfcError } from "../errors.ts";
 import { syncFolder, syncFoldersUpTo, syncTree } from "./durable.ts";
-import { errnoOf, toIoError, withIoErrors } from "./io-error.ts";
+import { readErrno, toIoError, withIoErrors } from "./io-error.ts";
 import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
-import { checkTarget, existsError, type Occupancy, resolveTarget } from "./output-guard.ts";
+import { checkTarget, makeExistsError, type Occupancy, resolveTarget } from "./output-guard.ts";
 
 export { toIoError } from "./io-error.ts";
 
@@ -66,12 +66,12 @@ export async function withStagedDirectory<T>(
   } catch (error) {
     // The first fault counts: what could not be removed now is removed at the next attempt.
     await staged.discard().catch(() => undefined);
-    throw shownAt(target, staged.path, error);
+    throw showAtTarget(target, staged.path, error);
   }
 }
 
 /** The error in terms of the target: the staging folder is gone, and the user never heard of it. */
-function shownAt(target: string, staged: string, error: unknown): unknown {
+function showAtTarget(target: string, staged: string, error: unknown): unknown {
   const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : target;
   const known = toIoError(error, path);
   if (!(known instanceof NfcError) || !known.message.includes(staged)) return known;
@@ -140,7 +140,7 @@ async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {
   try {
     await rmdir(folder);
   } catch (error) {
-    const code = errnoOf(error);
+    const code = readErrno(error);
     if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOENT") return; // somebody else uses it, or was faster
     throw error;
   }
@@ -214,9 +214,9 @@ class Staging implements StagedDirectory {
       await this.#parents.sync();
     } catch (error) {
       for (const step of undo) await step();
-      const code = errnoOf(error);
-      if (code === "ENOTEMPTY" || code === "EEXIST") throw existsError(shown, "folder");
-      if (code === "ENOTDIR") throw existsError(shown, "file");
+      const code = readErrno(error);
+      if (code === "ENOTEMPTY" || code === "EEXIST") throw makeExistsError(shown, "folder");
+      if (code === "ENOTDIR") throw makeExistsError(shown, "file");
       throw error;
     }
   }
@@ -228,7 +228,7 @@ async function dropBackup(backup: string, { path, shown }: Place): Promise<void>
     await removeBackup(backup, path);
     await syncFolder(dirname(path));
   } catch (cause) {
-    const message = `${shown}: written, but the replaced output could not be removed completely: ${messageOf(cause)}`;
+    const message = `${shown}: written, but the replaced output could not be removed completely: ${describeError(cause)}`;
     throw new NfcError("io", message, { hint: `delete ${join(dirname(path), `.${basename(path)}.nfc-*`)}`, cause });
   }
 }

@@ -23,21 +23,21 @@ export interface TextOptions {
  * Files and documents are joined by a blank line.
  * @throws NfcError "not-found", "invalid-file" (not UTF-8; a bad .jsonl line, by number)
  */
-export async function* textPieces(paths: readonly string[], options: TextOptions = {}): AsyncGenerator<string> {
-  yield* cutPieces(joined(paths, options));
+export async function* readTextPieces(paths: readonly string[], options: TextOptions = {}): AsyncGenerator<string> {
+  yield* cutPieces(joinPieces(paths, options));
 }
 
-async function* joined(paths: readonly string[], options: TextOptions): AsyncGenerator<string> {
+async function* joinPieces(paths: readonly string[], options: TextOptions): AsyncGenerator<string> {
   let first = true;
   for (const path of paths)
     if (path.endsWith(".jsonl") || path.endsWith(".ndjson"))
-      for await (const text of jsonlTexts(path, options)) {
+      for await (const text of readJsonlTexts(path, options)) {
         yield first ? text : DOCUMENT_JOINT + text;
         first = false;
       }
     else {
       if (!first) yield DOCUMENT_JOINT;
-      yield* decoded(path, options);
+      yield* decodePieces(path, options);
       first = false;
     }
 }
@@ -51,7 +51,7 @@ async function* cutPieces(texts: AsyncIterable<string>): AsyncGenerator<string> 
   for await (const text of texts) {
     rest += text;
     if (rest.length < PIECE_LENGTH) continue;
-    const cut = lastSafeCut(rest);
+    const cut = findLastSafeCut(rest);
     if (cut === 0) continue;
     yield rest.slice(0, cut);
     rest = rest.slice(cut);
@@ -59,13 +59,13 @@ async function* cutPieces(texts: AsyncIterable<string>): AsyncGenerator<string> 
   if (rest !== "") yield rest;
 }
 
-function lastSafeCut(text: string): number {
+function findLastSafeCut(text: string): number {
   for (let at = text.lastIndexOf("\n"); at > 0; at = text.lastIndexOf("\n", at - 1))
     if (!/\s/.test(text[at - 1] as string)) return at;
   return 0;
 }
 
-async function* decoded(path: string, { signal, onBytes }: TextOptions): AsyncGenerator<string> {
+async function* decodePieces(path: string, { signal, onBytes }: TextOptions): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: false });
   let bytes = 0;
   const decode = (chunk?: Uint8Array) => {
@@ -91,23 +91,23 @@ async function* decoded(path: string, { signal, onBytes }: TextOptions): AsyncGe
   yield decode();
 }
 
-async function* jsonlTexts(path: string, options: TextOptions): AsyncGenerator<string> {
+async function* readJsonlTexts(path: string, options: TextOptions): AsyncGenerator<string> {
   const field = options.field ?? "text";
-  for await (const { text, number } of textLines(path, options))
-    if (text.trim() !== "") yield jsonlField(text, field, `${path}: line ${number}`);
+  for await (const { text, number } of readTextLines(path, options))
+    if (text.trim() !== "") yield readJsonlField(text, field, `${path}: line ${number}`);
 }
 
 /**
  * Lines of a UTF-8 file by number, from 1, without their ends; a byte order mark is dropped, and so is an empty last line.
  * @throws NfcError "not-found", "invalid-file" (not UTF-8; a line that is none), "aborted"
  */
-export async function* textLines(
+export async function* readTextLines(
   path: string,
   options: Pick<TextOptions, "signal" | "onBytes"> = {},
 ): AsyncGenerator<{ text: string; number: number }> {
   let rest = "";
   let number = 0;
-  for await (const text of decoded(path, options)) {
+  for await (const text of decodePieces(path, options)) {
     // A long line is put together once, at its end.
     const lines = text.includes("\n") ? (rest + text).split("\n") : [rest + text];
     rest = lines.pop() as string;
@@ -121,7 +121,7 @@ export async function* textLines(
   if (rest !== "") yield { text: rest, number: number + 1 };
 }
 
-function jsonlField(json: string, field: string, where: string): string {
+function readJsonlField(json: string, field: string, where: string): string {
   let value: unknown;
   try {
     value = JSON.parse(json);

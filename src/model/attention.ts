@@ -23,9 +23,9 @@ import {
   expand,
   gather,
   range,
+  readDimSize,
+  readSize,
   reshape,
-  sizeOf,
-  sizeOfDim,
   slice,
   sliceTo,
   split,
@@ -71,7 +71,11 @@ export interface AttentionInputs {
 }
 
 /** Mask and distance buckets from the inputs' sizes. */
-export function attentionContext(config: ModelConfig, inputs: AttentionInputs, noise: NoiseMode): AttentionContext {
+export function buildAttentionContext(
+  config: ModelConfig,
+  inputs: AttentionInputs,
+  noise: NoiseMode,
+): AttentionContext {
   const { ids, attentionMask } = inputs;
   const [batch, length] = ids.shape as [Dim, Dim];
   const keySource = attentionMask ?? ids;
@@ -83,9 +87,9 @@ export function attentionContext(config: ModelConfig, inputs: AttentionInputs, n
     [keyLength, keySource, 1],
   ] as const)
     if (typeof dim === "string") sources.set(dim, { value, axis });
-  const queries = range(sizeOf(ids, 1), length); // [T]
-  const keys = range(sizeOf(keySource, 1), keyLength); // [S]
-  const past = sub(sizeOf(keySource, 1), sizeOf(ids, 1)); // [1]
+  const queries = range(readSize(ids, 1), length); // [T]
+  const keys = range(readSize(keySource, 1), keyLength); // [S]
+  const past = sub(readSize(keySource, 1), readSize(ids, 1)); // [1]
   const distance = sub(unsqueeze(add(queries, past), [1]), unsqueeze(keys, [0])); // i − j: [T, S]
   return {
     config,
@@ -94,12 +98,12 @@ export function attentionContext(config: ModelConfig, inputs: AttentionInputs, n
     length,
     keyLength,
     sources,
-    mask: additiveMask(distance, attentionMask),
-    buckets: config.variant === "noise-distance" ? skewedBuckets(keySource, past, config.n_positions) : null,
+    mask: buildAdditiveMask(distance, attentionMask),
+    buckets: config.variant === "noise-distance" ? buildSkewedBuckets(keySource, past, config.n_positions) : null,
   };
 }
 
-function additiveMask(distance: Value, attentionMask: Value | null): Value {
+function buildAdditiveMask(distance: Value, attentionMask: Value | null): Value {
   const { graph } = distance;
   let visible = unsqueeze(less(graph.ints([-1]), distance), [0, 1]); // j ≤ i: [1, 1, T, S]
   if (attentionMask) visible = and(visible, unsqueeze(equal(attentionMask, graph.ints([1])), [1, 2])); // [B, 1, T, S]
@@ -110,12 +114,12 @@ function additiveMask(distance: Value, attentionMask: Value | null): Value {
  * bucket(d_k) for k = 0 … S with d_k = past − k, or past − k + S + 1 where that is negative, through a table of
  * n_positions entries; distances outside it are clamped (they are masked anyway): int64 [S + 1]
  */
-function skewedBuckets(keySource: Value, past: Value, nPositions: number): Value {
+function buildSkewedBuckets(keySource: Value, past: Value, nPositions: number): Value {
   const { graph } = past;
-  const count = add(sizeOf(keySource, 1), graph.ints([1])); // S + 1
+  const count = add(readSize(keySource, 1), graph.ints([1])); // S + 1
   const k = range(count, addDims(keySource.shape[1] as Dim, 1)); // [S + 1]
   const distance = add(sub(past, k), where(less(past, k), count, graph.ints([0]))); // [S + 1]
-  const table = graph.constant(BigInt64Array.from(bucketTable(nPositions), BigInt), [nPositions], "int64");
+  const table = graph.constant(BigInt64Array.from(makeBucketTable(nPositions), BigInt), [nPositions], "int64");
   return gather(table, min(max(distance, graph.ints([0])), graph.ints([nPositions - 1]))); // [S + 1]
 }
 
@@ -128,7 +132,7 @@ function skew(r: Value, { config, length, keyLength, sources }: AttentionContext
   const row = r.shape[1] as Dim;
   const repeated = expand(unsqueeze(r, [1]), [config.n_head, length, row], sources); // [H, T, S + 1]
   const flat = reshape(repeated, [config.n_head, multiplyDims(length, row)]); // [H, T·(S + 1)]
-  const entries = mul(sizeOfDim(length, sources, r.graph), sizeOfDim(keyLength, sources, r.graph)); // T·S: [1]
+  const entries = mul(readDimSize(length, sources, r.graph), readDimSize(keyLength, sources, r.graph)); // T·S: [1]
   const cut = sliceTo(flat, 1, entries, multiplyDims(length, keyLength)); // [H, T·S]
   return reshape(cut, [config.n_head, length, keyLength], sources); // [H, T, S]
 }
@@ -137,7 +141,7 @@ function skew(r: Value, { config, length, keyLength, sources }: AttentionContext
  * T5's buckets: bucket(d) = d for d < 16, else min(31, 16 + ⌊16·ln(d/16)/ln(n_positions/16) + 1e-9⌋); one entry a
  * distance 0 … n_positions − 1.
  */
-export function bucketTable(nPositions: number): number[] {
+export function makeBucketTable(nPositions: number): number[] {
   const exact = DISTANCE_BUCKETS / 2;
   return Array.from({ length: nPositions }, (_, d) => {
     if (d < exact) return d;
@@ -147,7 +151,7 @@ export function bucketTable(nPositions: number): number[] {
 }
 
 /** The factor on q·k + noise: 1/√D unless scale_attn_weights is off, and 1/(layer + 1) when asked. */
-export function scoreScale(config: ModelConfig, layer: number): number {
+export function computeScoreScale(config: ModelConfig, layer: number): number {
   const base = config.scale_attn_weights ? 1 / Math.sqrt(config.n_embd / config.n_head) : 1;
   return config.scale_attn_by_inverse_layer_idx ? base / (layer + 1) : base;
 }
@@ -172,13 +176,13 @@ export function attention(
   const dense = config.variant === "dense";
   const width = config.n_embd;
   const projected = linear(x, "attn.c_attn", parameters); // [B·T, 3C or 2C]
-  const parts = split(projected, dense ? 3 : 2, 1).map((part) => toHeads(part, context)); // [B, H, T, D] each
+  const parts = split(projected, dense ? 3 : 2, 1).map((part) => splitHeads(part, context)); // [B, H, T, D] each
   const [query, newKey, newValue] = (dense ? parts : [parts[0], parts[0], parts[1]]) as [Value, Value, Value];
   const key = past ? concat([past.key, newKey], 2) : newKey; // [B, H, S, D]
   const value = past ? concat([past.value, newValue], 2) : newValue; // [B, H, S, D]
-  const factor = scoreScale(config, layer);
+  const factor = computeScoreScale(config, layer);
   const dots = scale(matmul(query, transpose(key, [0, 1, 3, 2])), factor); // [B, H, T, S]
-  const scores = add(noisy(dots, parameters, context, layer, factor), scoreBias(parameters, context, factor));
+  const scores = add(addNoise(dots, parameters, context, layer, factor), buildScoreBias(parameters, context, factor));
   const probabilities = softmax(scores); // [B, H, T, S]
   const mixed = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
   const rows = x.shape[0] as Dim;
@@ -187,13 +191,13 @@ export function attention(
 }
 
 /** [B·T, C] → [B, H, T, D] */
-export function toHeads(x: Value, { config, batch, length, sources }: AttentionContext): Value {
+export function splitHeads(x: Value, { config, batch, length, sources }: AttentionContext): Value {
   const shape: Shape = [batch, length, config.n_head, config.n_embd / config.n_head];
   return transpose(reshape(x, shape, sources), [0, 2, 1, 3]);
 }
 
 /** Mask plus the distance-dependent mean μ[h, bucket(i − j)]·scale: [1 or B, 1 or H, T, S] */
-function scoreBias(parameters: ParameterLookup, context: AttentionContext, factor: number): Value {
+function buildScoreBias(parameters: ParameterLookup, context: AttentionContext, factor: number): Value {
   const { buckets, mask } = context;
   if (!buckets) return mask;
   const mean = parameters("attn.noise_mean"); // [H, 32]
@@ -201,7 +205,7 @@ function scoreBias(parameters: ParameterLookup, context: AttentionContext, facto
 }
 
 /** dots + σ·ε·scale; σ = exp(log_std), one a layer (noise-shared) or a head. */
-function noisy(
+function addNoise(
   dots: Value,
   parameters: ParameterLookup,
   context: AttentionContext,
@@ -215,11 +219,11 @@ function noisy(
   const sigma = reshape(scale(exp(logStd), factor), [draws, 1, 1]); // [1 or H, 1, 1]
   const epsilon =
     noise.kind === "fed"
-      ? fedNoise(context, draws, layer)
+      ? declareNoiseInput(context, draws, layer)
       : randomNormalLike(draws === 1 ? slice(dots, 1, 0, 1) : dots, noise.seed + layer); // [B, 1 or H, T, S]
   return add(dots, mul(sigma, epsilon));
 }
 
-function fedNoise({ mask, batch, length, keyLength }: AttentionContext, draws: number, layer: number): Value {
+function declareNoiseInput({ mask, batch, length, keyLength }: AttentionContext, draws: number, layer: number): Value {
   return mask.graph.input(`eps.${layer}`, "float32", [batch, draws, length, keyLength]);
 }

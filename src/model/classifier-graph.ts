@@ -2,29 +2,29 @@
 import type { Dim } from "../graph/dims.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { add, max, mul, reduceMax, reduceSum, sub } from "../graph/ops.ts";
-import { range, reshape, sizeOf } from "../graph/shape-ops.ts";
+import { range, readSize, reshape } from "../graph/shape-ops.ts";
 import type { NoiseMode } from "./attention.ts";
 import { classifier } from "./classifier.ts";
 import type { ModelConfig } from "./config.ts";
-import { decoderGraph } from "./decoder-graph.ts";
-import { parametersOf } from "./layers.ts";
+import { buildDecoderGraph } from "./decoder-graph.ts";
+import { makeParameterLookup } from "./layers.ts";
 
 const BATCH = "batch_size";
 const LENGTH = "sequence_length";
 
 /** What an export runs: a classifier where the model has labels, else a decoder. */
-export function exportGraph(config: ModelConfig, noise: NoiseMode): Graph {
-  return config.labels ? classifierGraph(config, noise) : decoderGraph(config, noise);
+export function buildExportGraph(config: ModelConfig, noise: NoiseMode): Graph {
+  return config.labels ? buildClassifierGraph(config, noise) : buildDecoderGraph(config, noise);
 }
 
 /** Inputs: input_ids, attention_mask [B, T], 1 on the text, which is one piece. Output: logits [B, labels]. */
-function classifierGraph(config: ModelConfig, noise: NoiseMode): Graph {
+function buildClassifierGraph(config: ModelConfig, noise: NoiseMode): Graph {
   const graph = new Graph();
   const ids = graph.input("input_ids", "int64", [BATCH, LENGTH]);
   const attentionMask = graph.input("attention_mask", "int64", [BATCH, LENGTH]);
-  const { positions, last } = placesOf(ids, attentionMask);
+  const { positions, last } = findTokenPlaces(ids, attentionMask);
   const inputs = { ids, positions, attentionMask, past: [] };
-  const { logits } = classifier(config, parametersOf(graph, config), inputs, { last, noise });
+  const { logits } = classifier(config, makeParameterLookup(graph, config), inputs, { last, noise });
   graph.output(logits, "logits");
   return graph;
 }
@@ -33,13 +33,13 @@ function classifierGraph(config: ModelConfig, noise: NoiseMode): Graph {
  * Of a text in columns first … end: its positions count from `first`, and its last token is at `end`.
  * end = max(mask·column), first = end + 1 − Σ mask
  */
-function placesOf(ids: Value, mask: Value): { positions: Value; last: Value } {
+function findTokenPlaces(ids: Value, mask: Value): { positions: Value; last: Value } {
   const { graph } = ids;
   const [batch, length] = ids.shape as [Dim, Dim];
-  const columns = range(sizeOf(ids, 1), length); // [T]
+  const columns = range(readSize(ids, 1), length); // [T]
   const end = reduceMax(mul(mask, columns), [1], true); // [B, 1]
   const first = sub(add(end, graph.ints([1])), reduceSum(mask, [1], true)); // [B, 1]
   const positions = max(sub(columns, first), graph.ints([0])); // [B, T]
-  const rows = mul(range(sizeOf(ids, 0), batch), sizeOf(ids, 1)); // b·T: [B]
+  const rows = mul(range(readSize(ids, 0), batch), readSize(ids, 1)); // b·T: [B]
   return { positions, last: add(rows, reshape(end, [batch])) };
 }

@@ -31,7 +31,7 @@ export function classifier(
 }
 
 /** Whether two classifiers, or a classifier and a task, have the same classes in the same order. */
-export function sameLabels(a: readonly string[] | undefined, b: readonly string[]): boolean {
+export function hasSameLabels(a: readonly string[] | undefined, b: readonly string[]): boolean {
   return a?.length === b.length && a.every((label, id) => label === b[id]);
 }
 

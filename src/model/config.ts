@@ -58,7 +58,7 @@ export function attnParts(variant: Variant): 2 | 3 {
  * Shapes of `attn.noise_mean` and `attn.noise_log_std` in every layer (DESIGN: noise = mean + exp(log_std) · ε), or
  * null for the variants without noise.
  */
-export function noiseShapes(variant: Variant, heads: number): { mean: number[]; logStd: number[] } | null {
+export function shapeNoise(variant: Variant, heads: number): { mean: number[]; logStd: number[] } | null {
   switch (variant) {
     case "noise-shared":
       return { mean: [1, 1], logStd: [1] };

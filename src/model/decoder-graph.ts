@@ -5,7 +5,7 @@ import { reshape } from "../graph/shape-ops.ts";
 import type { KeyValue, NoiseMode } from "./attention.ts";
 import type { ModelConfig } from "./config.ts";
 import { type Gpt2Inputs, gpt2, lmHead } from "./gpt2.ts";
-import { parametersOf } from "./layers.ts";
+import { makeParameterLookup } from "./layers.ts";
 
 /** Dimension names exactly as optimum evaluates them. */
 const BATCH = "batch_size";
@@ -17,10 +17,10 @@ const TOTAL = `${PAST} + ${LENGTH}`;
  * Inputs: input_ids, attention_mask, position_ids, past_key_values.N.{key,value} [B, H, past, D].
  * Outputs: logits [B, T, V], present.N.{key,value} [B, H, past + T, D].
  */
-export function decoderGraph(config: ModelConfig, noise: NoiseMode): Graph {
+export function buildDecoderGraph(config: ModelConfig, noise: NoiseMode): Graph {
   const graph = new Graph();
-  const parameters = parametersOf(graph, config);
-  const { hidden, present, sources } = gpt2(config, parameters, exportInputs(graph, config), noise);
+  const parameters = makeParameterLookup(graph, config);
+  const { hidden, present, sources } = gpt2(config, parameters, declareExportInputs(graph, config), noise);
   const logits = lmHead(hidden, config, parameters); // [B·T, V]
   graph.output(reshape(logits, [BATCH, LENGTH, config.vocab_size], sources), "logits"); // [B, T, V]
   for (const [layer, { key, value }] of present.entries()) {
@@ -30,7 +30,7 @@ export function decoderGraph(config: ModelConfig, noise: NoiseMode): Graph {
   return graph;
 }
 
-function exportInputs(graph: Graph, config: ModelConfig): Gpt2Inputs {
+function declareExportInputs(graph: Graph, config: ModelConfig): Gpt2Inputs {
   const ids = graph.input("input_ids", "int64", [BATCH, LENGTH]);
   const attentionMask = graph.input("attention_mask", "int64", [BATCH, TOTAL]);
   const positions = graph.input("position_ids", "int64", [BATCH, LENGTH]);

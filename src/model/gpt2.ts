@@ -7,12 +7,12 @@ import {
   type AttentionContext,
   type AttentionOutput,
   attention,
-  attentionContext,
+  buildAttentionContext,
   type KeyValue,
   type NoiseMode,
 } from "./attention.ts";
 import type { ModelConfig } from "./config.ts";
-import { layerParameters, mlp, norm, type ParameterLookup } from "./layers.ts";
+import { makeLayerLookup, mlp, norm, type ParameterLookup } from "./layers.ts";
 
 export interface Gpt2Inputs {
   /** int64 [B, T] */
@@ -39,12 +39,12 @@ export function gpt2(
   inputs: Gpt2Inputs,
   noise: NoiseMode,
 ): Gpt2Output {
-  const context = attentionContext(config, inputs, noise);
+  const context = buildAttentionContext(config, inputs, noise);
   const embedded = embed(parameters, inputs);
   let x = embedded;
   const present: KeyValue[] = [];
   for (let layer = 0; layer < config.n_layer; layer++) {
-    const result = block(x, layerParameters(parameters, layer), context, layer, inputs.past[layer] ?? null);
+    const result = block(x, makeLayerLookup(parameters, layer), context, layer, inputs.past[layer] ?? null);
     x = result.output;
     present.push(result.attention.present);
   }
@@ -87,7 +87,11 @@ export function lmHead(hidden: Value, config: ModelConfig, parameters: Parameter
 }
 
 /** Inputs named as transformers.js and optimum name them, for text without padding or cache: ids and positions [B, T]. */
-export function textInputs(graph: Graph, batch: Dim = "batch_size", length: Dim = "sequence_length"): Gpt2Inputs {
+export function declareTextInputs(
+  graph: Graph,
+  batch: Dim = "batch_size",
+  length: Dim = "sequence_length",
+): Gpt2Inputs {
   return {
     ids: graph.input("input_ids", "int64", [batch, length]),
     positions: graph.input("position_ids", "int64", [batch, length]),

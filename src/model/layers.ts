@@ -2,7 +2,7 @@
 import type { Graph, Value } from "../graph/ir.ts";
 import { gelu, gemm, layerNorm, mul, relu, sigmoid, tanh } from "../graph/ops.ts";
 import type { ModelConfig } from "./config.ts";
-import { parameterSpecs } from "./parameters.ts";
+import { listParameters } from "./parameters.ts";
 
 /** A weight by its name within the scope (`mlp.c_fc.weight` within a layer). @throws Error when the model has none */
 export type ParameterLookup = {
@@ -14,8 +14,8 @@ export type ParameterLookup = {
  * Declares the model's weights in a graph as they are asked for; `prefix` keeps two models apart in one graph.
  * Names are canonical (`h.3.mlp.c_fc.weight`).
  */
-export function parametersOf(graph: Graph, config: ModelConfig, prefix = ""): ParameterLookup {
-  const shapes = new Map(parameterSpecs(config).map((spec) => [spec.name, spec.shape]));
+export function makeParameterLookup(graph: Graph, config: ModelConfig, prefix = ""): ParameterLookup {
+  const shapes = new Map(listParameters(config).map((spec) => [spec.name, spec.shape]));
   const lookup = (name: string) => {
     const shape = shapes.get(name);
     if (!shape) throw new Error(`the ${config.variant} model has no parameter ${name}`);
@@ -25,7 +25,7 @@ export function parametersOf(graph: Graph, config: ModelConfig, prefix = ""): Pa
 }
 
 /** The weights of one layer, named without `h.N.`. */
-export function layerParameters(parameters: ParameterLookup, layer: number): ParameterLookup {
+export function makeLayerLookup(parameters: ParameterLookup, layer: number): ParameterLookup {
   const lookup = (name: string) => parameters(`h.${layer}.${name}`);
   return Object.assign(lookup, { has: (name: string) => parameters.has(`h.${layer}.${name}`) });
 }

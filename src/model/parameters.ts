@@ -1,6 +1,6 @@
 // The parameters of a model: canonical names (GPT-2's), shapes, counts, and the groups that reports add up.
-import { elementCount } from "../formats/dtype.ts";
-import { attnParts, type ModelConfig, noiseShapes } from "./config.ts";
+import { countElements } from "../formats/dtype.ts";
+import { attnParts, type ModelConfig, shapeNoise } from "./config.ts";
 
 export const PARAMETER_GROUPS = [
   "embeddings",
@@ -30,14 +30,14 @@ export interface ParameterSpec {
  * Every parameter that a checkpoint of `config` stores, in a fixed order: embeddings, layers, final norm, head.
  * A tied head (logits = h · wteᵀ) is not listed: it is stored once, as wte.
  */
-export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
+export function listParameters(config: ModelConfig): ParameterSpec[] {
   const { n_embd: C, vocab_size: V, n_positions: T } = config;
   const specs: ParameterSpec[] = [
     { name: "wte.weight", shape: [V, C], layer: null },
     { name: "wpe.weight", shape: [T, C], layer: null },
   ];
   for (let layer = 0; layer < config.n_layer; layer++) {
-    for (const [name, shape] of layerShapes(config)) specs.push({ name: `h.${layer}.${name}`, shape, layer });
+    for (const [name, shape] of listLayerShapes(config)) specs.push({ name: `h.${layer}.${name}`, shape, layer });
   }
   specs.push({ name: "ln_f.weight", shape: [C], layer: null });
   if (config.bias) specs.push({ name: "ln_f.bias", shape: [C], layer: null });
@@ -47,10 +47,10 @@ export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
 }
 
 /** [name within the layer, shape] of one block; c_attn is [C, 3C] = [q, k, v] or [C, 2C] = [s, v]. */
-function layerShapes(config: ModelConfig): [string, number[]][] {
+function listLayerShapes(config: ModelConfig): [string, number[]][] {
   const { n_embd: C, n_inner: I } = config;
   const qkv = attnParts(config.variant) * C;
-  const noise = noiseShapes(config.variant, config.n_head);
+  const noise = shapeNoise(config.variant, config.n_head);
   const shapes: [string, number[]][] = [
     ["ln_1.weight", [C]],
     ["ln_1.bias", [C]],
@@ -75,20 +75,20 @@ function layerShapes(config: ModelConfig): [string, number[]][] {
 }
 
 /** All parameters of a model, each counted once: tying Q and K removes L · (C² + C), or L · C² without biases. */
-export function parameterCount(config: ModelConfig): number {
-  return parameterSpecs(config).reduce((sum, spec) => sum + elementCount(spec.shape), 0);
+export function countParameters(config: ModelConfig): number {
+  return listParameters(config).reduce((sum, spec) => sum + countElements(spec.shape), 0);
 }
 
 /** The group or groups a parameter counts in; c_attn is split by columns into q, k, v or qk, v. Counts add up to its size. */
-export function parameterGroups(spec: ParameterSpec, config: ModelConfig): { group: ParameterGroup; count: number }[] {
-  const count = elementCount(spec.shape);
-  if (!spec.name.includes(".attn.c_attn.")) return [{ group: groupOf(spec.name), count }];
+export function groupParameters(spec: ParameterSpec, config: ModelConfig): { group: ParameterGroup; count: number }[] {
+  const count = countElements(spec.shape);
+  if (!spec.name.includes(".attn.c_attn.")) return [{ group: findGroup(spec.name), count }];
   const groups: ParameterGroup[] =
     attnParts(config.variant) === 3 ? ["attention.q", "attention.k", "attention.v"] : ["attention.qk", "attention.v"];
   return groups.map((group) => ({ group, count: count / groups.length }));
 }
 
-function groupOf(name: string): ParameterGroup {
+function findGroup(name: string): ParameterGroup {
   if (name.startsWith("wte.") || name.startsWith("wpe.")) return "embeddings";
   if (name.startsWith("lm_head.") || name === SCORE) return "head";
   if (name.includes(".attn.noise_")) return "noise";

@@ -18,10 +18,10 @@ const TRANSFORMERS_JS: Record<Precision, { dtype: string; suffix: string }> = {
 };
 
 /** The file below `onnx/`: model_quantized.onnx for int8. */
-export const modelFile = (precision: Precision): string => `model${TRANSFORMERS_JS[precision].suffix}.onnx`;
+export const nameModelFile = (precision: Precision): string => `model${TRANSFORMERS_JS[precision].suffix}.onnx`;
 
 /** The `dtype` that makes transformers.js load it. */
-export const transformersJsDtype = (precision: Precision): string => TRANSFORMERS_JS[precision].dtype;
+export const toTransformersJsDtype = (precision: Precision): string => TRANSFORMERS_JS[precision].dtype;
 
 /** Whether the cache, and all products, are float16. */
 export const isHalf = (precision: Precision): boolean => precision === "fp16" || precision === "q4f16";

@@ -45,17 +45,17 @@ export function solveLower(l: Float64Array, b: Float64Array, n: number, m: numbe
 
 /** A B: [n, k] · [k, m] → [n, m] */
 export function multiply(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
-  return rowProducts(a, transposed(b, k, m), n, k, m);
+  return multiplyRows(a, transpose(b, k, m), n, k, m);
 }
 
 /** Aᵀ B: [k, n]ᵀ · [k, m] → [n, m] */
 export function multiplyTransposed(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
-  const columns = transposed(a, k, n);
-  return rowProducts(columns, a === b ? columns : transposed(b, k, m), n, k, m);
+  const columns = transpose(a, k, n);
+  return multiplyRows(columns, a === b ? columns : transpose(b, k, m), n, k, m);
 }
 
 /** Aᵀ: [n, m] → [m, n]; a vector stays the array that it is */
-export function transposed(a: Float64Array, n: number, m: number): Float64Array {
+export function transpose(a: Float64Array, n: number, m: number): Float64Array {
   if (n === 1 || m === 1) return a;
   const out = new Float64Array(n * m);
   for (let i = 0; i < n; i++) for (let j = 0; j < m; j++) out[j * n + i] = a[i * m + j] as number;
@@ -66,7 +66,7 @@ export function transposed(a: Float64Array, n: number, m: number): Float64Array 
  * A Bᵀ: [n, k] · [m, k]ᵀ → [n, m]. Both run along contiguous rows, and a tile of 2 × 4 sums stays in registers: three
  * times as fast as the textbook loop. A Aᵀ costs half.
  */
-export function rowProducts(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
+export function multiplyRows(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
   const out = new Float64Array(n * m);
   let i = 0;
   for (; i + 2 <= n; i += 2) {

@@ -5,8 +5,8 @@ const UNIT = 2 ** -53;
 const GOLDEN = 0x9e3779b9;
 
 /** Numbers in [0, 1) with 53 random bits; equal seed and stream give equal numbers. */
-export function randomNumbers(seed: number, stream = 0): () => number {
-  const next = xoshiro128(stateOf(seed, stream));
+export function makeRandom(seed: number, stream = 0): () => number {
+  const next = xoshiro128(makeState(seed, stream));
   return () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) * UNIT;
 }
 
@@ -25,13 +25,13 @@ export function xoshiro128(state: Uint32Array): () => number {
   };
 }
 
-function stateOf(seed: number, stream: number): Uint32Array {
-  const start = mixed(mixed(seed) + Math.imul(stream, GOLDEN));
-  return Uint32Array.from({ length: 4 }, (_, i) => mixed(start + Math.imul(i + 1, GOLDEN)));
+function makeState(seed: number, stream: number): Uint32Array {
+  const start = mixBits(mixBits(seed) + Math.imul(stream, GOLDEN));
+  return Uint32Array.from({ length: 4 }, (_, i) => mixBits(start + Math.imul(i + 1, GOLDEN)));
 }
 
 /** MurmurHash3's last step: every bit of the input changes every bit of the output. */
-function mixed(value: number): number {
+function mixBits(value: number): number {
   let x = value ^ (value >>> 16);
   x = Math.imul(x, 0x85ebca6b);
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);

@@ -19,16 +19,16 @@ const MAX_EXPONENT = 1023;
  * Matrix Computations, 8.3; rotations work on contiguous rows.
  * @throws Error when the matrix is not finite
  */
-export function symmetricEigen(matrix: Float64Array, n: number): SymmetricEigen {
-  const scale = scaleOf(matrix, n);
-  const { diagonal, off, vectors } = tridiagonalise(scaledSymmetric(matrix, n, scale), n);
-  diagonalise(diagonal, off, vectors, n);
-  const result = sorted(diagonal, vectors, n);
+export function decomposeSymmetric(matrix: Float64Array, n: number): SymmetricEigen {
+  const scale = findScale(matrix, n);
+  const { diagonal, off, vectors } = tridiagonalize(scaleSymmetric(matrix, n, scale), n);
+  diagonalize(diagonal, off, vectors, n);
+  const result = sortEigenpairs(diagonal, vectors, n);
   return { ...result, values: result.values.map((value) => value / scale) };
 }
 
 /** The power of two that brings the largest entry near 1 (squares are taken on the way); rounds nothing. */
-function scaleOf(matrix: Float64Array, n: number): number {
+function findScale(matrix: Float64Array, n: number): number {
   let largest = 0;
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) largest = Math.max(largest, Math.abs(matrix[i * n + j] as number));
@@ -37,7 +37,7 @@ function scaleOf(matrix: Float64Array, n: number): number {
 }
 
 /** The lower triangle times `scale`, mirrored. */
-function scaledSymmetric(matrix: Float64Array, n: number, scale: number): Float64Array {
+function scaleSymmetric(matrix: Float64Array, n: number, scale: number): Float64Array {
   const out = new Float64Array(n * n);
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) out[i * n + j] = out[j * n + i] = (matrix[i * n + j] as number) * scale;
@@ -45,7 +45,7 @@ function scaledSymmetric(matrix: Float64Array, n: number, scale: number): Float6
 }
 
 /** T = Q A Qᵀ with T tridiagonal (`diagonal`, `off`) and Q in the rows of `vectors`; `a` is overwritten. */
-function tridiagonalise(a: Float64Array, n: number) {
+function tridiagonalize(a: Float64Array, n: number) {
   const diagonal = new Float64Array(n);
   const off = new Float64Array(n);
   const betas = new Float64Array(n);
@@ -112,12 +112,12 @@ function accumulate(a: Float64Array, betas: Float64Array, n: number): Float64Arr
 }
 
 /** Implicit QL with Wilkinson shifts; off[i] couples i and i + 1. Rotations are applied to the rows of `z`. */
-function diagonalise(d: Float64Array, off: Float64Array, z: Float64Array, n: number): void {
+function diagonalize(d: Float64Array, off: Float64Array, z: Float64Array, n: number): void {
   let passed = 0; // magnitude of the rows so far: entries that shrink downwards would not converge against their neighbours
   for (let low = 0; low < n; low++) {
     passed = Math.max(passed, Math.abs(d[low] as number) + Math.abs(off[low] as number));
     for (let sweep = 0; ; sweep++) {
-      const high = firstSmall(d, off, { low, passed }, n);
+      const high = findFirstSmall(d, off, { low, passed }, n);
       if (high === low) break;
       if (sweep === MAX_SWEEPS) throw new Error("symmetricEigen: no convergence");
       sweepQl(d, off, z, low, high, n);
@@ -126,7 +126,7 @@ function diagonalise(d: Float64Array, off: Float64Array, z: Float64Array, n: num
 }
 
 /** The end of the unreduced block that starts at `low`. */
-function firstSmall(
+function findFirstSmall(
   d: Float64Array,
   off: Float64Array,
   { low, passed }: { low: number; passed: number },
@@ -178,7 +178,7 @@ function rotateRows(z: Float64Array, i: number, j: number, n: number, c: number,
   }
 }
 
-function sorted(d: Float64Array, z: Float64Array, n: number): SymmetricEigen {
+function sortEigenpairs(d: Float64Array, z: Float64Array, n: number): SymmetricEigen {
   const order = Array.from(d.keys()).sort((a, b) => (d[b] as number) - (d[a] as number));
   const vectors = new Float64Array(n * n);
   for (const [to, from] of order.entries()) {

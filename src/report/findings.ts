@@ -2,12 +2,12 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig, Variant } from "../model/config.ts";
 import { isRecordedSource } from "./perplexity.ts";
-import { formatBytes, plural, signedPercent, thousands } from "./render/format.ts";
+import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "./render/format.ts";
 import type { Finding, ModelSummary, Report } from "./schema.ts";
-import { isTied, tyingSaving } from "./weigh/tally.ts";
+import { countTyingSaving, isTied } from "./weigh/tally.ts";
 
 /** What the findings are drawn from. */
-export type Comparison = Pick<Report, "before" | "after" | "total" | "groups" | "breakdown" | "tie">;
+export type FindingsInput = Pick<Report, "before" | "after" | "total" | "groups" | "breakdown" | "tie">;
 
 /** Why the constant means of two variants are without effect where no noise is drawn. */
 export const CONSTANT_MEAN =
@@ -20,34 +20,34 @@ export function hasConstantMean(variant: Variant): boolean {
 }
 
 /** In a fixed order: size first, then each model, then where they come from. */
-export function findingsOf(before: Checkpoint, after: Checkpoint, report: Comparison): Finding[] {
+export function findFindings(before: Checkpoint, after: Checkpoint, report: FindingsInput): Finding[] {
   return [
-    ...sizeFindings(report),
-    ...shapeFindings(report),
-    ...expandedFinding(after, report),
-    ...modelFindings("before", before, report.before),
-    ...modelFindings("after", after, report.after),
-    ...originFindings(before, after, report),
+    ...findSizeFindings(report),
+    ...findShapeFindings(report),
+    ...findExpansion(after, report),
+    ...findModelFindings("before", before, report.before),
+    ...findModelFindings("after", after, report.after),
+    ...findOriginFindings(before, after, report),
   ];
 }
 
-function sizeFindings({ total, groups }: Comparison): Finding[] {
+function findSizeFindings({ total, groups }: FindingsInput): Finding[] {
   const { parameters, bytes } = total;
   const changed = groups.some((group) => group.parameters.difference !== 0 || group.bytes.difference !== 0);
   if (!changed) return [{ code: "same-size", text: "both models have the same parameters and bytes in every group" }];
   const grown = [
-    ...(parameters.difference > 0 ? [`${thousands(parameters.difference)} more parameters`] : []),
-    ...(bytes.difference > 0 ? [`${formatBytes(bytes.difference)} more${inPercent(bytes.percent)}`] : []),
+    ...(parameters.difference > 0 ? [`${formatThousands(parameters.difference)} more parameters`] : []),
+    ...(bytes.difference > 0 ? [`${formatBytes(bytes.difference)} more${formatShare(bytes.percent)}`] : []),
   ];
   return grown.length === 0 ? [] : [{ code: "grown", text: `after has ${grown.join(", ")}` }];
 }
 
-function inPercent(percent: number | null): string {
-  return percent === null ? "" : ` (${signedPercent(percent)})`;
+function formatShare(percent: number | null): string {
+  return percent === null ? "" : ` (${formatSignedPercent(percent)})`;
 }
 
 /** Differences that tying does not make: other dimensions, another activation, another precision. */
-function shapeFindings({ before, after }: Comparison): Finding[] {
+function findShapeFindings({ before, after }: FindingsInput): Finding[] {
   const keys = Object.keys(before.config) as (keyof ModelSummary["config"])[];
   const changed = keys.filter((key) => before.config[key] !== after.config[key]);
   const list = changed.map((key) => `${key} ${before.config[key]} -> ${after.config[key]}`).join(", ");
@@ -63,15 +63,15 @@ function shapeFindings({ before, after }: Comparison): Finding[] {
 }
 
 /** [s, v] written out as [s, s, v], for programs that know only GPT-2. */
-function expandedFinding(after: Checkpoint, { total }: Comparison): Finding[] {
+function findExpansion(after: Checkpoint, { total }: FindingsInput): Finding[] {
   if (isTied(after.config) || !after.record?.tie) return [];
   const smaller = total.parameters.difference < 0 ? "" : ": it is not smaller";
   return [{ code: "expanded", text: `after: Q and K are tied, but stored twice ([s, s, v])${smaller}` }];
 }
 
-function modelFindings(side: "before" | "after", checkpoint: Checkpoint, model: ModelSummary): Finding[] {
-  const head = headText(checkpoint.config, model);
-  const extra = extraText(model.files.extra, model.head);
+function findModelFindings(side: "before" | "after", checkpoint: Checkpoint, model: ModelSummary): Finding[] {
+  const head = describeHead(checkpoint.config, model);
+  const extra = describeExtra(model.files.extra, model.head);
   const finding = (code: string, text: string) => ({ code, text: `${side}: ${text}` });
   return [
     ...(head === null ? [] : [finding(`head-${model.head.storage}`, head)]),
@@ -81,25 +81,25 @@ function modelFindings(side: "before" | "after", checkpoint: Checkpoint, model: 
 }
 
 /** What the file stores that no forward pass reads, a copy of the head aside; null when there is nothing. */
-export function extraText(extra: ModelSummary["files"]["extra"], head: ModelSummary["head"]): string | null {
+export function describeExtra(extra: ModelSummary["files"]["extra"], head: ModelSummary["head"]): string | null {
   const bytes = extra.bytes - (head.storage === "copied" ? head.bytes : 0);
   return bytes > 0 ? `${formatBytes(bytes)} of its files are not parameters (mask buffers, padding rows)` : null;
 }
 
 /** What a head that is not stored once costs, held against what tying Q and K saves; null for a tied head. */
-export function headText(
+export function describeHead(
   config: ModelConfig,
   { head, bytes, parameters }: Pick<ModelSummary, "head" | "bytes" | "parameters">,
 ): string | null {
   if (head.storage === "tied") return null;
-  const saved = tyingSaving(config) * (bytes / parameters);
+  const saved = countTyingSaving(config) * (bytes / parameters);
   const costs = head.bytes > saved ? `: more than tying Q and K saves (${formatBytes(saved)})` : "";
   return head.storage === "copied"
     ? `the head is stored twice, as a copy of the token embedding, ${formatBytes(head.bytes)}${costs}`
-    : `the head is a matrix of its own, not the token embedding: ${plural(head.parameters, "parameter")}, ${formatBytes(head.bytes)}${costs}`;
+    : `the head is a matrix of its own, not the token embedding: ${formatCount(head.parameters, "parameter")}, ${formatBytes(head.bytes)}${costs}`;
 }
 
-function originFindings(before: Checkpoint, after: Checkpoint, { tie }: Comparison): Finding[] {
+function findOriginFindings(before: Checkpoint, after: Checkpoint, { tie }: FindingsInput): Finding[] {
   const { record } = after;
   if (record === null) {
     if (!isTied(after.config)) return [];

@@ -2,7 +2,7 @@
 import { posix } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
-import { parameterCount } from "../model/parameters.ts";
+import { countParameters } from "../model/parameters.ts";
 import type { Perplexity } from "./schema.ts";
 
 /** Weights by the name that says nothing about the model: their folder's name does. */
@@ -22,13 +22,13 @@ export interface Measurement {
 }
 
 /** One row for every text and number of tokens, sorted by name; measurements win over records. */
-export function perplexities(
+export function collectPerplexities(
   before: Checkpoint,
   after: Checkpoint,
   measurements: readonly Measurement[],
 ): Perplexity[] {
   const rows = new Map<string, Perplexity>();
-  for (const measurement of [...recorded(before, after), ...measurements]) {
+  for (const measurement of [...readRecorded(before, after), ...measurements]) {
     const key = `${measurement.file} ${measurement.sha256 ?? ""} ${measurement.tokens}`;
     const old = rows.get(key);
     rows.set(key, {
@@ -45,12 +45,12 @@ export function perplexities(
 }
 
 /** What the records say. The source that `after` was compared with is `before` only if it looks like the same model. */
-function recorded(before: Checkpoint, after: Checkpoint): Measurement[] {
+function readRecorded(before: Checkpoint, after: Checkpoint): Measurement[] {
   const related = isRecordedSource(before, after);
   return [
-    ...(before.record?.perplexity ?? []).map((entry) => ({ ...textOf(entry), before: entry.perplexity })),
+    ...(before.record?.perplexity ?? []).map((entry) => ({ ...describeText(entry), before: entry.perplexity })),
     ...(after.record?.perplexity ?? []).map((entry) => ({
-      ...textOf(entry),
+      ...describeText(entry),
       after: entry.perplexity,
       ...(related && entry.source !== undefined && { before: entry.source }),
     })),
@@ -58,7 +58,7 @@ function recorded(before: Checkpoint, after: Checkpoint): Measurement[] {
 }
 
 /** Overlapping windows give another perplexity of the same text: their stride goes with its name. */
-export function textOf({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): {
+export function describeText({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): {
   file: string;
   sha256: string;
   tokens: number;
@@ -76,14 +76,14 @@ export function isRecordedSource(before: Checkpoint, after: Checkpoint): boolean
   if (source === undefined) return false;
   const bytes = source.files.reduce((sum, file) => sum + file.bytes, 0);
   return (
-    source.parameters === parameterCount(before.config) &&
+    source.parameters === countParameters(before.config) &&
     bytes === before.reader.byteLength &&
-    modelName(source.path) === modelName(before.source)
+    nameModel(source.path) === nameModel(before.source)
   );
 }
 
 /** The last part of a path, whether it names a folder or the weights in it, without a revision (hf://owner/name@rev). */
-function modelName(path: string): string {
+function nameModel(path: string): string {
   const parts = posix.normalize(path.replaceAll("\\", "/")).split("/").filter(Boolean);
   const last = parts.at(-1) ?? "";
   const name = UNTELLING_NAME.test(last) ? (parts.at(-2) ?? last) : last;

@@ -4,9 +4,9 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
-import { exportSummary } from "./exports.ts";
-import { findingsOf } from "./findings.ts";
-import { type Measurement, perplexities } from "./perplexity.ts";
+import { summarizeExport } from "./exports.ts";
+import { findFindings } from "./findings.ts";
+import { collectPerplexities, type Measurement } from "./perplexity.ts";
 import {
   type Amount,
   type Change,
@@ -16,9 +16,16 @@ import {
   type Report,
   type TieSummary,
 } from "./schema.ts";
-import { type TaskMeasurement, taskScores } from "./scores.ts";
+import { collectTaskScores, type TaskMeasurement } from "./scores.ts";
 import { summarize } from "./weigh/model-summary.ts";
-import { isTied, sumEntries, type TallyEntry, tally, tyingFormula, tyingSaving } from "./weigh/tally.ts";
+import {
+  countTyingSaving,
+  formatTyingFormula,
+  isTied,
+  sumEntries,
+  type TallyEntry,
+  tallyTensors,
+} from "./weigh/tally.ts";
 
 export type { Measurement } from "./perplexity.ts";
 export type { Report } from "./schema.ts";
@@ -39,26 +46,26 @@ export interface ReportOptions {
  * weights. The same two models give the same report, byte for byte.
  */
 export function createReport(before: Checkpoint, after: Checkpoint, options: ReportOptions = {}): Report {
-  const entries = { before: tally(before), after: tally(after) };
-  const groups = groupChanges(entries);
+  const entries = { before: tallyTensors(before), after: tallyTensors(after) };
+  const groups = computeGroupChanges(entries);
   const comparison = {
     before: summarize(before, entries.before),
     after: summarize(after, entries.after),
-    total: changes(sumEntries(entries.before), sumEntries(entries.after)),
+    total: computeChanges(sumEntries(entries.before), sumEntries(entries.after)),
     groups,
-    layers: layerChanges(entries, Math.max(before.config.n_layer, after.config.n_layer)),
-    breakdown: breakdownOf(before, after, entries, groups),
-    tie: after.record?.tie ? tieSummary(after.record.tie) : null,
+    layers: computeLayerChanges(entries, Math.max(before.config.n_layer, after.config.n_layer)),
+    breakdown: computeBreakdown(before, after, entries, groups),
+    tie: after.record?.tie ? summarizeTie(after.record.tie) : null,
   };
   return {
     format: REPORT_FORMAT,
     tool: { ...TOOL },
     title: options.title ?? null,
     ...comparison,
-    perplexity: perplexities(before, after, options.measurements ?? []),
-    tasks: taskScores(before, after, options.tasks ?? []),
-    exports: (options.exports ?? []).map(exportSummary),
-    findings: findingsOf(before, after, comparison),
+    perplexity: collectPerplexities(before, after, options.measurements ?? []),
+    tasks: collectTaskScores(before, after, options.tasks ?? []),
+    exports: (options.exports ?? []).map(summarizeExport),
+    findings: findFindings(before, after, comparison),
   };
 }
 
@@ -67,33 +74,40 @@ interface Entries {
   after: readonly TallyEntry[];
 }
 
-function changes(before: Amount, after: Amount): { parameters: Change; bytes: Change } {
-  return { parameters: change(before.parameters, after.parameters), bytes: change(before.bytes, after.bytes) };
+function computeChanges(before: Amount, after: Amount): { parameters: Change; bytes: Change } {
+  return {
+    parameters: computeChange(before.parameters, after.parameters),
+    bytes: computeChange(before.bytes, after.bytes),
+  };
 }
 
-function change(before: number, after: number): Change {
+function computeChange(before: number, after: number): Change {
   const difference = after - before;
   return { before, after, difference, percent: before === 0 ? null : (100 * difference) / before };
 }
 
 /** By group, in the order of PARAMETER_GROUPS; groups that both models lack are left out. */
-function groupChanges(entries: Entries): GroupChange[] {
+function computeGroupChanges(entries: Entries): GroupChange[] {
   return PARAMETER_GROUPS.map((group) => {
     const inGroup = (entry: TallyEntry) => entry.group === group;
-    return { group, ...changes(sumEntries(entries.before, inGroup), sumEntries(entries.after, inGroup)) };
+    return { group, ...computeChanges(sumEntries(entries.before, inGroup), sumEntries(entries.after, inGroup)) };
   }).filter(({ parameters }) => parameters.before > 0 || parameters.after > 0);
 }
 
 /** Layers 0, 1, ... of the deeper model, then (null) what lies outside the blocks. */
-function layerChanges(entries: Entries, layers: number): LayerChange[] {
-  const split = { before: byLayer(entries.before), after: byLayer(entries.after) };
+function computeLayerChanges(entries: Entries, layers: number): LayerChange[] {
+  const split = { before: groupByLayer(entries.before), after: groupByLayer(entries.after) };
   return [...Array.from({ length: layers }, (_, layer) => layer), null].map((layer) => {
     const [before, after] = [split.before.get(layer) ?? [], split.after.get(layer) ?? []];
-    return { layer, ...changes(sumEntries(before), sumEntries(after)), groups: groupChanges({ before, after }) };
+    return {
+      layer,
+      ...computeChanges(sumEntries(before), sumEntries(after)),
+      groups: computeGroupChanges({ before, after }),
+    };
   });
 }
 
-function byLayer(entries: readonly TallyEntry[]): Map<number | null, TallyEntry[]> {
+function groupByLayer(entries: readonly TallyEntry[]): Map<number | null, TallyEntry[]> {
   const layers = new Map<number | null, TallyEntry[]>();
   for (const entry of entries) {
     const row = layers.get(entry.layer);
@@ -104,14 +118,14 @@ function byLayer(entries: readonly TallyEntry[]): Map<number | null, TallyEntry[
 }
 
 /** The difference of the totals = tying + noise + the rest (other shapes, another precision, a head). */
-function breakdownOf(
+function computeBreakdown(
   before: Checkpoint,
   after: Checkpoint,
   entries: Entries,
   groups: readonly GroupChange[],
 ): Report["breakdown"] {
-  const total = changes(sumEntries(entries.before), sumEntries(entries.after));
-  const tying = tyingChange(before, after, entries);
+  const total = computeChanges(sumEntries(entries.before), sumEntries(entries.after));
+  const tying = computeTyingChange(before, after, entries);
   const noise = groups.find(({ group }) => group === "noise");
   const part = (unit: "parameters" | "bytes") => noise?.[unit].difference ?? 0;
   const rest = (unit: "parameters" | "bytes") => total[unit].difference - (tying?.[unit] ?? 0) - part(unit);
@@ -123,7 +137,7 @@ function breakdownOf(
 }
 
 /** What tying alone changes: the K part of c_attn, in the precision of the model that has one. */
-function tyingChange(before: Checkpoint, after: Checkpoint, entries: Entries): Report["breakdown"]["tying"] {
+function computeTyingChange(before: Checkpoint, after: Checkpoint, entries: Entries): Report["breakdown"]["tying"] {
   const [a, b] = [before.config, after.config];
   const sameShapes = a.n_layer === b.n_layer && a.n_embd === b.n_embd && a.bias === b.bias;
   if (!sameShapes || isTied(a) === isTied(b)) return null;
@@ -131,23 +145,23 @@ function tyingChange(before: Checkpoint, after: Checkpoint, entries: Entries): R
   const dense = removed ? entries.before : entries.after;
   const { bytes } = sumEntries(dense, ({ group }) => group === "attention.k");
   const sign = removed ? -1 : 1;
-  const parameters = sign * tyingSaving(a);
+  const parameters = sign * countTyingSaving(a);
   const percent = (100 * parameters) / sumEntries(entries.before).parameters;
-  return { parameters, bytes: sign * bytes, percent, formula: tyingFormula(a) };
+  return { parameters, bytes: sign * bytes, percent, formula: formatTyingFormula(a) };
 }
 
 /** Tie errors with minimum, median and maximum of every layer and of all heads. */
-function tieSummary(tie: NonNullable<NonNullable<Checkpoint["record"]>["tie"]>): TieSummary | null {
+function summarizeTie(tie: NonNullable<NonNullable<Checkpoint["record"]>["tie"]>): TieSummary | null {
   const layers = tie.errors.flatMap((errors, layer) => {
-    return errors.length === 0 ? [] : [{ layer, ...spread(errors), errors: [...errors] }];
+    return errors.length === 0 ? [] : [{ layer, ...computeSpread(errors), errors: [...errors] }];
   });
   if (layers.length === 0) return null;
   const calibration = tie.calibration === null ? null : { ...tie.calibration };
-  return { strategy: tie.strategy, calibration, ...spread(tie.errors.flat()), layers };
+  return { strategy: tie.strategy, calibration, ...computeSpread(tie.errors.flat()), layers };
 }
 
 /** @param values at least one */
-function spread(values: readonly number[]): { min: number; median: number; max: number } {
+function computeSpread(values: readonly number[]): { min: number; median: number; max: number } {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (index: number) => sorted[index] as number;
   const middle = (sorted.length - 1) / 2;

@@ -2,13 +2,13 @@
 import type { ParameterGroup } from "../model/parameters.ts";
 import {
   formatBytes,
+  formatCount,
+  formatMegabytes,
   formatPercent,
-  megabytes,
-  plural,
-  signed,
-  signedMegabytes,
-  signedPercent,
-  thousands,
+  formatSigned,
+  formatSignedMegabytes,
+  formatSignedPercent,
+  formatThousands,
 } from "./render/format.ts";
 import type {
   Amount,
@@ -73,14 +73,15 @@ function sumChanges(rows: readonly GroupChange[], unit: Unit): Change {
 
 /** Before, after, difference, percent; in numbers of parameters or in MB. */
 export function changeCells(change: Change, unit: Unit): string[] {
-  const [plain, withSign] = unit === "parameters" ? [thousands, signed] : [megabytes, signedMegabytes];
+  const [plain, withSign] =
+    unit === "parameters" ? [formatThousands, formatSigned] : [formatMegabytes, formatSignedMegabytes];
   return [plain(change.before), plain(change.after), withSign(change.difference), percentCell(change)];
 }
 
 /** Nothing for nothing, "new" where there was nothing before. */
 function percentCell({ difference, percent }: Change): string {
   if (difference === 0) return "";
-  return percent === null ? "new" : signedPercent(percent);
+  return percent === null ? "new" : formatSignedPercent(percent);
 }
 
 /** What the two models are: label, before, after. */
@@ -93,13 +94,13 @@ export function overviewRows({ before, after }: Report): [string, string, string
   return [
     row("variant", ({ variant }) => variant),
     row("layers x heads", ({ config }) => `${config.n_layer} x ${config.n_head}`),
-    row("width, MLP", ({ config }) => `${thousands(config.n_embd)}, ${thousands(config.n_inner)}`),
-    row("positions", ({ config }) => thousands(config.n_positions)),
-    row("vocabulary", ({ config }) => thousands(config.vocab_size)),
+    row("width, MLP", ({ config }) => `${formatThousands(config.n_embd)}, ${formatThousands(config.n_inner)}`),
+    row("positions", ({ config }) => formatThousands(config.n_positions)),
+    row("vocabulary", ({ config }) => formatThousands(config.vocab_size)),
     row("precision", ({ dtypes }) => dtypes.map(({ dtype }) => dtype).join(", ")),
     row("token embedding", ({ embedding }) => `${formatPercent(embedding.percent)} of all`),
     row("head", headCell),
-    row("files", ({ files }) => `${formatBytes(files.bytes)} in ${plural(files.names.length, "file")}`),
+    row("files", ({ files }) => `${formatBytes(files.bytes)} in ${formatCount(files.names.length, "file")}`),
   ];
 }
 
@@ -116,9 +117,9 @@ export function breakdownRows({ breakdown, total }: Report): string[][] {
     const percent = total.parameters.before === 0 ? null : (100 * parameters) / total.parameters.before;
     return [
       label,
-      signed(parameters),
+      formatSigned(parameters),
       percentCell({ before: 0, after: 0, difference: parameters, percent }),
-      signedMegabytes(bytes),
+      formatSignedMegabytes(bytes),
     ];
   };
   return [
@@ -150,10 +151,10 @@ export function perplexityRows(rows: readonly Perplexity[]): { heading: string[]
     heading: ["text", "tokens", "before", "after", "%", ...(compared ? ["KL (nats)", "top-1 agreement"] : [])],
     rows: rows.map(({ file, tokens, before, after, kl, agreement }) => [
       file,
-      thousands(tokens),
+      formatThousands(tokens),
       before === null ? "" : before.toFixed(2),
       after === null ? "" : after.toFixed(2),
-      before === null || after === null ? "" : signedPercent((100 * (after - before)) / before),
+      before === null || after === null ? "" : formatSignedPercent((100 * (after - before)) / before),
       ...(compared ? [kl === null ? "" : kl.toFixed(4), agreement === null ? "" : formatPercent(100 * agreement)] : []),
     ]),
   };
@@ -176,7 +177,10 @@ export function exportRows({ files }: Pick<ExportSummary, "files">): {
   ];
   const rows = files.map(({ precision, file, bytes, ratio, quality }) => {
     const measured = quality ? [...qualityCells(quality), textCell(quality)] : Array<string>(5).fill("");
-    return [precision, file, megabytes(bytes), ratio.toFixed(RATIO_DECIMALS), ...measured].slice(0, heading.length);
+    return [precision, file, formatMegabytes(bytes), ratio.toFixed(RATIO_DECIMALS), ...measured].slice(
+      0,
+      heading.length,
+    );
   });
   return { heading, rows, text: texts.size === 1 ? ([...texts][0] as string) : null };
 }
@@ -188,10 +192,10 @@ const RATIO_DECIMALS = 3;
 function qualityCells({ float32, perplexity, kl, agreement }: Quality): string[] {
   return [
     perplexity.toFixed(2),
-    float32 === null ? "" : signedPercent((100 * (perplexity - float32)) / float32),
+    float32 === null ? "" : formatSignedPercent((100 * (perplexity - float32)) / float32),
     kl === null ? "" : kl.toFixed(4),
     agreement === null ? "" : formatPercent(100 * agreement),
   ];
 }
 
-const textCell = ({ file, tokens }: Quality) => `${file} (${plural(tokens, "token")})`;
+const textCell = ({ file, tokens }: Quality) => `${file} (${formatCount(tokens, "token")})`;

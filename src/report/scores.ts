@@ -1,27 +1,27 @@
 // The scores of a report's two models on tasks: of classifiers by their nfc.json, of language models by nfc glue.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { formatMetric } from "./render/format.ts";
-import type { Score, TaskScores } from "./schema.ts";
-import { notedTask } from "./weigh/noted-scores.ts";
+import type { ReportedScore, TaskScores } from "./schema.ts";
+import { findNotedTask } from "./weigh/noted-scores.ts";
 
-/** Scores of either model on a task of GLUE, as `glueScores` reads them. */
+/** Scores of either model on a task of GLUE, as `readGlueScores` reads them. */
 export interface TaskMeasurement {
   task: string;
   metric: string;
-  before?: Score;
-  after?: Score;
+  before?: ReportedScore;
+  after?: ReportedScore;
 }
 
 /** One row for every task and metric; measurements win over records. */
-export function taskScores(
+export function collectTaskScores(
   before: Checkpoint,
   after: Checkpoint,
   measurements: readonly TaskMeasurement[],
 ): TaskScores[] {
   const rows = new Map<string, TaskScores>();
   for (const { task, metric, ...scores } of [
-    ...recorded(before, "before"),
-    ...recorded(after, "after"),
+    ...readRecorded(before, "before"),
+    ...readRecorded(after, "after"),
     ...measurements,
   ]) {
     const key = `${task} ${metric}`;
@@ -30,41 +30,41 @@ export function taskScores(
   return [...rows.values()];
 }
 
-function recorded({ record }: Checkpoint, side: "before" | "after"): TaskMeasurement[] {
-  const noted = record && notedTask(record);
+function readRecorded({ record }: Checkpoint, side: "before" | "after"): TaskMeasurement[] {
+  const noted = record && findNotedTask(record);
   if (!noted?.own) return [];
   const { metric, value } = noted.own;
   return [{ task: noted.task, metric, [side]: { mean: value, spread: null, seeds: 1 } }];
 }
 
 /** Task, metric, before, after, and the difference in points: of 100 for accuracy and F1, of 1 for correlations. */
-export function taskRows(rows: readonly TaskScores[]): { heading: string[]; rows: string[][] } {
+export function makeTaskRows(rows: readonly TaskScores[]): { heading: string[]; rows: string[][] } {
   return {
     heading: ["task", "metric", "before", "after", "difference"],
     rows: rows.map(({ task, metric, before, after }) => [
       task,
       metric,
-      scoreText(metric, before),
-      scoreText(metric, after),
-      before === null || after === null ? "" : points(metric, after.mean - before.mean),
+      formatScore(metric, before),
+      formatScore(metric, after),
+      before === null || after === null ? "" : formatPoints(metric, after.mean - before.mean),
     ]),
   };
 }
 
 /** "80.39 %", or of several seeds "80.39 % ± 0.64 %". */
-function scoreText(metric: string, score: Score | null): string {
+function formatScore(metric: string, score: ReportedScore | null): string {
   if (score === null) return "";
   const spread = score.spread === null ? "" : ` ± ${formatMetric(metric, score.spread)}`;
   return `${formatMetric(metric, score.mean)}${spread}`;
 }
 
-function points(metric: string, difference: number): string {
+function formatPoints(metric: string, difference: number): string {
   const text = formatMetric(metric, difference).replace(" %", "");
   return difference > 0 ? `+${text}` : text;
 }
 
 /** GLUE's average: the mean of the tasks' own metrics, times 100, over the tasks that both models have a score of. */
-export function taskMean(rows: readonly TaskScores[]): { tasks: number; before: number; after: number } | null {
+export function computeTaskMean(rows: readonly TaskScores[]): { tasks: number; before: number; after: number } | null {
   const both = rows.flatMap(({ before, after }) =>
     before && after ? [{ before: before.mean, after: after.mean }] : [],
   );

@@ -20,13 +20,13 @@ export interface BrowserRuntime {
 /** Looks from each folder in turn, as Node would for an import there. */
 export function findBrowserRuntime(folders: readonly string[]): BrowserRuntime {
   for (const folder of folders) {
-    const found = installedIn(folder);
+    const found = findInstalled(folder);
     if (found) return found;
   }
   return { version: TESTED_VERSION, files: null };
 }
 
-function installedIn(folder: string): BrowserRuntime | null {
+function findInstalled(folder: string): BrowserRuntime | null {
   try {
     const main = createRequire(join(folder, "any.js")).resolve("@huggingface/transformers");
     const { version } = JSON.parse(readFileSync(join(dirname(main), "../package.json"), "utf8")) as { version: string };

@@ -11,7 +11,7 @@ import type { Resource, Site } from "./site.ts";
  * this page may embed or read what is served. The CDN's copy of the library, where that is used, runs from a blob: a
  * worker's script must have the page's origin.
  */
-function fixedHeaders(cdn: boolean): Record<string, string> {
+function makeFixedHeaders(cdn: boolean): Record<string, string> {
   const [origin, blob] = cdn ? [` ${CDN}`, " blob:"] : ["", ""];
   return {
     "Content-Security-Policy": [
@@ -39,8 +39,8 @@ function fixedHeaders(cdn: boolean): Record<string, string> {
  * The addresses are keys of a map: no path is made from what a client sends. A Host other than this machine's own is a
  * page of another site whose name was made to point here (DNS rebinding).
  */
-export function requestListener(site: Site, { cdn, port }: { cdn: boolean; port: () => number }): RequestListener {
-  const headers = fixedHeaders(cdn);
+export function makeRequestListener(site: Site, { cdn, port }: { cdn: boolean; port: () => number }): RequestListener {
+  const headers = makeFixedHeaders(cdn);
   return (request, response) => {
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (!isOwnHost(request.headers.host, port())) return refuse(response, 403, "this address is not served here");

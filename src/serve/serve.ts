@@ -4,9 +4,9 @@ import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { NfcError } from "../errors.ts";
 import { openExportedModel } from "../inference/exported/exported-model.ts";
-import { errnoOf } from "../io/io-error.ts";
+import { readErrno } from "../io/io-error.ts";
 import { findBrowserRuntime } from "./browser-runtime.ts";
-import { requestListener } from "./http.ts";
+import { makeRequestListener } from "./http.ts";
 import { makeSite, type PageInfo } from "./site.ts";
 
 export const DEFAULT_PORT = 8765;
@@ -42,7 +42,7 @@ export async function serve(source: string, options: ServeOptions = {}): Promise
   const server = createServer();
   const actualPort = () => (server.address() as AddressInfo).port;
   const cdn = runtime.files === null;
-  server.on("request", requestListener(site, { cdn, port: actualPort }));
+  server.on("request", makeRequestListener(site, { cdn, port: actualPort }));
   await (port === undefined ? listenFrom(server, DEFAULT_PORT) : listen(server, port));
   return {
     url: `http://${ADDRESS}:${actualPort()}/`,
@@ -69,7 +69,7 @@ async function listenFrom(server: Server, first: number): Promise<void> {
 
 function listen(server: Server, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const fail = (error: Error) => reject(portError(error, port));
+    const fail = (error: Error) => reject(makePortError(error, port));
     server.once("error", fail);
     server.listen({ port, host: ADDRESS, exclusive: true }, () => {
       server.off("error", fail);
@@ -78,12 +78,12 @@ function listen(server: Server, port: number): Promise<void> {
   });
 }
 
-function portError(error: Error, port: number): Error {
+function makePortError(error: Error, port: number): Error {
   const facts: Readonly<Record<string, string>> = {
     EADDRINUSE: "another program uses it",
     EACCES: "the system does not let you use it",
   };
-  const fact = facts[errnoOf(error) ?? ""];
+  const fact = facts[readErrno(error) ?? ""];
   if (fact === undefined) return error;
   return new NfcError("io", `port ${port}: ${fact}`, { hint: "choose another one with --port", cause: error });
 }

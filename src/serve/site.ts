@@ -7,8 +7,8 @@ import { TOKENIZER_FILES } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { withIoErrors } from "../io/io-error.ts";
-import { parameterCount } from "../model/parameters.ts";
-import { type Precision, transformersJsDtype } from "../model/precision.ts";
+import { countParameters } from "../model/parameters.ts";
+import { type Precision, toTransformersJsDtype } from "../model/precision.ts";
 import { TOOL } from "../version.ts";
 import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
 
@@ -49,8 +49,8 @@ const TYPES: Readonly<Record<string, string>> = {
   ".wasm": "application/wasm",
 };
 
-const typeOf = (file: string): string => TYPES[extname(file)] ?? "application/octet-stream";
-const JSON_TYPE = typeOf("any.json");
+const findContentType = (file: string): string => TYPES[extname(file)] ?? "application/octet-stream";
+const JSON_TYPE = findContentType("any.json");
 
 /**
  * @throws NfcError "unsupported" where the page could not read text: no tokenizer.json; "invalid-file" for a file that is
@@ -65,14 +65,17 @@ export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): P
         hint: "put the model's tokenizer.json beside config.json",
       },
     );
-  const info = pageInfo(model, runtime);
+  const info = describeModel(model, runtime);
   const site = new Map<string, Resource>([["/model.json", { type: JSON_TYPE, text: JSON.stringify(info) }]]);
   for (const name of PAGE_FILES)
-    site.set(name === "index.html" ? "/" : `/${name}`, { type: typeOf(name), path: await realpath(join(PAGE, name)) });
+    site.set(name === "index.html" ? "/" : `/${name}`, {
+      type: findContentType(name),
+      path: await realpath(join(PAGE, name)),
+    });
   await addModel(site, model);
   if (runtime.files)
     for (const path of Object.values(runtime.files))
-      site.set(libraryAddress(path), { type: typeOf(path), path: await realpath(path) });
+      site.set(libraryAddress(path), { type: findContentType(path), path: await realpath(path) });
   return { site, info };
 }
 
@@ -84,7 +87,7 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
       throw new NfcError("invalid-file", `${path}: a link to ${real}, which lies outside the model's folder`, {
         hint: "put the file itself into the folder",
       });
-    site.set(`/model/${address}`, { type: typeOf(address), path: real });
+    site.set(`/model/${address}`, { type: findContentType(address), path: real });
   };
   for (const name of ["config.json", "generation_config.json", ...TOKENIZER_FILES])
     if (existsSync(join(model.folder, name))) await add(name, join(model.folder, name));
@@ -95,11 +98,14 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
     for (const path of [file.path, ...file.data]) await add(`onnx/${basename(path)}`, path);
 }
 
-function pageInfo({ folder, config, files }: ExportedModel, { version, files: installed }: BrowserRuntime): PageInfo {
+function describeModel(
+  { folder, config, files }: ExportedModel,
+  { version, files: installed }: BrowserRuntime,
+): PageInfo {
   return {
     name: folder.split(sep).slice(-2).join("/"),
     variant: config.variant,
-    parameters: parameterCount(config),
+    parameters: countParameters(config),
     layers: config.n_layer,
     heads: config.n_head,
     width: config.n_embd,
@@ -107,7 +113,7 @@ function pageInfo({ folder, config, files }: ExportedModel, { version, files: in
     start: config.bos_token_id ?? null,
     precisions: [...files.values()].map(({ precision, bytes, data }) => ({
       precision,
-      dtype: transformersJsDtype(precision),
+      dtype: toTransformersJsDtype(precision),
       bytes,
       dataFiles: data.length,
     })),

@@ -3,13 +3,13 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
-import { int64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
+import { makeInt64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import { classifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { textInputs } from "../model/gpt2.ts";
-import { parametersOf } from "../model/layers.ts";
-import { type EncodedExample, type ExampleBatch, exampleBatches } from "./examples.ts";
-import { type Answers, bootstrapInterval, confusion, type MetricName, metric } from "./metrics.ts";
+import { declareTextInputs } from "../model/gpt2.ts";
+import { makeParameterLookup } from "../model/layers.ts";
+import { batchExamples, type EncodedExample, type ExampleBatch } from "./examples.ts";
+import { type Answers, bootstrap, computeMetric, countConfusion, type MetricName } from "./metrics.ts";
 import type { Task } from "./tasks.ts";
 
 const BATCH = 32;
@@ -54,20 +54,20 @@ export class Classifier {
     const weights = new Map<string, Float32Array>();
     for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
-    const session = await Session.withWeights(classifierGraph(checkpoint.config), weightOf, options);
-    return new Classifier(checkpoint.config, session, batchFeeds);
+    const session = await Session.withWeights(buildLogitsGraph(checkpoint.config), weightOf, options);
+    return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
   /** Of a model in training: the weights are read where they lie, at each call. */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
-    const session = await Session.withInputs(classifierGraph(config), options);
+    const session = await Session.withInputs(buildLogitsGraph(config), options);
     const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
-    return new Classifier(config, session, (batch) => ({ ...read, ...batchFeeds(batch) }));
+    return new Classifier(config, session, (batch) => ({ ...read, ...makeBatchFeeds(batch) }));
   }
 
   /** Of an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */
   static async ofFile(config: ModelConfig, path: string, options: SessionOptions = {}): Promise<Classifier> {
-    return new Classifier(config, await Session.fromFile(path, options), maskedFeeds);
+    return new Classifier(config, await Session.fromFile(path, options), makeMaskedFeeds);
   }
 
   /** Logits [N, labels] in the order of the examples. @throws NfcError "aborted" */
@@ -76,7 +76,7 @@ export class Classifier {
     const width = (this.config.labels as readonly string[]).length;
     const out = new Float32Array(examples.length * width);
     let done = 0;
-    for (const batch of exampleBatches(examples, { batchSize: Math.min(BATCH, examples.length), length })) {
+    for (const batch of batchExamples(examples, { batchSize: Math.min(BATCH, examples.length), length })) {
       throwIfAborted(signal);
       const { logits } = await this.session.run(this.feeds(batch));
       const data = logits?.data as Float32Array;
@@ -94,37 +94,37 @@ export class Classifier {
 }
 
 /** Inputs input_ids, position_ids [B, T] and last [B]; output logits [B, labels]. */
-function classifierGraph(config: ModelConfig): Graph {
+function buildLogitsGraph(config: ModelConfig): Graph {
   const graph = new Graph();
-  const inputs = textInputs(graph);
+  const inputs = declareTextInputs(graph);
   const last = graph.input("last", "int64", ["batch_size"]);
-  const { logits } = classifier(config, parametersOf(graph, config), inputs, { last, noise: { kind: "mean" } });
+  const { logits } = classifier(config, makeParameterLookup(graph, config), inputs, { last, noise: { kind: "mean" } });
   graph.output(logits, "logits");
   return graph;
 }
 
 /** What a graph of a classifier is fed of a batch. */
-export function batchFeeds({ ids, last, length }: ExampleBatch): Tensors {
+export function makeBatchFeeds({ ids, last, length }: ExampleBatch): Tensors {
   const shape = [last.length, length];
   return {
-    input_ids: int64Tensor(ids, shape),
-    position_ids: int64Tensor(
+    input_ids: makeInt64Tensor(ids, shape),
+    position_ids: makeInt64Tensor(
       ids.map((_, i) => i % length),
       shape,
     ),
-    last: int64Tensor(last, [last.length]),
+    last: makeInt64Tensor(last, [last.length]),
   };
 }
 
 /** What an exported classifier is fed of a batch: ids and mask, 1 up to each row's last token. */
-function maskedFeeds({ ids, last, length }: ExampleBatch): Tensors {
+function makeMaskedFeeds({ ids, last, length }: ExampleBatch): Tensors {
   const shape = [last.length, length];
   const mask = ids.map((_, i) => (i <= (last[Math.floor(i / length)] as number) ? 1 : 0));
-  return { input_ids: int64Tensor(ids, shape), attention_mask: int64Tensor(mask, shape) };
+  return { input_ids: makeInt64Tensor(ids, shape), attention_mask: makeInt64Tensor(mask, shape) };
 }
 
 /** -ln softmax(z)[label], or (z − label)² of a regression, for row `row` of logits [·, width]. */
-export function rowLoss(logits: Float32Array, row: number, width: number, label: number): number {
+export function computeRowLoss(logits: Float32Array, row: number, width: number, label: number): number {
   const z = logits.subarray(row * width, (row + 1) * width);
   if (width === 1) return ((z[0] as number) - label) ** 2;
   const most = Math.max(...z);
@@ -136,7 +136,7 @@ export function rowLoss(logits: Float32Array, row: number, width: number, label:
  * @param options `interval: false` leaves the interval out, which takes a thousand times as long as the metrics
  * @throws NfcError "invalid-file" if one is not finite
  */
-export function scoreOf(
+export function scoreAnswers(
   task: Task,
   examples: readonly EncodedExample[],
   logits: Float32Array,
@@ -157,16 +157,16 @@ export function scoreOf(
           return z.indexOf(Math.max(...z));
         }),
   };
-  const losses = examples.map(({ label }, row) => rowLoss(logits, row, width, label));
+  const losses = examples.map(({ label }, row) => computeRowLoss(logits, row, width, label));
   const value = (name: MetricName) => {
-    const found = metric(name, answers);
+    const found = computeMetric(name, answers);
     return Number.isNaN(found) ? null : found;
   };
   return {
     examples: examples.length,
     loss: losses.reduce((a, b) => a + b, 0) / examples.length,
     metrics: Object.fromEntries(task.metrics.map((name) => [name, value(name)])),
-    interval: interval ? bootstrapInterval(task.metrics[0], answers) : null,
-    confusion: regression ? null : confusion(answers, width),
+    interval: interval ? bootstrap(task.metrics[0], answers) : null,
+    confusion: regression ? null : countConfusion(answers, width),
   };
 }

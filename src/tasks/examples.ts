@@ -3,7 +3,7 @@
 import type { Tokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { randomNumbers } from "../numeric/random.ts";
+import { makeRandom } from "../numeric/random.ts";
 import type { TaskExample } from "./task-file.ts";
 
 export interface EncodedExample {
@@ -56,7 +56,7 @@ export function encodeExamples(
 }
 
 /** Lengths that rows are padded to: 8, 12, 16, 24, 32, 48, 64, … and `longest`. */
-export function paddedLength(tokens: number, longest: number): number {
+export function padLength(tokens: number, longest: number): number {
   for (let size = 8; ; size *= 2) {
     if (tokens <= Math.min(size, longest)) return Math.min(size, longest);
     const between = (size * 3) / 2;
@@ -76,35 +76,35 @@ export interface BatchOptions {
  * The batches of one epoch, each of rows of nearly one length. Shuffled, examples are drawn into pools of 50 batches,
  * sorted by length within a pool, and the batches shuffled again.
  */
-export function exampleBatches(
+export function batchExamples(
   examples: readonly EncodedExample[],
   { batchSize, length, shuffle }: BatchOptions,
 ): ExampleBatch[] {
   const order = Array.from(examples, (_, index) => index);
   const tokens = (index: number) => (examples[index] as EncodedExample).ids.length;
-  const random = shuffle && randomNumbers(shuffle.seed, shuffle.epoch + 1);
-  if (random) shuffled(order, random);
+  const random = shuffle && makeRandom(shuffle.seed, shuffle.epoch + 1);
+  if (random) shuffleInPlace(order, random);
   const pool = random ? POOL * batchSize : order.length;
   const groups: number[][] = [];
   for (let from = 0; from < order.length; from += pool) {
     const sorted = order.slice(from, from + pool).sort((a, b) => tokens(a) - tokens(b) || a - b);
     for (let at = 0; at < sorted.length; at += batchSize) groups.push(sorted.slice(at, at + batchSize));
   }
-  if (random) shuffled(groups, random);
-  return groups.map((group) => batchOf(examples, group, { batchSize, length }));
+  if (random) shuffleInPlace(groups, random);
+  return groups.map((group) => makeBatch(examples, group, { batchSize, length }));
 }
 
 const POOL = 50;
 
 /** Fisher and Yates. */
-function shuffled<T>(items: T[], random: () => number): void {
+function shuffleInPlace<T>(items: T[], random: () => number): void {
   for (let i = items.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));
     [items[i], items[j]] = [items[j] as T, items[i] as T];
   }
 }
 
-function batchOf(
+function makeBatch(
   examples: readonly EncodedExample[],
   group: readonly number[],
   { batchSize, length: longest }: { batchSize: number; length: number },
@@ -113,7 +113,7 @@ function batchOf(
     { length: batchSize },
     (_, row) => examples[group[row] ?? (group[0] as number)],
   ) as EncodedExample[];
-  const length = paddedLength(Math.max(...rows.map(({ ids }) => ids.length)), longest);
+  const length = padLength(Math.max(...rows.map(({ ids }) => ids.length)), longest);
   const ids = new Int32Array(batchSize * length);
   for (const [row, example] of rows.entries()) ids.set(example.ids, row * length);
   return {

@@ -7,9 +7,9 @@ import type { MeasuredFile } from "../checkpoint/record-file.ts";
 import { NfcError } from "../errors.ts";
 import type { OnnxStructure, OnnxValue } from "../formats/onnx/structure.ts";
 import { ONNX_DATA_TYPE } from "../graph/ops.ts";
-import { exportedConfig } from "../inference/exported/config.ts";
-import { dataOf } from "../inference/exported/data.ts";
-import { noSuchFile, precisionsIn, runnableFile } from "../inference/exported/exported-model.ts";
+import { resolveExportedConfig } from "../inference/exported/config.ts";
+import { locateData } from "../inference/exported/data.ts";
+import { findPrecisions, makeNoSuchFileError, openRunnableFile } from "../inference/exported/exported-model.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Precision } from "../model/precision.ts";
 
@@ -36,9 +36,9 @@ export async function openExportedClassifier(
   source: string,
   wanted?: readonly Precision[],
 ): Promise<ExportedClassifier> {
-  const there = await precisionsIn(source);
+  const there = await findPrecisions(source);
   const missing = wanted?.find((precision) => !there.includes(precision));
-  if (missing) throw noSuchFile(source, missing, there);
+  if (missing) throw makeNoSuchFileError(source, missing, there);
   const configFile = join(source, CONFIG_FILE);
   const raw = await readConfig(source);
   // The name under which transformers.js runs an exported GPT-2 that classifies says nothing about the rest.
@@ -48,12 +48,12 @@ export async function openExportedClassifier(
       hint: "score a language model with --text; make a classifier with nfc finetune --task, then export it",
     });
   const record = await readNfcRecord(source);
-  const config = { ...exportedConfig(parsed, record), labels: parsed.labels };
+  const config = { ...resolveExportedConfig(parsed, record), labels: parsed.labels };
   const files = [];
   for (const precision of there.filter((one) => wanted?.includes(one) ?? true)) {
-    const structure = await runnableFile(source, precision);
+    const structure = await openRunnableFile(source, precision);
     checkClassifier(structure, parsed.labels.length);
-    const { bytes } = await dataOf(structure, source);
+    const { bytes } = await locateData(structure, source);
     files.push({ precision, bytes, path: resolve(structure.path) });
   }
   return { source, folder: resolve(source), config, files, record };

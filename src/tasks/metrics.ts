@@ -1,5 +1,5 @@
 // GLUE's metrics, by scikit-learn's and SciPy's definitions on edge cases too, and bootstrap intervals.
-import { randomNumbers } from "../numeric/random.ts";
+import { makeRandom } from "../numeric/random.ts";
 
 export const METRICS = ["accuracy", "f1", "matthews", "pearson", "spearman"] as const;
 export type MetricName = (typeof METRICS)[number];
@@ -11,18 +11,18 @@ export interface Answers {
 }
 
 /** A metric's value; NaN where it is not defined (a correlation with a constant). */
-export function metric(name: MetricName, answers: Answers): number {
+export function computeMetric(name: MetricName, answers: Answers): number {
   switch (name) {
     case "accuracy":
       return mean(answers, (predicted, actual) => (predicted === actual ? 1 : 0));
     case "f1":
-      return f1(confusion(answers, 2));
+      return f1(countConfusion(answers, 2));
     case "matthews":
-      return matthews(confusion(answers));
+      return matthews(countConfusion(answers));
     case "pearson":
       return pearson(Float64Array.from(answers.predicted), Float64Array.from(answers.actual));
     case "spearman":
-      return pearson(ranks(answers.predicted), ranks(answers.actual));
+      return pearson(rankValues(answers.predicted), rankValues(answers.actual));
   }
 }
 
@@ -33,7 +33,7 @@ function mean({ predicted, actual }: Answers, of: (predicted: number, actual: nu
 }
 
 /** Counts [actual][predicted], for `classes` classes or as many as there are. */
-export function confusion({ predicted, actual }: Answers, classes?: number): number[][] {
+export function countConfusion({ predicted, actual }: Answers, classes?: number): number[][] {
   let size = classes ?? 0;
   if (classes === undefined)
     for (let i = 0; i < actual.length; i++)
@@ -79,7 +79,7 @@ function pearson(x: Float64Array, y: Float64Array): number {
 }
 
 /** Ranks from 1; equal values share the mean of theirs. */
-function ranks(values: ArrayLike<number>): Float64Array {
+function rankValues(values: ArrayLike<number>): Float64Array {
   const order = Array.from({ length: values.length }, (_, i) => i).sort(
     (a, b) => (values[a] as number) - (values[b] as number),
   );
@@ -100,9 +100,9 @@ const RESAMPLES = 1000;
  * 95 % percentile interval of a metric over resampled examples (Efron & Tibshirani 1993), by a fixed seed. Resamples
  * whose metric is not defined are left out; null where none is.
  */
-export function bootstrapInterval(name: MetricName, { predicted, actual }: Answers, seed = 0): [number, number] | null {
+export function bootstrap(name: MetricName, { predicted, actual }: Answers, seed = 0): [number, number] | null {
   const size = actual.length;
-  const random = randomNumbers(seed, 0);
+  const random = makeRandom(seed, 0);
   const sample = { predicted: new Float64Array(size), actual: new Float64Array(size) };
   const values: number[] = [];
   for (let b = 0; b < RESAMPLES; b++) {
@@ -111,7 +111,7 @@ export function bootstrapInterval(name: MetricName, { predicted, actual }: Answe
       sample.predicted[i] = predicted[pick] as number;
       sample.actual[i] = actual[pick] as number;
     }
-    const value = metric(name, sample);
+    const value = computeMetric(name, sample);
     if (!Number.isNaN(value)) values.push(value);
   }
   if (values.length === 0) return null;

@@ -1,7 +1,7 @@
 // Notes what the files of an exported classifier score on a task in its nfc.json, where nfc report and nfc check find it.
 import { basename } from "node:path";
 import type { ExportEntry } from "../checkpoint/nfc-record.ts";
-import { changeRecord, drawsNoise, withEntries } from "../checkpoint/record-file.ts";
+import { changeRecord, drawsNoise, mergeEntries } from "../checkpoint/record-file.ts";
 import type { Precision } from "../model/precision.ts";
 import type { TaskScore } from "./classify.ts";
 import type { ExportedClassifier } from "./exported-classifier.ts";
@@ -25,17 +25,17 @@ export async function recordScores(model: ExportedClassifier, scores: readonly F
   const { record, folder, files } = model;
   if (record === null || drawsNoise(record)) return null;
   return changeRecord(folder, (current) =>
-    withEntries(current, files, (precision, old) => {
-      const found = scores.filter((one) => one.precision === precision).map(entryOf);
-      const others = (old?.tasks ?? []).filter((one) => !found.some((entry) => same(one, entry)));
+    mergeEntries(current, files, (precision, old) => {
+      const found = scores.filter((one) => one.precision === precision).map(findEntry);
+      const others = (old?.tasks ?? []).filter((one) => !found.some((entry) => isSame(one, entry)));
       const tasks = [...others, ...found];
       return tasks.length > 0 ? { tasks } : {};
     }),
   );
 }
 
-function entryOf({ task, file, sha256, length, score: { examples, loss, metrics } }: FileScore): TaskEntry {
+function findEntry({ task, file, sha256, length, score: { examples, loss, metrics } }: FileScore): TaskEntry {
   return { task, file: basename(file), sha256, examples, length, loss, metrics: { ...metrics } };
 }
 
-const same = (a: TaskEntry, b: TaskEntry) => a.task === b.task && a.file === b.file;
+const isSame = (a: TaskEntry, b: TaskEntry) => a.task === b.task && a.file === b.file;

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { textLines } from "../io/text.ts";
+import { readTextLines } from "../io/text.ts";
 import type { Task } from "./tasks.ts";
 
 export interface TaskExample {
@@ -50,14 +50,14 @@ export async function readTaskFile(
   const examples: TaskExample[] = [];
   const invalid: number[] = [];
   let fault: NfcError | null = null;
-  let columns: Columns | null = task.columns ? columnsOf(task.columns, task, path) : null;
-  for await (const { text, number } of textLines(path, signal ? { signal } : {})) {
+  let columns: Columns | null = task.columns ? findColumns(task.columns, task, path) : null;
+  for await (const { text, number } of readTextLines(path, signal ? { signal } : {})) {
     const cells = text.split("\t");
     if (!columns) {
-      columns = columnsOf(cells, task, path);
+      columns = findColumns(cells, task, path);
       continue;
     }
-    const example = exampleOf(cells, columns, task, `${path}: line ${number}`);
+    const example = parseExample(cells, columns, task, `${path}: line ${number}`);
     if (example instanceof NfcError) {
       if (!onInvalid) throw example;
       fault ??= example;
@@ -86,7 +86,7 @@ interface Columns {
   label: number;
 }
 
-function columnsOf(header: readonly string[], task: Task, path: string): Columns {
+function findColumns(header: readonly string[], task: Task, path: string): Columns {
   const at = (name: string): number => {
     const index = header.indexOf(name);
     if (index >= 0) return index;
@@ -98,28 +98,28 @@ function columnsOf(header: readonly string[], task: Task, path: string): Columns
   return { count: header.length, text: task.text.map(at), label: at(task.label) };
 }
 
-function exampleOf(cells: readonly string[], columns: Columns, task: Task, where: string): TaskExample | NfcError {
+function parseExample(cells: readonly string[], columns: Columns, task: Task, where: string): TaskExample | NfcError {
   if (cells.length !== columns.count)
     return new NfcError("invalid-file", `${where}: ${cells.length} columns, not ${columns.count}`, {
       hint: "mend the line (a tab may be missing, or stand inside a text), or leave such lines out: --skip-invalid",
     });
   const value = cells[columns.label] as string;
-  const label = labelOf(value, task);
+  const label = parseLabel(value, task);
   if (label === null)
     return new NfcError("invalid-file", `${where}: the label ${JSON.stringify(value.slice(0, 40))} is none`, {
-      hint: `${task.title} has ${task.classes.length > 0 ? valuesOf(task).join(", ") : "numbers"}; mend the line, or leave such lines out: --skip-invalid`,
+      hint: `${task.title} has ${task.classes.length > 0 ? listValues(task).join(", ") : "numbers"}; mend the line, or leave such lines out: --skip-invalid`,
     });
-  return { texts: columns.text.map((index) => ownCopy(cells[index] as string)), label };
+  return { texts: columns.text.map((index) => copyText(cells[index] as string)), label };
 }
 
 /** A piece of a line keeps all of the file's chunk in memory: parse trees with it, of MNLI. */
-const ownCopy = (text: string) => Buffer.from(text).toString();
+const copyText = (text: string) => Buffer.from(text).toString();
 
-const valuesOf = ({ values, classes }: Task) => values ?? classes.map((_, id) => String(id));
+const listValues = ({ values, classes }: Task) => values ?? classes.map((_, id) => String(id));
 
-function labelOf(value: string, task: Task): number | null {
+function parseLabel(value: string, task: Task): number | null {
   if (task.classes.length > 0) {
-    const id = valuesOf(task).indexOf(value);
+    const id = listValues(task).indexOf(value);
     return id < 0 ? null : id;
   }
   const number = Number(value);

@@ -116,7 +116,7 @@ export const TASKS: readonly Task[] = [
 ];
 
 /** @throws NfcError "usage" for a name that is none */
-export function taskOf(name: string): Task {
+export function findTask(name: string): Task {
   const plain = name.toLowerCase().replace(/[-_]/g, "");
   const task = TASKS.find((each) => each.name === plain);
   if (task) return task;
@@ -126,6 +126,6 @@ export function taskOf(name: string): Task {
 }
 
 /** Names of the outputs: the classes, or the one number of a regression. */
-export function outputsOf({ classes, label }: Task): readonly string[] {
+export function listOutputs({ classes, label }: Task): readonly string[] {
   return classes.length > 0 ? classes : [label];
 }

@@ -15,7 +15,7 @@ import {
 import fc from "fast-check";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type CheckOptions, checkSizes } from "../../src/check/check-sizes.ts";
-import { checkText } from "../../src/check/check-text.ts";
+import { renderCheckText } from "../../src/check/check-text.ts";
 import { NfcError } from "../../src/errors.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
@@ -427,7 +427,7 @@ describe("files that mean harm, or none", () => {
 
   it("names cannot write on the terminal", async () => {
     configure({ name: "a\u001b[31m\nb", path: "nothing" });
-    const text = checkText(await check());
+    const text = renderCheckText(await check());
     for (const raw of ["\u001b", "\nb"]) expect(text).not.toContain(raw);
   });
 

@@ -3,9 +3,9 @@ import { writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { type Checkpoint, type OpenOptions, openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { formatNfcRecord } from "../../src/checkpoint/nfc-record.ts";
-import { byteLengthOf, decodeFloats } from "../../src/formats/dtype.ts";
+import { countBytes, decodeFloats } from "../../src/formats/dtype.ts";
 import { VARIANTS } from "../../src/model/config.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import {
   encode,
@@ -49,13 +49,13 @@ const valuesOf = (name: string, shape: readonly number[]) =>
 
 /** Every tensor must have its canonical values, by readF32 and by chunks. */
 async function expectCanonical(checkpoint: Checkpoint): Promise<void> {
-  const specs = parameterSpecs(checkpoint.config);
+  const specs = listParameters(checkpoint.config);
   expect([...checkpoint.tensors.keys()]).toEqual(specs.map(({ name }) => name));
   for (const { name, shape } of specs) {
     const tensor = checkpoint.tensors.get(name);
     if (tensor === undefined) throw new Error(name);
     expect(tensor.shape).toEqual(shape);
-    expect(tensor.byteLength).toBe(byteLengthOf(tensor.dtype, shape));
+    expect(tensor.byteLength).toBe(countBytes(tensor.dtype, shape));
     const expected = encode(valuesOf(name, shape), tensor.dtype);
     expect(await collect(checkpoint.chunks(name))).toEqual(Buffer.from(expected));
     expect(await checkpoint.readF32(name)).toEqual(decodeFloats(expected, tensor.dtype));

@@ -1,7 +1,7 @@
 // Settings of config.json that change the mathematics, against Hugging Face's GPT2LMHeadModel on seeded weights.
 import { describe, expect, test } from "vitest";
-import { layerwiseLogits } from "../../src/inference/layerwise.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { computeLogits } from "../../src/inference/layerwise.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { opened } from "../support/fixture.ts";
 import { encode, type RawTensor, tinyHfConfig, tinyModelConfig, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -37,7 +37,7 @@ function uniform(seed: number): () => number {
 function tensors(): RawTensor[] {
   const next = uniform(20260111);
   const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
-  return parameterSpecs(tinyModelConfig(SIZES)).map(({ name, shape }) => {
+  return listParameters(tinyModelConfig(SIZES)).map(({ name, shape }) => {
     const size = shape.reduce((a, b) => a * b, 1);
     const base = /ln_\w+\.weight$/.test(name) ? 1 : 0;
     const values = Float32Array.from({ length: size }, () => base + 0.1 * normal());
@@ -49,7 +49,7 @@ describe("the forward pass honours", () => {
   test.each(REFERENCE)("%j", async (settings, last, mean) => {
     const folder = path(Object.keys(settings)[0] ?? "plain", String(Object.values(settings)[0]));
     await writeCheckpoint(folder, { tensors: tensors(), config: { ...tinyHfConfig(SIZES), ...settings } });
-    const logits = await opened(folder, (checkpoint) => layerwiseLogits(checkpoint, [IDS]));
+    const logits = await opened(folder, (checkpoint) => computeLogits(checkpoint, [IDS]));
     const row = logits.subarray((IDS.length - 1) * 384);
     for (const [i, id] of [0, 100, 200, 383].entries()) expect(row[id]).toBeCloseTo(last[i] as number, 4);
     expect(logits.reduce((sum, value) => sum + Math.abs(value), 0) / logits.length).toBeCloseTo(mean, 5);

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
-import { pickleRecipe, picklesOf, refuseForeignFile } from "../../src/checkpoint/foreign.ts";
+import { describePickleConversion, findPickles, refuseOtherFormat } from "../../src/checkpoint/foreign.ts";
 import { failureOf } from "../support/failure.ts";
 import { encodeSafetensors, tinyTensors } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -41,7 +41,7 @@ describe("a pickle", () => {
       if (bytes[0] !== 0x80 || bytes[1] === undefined || bytes[1] < 2 || bytes[1] > 16) continue;
       bytes[1] = Math.min(bytes[1], 5); // only the first bytes are looked at here
       await writeFile(path("length.safetensors"), bytes);
-      await expect(refuseForeignFile(path("length.safetensors"))).resolves.toBeUndefined();
+      await expect(refuseOtherFormat(path("length.safetensors"))).resolves.toBeUndefined();
       return;
     }
     throw new Error("no header length began with 0x80");
@@ -65,14 +65,17 @@ describe("a pickle", () => {
 
 describe("pickleRecipe", () => {
   it("is one shell line, with quotes where a path needs them", () => {
-    const recipe = pickleRecipe(["/models/it's mine/ckpt.pt"]);
+    const recipe = describePickleConversion(["/models/it's mine/ckpt.pt"]);
     expect(recipe).not.toMatch(/[\r\n]/);
     expect(recipe.endsWith(` '/models/it'\\''s mine' '/models/it'\\''s mine/ckpt.pt'`)).toBe(true);
   });
 
   it("reaches a program as the script and its paths", () => {
     const print = "process.stdout.write(JSON.stringify(process.argv.slice(1)))";
-    const line = pickleRecipe(["a b/$x.pt"]).replace(/^python3 -c/, `"${process.execPath}" -e '${print}' --`);
+    const line = describePickleConversion(["a b/$x.pt"]).replace(
+      /^python3 -c/,
+      `"${process.execPath}" -e '${print}' --`,
+    );
     const seen: string[] = JSON.parse(execFileSync("sh", ["-c", line], { encoding: "utf8" }));
     expect(seen.slice(1)).toEqual(["a b", "a b/$x.pt"]);
     expect(seen[0]).toContain("d.get('model',d.get('state_dict',d)).items()");
@@ -83,14 +86,14 @@ describe("pickleRecipe", () => {
 
 describe("picklesOf", () => {
   it("prefers pytorch_model.bin, then its shards, then the first there is", () => {
-    expect(picklesOf("m", ["ckpt.pt", "pytorch_model.bin"])).toEqual(["m/pytorch_model.bin"]);
+    expect(findPickles("m", ["ckpt.pt", "pytorch_model.bin"])).toEqual(["m/pytorch_model.bin"]);
     const shards = ["pytorch_model-00002-of-00002.bin", "pytorch_model-00001-of-00002.bin"];
-    expect(picklesOf("m", ["x.pt", ...shards])).toEqual([`m/${shards[1]}`, `m/${shards[0]}`]);
-    expect(picklesOf("m", ["ckpt.pt", "config.json"])).toEqual(["m/ckpt.pt"]);
+    expect(findPickles("m", ["x.pt", ...shards])).toEqual([`m/${shards[1]}`, `m/${shards[0]}`]);
+    expect(findPickles("m", ["ckpt.pt", "config.json"])).toEqual(["m/ckpt.pt"]);
   });
 
   it("passes over what trainers leave beside the weights", () => {
-    expect(picklesOf("m", ["training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"])).toEqual([]);
+    expect(findPickles("m", ["training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"])).toEqual([]);
   });
 });
 

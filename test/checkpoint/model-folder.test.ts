@@ -1,7 +1,7 @@
 // What every written model folder shares: config.json, copied tokenizer files, and tensors in another dtype.
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { convertChunks, tensorSource, writeModelFiles, writeText } from "../../src/checkpoint/model-folder.ts";
+import { convertChunks, makeTensorSource, writeModelFiles, writeText } from "../../src/checkpoint/model-folder.ts";
 import { TOKENIZER_FILES } from "../../src/checkpoint/tokenizer.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
 import { failureOf } from "../support/failure.ts";
@@ -135,10 +135,10 @@ describe("tensorSource", () => {
     await opened(MODEL, async (checkpoint) => {
       const tensor = checkpoint.tensors.get("ln_f.weight");
       if (!tensor) throw new Error("ln_f.weight");
-      const own = tensorSource(checkpoint, tensor);
+      const own = makeTensorSource(checkpoint, tensor);
       expect(own).toMatchObject({ name: "ln_f.weight", dtype: "F32", shape: [64] });
       expect((await gather(own.chunks())).equals(await bytesOf(checkpoint, "ln_f.weight"))).toBe(true);
-      const half = tensorSource(checkpoint, tensor, "F16");
+      const half = makeTensorSource(checkpoint, tensor, "F16");
       expect(half.dtype).toBe("F16");
       expect((await gather(half.chunks())).length).toBe(128);
     });

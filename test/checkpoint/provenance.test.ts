@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 import { describe, expect, it } from "vitest";
-import { continuedRecord, sourceOf } from "../../src/checkpoint/provenance.ts";
+import { continueRecord, describeSource } from "../../src/checkpoint/provenance.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, MODEL, opened } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
@@ -16,7 +16,7 @@ describe("sourceOf", () => {
   it("hashes every shard", async () => {
     const folder = await writeCheckpoint(path("shards"), { shards: 2 });
     await opened(folder, async (checkpoint) => {
-      const source = await sourceOf(checkpoint);
+      const source = await describeSource(checkpoint);
       expect(source).toMatchObject({ path: folder, parameters: 2008 });
       expect(source.files).toEqual(
         checkpoint.reader.files.map((file) => ({
@@ -30,7 +30,7 @@ describe("sourceOf", () => {
   });
 
   it("stops when its signal fires", async () => {
-    const error = await failureOf(() => opened(MODEL, (checkpoint) => sourceOf(checkpoint, AbortSignal.abort())));
+    const error = await failureOf(() => opened(MODEL, (checkpoint) => describeSource(checkpoint, AbortSignal.abort())));
     expect(error.code).toBe("aborted");
   });
 });
@@ -38,7 +38,7 @@ describe("sourceOf", () => {
 describe("continuedRecord", () => {
   it("of a model without a record starts with its own files", async () => {
     await opened(MODEL, async (checkpoint) => {
-      const record = await continuedRecord(checkpoint, { step: "export" }, { command: ["nfc", "export"] });
+      const record = await continueRecord(checkpoint, { step: "export" }, { command: ["nfc", "export"] });
       expect(record).toMatchObject({
         format: "nfc/1",
         variant: "dense",
@@ -57,7 +57,7 @@ describe("continuedRecord", () => {
     const history = [{ step: "distill", steps: 10 }];
     writeFileSync(`${folder}/nfc.json`, JSON.stringify({ ...first, history, perplexity: measured, notes: ["a note"] }));
     await opened(folder, async (checkpoint) => {
-      const record = await continuedRecord(checkpoint, { step: "export", onnx: "inline" });
+      const record = await continueRecord(checkpoint, { step: "export", onnx: "inline" });
       expect(record).toEqual({
         ...first,
         command: [],

@@ -3,7 +3,7 @@
 import { writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { sameBytes, transpose, transposeBytes } from "../../src/checkpoint/read.ts";
+import { hasSameBytes, transpose, transposeBytes } from "../../src/checkpoint/read.ts";
 import { throwIfAborted } from "../../src/errors.ts";
 import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 import { failureOf } from "../support/failure.ts";
@@ -56,10 +56,10 @@ describe("sameBytes", () => {
     const short = { ...tensor("short"), shape: [COUNT - 1], bytes: tensor("short").bytes.subarray(4) };
     await writeFile(path("large.safetensors"), encodeSafetensors([tensor("a"), tensor("b"), last, short]));
     const reader = await openSafetensors(path("large.safetensors"));
-    expect(await sameBytes(reader, "a", "b")).toBe(true);
-    expect(await sameBytes(reader, "a", "last")).toBe(false);
-    expect(await sameBytes(reader, "a", "short")).toBe(false);
-    const error = await failureOf(() => sameBytes(reader, "a", "b", AbortSignal.abort()));
+    expect(await hasSameBytes(reader, "a", "b")).toBe(true);
+    expect(await hasSameBytes(reader, "a", "last")).toBe(false);
+    expect(await hasSameBytes(reader, "a", "short")).toBe(false);
+    const error = await failureOf(() => hasSameBytes(reader, "a", "b", AbortSignal.abort()));
     expect(error.code).toBe("aborted");
     await reader.close();
   });

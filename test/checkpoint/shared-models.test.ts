@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
-import { parameterCount } from "../../src/model/parameters.ts";
+import { countParameters } from "../../src/model/parameters.ts";
 
 const shared = (name: string) => fileURLToPath(new URL(`../../../shared/${name}`, import.meta.url));
 const BASE = shared("models/base");
@@ -18,7 +18,7 @@ describe.skipIf(!existsSync(BASE))("models/base", () => {
       ...{ scale_attn_by_inverse_layer_idx: false, tied_head: true, bias: true, variant: "dense" },
       ...{ bos_token_id: 0, eos_token_id: 0 },
     });
-    expect(parameterCount(checkpoint.config)).toBe(5_853_184);
+    expect(countParameters(checkpoint.config)).toBe(5_853_184);
     expect(checkpoint.notes).toEqual(['prefix "transformer." stripped from the tensor names']);
     const gains = await checkpoint.readF32("ln_f.weight");
     expect(gains).toHaveLength(256);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { tokenStream } from "../../src/checkpoint/tokens.ts";
+import { streamTokens } from "../../src/checkpoint/tokens.ts";
 
 const fixtures = fileURLToPath(new URL("../../fixtures/", import.meta.url));
 const model = join(fixtures, "tiny-gpt2");
@@ -38,7 +38,7 @@ describe("the model's tokenizer.json", () => {
     const text = (await readFile(join(fixtures, "text.txt"), "utf8")).repeat(20);
     await writeFile(path, text);
     const streamed: number[] = [];
-    for await (const ids of tokenStream([path], tokenizer)) streamed.push(...ids);
+    for await (const ids of streamTokens([path], tokenizer)) streamed.push(...ids);
     expect(streamed).toEqual(tokenizer.encode(text));
   });
 

@@ -1,7 +1,7 @@
 // Windows as Hugging Face's perplexity recipe makes them, and the calibration's first windows.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { firstWindows, windows } from "../../src/checkpoint/tokens.ts";
+import { cutWindows, takeWindows } from "../../src/checkpoint/tokens.ts";
 
 async function* stream(count: number, piece = 7): AsyncGenerator<number[]> {
   for (let at = 0; at < count; at += piece) yield Array.from({ length: Math.min(piece, count - at) }, (_, i) => at + i);
@@ -22,7 +22,7 @@ function recipe(count: number, length: number, stride: number): number[][] {
 
 async function ours(count: number, length: number, stride: number, piece?: number): Promise<number[][]> {
   const result: number[][] = [];
-  for await (const { ids, fresh } of windows(stream(count, piece), { length, stride }))
+  for await (const { ids, fresh } of cutWindows(stream(count, piece), { length, stride }))
     result.push([ids[0] as number, (ids.at(-1) as number) + 1, fresh]);
   return result;
 }
@@ -50,7 +50,7 @@ describe("windows", () => {
 
 describe("first windows", () => {
   test("whole windows until the count is reached", async () => {
-    const result = await firstWindows(stream(100), { length: 16, count: 40, name: "t" });
+    const result = await takeWindows(stream(100), { length: 16, count: 40, name: "t" });
     expect(result.map((ids) => [ids[0], ids.length])).toEqual([
       [0, 16],
       [16, 16],
@@ -59,14 +59,14 @@ describe("first windows", () => {
   });
 
   test("a shorter last window is left out, but a short text is taken as it is", async () => {
-    expect((await firstWindows(stream(40), { length: 16, count: 1000, name: "t" })).length).toBe(2);
-    expect((await firstWindows(stream(5), { length: 16, count: 1000, name: "t" })).map((ids) => ids.length)).toEqual([
+    expect((await takeWindows(stream(40), { length: 16, count: 1000, name: "t" })).length).toBe(2);
+    expect((await takeWindows(stream(5), { length: 16, count: 1000, name: "t" })).map((ids) => ids.length)).toEqual([
       5,
     ]);
   });
 
   test("a text of one token", async () => {
-    await expect(firstWindows(stream(1), { length: 16, count: 8, name: "t.txt" })).rejects.toThrow(
+    await expect(takeWindows(stream(1), { length: 16, count: 8, name: "t.txt" })).rejects.toThrow(
       "t.txt: the text has under two tokens",
     );
   });

@@ -1,7 +1,7 @@
 // The number of tokens of the tokenizer beside a checkpoint.
 import { mkdir, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { tokenizerSize } from "../../src/checkpoint/vocabulary.ts";
+import { readTokenizerSize } from "../../src/checkpoint/vocabulary.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -17,22 +17,22 @@ describe("tokenizerSize", () => {
   it("is one more than the largest id of tokenizer.json, added tokens included", async () => {
     const tokenizer = { model: { vocab: { a: 0, b: 4 } }, added_tokens: [{ id: 6, content: "<|end|>" }] };
     expect(
-      await tokenizerSize(await folderWith("json", { "tokenizer.json": tokenizer, "vocab.json": { a: 99 } })),
+      await readTokenizerSize(await folderWith("json", { "tokenizer.json": tokenizer, "vocab.json": { a: 99 } })),
     ).toBe(7);
   });
 
   it("needs no added tokens", async () => {
-    expect(await tokenizerSize(await folderWith("plain", { "tokenizer.json": { model: { vocab: { a: 2 } } } }))).toBe(
-      3,
-    );
+    expect(
+      await readTokenizerSize(await folderWith("plain", { "tokenizer.json": { model: { vocab: { a: 2 } } } })),
+    ).toBe(3);
   });
 
   it("falls back on vocab.json", async () => {
-    expect(await tokenizerSize(await folderWith("vocab", { "vocab.json": { a: 0, b: 1 } }))).toBe(2);
+    expect(await readTokenizerSize(await folderWith("vocab", { "vocab.json": { a: 0, b: 1 } }))).toBe(2);
   });
 
   it("is unknown without either", async () => {
-    expect(await tokenizerSize(await folderWith("none", {}))).toBeUndefined();
+    expect(await readTokenizerSize(await folderWith("none", {}))).toBeUndefined();
   });
 
   it.each([
@@ -41,7 +41,7 @@ describe("tokenizerSize", () => {
     ["no-ids", { model: { vocab: { a: "0" } }, added_tokens: ["x"] }],
   ])("of a file without ids is refused (%s)", async (name, tokenizer) => {
     const folder = await folderWith(name, { "tokenizer.json": tokenizer });
-    const error = await failureOf(() => tokenizerSize(folder));
+    const error = await failureOf(() => readTokenizerSize(folder));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(`${folder}/tokenizer.json`);
   });

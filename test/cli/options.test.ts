@@ -1,7 +1,7 @@
 // The parsers of flag values.
 import { InvalidArgumentError } from "commander";
 import { describe, expect, it } from "vitest";
-import { byteSize, dtypeOf, positiveInteger, positiveNumber, seed } from "../../src/cli/options.ts";
+import { parseByteSize, parsePositiveInteger, parsePositiveNumber, parseSeed, toDtype } from "../../src/cli/options.ts";
 
 describe("byteSize", () => {
   it.each([
@@ -15,38 +15,38 @@ describe("byteSize", () => {
     ["9B", 9],
     ["0.5KiB", 512],
   ])("reads %s as %i bytes", (text, bytes) => {
-    expect(byteSize(text)).toBe(bytes);
+    expect(parseByteSize(text)).toBe(bytes);
   });
 
   it.each(["", "MB", "-1MB", "1TB", "1e3", "0", "0.1B", "1 2MB", "99999999999GiB", "MB5"])("refuses %j", (text) => {
-    expect(() => byteSize(text)).toThrow(InvalidArgumentError);
+    expect(() => parseByteSize(text)).toThrow(InvalidArgumentError);
   });
 });
 
 describe("numbers", () => {
   it("are read as they stand", () => {
     expect([
-      positiveInteger("12"),
-      positiveNumber("0.25"),
-      positiveNumber("1e-3"),
-      seed("0"),
-      seed("16777216"),
+      parsePositiveInteger("12"),
+      parsePositiveNumber("0.25"),
+      parsePositiveNumber("1e-3"),
+      parseSeed("0"),
+      parseSeed("16777216"),
     ]).toEqual([12, 0.25, 1e-3, 0, 2 ** 24]);
   });
 
   it.each(["", "0", "-3", "1.5", "0x10", "1e3", " 1", "9007199254740993"])("positiveInteger refuses %j", (text) => {
-    expect(() => positiveInteger(text)).toThrow("not a positive integer");
+    expect(() => parsePositiveInteger(text)).toThrow("not a positive integer");
   });
 
   it.each(["", " ", "0", "-1", "NaN", "Infinity", "1,5"])("positiveNumber refuses %j", (text) => {
-    expect(() => positiveNumber(text)).toThrow("not a positive number");
+    expect(() => parsePositiveNumber(text)).toThrow("not a positive number");
   });
 
   it.each(["", "-1", "16777217", "1.5"])("seed refuses %j", (text) => {
-    expect(() => seed(text)).toThrow("not an integer from 0 to 16777216");
+    expect(() => parseSeed(text)).toThrow("not an integer from 0 to 16777216");
   });
 });
 
 it("dtype names are those of safetensors in small letters", () => {
-  expect(["f32", "f16", "bf16", "f64"].map(dtypeOf)).toEqual(["F32", "F16", "BF16", "F64"]);
+  expect(["f32", "f16", "bf16", "f64"].map(toDtype)).toEqual(["F32", "F16", "BF16", "F64"]);
 });

@@ -1,7 +1,7 @@
 // What ends up on stderr and stdout: one line for a fault, a stack for a bug, results in words or JSON.
 import { EventEmitter } from "node:events";
 import { describe, expect, it } from "vitest";
-import { EXIT, errorLine, note, printResult, reportFailure } from "../../src/cli/terminal.ts";
+import { EXIT, formatError, note, printResult, reportFailure } from "../../src/cli/terminal.ts";
 import { NfcError } from "../../src/errors.ts";
 import { Recorder } from "../support/cli.ts";
 
@@ -14,14 +14,14 @@ function terminal() {
 
 describe("errorLine", () => {
   it("joins message and hint", () => {
-    expect(errorLine(new NfcError("io", "a: disk full", { hint: "free some space" }))).toBe(
+    expect(formatError(new NfcError("io", "a: disk full", { hint: "free some space" }))).toBe(
       "a: disk full; free some space",
     );
-    expect(errorLine(new NfcError("io", "a: disk full"))).toBe("a: disk full");
+    expect(formatError(new NfcError("io", "a: disk full"))).toBe("a: disk full");
   });
 
   it("makes control characters visible", () => {
-    expect(errorLine(new NfcError("io", "a\r\n\u001b[2J\u007f\u009b"))).toBe("a\\x0d\\x0a\\x1b[2J\\x7f\\x9b");
+    expect(formatError(new NfcError("io", "a\r\n\u001b[2J\u007f\u009b"))).toBe("a\\x0d\\x0a\\x1b[2J\\x7f\\x9b");
   });
 });
 

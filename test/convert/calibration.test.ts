@@ -4,8 +4,8 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { type LayerTie, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
-import { embedWindows, LayerSession, layerwiseLogits } from "../../src/inference/layerwise.ts";
-import { bucketTable, scoreScale } from "../../src/model/attention.ts";
+import { computeLogits, embedWindows, LayerSession } from "../../src/inference/layerwise.ts";
+import { computeScoreScale, makeBucketTable } from "../../src/model/attention.ts";
 import { uniform } from "../numeric/matrices.ts";
 import { MODEL, opened } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
@@ -134,7 +134,7 @@ describe("input statistics", () => {
           ...(k[first + j] as number[]),
         ]);
         const scores = z.map(
-          (_, j) => dot(q[i] as number[], k[first + j] as number[]) * scoreScale(checkpoint.config, 0),
+          (_, j) => dot(q[i] as number[], k[first + j] as number[]) * computeScoreScale(checkpoint.config, 0),
         );
         const p = softmax(scores);
         const mean = Array.from({ length: 2 * D }, (_, a) =>
@@ -177,7 +177,7 @@ test("the hidden states after all layers give the logits of evaluation", async (
     const states = run["hidden"];
     expect(states.map(({ batch, length }) => [batch, length])).toEqual(windows.map(() => [1, LENGTH]));
     const embedding = await checkpoint.readF32("wte.weight");
-    const expected = await layerwiseLogits(checkpoint, windows);
+    const expected = await computeLogits(checkpoint, windows);
     for (const [w, { x }] of states.entries())
       for (const [t, row] of (await normed(checkpoint, "ln_f", x)).entries())
         for (let v = 0; v < vocab_size; v += 17) {
@@ -207,8 +207,8 @@ describe("distance means", () => {
       const projections = await readProjections(checkpoint, LAYER);
       tie = tieLayer({ n_embd, n_head, ...projections, sigma, strategy: "mean" });
       means = await run.distanceMean(LAYER, tie);
-      table = bucketTable(n_positions);
-      factor = scoreScale(checkpoint.config, LAYER);
+      table = makeBucketTable(n_positions);
+      factor = computeScoreScale(checkpoint.config, LAYER);
       const D = n_embd / n_head;
       const inputs = await normed(checkpoint, `h.${LAYER}.ln_1`, await statesBefore(checkpoint, windows, LAYER));
       for (let head = 0; head < n_head; head++) {

@@ -5,7 +5,7 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, columns, converted, opened } from "../support/fixture.ts";
 import { tinyHfConfig, tinyTensors, type WriteTinyOptions, writeCheckpoint } from "../support/make-checkpoint.ts";
@@ -21,7 +21,7 @@ const DTYPES = ["F64", "F32", "F16", "BF16"] as const;
 /** Every tensor of `model` in `dtype` (its source's unless given): S from the tie, the rest from the source's values. */
 async function expectConverted(model: Checkpoint, source: Checkpoint, dtype?: FloatDtype): Promise<void> {
   const { n_embd: C, n_head } = source.config;
-  for (const { name, layer } of parameterSpecs(model.config)) {
+  for (const { name, layer } of listParameters(model.config)) {
     const stored = model.tensors.get(name)?.dtype as FloatDtype;
     if (name.includes(".attn.noise_")) {
       expect(stored).toBe(dtype ?? "F32");

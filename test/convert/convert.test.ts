@@ -4,14 +4,14 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { firstWindows, tokenStream } from "../../src/checkpoint/tokens.ts";
+import { streamTokens, takeWindows } from "../../src/checkpoint/tokens.ts";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { type LayerTie, TIE_STRATEGIES, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
 import { VARIANTS, type Variant } from "../../src/model/config.ts";
-import { parameterCount, parameterSpecs } from "../../src/model/parameters.ts";
+import { countParameters, listParameters } from "../../src/model/parameters.ts";
 import { TOOL } from "../../src/version.ts";
 import { bytesOf, columns, converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -25,8 +25,8 @@ type Strategy = ConvertOptions["strategy"];
 /** What `tieLayer` makes of each layer, the calibrated statistics measured as the converter does. */
 async function tiesOf(source: Checkpoint, strategy: Strategy): Promise<LayerTie[]> {
   const { n_layer, n_head, n_embd, n_positions } = source.config;
-  const tokens = tokenStream([TEXT], await loadTokenizer(source.folder, source.config));
-  const windows = await firstWindows(tokens, { length: n_positions, count: CALIBRATION_TOKENS, name: TEXT });
+  const tokens = streamTokens([TEXT], await loadTokenizer(source.folder, source.config));
+  const windows = await takeWindows(tokens, { length: n_positions, count: CALIBRATION_TOKENS, name: TEXT });
   const teacher = await Calibration.open(source, windows, 1);
   const ties: LayerTie[] = [];
   for (let layer = 0; layer < n_layer; layer++) {
@@ -41,7 +41,7 @@ async function tiesOf(source: Checkpoint, strategy: Strategy): Promise<LayerTie[
 /** S as stored, side by side with the tie's; v and every other tensor byte by byte. */
 async function expectTied(model: Checkpoint, source: Checkpoint, ties: readonly LayerTie[]): Promise<void> {
   const C = source.config.n_embd;
-  for (const { name, layer } of parameterSpecs(model.config)) {
+  for (const { name, layer } of listParameters(model.config)) {
     if (name.includes(".attn.noise_")) continue;
     const [after, before] = [await bytesOf(model, name), await bytesOf(source, name)];
     if (!name.includes(".attn.c_attn.")) {
@@ -58,7 +58,7 @@ async function expectTied(model: Checkpoint, source: Checkpoint, ties: readonly 
 }
 
 async function expectNoise(model: Checkpoint, means: "zero" | "fitted", logStd = 0): Promise<void> {
-  for (const { name } of parameterSpecs(model.config)) {
+  for (const { name } of listParameters(model.config)) {
     const values = name.includes(".attn.noise_") ? await model.readF32(name) : null;
     if (name.endsWith("noise_log_std")) expect(values?.every((value) => value === Math.fround(logStd))).toBe(true);
     if (name.endsWith("noise_mean")) expect(values?.some((value) => value !== 0)).toBe(means === "fitted");
@@ -79,15 +79,15 @@ describe.each(TIE_STRATEGIES)("the tie %s of the fixture", (strategy) => {
         expect(model.config).toEqual(result.config);
         expect(model.config.variant).toBe(variant);
         const shapes = [...model.reader.tensors.values()].map(({ name, shape }) => [name, shape]);
-        const expected = parameterSpecs(model.config).map(({ name, shape }) => [name, shape]);
+        const expected = listParameters(model.config).map(({ name, shape }) => [name, shape]);
         expect(new Map(shapes as [string, number[]][])).toEqual(new Map(expected as [string, number[]][]));
         expect(model.record).toEqual(result.record);
         expect(model.record).toMatchObject({ variant, command, history: [], notes: [], tie: { strategy } });
         expect(model.record?.tie?.errors).toEqual((await ties).map(({ errors }) => errors));
         await opened(MODEL, async (source) => {
           expect(result.parameters).toEqual({
-            before: parameterCount(source.config),
-            after: parameterCount(model.config),
+            before: countParameters(source.config),
+            after: countParameters(model.config),
           });
           await expectTied(model, source, await ties);
         });
@@ -133,7 +133,7 @@ describe("the record", () => {
           sha256: sums["model.safetensors"],
         },
       ],
-      parameters: await opened(MODEL, ({ config }) => parameterCount(config)),
+      parameters: await opened(MODEL, ({ config }) => countParameters(config)),
     });
     expect(record.tie?.calibration).toEqual({ file: TEXT, sha256: sums["text.txt"], tokens: 128 });
   });

@@ -2,7 +2,14 @@
 import { Matrix } from "ml-matrix";
 import { describe, expect, test } from "vitest";
 import { tieHeads } from "../../src/convert/tie.ts";
-import { closest, combined, fromSpan, type HeadSpan, headSpan, tieError } from "../../src/convert/tie-head.ts";
+import {
+  buildHeadSpan,
+  combineWeights,
+  findClosestForm,
+  type HeadSpan,
+  measureTieError,
+  projectFromSpan,
+} from "../../src/convert/tie-head.ts";
 import { NfcError } from "../../src/errors.ts";
 import { type DenseHead, flat, randomHead, randomMatrix, uniform } from "../numeric/matrices.ts";
 
@@ -30,7 +37,7 @@ function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {
 function spanWith(head: DenseHead, keyMoments: Matrix | null): HeadSpan {
   const { query, key, sigma, constant } = head;
   const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return headSpan(flat(query), flat(key), { ...options, keyMoments: keyMoments && flat(keyMoments) });
+  return buildHeadSpan(flat(query), flat(key), { ...options, keyMoments: keyMoments && flat(keyMoments) });
 }
 
 /** tr(EᵀΣE Γ) with E = W̃q W̃kᵀ − S̃S̃ᵀ between queries x̃ and keys seen through z = [q, k] of the same inputs. */
@@ -67,7 +74,7 @@ describe("the metric", () => {
       [0.5, 0.5],
     ] as const) {
       const expected = Math.sqrt(loss(head, moments, q, k) / loss(head, moments, 0, 0));
-      expect(tieError(span, combined(span, q, k))).toBeCloseTo(expected, 6);
+      expect(measureTieError(span, combineWeights(span, q, k))).toBeCloseTo(expected, 6);
     }
   });
 
@@ -75,7 +82,9 @@ describe("the metric", () => {
     const ratios = seeds.map((seed) => {
       const head = randomHead(seed, { width: 16, headDim: 4 });
       const span = spanWith(head, momentsOf(head, seed + 100));
-      return tieError(span, closest(span)) / tieError(span, closest(spanWith(head, null)));
+      return (
+        measureTieError(span, findClosestForm(span)) / measureTieError(span, findClosestForm(spanWith(head, null)))
+      );
     });
     expect(Math.max(...ratios)).toBeLessThan(1.02);
     expect(ratios.reduce((a, b) => a + b, 0) / ratios.length).toBeLessThan(0.95);
@@ -85,21 +94,21 @@ describe("the metric", () => {
     const head = randomHead(7, { width: 12, headDim: 3, constant });
     const same = { ...head, key: head.query };
     const span = spanWith(same, momentsOf(same, 9));
-    expect(tieError(span, closest(span))).toBeLessThan(1e-3);
+    expect(measureTieError(span, findClosestForm(span))).toBeLessThan(1e-3);
   });
 
   test("attention that never weighs different keys leaves the plain tie", () => {
     const head = randomHead(2, { width: 9, headDim: 3 });
     const nothing = spanWith(head, Matrix.zeros(6, 6));
     const plain = spanWith(head, null);
-    expect(fromSpan(nothing, closest(nothing))).toEqual(fromSpan(plain, closest(plain)));
+    expect(projectFromSpan(nothing, findClosestForm(nothing))).toEqual(projectFromSpan(plain, findClosestForm(plain)));
   });
 
   test("moments of rank one still give a finite tie", () => {
     const head = randomHead(4, { width: 9, headDim: 3 });
     const v = randomMatrix(6, 1, uniform(1));
     const span = spanWith(head, v.mmul(v.transpose()));
-    expect(fromSpan(span, closest(span)).every(Number.isFinite)).toBe(true);
+    expect(projectFromSpan(span, findClosestForm(span)).every(Number.isFinite)).toBe(true);
   });
 });
 

@@ -1,7 +1,7 @@
 // The closed form of the tie against plain alternation, random search and dense arithmetic.
 import { Matrix } from "ml-matrix";
 import { describe, expect, test } from "vitest";
-import { closest, combined, fromSpan, tieError } from "../../src/convert/tie-head.ts";
+import { combineWeights, findClosestForm, measureTieError, projectFromSpan } from "../../src/convert/tie-head.ts";
 import {
   type DenseHead,
   flat,
@@ -27,9 +27,9 @@ function formOf({ query, key }: DenseHead): Matrix {
 /** S̃ and its error by the code under test. */
 function tied(head: DenseHead): { s: Matrix; error: number } {
   const span = spanOf(head);
-  const whitened = closest(span);
-  const s = fromFlat(fromSpan(span, whitened), head.query.rows, head.query.columns);
-  return { s, error: tieError(span, whitened) };
+  const whitened = findClosestForm(span);
+  const s = fromFlat(projectFromSpan(span, whitened), head.query.rows, head.query.columns);
+  return { s, error: measureTieError(span, whitened) };
 }
 
 /** √J(S̃S̃ᵀ)/√J(0) in dense matrices. */
@@ -132,13 +132,16 @@ describe("the error", () => {
       const head = randomHead(11, options);
       const { s, error } = tied(head);
       expect(error).toBeCloseTo(denseError(head, s), 9);
-      expect(tieError(spanOf(head), combined(spanOf(head), 1, 0))).toBeCloseTo(denseError(head, head.query), 9);
+      expect(measureTieError(spanOf(head), combineWeights(spanOf(head), 1, 0))).toBeCloseTo(
+        denseError(head, head.query),
+        9,
+      );
     }
   });
 
   test("is 1 for S̃ = 0", () => {
     const span = spanOf(randomHead(12));
-    expect(tieError(span, new Float64Array(7 * 3))).toBe(1);
+    expect(measureTieError(span, new Float64Array(7 * 3))).toBe(1);
   });
 
   test.each(["query", "key", "both"])("is 0, and so is S̃, for a head whose %s is 0", (part) => {
@@ -176,7 +179,7 @@ describe("a head with q = k", () => {
       const head = randomHead(21, options);
       const same = { ...head, key: head.query };
       expect(tied(same).error).toBeLessThan(1e-5);
-      expect(tieError(spanOf(same), combined(spanOf(same), 0.5, 0.5))).toBeLessThan(1e-5);
+      expect(measureTieError(spanOf(same), combineWeights(spanOf(same), 0.5, 0.5))).toBeLessThan(1e-5);
     },
   );
 });
@@ -193,7 +196,7 @@ describe("mean, query and key", () => {
         [-2, 3],
       ] as const) {
         const expected = Matrix.add(head.query.clone().mul(q), head.key.clone().mul(k));
-        const found = fromFlat(fromSpan(span, combined(span, q, k)), expected.rows, expected.columns);
+        const found = fromFlat(projectFromSpan(span, combineWeights(span, q, k)), expected.rows, expected.columns);
         expect(Matrix.sub(found, expected).norm()).toBeLessThan(1e-11 * expected.norm());
       }
     }

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
-import { readProjections, TieScratch, tiedSource } from "../../src/convert/tied-attention.ts";
+import { makeTiedSource, readProjections, TieScratch } from "../../src/convert/tied-attention.ts";
 import { decodeFloats } from "../../src/formats/dtype.ts";
 import { failureOf } from "../support/failure.ts";
 import { columns, opened } from "../support/fixture.ts";
@@ -90,7 +90,7 @@ describe("c_attn of the tied model", () => {
         ["h.1.attn.c_attn.bias", 1],
       ] as const) {
         const tensor = checkpoint.tensors.get(name) as CheckpointTensor;
-        const source = tiedSource(checkpoint, tensor, async () => tied, dtype);
+        const source = makeTiedSource(checkpoint, tensor, async () => tied, dtype);
         expect([source.dtype, source.shape]).toEqual([dtype, rows === 1 ? [2 * C] : [C, 2 * C]]);
         const chunks: Uint8Array[] = [];
         for await (const chunk of source.chunks()) chunks.push(Uint8Array.from(chunk));

@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { TrainResult } from "../../src/distill/run.ts";
 import type { TrainSettings } from "../../src/distill/settings.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, converted, opened } from "../support/fixture.ts";
 import { type TinyOptions, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
@@ -109,7 +109,7 @@ describe("a dtype", () => {
     await shop.run("finetune", source, { output, settings: { steps: 2, train: "attention", lr: 1e-2, evalEvery: 9 } });
     await opened(source, (before) =>
       opened(output, async (after) => {
-        for (const { name } of parameterSpecs(before.config)) {
+        for (const { name } of listParameters(before.config)) {
           expect(after.tensors.get(name)?.dtype).toBe(dtype);
           const same = (await bytesOf(before, name)).equals(await bytesOf(after, name));
           expect([name, same]).toEqual([name, !name.includes(".attn.")]);

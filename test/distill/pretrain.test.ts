@@ -2,11 +2,11 @@
 import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { type FreshOptions, freshModel } from "../../src/distill/fresh-model.ts";
+import { type FreshOptions, makeFreshModel } from "../../src/distill/fresh-model.ts";
 import { train } from "../../src/distill/train.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { VARIANTS } from "../../src/model/config.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -23,9 +23,9 @@ async function* stream(ids: readonly number[]) {
 describe("fresh weights", () => {
   it.each(VARIANTS)("are GPT-2's in %s", async (variant) => {
     const wide = writeJson(path("wide.json"), { ...TINY_CONFIG, n_embd: 128, n_layer: 8 });
-    const model = await freshModel({ config: wide, variant, seed: 1 });
-    expect([...model.tensors.keys()]).toEqual(parameterSpecs(model.config).map(({ name }) => name));
-    for (const { name, shape } of parameterSpecs(model.config)) {
+    const model = await makeFreshModel({ config: wide, variant, seed: 1 });
+    expect([...model.tensors.keys()]).toEqual(listParameters(model.config).map(({ name }) => name));
+    for (const { name, shape } of listParameters(model.config)) {
       const values = await model.readF32(name);
       expect(values).toHaveLength(shape.reduce((a, b) => a * b, 1));
       if (/ln_\w\.weight$/.test(name)) expect(values.every((x) => x === 1)).toBe(true);
@@ -44,14 +44,14 @@ describe("fresh weights", () => {
 
   it("are the same for the same seed, others for another, and differ from tensor to tensor", async () => {
     const weights = async (seed: number, name = "h.0.mlp.c_fc.weight") =>
-      (await freshModel({ config, seed })).readF32(name);
+      (await makeFreshModel({ config, seed })).readF32(name);
     expect(await weights(4)).toEqual(await weights(4));
     expect(await weights(5)).not.toEqual(await weights(4));
     expect(await weights(4, "h.1.mlp.c_fc.weight")).not.toEqual(await weights(4));
   });
 
   it("have no tensor by another name", async () => {
-    const model = await freshModel({ config, seed: 0 });
+    const model = await makeFreshModel({ config, seed: 0 });
     expect((await failureOf(() => model.readF32("h.9.attn.c_attn.weight"))).code).toBe("not-found");
     expect((await failureOf(() => model.reader.readF32("wte.weight"))).code).toBe("not-found");
   });
@@ -59,7 +59,7 @@ describe("fresh weights", () => {
 
 describe("the config", () => {
   const fresh = (raw: unknown, options: Partial<FreshOptions> = {}) =>
-    freshModel({ config: writeJson(path("given.json"), raw), seed: 0, ...options });
+    makeFreshModel({ config: writeJson(path("given.json"), raw), seed: 0, ...options });
 
   it("may be as short as four numbers: GPT-2's defaults for the rest", async () => {
     const { n_layer, n_head, n_embd, n_positions } = TINY_CONFIG;
@@ -123,14 +123,14 @@ describe("the config", () => {
 
   it("that is no JSON, or not there, is refused in one line", async () => {
     writeFileSync(path("broken.json"), "{");
-    expect((await failureOf(() => freshModel({ config: path("broken.json"), seed: 0 }))).code).toBe("invalid-file");
-    expect((await failureOf(() => freshModel({ config: path("none.json"), seed: 0 }))).code).toBe("not-found");
+    expect((await failureOf(() => makeFreshModel({ config: path("broken.json"), seed: 0 }))).code).toBe("invalid-file");
+    expect((await failureOf(() => makeFreshModel({ config: path("none.json"), seed: 0 }))).code).toBe("not-found");
   });
 });
 
 describe("pretraining", () => {
   it.each(VARIANTS)("%s learns, and its output is a model like any other", async (variant) => {
-    const student = await freshModel({ config, variant, seed: 2 });
+    const student = await makeFreshModel({ config, variant, seed: 2 });
     const settings = settingsFor("pretrain", student, { steps: 60, lr: 1e-2, evalEvery: 20 });
     const output = path(variant);
     const { perplexity } = await train(student, { output, settings, data: [data], session: { threads: 1 } });
@@ -145,7 +145,10 @@ describe("pretraining", () => {
   });
 
   it("without biases writes a model without biases", async () => {
-    const bare = await freshModel({ config: writeJson(path("bare.json"), { ...TINY_CONFIG, bias: false }), seed: 2 });
+    const bare = await makeFreshModel({
+      config: writeJson(path("bare.json"), { ...TINY_CONFIG, bias: false }),
+      seed: 2,
+    });
     await train(bare, {
       output: path("bare"),
       settings: settingsFor("pretrain", bare),
@@ -160,7 +163,7 @@ describe("pretraining", () => {
 
   it("with a head of its own writes both matrices", async () => {
     const raw = { ...TINY_CONFIG, tie_word_embeddings: false };
-    const own = await freshModel({ config: writeJson(path("own.json"), raw), seed: 2 });
+    const own = await makeFreshModel({ config: writeJson(path("own.json"), raw), seed: 2 });
     await train(own, {
       output: path("own"),
       settings: settingsFor("pretrain", own),
@@ -172,7 +175,7 @@ describe("pretraining", () => {
 
   it("shows all variants the same windows: the first loss differs by the weights alone", async () => {
     const first = async (variant: "symmetric" | "noise-shared") => {
-      const student = await freshModel({ config, variant, seed: 2 });
+      const student = await makeFreshModel({ config, variant, seed: 2 });
       const settings = settingsFor("pretrain", student, { steps: 1, noise: "mean" });
       await train(student, { output: path(`first-${variant}`), settings, data: [data], session: { threads: 1 } });
       return metricsOf(path(`first-${variant}`))[0]?.nll;
@@ -185,7 +188,7 @@ describe("pretraining", () => {
     mkdirSync(path("home"));
     for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(MODEL, file), path("home", file));
     const { vocab_size: _, ...rest } = TINY_CONFIG;
-    const student = await freshModel({ config: writeJson(path("home", "config.json"), rest), seed: 0 });
+    const student = await makeFreshModel({ config: writeJson(path("home", "config.json"), rest), seed: 0 });
     const common = { data: [TEXT], cache: path("cache"), session: { threads: 1 } };
     const settings = settingsFor("pretrain", student, { steps: 30, lr: 1e-2 });
     const { perplexity } = await train(student, { ...common, output: path("text"), settings });

@@ -1,6 +1,6 @@
 // Defaults of a run, settings that cannot be, and how a changed run is told.
 import { describe, expect, it } from "vitest";
-import { changedSettings, type TrainSettings, trainSettings } from "../../src/distill/settings.ts";
+import { listChangedSettings, resolveTrainSettings, type TrainSettings } from "../../src/distill/settings.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { failureOf } from "../support/failure.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
@@ -15,45 +15,54 @@ const TINY: ModelConfig = { ...SMALL, n_layer: 2, n_head: 2, n_embd: 32, n_posit
 describe("defaults", () => {
   it("are a step of 4,096 tokens in windows of at most 512", () => {
     for (const config of [SMALL, TINY]) {
-      const { length, batchSize, accumulate } = trainSettings("distill", config);
+      const { length, batchSize, accumulate } = resolveTrainSettings("distill", config);
       expect(length).toBe(Math.min(512, config.n_positions));
       expect(length * batchSize * accumulate).toBe(4096);
     }
-    expect(trainSettings("distill", TINY).accumulate).toBe(1);
-    expect(trainSettings("distill", SMALL).accumulate).toBeGreaterThan(1);
+    expect(resolveTrainSettings("distill", TINY).accumulate).toBe(1);
+    expect(resolveTrainSettings("distill", SMALL).accumulate).toBeGreaterThan(1);
   });
 
   it("keep the tokens of a step when the window or the micro-batch is given", () => {
-    expect(trainSettings("distill", TINY, { length: 16 })).toMatchObject({ length: 16, batchSize: 256, accumulate: 1 });
-    expect(trainSettings("distill", TINY, { accumulate: 4 })).toMatchObject({ batchSize: 16, accumulate: 4 });
-    expect(trainSettings("distill", SMALL, { batchSize: 2 })).toMatchObject({ batchSize: 2, accumulate: 1 });
+    expect(resolveTrainSettings("distill", TINY, { length: 16 })).toMatchObject({
+      length: 16,
+      batchSize: 256,
+      accumulate: 1,
+    });
+    expect(resolveTrainSettings("distill", TINY, { accumulate: 4 })).toMatchObject({ batchSize: 16, accumulate: 4 });
+    expect(resolveTrainSettings("distill", SMALL, { batchSize: 2 })).toMatchObject({ batchSize: 2, accumulate: 1 });
   });
 
   it("go by task", () => {
-    expect(trainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 1e-3, evalEvery: 100 });
-    expect(trainSettings("distill", { ...TINY, n_embd: 1024 }).lr).toBe(2.5e-4);
-    expect(trainSettings("finetune", TINY)).toMatchObject({ steps: 300, kd: 0, lr: 1e-4, decay: 0.01 });
-    expect(trainSettings("pretrain", TINY)).toMatchObject({ steps: 2000, kd: 0, lr: 1e-3, decay: 0.1 });
+    expect(resolveTrainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 1e-3, evalEvery: 100 });
+    expect(resolveTrainSettings("distill", { ...TINY, n_embd: 1024 }).lr).toBe(2.5e-4);
+    expect(resolveTrainSettings("finetune", TINY)).toMatchObject({ steps: 300, kd: 0, lr: 1e-4, decay: 0.01 });
+    expect(resolveTrainSettings("pretrain", TINY)).toMatchObject({ steps: 2000, kd: 0, lr: 1e-3, decay: 0.1 });
   });
 
   it("transfer attention in three tenths of the steps where it can be, and warm up in a twentieth of the rest", () => {
-    expect(trainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
-    expect(trainSettings("distill", TINY, { transferable: true })).toMatchObject({ transferSteps: 50, warmup: 48 });
-    expect(trainSettings("distill", TINY, { transferable: true, steps: 100 })).toMatchObject({ transferSteps: 30 });
+    expect(resolveTrainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
+    expect(resolveTrainSettings("distill", TINY, { transferable: true })).toMatchObject({
+      transferSteps: 50,
+      warmup: 48,
+    });
+    expect(resolveTrainSettings("distill", TINY, { transferable: true, steps: 100 })).toMatchObject({
+      transferSteps: 30,
+    });
     const noise = { ...TINY, variant: "noise-distance" } as const;
-    expect(trainSettings("distill", noise, { transferable: true, train: "noise" }).transferSteps).toBe(0);
-    expect(trainSettings("distill", TINY, { transferable: true, transferSteps: 0 }).transferSteps).toBe(0);
+    expect(resolveTrainSettings("distill", noise, { transferable: true, train: "noise" }).transferSteps).toBe(0);
+    expect(resolveTrainSettings("distill", TINY, { transferable: true, transferSteps: 0 }).transferSteps).toBe(0);
   });
 
   it("give way to what is given, but not to undefined", () => {
     const given = { steps: 7, lr: 0.1, seed: 4, evalEvery: 2, clip: 0 };
-    expect(trainSettings("finetune", TINY, given)).toMatchObject(given);
+    expect(resolveTrainSettings("finetune", TINY, given)).toMatchObject(given);
     const none = { steps: undefined, lr: undefined } as unknown as Partial<TrainSettings>;
-    expect(trainSettings("finetune", TINY, none)).toEqual(trainSettings("finetune", TINY));
+    expect(resolveTrainSettings("finetune", TINY, none)).toEqual(resolveTrainSettings("finetune", TINY));
   });
 
   it("hold for a run of one step", () => {
-    expect(trainSettings("distill", TINY, { steps: 1 })).toMatchObject({ steps: 1, evalEvery: 1, warmup: 0 });
+    expect(resolveTrainSettings("distill", TINY, { steps: 1 })).toMatchObject({ steps: 1, evalEvery: 1, warmup: 0 });
   });
 });
 
@@ -71,19 +80,21 @@ describe("settings that cannot be", () => {
     [{ beta2: 1.5 }, "--beta2 1.5 is not below 1"],
     [{ floor: 2 }, "--lr-floor 2 is above 1"],
   ])("%o", async (given, message) => {
-    const failure = await failureOf(() => trainSettings("distill", TINY, { steps: 10, ...given }));
+    const failure = await failureOf(() => resolveTrainSettings("distill", TINY, { steps: 10, ...given }));
     expect([failure.code, failure.message]).toEqual(["usage", message]);
     expect(failure.hint).toBeTruthy();
   });
 
   it("a micro-batch that no memory holds", async () => {
-    const { message } = await failureOf(() => trainSettings("distill", TINY, { batchSize: 1e9 }));
+    const { message } = await failureOf(() => resolveTrainSettings("distill", TINY, { batchSize: 1e9 }));
     expect(message).toMatch(/^a micro-batch of 1000000000 windows needs about \d+ GB, this machine has \d+$/);
   });
 
   it("transfer of attention to the noise", async () => {
     const config = { ...TINY, variant: "noise-distance" } as const;
-    const { message } = await failureOf(() => trainSettings("distill", config, { train: "noise", transferSteps: 3 }));
+    const { message } = await failureOf(() =>
+      resolveTrainSettings("distill", config, { train: "noise", transferSteps: 3 }),
+    );
     expect(message).toBe("attention transfer moves more than the noise");
   });
 });
@@ -91,12 +102,12 @@ describe("settings that cannot be", () => {
 it("names each setting that has changed, with both values, long ones cut", () => {
   const old = { lr: 0.1, seed: 0, data: "0123456789abcdefXYZ", teacher: null, gone: 1 };
   const now = { lr: 0.2, seed: 0, data: "fedcba9876543210XYZ", teacher: "t", added: 2 };
-  expect(changedSettings(old, now)).toEqual([
+  expect(listChangedSettings(old, now)).toEqual([
     "lr (0.1 → 0.2)",
     "data (0123456789ab… → fedcba987654…)",
     "teacher (null → t)",
     "gone (1 → undefined)",
     "added (undefined → 2)",
   ]);
-  expect(changedSettings(old, { ...old })).toEqual([]);
+  expect(listChangedSettings(old, { ...old })).toEqual([]);
 });

@@ -1,7 +1,7 @@
 // The live line of a run.
 import { describe, expect, it, vi } from "vitest";
-import { trainSettings } from "../../src/distill/settings.ts";
-import { duration, StepClock } from "../../src/distill/step-clock.ts";
+import { resolveTrainSettings } from "../../src/distill/settings.ts";
+import { formatDuration, StepClock } from "../../src/distill/step-clock.ts";
 import type { ProgressEvent } from "../../src/progress.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
@@ -9,7 +9,7 @@ describe("the live line", () => {
   it("has loss and parts, rate, speed, the last score and the time left, from a running mean", () => {
     const now = vi.spyOn(performance, "now");
     const shown: ProgressEvent[] = [];
-    const settings = trainSettings("distill", tinyModelConfig(), { steps: 100 });
+    const settings = resolveTrainSettings("distill", tinyModelConfig(), { steps: 100 });
     const clock = new StepClock(settings, (event) => shown.push(event));
     const step = (index: number, milliseconds: number) => {
       now.mockReturnValueOnce(0).mockReturnValueOnce(milliseconds);
@@ -33,7 +33,7 @@ describe("the live line", () => {
   });
 
   it("is not needed", () => {
-    const clock = new StepClock(trainSettings("finetune", tinyModelConfig()), undefined);
+    const clock = new StepClock(resolveTrainSettings("finetune", tinyModelConfig()), undefined);
     clock.start();
     expect(clock.stop(1, { loss: 1 }, 1, 1).seconds).toBeGreaterThanOrEqual(0);
   });
@@ -47,6 +47,6 @@ describe("the live line", () => {
     [3600, "1:00:00"],
     [90061, "25:01:01"],
   ])("shows %f seconds as %s", (seconds, text) => {
-    expect(duration(seconds)).toBe(text);
+    expect(formatDuration(seconds)).toBe(text);
   });
 });

@@ -6,7 +6,7 @@ import { TokenCorpus } from "../../src/distill/data/token-cache.ts";
 import { scoreCheckpoint } from "../../src/distill/held-out.ts";
 import type { TrainSettings } from "../../src/distill/settings.ts";
 import type { Variant } from "../../src/model/config.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, digest, opened } from "../support/fixture.ts";
 import { overwrite } from "../support/poison.ts";
@@ -24,7 +24,7 @@ beforeAll(async () => {
 function changedTensors(before: string, after: string): Promise<string[]> {
   return opened(before, (old) =>
     opened(after, async (now) => {
-      const names = parameterSpecs(old.config).map(({ name }) => name);
+      const names = listParameters(old.config).map(({ name }) => name);
       const changed: string[] = [];
       for (const name of names) if (!(await bytesOf(old, name)).equals(await bytesOf(now, name))) changed.push(name);
       return changed;
@@ -58,7 +58,7 @@ describe("--train", () => {
   it("all moves all", async () => {
     const { changed } = await finetuned("all", "noise-distance", {});
     expect(changed).toHaveLength(
-      parameterSpecs(await opened(shop.base, ({ config }) => ({ ...config, variant: "noise-distance" }))).length,
+      listParameters(await opened(shop.base, ({ config }) => ({ ...config, variant: "noise-distance" }))).length,
     );
   });
 

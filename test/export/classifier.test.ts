@@ -7,13 +7,13 @@ import type { NfcRecord } from "../../src/checkpoint/nfc-record.ts";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
 import { exportModel } from "../../src/export/export-model.ts";
 import { openExportedModel } from "../../src/inference/exported/exported-model.ts";
-import { PRECISIONS, transformersJsDtype } from "../../src/model/precision.ts";
+import { PRECISIONS, toTransformersJsDtype } from "../../src/model/precision.ts";
 import { compareModels } from "../../src/report/comparison/compare-models.ts";
 import { findBrowserRuntime } from "../../src/serve/browser-runtime.ts";
 import { Classifier } from "../../src/tasks/classify.ts";
 import { encodeExamples } from "../../src/tasks/examples.ts";
 import { readTaskFile } from "../../src/tasks/task-file.ts";
-import { taskOf } from "../../src/tasks/tasks.ts";
+import { findTask } from "../../src/tasks/tasks.ts";
 import { finetuneTask } from "../../src/tasks/train/finetune-task.ts";
 import { browserForTests, NO_CHROMIUM, WHY } from "../support/browser.ts";
 import { nfc } from "../support/cli.ts";
@@ -24,7 +24,7 @@ import { writeSst2 } from "../support/task-data.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("classifier-export");
-const task = taskOf("sst2");
+const task = findTask("sst2");
 const LABELS = ["negative", "positive"] as const;
 let texts: string[] = [];
 let probabilities: number[] = [];
@@ -58,7 +58,7 @@ describe("transformers.js, text-classification", () => {
   it.each(PRECISIONS)(
     "%s gives the labels and probabilities of our own forward pass, alone and in a batch",
     async (precision) => {
-      const dtype = transformersJsDtype(precision) as "fp32";
+      const dtype = toTransformersJsDtype(precision) as "fp32";
       const classify = await pipeline("text-classification", "tuned", { dtype });
       const tolerance = precision === "fp32" ? 1e-5 : 0.1;
       const check = (found: unknown, row: number) => {
@@ -105,7 +105,7 @@ describe.skipIf(NO_CHROMIUM)(`transformers.js in Chromium${WHY}`, { timeout: 60_
     await page.addScriptTag({ type: "module", content: IN_THE_PAGE });
     await page.waitForFunction("globalThis.classify");
     for (const precision of PRECISIONS) {
-      const call = `classify(${JSON.stringify(transformersJsDtype(precision))}, ${JSON.stringify(texts)})`;
+      const call = `classify(${JSON.stringify(toTransformersJsDtype(precision))}, ${JSON.stringify(texts)})`;
       const found = (await page.evaluate(call)) as { label: string; score: number }[];
       for (const [row, { label, score }] of found.entries()) {
         const positive = probabilities[row] as number;

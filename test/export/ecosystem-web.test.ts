@@ -3,8 +3,8 @@ import { readFileSync } from "node:fs";
 import * as ort from "onnxruntime-web";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Session, type Tensor } from "../../src/graph/session.ts";
-import { exportedFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../src/inference/generate/decoding.ts";
+import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../src/inference/generate/decoding.ts";
 import { PRECISIONS, type Precision } from "../../src/model/precision.ts";
 import { exported, modelOf, PROMPTS } from "../support/exported.ts";
 import { opened } from "../support/fixture.ts";
@@ -60,10 +60,10 @@ describe.each([
     const config = await opened(source, (model) => model.config);
     const web = await webSession(folder, weights !== "inline");
     const node = await Session.fromFile(`${folder}/onnx/model.onnx`, { threads: 1 });
-    const padded = promptFeeds([PROMPTS[0]?.slice(0, 5) ?? [], PROMPTS[1] ?? []], config);
+    const padded = makePromptFeeds([PROMPTS[0]?.slice(0, 5) ?? [], PROMPTS[1] ?? []], config);
     const [first, own] = [await web(padded), await node.run(padded)];
     expect(Object.keys(first).sort()).toEqual(Object.keys(own).sort());
-    const step = (outputs: Feeds) => stepFeeds(padded, [[7], [8]], cacheOf(outputs));
+    const step = (outputs: Feeds) => makeStepFeeds(padded, [[7], [8]], takeCache(outputs));
     const [second, ownSecond] = [await web(step(first)), await node.run(step(own))];
     for (const [a, b] of [
       [first, own],
@@ -98,8 +98,8 @@ describe("every precision in the browser's runtime", () => {
 
   it.each(PRECISIONS)("%s gives Node's logits", async (precision) => {
     const model = await openExportedModel(path("all"));
-    const file = exportedFile(model, precision);
-    const feeds = promptFeeds(PADDED, model.config, { cacheDtype: file.cacheDtype });
+    const file = chooseFile(model, precision);
+    const feeds = makePromptFeeds(PADDED, model.config, { cacheDtype: file.cacheDtype });
     const web = await webRun(readFileSync(file.path));
     const { logits } = await web(feeds);
     for (const [way, shortLived] of [

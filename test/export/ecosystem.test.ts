@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { AutoModelForCausalLM, AutoTokenizer, env, pipeline, Tensor } from "@huggingface/transformers";
 import { beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { exportedFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
+import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../src/inference/generate/decoder.ts";
-import { PRECISIONS, type Precision, transformersJsDtype } from "../../src/model/precision.ts";
+import { PRECISIONS, type Precision, toTransformersJsDtype } from "../../src/model/precision.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { converted, opened, SHARED } from "../support/fixture.ts";
 import { greedy, greedyOnnx, greedyOwn } from "../support/greedy.ts";
@@ -34,7 +34,7 @@ interface Generator {
 /** A folder below models/, loaded by transformers.js from disk. */
 async function load(name: string, precision: Precision = "fp32"): Promise<Generator> {
   const tokenizer = await AutoTokenizer.from_pretrained(name);
-  const model = await AutoModelForCausalLM.from_pretrained(name, { dtype: transformersJsDtype(precision) as "fp32" });
+  const model = await AutoModelForCausalLM.from_pretrained(name, { dtype: toTransformersJsDtype(precision) as "fp32" });
   return {
     encode: (text) => tokenizer.encode(text),
     close: () => model.dispose(),
@@ -111,7 +111,7 @@ describe("transformers.js on every precision", () => {
   it.each(PRECISIONS)("%s: writes what nfc generate does, alone and in a batch", async (precision) => {
     const generator = await load("all", precision);
     const model = await openExportedModel(path("models/all"));
-    const decoder = await Decoder.ofFile(exportedFile(model, precision), model.config, { threads: 1 });
+    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads: 1 });
     const rows = TEXTS.map((text) => generator.encode(text));
     for (const prompts of [rows.slice(0, 1), rows])
       expect(await generator.generate(prompts, TOKENS)).toEqual(await greedy(decoder, prompts, TOKENS));

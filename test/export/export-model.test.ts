@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { type Checkpoint, openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { type ExportOptions, exportModel } from "../../src/export/export-model.ts";
-import { modelFile, PRECISIONS } from "../../src/model/precision.ts";
+import { nameModelFile, PRECISIONS } from "../../src/model/precision.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, digest, MODEL, opened } from "../support/fixture.ts";
@@ -151,7 +151,7 @@ describe("an export whose check fails", () => {
       const error = await failureOf(() => exportModel(checkpoint, { output: out, threads: 1, onnx }));
       expect(error.code).toBe("mismatch");
       expect(error.message).toMatch(
-        new RegExp(`^${out}/onnx/${modelFile(precision)}: its logits differ from the model's`),
+        new RegExp(`^${out}/onnx/${nameModelFile(precision)}: its logits differ from the model's`),
       );
     });
     expect(readdirSync(parent)).toEqual([]);

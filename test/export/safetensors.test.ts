@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { type ExportOptions, exportModel } from "../../src/export/export-model.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
 import { VARIANTS } from "../../src/model/config.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 import { modelOf, ownLogits } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, columns, MODEL, opened } from "../support/fixture.ts";
@@ -30,7 +30,7 @@ describe.each(DTYPES)("a source of %s", (stored) => {
     const target = dtype ?? stored;
     await opened(model, (before) =>
       opened(output, async (after) => {
-        for (const { name } of parameterSpecs(before.config)) {
+        for (const { name } of listParameters(before.config)) {
           expect(after.tensors.get(name)?.dtype).toBe(target);
           const bytes = await bytesOf(before, name);
           const expected = target === stored ? bytes : encodeFloats(decodeFloats(bytes, stored), target);

@@ -3,13 +3,13 @@ import { getFloat16, setFloat16 } from "@petamoriken/float16";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  alignmentRank,
-  byteLengthOf,
+  countBytes,
   DTYPE_BITS,
   decodeFloats,
   encodeFloats,
   isDtype,
   isFloatDtype,
+  rankAlignment,
 } from "../../src/formats/dtype.ts";
 
 const view = new DataView(new ArrayBuffer(8));
@@ -61,25 +61,25 @@ describe("sizes", () => {
   });
 
   it("ranks wider formats higher", () => {
-    expect(alignmentRank("F64")).toBeGreaterThan(alignmentRank("F32"));
-    expect(alignmentRank("BF16")).toBeGreaterThan(alignmentRank("F16"));
-    expect(alignmentRank("F32")).toBeGreaterThan(alignmentRank("U32"));
+    expect(rankAlignment("F64")).toBeGreaterThan(rankAlignment("F32"));
+    expect(rankAlignment("BF16")).toBeGreaterThan(rankAlignment("F16"));
+    expect(rankAlignment("F32")).toBeGreaterThan(rankAlignment("U32"));
   });
 
   it("computes bytes, for scalars and sub-byte formats too", () => {
-    expect(byteLengthOf("F32", [3, 4])).toBe(48);
-    expect(byteLengthOf("BF16", [])).toBe(2);
-    expect(byteLengthOf("F64", [5, 0, 7])).toBe(0);
-    expect(byteLengthOf("F4", [3, 2])).toBe(3);
-    expect(byteLengthOf("F6_E2M3", [4])).toBe(3);
+    expect(countBytes("F32", [3, 4])).toBe(48);
+    expect(countBytes("BF16", [])).toBe(2);
+    expect(countBytes("F64", [5, 0, 7])).toBe(0);
+    expect(countBytes("F4", [3, 2])).toBe(3);
+    expect(countBytes("F6_E2M3", [4])).toBe(3);
   });
 
   it("refuses a shape that is no whole number of bytes", () => {
-    expect(() => byteLengthOf("F4", [3])).toThrow("F4 [3] has no whole, safe number of bytes");
+    expect(() => countBytes("F4", [3])).toThrow("F4 [3] has no whole, safe number of bytes");
   });
 
   it("refuses a size beyond 2^53", () => {
-    expect(() => byteLengthOf("F32", [2 ** 40, 2 ** 20])).toThrow(RangeError);
+    expect(() => countBytes("F32", [2 ** 40, 2 ** 20])).toThrow(RangeError);
   });
 });
 

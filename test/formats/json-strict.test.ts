@@ -1,7 +1,7 @@
 // The strict JSON walker: what it accepts is JSON, and everything else gets a message with a position.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { decodeUtf8, JsonCursor, quoted } from "../../src/formats/json-strict.ts";
+import { decodeUtf8, JsonCursor, quoteUntrusted } from "../../src/formats/json-strict.ts";
 import { faultOf } from "../io/support.ts";
 
 function accepts(text: string): void {
@@ -149,10 +149,10 @@ describe("decodeUtf8", () => {
 
 describe("quoted", () => {
   it("keeps a hostile name on one line and away from the terminal", () => {
-    expect(quoted('a\n\u001b[31m"\u2028\u009b\u202e')).toBe('"a\\n\\u001b[31m\\"\\u2028\\u009b\\u202e"');
+    expect(quoteUntrusted('a\n\u001b[31m"\u2028\u009b\u202e')).toBe('"a\\n\\u001b[31m\\"\\u2028\\u009b\\u202e"');
   });
 
   it("shortens a long name", () => {
-    expect(quoted("x".repeat(10_000))).toBe(`"${"x".repeat(120)}…"`);
+    expect(quoteUntrusted("x".repeat(10_000))).toBe(`"${"x".repeat(120)}…"`);
   });
 });

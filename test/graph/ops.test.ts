@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { Graph, type Value } from "../../src/graph/ir.ts";
 import * as ops from "../../src/graph/ops.ts";
-import { float32Tensor, int64Tensor, Session, type Tensor } from "../../src/graph/session.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor } from "../../src/graph/session.ts";
 import * as shapes from "../../src/graph/shape-ops.ts";
 
 const graph = () => new Graph();
@@ -24,7 +24,7 @@ async function evaluate(build: (g: Graph) => Value[], feeds: Record<string, Tens
   });
 }
 
-const matrix = float32Tensor(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3]);
+const matrix = makeFloat32Tensor(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3]);
 
 describe("shapes are checked when the graph is built", () => {
   const cases: [string, (g: Graph) => unknown, string][] = [
@@ -110,7 +110,7 @@ describe("values are what ONNX Runtime computes", () => {
         const [a, b] = [floats(g, "a", 2, 3), floats(g, "b", 3)];
         return [ops.add(a, b), ops.sub(a, b), ops.mul(a, b), ops.div(a, b), ops.min(a, b), ops.max(a, b)];
       },
-      { a: matrix, b: float32Tensor(Float32Array.of(1, 2, 4), [3]) },
+      { a: matrix, b: makeFloat32Tensor(Float32Array.of(1, 2, 4), [3]) },
     );
     expect(sum).toEqual([2, 4, 7, 5, 7, 10]);
     expect(difference).toEqual([0, 0, -1, 3, 3, 2]);
@@ -132,7 +132,7 @@ describe("values are what ONNX Runtime computes", () => {
   });
 
   test("activations", async () => {
-    const x = float32Tensor(Float32Array.of(-1, 0, 2), [3]);
+    const x = makeFloat32Tensor(Float32Array.of(-1, 0, 2), [3]);
     const [tanhGelu, exactGelu, relu, sigmoid] = await evaluate(
       (g) => {
         const v = floats(g, "x", 3);
@@ -157,7 +157,7 @@ describe("values are what ONNX Runtime computes", () => {
           shapes.pick(a, g.input("i", "int64", [2])),
         ];
       },
-      { a: matrix, i: int64Tensor([2, 0], [2]) },
+      { a: matrix, i: makeInt64Tensor([2, 0], [2]) },
     );
     expect([sum, most, best, picked]).toEqual([
       [6, 15],
@@ -178,7 +178,7 @@ describe("values are what ONNX Runtime computes", () => {
           shapes.transpose(back, [1, 0]),
           shapes.concat([a, a], 1),
           shapes.slice(a, 1, 1, 2),
-          shapes.range(shapes.sizeOf(a, 0), "rows"),
+          shapes.range(shapes.readSize(a, 0), "rows"),
         ];
       },
       { a: matrix },

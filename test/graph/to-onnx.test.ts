@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { encodeMessage } from "../../src/formats/onnx/schema.ts";
-import { Graph, liveGraph } from "../../src/graph/ir.ts";
+import { Graph, pruneGraph } from "../../src/graph/ir.ts";
 import { add, gelu, gemm, mul, reduceSum } from "../../src/graph/ops.ts";
-import { float32Tensor, Session } from "../../src/graph/session.ts";
-import { encodeOnnx, type OnnxOptions, onnxChunks } from "../../src/graph/to-onnx.ts";
+import { makeFloat32Tensor, Session } from "../../src/graph/session.ts";
+import { type EncodeOptions, encodeOnnx, streamOnnx } from "../../src/graph/to-onnx.ts";
 
 const { onnx } = createRequire(import.meta.url)("onnx-proto") as typeof import("onnx-proto");
 
@@ -24,7 +24,7 @@ function model(): Graph {
 
 const weight = Float32Array.of(1, 0, 0, 1);
 const bytes = new Uint8Array(weight.buffer);
-const inline: OnnxOptions = {
+const inline: EncodeOptions = {
   parameters: () => ({
     byteLength: bytes.byteLength,
     async *chunks() {
@@ -48,11 +48,11 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const x = float32Tensor(Float32Array.of(0, 1), [1, 2]);
+const x = makeFloat32Tensor(Float32Array.of(0, 1), [1, 2]);
 
 describe("serialisation", () => {
   test("an independent decoder reads everything back", async () => {
-    const decoded = onnx.ModelProto.decode(await collect(onnxChunks(model(), inline)));
+    const decoded = onnx.ModelProto.decode(await collect(streamOnnx(model(), inline)));
     expect(Number(decoded.irVersion)).toBe(9);
     expect(decoded.opsetImport.map(({ domain, version }) => [domain, Number(version)])).toEqual([["", 20]]);
     expect([decoded.producerName, decoded.producerVersion]).toEqual(["nfc", "1.2.3"]);
@@ -69,13 +69,13 @@ describe("serialisation", () => {
   });
 
   test("dead nodes and the weights that only they use are left out", () => {
-    const live = liveGraph(model());
+    const live = pruneGraph(model());
     expect(live.nodes.map(({ op }) => op)).toEqual(["Gemm", "Add", "Gelu"]);
     expect(live.parameters.map(({ name }) => name)).toEqual(["w"]);
   });
 
   test("the same graph gives the same bytes", async () => {
-    expect(await collect(onnxChunks(model(), inline))).toEqual(await collect(onnxChunks(model(), inline)));
+    expect(await collect(streamOnnx(model(), inline))).toEqual(await collect(streamOnnx(model(), inline)));
   });
 
   test("inline, external and fed weights run alike", async () => {
@@ -86,7 +86,7 @@ describe("serialisation", () => {
       for (const [i, value] of expected.entries()) expect(Number(values[i])).toBeCloseTo(value, 6);
     };
     const paths = { inline: join(folder, "inline.onnx"), external: join(folder, "external.onnx") };
-    await writeFile(paths.inline, await collect(onnxChunks(model(), inline)));
+    await writeFile(paths.inline, await collect(streamOnnx(model(), inline)));
     await writeFile(join(folder, "data"), Buffer.concat([Buffer.alloc(3), bytes]));
     const place = { location: "data", offset: 3, byteLength: 16 };
     await writeFile(paths.external, encodeOnnx(model(), { parameters: () => place }));
@@ -96,7 +96,7 @@ describe("serialisation", () => {
       await session.close();
     }
     const fed = await Session.withInputs(model());
-    const result = await fed.run({ x, w: float32Tensor(weight, [2, 2]) });
+    const result = await fed.run({ x, w: makeFloat32Tensor(weight, [2, 2]) });
     check(result.y?.data);
     const owned = await Session.withWeights(model(), () => weight);
     check((await owned.run({ x })).y?.data);
@@ -120,7 +120,7 @@ describe("serialisation", () => {
     const w = graph.parameter("w", [30_000, 20_000]);
     graph.output(gemm(graph.input("x", "float32", [1, 30_000]), w), "y");
     const huge = { byteLength: 2_400_000_000, chunks: () => collectNothing() };
-    await expect(onnxChunks(graph, { parameters: () => huge }).next()).rejects.toThrow(/one file holds 2 GiB at most/);
+    await expect(streamOnnx(graph, { parameters: () => huge }).next()).rejects.toThrow(/one file holds 2 GiB at most/);
   });
 
   test("a message that does not fit is our bug, not a broken file", () => {

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
-import { embedWindows, LayerSession, layerwiseLogits } from "../../src/inference/layerwise.ts";
+import { computeLogits, embedWindows, LayerSession } from "../../src/inference/layerwise.ts";
 import { VARIANTS } from "../../src/model/config.ts";
 import { bytesOf, MODEL, opened } from "../support/fixture.ts";
 import { GOLDEN, goldenModel, worstOf } from "../support/golden-models.ts";
@@ -13,7 +13,7 @@ const path = temporaryFolder("layerwise");
 const A = Int32Array.of(5, 1, 383, 0, 77, 12, 12, 200);
 const B = Int32Array.of(9, 300, 2, 2, 41, 0, 355, 8);
 const logitsOf = (model: string, windows: readonly Int32Array[]) =>
-  opened(model, (checkpoint) => layerwiseLogits(checkpoint, windows, { threads: 1 }));
+  opened(model, (checkpoint) => computeLogits(checkpoint, windows, { threads: 1 }));
 
 describe.skipIf(!existsSync(GOLDEN))("layerwiseLogits", () => {
   it.each(VARIANTS)("of %s are the reference implementation's", async (variant) => {

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
-import { bytesSource, writeSafetensors } from "../../src/formats/safetensors/writer.ts";
+import { makeBytesSource, writeSafetensors } from "../../src/formats/safetensors/writer.ts";
 import { withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
 import { withFault } from "./faults.ts";
 import { faultOf, temporaryFolders } from "./support.ts";
@@ -17,8 +17,8 @@ const megabyte = new Uint8Array(1_500_000).fill(1);
 function writeModel(target: string, force = false): Promise<unknown> {
   return withStagedDirectory(target, { force }, async (folder) => {
     const tensors = [
-      bytesSource("a", "U8", [megabyte.length], megabyte),
-      bytesSource("b", "U8", [3], megabyte.subarray(0, 3)),
+      makeBytesSource("a", "U8", [megabyte.length], megabyte),
+      makeBytesSource("b", "U8", [3], megabyte.subarray(0, 3)),
     ];
     await writeSafetensors(folder, tensors, { maxShardSize: megabyte.length });
     await writeFileAtomic(join(folder, "config.json"), "new");

@@ -26,13 +26,13 @@ syncBuiltinESMExports();
 
 const load = (name) => import(pathToFileURL(join(compiled, "dist", name)).href);
 const { stageDirectory, writeFileAtomic } = await load("io/staging.js");
-const { bytesSource, writeSafetensors } = await load("formats/safetensors/writer.js");
+const { makeBytesSource, writeSafetensors } = await load("formats/safetensors/writer.js");
 
 /** An output is whole when every byte of every file is the same version. */
 async function writeFolder(version) {
   const staged = await stageDirectory(target, { force: true });
   const bytes = new Uint8Array(3_000_000).fill(version);
-  const tensors = ["a", "b"].map((name) => bytesSource(name, "U8", [bytes.length], bytes));
+  const tensors = ["a", "b"].map((name) => makeBytesSource(name, "U8", [bytes.length], bytes));
   await writeSafetensors(staged.path, tensors, { maxShardSize: bytes.length });
   await writeFileAtomic(join(staged.path, "config.json"), JSON.stringify({ version }));
   await staged.commit();

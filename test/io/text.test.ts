@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type TextOptions, textPieces } from "../../src/io/text.ts";
+import { readTextPieces, type TextOptions } from "../../src/io/text.ts";
 
 let folder = "";
 beforeAll(async () => {
@@ -18,7 +18,7 @@ async function file(name: string, content: string | Uint8Array): Promise<string>
 
 async function pieces(paths: readonly string[], options?: TextOptions): Promise<string[]> {
   const result: string[] = [];
-  for await (const piece of textPieces(paths, options)) result.push(piece);
+  for await (const piece of readTextPieces(paths, options)) result.push(piece);
   return result;
 }
 

@@ -2,10 +2,10 @@
 import { describe, expect, it } from "vitest";
 import type { Dim } from "../../src/graph/dims.ts";
 import { Graph, type Value } from "../../src/graph/ir.ts";
-import { float32Tensor, int64Tensor, Session, type Tensor } from "../../src/graph/session.ts";
-import { attention, attentionContext, bucketTable } from "../../src/model/attention.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor } from "../../src/graph/session.ts";
+import { attention, buildAttentionContext, makeBucketTable } from "../../src/model/attention.ts";
 import { DISTANCE_BUCKETS } from "../../src/model/config.ts";
-import { layerParameters, parametersOf } from "../../src/model/layers.ts";
+import { makeLayerLookup, makeParameterLookup } from "../../src/model/layers.ts";
 import { uniform } from "../numeric/matrices.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
@@ -36,18 +36,18 @@ async function biasOf(sizes: Sizes, mean: Float32Array, { fixed = false, mask = 
     : null;
   const rows: Dim = fixed ? batch * length : "batch_size * sequence_length";
   const x = graph.input("x", "float32", [rows, WIDTH]);
-  const context = attentionContext(config, { ids, attentionMask }, { kind: "mean" });
-  const { scores } = attention(x, layerParameters(parametersOf(graph, config), 0), context, 0, cache);
+  const context = buildAttentionContext(config, { ids, attentionMask }, { kind: "mean" });
+  const { scores } = attention(x, makeLayerLookup(makeParameterLookup(graph, config), 0), context, 0, cache);
   graph.output(scores, "scores");
   const weightOf = ({ name, shape }: Value) =>
     name.endsWith("noise_mean") ? mean : new Float32Array((shape as number[]).reduce((a, b) => a * b, 1));
   const session = await Session.withWeights(graph, weightOf, { threads: 1 });
-  const emptied = float32Tensor(new Float32Array(batch * HEADS * past * SIZE), [batch, HEADS, past, SIZE]);
+  const emptied = makeFloat32Tensor(new Float32Array(batch * HEADS * past * SIZE), [batch, HEADS, past, SIZE]);
   const outputs = await session.run({
-    ids: int64Tensor(new Int32Array(batch * length), [batch, length]),
-    x: float32Tensor(new Float32Array(batch * length * WIDTH), [batch * length, WIDTH]),
+    ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
+    x: makeFloat32Tensor(new Float32Array(batch * length * WIDTH), [batch * length, WIDTH]),
     ...(cached && {
-      mask: int64Tensor(mask ?? new Int32Array(batch * (past + length)).fill(1), [batch, past + length]),
+      mask: makeInt64Tensor(mask ?? new Int32Array(batch * (past + length)).fill(1), [batch, past + length]),
       key: emptied,
       value: emptied,
     }),
@@ -63,7 +63,7 @@ function check({ data, shape }: Tensor, sizes: Sizes, mean: Float32Array, mask: 
   const { batch, length, past, positions } = sizes;
   const total = past + length;
   expect(shape).toEqual([batch, HEADS, length, total]);
-  const table = bucketTable(positions);
+  const table = makeBucketTable(positions);
   for (let b = 0, at = 0; b < batch; b++)
     for (let h = 0; h < HEADS; h++)
       for (let i = 0; i < length; i++)

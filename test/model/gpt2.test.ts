@@ -4,12 +4,12 @@ import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { openSafetensors, type TensorReader } from "../../src/formats/safetensors/reader.ts";
 import { Graph } from "../../src/graph/ir.ts";
-import { float32Tensor, int64Tensor, Session } from "../../src/graph/session.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session } from "../../src/graph/session.ts";
 import { reshape } from "../../src/graph/shape-ops.ts";
 import type { NoiseMode } from "../../src/model/attention.ts";
 import { type ModelConfig, VARIANTS } from "../../src/model/config.ts";
-import { gpt2, lmHead, textInputs } from "../../src/model/gpt2.ts";
-import { parametersOf } from "../../src/model/layers.ts";
+import { declareTextInputs, gpt2, lmHead } from "../../src/model/gpt2.ts";
+import { makeParameterLookup } from "../../src/model/layers.ts";
 
 const golden = new URL("../../../shared/golden/", import.meta.url).pathname;
 
@@ -38,8 +38,8 @@ describe.skipIf(!existsSync(golden))("the forward pass equals the reference", ()
 /** The largest absolute difference of our logits from the stored ones. */
 async function worst(reader: TensorReader, config: ModelConfig, noise: NoiseMode, expected: string): Promise<number> {
   const graph = new Graph();
-  const parameters = parametersOf(graph, config);
-  const inputs = textInputs(graph);
+  const parameters = makeParameterLookup(graph, config);
+  const inputs = declareTextInputs(graph);
   const { hidden, sources } = gpt2(config, parameters, inputs, noise);
   const logits = lmHead(hidden, config, parameters);
   graph.output(reshape(logits, ["batch_size", "sequence_length", config.vocab_size], sources), "logits");
@@ -52,12 +52,18 @@ async function worst(reader: TensorReader, config: ModelConfig, noise: NoiseMode
   const ids = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
   const [batch, length] = (stored?.shape ?? []) as [number, number];
   const positions = Array.from(ids, (_, i) => i % length);
-  const feeds = { input_ids: int64Tensor(ids, [batch, length]), position_ids: int64Tensor(positions, [batch, length]) };
+  const feeds = {
+    input_ids: makeInt64Tensor(ids, [batch, length]),
+    position_ids: makeInt64Tensor(positions, [batch, length]),
+  };
   const noiseFeeds = Object.fromEntries(
     await Promise.all(
       session.inputNames
         .filter((name) => name.startsWith("eps."))
-        .map(async (name) => [name, float32Tensor(await reader.readF32(name), reader.tensors.get(name)?.shape ?? [])]),
+        .map(async (name) => [
+          name,
+          makeFloat32Tensor(await reader.readF32(name), reader.tensors.get(name)?.shape ?? []),
+        ]),
     ),
   );
   const output = await session.run({ ...feeds, ...noiseFeeds });

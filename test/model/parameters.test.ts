@@ -1,7 +1,7 @@
 // Parameter lists and counts, held against the published sizes of GPT-2.
 import { describe, expect, it } from "vitest";
 import { type ModelConfig, VARIANTS, type Variant } from "../../src/model/config.ts";
-import { PARAMETER_GROUPS, parameterCount, parameterGroups, parameterSpecs } from "../../src/model/parameters.ts";
+import { countParameters, groupParameters, listParameters, PARAMETER_GROUPS } from "../../src/model/parameters.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 function gpt2(n_layer: number, n_head: number, n_embd: number, variant: Variant = "dense"): ModelConfig {
@@ -22,8 +22,8 @@ describe("parameterCount", () => {
   it.each(SIZES)(
     "%s has its published size, and tying removes L (C² + C)",
     (_, layers, heads, width, total, removed, percent) => {
-      expect(parameterCount(gpt2(layers, heads, width))).toBe(total);
-      expect(parameterCount(gpt2(layers, heads, width, "symmetric"))).toBe(total - removed);
+      expect(countParameters(gpt2(layers, heads, width))).toBe(total);
+      expect(countParameters(gpt2(layers, heads, width, "symmetric"))).toBe(total - removed);
       expect(removed).toBe(layers * (width ** 2 + width));
       expect(((100 * removed) / total).toFixed(2)).toBe(percent);
     },
@@ -34,23 +34,23 @@ describe("parameterCount", () => {
     ["noise-per-head", 12 * 24],
     ["noise-distance", 12 * (12 * 32 + 12)],
   ] as const)("%s adds %i noise parameters to GPT-2 small", (variant, noise) => {
-    expect(parameterCount(gpt2(12, 12, 768, variant))).toBe(124_439_808 - 7_087_104 + noise);
+    expect(countParameters(gpt2(12, 12, 768, variant))).toBe(124_439_808 - 7_087_104 + noise);
   });
 
   it("without biases tying removes L C²", () => {
-    const count = (variant: Variant) => parameterCount({ ...gpt2(12, 12, 768, variant), bias: false });
+    const count = (variant: Variant) => countParameters({ ...gpt2(12, 12, 768, variant), bias: false });
     expect(count("dense") - count("symmetric")).toBe(12 * 768 ** 2);
   });
 
   it("a separate head counts V C", () => {
     const tied = gpt2(12, 12, 768);
-    expect(parameterCount({ ...tied, tied_head: false }) - parameterCount(tied)).toBe(50257 * 768);
+    expect(countParameters({ ...tied, tied_head: false }) - countParameters(tied)).toBe(50257 * 768);
   });
 });
 
 describe("parameterSpecs", () => {
   it("lists GPT-2's names and shapes in order", () => {
-    const specs = parameterSpecs(tinyModelConfig({ layers: 1, variant: "noise-distance", inner: 24, head: "own" }));
+    const specs = listParameters(tinyModelConfig({ layers: 1, variant: "noise-distance", inner: 24, head: "own" }));
     expect(specs.map(({ name, shape, layer }) => `${name} [${shape}] ${layer}`)).toEqual([
       "wte.weight [11,8] null",
       "wpe.weight [20,8] null",
@@ -75,27 +75,27 @@ describe("parameterSpecs", () => {
   });
 
   it("lists no bias without biases", () => {
-    expect(parameterSpecs(tinyModelConfig({ bias: false })).filter(({ name }) => name.includes("bias"))).toEqual([]);
+    expect(listParameters(tinyModelConfig({ bias: false })).filter(({ name }) => name.includes("bias"))).toEqual([]);
   });
 });
 
 describe("parameterGroups", () => {
   it.each(VARIANTS)("splits every parameter without loss (%s)", (variant) => {
     const config = tinyModelConfig({ variant, head: "own" });
-    const sum = parameterSpecs(config)
-      .flatMap((spec) => parameterGroups(spec, config))
+    const sum = listParameters(config)
+      .flatMap((spec) => groupParameters(spec, config))
       .reduce((total, { count }) => total + count, 0);
-    expect(sum).toBe(parameterCount(config));
+    expect(sum).toBe(countParameters(config));
   });
 
   it("splits c_attn into q, k, v, or into qk, v", () => {
     const spec = { name: "h.0.attn.c_attn.weight", layer: 0 };
-    expect(parameterGroups({ ...spec, shape: [8, 24] }, tinyModelConfig())).toEqual([
+    expect(groupParameters({ ...spec, shape: [8, 24] }, tinyModelConfig())).toEqual([
       { group: "attention.q", count: 64 },
       { group: "attention.k", count: 64 },
       { group: "attention.v", count: 64 },
     ]);
-    expect(parameterGroups({ ...spec, shape: [8, 16] }, tinyModelConfig({ variant: "symmetric" }))).toEqual([
+    expect(groupParameters({ ...spec, shape: [8, 16] }, tinyModelConfig({ variant: "symmetric" }))).toEqual([
       { group: "attention.qk", count: 64 },
       { group: "attention.v", count: 64 },
     ]);
@@ -104,8 +104,8 @@ describe("parameterGroups", () => {
   it("tying removes a quarter of attention", () => {
     const attention = (variant: Variant) => {
       const config = gpt2(12, 12, 768, variant);
-      return parameterSpecs(config)
-        .flatMap((spec) => parameterGroups(spec, config))
+      return listParameters(config)
+        .flatMap((spec) => groupParameters(spec, config))
         .filter(({ group }) => group.startsWith("attention."))
         .reduce((total, { count }) => total + count, 0);
     };
@@ -115,7 +115,7 @@ describe("parameterGroups", () => {
   it("uses every group", () => {
     const groups = (variant: Variant) => {
       const config = tinyModelConfig({ variant, head: "own" });
-      return parameterSpecs(config).flatMap((spec) => parameterGroups(spec, config).map(({ group }) => group));
+      return listParameters(config).flatMap((spec) => groupParameters(spec, config).map(({ group }) => group));
     };
     expect(new Set([...groups("dense"), ...groups("noise-distance")])).toEqual(new Set(PARAMETER_GROUPS));
   });
@@ -131,6 +131,6 @@ describe("parameterGroups", () => {
     ["ln_f.weight", "norms"],
     ["lm_head.weight", "head"],
   ])("counts %s as %s", (name, group) => {
-    expect(parameterGroups({ name, shape: [3, 2], layer: 1 }, tinyModelConfig())).toEqual([{ group, count: 6 }]);
+    expect(groupParameters({ name, shape: [3, 2], layer: 1 }, tinyModelConfig())).toEqual([{ group, count: 6 }]);
   });
 });

@@ -1,7 +1,7 @@
 // Products, Cholesky factor and triangular solve against ml-matrix.
 import { CholeskyDecomposition, Matrix, solve } from "ml-matrix";
 import { describe, expect, test } from "vitest";
-import { cholesky, multiply, multiplyTransposed, rowProducts, solveTransposed } from "../../src/numeric/linalg.ts";
+import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../../src/numeric/linalg.ts";
 import { flat, fromFlat, randomMatrix, uniform } from "./matrices.ts";
 
 const FLOOR = 1e-12;
@@ -29,7 +29,7 @@ describe("products", () => {
     const [a, b] = [randomMatrix(n, k, random), randomMatrix(k, m, random)];
     expectClose(multiply(flat(a), flat(b), n, k, m), a.mmul(b));
     expectClose(multiplyTransposed(flat(a.transpose()), flat(b), n, k, m), a.mmul(b));
-    expectClose(rowProducts(flat(a), flat(b.transpose()), n, k, m), a.mmul(b));
+    expectClose(multiplyRows(flat(a), flat(b.transpose()), n, k, m), a.mmul(b));
   });
 
   test.each([1, 2, 3, 4, 5, 6, 9, 13])("of a matrix of %i rows with itself are symmetric to the bit", (n) => {
@@ -37,7 +37,7 @@ describe("products", () => {
     const rows = flat(a);
     const columns = flat(a.transpose());
     const expected = a.mmul(a.transpose());
-    expectClose(rowProducts(rows, rows, n, 5, n), expected);
+    expectClose(multiplyRows(rows, rows, n, 5, n), expected);
     const product = multiplyTransposed(columns, columns, n, 5, n);
     expectClose(product, expected);
     for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) expect(product[i * n + j]).toBe(product[j * n + i]);

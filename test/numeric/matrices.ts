@@ -1,6 +1,6 @@
 // Seeded random numbers and matrices for the tests of the tie, with ml-matrix as the independent arithmetic.
 import { EVD, Matrix } from "ml-matrix";
-import { headSpan } from "../../src/convert/tie-head.ts";
+import { buildHeadSpan } from "../../src/convert/tie-head.ts";
 
 /** Uniform on [−1, 1) from a seed (mulberry32). */
 export function uniform(seed: number): () => number {
@@ -62,7 +62,7 @@ export function randomHead(seed: number, options: HeadOptions = {}): DenseHead {
 
 export function spanOf({ query, key, sigma, constant }: DenseHead) {
   const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return headSpan(flat(query), flat(key), options);
+  return buildHeadSpan(flat(query), flat(key), options);
 }
 
 /** ‖Σ^½ (M − P + a eᵀ) Σ^½‖² with the best a = −(M − P) Σe / (eᵀΣe); a = 0 without a constant input. */

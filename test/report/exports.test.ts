@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import type { ExportEntry } from "../../src/checkpoint/nfc-record.ts";
 import type { ExportedFile, ExportedModel } from "../../src/inference/exported/exported-model.ts";
-import { modelFile, type Precision } from "../../src/model/precision.ts";
-import { reportMarkdown } from "../../src/report/render/report-markdown.ts";
-import { reportText } from "../../src/report/render/report-text.ts";
+import { nameModelFile, type Precision } from "../../src/model/precision.ts";
+import { renderReportMarkdown } from "../../src/report/render/report-markdown.ts";
+import { renderReportText } from "../../src/report/render/report-text.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA } from "../support/fake-checkpoint.ts";
@@ -17,7 +17,7 @@ function entry(precision: keyof typeof SIZES, perplexity?: Partial<ExportEntry["
   const text = { file: "valid.txt", sha256: SHA("a"), tokens: 1000, length: 256, stride: 256, perplexity: 60 };
   const compared = { kl: null, agreement: null, logitError: null };
   return {
-    ...{ precision, file: `onnx/${modelFile(precision)}`, bytes: SIZES[precision] },
+    ...{ precision, file: `onnx/${nameModelFile(precision)}`, bytes: SIZES[precision] },
     ...(perplexity && { perplexity: { ...text, ...compared, ...perplexity } }),
   };
 }
@@ -28,7 +28,7 @@ function exportOf(entries?: ExportEntry[], source = "out/onnx"): ExportedModel {
     Object.entries(SIZES).map(([name, bytes]): [Precision, ExportedFile] => {
       const precision = name as Precision;
       const dtypes = { cacheDtype: "float32", logitsDtype: "float32" } as const;
-      return [precision, { precision, path: `/x/onnx/${modelFile(precision)}`, data: [], bytes, ...dtypes }];
+      return [precision, { precision, path: `/x/onnx/${nameModelFile(precision)}`, data: [], bytes, ...dtypes }];
     }),
   );
   return { source, folder: "/x", config, rawConfig: {}, record, files };
@@ -68,7 +68,7 @@ describe("exports", () => {
   });
 
   test("are a table each in the text, without empty columns", () => {
-    const text = reportText(reportOn(exportOf(MEASURED), exportOf(undefined, "out/other")));
+    const text = renderReportText(reportOn(exportOf(MEASURED), exportOf(undefined, "out/other")));
     expect(text).toContain(
       [
         "Exported, out/onnx: symmetric, 117,352,704 parameters, measured on valid.txt (1,000 tokens)",
@@ -85,7 +85,7 @@ describe("exports", () => {
   });
 
   test("are tables in the Markdown", () => {
-    expect(reportMarkdown(reportOn(exportOf(MEASURED)))).toContain(
+    expect(renderReportMarkdown(reportOn(exportOf(MEASURED)))).toContain(
       [
         "Exported, `out/onnx`: symmetric, 117,352,704 parameters, measured on valid.txt (1,000 tokens)",
         "",
@@ -101,7 +101,7 @@ describe("exports", () => {
   test("measured on several texts name the text in every line", () => {
     const [fp32, int8] = MEASURED as [ExportEntry, ExportEntry];
     const other = { ...int8, perplexity: { ...int8.perplexity, file: "b.txt", stride: 128 } } as ExportEntry;
-    const text = reportText(reportOn(exportOf([fp32, other])));
+    const text = renderReportText(reportOn(exportOf([fp32, other])));
     expect(text).toMatch(/^fp32 .* 60\.00 +valid\.txt \(1,000 tokens\)$/m);
     expect(text).toMatch(/^int8 .* 98\.00 % +b\.txt, stride 128 \(1,000 tokens\)$/m);
   });
@@ -109,9 +109,9 @@ describe("exports", () => {
   test("with hostile names break neither lines nor tables", () => {
     const evil = "a\u001b[2J|b\n@all <img>";
     const report = reportOn(exportOf([entry("fp32", { file: evil })], evil));
-    expect(reportText(report)).not.toContain("\u001b");
-    expect(reportText(report)).not.toContain("b\n@all");
-    const markdown = reportMarkdown(report);
+    expect(renderReportText(report)).not.toContain("\u001b");
+    expect(renderReportText(report)).not.toContain("b\n@all");
+    const markdown = renderReportMarkdown(report);
     expect(markdown).not.toContain("\u001b");
     expect(markdown).not.toMatch(/\n@all|[^`]@all|[^\\]<img/);
     expect(markdown).toContain("a\\\\u\\{1b\\}\\[2J\\|b\\\\u\\{a\\}`@`all \\<img\\>");

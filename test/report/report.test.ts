@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { VARIANTS } from "../../src/model/config.ts";
-import { parameterCount } from "../../src/model/parameters.ts";
+import { countParameters } from "../../src/model/parameters.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
@@ -132,7 +132,7 @@ describe("any two models", () => {
         }) as [ReturnType<typeof fakeCheckpoint>, ReturnType<typeof fakeCheckpoint>];
         const report = createReport(before, after);
         expect(parseReport(JSON.parse(formatReport(report)), "report.json")).toEqual(report);
-        expect(report.total.parameters.before).toBe(parameterCount(before.config));
+        expect(report.total.parameters.before).toBe(countParameters(before.config));
         expect(report.total.bytes.after).toBe([...after.tensors.values()].reduce((sum, t) => sum + t.byteLength, 0));
         const { tying, noise, rest } = report.breakdown;
         for (const unit of ["parameters", "bytes"] as const) {
@@ -358,7 +358,7 @@ describe("provenance", () => {
       command: ["nfc", "convert", "models/base", "-o", "out/nf"],
       source: {
         path: "models/base",
-        parameters: parameterCount(TINY),
+        parameters: countParameters(TINY),
         files: [{ name: "model.safetensors", bytes: before.reader.byteLength, sha256: SHA("b") }],
       },
       history,

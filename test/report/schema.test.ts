@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { createReport } from "../../src/report/report.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
-import { schemaFiles } from "../../src/schemas.ts";
+import { makeSchemaFiles } from "../../src/schemas.ts";
 import { failureOf } from "../support/failure.ts";
 import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";
 
@@ -104,12 +104,12 @@ describe("a report file", () => {
 });
 
 describe("the published JSON Schemas", () => {
-  test.each(schemaFiles())("schema/$name is what scripts/make-schemas.mjs makes", async ({ name, text }) => {
+  test.each(makeSchemaFiles())("schema/$name is what scripts/make-schemas.mjs makes", async ({ name, text }) => {
     expect(await readFile(new URL(`../../schema/${name}`, import.meta.url), "utf8")).toBe(text);
   });
 
   test("the report's accepts a report and refuses one without its totals", async () => {
-    const schema = z.fromJSONSchema(JSON.parse(schemaFiles()[1]?.text ?? ""));
+    const schema = z.fromJSONSchema(JSON.parse(makeSchemaFiles()[1]?.text ?? ""));
     const { total, ...rest } = written();
     expect(total).toBeDefined();
     expect(schema.safeParse(written()).success).toBe(true);
@@ -117,7 +117,7 @@ describe("the published JSON Schemas", () => {
   });
 
   test("the record's accepts the nfc.json that a conversion writes", () => {
-    const schema = z.fromJSONSchema(JSON.parse(schemaFiles()[0]?.text ?? ""));
+    const schema = z.fromJSONSchema(JSON.parse(makeSchemaFiles()[0]?.text ?? ""));
     const record = recordOf(fakeCheckpoint(TINY), TINY);
     expect(schema.safeParse(record).success).toBe(true);
     expect(schema.safeParse({ ...record, variant: "sparse" }).success).toBe(false);

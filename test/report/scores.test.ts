@@ -1,11 +1,11 @@
 // Scores on tasks in a report: classifiers' own and measured ones, as rows, and GLUE's mean.
 import { describe, expect, it } from "vitest";
-import { reportPage } from "../../src/report/page/page.ts";
-import { reportMarkdown } from "../../src/report/render/report-markdown.ts";
-import { reportText } from "../../src/report/render/report-text.ts";
+import { renderReportPage } from "../../src/report/page/page.ts";
+import { renderReportMarkdown } from "../../src/report/render/report-markdown.ts";
+import { renderReportText } from "../../src/report/render/report-text.ts";
 import { createReport, type TaskMeasurement } from "../../src/report/report.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
-import { taskMean, taskRows } from "../../src/report/scores.ts";
+import { computeTaskMean, makeTaskRows } from "../../src/report/scores.ts";
 import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";
 
 const config = { ...TINY, variant: "symmetric" } as const;
@@ -20,7 +20,7 @@ function reportWith(tasks: readonly TaskMeasurement[], accuracy?: number) {
 }
 
 const page = (report: ReturnType<typeof reportWith>) =>
-  reportPage({ report, noise: null, training: null, attention: null });
+  renderReportPage({ report, noise: null, training: null, attention: null });
 
 const one = (mean: number) => ({ mean, spread: null, seeds: 1 });
 const MEASURED: TaskMeasurement[] = [
@@ -33,7 +33,7 @@ const MEASURED: TaskMeasurement[] = [
 
 describe("measured scores", () => {
   it("are rows with differences in points, a task each", () => {
-    expect(taskRows(reportWith(MEASURED).tasks).rows).toEqual([
+    expect(makeTaskRows(reportWith(MEASURED).tasks).rows).toEqual([
       ["cola", "matthews", "0.092 ± 0.027", "0.107 ± 0.040", "+0.015"],
       ["sst2", "accuracy", "80.00 %", "79.00 %", "-1.00"],
       ["rte", "accuracy", "", "50.00 %", ""],
@@ -41,17 +41,17 @@ describe("measured scores", () => {
   });
 
   it("have the mean of what both models were measured on, as GLUE has it", () => {
-    const mean = taskMean(reportWith(MEASURED).tasks);
+    const mean = computeTaskMean(reportWith(MEASURED).tasks);
     expect(mean?.tasks).toBe(2);
     expect(mean?.before).toBeCloseTo((9.2 + 80) / 2);
     expect(mean?.after).toBeCloseTo((10.7 + 79) / 2);
-    expect(taskMean([])).toBeNull();
+    expect(computeTaskMean([])).toBeNull();
   });
 
   it("stand in the text, the Markdown, the page and its headline, and fit the schema", () => {
     const report = reportWith(MEASURED);
-    expect(reportText(report)).toMatch(/^cola +matthews +0\.092 ± 0\.027 +0\.107 ± 0\.040 +\+0\.015$/m);
-    expect(reportMarkdown(report)).toContain("| `sst2` | accuracy | 80.00 % | 79.00 % | -1.00 |");
+    expect(renderReportText(report)).toMatch(/^cola +matthews +0\.092 ± 0\.027 +0\.107 ± 0\.040 +\+0\.015$/m);
+    expect(renderReportMarkdown(report)).toContain("| `sst2` | accuracy | 80.00 % | 79.00 % | -1.00 |");
     expect(page(report)).toContain("<dt>GLUE, points</dt><dd>+0.25</dd>");
     expect(page(report)).toContain("44.60 → 44.85, mean of 2 tasks");
     expect(parseReport(JSON.parse(formatReport(report)), "report").tasks).toEqual(report.tasks);
@@ -69,7 +69,7 @@ describe("a classifier", () => {
   it("and no model without scores shows any", () => {
     const report = reportWith([]);
     expect(report.tasks).toEqual([]);
-    expect(reportText(report)).not.toContain("Task");
+    expect(renderReportText(report)).not.toContain("Task");
     expect(page(report)).not.toMatch(/GLUE|accuracy/);
   });
 });

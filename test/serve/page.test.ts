@@ -1,7 +1,7 @@
 // The page of nfc serve in headless Chromium: its text is our own greedy text, in every precision, with no network.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { exportedFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
+import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../src/inference/generate/decoder.ts";
 import { generate } from "../../src/inference/generate/generate.ts";
 import type { Precision } from "../../src/model/precision.ts";
@@ -47,7 +47,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     const tokenizer = await loadTokenizer(model.folder, model.config);
     // Unpacked weights multiply in float32, as WebAssembly does; packed blocks would round activations.
     const options = { threads: 1, shortLived: true };
-    const decoder = await Decoder.ofFile(exportedFile(model, precision), model.config, options);
+    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, options);
     let text = "";
     for await (const event of generate(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
       text += event.text;

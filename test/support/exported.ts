@@ -4,10 +4,10 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
 import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
-import type { OnnxOptions } from "../../src/export/onnx/entries.ts";
+import type { OnnxExportOptions } from "../../src/export/onnx/entries.ts";
 import { Session } from "../../src/graph/session.ts";
-import { promptFeeds } from "../../src/inference/generate/decoding.ts";
-import { layerwiseLogits } from "../../src/inference/layerwise.ts";
+import { makePromptFeeds } from "../../src/inference/generate/decoding.ts";
+import { computeLogits } from "../../src/inference/layerwise.ts";
 import type { Variant } from "../../src/model/config.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 
@@ -25,7 +25,7 @@ export async function modelOf(variant: Variant, output: string): Promise<string>
 export function exported(
   model: string,
   output: string,
-  options: Partial<OnnxOptions & Omit<ExportOptions, "onnx">> = {},
+  options: Partial<OnnxExportOptions & Omit<ExportOptions, "onnx">> = {},
 ): Promise<ExportResult> {
   const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantization = {}, ...others } = options;
   const { texts, calibration, ...rest } = others;
@@ -55,7 +55,7 @@ export const PROMPTS: readonly (readonly number[])[] = [
 export async function onnxLogits(folder: string, prompts = PROMPTS, model = folder): Promise<Float32Array> {
   const config = await opened(model, (checkpoint) => checkpoint.config);
   const session = await Session.fromFile(join(folder, "onnx/model.onnx"), { threads: 1 });
-  const { logits } = await session.run(promptFeeds(prompts, config));
+  const { logits } = await session.run(makePromptFeeds(prompts, config));
   const copy = Float32Array.from(logits?.data as Float32Array);
   await session.close();
   return copy;
@@ -63,5 +63,5 @@ export async function onnxLogits(folder: string, prompts = PROMPTS, model = fold
 
 export function ownLogits(model: string, prompts = PROMPTS): Promise<Float32Array> {
   const windows = prompts.map((prompt) => Int32Array.from(prompt));
-  return opened(model, (checkpoint) => layerwiseLogits(checkpoint, windows, { threads: 1 }));
+  return opened(model, (checkpoint) => computeLogits(checkpoint, windows, { threads: 1 }));
 }

@@ -3,10 +3,10 @@
 import type { Checkpoint, CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../src/checkpoint/nfc-record.ts";
 import type { FloatDtype } from "../../src/formats/dtype.ts";
-import { byteLengthOf, type Dtype } from "../../src/formats/dtype.ts";
+import { countBytes, type Dtype } from "../../src/formats/dtype.ts";
 import type { StoredTensor, TensorReader } from "../../src/formats/safetensors/reader.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 
 /** GPT-2 small, as published. */
 export const GPT2_SMALL: ModelConfig = {
@@ -58,24 +58,24 @@ export function fakeCheckpoint(config: ModelConfig, options: FakeOptions = {}): 
   const file = `/somewhere/${source}/model.safetensors`;
   const tensors = new Map<string, CheckpointTensor>();
   const stored = new Map<string, StoredTensor>();
-  for (const { name, shape } of parameterSpecs(config)) {
+  for (const { name, shape } of listParameters(config)) {
     const dtype = typeof options.dtype === "function" ? options.dtype(name) : (options.dtype ?? "F32");
     const sourceName = prefix + name;
     const turned = transposed && /\.(c_attn|c_proj|c_fc)\.weight$/.test(name);
-    const byteLength = byteLengthOf(dtype, shape);
+    const byteLength = countBytes(dtype, shape);
     tensors.set(name, { name, dtype, shape, sourceName, transposed: turned, byteLength, file, offset: 0 });
     const rows = name === "wte.weight" ? [(shape[0] ?? 0) + (options.padding ?? 0), config.n_embd] : shape;
     stored.set(sourceName, {
       name: sourceName,
       dtype,
       shape: rows,
-      byteLength: byteLengthOf(dtype, rows),
+      byteLength: countBytes(dtype, rows),
       file,
       offset: 0,
     });
   }
   for (const { name, dtype, shape } of options.unused ?? []) {
-    stored.set(name, { name, dtype, shape, byteLength: byteLengthOf(dtype, shape), file, offset: 0 });
+    stored.set(name, { name, dtype, shape, byteLength: countBytes(dtype, shape), file, offset: 0 });
   }
   const bytes = [...stored.values()].reduce((sum, { byteLength }) => sum + byteLength, HEADER_BYTES);
   return {

@@ -3,7 +3,7 @@
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { Decoder } from "../../src/inference/generate/decoder.ts";
 import { argmax } from "../../src/inference/generate/sampling.ts";
-import { layerwiseLogits } from "../../src/inference/layerwise.ts";
+import { computeLogits } from "../../src/inference/layerwise.ts";
 
 /** Continues each prompt by `steps` tokens: [B][steps]. All rows go on, past an end token too. */
 export async function greedyOnnx(
@@ -43,7 +43,7 @@ export async function greedyOwn(checkpoint: Checkpoint, prompt: readonly number[
   const V = checkpoint.config.vocab_size;
   const ids = [...prompt];
   for (let step = 0; step < steps; step++) {
-    const logits = await layerwiseLogits(checkpoint, [Int32Array.from(ids)], { threads: 1 });
+    const logits = await computeLogits(checkpoint, [Int32Array.from(ids)], { threads: 1 });
     ids.push(argmax(logits.subarray((ids.length - 1) * V)));
   }
   return ids.slice(prompt.length);

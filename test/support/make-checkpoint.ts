@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Float16Array } from "@petamoriken/float16";
 import type { FloatDtype } from "../../src/formats/dtype.ts";
 import type { ModelConfig, Variant } from "../../src/model/config.ts";
-import { parameterSpecs } from "../../src/model/parameters.ts";
+import { listParameters } from "../../src/model/parameters.ts";
 
 export interface TinyOptions {
   seed?: number;
@@ -100,7 +100,7 @@ export function tinyTensors(options: TinyOptions = {}): RawTensor[] {
   const add = (name: string, shape: number[], values: Float32Array, at = prefix + base) => {
     tensors.push({ name: at + name, dtype: dtypeOf(name), shape, bytes: encode(values, dtypeOf(name)) });
   };
-  for (const { name, shape } of parameterSpecs(tinyModelConfig(options))) {
+  for (const { name, shape } of listParameters(tinyModelConfig(options))) {
     const values = tinyValues(
       name,
       shape.reduce((product, dimension) => product * dimension, 1),

@@ -2,9 +2,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { freshModel } from "../../src/distill/fresh-model.ts";
+import { makeFreshModel } from "../../src/distill/fresh-model.ts";
 import type { TrainOptions, TrainResult } from "../../src/distill/run.ts";
-import { type TrainSettings, type TrainTask, trainSettings } from "../../src/distill/settings.ts";
+import { resolveTrainSettings, type TrainMode, type TrainSettings } from "../../src/distill/settings.ts";
 import { train } from "../../src/distill/train.ts";
 import type { Variant } from "../../src/model/config.ts";
 import { converted, opened } from "./fixture.ts";
@@ -32,11 +32,11 @@ export type Given = Omit<Partial<TrainOptions>, "settings"> & { settings?: Parti
 
 /** Steps of 4 windows of 16 tokens, all else at its default. */
 export function settingsFor(
-  task: TrainTask,
+  task: TrainMode,
   { config }: Checkpoint,
   given: Partial<TrainSettings> = {},
 ): TrainSettings {
-  return trainSettings(task, config, { steps: 6, batchSize: 4, length: 16, evalTokens: 200, ...given });
+  return resolveTrainSettings(task, config, { steps: 6, batchSize: 4, length: 16, evalTokens: 200, ...given });
 }
 
 export interface Workshop {
@@ -46,7 +46,7 @@ export interface Workshop {
   /** The base converted to a variant, or the base itself. */
   student(variant: Variant): Promise<string>;
   /** A run of `task` on a stored model. */
-  run(task: TrainTask, model: string, options: Given & { output: string }): Promise<TrainResult>;
+  run(task: TrainMode, model: string, options: Given & { output: string }): Promise<TrainResult>;
   /** The same with the base as the teacher. */
   distil(model: string, options: Given & { output: string }): Promise<TrainResult>;
 }
@@ -55,10 +55,10 @@ export interface Workshop {
 export async function workshop(path: (...parts: string[]) => string): Promise<Workshop> {
   const data = writeIds(path("ids.bin"));
   const base = path("base");
-  const fresh = await freshModel({ config: writeJson(path("config.json"), TINY_CONFIG), seed: 3 });
+  const fresh = await makeFreshModel({ config: writeJson(path("config.json"), TINY_CONFIG), seed: 3 });
   const common = { data: [data], cache: path("cache"), session: { threads: 1 } };
   await train(fresh, { ...common, output: base, settings: settingsFor("pretrain", fresh, { steps: 40, lr: 1e-2 }) });
-  const start = (task: TrainTask, model: string, teacher: Checkpoint | null, options: Given & { output: string }) =>
+  const start = (task: TrainMode, model: string, teacher: Checkpoint | null, options: Given & { output: string }) =>
     opened(model, (student) =>
       train(student, { ...common, ...options, teacher, settings: settingsFor(task, student, options.settings) }),
     );

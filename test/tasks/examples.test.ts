@@ -1,7 +1,7 @@
 // Examples to ids and batches: truncation of pairs, padding, and an order that the seed alone decides.
 import { describe, expect, it } from "vitest";
 import type { Tokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { encodeExamples, exampleBatches, paddedLength } from "../../src/tasks/examples.ts";
+import { batchExamples, encodeExamples, padLength } from "../../src/tasks/examples.ts";
 
 /** One id a character. */
 const tokenizer = { encode: (text: string) => [...text].map((letter) => letter.charCodeAt(0)) } as unknown as Tokenizer;
@@ -30,7 +30,7 @@ describe("batches", () => {
     label: i,
   }));
   const all = (options: { shuffle?: { seed: number; epoch: number } }) =>
-    exampleBatches(examples, { batchSize: 8, length: 29, ...options });
+    batchExamples(examples, { batchSize: 8, length: 29, ...options });
 
   it("hold every example once, each with its label, ids and last token", () => {
     for (const options of [{}, { shuffle: { seed: 1, epoch: 0 } }]) {
@@ -57,10 +57,10 @@ describe("batches", () => {
   });
 
   it("are of few lengths, never beyond the longest", () => {
-    expect([1, 8, 9, 13, 17, 25, 33, 65, 97].map((tokens) => paddedLength(tokens, 128))).toEqual([
+    expect([1, 8, 9, 13, 17, 25, 33, 65, 97].map((tokens) => padLength(tokens, 128))).toEqual([
       8, 8, 12, 16, 24, 32, 48, 96, 128,
     ]);
-    expect(paddedLength(29, 29)).toBe(29);
-    expect(paddedLength(3, 5)).toBe(5);
+    expect(padLength(29, 29)).toBe(29);
+    expect(padLength(3, 5)).toBe(5);
   });
 });

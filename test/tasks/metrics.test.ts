@@ -1,6 +1,6 @@
 // The metrics against scikit-learn's and SciPy's definitions, on ordinary answers and where one class or value is all.
 import { describe, expect, it } from "vitest";
-import { bootstrapInterval, confusion, meanAndSpread, metric } from "../../src/tasks/metrics.ts";
+import { bootstrap, computeMetric, countConfusion, meanAndSpread } from "../../src/tasks/metrics.ts";
 
 const answers = (actual: number[], predicted: number[]) => ({ actual, predicted });
 const A = answers([0, 1, 1, 0, 1, 1, 0, 0, 1, 0], [0, 1, 0, 0, 1, 1, 1, 0, 0, 0]);
@@ -8,10 +8,10 @@ const A = answers([0, 1, 1, 0, 1, 1, 0, 0, 1, 0], [0, 1, 0, 0, 1, 1, 1, 0, 0, 0]
 describe("classes", () => {
   it("accuracy, F1 and Matthews of ordinary answers", () => {
     // TP 3, FP 1, FN 2, TN 4
-    expect(metric("accuracy", A)).toBe(0.7);
-    expect(metric("f1", A)).toBeCloseTo((2 * 3) / (2 * 3 + 1 + 2), 12);
-    expect(metric("matthews", A)).toBeCloseTo((3 * 4 - 1 * 2) / Math.sqrt(4 * 5 * 5 * 6), 12);
-    expect(confusion(A, 2)).toEqual([
+    expect(computeMetric("accuracy", A)).toBe(0.7);
+    expect(computeMetric("f1", A)).toBeCloseTo((2 * 3) / (2 * 3 + 1 + 2), 12);
+    expect(computeMetric("matthews", A)).toBeCloseTo((3 * 4 - 1 * 2) / Math.sqrt(4 * 5 * 5 * 6), 12);
+    expect(countConfusion(A, 2)).toEqual([
       [4, 1],
       [2, 3],
     ]);
@@ -24,30 +24,33 @@ describe("classes", () => {
     ["all right", [0, 1, 1], [0, 1, 1], 1, 1],
     ["all wrong", [0, 1, 1, 0], [1, 0, 0, 1], 0, -1],
   ])("%s", (_, actual, predicted, f1, matthews) => {
-    expect(metric("f1", answers(actual, predicted))).toBeCloseTo(f1, 12);
-    expect(metric("matthews", answers(actual, predicted))).toBeCloseTo(matthews, 12);
+    expect(computeMetric("f1", answers(actual, predicted))).toBeCloseTo(f1, 12);
+    expect(computeMetric("matthews", answers(actual, predicted))).toBeCloseTo(matthews, 12);
   });
 
   it("Matthews of three classes", () => {
     // scikit-learn: matthews_corrcoef([0, 1, 2, 2, 1, 0], [0, 2, 2, 2, 1, 1]) = 0.522232967867094
-    expect(metric("matthews", answers([0, 1, 2, 2, 1, 0], [0, 2, 2, 2, 1, 1]))).toBeCloseTo(0.522232967867094, 12);
+    expect(computeMetric("matthews", answers([0, 1, 2, 2, 1, 0], [0, 2, 2, 2, 1, 1]))).toBeCloseTo(
+      0.522232967867094,
+      12,
+    );
   });
 });
 
 describe("numbers", () => {
   const x = [1, 2, 3, 4, 5];
   it("Pearson and Spearman", () => {
-    expect(metric("pearson", answers(x, [2, 4, 6, 8, 10]))).toBeCloseTo(1, 12);
-    expect(metric("pearson", answers(x, [5, 6, 7, 8, 7]))).toBeCloseTo(0.8320502943378437, 12); // 6/√52
-    expect(metric("spearman", answers(x, [5, 6, 7, 8, 7]))).toBeCloseTo(0.8207826816681233, 12); // scipy.stats.spearmanr's example
-    expect(metric("spearman", answers(x, [1, 4, 9, 16, 25]))).toBeCloseTo(1, 12);
-    expect(metric("spearman", answers([1, 1, 2, 2], [1, 2, 1, 2]))).toBeCloseTo(0, 12);
+    expect(computeMetric("pearson", answers(x, [2, 4, 6, 8, 10]))).toBeCloseTo(1, 12);
+    expect(computeMetric("pearson", answers(x, [5, 6, 7, 8, 7]))).toBeCloseTo(0.8320502943378437, 12); // 6/√52
+    expect(computeMetric("spearman", answers(x, [5, 6, 7, 8, 7]))).toBeCloseTo(0.8207826816681233, 12); // scipy.stats.spearmanr's example
+    expect(computeMetric("spearman", answers(x, [1, 4, 9, 16, 25]))).toBeCloseTo(1, 12);
+    expect(computeMetric("spearman", answers([1, 1, 2, 2], [1, 2, 1, 2]))).toBeCloseTo(0, 12);
   });
 
   it("are not defined for a constant", () => {
     for (const name of ["pearson", "spearman"] as const) {
-      expect(metric(name, answers(x, [3, 3, 3, 3, 3]))).toBeNaN();
-      expect(metric(name, answers([3, 3], [1, 2]))).toBeNaN();
+      expect(computeMetric(name, answers(x, [3, 3, 3, 3, 3]))).toBeNaN();
+      expect(computeMetric(name, answers([3, 3], [1, 2]))).toBeNaN();
     }
     // The mean of these is not exact.
     for (const [value, count] of [
@@ -56,7 +59,7 @@ describe("numbers", () => {
       [3.8, 40],
     ] as const)
       expect(
-        metric(
+        computeMetric(
           "pearson",
           answers(
             Array(count).fill(value),
@@ -64,7 +67,7 @@ describe("numbers", () => {
           ),
         ),
       ).toBeNaN();
-    expect(bootstrapInterval("pearson", answers(x, [3, 3, 3, 3, 3]))).toBeNull();
+    expect(bootstrap("pearson", answers(x, [3, 3, 3, 3, 3]))).toBeNull();
   });
 });
 
@@ -73,15 +76,15 @@ describe("intervals", () => {
   const predicted = actual.map((label, i) => (i % 5 === 0 ? 1 - label : label)); // 80 % right
 
   it("hold the value, are those of the normal approximation, and the same again", () => {
-    const interval = bootstrapInterval("accuracy", { actual, predicted });
+    const interval = bootstrap("accuracy", { actual, predicted });
     const half = 1.96 * Math.sqrt((0.8 * 0.2) / 400);
     expect(interval?.[0]).toBeCloseTo(0.8 - half, 1.7);
     expect(interval?.[1]).toBeCloseTo(0.8 + half, 1.7);
-    expect(bootstrapInterval("accuracy", { actual, predicted })).toEqual(interval);
+    expect(bootstrap("accuracy", { actual, predicted })).toEqual(interval);
   });
 
   it("are one point where all answers are right", () => {
-    expect(bootstrapInterval("accuracy", { actual, predicted: actual })).toEqual([1, 1]);
+    expect(bootstrap("accuracy", { actual, predicted: actual })).toEqual([1, 1]);
   });
 });
 

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { readTaskFile } from "../../src/tasks/task-file.ts";
-import { TASKS, taskOf } from "../../src/tasks/tasks.ts";
+import { findTask, TASKS } from "../../src/tasks/tasks.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -13,7 +13,7 @@ async function read(task: string, content: string) {
   const folder = path(String(count++));
   mkdirSync(folder);
   writeFileSync(`${folder}/dev.tsv`, content);
-  return readTaskFile(folder, "dev.tsv", taskOf(task), undefined);
+  return readTaskFile(folder, "dev.tsv", findTask(task), undefined);
 }
 
 describe("files as GLUE has them", () => {
@@ -70,7 +70,7 @@ describe("files as GLUE has them", () => {
       "stsb pearson",
       "wnli accuracy not_entailment entailment",
     ]);
-    expect(taskOf("SST-2").name).toBe("sst2");
+    expect(findTask("SST-2").name).toBe("sst2");
   });
 
   it("the same content has the same hash, another label another", async () => {
@@ -115,7 +115,7 @@ describe("what does not parse is an error with its line", () => {
     const header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n";
     const reading = (lines: string, onInvalid?: (file: string, numbers: readonly number[]) => void) => {
       writeFileSync(path("qqp/train.tsv"), `${header}${lines}`);
-      return readTaskFile(path("qqp"), "train.tsv", taskOf("qqp"), onInvalid ? { onInvalid } : {});
+      return readTaskFile(path("qqp"), "train.tsv", findTask("qqp"), onInvalid ? { onInvalid } : {});
     };
     const torn = `${good}"\tWhat?\t0\n${good}1\t2\t3\tHow?\tWhy?\tmaybe\n${good}`;
     expect((await failureOf(() => reading(torn))).message).toContain("line 3: 3 columns, not 6");
@@ -134,9 +134,9 @@ describe("what does not parse is an error with its line", () => {
   it("bytes that are no UTF-8, a missing file, an unknown task", async () => {
     mkdirSync(path("latin"));
     writeFileSync(path("latin/dev.tsv"), Buffer.from("sentence\tlabel\ncaf\xe9\t1\n", "latin1"));
-    const reading = () => readTaskFile(path("latin"), "dev.tsv", taskOf("sst2"));
+    const reading = () => readTaskFile(path("latin"), "dev.tsv", findTask("sst2"));
     expect((await failureOf(reading)).message).toContain("not UTF-8");
-    expect((await failureOf(() => readTaskFile(path("nowhere"), "dev.tsv", taskOf("sst2")))).code).toBe("not-found");
-    expect((await failureOf(async () => taskOf("glue"))).hint).toContain("mrpc, cola");
+    expect((await failureOf(() => readTaskFile(path("nowhere"), "dev.tsv", findTask("sst2")))).code).toBe("not-found");
+    expect((await failureOf(async () => findTask("glue"))).hint).toContain("mrpc, cola");
   });
 });

@@ -57,7 +57,7 @@ export class ModelCache {
     const weights = selectWeights(names, folder);
     if (weights === null) return null;
     if (!weights.endsWith(".json")) return folder;
-    const shards = await shardNames(join(folder, weights));
+    const shards = await readShardNames(join(folder, weights));
     return shards.every((name) => names.includes(name)) ? folder : null;
   }
 
@@ -96,7 +96,7 @@ export class ModelCache {
 }
 
 /** The file names that a shard index refers to; the reader checks the index itself when it opens it. */
-export async function shardNames(index: string): Promise<string[]> {
+export async function readShardNames(index: string): Promise<string[]> {
   const parsed = await readJsonFile(index);
   const map = (parsed as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== "object" || map === null) return [];

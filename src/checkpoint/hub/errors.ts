@@ -1,5 +1,5 @@
 // Turns what the Hub library, fetch and a broken download throw into one-line errors that say what to do.
-import { messageOf, NfcError } from "../../errors.ts";
+import { describeError, NfcError } from "../../errors.ts";
 
 type HubLibrary = typeof import("@huggingface/hub");
 
@@ -23,21 +23,21 @@ export function toHubError(error: unknown, context: HubContext): { error: unknow
   if (signal?.aborted) return { error: new NfcError("aborted", `${source}: download interrupted`), unreachable: false };
   if (error instanceof NfcError) return { error, unreachable: false };
   if (error instanceof hub.HubApiError) {
-    return { error: statusError(error.statusCode, context, error), unreachable: error.statusCode >= 500 };
+    return { error: explainStatus(error.statusCode, context, error), unreachable: error.statusCode >= 500 };
   }
   if (error instanceof hub.InvalidApiResponseFormatError || error instanceof SyntaxError) {
-    const fact = `${endpoint} does not answer like a Hugging Face Hub (${oneLine(error)})`;
+    const fact = `${endpoint} does not answer like a Hugging Face Hub (${toOneLine(error)})`;
     return { error: network(fact, "check HF_ENDPOINT"), unreachable: false };
   }
   // The library hands a broken download's stream the bare message instead of the error
   if (typeof error === "string" || (error instanceof TypeError && CONNECTION_FAILURES.has(error.message))) {
     const hint = "check the network, HF_ENDPOINT and proxies; a complete download is used offline";
-    return { error: network(`${endpoint} cannot be reached (${reason(error)})`, hint), unreachable: true };
+    return { error: network(`${endpoint} cannot be reached (${describeReason(error)})`, hint), unreachable: true };
   }
   return { error, unreachable: false };
 }
 
-function statusError(status: number, { source, reference, endpoint }: HubContext, cause: unknown): NfcError {
+function explainStatus(status: number, { source, reference, endpoint }: HubContext, cause: unknown): NfcError {
   const page = `${endpoint}/${reference.name}`;
   const explain = (code: "network" | "not-found", fact: string, hint: string) =>
     new NfcError(code, `${source}: ${fact}`, { hint, cause });
@@ -62,12 +62,12 @@ function statusError(status: number, { source, reference, endpoint }: HubContext
 }
 
 /** The system's code for a failed connection (ECONNREFUSED, ENOTFOUND, ...), else the message. */
-function reason(error: unknown): string {
+function describeReason(error: unknown): string {
   const cause = error instanceof Error ? (error.cause as { code?: unknown } | undefined) : undefined;
-  return typeof cause?.code === "string" ? cause.code : oneLine(error);
+  return typeof cause?.code === "string" ? cause.code : toOneLine(error);
 }
 
 /** V8 quotes the text around a fault of JSON, line breaks included. */
-function oneLine(error: unknown): string {
-  return messageOf(error).replace(/\s+/g, " ");
+function toOneLine(error: unknown): string {
+  return describeError(error).replace(/\s+/g, " ");
 }

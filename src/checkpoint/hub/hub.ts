@@ -4,12 +4,12 @@ import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
-import { pickleRecipe, picklesOf } from "../foreign.ts";
-import { listed } from "../naming/layout.ts";
+import { describePickleConversion, findPickles } from "../foreign.ts";
+import { listFirstQuoted } from "../naming/layout.ts";
 import { NFC_RECORD_FILE } from "../nfc-record.ts";
 import { selectWeights } from "../source.ts";
 import { TOKENIZER_FILES } from "../tokenizer.ts";
-import { COMMIT, ModelCache, type RemoteFile, shardNames } from "./cache.ts";
+import { COMMIT, ModelCache, type RemoteFile, readShardNames } from "./cache.ts";
 import { toHubError } from "./errors.ts";
 
 type HubLibrary = typeof import("@huggingface/hub");
@@ -43,7 +43,7 @@ export interface HubOptions {
 }
 
 /** Everything a request needs. */
-interface Session {
+interface HubDownload {
   hub: HubLibrary;
   /** As the user wrote it, for messages. */
   source: string;
@@ -89,8 +89,8 @@ export async function fetchFromHub(
       hint: "run once with a network, or download it with `hf download`",
     });
   }
-  const request = await requestSettings(options.signal);
-  const session: Session = { hub, source, reference, cache, request, signal: options.signal };
+  const request = await readRequestSettings(options.signal);
+  const session: HubDownload = { hub, source, reference, cache, request, signal: options.signal };
   try {
     return { folder: await download(session, options.onProgress), notes: [] };
   } catch (error) {
@@ -105,7 +105,7 @@ function isTrue(flag: string | undefined): boolean {
   return /^(1|on|yes|true)$/i.test(flag ?? "");
 }
 
-async function requestSettings(signal: AbortSignal | undefined): Promise<Session["request"]> {
+async function readRequestSettings(signal: AbortSignal | undefined): Promise<HubDownload["request"]> {
   const hubUrl = (process.env.HF_ENDPOINT || DEFAULT_ENDPOINT).replace(/\/+$/, "");
   if (!URL.canParse(hubUrl)) throw new NfcError("usage", `HF_ENDPOINT: ${hubUrl} is not a URL`);
   const accessToken = await readToken();
@@ -127,7 +127,7 @@ async function readToken(): Promise<string | undefined> {
 }
 
 /** Downloads what is missing of one commit: config and tokenizer first, weights last. */
-async function download(session: Session, onProgress: HubOptions["onProgress"]): Promise<string> {
+async function download(session: HubDownload, onProgress: HubOptions["onProgress"]): Promise<string> {
   const { cache, reference } = session;
   const commit = await resolveCommit(session);
   const files = await listFiles(session, commit);
@@ -145,14 +145,14 @@ async function download(session: Session, onProgress: HubOptions["onProgress"]):
   return cache.snapshot(commit);
 }
 
-async function resolveCommit({ hub, request, reference, source }: Session): Promise<string> {
+async function resolveCommit({ hub, request, reference, source }: HubDownload): Promise<string> {
   const info = await hub.modelInfo({ ...request, ...reference, additionalFields: ["sha"] });
   if (COMMIT.test(info.sha)) return info.sha;
   throw new NfcError("network", `${source}: the Hub named no commit for ${reference.revision}`);
 }
 
 /** The files at the top of the repository whose names are plain. */
-async function listFiles({ hub, request, reference }: Session, commit: string): Promise<Map<string, RemoteFile>> {
+async function listFiles({ hub, request, reference }: HubDownload, commit: string): Promise<Map<string, RemoteFile>> {
   const files = new Map<string, RemoteFile>();
   const repo = { type: "model", name: reference.name } as const;
   for await (const entry of hub.listFiles({ ...request, repo, revision: commit })) {
@@ -164,32 +164,36 @@ async function listFiles({ hub, request, reference }: Session, commit: string): 
 }
 
 /** The files to have, in the order of download; a shard index is fetched at once, because it names the shards. */
-async function selectFiles(session: Session, commit: string, files: Map<string, RemoteFile>): Promise<RemoteFile[]> {
+async function selectFiles(
+  session: HubDownload,
+  commit: string,
+  files: Map<string, RemoteFile>,
+): Promise<RemoteFile[]> {
   const { source, cache } = session;
   const weights = selectWeights([...files.keys()], source);
   const index = weights === null ? undefined : files.get(weights);
-  if (index === undefined) throw noWeights(source, [...files.keys()]);
+  if (index === undefined) throw makeNoWeightsError(source, [...files.keys()]);
   const small = SMALL_FILES.flatMap((name) => files.get(name) ?? []);
   if (!index.name.endsWith(".json")) return [...small, index];
   if (!cache.has(commit, index.name)) await fetchFile(session, commit, index, () => {});
-  const shards = await shardNames(join(cache.snapshot(commit), index.name));
+  const shards = await readShardNames(join(cache.snapshot(commit), index.name));
   return [...small, ...shards.sort().flatMap((name) => files.get(name) ?? [])];
 }
 
-function noWeights(source: string, names: readonly string[]): NfcError {
-  const pickles = picklesOf("", names);
+function makeNoWeightsError(source: string, names: readonly string[]): NfcError {
+  const pickles = findPickles("", names);
   if (pickles.length === 0) return new NfcError("not-found", `${source}: holds no safetensors checkpoint`);
   return new NfcError(
     "unsupported",
-    `${source}: holds only PyTorch pickles (${listed(pickles)}); nfc reads safetensors`,
+    `${source}: holds only PyTorch pickles (${listFirstQuoted(pickles)}); nfc reads safetensors`,
     {
-      hint: `download the repository, then convert it once: ${pickleRecipe(pickles)}`,
+      hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}`,
     },
   );
 }
 
 async function fetchFile(
-  session: Session,
+  session: HubDownload,
   commit: string,
   file: RemoteFile,
   onBytes: (length: number) => void,

@@ -4,7 +4,7 @@ import {
   type Activation,
   MIN_DISTANCE_POSITIONS,
   type ModelConfig,
-  noiseShapes,
+  shapeNoise,
   VARIANTS,
   type Variant,
 } from "../../model/config.ts";
@@ -44,14 +44,18 @@ export interface ConfigInput {
  * config.json wins over shapes (a disagreement then shows when the tensors are checked); shapes and defaults fill in.
  * Assumptions go into `notes`.
  */
-export function completeConfig(input: ConfigInput, notes: string[]): ModelConfig {
+export function resolveConfig(input: ConfigInput, notes: string[]): ModelConfig {
   const { config, layout } = input;
   const width = config?.n_embd ?? layout.width;
-  const heads = headCount(input, notes);
+  const heads = resolveHeadCount(input, notes);
   if (width % heads !== 0) {
-    throw new NfcError("invalid-file", `${configFile(input)}: n_embd ${width} is not divisible by n_head ${heads}`, {
-      hint: "correct n_head (config.json, or --n-head without one)",
-    });
+    throw new NfcError(
+      "invalid-file",
+      `${nameConfigFile(input)}: n_embd ${width} is not divisible by n_head ${heads}`,
+      {
+        hint: "correct n_head (config.json, or --n-head without one)",
+      },
+    );
   }
   const inner = config?.n_inner ?? (config?.isHuggingFace ? 4 * width : layout.inner);
   const positions = config?.n_positions ?? layout.positions;
@@ -63,30 +67,30 @@ export function completeConfig(input: ConfigInput, notes: string[]): ModelConfig
     n_positions: positions,
     vocab_size: config?.vocab_size ?? layout.vocabulary,
     layer_norm_epsilon: config?.layer_norm_epsilon ?? 1e-5,
-    activation: activationOf(input, notes),
+    activation: resolveActivation(input, notes),
     scale_attn_weights: config?.scale_attn_weights ?? true,
     scale_attn_by_inverse_layer_idx: config?.scale_attn_by_inverse_layer_idx ?? false,
     tied_head: input.tiedHead,
     bias: layout.bias,
-    variant: variantOf(input, heads, positions, notes),
-    ...tokenIds(input, notes),
-    ...labelsOf(input),
+    variant: resolveVariant(input, heads, positions, notes),
+    ...resolveTokenIds(input, notes),
+    ...resolveLabels(input),
   };
 }
 
 /** A classifier is what has its head; config.json only names the outputs. */
-function labelsOf({ tensors, config }: ConfigInput): Pick<ModelConfig, "labels"> {
+function resolveLabels({ tensors, config }: ConfigInput): Pick<ModelConfig, "labels"> {
   const rows = tensors.get(SCORE)?.shape[0];
   if (rows === undefined) return {};
   return { labels: config?.labels ?? Array.from({ length: rows }, (_, id) => `LABEL_${id}`) };
 }
 
-function configFile(input: ConfigInput): string {
+function nameConfigFile(input: ConfigInput): string {
   return input.config?.file ?? input.file;
 }
 
 /** n_head from config.json, the flag, the noise parameters' [H], or the published sizes; no other tensor shows it. */
-function headCount(input: ConfigInput, notes: string[]): number {
+function resolveHeadCount(input: ConfigInput, notes: string[]): number {
   const { config, nHead, layout } = input;
   if (config?.n_head !== undefined) {
     if (nHead === undefined || nHead === config.n_head) return config.n_head;
@@ -111,7 +115,7 @@ function headCount(input: ConfigInput, notes: string[]): number {
 }
 
 /** The flag, else config.json, else by layout: nanoGPT's current code uses the exact GELU, GPT-2 the tanh form. */
-function activationOf(input: ConfigInput, notes: string[]): Activation {
+function resolveActivation(input: ConfigInput, notes: string[]): Activation {
   const { config, activation, layout } = input;
   if (activation !== undefined) return activation;
   if (config?.activation !== undefined) return config.activation;
@@ -125,45 +129,45 @@ function activationOf(input: ConfigInput, notes: string[]): Activation {
 }
 
 /** nfc.json and config.json may name the variant; the tensors must bear it out. */
-function variantOf(input: ConfigInput, heads: number, positions: number, notes: string[]): Variant {
-  const fitting = variantsOfTensors(input, heads);
+function resolveVariant(input: ConfigInput, heads: number, positions: number, notes: string[]): Variant {
+  const fitting = findVariants(input, heads);
   const { recordVariant, config } = input;
   const stated = recordVariant ?? config?.variant;
   if (recordVariant !== undefined && config?.variant !== undefined && recordVariant !== config.variant) {
-    throw contradiction(input, `nfc.json says ${recordVariant}, but config.json says ${config.variant}`);
+    throw makeContradiction(input, `nfc.json says ${recordVariant}, but config.json says ${config.variant}`);
   }
   if (stated !== undefined && !fitting.includes(stated)) {
     const where = recordVariant === undefined ? "config.json" : "nfc.json";
-    throw contradiction(input, `${where} says ${stated}, but the tensors are those of ${fitting.join(" or ")}`);
+    throw makeContradiction(input, `${where} says ${stated}, but the tensors are those of ${fitting.join(" or ")}`);
   }
   const variant = stated ?? fitting[0] ?? "dense";
   if (stated === undefined && variant !== "dense") notes.push(`variant ${variant} recognised by its tensors`);
   if (variant === "noise-distance" && positions < MIN_DISTANCE_POSITIONS) {
     const fact = `noise-distance needs at least ${MIN_DISTANCE_POSITIONS} positions, n_positions is ${positions}`;
-    throw new NfcError("unsupported", `${configFile(input)}: ${fact}`);
+    throw new NfcError("unsupported", `${nameConfigFile(input)}: ${fact}`);
   }
   return variant;
 }
 
-function contradiction(input: ConfigInput, fact: string): NfcError {
+function makeContradiction(input: ConfigInput, fact: string): NfcError {
   return new NfcError("mismatch", `${input.file}: ${fact}`, {
     hint: "files of different models are mixed in one folder: restore the set that belongs together",
   });
 }
 
 /** The variants whose c_attn width and noise shapes are those of layer 0; with one head two of them look the same. */
-function variantsOfTensors(input: ConfigInput, heads: number): Variant[] {
+function findVariants(input: ConfigInput, heads: number): Variant[] {
   const mean = input.tensors.get("h.0.attn.noise_mean")?.shape;
   const logStd = input.tensors.get("h.0.attn.noise_log_std")?.shape;
   const found = `h.0.attn.noise_mean ${mean ? showShape(mean) : "absent"}, noise_log_std ${logStd ? showShape(logStd) : "absent"}`;
   if (input.layout.parts === 3) {
     if (mean === undefined && logStd === undefined) return ["dense"];
-    throw contradiction(input, `c_attn is that of dense attention, but there are noise tensors (${found})`);
+    throw makeContradiction(input, `c_attn is that of dense attention, but there are noise tensors (${found})`);
   }
   const fitting = VARIANTS.filter((variant) => {
     if (variant === "dense") return false;
-    const shapes = noiseShapes(variant, heads);
-    return sameShape(shapes?.mean, mean) && sameShape(shapes?.logStd, logStd);
+    const shapes = shapeNoise(variant, heads);
+    return hasSameShape(shapes?.mean, mean) && hasSameShape(shapes?.logStd, logStd);
   });
   if (fitting.length > 0) return fitting;
   throw new NfcError("invalid-file", `${input.file}: ${found} fit no variant with ${heads} heads`, {
@@ -171,13 +175,13 @@ function variantsOfTensors(input: ConfigInput, heads: number): Variant[] {
   });
 }
 
-function sameShape(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
+function hasSameShape(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
 }
 
 /** bos and eos of config.json where they are in the vocabulary; GPT-2's where its vocabulary comes without a config. */
-function tokenIds(input: ConfigInput, notes: string[]): Pick<ModelConfig, "bos_token_id" | "eos_token_id"> {
+function resolveTokenIds(input: ConfigInput, notes: string[]): Pick<ModelConfig, "bos_token_id" | "eos_token_id"> {
   const { config, layout } = input;
   if (!config?.isHuggingFace && (layout.vocabulary === GPT2_VOCABULARY || layout.vocabulary === NANOGPT_VOCABULARY)) {
     return {
@@ -190,7 +194,7 @@ function tokenIds(input: ConfigInput, notes: string[]): Pick<ModelConfig, "bos_t
     const id = config?.[key];
     if (id === undefined) continue;
     if (id < layout.vocabulary) ids[key] = id;
-    else notes.push(`${configFile(input)}: ${key} ${id} is beyond the vocabulary of ${layout.vocabulary}; ignored`);
+    else notes.push(`${nameConfigFile(input)}: ${key} ${id} is beyond the vocabulary of ${layout.vocabulary}; ignored`);
   }
   return ids;
 }

@@ -58,7 +58,7 @@ export function normalizeKeys(
 ): NamedTensors {
   const notes: string[] = [];
   const stored = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const entries = [...stored.entries(), ...aliases(stored, metadata, notes)];
+  const entries = [...stored.entries(), ...listAliases(stored, metadata, notes)];
   const { keys, prefix } = stripPrefixes(entries.map(([name]) => name));
   if (prefix !== "") notes.push(`prefix ${quote(prefix)} stripped from the tensor names`);
   const named = new Map<string, SourceTensor>();
@@ -83,7 +83,7 @@ export function normalizeKeys(
 }
 
 /** Names that safetensors' save_model left out because another tensor shares their memory: metadata {absent: stored}. */
-function aliases(
+function listAliases(
   stored: ReadonlyMap<string, SourceTensor>,
   metadata: Readonly<Record<string, string>>,
   notes: string[],

@@ -28,14 +28,14 @@ const BIAS = /^(h\.\d+\.|ln_f\.).*bias$/;
 export const MAX_LISTED = 6;
 
 /** Up to {@link MAX_LISTED} facts and how many more there are. */
-export function firstOf(facts: readonly string[]): string {
+export function listFirst(facts: readonly string[]): string {
   const more = facts.length - MAX_LISTED;
   return facts.slice(0, MAX_LISTED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
 /** The same for names that a stranger chose. */
-export function listed(names: readonly string[]): string {
-  return firstOf(names.map(showName));
+export function listFirstQuoted(names: readonly string[]): string {
+  return listFirst(names.map(showName));
 }
 
 /** A shape as messages show it. */
@@ -50,13 +50,13 @@ export function showShape(shape: readonly number[]): string {
  * @throws NfcError `invalid-file` or `unsupported`, naming file, tensor and shape
  */
 export function detectLayout(file: string, tensors: ReadonlyMap<string, SourceTensor>): Layout {
-  const [vocabulary, width] = matrix(file, tensors, "wte.weight");
+  const [vocabulary, width] = findMatrix(file, tensors, "wte.weight");
   if (width > MAX_WIDTH) {
     throw new NfcError("unsupported", `${file}: wte.weight is ${vocabulary} x ${width}; widths end at ${MAX_WIDTH}`);
   }
-  const [positions] = matrix(file, tensors, "wpe.weight");
-  const attn = attentionLayout(file, matrix(file, tensors, "h.0.attn.c_attn.weight"), width);
-  const mlp = mlpLayout(file, matrix(file, tensors, "h.0.mlp.c_fc.weight"), width);
+  const [positions] = findMatrix(file, tensors, "wpe.weight");
+  const attn = detectAttention(file, findMatrix(file, tensors, "h.0.attn.c_attn.weight"), width);
+  const mlp = detectMlp(file, findMatrix(file, tensors, "h.0.mlp.c_fc.weight"), width);
   if (mlp.orientation !== null && mlp.orientation !== attn.orientation) {
     throw new NfcError(
       "invalid-file",
@@ -66,7 +66,7 @@ export function detectLayout(file: string, tensors: ReadonlyMap<string, SourceTe
   }
   return {
     ...attn,
-    layers: layerCount(file, [...tensors.keys()]),
+    layers: countLayers(file, [...tensors.keys()]),
     width,
     inner: mlp.inner,
     vocabulary,
@@ -75,13 +75,17 @@ export function detectLayout(file: string, tensors: ReadonlyMap<string, SourceTe
   };
 }
 
-function matrix(file: string, tensors: ReadonlyMap<string, SourceTensor>, key: string): [number, number] {
+function findMatrix(file: string, tensors: ReadonlyMap<string, SourceTensor>, key: string): [number, number] {
   const tensor = tensors.get(key);
   if (tensor === undefined) {
     const names = [...tensors.values()].map((other) => other.name);
-    throw new NfcError("invalid-file", `${file}: no ${key} among its ${names.length} tensors (${listed(names)})`, {
-      hint: "is it a GPT-2 checkpoint, and is it complete?",
-    });
+    throw new NfcError(
+      "invalid-file",
+      `${file}: no ${key} among its ${names.length} tensors (${listFirstQuoted(names)})`,
+      {
+        hint: "is it a GPT-2 checkpoint, and is it complete?",
+      },
+    );
   }
   const [rows, columns] = tensor.shape;
   if (tensor.shape.length !== 2 || rows === undefined || columns === undefined || rows < 1 || columns < 1) {
@@ -94,7 +98,7 @@ function matrix(file: string, tensors: ReadonlyMap<string, SourceTensor>, key: s
 }
 
 /** c_attn [C, 3C] or [C, 2C]: Conv1D; [3C, C] or [2C, C]: Linear. It is never square, so it decides. */
-function attentionLayout(file: string, shape: [number, number], width: number): Pick<Layout, "orientation" | "parts"> {
+function detectAttention(file: string, shape: [number, number], width: number): Pick<Layout, "orientation" | "parts"> {
   const [rows, columns] = shape;
   const name = "h.0.attn.c_attn.weight";
   for (const parts of [3, 2] as const) {
@@ -115,7 +119,7 @@ function attentionLayout(file: string, shape: [number, number], width: number): 
 }
 
 /** c_fc [C, I]: Conv1D; [I, C]: Linear; [C, C] says nothing. */
-function mlpLayout(
+function detectMlp(
   file: string,
   shape: [number, number],
   width: number,
@@ -133,7 +137,7 @@ function mlpLayout(
 }
 
 /** Layers must be numbered 0, 1, 2, ... without a gap. */
-function layerCount(file: string, keys: readonly string[]): number {
+function countLayers(file: string, keys: readonly string[]): number {
   const found = new Set<number>();
   for (const key of keys) {
     const index = LAYER.exec(key)?.[1];

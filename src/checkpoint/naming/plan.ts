@@ -2,13 +2,13 @@
 import { NfcError } from "../../errors.ts";
 import { type FloatDtype, isFloatDtype } from "../../formats/dtype.ts";
 import type { Activation, ModelConfig, Variant } from "../../model/config.ts";
-import { parameterSpecs } from "../../model/parameters.ts";
+import { listParameters } from "../../model/parameters.ts";
 import type { ParsedConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY } from "../tokenizer.ts";
-import { completeConfig, NANOGPT_VOCABULARY } from "./config.ts";
+import { NANOGPT_VOCABULARY, resolveConfig } from "./config.ts";
 import { normalizeKeys, type SourceTensor } from "./keys.ts";
-import { detectLayout, firstOf, type Layout, listed, showShape } from "./layout.ts";
+import { detectLayout, type Layout, listFirst, listFirstQuoted, showShape } from "./layout.ts";
 
 export type { SourceTensor } from "./keys.ts";
 
@@ -39,7 +39,7 @@ export interface PlannedTensor {
 
 export interface NamingPlan {
   config: ModelConfig;
-  /** Exactly `parameterSpecs(config)`, in that order. */
+  /** Exactly `listParameters(config)`, in that order. */
   tensors: Map<string, PlannedTensor>;
   notes: string[];
   /** lm_head.weight may be a copy of wte.weight: compare the bytes and tell {@link settleHead}. */
@@ -62,7 +62,7 @@ export function planCheckpoint(input: PlanInput): NamingPlan {
   const layout = detectLayout(file, tensors);
   if (layout.orientation === "linear") notes.push("matrices stored [out, in] (as torch.nn.Linear does): transposed");
   if (!layout.bias) notes.push("no biases (nanoGPT's bias=False)");
-  const complete = completeConfig({ ...input, layout, tensors, config, tiedHead: !headCandidate }, notes);
+  const complete = resolveConfig({ ...input, layout, tensors, config, tiedHead: !headCandidate }, notes);
   checkTensors(file, tensors, complete, layout, config);
   const planned = planTensors(file, tensors, complete, layout, notes);
   const plan = trimVocabulary({ config: complete, tensors: planned, notes, headCandidate }, input);
@@ -120,20 +120,20 @@ function checkTensors(
   const missing: string[] = [];
   const wrong: string[] = [];
   const unexpected = new Set(tensors.keys());
-  for (const spec of parameterSpecs(config)) {
+  for (const spec of listParameters(config)) {
     const tensor = tensors.get(spec.name);
     unexpected.delete(spec.name);
-    const stored = isTurned(spec.name, layout) ? [...spec.shape].reverse() : spec.shape;
+    const stored = isTransposed(spec.name, layout) ? [...spec.shape].reverse() : spec.shape;
     if (tensor === undefined) missing.push(spec.name);
     else if (showShape(tensor.shape) !== showShape(stored)) {
       wrong.push(`${spec.name} is ${showShape(tensor.shape)}, expected ${showShape(stored)}`);
     }
   }
   const facts = [
-    ...(missing.length > 0 ? [`missing ${listed(missing)}`] : []),
-    ...(wrong.length > 0 ? [firstOf(wrong)] : []),
+    ...(missing.length > 0 ? [`missing ${listFirstQuoted(missing)}`] : []),
+    ...(wrong.length > 0 ? [listFirst(wrong)] : []),
     ...(unexpected.size > 0
-      ? [`unexpected ${listed([...unexpected].map((key) => tensors.get(key)?.name ?? key))}`]
+      ? [`unexpected ${listFirstQuoted([...unexpected].map((key) => tensors.get(key)?.name ?? key))}`]
       : []),
   ];
   if (facts.length === 0) return;
@@ -145,7 +145,7 @@ function checkTensors(
   });
 }
 
-function isTurned(name: string, layout: Layout): boolean {
+function isTransposed(name: string, layout: Layout): boolean {
   return layout.orientation === "linear" && TURNED.test(name);
 }
 
@@ -158,7 +158,7 @@ function planTensors(
 ): Map<string, PlannedTensor> {
   const planned = new Map<string, PlannedTensor>();
   const dtypes = new Map<string, number>();
-  for (const spec of parameterSpecs(config)) {
+  for (const spec of listParameters(config)) {
     const tensor = tensors.get(spec.name);
     if (tensor === undefined) continue; // checkTensors has complained
     const { dtype, name: source } = tensor;
@@ -173,7 +173,7 @@ function planTensors(
       source,
       dtype,
       shape: spec.shape,
-      transposed: isTurned(spec.name, layout),
+      transposed: isTransposed(spec.name, layout),
     });
   }
   if (dtypes.size > 1) {

@@ -45,9 +45,11 @@ export function checkCommand(context: Context): Command {
 
 async function run(context: Context, flags: CheckFlags): Promise<void> {
   const { checkSizes } = await import("../../check/check-sizes.ts");
-  const { annotations, checkJson, checkMarkdown, checkText } = await import("../../check/check-text.ts");
+  const { renderAnnotations, renderCheckJson, renderCheckMarkdown, renderCheckText } = await import(
+    "../../check/check-text.ts"
+  );
   const { withIoErrors } = await import("../../io/io-error.ts");
-  const { refuseForeignFile } = await import("../../io/own-file.ts");
+  const { refuseUnmarkedFile } = await import("../../io/own-file.ts");
   const { writeFileAtomic } = await import("../../io/staging.ts");
   const { io, signal } = context;
   const { config, baseline, updateBaseline = false, requireBaseline = false, markdown, key } = flags;
@@ -55,22 +57,22 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
     throw new NfcError("usage", "--update-baseline in CI would accept whatever has grown", {
       hint: "run it where you work and commit the file, or give --force",
     });
-  if (markdown !== undefined) await refuseForeignFile(markdown, "<!-- nfc-size:", "a table of nfc check");
+  if (markdown !== undefined) await refuseUnmarkedFile(markdown, "<!-- nfc-size:", "a table of nfc check");
   const result = await checkSizes({
     ...{ folder: ".", updateBaseline, requireBaseline, signal },
     ...(config !== undefined && { config }),
     ...(baseline !== undefined && { baseline }),
   });
-  printResult(io, flags, checkJson(result), () => checkText(result));
-  if (io.env.GITHUB_ACTIONS) for (const line of annotations(result)) io.stderr.write(`${line}\n`);
+  printResult(io, flags, renderCheckJson(result), () => renderCheckText(result));
+  if (io.env.GITHUB_ACTIONS) for (const line of renderAnnotations(result)) io.stderr.write(`${line}\n`);
   const { GITHUB_STEP_SUMMARY: summary } = io.env;
-  if (markdown !== undefined) await writeFileAtomic(markdown, checkMarkdown(result, key));
-  if (summary) await withIoErrors(summary, () => appendFile(summary, checkMarkdown(result, key)));
+  if (markdown !== undefined) await writeFileAtomic(markdown, renderCheckMarkdown(result, key));
+  if (summary) await withIoErrors(summary, () => appendFile(summary, renderCheckMarkdown(result, key)));
   if (updateBaseline && !result.updated) note(io, flags, `${result.baseline} is left as it was`);
-  if (!result.passed) throw failureOf(result);
+  if (!result.passed) throw describeFailure(result);
 }
 
-function failureOf({ models, unreadable }: CheckResult): NfcError {
+function describeFailure({ models, unreadable }: CheckResult): NfcError {
   const failed = models.filter((model) => (unreadable ? model.unreadable : !model.passed)).map(({ name }) => name);
   const more = failed.length > 3 ? ` and ${failed.length - 3} more` : "";
   const names = `${failed.slice(0, 3).join(", ")}${more}`;

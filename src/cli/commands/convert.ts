@@ -4,19 +4,25 @@ import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { VARIANTS } from "../../model/config.ts";
-import { alignTable, commandLine, formatBytes, signedPercent, thousands } from "../../report/render/format.ts";
+import {
+  alignTable,
+  formatBytes,
+  formatCommand,
+  formatSignedPercent,
+  formatThousands,
+} from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
-  byteSize,
+  addCommonFlags,
+  addSourceFlags,
   type CommonFlags,
-  commonFlags,
   DTYPE_NAMES,
-  dtypeOf,
-  positiveInteger,
-  positiveNumber,
+  parseByteSize,
+  parsePositiveInteger,
+  parsePositiveNumber,
   type SourceFlags,
-  sourceFlags,
+  toDtype,
 } from "../options.ts";
 import { note, printResult } from "../terminal.ts";
 
@@ -62,46 +68,48 @@ export function convertCommand(context: Context): Command {
     )
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
     .option("--calibration <files...>", "text (.txt, .jsonl) to run the teacher on")
-    .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", positiveInteger)
+    .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
-    .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", positiveNumber)
+    .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", parsePositiveNumber)
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
-    .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", byteSize)
+    .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  return sourceFlags(commonFlags(command)).action((model: string, flags: ConvertFlags) => run(context, model, flags));
+  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags) =>
+    run(context, model, flags),
+  );
 }
 
 async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
   const { convert } = await import("../../convert/convert.ts");
   const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const converted = await convert(checkpoint, {
-      ...optionsOf(flags),
+      ...toOptions(flags),
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
     });
     progress.stop();
-    for (const line of [...checkpoint.notes, ...remarks(model, flags)]) note(context.io, flags, line);
+    for (const line of [...checkpoint.notes, ...listRemarks(model, flags)]) note(context.io, flags, line);
     return converted;
   });
-  printResult(context.io, flags, jsonOf(result), () => textOf(result, flags.verbose ?? false));
+  printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
 }
 
 /** What a user should know about a conversion that went well. */
-function remarks(model: string, flags: ConvertFlags): string[] {
+function listRemarks(model: string, flags: ConvertFlags): string[] {
   const { variant, calibration, tie } = flags;
   const lines: string[] = [];
   if (variant === "noise-distance" && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
   if (calibration && tie !== undefined && tie !== "calibrated" && variant !== "noise-distance")
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
-  const measure = commandLine(["nfc", "eval", flags.output, "--text", "FILE", "--against", model]);
+  const measure = formatCommand(["nfc", "eval", flags.output, "--text", "FILE", "--against", model]);
   return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
 }
 
-function optionsOf(flags: ConvertFlags): ConvertOptions {
+function toOptions(flags: ConvertFlags): ConvertOptions {
   const { calibration, calibrationTokens, field, noiseStd, maxShardSize, threads } = flags;
   return {
     output: flags.output,
@@ -112,17 +120,17 @@ function optionsOf(flags: ConvertFlags): ConvertOptions {
     ...(calibrationTokens !== undefined && { calibrationTokens }),
     ...(field !== undefined && { field }),
     ...(noiseStd !== undefined && { noiseStd }),
-    ...(flags.dtype !== undefined && { dtype: dtypeOf(flags.dtype) }),
+    ...(flags.dtype !== undefined && { dtype: toDtype(flags.dtype) }),
     ...(maxShardSize !== undefined && { maxShardSize }),
     ...(threads !== undefined && { threads }),
   };
 }
 
-function jsonOf({ folder, record, parameters, byteLength, files }: ConvertResult): object {
+function toJson({ folder, record, parameters, byteLength, files }: ConvertResult): object {
   return { output: folder, variant: record.variant, tie: record.tie, parameters, bytes: byteLength, files };
 }
 
-function textOf(result: ConvertResult, verbose: boolean): string {
+function formatResult(result: ConvertResult, verbose: boolean): string {
   const { record, parameters, byteLength, folder } = result;
   const errors = record.tie?.errors ?? [];
   const all = errors.flat();
@@ -130,13 +138,13 @@ function textOf(result: ConvertResult, verbose: boolean): string {
   const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
   const lines = [
     `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
-    `parameters ${thousands(parameters.before)} -> ${thousands(parameters.after)} (${signedPercent(saved)})`,
+    `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
     `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${Math.max(...all).toFixed(3)})`,
   ];
-  return [...lines, ...(verbose ? headTable(errors) : [])].join("\n");
+  return [...lines, ...(verbose ? formatHeads(errors) : [])].join("\n");
 }
 
-function headTable(errors: readonly (readonly number[])[]): string[] {
+function formatHeads(errors: readonly (readonly number[])[]): string[] {
   const heads = errors[0]?.length ?? 0;
   const head = ["layer", ...Array.from({ length: heads }, (_, h) => `head ${h}`)];
   const rows = errors.map((row, layer) => [`h.${layer}`, ...row.map((error) => error.toFixed(3))]);

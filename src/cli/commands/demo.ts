@@ -2,9 +2,9 @@
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { alignTable, commandLine } from "../../report/render/format.ts";
+import { alignTable, formatCommand } from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
-import { type CommonFlags, commonFlags } from "../options.ts";
+import { addCommonFlags, type CommonFlags } from "../options.ts";
 import type { Io } from "../terminal.ts";
 
 /** Shipped with the package: fixtures/ lies beside dist/ and src/. */
@@ -26,12 +26,12 @@ export function demoCommand(context: Context): Command {
       "after",
       "\nThe model was trained on text from a small grammar: it shows the way, not what\nlarge models lose and win back.\n\nExample:\n  $ nfc demo",
     );
-  return commonFlags(command).action((flags: DemoFlags) => run(context, flags));
+  return addCommonFlags(command).action((flags: DemoFlags) => run(context, flags));
 }
 
 async function run(context: Context, flags: DemoFlags): Promise<void> {
   const { io } = context;
-  const fixture = (name: string) => shortest(join(FIXTURES, name));
+  const fixture = (name: string) => shorten(join(FIXTURES, name));
   const [model, train, text] = [fixture("tiny-gpt2"), fixture("train.txt"), fixture("text.txt")];
   const output = (name: string) => join(flags.output, name);
   const [tied, distilled, onnx] = [output("nf"), output("nf-distilled"), output("nf-onnx")];
@@ -50,15 +50,15 @@ async function run(context: Context, flags: DemoFlags): Promise<void> {
   for (const [i, step] of steps.entries()) {
     const last = i === steps.length - 1;
     const own = flags.json && last ? [...shared, "--json"] : shared;
-    if (!flags.quiet) io.stderr.write(`\n$ ${commandLine(["nfc", ...step])}\n`);
-    await context.run([...step, ...own], flags.json && !last ? withoutStdout(io) : io);
+    if (!flags.quiet) io.stderr.write(`\n$ ${formatCommand(["nfc", ...step])}\n`);
+    await context.run([...step, ...own], flags.json && !last ? muteStdout(io) : io);
   }
-  if (!flags.json) io.stdout.write(`\n${await recovery(model, tied, distilled)}\n`);
+  if (!flags.json) io.stdout.write(`\n${await describeRecovery(model, tied, distilled)}\n`);
 }
 
 /** What the evaluations noted: perplexities, and of the loss that tying cost the share that distilling won back. */
-async function recovery(model: string, tied: string, distilled: string): Promise<string> {
-  const [converted, after] = [await noted(tied), await noted(distilled)];
+async function describeRecovery(model: string, tied: string, distilled: string): Promise<string> {
+  const [converted, after] = [await readPerplexities(tied), await readPerplexities(distilled)];
   const before = after.source ?? Number.NaN;
   const share = 1 - Math.log(after.perplexity / before) / Math.log(converted.perplexity / before);
   const rows = [
@@ -70,7 +70,7 @@ async function recovery(model: string, tied: string, distilled: string): Promise
   return alignTable(rows, { align: "lrr", rulesBefore: [1] }).join("\n");
 }
 
-async function noted(folder: string): Promise<{ perplexity: number; source?: number }> {
+async function readPerplexities(folder: string): Promise<{ perplexity: number; source?: number }> {
   const { readNfcRecord } = await import("../../checkpoint/nfc-record.ts");
   const entry = (await readNfcRecord(folder))?.perplexity?.[0];
   if (!entry) throw new Error(`${folder}: nfc eval noted no perplexity`);
@@ -78,12 +78,12 @@ async function noted(folder: string): Promise<{ perplexity: number; source?: num
 }
 
 /** With --json, stdout holds the report alone: what the other steps print goes to stderr. */
-function withoutStdout(io: Io): Io {
+function muteStdout(io: Io): Io {
   return { ...io, stdout: io.stderr, on: io.on.bind(io), off: io.off.bind(io) };
 }
 
 /** The path as a person would type it. */
-function shortest(path: string): string {
+function shorten(path: string): string {
   const short = relative("", path);
   return short !== "" && short.length < path.length ? short : path;
 }

@@ -2,9 +2,9 @@
 import { Command } from "commander";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
-import { openOptions, type SourceFlags, sourceFlags } from "../options.ts";
+import { addSourceFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import { runTraining } from "../run-training.ts";
-import { type TrainFlags, teacherFlags, trainFlags } from "../train-flags.ts";
+import { addTeacherFlags, addTrainFlags, type TrainFlags } from "../train-flags.ts";
 
 interface DistillFlags extends TrainFlags, SourceFlags {
   teacher: string;
@@ -27,14 +27,17 @@ export function distillCommand(context: Context): Command {
     .description("Train a converted model to predict what its teacher predicts.")
     .argument("<model>", "folder of the model to train, as nfc convert wrote it")
     .requiredOption("--teacher <model>", "the model to learn from, of the same vocabulary");
-  teacherFlags(trainFlags(command, { steps: 1000, lr: "0.001, above a width of 256 less" })).addHelpText("after", HELP);
-  return sourceFlags(command).action((model: string, flags: DistillFlags) => run(context, model, flags));
+  addTeacherFlags(addTrainFlags(command, { steps: 1000, lr: "0.001, above a width of 256 less" })).addHelpText(
+    "after",
+    HELP,
+  );
+  return addSourceFlags(command).action((model: string, flags: DistillFlags) => run(context, model, flags));
 }
 
 async function run(context: Context, model: string, flags: DistillFlags): Promise<void> {
   const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
   await withCheckpoint(context, model, flags, async (student, progress) => {
-    const teacher = await openCheckpoint(flags.teacher, openOptions(flags));
+    const teacher = await openCheckpoint(flags.teacher, toOpenOptions(flags));
     try {
       await runTraining(context, "distill", flags, { student, teacher }, progress);
     } finally {

@@ -4,13 +4,20 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
 import type { Evaluation } from "../../inference/score/evaluate.ts";
 import { PRECISIONS } from "../../model/precision.ts";
-import { alignTable, formatPercent, thousands } from "../../report/render/format.ts";
+import { alignTable, formatPercent, formatThousands } from "../../report/render/format.ts";
 import type { Context } from "../context.ts";
 import type { EvalFlags, TextFlags } from "../eval-flags.ts";
 import { withCheckpoint } from "../open.ts";
-import { commonFlags, openOptions, positiveInteger, precisionList, seed, sourceFlags } from "../options.ts";
+import {
+  addCommonFlags,
+  addSourceFlags,
+  parsePositiveInteger,
+  parsePrecisions,
+  parseSeed,
+  toOpenOptions,
+} from "../options.ts";
 import type { Progress } from "../progress.ts";
-import { skipFlag } from "../skipped-lines.ts";
+import { addSkipFlag } from "../skipped-lines.ts";
 import { note, printResult } from "../terminal.ts";
 
 const HELP = `
@@ -34,16 +41,20 @@ export function evalCommand(context: Context): Command {
     .option("--text <files...>", "text to score (.txt, .jsonl)")
     .option("--task <name>", "score a classifier on a task of GLUE instead: sst2, cola, …; with --data")
     .option("--data <folder>", "with --task: folder of the task's files")
-    .option("--precision <names>", `exported files: some of ${PRECISIONS.join(",")} (default: all)`, precisionList)
+    .option("--precision <names>", `exported files: some of ${PRECISIONS.join(",")} (default: all)`, parsePrecisions)
     .option("--against <model>", "another model, scored on the same tokens")
-    .option("--length <tokens>", "window length (default: n_positions)", positiveInteger)
-    .option("--stride <tokens>", "distance of the windows' starts (default: the length, no overlap)", positiveInteger)
+    .option("--length <tokens>", "window length (default: n_positions)", parsePositiveInteger)
+    .option(
+      "--stride <tokens>",
+      "distance of the windows' starts (default: the length, no overlap)",
+      parsePositiveInteger,
+    )
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .addOption(new Option("--noise <mode>", "the model's noise").choices(["mean", "sample"]).default("mean"))
-    .option("--seed <n>", "seed of --noise sample", seed, 1)
+    .option("--seed <n>", "seed of --noise sample", parseSeed, 1)
     .option("--no-record", "do not note the result in the model's nfc.json, where nfc report finds it")
     .addHelpText("after", HELP);
-  return sourceFlags(commonFlags(skipFlag(command))).action((model: string, flags: EvalFlags) =>
+  return addSourceFlags(addCommonFlags(addSkipFlag(command))).action((model: string, flags: EvalFlags) =>
     run(context, model, flags),
   );
 }
@@ -66,13 +77,13 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
   }
   const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    const against = flags.against ? await openCheckpoint(flags.against, openOptions(flags)) : undefined;
+    const against = flags.against ? await openCheckpoint(flags.against, toOpenOptions(flags)) : undefined;
     try {
       const result = await score(context, checkpoint, against, flags, progress);
       progress.stop();
       if (flags.record && flags.noise === "mean") await save(context, checkpoint, against, flags, result);
       const json = { model, ...(against && { reference: against.source }), ...result };
-      printResult(context.io, flags, json, () => textOf(checkpoint, against, result));
+      printResult(context.io, flags, json, () => formatResult(checkpoint, against, result));
     } finally {
       await against?.close();
     }
@@ -88,11 +99,11 @@ async function score(
 ): Promise<Evaluation> {
   const { evaluate } = await import("../../inference/score/evaluate.ts");
   const { loadTokenizer } = await import("../../checkpoint/tokenizer.ts");
-  const { tokenStream } = await import("../../checkpoint/tokens.ts");
+  const { streamTokens } = await import("../../checkpoint/tokens.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const { length, stride, threads, field } = flags;
   return evaluate(checkpoint, {
-    tokens: tokenStream(flags.text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    tokens: streamTokens(flags.text, tokenizer, { signal, ...(field !== undefined && { field }) }),
     noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
     onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
     signal,
@@ -115,9 +126,9 @@ async function save(
   if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
 }
 
-function textOf(checkpoint: Checkpoint, against: Checkpoint | undefined, result: Evaluation): string {
-  const rows = [["model", "perplexity", "nll"], row(checkpoint.source, result)];
-  if (against && result.against) rows.push(row(against.source, result.against));
+function formatResult(checkpoint: Checkpoint, against: Checkpoint | undefined, result: Evaluation): string {
+  const rows = [["model", "perplexity", "nll"], formatRow(checkpoint.source, result)];
+  if (against && result.against) rows.push(formatRow(against.source, result.against));
   const lines = alignTable(rows, { align: "lr", rulesBefore: [1] });
   if (result.against) {
     const { kl, agreement } = result.against;
@@ -125,11 +136,11 @@ function textOf(checkpoint: Checkpoint, against: Checkpoint | undefined, result:
   }
   const { tokens, windows, length, stride, tokensPerSecond } = result;
   lines.push(
-    `${thousands(tokens)} tokens in ${thousands(windows)} windows of ${length}, stride ${stride}, ${thousands(tokensPerSecond)} tokens/s`,
+    `${formatThousands(tokens)} tokens in ${formatThousands(windows)} windows of ${length}, stride ${stride}, ${formatThousands(tokensPerSecond)} tokens/s`,
   );
   return lines.join("\n");
 }
 
-function row(source: string, { perplexity, nll }: { perplexity: number; nll: number }): string[] {
+function formatRow(source: string, { perplexity, nll }: { perplexity: number; nll: number }): string[] {
   return [source, perplexity.toFixed(3), nll.toFixed(4)];
 }

@@ -2,7 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
-import type { OnnxOptions } from "../../export/onnx/entries.ts";
+import type { OnnxExportOptions } from "../../export/onnx/entries.ts";
 import type { WeightStorage } from "../../export/onnx/onnx-files.ts";
 import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
@@ -10,16 +10,16 @@ import { alignTable, formatBytes, formatPercent } from "../../report/render/form
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
-  byteSize,
+  addCommonFlags,
+  addSourceFlags,
   type CommonFlags,
-  commonFlags,
   DTYPE_NAMES,
-  dtypeOf,
-  positiveInteger,
-  precisionList,
+  parseByteSize,
+  parsePositiveInteger,
+  parsePrecisions,
+  parseSeed,
   type SourceFlags,
-  seed,
-  sourceFlags,
+  toDtype,
 } from "../options.ts";
 import { note, printResult } from "../terminal.ts";
 
@@ -64,31 +64,33 @@ export function exportCommand(context: Context): Command {
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .requiredOption("-o, --output <folder>", "folder to write")
     .option("--onnx", "write onnx/model.onnx (the default when no format is named)")
-    .option("--precision <list>", `ONNX files to write: ${PRECISIONS.join(", ")} (default: fp32)`, precisionList)
+    .option("--precision <list>", `ONNX files to write: ${PRECISIONS.join(", ")} (default: fp32)`, parsePrecisions)
     .addOption(
       new Option(
         "--block-size <n>",
         "weights that share a scale in uint8, q4, q4f16: 16, 32 (default), 64, 128",
-      ).argParser(blockSize),
+      ).argParser(parseBlockSize),
     )
     .option("--symmetric", "blocks without zero points: smaller, less exact")
     .option("--reduce-range", "int8 in 7 bits, for x86 processors without VNNI, whose sums overflow")
     .option("--calibration <file>", "text on which uint8, q4 and q4f16 are chosen (GPTQ): slower, more exact")
-    .option("--calibration-tokens <n>", "tokens of it (default: 8192)", positiveInteger)
+    .option("--calibration-tokens <n>", "tokens of it (default: 8192)", parsePositiveInteger)
     .option("--text <files...>", "compare every file with the float32 model on this text")
     .option("--external-data", "ONNX weights in model.onnx_data (needed from 2 GB)")
     .option("--share-weights", "ONNX and safetensors use one file of weights")
     .addOption(new Option("--noise <mode>", "noise in the ONNX graph").choices(["mean", "sample"]).default("mean"))
-    .option("--seed <n>", "seed of --noise sample", seed, 1)
+    .option("--seed <n>", "seed of --noise sample", parseSeed, 1)
     .option("--safetensors", "write model.safetensors")
     .addOption(new Option("--dtype <name>", "safetensors dtype (default: as stored)").choices(DTYPE_NAMES))
-    .option("--max-shard-size <size>", "split safetensors into files of at most this size", byteSize)
+    .option("--max-shard-size <size>", "split safetensors into files of at most this size", parseByteSize)
     .option("--gpt2", "expand [s, v] to [s, s, v], so that every GPT-2 program loads it (implies --safetensors)")
     .option("--hf", "safetensors that Hugging Face transformers loads with trust_remote_code (implies --safetensors)")
     .option("--drop-noise", "with --gpt2: accept losing the distance means of noise-distance")
     .option("-f, --force", "replace an existing output folder")
     .addHelpText("after", HELP);
-  return sourceFlags(commonFlags(command)).action((model: string, flags: ExportFlags) => run(context, model, flags));
+  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ExportFlags) =>
+    run(context, model, flags),
+  );
 }
 
 async function run(context: Context, model: string, flags: ExportFlags): Promise<void> {
@@ -96,7 +98,7 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
   const result = await withCheckpoint(context, model, flags, (checkpoint, progress) => {
     for (const line of checkpoint.notes) note(context.io, flags, line);
     return exportModel(checkpoint, {
-      ...optionsOf(flags),
+      ...toOptions(flags),
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
@@ -108,10 +110,10 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
       flags,
       "expanded to plain GPT-2: q = k = s is stored twice, so this is not smaller than the source",
     );
-  printResult(context.io, flags, jsonOf(result), () => textOf(result));
+  printResult(context.io, flags, toJson(result), () => formatResult(result));
 }
 
-function optionsOf(flags: ExportFlags): ExportOptions {
+function toOptions(flags: ExportFlags): ExportOptions {
   checkFlags(flags);
   const safetensors =
     flags.safetensors || flags.gpt2 || flags.hf || flags.dtype !== undefined || flags.maxShardSize !== undefined;
@@ -131,10 +133,10 @@ function optionsOf(flags: ExportFlags): ExportOptions {
     gpt2: flags.gpt2 ?? false,
     dropNoise: flags.dropNoise ?? false,
     hf: flags.hf ?? false,
-    ...(onnx && { onnx: { weights, noise, ...onnxChoices(flags) } }),
+    ...(onnx && { onnx: { weights, noise, ...toOnnxOptions(flags) } }),
     ...(safetensors && {
       safetensors: {
-        ...(flags.dtype !== undefined && { dtype: dtypeOf(flags.dtype) }),
+        ...(flags.dtype !== undefined && { dtype: toDtype(flags.dtype) }),
         ...(flags.maxShardSize !== undefined && { maxShardSize: flags.maxShardSize }),
       },
     }),
@@ -142,7 +144,7 @@ function optionsOf(flags: ExportFlags): ExportOptions {
   };
 }
 
-function onnxChoices(flags: ExportFlags): Omit<OnnxOptions, "weights" | "noise"> {
+function toOnnxOptions(flags: ExportFlags): Omit<OnnxExportOptions, "weights" | "noise"> {
   const {
     precision,
     blockSize: block,
@@ -164,7 +166,7 @@ function onnxChoices(flags: ExportFlags): Omit<OnnxOptions, "weights" | "noise">
   };
 }
 
-function blockSize(text: string): number {
+function parseBlockSize(text: string): number {
   const block = Number(text);
   if (BLOCK_SIZES.includes(block)) return block;
   throw new InvalidArgumentError(`not one of ${BLOCK_SIZES.join(", ")}`);
@@ -194,7 +196,7 @@ function checkFlags(flags: ExportFlags): void {
   if (flags.dropNoise && !flags.gpt2) fault("--drop-noise is for --gpt2", "leave it out, or add --gpt2");
 }
 
-function jsonOf({ folder, files, onnx, exports }: ExportResult): object {
+function toJson({ folder, files, onnx, exports }: ExportResult): object {
   return {
     output: folder,
     files,
@@ -205,15 +207,15 @@ function jsonOf({ folder, files, onnx, exports }: ExportResult): object {
   };
 }
 
-function textOf({ folder, files, onnx, exports }: ExportResult): string {
+function formatResult({ folder, files, onnx, exports }: ExportResult): string {
   const lines = [`${folder}: ${files.join(", ")}`];
-  if (exports.length > 0) lines.push(...alignTable(tableOf(onnx, exports), { align: "llrrrrr", rulesBefore: [1] }));
+  if (exports.length > 0) lines.push(...alignTable(formatTable(onnx, exports), { align: "llrrrrr", rulesBefore: [1] }));
   if (onnx.some(({ verification }) => verification === null))
     lines.push("the files load and draw fresh noise at each run");
   return lines.join("\n");
 }
 
-function tableOf(onnx: ExportResult["onnx"], exports: ExportResult["exports"]): string[][] {
+function formatTable(onnx: ExportResult["onnx"], exports: ExportResult["exports"]): string[][] {
   const measured = exports.some(({ perplexity }) => perplexity);
   const rows = exports.map(({ precision, file, bytes, perplexity }) => {
     const verification = onnx.find((each) => each.precision === precision)?.verification;

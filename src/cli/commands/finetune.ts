@@ -3,11 +3,17 @@ import { Command } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
-import { nonNegativeInteger, nonNegativeNumber, positiveInteger, positiveNumber, sourceFlags } from "../options.ts";
-import { runTask, type TaskFlags } from "../run-task.ts";
+import {
+  addSourceFlags,
+  parseNonNegativeInteger,
+  parseNonNegativeNumber,
+  parsePositiveInteger,
+  parsePositiveNumber,
+} from "../options.ts";
+import { type FinetuneTaskFlags, runTask } from "../run-task.ts";
 import { runTraining } from "../run-training.ts";
-import { skipFlag } from "../skipped-lines.ts";
-import { trainFlags } from "../train-flags.ts";
+import { addSkipFlag } from "../skipped-lines.ts";
+import { addTrainFlags } from "../train-flags.ts";
 
 const HELP = `
 The loss is NLL + noise-kl·KL(noise ‖ N(0, 1)). Any model works: dense, or tied in any variant.
@@ -26,9 +32,9 @@ export function finetuneCommand(context: Context): Command {
   const command = new Command("finetune")
     .description("Train a model on your text, or a classifier on a task of GLUE.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]");
-  trainFlags(command, { steps: 300, lr: "0.0001", tasks: true }).addHelpText("after", HELP);
-  taskFlags(command);
-  return sourceFlags(command).action((model: string, flags: TaskFlags) => {
+  addTrainFlags(command, { steps: 300, lr: "0.0001", tasks: true }).addHelpText("after", HELP);
+  addTaskFlags(command);
+  return addSourceFlags(command).action((model: string, flags: FinetuneTaskFlags) => {
     const { task } = flags;
     if (task === undefined) refuseTaskFlags(flags);
     return withCheckpoint(context, model, flags, (student, progress) =>
@@ -39,27 +45,31 @@ export function finetuneCommand(context: Context): Command {
   });
 }
 
-function taskFlags(command: Command): Command {
+function addTaskFlags(command: Command): Command {
   command
     .option("--task <name>", "a task of GLUE: mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli")
-    .option("--epochs <n>", "with --task: times through its examples (default: 3; small tasks 10)", positiveInteger)
+    .option(
+      "--epochs <n>",
+      "with --task: times through its examples (default: 3; small tasks 10)",
+      parsePositiveInteger,
+    )
     .option(
       "--patience <n>",
       "with --task: evaluations without a better score, 0: any (default: 6)",
-      nonNegativeInteger,
+      parseNonNegativeInteger,
     )
     .option("--distill-from <model>", "with --task: a classifier of the same task to learn from")
-    .option("--kd <share>", "share of that teacher in the loss (default: 0.5)", nonNegativeNumber)
-    .option("--temperature <T>", "temperature of its distribution (default: 1)", positiveNumber)
+    .option("--kd <share>", "share of that teacher in the loss (default: 0.5)", parseNonNegativeNumber)
+    .option("--temperature <T>", "temperature of its distribution (default: 1)", parsePositiveNumber)
     .option(
       "--split-dev <share>",
       "without a train.tsv: hold this share of dev.tsv out, train on the rest",
-      positiveNumber,
+      parsePositiveNumber,
     );
-  return skipFlag(command);
+  return addSkipFlag(command);
 }
 
-function refuseTaskFlags(flags: TaskFlags): void {
+function refuseTaskFlags(flags: FinetuneTaskFlags): void {
   const names = {
     epochs: "--epochs",
     patience: "--patience",

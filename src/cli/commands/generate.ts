@@ -3,31 +3,31 @@ import { randomInt } from "node:crypto";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { Decoder } from "../../inference/generate/decoder.ts";
-import { type EndTokenSource, endTokens } from "../../inference/generate/end-tokens.ts";
+import { type EndTokenSource, readEndTokens } from "../../inference/generate/end-tokens.ts";
 import {
   DEFAULT_BATCH_SIZE,
   DEFAULT_NEW_TOKENS,
   type GenerateOptions,
   generate,
 } from "../../inference/generate/generate.ts";
-import { promptIds } from "../../inference/generate/prompt-ids.ts";
+import { encodePrompt } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { Context } from "../context.ts";
 import { GenerationOutput } from "../generation-output.ts";
 import { withCheckpoint } from "../open.ts";
 import {
+  addCommonFlags,
+  addSourceFlags,
   type CommonFlags,
-  commonFlags,
-  nonNegativeInteger,
-  nonNegativeNumber,
-  positiveInteger,
-  positiveNumber,
+  parseNonNegativeInteger,
+  parseNonNegativeNumber,
+  parsePositiveInteger,
+  parsePositiveNumber,
+  parseSeed,
   type SourceFlags,
-  seed,
-  sourceFlags,
 } from "../options.ts";
-import { collected, type PromptFlags, readPrompts } from "../prompts.ts";
+import { collectOption, type PromptFlags, readPrompts } from "../prompts.ts";
 import { note } from "../terminal.ts";
 
 interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags {
@@ -62,31 +62,37 @@ export function generateCommand(context: Context): Command {
   const command = new Command("generate")
     .description("Continue a text with a model: an export of nfc, or a checkpoint.")
     .argument("<model>", "exported folder, or checkpoint: folder, .safetensors file, hf://owner/name[@revision]")
-    .option("-p, --prompt <text>", "text to continue, - for stdin; may be given several times", collected)
+    .option("-p, --prompt <text>", "text to continue, - for stdin; may be given several times", collectOption)
     .option("--prompts-file <file>", "a file with a prompt in each line")
     .addOption(
       new Option("--precision <name>", "which file of an export (default: the first it has)").choices(PRECISIONS),
     )
-    .option("-n, --max-new-tokens <n>", "tokens to write at most", positiveInteger, DEFAULT_NEW_TOKENS)
-    .option("--temperature <t>", "draw tokens; below 1 likelier ones still more often, 0 is greedy", nonNegativeNumber)
-    .option("--top-k <k>", "draw from the k likeliest tokens, 0 from all", nonNegativeInteger)
-    .option("--top-p <p>", "draw from the likeliest tokens that together have probability p", share)
-    .option("--repetition-penalty <x>", "above 1: what has been written becomes less likely", positiveNumber)
-    .option("--seed <n>", "seed of the draws, 0 to 16777216 (default: another at each run)", seed)
-    .option("--stop <text>", "end before this text; may be given several times", collected)
+    .option("-n, --max-new-tokens <n>", "tokens to write at most", parsePositiveInteger, DEFAULT_NEW_TOKENS)
+    .option(
+      "--temperature <t>",
+      "draw tokens; below 1 likelier ones still more often, 0 is greedy",
+      parseNonNegativeNumber,
+    )
+    .option("--top-k <k>", "draw from the k likeliest tokens, 0 from all", parseNonNegativeInteger)
+    .option("--top-p <p>", "draw from the likeliest tokens that together have probability p", parseShare)
+    .option("--repetition-penalty <x>", "above 1: what has been written becomes less likely", parsePositiveNumber)
+    .option("--seed <n>", "seed of the draws, 0 to 16777216 (default: another at each run)", parseSeed)
+    .option("--stop <text>", "end before this text; may be given several times", collectOption)
     .option("--ignore-eos", "go on after the end-of-text token")
     .option("--truncate", "keep only the end of a prompt that leaves no room for the new tokens")
     .option("--echo", "print the prompt as well")
-    .option("--batch-size <n>", "prompts that run as one batch", positiveInteger, DEFAULT_BATCH_SIZE)
+    .option("--batch-size <n>", "prompts that run as one batch", parsePositiveInteger, DEFAULT_BATCH_SIZE)
     .addOption(
       new Option("--noise <mode>", "a checkpoint's noise (an export has it built in)").choices(["mean", "sample"]),
     )
     .addHelpText("after", HELP);
-  return sourceFlags(commonFlags(command)).action((model: string, flags: GenerateFlags) => run(context, model, flags));
+  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: GenerateFlags) =>
+    run(context, model, flags),
+  );
 }
 
-function share(text: string): number {
-  const value = positiveNumber(text);
+function parseShare(text: string): number {
+  const value = parsePositiveNumber(text);
   if (value > 1) throw new InvalidArgumentError("not above 0 and at most 1");
   return value;
 }
@@ -103,7 +109,7 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
   checkFlags(model, flags, exported);
   const prompts = await readPrompts(context, flags);
   const drawn = flags.seed ?? randomInt(2 ** 24);
-  if (exported) return write(context, model, flags, await exportedSource(model, flags), prompts, drawn);
+  if (exported) return write(context, model, flags, await findExport(model, flags), prompts, drawn);
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     progress.stop();
     for (const text of checkpoint.notes) note(context.io, flags, text);
@@ -126,12 +132,12 @@ function checkFlags(model: string, flags: GenerateFlags, exported: boolean): voi
   if (flags.stop?.includes("")) fault("--stop is empty", "give the text to stop at");
 }
 
-async function exportedSource(model: string, { precision, threads = 0 }: GenerateFlags): Promise<Source> {
-  const { exportedFile, openExportedModel } = await import("../../inference/exported/exported-model.ts");
+async function findExport(model: string, { precision, threads = 0 }: GenerateFlags): Promise<Source> {
+  const { chooseFile, openExportedModel } = await import("../../inference/exported/exported-model.ts");
   const { Decoder } = await import("../../inference/generate/decoder.ts");
   const exported = await openExportedModel(model);
   const { folder, config, rawConfig } = exported;
-  const file = exportedFile(exported, precision);
+  const file = chooseFile(exported, precision);
   const open = () => Decoder.ofFile(file, config, { threads });
   return { folder, config, rawConfig, precision: file.precision, open };
 }
@@ -149,11 +155,11 @@ async function write(
   const tokenizer = await loadTokenizer(source.folder, source.config);
   const reserved = flags.truncate ? maxNewTokens : null;
   const prompts = texts.map((text, i) =>
-    promptIds(text, tokenizer, source.config, { name: `prompt ${i + 1}`, reserved }),
+    encodePrompt(text, tokenizer, source.config, { name: `prompt ${i + 1}`, reserved }),
   );
   const options: GenerateOptions = {
     ...{ temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop, seed },
-    end: flags.ignoreEos ? [] : await endTokens(source),
+    end: flags.ignoreEos ? [] : await readEndTokens(source),
     signal: context.signal,
   };
   const started = performance.now();

@@ -1,14 +1,14 @@
 // nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be taken up again.
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
-import { alignTable, formatMetric, printable, thousands } from "../../report/render/format.ts";
+import { alignTable, escapeControls, formatMetric, formatThousands } from "../../report/render/format.ts";
 import { code, table } from "../../report/render/report-markdown.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
 import type { Task } from "../../tasks/tasks.ts";
 import type { Context } from "../context.ts";
-import { type CommonFlags, commonFlags, positiveInteger, positiveNumber } from "../options.ts";
+import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
-import { SkippedLines, skipFlag } from "../skipped-lines.ts";
+import { addSkipFlag, SkippedLines } from "../skipped-lines.ts";
 import { printResult } from "../terminal.ts";
 
 interface GlueFlags extends CommonFlags {
@@ -36,7 +36,7 @@ Examples:
   $ nfc glue --models gpt2/,out/sym --tasks cola,sst2,rte --data glue/ -o out/glue
   $ nfc glue --models gpt2/,out/sym --tasks cola --data glue/ --seeds 3 --format markdown -o out/glue`;
 
-const list = (text: string) =>
+const parseList = (text: string) =>
   text
     .split(",")
     .map((part) => part.trim())
@@ -45,34 +45,34 @@ const list = (text: string) =>
 export function glueCommand(context: Context): Command {
   const command = new Command("glue")
     .description("Fine-tune and score models on tasks of GLUE, as a table beside the paper's.")
-    .requiredOption("--models <list>", "model folders, separated by commas", list)
-    .requiredOption("--tasks <list>", "of mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli", list)
+    .requiredOption("--models <list>", "model folders, separated by commas", parseList)
+    .requiredOption("--tasks <list>", "of mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli", parseList)
     .requiredOption("--data <folder>", "holds a folder for each task: MRPC, CoLA, SST-2, …")
     .option("-o, --output <folder>", "folder of the finished cells", "out/glue")
-    .option("--seeds <n>", "seeds of each cell", positiveInteger, 1)
-    .option("--epochs <n>", "times through the examples (default: 3; small tasks 10)", positiveInteger)
-    .option("--lr <rate>", "peak learning rate (default: 6.25e-5 at width 768)", positiveNumber)
-    .option("--batch-size <n>", "examples of a step (default: 32)", positiveInteger)
-    .option("--length <n>", "most tokens of a text (default: 128)", positiveInteger)
-    .option("--split-dev <share>", "for tasks without a train.tsv: hold this share of dev.tsv out", positiveNumber)
+    .option("--seeds <n>", "seeds of each cell", parsePositiveInteger, 1)
+    .option("--epochs <n>", "times through the examples (default: 3; small tasks 10)", parsePositiveInteger)
+    .option("--lr <rate>", "peak learning rate (default: 6.25e-5 at width 768)", parsePositiveNumber)
+    .option("--batch-size <n>", "examples of a step (default: 32)", parsePositiveInteger)
+    .option("--length <n>", "most tokens of a text (default: 128)", parsePositiveInteger)
+    .option("--split-dev <share>", "for tasks without a train.tsv: hold this share of dev.tsv out", parsePositiveNumber)
     .addOption(new Option("--format <name>", "of the table").choices(["text", "markdown"]).default("text"))
     .option("-f, --force", "make cells of other settings again")
     .addHelpText("after", HELP);
-  return commonFlags(skipFlag(command)).action((flags: GlueFlags) => run(context, flags));
+  return addCommonFlags(addSkipFlag(command)).action((flags: GlueFlags) => run(context, flags));
 }
 
 async function run(context: Context, flags: GlueFlags): Promise<void> {
-  const { glueTable } = await import("../../tasks/glue/glue.ts");
-  const { taskOf } = await import("../../tasks/tasks.ts");
+  const { makeGlueTable } = await import("../../tasks/glue/glue.ts");
+  const { findTask } = await import("../../tasks/tasks.ts");
   const { models, data, output, seeds, epochs, lr, batchSize, length, splitDev, threads, force = false } = flags;
   if (models.length === 0 || flags.tasks.length === 0)
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });
-  const tasks = [...new Set(flags.tasks.map(taskOf))];
+  const tasks = [...new Set(flags.tasks.map(findTask))];
   const given = Object.entries({ epochs, lr, batchSize, length }).filter(([, value]) => value !== undefined);
   const skipped = new SkippedLines(flags);
   const progress = await Progress.open(context.io, flags);
   try {
-    const rows = await glueTable({
+    const rows = await makeGlueTable({
       ...{ models, tasks, data, output, seeds, force },
       settings: Object.fromEntries(given),
       ...(splitDev !== undefined && { splitDev }),
@@ -81,11 +81,11 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
       onProgress: progress.show,
       signal: context.signal,
     }).catch((error: unknown) => {
-      throw resumable(error, output);
+      throw isResumable(error, output);
     });
     progress.stop();
     skipped.tell(context.io, flags);
-    const lines = await linesOf(rows, tasks);
+    const lines = await formatLines(rows, tasks);
     const align = `lr${"r".repeat(tasks.length)}`;
     const text = () =>
       flags.format === "markdown"
@@ -95,17 +95,22 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
             align,
           )
         : alignTable(
-            lines.map((cells) => cells.map(printable)),
+            lines.map((cells) => cells.map(escapeControls)),
             { align, rulesBefore: [1, 1 + rows.length] },
           ).join("\n");
-    printResult(context.io, flags, { output, tasks: tasks.map(({ name }) => name), rows, paper: await paper() }, text);
+    printResult(
+      context.io,
+      flags,
+      { output, tasks: tasks.map(({ name }) => name), rows, paper: await loadPaperRows() },
+      text,
+    );
   } finally {
     progress.stop();
   }
 }
 
 /** An interrupted table goes on by itself: its cells need no --resume. */
-function resumable(error: unknown, output: string): unknown {
+function isResumable(error: unknown, output: string): unknown {
   if (!(error instanceof NfcError) || error.code !== "aborted") return error;
   return new NfcError("aborted", `interrupted; what is finished is kept in ${output}`, {
     hint: "the same command goes on from there",
@@ -113,34 +118,34 @@ function resumable(error: unknown, output: string): unknown {
   });
 }
 
-async function paper() {
+async function loadPaperRows() {
   return (await import("../../tasks/glue/paper.ts")).PAPER_ROWS;
 }
 
-async function linesOf(rows: readonly GlueRow[], tasks: readonly Task[]): Promise<string[][]> {
+async function formatLines(rows: readonly GlueRow[], tasks: readonly Task[]): Promise<string[][]> {
   return [
     ["model", "parameters", ...tasks.map(({ title }) => title)],
     ...rows.map(({ model, parameters, entries }) => [
       model,
-      thousands(parameters),
-      ...entries.map((entry, i) => scoreOf(entry, tasks[i] as Task)),
+      formatThousands(parameters),
+      ...entries.map((entry, i) => formatScore(entry, tasks[i] as Task)),
     ]),
-    ...(await paper()).map(({ model, scores }) => [
+    ...(await loadPaperRows()).map(({ model, scores }) => [
       `${model} (paper)`,
       "",
-      ...tasks.map(({ name, metrics: [metric] }) => (scores[name] === undefined ? "" : plain(metric, scores[name]))),
+      ...tasks.map(({ name, metrics: [metric] }) => (scores[name] === undefined ? "" : toPlain(metric, scores[name]))),
     ]),
   ];
 }
 
 /** "63.2 ± 1.1", or "63.2 [61.0, 65.2]" of one seed. */
-function scoreOf({ mean, spread, cells }: GlueEntry, { metrics: [metric] }: Task): string {
+function formatScore({ mean, spread, cells }: GlueEntry, { metrics: [metric] }: Task): string {
   if (Number.isNaN(mean)) return "undefined";
-  if (spread !== null) return `${plain(metric, mean)} ± ${plain(metric, spread)}`;
+  if (spread !== null) return `${toPlain(metric, mean)} ± ${toPlain(metric, spread)}`;
   const interval = cells[0]?.interval;
   return interval
-    ? `${plain(metric, mean)} [${interval.map((end) => plain(metric, end)).join(", ")}]`
-    : plain(metric, mean);
+    ? `${toPlain(metric, mean)} [${interval.map((end) => toPlain(metric, end)).join(", ")}]`
+    : toPlain(metric, mean);
 }
 
-const plain = (metric: string, value: number) => formatMetric(metric, value).replace(" %", "");
+const toPlain = (metric: string, value: number) => formatMetric(metric, value).replace(" %", "");

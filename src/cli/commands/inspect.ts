@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
-import { type CommonFlags, commonFlags, type SourceFlags, sourceFlags } from "../options.ts";
+import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags } from "../options.ts";
 import { printResult } from "../terminal.ts";
 
 export function inspectCommand(context: Context): Command {
@@ -15,12 +15,12 @@ export function inspectCommand(context: Context): Command {
       "after",
       "\nReads headers only.\n\nExamples:\n  $ nfc inspect gpt2/\n  $ nfc inspect hf://openai-community/gpt2 --json",
     );
-  return sourceFlags(commonFlags(command)).action(async (model: string, flags: CommonFlags & SourceFlags) => {
+  return addSourceFlags(addCommonFlags(command)).action(async (model: string, flags: CommonFlags & SourceFlags) => {
     const { inspect } = await import("../../report/inspect/inspect.ts");
-    const { inspectionText } = await import("../../report/inspect/inspect-text.ts");
+    const { renderInspection } = await import("../../report/inspect/inspect-text.ts");
     await withCheckpoint(context, model, flags, async (checkpoint) => {
       const inspection = inspect(checkpoint);
-      printResult(context.io, flags, inspection, () => inspectionText(inspection));
+      printResult(context.io, flags, inspection, () => renderInspection(inspection));
     });
   });
 }

@@ -4,7 +4,7 @@ import { VARIANTS, type Variant } from "../../model/config.ts";
 import type { Context } from "../context.ts";
 import { Progress } from "../progress.ts";
 import { runTraining } from "../run-training.ts";
-import { type TrainFlags, trainFlags } from "../train-flags.ts";
+import { addTrainFlags, type TrainFlags } from "../train-flags.ts";
 
 interface PretrainFlags extends TrainFlags {
   config: string;
@@ -30,16 +30,16 @@ export function pretrainCommand(context: Context): Command {
     .addOption(
       new Option("--variant <name>", "attention variant (default: the config's, else dense)").choices(VARIANTS),
     );
-  trainFlags(command, { steps: 2000, lr: "0.001" }).addHelpText("after", HELP);
+  addTrainFlags(command, { steps: 2000, lr: "0.001" }).addHelpText("after", HELP);
   return command.action((flags: PretrainFlags) => run(context, flags));
 }
 
 async function run(context: Context, flags: PretrainFlags): Promise<void> {
-  const { freshModel } = await import("../../distill/fresh-model.ts");
+  const { makeFreshModel } = await import("../../distill/fresh-model.ts");
   const { config, tokenizer, variant, seed = 0 } = flags;
   const progress = await Progress.open(context.io, flags);
   try {
-    const student = await freshModel({
+    const student = await makeFreshModel({
       config,
       seed,
       ...(variant && { variant }),

@@ -8,7 +8,7 @@ import type { Report } from "../../report/schema.ts";
 import type { TaskMeasurement } from "../../report/scores.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
-import { type CommonFlags, commonFlags, openOptions, type SourceFlags, sourceFlags } from "../options.ts";
+import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import { type PageFlags, refuseExistingPage, writePage } from "../report-page.ts";
 import { printResult } from "../terminal.ts";
 
@@ -52,7 +52,7 @@ Examples:
   $ nfc report gpt2/ out/nf --glue out/glue
   $ nfc report gpt2/ out/sym out/distance out/onnx/onnx/model_q4.onnx`,
     );
-  return sourceFlags(commonFlags(command)).action((models: string[], flags: ReportFlags) =>
+  return addSourceFlags(addCommonFlags(command)).action((models: string[], flags: ReportFlags) =>
     run(context, models, flags),
   );
 }
@@ -69,8 +69,8 @@ async function run(context: Context, models: readonly string[], flags: ReportFla
 
 /** Two checkpoints, then exports of language models. A folder with weights and onnx/ is a checkpoint where it comes first. */
 async function arePairAndExports(before: string, after: string, exports: readonly string[]): Promise<boolean> {
-  const { modelsIn } = await import("../../report/comparison/compare-models.ts");
-  for (const model of [before, after]) if (!(await modelsIn(model)).checkpoint) return false;
+  const { findModels } = await import("../../report/comparison/compare-models.ts");
+  for (const model of [before, after]) if (!(await findModels(model)).checkpoint) return false;
   const { isClassifierConfig } = await import("../../inference/exported/exported-model.ts");
   const { readConfig } = await import("../../checkpoint/checkpoint.ts");
   for (const folder of exports) {
@@ -94,39 +94,39 @@ async function runPair(
 ): Promise<void> {
   const { openExportedModel } = await import("../../inference/exported/exported-model.ts");
   const { createReport } = await import("../../report/report.ts");
-  const { reportMarkdown } = await import("../../report/render/report-markdown.ts");
-  const { reportText } = await import("../../report/render/report-text.ts");
+  const { renderReportMarkdown } = await import("../../report/render/report-markdown.ts");
+  const { renderReportText } = await import("../../report/render/report-text.ts");
   const exports = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
   const options = { exports, ...(flags.title !== undefined && { title: flags.title }) };
   const { glue } = flags;
   const { report, page } = await withCheckpoint(context, before, flags, (first) =>
     withCheckpoint(context, after, flags, async (second) => {
-      const tasks = glue === undefined ? [] : await tasksOf(context, glue, { before: first, after: second });
+      const tasks = glue === undefined ? [] : await readTaskScores(context, glue, { before: first, after: second });
       const made = createReport(first, second, { ...options, tasks });
       return {
         report: made,
-        page: flags.html === undefined ? null : await pageOf(made, first, second, flags.sentence),
+        page: flags.html === undefined ? null : await makePage(made, first, second, flags.sentence),
       };
     }),
   );
   if (flags.html !== undefined && page !== null) return writePage(context, flags.html, page, flags);
   const parts = { layers: flags.layers ?? false, heads: flags.heads ?? false };
   printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
-    flags.format === "markdown" ? reportMarkdown(report, parts) : reportText(report, parts),
+    flags.format === "markdown" ? renderReportMarkdown(report, parts) : renderReportText(report, parts),
   );
 }
 
 /** @throws NfcError "not-found" where the folder has no score of either model */
-async function tasksOf(
+async function readTaskScores(
   { signal }: Context,
   folder: string,
   models: Readonly<Record<"before" | "after", Checkpoint>>,
 ): Promise<TaskMeasurement[]> {
-  const { glueScores } = await import("../../tasks/glue/cells.ts");
+  const { readGlueScores } = await import("../../tasks/glue/cells.ts");
   const found: TaskMeasurement[] = [];
   for (const side of ["before", "after"] as const)
-    for (const { task, metric, ...score } of await glueScores(folder, models[side], signal))
+    for (const { task, metric, ...score } of await readGlueScores(folder, models[side], signal))
       found.push({ task, metric, [side]: score });
   if (found.length > 0) return found;
   throw new NfcError("not-found", `${folder}: has no score of ${models.before.source} or ${models.after.source}`, {
@@ -134,17 +134,17 @@ async function tasksOf(
   });
 }
 
-async function pageOf(report: Report, before: Checkpoint, after: Checkpoint, sentence: string): Promise<string> {
-  const { attentionPairs, learnedNoise, trainingCurves } = await import("../../report/page/page-data.ts");
-  const { reportPage } = await import("../../report/page/page.ts");
+async function makePage(report: Report, before: Checkpoint, after: Checkpoint, sentence: string): Promise<string> {
+  const { readAttentionPairs, readLearnedNoise, readTrainingCurves } = await import("../../report/page/page-data.ts");
+  const { renderReportPage } = await import("../../report/page/page.ts");
   const { readTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const folder = after.folder ?? before.folder;
   const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder);
-  return reportPage({
+  return renderReportPage({
     report,
-    noise: await learnedNoise(after),
-    training: await trainingCurves(after),
-    attention: tokenizer && (await attentionPairs(before, after, tokenizer, sentence)),
+    noise: await readLearnedNoise(after),
+    training: await readTrainingCurves(after),
+    attention: tokenizer && (await readAttentionPairs(before, after, tokenizer, sentence)),
   });
 }
 
@@ -154,15 +154,15 @@ async function runComparison(context: Context, models: readonly string[], flags:
       hint: "name one before and one after; exports may follow",
     });
   const { compareModels } = await import("../../report/comparison/compare-models.ts");
-  const { comparisonMarkdown, comparisonText } = await import("../../report/comparison/comparison-text.ts");
+  const { renderComparisonMarkdown, renderComparisonText } = await import("../../report/comparison/comparison-text.ts");
   const { title, html, format } = flags;
-  const options = { ...openOptions(flags), signal: context.signal, ...(title !== undefined && { title }) };
+  const options = { ...toOpenOptions(flags), signal: context.signal, ...(title !== undefined && { title }) };
   const comparison = await compareModels(models, options);
   if (html !== undefined) {
-    const { comparisonPage } = await import("../../report/comparison/comparison-page.ts");
-    return writePage(context, html, comparisonPage(comparison), flags);
+    const { renderComparisonPage } = await import("../../report/comparison/comparison-page.ts");
+    return writePage(context, html, renderComparisonPage(comparison), flags);
   }
   printResult(context.io, { json: flags.json || format === "json" }, comparison, () =>
-    format === "markdown" ? comparisonMarkdown(comparison) : comparisonText(comparison),
+    format === "markdown" ? renderComparisonMarkdown(comparison) : renderComparisonText(comparison),
   );
 }

@@ -23,7 +23,7 @@ export function serveCommand(context: Context): Command {
   return new Command("serve")
     .description("Try an exported model in the browser.")
     .argument("<folder>", "a folder written by nfc export --onnx")
-    .option("--port <n>", "port on 127.0.0.1, 0 for any (default: the first free one from 8765)", portNumber)
+    .option("--port <n>", "port on 127.0.0.1, 0 for any (default: the first free one from 8765)", parsePort)
     .option("--open", "open the page in the browser")
     .option("--json", "print the address as JSON")
     .option("-q, --quiet", "no notes")
@@ -43,16 +43,16 @@ async function run({ io, signal }: Context, folder: string, flags: ServeFlags): 
         flags,
         `transformers.js is not installed: the page takes version ${info.library.version} from a CDN; to run without a network: npm install @huggingface/transformers@${info.library.version}`,
       );
-    printResult(io, flags, jsonOf(folder, served), () => url);
+    printResult(io, flags, toJson(folder, served), () => url);
     note(io, flags, "Ctrl-C ends it");
     if (flags.open) openBrowser(url, (fact) => note(io, flags, `the browser does not open: ${fact}`));
-    await ended(signal);
+    await waitForEnd(signal);
   } finally {
     await served.close();
   }
 }
 
-function jsonOf(model: string, { url, port, cdn, info }: Served): object {
+function toJson(model: string, { url, port, cdn, info }: Served): object {
   const { variant, parameters, precisions, library } = info;
   return {
     url,
@@ -66,14 +66,14 @@ function jsonOf(model: string, { url, port, cdn, info }: Served): object {
 }
 
 /** Ctrl-C is how a server ends: no fault, and exit code 0. */
-function ended(signal: AbortSignal): Promise<void> {
+function waitForEnd(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });
   });
 }
 
-function portNumber(text: string): number {
+function parsePort(text: string): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || value > 65_535) throw new InvalidArgumentError("not a port from 0 to 65535");
   return value;

@@ -4,13 +4,13 @@ import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
-import { tokenStream } from "../../checkpoint/tokens.ts";
+import { streamTokens } from "../../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
-import { corpusKind, corpusName } from "./corpus.ts";
+import { detectCorpusKind, nameCorpus } from "./corpus.ts";
 import { type Ids, openIds, writeIds } from "./token-file.ts";
 
 export interface CorpusOptions extends LongCall {
@@ -53,7 +53,7 @@ export class TokenCorpus {
 
   /**
    * Opens files of one kind: .bin (uint16 ids, one file after the other; needs no tokenizer) or text.
-   * @throws NfcError as `tokenStream`; "invalid-file" (no tokens, half an id), "mismatch" (an id past the vocabulary),
+   * @throws NfcError as `streamTokens`; "invalid-file" (no tokens, half an id), "mismatch" (an id past the vocabulary),
    * "usage" (both kinds, text without a tokenizer), "io" (also a cache folder that cannot be written), "aborted"
    */
   static async open(
@@ -61,12 +61,14 @@ export class TokenCorpus {
     tokenizer: Tokenizer | null,
     options: CorpusOptions,
   ): Promise<TokenCorpus> {
-    const name = corpusName(files);
-    const source = await (corpusKind(files) === "ids" ? openBins(files, options) : openText(files, tokenizer, options));
+    const name = nameCorpus(files);
+    const source = await (detectCorpusKind(files) === "ids"
+      ? openBins(files, options)
+      : openText(files, tokenizer, options));
     const corpus = new TokenCorpus({ name, vocabulary: options.vocabulary, ...source });
     if (corpus.tokens > 0) return corpus;
     await corpus.close();
-    throw emptyError(name);
+    throw makeEmptyError(name);
   }
 
   /** Ids `start` … `start + count − 1`. @throws NfcError "mismatch" for an id past the vocabulary, "io" */
@@ -91,7 +93,7 @@ export class TokenCorpus {
 async function readIds({ file, width }: Ids, at: number, target: Int32Array, vocabulary: number): Promise<void> {
   const raw = width === 2 ? new Uint16Array(target.length) : new Uint32Array(target.length);
   await file.readInto(new Uint8Array(raw.buffer), at * width);
-  for (const [i, id] of raw.entries()) if (id >= vocabulary) throw idError(file.path, id, at + i, vocabulary);
+  for (const [i, id] of raw.entries()) if (id >= vocabulary) throw makeIdError(file.path, id, at + i, vocabulary);
   target.set(raw);
 }
 
@@ -108,7 +110,7 @@ async function openBins(files: readonly string[], options: CorpusOptions): Promi
           hint: "write it again; .bin files are nanoGPT's: token ids as uint16, nothing else",
         });
     }
-    return { fingerprint: await fingerprintOf(files, "ids", options), fromCache: false, ids };
+    return { fingerprint: await fingerprintCorpus(files, "ids", options), fromCache: false, ids };
   } catch (error) {
     for (const { file } of ids) await file.close();
     throw error;
@@ -121,28 +123,28 @@ async function openText(
   options: CorpusOptions,
 ): Promise<Source> {
   if (tokenizer === null)
-    throw new NfcError("usage", `${corpusName(files)}: text needs a tokenizer`, {
+    throw new NfcError("usage", `${nameCorpus(files)}: text needs a tokenizer`, {
       hint: "put the model's tokenizer.json beside its weights, or give token ids as .bin files",
     });
-  const fingerprint = await fingerprintOf(files, tokenizer.fingerprint, options);
+  const fingerprint = await fingerprintCorpus(files, tokenizer.fingerprint, options);
   const width = options.vocabulary <= 2 ** 16 ? 2 : 4;
-  const path = join(options.cache ?? defaultCache("tokens"), `${fingerprint}.u${8 * width}`);
+  const path = join(options.cache ?? findDefaultCache("tokens"), `${fingerprint}.u${8 * width}`);
   const cached = await openIds(path, width);
   if (cached) return { fingerprint, fromCache: true, ids: [cached] };
-  await writeIds(path, width, tokenized(files, tokenizer, options));
+  await writeIds(path, width, tokenizeFiles(files, tokenizer, options));
   const written = await openIds(path, width);
   if (!written) throw new Error(`${path}: written, but not as a cache file`);
   return { fingerprint, fromCache: false, ids: [written] };
 }
 
 /** The folder of cache files unless --cache names one. */
-export function defaultCache(kind: "tokens" | "teacher"): string {
+export function findDefaultCache(kind: "tokens" | "teacher"): string {
   const { NFC_CACHE, XDG_CACHE_HOME } = process.env;
   return join(NFC_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "nfc"), kind);
 }
 
 /** sha256 over the tokenizer and, for each file, how its text is taken and its content. */
-async function fingerprintOf(
+async function fingerprintCorpus(
   files: readonly string[],
   tokenizer: string,
   { field = "text", signal, onProgress }: CorpusOptions,
@@ -155,7 +157,7 @@ async function fingerprintOf(
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
-async function* tokenized(
+async function* tokenizeFiles(
   files: readonly string[],
   tokenizer: Tokenizer,
   { field, vocabulary, signal, onProgress }: CorpusOptions,
@@ -169,21 +171,21 @@ async function* tokenized(
   };
   let count = 0;
   const text = { onBytes, ...(field !== undefined && { field }), ...(signal && { signal }) };
-  for await (const ids of tokenStream(files, tokenizer, text)) {
+  for await (const ids of streamTokens(files, tokenizer, text)) {
     throwIfAborted(signal);
     const wrong = ids.findIndex((id) => id >= vocabulary);
-    if (wrong >= 0) throw idError(corpusName(files), ids[wrong] as number, count + wrong, vocabulary);
+    if (wrong >= 0) throw makeIdError(nameCorpus(files), ids[wrong] as number, count + wrong, vocabulary);
     count += ids.length;
     yield ids;
   }
-  if (count === 0) throw emptyError(corpusName(files));
+  if (count === 0) throw makeEmptyError(nameCorpus(files));
 }
 
-function emptyError(name: string): NfcError {
+function makeEmptyError(name: string): NfcError {
   return new NfcError("invalid-file", `${name}: no tokens in it`, { hint: "give a longer text" });
 }
 
-function idError(path: string, id: number, at: number, vocabulary: number): NfcError {
+function makeIdError(path: string, id: number, at: number, vocabulary: number): NfcError {
   return new NfcError("mismatch", `${path}: token ${id} at position ${at}, the model has ${vocabulary} tokens`, {
     hint: "use the model's own tokenizer",
   });

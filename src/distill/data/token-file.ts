@@ -25,12 +25,12 @@ export interface Ids {
 /** Null when there is no file, or a damaged one. @throws NfcError "io" with a hint at --cache */
 export async function openIds(path: string, width: IdWidth): Promise<Ids | null> {
   if (!existsSync(path)) return null;
-  const file = await inCache(path, () => PositionalFile.open(path));
+  const file = await replaceInCache(path, () => PositionalFile.open(path));
   const count = (file.size - TRAILER_BYTES) / width;
   if (Number.isInteger(count) && count > 0) {
     const found = Buffer.alloc(TRAILER_BYTES);
-    await inCache(path, () => file.readInto(found, count * width));
-    if (found.equals(trailer(count, width))) return { file, count, width };
+    await replaceInCache(path, () => file.readInto(found, count * width));
+    if (found.equals(encodeTrailer(count, width))) return { file, count, width };
   }
   await file.close();
   return null;
@@ -41,35 +41,35 @@ export async function openIds(path: string, width: IdWidth): Promise<Ids | null>
  * @throws what `pieces` throws; NfcError "io" with a hint at --cache
  */
 export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterable<readonly number[]>): Promise<void> {
-  await inCache(path, async () => {
+  await replaceInCache(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     await cleanLeftovers(path);
   });
   const temporary = claimName(path, "tmp");
   try {
-    const file = await inCache(path, () => open(temporary, "wx"));
+    const file = await replaceInCache(path, () => open(temporary, "wx"));
     try {
       let count = 0;
       for await (const piece of pieces) {
         const ids = width === 2 ? Uint16Array.from(piece) : Uint32Array.from(piece);
-        await inCache(path, () => file.writeFile(new Uint8Array(ids.buffer)));
+        await replaceInCache(path, () => file.writeFile(new Uint8Array(ids.buffer)));
         count += ids.length;
       }
-      await inCache(path, () => file.writeFile(trailer(count, width)));
-      await inCache(path, () => file.sync());
+      await replaceInCache(path, () => file.writeFile(encodeTrailer(count, width)));
+      await replaceInCache(path, () => file.sync());
     } finally {
       await file.close();
     }
-    await inCache(path, () => rename(temporary, path));
+    await replaceInCache(path, () => rename(temporary, path));
   } finally {
     await rm(temporary, { force: true });
     release(temporary);
   }
-  await inCache(path, () => syncFolder(dirname(path)));
+  await replaceInCache(path, () => syncFolder(dirname(path)));
 }
 
 /** Magic, bytes of an id (u8), count (u64 little-endian). */
-function trailer(count: number, width: IdWidth): Uint8Array {
+function encodeTrailer(count: number, width: IdWidth): Uint8Array {
   const bytes = Buffer.alloc(TRAILER_BYTES);
   bytes.write(MAGIC);
   bytes.writeUInt8(width, MAGIC.length);
@@ -78,7 +78,7 @@ function trailer(count: number, width: IdWidth): Uint8Array {
 }
 
 /** Runs a call on the cache file; its fault says how to choose another folder. */
-export async function inCache<T>(path: string, action: () => Promise<T>): Promise<T> {
+export async function replaceInCache<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await withIoErrors(path, action);
   } catch (error) {

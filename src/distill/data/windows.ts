@@ -21,7 +21,7 @@ export interface TokenRange {
 export function holdOut(corpus: TokenCorpus, length: number): { train: TokenRange; heldOut: TokenRange } {
   const share = Math.min(Math.floor(HELD_OUT_SHARE * corpus.tokens), MAX_HELD_OUT_TOKENS);
   const split = corpus.tokens - Math.max(share, 2 * (length + 1));
-  if (split < length + 1) throw tooShort(corpus, corpus.tokens, 3, length);
+  if (split < length + 1) throw makeTooShortError(corpus, corpus.tokens, 3, length);
   return { train: { corpus, start: 0, end: split }, heldOut: { corpus, start: split, end: corpus.tokens } };
 }
 
@@ -48,7 +48,7 @@ export class Batches {
   constructor(range: TokenRange, { length, batchSize, seed }: { length: number; batchSize: number; seed: number }) {
     const tokens = range.end - range.start;
     this.windowCount = Math.floor((tokens - 1) / length);
-    if (this.windowCount < 1) throw tooShort(range.corpus, tokens, 1, length);
+    if (this.windowCount < 1) throw makeTooShortError(range.corpus, tokens, 1, length);
     this.perEpoch = this.windowCount / batchSize;
     this.#range = range;
     this.#length = length;
@@ -78,11 +78,11 @@ export class Batches {
 
   #window(position: number): number {
     const epoch = Math.floor(position / this.windowCount);
-    return permuted(position % this.windowCount, this.windowCount, [this.#seed, epoch]);
+    return permuteIndex(position % this.windowCount, this.windowCount, [this.#seed, epoch]);
   }
 }
 
-function tooShort(corpus: TokenCorpus, tokens: number, windows: number, length: number): NfcError {
+function makeTooShortError(corpus: TokenCorpus, tokens: number, windows: number, length: number): NfcError {
   const needed = windows * (length + 1);
   return new NfcError("invalid-file", `${corpus.name}: ${tokens} tokens, under the ${needed} that are needed`, {
     hint: `give a longer text, or windows shorter than ${length} tokens`,
@@ -94,7 +94,7 @@ function tooShort(corpus: TokenCorpus, tokens: number, windows: number, length: 
  * A Feistel network permutes the least 4^k that holds them all; whatever falls outside goes through it again until it
  * falls inside ("cycle walking", Black & Rogaway 2002), under four times on average.
  */
-export function permuted(index: number, size: number, key: readonly number[]): number {
+export function permuteIndex(index: number, size: number, key: readonly number[]): number {
   let half = 1; // 2^k
   while (half * half < size) half *= 2;
   const roundKeys = Array.from({ length: ROUNDS }, (_, round) => hash([round, ...key]));

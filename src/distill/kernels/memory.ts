@@ -57,7 +57,7 @@ export const BANK_BYTES = 2 ** 32 - PAGE;
 /** Arrays begin at multiples of a cache line, and the floats up to the next one are theirs to be overwritten. */
 const LINE = 64;
 
-const lines = (length: number) => Math.ceil((length * 4) / LINE) * LINE;
+const roundUpToLine = (length: number) => Math.ceil((length * 4) / LINE) * LINE;
 let compiled: WebAssembly.Module | undefined;
 
 /**
@@ -69,17 +69,17 @@ export function allocate(requests: readonly RegionRequest[], bankBytes = BANK_BY
   const banks: RegionRequest[][] = [];
   let used = Number.POSITIVE_INFINITY;
   for (const request of requests) {
-    const bytes = request.lengths.reduce((sum, length) => sum + lines(length), 0);
-    if (lines(shared) + bytes > bankBytes) {
+    const bytes = request.lengths.reduce((sum, length) => sum + roundUpToLine(length), 0);
+    if (roundUpToLine(shared) + bytes > bankBytes) {
       throw new NfcError(
         "unsupported",
-        `${request.name}: its arrays take ${gigabytes(bytes)}, more than a memory of ${gigabytes(bankBytes)} holds`,
+        `${request.name}: its arrays take ${formatGigabytes(bytes)}, more than a memory of ${formatGigabytes(bankBytes)} holds`,
         { hint: "use a smaller model, batch or context" },
       );
     }
     if (used + bytes > bankBytes) {
       banks.push([]);
-      used = lines(shared);
+      used = roundUpToLine(shared);
     }
     banks.at(-1)?.push(request);
     used += bytes;
@@ -89,29 +89,29 @@ export function allocate(requests: readonly RegionRequest[], bankBytes = BANK_BY
 
 function fill(requests: readonly RegionRequest[], shared: number): Region[] {
   const lengths = [shared, ...requests.flatMap((request) => request.lengths)];
-  const memory = memoryOf(lengths.reduce((sum, length) => sum + lines(length), 0));
+  const memory = makeMemory(lengths.reduce((sum, length) => sum + roundUpToLine(length), 0));
   compiled ??= new WebAssembly.Module(Buffer.from(WASM_BASE64, "base64"));
   const kernels = new WebAssembly.Instance(compiled, { env: { memory } }).exports as Kernels;
   let offset = 0;
   const take = (length: number) => {
     const array = new Float32Array(memory.buffer, offset, length);
-    offset += lines(length);
+    offset += roundUpToLine(length);
     return array;
   };
   const head = take(shared);
   return requests.map((request) => ({ kernels, arrays: request.lengths.map(take), shared: head }));
 }
 
-function memoryOf(bytes: number): WebAssembly.Memory {
+function makeMemory(bytes: number): WebAssembly.Memory {
   const pages = Math.ceil(bytes / PAGE);
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages });
   } catch (cause) {
-    throw new NfcError("unsupported", `no ${gigabytes(bytes)} of memory are free for training`, {
+    throw new NfcError("unsupported", `no ${formatGigabytes(bytes)} of memory are free for training`, {
       hint: "use a smaller model, batch or context",
       cause,
     });
   }
 }
 
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
+const formatGigabytes = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;

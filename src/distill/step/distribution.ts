@@ -17,7 +17,7 @@ export interface Distribution {
 }
 
 /** Chunk by chunk: ln Σ e^z = max z − ln max softmax(z) within a chunk; the chunks' sums are joined the same way. */
-export function distribution(logits: readonly Value[]): Distribution {
+export function chunkedSoftmax(logits: readonly Value[]): Distribution {
   const chunks = logits.map((z) => {
     const p = softmax(z); // [n, v]
     return { z, p, sum: sub(reduceMax(z, [1], true), log(reduceMax(p, [1], true))) };

@@ -3,8 +3,8 @@ import type { Dim } from "../../graph/dims.ts";
 import type { Value } from "../../graph/ir.ts";
 import { add, gemm, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
 import { concat, gather, reshape, slice } from "../../graph/shape-ops.ts";
-import { type ChunkDistribution, distribution } from "./distribution.ts";
-import { denseTeacher, sparseTeacher, type TeacherPart } from "./teacher-losses.ts";
+import { type ChunkDistribution, chunkedSoftmax } from "./distribution.ts";
+import { buildDenseTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
 /** What the student learns from, besides the labels. */
 export type TeacherSignal =
@@ -46,7 +46,7 @@ export interface HeadLoss {
  * dL/dz = a·(p − [label]) + (b/T)·(q − t). The one-hot part is kept apart as rows, so that no [N, V] tensor is built
  * for it.
  */
-export function headLoss(inputs: HeadLossInputs): HeadLoss {
+export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
   const { hidden, matrix, labels, nllWeight, matrixTrained } = inputs;
   const total = hidden.shape[0] as number;
   const labelWeights = gather(matrix, labels); // [N, C]
@@ -54,7 +54,7 @@ export function headLoss(inputs: HeadLossInputs): HeadLoss {
   let dChunks: Value[] = [];
   for (let start = 0; start < total; start += inputs.rowsAtOnce) {
     const rows = { start, end: Math.min(total, start + inputs.rowsAtOnce) };
-    const block = rowBlock(inputs, rows, labelWeights);
+    const block = buildRowBlock(inputs, rows, labelWeights);
     blocks.push(block);
     if (matrixTrained)
       dChunks = block.dLogits.map((d, c) => gemm(d, block.hidden, { transA: true, c: dChunks[c] ?? null })); // [v, C]
@@ -78,13 +78,13 @@ interface RowBlock {
   dHidden: Value; // without the labels' part: [n, C]
 }
 
-function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, labelWeights: Value): RowBlock {
+function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, labelWeights: Value): RowBlock {
   const { chunks, temperature, teacher, klWeight } = inputs;
-  const cut = (x: Value) => rowsOf(x, rows);
+  const cut = (x: Value) => sliceRows(x, rows);
   const hidden = cut(inputs.hidden);
   const count = rows.end - rows.start;
   const logits = chunks.map((chunk) => gemm(hidden, chunk, { transB: true })); // [n, v]
-  const student = distribution(logits);
+  const student = chunkedSoftmax(logits);
   const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
   const nll = reshape(sub(student.logNormalizer, labelLogits), [count]);
   const a = cut(inputs.nllWeight);
@@ -92,18 +92,18 @@ function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, 
   let dLogits: Value[];
   if (teacher && klWeight) {
     const b = scale(cut(klWeight), 1 / temperature);
-    const warm = temperature === 1 ? student : distribution(logits.map((z) => scale(z, 1 / temperature)));
+    const warm = temperature === 1 ? student : chunkedSoftmax(logits.map((z) => scale(z, 1 / temperature)));
     const cooled =
       teacher.kind === "logits"
-        ? denseTeacher(
+        ? buildDenseTeacher(
             warm,
             chunks.map((_, c) => scale(teacher.logits(rows, c), 1 / temperature)),
             b,
           )
-        : sparseTeacher(warm, cut(teacher.ids), cut(teacher.logProbabilities), b);
+        : buildSparseTeacher(warm, cut(teacher.ids), cut(teacher.logProbabilities), b);
     kl = reshape(cooled.kl, [count]);
     dLogits = student.parts.map((p, c) =>
-      combine(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
+      combineGradients(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
     );
   } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
   const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
@@ -111,7 +111,7 @@ function rowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, 
 }
 
 /** a·p + (b/T)·q − subtract; where T = 1 (`warm` null), p = q and one product does for both. */
-function combine(
+function combineGradients(
   part: ChunkDistribution,
   warm: ChunkDistribution | null,
   teacher: TeacherPart,
@@ -124,6 +124,6 @@ function combine(
   return sub(weighted, teacher.subtract[c] as Value);
 }
 
-function rowsOf(x: Value, { start, end }: { start: number; end: number }): Value {
+function sliceRows(x: Value, { start, end }: { start: number; end: number }): Value {
   return start === 0 && end === (x.shape[0] as Dim) ? x : slice(x, 0, start, end);
 }

@@ -24,7 +24,7 @@ export class NoiseBuffers {
     this.#regions = allocate(requests, options.bankBytes, TABLE_SIZE);
     this.#seed = BigInt(seed);
     this.arrays = this.#regions.map((region) => region.arrays[0] as Float32Array);
-    const table = this.#regions.length === 0 ? new Float32Array(0) : halfNormals();
+    const table = this.#regions.length === 0 ? new Float32Array(0) : buildNormalTable();
     for (const shared of new Set(this.#regions.map((region) => region.shared))) shared.set(table);
   }
 
@@ -42,13 +42,13 @@ export class NoiseBuffers {
  * Φ⁻¹((k + ½) / 65,536) for k = 0 … 65,535, ascending, scaled to variance ½: two that are drawn at random add up to
  * N(0, 1) within ±6.1, in 2³² combinations.
  */
-export function halfNormals(): Float32Array {
+export function buildNormalTable(): Float32Array {
   const half = TABLE_SIZE / 2;
   const quantiles = new Float64Array(half);
   let x = 0;
   let squares = 0;
   for (let k = 0; k < half; k++) {
-    x = quantile((k + 0.5) / TABLE_SIZE, x);
+    x = normalQuantile((k + 0.5) / TABLE_SIZE, x);
     quantiles[k] = x;
     squares += x * x;
   }
@@ -62,7 +62,7 @@ export function halfNormals(): Float32Array {
  * The x with Φ(x) − ½ = p > 0, by Newton's method from below it, which approaches it monotonically (Φ is concave here).
  * Φ(x) − ½ = φ(x) · (x + x³/3 + x⁵/(3·5) + …), a sum of positive terms (Marsaglia 2004).
  */
-function quantile(p: number, below: number): number {
+function normalQuantile(p: number, below: number): number {
   let x = below;
   for (let round = 0; round < 30; round++) {
     let sum = x;

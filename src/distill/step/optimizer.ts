@@ -2,7 +2,7 @@
 
 import type { TrainSettings } from "../settings.ts";
 import type { ParameterStore } from "./parameter-store.ts";
-import { decayed, learningRate } from "./schedule.ts";
+import { isDecayed, scheduleRate } from "./schedule.ts";
 
 /** `steps` are those of the phase, counted from its beginning. */
 export interface OptimizerOptions
@@ -32,14 +32,14 @@ export class Optimizer {
   update(step: number, norm: number): number {
     const { names, lr, noiseLr, steps, warmup, floor, clip, beta1, beta2, epsilon, decay } = this.options;
     const gradientScale = clip > 0 && norm > clip ? clip / norm : 1;
-    const rate = (peak: number) => learningRate(step, { peak, steps, warmup, floor });
+    const rate = (peak: number) => scheduleRate(step, { peak, steps, warmup, floor });
     for (const name of names)
       this.store.update(name, {
         lr: rate(isNoise(name) ? noiseLr : lr),
         beta1,
         beta2,
         epsilon,
-        decay: decayed(name, this.store.slot(name).shape) ? decay : 0,
+        decay: isDecayed(name, this.store.slot(name).shape) ? decay : 0,
         step: step + 1,
         gradientScale,
       });

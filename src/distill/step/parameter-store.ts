@@ -1,5 +1,5 @@
 // Values, gradients and AdamW moments of a model's parameters, and the update.
-import { elementCount } from "../../formats/dtype.ts";
+import { countElements } from "../../formats/dtype.ts";
 import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
 
 /**
@@ -61,7 +61,7 @@ export class ParameterStore {
       return this.#accumulate ? [size, apart, apart, apart, apart] : [size, apart, apart, apart];
     };
     const regions = allocate(
-      specs.map(({ name, shape, trained }) => ({ name, lengths: lengths(elementCount(shape), trained) })),
+      specs.map(({ name, shape, trained }) => ({ name, lengths: lengths(countElements(shape), trained) })),
       options.bankBytes,
     );
     for (const [index, { name, shape, trained }] of specs.entries()) {

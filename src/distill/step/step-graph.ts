@@ -1,14 +1,14 @@
 // A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
-import { backward, outputGradient } from "../../graph/autodiff/backward.ts";
+import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { gemm, reduceSum } from "../../graph/ops.ts";
 import { int8Product } from "../../graph/passes/int8.ts";
 import { reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { gpt2, textInputs } from "../../model/gpt2.ts";
-import { parametersOf } from "../../model/layers.ts";
-import { parameterSpecs } from "../../model/parameters.ts";
-import { headLoss, type TeacherSignal } from "./losses.ts";
+import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
+import { makeParameterLookup } from "../../model/layers.ts";
+import { listParameters } from "../../model/parameters.ts";
+import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
 
 /** How the student learns from a teacher: from its final hidden states and head, or from cached log-probabilities. */
 export type TeacherInput =
@@ -38,10 +38,10 @@ const HEAD_ELEMENTS = 64 * 2 ** 20;
 const MAX_ROWS_AT_ONCE = 1024;
 
 /** Names of the graph's inputs and outputs besides the parameters. */
-export const gradientName = (parameter: string) => `grad/${parameter}`;
-export const headChunkName = (chunk: number) => `head/${chunk}`;
-export const teacherChunkName = (chunk: number) => `teacher_head/${chunk}`;
-export const teacherScalesName = (chunk: number) => `${teacherChunkName(chunk)}/scales`;
+export const nameGradient = (parameter: string) => `grad/${parameter}`;
+export const nameHeadChunk = (chunk: number) => `head/${chunk}`;
+export const nameTeacherChunk = (chunk: number) => `teacher_head/${chunk}`;
+export const nameTeacherScales = (chunk: number) => `${nameTeacherChunk(chunk)}/scales`;
 export const STEP = {
   labels: "labels",
   nllWeight: "nll_weight",
@@ -75,7 +75,7 @@ export interface StepGraph {
 }
 
 /** The chunks of a vocabulary. */
-export function headChunks(vocabulary: number, size = VOCABULARY_CHUNK): HeadChunk[] {
+export function planHeadChunks(vocabulary: number, size = VOCABULARY_CHUNK): HeadChunk[] {
   const chunks: HeadChunk[] = [];
   for (let first = 0; first < vocabulary; first += size)
     chunks.push({ first, count: Math.min(size, vocabulary - first) });
@@ -88,38 +88,41 @@ export function headChunks(vocabulary: number, size = VOCABULARY_CHUNK): HeadChu
  * gradient in chunks, and the rows that labels and embeddings add to it (`label_rows`, `embedding_rows` [N, C]).
  * The token embedding's gradient is a sum over rows: the caller adds them up, which no op does as fast.
  */
-export function stepGraph(options: StepOptions): StepGraph {
+export function buildStepGraph(options: StepOptions): StepGraph {
   const { config, batch, length, trained, teacher } = options;
   const graph = new Graph();
-  const parameters = parametersOf(graph, config);
-  const inputs = textInputs(graph, batch, length);
+  const parameters = makeParameterLookup(graph, config);
+  const inputs = declareTextInputs(graph, batch, length);
   const { embedded, hidden } = gpt2(config, parameters, inputs, { kind: options.noise });
   const headName = config.tied_head ? "wte.weight" : "lm_head.weight";
-  const chunks = headChunks(config.vocab_size, teacher?.kind === "top-k" ? config.vocab_size : options.vocabularyChunk);
+  const chunks = planHeadChunks(
+    config.vocab_size,
+    teacher?.kind === "top-k" ? config.vocab_size : options.vocabularyChunk,
+  );
   const headTrained = trained.has(headName);
-  const loss = headLoss({
+  const loss = buildHeadLoss({
     hidden,
     matrix: parameters(headName),
-    chunks: chunks.map(({ count }, c) => graph.input(headChunkName(c), "float32", [count, config.n_embd])),
+    chunks: chunks.map(({ count }, c) => graph.input(nameHeadChunk(c), "float32", [count, config.n_embd])),
     rowsAtOnce:
       options.rowsAtOnce ?? Math.min(MAX_ROWS_AT_ONCE, Math.max(64, Math.floor(HEAD_ELEMENTS / config.vocab_size))),
     matrixTrained: headTrained,
     temperature: options.temperature ?? 1,
-    ...rowInputs(graph, batch * length, teacher, chunks),
+    ...buildRowInputs(graph, batch * length, teacher, chunks),
   });
   graph.output(loss.nll, STEP.nll);
   if (loss.kl) graph.output(loss.kl, STEP.kl);
-  for (const [c, chunk] of loss.dChunks.entries()) graph.output(chunk, gradientName(headChunkName(c)));
+  for (const [c, chunk] of loss.dChunks.entries()) graph.output(chunk, nameGradient(nameHeadChunk(c)));
   if (loss.labelRows) graph.output(loss.labelRows, STEP.labelRows);
   const [tokensTrained, positionsTrained] = [trained.has("wte.weight"), trained.has("wpe.weight")];
-  const direct = directTargets(options, headName);
+  const direct = selectDirectTargets(options, headName);
   const targets = [...direct.map((name) => parameters(name)), ...(tokensTrained || positionsTrained ? [embedded] : [])];
   const gradients = backward(new Map([[hidden, loss.dHidden]]), targets);
-  for (const name of direct) outputGradient(gradientOf(gradients, parameters(name)), gradientName(name));
-  if (tokensTrained) outputGradient(gradientOf(gradients, embedded), STEP.embeddingRows);
+  for (const name of direct) takeOutputGradient(requireGradient(gradients, parameters(name)), nameGradient(name));
+  if (tokensTrained) takeOutputGradient(requireGradient(gradients, embedded), STEP.embeddingRows);
   if (positionsTrained) {
-    const rows = reshape(gradientOf(gradients, embedded), [batch, length, config.n_embd]);
-    outputGradient(reduceSum(rows, [0]), gradientName("wpe.weight")); // [T, C]
+    const rows = reshape(requireGradient(gradients, embedded), [batch, length, config.n_embd]);
+    takeOutputGradient(reduceSum(rows, [0]), nameGradient("wpe.weight")); // [T, C]
   }
   return { graph, chunks, headName, direct, headTrained, tokensTrained, positionsTrained };
 }
@@ -128,9 +131,9 @@ export function stepGraph(options: StepOptions): StepGraph {
  * Parameters that the walk differentiates. A constant noise mean is none of them: the softmax cannot see it, its
  * gradient would be rounding noise. Neither is σ when no noise is fed.
  */
-function directTargets({ config, trained, noise }: StepOptions, headName: string): string[] {
+function selectDirectTargets({ config, trained, noise }: StepOptions, headName: string): string[] {
   const apart = new Set(["wte.weight", "wpe.weight", headName]);
-  return parameterSpecs(config)
+  return listParameters(config)
     .map(({ name }) => name)
     .filter((name) => trained.has(name) && !apart.has(name) && !isPriorOnly(name, config, noise));
 }
@@ -141,22 +144,27 @@ export function isPriorOnly(name: string, { variant }: ModelConfig, noise: StepO
   return name.endsWith("attn.noise_mean") && variant !== "noise-distance";
 }
 
-function gradientOf(gradients: ReadonlyMap<Value, Value>, target: Value): Value {
+function requireGradient(gradients: ReadonlyMap<Value, Value>, target: Value): Value {
   const gradient = gradients.get(target);
   if (!gradient) throw new Error(`the loss does not depend on ${target.name}`);
   return gradient;
 }
 
-function rowInputs(graph: Graph, rows: number, teacher: TeacherInput | null, chunks: readonly HeadChunk[]) {
+function buildRowInputs(graph: Graph, rows: number, teacher: TeacherInput | null, chunks: readonly HeadChunk[]) {
   return {
     labels: graph.input(STEP.labels, "int64", [rows]),
     nllWeight: graph.input(STEP.nllWeight, "float32", [rows, 1]),
     klWeight: teacher ? graph.input(STEP.klWeight, "float32", [rows, 1]) : null,
-    teacher: teacher ? teacherSignal(graph, rows, teacher, chunks) : null,
+    teacher: teacher ? buildTeacherSignal(graph, rows, teacher, chunks) : null,
   };
 }
 
-function teacherSignal(graph: Graph, rows: number, teacher: TeacherInput, chunks: readonly HeadChunk[]): TeacherSignal {
+function buildTeacherSignal(
+  graph: Graph,
+  rows: number,
+  teacher: TeacherInput,
+  chunks: readonly HeadChunk[],
+): TeacherSignal {
   if (teacher.kind === "top-k")
     return {
       kind: "top-k",
@@ -167,11 +175,11 @@ function teacherSignal(graph: Graph, rows: number, teacher: TeacherInput, chunks
   const hidden = graph.input(STEP.teacherHidden, "float32", [rows, width]);
   const products = chunks.map(({ count }, c): ((x: Value) => Value) => {
     if (precision === "fp32") {
-      const matrix = graph.input(teacherChunkName(c), "float32", [count, width]);
+      const matrix = graph.input(nameTeacherChunk(c), "float32", [count, width]);
       return (x) => gemm(x, matrix, { transB: true }); // [n, v]
     }
-    const values = graph.input(teacherChunkName(c), "int8", [width, count]);
-    const scales = graph.input(teacherScalesName(c), "float32", [count]);
+    const values = graph.input(nameTeacherChunk(c), "int8", [width, count]);
+    const scales = graph.input(nameTeacherScales(c), "float32", [count]);
     return (x) => int8Product(x, values, scales); // [n, v]
   });
   return {

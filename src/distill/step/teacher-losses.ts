@@ -2,7 +2,7 @@
 import type { Value } from "../../graph/ir.ts";
 import { add, div, exp, like, log, max, min, mul, reduceSum, scale, shift, sub } from "../../graph/ops.ts";
 import { gatherElements, scatterElements, zeros } from "../../graph/shape-ops.ts";
-import { type ChunkDistribution, type Distribution, distribution } from "./distribution.ts";
+import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 
 /** What a teacher contributes: KL of each row, and its part of dL/dz. */
 export interface TeacherPart {
@@ -13,8 +13,8 @@ export interface TeacherPart {
 }
 
 /** KL = Σ t·(z_t − z) − (lse_t − lse) with z at the temperature; dL/dz gets b·(q − t). */
-export function denseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart {
-  const teacher = distribution(logits);
+export function buildDenseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart {
+  const teacher = chunkedSoftmax(logits);
   const expected = teacher.parts
     .map((t, c) =>
       mul(reduceSum(mul(t.softmax, sub(t.logits, (warm.parts[c] as ChunkDistribution).logits)), [1], true), t.share),
@@ -41,7 +41,7 @@ const MAX_RATIO = 1e4;
  * dKL/dz_j = q_j − t_j for a known token, q_j·(1 − t_rest/q_rest) for the others. The log-probabilities were taken at
  * temperature 1: only T = 1 is possible.
  */
-export function sparseTeacher(
+export function buildSparseTeacher(
   warm: Distribution,
   ids: Value, // int64 [n, k]
   logProbabilities: Value, // [n, k]

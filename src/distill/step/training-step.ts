@@ -1,7 +1,7 @@
 // Runs the training graph: feeds batch, weights, noise and parameters, and leaves the gradients in the parameter store.
-import { float32Tensor, int64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
 import type { ParameterStore } from "./parameter-store.ts";
-import { gradientName, headChunkName, STEP, type StepGraph, type StepOptions, stepGraph } from "./step-graph.ts";
+import { buildStepGraph, nameGradient, nameHeadChunk, STEP, type StepGraph, type StepOptions } from "./step-graph.ts";
 
 /** A micro-batch: B windows of T tokens. */
 export interface StepBatch {
@@ -40,7 +40,7 @@ export class TrainingStep {
 
   /** The store holds all parameters of the student; those in `trained` with gradients. */
   static async open(options: StepOptions, store: ParameterStore, session: SessionOptions = {}): Promise<TrainingStep> {
-    const layout = stepGraph(options);
+    const layout = buildStepGraph(options);
     return new TrainingStep(options, layout, await Session.withInputs(layout.graph, session), store);
   }
 
@@ -56,16 +56,16 @@ export class TrainingStep {
       {
         ...this.constant,
         ...feeds,
-        input_ids: int64Tensor(batch.inputs, [windows, length]),
-        [STEP.labels]: int64Tensor(
+        input_ids: makeInt64Tensor(batch.inputs, [windows, length]),
+        [STEP.labels]: makeInt64Tensor(
           batch.labels.map((label) => Math.max(0, label)),
           [rows],
         ),
-        [STEP.nllWeight]: float32Tensor(
+        [STEP.nllWeight]: makeFloat32Tensor(
           Float32Array.from(labeled, (on) => on * weights.nll),
           [rows, 1],
         ),
-        ...(teacher && { [STEP.klWeight]: float32Tensor(new Float32Array(rows).fill(weights.kl), [rows, 1]) }),
+        ...(teacher && { [STEP.klWeight]: makeFloat32Tensor(new Float32Array(rows).fill(weights.kl), [rows, 1]) }),
       },
       this.into,
     );
@@ -85,13 +85,13 @@ export class TrainingStep {
     const { batch, length, config } = this.options;
     const { headName, chunks } = this.layout;
     const positions = Int32Array.from({ length: batch * length }, (_, i) => i % length);
-    const feeds: Record<string, Tensor> = { position_ids: int64Tensor(positions, [batch, length]) };
+    const feeds: Record<string, Tensor> = { position_ids: makeInt64Tensor(positions, [batch, length]) };
     for (const name of this.session.inputNames)
       if (this.store.names.includes(name))
-        feeds[name] = float32Tensor(this.store.value(name), this.store.slot(name).shape);
+        feeds[name] = makeFloat32Tensor(this.store.value(name), this.store.slot(name).shape);
     const head = this.store.value(headName);
     for (const [c, { first, count }] of chunks.entries())
-      feeds[headChunkName(c)] = float32Tensor(rowsOf(head, first, count, config.n_embd), [count, config.n_embd]);
+      feeds[nameHeadChunk(c)] = makeFloat32Tensor(viewRows(head, first, count, config.n_embd), [count, config.n_embd]);
     return feeds;
   }
 
@@ -103,20 +103,23 @@ export class TrainingStep {
     const into: Record<string, Tensor> = {};
     for (const name of direct) {
       const { gradient, shape } = this.store.slot(name);
-      into[gradientName(name)] = float32Tensor(gradient, shape);
+      into[nameGradient(name)] = makeFloat32Tensor(gradient, shape);
     }
-    const rows = () => float32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
+    const rows = () => makeFloat32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
     if (headTrained) {
       const { gradient } = this.store.slot(headName);
       for (const [c, { first, count }] of chunks.entries())
-        into[gradientName(headChunkName(c))] = float32Tensor(rowsOf(gradient, first, count, width), [count, width]);
+        into[nameGradient(nameHeadChunk(c))] = makeFloat32Tensor(viewRows(gradient, first, count, width), [
+          count,
+          width,
+        ]);
       into[STEP.labelRows] = rows();
     }
     if (tokensTrained) into[STEP.embeddingRows] = rows();
     // Positions beyond T have no gradient: their rows stay 0.
     if (positionsTrained)
-      into[gradientName("wpe.weight")] = float32Tensor(
-        rowsOf(this.store.slot("wpe.weight").gradient, 0, length, width),
+      into[nameGradient("wpe.weight")] = makeFloat32Tensor(
+        viewRows(this.store.slot("wpe.weight").gradient, 0, length, width),
         [length, width],
       );
     return into;
@@ -140,6 +143,6 @@ export class TrainingStep {
   }
 }
 
-function rowsOf(matrix: Float32Array, first: number, count: number, width: number): Float32Array {
+function viewRows(matrix: Float32Array, first: number, count: number, width: number): Float32Array {
   return matrix.subarray(first * width, (first + count) * width);
 }

@@ -1,15 +1,15 @@
 // Attention transfer: every layer's attention learns the teacher's on the teacher's own hidden states, layer by layer.
-import { backward, outputGradient } from "../../graph/autodiff/backward.ts";
+import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { logSoftmax, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
-import { float32Tensor, int64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
-import { attention, attentionContext, scoreScale } from "../../model/attention.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { attention, buildAttentionContext, computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { block, embed, textInputs } from "../../model/gpt2.ts";
-import { layerParameters, norm, parametersOf } from "../../model/layers.ts";
-import { parameterSpecs } from "../../model/parameters.ts";
+import { block, declareTextInputs, embed } from "../../model/gpt2.ts";
+import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.ts";
+import { listParameters } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
-import { gradientName } from "./step-graph.ts";
+import { nameGradient } from "./step-graph.ts";
 
 export interface TransferOptions extends SessionOptions {
   student: ModelConfig;
@@ -28,13 +28,13 @@ export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean
 }
 
 /** The parameters that the transfer trains, by their full names. */
-export function transferTargets(config: ModelConfig): string[] {
+export function listTransferTargets(config: ModelConfig): string[] {
   return Array.from({ length: config.n_layer }, (_, layer) =>
-    layerTargets(config).map((name) => `h.${layer}.${name}`),
+    listLayerTargets(config).map((name) => `h.${layer}.${name}`),
   ).flat();
 }
 
-function layerTargets({ bias, variant }: ModelConfig): string[] {
+function listLayerTargets({ bias, variant }: ModelConfig): string[] {
   return TARGETS.filter((name) =>
     name.endsWith("bias") ? bias : name.endsWith("noise_mean") ? variant === "noise-distance" : true,
   );
@@ -49,37 +49,37 @@ export class TransferStep {
   private readonly options: TransferOptions;
   private readonly store: ParameterStore;
   private readonly embedding: Session;
-  private readonly layers: readonly LayerSession[];
+  private readonly layers: readonly TransferSession[];
   private readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** The residual stream, read and written by turns: [N, C] each. */
   private readonly streams: readonly [Tensor, Tensor];
 
-  private constructor(options: TransferOptions, store: ParameterStore, embedding: Session, layers: LayerSession[]) {
+  private constructor(options: TransferOptions, store: ParameterStore, embedding: Session, layers: TransferSession[]) {
     const { student, teacher, batch, length } = options;
     const shape = [batch * length, student.n_embd];
-    const stream = () => float32Tensor(new Float32Array(batch * length * student.n_embd), shape);
+    const stream = () => makeFloat32Tensor(new Float32Array(batch * length * student.n_embd), shape);
     this.options = options;
     this.store = store;
     this.embedding = embedding;
     this.layers = layers;
-    this.shapes = new Map(parameterSpecs(teacher).map((spec) => [spec.name, spec.shape]));
+    this.shapes = new Map(listParameters(teacher).map((spec) => [spec.name, spec.shape]));
     this.streams = [stream(), stream()];
-    this.targets = transferTargets(student);
+    this.targets = listTransferTargets(student);
   }
 
   static async open(options: TransferOptions, store: ParameterStore): Promise<TransferStep> {
-    const byFactor = new Map<string, LayerSession>();
-    const layers: LayerSession[] = [];
+    const byFactor = new Map<string, TransferSession>();
+    const layers: TransferSession[] = [];
     for (let layer = 0; layer < options.student.n_layer; layer++) {
-      const factors = [options.student, options.teacher].map((config) => scoreScale(config, layer)).join();
+      const factors = [options.student, options.teacher].map((config) => computeScoreScale(config, layer)).join();
       const session = byFactor.get(factors) ?? {
-        session: await Session.withInputs(transferGraph(options, layer), options),
+        session: await Session.withInputs(buildTransferGraph(options, layer), options),
         builtFor: layer,
       };
       byFactor.set(factors, session);
       layers.push(session);
     }
-    return new TransferStep(options, store, await Session.withInputs(embeddingGraph(options), options), layers);
+    return new TransferStep(options, store, await Session.withInputs(buildEmbeddingGraph(options), options), layers);
   }
 
   /** Gradients of one micro-batch [B·T] into the store, times `weight`; gives the loss summed over layers, in nats. */
@@ -87,8 +87,8 @@ export class TransferStep {
     const { batch, length } = this.options;
     const positions = inputs.map((_, i) => i % length);
     const feeds = {
-      input_ids: int64Tensor(inputs, [batch, length]),
-      position_ids: int64Tensor(positions, [batch, length]),
+      input_ids: makeInt64Tensor(inputs, [batch, length]),
+      position_ids: makeInt64Tensor(positions, [batch, length]),
     };
     const weights = this.feedsOf(this.embedding, (name) => name);
     await this.embedding.run({ ...feeds, ...weights }, { output: this.streams[0] });
@@ -97,11 +97,11 @@ export class TransferStep {
       const named = (name: string) => name.replace(`h.${builtFor}.`, `h.${layer}.`);
       const [read, write] = layer % 2 === 0 ? this.streams : [this.streams[1], this.streams[0]];
       const into: Record<string, Tensor> = { output: write };
-      for (const name of layerTargets(this.options.student)) {
+      for (const name of listLayerTargets(this.options.student)) {
         const { gradient, shape } = this.store.slot(`h.${layer}.${name}`);
-        into[gradientName(name)] = float32Tensor(gradient, shape);
+        into[nameGradient(name)] = makeFloat32Tensor(gradient, shape);
       }
-      const factor = float32Tensor(new Float32Array([weight]), []);
+      const factor = makeFloat32Tensor(new Float32Array([weight]), []);
       const output = await session.run({ x: read, weight: factor, ...this.feedsOf(session, named) }, into);
       total += ((output.loss as Tensor).data as Float32Array)[0] as number;
     }
@@ -118,10 +118,11 @@ export class TransferStep {
     const feeds: Record<string, Tensor> = {};
     for (const input of session.inputNames) {
       const name = named(input.slice(input.indexOf("/") + 1));
-      if (input.startsWith(STUDENT)) feeds[input] = float32Tensor(this.store.value(name), this.store.slot(name).shape);
+      if (input.startsWith(STUDENT))
+        feeds[input] = makeFloat32Tensor(this.store.value(name), this.store.slot(name).shape);
       if (input.startsWith(TEACHER)) {
         const weight = this.options.teacherWeights.get(name) as Float32Array;
-        feeds[input] = float32Tensor(weight, this.shapes.get(name) as readonly number[]);
+        feeds[input] = makeFloat32Tensor(weight, this.shapes.get(name) as readonly number[]);
       }
     }
     return feeds;
@@ -129,7 +130,7 @@ export class TransferStep {
 }
 
 /** A session for all layers whose scores have one factor, and the layer after which its inputs are named. */
-interface LayerSession {
+interface TransferSession {
   session: Session;
   builtFor: number;
 }
@@ -138,9 +139,9 @@ const STUDENT = "student/";
 const TEACHER = "teacher/";
 
 /** wte[ids] + wpe[positions] of the teacher: [N, C] */
-function embeddingGraph({ teacher, batch, length }: TransferOptions): Graph {
+function buildEmbeddingGraph({ teacher, batch, length }: TransferOptions): Graph {
   const graph = new Graph();
-  graph.output(embed(parametersOf(graph, teacher, TEACHER), textInputs(graph, batch, length)), "output");
+  graph.output(embed(makeParameterLookup(graph, teacher, TEACHER), declareTextInputs(graph, batch, length)), "output");
   return graph;
 }
 
@@ -148,14 +149,20 @@ function embeddingGraph({ teacher, batch, length }: TransferOptions): Graph {
  * One block of the teacher on x, and the student's attention on the same x after its own ln_1. With row weight w:
  * dL/dscore = w·(P_student − P_teacher).
  */
-function transferGraph({ student, teacher, batch, length }: TransferOptions, layer: number): Graph {
+function buildTransferGraph({ student, teacher, batch, length }: TransferOptions, layer: number): Graph {
   const graph = new Graph();
   const x = graph.input("x", "float32", [batch * length, teacher.n_embd]);
   const weight = graph.input("weight", "float32", []);
   const ids = graph.constant(new BigInt64Array(batch * length), [batch, length], "int64"); // only its shape is read
-  const contextOf = (config: ModelConfig) => attentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
-  const own = layerParameters(parametersOf(graph, student, STUDENT), layer);
-  const taught = block(x, layerParameters(parametersOf(graph, teacher, TEACHER), layer), contextOf(teacher), layer);
+  const contextOf = (config: ModelConfig) =>
+    buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+  const own = makeLayerLookup(makeParameterLookup(graph, student, STUDENT), layer);
+  const taught = block(
+    x,
+    makeLayerLookup(makeParameterLookup(graph, teacher, TEACHER), layer),
+    contextOf(teacher),
+    layer,
+  );
   const learned = attention(norm(x, "ln_1", own, student), own, contextOf(student), layer);
   const [logTeacher, logStudent] = [logSoftmax(taught.attention.scores), logSoftmax(learned.scores)];
   // 1/(B·H·T): the mean over windows, heads and queries
@@ -163,12 +170,12 @@ function transferGraph({ student, teacher, batch, length }: TransferOptions, lay
   const divergence = mul(taught.attention.probabilities, sub(logTeacher, logStudent)); // [B, H, T, T]
   graph.output(scale(reduceSum(divergence, [0, 1, 2, 3]), mean), "loss"); // []
   const difference = sub(learned.probabilities, taught.attention.probabilities); // [B, H, T, T]
-  const names = layerTargets(student);
+  const names = listLayerTargets(student);
   const gradients = backward(
     new Map([[learned.scores, mul(difference, scale(weight, mean))]]),
     names.map((name) => own(name)),
   );
-  for (const name of names) outputGradient(gradients.get(own(name)) as Value, gradientName(name));
+  for (const name of names) takeOutputGradient(gradients.get(own(name)) as Value, nameGradient(name));
   graph.output(taught.output, "output"); // [N, C]
   return graph;
 }

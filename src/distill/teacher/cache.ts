@@ -5,15 +5,15 @@ import { type FileHandle, mkdir, open } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { sourceOf } from "../../checkpoint/provenance.ts";
+import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import { decodeFloats, encodeFloats } from "../../formats/dtype.ts";
 import type { SessionOptions, Tensor } from "../../graph/session.ts";
-import { defaultCache } from "../data/token-cache.ts";
-import { inCache } from "../data/token-file.ts";
+import { findDefaultCache } from "../data/token-cache.ts";
+import { replaceInCache } from "../data/token-file.ts";
 import type { TokenRange } from "../data/windows.ts";
 import { STEP, type TeacherInput } from "../step/step-graph.ts";
-import type { Precision } from "./session.ts";
+import type { TeacherPrecision } from "./session.ts";
 import type { TeacherSource } from "./teacher.ts";
 import { type TopK, TopKTeacher } from "./top-k.ts";
 
@@ -26,7 +26,7 @@ export interface CachedTeacherOptions extends SessionOptions {
   batch: number;
   length: number;
   k: number;
-  precision: Precision;
+  precision: TeacherPrecision;
   /** The training tokens; window w begins at its start + w·length. */
   range: TokenRange;
   /** Folder for cache files; that of the token cache's, and in it teacher/, unless given. */
@@ -59,13 +59,13 @@ export class CachedTeacher implements TeacherSource {
 
   /** @throws NfcError "usage" for more tokens than the vocabulary has, "io" with a hint at --cache */
   static async open(checkpoint: Checkpoint, options: CachedTeacherOptions): Promise<CachedTeacher> {
-    const { k, length, cache = defaultCache("teacher") } = options;
+    const { k, length, cache = findDefaultCache("teacher") } = options;
     const { vocab_size } = checkpoint.config;
     if (k > vocab_size)
       throw new NfcError("usage", `--cache-teacher ${k}: ${checkpoint.source} has ${vocab_size} tokens`, {
         hint: `take ${vocab_size} at most`,
       });
-    const path = join(cache, `${await keyOf(checkpoint, options)}.topk`);
+    const path = join(cache, `${await makeKey(checkpoint, options)}.topk`);
     return new CachedTeacher(checkpoint, options, await TopKFile.open(path, length * k, vocab_size));
   }
 
@@ -95,9 +95,9 @@ export class CachedTeacher implements TeacherSource {
 }
 
 /** Whatever an entry depends on. */
-async function keyOf(checkpoint: Checkpoint, options: CachedTeacherOptions): Promise<string> {
+async function makeKey(checkpoint: Checkpoint, options: CachedTeacherOptions): Promise<string> {
   const { range, length, k, precision, device = "cpu" } = options;
-  const weights = (await sourceOf(checkpoint)).files.map(({ sha256 }) => sha256);
+  const weights = (await describeSource(checkpoint)).files.map(({ sha256 }) => sha256);
   const parts = [
     FORMAT,
     weights,
@@ -134,7 +134,7 @@ export class TopKFile {
 
   /** @param values of an entry: T·k ids and as many log-probabilities */
   static open(path: string, values: number, vocabulary: number): Promise<TopKFile> {
-    return inCache(path, async () => {
+    return replaceInCache(path, async () => {
       await mkdir(dirname(path), { recursive: true });
       const handle = await open(path, constants.O_RDWR | constants.O_CREAT);
       return new TopKFile(path, handle, values, vocabulary);
@@ -144,7 +144,7 @@ export class TopKFile {
   /** False, with `into` untouched, when the file lacks the window. */
   async read(window: number, into: TopK): Promise<boolean> {
     const { entry } = this;
-    const { bytesRead } = await inCache(this.path, () =>
+    const { bytesRead } = await replaceInCache(this.path, () =>
       this.handle.read(entry, 0, entry.byteLength, window * entry.byteLength),
     );
     const [stored, checksum] = new Uint32Array(entry.buffer, 0, 2);
@@ -156,10 +156,10 @@ export class TopKFile {
   /** Stores what the teacher said of a window, and gives it as it will be read. */
   async write(window: number, { ids, logProbabilities }: TopK, into: TopK): Promise<void> {
     const { entry } = this;
-    this.storedIds().set(lowHalves(ids));
+    this.storedIds().set(viewLowHalves(ids));
     entry.set(encodeFloats(logProbabilities, "F16"), HEADER_BYTES + this.values * this.idBytes);
     new Uint32Array(entry.buffer, 0, 2).set([window + 1, this.checksum(window)]);
-    await inCache(this.path, async () => {
+    await replaceInCache(this.path, async () => {
       for (let done = 0; done < entry.byteLength; ) {
         const at = window * entry.byteLength + done;
         done += (await this.handle.write(entry, done, entry.byteLength - done, at)).bytesWritten;
@@ -169,11 +169,11 @@ export class TopKFile {
   }
 
   close(): Promise<void> {
-    return inCache(this.path, () => this.handle.close());
+    return replaceInCache(this.path, () => this.handle.close());
   }
 
   private decode({ ids, logProbabilities }: TopK): void {
-    const low = halves(ids);
+    const low = encodeHalves(ids);
     for (const [i, id] of this.storedIds().entries()) low[2 * i] = id;
     decodeFloats(this.entry.subarray(HEADER_BYTES + this.values * this.idBytes), "F16", logProbabilities);
   }
@@ -191,11 +191,11 @@ export class TopKFile {
 }
 
 /** An id has 32 bits at most: the low half of each int64, at even places, is all of it. */
-function halves(ids: BigInt64Array): Int32Array {
+function encodeHalves(ids: BigInt64Array): Int32Array {
   return new Int32Array(ids.buffer, ids.byteOffset, 2 * ids.length);
 }
 
-function lowHalves(ids: BigInt64Array): Int32Array {
-  const both = halves(ids);
+function viewLowHalves(ids: BigInt64Array): Int32Array {
+  const both = encodeHalves(ids);
   return Int32Array.from({ length: ids.length }, (_, i) => both[2 * i] as number);
 }

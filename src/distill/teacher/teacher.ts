@@ -2,12 +2,18 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { Graph } from "../../graph/ir.ts";
-import { quantize, turned } from "../../graph/passes/int8.ts";
-import { float32Tensor, int64Tensor, type Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
-import { gpt2, textInputs } from "../../model/gpt2.ts";
-import { parametersOf } from "../../model/layers.ts";
-import { type HeadChunk, STEP, type TeacherInput, teacherChunkName, teacherScalesName } from "../step/step-graph.ts";
-import { headMatrix, type Precision, teacherSession } from "./session.ts";
+import { quantize, transposeMatrix } from "../../graph/passes/int8.ts";
+import {
+  makeFloat32Tensor,
+  makeInt64Tensor,
+  type Session,
+  type SessionOptions,
+  type Tensor,
+} from "../../graph/session.ts";
+import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
+import { makeParameterLookup } from "../../model/layers.ts";
+import { type HeadChunk, nameTeacherChunk, nameTeacherScales, STEP, type TeacherInput } from "../step/step-graph.ts";
+import { openTeacherSession, readHeadMatrix, type TeacherPrecision } from "./session.ts";
 
 export interface TeacherOptions extends SessionOptions {
   batch: number;
@@ -15,7 +21,7 @@ export interface TeacherOptions extends SessionOptions {
   /** The vocabulary's chunks in the student's step. */
   chunks: readonly HeadChunk[];
   /** Of its matrix products, the head's included; fp32 unless given. */
-  precision?: Precision;
+  precision?: TeacherPrecision;
 }
 
 /** What a step learns from besides the labels. */
@@ -37,7 +43,7 @@ export class Teacher implements TeacherSource {
   private constructor(session: Session, head: Record<string, Tensor>, width: number, options: TeacherOptions) {
     const { batch, length, precision = "fp32" } = options;
     this.session = session;
-    this.hidden = float32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
+    this.hidden = makeFloat32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
     this.head = head;
     this.shape = [batch, length];
     this.input = { kind: "hidden", n_embd: width, precision };
@@ -47,14 +53,16 @@ export class Teacher implements TeacherSource {
     const { config } = checkpoint;
     const { batch, length, precision = "fp32" } = options;
     const graph = new Graph();
-    const { hidden } = gpt2(config, parametersOf(graph, config), textInputs(graph, batch, length), { kind: "mean" });
+    const { hidden } = gpt2(config, makeParameterLookup(graph, config), declareTextInputs(graph, batch, length), {
+      kind: "mean",
+    });
     graph.output(hidden, "hidden");
-    const head = await headTensors(checkpoint, options);
-    return new Teacher(await teacherSession(graph, checkpoint, precision, options), head, config.n_embd, options);
+    const head = await makeHeadTensors(checkpoint, options);
+    return new Teacher(await openTeacherSession(graph, checkpoint, precision, options), head, config.n_embd, options);
   }
 
   async feeds(inputs: Int32Array): Promise<Record<string, Tensor>> {
-    await this.session.run(tokenFeeds(inputs, this.shape), { hidden: this.hidden });
+    await this.session.run(makeTokenFeeds(inputs, this.shape), { hidden: this.hidden });
     return { [STEP.teacherHidden]: this.hidden, ...this.head };
   }
 
@@ -64,23 +72,23 @@ export class Teacher implements TeacherSource {
 }
 
 /** Ids [B·T] and their positions, each [B, T]. */
-export function tokenFeeds(inputs: Int32Array, shape: readonly [number, number]): Record<string, Tensor> {
+export function makeTokenFeeds(inputs: Int32Array, shape: readonly [number, number]): Record<string, Tensor> {
   const positions = inputs.map((_, i) => i % shape[1]);
-  return { input_ids: int64Tensor(inputs, shape), position_ids: int64Tensor(positions, shape) };
+  return { input_ids: makeInt64Tensor(inputs, shape), position_ids: makeInt64Tensor(positions, shape) };
 }
 
 /** The head's matrix in chunks: [v, C], or in int8 [C, v] with its scales [v]. */
-async function headTensors(checkpoint: Checkpoint, options: TeacherOptions): Promise<Record<string, Tensor>> {
+async function makeHeadTensors(checkpoint: Checkpoint, options: TeacherOptions): Promise<Record<string, Tensor>> {
   const { chunks, precision = "fp32" } = options;
-  const matrix = await headMatrix(checkpoint);
+  const matrix = await readHeadMatrix(checkpoint);
   const width = checkpoint.config.n_embd;
   const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
     const rows = matrix.subarray(first * width, (first + count) * width);
-    if (precision === "fp32") return [[teacherChunkName(c), float32Tensor(rows, [count, width])]];
-    const { values, scales } = turned(quantize(rows, [count, width], { byRow: true }));
+    if (precision === "fp32") return [[nameTeacherChunk(c), makeFloat32Tensor(rows, [count, width])]];
+    const { values, scales } = transposeMatrix(quantize(rows, [count, width], { byRow: true }));
     return [
-      [teacherChunkName(c), { dtype: "int8", data: values, shape: [width, count] }],
-      [teacherScalesName(c), float32Tensor(scales, [count])],
+      [nameTeacherChunk(c), { dtype: "int8", data: values, shape: [width, count] }],
+      [nameTeacherScales(c), makeFloat32Tensor(scales, [count])],
     ];
   });
   return Object.fromEntries(entries);

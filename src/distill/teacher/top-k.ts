@@ -6,11 +6,11 @@ import { sub } from "../../graph/ops.ts";
 import type { Session, SessionOptions } from "../../graph/session.ts";
 import { concat, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { gpt2, lmHead, textInputs } from "../../model/gpt2.ts";
-import { parametersOf } from "../../model/layers.ts";
-import { distribution } from "../step/distribution.ts";
-import { type Precision, teacherSession } from "./session.ts";
-import { tokenFeeds } from "./teacher.ts";
+import { declareTextInputs, gpt2, lmHead } from "../../model/gpt2.ts";
+import { makeParameterLookup } from "../../model/layers.ts";
+import { chunkedSoftmax } from "../step/distribution.ts";
+import { openTeacherSession, type TeacherPrecision } from "./session.ts";
+import { makeTokenFeeds } from "./teacher.ts";
 
 /** Largest temporary of the head, in elements: 64 MB. */
 const HEAD_ELEMENTS = 16 * 2 ** 20;
@@ -23,7 +23,7 @@ export interface TopK {
 export interface TopKOptions extends SessionOptions {
   length: number;
   k: number;
-  precision: Precision;
+  precision: TeacherPrecision;
   /** Rows that go through the head at once. */
   rowsAtOnce?: number;
 }
@@ -39,13 +39,13 @@ export class TopKTeacher {
   }
 
   static async open(checkpoint: Checkpoint, options: TopKOptions): Promise<TopKTeacher> {
-    const graph = topKGraph(checkpoint.config, options);
-    return new TopKTeacher(await teacherSession(graph, checkpoint, options.precision, options), options.length);
+    const graph = buildTopKGraph(checkpoint.config, options);
+    return new TopKTeacher(await openTeacherSession(graph, checkpoint, options.precision, options), options.length);
   }
 
   /** For the T tokens of one window. */
   async run(inputs: Int32Array): Promise<TopK> {
-    const { ids, log_probabilities } = await this.session.run(tokenFeeds(inputs, [1, this.length]));
+    const { ids, log_probabilities } = await this.session.run(makeTokenFeeds(inputs, [1, this.length]));
     return { ids: ids?.data as BigInt64Array, logProbabilities: log_probabilities?.data as Float32Array };
   }
 
@@ -55,18 +55,18 @@ export class TopKTeacher {
 }
 
 /** ids and ln softmax(z) of the k largest logits z, the rows in blocks. */
-function topKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOptions): Graph {
+function buildTopKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOptions): Graph {
   const graph = new Graph();
-  const parameters = parametersOf(graph, config);
-  const { hidden } = gpt2(config, parameters, textInputs(graph, 1, length), { kind: "mean" }); // [T, C]
+  const parameters = makeParameterLookup(graph, config);
+  const { hidden } = gpt2(config, parameters, declareTextInputs(graph, 1, length), { kind: "mean" }); // [T, C]
   const rows = rowsAtOnce ?? Math.max(1, Math.floor(HEAD_ELEMENTS / config.vocab_size));
   const blocks: [Value, Value][] = [];
   for (let start = 0; start < length; start += rows) {
     const end = Math.min(length, start + rows);
     const part = start === 0 && end === length ? hidden : slice(hidden, 0, start, end);
     const logits = lmHead(part, config, parameters); // [n, V]
-    const [largest, ids] = topK(logits, k); // [n, k]
-    blocks.push([ids, sub(largest, distribution([logits]).logNormalizer)]);
+    const [largest, ids] = selectTopK(logits, k); // [n, k]
+    blocks.push([ids, sub(largest, chunkedSoftmax([logits]).logNormalizer)]);
   }
   const joined = (part: 0 | 1) =>
     concat(
@@ -79,7 +79,7 @@ function topKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOptions):
 }
 
 /** The k largest entries of each row, in falling order, and where they are: [n, k] float32 and int64. */
-function topK(x: Value, k: number): [Value, Value] {
+function selectTopK(x: Value, k: number): [Value, Value] {
   const shape = [...x.shape.slice(0, -1), k];
   return x.graph.node({
     op: "TopK",

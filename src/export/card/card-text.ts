@@ -2,8 +2,8 @@
 
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ModelConfig, Variant } from "../../model/config.ts";
-import { parameterCount } from "../../model/parameters.ts";
-import { formatPercent, plural, thousands } from "../../report/render/format.ts";
+import { countParameters } from "../../model/parameters.ts";
+import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
 import { code, escapeText } from "../../report/render/report-markdown.ts";
 
 const SYMMETRIC = "symmetric attention: one projection serves as query and key of every head";
@@ -17,73 +17,73 @@ const ATTENTION: Readonly<Record<Variant, string>> = {
 };
 
 /** A paragraph and a list: what the model is, and how it came to be. */
-export function originText(config: ModelConfig, record: NfcRecord): string {
+export function describeOrigin(config: ModelConfig, record: NfcRecord): string {
   const lines = [
-    `Made by ${escapeText(`${record.tool.name} ${record.tool.version}`)} from ${code(sourceName(record))}`,
-    ...tieLines(record),
-    ...record.history.flatMap(trainingLines),
+    `Made by ${escapeText(`${record.tool.name} ${record.tool.version}`)} from ${code(nameSource(record))}`,
+    ...describeTie(record),
+    ...record.history.flatMap(describeTraining),
     ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),
     ...record.notes.map(escapeText),
     ...(record.perplexity ?? []).map((entry) => {
       const source = entry.source === undefined ? "" : `, the source's ${entry.source.toFixed(2)}`;
-      return `Perplexity on ${code(entry.file)} (${plural(entry.tokens, "token")}): ${entry.perplexity.toFixed(2)}${source}`;
+      return `Perplexity on ${code(entry.file)} (${formatCount(entry.tokens, "token")}): ${entry.perplexity.toFixed(2)}${source}`;
     }),
   ];
-  return `${whatItIs(config, record)}\n\n${lines.map((line) => `- ${line}`).join("\n")}`;
+  return `${describeModel(config, record)}\n\n${lines.map((line) => `- ${line}`).join("\n")}`;
 }
 
 /** hf://owner/name@revision → owner/name, which the Hub links to; null for a path. */
-export function hubName({ source }: NfcRecord): string | null {
+export function parseHubName({ source }: NfcRecord): string | null {
   return /^hf:\/\/([\w.-]+\/[\w.-]+)(@.*)?$/.exec(source.path)?.[1] ?? null;
 }
 
-function whatItIs(config: ModelConfig, record: NfcRecord): string {
+function describeModel(config: ModelConfig, record: NfcRecord): string {
   const { n_layer, n_head, n_embd, vocab_size, n_positions, variant } = config;
-  const parameters = parameterCount(config);
+  const parameters = countParameters(config);
   const saved = record.source.parameters - parameters;
   const less =
     saved > 0
-      ? `, ${thousands(saved)} (${formatPercent((100 * saved) / record.source.parameters)}) fewer than its source`
+      ? `, ${formatThousands(saved)} (${formatPercent((100 * saved) / record.source.parameters)}) fewer than its source`
       : "";
   const does = config.labels ? ` that classifies texts (${config.labels.map(escapeText).join(", ")})` : "";
-  return `A GPT-2${does} with ${ATTENTION[variant]}. ${thousands(parameters)} parameters${less}: ${plural(n_layer, "layer")} of ${plural(n_head, "head")}, n_embd ${thousands(n_embd)}, ${thousands(vocab_size)} tokens, ${thousands(n_positions)} positions.`;
+  return `A GPT-2${does} with ${ATTENTION[variant]}. ${formatThousands(parameters)} parameters${less}: ${formatCount(n_layer, "layer")} of ${formatCount(n_head, "head")}, n_embd ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions.`;
 }
 
 /** A path says where a file lay on one machine: its last name is enough. */
-function sourceName(record: NfcRecord): string {
+function nameSource(record: NfcRecord): string {
   const { path } = record.source;
-  return hubName(record) ?? path.split(/[\\/]/).findLast((part) => part !== "") ?? path;
+  return parseHubName(record) ?? path.split(/[\\/]/).findLast((part) => part !== "") ?? path;
 }
 
-function tieLines({ tie }: NfcRecord): string[] {
+function describeTie({ tie }: NfcRecord): string[] {
   if (tie === null) return [];
   const { calibration } = tie;
-  const text = calibration === null ? "" : `, calibrated on ${plural(calibration.tokens, "token")} of text`;
+  const text = calibration === null ? "" : `, calibrated on ${formatCount(calibration.tokens, "token")} of text`;
   return [`Q and K tied by the strategy ${code(tie.strategy)}${text}`];
 }
 
 type Step = NfcRecord["history"][number];
 
 /** One line for a step of training; other steps left the weights as they were. */
-function trainingLines(step: Step): string[] {
-  const steps = number(step.settings, "steps");
+function describeTraining(step: Step): string[] {
+  const steps = asNumber(step.settings, "steps");
   if (steps === null) return [];
-  const tokens = number(step, "tokens");
-  const perplexity = object(object(step, "held_out"), "perplexity");
-  const [before, after] = [number(perplexity, "before"), number(perplexity, "after")];
+  const tokens = asNumber(step, "tokens");
+  const perplexity = asObject(asObject(step, "held_out"), "perplexity");
+  const [before, after] = [asNumber(perplexity, "before"), asNumber(perplexity, "after")];
   const held =
     after === null
       ? ""
       : `; perplexity on held-out text ${before === null ? "" : `${before.toFixed(2)} before, `}${after.toFixed(2)} after`;
-  const amount = tokens === null ? "" : `, ${plural(tokens, "token")}`;
-  return [`${escapeText(step.step)}: ${plural(steps, "step")}${amount}${held}`];
+  const amount = tokens === null ? "" : `, ${formatCount(tokens, "token")}`;
+  return [`${escapeText(step.step)}: ${formatCount(steps, "step")}${amount}${held}`];
 }
 
-function object(from: unknown, key: string): unknown {
+function asObject(from: unknown, key: string): unknown {
   return typeof from === "object" && from !== null ? (from as Record<string, unknown>)[key] : undefined;
 }
 
-function number(from: unknown, key: string): number | null {
-  const value = object(from, key);
+function asNumber(from: unknown, key: string): number | null {
+  const value = asObject(from, key);
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }

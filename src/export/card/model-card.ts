@@ -5,14 +5,14 @@ import { join } from "node:path";
 import { writeText } from "../../checkpoint/model-folder.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { exportSummary } from "../../report/exports.ts";
+import { summarizeExport } from "../../report/exports.ts";
 import { code, escapeText, table } from "../../report/render/report-markdown.ts";
 import { exportRows } from "../../report/rows.ts";
 import type { ExportSummary } from "../../report/schema.ts";
 import { HF_CODE_FILE } from "../hf/hf-folder.ts";
-import { preferredFile } from "../onnx/transformers-js-config.ts";
-import { hubName, originText } from "./card-text.ts";
-import { classifierSections, runtimeSections } from "./runtimes.ts";
+import { choosePreferredFile } from "../onnx/transformers-js-config.ts";
+import { describeOrigin, parseHubName } from "./card-text.ts";
+import { renderClassifierRuntimes, renderRuntimes } from "./runtimes.ts";
 
 export const MODEL_CARD_FILE = "README.md";
 
@@ -33,45 +33,48 @@ export async function writeModelCard(
   folder: string,
   { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
 ): Promise<void> {
-  const weights = weightsOf(await readdir(folder), config);
+  const weights = listWeights(await readdir(folder), config);
   const tokenizer = existsSync(join(folder, "tokenizer.json"));
   const files = new Map((record.exports ?? []).map((entry) => [entry.precision, entry]));
-  const exports = exportSummary({ source: name, config, files, record }).files;
-  await writeText(join(folder, MODEL_CARD_FILE), modelCard({ name, config, record, exports, weights, tokenizer }));
+  const exports = summarizeExport({ source: name, config, files, record }).files;
+  await writeText(
+    join(folder, MODEL_CARD_FILE),
+    renderModelCard({ name, config, record, exports, weights, tokenizer }),
+  );
 }
 
-function weightsOf(names: readonly string[], { variant }: ModelConfig): ModelCard["weights"] {
+function listWeights(names: readonly string[], { variant }: ModelConfig): ModelCard["weights"] {
   if (!names.some((name) => name.endsWith(".safetensors"))) return null;
   if (variant === "dense") return "gpt2";
   return names.includes(HF_CODE_FILE) ? "hf" : "compact";
 }
 
 /** The card as Markdown with the Hub's YAML header. Names from files can neither break the header nor the tables. */
-export function modelCard(card: ModelCard): string {
+export function renderModelCard(card: ModelCard): string {
   const { config, record, exports, tokenizer, name } = card;
   const blocks = [
-    header(card),
+    renderHeader(card),
     `# ${escapeText(name)}`,
-    originText(config, record),
-    ...(exports.length > 0 ? [filesText(exports)] : []),
+    describeOrigin(config, record),
+    ...(exports.length > 0 ? [renderFiles(exports)] : []),
     "## How to run it",
     ...(tokenizer
       ? []
       : [
           "The folder has no `tokenizer.json`: put that of the source beside `config.json` first (nfc has GPT-2's own built in).",
         ]),
-    ...(config.labels ? classifierSections : runtimeSections)({
+    ...(config.labels ? renderClassifierRuntimes : renderRuntimes)({
       ...card,
-      name: snippetName(name),
-      onnx: preferredFile(exports),
+      name: nameSnippetModel(name),
+      onnx: choosePreferredFile(exports),
     }),
     "Licence: that of the source. Add `license:` to the header before publishing.",
   ];
   return `${blocks.join("\n\n")}\n`;
 }
 
-function header({ config, record, exports, weights }: ModelCard): string {
-  const base = hubName(record);
+function renderHeader({ config, record, exports, weights }: ModelCard): string {
+  const base = parseHubName(record);
   const tags = [
     "gpt2",
     ...(exports.length > 0 ? ["onnx", "transformers.js"] : []),
@@ -90,7 +93,7 @@ function header({ config, record, exports, weights }: ModelCard): string {
   ].join("\n");
 }
 
-function filesText(files: ExportSummary["files"]): string {
+function renderFiles(files: ExportSummary["files"]): string {
   const { heading, rows, text } = exportRows({ files });
   const cells = rows.map(([precision = "", file = "", ...rest]) => [precision, code(file), ...rest.map(escapeText)]);
   const measured = text === null ? "" : `\n\nMeasured on ${escapeText(text)}.`;
@@ -98,6 +101,6 @@ function filesText(files: ExportSummary["files"]): string {
 }
 
 /** A name that is the same in JavaScript, Python and a shell; another folder has to be filled in. */
-function snippetName(name: string): string {
+function nameSnippetModel(name: string): string {
   return /^\w[\w.-]*$/.test(name) ? name : "model-folder";
 }

@@ -1,6 +1,6 @@
 // How to run an exported model, in a few lines for each runtime that reads its folder. docs/runtimes.md says what was run.
 import type { ModelConfig } from "../../model/config.ts";
-import { isHalf, type Precision, transformersJsDtype } from "../../model/precision.ts";
+import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
 
 export interface RuntimeModel {
   /** The folder as the snippets call it: letters, digits, "_", "." and "-" only. */
@@ -15,13 +15,13 @@ export interface RuntimeModel {
 const PROMPT = "The history of";
 
 /** Sections of Markdown, level 3. */
-export function runtimeSections(model: RuntimeModel): string[] {
+export function renderRuntimes(model: RuntimeModel): string[] {
   const { onnx, weights } = model;
   return [
-    section("nfc", "sh", nfc(model)),
-    ...(onnx ? onnxSections(model, onnx) : []),
+    renderSection("nfc", "sh", nfc(model)),
+    ...(onnx ? renderOnnxRuntimes(model, onnx) : []),
     ...(weights === "hf" || weights === "gpt2"
-      ? [section("transformers (Python)", "python", transformers(model))]
+      ? [renderSection("transformers (Python)", "python", transformers(model))]
       : []),
     ...(weights === "compact"
       ? [
@@ -32,21 +32,21 @@ export function runtimeSections(model: RuntimeModel): string[] {
 }
 
 /** The same for a classifier. */
-export function classifierSections({ name, onnx, weights }: RuntimeModel): string[] {
+export function renderClassifierRuntimes({ name, onnx, weights }: RuntimeModel): string[] {
   const TEXT = "It was a fine film.";
   return [
     ...(onnx
       ? [
-          section("transformers.js", "js", [
+          renderSection("transformers.js", "js", [
             'import { pipeline } from "@huggingface/transformers";',
-            `const classify = await pipeline("text-classification", "./${name}", { dtype: "${transformersJsDtype(onnx.precision)}" });`,
+            `const classify = await pipeline("text-classification", "./${name}", { dtype: "${toTransformersJsDtype(onnx.precision)}" });`,
             `console.log(await classify("${TEXT}"));`,
           ]),
         ]
       : []),
     ...(weights === "gpt2"
       ? [
-          section("transformers (Python)", "python", [
+          renderSection("transformers (Python)", "python", [
             "from transformers import pipeline",
             `print(pipeline("text-classification", "${name}")("${TEXT}"))`,
           ]),
@@ -55,22 +55,22 @@ export function classifierSections({ name, onnx, weights }: RuntimeModel): strin
   ];
 }
 
-function onnxSections(model: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
+function renderOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
   return [
-    section("transformers.js, Node", "js", transformersJs(`./${model.name}`, onnx.precision)),
-    section("transformers.js, browser", "js", [
+    renderSection("transformers.js, Node", "js", transformersJs(`./${model.name}`, onnx.precision)),
+    renderSection("transformers.js, browser", "js", [
       'import { env, pipeline } from "@huggingface/transformers";',
       "env.allowLocalModels = true;",
       'env.localModelPath = "/"; // the folder is served beside the page',
       ...transformersJs(model.name, onnx.precision).slice(1),
     ]),
-    section("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
-    section("onnxruntime-genai (Python)", "python", genai(model.name)),
-    section("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
+    renderSection("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
+    renderSection("onnxruntime-genai (Python)", "python", genai(model.name)),
+    renderSection("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
   ];
 }
 
-function section(title: string, language: string, lines: readonly string[]): string {
+function renderSection(title: string, language: string, lines: readonly string[]): string {
   return [`### ${title}`, "", `\`\`\`${language}`, ...lines, "```"].join("\n");
 }
 
@@ -82,7 +82,7 @@ function nfc({ name, onnx }: RuntimeModel): string[] {
 function transformersJs(path: string, precision: Precision): string[] {
   return [
     'import { pipeline } from "@huggingface/transformers";',
-    `const generate = await pipeline("text-generation", "${path}", { dtype: "${transformersJsDtype(precision)}" });`,
+    `const generate = await pipeline("text-generation", "${path}", { dtype: "${toTransformersJsDtype(precision)}" });`,
     `console.log(await generate("${PROMPT}", { max_new_tokens: 40 }));`,
   ];
 }

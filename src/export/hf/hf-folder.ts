@@ -3,13 +3,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { tensorSource, writeText } from "../../checkpoint/model-folder.ts";
-import { tensorOf } from "../../checkpoint/tensor-of.ts";
-import { byteLengthOf, type FloatDtype } from "../../formats/dtype.ts";
+import { makeTensorSource, writeText } from "../../checkpoint/model-folder.ts";
+import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { countBytes, type FloatDtype } from "../../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../../formats/safetensors/writer.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { type ParameterSpec, parameterSpecs } from "../../model/parameters.ts";
+import { listParameters, type ParameterSpec } from "../../model/parameters.ts";
 
 const MODULE = "modeling_nfc_gpt2";
 /** Python's module beside the weights of a tied model. */
@@ -36,7 +36,7 @@ export interface HfFolderOptions {
  * What config.json says besides `toHfConfig`: the class to load. A dense model is transformers' own GPT-2; a tied one
  * keeps model_type "gpt2" and is found through auto_map with `trust_remote_code=True`.
  */
-export function hfConfigKeys({ variant }: ModelConfig): Record<string, unknown> {
+export function makeHfConfigKeys({ variant }: ModelConfig): Record<string, unknown> {
   if (variant === "dense") return { architectures: [AUTO_CLASSES.AutoModelForCausalLM] };
   const classes = Object.entries(AUTO_CLASSES).map(([auto, name]) => [auto, `${MODULE}.${name}`]);
   return { architectures: [AUTO_CLASSES.AutoModelForCausalLM], auto_map: Object.fromEntries(classes) };
@@ -51,10 +51,10 @@ export async function writeHfWeights(
   checkpoint: Checkpoint,
   { dtype, ...options }: HfFolderOptions = {},
 ): Promise<WriteResult> {
-  const sources = parameterSpecs({ ...checkpoint.config, bias: true }).map((spec) => {
+  const sources = listParameters({ ...checkpoint.config, bias: true }).map((spec) => {
     const tensor = checkpoint.tensors.get(spec.name);
-    const source = tensor ? tensorSource(checkpoint, tensor, dtype) : zeroBias(checkpoint, spec, dtype);
-    return { ...source, name: hfName(spec.name) };
+    const source = tensor ? makeTensorSource(checkpoint, tensor, dtype) : makeZeroBias(checkpoint, spec, dtype);
+    return { ...source, name: toHfName(spec.name) };
   });
   if (checkpoint.config.variant !== "dense")
     await writeText(join(folder, HF_CODE_FILE), await withIoErrors(CODE, () => readFile(CODE)));
@@ -62,18 +62,18 @@ export async function writeHfWeights(
 }
 
 /** As transformers itself saves them: all but the head belong to `transformer`. */
-function hfName(name: string): string {
+function toHfName(name: string): string {
   return name === "lm_head.weight" ? name : `transformer.${name}`;
 }
 
-function zeroBias(checkpoint: Checkpoint, { name, shape }: ParameterSpec, dtype?: FloatDtype): TensorSource {
-  const type = dtype ?? tensorOf(checkpoint, name.replace(/bias$/, "weight")).dtype;
+function makeZeroBias(checkpoint: Checkpoint, { name, shape }: ParameterSpec, dtype?: FloatDtype): TensorSource {
+  const type = dtype ?? requireTensor(checkpoint, name.replace(/bias$/, "weight")).dtype;
   return {
     name,
     dtype: type,
     shape,
     chunks: async function* () {
-      yield new Uint8Array(byteLengthOf(type, shape));
+      yield new Uint8Array(countBytes(type, shape));
     },
   };
 }

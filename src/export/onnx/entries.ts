@@ -4,24 +4,24 @@ import { basename, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
-import { firstWindows, tokenStream } from "../../checkpoint/tokens.ts";
+import { streamTokens, takeWindows } from "../../checkpoint/tokens.ts";
 import { throwIfAborted } from "../../errors.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
-import { exportPerplexity, scoredText } from "../../inference/score/record-perplexity.ts";
+import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
 import { sha256File } from "../../io/sha256.ts";
-import { textPieces } from "../../io/text.ts";
+import { readTextPieces } from "../../io/text.ts";
 import type { NoiseMode } from "../../model/attention.ts";
-import { modelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
+import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import type { BlockMatrix } from "../quantize/blocks.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
-import { bitsOf, type Quantization, resolveQuantization } from "../quantize/settings.ts";
+import { blockBits, type Quantization, resolveQuantization } from "../quantize/settings.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-files.ts";
 
 const CALIBRATION_TOKENS = 8192;
 
-export interface OnnxOptions {
+export interface OnnxExportOptions {
   weights: WeightStorage;
   noise: NoiseMode;
   /** One file each; float32 alone unless given. */
@@ -39,12 +39,12 @@ interface Common extends LongCall {
 
 /**
  * Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights.
- * @throws NfcError as `textPieces` for the texts, as `resolveQuantisation`, `writeOnnxFile` and `quantiseCalibrated`
+ * @throws NfcError as `readTextPieces` for the texts, as `resolveQuantisation`, `writeOnnxFile` and `quantiseCalibrated`
  */
 export async function writeOnnxFiles(
   folder: string,
   checkpoint: Checkpoint,
-  options: OnnxOptions,
+  options: OnnxExportOptions,
   common: Common,
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
@@ -53,7 +53,7 @@ export async function writeOnnxFiles(
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
   for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
-    const bits = bitsOf(precision);
+    const bits = blockBits(precision);
     if (bits && options.calibration && !calibrated.has(bits))
       calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantization, common));
     const known = bits === null ? undefined : calibrated.get(bits);
@@ -72,8 +72,8 @@ export async function writeOnnxFiles(
 }
 
 /** To the end: a wrong name or a broken line should not show up after minutes of writing. */
-async function readTexts({ texts = [], calibration }: OnnxOptions, signal?: AbortSignal): Promise<void> {
-  for await (const _ of textPieces([...texts, ...(calibration ? [calibration.file] : [])])) throwIfAborted(signal);
+async function readTexts({ texts = [], calibration }: OnnxExportOptions, signal?: AbortSignal): Promise<void> {
+  for await (const _ of readTextPieces([...texts, ...(calibration ? [calibration.file] : [])])) throwIfAborted(signal);
 }
 
 async function calibrate(
@@ -85,8 +85,8 @@ async function calibrate(
 ): Promise<Map<string, BlockMatrix>> {
   const { config, folder } = checkpoint;
   const tokenizer = await loadTokenizer(folder, config);
-  const stream = tokenStream([file], tokenizer, common.signal ? { signal: common.signal } : {});
-  const windows = await firstWindows(stream, { length: config.n_positions, count: tokens, name: file });
+  const stream = streamTokens([file], tokenizer, common.signal ? { signal: common.signal } : {});
+  const windows = await takeWindows(stream, { length: config.n_positions, count: tokens, name: file });
   return quantizeCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
 }
 
@@ -94,11 +94,11 @@ async function calibrate(
  * What nfc.json says of the files of a complete folder: size, rounding, and with `texts` what they lose on text.
  * @throws NfcError "invalid-file" for a file that does not open or whose loss is not finite
  */
-export async function exportEntries(
+export async function makeExportEntries(
   folder: string,
   checkpoint: Checkpoint,
   written: readonly OnnxFile[],
-  options: OnnxOptions,
+  options: OnnxExportOptions,
   common: Common,
 ): Promise<ExportEntry[]> {
   const measured = options.texts ? await measure(folder, checkpoint, options.texts, common) : new Map();
@@ -114,11 +114,11 @@ export async function exportEntries(
   );
   const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
-    const blocks = bitsOf(precision) !== null;
+    const blocks = blockBits(precision) !== null;
     const perplexity = measured.get(precision);
     return {
       precision,
-      file: `onnx/${modelFile(precision)}`,
+      file: `onnx/${nameModelFile(precision)}`,
       bytes: sizes.reduce((a, b) => a + b, 0),
       ...(blocks && { block: quantization.block, symmetric: quantization.symmetric }),
       ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
@@ -139,14 +139,14 @@ async function measure(
   const { files, config } = await openExportedModel(folder);
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
-    tokens: () => tokenStream(texts, tokenizer, signal ? { signal } : {}),
+    tokens: () => streamTokens(texts, tokenizer, signal ? { signal } : {}),
     onProgress: (done) => onProgress?.({ phase: "comparing on text", done, total: null, unit: "tokens" }),
     ...(threads !== undefined && { threads }),
     ...(signal && { signal }),
   });
-  const text = await scoredText(texts);
+  const text = await describeScoredText(texts);
   const entries = scores.flatMap((score) => {
-    const entry = exportPerplexity(score, text);
+    const entry = makeExportPerplexity(score, text);
     return entry ? [[score.precision, entry] as const] : [];
   });
   return new Map(entries);

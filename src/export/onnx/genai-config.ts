@@ -9,7 +9,7 @@ export const GENAI_CONFIG_FILE = "genai_config.json";
  * tensor a layer. The cache grows by Concat, so past and present must not share a buffer.
  * @param file the graph, below the folder
  */
-export function genaiConfig(config: ModelConfig, file: string): Record<string, unknown> {
+export function makeGenaiConfig(config: ModelConfig, file: string): Record<string, unknown> {
   const { n_embd, n_head, n_layer, n_positions, vocab_size, bos_token_id, eos_token_id } = config;
   return {
     model: {

@@ -3,18 +3,18 @@ import { mkdir, rename, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
-import { encodeOnnx, MAX_INLINE_BYTES, onnxChunks, type ParameterPlacement } from "../../graph/to-onnx.ts";
+import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } from "../../graph/to-onnx.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { writeChunks } from "../../io/write-chunks.ts";
 import type { NoiseMode } from "../../model/attention.ts";
-import { modelFile, type Precision } from "../../model/precision.ts";
+import { nameModelFile, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import { TOOL } from "../../version.ts";
 import { writeModelTensors } from "../safetensors.ts";
 import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
 import { checkStoredWeights } from "./stored-weights.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
-import { safetensorsWeights, weightBytes, writeExternalWeights } from "./weights.ts";
+import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weights.ts";
 
 const SAFETENSORS = "model.safetensors";
 /** Room for the graph beside the weights in a file of at most 2 GiB. */
@@ -49,7 +49,7 @@ export async function writeOnnxFile(
   options: OnnxFileOptions,
 ): Promise<OnnxFile> {
   const { precision, onProgress, signal } = options;
-  const name = modelFile(precision);
+  const name = nameModelFile(precision);
   const plan = await planPrecision(checkpoint, precision, {
     ...options,
     onWeight: (detail, done, total) => {
@@ -57,7 +57,7 @@ export async function writeOnnxFile(
       onProgress?.({ phase: `${precision}: quantising`, done, total, unit: "steps", detail });
     },
   });
-  const total = weightBytes(plan.graph, plan.data);
+  const total = sumWeightBytes(plan.graph, plan.data);
   // protobuf holds 2 GiB: beyond, external data is the only way.
   const weights =
     options.weights === "inline" && total > MAX_INLINE_BYTES - GRAPH_RESERVE ? "external" : options.weights;
@@ -75,8 +75,8 @@ export async function writeOnnxFile(
   const metadata = { variant: checkpoint.config.variant, precision };
   const model = { parameters: placement, producer: TOOL, metadata };
   const path = join(onnx, name);
-  if (weights === "inline") await writeChunks(path, onnxChunks(plan.graph, model), hooks);
-  else await writeChunks(path, once(encodeOnnx(plan.graph, model)));
+  if (weights === "inline") await writeChunks(path, streamOnnx(plan.graph, model), hooks);
+  else await writeChunks(path, openOnce(encodeOnnx(plan.graph, model)));
   onProgress?.({ phase: `${precision}: verifying`, done: 0, total: null, unit: "steps" });
   return {
     precision,
@@ -105,14 +105,14 @@ async function writeSharedWeights(
   hooks: { onBytes: (done: number) => void; signal?: AbortSignal },
 ): Promise<{ placement: ParameterPlacement; files: string[] }> {
   const onnx = join(folder, "onnx");
-  const data = `${modelFile("fp32")}_data`;
+  const data = `${nameModelFile("fp32")}_data`;
   await writeModelTensors(onnx, checkpoint, { dtype: "F32", ...hooks });
   await withIoErrors(onnx, () => rename(join(onnx, SAFETENSORS), join(onnx, data)));
   await withIoErrors(folder, () => symlink(join("onnx", data), join(folder, SAFETENSORS)));
-  return { placement: await safetensorsWeights(join(onnx, data), data), files: [data] };
+  return { placement: await locateInSafetensors(join(onnx, data), data), files: [data] };
 }
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+async function* openOnce(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
 

@@ -1,27 +1,27 @@
 // What a file of some precision consists of: its graph, the bytes of its weights, and the numbers that they stand for.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { tensorSource } from "../../checkpoint/model-folder.ts";
-import { tensorOf } from "../../checkpoint/tensor-of.ts";
-import { byteLengthOf, decodeFloats, encodeFloats } from "../../formats/dtype.ts";
-import { type Graph, liveGraph, type Value } from "../../graph/ir.ts";
-import { type BlockFormat, blockGraph } from "../../graph/passes/blocks.ts";
-import { halfGraph } from "../../graph/passes/half.ts";
+import { makeTensorSource } from "../../checkpoint/model-folder.ts";
+import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { countBytes, decodeFloats, encodeFloats } from "../../formats/dtype.ts";
+import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
+import { type BlockFormat, toBlockGraph } from "../../graph/passes/blocks.ts";
+import { toHalfGraph } from "../../graph/passes/half.ts";
 import {
   dequantize,
   INT8_LARGEST,
   INT8_REDUCED,
   type Int8Matrix,
-  int8Graph,
   quantize,
+  toInt8Graph,
 } from "../../graph/passes/int8.ts";
 import type { TableStorage } from "../../graph/passes/rewrite.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
 import type { NoiseMode } from "../../model/attention.ts";
-import { exportGraph } from "../../model/classifier-graph.ts";
+import { buildExportGraph } from "../../model/classifier-graph.ts";
 import { SCORE } from "../../model/parameters.ts";
 import type { Precision } from "../../model/precision.ts";
-import { type BlockMatrix, blockScalesBytes, dequantizeBlocks, quantizeBlocks } from "../quantize/blocks.ts";
+import { type BlockMatrix, countScaleBytes, dequantizeBlocks, quantizeBlocks } from "../quantize/blocks.ts";
 import type { Quantization } from "../quantize/settings.ts";
 
 export interface PrecisionPlan {
@@ -50,26 +50,26 @@ export async function planPrecision(
   precision: Precision,
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
-  const graph = exportGraph(checkpoint.config, options.noise);
+  const graph = buildExportGraph(checkpoint.config, options.noise);
   switch (precision) {
     case "fp32":
-      return planOf(checkpoint, graph, new Map());
+      return assemblePlan(checkpoint, graph, new Map());
     case "fp16":
-      return planOf(checkpoint, lowered(graph), new Map());
+      return assemblePlan(checkpoint, lowerGraph(graph), new Map());
     case "int8":
-      return int8Plan(checkpoint, graph, options);
+      return planInt8(checkpoint, graph, options);
     case "uint8":
-      return blockPlan(checkpoint, graph, 8, (built) => built, options);
+      return planBlocks(checkpoint, graph, 8, (built) => built, options);
     case "q4":
-      return blockPlan(checkpoint, graph, 4, (built) => built, options);
+      return planBlocks(checkpoint, graph, 4, (built) => built, options);
     case "q4f16":
-      return blockPlan(checkpoint, graph, 4, lowered, options);
+      return planBlocks(checkpoint, graph, 4, lowerGraph, options);
   }
 }
 
 /** The cache is float16, the logits are not: sampling and scoring want all their digits. */
-function lowered(graph: Graph): Graph {
-  return halfGraph(graph, {
+function lowerGraph(graph: Graph): Graph {
+  return toHalfGraph(graph, {
     halfInput: (name) => name.startsWith("past_key_values."),
     fullOutput: (name) => name === "logits",
   });
@@ -90,20 +90,20 @@ interface Quantized {
   decode: () => Float32Array;
 }
 
-async function int8Plan(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
-  const { graph, sources } = int8Graph(original, { chosen: isQuantized, tables: () => "quantised" });
+async function planInt8(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
+  const { graph, sources } = toInt8Graph(original, { chosen: isQuantized, tables: () => "quantised" });
   const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
   const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });
     return {
-      bytes: (part) => bytesOf(part === "values" ? matrix.values : matrix.scales),
+      bytes: (part) => viewBytes(part === "values" ? matrix.values : matrix.scales),
       decode: () => dequantize(matrix, byRow),
     };
   });
-  return planOf(checkpoint, graph, weights, sources);
+  return assemblePlan(checkpoint, graph, weights, sources);
 }
 
-async function blockPlan(
+async function planBlocks(
   checkpoint: Checkpoint,
   original: Graph,
   bits: BlockFormat["bits"],
@@ -112,7 +112,7 @@ async function blockPlan(
 ): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantization;
   const format: BlockFormat = { bits, block, symmetric };
-  const { graph, sources } = blockGraph(original, { ...format, chosen: isQuantized, tables, accuracy: 4 });
+  const { graph, sources } = toBlockGraph(original, { ...format, chosen: isQuantized, tables, accuracy: 4 });
   const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const shape = weight.shape as [number, number];
     const matrix =
@@ -122,12 +122,12 @@ async function blockPlan(
         part === "values"
           ? matrix.values
           : part === "scales"
-            ? blockScalesBytes(matrix)
+            ? countScaleBytes(matrix)
             : (matrix.zeroPoints as Uint8Array),
       decode: () => dequantizeBlocks(matrix, { ...format, shape, byRow }),
     };
   });
-  return planOf(checkpoint, finish(graph), weights, sources);
+  return assemblePlan(checkpoint, finish(graph), weights, sources);
 }
 
 interface Source {
@@ -154,7 +154,7 @@ async function quantizeAll<S extends Source>(
   return weights;
 }
 
-function planOf(
+function assemblePlan(
   checkpoint: Checkpoint,
   graph: Graph,
   weights: ReadonlyMap<string, Quantized>,
@@ -162,24 +162,24 @@ function planOf(
 ): PrecisionPlan {
   const data = (parameter: Value): InlineData => {
     const source = sources.get(parameter.name);
-    if (!source) return plainData(checkpoint, parameter);
+    if (!source) return makePlainData(checkpoint, parameter);
     const bytes = (weights.get(source.weight.name) as Quantized).bytes(source.part);
-    return { byteLength: bytes.byteLength, chunks: () => once(bytes) };
+    return { byteLength: bytes.byteLength, chunks: () => memoize(bytes) };
   };
-  return { graph, data, decoded: decodedCheckpoint(checkpoint, graph, weights) };
+  return { graph, data, decoded: decodeCheckpoint(checkpoint, graph, weights) };
 }
 
 /** A weight that is stored as a float, streamed. */
-function plainData(checkpoint: Checkpoint, { name, dtype }: Value): InlineData {
-  const tensor = tensorOf(checkpoint, name);
+function makePlainData(checkpoint: Checkpoint, { name, dtype }: Value): InlineData {
+  const tensor = requireTensor(checkpoint, name);
   const to = dtype === "float16" ? "F16" : "F32";
-  return { byteLength: byteLengthOf(to, tensor.shape), chunks: () => tensorSource(checkpoint, tensor, to).chunks() };
+  return { byteLength: countBytes(to, tensor.shape), chunks: () => makeTensorSource(checkpoint, tensor, to).chunks() };
 }
 
 /** The checkpoint with every weight replaced by what the file's bytes decode to. */
-function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: ReadonlyMap<string, Quantized>): Checkpoint {
+function decodeCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: ReadonlyMap<string, Quantized>): Checkpoint {
   const half = new Set(
-    liveGraph(graph)
+    pruneGraph(graph)
       .parameters.filter(({ dtype }) => dtype === "float16")
       .map(({ name }) => name),
   );
@@ -191,7 +191,7 @@ function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: Readon
     return half.has(name) ? decodeFloats(encodeFloats(values, "F16"), "F16") : values;
   };
   const tensors = [...checkpoint.tensors.values()].map((tensor) => {
-    const byteLength = byteLengthOf("F32", tensor.shape);
+    const byteLength = countBytes("F32", tensor.shape);
     return [tensor.name, { ...tensor, dtype: "F32", byteLength } as const] as const;
   });
   return {
@@ -199,15 +199,15 @@ function decodedCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: Readon
     tensors: new Map(tensors),
     readF32,
     async *chunks(name) {
-      yield bytesOf(await readF32(name));
+      yield viewBytes(await readF32(name));
     },
   };
 }
 
-function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
+function viewBytes({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+async function* memoize(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }

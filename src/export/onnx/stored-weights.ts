@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxInitializer } from "../../formats/onnx/structure.ts";
-import { liveGraph, type Value } from "../../graph/ir.ts";
+import { pruneGraph, type Value } from "../../graph/ir.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
 import { PIECE_BYTES, PositionalFile } from "../../io/positional-file.ts";
@@ -20,14 +20,14 @@ export async function checkStoredWeights(
 ): Promise<void> {
   const { initializers } = await readOnnxStructure(path);
   const stored = new Map(initializers.map((initializer) => [initializer.name, initializer]));
-  for (const parameter of liveGraph(graph).parameters) {
+  for (const parameter of pruneGraph(graph).parameters) {
     throwIfAborted(signal);
     const initializer = stored.get(parameter.name);
     const expected = data(parameter);
-    const place = initializer && placeOf(path, initializer);
+    const place = initializer && findPlace(path, initializer);
     if (!place || !isDeclared(initializer, parameter, expected.byteLength))
-      throw differs(path, parameter, "it is another tensor");
-    if (!(await holds(place, expected))) throw differs(path, parameter, "its bytes differ");
+      throw findDifference(path, parameter, "it is another tensor");
+    if (!(await hasBytes(place, expected))) throw findDifference(path, parameter, "its bytes differ");
   }
 }
 
@@ -40,13 +40,13 @@ interface Place {
   offset: number;
 }
 
-function placeOf(path: string, { external, offset }: OnnxInitializer): Place | null {
+function findPlace(path: string, { external, offset }: OnnxInitializer): Place | null {
   if (external) return { path: join(dirname(path), external.location), offset: external.offset };
   return offset === null ? null : { path, offset };
 }
 
 /** Whether these bytes are there. */
-async function holds({ path, offset }: Place, { byteLength, chunks }: InlineData): Promise<boolean> {
+async function hasBytes({ path, offset }: Place, { byteLength, chunks }: InlineData): Promise<boolean> {
   const file = await PositionalFile.open(path);
   const buffer = new Uint8Array(Math.min(PIECE_BYTES, byteLength));
   let position = offset;
@@ -65,7 +65,7 @@ async function holds({ path, offset }: Place, { byteLength, chunks }: InlineData
   }
 }
 
-function differs(path: string, { name }: Value, fact: string): NfcError {
+function findDifference(path: string, { name }: Value, fact: string): NfcError {
   return new NfcError("mismatch", `${path}: ${name}: read back, ${fact}`, {
     hint: "try another disk; if it happens there too, report this: the export is wrong",
   });

@@ -1,5 +1,5 @@
 // The part of config.json that tells transformers.js which file to take and how it is stored.
-import { isHalf, modelFile, PRECISIONS, type Precision, transformersJsDtype } from "../../model/precision.ts";
+import { isHalf, nameModelFile, PRECISIONS, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
 import type { OnnxFile } from "./onnx-files.ts";
 
 /** Small and close to float32 first: what a folder without the runtime's own choice is loaded in. */
@@ -10,26 +10,26 @@ const PREFERENCE: readonly Precision[] = ["int8", "q4", "uint8", "q4f16", "fp16"
  * own choice (q8 in WebAssembly, fp32 elsewhere) is not there, and for its version 3 the dtype of the cache. null when
  * there is nothing to say.
  */
-export function transformersJsConfig(files: readonly OnnxFile[]): Record<string, unknown> | null {
+export function makeTransformersJsConfig(files: readonly OnnxFile[]): Record<string, unknown> | null {
   const has = (precision: Precision) => files.some((file) => file.precision === precision);
   const external = files.filter(({ files: [, ...data] }) => data.length > 0);
   const half = PRECISIONS.filter((precision) => isHalf(precision) && has(precision));
   const config = {
     ...(external.length > 0 && {
       use_external_data_format: Object.fromEntries(
-        external.map(({ precision, files: [, ...data] }) => [modelFile(precision), data.length]),
+        external.map(({ precision, files: [, ...data] }) => [nameModelFile(precision), data.length]),
       ),
     }),
-    ...(!(has("fp32") && has("int8")) && { dtype: transformersJsDtype(PREFERENCE.find(has) as Precision) }),
+    ...(!(has("fp32") && has("int8")) && { dtype: toTransformersJsDtype(PREFERENCE.find(has) as Precision) }),
     ...(half.length > 0 && {
-      kv_cache_dtype: Object.fromEntries(half.map((precision) => [transformersJsDtype(precision), "float16"])),
+      kv_cache_dtype: Object.fromEntries(half.map((precision) => [toTransformersJsDtype(precision), "float16"])),
     }),
   };
   return Object.keys(config).length > 0 ? config : null;
 }
 
 /** The file that a runtime without a choice of its own should load; null without any. */
-export function preferredFile<T extends { precision: Precision }>(files: readonly T[]): T | null {
+export function choosePreferredFile<T extends { precision: Precision }>(files: readonly T[]): T | null {
   const ranked = PREFERENCE.flatMap((precision) => files.filter((file) => file.precision === precision));
   return ranked[0] ?? null;
 }

@@ -2,9 +2,9 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
-import { int64Tensor, Session, type Tensor } from "../../graph/session.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../inference/generate/decoding.ts";
-import { layerwiseLogits } from "../../inference/layerwise.ts";
+import { makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoding.ts";
+import { computeLogits } from "../../inference/layerwise.ts";
 import { isHalf, type Precision } from "../../model/precision.ts";
 
 /**
@@ -54,37 +54,37 @@ export async function verifyOnnx(
 ): Promise<Verification> {
   const { config } = checkpoint;
   const cacheDtype = isHalf(precision) ? "float16" : "float32";
-  const feedsOf = (rows: readonly (readonly number[])[]) => promptFeeds(rows, config, { cacheDtype });
+  const feedsOf = (rows: readonly (readonly number[])[]) => makePromptFeeds(rows, config, { cacheDtype });
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
-  const prompts = randomPrompts(config.vocab_size, length);
+  const prompts = drawPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
-  const reference = await layerwiseLogits(checkpoint, windows, { threads, ...(signal && { signal }) });
+  const reference = await computeLogits(checkpoint, windows, { threads, ...(signal && { signal }) });
   if (!reference.every(Number.isFinite))
     throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
       hint: "the checkpoint is damaged",
     });
-  const compare = new Comparison(reference, length, config.labels?.length ?? config.vocab_size);
+  const compare = new LogitComparison(reference, length, config.labels?.length ?? config.vocab_size);
   if (config.labels) {
     await withSession(path, { threads, signal }, (run) => compareClassifier(compare, run, prompts));
     return compare.finish(path, precision);
   }
   await withSession(path, { threads, signal }, async (run) => {
-    compare.add(await logitsOf(run(feedsOf(prompts))), [0, 0]);
+    compare.add(await readLogits(run(feedsOf(prompts))), [0, 0]);
     const half = Math.ceil(length / 2);
     if (half === length) return; // a model of one position has no second step
     const starts = prompts.map((ids) => ids.slice(0, half));
     const ends = prompts.map((ids) => ids.slice(half));
     const first = feedsOf(starts);
-    const second = stepFeeds(first, ends, cacheOf(await run(first)));
-    compare.add(await logitsOf(run(second)), [half, half]);
+    const second = makeStepFeeds(first, ends, takeCache(await run(first)));
+    compare.add(await readLogits(run(second)), [half, half]);
     const padded = [prompts[0] as number[], starts[1] as number[]];
-    compare.add(await logitsOf(run(feedsOf(padded))), [0, half - length]);
+    compare.add(await readLogits(run(feedsOf(padded))), [0, half - length]);
   });
   return compare.finish(path, precision);
 }
 
 /** Whole texts, then one beside half of another, padded on the right and on the left. */
-async function compareClassifier(compare: Comparison, run: Run, prompts: readonly number[][]): Promise<void> {
+async function compareClassifier(compare: LogitComparison, run: RunModel, prompts: readonly number[][]): Promise<void> {
   const length = prompts[0]?.length as number;
   const half = Math.ceil(length / 2);
   const short = prompts.map((ids, row) => (row === 0 ? ids : ids.slice(0, half)));
@@ -93,7 +93,7 @@ async function compareClassifier(compare: Comparison, run: Run, prompts: readonl
     [short, "right"],
     [short, "left"],
   ] as const) {
-    const { data, dtype, shape } = await logitsOf(run(classifierFeeds(texts, side)));
+    const { data, dtype, shape } = await readLogits(run(makeClassifierFeeds(texts, side)));
     const [rows, labels] = shape as [number, number];
     compare.add(
       { data, dtype, shape: [rows, 1, labels] },
@@ -103,7 +103,7 @@ async function compareClassifier(compare: Comparison, run: Run, prompts: readonl
 }
 
 /** input_ids and attention_mask [B, T] */
-function classifierFeeds(texts: readonly (readonly number[])[], side: "left" | "right"): Record<string, Tensor> {
+function makeClassifierFeeds(texts: readonly (readonly number[])[], side: "left" | "right"): Record<string, Tensor> {
   const length = Math.max(...texts.map((text) => text.length));
   const row = (values: readonly number[]) => {
     const padding = Array<number>(length - values.length).fill(0);
@@ -111,8 +111,8 @@ function classifierFeeds(texts: readonly (readonly number[])[], side: "left" | "
   };
   const shape = [texts.length, length];
   return {
-    input_ids: int64Tensor(texts.flatMap(row), shape),
-    attention_mask: int64Tensor(
+    input_ids: makeInt64Tensor(texts.flatMap(row), shape),
+    attention_mask: makeInt64Tensor(
       texts.flatMap((text) => row(text.map(() => 1))),
       shape,
     ),
@@ -130,13 +130,13 @@ export async function verifySampled(
   { precision = "fp32", threads = 0, signal }: VerifyOptions = {},
 ): Promise<void> {
   const { config } = checkpoint;
-  const prompts = randomPrompts(config.vocab_size, Math.min(PROMPT_LENGTH, config.n_positions));
+  const prompts = drawPrompts(config.vocab_size, Math.min(PROMPT_LENGTH, config.n_positions));
   const feeds = config.labels
-    ? classifierFeeds(prompts, "right")
-    : promptFeeds(prompts, config, { cacheDtype: isHalf(precision) ? "float16" : "float32" });
-  const visible = config.n_positions > 1 && (await largestDeviation(checkpoint)) >= VISIBLE_DEVIATION;
+    ? makeClassifierFeeds(prompts, "right")
+    : makePromptFeeds(prompts, config, { cacheDtype: isHalf(precision) ? "float16" : "float32" });
+  const visible = config.n_positions > 1 && (await findLargestDeviation(checkpoint)) >= VISIBLE_DEVIATION;
   await withSession(path, { threads, signal }, async (run) => {
-    const [a, b] = [await logitsOf(run(feeds)), await logitsOf(run(feeds))].map(({ data }) => data as Float32Array);
+    const [a, b] = [await readLogits(run(feeds)), await readLogits(run(feeds))].map(({ data }) => data as Float32Array);
     if (!a?.every(Number.isFinite))
       throw new NfcError("mismatch", `${path}: its logits are not finite`, {
         hint: "report this: the export is wrong",
@@ -149,7 +149,7 @@ export async function verifySampled(
 }
 
 /** The largest σ = exp(log_std) of a model. */
-async function largestDeviation(checkpoint: Checkpoint): Promise<number> {
+async function findLargestDeviation(checkpoint: Checkpoint): Promise<number> {
   let most = 0;
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++)
     for (const value of await checkpoint.readF32(`h.${layer}.attn.noise_log_std`))
@@ -157,9 +157,9 @@ async function largestDeviation(checkpoint: Checkpoint): Promise<number> {
   return most;
 }
 
-type Run = (feeds: Record<string, Tensor>) => Promise<Record<string, Tensor>>;
+type RunModel = (feeds: Record<string, Tensor>) => Promise<Record<string, Tensor>>;
 
-async function logitsOf(outputs: ReturnType<Run>): Promise<Tensor> {
+async function readLogits(outputs: ReturnType<RunModel>): Promise<Tensor> {
   return (await outputs).logits as Tensor;
 }
 
@@ -167,7 +167,7 @@ async function logitsOf(outputs: ReturnType<Run>): Promise<Tensor> {
 async function withSession(
   path: string,
   { threads, signal }: VerifyOptions,
-  use: (run: Run) => Promise<void>,
+  use: (run: RunModel) => Promise<void>,
 ): Promise<void> {
   throwIfAborted(signal);
   const session = await Session.fromFile(path, { threads: threads ?? 0, shortLived: true });
@@ -182,7 +182,7 @@ async function withSession(
 }
 
 /** Two fixed pseudo-random prompts (a linear congruential generator; Numerical Recipes' constants). */
-function randomPrompts(vocabulary: number, length: number): number[][] {
+function drawPrompts(vocabulary: number, length: number): number[][] {
   let state = 20260111;
   const next = () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -191,7 +191,7 @@ function randomPrompts(vocabulary: number, length: number): number[][] {
   return Array.from({ length: PROMPTS }, () => Array.from({ length }, next));
 }
 
-class Comparison {
+class LogitComparison {
   private readonly reference: Float32Array; // [PROMPTS, length, V]
   private readonly length: number;
   private readonly vocabulary: number;

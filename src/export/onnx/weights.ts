@@ -1,7 +1,7 @@
 // Where an ONNX export's weights go: inside the model, in external data files, or in model.safetensors itself.
 import { join } from "node:path";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
-import { type Graph, liveGraph, type Value } from "../../graph/ir.ts";
+import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import type { ExternalLocation, InlineData, ParameterPlacement } from "../../graph/to-onnx.ts";
 import { writeChunks } from "../../io/write-chunks.ts";
 
@@ -20,8 +20,8 @@ export interface ProgressHooks {
 export type WeightData = (parameter: Value) => InlineData;
 
 /** Total bytes of the weights that a graph uses. */
-export function weightBytes(graph: Graph, data: WeightData): number {
-  return liveGraph(graph).parameters.reduce((sum, parameter) => sum + data(parameter).byteLength, 0);
+export function sumWeightBytes(graph: Graph, data: WeightData): number {
+  return pruneGraph(graph).parameters.reduce((sum, parameter) => sum + data(parameter).byteLength, 0);
 }
 
 /** Writes `<model>_data`, `<model>_data_1`, … as transformers.js names them. */
@@ -32,10 +32,10 @@ export async function writeExternalWeights(
   data: WeightData,
   { onBytes, signal }: ProgressHooks,
 ): Promise<{ placement: ParameterPlacement; files: string[] }> {
-  const plan = planExternal(liveGraph(graph).parameters, data, modelName);
+  const plan = planExternal(pruneGraph(graph).parameters, data, modelName);
   let before = 0;
   for (const [file, parameters] of plan.files) {
-    const done = await writeChunks(join(folder, file), dataChunks(data, parameters, plan.places), {
+    const done = await writeChunks(join(folder, file), streamData(data, parameters, plan.places), {
       onBytes: (bytes) => onBytes?.(before + bytes),
       ...(signal && { signal }),
     });
@@ -64,7 +64,7 @@ function planExternal(parameters: readonly Value[], data: WeightData, modelName:
   return { places, files };
 }
 
-async function* dataChunks(
+async function* streamData(
   data: WeightData,
   parameters: readonly Value[],
   places: ReadonlyMap<string, ExternalLocation>,
@@ -79,7 +79,7 @@ async function* dataChunks(
 }
 
 /** The tensors of a safetensors file, addressed as external data. `location` is its name as seen from the model. */
-export async function safetensorsWeights(path: string, location: string): Promise<ParameterPlacement> {
+export async function locateInSafetensors(path: string, location: string): Promise<ParameterPlacement> {
   const reader = await openSafetensors(path);
   const { tensors } = reader;
   await reader.close();

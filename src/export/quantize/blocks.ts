@@ -75,7 +75,7 @@ export function dequantizeBlocks(matrix: BlockMatrix, format: MatrixFormat): Flo
 }
 
 /** The scales as they are stored: float16. */
-export function blockScalesBytes({ scales }: BlockMatrix): Uint8Array {
+export function countScaleBytes({ scales }: BlockMatrix): Uint8Array {
   return encodeFloats(scales, "F16");
 }
 

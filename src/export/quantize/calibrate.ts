@@ -1,15 +1,15 @@
 // Quantises the weights of a model in blocks so that its products keep their values on calibration text.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { tensorOf } from "../../checkpoint/tensor-of.ts";
+import { requireTensor } from "../../checkpoint/tensor-of.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
-import { Graph, liveGraph, type Value } from "../../graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { gemm } from "../../graph/ops.ts";
 import type { BlockFormat } from "../../graph/passes/blocks.ts";
 import { weightProduct } from "../../graph/passes/rewrite.ts";
-import { float32Tensor, Session, type Tensors } from "../../graph/session.ts";
+import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
 import { embedWindows, type Hidden, LayerSession } from "../../inference/layerwise.ts";
-import { norm, parametersOf } from "../../model/layers.ts";
+import { makeParameterLookup, norm } from "../../model/layers.ts";
 import type { LongCall } from "../../progress.ts";
 import { type BlockMatrix, dequantizeBlocks } from "./blocks.ts";
 import { quantizeGptq } from "./gptq.ts";
@@ -40,7 +40,7 @@ export async function quantizeCalibrated(
   const matrices = new Map<string, BlockMatrix>();
   const quantize = async (name: string, gram: Float64Array, byRow = false): Promise<Float32Array> => {
     throwIfAborted(signal);
-    const shape = tensorOf(checkpoint, name).shape as [number, number];
+    const shape = requireTensor(checkpoint, name).shape as [number, number];
     const format = { bits, block, symmetric, shape, byRow };
     const damping = name === "wte.weight" ? { damping: EMBEDDING_DAMPING } : {};
     const matrix = quantizeGptq(await checkpoint.readF32(name), gram, { ...format, name, ...damping });
@@ -51,13 +51,13 @@ export async function quantizeCalibrated(
   for (let layer = 0; layer < n_layer; layer++) {
     onProgress?.({ phase: "calibrating", done: layer, total: n_layer + 1, unit: "layers", detail: `h.${layer}` });
     const decoded = new Map<string, Float32Array>();
-    for (const [name, gram] of await inputGrams(checkpoint, layer, hidden, options))
+    for (const [name, gram] of await buildInputGrams(checkpoint, layer, hidden, options))
       decoded.set(name, await quantize(name, gram));
-    hidden = await nextHidden(checkpoint, layer, hidden, decoded, options);
+    hidden = await advanceHidden(checkpoint, layer, hidden, decoded, options);
   }
   const head = tied_head ? "wte.weight" : "lm_head.weight";
   onProgress?.({ phase: "calibrating", done: n_layer, total: n_layer + 1, unit: "layers", detail: "head" });
-  await quantize(head, await headGram(checkpoint, hidden, options), true);
+  await quantize(head, await measureHeadGram(checkpoint, hidden, options), true);
   return matrices;
 }
 
@@ -69,7 +69,7 @@ async function eachWindow(checkpoint: Checkpoint, windows: readonly Int32Array[]
 }
 
 /** Σ x xᵀ over the inputs x of each linear layer, by the name of its weight: float64 [K, K], K the inputs */
-async function inputGrams(
+async function buildInputGrams(
   checkpoint: Checkpoint,
   layer: number,
   hidden: readonly Hidden[],
@@ -79,20 +79,23 @@ async function inputGrams(
   const session = await LayerSession.open(checkpoint, layer, {
     threads,
     outputs: (graph, { output }) => {
-      for (const { x, name } of linearLayers(graph, output)) {
-        graph.output(gemm(x, x, { transA: true }), gramOf(name));
+      for (const { x, name } of listLinearLayers(graph, output)) {
+        graph.output(gemm(x, x, { transA: true }), requireGram(name));
         sizes.set(name, x.shape[1] as number);
       }
     },
   });
   const sums = new Map([...sizes].map(([name, size]) => [name, new Float64Array(size * size)]));
   const into: Tensors = Object.fromEntries(
-    [...sizes].map(([name, size]) => [gramOf(name), float32Tensor(new Float32Array(size * size), [size, size])]),
+    [...sizes].map(([name, size]) => [
+      requireGram(name),
+      makeFloat32Tensor(new Float32Array(size * size), [size, size]),
+    ]),
   );
   try {
     for (const states of hidden) {
       await session.run(states, into);
-      for (const [name, sum] of sums) addInto(sum, into[gramOf(name)]?.data as Float32Array);
+      for (const [name, sum] of sums) addInto(sum, into[requireGram(name)]?.data as Float32Array);
     }
   } finally {
     await session.close();
@@ -101,18 +104,18 @@ async function inputGrams(
   return sums;
 }
 
-const gramOf = (name: string): string => `${name}/gram`;
+const requireGram = (name: string): string => `${name}/gram`;
 
 /** The products x·W that `output` is computed from. */
-function linearLayers(graph: Graph, output: Value): { x: Value; name: string }[] {
-  const { nodes } = liveGraph({ inputs: [], outputs: [output] });
+function listLinearLayers(graph: Graph, output: Value): { x: Value; name: string }[] {
+  const { nodes } = pruneGraph({ inputs: [], outputs: [output] });
   return nodes.flatMap((node) => {
     const product = weightProduct(node, { graph, of: (value) => value });
     return product ? [{ x: product.x, name: product.weight.name }] : [];
   });
 }
 
-async function nextHidden(
+async function advanceHidden(
   checkpoint: Checkpoint,
   layer: number,
   hidden: readonly Hidden[],
@@ -137,7 +140,7 @@ async function nextHidden(
 }
 
 /** Σ x xᵀ over the inputs x = ln_f(hidden) of the head: [C, C] */
-async function headGram(
+async function measureHeadGram(
   checkpoint: Checkpoint,
   hidden: readonly Hidden[],
   { threads = 0 }: CalibrateOptions,
@@ -145,16 +148,16 @@ async function headGram(
   const { config } = checkpoint;
   const width = config.n_embd;
   const graph = new Graph();
-  const normed = norm(graph.input("x", "float32", ["rows", width]), "ln_f", parametersOf(graph, config), config);
+  const normed = norm(graph.input("x", "float32", ["rows", width]), "ln_f", makeParameterLookup(graph, config), config);
   graph.output(gemm(normed, normed, { transA: true }), "gram");
   const weights = new Map<string, Float32Array>();
-  for (const { name } of liveGraph(graph).parameters) weights.set(name, await checkpoint.readF32(name));
+  for (const { name } of pruneGraph(graph).parameters) weights.set(name, await checkpoint.readF32(name));
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
   const session = await Session.withWeights(graph, weightOf, { threads, shortLived: true });
   const sum = new Float64Array(width * width);
   try {
     for (const { x, batch, length } of hidden) {
-      const { gram } = await session.run({ x: float32Tensor(x, [batch * length, width]) });
+      const { gram } = await session.run({ x: makeFloat32Tensor(x, [batch * length, width]) });
       addInto(sum, gram?.data as Float32Array);
     }
   } finally {

@@ -103,7 +103,7 @@ export interface Feedback {
  * From H = L Lᵀ, since tr(E H Eᵀ) = Σ_k d_k (e_k + Σ_{j>k} e_j a_kj)². Overwrites H [K, K], which is symmetric; `damping`
  * times its mean diagonal is added to the diagonal first, so that inputs that never fire do no harm.
  */
-export function feedbackOf(hessian: Float64Array, size: number, damping: number): Feedback {
+export function computeFeedback(hessian: Float64Array, size: number, damping: number): Feedback {
   let trace = 0;
   for (let k = 0; k < size; k++) trace += hessian[k * size + k] as number;
   const shift = (damping * trace) / size || 1;

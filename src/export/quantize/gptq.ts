@@ -1,7 +1,7 @@
 // GPTQ (arXiv 2210.17323): quantises a matrix input by input, and lets the inputs still to come make up for each error.
 import { BlockFit } from "./block-fit.ts";
 import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
-import { addRowProducts, dot, type Feedback, feedbackOf, PANEL } from "./feedback.ts";
+import { addRowProducts, computeFeedback, dot, type Feedback, PANEL } from "./feedback.ts";
 
 /** As in the paper. */
 const DAMPING = 0.01;
@@ -24,7 +24,7 @@ export interface GptqOptions extends MatrixFormat {
  */
 export function quantizeGptq(weights: Float32Array, hessian: Float64Array, options: GptqOptions): BlockMatrix {
   const codes = new BlockCodes(options);
-  const feedback = feedbackOf(hessian, codes.inner, options.damping ?? DAMPING);
+  const feedback = computeFeedback(hessian, codes.inner, options.damping ?? DAMPING);
   for (let first = 0; first < codes.channels; first += CHANNELS)
     new ChannelGroup(weights, options, codes, feedback, first).quantize();
   return codes.matrix;

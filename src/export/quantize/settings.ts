@@ -15,7 +15,7 @@ export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];
 const DEFAULT_BLOCK = 32;
 
 /** Bits of a precision's blocks; null for those without blocks. */
-export function bitsOf(precision: Precision): 4 | 8 | null {
+export function blockBits(precision: Precision): 4 | 8 | null {
   if (precision === "uint8") return 8;
   return precision === "q4" || precision === "q4f16" ? 4 : null;
 }
@@ -31,7 +31,7 @@ export function resolveQuantization(
   { block, symmetric = false, reduceRange = false }: Partial<Quantization> = {},
 ): Quantization {
   const resolved = { block: block ?? DEFAULT_BLOCK, symmetric, reduceRange };
-  const blocked = precisions.filter((precision) => bitsOf(precision) !== null);
+  const blocked = precisions.filter((precision) => blockBits(precision) !== null);
   if (blocked.length === 0) return resolved;
   if (block !== undefined && !BLOCK_SIZES.includes(block))
     throw new NfcError("usage", `blocks of ${block}: not one of ${BLOCK_SIZES.join(", ")}`, {

@@ -1,6 +1,6 @@
 // The messages of an ONNX file as plain objects, decoded by the schema; payloads are their place in the file.
 import type { ByteRange, ProtobufScanner, WireField } from "./protobuf-scanner.ts";
-import { type SchemaField, schemaOf } from "./schema.ts";
+import { findSchema, type SchemaField } from "./schema.ts";
 
 // The messages as `decode` gives them: absent fields are undefined, bytes are their place in the file.
 export interface ModelMessage {
@@ -67,7 +67,7 @@ export async function decode<T extends object>(
   range: ByteRange,
   target: T,
 ): Promise<T> {
-  const schema = schemaOf(message);
+  const schema = findSchema(message);
   const fields = target as Record<string, unknown>;
   const payload = (field: WireField, { kind, message: nested }: SchemaField, into: object = {}) => {
     if (kind === "string") return scanner.text(field);

@@ -22,7 +22,7 @@ const MAX_VIEWS = 4;
  * elements.
  * Sources: ONNX Runtime's contrib operators MatMulNBits, MatMulBnb4 and GatherBlockQuantized; ONNX's DequantizeLinear.
  */
-export function packedWeights(
+export function countPackedWeights(
   nodes: readonly NodeMessage[],
   initializers: readonly OnnxInitializer[],
 ): Map<string, number> {
@@ -40,7 +40,7 @@ export function packedWeights(
     if (!places) continue;
     for (const scale of places.scales.map((place) => behind(input[place]))) if (scale) weights.set(scale.name, 0);
     const codes = places.codes === null ? undefined : behind(input[places.codes]);
-    const count = codes && weightsOf(node, codes);
+    const count = codes && countWeights(node, codes);
     // A matrix that is both looked up and multiplied with: the product knows its size, the look-up its padding as well.
     if (codes && count !== undefined) weights.set(codes.name, Math.min(count, weights.get(codes.name) ?? count));
   }
@@ -48,12 +48,13 @@ export function packedWeights(
 }
 
 /** Undefined where the node says nothing that can be true of these bytes. */
-function weightsOf(node: NodeMessage, codes: OnnxInitializer): number | undefined {
+function countWeights(node: NodeMessage, codes: OnnxInitializer): number | undefined {
   const attribute = (name: string) => node.attribute?.find((one) => one.name === name)?.i;
   const [K, N] = [attribute("K"), attribute("N")];
   const elements = codes.dims.reduce((product, dim) => product * dim, 1);
   // GatherBlockQuantized packs codes of `bits` bits into bytes; types of 4 bits (UINT4, INT4) have one element a weight.
-  const count = K !== undefined && N !== undefined ? K * N : elements * (codes.dtype === UINT8 ? 8 / bitsOf(node) : 1);
+  const count =
+    K !== undefined && N !== undefined ? K * N : elements * (codes.dtype === UINT8 ? 8 / readBits(node) : 1);
   const possible = Number.isSafeInteger(count) && count >= 0 && count <= codes.byteLength * MAX_WEIGHTS_PER_BYTE;
   return possible ? count : undefined;
 }
@@ -61,4 +62,4 @@ function weightsOf(node: NodeMessage, codes: OnnxInitializer): number | undefine
 /** onnx.TensorProto.DataType.UINT8 */
 const UINT8 = 2;
 
-const bitsOf = ({ attribute = [] }: NodeMessage): number => attribute.find(({ name }) => name === "bits")?.i || 4;
+const readBits = ({ attribute = [] }: NodeMessage): number => attribute.find(({ name }) => name === "bits")?.i || 4;

@@ -1,5 +1,5 @@
 // Reads what an ONNX file declares (inputs, outputs, weights, ops) without reading its weights, from any source.
-import { quoted } from "../json-strict.ts";
+import { quoteUntrusted } from "../json-strict.ts";
 import {
   decode,
   LISTS,
@@ -8,7 +8,7 @@ import {
   type TensorMessage,
   type ValueMessage,
 } from "./messages.ts";
-import { packedWeights } from "./packed.ts";
+import { countPackedWeights } from "./packed.ts";
 import { ProtobufScanner } from "./protobuf-scanner.ts";
 import { EXTERNAL } from "./schema.ts";
 import type { OnnxExternal, OnnxInitializer, OnnxStructure, OnnxValue } from "./structure.ts";
@@ -23,7 +23,7 @@ const BITS: Readonly<Record<number, number>> = {
 };
 
 /** Bytes of a tensor's values, packed; null for dtypes without a fixed size. */
-export function tensorBytes(dtype: number, dims: readonly number[]): number | null {
+export function countTensorBytes(dtype: number, dims: readonly number[]): number | null {
   const bits = BITS[dtype];
   return bits === undefined ? null : Math.ceil((dims.reduce((product, dim) => product * dim, 1) * bits) / 8);
 }
@@ -37,38 +37,38 @@ export async function readOnnxStructure(path: string): Promise<OnnxStructure> {
   const scanner = await ProtobufScanner.open(path);
   try {
     const model: ModelMessage = await decode(scanner, "ModelProto", scanner.whole, {});
-    return structureOf(model, scanner, path);
+    return toStructure(model, scanner, path);
   } finally {
     await scanner.close();
   }
 }
 
-function structureOf(model: ModelMessage, scanner: ProtobufScanner, path: string): OnnxStructure {
+function toStructure(model: ModelMessage, scanner: ProtobufScanner, path: string): OnnxStructure {
   const { irVersion = 0, graph, producerName = "", producerVersion = "" } = model;
   if (!graph) throw scanner.invalid("is no ONNX model: it holds no graph");
   if (irVersion < 1) throw scanner.invalid("is no ONNX model: it has no IR version");
   const { node = [], initializer = [], input = [], output = [], sparseInitializer = [] } = graph;
   const attributes = node.flatMap(({ attribute = [] }) => attribute);
-  const initializers = unique(
+  const initializers = listUnique(
     scanner,
-    initializer.map((tensor) => tensorOf(scanner, tensor)),
+    initializer.map((tensor) => toInitializer(scanner, tensor)),
   );
   const attributeTensors = attributes.flatMap(({ t, tensors = [] }) => (t ? [t, ...tensors] : tensors));
   return {
     ...{ path, fileBytes: scanner.whole.end, irVersion, producer: { name: producerName, version: producerVersion } },
-    opsets: opsetsOf(model),
+    opsets: toOpsets(model),
     metadata: new Map((model.metadataProps ?? []).map(({ key = "", value = "" }) => [key, value])),
-    inputs: unique(
+    inputs: listUnique(
       scanner,
-      input.map((value) => ioOf(scanner, value)),
+      input.map((value) => toValue(scanner, value)),
     ),
-    outputs: unique(
+    outputs: listUnique(
       scanner,
-      output.map((value) => ioOf(scanner, value)),
+      output.map((value) => toValue(scanner, value)),
     ),
     initializers,
-    packed: packedWeights(node, initializers),
-    ops: opsOf(node),
+    packed: countPackedWeights(node, initializers),
+    ops: countOps(node),
     subgraphs: [...new Set(node.filter(holdsGraph).map(({ opType = "" }) => opType))],
     functions: model.functions?.length ?? 0,
     sparse: sparseInitializer.length + attributes.filter((one) => one.sparseTensor || one.sparseTensors).length,
@@ -77,24 +77,24 @@ function structureOf(model: ModelMessage, scanner: ProtobufScanner, path: string
 }
 
 /** "ai.onnx" is the long name of ONNX's own domain, "". */
-const shortDomain = (domain = ""): string => (domain === "ai.onnx" ? "" : domain);
+const shortenDomain = (domain = ""): string => (domain === "ai.onnx" ? "" : domain);
 
-function opsetsOf({ opsetImport = [] }: ModelMessage): Map<string, number> {
+function toOpsets({ opsetImport = [] }: ModelMessage): Map<string, number> {
   const opsets = new Map<string, number>();
   for (const { domain, version = 0 } of opsetImport) {
-    const key = shortDomain(domain);
+    const key = shortenDomain(domain);
     opsets.set(key, Math.max(version, opsets.get(key) ?? 0));
   }
   return opsets;
 }
 
-function opsOf(nodes: readonly NodeMessage[]): OnnxStructure["ops"] {
+function countOps(nodes: readonly NodeMessage[]): OnnxStructure["ops"] {
   const ops = new Map<string, OnnxStructure["ops"][number]>();
   for (const { domain, opType: type = "" } of nodes) {
-    const key = `${shortDomain(domain)}:${type}`;
+    const key = `${shortenDomain(domain)}:${type}`;
     const op = ops.get(key);
     if (op) op.count++;
-    else ops.set(key, { domain: shortDomain(domain), type, count: 1 });
+    else ops.set(key, { domain: shortenDomain(domain), type, count: 1 });
   }
   return [...ops.values()];
 }
@@ -104,35 +104,37 @@ const holdsGraph = ({ attribute = [] }: NodeMessage): boolean => attribute.some(
 const isExternal = ({ dataLocation, externalData }: TensorMessage): boolean =>
   dataLocation === EXTERNAL || externalData !== undefined;
 
-function unique<T extends { name: string }>(scanner: ProtobufScanner, values: T[]): T[] {
+function listUnique<T extends { name: string }>(scanner: ProtobufScanner, values: T[]): T[] {
   const names = new Set<string>();
   for (const { name } of values) {
-    if (names.has(name)) throw scanner.invalid(`has the name ${quoted(name)} twice`);
+    if (names.has(name)) throw scanner.invalid(`has the name ${quoteUntrusted(name)} twice`);
     names.add(name);
   }
   return values;
 }
 
-function ioOf(scanner: ProtobufScanner, { name = "", type }: ValueMessage): OnnxValue {
+function toValue(scanner: ProtobufScanner, { name = "", type }: ValueMessage): OnnxValue {
   const { elemType = 0, shape } = type?.tensorType ?? {};
   const dims =
     shape &&
     (shape.dim ?? []).map(({ dimValue = -1, dimParam }) => {
       if (dimValue >= 0 && dimParam)
-        throw scanner.invalid(`${quoted(name)} has a dimension both ${dimValue} and named`);
+        throw scanner.invalid(`${quoteUntrusted(name)} has a dimension both ${dimValue} and named`);
       return dimValue >= 0 ? dimValue : (dimParam ?? null); // some tools write -1 for a free dimension
     });
   return { name, dtype: elemType, dims: dims ?? null };
 }
 
-function tensorOf(scanner: ProtobufScanner, tensor: TensorMessage): OnnxInitializer {
+function toInitializer(scanner: ProtobufScanner, tensor: TensorMessage): OnnxInitializer {
   const { name = "", dims = [], dataType: dtype = 0, rawData } = tensor;
-  const size = tensorBytes(dtype, dims) ?? 0;
+  const size = countTensorBytes(dtype, dims) ?? 0;
   if (!dims.every((dim) => dim >= 0) || !Number.isSafeInteger(size))
-    throw scanner.invalid(`tensor ${quoted(name)} has the impossible shape [${dims.slice(0, MAX_SHOWN).join(", ")}]`);
+    throw scanner.invalid(
+      `tensor ${quoteUntrusted(name)} has the impossible shape [${dims.slice(0, MAX_SHOWN).join(", ")}]`,
+    );
   const described = { name, dtype, dims };
   if (isExternal(tensor)) {
-    const external = externalOf(scanner, tensor);
+    const external = toExternal(scanner, tensor);
     return { ...described, byteLength: external.length ?? size, offset: null, external };
   }
   if (rawData) {
@@ -144,8 +146,8 @@ function tensorOf(scanner: ProtobufScanner, tensor: TensorMessage): OnnxInitiali
   return { ...described, byteLength, offset: null, external: null };
 }
 
-function externalOf(scanner: ProtobufScanner, { name = "", externalData = [] }: TensorMessage): OnnxExternal {
-  const fault = (fact: string) => scanner.invalid(`tensor ${quoted(name)}: external data ${fact}`);
+function toExternal(scanner: ProtobufScanner, { name = "", externalData = [] }: TensorMessage): OnnxExternal {
+  const fault = (fact: string) => scanner.invalid(`tensor ${quoteUntrusted(name)}: external data ${fact}`);
   const entries = new Map(externalData.map(({ key = "", value = "" }) => [key, value]));
   if (entries.size < externalData.length) throw fault("with two entries of one name");
   const location = entries.get("location");
@@ -153,7 +155,7 @@ function externalOf(scanner: ProtobufScanner, { name = "", externalData = [] }: 
   const number = (key: string): number | null => {
     const text = entries.get(key);
     if (text === undefined) return null;
-    if (!/^\d{1,15}$/.test(text)) throw fault(`with ${key} ${quoted(text)}, which is no number of bytes`);
+    if (!/^\d{1,15}$/.test(text)) throw fault(`with ${key} ${quoteUntrusted(text)}, which is no number of bytes`);
     return Number(text);
   };
   return { location, offset: number("offset") ?? 0, length: number("length") };

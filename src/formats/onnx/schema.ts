@@ -113,7 +113,7 @@ const SCALARS: Readonly<Record<string, Pick<SchemaField, "kind" | "wire">>> = {
 const described = new Map<string, ReadonlyMap<number, SchemaField>>();
 
 /** The fields of a message by number; nested messages by their full names, such as "TypeProto.Tensor". */
-export function schemaOf(message: string): ReadonlyMap<number, SchemaField> {
+export function findSchema(message: string): ReadonlyMap<number, SchemaField> {
   const known = described.get(message);
   if (known) return known;
   const fields = root.lookupType(message).fieldsArray.map((one): [number, SchemaField] => {

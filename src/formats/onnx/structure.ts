@@ -40,7 +40,7 @@ export interface OnnxStructure {
   inputs: OnnxValue[];
   outputs: OnnxValue[];
   initializers: OnnxInitializer[];
-  /** Weights of the initializers that pack several into an element, or that are scales (0): see `packedWeights`. */
+  /** Weights of the initializers that pack several into an element, or that are scales (0): see `countPackedWeights`. */
   packed: Map<string, number>;
   /** How often each op occurs in the main graph. */
   ops: { domain: string; type: string; count: number }[];

@@ -1,7 +1,7 @@
 // The safetensors header: bytes to checked tensor entries and back. Pure, no file access.
 import { NfcError } from "../../errors.ts";
-import { alignmentRank, DTYPE_BITS, type Dtype, isDtype } from "../dtype.ts";
-import { decodeUtf8, JsonCursor, quoted } from "../json-strict.ts";
+import { DTYPE_BITS, type Dtype, isDtype, rankAlignment } from "../dtype.ts";
+import { decodeUtf8, JsonCursor, quoteUntrusted } from "../json-strict.ts";
 
 /** The reference implementation's limit; a real header has about 100 bytes a tensor. */
 export const MAX_HEADER_BYTES = 100_000_000;
@@ -40,7 +40,7 @@ export interface TensorShape {
  * The header's length in bytes, from the first bytes of a file.
  * @throws NfcError `invalid-file` when the file is too short for a header, or the length is absurd.
  */
-export function headerLength(prefix: Uint8Array, fileSize: number, file: string): number {
+export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: string): number {
   if (fileSize < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES) {
     throw invalid(`${file}: ${fileSize} bytes are too few for a safetensors file`);
   }
@@ -80,12 +80,12 @@ export function parseHeader(json: Uint8Array, dataLength: number, file: string):
       metadataSeen = true;
       parseMetadata(cursor, metadata, file);
     } else {
-      if (found.has(key)) throw invalid(`${file}: tensor ${quoted(key)}: the name stands twice in the header`);
+      if (found.has(key)) throw invalid(`${file}: tensor ${quoteUntrusted(key)}: the name stands twice in the header`);
       found.set(key, parseTensor(cursor, key, file));
     }
   });
   cursor.end();
-  return { tensors: checkedLayout([...found.values()], dataLength, file), metadata };
+  return { tensors: checkLayout([...found.values()], dataLength, file), metadata };
 }
 
 function invalid(message: string): NfcError {
@@ -100,14 +100,15 @@ function parseMetadata(cursor: JsonCursor, into: Record<string, string>, file: s
   }
   if (cursor.kind() !== "object") throw invalid(`${file}: ${METADATA_KEY} is not an object`);
   cursor.object((key) => {
-    if (cursor.kind() !== "string") throw invalid(`${file}: ${METADATA_KEY}: the value of ${quoted(key)} is no string`);
+    if (cursor.kind() !== "string")
+      throw invalid(`${file}: ${METADATA_KEY}: the value of ${quoteUntrusted(key)} is no string`);
     into[key] = cursor.string();
   });
 }
 
 /** Fields other than the three of the format are skipped. */
 function parseTensor(cursor: JsonCursor, name: string, file: string): TensorInfo {
-  const where = `${file}: tensor ${quoted(name)}`;
+  const where = `${file}: tensor ${quoteUntrusted(name)}`;
   if (cursor.kind() !== "object") throw invalid(`${where}: its entry is not an object`);
   let dtype: Dtype | undefined;
   let shape: number[] | undefined;
@@ -124,13 +125,13 @@ function parseTensor(cursor: JsonCursor, name: string, file: string): TensorInfo
   if (dtype === undefined) throw invalid(`${where}: dtype is missing`);
   if (shape === undefined) throw invalid(`${where}: shape is missing`);
   if (offsets === undefined) throw invalid(`${where}: data_offsets is missing`);
-  return checkedTensor({ name, dtype, shape }, offsets, where);
+  return checkTensor({ name, dtype, shape }, offsets, where);
 }
 
 function parseDtype(cursor: JsonCursor, where: string): Dtype {
   if (cursor.kind() !== "string") throw invalid(`${where}: dtype is no string`);
   const dtype = cursor.string();
-  if (!isDtype(dtype)) throw invalid(`${where}: unknown dtype ${quoted(dtype)}`);
+  if (!isDtype(dtype)) throw invalid(`${where}: unknown dtype ${quoteUntrusted(dtype)}`);
   return dtype;
 }
 
@@ -150,7 +151,7 @@ function parseIntegers(cursor: JsonCursor, where: string, field: string): number
   return integers;
 }
 
-function checkedTensor(
+function checkTensor(
   tensor: { name: string; dtype: Dtype; shape: number[] },
   offsets: number[],
   where: string,
@@ -160,17 +161,17 @@ function checkedTensor(
     throw invalid(`${where}: data_offsets has ${offsets.length} entries, not 2`);
   }
   if (end < begin) throw invalid(`${where}: data_offsets end (${end}) before they begin (${begin})`);
-  const bits = bitCount(tensor.dtype, tensor.shape);
-  if (bits === undefined) throw invalid(`${where}: the size of ${shapeText(tensor)} overflows`);
-  if (bits % 8n !== 0n) throw invalid(`${where}: ${shapeText(tensor)} is no whole number of bytes`);
+  const bits = countBits(tensor.dtype, tensor.shape);
+  if (bits === undefined) throw invalid(`${where}: the size of ${formatShape(tensor)} overflows`);
+  if (bits % 8n !== 0n) throw invalid(`${where}: ${formatShape(tensor)} is no whole number of bytes`);
   if (bits / 8n !== BigInt(end - begin)) {
-    throw invalid(`${where}: ${shapeText(tensor)} needs ${bits / 8n} bytes, data_offsets span ${end - begin}`);
+    throw invalid(`${where}: ${formatShape(tensor)} needs ${bits / 8n} bytes, data_offsets span ${end - begin}`);
   }
   return { ...tensor, begin, end };
 }
 
 /** product(shape) · bits, or undefined when a step of it leaves u64 (a later 0 does not mend an overflow). */
-function bitCount(dtype: Dtype, shape: readonly number[]): bigint | undefined {
+function countBits(dtype: Dtype, shape: readonly number[]): bigint | undefined {
   let product = 1n;
   for (const dimension of [...shape, DTYPE_BITS[dtype]]) {
     product *= BigInt(dimension);
@@ -179,13 +180,13 @@ function bitCount(dtype: Dtype, shape: readonly number[]): bigint | undefined {
   return product;
 }
 
-function shapeText(tensor: { dtype: Dtype; shape: readonly number[] }): string {
+function formatShape(tensor: { dtype: Dtype; shape: readonly number[] }): string {
   const shown = tensor.shape.length > 8 ? [...tensor.shape.slice(0, 8), "…"] : tensor.shape;
   return `${tensor.dtype} [${shown.join(", ")}]`;
 }
 
 /** Sorts by offset and requires that the tensors cover the data section exactly once. */
-function checkedLayout(tensors: TensorInfo[], dataLength: number, file: string): Map<string, TensorInfo> {
+function checkLayout(tensors: TensorInfo[], dataLength: number, file: string): Map<string, TensorInfo> {
   tensors.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let previous: TensorInfo | undefined;
   for (const tensor of tensors) {
@@ -195,7 +196,7 @@ function checkedLayout(tensors: TensorInfo[], dataLength: number, file: string):
   const end = previous?.end ?? 0;
   if (end > dataLength) {
     const hint = `the file is truncated by ${end - dataLength} bytes: download or write it again`;
-    const message = `${file}: tensor ${quoted(previous?.name ?? "")}: the data ends early, ${end} bytes are needed, ${dataLength} are there`;
+    const message = `${file}: tensor ${quoteUntrusted(previous?.name ?? "")}: the data ends early, ${end} bytes are needed, ${dataLength} are there`;
     throw new NfcError("invalid-file", message, { hint });
   }
   if (end < dataLength) throw invalid(`${file}: ${dataLength - end} bytes follow the last tensor`);
@@ -205,9 +206,9 @@ function checkedLayout(tensors: TensorInfo[], dataLength: number, file: string):
 function checkFollows(tensor: TensorInfo, previous: TensorInfo | undefined, file: string): void {
   const expected = previous?.end ?? 0;
   if (tensor.begin === expected) return;
-  const where = `${file}: tensor ${quoted(tensor.name)}`;
+  const where = `${file}: tensor ${quoteUntrusted(tensor.name)}`;
   if (!previous) throw invalid(`${where}: the first tensor begins at byte ${tensor.begin} of the data, not at 0`);
-  const other = `tensor ${quoted(previous.name)}`;
+  const other = `tensor ${quoteUntrusted(previous.name)}`;
   if (tensor.begin > expected) throw invalid(`${where}: a hole of ${tensor.begin - expected} bytes after ${other}`);
   if (tensor.begin === previous.begin && tensor.end === previous.end) {
     throw invalid(`${where}: it has the same bytes as ${other}`);
@@ -228,7 +229,7 @@ export function encodeHeader(
   const members = order.map(({ name, dtype, shape, begin, end }) => {
     return `${encodeString(name)}:${JSON.stringify({ dtype, shape, data_offsets: [begin, end] })}`;
   });
-  const keys = Object.keys(metadata).sort(byCodePoint);
+  const keys = Object.keys(metadata).sort(compareCodePoints);
   if (keys.length > 0) {
     const entries = keys.map((key) => `${encodeString(key)}:${encodeString(metadata[key] as string)}`);
     members.unshift(`"${METADATA_KEY}":{${entries.join(",")}}`);
@@ -248,32 +249,32 @@ export function encodeHeader(
 }
 
 /** Orders names as Rust and Python do, by code points; JavaScript's own order (UTF-16 units) differs beyond U+FFFF. */
-export function byCodePoint(a: string, b: string): number {
+export function compareCodePoints(a: string, b: string): number {
   return a === b ? 0 : Buffer.compare(Buffer.from(a, "utf8"), Buffer.from(b, "utf8"));
 }
 
 function layOut(tensors: readonly TensorShape[]): TensorInfo[] {
   const sorted = [...tensors].sort(
-    (a, b) => alignmentRank(b.dtype) - alignmentRank(a.dtype) || byCodePoint(a.name, b.name),
+    (a, b) => rankAlignment(b.dtype) - rankAlignment(a.dtype) || compareCodePoints(a.name, b.name),
   );
   const names = new Set<string>();
   let end = 0;
   return sorted.map(({ name, dtype, shape }) => {
-    const where = `tensor ${quoted(name)} cannot be written`;
+    const where = `tensor ${quoteUntrusted(name)} cannot be written`;
     if (name === METADATA_KEY) throw new NfcError("usage", `${where}: the name is reserved`);
     if (names.has(name)) throw new NfcError("usage", `${where}: two tensors have this name`);
     names.add(name);
     const begin = end;
-    end += writtenBytes({ dtype, shape }, where);
+    end += countWrittenBytes({ dtype, shape }, where);
     return { name, dtype, shape: [...shape], begin, end };
   });
 }
 
-function writtenBytes(tensor: { dtype: Dtype; shape: readonly number[] }, where: string): number {
+function countWrittenBytes(tensor: { dtype: Dtype; shape: readonly number[] }, where: string): number {
   const wholeDimensions = tensor.shape.every((dimension) => Number.isSafeInteger(dimension) && dimension >= 0);
-  const bits = wholeDimensions ? bitCount(tensor.dtype, tensor.shape) : undefined;
+  const bits = wholeDimensions ? countBits(tensor.dtype, tensor.shape) : undefined;
   if (bits === undefined || bits % 8n !== 0n || bits / 8n > Number.MAX_SAFE_INTEGER) {
-    throw new NfcError("usage", `${where}: ${shapeText(tensor)} is no valid size`);
+    throw new NfcError("usage", `${where}: ${formatShape(tensor)} is no valid size`);
   }
   return Number(bits / 8n);
 }
@@ -281,6 +282,6 @@ function writtenBytes(tensor: { dtype: Dtype; shape: readonly number[] }, where:
 /** JSON.stringify escapes exactly what the reference escapes, except that lone surrogates have no UTF-8 at all. */
 function encodeString(text: string): string {
   if (/\p{Surrogate}/u.test(text))
-    throw new NfcError("usage", `${quoted(text)} cannot be written: it has a lone surrogate`);
+    throw new NfcError("usage", `${quoteUntrusted(text)} cannot be written: it has a lone surrogate`);
   return JSON.stringify(text);
 }

@@ -1,9 +1,9 @@
 // Reads safetensors files and sharded checkpoints by position, one tensor or piece at a time.
 import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
-import { type Dtype, decodeFloats, elementCount, isFloatDtype } from "../dtype.ts";
-import { quoted } from "../json-strict.ts";
-import { headerLength, PREFIX_BYTES, parseHeader, type SafetensorsHeader } from "./header.ts";
+import { countElements, type Dtype, decodeFloats, isFloatDtype } from "../dtype.ts";
+import { quoteUntrusted } from "../json-strict.ts";
+import { PREFIX_BYTES, parseHeader, readHeaderLength, type SafetensorsHeader } from "./header.ts";
 import { checkShards, readShardIndex, type ShardIndex } from "./shard-index.ts";
 
 /** Uint8Array's own limit in Node 20; no GPT-2 comes near (the largest tensor of XL has 322 MB). */
@@ -87,7 +87,7 @@ async function openShard(path: string, origin?: string): Promise<OpenShard> {
   try {
     const prefix = new Uint8Array(Math.min(PREFIX_BYTES, file.size));
     await file.readInto(prefix, 0);
-    const length = headerLength(prefix, file.size, path);
+    const length = readHeaderLength(prefix, file.size, path);
     const json = new Uint8Array(length);
     await file.readInto(json, PREFIX_BYTES);
     const dataOffset = PREFIX_BYTES + length;
@@ -124,14 +124,14 @@ class FilesReader implements TensorReader {
     this.#open = new Map(shards.map(({ file }) => [file.path, file]));
     this.files = [...this.#open.keys()];
     this.byteLength = shards.reduce((sum, { file }) => sum + file.size, 0);
-    this.tensors = new Map(shards.flatMap(storedTensors).map((tensor) => [tensor.name, tensor]));
+    this.tensors = new Map(shards.flatMap(listStoredTensors).map((tensor) => [tensor.name, tensor]));
     this.metadata = Object.assign(Object.create(null), ...shards.map(({ header }) => header.metadata).reverse());
     this.warnings = warnings;
   }
 
   async readBytes(name: string): Promise<Uint8Array> {
     const { tensor, file } = this.#find(name);
-    const bytes = new Uint8Array(arrayBytes(tensor, tensor.byteLength));
+    const bytes = new Uint8Array(viewBytes(tensor, tensor.byteLength));
     await file.readInto(bytes, tensor.offset);
     return bytes;
   }
@@ -140,11 +140,11 @@ class FilesReader implements TensorReader {
     const { tensor, file } = this.#find(name);
     const { dtype } = tensor;
     if (!isFloatDtype(dtype)) {
-      throw new NfcError("unsupported", `${tensor.file}: tensor ${quoted(name)}: ${dtype} is no float format`);
+      throw new NfcError("unsupported", `${tensor.file}: tensor ${quoteUntrusted(name)}: ${dtype} is no float format`);
     }
-    const count = elementCount(tensor.shape);
+    const count = countElements(tensor.shape);
     if (into && into.length < count) throw new RangeError(`${count} values do not fit in ${into.length}`);
-    const out = into ? into.subarray(0, count) : new Float32Array(arrayBytes(tensor, count * 4) / 4);
+    const out = into ? into.subarray(0, count) : new Float32Array(viewBytes(tensor, count * 4) / 4);
     if (dtype === "F32") {
       await file.readInto(new Uint8Array(out.buffer, out.byteOffset, out.byteLength), tensor.offset);
       return out;
@@ -171,19 +171,19 @@ class FilesReader implements TensorReader {
     if (this.#closed) throw new Error(`${this.path}: the reader is closed`);
     const tensor = this.tensors.get(name);
     const file = tensor && this.#open.get(tensor.file);
-    if (!tensor || !file) throw new NfcError("not-found", `${this.path}: no tensor ${quoted(name)}`);
+    if (!tensor || !file) throw new NfcError("not-found", `${this.path}: no tensor ${quoteUntrusted(name)}`);
     return { tensor, file };
   }
 }
 
-function storedTensors({ file, header, dataOffset }: OpenShard): StoredTensor[] {
+function listStoredTensors({ file, header, dataOffset }: OpenShard): StoredTensor[] {
   return [...header.tensors.values()].map(({ name, dtype, shape, begin, end }) => {
     return { name, dtype, shape, byteLength: end - begin, file: file.path, offset: dataOffset + begin };
   });
 }
 
-function arrayBytes(tensor: StoredTensor, bytes: number): number {
+function viewBytes(tensor: StoredTensor, bytes: number): number {
   if (bytes <= MAX_ARRAY_BYTES) return bytes;
-  const message = `${tensor.file}: tensor ${quoted(tensor.name)}: ${bytes} bytes do not fit in one array`;
+  const message = `${tensor.file}: tensor ${quoteUntrusted(tensor.name)}: ${bytes} bytes do not fit in one array`;
   throw new NfcError("unsupported", message, { hint: "read it in pieces" });
 }

@@ -2,7 +2,7 @@
 import { dirname, join, posix } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
-import { decodeUtf8, JsonCursor, quoted } from "../json-strict.ts";
+import { decodeUtf8, JsonCursor, quoteUntrusted } from "../json-strict.ts";
 import type { SafetensorsHeader } from "./header.ts";
 
 /** An index has about 80 bytes a tensor; this is room for a million of them. */
@@ -70,9 +70,9 @@ export function checkShards(index: ShardIndex, headers: readonly SafetensorsHead
   let bytes = 0;
   index.files.forEach((file, i) => {
     for (const tensor of headers[i]?.tensors.values() ?? []) {
-      const where = `${file.path}: tensor ${quoted(tensor.name)}`;
+      const where = `${file.path}: tensor ${quoteUntrusted(tensor.name)}`;
       const other = homes.get(tensor.name);
-      if (other !== undefined) throw invalid(`${where}: it is also in ${quoted(other)}`);
+      if (other !== undefined) throw invalid(`${where}: it is also in ${quoteUntrusted(other)}`);
       const expected = index.weightMap.get(tensor.name);
       if (expected === undefined) throw invalid(`${where}: the index ${index.path} does not name it`);
       homes.set(tensor.name, file.name);
@@ -81,9 +81,9 @@ export function checkShards(index: ShardIndex, headers: readonly SafetensorsHead
   });
   for (const [name, file] of index.weightMap) {
     const home = homes.get(name);
-    const where = `${index.path}: tensor ${quoted(name)}`;
-    if (home === undefined) throw invalid(`${where}: it is missing from ${quoted(file)}`);
-    if (home !== file) throw invalid(`${where}: it is in ${quoted(home)}, not in ${quoted(file)}`);
+    const where = `${index.path}: tensor ${quoteUntrusted(name)}`;
+    if (home === undefined) throw invalid(`${where}: it is missing from ${quoteUntrusted(file)}`);
+    if (home !== file) throw invalid(`${where}: it is in ${quoteUntrusted(home)}, not in ${quoteUntrusted(file)}`);
   }
   if (index.totalSize === undefined || Number(index.totalSize) === bytes) return [];
   return [`${index.path}: metadata.total_size is ${index.totalSize}, but the tensors have ${bytes} bytes`];
@@ -97,21 +97,21 @@ function parseWeightMap(cursor: JsonCursor, path: string): Map<string, string> {
   if (cursor.kind() !== "object") throw invalid(`${path}: weight_map is not an object`);
   const weightMap = new Map<string, string>();
   cursor.object((name) => {
-    const where = `${path}: tensor ${quoted(name)}`;
+    const where = `${path}: tensor ${quoteUntrusted(name)}`;
     if (weightMap.has(name)) throw invalid(`${where}: weight_map names it twice`);
     if (cursor.kind() !== "string") throw invalid(`${where}: its file name is no string`);
-    weightMap.set(name, containedName(cursor.string(), where));
+    weightMap.set(name, checkContained(cursor.string(), where));
   });
   return weightMap;
 }
 
 /** Both kinds of separator count on every system: an index travels. */
-function containedName(name: string, where: string): string {
-  if (name === "" || name.includes("\0")) throw invalid(`${where}: ${quoted(name)} is no file name`);
+function checkContained(name: string, where: string): string {
+  if (name === "" || name.includes("\0")) throw invalid(`${where}: ${quoteUntrusted(name)} is no file name`);
   const absolute = /^[\\/]/.test(name) || /^[A-Za-z]:/.test(name);
-  if (absolute) throw invalid(`${where}: the shard ${quoted(name)} is an absolute path`);
+  if (absolute) throw invalid(`${where}: the shard ${quoteUntrusted(name)} is an absolute path`);
   if (name.split(/[\\/]/).includes(".."))
-    throw invalid(`${where}: the shard ${quoted(name)} leaves the index's folder`);
+    throw invalid(`${where}: the shard ${quoteUntrusted(name)} leaves the index's folder`);
   return posix.normalize(name);
 }
 

@@ -1,7 +1,7 @@
 // Decides which tensors go into which file: one file, or Hugging Face's numbered shards with their index.
 import { NfcError } from "../../errors.ts";
-import { byteLengthOf, type Dtype, elementCount } from "../dtype.ts";
-import { byCodePoint, encodeHeader, type TensorInfo } from "./header.ts";
+import { countBytes, countElements, type Dtype } from "../dtype.ts";
+import { compareCodePoints, encodeHeader, type TensorInfo } from "./header.ts";
 
 export const SINGLE_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
@@ -43,9 +43,9 @@ export function planFiles(
   const groups = maxShardSize === undefined ? [[...tensors]] : fillShards(tensors, maxShardSize);
   const count = groups.length;
   const files = groups.map((group, i) =>
-    planFile(count === 1 ? SINGLE_FILE : shardName(i + 1, count), group, metadata),
+    planFile(count === 1 ? SINGLE_FILE : nameShard(i + 1, count), group, metadata),
   );
-  return { files, index: count === 1 ? undefined : indexText(files) };
+  return { files, index: count === 1 ? undefined : formatIndex(files) };
 }
 
 function fillShards(tensors: readonly Sized[], maxShardSize: number): Sized[][] {
@@ -56,7 +56,7 @@ function fillShards(tensors: readonly Sized[], maxShardSize: number): Sized[][] 
   let group: Sized[] = [];
   let filled = 0;
   for (const tensor of tensors) {
-    const bytes = byteLengthOf(tensor.dtype, tensor.shape);
+    const bytes = countBytes(tensor.dtype, tensor.shape);
     if (group.length > 0 && filled + bytes > maxShardSize) {
       groups.push(group);
       group = [];
@@ -68,7 +68,7 @@ function fillShards(tensors: readonly Sized[], maxShardSize: number): Sized[][] 
   return [...groups, group];
 }
 
-function shardName(number: number, count: number): string {
+function nameShard(number: number, count: number): string {
   const padded = (value: number) => String(value).padStart(5, "0");
   return `model-${padded(number)}-of-${padded(count)}.safetensors`;
 }
@@ -79,11 +79,11 @@ function planFile(name: string, tensors: readonly Sized[], metadata: Readonly<Re
 }
 
 /** As Hugging Face writes it: keys sorted, two spaces, a line break at the end. */
-function indexText(files: readonly PlannedFile[]): string {
+function formatIndex(files: readonly PlannedFile[]): string {
   const entries = files.flatMap((file) => file.order.map((tensor) => ({ ...tensor, file: file.name })));
-  const totalParameters = entries.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  const totalParameters = entries.reduce((sum, { shape }) => sum + countElements(shape), 0);
   const totalSize = entries.reduce((sum, { begin, end }) => sum + end - begin, 0);
-  entries.sort((a, b) => byCodePoint(a.name, b.name));
+  entries.sort((a, b) => compareCodePoints(a.name, b.name));
   const lines = entries.map(({ name, file }) => `    ${JSON.stringify(name)}: ${JSON.stringify(file)}`);
   const metadata = `    "total_parameters": ${totalParameters},\n    "total_size": ${totalSize}`;
   return `{\n  "metadata": {\n${metadata}\n  },\n  "weight_map": {\n${lines.join(",\n")}\n  }\n}\n`;

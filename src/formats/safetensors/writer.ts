@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { PIECE_BYTES } from "../../io/positional-file.ts";
-import { byteLengthOf, type Dtype } from "../dtype.ts";
-import { quoted } from "../json-strict.ts";
+import { countBytes, type Dtype } from "../dtype.ts";
+import { quoteUntrusted } from "../json-strict.ts";
 import type { TensorInfo } from "./header.ts";
 import { INDEX_FILE, type PlannedFile, planFiles } from "./shard-plan.ts";
 
@@ -63,7 +63,7 @@ export async function writeSafetensors(
 }
 
 /** A source for bytes in memory. */
-export function bytesSource(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): TensorSource {
+export function makeBytesSource(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): TensorSource {
   return {
     name,
     dtype,
@@ -98,8 +98,8 @@ async function writeTensors(
 }
 
 async function writeTensor(output: Output, tensor: TensorInfo, source: TensorSource): Promise<void> {
-  const expected = byteLengthOf(tensor.dtype, tensor.shape);
-  const where = `${output.path}: tensor ${quoted(tensor.name)}`;
+  const expected = countBytes(tensor.dtype, tensor.shape);
+  const where = `${output.path}: tensor ${quoteUntrusted(tensor.name)}`;
   let delivered = 0;
   for await (const chunk of source.chunks()) {
     delivered += chunk.byteLength;

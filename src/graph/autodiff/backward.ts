@@ -1,5 +1,5 @@
 // Reverse-mode differentiation: walks from seeded values back to the targets, over just the nodes between them.
-import { formatShape, sameShape } from "../dims.ts";
+import { formatShape, isSameShape } from "../dims.ts";
 import type { Node, Value } from "../ir.ts";
 import { add, identity } from "../ops.ts";
 import type { Rule } from "./rules.ts";
@@ -22,10 +22,10 @@ export const RULES: Readonly<Record<string, Rule>> = {
  * @throws Error naming an op without a rule, or a seed whose shape is not its value's
  */
 export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Value[]): Map<Value, Value> {
-  const order = nodesBetween([...seeds.keys()], new Set(targets));
+  const order = findNodesBetween([...seeds.keys()], new Set(targets));
   const gradients = new Map<Value, Value>();
   const accumulate = (value: Value, term: Value) => {
-    if (!sameShape(value.shape, term.shape))
+    if (!isSameShape(value.shape, term.shape))
       throw new Error(`backward: ${value.name} ${formatShape(value.shape)} got ${formatShape(term.shape)}`);
     const known = gradients.get(value);
     gradients.set(value, known ? add(known, term) : term);
@@ -49,7 +49,7 @@ export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Val
 }
 
 /** Nodes that lie on a path from a target to one of `ends`, in execution order. */
-function nodesBetween(ends: readonly Value[], targets: ReadonlySet<Value>): Node[] {
+function findNodesBetween(ends: readonly Value[], targets: ReadonlySet<Value>): Node[] {
   const between: Node[] = [];
   const reaches = new Map<Node, boolean>();
   const stack = ends.flatMap((end) => (end.producer ? [{ node: end.producer, expanded: false }] : [])).reverse();
@@ -72,7 +72,7 @@ function nodesBetween(ends: readonly Value[], targets: ReadonlySet<Value>): Node
 }
 
 /** Makes a gradient a graph output of its own name, even where two targets share one value. */
-export function outputGradient(gradient: Value, name: string): Value {
+export function takeOutputGradient(gradient: Value, name: string): Value {
   const { graph } = gradient;
   const own = gradient.kind === "computed" && !graph.outputs.includes(gradient);
   return graph.output(own ? gradient : identity(gradient), name);

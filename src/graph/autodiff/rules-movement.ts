@@ -3,7 +3,7 @@ import { normalizeAxis, type Shape } from "../dims.ts";
 import type { Value } from "../ir.ts";
 import { cast, equal, matmul } from "../ops.ts";
 import { concat, padAxis, reshape, scatterElements, scatterRows, slice, transpose, zeros } from "../shape-ops.ts";
-import { intAttribute, type Rule, type RuleContext, unaryRule, unbroadcast, unpack } from "./rules.ts";
+import { type Rule, type RuleContext, readIntAttribute, unaryRule, unbroadcast, unpack } from "./rules.ts";
 
 /** Tables up to this size are summed by a product with one-hot rows, which runs on all threads; larger ones scatter. */
 const ONE_HOT_LIMIT = 64;
@@ -14,7 +14,7 @@ const product = (shape: Shape) => shape.reduce<number>((total, dim) => total * (
 function gatherRule(context: RuleContext): (Value | null)[] {
   const { dy, inputs } = unpack(context);
   const [x, indices] = inputs as [Value, Value];
-  const axis = normalizeAxis(intAttribute(context.node, "axis", 0), x.shape, "Gather");
+  const axis = normalizeAxis(readIntAttribute(context.node, "axis", 0), x.shape, "Gather");
   const size = x.shape[axis] as number;
   const [before, after] = [product(x.shape.slice(0, axis)), product(x.shape.slice(axis + 1))];
   const count = product(indices.shape);
@@ -22,13 +22,13 @@ function gatherRule(context: RuleContext): (Value | null)[] {
     if (before !== 1) throw new Error(`backward: Gather on axis ${axis} of a table of ${size} entries has no rule`);
     return [reshape(scatterRows(reshape(dy, [count, after]), reshape(indices, [count]), [size, after]), x.shape)];
   }
-  const oneHot = oneHotRows(indices, size, dy); // [I, n]
+  const oneHot = buildOneHotRows(indices, size, dy); // [I, n]
   if (after === 1) return [reshape(matmul(reshape(dy, [before, count]), oneHot), x.shape)];
   return [reshape(matmul(transpose(oneHot, [1, 0]), reshape(dy, [before, count, after])), x.shape)];
 }
 
 /** [index_i = n] in the dtype of `like`: [I, size]. Shared by all gathers with the same indices, of any shape. */
-function oneHotRows(indices: Value, size: number, like: Value): Value {
+function buildOneHotRows(indices: Value, size: number, like: Value): Value {
   const { graph } = indices;
   return graph.memo(`one-hot ${indices.name} ${size} ${like.dtype}`, () => {
     const columns = graph.ints(Array.from({ length: size }, (_, n) => n)); // [n]
@@ -38,7 +38,7 @@ function oneHotRows(indices: Value, size: number, like: Value): Value {
 
 function concatRule({ node, grads }: RuleContext): Value[] {
   const dy = grads[0] as Value;
-  const axis = intAttribute(node, "axis", 0);
+  const axis = readIntAttribute(node, "axis", 0);
   let start = 0;
   return node.inputs.map((input) => {
     const size = (input as Value).shape[axis] as number;
@@ -50,7 +50,7 @@ function concatRule({ node, grads }: RuleContext): Value[] {
 function splitRule({ node, grads }: RuleContext): Value[] {
   const known = grads.find((grad) => grad) as Value;
   const parts = node.outputs.map((output, i) => grads[i] ?? zeros(known, output.shape));
-  return [concat(parts, intAttribute(node, "axis", 0))];
+  return [concat(parts, readIntAttribute(node, "axis", 0))];
 }
 
 function sliceRule({ node, grads }: RuleContext): Value[] {
@@ -95,6 +95,6 @@ export const MOVEMENT_RULES: Record<string, Rule> = {
   GatherElements: (context) => {
     const { dy, inputs } = unpack(context);
     const [x, indices] = inputs as [Value, Value];
-    return [scatterElements(zeros(dy, x.shape), indices, dy, intAttribute(context.node, "axis", 0))];
+    return [scatterElements(zeros(dy, x.shape), indices, dy, readIntAttribute(context.node, "axis", 0))];
   },
 };

@@ -3,7 +3,7 @@ import { dimAt, normalizeAxis } from "../dims.ts";
 import type { Node, Value } from "../ir.ts";
 import { add, cast, exp, matmul, mul, reduceSum, scale, sub } from "../ops.ts";
 import { reshape } from "../shape-ops.ts";
-import { intAttribute, type Rule, type RuleContext, unaryRule, unbroadcast, unpack } from "./rules.ts";
+import { type Rule, type RuleContext, readIntAttribute, unaryRule, unbroadcast, unpack } from "./rules.ts";
 
 /**
  * y = (x − mean)·r·g + b with r = 1/√(var + ε), x̂ = (x − mean)·r over the last axis of C entries:
@@ -33,12 +33,12 @@ function layerNormRule(context: RuleContext): (Value | null)[] {
   ];
 }
 
-const axisOf = (node: Node, x: Value) => normalizeAxis(intAttribute(node, "axis", -1), x.shape, "Softmax");
+const readAxis = (node: Node, x: Value) => normalizeAxis(readIntAttribute(node, "axis", -1), x.shape, "Softmax");
 
 export const NETWORK_RULES: Record<string, Rule> = {
   LayerNormalization: layerNormRule,
   // p = softmax(x): dx = p∘(dp − Σ dp∘p)
-  Softmax: unaryRule((dy, x, y, node) => mul(y, sub(dy, reduceSum(mul(dy, y), [axisOf(node, x)], true)))),
+  Softmax: unaryRule((dy, x, y, node) => mul(y, sub(dy, reduceSum(mul(dy, y), [readAxis(node, x)], true)))),
   // l = log softmax(x): dx = dl − softmax(x)·Σ dl
-  LogSoftmax: unaryRule((dy, x, y, node) => sub(dy, mul(exp(y), reduceSum(dy, [axisOf(node, x)], true)))),
+  LogSoftmax: unaryRule((dy, x, y, node) => sub(dy, mul(exp(y), reduceSum(dy, [readAxis(node, x)], true)))),
 };

@@ -3,7 +3,7 @@ import { normalizeAxis } from "../dims.ts";
 import type { Value } from "../ir.ts";
 import { gemm, matmul } from "../ops.ts";
 import { expand, reshape, transpose } from "../shape-ops.ts";
-import { intAttribute, type Rule, type RuleContext, unbroadcast, unpack } from "./rules.ts";
+import { type Rule, type RuleContext, readIntAttribute, unbroadcast, unpack } from "./rules.ts";
 
 /** xᵀ of the last two axes. ONNX Runtime folds it into the product that follows. */
 function swap(x: Value): Value {
@@ -28,8 +28,8 @@ function matmulRule(context: RuleContext): (Value | null)[] {
 function gemmRule(context: RuleContext): (Value | null)[] {
   const { dy, inputs } = unpack(context);
   const [a, b, c] = inputs as [Value, Value, Value | undefined];
-  const transA = intAttribute(context.node, "transA", 0) === 1;
-  const transB = intAttribute(context.node, "transB", 0) === 1;
+  const transA = readIntAttribute(context.node, "transA", 0) === 1;
+  const transB = readIntAttribute(context.node, "transB", 0) === 1;
   const { alpha: attribute } = context.node.attributes;
   const alpha = attribute && "float" in attribute ? attribute.float : 1;
   const product = (x: Value, y: Value, transX: boolean, transY: boolean) =>

@@ -1,5 +1,5 @@
 // What a gradient rule is, and the sum that undoes broadcasting.
-import { formatShape, type Shape, sameShape } from "../dims.ts";
+import { formatShape, isSameShape, type Shape } from "../dims.ts";
 import type { Attribute, Node, Value } from "../ir.ts";
 import { matmul, reduceSum } from "../ops.ts";
 import { reshape } from "../shape-ops.ts";
@@ -17,15 +17,15 @@ export type Rule = (context: RuleContext) => readonly (Value | null)[];
 
 /** Sums a gradient over the axes along which a value of `shape` was broadcast. */
 export function unbroadcast(grad: Value, shape: Shape): Value {
-  if (sameShape(grad.shape, shape)) return grad;
+  if (isSameShape(grad.shape, shape)) return grad;
   const [rows] = grad.shape;
   // A product with a row of ones sums the rows of a matrix faster than ONNX Runtime's reduction does.
-  if (grad.shape.length === 2 && sameShape(grad.shape.slice(1), shape) && typeof rows === "number")
+  if (grad.shape.length === 2 && isSameShape(grad.shape.slice(1), shape) && typeof rows === "number")
     return reshape(matmul(ones(grad, rows), grad), shape);
   const lead = grad.shape.length - shape.length;
   const axes = grad.shape.flatMap((dim, i) => (i < lead || (shape[i - lead] === 1 && dim !== 1) ? [i] : []));
   const summed = reduceSum(grad, axes, true);
-  if (!sameShape(summed.shape.slice(lead), shape))
+  if (!isSameShape(summed.shape.slice(lead), shape))
     throw new Error(`unbroadcast: ${formatShape(grad.shape)} does not sum to ${formatShape(shape)}`);
   return reshape(summed, shape);
 }
@@ -42,7 +42,7 @@ export function unpack({ node, grads }: RuleContext): { dy: Value; y: Value; inp
 }
 
 /** An integer attribute, or its default. */
-export function intAttribute(node: Node, name: string, otherwise: number): number {
+export function readIntAttribute(node: Node, name: string, otherwise: number): number {
   const attribute = node.attributes[name] as Extract<Attribute, { int: number }> | undefined;
   return attribute?.int ?? otherwise;
 }

@@ -52,7 +52,7 @@ interface BlockParameters {
  * stored in float16, half a bit less a weight at block 32; the op wants them in float32, which ONNX Runtime makes once,
  * when it loads the file. Inputs and outputs keep their names.
  */
-export function blockGraph(original: Graph, options: BlockOptions): BlockGraph {
+export function toBlockGraph(original: Graph, options: BlockOptions): BlockGraph {
   const sources = new Map<string, BlockSource>();
   const parameters = (graph: Graph, weight: Value, byRow: boolean): BlockParameters => {
     const [channels, inner] = (byRow ? weight.shape : [...weight.shape].reverse()) as [number, number];

@@ -1,6 +1,6 @@
 // Products in float16: the pass that lowers a float32 graph, and keeps sums, norms, softmax and GELU in float32.
 import type { Graph, GraphDtype, Node, Value } from "../ir.ts";
-import { liveGraph } from "../ir.ts";
+import { pruneGraph } from "../ir.ts";
 import { castOnce, type Rewrite, rewriteGraph } from "./rewrite.ts";
 
 /** Computed in float16, whatever their operands were. */
@@ -29,32 +29,32 @@ export interface HalfOptions {
  * softmax, mask, GELU) stays in float32: GPT-2's hidden states pass 1000, where float16 counts in steps of 1, and their
  * squares pass its largest number. A weight is float16 where only products and moves read it.
  */
-export function halfGraph(original: Graph, { halfInput, fullOutput }: HalfOptions): Graph {
-  const half = halfParameters(original);
+export function toHalfGraph(original: Graph, { halfInput, fullOutput }: HalfOptions): Graph {
+  const half = toHalfParameters(original);
   const dtypeOf = (leaf: Value): GraphDtype =>
     half.has(leaf) || (leaf.kind === "input" && leaf.dtype === "float32" && halfInput(leaf.name))
       ? "float16"
       : leaf.dtype;
-  return rewriteGraph(original, lowered, {
+  return rewriteGraph(original, lowerNode, {
     dtypeOf,
     output: (copy, name) => (fullOutput(name) ? castOnce(copy, "float32") : copy),
   });
 }
 
 /** Float32 parameters that nothing but products and moves reads. */
-function halfParameters(original: Graph): Set<Value> {
-  const { nodes, parameters } = liveGraph(original);
+function toHalfParameters(original: Graph): Set<Value> {
+  const { nodes, parameters } = pruneGraph(original);
   const half = new Set(parameters.filter(({ dtype }) => dtype === "float32"));
   for (const node of nodes)
     if (!isProduct(node) && !MOVES.has(node.op)) for (const input of node.inputs) if (input) half.delete(input);
   return half;
 }
 
-function lowered(node: Node, { graph, of }: Rewrite): Value[] | null {
+function lowerNode(node: Node, { graph, of }: Rewrite): Value[] | null {
   const copies = node.inputs.map((value) => value && of(value));
   // A cast from float16 is left out: whoever reads it casts as needed. Other casts stay.
   if (node.op === "Cast") return copies[0]?.dtype === "float16" ? [copies[0]] : null;
-  const dtype = computedIn(node, copies);
+  const dtype = isComputedIn(node, copies);
   const inputs = copies.map((value) => (value && isFloat(value) ? castOnce(value, dtype) : value));
   const outputs = node.outputs.map(({ dtype: own, shape }) => ({ dtype: own === "float32" ? dtype : own, shape }));
   return graph.node({ ...node, inputs, outputs });
@@ -67,7 +67,7 @@ function isProduct({ op, inputs }: Node): boolean {
   return bias?.kind === "parameter" && PRODUCTS.has(product?.producer?.op ?? "");
 }
 
-function computedIn(node: Node, inputs: readonly (Value | null)[]): GraphDtype {
+function isComputedIn(node: Node, inputs: readonly (Value | null)[]): GraphDtype {
   if (isProduct(node)) return "float16";
   if (!MOVES.has(node.op)) return "float32";
   const floats = inputs.filter((value): value is Value => value !== null && isFloat(value));

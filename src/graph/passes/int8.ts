@@ -44,7 +44,7 @@ export function quantize(
 }
 
 /** A matrix by row [N, K] as one by column [K, N]. */
-export function turned({ values, scales }: Int8Matrix): Int8Matrix {
+export function transposeMatrix({ values, scales }: Int8Matrix): Int8Matrix {
   const rows = scales.length;
   const columns = values.length / rows;
   const out = new Int8Array(values.length);
@@ -111,7 +111,7 @@ export interface Int8Options {
  * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantised" is read from the same tensors, so
  * that a tied embedding is stored once. Inputs and outputs keep their names.
  */
-export function int8Graph(
+export function toInt8Graph(
   original: Graph,
   { chosen = () => true, tables = () => "as it is" }: Int8Options = {},
 ): Int8Graph {
@@ -142,7 +142,7 @@ export function int8Graph(
 }
 
 /** The parameters that the pass added, quantised once each. */
-export async function int8Weights(
+export async function quantizeWeights(
   { sources }: Int8Graph,
   read: (name: string) => Promise<Float32Array>,
 ): Promise<Map<string, TensorArray>> {

@@ -1,5 +1,5 @@
 // Rewrites a graph node by node into a new one: what the precision passes (int8, blocks, half) have in common.
-import { Graph, type GraphDtype, liveGraph, type Node, type Value } from "../ir.ts";
+import { Graph, type GraphDtype, type Node, pruneGraph, type Value } from "../ir.ts";
 import { cast } from "../ops.ts";
 import { gather, transpose } from "../shape-ops.ts";
 
@@ -25,7 +25,7 @@ export function rewriteGraph(original: Graph, rule: NodeRule, options: RewriteOp
   const { dtypeOf = ({ dtype }) => dtype, output = (copy) => copy } = options;
   const graph = new Graph();
   const copies = new Map<Value, Value>();
-  const live = liveGraph(original);
+  const live = pruneGraph(original);
   for (const input of live.inputs) copies.set(input, graph.input(input.name, dtypeOf(input), input.shape));
   const of = (value: Value): Value => {
     const known = copies.get(value);

@@ -1,7 +1,7 @@
 // Refuses ONNX files that ONNX Runtime or nfc does not run: newer formats, control flow, foreign ops, wrong sizes.
 import { NfcError } from "../../errors.ts";
-import { quoted } from "../../formats/json-strict.ts";
-import { tensorBytes } from "../../formats/onnx/reader.ts";
+import { quoteUntrusted } from "../../formats/json-strict.ts";
+import { countTensorBytes } from "../../formats/onnx/reader.ts";
 import type { OnnxInitializer, OnnxStructure } from "../../formats/onnx/structure.ts";
 
 /** The newest formats that ONNX Runtime 1.30 reads. */
@@ -33,11 +33,14 @@ function checkFormat({ path, irVersion, opsets }: OnnxStructure): void {
 function checkOps({ path, ops, subgraphs, functions, sparse, externalAttributes }: OnnxStructure): void {
   const foreign = ops.find(({ domain }) => !DOMAINS.includes(domain));
   const facts: [boolean, string][] = [
-    [subgraphs.length > 0, `the op ${quoted(subgraphs[0] ?? "")} holds a graph of its own; control flow is not run`],
+    [
+      subgraphs.length > 0,
+      `the op ${quoteUntrusted(subgraphs[0] ?? "")} holds a graph of its own; control flow is not run`,
+    ],
     [functions > 0, "defines functions of its own, which are not run"],
     [
       foreign !== undefined,
-      `the op ${quoted(foreign?.type ?? "")} is of the foreign domain ${quoted(foreign?.domain ?? "")}`,
+      `the op ${quoteUntrusted(foreign?.type ?? "")} is of the foreign domain ${quoteUntrusted(foreign?.domain ?? "")}`,
     ],
     [sparse > 0, "holds sparse tensors, which are not run"],
     [externalAttributes > 0, "an attribute has its data in another file, which is not read"],
@@ -51,8 +54,8 @@ function checkSize(
   { path }: OnnxStructure,
   { name, dtype, dims, byteLength, offset, external }: OnnxInitializer,
 ): void {
-  const expected = tensorBytes(dtype, dims);
+  const expected = countTensorBytes(dtype, dims);
   if (expected === null || expected === byteLength || (offset === null && external === null)) return;
-  const fact = `tensor ${quoted(name)} has ${byteLength} bytes, its shape and dtype ask for ${expected}`;
+  const fact = `tensor ${quoteUntrusted(name)} has ${byteLength} bytes, its shape and dtype ask for ${expected}`;
   throw new NfcError("invalid-file", `${path}: ${fact}`, { hint: "download or export the file again" });
 }

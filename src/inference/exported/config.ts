@@ -12,7 +12,7 @@ type Size = "n_layer" | "n_head" | "n_embd" | "n_positions" | "vocab_size";
  * graph, which is run as it is.
  * @throws NfcError "invalid-file" for a size that is missing, "mismatch" where nfc.json names another variant
  */
-export function exportedConfig(parsed: ParsedConfig, record: NfcRecord | null): ModelConfig {
+export function resolveExportedConfig(parsed: ParsedConfig, record: NfcRecord | null): ModelConfig {
   const { file, n_inner, tie_word_embeddings, activation = "gelu_tanh", variant } = parsed;
   const size = (key: Size): number => {
     const value = parsed[key];

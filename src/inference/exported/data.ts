@@ -2,7 +2,7 @@
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { quoted } from "../../formats/json-strict.ts";
+import { quoteUntrusted } from "../../formats/json-strict.ts";
 import type { OnnxExternal, OnnxStructure } from "../../formats/onnx/structure.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { contains } from "../../io/output-guard.ts";
@@ -22,7 +22,7 @@ export interface DataOptions {
  * @throws NfcError "invalid-file" for a name that is not the model's own, a link that leads out of the folder, or a
  * file that is too short; "not-found"
  */
-export async function dataOf(
+export async function locateData(
   structure: OnnxStructure,
   folder: string,
   { anyName = false }: DataOptions = {},
@@ -34,7 +34,7 @@ export async function dataOf(
     });
   let bytes = fileBytes;
   const data: string[] = [];
-  for (const [location, needed] of extents(structure, anyName)) {
+  for (const [location, needed] of listExtents(structure, anyName)) {
     const file = join(dirname(path), location);
     await refuseLinkOut(file, folder);
     const status = await withIoErrors(file, () => stat(file));
@@ -50,7 +50,7 @@ export async function dataOf(
 }
 
 /** Location → bytes that the file must have. */
-function extents({ path, initializers }: OnnxStructure, anyName: boolean): Map<string, number> {
+function listExtents({ path, initializers }: OnnxStructure, anyName: boolean): Map<string, number> {
   const ends = new Map<string, number>();
   for (const { name, external, byteLength } of initializers) {
     if (!external) continue;
@@ -68,9 +68,13 @@ function checkLocation(path: string, tensor: string, { location }: OnnxExternal,
   const leaves = /^[\\/]|^[A-Za-z]:/.test(location) || location.split(/[\\/]/).includes("..");
   if (own || (anyName && !leaves)) return;
   const fact = leaves ? "leaves the model's folder" : `is not ${model}_data or ${model}_data_N`;
-  throw new NfcError("invalid-file", `${path}: tensor ${quoted(tensor)}: external data ${quoted(location)} ${fact}`, {
-    hint: "export the model again, or rewrite it with onnx.save and that location",
-  });
+  throw new NfcError(
+    "invalid-file",
+    `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`,
+    {
+      hint: "export the model again, or rewrite it with onnx.save and that location",
+    },
+  );
 }
 
 /** @throws NfcError "invalid-file" for a file that lies elsewhere than its name says, "not-found" */

@@ -4,17 +4,17 @@ import { join, resolve } from "node:path";
 import { CONFIG_FILE, readConfig } from "../../checkpoint/checkpoint.ts";
 import { parseConfig } from "../../checkpoint/config-file.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
-import { listed } from "../../checkpoint/naming/layout.ts";
+import { listFirstQuoted } from "../../checkpoint/naming/layout.ts";
 import { type NfcRecord, readNfcRecord } from "../../checkpoint/nfc-record.ts";
 import { NfcError } from "../../errors.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { modelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
+import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
 import { checkRunnable } from "./check.ts";
-import { exportedConfig } from "./config.ts";
-import { dataOf, refuseLinkOut } from "./data.ts";
+import { resolveExportedConfig } from "./config.ts";
+import { locateData, refuseLinkOut } from "./data.ts";
 import { checkSignature } from "./signature.ts";
 
 const ONNX_FOLDER = "onnx";
@@ -62,7 +62,7 @@ export async function hasOnnxFiles(path: string): Promise<boolean> {
  * @throws NfcError naming file and fact when it is no such folder, or one that must not be trusted
  */
 export async function openExportedModel(source: string): Promise<ExportedModel> {
-  const precisions = await precisionsIn(source);
+  const precisions = await findPrecisions(source);
   const configFile = join(source, CONFIG_FILE);
   const rawConfig = await readConfig(source);
   if (!rawConfig)
@@ -74,12 +74,12 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
       hint: "score it: nfc eval --task; run it with transformers.js or ONNX Runtime (docs/glue.md)",
     });
   const record = await readNfcRecord(source);
-  const config = exportedConfig(parseConfig(rawConfig, configFile), record);
+  const config = resolveExportedConfig(parseConfig(rawConfig, configFile), record);
   const files = new Map<Precision, ExportedFile>();
   for (const precision of precisions) {
-    const structure = await runnableFile(source, precision);
+    const structure = await openRunnableFile(source, precision);
     const types = checkSignature(structure, config, configFile);
-    const { data, bytes } = await dataOf(structure, source);
+    const { data, bytes } = await locateData(structure, source);
     const path = resolve(structure.path);
     files.set(precision, { precision, path, data: data.map((file) => resolve(file)), bytes, ...types });
   }
@@ -87,8 +87,8 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
 }
 
 /** The header of a folder's file of a precision, which may be of any model that can be run. */
-export async function runnableFile(source: string, precision: Precision): Promise<OnnxStructure> {
-  const path = join(source, ONNX_FOLDER, modelFile(precision));
+export async function openRunnableFile(source: string, precision: Precision): Promise<OnnxStructure> {
+  const path = join(source, ONNX_FOLDER, nameModelFile(precision));
   await refuseLinkOut(path, source);
   const structure = await readOnnxStructure(path);
   checkRunnable(structure);
@@ -100,7 +100,7 @@ export const isClassifierConfig = (config: Record<string, unknown>): boolean =>
   String(config.architectures).includes("ForSequenceClassification");
 
 /** The precisions of the model files in a folder: at least one. */
-export async function precisionsIn(source: string): Promise<Precision[]> {
+export async function findPrecisions(source: string): Promise<Precision[]> {
   const usage = (fact: string, hint: string) => new NfcError("usage", `${source}: ${fact}`, { hint });
   if (isHubReference(source)) throw usage("is not a folder", "download the model and name its folder");
   const status = await withIoErrors(source, () => stat(source));
@@ -113,11 +113,11 @@ export async function precisionsIn(source: string): Promise<Precision[]> {
   }
   const onnx = join(source, ONNX_FOLDER);
   const names = await withIoErrors(onnx, () => readdir(onnx));
-  const precisions = PRECISIONS.filter((precision) => names.includes(modelFile(precision)));
+  const precisions = PRECISIONS.filter((precision) => names.includes(nameModelFile(precision)));
   if (precisions.length > 0) return precisions;
   const models = names.filter((name) => name.endsWith(".onnx"));
-  const found = models.length > 0 ? `holds ${listed(models)}, but none of` : "holds none of";
-  throw new NfcError("not-found", `${onnx}: ${found} ${PRECISIONS.map(modelFile).join(", ")}`, {
+  const found = models.length > 0 ? `holds ${listFirstQuoted(models)}, but none of` : "holds none of";
+  throw new NfcError("not-found", `${onnx}: ${found} ${PRECISIONS.map(nameModelFile).join(", ")}`, {
     hint: "export the model again, or rename its file",
   });
 }
@@ -126,13 +126,17 @@ export async function precisionsIn(source: string): Promise<Precision[]> {
  * The file of a precision; unless given, fp32 or the first there is.
  * @throws NfcError "not-found" listing the precisions that are there
  */
-export function exportedFile(model: ExportedModel, precision?: Precision): ExportedFile {
+export function chooseFile(model: ExportedModel, precision?: Precision): ExportedFile {
   const file = precision === undefined ? [...model.files.values()][0] : model.files.get(precision);
   if (file !== undefined) return file;
-  throw noSuchFile(model.source, precision, [...model.files.keys()]);
+  throw makeNoSuchFileError(model.source, precision, [...model.files.keys()]);
 }
 
-export function noSuchFile(source: string, precision: Precision | undefined, there: readonly Precision[]): NfcError {
+export function makeNoSuchFileError(
+  source: string,
+  precision: Precision | undefined,
+  there: readonly Precision[],
+): NfcError {
   return new NfcError("not-found", `${source}: has no ${precision} file; it has ${there.join(", ")}`, {
     hint: "take one of these, or export the model again with that precision",
   });

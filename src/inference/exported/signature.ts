@@ -2,7 +2,7 @@
 
 import { showName } from "../../checkpoint/fields.ts";
 import { NfcError } from "../../errors.ts";
-import { quoted } from "../../formats/json-strict.ts";
+import { quoteUntrusted } from "../../formats/json-strict.ts";
 import type { OnnxStructure, OnnxValue } from "../../formats/onnx/structure.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -29,7 +29,7 @@ const MISMATCHED = "config.json and ONNX files of different models are mixed: re
 /** What a dimension must be: a number, or free to vary from call to call. */
 type DimKind = "number" | "free" | "any";
 
-/** A file under test; `configFile` names config.json in messages. */
+/** A file under test; `nameConfigFile` names config.json in messages. */
 interface Subject {
   structure: OnnxStructure;
   config: ModelConfig;
@@ -45,21 +45,21 @@ interface Subject {
 export function checkSignature(structure: OnnxStructure, config: ModelConfig, configFile: string): ExportedTypes {
   const subject = { structure, config, configFile };
   const weights = new Set(structure.initializers.map(({ name }) => name)); // old exporters list them as inputs too
-  const inputs = byName(structure.inputs.filter(({ name }) => !weights.has(name)));
+  const inputs = indexByName(structure.inputs.filter(({ name }) => !weights.has(name)));
   checkInputNames(subject, inputs);
   for (const name of REQUIRED_IDS) checkIds(subject, inputs, name);
   if (inputs.has(OPTIONAL_ID)) checkIds(subject, inputs, OPTIONAL_ID);
-  const outputs = byName(structure.outputs);
+  const outputs = indexByName(structure.outputs);
   const cacheDtype = checkCaches(subject, inputs, "past_key_values");
   const present = checkCaches(subject, outputs, "present");
   if (present !== cacheDtype) throw invalid(subject, `past_key_values are ${cacheDtype}, but present is ${present}`);
-  const logits = ofRank(subject, outputs, "logits", ["free", "free", "number"]);
-  agree(subject, "vocab_size", logits.dims[2] as number, "the vocabulary of the logits");
+  const logits = checkRank(subject, outputs, "logits", ["free", "free", "number"]);
+  checkAgreement(subject, "vocab_size", logits.dims[2] as number, "the vocabulary of the logits");
   checkPositions(subject);
-  return { cacheDtype, logitsDtype: floatName(subject, logits) };
+  return { cacheDtype, logitsDtype: nameFloat(subject, logits) };
 }
 
-const byName = (values: readonly OnnxValue[]) => new Map(values.map((value) => [value.name, value]));
+const indexByName = (values: readonly OnnxValue[]) => new Map(values.map((value) => [value.name, value]));
 
 function checkInputNames(subject: Subject, inputs: ReadonlyMap<string, OnnxValue>): void {
   const names = [...inputs.keys()];
@@ -69,12 +69,12 @@ function checkInputNames(subject: Subject, inputs: ReadonlyMap<string, OnnxValue
   if (layers.length === 0) throw unsupported("has no KV cache (inputs past_key_values.N.key and .value)");
   const known = [...REQUIRED_IDS, OPTIONAL_ID];
   const other = names.find((name) => !known.includes(name) && !CACHE.test(name));
-  if (other !== undefined) throw unsupported(`wants an input ${quoted(other)}, which nfc does not feed`);
-  agree(subject, "n_layer", Math.max(...layers) + 1, "the number of layers");
+  if (other !== undefined) throw unsupported(`wants an input ${quoteUntrusted(other)}, which nfc does not feed`);
+  checkAgreement(subject, "n_layer", Math.max(...layers) + 1, "the number of layers");
 }
 
 function checkIds(subject: Subject, inputs: ReadonlyMap<string, OnnxValue>, name: string): void {
-  const { dtype } = ofRank(subject, inputs, name, ["free", "free"]);
+  const { dtype } = checkRank(subject, inputs, name, ["free", "free"]);
   if (dtype !== ONNX_DATA_TYPE.int64) throw invalid(subject, `${name} is not int64`);
 }
 
@@ -86,12 +86,12 @@ function checkCaches(subject: Subject, values: ReadonlyMap<string, OnnxValue>, p
   for (let layer = 0; layer < subject.config.n_layer; layer++)
     for (const part of ["key", "value"]) {
       const name = `${prefix}.${layer}.${part}`;
-      const cache = ofRank(subject, values, name, kinds);
+      const cache = checkRank(subject, values, name, kinds);
       const [, heads, , width] = cache.dims;
-      if (typeof heads === "number") agree(subject, "n_head", heads, `the number of heads in ${name}`);
+      if (typeof heads === "number") checkAgreement(subject, "n_head", heads, `the number of heads in ${name}`);
       if (typeof heads === "number" && typeof width === "number")
-        agree(subject, "n_embd", heads * width, `the width of ${name}, ${heads} heads of ${width},`);
-      found.add(floatName(subject, cache));
+        checkAgreement(subject, "n_embd", heads * width, `the width of ${name}, ${heads} heads of ${width},`);
+      found.add(nameFloat(subject, cache));
     }
   const [dtype = "float32", other] = found;
   if (other) throw invalid(subject, `${prefix} is ${dtype} in one place and ${other} in another`);
@@ -104,13 +104,13 @@ function checkPositions(subject: Subject): void {
     ({ name, dims }) => /(^|\.)wpe\.weight$/.test(name) && dims.length === 2,
   );
   if (!wpe) return;
-  agree(subject, "n_positions", wpe.dims[0] as number, `the number of rows of ${quoted(wpe.name)}`);
+  checkAgreement(subject, "n_positions", wpe.dims[0] as number, `the number of rows of ${quoteUntrusted(wpe.name)}`);
 }
 
 const showDim = (dim: number | string | null) => (typeof dim === "string" ? showName(dim) : (dim ?? "?"));
 
 /** A value whose dimensions are numbers where they must be, and free where they vary from call to call. */
-function ofRank(
+function checkRank(
   subject: Subject,
   values: ReadonlyMap<string, OnnxValue>,
   name: string,
@@ -128,13 +128,13 @@ function ofRank(
   return { ...value, dims };
 }
 
-function floatName(subject: Subject, { name, dtype }: OnnxValue): FloatName {
+function nameFloat(subject: Subject, { name, dtype }: OnnxValue): FloatName {
   if (dtype === ONNX_DATA_TYPE.float32) return "float32";
   if (dtype === ONNX_DATA_TYPE.float16) return "float16";
   throw invalid(subject, `${name} is neither float32 nor float16`);
 }
 
-function agree({ structure, config, configFile }: Subject, size: Size, found: number, what: string): void {
+function checkAgreement({ structure, config, configFile }: Subject, size: Size, found: number, what: string): void {
   if (found === config[size]) return;
   const fact = `${what} is ${found}, but ${size} is ${config[size]} in ${configFile}`;
   throw new NfcError("mismatch", `${structure.path}: ${fact}`, { hint: MISMATCHED });

@@ -7,7 +7,7 @@ import type { SessionOptions, Tensor, TensorArray, Tensors } from "../../graph/s
 import type { ModelConfig } from "../../model/config.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
 import { type CheckpointSessionOptions, ModelSession } from "../model-session.ts";
-import { cacheOf, emptyCache, idFeeds, leftPadded } from "./decoding.ts";
+import { makeEmptyCache, makeIdFeeds, padLeft, takeCache } from "./decoding.ts";
 
 /** Logits of one piece of the prompts (rows · V float32) stay below this, unless a piece has one token a row. */
 const LOGITS_PER_PIECE = 16 * 2 ** 20;
@@ -43,14 +43,14 @@ export class Decoder {
    * @throws NfcError "aborted"; "unsupported" for prompts of several lengths if the model has no position_ids
    */
   async prompt(prompts: readonly (readonly number[])[], signal?: AbortSignal): Promise<Float32Array[]> {
-    const { ids, pads } = leftPadded(prompts);
+    const { ids, pads } = padLeft(prompts);
     if (pads.some((pad) => pad > 0) && !this.session.hasPositions)
       throw new NfcError("unsupported", `${this.source}: has no position_ids, so it cannot run padded prompts`, {
         hint: "give one prompt at a time (--batch-size 1)",
       });
     this.pads = pads;
     this.past = 0;
-    this.cache = emptyCache(prompts.length, this.config, this.session.cacheDtype);
+    this.cache = makeEmptyCache(prompts.length, this.config, this.session.cacheDtype);
     const length = ids[0]?.length as number;
     const piece = Math.max(1, Math.floor(LOGITS_PER_PIECE / (prompts.length * this.config.vocab_size)));
     let logits: Float32Array[] = [];
@@ -71,7 +71,7 @@ export class Decoder {
     const batch = this.pads.length;
     this.pads = rows.map((row) => this.pads[row] as number);
     this.cache = Object.fromEntries(
-      Object.entries(this.cache).map(([name, tensor]) => [name, rowsOf(tensor, rows, batch)]),
+      Object.entries(this.cache).map(([name, tensor]) => [name, selectRows(tensor, rows, batch)]),
     );
   }
 
@@ -80,15 +80,15 @@ export class Decoder {
   }
 
   private async run(ids: readonly (readonly number[])[]): Promise<Float32Array[]> {
-    const outputs = await this.session.run({ ...idFeeds(ids, this.pads, this.past), ...this.cache });
-    this.cache = cacheOf(outputs);
+    const outputs = await this.session.run({ ...makeIdFeeds(ids, this.pads, this.past), ...this.cache });
+    this.cache = takeCache(outputs);
     this.past += ids[0]?.length as number;
-    return lastRows(outputs.logits as Tensor);
+    return selectLastRows(outputs.logits as Tensor);
   }
 }
 
 /** Rows of a tensor whose first axis is the batch. */
-function rowsOf({ dtype, data, shape }: Tensor, rows: readonly number[], batch: number): Tensor {
+function selectRows({ dtype, data, shape }: Tensor, rows: readonly number[], batch: number): Tensor {
   const size = data.length / batch;
   const kept = new (data.constructor as new (length: number) => TensorArray)(rows.length * size);
   for (const [i, row] of rows.entries()) kept.set(data.subarray(row * size, (row + 1) * size) as never, i * size);
@@ -96,7 +96,7 @@ function rowsOf({ dtype, data, shape }: Tensor, rows: readonly number[], batch: 
 }
 
 /** [B, T, V] → the last position of each row, as float32. */
-function lastRows({ dtype, data, shape }: Tensor): Float32Array[] {
+function selectLastRows({ dtype, data, shape }: Tensor): Float32Array[] {
   const [batch, length, width] = shape as [number, number, number];
   return Array.from({ length: batch }, (_, row) => {
     const last = data.subarray(((row + 1) * length - 1) * width, (row + 1) * length * width);

@@ -6,24 +6,24 @@ type Feeds = Record<string, Tensor>;
 export type CacheDtype = "float32" | "float16";
 
 /** The first step: prompts padded on the left, mask 0 on padding, positions counted from each prompt's first token. */
-export function promptFeeds(
+export function makePromptFeeds(
   prompts: readonly (readonly number[])[],
   config: ModelConfig,
   { padId = 0, cacheDtype = "float32" }: { padId?: number; cacheDtype?: CacheDtype } = {},
 ): Feeds {
-  const { ids, pads } = leftPadded(prompts, padId);
-  return { ...idFeeds(ids, pads, 0), ...emptyCache(prompts.length, config, cacheDtype) };
+  const { ids, pads } = padLeft(prompts, padId);
+  return { ...makeIdFeeds(ids, pads, 0), ...makeEmptyCache(prompts.length, config, cacheDtype) };
 }
 
 /** Prompts as rows of one length, and the number of padding ids at the start of each. */
-export function leftPadded(prompts: readonly (readonly number[])[], padId = 0): { ids: number[][]; pads: number[] } {
+export function padLeft(prompts: readonly (readonly number[])[], padId = 0): { ids: number[][]; pads: number[] } {
   const length = Math.max(...prompts.map((prompt) => prompt.length));
   const pads = prompts.map((prompt) => length - prompt.length);
   return { ids: prompts.map((prompt, row) => [...Array<number>(pads[row] as number).fill(padId), ...prompt]), pads };
 }
 
 /** T new ids a row, after `past` positions in the cache; the first pads[row] of all past + T positions are padding. */
-export function idFeeds(ids: readonly (readonly number[])[], pads: readonly number[], past: number): Feeds {
+export function makeIdFeeds(ids: readonly (readonly number[])[], pads: readonly number[], past: number): Feeds {
   const [batch, count] = [ids.length, ids[0]?.length as number];
   const total = past + count;
   const inputs = new BigInt64Array(batch * count);
@@ -45,7 +45,7 @@ export function idFeeds(ids: readonly (readonly number[])[], pads: readonly numb
 }
 
 /** past_key_values of length 0: [B, H, 0, D] each. */
-export function emptyCache(batch: number, config: ModelConfig, dtype: CacheDtype): Feeds {
+export function makeEmptyCache(batch: number, config: ModelConfig, dtype: CacheDtype): Feeds {
   const shape = [batch, config.n_head, 0, config.n_embd / config.n_head];
   const data = dtype === "float16" ? new Uint16Array(0) : new Float32Array(0);
   const cache: Feeds = {};
@@ -55,15 +55,15 @@ export function emptyCache(batch: number, config: ModelConfig, dtype: CacheDtype
 }
 
 /** The present tensors of one step as the past of the next. */
-export function cacheOf(outputs: Tensors): Feeds {
+export function takeCache(outputs: Tensors): Feeds {
   const present = Object.entries(outputs).filter(([name]) => name.startsWith("present."));
   return Object.fromEntries(present.map(([name, tensor]) => [name.replace("present.", "past_key_values."), tensor]));
 }
 
 /** The step after `feeds`: each row continues with `ids[row]` (all of one length), its cache given. */
-export function stepFeeds(feeds: Feeds, ids: readonly (readonly number[])[], cache: Feeds): Feeds {
+export function makeStepFeeds(feeds: Feeds, ids: readonly (readonly number[])[], cache: Feeds): Feeds {
   const { data, shape } = feeds.attention_mask as Tensor;
   const past = shape[1] as number;
   const pads = ids.map((_, row) => (data as BigInt64Array).indexOf(1n, row * past) - row * past);
-  return { ...idFeeds(ids, pads, past), ...cache };
+  return { ...makeIdFeeds(ids, pads, past), ...cache };
 }

@@ -15,7 +15,7 @@ export interface EndTokenSource {
 }
 
 /** @throws NfcError "invalid-file" when eos_token_id is neither an id nor a list of ids */
-export async function endTokens({ folder, config, rawConfig }: EndTokenSource): Promise<number[]> {
+export async function readEndTokens({ folder, config, rawConfig }: EndTokenSource): Promise<number[]> {
   const file = join(folder ?? "", "generation_config.json");
   const own =
     folder !== null && existsSync(file)

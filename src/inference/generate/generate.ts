@@ -1,6 +1,6 @@
 // Continues prompts with text, token by token: a batch at a time, until an end token, a stop string or a limit.
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
-import { randomNumbers } from "../../numeric/random.ts";
+import { makeRandom } from "../../numeric/random.ts";
 import type { Decoder } from "./decoder.ts";
 import { checkPrompt } from "./prompt-ids.ts";
 import { Sampler, type SamplingOptions } from "./sampling.ts";
@@ -11,7 +11,7 @@ export const DEFAULT_BATCH_SIZE = 8;
 
 export interface GenerateOptions extends SamplingOptions {
   maxNewTokens?: number;
-  /** Ids that end a text; none: it goes on past them. See `endTokens`. */
+  /** Ids that end a text; none: it goes on past them. See `readEndTokens`. */
   end?: readonly number[];
   /** The text ends before the first of these strings. */
   stop?: readonly string[] | undefined;
@@ -102,7 +102,7 @@ class Row {
   ) {
     this.index = index;
     this.prompt = prompt;
-    this.sampler = new Sampler(sampling, randomNumbers(seed, index), prompt, source);
+    this.sampler = new Sampler(sampling, makeRandom(seed, index), prompt, source);
     this.stream = new TextStream(tokenizer, prompt, stop);
     this.end = new Set(end);
     this.wanted = maxNewTokens;

@@ -12,7 +12,7 @@ export interface PromptOptions {
 }
 
 /** @throws NfcError "usage" as `checkPrompt` */
-export function promptIds(
+export function encodePrompt(
   text: string,
   tokenizer: Tokenizer,
   config: ModelConfig,

@@ -34,19 +34,19 @@ export class Sampler {
 
   /** A token id. Changes `logits` [V]. @throws NfcError "invalid-file" for logits that are not finite */
   next(logits: Float32Array): number {
-    penalise(logits, this.seen, this.options.repetitionPenalty ?? 1);
+    penalize(logits, this.seen, this.options.repetitionPenalty ?? 1);
     const best = argmax(logits);
     if (!Number.isFinite(logits[best]))
       throw new NfcError("invalid-file", `${this.source}: its logits are not finite`, {
         hint: "its weights are damaged",
       });
-    const id = isGreedy(this.options) ? best : draw(candidates(logits, this.options), this.random());
+    const id = isGreedy(this.options) ? best : draw(selectCandidates(logits, this.options), this.random());
     this.seen.add(id);
     return id;
   }
 }
 
-function penalise(logits: Float32Array, seen: ReadonlySet<number>, penalty: number): void {
+function penalize(logits: Float32Array, seen: ReadonlySet<number>, penalty: number): void {
   if (penalty === 1) return;
   for (const id of seen) {
     const logit = logits[id] as number;
@@ -75,9 +75,12 @@ export interface Candidates {
 }
 
 /** Weights are exp((logit − the largest) / temperature). */
-export function candidates(logits: Float32Array, { temperature = 1, topK = 0, topP = 1 }: SamplingOptions): Candidates {
+export function selectCandidates(
+  logits: Float32Array,
+  { temperature = 1, topK = 0, topP = 1 }: SamplingOptions,
+): Candidates {
   const peak = logits[argmax(logits)] as number;
-  const least = topK > 0 && topK < logits.length ? kthLargest(logits, topK) : Number.NEGATIVE_INFINITY;
+  const least = topK > 0 && topK < logits.length ? findKthLargest(logits, topK) : Number.NEGATIVE_INFINITY;
   const all = { ids: new Int32Array(logits.length), weights: new Float64Array(logits.length) };
   let count = 0;
   for (let id = 0; id < logits.length; id++) {
@@ -87,11 +90,11 @@ export function candidates(logits: Float32Array, { temperature = 1, topK = 0, to
     all.weights[count++] = Math.exp((logit - peak) / temperature);
   }
   const kept = { ids: all.ids.subarray(0, count), weights: all.weights.subarray(0, count) };
-  return topP < 1 ? nucleus(kept, topP) : kept;
+  return topP < 1 ? selectNucleus(kept, topP) : kept;
 }
 
 /** The k-th largest value, without sorting the rest: candidates gather in a buffer of 2k, whose lower half goes. */
-export function kthLargest(values: Float32Array, k: number): number {
+export function findKthLargest(values: Float32Array, k: number): number {
   const buffer = new Float32Array(2 * k);
   let count = 0;
   let least = Number.NEGATIVE_INFINITY;
@@ -107,8 +110,8 @@ export function kthLargest(values: Float32Array, k: number): number {
 }
 
 /** The likeliest of the candidates, in their order; changes them. */
-function nucleus({ ids, weights }: Candidates, p: number): Candidates {
-  const bound = nucleusBound(weights, p);
+function selectNucleus({ ids, weights }: Candidates, p: number): Candidates {
+  const bound = findNucleusBound(weights, p);
   let count = 0;
   for (let i = 0; i < weights.length; i++) {
     const weight = weights[i] as number;
@@ -123,9 +126,9 @@ function nucleus({ ids, weights }: Candidates, p: number): Candidates {
  * The smallest weight w of top-p: the larger ones have less than the share `p` of the sum, and with the equal ones at least
  * that. Found by quickselect, [start, end) being where w is among the weights in falling order.
  */
-function nucleusBound(weights: Float64Array, p: number): number {
+function findNucleusBound(weights: Float64Array, p: number): number {
   const order = weights.slice();
-  let missing = p * sumOf(weights);
+  let missing = p * sumRange(weights);
   let [start, end] = [0, order.length];
   while (start < end) {
     const pivot = order[(start + end) >> 1] as number;
@@ -159,7 +162,7 @@ function nucleusBound(weights: Float64Array, p: number): number {
 
 /** The id at the share `at` in [0, 1) of the weights' sum. */
 export function draw({ ids, weights }: Candidates, at: number): number {
-  let rest = at * sumOf(weights);
+  let rest = at * sumRange(weights);
   let i = 0;
   for (; i < weights.length - 1; i++) {
     rest -= weights[i] as number;
@@ -168,7 +171,7 @@ export function draw({ ids, weights }: Candidates, at: number): number {
   return ids[i] as number;
 }
 
-function sumOf(values: Float64Array): number {
+function sumRange(values: Float64Array): number {
   let sum = 0;
   for (const value of values) sum += value;
   return sum;

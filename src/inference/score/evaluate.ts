@@ -3,20 +3,20 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
-import { int64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
+import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import {
+  batchWindows,
   refuseShortText,
+  resolveWindow,
   type Score,
   type ScoringBatch,
   type Subject,
   Sums,
-  scoringBatches,
   type WindowOptions,
-  windowSize,
 } from "./scored-text.ts";
-import { AGAINST, scoringGraph } from "./scoring-graph.ts";
+import { AGAINST, buildScoringGraph } from "./scoring-graph.ts";
 
 export type { Score } from "./scored-text.ts";
 
@@ -58,7 +58,7 @@ export interface Evaluation extends Score {
  */
 export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
   refuseClassifier(checkpoint);
-  windowSize(checkpoint, options); // before the weights are read
+  resolveWindow(checkpoint, options); // before the weights are read
   const scorer = await Scorer.open(checkpoint, options);
   try {
     return await scorer.score(options);
@@ -89,7 +89,7 @@ export class Scorer {
     checkpoint: Checkpoint,
     { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
   ): Promise<Scorer> {
-    const graph = scoringGraph(checkpoint.config, against?.config, noise);
+    const graph = buildScoringGraph(checkpoint.config, against?.config, noise);
     const weights = new Map<string, TensorArray>(await load(checkpoint, ""));
     if (against) for (const [name, data] of await load(against, AGAINST)) weights.set(name, data);
     const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
@@ -99,17 +99,17 @@ export class Scorer {
 
   /** Of a model in training: the weights are read where they lie, at each call. */
   static async live(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
-    const graph = scoringGraph(subject.config, undefined, { kind: "mean" });
+    const graph = buildScoringGraph(subject.config, undefined, { kind: "mean" });
     return new Scorer(subject, undefined, await Session.withInputs(graph, options), weights);
   }
 
   async score(options: ScoreOptions): Promise<Evaluation> {
     const { signal, onProgress } = options;
     const { against, subject } = this;
-    const size = windowSize(subject, { ...options, against });
+    const size = resolveWindow(subject, { ...options, against });
     const total = { tokens: 0, windows: 0, seconds: 0 };
     const sums = new Sums(against ? COMPARED : COMPARED.slice(0, 1));
-    for await (const batch of scoringBatches(options.tokens, subject, size)) {
+    for await (const batch of batchWindows(options.tokens, subject, size)) {
       throwIfAborted(signal);
       const started = performance.now();
       await this.add(batch, sums);
@@ -140,8 +140,8 @@ export class Scorer {
     const positions = ids.map((_, i) => i % length);
     const outputs = await this.session.run({
       ...this.weights,
-      input_ids: int64Tensor(ids, shape),
-      position_ids: int64Tensor(positions, shape),
+      input_ids: makeInt64Tensor(ids, shape),
+      position_ids: makeInt64Tensor(positions, shape),
       ...batch.scored(),
     });
     sums.add(batch, outputs);

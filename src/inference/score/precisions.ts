@@ -2,22 +2,22 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
-import { float32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../../graph/session.ts";
+import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import type { Precision } from "../../model/precision.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
-import { promptFeeds } from "../generate/decoding.ts";
+import { makePromptFeeds } from "../generate/decoding.ts";
 import { ModelSession } from "../model-session.ts";
 import {
+  batchWindows,
   refuseShortText,
+  resolveWindow,
   type Score,
   type ScoringBatch,
   Sums,
-  scoringBatches,
   type WindowOptions,
-  windowSize,
 } from "./scored-text.ts";
-import { comparisonGraph } from "./scoring-graph.ts";
+import { buildComparisonGraph } from "./scoring-graph.ts";
 
 /** Logits that are compared at once, V a position. */
 const LOGITS_PER_COMPARISON = 2 ** 20;
@@ -66,12 +66,12 @@ export async function scorePrecisions(
   const { tokens, threads, signal, onProgress } = options;
   const subject = { config, source: files[0]?.path ?? "" };
   const against = reference && isCheckpoint(reference) ? reference : undefined;
-  const size = windowSize(subject, { ...options, against });
-  const panel = new Panel(config, { arena: false, ...(threads !== undefined && { threads }) });
+  const size = resolveWindow(subject, { ...options, against });
+  const panel = new PrecisionScorer(config, { arena: false, ...(threads !== undefined && { threads }) });
   const total = { tokens: 0, windows: 0 };
   try {
     await panel.open(files, reference, signal);
-    for await (const batch of scoringBatches(tokens(), subject, size)) {
+    for await (const batch of batchWindows(tokens(), subject, size)) {
       await panel.add(batch, signal);
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
@@ -93,13 +93,13 @@ function isCheckpoint(model: Checkpoint | ExportedFile): model is Checkpoint {
 const COMPARED = ["nll", "nll_against", "kl", "agreement", "squared_error"] as const;
 
 /** An open model, and how long it has run. */
-interface Member {
+interface ScoredModel {
   model: ModelSession;
   seconds: number;
 }
 
 /** A file, and its distance from the reference so far. */
-interface Candidate extends Member {
+interface ComparedModel extends ScoredModel {
   precision: Precision;
   comparison: Session;
   sums: Sums<(typeof COMPARED)[number]>;
@@ -108,12 +108,12 @@ interface Candidate extends Member {
 }
 
 /** The open models; each batch goes through all of them. */
-class Panel {
+class PrecisionScorer {
   private readonly config: ModelConfig;
   private readonly options: SessionOptions;
   private readonly sessions: { close(): Promise<void> }[] = [];
-  private readonly candidates: Candidate[] = [];
-  private reference: Member | null = null;
+  private readonly candidates: ComparedModel[] = [];
+  private reference: ScoredModel | null = null;
   private readonly memory = { reference: new LogitsMemory(), own: new LogitsMemory() };
 
   constructor(config: ModelConfig, options: SessionOptions) {
@@ -132,9 +132,9 @@ class Panel {
     for (const file of files) {
       throwIfAborted(signal);
       const same = this.reference?.model.source === file.path;
-      const model = same ? (this.reference as Member).model : await this.openFile(file);
+      const model = same ? (this.reference as ScoredModel).model : await this.openFile(file);
       const against = same ? null : (this.reference?.model.logitsDtype ?? null);
-      const graph = comparisonGraph(this.config.vocab_size, model.logitsDtype, against);
+      const graph = buildComparisonGraph(this.config.vocab_size, model.logitsDtype, against);
       this.candidates.push({
         precision: file.precision,
         model,
@@ -201,7 +201,7 @@ class LogitsMemory {
   private memory = new ArrayBuffer(0);
 
   /** Runs the windows of a batch: [B·T, V] */
-  async logits(member: Member, { windows, length }: ScoringBatch): Promise<Tensor> {
+  async logits(member: ScoredModel, { windows, length }: ScoringBatch): Promise<Tensor> {
     const { model } = member;
     const { vocab_size: vocabulary } = model.config;
     const size = windows.length * length * vocabulary;
@@ -209,7 +209,7 @@ class LogitsMemory {
     const dtype = model.logitsDtype;
     const data = dtype === "float32" ? new Float32Array(this.memory, 0, size) : new Uint16Array(this.memory, 0, size);
     const prompts = windows.map(({ ids }) => [...ids]);
-    const feeds = promptFeeds(prompts, model.config, { cacheDtype: model.cacheDtype });
+    const feeds = makePromptFeeds(prompts, model.config, { cacheDtype: model.cacheDtype });
     const started = performance.now();
     await model.run(feeds, { logits: { dtype, data, shape: [windows.length, length, vocabulary] } }, ["logits"]);
     member.seconds += (performance.now() - started) / 1000;
@@ -226,5 +226,5 @@ async function compare(session: Session, batch: ScoringBatch, logits: Tensors): 
     const outputs = await session.run({ ...logits, ...batch.scored(from, Math.min(from + step, rows.length)) });
     for (const [name, values] of all) values.set(outputs[name]?.data as Float32Array, from);
   }
-  return Object.fromEntries([...all].map(([name, data]) => [name, float32Tensor(data, [rows.length])]));
+  return Object.fromEntries([...all].map(([name, data]) => [name, makeFloat32Tensor(data, [rows.length])]));
 }

@@ -2,8 +2,8 @@
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ExportEntry, NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { sourceOf } from "../../checkpoint/provenance.ts";
-import { changeRecord, drawsNoise, withEntries } from "../../checkpoint/record-file.ts";
+import { describeSource } from "../../checkpoint/provenance.ts";
+import { changeRecord, drawsNoise, mergeEntries } from "../../checkpoint/record-file.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import type { ExportedModel } from "../exported/exported-model.ts";
 import type { Evaluation } from "./evaluate.ts";
@@ -13,7 +13,7 @@ type Entry = NonNullable<NfcRecord["perplexity"]>[number];
 type ExportPerplexity = NonNullable<ExportEntry["perplexity"]>;
 
 /** The texts of a measurement, as records name them. */
-export async function scoredText(texts: readonly string[]): Promise<Pick<Entry, "file" | "sha256">> {
+export async function describeScoredText(texts: readonly string[]): Promise<Pick<Entry, "file" | "sha256">> {
   return { file: texts.map((text) => basename(text)).join(", "), sha256: await sha256Files(texts) };
 }
 
@@ -30,7 +30,7 @@ export async function recordPerplexity(
   const { record, folder } = checkpoint;
   if (record === null || folder === null || !Number.isFinite(result.perplexity)) return null;
   const entry: Entry = {
-    ...(await scoredText(texts)),
+    ...(await describeScoredText(texts)),
     tokens: result.tokens,
     length: result.length,
     stride: result.stride,
@@ -40,7 +40,7 @@ export async function recordPerplexity(
       Number.isFinite(result.against.perplexity) &&
       (await isSource(against, record)) && { source: result.against.perplexity }),
   };
-  const same = (other: Entry) => sameText(other, entry);
+  const same = (other: Entry) => isSameText(other, entry);
   return changeRecord(folder, (current) => {
     const old = current.perplexity?.find(same);
     const others = (current.perplexity ?? []).filter((other) => !same(other));
@@ -63,12 +63,12 @@ export async function recordExports(
   const { record, folder } = model;
   if (record === null || drawsNoise(record)) return null;
   const comparable = against === undefined || (await isOrigin(against, record));
-  const text = await scoredText(texts);
+  const text = await describeScoredText(texts);
   return changeRecord(folder, (current) => {
     const there = current.exports?.filter(({ precision }) => model.files.has(precision)) ?? [];
-    return withEntries({ ...current, exports: there }, [...model.files.values()], (precision, old) => {
+    return mergeEntries({ ...current, exports: there }, [...model.files.values()], (precision, old) => {
       const score = scores.find((each) => each.precision === precision);
-      const perplexity = score && exportPerplexity(score, text, comparable, old?.perplexity);
+      const perplexity = score && makeExportPerplexity(score, text, comparable, old?.perplexity);
       return perplexity ? { perplexity } : {};
     });
   });
@@ -79,7 +79,7 @@ export async function recordExports(
  * @param comparable whether the reference was the float32 model
  * @param old an earlier entry, which keeps its say where the new measurement has none
  */
-export function exportPerplexity(
+export function makeExportPerplexity(
   { tokens, length, stride, perplexity, referencePerplexity, kl, agreement, logitError }: PrecisionScore,
   text: Pick<Entry, "file" | "sha256">,
   comparable = true,
@@ -89,18 +89,18 @@ export function exportPerplexity(
   const entry = { ...text, tokens, length, stride, perplexity };
   if (comparable && referencePerplexity !== null && Number.isFinite(referencePerplexity))
     return { ...entry, source: referencePerplexity, kl, agreement, logitError };
-  const known = old && sameText(old, entry) ? old : { kl: null, agreement: null, logitError: null };
+  const known = old && isSameText(old, entry) ? old : { kl: null, agreement: null, logitError: null };
   return { ...known, ...entry };
 }
 
-function sameText(a: Omit<Entry, "file">, b: Omit<Entry, "file">): boolean {
+function isSameText(a: Omit<Entry, "file">, b: Omit<Entry, "file">): boolean {
   const key = ({ sha256, tokens, length, stride }: Omit<Entry, "file">) => [sha256, tokens, length, stride].join();
   return key(a) === key(b);
 }
 
 /** Whether `against` is the very checkpoint that the model was made from. */
 async function isSource(against: Checkpoint, record: NfcRecord): Promise<boolean> {
-  const { files } = await sourceOf(against);
+  const { files } = await describeSource(against);
   const hashes = (list: NfcRecord["source"]["files"]) =>
     list
       .map(({ sha256 }) => sha256)

@@ -1,8 +1,8 @@
 // The recipe of a perplexity: windows of the text, what of each is scored, and how the windows' means add up.
 
-import { type Window, windows } from "../../checkpoint/tokens.ts";
+import { cutWindows, type Window } from "../../checkpoint/tokens.ts";
 import { NfcError } from "../../errors.ts";
-import { int64Tensor, type Tensors } from "../../graph/session.ts";
+import { makeInt64Tensor, type Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
 /** Logits of one batch (rows · V float32) stay below this; a single window may exceed it. */
@@ -29,7 +29,7 @@ export interface Subject {
 }
 
 /** @throws NfcError "usage" for a bad window, "mismatch" for models of different vocabularies */
-export function windowSize(
+export function resolveWindow(
   subject: Subject,
   { against, length, stride }: WindowOptions & { against?: Subject | undefined },
 ): Required<WindowOptions> {
@@ -75,26 +75,26 @@ export class ScoringBatch {
 
   /** `rows` and `labels` from one scored position to another. */
   scored(from = 0, to = this.rows.length): Tensors {
-    const part = (values: readonly number[]) => int64Tensor(values.slice(from, to), [to - from]);
+    const part = (values: readonly number[]) => makeInt64Tensor(values.slice(from, to), [to - from]);
     return { rows: part(this.rows), labels: part(this.labels) };
   }
 }
 
 /** Batches of a text. @throws NfcError "mismatch" for ids past the vocabulary */
-export async function* scoringBatches(
+export async function* batchWindows(
   tokens: AsyncIterable<readonly number[]>,
   { config, source }: Subject,
   size: Required<WindowOptions>,
 ): AsyncGenerator<ScoringBatch> {
   const batchSize = Math.max(1, Math.floor(LOGITS_PER_BATCH / (size.length * config.vocab_size)));
-  for await (const batch of batches(windows(tokens, size), batchSize)) {
+  for await (const batch of groupWindows(cutWindows(tokens, size), batchSize)) {
     checkIds(batch, config.vocab_size, source);
     yield new ScoringBatch(batch);
   }
 }
 
 /** Groups windows of one length. */
-async function* batches(source: AsyncIterable<Window>, size: number): AsyncGenerator<Window[]> {
+async function* groupWindows(source: AsyncIterable<Window>, size: number): AsyncGenerator<Window[]> {
   let batch: Window[] = [];
   for await (const window of source) {
     if (batch.length > 0 && (batch.length === size || batch[0]?.ids.length !== window.ids.length)) {

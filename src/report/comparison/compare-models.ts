@@ -7,15 +7,15 @@ import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { refuseLinkOut } from "../../inference/exported/data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
-import { modelFile, PRECISIONS } from "../../model/precision.ts";
+import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
 import { TOOL } from "../../version.ts";
-import { recordedQuality, recordedScores } from "../exports.ts";
-import { textOf } from "../perplexity.ts";
-import { attentionParts, headerTensors, mishapsOf, type TensorGroup } from "../weigh/header-tensors.ts";
+import { readRecordedQuality, readRecordedScores } from "../exports.ts";
+import { describeText } from "../perplexity.ts";
+import { findAccidents, findAttentionParts, readHeaderTensors, type TensorGroup } from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
-import { notedTask, recordBeside, scoredOn } from "../weigh/noted-scores.ts";
-import { tally } from "../weigh/tally.ts";
-import { largestFormat, WeightSums } from "../weigh/weight-sums.ts";
+import { findNotedTask, nameScored, readRecordBeside } from "../weigh/noted-scores.ts";
+import { tallyTensors } from "../weigh/tally.ts";
+import { findLargestFormat, WeightSums } from "../weigh/weight-sums.ts";
 import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
 
 export interface CompareOptions extends OpenOptions {
@@ -27,13 +27,13 @@ type Weighed = Omit<ComparedModel, "change">;
 /**
  * @param sources checkpoints (folders, files, `hf://…`), ONNX files, folders with ONNX files; those beside a folder's
  * checkpoint are listed after it. The first model is what the others are compared with.
- * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `headerTensors`
+ * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `readHeaderTensors`
  */
 export async function compareModels(sources: readonly string[], options: CompareOptions = {}): Promise<Comparison> {
   const { title = null, ...open } = options;
   const models: Weighed[] = [];
   for (const source of sources) {
-    const { checkpoint, onnx } = await modelsIn(source);
+    const { checkpoint, onnx } = await findModels(source);
     if (checkpoint) models.push(await weighCheckpoint(source, open));
     for (const file of onnx) {
       if (file !== source) await refuseLinkOut(file, source);
@@ -41,12 +41,15 @@ export async function compareModels(sources: readonly string[], options: Compare
     }
   }
   const [first] = models;
-  const compared = models.map((model, i) => ({ ...model, change: i === 0 || !first ? null : changeOf(first, model) }));
+  const compared = models.map((model, i) => ({
+    ...model,
+    change: i === 0 || !first ? null : computeChange(first, model),
+  }));
   return { format: COMPARISON_FORMAT, tool: { ...TOOL }, title, models: compared };
 }
 
 /** What a source holds; where there is nothing that can be read, opening it as a checkpoint says why. */
-export async function modelsIn(source: string): Promise<{ checkpoint: boolean; onnx: string[] }> {
+export async function findModels(source: string): Promise<{ checkpoint: boolean; onnx: string[] }> {
   if (isHubReference(source)) return { checkpoint: true, onnx: [] };
   if (source.endsWith(".onnx")) return { checkpoint: false, onnx: [source] };
   const status = await stat(source).catch(() => null);
@@ -54,16 +57,16 @@ export async function modelsIn(source: string): Promise<{ checkpoint: boolean; o
   const namesIn = (folder: string) => withIoErrors(folder, () => readdir(folder));
   const [own, below] = [await namesIn(source), join(source, "onnx")];
   const onnx = [
-    ...inOrder(own).map((name) => join(source, name)),
-    ...(existsSync(below) ? inOrder(await namesIn(below)).map((name) => join(below, name)) : []),
+    ...sortModels(own).map((name) => join(source, name)),
+    ...(existsSync(below) ? sortModels(await namesIn(below)).map((name) => join(below, name)) : []),
   ];
   return { checkpoint: onnx.length === 0 || own.some((name) => name.includes(".safetensors")), onnx };
 }
 
 /** The ONNX files among them: the precisions that nfc writes, in their order; then the rest by name. */
-function inOrder(all: readonly string[]): string[] {
+function sortModels(all: readonly string[]): string[] {
   const names = all.filter((name) => name.endsWith(".onnx"));
-  const known = PRECISIONS.map(modelFile).filter((name) => names.includes(name));
+  const known = PRECISIONS.map(nameModelFile).filter((name) => names.includes(name));
   return [...known, ...names.filter((name) => !known.includes(name)).sort()];
 }
 
@@ -82,12 +85,12 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
   try {
     const { variant, parameters, dtypes, files, head } = summarize(checkpoint);
     const sums = new WeightSums();
-    for (const { group, ...amount } of tally(checkpoint)) sums.add(GROUP_OF[group] ?? group, amount);
+    for (const { group, ...amount } of tallyTensors(checkpoint)) sums.add(GROUP_OF[group] ?? group, amount);
     const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
     return {
-      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: listed(sums), notes },
+      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: listGroups(sums), notes },
       weights: dtypes.map(({ dtype }) => dtype).join(", "),
-      quality: checkpoint.record ? ownQuality(checkpoint.record) : [],
+      quality: checkpoint.record ? readOwnQuality(checkpoint.record) : [],
     };
   } finally {
     await checkpoint.close();
@@ -96,49 +99,49 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
 
 /** External data counts by what the header says of it, wherever it lies: it is not opened. */
 async function weighOnnx(file: string): Promise<Weighed> {
-  const tensors = await headerTensors(file);
-  const record = await recordBeside(file);
+  const tensors = await readHeaderTensors(file);
+  const record = await readRecordBeside(file);
   const sums = new WeightSums();
   for (const tensor of tensors) sums.addTensor(tensor);
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
   const bytes = (await withIoErrors(file, () => stat(file))).size + external;
-  const precision = PRECISIONS.find((one) => modelFile(one) === basename(file));
-  const dense = tensors.some((tensor) => attentionParts(tensor) === 3);
+  const precision = PRECISIONS.find((one) => nameModelFile(one) === basename(file));
+  const dense = tensors.some((tensor) => findAttentionParts(tensor) === 3);
   return {
     ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
-    ...{ parameters: sums.parameters, bytes, groups: listed(sums) },
-    weights: precision ?? largestFormat(sums.dtypes) ?? "",
-    quality: precision && record?.exports ? exportedQuality({ precision, bytes }, record.exports) : [],
-    notes: mishapsOf(file, tensors).map(({ text }) => text),
+    ...{ parameters: sums.parameters, bytes, groups: listGroups(sums) },
+    weights: precision ?? findLargestFormat(sums.dtypes) ?? "",
+    quality: precision && record?.exports ? readExportedQuality({ precision, bytes }, record.exports) : [],
+    notes: findAccidents(file, tensors).map(({ text }) => text),
   };
 }
 
-const listed = ({ groups }: WeightSums): ComparedModel["groups"] =>
+const listGroups = ({ groups }: WeightSums): ComparedModel["groups"] =>
   Object.entries(groups).map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
 
-function ownQuality(record: NfcRecord): ComparedModel["quality"] {
+function readOwnQuality(record: NfcRecord): ComparedModel["quality"] {
   const perplexities = (record.perplexity ?? []).map((entry) => {
-    const { file, tokens } = textOf(entry);
+    const { file, tokens } = describeText(entry);
     return { measure: "perplexity", on: file, examples: tokens, value: entry.perplexity };
   });
-  const noted = notedTask(record);
+  const noted = findNotedTask(record);
   if (!noted?.own) return perplexities;
   return [...perplexities, { measure: noted.own.metric, on: noted.task, examples: null, value: noted.own.value }];
 }
 
-function exportedQuality(...[file, entries]: Parameters<typeof recordedQuality>): ComparedModel["quality"] {
-  const noted = recordedQuality(file, entries);
-  const scores = recordedScores(file, entries).flatMap((score) => {
+function readExportedQuality(...[file, entries]: Parameters<typeof readRecordedQuality>): ComparedModel["quality"] {
+  const noted = readRecordedQuality(file, entries);
+  const scores = readRecordedScores(file, entries).flatMap((score) => {
     const [measure, value] = Object.entries(score.metrics)[0] ?? [];
     return measure === undefined || value == null
       ? []
-      : [{ measure, on: scoredOn(score), examples: score.examples, value }];
+      : [{ measure, on: nameScored(score), examples: score.examples, value }];
   });
   if (!noted) return scores;
   return [{ measure: "perplexity", on: noted.file, examples: noted.tokens, value: noted.perplexity }, ...scores];
 }
 
-function changeOf(first: Weighed, model: Weighed): NonNullable<ComparedModel["change"]> {
+function computeChange(first: Weighed, model: Weighed): NonNullable<ComparedModel["change"]> {
   const percent = (before: number | null, after: number | null) =>
     before === null || after === null || before === 0 ? null : (100 * (after - before)) / before;
   return { parameters: percent(first.parameters, model.parameters), bytes: percent(first.bytes, model.bytes) };

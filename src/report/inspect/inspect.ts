@@ -5,7 +5,7 @@ import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts
 import { TOOL } from "../../version.ts";
 import type { ModelSummary } from "../schema.ts";
 import { summarize } from "../weigh/model-summary.ts";
-import { isTied, sumEntries, tally, tyingFormula, tyingSaving } from "../weigh/tally.ts";
+import { countTyingSaving, formatTyingFormula, isTied, sumEntries, tallyTensors } from "../weigh/tally.ts";
 
 export const INSPECTION_FORMAT = "nfc-inspect/1";
 
@@ -65,7 +65,7 @@ export interface Inspection {
 
 /** Describes an open checkpoint. Reads its headers and nfc.json, never weights. */
 export function inspect(checkpoint: Checkpoint): Inspection {
-  const entries = tally(checkpoint);
+  const entries = tallyTensors(checkpoint);
   const model = summarize(checkpoint, entries);
   const { files } = model;
   return {
@@ -79,7 +79,7 @@ export function inspect(checkpoint: Checkpoint): Inspection {
       tensors: checkpoint.tensors.size,
       extra: files.extra,
     },
-    layout: layoutOf(checkpoint),
+    layout: describeLayout(checkpoint),
     config: { ...checkpoint.config },
     parameters: model.parameters,
     bytes: model.bytes,
@@ -90,14 +90,14 @@ export function inspect(checkpoint: Checkpoint): Inspection {
     dtypes: model.dtypes,
     embedding: model.embedding,
     head: model.head,
-    tying: tyingOf(checkpoint),
+    tying: estimateTying(checkpoint),
     notes: model.notes,
     provenance: model.provenance,
   };
 }
 
 /** The position embedding is stored in every naming, and is never turned or replaced: its source name shows the prefix. */
-function layoutOf({ tensors }: Checkpoint): Inspection["layout"] {
+function describeLayout({ tensors }: Checkpoint): Inspection["layout"] {
   const anchor = tensors.get("wpe.weight")?.sourceName ?? "";
   const transposed = [...tensors.values()].some((tensor) => tensor.transposed);
   return {
@@ -107,10 +107,10 @@ function layoutOf({ tensors }: Checkpoint): Inspection["layout"] {
 }
 
 /** V has the size of K in every variant, so that its bytes are what K takes or took. */
-function tyingOf(checkpoint: Checkpoint): Inspection["tying"] {
+function estimateTying(checkpoint: Checkpoint): Inspection["tying"] {
   const { config } = checkpoint;
-  const entries = tally(checkpoint);
-  const parameters = tyingSaving(config);
+  const entries = tallyTensors(checkpoint);
+  const parameters = countTyingSaving(config);
   const done = isTied(config);
   const here = sumEntries(entries, ({ group }) => group !== "noise").parameters;
   return {
@@ -118,6 +118,6 @@ function tyingOf(checkpoint: Checkpoint): Inspection["tying"] {
     parameters,
     bytes: sumEntries(entries, ({ group }) => group === "attention.v").bytes,
     percent: (100 * parameters) / (done ? here + parameters : here),
-    formula: tyingFormula(config),
+    formula: formatTyingFormula(config),
   };
 }

@@ -28,7 +28,7 @@ const LABEL = 118;
 const VALUE = 96;
 
 /** Pairs of bars, before and after. */
-export function barChart(chart: Chart, rows: readonly BarRow[]): Markup {
+export function drawBarChart(chart: Chart, rows: readonly BarRow[]): Markup {
   const largest = Math.max(1, ...rows.flatMap(({ before, after }) => [before, after]));
   const x = scaleLinear([0, largest], [0, WIDTH - LABEL - VALUE]);
   const step = 40;
@@ -49,7 +49,7 @@ export interface AmountRow {
 }
 
 /** One bar a row, below its label, which may be a long path. */
-export function amountChart(chart: Chart, rows: readonly AmountRow[]): Markup {
+export function drawAmountChart(chart: Chart, rows: readonly AmountRow[]): Markup {
   const room = 150;
   const x = scaleLinear([0, Math.max(1, ...rows.map(({ amount }) => amount))], [0, WIDTH - room]);
   const step = 40;
@@ -69,7 +69,11 @@ export interface HeatOptions {
 }
 
 /** Cells by row and column; null: none. The number stands in the cell where there is room. */
-export function heatMap(chart: Chart, cells: readonly (readonly (number | null)[])[], options: HeatOptions): Markup {
+export function drawHeatMap(
+  chart: Chart,
+  cells: readonly (readonly (number | null)[])[],
+  options: HeatOptions,
+): Markup {
   const { rows, columns, largest, format } = options;
   const left = 56;
   const size = Math.min(44, (WIDTH - left) / Math.max(1, columns.length));
@@ -118,13 +122,17 @@ export interface LineOptions {
 }
 
 /** Lines over a common axis. */
-export function lineChart(chart: Chart, lines: readonly Line[], { x: xLabel, y: yLabel, small }: LineOptions): Markup {
+export function drawLineChart(
+  chart: Chart,
+  lines: readonly Line[],
+  { x: xLabel, y: yLabel, small }: LineOptions,
+): Markup {
   const [width, height] = small ? [SMALL, 182] : [WIDTH, 242];
   const [left, right, top, bottom] = [52, 10, 26, 34]; // the first tick stays below the name of the axis
   const points = lines.flatMap((line) => line.points);
   const [xs, ys] = [points.map(([value]) => value), points.map(([, value]) => value)];
-  const x = scaleLinear(extent(xs), [left, width - right]);
-  const y = scaleLinear(extent(ys), [height - bottom, top]).nice();
+  const x = scaleLinear(findExtent(xs), [left, width - right]);
+  const y = scaleLinear(findExtent(ys), [height - bottom, top]).nice();
   const tick = (value: number) => String(Number(value.toPrecision(3)));
   const yTicks = y.ticks(small ? 3 : 5);
   const content = [
@@ -150,7 +158,7 @@ export function lineChart(chart: Chart, lines: readonly Line[], { x: xLabel, y: 
   return svg(chart, width, height, content);
 }
 
-function extent(values: readonly number[]): [number, number] {
+function findExtent(values: readonly number[]): [number, number] {
   let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
   if (!Number.isFinite(low)) return [0, 1];

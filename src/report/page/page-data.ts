@@ -3,9 +3,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
-import { float32Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor } from "../../graph/session.ts";
 import { embedWindows, LayerSession } from "../../inference/layerwise.ts";
-import { textLines } from "../../io/text.ts";
+import { readTextLines } from "../../io/text.ts";
 import type { Report } from "../schema.ts";
 
 /** A point of a curve: optimiser step, and what was measured there. */
@@ -48,7 +48,7 @@ const HEADS_SHOWN = 4;
 const MAX_POINTS = 400;
 
 /** exp(σ's logarithm) and μ of every layer; null for a model without noise. */
-export async function learnedNoise(checkpoint: Checkpoint): Promise<LearnedNoise | null> {
+export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedNoise | null> {
   const { config } = checkpoint;
   if (!config.variant.startsWith("noise-")) return null;
   const sigma: number[][] = [];
@@ -63,12 +63,12 @@ export async function learnedNoise(checkpoint: Checkpoint): Promise<LearnedNoise
 }
 
 /** Of metrics.jsonl in the model's folder; null without one. Lines that are none of ours are passed over. */
-export async function trainingCurves(checkpoint: Checkpoint): Promise<TrainingCurves | null> {
+export async function readTrainingCurves(checkpoint: Checkpoint): Promise<TrainingCurves | null> {
   const file = checkpoint.folder === null ? "" : join(checkpoint.folder, "metrics.jsonl");
   if (!existsSync(file)) return null;
   const curves: TrainingCurves = { loss: [], heldOut: [], heldOutName: "perplexity" };
-  for await (const { text } of textLines(file)) {
-    const entry = parsed(text);
+  for await (const { text } of readTextLines(file)) {
+    const entry = parseLine(text);
     if (typeof entry?.step !== "number" || !Number.isFinite(entry.step)) continue;
     if (typeof entry.loss === "number" && Number.isFinite(entry.loss) && entry.phase !== "transfer")
       curves.loss.push([entry.step, entry.loss]);
@@ -80,10 +80,10 @@ export async function trainingCurves(checkpoint: Checkpoint): Promise<TrainingCu
     }
   }
   if (curves.loss.length + curves.heldOut.length === 0) return null;
-  return { ...curves, loss: thinned(curves.loss) };
+  return { ...curves, loss: thinPoints(curves.loss) };
 }
 
-function parsed(line: string): { step?: unknown; loss?: unknown; phase?: unknown; eval?: object } | null {
+function parseLine(line: string): { step?: unknown; loss?: unknown; phase?: unknown; eval?: object } | null {
   try {
     const value: unknown = JSON.parse(line);
     return typeof value === "object" ? value : null;
@@ -93,7 +93,7 @@ function parsed(line: string): { step?: unknown; loss?: unknown; phase?: unknown
 }
 
 /** Means of as many pieces as can be told apart. */
-function thinned(points: readonly Point[]): Point[] {
+function thinPoints(points: readonly Point[]): Point[] {
   const size = Math.ceil(points.length / MAX_POINTS);
   const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
   return Array.from({ length: Math.ceil(points.length / size) }, (_, i) => {
@@ -106,7 +106,7 @@ function thinned(points: readonly Point[]): Point[] {
  * The attention of some heads of both models on a sentence, noise at its mean: heads whose tie errors spread from the
  * least to the largest. Runs both models, a layer at a time.
  */
-export async function attentionPairs(
+export async function readAttentionPairs(
   before: Checkpoint,
   after: Checkpoint,
   tokenizer: Tokenizer,
@@ -116,8 +116,10 @@ export async function attentionPairs(
   if (a.n_layer !== b.n_layer || a.n_head !== b.n_head || a.vocab_size !== b.vocab_size) return null;
   const ids = tokenizer.encode(sentence).slice(0, Math.min(MAX_TOKENS, a.n_positions, b.n_positions));
   if (ids.length < 2) return null;
-  const chosen = chosenHeads(after);
-  const maps = await Promise.all([before, after].map((model) => attentionMaps(model, Int32Array.from(ids), chosen)));
+  const chosen = chooseHeads(after);
+  const maps = await Promise.all(
+    [before, after].map((model) => computeAttentionMaps(model, Int32Array.from(ids), chosen)),
+  );
   const pairs = chosen.map(({ layer, head, error }, i) => ({
     ...{ layer, head, error },
     before: maps[0]?.[i] as number[][],
@@ -126,7 +128,7 @@ export async function attentionPairs(
   return { tokens: ids.map((id) => tokenizer.decode([id])), pairs };
 }
 
-function chosenHeads({ config, record }: Checkpoint): { layer: number; head: number; error: number | null }[] {
+function chooseHeads({ config, record }: Checkpoint): { layer: number; head: number; error: number | null }[] {
   const errors = (record?.tie?.errors ?? [])
     .flatMap((heads, layer) => heads.map((error, head) => ({ layer, head, error })))
     .filter(({ layer, head }) => layer < config.n_layer && head < config.n_head)
@@ -139,7 +141,7 @@ function chosenHeads({ config, record }: Checkpoint): { layer: number; head: num
 }
 
 /** P [T][T] of the chosen heads, in their order. */
-async function attentionMaps(
+async function computeAttentionMaps(
   checkpoint: Checkpoint,
   window: Int32Array,
   chosen: readonly { layer: number; head: number }[],
@@ -156,7 +158,9 @@ async function attentionMaps(
         graph.output(output, "output");
       },
     });
-    const into = { probabilities: float32Tensor(new Float32Array(config.n_head * T * T), [1, config.n_head, T, T]) };
+    const into = {
+      probabilities: makeFloat32Tensor(new Float32Array(config.n_head * T * T), [1, config.n_head, T, T]),
+    };
     const { output } = await session.run(hidden, into);
     const data = into.probabilities.data as Float32Array;
     for (const [i, { layer: wanted, head }] of chosen.entries())

@@ -1,23 +1,23 @@
 // The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
 import {
-  commandLine,
   formatBytes,
+  formatCommand,
+  formatCount,
   formatMetric,
   formatPercent,
-  plural,
-  signedPercent,
-  thousands,
+  formatSignedPercent,
+  formatThousands,
 } from "../render/format.ts";
 import { exportRows, groupRows, overviewRows, perplexityRows } from "../rows.ts";
 import type { Change, ModelSummary, Report } from "../schema.ts";
-import { taskMean, taskRows } from "../scores.ts";
-import { barChart, heatMap, lineChart } from "./charts.ts";
-import { dataTable, pageFrame, section } from "./frame.ts";
+import { computeTaskMean, makeTaskRows } from "../scores.ts";
+import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
+import { renderFrame, renderSection, renderTable } from "./frame.ts";
 import { html, type Markup, NOTHING } from "./markup.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
 
 /** A self-contained page; `data.report` names both models. */
-export function reportPage(data: PageData): string {
+export function renderReportPage(data: PageData): string {
   const { report } = data;
   const title = report.title ?? `${report.before.source} → ${report.after.source}`;
   const body = [
@@ -34,11 +34,11 @@ export function reportPage(data: PageData): string {
     provenanceSection("The model before", report.before),
     provenanceSection("The model after", report.after),
   ];
-  return pageFrame(title, report.tool.version, body);
+  return renderFrame(title, report.tool.version, body);
 }
 
 function subtitle({ before, after }: Report): string {
-  return `${before.variant} before, ${after.variant} after; ${plural(after.config.n_layer, "layer")} of ${plural(after.config.n_head, "head")}, width ${thousands(after.config.n_embd)}`;
+  return `${before.variant} before, ${after.variant} after; ${formatCount(after.config.n_layer, "layer")} of ${formatCount(after.config.n_head, "head")}, width ${formatThousands(after.config.n_embd)}`;
 }
 
 /** Large figures: parameters, bytes, perplexity, and the smallest file. */
@@ -47,17 +47,18 @@ function headline(report: Report): Markup {
   const fact = (name: string, value: string, more: string) =>
     html`<div><dt>${name}</dt><dd>${value}</dd><dd class="wrap">${more}</dd></div>`;
   const percent = ({ difference, percent: value }: Change) =>
-    difference === 0 || value === null ? "as before" : signedPercent(value);
+    difference === 0 || value === null ? "as before" : formatSignedPercent(value);
   const span = ({ before, after }: Change, format: (amount: number) => string) =>
     `${format(before)} → ${format(after)}`;
   const facts = [
-    fact("Parameters", percent(total.parameters), span(total.parameters, thousands)),
+    fact("Parameters", percent(total.parameters), span(total.parameters, formatThousands)),
     fact("Weights", percent(total.bytes), span(total.bytes, formatBytes)),
   ];
   const [text] = perplexity;
   if (text?.after != null) {
     const change = text.before === null ? "" : `${text.before.toFixed(2)} → ${text.after.toFixed(2)} on ${text.file}`;
-    const value = text.before === null ? text.after.toFixed(2) : signedPercent(100 * (text.after / text.before - 1));
+    const value =
+      text.before === null ? text.after.toFixed(2) : formatSignedPercent(100 * (text.after / text.before - 1));
     facts.push(fact("Perplexity", value, change || `on ${text.file}`));
   }
   const glue = taskFact(report);
@@ -84,7 +85,7 @@ function taskFact({ tasks }: Report): readonly [string, string, string] | null {
     if (after === null) return null;
     return [`${task}, ${metric}`, text(after), before === null ? "on its development set" : `${text(before)} before`];
   }
-  const mean = taskMean(tasks);
+  const mean = computeTaskMean(tasks);
   if (!mean) return null;
   const difference = mean.after - mean.before;
   const value = `${difference > 0 ? "+" : ""}${difference.toFixed(2)}`;
@@ -99,7 +100,7 @@ function groupsSection({ groups, total }: Report): Markup {
     label: level === 1 ? `· ${label}` : label,
     before: parameters.before,
     after: parameters.after,
-    values: [thousands(parameters.before), thousands(parameters.after)] as const,
+    values: [formatThousands(parameters.before), formatThousands(parameters.after)] as const,
   }));
   const chart = {
     title: "Parameters by group, before and after",
@@ -108,24 +109,24 @@ function groupsSection({ groups, total }: Report): Markup {
       .join("; "),
   };
   const { before, after } = total.parameters;
-  return section(
+  return renderSection(
     "Where the parameters are",
     LEGEND,
-    html`<figure>${barChart(chart, bars)}<figcaption>${thousands(before)} parameters before, ${thousands(after)} after; each counted once.</figcaption></figure>`,
+    html`<figure>${drawBarChart(chart, bars)}<figcaption>${formatThousands(before)} parameters before, ${formatThousands(after)} after; each counted once.</figcaption></figure>`,
   );
 }
 
 function exportsSection({ exports, perplexity, tasks }: Report): Markup {
   const measured = perplexityRows(perplexity);
-  const scored = taskRows(tasks);
+  const scored = makeTaskRows(tasks);
   const files = exports.map((one) => {
     const { heading, rows, text } = exportRows(one);
-    return html`<h3>${one.source}</h3>${dataTable(heading, rows)}${text === null ? NOTHING : html`<p class="quiet">Measured on ${text}.</p>`}`;
+    return html`<h3>${one.source}</h3>${renderTable(heading, rows)}${text === null ? NOTHING : html`<p class="quiet">Measured on ${text}.</p>`}`;
   });
   if (measured.rows.length + scored.rows.length + files.length === 0) return NOTHING;
-  const scores = scored.rows.length > 0 ? dataTable(scored.heading, scored.rows) : NOTHING;
-  const texts = measured.rows.length > 0 ? dataTable(measured.heading, measured.rows) : NOTHING;
-  return section("Quality", texts, scores, ...files);
+  const scores = scored.rows.length > 0 ? renderTable(scored.heading, scored.rows) : NOTHING;
+  const texts = measured.rows.length > 0 ? renderTable(measured.heading, measured.rows) : NOTHING;
+  return renderSection("Quality", texts, scores, ...files);
 }
 
 function tieSection({ tie }: Report): Markup {
@@ -143,10 +144,10 @@ function tieSection({ tie }: Report): Markup {
     title: "Relative error of tying, by layer and head",
     description: `From ${tie.min.toFixed(3)} to ${tie.max.toFixed(3)}, median ${tie.median.toFixed(3)}. Layers down, heads across.`,
   };
-  return section(
+  return renderSection(
     "What tying could not keep",
     html`<p>The error of each head's bilinear form, relative to its own size, right after the conversion (strategy ${tie.strategy}); 0 is none. Training comes after it.</p>`,
-    html`<figure>${heatMap(chart, cells, options)}<figcaption>${chart.description}</figcaption></figure>`,
+    html`<figure>${drawHeatMap(chart, cells, options)}<figcaption>${chart.description}</figcaption></figure>`,
   );
 }
 
@@ -174,11 +175,11 @@ function noiseSection({ noise }: PageData): Markup {
       title: `Mean by distance, layer ${layer}`,
       description: `One line a head over ${heads[0]?.length ?? 0} buckets of distance.`,
     };
-    return html`<figure>${lineChart(own, lines, { x: "bucket of distance", y: `μ, h.${layer}`, small: true })}</figure>`;
+    return html`<figure>${drawLineChart(own, lines, { x: "bucket of distance", y: `μ, h.${layer}`, small: true })}</figure>`;
   });
-  return section(
+  return renderSection(
     "What the noise has become",
-    html`<figure>${heatMap(chart, sigma, options)}<figcaption>${chart.description} The noise is drawn in training only.</figcaption></figure>`,
+    html`<figure>${drawHeatMap(chart, sigma, options)}<figcaption>${chart.description} The noise is drawn in training only.</figcaption></figure>`,
     curves.length > 0
       ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p><div class="grid2">${curves}</div>`
       : NOTHING,
@@ -201,9 +202,9 @@ function attentionSection({ attention }: PageData): Markup {
       largest: 1,
       format: (value: number) => value.toFixed(2),
     };
-    return html`<figure>${heatMap(chart, cells, options)}<figcaption>${side}</figcaption></figure>`;
+    return html`<figure>${drawHeatMap(chart, cells, options)}<figcaption>${side}</figcaption></figure>`;
   };
-  return section(
+  return renderSection(
     "Attention before and after",
     html`<p>“${tokens.join("")}”, four heads from the least tie error to the largest.</p>`,
     ...pairs.map(
@@ -229,9 +230,9 @@ function trainingSection({ training }: PageData): Markup {
     const [first, last] = [points[0]?.[1] ?? 0, points.at(-1)?.[1] ?? 0];
     const description = `From ${first.toFixed(3)} to ${last.toFixed(3)} over ${points.at(-1)?.[0].toFixed(0)} steps.`;
     const lines = [{ kind, points, dots: points.length <= 20 }];
-    return html`<figure>${lineChart({ title, description }, lines, { x: "step", y: label })}<figcaption>${title}: ${description}</figcaption></figure>`;
+    return html`<figure>${drawLineChart({ title, description }, lines, { x: "step", y: label })}<figcaption>${title}: ${description}</figcaption></figure>`;
   };
-  return section(
+  return renderSection(
     "Training",
     figure("Loss of the training batches", loss, "loss", "after"),
     figure(`Held-out ${heldOutName}`, heldOut, heldOutName, "third"),
@@ -241,30 +242,33 @@ function trainingSection({ training }: PageData): Markup {
 function layersSection({ layers }: Report): Markup {
   const rows = layers.map(({ layer, parameters, bytes }) => [
     layer === null ? "outside the layers" : `h.${layer}`,
-    thousands(parameters.before),
-    thousands(parameters.after),
-    parameters.percent === null ? "" : signedPercent(parameters.percent),
+    formatThousands(parameters.before),
+    formatThousands(parameters.after),
+    parameters.percent === null ? "" : formatSignedPercent(parameters.percent),
     formatBytes(bytes.before),
     formatBytes(bytes.after),
   ]);
-  return section("By layer", dataTable(["", "parameters before", "after", "%", "bytes before", "after"], rows));
+  return renderSection("By layer", renderTable(["", "parameters before", "after", "%", "bytes before", "after"], rows));
 }
 
 function modelsSection(report: Report): Markup {
-  return section(
+  return renderSection(
     "The two models",
-    dataTable(["", "before", "after"], [["model", report.before.source, report.after.source], ...overviewRows(report)]),
+    renderTable(
+      ["", "before", "after"],
+      [["model", report.before.source, report.after.source], ...overviewRows(report)],
+    ),
   );
 }
 
 function findingsSection({ findings }: Report): Markup {
   if (findings.length === 0) return NOTHING;
-  return section("Worth knowing", html`<ul>${findings.map(({ text }) => html`<li>${text}</li>`)}</ul>`);
+  return renderSection("Worth knowing", html`<ul>${findings.map(({ text }) => html`<li>${text}</li>`)}</ul>`);
 }
 
 function provenanceSection(title: string, { source, provenance, files }: ModelSummary): Markup {
   if (!provenance)
-    return section(
+    return renderSection(
       title,
       html`<p>${source}: ${files.names.join(", ")}, ${formatBytes(files.bytes)}. No nfc.json tells how it was made.</p>`,
     );
@@ -274,12 +278,12 @@ function provenanceSection(title: string, { source, provenance, files }: ModelSu
       html`<li><code>${name}</code>, ${formatBytes(bytes)}, sha256 <code>${sha256}</code></li>`,
   );
   const steps = history.map((step) => {
-    const own = Array.isArray(step.command) ? commandLine(step.command.map(String)) : null;
+    const own = Array.isArray(step.command) ? formatCommand(step.command.map(String)) : null;
     return html`<li>${step.step}${own === null ? NOTHING : html`: <code>${own}</code>`}</li>`;
   });
-  return section(
+  return renderSection(
     title,
-    html`<p>${source}, by ${tool.name} ${tool.version} from ${from.path} (${thousands(from.parameters)} parameters):</p><ul>${hashes}</ul><p><code>${commandLine(command)}</code></p>`,
+    html`<p>${source}, by ${tool.name} ${tool.version} from ${from.path} (${formatThousands(from.parameters)} parameters):</p><ul>${hashes}</ul><p><code>${formatCommand(command)}</code></p>`,
     steps.length > 0 ? html`<p>Then:</p><ul>${steps}</ul>` : NOTHING,
   );
 }

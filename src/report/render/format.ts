@@ -7,13 +7,13 @@ const MB = 1e6;
 const MB_DECIMALS = 3;
 
 /** An integer with a comma every three digits: 1,234,567. The locale of the machine plays no part. */
-export function thousands(value: number): string {
+export function formatThousands(value: number): string {
   return value.toFixed(0).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** An integer with its sign, and 0 without one: +288, -7,087,104, 0. */
-export function signed(value: number): string {
-  return value > 0 ? `+${thousands(value)}` : thousands(value);
+export function formatSigned(value: number): string {
+  return value > 0 ? `+${formatThousands(value)}` : formatThousands(value);
 }
 
 /** Bytes in the largest decimal unit up to MB (10^6 bytes): 96 B, 1.2 kB, 497.8 MB, 6,230.4 MB. */
@@ -21,20 +21,20 @@ export function formatBytes(bytes: number): string {
   const size = Math.abs(bytes);
   if (size < 1000) return `${bytes} B`;
   if (size < MB) return `${(bytes / 1000).toFixed(1)} kB`;
-  return `${grouped((bytes / MB).toFixed(1))} MB`;
+  return `${groupDigits((bytes / MB).toFixed(1))} MB`;
 }
 
 /** Bytes as a number for a column in MB; an amount under half a kilobyte does not pass for nothing. */
-export function megabytes(bytes: number): string {
+export function formatMegabytes(bytes: number): string {
   if (bytes === 0) return "0";
-  const text = grouped((Math.abs(bytes) / MB).toFixed(MB_DECIMALS));
+  const text = groupDigits((Math.abs(bytes) / MB).toFixed(MB_DECIMALS));
   const sign = bytes < 0 ? "-" : "";
   return Number(text) === 0 ? `${sign}<0.001` : sign + text;
 }
 
-/** As {@link megabytes}, with a plus sign where there is more. */
-export function signedMegabytes(bytes: number): string {
-  return bytes > 0 ? `+${megabytes(bytes)}` : megabytes(bytes);
+/** As {@link formatMegabytes}, with a plus sign where there is more. */
+export function formatSignedMegabytes(bytes: number): string {
+  return bytes > 0 ? `+${formatMegabytes(bytes)}` : formatMegabytes(bytes);
 }
 
 /** A percentage with two decimals: 31.02 %. */
@@ -49,17 +49,17 @@ export function formatMetric(name: string, value: number | null): string {
 }
 
 /** A change in percent: -5.70 %, +0.01 %. */
-export function signedPercent(percent: number): string {
+export function formatSignedPercent(percent: number): string {
   return percent > 0 ? `+${formatPercent(percent)}` : formatPercent(percent);
 }
 
 /** "1 file", "2 files". */
-export function plural(count: number, noun: string): string {
-  return `${thousands(count)} ${noun}${count === 1 ? "" : "s"}`;
+export function formatCount(count: number, noun: string): string {
+  return `${formatThousands(count)} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 /** Commas in the whole part of a decimal number. */
-function grouped(decimal: string): string {
+function groupDigits(decimal: string): string {
   const [whole = "", fraction] = decimal.split(".");
   const text = whole.replace(/\B(?=(\d{3})+$)/g, ",");
   return fraction === undefined ? text : `${text}.${fraction}`;
@@ -69,7 +69,7 @@ function grouped(decimal: string): string {
  * Text from a file made harmless for a terminal: control characters, line breaks and direction marks become \u{...}, so
  * that a name cannot move the cursor, fake a line or reorder what is shown.
  */
-export function printable(text: string): string {
+export function escapeControls(text: string): string {
   return text.replace(
     /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
     (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
@@ -77,7 +77,7 @@ export function printable(text: string): string {
 }
 
 /** A command line that a POSIX shell reads back as the same arguments. */
-export function commandLine(args: readonly string[]): string {
+export function formatCommand(args: readonly string[]): string {
   return args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(" ");
 }
 
@@ -95,21 +95,21 @@ export function alignTable(rows: readonly (readonly string[])[], options: TableO
   const { align, rulesBefore = [], indent = "" } = options;
   const widths: number[] = [];
   for (const row of rows) {
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, width(cell));
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, measureWidth(cell));
   }
   const rule = indent + widths.map((size) => "-".repeat(size)).join("  ");
   return rows.flatMap((row, index) => {
-    const cells = row.map((cell, column) => padded(cell, widths[column] ?? 0, align[column] ?? align.at(-1) ?? "l"));
+    const cells = row.map((cell, column) => padCell(cell, widths[column] ?? 0, align[column] ?? align.at(-1) ?? "l"));
     const line = (indent + cells.join("  ")).trimEnd();
     return rulesBefore.includes(index) ? [rule, line] : [line];
   });
 }
 
-function padded(cell: string, size: number, align: string): string {
-  const space = " ".repeat(size - width(cell));
+function padCell(cell: string, size: number, align: string): string {
+  const space = " ".repeat(size - measureWidth(cell));
   return align === "r" ? space + cell : cell + space;
 }
 
-function width(cell: string): number {
+function measureWidth(cell: string): number {
   return [...cell].length;
 }

@@ -11,14 +11,14 @@ import {
   tieRows,
 } from "../rows.ts";
 import type { ExportSummary, ModelSummary, Report, TieSummary } from "../schema.ts";
-import { taskRows } from "../scores.ts";
-import { commandLine, formatBytes, printable, thousands } from "./format.ts";
+import { makeTaskRows } from "../scores.ts";
+import { escapeControls, formatBytes, formatCommand, formatThousands } from "./format.ts";
 import { type ReportTextOptions, reportLine } from "./report-text.ts";
 
 const CHANGE_HEADING = ["parameters before", "after", "difference", "%", "MB before", "after", "difference"];
 
 /** The report as GitHub-flavoured Markdown; its headings start at level 3. */
-export function reportMarkdown(report: Report, options: ReportTextOptions = {}): string {
+export function renderReportMarkdown(report: Report, options: ReportTextOptions = {}): string {
   const { before, after, title } = report;
   const blocks = [
     `### ${title === null ? `${code(before.source)} -&gt; ${code(after.source)}` : escapeText(title)}`,
@@ -43,7 +43,7 @@ export function reportMarkdown(report: Report, options: ReportTextOptions = {}):
  * character but letters and digits becomes an entity.
  */
 export function code(raw: string): string {
-  const name = printable(raw);
+  const name = escapeControls(raw);
   if (/^[^\s`|\\]([^`|\\]*[^\s`|\\])?$/.test(name)) return `\`${name}\``;
   const entities = Array.from(name, (character) =>
     /^[\p{L}\p{N} ./:-]$/u.test(character) ? character : `&#${character.codePointAt(0)};`,
@@ -53,7 +53,7 @@ export function code(raw: string): string {
 
 /** Text with everything escaped that Markdown, a table or GitHub's mentions would take for their own. */
 export function escapeText(text: string): string {
-  return printable(text)
+  return escapeControls(text)
     .replace(/[\\`*_{}[\]<>#|~!$&]/g, "\\$&")
     .replaceAll("@", "`@`");
 }
@@ -105,7 +105,7 @@ function breakdownTable(report: Report): string {
   const { tying } = report.breakdown;
   if (tying === null) return "";
   const rows = breakdownRows(report).map((cells) => cells.map(escapeLess));
-  const sum = `${tying.formula} = ${thousands(Math.abs(tying.parameters))}`;
+  const sum = `${tying.formula} = ${formatThousands(Math.abs(tying.parameters))}`;
   return `${table(["where the difference comes from", "parameters", "%", "MB"], rows, "lr")}\n\nQ and K of every head are one projection: ${code(sum)}`;
 }
 
@@ -115,7 +115,7 @@ function tieText(tie: TieSummary | null, heads: boolean): string {
   const text =
     calibration === null
       ? ""
-      : ` (calibration text ${code(calibration.file)}, ${thousands(calibration.tokens)} tokens, sha256 ${code(calibration.sha256)})`;
+      : ` (calibration text ${code(calibration.file)}, ${formatThousands(calibration.tokens)} tokens, sha256 ${code(calibration.sha256)})`;
   const line = `Tie: ${code(strategy)}${text}. Relative error of the heads: ${errorCell(tie.min)} to ${errorCell(tie.max)}, median ${errorCell(tie.median)}.`;
   if (!heads) return line;
   const summary = tieRows(tie).map((cells, index) => {
@@ -133,7 +133,7 @@ function perplexityTable({ perplexity }: Report): string {
 
 function taskTable({ tasks }: Report): string {
   if (tasks.length === 0) return "";
-  const { heading, rows } = taskRows(tasks);
+  const { heading, rows } = makeTaskRows(tasks);
   return table(
     heading,
     rows.map(([task = "", ...rest]) => [code(task), ...rest.map(escapeText)]),
@@ -148,7 +148,7 @@ function exportTable(summary: ExportSummary): string {
     return [precision, code(file), ...rest.map((cell) => escapeText(cell))];
   });
   const measured = text === null ? "" : `, measured on ${escapeText(text)}`;
-  const line = `Exported, ${code(source)}: ${variant}, ${thousands(parameters)} parameters${measured}`;
+  const line = `Exported, ${code(source)}: ${variant}, ${formatThousands(parameters)} parameters${measured}`;
   return `${line}\n\n${table(heading, cells, "llrrrrrrl")}`;
 }
 
@@ -157,9 +157,9 @@ function provenanceText(side: "before" | "after", { provenance, notes }: ModelSu
   if (provenance === null) return opened.length === 0 ? "" : [`${side}, as it was opened:`, "", ...opened].join("\n");
   const { tool, source, command, history } = provenance;
   return [
-    `${side}, made by ${escapeText(`${tool.name} ${tool.version}`)} from ${code(source.path)} (${thousands(source.parameters)} parameters):`,
+    `${side}, made by ${escapeText(`${tool.name} ${tool.version}`)} from ${code(source.path)} (${formatThousands(source.parameters)} parameters):`,
     "",
-    ...(command.length === 0 ? [] : [`- ${code(commandLine(command))}`]),
+    ...(command.length === 0 ? [] : [`- ${code(formatCommand(command))}`]),
     ...source.files.map(({ name, bytes, sha256 }) => `- ${code(name)}, ${formatBytes(bytes)}, sha256 ${code(sha256)}`),
     ...(history.length === 0 ? [] : [`- then: ${history.map(({ step }) => escapeText(step)).join(", ")}`]),
     ...opened,

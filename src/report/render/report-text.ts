@@ -12,8 +12,15 @@ import {
   type Unit,
 } from "../rows.ts";
 import type { ExportSummary, ModelSummary, Report, TieSummary } from "../schema.ts";
-import { taskRows } from "../scores.ts";
-import { alignTable, commandLine, formatBytes, printable, signedPercent, thousands } from "./format.ts";
+import { makeTaskRows } from "../scores.ts";
+import {
+  alignTable,
+  escapeControls,
+  formatBytes,
+  formatCommand,
+  formatSignedPercent,
+  formatThousands,
+} from "./format.ts";
 
 export interface ReportTextOptions {
   /** One line for every layer. */
@@ -29,7 +36,7 @@ const UNIT_TITLES: Record<Unit, string> = { parameters: "Parameters", bytes: "MB
 const CHANGE_HEADING = ["before", "after", "difference", "%"];
 
 /** The report as lines that end in a newline each. */
-export function reportText(report: Report, options: ReportTextOptions = {}): string {
+export function renderReportText(report: Report, options: ReportTextOptions = {}): string {
   const blocks = [
     headingBlock(report),
     groupTable(report, "parameters"),
@@ -40,7 +47,7 @@ export function reportText(report: Report, options: ReportTextOptions = {}): str
     perplexityBlock(report),
     taskBlock(report),
     ...report.exports.map(exportBlock),
-    report.findings.map(({ text }) => `note: ${printable(text)}`),
+    report.findings.map(({ text }) => `note: ${escapeControls(text)}`),
     provenanceBlock("before", report.before),
     provenanceBlock("after", report.after),
   ];
@@ -54,10 +61,13 @@ function headingBlock(report: Report): string[] {
   const { title, before, after } = report;
   const rows = [
     ["", "before", "after"],
-    ["model", printable(before.source), printable(after.source)],
+    ["model", escapeControls(before.source), escapeControls(after.source)],
     ...overviewRows(report),
   ];
-  return [...(title === null ? [] : [printable(title), ""]), ...alignTable(rows, { align: "l", rulesBefore: [1] })];
+  return [
+    ...(title === null ? [] : [escapeControls(title), ""]),
+    ...alignTable(rows, { align: "l", rulesBefore: [1] }),
+  ];
 }
 
 function groupTable({ groups, total }: Report, unit: Unit): string[] {
@@ -91,14 +101,14 @@ function breakdownBlock(report: Report): string[] {
   const table = alignTable([heading, ...rows], { align: "lr", rulesBefore: [1, rows.length] });
   return [
     ...table,
-    `Q and K of every head are one projection: ${tying.formula} = ${thousands(Math.abs(tying.parameters))}`,
+    `Q and K of every head are one projection: ${tying.formula} = ${formatThousands(Math.abs(tying.parameters))}`,
   ];
 }
 
 function tieBlock(tie: TieSummary | null, heads: boolean): string[] {
   if (tie === null) return [];
   const lines = [
-    `Tie: ${printable(tie.strategy)}${calibrationText(tie)}`,
+    `Tie: ${escapeControls(tie.strategy)}${calibrationText(tie)}`,
     `Relative error of the heads: ${errorCell(tie.min)} to ${errorCell(tie.max)}, median ${errorCell(tie.median)}`,
   ];
   if (!heads) return lines;
@@ -112,7 +122,7 @@ function tieBlock(tie: TieSummary | null, heads: boolean): string[] {
 function calibrationText({ calibration }: TieSummary): string {
   if (calibration === null) return "";
   const { file, tokens, sha256 } = calibration;
-  return ` (calibration text ${printable(file)}, ${thousands(tokens)} tokens, sha256 ${sha256})`;
+  return ` (calibration text ${escapeControls(file)}, ${formatThousands(tokens)} tokens, sha256 ${sha256})`;
 }
 
 /** Every head's error: a line for each layer, in several tables where there are many heads. */
@@ -133,38 +143,43 @@ function headTables({ layers }: TieSummary): string[] {
 function perplexityBlock({ perplexity }: Report): string[] {
   if (perplexity.length === 0) return [];
   const { heading, rows } = perplexityRows(perplexity);
-  const cells = rows.map(([file = "", ...rest]) => [printable(file), ...rest]);
+  const cells = rows.map(([file = "", ...rest]) => [escapeControls(file), ...rest]);
   const titled = ["Perplexity", ...heading.slice(1)];
   return alignTable([titled, ...cells], { align: "lr", rulesBefore: [1] });
 }
 
 function taskBlock({ tasks }: Report): string[] {
   if (tasks.length === 0) return [];
-  const { heading, rows } = taskRows(tasks);
-  const cells = [["Task", ...heading.slice(1)], ...rows.map((row) => row.map(printable))];
+  const { heading, rows } = makeTaskRows(tasks);
+  const cells = [["Task", ...heading.slice(1)], ...rows.map((row) => row.map(escapeControls))];
   return alignTable(cells, { align: "llr", rulesBefore: [1] });
 }
 
 function exportBlock(summary: ExportSummary): string[] {
   const { heading, rows, text } = exportRows(summary);
   const { source, variant, parameters } = summary;
-  const measured = text === null ? "" : `, measured on ${printable(text)}`;
+  const measured = text === null ? "" : `, measured on ${escapeControls(text)}`;
   return [
-    `Exported, ${printable(source)}: ${variant}, ${thousands(parameters)} parameters${measured}`,
-    ...alignTable([heading, ...rows.map((cells) => cells.map(printable))], { align: "llrrrrrrl", rulesBefore: [1] }),
+    `Exported, ${escapeControls(source)}: ${variant}, ${formatThousands(parameters)} parameters${measured}`,
+    ...alignTable([heading, ...rows.map((cells) => cells.map(escapeControls))], {
+      align: "llrrrrrrl",
+      rulesBefore: [1],
+    }),
   ];
 }
 
 /** Who made a model, from what, and what was assumed when it was opened. */
 function provenanceBlock(side: "before" | "after", { provenance, notes }: ModelSummary): string[] {
-  const opened = notes.map((note) => `  ${printable(note)}`);
+  const opened = notes.map((note) => `  ${escapeControls(note)}`);
   if (provenance === null) return opened.length === 0 ? [] : [`${side}, as it was opened:`, ...opened];
   const { tool, source, command, history } = provenance;
   return [
-    `${side}, made by ${printable(tool.name)} ${printable(tool.version)} from ${printable(source.path)} (${thousands(source.parameters)} parameters)`,
-    ...source.files.map(({ name, bytes, sha256 }) => `  sha256 ${sha256}  ${printable(name)} (${formatBytes(bytes)})`),
-    ...(command.length === 0 ? [] : [`  ${printable(commandLine(command))}`]),
-    ...(history.length === 0 ? [] : [`  then: ${history.map(({ step }) => printable(step)).join(", ")}`]),
+    `${side}, made by ${escapeControls(tool.name)} ${escapeControls(tool.version)} from ${escapeControls(source.path)} (${formatThousands(source.parameters)} parameters)`,
+    ...source.files.map(
+      ({ name, bytes, sha256 }) => `  sha256 ${sha256}  ${escapeControls(name)} (${formatBytes(bytes)})`,
+    ),
+    ...(command.length === 0 ? [] : [`  ${escapeControls(formatCommand(command))}`]),
+    ...(history.length === 0 ? [] : [`  then: ${history.map(({ step }) => escapeControls(step)).join(", ")}`]),
     ...opened,
   ];
 }
@@ -172,9 +187,9 @@ function provenanceBlock(side: "before" | "after", { provenance, notes }: ModelS
 /** One line that sums a report up: "124,439,808 -> 117,352,704 parameters (-5.70 %), 497.8 MB -> 469.4 MB". */
 export function reportLine({ total }: Report): string {
   const { parameters, bytes } = total;
-  const percent = parameters.percent === null ? "" : ` (${signedPercent(parameters.percent)})`;
+  const percent = parameters.percent === null ? "" : ` (${formatSignedPercent(parameters.percent)})`;
   return (
-    `${thousands(parameters.before)} -> ${thousands(parameters.after)} parameters${percent}, ` +
+    `${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} parameters${percent}, ` +
     `${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}`
   );
 }

@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
-import { printable } from "../render/format.ts";
+import { escapeControls } from "../render/format.ts";
 
 /** What may be wrong with a model besides its size. */
 export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
@@ -58,11 +58,11 @@ const ONNX_DTYPES: Readonly<Record<number, string>> = {
  * @param file *.onnx, or else safetensors
  * @throws NfcError "invalid-file", "unsupported" or "not-found" for a file that cannot be read
  */
-export async function headerTensors(file: string): Promise<HeaderTensor[]> {
-  if (file.endsWith(".onnx")) return onnxTensors(await readOnnxStructure(file));
+export async function readHeaderTensors(file: string): Promise<HeaderTensor[]> {
+  if (file.endsWith(".onnx")) return readOnnxTensors(await readOnnxStructure(file));
   const reader = await openSafetensors(file);
   try {
-    return described(
+    return describeTensors(
       Array.from(reader.tensors.values(), ({ name, dtype, shape: dims, byteLength: bytes }) => {
         return { name, dtype, dims, bytes, externalBytes: 0 };
       }),
@@ -73,8 +73,8 @@ export async function headerTensors(file: string): Promise<HeaderTensor[]> {
 }
 
 /** The same, of an ONNX file that has been read. */
-export function onnxTensors({ initializers, packed }: OnnxStructure): HeaderTensor[] {
-  return described(
+export function readOnnxTensors({ initializers, packed }: OnnxStructure): HeaderTensor[] {
+  return describeTensors(
     initializers.map(({ name, dtype: code, dims, byteLength: bytes, external }) => {
       const dtype = ONNX_DTYPES[code] ?? `type ${code}`;
       return { name, dtype, dims, bytes, externalBytes: external ? bytes : 0 };
@@ -83,20 +83,23 @@ export function onnxTensors({ initializers, packed }: OnnxStructure): HeaderTens
   );
 }
 
-type StoredTensor = Omit<HeaderTensor, "group" | "parameters">;
+type DeclaredTensor = Omit<HeaderTensor, "group" | "parameters">;
 
 /** Where a name of GPT-2's begins, behind whatever prefix a wrapper gave it: "m.transformer.h.0.attn.c_attn.bias". */
 const PREFIX = /^.*?(?=(?<![^.])(?:wte|wpe|ln_f|lm_head|score|h\.\d+)\.)/;
 const HEAD = /^lm_head(?=\.weight)/;
 
-function described(all: readonly StoredTensor[], packed: ReadonlyMap<string, number> = new Map()): HeaderTensor[] {
+function describeTensors(
+  all: readonly DeclaredTensor[],
+  packed: ReadonlyMap<string, number> = new Map(),
+): HeaderTensor[] {
   const names = all.map(({ name }) => (STATE.test(name) ? name : name.replace(PREFIX, "")));
   const embedded = names.some((name) => name.startsWith("wte."));
   return all.map((stored, i) => {
     const own = names[i] as string;
     const name = embedded ? own : own.replace(HEAD, "wte");
-    const tensor = { ...stored, name, group: groupOf(name) };
-    return { ...tensor, parameters: packed.get(stored.name) ?? parametersOf(tensor) };
+    const tensor = { ...stored, name, group: findGroup(name) };
+    return { ...tensor, parameters: packed.get(stored.name) ?? countParameters(tensor) };
   });
 }
 
@@ -114,7 +117,7 @@ const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
 /** Several weights in an element, in formats that no header explains. */
 const PACKED = /(qweight|qzeros|quant_state|absmax|_Q4|_q4|_quant)$/;
 
-function groupOf(name: string): TensorGroup {
+function findGroup(name: string): TensorGroup {
   if (STATE.test(name)) return "optimiser state";
   if (/^(wte|wpe)\./.test(name)) return "embeddings";
   if (/^(lm_head|score)\./.test(name)) return "head";
@@ -127,7 +130,7 @@ function groupOf(name: string): TensorGroup {
   return CONSTANT.test(name) ? "constants" : "other";
 }
 
-function parametersOf({ name, dtype, dims, group }: Omit<HeaderTensor, "parameters">): number | null {
+function countParameters({ name, dtype, dims, group }: Omit<HeaderTensor, "parameters">): number | null {
   if (group === "other" && dims.length === 0) return 0; // a number that the graph computes with
   if (["I64", "BOOL"].includes(dtype) || [CONSTANT, SCALE, STATE].some((pattern) => pattern.test(name))) return 0;
   if (isMask({ name, dims })) return 0;
@@ -135,7 +138,7 @@ function parametersOf({ name, dtype, dims, group }: Omit<HeaderTensor, "paramete
 }
 
 /** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null of another tensor. */
-export function attentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
+export function findAttentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
   if (!C_ATTN.test(name) || dims.length !== 2) return null;
   const [a, b] = dims as [number, number];
   const ratio = Math.max(a, b) / Math.min(a, b);
@@ -143,27 +146,30 @@ export function attentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
 }
 
 /** The classic accidents of a file: its head twice, mask buffers, optimiser state. */
-export function mishapsOf(file: string, tensors: readonly HeaderTensor[]): Mishap[] {
+export function findAccidents(file: string, tensors: readonly HeaderTensor[]): Mishap[] {
   const found: Mishap[] = [];
   const find = (accident: Accident, text: string) =>
-    found.push({ accident, text: `${printable(basename(file))}: ${text}` });
+    found.push({ accident, text: `${escapeControls(basename(file))}: ${text}` });
   const masks = tensors.filter(isMask);
   if (masks.length > 0)
     find("mask-buffers", `${masks.length} attention mask buffers are stored: save the parameters only`);
   const state = tensors.filter(({ name }) => STATE.test(name));
   if (state.length > 0)
-    find("optimiser-state", `${state.length} tensors are optimiser state, such as ${printable(state[0]?.name ?? "")}`);
-  const twice = headTwice(tensors);
+    find(
+      "optimiser-state",
+      `${state.length} tensors are optimiser state, such as ${escapeControls(state[0]?.name ?? "")}`,
+    );
+  const twice = findSecondHead(tensors);
   if (twice)
     find(
       "head-twice",
-      `the head is stored twice, as ${twice.map(printable).join(" and ")}: tie it (logits = h · wteᵀ)`,
+      `the head is stored twice, as ${twice.map(escapeControls).join(" and ")}: tie it (logits = h · wteᵀ)`,
     );
   return found;
 }
 
 /** Two large matrices of one shape, or turned, of which one is the token embedding: [V, C]. */
-function headTwice(tensors: readonly HeaderTensor[]): [string, string] | null {
+function findSecondHead(tensors: readonly HeaderTensor[]): [string, string] | null {
   const embedding = tensors.find(({ name, dims }) => EMBEDDING.test(name) && dims.length === 2);
   if (!embedding) return null;
   const [rows, columns] = embedding.dims as [number, number];

@@ -2,16 +2,19 @@
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { tensorOf } from "../../checkpoint/tensor-of.ts";
-import { elementCount, type FloatDtype } from "../../formats/dtype.ts";
+import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { countElements, type FloatDtype } from "../../formats/dtype.ts";
 import type { StoredTensor } from "../../formats/safetensors/reader.ts";
 import type { Amount, ModelSummary } from "../schema.ts";
-import { sumEntries, type TallyEntry, tally } from "./tally.ts";
+import { sumEntries, type TallyEntry, tallyTensors } from "./tally.ts";
 
 /** The names that hold the [V, C] matrix, whatever prefix a checkpoint puts before them. */
 const EMBEDDING_OR_HEAD = /(^|\.)(wte|lm_head)\.weight$/;
 
-export function summarize(checkpoint: Checkpoint, entries: readonly TallyEntry[] = tally(checkpoint)): ModelSummary {
+export function summarize(
+  checkpoint: Checkpoint,
+  entries: readonly TallyEntry[] = tallyTensors(checkpoint),
+): ModelSummary {
   const { config, reader, record } = checkpoint;
   const total = sumEntries(entries);
   const { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias } = config;
@@ -20,26 +23,26 @@ export function summarize(checkpoint: Checkpoint, entries: readonly TallyEntry[]
     variant: config.variant,
     config: { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias },
     ...total,
-    dtypes: dtypesOf(checkpoint),
+    dtypes: countDtypes(checkpoint),
     files: {
       names: reader.files.map((file) => basename(file)).sort(),
       bytes: reader.byteLength,
-      extra: extraOf(checkpoint, total.bytes),
+      extra: sumUnused(checkpoint, total.bytes),
     },
-    embedding: embeddingOf(checkpoint, total.parameters),
-    head: headOf(checkpoint, entries),
+    embedding: describeEmbedding(checkpoint, total.parameters),
+    head: describeHead(checkpoint, entries),
     notes: [...checkpoint.notes],
-    provenance: record === null ? null : provenanceOf(record),
+    provenance: record === null ? null : describeProvenance(record),
   };
 }
 
 /** The precisions in use, the one with the most bytes first. */
-function dtypesOf(checkpoint: Checkpoint): ModelSummary["dtypes"] {
+function countDtypes(checkpoint: Checkpoint): ModelSummary["dtypes"] {
   const rows = new Map<FloatDtype, ModelSummary["dtypes"][number]>();
   for (const { dtype, shape, byteLength } of checkpoint.tensors.values()) {
     const row = rows.get(dtype) ?? { dtype, tensors: 0, parameters: 0, bytes: 0 };
     row.tensors += 1;
-    row.parameters += elementCount(shape);
+    row.parameters += countElements(shape);
     row.bytes += byteLength;
     rows.set(dtype, row);
   }
@@ -47,34 +50,34 @@ function dtypesOf(checkpoint: Checkpoint): ModelSummary["dtypes"] {
 }
 
 /** Stored tensors that serve as no parameter. */
-function unusedTensors({ reader, tensors }: Checkpoint): StoredTensor[] {
+function listUnusedTensors({ reader, tensors }: Checkpoint): StoredTensor[] {
   const used = new Set([...tensors.values()].map(({ sourceName }) => sourceName));
   return [...reader.tensors.values()].filter(({ name }) => !used.has(name));
 }
 
 /** Bytes that the file stores beyond the parameters: unused tensors, and rows cut off a padded vocabulary. */
-function extraOf(checkpoint: Checkpoint, parameterBytes: number): { tensors: number; bytes: number } {
+function sumUnused(checkpoint: Checkpoint, parameterBytes: number): { tensors: number; bytes: number } {
   const stored = [...checkpoint.reader.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-  return { tensors: unusedTensors(checkpoint).length, bytes: stored - parameterBytes };
+  return { tensors: listUnusedTensors(checkpoint).length, bytes: stored - parameterBytes };
 }
 
-function embeddingOf(checkpoint: Checkpoint, total: number): ModelSummary["embedding"] {
-  const { shape, byteLength } = tensorOf(checkpoint, "wte.weight");
-  const parameters = elementCount(shape);
+function describeEmbedding(checkpoint: Checkpoint, total: number): ModelSummary["embedding"] {
+  const { shape, byteLength } = requireTensor(checkpoint, "wte.weight");
+  const parameters = countElements(shape);
   return { parameters, bytes: byteLength, percent: (100 * parameters) / total };
 }
 
 /** A copied head counts no parameters, but its bytes lie in the file. */
-function headOf(checkpoint: Checkpoint, entries: readonly TallyEntry[]): ModelSummary["head"] {
+function describeHead(checkpoint: Checkpoint, entries: readonly TallyEntry[]): ModelSummary["head"] {
   if (!checkpoint.config.tied_head) {
     return { storage: "separate", ...sumEntries(entries, ({ group }) => group === "head") };
   }
-  const copy = unusedTensors(checkpoint).find(({ name }) => EMBEDDING_OR_HEAD.test(name));
+  const copy = listUnusedTensors(checkpoint).find(({ name }) => EMBEDDING_OR_HEAD.test(name));
   if (copy !== undefined) return { storage: "copied", parameters: 0, bytes: copy.byteLength };
   const nothing: Amount = { parameters: 0, bytes: 0 };
   return { storage: "tied", ...nothing };
 }
 
-function provenanceOf({ tool, command, source, history, notes }: NfcRecord): ModelSummary["provenance"] {
+function describeProvenance({ tool, command, source, history, notes }: NfcRecord): ModelSummary["provenance"] {
   return structuredClone({ tool, command, source, history, notes });
 }

@@ -3,7 +3,7 @@ import { basename, dirname, resolve } from "node:path";
 import { type NfcRecord, readNfcRecord } from "../../checkpoint/nfc-record.ts";
 
 /** The nfc.json in a file's folder, and of onnx/model.onnx in the one above. @throws NfcError for one that is damaged */
-export async function recordBeside(file: string): Promise<NfcRecord | null> {
+export async function readRecordBeside(file: string): Promise<NfcRecord | null> {
   const own = dirname(resolve(file));
   return readNfcRecord(basename(own) === "onnx" ? dirname(own) : own);
 }
@@ -18,7 +18,7 @@ export interface NotedTask {
 }
 
 /** The development set's score of the last fine-tuning on a task. */
-export function notedTask({ history }: Pick<NfcRecord, "history">): NotedTask | null {
+export function findNotedTask({ history }: Pick<NfcRecord, "history">): NotedTask | null {
   const step = history.findLast((one) => typeof one.task === "string" && typeof one.dev === "object");
   const { metrics } = (step?.dev ?? {}) as { metrics?: Record<string, unknown> };
   if (step === undefined || typeof metrics !== "object" || metrics === null) return null;
@@ -34,6 +34,6 @@ export function notedTask({ history }: Pick<NfcRecord, "history">): NotedTask | 
 const DECIDING_FILES = ["dev.tsv", "dev_matched.tsv"];
 
 /** How what was scored is called: by its task, with the file where it is not the one that decides (MNLI's mismatched). */
-export function scoredOn({ task, file }: { task: string; file: string }): string {
+export function nameScored({ task, file }: { task: string; file: string }): string {
   return DECIDING_FILES.includes(file) ? task : `${task}, ${file}`;
 }

@@ -1,10 +1,10 @@
 // Counts what a checkpoint stores, by group and layer. Reads headers only.
 
 import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
-import { tensorOf } from "../../checkpoint/tensor-of.ts";
-import { elementCount } from "../../formats/dtype.ts";
+import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { countElements } from "../../formats/dtype.ts";
 import { attnParts, type ModelConfig } from "../../model/config.ts";
-import { type ParameterGroup, parameterGroups, parameterSpecs } from "../../model/parameters.ts";
+import { groupParameters, listParameters, type ParameterGroup } from "../../model/parameters.ts";
 import type { Amount } from "../schema.ts";
 
 /** What one tensor contributes to one group; `layer` is null outside the blocks. */
@@ -14,10 +14,10 @@ export interface TallyEntry extends Amount {
 }
 
 /** Every tensor once, c_attn once for each of its parts, in the order of the parameters. */
-export function tally(checkpoint: Checkpoint): TallyEntry[] {
-  return parameterSpecs(checkpoint.config).flatMap((spec) => {
-    const bytesEach = bytesPerParameter(tensorOf(checkpoint, spec.name));
-    return parameterGroups(spec, checkpoint.config).map(({ group, count }) => {
+export function tallyTensors(checkpoint: Checkpoint): TallyEntry[] {
+  return listParameters(checkpoint.config).flatMap((spec) => {
+    const bytesEach = averageBytes(requireTensor(checkpoint, spec.name));
+    return groupParameters(spec, checkpoint.config).map(({ group, count }) => {
       return { group, layer: spec.layer, parameters: count, bytes: count * bytesEach };
     });
   });
@@ -34,17 +34,17 @@ export function sumEntries(entries: readonly TallyEntry[], keep: (entry: TallyEn
   return sum;
 }
 
-function bytesPerParameter(tensor: CheckpointTensor): number {
-  return tensor.byteLength / elementCount(tensor.shape);
+function averageBytes(tensor: CheckpointTensor): number {
+  return tensor.byteLength / countElements(tensor.shape);
 }
 
 /** What tying Q and K removes: one of three parts of c_attn in every layer, L(C^2 + C), or L C^2 without biases. */
-export function tyingSaving(config: ModelConfig): number {
+export function countTyingSaving(config: ModelConfig): number {
   return config.n_layer * (config.n_embd ** 2 + (config.bias ? config.n_embd : 0));
 }
 
-/** {@link tyingSaving} as it is computed: "12 * (768^2 + 768)". */
-export function tyingFormula({ n_layer, n_embd, bias }: ModelConfig): string {
+/** {@link countTyingSaving} as it is computed: "12 * (768^2 + 768)". */
+export function formatTyingFormula({ n_layer, n_embd, bias }: ModelConfig): string {
   return bias ? `L(C^2 + C) = ${n_layer} * (${n_embd}^2 + ${n_embd})` : `L C^2 = ${n_layer} * ${n_embd}^2 (no biases)`;
 }
 

@@ -15,7 +15,7 @@ export class WeightSums {
 
   add(group: string, { bytes, parameters }: GroupWeight): void {
     const before = this.groups[group] ?? { bytes: 0, parameters: 0 };
-    this.groups[group] = { bytes: before.bytes + bytes, parameters: sum(before.parameters, parameters) };
+    this.groups[group] = { bytes: before.bytes + bytes, parameters: sumWeights(before.parameters, parameters) };
   }
 
   addTensor(tensor: HeaderTensor): void {
@@ -25,13 +25,16 @@ export class WeightSums {
   }
 
   get parameters(): number | null {
-    return Object.values(this.groups).reduce<number | null>((total, { parameters }) => sum(total, parameters), 0);
+    return Object.values(this.groups).reduce<number | null>(
+      (total, { parameters }) => sumWeights(total, parameters),
+      0,
+    );
   }
 }
 
-const sum = (a: number | null, b: number | null) => (a === null || b === null ? null : a + b);
+const sumWeights = (a: number | null, b: number | null) => (a === null || b === null ? null : a + b);
 
 /** The format that most bytes have. */
-export function largestFormat(dtypes: Readonly<Record<string, number>>): string | null {
+export function findLargestFormat(dtypes: Readonly<Record<string, number>>): string | null {
   return Object.entries(dtypes).sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
 }

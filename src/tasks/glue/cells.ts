@@ -3,8 +3,8 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { changedSettings } from "../../distill/settings.ts";
-import { fingerprint } from "../../distill/train.ts";
+import { listChangedSettings } from "../../distill/settings.ts";
+import { fingerprintModel } from "../../distill/train.ts";
 import { NfcError } from "../../errors.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../../io/json.ts";
@@ -42,7 +42,7 @@ export async function writeCell(file: string, found: Omit<GlueCell, "format">): 
 }
 
 /** A task's own metric over the seeds; NaN where it is not defined for one of them. The deviation is null of one. */
-export function scoreOfCells(
+export function averageCells(
   { metrics: [metric] }: Task,
   cells: readonly GlueCell[],
 ): { mean: number; spread: number | null } {
@@ -66,9 +66,13 @@ const CELL_NAME = new RegExp(`\\.(${TASKS.map(({ name }) => name).join("|")})\\.
  * @throws NfcError "not-found"; "invalid-file" for a cell that is damaged; "mismatch" for a task with cells of several
  * settings; "aborted"
  */
-export async function glueScores(folder: string, checkpoint: Checkpoint, signal?: AbortSignal): Promise<GlueScore[]> {
+export async function readGlueScores(
+  folder: string,
+  checkpoint: Checkpoint,
+  signal?: AbortSignal,
+): Promise<GlueScore[]> {
   const names = (await withIoErrors(folder, () => readdir(folder))).filter((name) => CELL_NAME.test(name)).sort();
-  const model = await fingerprint(checkpoint, signal);
+  const model = await fingerprintModel(checkpoint, signal);
   const cells: GlueCell[] = [];
   for (const name of names) cells.push(await readCell(join(folder, name)));
   const own = cells.filter(({ identity }) => identity.model === model);
@@ -78,7 +82,7 @@ export async function glueScores(folder: string, checkpoint: Checkpoint, signal?
     if (!first) return [];
     for (const cell of found) refuseOthers(folder, first, cell);
     const bySeed = [...new Map(found.map((cell) => [cell.seed, cell])).values()];
-    const score = scoreOfCells(task, bySeed);
+    const score = averageCells(task, bySeed);
     if (Number.isNaN(score.mean)) return [];
     return [{ task: task.name, metric: task.metrics[0], ...score, seeds: bySeed.length }];
   });
@@ -91,7 +95,7 @@ function refuseOthers(folder: string, first: GlueCell, cell: GlueCell): void {
     ...(rest.data !== undefined && { data: String(rest.data).replace(/ \d+$/, "") }),
     "development data": String(rest["development data"]).replace(/ \d+$/, ""),
   });
-  const changed = changedSettings(shared(first), shared(cell));
+  const changed = listChangedSettings(shared(first), shared(cell));
   if (changed.length > 0)
     throw new NfcError(
       "mismatch",

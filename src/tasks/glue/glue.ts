@@ -3,20 +3,20 @@ import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts";
-import { changedSettings } from "../../distill/settings.ts";
-import { fingerprint } from "../../distill/train.ts";
+import { listChangedSettings } from "../../distill/settings.ts";
+import { fingerprintModel } from "../../distill/train.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { withIoErrors } from "../../io/io-error.ts";
-import { parameterCount } from "../../model/parameters.ts";
+import { countParameters } from "../../model/parameters.ts";
 import type { LongCall } from "../../progress.ts";
 import type { TaskReading } from "../task-file.ts";
-import { outputsOf, type Task } from "../tasks.ts";
-import { withHead } from "../train/classifier-head.ts";
+import { listOutputs, type Task } from "../tasks.ts";
+import { addHead } from "../train/classifier-head.ts";
 import { finetuneTask } from "../train/finetune-task.ts";
-import { type ClassifierSettings, classifierSettings } from "../train/settings.ts";
+import { type ClassifierSettings, resolveClassifierSettings } from "../train/settings.ts";
 import { readTask, type TaskSource } from "../train/task-data.ts";
-import { type GlueCell, readCell, scoreOfCells, writeCell } from "./cells.ts";
+import { averageCells, type GlueCell, readCell, writeCell } from "./cells.ts";
 
 export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   /** Model folders, each with a name of its own. */
@@ -58,7 +58,7 @@ export interface GlueRow {
  * and for a classifier of another task, before anything is trained; "aborted" once the signal fires: what is finished
  * stays; see `finetuneTask`
  */
-export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
+export async function makeGlueTable(options: GlueOptions): Promise<GlueRow[]> {
   const names = options.models.map((model) => basename(resolve(model)));
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
@@ -66,14 +66,14 @@ export async function glueTable(options: GlueOptions): Promise<GlueRow[]> {
   // What is not there, or does not fit, is said before hours are spent.
   for (const source of options.models) await withModel(source, options, async () => {});
   const inputs: TaskInput[] = [];
-  for (const task of options.tasks) inputs.push(await inputOf(task, options));
+  for (const task of options.tasks) inputs.push(await readInput(task, options));
   const plans: RowPlan[] = [];
   for (const [i, source] of options.models.entries())
-    plans.push(await withModel(source, options, (model) => planOf(model, names[i] as string, inputs, options)));
+    plans.push(await withModel(source, options, (model) => planCell(model, names[i] as string, inputs, options)));
   await withIoErrors(options.output, () => mkdir(options.output, { recursive: true }));
   const rows: GlueRow[] = [];
   for (const [i, source] of options.models.entries())
-    rows.push(await withModel(source, options, (model) => rowOf(model, plans[i] as RowPlan, options)));
+    rows.push(await withModel(source, options, (model) => makeRow(model, plans[i] as RowPlan, options)));
   return rows;
 }
 
@@ -97,7 +97,7 @@ interface TaskInput {
 }
 
 /** Reads the files once, or for each seed where it splits them. */
-async function inputOf(task: Task, options: GlueOptions): Promise<TaskInput> {
+async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
   const { seeds, splitDev, onInvalid, signal } = options;
   const data = join(options.data, task.title);
   const split = splitDev !== undefined && !existsSync(join(data, task.train));
@@ -133,23 +133,23 @@ interface RowPlan {
   cells: CellPlan[][];
 }
 
-async function planOf(
+async function planCell(
   checkpoint: Checkpoint,
   name: string,
   inputs: readonly TaskInput[],
   options: GlueOptions,
 ): Promise<RowPlan> {
-  const model = await fingerprint(checkpoint, options.signal);
+  const model = await fingerprintModel(checkpoint, options.signal);
   const cells: CellPlan[][] = [];
   for (const { source, seeds } of inputs) {
     const { task } = source;
     const row: CellPlan[] = [];
     for (const [seed, { examples, hashes }] of seeds.entries()) {
-      withHead(checkpoint, outputsOf(task), seed);
-      const settings = classifierSettings(task, checkpoint.config, examples, { ...options.settings, seed });
+      addHead(checkpoint, listOutputs(task), seed);
+      const settings = resolveClassifierSettings(task, checkpoint.config, examples, { ...options.settings, seed });
       const work = join(options.output, `${name}.${task.name}.${seed}`);
       const [identity, file] = [{ ...settings, model, ...hashes }, `${work}.json`];
-      row.push({ source, settings, identity, file, work, known: await knownCell(file, identity, options) });
+      row.push({ source, settings, identity, file, work, known: await findCell(file, identity, options) });
     }
     cells.push(row);
   }
@@ -157,14 +157,14 @@ async function planOf(
 }
 
 /** The finished cell; null where there is none, or one that `force` makes again. */
-async function knownCell(file: string, identity: object, { force = false }: GlueOptions): Promise<GlueCell | null> {
+async function findCell(file: string, identity: object, { force = false }: GlueOptions): Promise<GlueCell | null> {
   if (!existsSync(file)) return null;
   const known = await readCell(file).catch((error: unknown) => {
     if (force && error instanceof NfcError && error.code === "invalid-file") return null;
     throw error;
   });
   if (known === null) return null;
-  const changed = changedSettings(known.identity, identity);
+  const changed = listChangedSettings(known.identity, identity);
   if (changed.length === 0) return known;
   if (force) return null;
   throw new NfcError("mismatch", `${file}: was made otherwise: ${changed.join(", ")}`, {
@@ -172,17 +172,17 @@ async function knownCell(file: string, identity: object, { force = false }: Glue
   });
 }
 
-async function rowOf(checkpoint: Checkpoint, { name, cells }: RowPlan, options: GlueOptions): Promise<GlueRow> {
+async function makeRow(checkpoint: Checkpoint, { name, cells }: RowPlan, options: GlueOptions): Promise<GlueRow> {
   const entries: GlueEntry[] = [];
   for (const plans of cells) {
     const made: GlueCell[] = [];
     for (const plan of plans) made.push(plan.known ?? (await makeCell(checkpoint, name, plan, options)));
     for (const { work } of plans) await dropWeights(work);
     const { task } = (plans[0] as CellPlan).source;
-    entries.push({ task: task.name, ...scoreOfCells(task, made), cells: made });
+    entries.push({ task: task.name, ...averageCells(task, made), cells: made });
   }
   const { config } = checkpoint;
-  return { model: name, variant: config.variant, parameters: parameterCount(config), entries };
+  return { model: name, variant: config.variant, parameters: countParameters(config), entries };
 }
 
 async function makeCell(

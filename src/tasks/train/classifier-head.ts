@@ -3,8 +3,8 @@
 import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
 import { NoiseBuffers } from "../../distill/step/noise.ts";
 import { NfcError } from "../../errors.ts";
-import { byteLengthOf, encodeFloats } from "../../formats/dtype.ts";
-import { sameLabels } from "../../model/classifier.ts";
+import { countBytes, encodeFloats } from "../../formats/dtype.ts";
+import { hasSameLabels } from "../../model/classifier.ts";
 import { SCORE } from "../../model/parameters.ts";
 
 /** GPT-2's initializer_range, which Hugging Face's head begins with. */
@@ -14,10 +14,10 @@ const STD = 0.02;
  * The checkpoint itself where it classifies with these labels already; else with a head N(0, 0.02²), in memory.
  * @throws NfcError "mismatch" for a classifier of other labels
  */
-export function withHead(checkpoint: Checkpoint, labels: readonly string[], seed: number): Checkpoint {
+export function addHead(checkpoint: Checkpoint, labels: readonly string[], seed: number): Checkpoint {
   const own = checkpoint.config.labels;
   if (own) {
-    if (sameLabels(own, labels)) return checkpoint;
+    if (hasSameLabels(own, labels)) return checkpoint;
     throw new NfcError(
       "mismatch",
       `${checkpoint.source}: classifies as ${own.join(", ")}, not as ${labels.join(", ")}`,
@@ -36,7 +36,7 @@ export function withHead(checkpoint: Checkpoint, labels: readonly string[], seed
     shape,
     sourceName: SCORE,
     transposed: false,
-    byteLength: byteLengthOf("F32", shape),
+    byteLength: countBytes("F32", shape),
     file: checkpoint.source,
     offset: 0,
   };

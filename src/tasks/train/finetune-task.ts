@@ -4,22 +4,22 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../../checkpoint/own-source.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
-import { changedSettings } from "../../distill/settings.ts";
+import { listChangedSettings } from "../../distill/settings.ts";
 import { checkTeacherFits } from "../../distill/teacher/vocabulary-fit.ts";
-import { claimRun, fingerprint } from "../../distill/train.ts";
-import { storeOf, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
+import { claimRun, fingerprintModel } from "../../distill/train.ts";
+import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { stageDirectory } from "../../io/staging.ts";
-import { sameLabels } from "../../model/classifier.ts";
+import { hasSameLabels } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
 import { Classifier, type TaskScore } from "../classify.ts";
 import { type EncodedExample, encodeExamples } from "../examples.ts";
 import type { TaskData } from "../task-file.ts";
-import { outputsOf, type Task } from "../tasks.ts";
-import { withHead } from "./classifier-head.ts";
+import { listOutputs, type Task } from "../tasks.ts";
+import { addHead } from "./classifier-head.ts";
 import { ClassifierRun, type ClassifierState, classifierStateSchema } from "./run.ts";
-import { type ClassifierSettings, classifierSettings } from "./settings.ts";
+import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
 
 export interface FinetuneTaskOptions extends LongCall, TaskSource {
@@ -51,12 +51,12 @@ export interface FinetuneTaskResult extends TrainedModel {
  * or inputs changed, or a teacher of other labels; "exists", "invalid-file", "not-found"
  */
 export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
-  const plan = await planOf(source, options);
+  const plan = await planRun(source, options);
   const { folder, identity, force } = plan;
   const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
   await claimRun(folder, identity, { resume, force });
   try {
-    return await finetuned(plan, { ...options, resume });
+    return await describeRun(plan, { ...options, resume });
   } finally {
     await folder.release();
   }
@@ -69,7 +69,7 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
     if (error instanceof NfcError) return null;
     throw error;
   });
-  return known !== null && changedSettings(known, identity).length === 0;
+  return known !== null && listChangedSettings(known, identity).length === 0;
 }
 
 /** What is known before anything is written. */
@@ -84,46 +84,49 @@ interface Plan {
 }
 
 /** Reads and checks all inputs. */
-async function planOf(source: Checkpoint, options: FinetuneTaskOptions): Promise<Plan> {
+async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promise<Plan> {
   const { output, task, teacher = null, signal } = options;
   const resume = options.resume === true;
   const seed = options.settings?.seed ?? 0;
   const parts = await readTask(options, seed);
-  const settings = classifierSettings(task, source.config, parts.train.examples.length, {
+  const settings = resolveClassifierSettings(task, source.config, parts.train.examples.length, {
     ...(teacher && { kd: 0.5 }),
     ...options.settings,
   });
   checkTeacher(source, teacher, task, settings);
   await refuseOwnSource(output, source);
-  const model = withHead(source, outputsOf(task), seed);
+  const model = addHead(source, listOutputs(task), seed);
   const folder = new RunFolder(output, classifierStateSchema);
   const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
   await (await stageDirectory(output, { force })).discard();
   const identity = {
     ...settings,
     variant: model.config.variant,
-    model: await fingerprint(source, signal),
-    teacher: teacher ? await fingerprint(teacher, signal) : null,
+    model: await fingerprintModel(source, signal),
+    teacher: teacher ? await fingerprintModel(teacher, signal) : null,
     data: parts.train.sha256,
     "development data": parts.dev.sha256,
   };
   return { settings, model, folder, parts, identity, force };
 }
 
-async function finetuned(plan: Plan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
+async function describeRun(
+  plan: Plan,
+  options: FinetuneTaskOptions & { resume: boolean },
+): Promise<FinetuneTaskResult> {
   const { settings, model, folder, identity, force } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encoded = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encoded(train), dev: encoded(dev) };
-  const store = await storeOf(model, (name) => !name.startsWith("lm_head."));
+  const store = await makeStore(model, (name) => !name.startsWith("lm_head."));
   const saved = resume ? await folder.load(store) : null;
   const asked = teacher && settings.kd > 0;
   const parts = {
     ...{ task, settings, model, store, folder, session },
     ...examples,
-    teacher: asked ? await teacherLogits(teacher, examples.train, settings, options) : null,
+    teacher: asked ? await computeTeacherLogits(teacher, examples.train, settings, options) : null,
     ...(onProgress && { onProgress }),
     ...(signal && { signal }),
   };
@@ -167,7 +170,7 @@ function checkTeacher(
     return;
   }
   const theirs = teacher.config.labels;
-  if (!sameLabels(theirs, outputsOf(task)))
+  if (!hasSameLabels(theirs, listOutputs(task)))
     throw new NfcError(
       "mismatch",
       `${teacher.source}: ${theirs ? `classifies as ${theirs.join(", ")}` : "is a language model"}, not a teacher for ${task.title}`,
@@ -177,7 +180,7 @@ function checkTeacher(
 }
 
 /** Once for all epochs: the teacher is in no noise, and sees no other order. */
-async function teacherLogits(
+async function computeTeacherLogits(
   teacher: Checkpoint,
   train: readonly EncodedExample[],
   { length }: ClassifierSettings,

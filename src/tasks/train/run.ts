@@ -6,12 +6,12 @@ import { NoisePrior } from "../../distill/step/noise-prior.ts";
 import { Optimizer } from "../../distill/step/optimizer.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { isPriorOnly } from "../../distill/step/step-graph.ts";
-import { duration } from "../../distill/step-clock.ts";
-import { messageOf, NfcError } from "../../errors.ts";
-import { float32Tensor, type SessionOptions, type Tensors } from "../../graph/session.ts";
+import { formatDuration } from "../../distill/step-clock.ts";
+import { describeError, NfcError } from "../../errors.ts";
+import { makeFloat32Tensor, type SessionOptions, type Tensors } from "../../graph/session.ts";
 import type { LongCall } from "../../progress.ts";
-import { Classifier, scoreOf, type TaskScore } from "../classify.ts";
-import { type EncodedExample, type ExampleBatch, exampleBatches } from "../examples.ts";
+import { Classifier, scoreAnswers, type TaskScore } from "../classify.ts";
+import { batchExamples, type EncodedExample, type ExampleBatch } from "../examples.ts";
 import type { Task } from "../tasks.ts";
 import type { ClassifierSettings } from "./settings.ts";
 import { ClassifierStep } from "./step.ts";
@@ -81,7 +81,7 @@ export class ClassifierRun {
 
   static async open(parts: ClassifierRunParts, saved: ClassifierState | null): Promise<ClassifierRun> {
     const { model, store, session } = parts;
-    const arrays = store.names.map((name) => [name, float32Tensor(store.value(name), store.slot(name).shape)]);
+    const arrays = store.names.map((name) => [name, makeFloat32Tensor(store.value(name), store.slot(name).shape)]);
     const weights: Tensors = Object.fromEntries(arrays);
     return new ClassifierRun(parts, await Classifier.live(model.config, weights, session), saved);
   }
@@ -121,7 +121,7 @@ export class ClassifierRun {
     const { step } = this.state;
     const batch = this.batchOf(step);
     const width = (this.parts.model.config.labels as readonly string[]).length;
-    const { loss, own, teacher: kl } = await this.step.run(step, batch, teacher && rowsOf(teacher, batch, width));
+    const { loss, own, teacher: kl } = await this.step.run(step, batch, teacher && gatherRows(teacher, batch, width));
     for (const name of this.priorOnly) store.slot(name).total.fill(0);
     this.prior?.addGradient(settings.noiseKl);
     const norm = this.optimizer.norm();
@@ -149,7 +149,7 @@ export class ClassifierRun {
   private batchOf(step: number): ExampleBatch {
     const index = Math.floor(step / this.perEpoch);
     if (this.epoch?.index !== index)
-      this.epoch = { index, batches: epochOf(this.parts.train, this.parts.settings, index) };
+      this.epoch = { index, batches: findEpoch(this.parts.train, this.parts.settings, index) };
     return this.epoch.batches[step % this.perEpoch] as ExampleBatch;
   }
 
@@ -170,7 +170,7 @@ export class ClassifierRun {
   private async score(options: { interval: boolean }): Promise<TaskScore> {
     const { task, dev, settings, signal } = this.parts;
     try {
-      return scoreOf(task, dev, await this.scorer.logits(dev, { length: settings.length, signal }), options);
+      return scoreAnswers(task, dev, await this.scorer.logits(dev, { length: settings.length, signal }), options);
     } catch (error) {
       if (signal?.aborted) return this.stop();
       throw error;
@@ -188,7 +188,7 @@ export class ClassifierRun {
     const outcome = await this.save().then(
       () => `step ${step} of ${this.steps} is saved in ${path}`,
       (error: unknown) =>
-        `step ${step} of ${this.steps} could not be saved (${messageOf(error)}); last checkpoint: ${this.saved ?? "none"}`,
+        `step ${step} of ${this.steps} could not be saved (${describeError(error)}); last checkpoint: ${this.saved ?? "none"}`,
     );
     throw new NfcError("aborted", `interrupted; ${outcome}`, {
       hint: "the same command with --resume goes on from there",
@@ -206,19 +206,19 @@ export class ClassifierRun {
     const detail = [
       `loss ${loss.toFixed(3)}`,
       ...(best?.score != null ? [`best ${task.metrics[0]} ${best.score.toFixed(4)}`] : []),
-      `${duration((this.steps - step) * seconds)} left`,
+      `${formatDuration((this.steps - step) * seconds)} left`,
     ].join("  ");
     onProgress?.({ phase: `fine-tuning on ${task.title}`, done: step, total: this.steps, unit: "steps", detail });
   }
 }
 
-function epochOf(examples: readonly EncodedExample[], settings: ClassifierSettings, epoch: number): ExampleBatch[] {
+function findEpoch(examples: readonly EncodedExample[], settings: ClassifierSettings, epoch: number): ExampleBatch[] {
   const { batchSize, length, seed } = settings;
-  return exampleBatches(examples, { batchSize, length, shuffle: { seed, epoch } });
+  return batchExamples(examples, { batchSize, length, shuffle: { seed, epoch } });
 }
 
 /** The rows of all examples' logits that a batch needs. */
-function rowsOf(logits: Float32Array, { indices }: ExampleBatch, width: number): Float32Array {
+function gatherRows(logits: Float32Array, { indices }: ExampleBatch, width: number): Float32Array {
   const out = new Float32Array(indices.length * width);
   for (const [row, index] of indices.entries())
     out.set(logits.subarray(index * width, (index + 1) * width), row * width);

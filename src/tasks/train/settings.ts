@@ -37,7 +37,7 @@ const MAX_LENGTH = 128;
 const MAX_EVAL_EVERY = 500;
 
 /** @param examples of the training set. @throws NfcError "usage" for settings that do not go together */
-export function classifierSettings(
+export function resolveClassifierSettings(
   task: Task,
   config: ModelConfig,
   examples: number,

@@ -2,12 +2,12 @@
 
 import { StepNoise } from "../../distill/phases.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
-import { gradientName, STEP } from "../../distill/step/step-graph.ts";
-import { float32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { nameGradient, STEP } from "../../distill/step/step-graph.ts";
+import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { batchFeeds, rowLoss } from "../classify.ts";
+import { computeRowLoss, makeBatchFeeds } from "../classify.ts";
 import type { ExampleBatch } from "../examples.ts";
-import { type ClassifierGraphOptions, classifierStepGraph, TARGETS, TEACHER, WEIGHT } from "./step-graph.ts";
+import { buildClassifierStepGraph, type ClassifierGraphOptions, TARGETS, TEACHER, WEIGHT } from "./step-graph.ts";
 
 export interface ClassifierStepOptions
   extends Omit<ClassifierGraphOptions, "batch" | "length" | "trained" | "noise" | "config"> {
@@ -53,20 +53,20 @@ export class ClassifierStep {
     const width = (config.labels as readonly string[]).length;
     const bucket = await this.bucket(batch.length);
     const weight = Float32Array.from({ length: batchSize }, (_, row) => (row < batch.count ? 1 / batch.count : 0));
-    const soft = teacher && teacherTargets(teacher, width, temperature, batchSize);
+    const soft = teacher && makeTeacherTargets(teacher, width, temperature, batchSize);
     const output = await bucket.session.run(
       {
         ...bucket.constant,
         ...bucket.noise.feeds(step),
-        ...batchFeeds(batch),
-        [TARGETS]: float32Tensor(targetsOf(batch, width), [batchSize, width]),
-        [WEIGHT]: float32Tensor(weight, [batchSize, 1]),
-        ...(soft && { [TEACHER]: float32Tensor(soft, [batchSize, width]) }),
+        ...makeBatchFeeds(batch),
+        [TARGETS]: makeFloat32Tensor(makeTargets(batch, width), [batchSize, width]),
+        [WEIGHT]: makeFloat32Tensor(weight, [batchSize, 1]),
+        ...(soft && { [TEACHER]: makeFloat32Tensor(soft, [batchSize, width]) }),
       },
       bucket.into,
     );
     this.addEmbeddingRows(batch, bucket);
-    return losses(output.logits?.data as Float32Array, batch, soft, { width, kd, temperature });
+    return computeLosses(output.logits?.data as Float32Array, batch, soft, { width, kd, temperature });
   }
 
   async close(): Promise<void> {
@@ -79,12 +79,12 @@ export class ClassifierStep {
     const { config, batchSize: batch, session: options, kd, temperature } = this.options;
     const noise = new StepNoise(config, { ...this.options, length });
     const trained = new Set(this.store.trained);
-    const graph = classifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
+    const graph = buildClassifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
     const session = await Session.withInputs(graph, options);
     const constant: Record<string, Tensor> = {};
     for (const name of session.inputNames)
       if (this.store.names.includes(name))
-        constant[name] = float32Tensor(this.store.value(name), this.store.slot(name).shape);
+        constant[name] = makeFloat32Tensor(this.store.value(name), this.store.slot(name).shape);
     const bucket = { session, noise, constant, into: this.outputs(session, length) };
     this.buckets.set(length, bucket);
     return bucket;
@@ -95,16 +95,16 @@ export class ClassifierStep {
     const { batchSize, config } = this.options;
     const into: Record<string, Tensor> = {};
     for (const name of this.store.trained) {
-      if (!session.outputNames.includes(gradientName(name))) continue;
+      if (!session.outputNames.includes(nameGradient(name))) continue;
       const { gradient, shape } = this.store.slot(name);
-      into[gradientName(name)] =
+      into[nameGradient(name)] =
         name === "wpe.weight"
-          ? float32Tensor(gradient.subarray(0, length * config.n_embd), [length, config.n_embd])
-          : float32Tensor(gradient, shape);
+          ? makeFloat32Tensor(gradient.subarray(0, length * config.n_embd), [length, config.n_embd])
+          : makeFloat32Tensor(gradient, shape);
     }
     if (session.outputNames.includes(STEP.embeddingRows)) {
       const shape = [batchSize * length, config.n_embd];
-      into[STEP.embeddingRows] = float32Tensor(new Float32Array(batchSize * length * config.n_embd), shape);
+      into[STEP.embeddingRows] = makeFloat32Tensor(new Float32Array(batchSize * length * config.n_embd), shape);
     }
     return into;
   }
@@ -121,7 +121,7 @@ export class ClassifierStep {
 }
 
 /** One-hot rows, or the numbers of a regression: [B, K] */
-function targetsOf({ labels }: ExampleBatch, width: number): Float32Array {
+function makeTargets({ labels }: ExampleBatch, width: number): Float32Array {
   if (width === 1) return Float32Array.from(labels);
   const out = new Float32Array(labels.length * width);
   for (const [row, label] of labels.entries()) out[row * width + label] = 1;
@@ -129,7 +129,7 @@ function targetsOf({ labels }: ExampleBatch, width: number): Float32Array {
 }
 
 /** softmax(z/T) of the teacher's logits, or its number; rows of padding repeat the first: [B, K] */
-function teacherTargets(logits: Float32Array, width: number, temperature: number, rows: number): Float32Array {
+function makeTeacherTargets(logits: Float32Array, width: number, temperature: number, rows: number): Float32Array {
   const out = new Float32Array(rows * width);
   for (let row = 0; row < rows; row++) {
     const at = row * width < logits.length ? row * width : 0;
@@ -138,19 +138,19 @@ function teacherTargets(logits: Float32Array, width: number, temperature: number
       out[row] = z[0] as number;
       continue;
     }
-    out.set(softmaxOf(z, temperature), row * width);
+    out.set(computeSoftmax(z, temperature), row * width);
   }
   return out;
 }
 
-function softmaxOf(z: Float32Array, temperature: number): Float64Array {
+function computeSoftmax(z: Float32Array, temperature: number): Float64Array {
   const most = Math.max(...z);
   const weights = Float64Array.from(z, (value) => Math.exp((value - most) / temperature));
   const sum = weights.reduce((a, b) => a + b, 0);
   return weights.map((value) => value / sum);
 }
 
-function losses(
+function computeLosses(
   logits: Float32Array,
   { labels, count }: ExampleBatch,
   soft: Float32Array | null,
@@ -158,14 +158,14 @@ function losses(
 ): ClassifierLosses {
   let [own, teacher] = [0, 0];
   for (let row = 0; row < count; row++) {
-    own += rowLoss(logits, row, width, labels[row] as number);
+    own += computeRowLoss(logits, row, width, labels[row] as number);
     if (!soft) continue;
     if (width === 1) {
-      teacher += rowLoss(logits, row, 1, soft[row] as number);
+      teacher += computeRowLoss(logits, row, 1, soft[row] as number);
       continue;
     }
     const q = soft.subarray(row * width, (row + 1) * width);
-    const p = softmaxOf(logits.subarray(row * width, (row + 1) * width), temperature);
+    const p = computeSoftmax(logits.subarray(row * width, (row + 1) * width), temperature);
     const kl = q.reduce((sum, value, k) => sum + (value > 0 ? value * Math.log(value / (p[k] as number)) : 0), 0);
     teacher += temperature ** 2 * kl;
   }

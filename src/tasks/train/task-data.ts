@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { randomNumbers } from "../../numeric/random.ts";
+import { makeRandom } from "../../numeric/random.ts";
 import { readTaskFile, type TaskData, type TaskReading } from "../task-file.ts";
 import type { Task } from "../tasks.ts";
 
@@ -34,7 +34,7 @@ export async function readTask({ task, data, splitDev, ...reading }: TaskSource,
     throw new NfcError("usage", `${join(data, task.train)} is there: nothing has to be split`, {
       hint: "leave out --split-dev, or move the file away",
     });
-  const random = randomNumbers(seed, 0);
+  const random = makeRandom(seed, 0);
   const parts: { train: TaskData["examples"]; dev: TaskData["examples"] } = { train: [], dev: [] };
   for (const example of dev.examples) parts[random() < splitDev ? "dev" : "train"].push(example);
   const of = (part: "train" | "dev") => ({

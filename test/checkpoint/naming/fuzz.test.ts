@@ -6,7 +6,7 @@ import { type PlanInput, planCheckpoint, type SourceTensor } from "../../../src/
 import { NfcError } from "../../../src/errors.ts";
 import { DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.ts";
 import { VARIANTS } from "../../../src/model/config.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { tinyHfConfig, tinyTensors } from "../../support/make-checkpoint.ts";
 
 const RUNS = { numRuns: 1000 };
@@ -16,7 +16,7 @@ function tryPlan(input: Omit<PlanInput, "file" | "config">, raw: unknown): void 
   try {
     const config = raw === undefined ? null : parseConfig(raw, "config.json");
     const plan = planCheckpoint({ ...input, file: "f", config });
-    const expected = parameterSpecs(plan.config).map(({ name, shape }) => `${name} ${shape}`);
+    const expected = listParameters(plan.config).map(({ name, shape }) => `${name} ${shape}`);
     expect([...plan.tensors.values()].map(({ name, shape }) => `${name} ${shape}`)).toEqual(expected);
   } catch (error) {
     if (!(error instanceof NfcError)) throw error;

@@ -1,12 +1,12 @@
 // Tensor names: wrapper prefixes, mask buffers, look-alikes of other architectures.
 import { describe, expect, it } from "vitest";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { adding, plan, refused } from "../../support/tiny-plan.ts";
 
 describe("names", () => {
   it("of openai-community/gpt2 are taken as they are", () => {
     const result = plan();
-    expect([...result.tensors.keys()]).toEqual(parameterSpecs(result.config).map(({ name }) => name));
+    expect([...result.tensors.keys()]).toEqual(listParameters(result.config).map(({ name }) => name));
     for (const { name, source, transposed } of result.tensors.values()) {
       expect(source).toBe(name);
       expect(transposed).toBe(false);
@@ -53,7 +53,7 @@ describe("names", () => {
 
   it("of mask buffers are dropped and not counted, in any dtype", () => {
     const result = plan({ masks: true, base: "transformer." });
-    expect(result.tensors.size).toBe(parameterSpecs(result.config).length);
+    expect(result.tensors.size).toBe(listParameters(result.config).length);
     expect(result.notes).toContain("4 attention mask buffers dropped (not parameters)");
   });
 

@@ -1,7 +1,7 @@
 // The whole plan: head, vocabulary, dtypes, and what is missing or foreign.
 import { describe, expect, it } from "vitest";
 import { type SourceTensor, settleHead } from "../../../src/checkpoint/naming/plan.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { failureOf } from "../../support/failure.ts";
 import { opened } from "../../support/fixture.ts";
 import { tinyHfConfig, writeCheckpoint } from "../../support/make-checkpoint.ts";
@@ -20,7 +20,7 @@ describe("the head", () => {
     expect(tied.notes).toContain("lm_head.weight is a copy of wte.weight: stored and counted once");
     const untied = settleHead(result, false);
     expect(untied.config.tied_head).toBe(false);
-    expect([...untied.tensors.keys()]).toEqual(parameterSpecs(untied.config).map(({ name }) => name));
+    expect([...untied.tensors.keys()]).toEqual(listParameters(untied.config).map(({ name }) => name));
     expect(untied.notes.join()).toContain("kept as a head of its own");
   });
 

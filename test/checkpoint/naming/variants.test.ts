@@ -1,7 +1,7 @@
 // The compact variants: recognised by tensors, config.json or nfc.json, which must agree.
 import { describe, expect, it } from "vitest";
 import { VARIANTS } from "../../../src/model/config.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { tinyHfConfig } from "../../support/make-checkpoint.ts";
 import { adding, plan, refused, reshaping, without } from "../../support/tiny-plan.ts";
 
@@ -11,7 +11,7 @@ describe("compact variants", () => {
   it.each(names)("%s is read with what config.json says", (variant) => {
     const result = plan({ variant });
     expect(result.config.variant).toBe(variant);
-    expect([...result.tensors.keys()]).toEqual(parameterSpecs(result.config).map(({ name }) => name));
+    expect([...result.tensors.keys()]).toEqual(listParameters(result.config).map(({ name }) => name));
   });
 
   it.each(names)("%s is recognised by its tensors", (variant) => {

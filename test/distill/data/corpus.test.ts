@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, relative, sep } from "node:path";
 import { describe, expect, it } from "vitest";
-import { corpusFiles } from "../../../src/distill/data/corpus.ts";
+import { findCorpusFiles } from "../../../src/distill/data/corpus.ts";
 import { failureOf } from "../../support/failure.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
@@ -15,7 +15,7 @@ for (const name of [...names, "only/picture.png", "odd[1].txt"]) {
 
 /** Their names below the folder. */
 async function found(...patterns: string[]): Promise<string[]> {
-  return (await corpusFiles(patterns.map((pattern) => at(pattern)))).map((path) =>
+  return (await findCorpusFiles(patterns.map((pattern) => at(pattern)))).map((path) =>
     relative(at(), path).split(sep).join("/"),
   );
 }
@@ -53,9 +53,9 @@ describe("the files of a corpus", () => {
 
   it("are named as the argument was, relative or not", async () => {
     const folder = relative(process.cwd(), at("deep"));
-    expect(await corpusFiles([`${folder}/*.txt`])).toEqual([`${folder.split(sep).join("/")}/d.txt`]);
-    expect(await corpusFiles([folder])).toEqual([join(folder, "d.txt"), join(folder, "er/c.ndjson")]);
-    expect(await corpusFiles([`${at("deep")}/*.txt`])).toEqual([at("deep/d.txt")]);
+    expect(await findCorpusFiles([`${folder}/*.txt`])).toEqual([`${folder.split(sep).join("/")}/d.txt`]);
+    expect(await findCorpusFiles([folder])).toEqual([join(folder, "d.txt"), join(folder, "er/c.ndjson")]);
+    expect(await findCorpusFiles([`${at("deep")}/*.txt`])).toEqual([at("deep/d.txt")]);
   });
 });
 

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { TokenCorpus } from "../../../src/distill/data/token-cache.ts";
-import { Batches, holdOut, permuted, type TokenRange } from "../../../src/distill/data/windows.ts";
+import { Batches, holdOut, permuteIndex, type TokenRange } from "../../../src/distill/data/windows.ts";
 import { failureOf } from "../../support/failure.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
@@ -43,7 +43,7 @@ describe("permuted", () => {
   it("is a permutation for any size and key", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 600 }), integer, fc.nat(), (size, seed, epoch) => {
-        const images = ascending(size).map((i) => permuted(i, size, [seed, epoch]));
+        const images = ascending(size).map((i) => permuteIndex(i, size, [seed, epoch]));
         expect(sorted(images)).toEqual(ascending(size));
       }),
     );
@@ -51,7 +51,7 @@ describe("permuted", () => {
 
   it("is a permutation around powers of four, where the network grows", () => {
     for (const size of [3, 4, 5, 15, 16, 17, 63, 64, 65, 1023, 1024, 1025, 65_536, 65_537]) {
-      const images = new Set(ascending(size).map((i) => permuted(i, size, [1, 2])));
+      const images = new Set(ascending(size).map((i) => permuteIndex(i, size, [1, 2])));
       expect(images.size).toBe(size);
       expect(Math.max(...images)).toBe(size - 1);
     }
@@ -59,7 +59,7 @@ describe("permuted", () => {
 
   it("stays inside, without collisions, where a table would not fit", () => {
     const size = 2 ** 40 + 12_345;
-    const images = ascending(20_000).map((i) => permuted(size - 1 - i, size, [7, 0]));
+    const images = ascending(20_000).map((i) => permuteIndex(size - 1 - i, size, [7, 0]));
     expect(new Set(images).size).toBe(images.length);
     for (const image of images) expect(Number.isInteger(image) && image >= 0 && image < size).toBe(true);
     const mean = images.reduce((sum, image) => sum + image / size, 0) / images.length;
@@ -71,7 +71,7 @@ describe("permuted", () => {
     const counts = new Float64Array(size * size);
     for (let epoch = 0; epoch < epochs; epoch++)
       for (let i = 0; i < size; i++) {
-        const cell = i * size + permuted(i, size, [1337, epoch]);
+        const cell = i * size + permuteIndex(i, size, [1337, epoch]);
         counts[cell] = (counts[cell] as number) + 1;
       }
     const expected = epochs / size;
@@ -84,7 +84,7 @@ describe("permuted", () => {
     const counts = new Map<string, number>();
     for (let seed = 0; seed < 4800; seed++) {
       const images = ascending(4)
-        .map((i) => permuted(i, 4, [seed, 0]))
+        .map((i) => permuteIndex(i, 4, [seed, 0]))
         .join();
       counts.set(images, (counts.get(images) ?? 0) + 1);
     }

@@ -1,9 +1,9 @@
 // The head's losses and gradients against the formulas in float64: chunks, rows at once, temperatures, missing labels.
 import { describe, expect, it } from "vitest";
-import { headLoss } from "../../../src/distill/step/losses.ts";
+import { buildHeadLoss } from "../../../src/distill/step/losses.ts";
 import { Graph } from "../../../src/graph/ir.ts";
 import { gemm } from "../../../src/graph/ops.ts";
-import { float32Tensor, int64Tensor, Session } from "../../../src/graph/session.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session } from "../../../src/graph/session.ts";
 import { slice } from "../../../src/graph/shape-ops.ts";
 
 const [N, C, V] = [7, 3, 10];
@@ -28,7 +28,7 @@ async function run({ chunk, rowsAtOnce, nllWeight, klWeight, temperature, matrix
   const starts = Array.from({ length: Math.ceil(V / chunk) }, (_, i) => i * chunk);
   const chunks = starts.map((start) => slice(matrix, 0, start, Math.min(V, start + chunk)));
   const other = klWeight ? graph.input("teacher", "float32", [N, C]) : hidden;
-  const loss = headLoss({
+  const loss = buildHeadLoss({
     hidden,
     matrix,
     chunks,
@@ -52,13 +52,13 @@ async function run({ chunk, rowsAtOnce, nllWeight, klWeight, temperature, matrix
   for (const [c, part] of loss.dChunks.entries()) graph.output(part, `dChunk.${c}`);
   if (loss.labelRows) graph.output(loss.labelRows, "labelRows");
   const session = await Session.withInputs(graph, { threads: 1 });
-  const column = (values: readonly number[]) => float32Tensor(Float32Array.from(values), [N, 1]);
+  const column = (values: readonly number[]) => makeFloat32Tensor(Float32Array.from(values), [N, 1]);
   const output = await session.run({
-    hidden: float32Tensor(HIDDEN, [N, C]),
-    matrix: float32Tensor(MATRIX, [V, C]),
-    labels: int64Tensor(LABELS, [N]),
+    hidden: makeFloat32Tensor(HIDDEN, [N, C]),
+    matrix: makeFloat32Tensor(MATRIX, [V, C]),
+    labels: makeInt64Tensor(LABELS, [N]),
     nll_weight: column(nllWeight),
-    ...(klWeight && { teacher: float32Tensor(TEACHER, [N, C]), kl_weight: column(klWeight) }),
+    ...(klWeight && { teacher: makeFloat32Tensor(TEACHER, [N, C]), kl_weight: column(klWeight) }),
   });
   const read = (name: string) => [...((output[name]?.data ?? []) as Float32Array)];
   // dMatrix: the chunks one after the other, and the labels' rows added.

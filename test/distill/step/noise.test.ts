@@ -1,6 +1,6 @@
 // The noise against an independent generator, and its statistics: bounds that sound draws miss with p < 1e-6.
 import { beforeAll, describe, expect, it } from "vitest";
-import { halfNormals, NoiseBuffers } from "../../../src/distill/step/noise.ts";
+import { buildNormalTable, NoiseBuffers } from "../../../src/distill/step/noise.ts";
 
 /** |z| of a standard normal exceeds this with p = 1e-6. */
 const Z = 4.9;
@@ -81,7 +81,7 @@ function* words(seed: bigint, counter: bigint): Generator<number> {
 }
 
 describe("halfNormals", () => {
-  const table = halfNormals();
+  const table = buildNormalTable();
 
   it("is antisymmetric and rises, with variance ½ and a normal's kurtosis to 1 %", () => {
     expect(table).toHaveLength(65_536);
@@ -109,7 +109,7 @@ describe("halfNormals", () => {
 
 describe("NoiseBuffers", () => {
   it("draws what four xoshiro128++ generators give, which begin from seed, step, array and lane", () => {
-    const table = halfNormals();
+    const table = buildNormalTable();
     const seed = 123_456_789;
     const step = 70_000;
     for (const [index, array] of drawn(seed, step, [41, 7]).entries()) {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { isNoise, Optimizer, type OptimizerOptions } from "../../../src/distill/step/optimizer.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { learningRate } from "../../../src/distill/step/schedule.ts";
+import { scheduleRate } from "../../../src/distill/step/schedule.ts";
 
 const SPECS = [
   { name: "wte.weight", shape: [3, 2] },
@@ -46,7 +46,7 @@ describe("the optimiser", () => {
     // With the same gradient in every step, AdamW moves by the rate.
     let expected = 0;
     for (let step = 0; step < 10; step++) {
-      const rate = learningRate(step, { peak: 0.01, steps: 10, warmup: 2, floor: 0.1 });
+      const rate = scheduleRate(step, { peak: 0.01, steps: 10, warmup: 2, floor: 0.1 });
       expect(optimizer.update(step, optimizer.norm())).toBe(rate);
       expected += rate;
       for (const [i, moved] of moves(made).entries())

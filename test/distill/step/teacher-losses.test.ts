@@ -1,6 +1,6 @@
 // KL to a teacher's k most likely tokens: against plain numbers in double, finite differences, and the whole teacher.
 import { describe, expect, it } from "vitest";
-import { headLoss } from "../../../src/distill/step/losses.ts";
+import { buildHeadLoss } from "../../../src/distill/step/losses.ts";
 import { Graph, type GraphDtype, type Value } from "../../../src/graph/ir.ts";
 import { Session, type Tensor } from "../../../src/graph/session.ts";
 import { uniform } from "../../numeric/matrices.ts";
@@ -87,7 +87,7 @@ async function head(given: Problem, k: number | null, dtype: Float, rowsAtOnce: 
   const matrix = input("matrix", [V, C], given.matrix);
   const logits = k === null ? input("teacher", [N, V], given.teacher) : null;
   const known = topK(given, k ?? 1);
-  const loss = headLoss({
+  const loss = buildHeadLoss({
     hidden: input("hidden", [N, C], given.hidden),
     matrix,
     chunks: [matrix],

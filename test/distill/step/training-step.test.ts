@@ -6,11 +6,11 @@ import { describe, expect, test } from "vitest";
 import { openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { NoisePrior } from "../../../src/distill/step/noise-prior.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { headChunks } from "../../../src/distill/step/step-graph.ts";
+import { planHeadChunks } from "../../../src/distill/step/step-graph.ts";
 import { TrainingStep } from "../../../src/distill/step/training-step.ts";
 import { Teacher } from "../../../src/distill/teacher/teacher.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
-import { float32Tensor, type Tensor } from "../../../src/graph/session.ts";
+import { makeFloat32Tensor, type Tensor } from "../../../src/graph/session.ts";
 import { VARIANTS, type Variant } from "../../../src/model/config.ts";
 import { GOLDEN, goldenModel } from "../../support/golden-models.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -66,7 +66,7 @@ async function openGolden(variant: Variant, folder: string, chunking: { vocabula
   for (const name of store.names) store.value(name).set(await checkpoint.readF32(name));
   const prior = new NoisePrior(store);
   const source = await openCheckpoint(join(GOLDEN, "tiny-gpt2"));
-  const chunks = headChunks(config.vocab_size, chunking.vocabularyChunk);
+  const chunks = planHeadChunks(config.vocab_size, chunking.vocabularyChunk);
   const teacher = await Teacher.open(source, { batch: BATCH, length: LENGTH, chunks });
   const noisy = config.variant.startsWith("noise");
   const step = await TrainingStep.open(
@@ -84,7 +84,7 @@ async function openGolden(variant: Variant, folder: string, chunking: { vocabula
   );
   const eps: Record<string, Tensor> = {};
   for (const [name, { shape }] of golden.tensors)
-    if (name.startsWith("eps.")) eps[name] = float32Tensor(await golden.readF32(name), shape);
+    if (name.startsWith("eps.")) eps[name] = makeFloat32Tensor(await golden.readF32(name), shape);
   const inputs = Int32Array.from(ids.flatMap((window) => [...window]));
   const labels = Int32Array.from(ids.flatMap((window) => [...window.slice(1), -1]));
   const rows = { nll: BATCH * (LENGTH - 1), kl: BATCH * LENGTH };

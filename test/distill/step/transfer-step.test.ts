@@ -1,9 +1,9 @@
 // Attention transfer against the formula in float64, its gradients against finite differences of that formula.
 import { describe, expect, it } from "vitest";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { canTransfer, TransferStep, transferTargets } from "../../../src/distill/step/transfer-step.ts";
+import { canTransfer, listTransferTargets, TransferStep } from "../../../src/distill/step/transfer-step.ts";
 import type { ModelConfig, Variant } from "../../../src/model/config.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { type TinyOptions, tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
 
 const [BATCH, LENGTH] = [2, 20];
@@ -13,7 +13,7 @@ const INPUTS = Int32Array.from({ length: BATCH * LENGTH }, (_, i) => (i * i + 3 
 type Weights = Map<string, Float64Array | Float32Array>;
 
 function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
-  const entries = parameterSpecs(config).map(({ name, shape }): [string, Float32Array] => {
+  const entries = listParameters(config).map(({ name, shape }): [string, Float32Array] => {
     const values = tinyValues(
       name,
       shape.reduce((a, b) => a * b, 1),
@@ -25,7 +25,7 @@ function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Ar
 }
 
 async function opened(student: ModelConfig, teacher: ModelConfig) {
-  const store = new ParameterStore(parameterSpecs(student).map((spec) => ({ ...spec, trained: true })));
+  const store = new ParameterStore(listParameters(student).map((spec) => ({ ...spec, trained: true })));
   for (const [name, values] of randomWeights(student, 5)) store.value(name).set(values);
   const teacherWeights = randomWeights(teacher, 9);
   const step = await TransferStep.open(
@@ -196,10 +196,10 @@ it("takes models of the same layers, heads and width alone, and what makes their
   expect(canTransfer(config, { ...config, n_inner: 5, variant: "symmetric", vocab_size: 4 })).toBe(true);
   for (const key of ["n_layer", "n_head", "n_embd"] as const)
     expect(canTransfer(config, { ...config, [key]: config[key] * 2 })).toBe(false);
-  expect(transferTargets({ ...config, n_layer: 1 })).toEqual(["h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"]);
-  expect(transferTargets({ ...config, n_layer: 1, bias: false, variant: "noise-distance" })).toEqual([
+  expect(listTransferTargets({ ...config, n_layer: 1 })).toEqual(["h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"]);
+  expect(listTransferTargets({ ...config, n_layer: 1, bias: false, variant: "noise-distance" })).toEqual([
     "h.0.attn.c_attn.weight",
     "h.0.attn.noise_mean",
   ]);
-  expect(transferTargets({ ...config, n_layer: 1, variant: "noise-shared" })).not.toContain("h.0.attn.noise_mean");
+  expect(listTransferTargets({ ...config, n_layer: 1, variant: "noise-shared" })).not.toContain("h.0.attn.noise_mean");
 });

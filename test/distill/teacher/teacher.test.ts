@@ -3,19 +3,19 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Checkpoint, openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import {
-  headChunks,
+  nameTeacherChunk,
+  nameTeacherScales,
+  planHeadChunks,
   STEP,
   type TeacherInput,
-  teacherChunkName,
-  teacherScalesName,
 } from "../../../src/distill/step/step-graph.ts";
 import { TrainingStep } from "../../../src/distill/step/training-step.ts";
-import { Teacher, tokenFeeds } from "../../../src/distill/teacher/teacher.ts";
+import { makeTokenFeeds, Teacher } from "../../../src/distill/teacher/teacher.ts";
 import { TopKTeacher } from "../../../src/distill/teacher/top-k.ts";
 import { Graph, type Value } from "../../../src/graph/ir.ts";
 import { Session, type Tensor } from "../../../src/graph/session.ts";
-import { gpt2, lmHead, textInputs } from "../../../src/model/gpt2.ts";
-import { parametersOf } from "../../../src/model/layers.ts";
+import { declareTextInputs, gpt2, lmHead } from "../../../src/model/gpt2.ts";
+import { makeParameterLookup } from "../../../src/model/layers.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
@@ -23,7 +23,7 @@ const at = temporaryFolder("teacher");
 const [BATCH, LENGTH, VOCAB] = [2, 12, 61];
 const WINDOWS = Int32Array.of(0, 1);
 const inputs = Int32Array.from({ length: BATCH * LENGTH }, (_, i) => (7 * i * i + 3) % VOCAB);
-const chunks = headChunks(VOCAB, 40); // 40 and 21 rows
+const chunks = planHeadChunks(VOCAB, 40); // 40 and 21 rows
 const shape = { batch: BATCH, length: LENGTH, chunks, threads: 1 };
 
 /** Values as wide as a trained model's: the checkpoint maker draws from [−1, 1). */
@@ -55,15 +55,15 @@ function softened(name: string, values: Float32Array): Float32Array {
 async function logitsOf(checkpoint: Checkpoint): Promise<Float32Array> {
   const { config } = checkpoint;
   const graph = new Graph();
-  const parameters = parametersOf(graph, config);
-  const { hidden } = gpt2(config, parameters, textInputs(graph, BATCH, LENGTH), { kind: "mean" });
+  const parameters = makeParameterLookup(graph, config);
+  const { hidden } = gpt2(config, parameters, declareTextInputs(graph, BATCH, LENGTH), { kind: "mean" });
   graph.output(lmHead(hidden, config, parameters), "logits");
   const weights = new Map<string, Float32Array>();
   for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
   const session = await Session.withWeights(graph, ({ name }: Value) => weights.get(name) as Float32Array, {
     threads: 1,
   });
-  const { logits } = await session.run(tokenFeeds(inputs, [BATCH, LENGTH]));
+  const { logits } = await session.run(makeTokenFeeds(inputs, [BATCH, LENGTH]));
   await session.close();
   return (logits as Tensor).data as Float32Array;
 }
@@ -122,7 +122,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
       const expected = await logitsOf(model(name));
       const hidden = feeds[STEP.teacherHidden]?.data as Float32Array;
       for (const [c, { first, count }] of chunks.entries()) {
-        const chunk = feeds[teacherChunkName(c)] as Tensor;
+        const chunk = feeds[nameTeacherChunk(c)] as Tensor;
         expect(chunk.shape).toEqual([count, 16]);
         for (const row of [0, 11, 23])
           for (let j = 0; j < count; j++) {
@@ -141,8 +141,8 @@ for (const name of ["a tied head", "a head of its own, no biases"])
         await Teacher.open(model(name), { ...shape, precision: "int8" }),
       ];
       const [a, b] = [await full.feeds(inputs), await cheap.feeds(inputs)];
-      expect(b[teacherChunkName(1)]).toMatchObject({ dtype: "int8", shape: [16, 21] });
-      expect(b[teacherScalesName(1)]).toMatchObject({ dtype: "float32", shape: [21] });
+      expect(b[nameTeacherChunk(1)]).toMatchObject({ dtype: "int8", shape: [16, 21] });
+      expect(b[nameTeacherScales(1)]).toMatchObject({ dtype: "float32", shape: [21] });
       const error = distance(b[STEP.teacherHidden]?.data as Float32Array, a[STEP.teacherHidden]?.data as Float32Array);
       expect(error).toBeLessThan(0.03);
       expect(error).toBeGreaterThan(1e-4); // not the same arithmetic

@@ -3,8 +3,13 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { writeModelFiles } from "../../../src/checkpoint/model-folder.ts";
-import { MODEL_CARD_FILE, type ModelCard, modelCard, writeModelCard } from "../../../src/export/card/model-card.ts";
-import { hfConfigKeys, writeHfWeights } from "../../../src/export/hf/hf-folder.ts";
+import {
+  MODEL_CARD_FILE,
+  type ModelCard,
+  renderModelCard,
+  writeModelCard,
+} from "../../../src/export/card/model-card.ts";
+import { makeHfConfigKeys, writeHfWeights } from "../../../src/export/hf/hf-folder.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { fakeCheckpoint, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
 import { opened } from "../../support/fixture.ts";
@@ -52,49 +57,52 @@ const sections = (markdown: string) => [...markdown.matchAll(/^### (.*)$/gm)].ma
 
 describe("the card", () => {
   it("is this for two precisions", async () => {
-    await expect(modelCard(card("hf://owner/base@main"))).toMatchFileSnapshot("snapshots/model-card.md");
+    await expect(renderModelCard(card("hf://owner/base@main"))).toMatchFileSnapshot("snapshots/model-card.md");
   });
 
   it("has the snippets of what lies in the folder", () => {
     const none = { exports: [] };
-    expect(sections(modelCard(card("base", { ...none, weights: "compact" })))).toEqual([
+    expect(sections(renderModelCard(card("base", { ...none, weights: "compact" })))).toEqual([
       "nfc",
       "transformers (Python)",
     ]);
-    expect(modelCard(card("base", { ...none, weights: "hf" }))).toContain("trust_remote_code=True");
-    expect(modelCard(card("base", { ...none, weights: "gpt2" }))).not.toContain("trust_remote_code");
-    expect(sections(modelCard(card("base", { weights: "hf" })))).toHaveLength(7);
+    expect(renderModelCard(card("base", { ...none, weights: "hf" }))).toContain("trust_remote_code=True");
+    expect(renderModelCard(card("base", { ...none, weights: "gpt2" }))).not.toContain("trust_remote_code");
+    expect(sections(renderModelCard(card("base", { weights: "hf" })))).toHaveLength(7);
   });
 
   it("feeds a float16 cache where that is all there is", () => {
     const half = { precision: "q4f16", file: "onnx/model_q4f16.onnx", bytes: 1, ratio: 0.1, quality: null } as const;
-    expect(modelCard(card("base", { exports: [half] }))).toContain("(1, 2, 0, 4), np.float16)");
-    expect(modelCard(card("base"))).toContain("(1, 2, 0, 4), np.float32)");
+    expect(renderModelCard(card("base", { exports: [half] }))).toContain("(1, 2, 0, 4), np.float16)");
+    expect(renderModelCard(card("base"))).toContain("(1, 2, 0, 4), np.float32)");
   });
 
   it("names a base model only when it lies on the Hub, and never a machine's folders", () => {
-    expect(modelCard(card("hf://owner/base@main"))).toContain('\nbase_model: "owner/base"\n');
-    const local = modelCard(card("/home/somebody/secret/base/"));
+    expect(renderModelCard(card("hf://owner/base@main"))).toContain('\nbase_model: "owner/base"\n');
+    const local = renderModelCard(card("/home/somebody/secret/base/"));
     expect(local).not.toContain("base_model");
     expect(local).not.toContain("secret");
     expect(local).toContain("from `base`");
   });
 
   it("says when the tokenizer is missing", () => {
-    expect(modelCard(card("base", { tokenizer: false }))).toContain("no `tokenizer.json`");
-    expect(modelCard(card("base"))).not.toContain("no `tokenizer.json`");
+    expect(renderModelCard(card("base", { tokenizer: false }))).toContain("no `tokenizer.json`");
+    expect(renderModelCard(card("base"))).not.toContain("no `tokenizer.json`");
   });
 });
 
 it("cannot be broken by names", () => {
   const unit = fc.constantFrom("|", "\\", "`", "a", "\n", "<", "*", " ", "_", "-", "#", '"', "'", "@", ":", "\u202e");
-  const usual = modelCard(card("base", { name: "model-folder" }));
+  const usual = renderModelCard(card("base", { name: "model-folder" }));
   fc.assert(
     fc.property(fc.string({ unit, maxLength: 12 }), (name) => {
       const quality = { ...measured(61.4), file: name };
       const file = { precision: "int8", file: name, bytes: 5000, ratio: 0.26, quality } as const;
       const evil = card(`hf://${name}`, { name, exports: [file] });
-      const markdown = modelCard({ ...evil, record: { ...evil.record, notes: [name], history: [{ step: name }] } });
+      const markdown = renderModelCard({
+        ...evil,
+        record: { ...evil.record, notes: [name], history: [{ step: name }] },
+      });
       expect(
         markdown
           .split("\n")
@@ -118,7 +126,7 @@ it("is written from what lies in a folder", async () => {
   mkdirSync(path("hf"));
   await opened(source, async (checkpoint) => {
     await writeHfWeights(path("hf"), checkpoint);
-    await writeModelFiles(path("hf"), checkpoint, checkpoint.config, { extra: hfConfigKeys(checkpoint.config) });
+    await writeModelFiles(path("hf"), checkpoint, checkpoint.config, { extra: makeHfConfigKeys(checkpoint.config) });
     writeFileSync(path("hf", "tokenizer.json"), "{}");
     const record = recordOf(checkpoint, checkpoint.config, {});
     await writeModelCard(path("hf"), { name: "final-name", config: checkpoint.config, record });

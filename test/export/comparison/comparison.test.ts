@@ -2,11 +2,15 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { parameterCount } from "../../../src/model/parameters.ts";
+import { countParameters } from "../../../src/model/parameters.ts";
 import { compareModels } from "../../../src/report/comparison/compare-models.ts";
-import { comparisonPage } from "../../../src/report/comparison/comparison-page.ts";
+import { renderComparisonPage } from "../../../src/report/comparison/comparison-page.ts";
 import { type Comparison, comparisonSchema } from "../../../src/report/comparison/comparison-schema.ts";
-import { comparisonMarkdown, comparisonText, modelTable } from "../../../src/report/comparison/comparison-text.ts";
+import {
+  makeModelTable,
+  renderComparisonMarkdown,
+  renderComparisonText,
+} from "../../../src/report/comparison/comparison-text.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL, opened } from "../../support/fixture.ts";
@@ -47,7 +51,7 @@ describe("compareModels", () => {
   it("counts the same parameters in every file of a model, its bytes as the disk has them", async () => {
     const { models } = await compareModels([MODEL, tied, path("onnx")]);
     const [dense, symmetric] = await Promise.all(
-      [MODEL, tied].map((model) => opened(model, ({ config }) => parameterCount(config))),
+      [MODEL, tied].map((model) => opened(model, ({ config }) => countParameters(config))),
     );
     expect(models.map(({ parameters }) => parameters)).toEqual([dense, symmetric, symmetric, symmetric, symmetric]);
     for (const { kind, source, bytes, groups, parameters } of models) {
@@ -103,7 +107,7 @@ describe("compareModels", () => {
       record.exports = [entry(13.5, bytes)];
     });
     const found = await compareModels([folder, path("noted-onnx")]);
-    const { heading, rows } = modelTable(found);
+    const { heading, rows } = makeModelTable(found);
     expect(heading.slice(7)).toEqual(["perplexity, valid.txt", "matthews, cola"]);
     expect(rows.map((row) => row.slice(7))).toEqual([
       ["12.50", "0.2500"],
@@ -128,10 +132,10 @@ describe("compareModels", () => {
 describe("its texts", () => {
   it("are aligned lines and tables of Markdown, with a heading if there is one", async () => {
     const found = await compareModels([MODEL, tied], { title: "Two" });
-    const text = comparisonText(found);
+    const text = renderComparisonText(found);
     expect(text).toMatch(/^Two\n\nmodel +weights +variant +parameters +% +MB +%\n-+/);
     expect(text).toContain("-6.46 %");
-    const markdown = comparisonMarkdown(found);
+    const markdown = renderComparisonMarkdown(found);
     expect(markdown).toMatch(/^### Two\n\n\| model \| weights \|/);
     expect(markdown.match(/^\| model.+\n\| --- \| --- \| --- \| ---: \|/m)).not.toBeNull();
   });
@@ -145,14 +149,14 @@ describe("its texts", () => {
       title: hostile,
       models: [{ ...(model as Comparison["models"][number]), source: hostile, notes: [hostile] }],
     };
-    for (const text of [comparisonText(spoilt), comparisonMarkdown(spoilt), comparisonPage(spoilt)])
+    for (const text of [renderComparisonText(spoilt), renderComparisonMarkdown(spoilt), renderComparisonPage(spoilt)])
       for (const character of ["\u001b", "\u202e"]) expect(text).not.toContain(character);
-    for (const text of [comparisonMarkdown(spoilt).replace(/\\</g, ""), comparisonPage(spoilt)])
+    for (const text of [renderComparisonMarkdown(spoilt).replace(/\\</g, ""), renderComparisonPage(spoilt)])
       expect(text).not.toContain("<script");
   });
 
   it("the page holds the tables and a chart that is described", async () => {
-    const page = comparisonPage(await compareModels([MODEL, tied, path("onnx")]));
+    const page = renderComparisonPage(await compareModels([MODEL, tied, path("onnx")]));
     expect(page).toMatch(/<svg [^>]*role="img"[^>]*><title>Bytes of every model<\/title><desc>.*-6\.\d\d %/);
     for (const words of ["5 models", "Parameters by group", "Megabytes by group", "model_q4.onnx"])
       expect(page).toContain(words);

@@ -5,10 +5,15 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { writeModelFiles } from "../../../src/checkpoint/model-folder.ts";
-import { HF_CODE_FILE, type HfFolderOptions, hfConfigKeys, writeHfWeights } from "../../../src/export/hf/hf-folder.ts";
+import {
+  HF_CODE_FILE,
+  type HfFolderOptions,
+  makeHfConfigKeys,
+  writeHfWeights,
+} from "../../../src/export/hf/hf-folder.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { DISTANCE_BUCKETS, VARIANTS } from "../../../src/model/config.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { ownLogits } from "../../support/exported.ts";
 import { bytesOf, opened } from "../../support/fixture.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
@@ -23,7 +28,10 @@ async function hfFolder(source: string, folder: string, options: HfFolderOptions
   await opened(source, async (checkpoint) => {
     await writeHfWeights(folder, checkpoint, options);
     const dtype = options.dtype && { dtype: options.dtype };
-    await writeModelFiles(folder, checkpoint, checkpoint.config, { ...dtype, extra: hfConfigKeys(checkpoint.config) });
+    await writeModelFiles(folder, checkpoint, checkpoint.config, {
+      ...dtype,
+      extra: makeHfConfigKeys(checkpoint.config),
+    });
   });
   return folder;
 }
@@ -66,7 +74,7 @@ it("names tensors as transformers saves them, the untied head outside the transf
   const reader = await openSafetensors(join(folder, "model.safetensors"));
   const names = [...reader.tensors.keys()];
   await reader.close();
-  const expected = await opened(source, ({ config }) => parameterSpecs(config).map(({ name }) => name));
+  const expected = await opened(source, ({ config }) => listParameters(config).map(({ name }) => name));
   expect(names.sort()).toEqual(
     expected.map((name) => (name === "lm_head.weight" ? name : `transformer.${name}`)).sort(),
   );

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { ExportEntry } from "../../../src/checkpoint/nfc-record.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { tokenStream } from "../../../src/checkpoint/tokens.ts";
+import { streamTokens } from "../../../src/checkpoint/tokens.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import { sha256File } from "../../../src/io/sha256.ts";
 import { PRECISIONS, type Precision } from "../../../src/model/precision.ts";
@@ -30,7 +30,7 @@ describe("with a text", () => {
   it("every file has its perplexity beside that of the float32 model, which is what eval measures", async () => {
     const { perplexity, tokens, length, stride } = await opened(model, async (checkpoint) => {
       const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
-      return evaluate(checkpoint, { tokens: tokenStream([text], tokenizer), threads: 1 });
+      return evaluate(checkpoint, { tokens: streamTokens([text], tokenizer), threads: 1 });
     });
     expect(all.map(({ precision }) => precision)).toEqual(PRECISIONS);
     for (const { precision, perplexity: measured } of all) {

@@ -1,7 +1,7 @@
 // genai_config.json: the names in it are those of the exported graph, the numbers those of the model.
 import { expect, it } from "vitest";
-import { genaiConfig } from "../../../src/export/onnx/genai-config.ts";
-import { decoderGraph } from "../../../src/model/decoder-graph.ts";
+import { makeGenaiConfig } from "../../../src/export/onnx/genai-config.ts";
+import { buildDecoderGraph } from "../../../src/model/decoder-graph.ts";
 import { GPT2_SMALL, TINY } from "../../support/fake-checkpoint.ts";
 
 interface Genai {
@@ -11,11 +11,11 @@ interface Genai {
   search: Record<string, unknown>;
 }
 
-const genai = (...args: Parameters<typeof genaiConfig>) => genaiConfig(...args) as unknown as Genai;
+const genai = (...args: Parameters<typeof makeGenaiConfig>) => makeGenaiConfig(...args) as unknown as Genai;
 
 it("names every input and output of the graph", () => {
   const { inputs, outputs } = genai(TINY, "onnx/model.onnx").model.decoder;
-  const graph = decoderGraph(TINY, { kind: "mean" });
+  const graph = buildDecoderGraph(TINY, { kind: "mean" });
   const layers = [...Array(TINY.n_layer).keys()];
   const named = (names: Record<string, string>) =>
     new Set(Object.values(names).flatMap((name) => layers.map((layer) => name.replace("%d", String(layer)))));

@@ -1,7 +1,7 @@
 // Noise drawn inside the exported graph: repeatable by seed, fresh at every run, and gone when σ is.
 import { describe, expect, it } from "vitest";
 import { Session } from "../../../src/graph/session.ts";
-import { promptFeeds } from "../../../src/inference/generate/decoding.ts";
+import { makePromptFeeds } from "../../../src/inference/generate/decoding.ts";
 import type { Variant } from "../../../src/model/config.ts";
 import { decoded, exported, onnxLogits, ownLogits, PROMPTS } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -36,7 +36,7 @@ describe.each(NOISY)("%s", (variant) => {
     const { folder, model } = await sampled(variant, 7);
     const config = await opened(model, (checkpoint) => checkpoint.config);
     const session = await Session.fromFile(`${folder}/onnx/model.onnx`, { threads: 1 });
-    const feeds = promptFeeds(PROMPTS, config);
+    const feeds = makePromptFeeds(PROMPTS, config);
     const first = Float32Array.from((await session.run(feeds)).logits?.data as Float32Array);
     const second = Float32Array.from((await session.run(feeds)).logits?.data as Float32Array);
     await session.close();

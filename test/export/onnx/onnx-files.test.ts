@@ -6,9 +6,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 import type { WeightStorage } from "../../../src/export/onnx/onnx-files.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { Session } from "../../../src/graph/session.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../../src/inference/generate/decoding.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../../src/inference/generate/decoding.ts";
 import { type ModelConfig, VARIANTS, type Variant } from "../../../src/model/config.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { decoded, exported, modelOf, onnxLogits, ownLogits, PROMPTS } from "../../support/exported.ts";
 import { bytesOf, MODEL, opened } from "../../support/fixture.ts";
 import { GOLDEN, goldenModel, worstOf } from "../../support/golden-models.ts";
@@ -93,7 +93,7 @@ describe.each(VARIANTS)("%s", (variant) => {
     expect(new Set(names).size).toBe(names.length);
     const noise = names.filter((name) => name.includes("noise_"));
     expect(noise).toEqual(variant === "noise-distance" ? ["h.0.attn.noise_mean", "h.1.attn.noise_mean"] : []);
-    const specs = parameterSpecs(configFor(variant)).map(({ name }) => name);
+    const specs = listParameters(configFor(variant)).map(({ name }) => name);
     const seen = specs.filter((name) => !name.includes("noise_") || noise.includes(name));
     expect(names.filter((name) => name.startsWith("h.") || /^(wte|wpe|ln_f|lm_head)\./.test(name)).sort()).toEqual(
       seen.sort(),
@@ -103,8 +103,8 @@ describe.each(VARIANTS)("%s", (variant) => {
   it("continues from its cache, in steps of any length, as if the text were read at once", async () => {
     const config = configFor(variant);
     const session = await Session.fromFile(join(folderOf(variant, "inline"), "onnx/model.onnx"), { threads: 1 });
-    const whole = (await session.run(promptFeeds(PROMPTS, config))).logits?.data as Float32Array;
-    let feeds = promptFeeds(
+    const whole = (await session.run(makePromptFeeds(PROMPTS, config))).logits?.data as Float32Array;
+    let feeds = makePromptFeeds(
       PROMPTS.map((ids) => ids.slice(0, 3)),
       config,
     );
@@ -114,10 +114,10 @@ describe.each(VARIANTS)("%s", (variant) => {
       [4, 7],
       [7, 8],
     ] as const) {
-      feeds = stepFeeds(
+      feeds = makeStepFeeds(
         feeds,
         PROMPTS.map((ids) => ids.slice(from, to)),
-        cacheOf(output),
+        takeCache(output),
       );
       output = await session.run(feeds);
       const V = 384;
@@ -175,7 +175,7 @@ describe("shared weights", () => {
     expect(readlinkSync(join(folder(), "model.safetensors"))).toBe("onnx/model.onnx_data");
     const reader = await openSafetensors(join(folder(), "onnx/model.onnx_data"));
     expect(new Set(reader.tensors.keys())).toEqual(
-      new Set(parameterSpecs(configFor("noise-per-head")).map(({ name }) => name)),
+      new Set(listParameters(configFor("noise-per-head")).map(({ name }) => name)),
     );
     await reader.close();
   });

@@ -7,7 +7,7 @@ import { type PrecisionPlan, planPrecision } from "../../../src/export/onnx/prec
 import { verifyOnnx } from "../../../src/export/onnx/verify.ts";
 import { resolveQuantization } from "../../../src/export/quantize/settings.ts";
 import { VARIANTS } from "../../../src/model/config.ts";
-import { modelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
+import { nameModelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { digest, MODEL, opened } from "../../support/fixture.ts";
@@ -21,7 +21,7 @@ const BITS: Record<Precision, number> = { fp32: 32, fp16: 16, int8: 8, uint8: 8,
 const [VOCABULARY, WIDTH] = [384, 64];
 
 const decode = (folder: string, precision: Precision) =>
-  ModelProto.decode(readFileSync(`${folder}/onnx/${modelFile(precision)}`));
+  ModelProto.decode(readFileSync(`${folder}/onnx/${nameModelFile(precision)}`));
 const initializers = (model: Onnx.ModelProto) => model.graph?.initializer as Onnx.TensorProto[];
 
 describe.each(VARIANTS)("%s", (variant) => {
@@ -160,7 +160,7 @@ describe("a model whose weights float16 holds, but not its products", () => {
     const model = await writeCheckpoint(path(`overflow ${precision}`), { width: 32, tensors });
     const error = await failureOf(() => exported(model, path("overflow-onnx"), { precisions: [precision] }));
     expect(error.code).toBe("unsupported");
-    const file = path(`overflow-onnx/onnx/${modelFile(precision)}`);
+    const file = path(`overflow-onnx/onnx/${nameModelFile(precision)}`);
     expect(error.message).toBe(`${file}: products of this model pass 65504, the largest number of float16`);
     expect(error.hint).toBe("export fp32, int8, uint8 or q4");
     expect(existsSync(path("overflow-onnx"))).toBe(false);

@@ -2,10 +2,10 @@
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { OnnxOptions } from "../../../src/export/onnx/entries.ts";
+import type { OnnxExportOptions } from "../../../src/export/onnx/entries.ts";
 import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import type { OnnxInitializer } from "../../../src/formats/onnx/structure.ts";
-import { modelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
+import { nameModelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL } from "../../support/fixture.ts";
@@ -41,13 +41,13 @@ const lastBit: Damage = (bytes) => {
 
 /** Exports the model, and changes its file behind the command's back before it is looked at. */
 async function failureWith(
-  options: Partial<OnnxOptions>,
+  options: Partial<OnnxExportOptions>,
   spoil: (file: string, weights: Map<string, OnnxInitializer>) => void,
   model = MODEL,
 ) {
   const parent = path(`w${count++}`);
   mkdirSync(parent);
-  const name = modelFile(options.precisions?.[0] ?? "fp32");
+  const name = nameModelFile(options.precisions?.[0] ?? "fp32");
   // The same export once before says where the weights are: a callback cannot wait for the reader.
   await exported(model, `${parent}-first`, options);
   const { initializers } = await readOnnxStructure(join(`${parent}-first`, "onnx", name));
@@ -97,7 +97,7 @@ describe("is no output", () => {
   it.each(CASES)("%s with %s wrong", async (precision, _, name, damage) => {
     const { error, onnx } = await failureWith({ precisions: [precision] }, spoilt(name, damage));
     expect(error.code).toBe("mismatch");
-    expect(error.message).toBe(`${join(onnx, modelFile(precision))}: ${name}: read back, its bytes differ`);
+    expect(error.message).toBe(`${join(onnx, nameModelFile(precision))}: ${name}: read back, its bytes differ`);
     expect(error.hint).toBeTruthy();
   });
 

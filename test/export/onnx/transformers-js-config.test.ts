@@ -1,12 +1,12 @@
 // What config.json tells transformers.js: the dtype to load where its own is missing, data files, the cache's dtype.
 import { describe, expect, it } from "vitest";
 import type { OnnxFile } from "../../../src/export/onnx/onnx-files.ts";
-import { preferredFile, transformersJsConfig } from "../../../src/export/onnx/transformers-js-config.ts";
-import { modelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
+import { choosePreferredFile, makeTransformersJsConfig } from "../../../src/export/onnx/transformers-js-config.ts";
+import { nameModelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
 
 /** A file with so many data files beside it. */
 function file(precision: Precision, data = 0): OnnxFile {
-  const name = modelFile(precision);
+  const name = nameModelFile(precision);
   const suffixes = Array.from({ length: data }, (_, i) => (i === 0 ? "_data" : `_data_${i}`));
   const files = ["", ...suffixes].map((suffix) => `onnx/${name}${suffix}`);
   return { precision, files, weights: data > 0 ? "external" : "inline", verification: null };
@@ -14,8 +14,8 @@ function file(precision: Precision, data = 0): OnnxFile {
 
 describe("transformersJsConfig", () => {
   it("says nothing where both files are there that transformers.js takes by itself", () => {
-    expect(transformersJsConfig([file("fp32"), file("int8")])).toBeNull();
-    expect(transformersJsConfig([file("int8"), file("uint8"), file("q4"), file("fp32")])).toBeNull();
+    expect(makeTransformersJsConfig([file("fp32"), file("int8")])).toBeNull();
+    expect(makeTransformersJsConfig([file("int8"), file("uint8"), file("q4"), file("fp32")])).toBeNull();
   });
 
   it.each<[Precision[], string]>([
@@ -26,18 +26,18 @@ describe("transformersJsConfig", () => {
     [["fp16", "int8"], "q8"],
     [["fp16"], "fp16"],
   ])("of %j names a dtype whose file is there: %s", (precisions, dtype) => {
-    expect(transformersJsConfig(precisions.map((precision) => file(precision)))).toMatchObject({ dtype });
+    expect(makeTransformersJsConfig(precisions.map((precision) => file(precision)))).toMatchObject({ dtype });
   });
 
   it("gives the number of data files by model file, for those that have any", () => {
-    expect(transformersJsConfig([file("fp32", 3), file("fp16", 1), file("int8")])).toEqual({
+    expect(makeTransformersJsConfig([file("fp32", 3), file("fp16", 1), file("int8")])).toEqual({
       use_external_data_format: { "model.onnx": 3, "model_fp16.onnx": 1 },
       kv_cache_dtype: { fp16: "float16" },
     });
   });
 
   it("gives the cache's dtype of the files in half precision, by the names of transformers.js", () => {
-    const config = transformersJsConfig(PRECISIONS.map((precision) => file(precision)));
+    const config = makeTransformersJsConfig(PRECISIONS.map((precision) => file(precision)));
     expect(config).toEqual({ kv_cache_dtype: { fp16: "float16", q4f16: "float16" } });
   });
 });
@@ -46,12 +46,12 @@ describe("preferredFile", () => {
   it("is the first there is of int8, q4, uint8, q4f16, fp16, fp32, whatever the order", () => {
     const left = PRECISIONS.map((precision) => ({ precision }));
     const order: Precision[] = [];
-    for (let best = preferredFile(left); best; best = preferredFile(left)) {
+    for (let best = choosePreferredFile(left); best; best = choosePreferredFile(left)) {
       order.push(best.precision);
       left.splice(left.indexOf(best), 1);
     }
     expect(order).toEqual(["int8", "q4", "uint8", "q4f16", "fp16", "fp32"]);
   });
 
-  it("is none without files", () => expect(preferredFile([])).toBeNull());
+  it("is none without files", () => expect(choosePreferredFile([])).toBeNull());
 });

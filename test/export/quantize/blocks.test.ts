@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { toHalf } from "../../../src/export/quantize/block-fit.ts";
 import {
   type BlockMatrix,
-  blockScalesBytes,
+  countScaleBytes,
   dequantizeBlocks,
   type MatrixFormat,
   quantizeBlocks,
@@ -13,7 +13,7 @@ import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
 import { failureOf } from "../../support/failure.ts";
 
 const hex = (bytes: Uint8Array | null) => bytes && Buffer.from(bytes).toString("hex");
-const halves = (matrix: BlockMatrix) => [...new Uint16Array(blockScalesBytes(matrix).slice().buffer)];
+const halves = (matrix: BlockMatrix) => [...new Uint16Array(countScaleBytes(matrix).slice().buffer)];
 
 /** Multiples of 1/64 within ±2 from a linear congruence, of which float16 holds each, and many lie between two codes. */
 function congruence(count: number): Float32Array {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { firstWindows, tokenStream } from "../../../src/checkpoint/tokens.ts";
+import { streamTokens, takeWindows } from "../../../src/checkpoint/tokens.ts";
 import { type BlockMatrix, dequantizeBlocks, quantizeBlocks } from "../../../src/export/quantize/blocks.ts";
 import { type CalibrateOptions, quantizeCalibrated } from "../../../src/export/quantize/calibrate.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
@@ -20,7 +20,7 @@ const TRAIN = join(MODEL, "..", "train.txt");
 async function windowsOf(checkpoint: Checkpoint, file: string, tokens: number): Promise<Int32Array[]> {
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const length = checkpoint.config.n_positions;
-  return firstWindows(tokenStream([file], tokenizer), { length, count: tokens, name: file });
+  return takeWindows(streamTokens([file], tokenizer), { length, count: tokens, name: file });
 }
 
 const shapeOf = (checkpoint: Checkpoint, name: string) => checkpoint.tensors.get(name)?.shape as [number, number];

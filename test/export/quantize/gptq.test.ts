@@ -1,7 +1,7 @@
 // GPTQ: its factor against the definition, its loss against plain rounding and a search, and its layout.
 import { describe, expect, test } from "vitest";
 import { dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../../../src/export/quantize/blocks.ts";
-import { feedbackOf } from "../../../src/export/quantize/feedback.ts";
+import { computeFeedback } from "../../../src/export/quantize/feedback.ts";
 import { quantizeGptq } from "../../../src/export/quantize/gptq.ts";
 import { uniform } from "../../numeric/matrices.ts";
 
@@ -60,7 +60,7 @@ describe("the factor", () => {
         const h = (gram[i * inner + j] as number) + (i === j ? damping * mean : 0);
         expected += h * (errors[i] as number) * (errors[j] as number);
       }
-    const { shares, costs } = feedbackOf(gram, inner, damping);
+    const { shares, costs } = computeFeedback(gram, inner, damping);
     let sum = 0;
     for (let k = 0; k < inner; k++) {
       let total = errors[k] as number;
@@ -71,7 +71,7 @@ describe("the factor", () => {
   });
 
   test("inputs that never fire leave it finite", () => {
-    const { shares, costs } = feedbackOf(new Float64Array(9), 3, 0.01);
+    const { shares, costs } = computeFeedback(new Float64Array(9), 3, 0.01);
     expect([...costs]).toEqual([1, 1, 1]);
     expect([...shares].every(Number.isFinite)).toBe(true);
   });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
 import protobuf from "protobufjs/light.js";
 import { beforeAll, describe, expect, it } from "vitest";
-import { readOnnxStructure, tensorBytes } from "../../../src/formats/onnx/reader.ts";
+import { countTensorBytes, readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import { encodeMessage } from "../../../src/formats/onnx/schema.ts";
 import type { OnnxStructure } from "../../../src/formats/onnx/structure.ts";
 import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
@@ -201,9 +201,9 @@ describe("what is read", () => {
   });
 
   it("counts the bytes of packed dtypes", () => {
-    expect(tensorBytes(1, [3, 5])).toBe(60);
-    expect(tensorBytes(22, [3, 5])).toBe(8);
-    expect(tensorBytes(10, [])).toBe(2);
-    expect(tensorBytes(8, [3])).toBeNull();
+    expect(countTensorBytes(1, [3, 5])).toBe(60);
+    expect(countTensorBytes(22, [3, 5])).toBe(8);
+    expect(countTensorBytes(10, [])).toBe(2);
+    expect(countTensorBytes(8, [3])).toBeNull();
   });
 });

@@ -2,11 +2,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../../src/errors.ts";
-import { byteLengthOf, DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.ts";
+import { countBytes, DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.ts";
 import {
   encodeHeader,
-  headerLength,
   parseHeader,
+  readHeaderLength,
   type SafetensorsHeader,
 } from "../../../src/formats/safetensors/header.ts";
 import { parseShardIndex } from "../../../src/formats/safetensors/shard-index.ts";
@@ -15,7 +15,7 @@ import { fileBytes } from "../../io/support.ts";
 /** What a reader does with a whole file; undefined when it is refused as it should be. */
 function readOrRefuse(file: Uint8Array): SafetensorsHeader | undefined {
   return refusing(() => {
-    const length = headerLength(file.subarray(0, 8), file.byteLength, "f");
+    const length = readHeaderLength(file.subarray(0, 8), file.byteLength, "f");
     return parseHeader(file.subarray(8, 8 + length), file.byteLength - 8 - length, "f");
   });
 }
@@ -36,7 +36,7 @@ function expectSound(header: SafetensorsHeader, dataLength: number): void {
   let at = 0;
   for (const tensor of header.tensors.values()) {
     expect(tensor.begin).toBe(at);
-    expect(tensor.end - tensor.begin).toBe(byteLengthOf(tensor.dtype, tensor.shape));
+    expect(tensor.end - tensor.begin).toBe(countBytes(tensor.dtype, tensor.shape));
     at = tensor.end;
   }
   expect(at).toBe(dataLength);

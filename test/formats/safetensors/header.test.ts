@@ -1,6 +1,6 @@
 // Every rule of the safetensors header: what must be refused, each with its message, and what must be accepted.
 import { describe, expect, it } from "vitest";
-import { encodeHeader, headerLength, parseHeader } from "../../../src/formats/safetensors/header.ts";
+import { encodeHeader, parseHeader, readHeaderLength } from "../../../src/formats/safetensors/header.ts";
 import { faultOf, fileBytes } from "../../io/support.ts";
 
 const FILE = "m.safetensors";
@@ -277,7 +277,7 @@ describe("a header is refused for", () => {
 });
 
 describe("a file is refused for", () => {
-  const length = (bytes: Uint8Array, size = bytes.byteLength) => headerLength(bytes.subarray(0, 8), size, FILE);
+  const length = (bytes: Uint8Array, size = bytes.byteLength) => readHeaderLength(bytes.subarray(0, 8), size, FILE);
 
   it("having no bytes", async () => {
     expect((await faultOf(() => length(new Uint8Array(0)))).message).toBe(
@@ -325,7 +325,7 @@ describe("a file is refused for", () => {
   it("nothing when the length is at the limit", () => {
     const bytes = Buffer.alloc(8);
     bytes.writeBigUInt64LE(100_000_000n);
-    expect(headerLength(bytes, 100_000_008, FILE)).toBe(100_000_000);
+    expect(readHeaderLength(bytes, 100_000_008, FILE)).toBe(100_000_000);
   });
 });
 

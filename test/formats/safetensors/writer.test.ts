@@ -4,9 +4,9 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
-import { byteLengthOf, DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.ts";
+import { countBytes, DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
-import { bytesSource, type TensorSource, writeSafetensors } from "../../../src/formats/safetensors/writer.ts";
+import { makeBytesSource, type TensorSource, writeSafetensors } from "../../../src/formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../../../src/io/positional-file.ts";
 import { faultOf, temporaryFolders } from "../../io/support.ts";
 
@@ -14,7 +14,7 @@ const temporaryFolder = temporaryFolders();
 const SINGLE = "model.safetensors";
 
 function filled(name: string, bytes: number, value = 1): TensorSource {
-  return bytesSource(name, "U8", [bytes], new Uint8Array(bytes).fill(value));
+  return makeBytesSource(name, "U8", [bytes], new Uint8Array(bytes).fill(value));
 }
 
 function source(chunks: Uint8Array[], shape: number[]): TensorSource {
@@ -33,11 +33,11 @@ describe("one file", () => {
     const folder = await temporaryFolder();
     const i64 = new Uint8Array(BigInt64Array.of(0n, 1n, 2n).buffer);
     await writeSafetensors(folder, [
-      bytesSource("b", "I64", [3], i64),
-      bytesSource("a", "F16", [2], Uint8Array.of(0, 0, 0, 0x3c)),
-      bytesSource("c", "U8", [3], Uint8Array.of(0, 1, 2)),
-      bytesSource('é\n"\\\u0001\x7f/', "F32", [], new Uint8Array(Float32Array.of(1.5).buffer)),
-      bytesSource("z", "F32", [0, 3], new Uint8Array(0)),
+      makeBytesSource("b", "I64", [3], i64),
+      makeBytesSource("a", "F16", [2], Uint8Array.of(0, 0, 0, 0x3c)),
+      makeBytesSource("c", "U8", [3], Uint8Array.of(0, 1, 2)),
+      makeBytesSource('é\n"\\\u0001\x7f/', "F32", [], new Uint8Array(Float32Array.of(1.5).buffer)),
+      makeBytesSource("z", "F32", [0, 3], new Uint8Array(0)),
     ]);
     const expected =
       "48010000000000007b225f5f6d657461646174615f5f223a7b22666f726d6174223a227074227d2c2262223a7b226474797065223a22493634222c" +
@@ -85,8 +85,8 @@ describe("one file", () => {
       fc.asyncProperty(list, fc.option(fc.integer({ min: 1, max: 600 })), async (tensors, maxShardSize) => {
         const folder = await temporaryFolder();
         const sources = tensors.map(({ name, dtype, shape, piece }, i) => {
-          const bytes = new Uint8Array(byteLengthOf(dtype, shape)).map((_, at) => i * 31 + at);
-          return { ...bytesSource(name, dtype, shape, bytes), bytes, chunks: () => pieces(bytes, piece) };
+          const bytes = new Uint8Array(countBytes(dtype, shape)).map((_, at) => i * 31 + at);
+          return { ...makeBytesSource(name, dtype, shape, bytes), bytes, chunks: () => pieces(bytes, piece) };
         });
         const { files } = await writeSafetensors(folder, sources, { maxShardSize: maxShardSize ?? undefined });
         const reader = await openSafetensors(join(folder, files.at(-1)?.name as string));
@@ -119,7 +119,7 @@ describe("one file", () => {
     await writeSafetensors(from, [
       filled("a", 300_000, 2),
       filled("b", 800_000, 3),
-      bytesSource("c", "U8", [large.length], large),
+      makeBytesSource("c", "U8", [large.length], large),
     ]);
     const reader = await openSafetensors(join(from, SINGLE));
     await writeSafetensors(
@@ -178,7 +178,7 @@ describe("shards", () => {
 
   it("count total_size in bytes and total_parameters in elements", async () => {
     const folder = await temporaryFolder();
-    const tensors = ["a", "b"].map((name) => bytesSource(name, "F16", [2, 3], new Uint8Array(12)));
+    const tensors = ["a", "b"].map((name) => makeBytesSource(name, "F16", [2, 3], new Uint8Array(12)));
     await writeSafetensors(folder, tensors, { maxShardSize: 12 });
     const index = JSON.parse(await readFile(join(folder, "model.safetensors.index.json"), "utf8"));
     expect(index.metadata).toEqual({ total_parameters: 12, total_size: 24 });
@@ -270,7 +270,7 @@ describe("progress", () => {
   it("ends with an error when the signal fires in the middle of a tensor", async () => {
     const folder = await temporaryFolder();
     const controller = new AbortController();
-    const large = bytesSource("a", "U8", [3 * PIECE_BYTES], new Uint8Array(3 * PIECE_BYTES));
+    const large = makeBytesSource("a", "U8", [3 * PIECE_BYTES], new Uint8Array(3 * PIECE_BYTES));
     const written = vi.fn(() => controller.abort());
     const fault = await faultOf(() =>
       writeSafetensors(folder, [large], { signal: controller.signal, onBytes: written }),

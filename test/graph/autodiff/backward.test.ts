@@ -1,9 +1,9 @@
 // The reverse walk: which nodes it visits, how it accumulates, and what it refuses when the graph is built.
 import { describe, expect, it, vi } from "vitest";
-import { backward, outputGradient } from "../../../src/graph/autodiff/backward.ts";
+import { backward, takeOutputGradient } from "../../../src/graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../../src/graph/ir.ts";
 import * as ops from "../../../src/graph/ops.ts";
-import { float32Tensor, Session, type Tensors } from "../../../src/graph/session.ts";
+import { makeFloat32Tensor, Session, type Tensors } from "../../../src/graph/session.ts";
 import * as shapes from "../../../src/graph/shape-ops.ts";
 
 function setup(...sizes: number[][]): { graph: Graph; x: Value[] } {
@@ -23,7 +23,10 @@ function gradient(y: Value, target: Value, r = seedFor(y)): Value {
 /** Runs the graph on vectors. */
 async function run(graph: Graph, feeds: Record<string, number[]>): Promise<Record<string, number[]>> {
   const tensors: Tensors = Object.fromEntries(
-    Object.entries(feeds).map(([name, values]) => [name, float32Tensor(Float32Array.from(values), [values.length])]),
+    Object.entries(feeds).map(([name, values]) => [
+      name,
+      makeFloat32Tensor(Float32Array.from(values), [values.length]),
+    ]),
   );
   const session = await Session.withInputs(graph);
   const result = await session.run(tensors);
@@ -37,7 +40,7 @@ describe("which nodes are walked", () => {
     const [a, w] = x as [Value, Value];
     const y = ops.matmul(ops.relu(a), w);
     const built = vi.spyOn(graph, "node");
-    outputGradient(gradient(y, w), "dw");
+    takeOutputGradient(gradient(y, w), "dw");
     // aᵀ·dY alone, neither dY·wᵀ nor Relu's mask.
     expect(built.mock.calls.map(([{ op }]) => op)).toEqual(["Transpose", "MatMul"]);
   });
@@ -53,7 +56,7 @@ describe("which nodes are walked", () => {
     const { graph, x } = setup([3]);
     const [a] = x as [Value];
     const y = ops.where(ops.less(graph.scalar(0), a), shapes.gather(a, ops.cast(a, "int64")), a);
-    outputGradient(gradient(y, a), "da");
+    takeOutputGradient(gradient(y, a), "da");
     // y = [a₁, a₂, a₂]
     expect(await run(graph, { x0: [1, 2, -1], [`r.${y.name}`]: [1, 10, 100] })).toEqual({ da: [0, 1, 110] });
   });
@@ -81,8 +84,8 @@ describe("targets and seeds", () => {
     const h = ops.mul(a, a);
     const y = ops.mul(h, w);
     const gradients = backward(new Map([[y, seedFor(y)]]), [h, a]);
-    outputGradient(gradients.get(h) as Value, "dh");
-    outputGradient(gradients.get(a) as Value, "da");
+    takeOutputGradient(gradients.get(h) as Value, "dh");
+    takeOutputGradient(gradients.get(a) as Value, "da");
     const result = await run(graph, { x0: [2, 3], x1: [5, 7], [`r.${y.name}`]: [1, 10] });
     expect(result).toEqual({ dh: [5, 70], da: [20, 420] });
   });
@@ -102,7 +105,7 @@ describe("targets and seeds", () => {
     const y = ops.mul(h, h);
     const seeds = new Map([y, h, a].map((value) => [value, seedFor(value)]));
     const gradients = backward(seeds, [a]);
-    outputGradient(gradients.get(a) as Value, "da");
+    takeOutputGradient(gradients.get(a) as Value, "da");
     const feeds = { x0: [1, 2], [`r.${y.name}`]: [1, 1], [`r.${h.name}`]: [10, 10], "r.x0": [100, 100] };
     // 4a³ + 10·2a + 100
     expect(await run(graph, feeds)).toEqual({ da: [124, 172] });
@@ -112,7 +115,7 @@ describe("targets and seeds", () => {
     const { graph, x } = setup([6]);
     const [a] = x as [Value];
     const part = shapes.split(a, 3, 0)[1] as Value;
-    outputGradient(gradient(part, a), "da");
+    takeOutputGradient(gradient(part, a), "da");
     expect(await run(graph, { [`r.${part.name}`]: [1, 2], x0: [0, 0, 0, 0, 0, 0] })).toEqual({
       da: [0, 0, 1, 2, 0, 0],
     });
@@ -122,7 +125,7 @@ describe("targets and seeds", () => {
     const { graph, x } = setup([2]);
     const [a] = x as [Value];
     const y = ops.add(ops.mul(a, a), ops.add(ops.scale(a, 3), a));
-    outputGradient(gradient(y, a), "da");
+    takeOutputGradient(gradient(y, a), "da");
     expect(await run(graph, { x0: [1, 2], [`r.${y.name}`]: [1, 10] })).toEqual({ da: [6, 80] });
   });
 
@@ -131,7 +134,7 @@ describe("targets and seeds", () => {
     const [a] = x as [Value];
     let y = a;
     for (let i = 0; i < 60; i++) y = ops.add(y, y);
-    outputGradient(gradient(y, a), "da");
+    takeOutputGradient(gradient(y, a), "da");
     expect(await run(graph, { x0: [1], [`r.${y.name}`]: [1] })).toEqual({ da: [2 ** 60] });
   });
 
@@ -140,7 +143,7 @@ describe("targets and seeds", () => {
     const [a, w] = x as [Value, Value];
     const y = ops.layerNorm(shapes.reshape(a, [1, 3]), w, null, 1e-5);
     const r = graph.constant(Float32Array.of(1, -2, 4), [1, 3], "float32");
-    for (const [i, seed] of [r, ops.scale(r, 2)].entries()) outputGradient(gradient(y, a, seed), `d${i}`);
+    for (const [i, seed] of [r, ops.scale(r, 2)].entries()) takeOutputGradient(gradient(y, a, seed), `d${i}`);
     const { d0, d1 } = (await run(graph, { x0: [1, 2, 4], x1: [1, 1, 1] })) as { d0: number[]; d1: number[] };
     expect(d1).toEqual(d0.map((value) => 2 * value));
     expect(Math.max(...d0)).toBeGreaterThan(0.1);
@@ -183,12 +186,12 @@ describe("outputGradient", () => {
     const y = ops.add(a, b);
     const r = seedFor(y);
     const seeded = backward(new Map([[y, r]]), [a, b]);
-    for (const value of [a, b]) outputGradient(seeded.get(value) as Value, `d.${value.name}`);
+    for (const value of [a, b]) takeOutputGradient(seeded.get(value) as Value, `d.${value.name}`);
 
     const z = ops.add(a, b);
     const computed = backward(new Map([[z, ops.scale(r, 2)]]), [a, b]);
     expect(computed.get(a)).toBe(computed.get(b));
-    for (const value of [a, b]) outputGradient(computed.get(value) as Value, `e.${value.name}`);
+    for (const value of [a, b]) takeOutputGradient(computed.get(value) as Value, `e.${value.name}`);
     expect(await run(graph, { x0: [0, 0], x1: [0, 0], [r.name]: [1, 2] })).toEqual({
       "d.x0": [1, 2],
       "d.x1": [1, 2],

@@ -1,6 +1,6 @@
 // Holds a graph's gradients against central differences of its outputs.
-import { backward, outputGradient } from "../../../src/graph/autodiff/backward.ts";
-import { Graph, liveGraph, type Value } from "../../../src/graph/ir.ts";
+import { backward, takeOutputGradient } from "../../../src/graph/autodiff/backward.ts";
+import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { Session, type Tensor, type Tensors } from "../../../src/graph/session.ts";
 import { uniform } from "../../numeric/matrices.ts";
 
@@ -60,7 +60,7 @@ export async function checkGradients(spec: GradientCase): Promise<GradientCheck>
   const graph = new Graph();
   const inputs = spec.shapes.map((shape, i) => graph.input(`x.${i}`, "float64", shape));
   const outputs = spec.build(inputs, graph).map((y, i) => graph.output(y, `y.${i}`));
-  const ops = new Set(liveGraph(graph).nodes.map(({ op }) => op));
+  const ops = new Set(pruneGraph(graph).nodes.map(({ op }) => op));
   const seeds = outputs.map((y, i) => graph.input(`r.${i}`, y.dtype, y.shape));
   addGradients(graph, inputs, new Map(outputs.map((y, i) => [y, seeds[i] as Value])));
 
@@ -92,7 +92,7 @@ function addGradients(graph: Graph, inputs: readonly Value[], seeds: ReadonlyMap
     ] as const) {
       const gradient = gradients.get(x);
       if (!gradient || gradient.graph !== graph) throw new Error(`${x.name} has no gradient`);
-      outputGradient(gradient, `${name}.${i}`);
+      takeOutputGradient(gradient, `${name}.${i}`);
     }
 }
 

@@ -1,10 +1,10 @@
 // Every gradient rule against finite differences in float64, alone and in random chains; GELU and erf in closed form.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { backward, outputGradient, RULES } from "../../../src/graph/autodiff/backward.ts";
+import { backward, RULES, takeOutputGradient } from "../../../src/graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../../src/graph/ir.ts";
 import * as ops from "../../../src/graph/ops.ts";
-import { float32Tensor, Session, type TensorArray } from "../../../src/graph/session.ts";
+import { makeFloat32Tensor, Session, type TensorArray } from "../../../src/graph/session.ts";
 import * as shapes from "../../../src/graph/shape-ops.ts";
 import { checkGradients, type GradientCase } from "./finite-differences.ts";
 import { GRADIENT_CASES } from "./gradient-cases.ts";
@@ -53,9 +53,9 @@ async function slopes(build: (x: Value) => Value, points: Float32Array): Promise
   const x = graph.input("x", "float32", [points.length]);
   const y = build(x);
   const seed = ops.shift(shapes.zeros(x, x.shape), 2);
-  outputGradient(backward(new Map([[y, seed]]), [x]).get(x) as Value, "dx");
+  takeOutputGradient(backward(new Map([[y, seed]]), [x]).get(x) as Value, "dx");
   const session = await Session.withInputs(graph);
-  const { dx } = await session.run({ x: float32Tensor(points, [points.length]) });
+  const { dx } = await session.run({ x: makeFloat32Tensor(points, [points.length]) });
   await session.close();
   return dx?.data ?? new Float32Array();
 }
@@ -92,10 +92,10 @@ describe("gradient rules", () => {
     const x = graph.input("x", "float32", [4]);
     const noisy = ops.add(x, ops.randomNormalLike(x, 3));
     const seed = graph.input("r", "float32", [4]);
-    outputGradient(backward(new Map([[noisy, seed]]), [x]).get(x) as Value, "dx");
+    takeOutputGradient(backward(new Map([[noisy, seed]]), [x]).get(x) as Value, "dx");
     const session = await Session.withInputs(graph);
-    const r = float32Tensor(Float32Array.of(1, -2, 3, 0.5), [4]);
-    const { dx } = await session.run({ x: float32Tensor(new Float32Array(4), [4]), r });
+    const r = makeFloat32Tensor(Float32Array.of(1, -2, 3, 0.5), [4]);
+    const { dx } = await session.run({ x: makeFloat32Tensor(new Float32Array(4), [4]), r });
     await session.close();
     expect(dx?.data).toEqual(r.data);
   });
@@ -105,10 +105,10 @@ describe("gradient rules", () => {
       const graph = new Graph();
       const [a, b] = ["a", "b"].map((name) => graph.input(name, "float32", [2])) as [Value, Value];
       const gradients = backward(new Map([[op(a, b), graph.input("r", "float32", [2])]]), [a, b]);
-      for (const x of [a, b]) outputGradient(gradients.get(x) as Value, `d.${x.name}`);
+      for (const x of [a, b]) takeOutputGradient(gradients.get(x) as Value, `d.${x.name}`);
       const session = await Session.withInputs(graph);
-      const same = float32Tensor(Float32Array.of(1, 2), [2]);
-      const result = await session.run({ a: same, b: same, r: float32Tensor(Float32Array.of(3, 4), [2]) });
+      const same = makeFloat32Tensor(Float32Array.of(1, 2), [2]);
+      const result = await session.run({ a: same, b: same, r: makeFloat32Tensor(Float32Array.of(3, 4), [2]) });
       await session.close();
       expect([...(result["d.a"]?.data ?? []), ...(result["d.b"]?.data ?? [])]).toEqual([3, 4, 0, 0]);
     }

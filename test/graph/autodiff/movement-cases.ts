@@ -1,7 +1,7 @@
 // Functions of ops that move data, for finite differences: axes, ranks, repeated indices, both of Gather's ways.
 import type { Graph, Value } from "../../../src/graph/ir.ts";
 import * as ops from "../../../src/graph/ops.ts";
-import { int64Tensor } from "../../../src/graph/session.ts";
+import { makeInt64Tensor } from "../../../src/graph/session.ts";
 import * as shapes from "../../../src/graph/shape-ops.ts";
 import { type GradientCase, one, two } from "./finite-differences.ts";
 
@@ -11,7 +11,7 @@ type Shape = readonly number[];
 function gatherCases(): GradientCase[] {
   const gather = (shape: Shape, axis: number, indices: number[], indexShape: Shape): GradientCase =>
     one(shape, (x, graph) => shapes.gather(x, graph.input("i", "int64", indexShape), axis), {
-      feeds: { i: int64Tensor(indices, indexShape) },
+      feeds: { i: makeInt64Tensor(indices, indexShape) },
     });
   const int32: GradientCase = one([3, 2], (x, graph) => shapes.gather(x, graph.input("i", "int32", [4])), {
     feeds: { i: { dtype: "int32", data: Int32Array.of(2, 0, 2, 2), shape: [4] } },
@@ -43,7 +43,7 @@ function gatherCases(): GradientCase[] {
 function gatherElementsCases(): GradientCase[] {
   const pickOne = (shape: Shape, axis: number, indices: number[], indexShape: Shape) =>
     one(shape, (x, graph) => shapes.gatherElements(x, graph.input("i", "int64", indexShape), axis), {
-      feeds: { i: int64Tensor(indices, indexShape) },
+      feeds: { i: makeInt64Tensor(indices, indexShape) },
     });
   return [
     pickOne([3, 4], 1, [2, 0, 2], [3, 1]),
@@ -51,7 +51,7 @@ function gatherElementsCases(): GradientCase[] {
     pickOne([3, 2], 0, [2, 1], [1, 2]),
     pickOne([2, 3, 2], -2, [2, 1, 1, 0], [2, 1, 2]),
     one([3, 4], (x, graph) => shapes.pick(x, graph.input("i", "int64", [3])), {
-      feeds: { i: int64Tensor([3, 3, 1], [3]) },
+      feeds: { i: makeInt64Tensor([3, 3, 1], [3]) },
     }),
   ];
 }

@@ -1,15 +1,15 @@
 // Gradients of whole models against TensorFlow.js, which has its own kernels and its own derivatives.
 import * as tf from "@tensorflow/tfjs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { backward, outputGradient } from "../../../src/graph/autodiff/backward.ts";
+import { backward, takeOutputGradient } from "../../../src/graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../../src/graph/ir.ts";
 import { logSoftmax, reduceSum, scale } from "../../../src/graph/ops.ts";
-import { float32Tensor, int64Tensor, Session, type Tensor, type Tensors } from "../../../src/graph/session.ts";
+import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor, type Tensors } from "../../../src/graph/session.ts";
 import { pick } from "../../../src/graph/shape-ops.ts";
 import { ACTIVATIONS, type Activation, type ModelConfig, VARIANTS, type Variant } from "../../../src/model/config.ts";
-import { gpt2, lmHead, textInputs } from "../../../src/model/gpt2.ts";
-import { parametersOf } from "../../../src/model/layers.ts";
-import { parameterSpecs } from "../../../src/model/parameters.ts";
+import { declareTextInputs, gpt2, lmHead } from "../../../src/model/gpt2.ts";
+import { makeParameterLookup } from "../../../src/model/layers.ts";
+import { listParameters } from "../../../src/model/parameters.ts";
 import { uniform } from "../../numeric/matrices.ts";
 import { relativeError } from "./finite-differences.ts";
 
@@ -50,12 +50,12 @@ function batchFor(config: ModelConfig): Batch {
   const random = uniform(11);
   const fill = (size: number, of: () => number) => Float32Array.from({ length: size }, of);
   const parameters = Object.fromEntries(
-    parameterSpecs(config).map(({ name, shape }) => {
+    listParameters(config).map(({ name, shape }) => {
       const center = /ln_\w+\.weight$/.test(name) ? 1 : name.endsWith("noise_log_std") ? -0.5 : 0;
       const size = shape.reduce((a, b) => a * b, 1);
       return [
         name,
-        float32Tensor(
+        makeFloat32Tensor(
           fill(size, () => center + 0.4 * random()),
           shape,
         ),
@@ -73,26 +73,26 @@ function batchFor(config: ModelConfig): Batch {
 /** L and dL/d(parameter) by our graph; parameters that L does not depend on have no entry. */
 async function ours(config: ModelConfig, batch: Batch): Promise<{ loss: number; gradients: Tensors }> {
   const graph = new Graph();
-  const parameters = parametersOf(graph, config);
-  const inputs = textInputs(graph, B, T);
+  const parameters = makeParameterLookup(graph, config);
+  const inputs = declareTextInputs(graph, B, T);
   const { hidden } = gpt2(config, parameters, inputs, { kind: batch.noise.length > 0 ? "fed" : "mean" });
   const logits = lmHead(hidden, config, parameters); // [B·T, V]
   const labels = graph.input("labels", "int64", [B * T]);
   const loss = scale(reduceSum(pick(logSoftmax(logits), labels), [0]), -1 / (B * T));
   graph.output(loss, "loss");
-  const targets = new Map(parameterSpecs(config).map(({ name }) => [name, parameters(name)]));
+  const targets = new Map(listParameters(config).map(({ name }) => [name, parameters(name)]));
   const gradients = backward(new Map([[loss, graph.scalar(1)]]), [...targets.values()]);
   for (const [name, target] of targets)
-    if (gradients.has(target)) outputGradient(gradients.get(target) as Value, `d.${name}`);
+    if (gradients.has(target)) takeOutputGradient(gradients.get(target) as Value, `d.${name}`);
   const session = await Session.withInputs(graph);
-  const noiseFeeds = batch.noise.map((data, i) => [`eps.${i}`, float32Tensor(data, [B, drawsOf(config), T, T])]);
+  const noiseFeeds = batch.noise.map((data, i) => [`eps.${i}`, makeFloat32Tensor(data, [B, drawsOf(config), T, T])]);
   const feeds: Record<string, Tensor> = {
-    input_ids: int64Tensor(batch.ids, [B, T]),
-    position_ids: int64Tensor(
+    input_ids: makeInt64Tensor(batch.ids, [B, T]),
+    position_ids: makeInt64Tensor(
       batch.ids.map((_, i) => i % T),
       [B, T],
     ),
-    labels: int64Tensor(batch.labels, [B * T]),
+    labels: makeInt64Tensor(batch.labels, [B * T]),
     ...Object.fromEntries(noiseFeeds),
   };
   for (const [name, tensor] of Object.entries(batch.parameters))
@@ -215,7 +215,7 @@ describe("gradients of a tiny GPT-2 agree with TensorFlow.js", () => {
       const batch = batchFor(config);
       const [mine, reference] = [await ours(config, batch), theirs(config, batch)];
       expect(Math.abs(mine.loss - reference.loss)).toBeLessThan(1e-5);
-      for (const { name } of parameterSpecs(config)) {
+      for (const { name } of listParameters(config)) {
         const expected = reference.gradients[name] as Float32Array;
         const gradient = mine.gradients[`d.${name}`];
         const constantMean = name.endsWith("noise_mean") && config.variant !== "noise-distance";

@@ -1,10 +1,16 @@
 // Products and lookups in blocks: ONNX Runtime's results on any codes, scales and zero points against float64 by hand.
 import { describe, expect, it } from "vitest";
 import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
-import { Graph, liveGraph, type Value } from "../../../src/graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { gemm } from "../../../src/graph/ops.ts";
-import { type BlockFormat, type BlockOptions, blockGraph } from "../../../src/graph/passes/blocks.ts";
-import { float32Tensor, int64Tensor, Session, type TensorArray, type Tensors } from "../../../src/graph/session.ts";
+import { type BlockFormat, type BlockOptions, toBlockGraph } from "../../../src/graph/passes/blocks.ts";
+import {
+  makeFloat32Tensor,
+  makeInt64Tensor,
+  Session,
+  type TensorArray,
+  type Tensors,
+} from "../../../src/graph/session.ts";
 import { gather } from "../../../src/graph/shape-ops.ts";
 import { uniform } from "../../numeric/matrices.ts";
 import { worstOf } from "../../support/golden-models.ts";
@@ -82,9 +88,9 @@ describe.each(FORMATS)("$bits bits, symmetric: $symmetric, block $block", (forma
         const graph = new Graph();
         const w = graph.parameter("w", transB ? [N, K] : [K, N]);
         graph.output(gemm(graph.input("x", "float32", ["rows", K]), w, { transB, c: graph.parameter("c", [N]) }), "y");
-        const { graph: built, sources } = blockGraph(graph, options);
+        const { graph: built, sources } = toBlockGraph(graph, options);
         expect([...sources.values()].map(({ byRow }) => byRow)).toEqual(Array(format.symmetric ? 2 : 3).fill(transB));
-        const outputs = await run(built, { ...named("w", weight), c }, { x: float32Tensor(x, [M, K]) });
+        const outputs = await run(built, { ...named("w", weight), c }, { x: makeFloat32Tensor(x, [M, K]) });
         const y = outputs.y?.data as Float32Array;
         expect(outputs.y?.shape).toEqual([M, N]);
         for (let m = 0; m < M; m++)
@@ -106,16 +112,16 @@ describe.each(FORMATS)("$bits bits, symmetric: $symmetric, block $block", (forma
     const rows = gather(table, graph.input("ids", "int64", ["rows"])); // [rows, K]
     graph.output(gemm(rows, table, { transB: true }), "logits");
     graph.output(rows, "picked");
-    const { graph: built, sources } = blockGraph(graph, options);
+    const { graph: built, sources } = toBlockGraph(graph, options);
     const parts = ["scales", "values", ...(format.symmetric ? [] : ["zero_points"])].map((part) => `table/${part}`);
     expect(
-      liveGraph(built)
+      pruneGraph(built)
         .parameters.map(({ name }) => name)
         .sort(),
     ).toEqual(parts);
     expect([...sources.keys()].sort()).toEqual(parts);
     const ids = [6, 0, 3, 3];
-    const { picked, logits } = await run(built, named("table", weight), { ids: int64Tensor(ids, [4]) });
+    const { picked, logits } = await run(built, named("table", weight), { ids: makeInt64Tensor(ids, [4]) });
     const all = weightsOf(weight, K, format);
     const looked = ids.map((n) => all[n] as Float64Array);
     // One product of a float16 and an integer of at most 9 bits: exact.
@@ -139,8 +145,8 @@ describe("what is stored", () => {
   };
   const format: BlockFormat = { bits: 4, block: 16, symmetric: false };
   const parametersWith = (options: Partial<BlockOptions>) => {
-    const { graph } = blockGraph(build(), { ...format, tables, accuracy: 0, ...options });
-    return liveGraph(graph).parameters.map(({ name, dtype, shape }) => `${name} ${dtype} [${shape}]`);
+    const { graph } = toBlockGraph(build(), { ...format, tables, accuracy: 0, ...options });
+    return pruneGraph(graph).parameters.map(({ name, dtype, shape }) => `${name} ${dtype} [${shape}]`);
   };
   const table = ["table/values uint8 [7,2,8]", "table/scales float16 [7,2]", "table/zero_points uint8 [7,1]"];
   const w = ["w/values uint8 [48,2,8]", "w/scales float16 [48,2]", "w/zero_points uint8 [48,1]"];
@@ -164,7 +170,7 @@ describe("what is stored", () => {
 
   it("says how exact products have to be", () => {
     const levels = ([0, 4] as const).map((accuracy) => {
-      const { nodes } = liveGraph(blockGraph(build(), { ...format, tables, accuracy }).graph);
+      const { nodes } = pruneGraph(toBlockGraph(build(), { ...format, tables, accuracy }).graph);
       return nodes.filter(({ op }) => op === "MatMulNBits").map(({ attributes }) => attributes.accuracy_level);
     });
     expect(levels).toEqual([

@@ -1,24 +1,24 @@
 // Float16: which ops and weights become half, that sums beyond float16 survive, and that little is lost.
 import { describe, expect, it } from "vitest";
 import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
-import { Graph, liveGraph, type Value } from "../../../src/graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { add, gelu, gemm, layerNorm, matmul, softmax } from "../../../src/graph/ops.ts";
-import { blockGraph } from "../../../src/graph/passes/blocks.ts";
-import { halfGraph } from "../../../src/graph/passes/half.ts";
-import { float32Tensor, Session, type TensorArray } from "../../../src/graph/session.ts";
+import { toBlockGraph } from "../../../src/graph/passes/blocks.ts";
+import { toHalfGraph } from "../../../src/graph/passes/half.ts";
+import { makeFloat32Tensor, Session, type TensorArray } from "../../../src/graph/session.ts";
 import { concat, gather, reshape, transpose } from "../../../src/graph/shape-ops.ts";
 import { VARIANTS } from "../../../src/model/config.ts";
-import { decoderGraph } from "../../../src/model/decoder-graph.ts";
+import { buildDecoderGraph } from "../../../src/model/decoder-graph.ts";
 import { uniform } from "../../numeric/matrices.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 
 const lowered = (graph: Graph, full = "y") =>
-  halfGraph(graph, { halfInput: (name) => name.startsWith("past"), fullOutput: (name) => name === full });
+  toHalfGraph(graph, { halfInput: (name) => name.startsWith("past"), fullOutput: (name) => name === full });
 
 /** The dtypes that each op's first output has. */
 function dtypesByOp(graph: Graph): Record<string, string[]> {
   const found: Record<string, Set<string>> = {};
-  for (const { op, outputs } of liveGraph(graph).nodes) {
+  for (const { op, outputs } of pruneGraph(graph).nodes) {
     found[op] ??= new Set();
     found[op].add((outputs[0] as Value).dtype);
   }
@@ -26,10 +26,10 @@ function dtypesByOp(graph: Graph): Record<string, string[]> {
 }
 
 const parameterDtypes = (graph: Graph) =>
-  Object.fromEntries(liveGraph(graph).parameters.map(({ name, dtype }) => [name, dtype]));
+  Object.fromEntries(pruneGraph(graph).parameters.map(({ name, dtype }) => [name, dtype]));
 
 describe.each(VARIANTS)("the decoder of %s", (variant) => {
-  const original = decoderGraph(tinyModelConfig({ variant }), { kind: "mean" });
+  const original = buildDecoderGraph(tinyModelConfig({ variant }), { kind: "mean" });
   const half = lowered(original, "logits");
 
   it("multiplies in float16, and adds up and exponentiates in float32", () => {
@@ -43,7 +43,7 @@ describe.each(VARIANTS)("the decoder of %s", (variant) => {
   });
 
   it("feeds each op inputs of the dtype that it is computed in", () => {
-    for (const { op, inputs } of liveGraph(half).nodes.filter((node) => node.op !== "Cast" && node.op !== "Where")) {
+    for (const { op, inputs } of pruneGraph(half).nodes.filter((node) => node.op !== "Cast" && node.op !== "Where")) {
       const floats = inputs.flatMap((input) => (input && /^float/.test(input.dtype) ? [input.dtype] : []));
       expect(new Set(floats).size, `${op}: ${floats}`).toBeLessThanOrEqual(1);
     }
@@ -62,7 +62,7 @@ describe.each(VARIANTS)("the decoder of %s", (variant) => {
   });
 
   it("casts no value twice", () => {
-    const casts = liveGraph(half).nodes.filter(({ op }) => op === "Cast");
+    const casts = pruneGraph(half).nodes.filter(({ op }) => op === "Cast");
     const keys = casts.map(({ inputs, outputs }) => `${inputs[0]?.name} ${outputs[0]?.dtype}`);
     expect(new Set(keys).size).toBe(keys.length);
     for (const { inputs, outputs } of casts) expect(inputs[0]?.dtype).not.toBe(outputs[0]?.dtype);
@@ -77,7 +77,7 @@ async function run(graph: Graph, weights: Record<string, Float32Array>, x: Float
     return new Uint16Array(buffer, byteOffset, values.length);
   };
   const session = await Session.withWeights(graph, weightOf, { threads: 1 });
-  const { y } = await session.run({ x: float32Tensor(x, shape) });
+  const { y } = await session.run({ x: makeFloat32Tensor(x, shape) });
   await session.close();
   return y?.data as Float32Array;
 }
@@ -118,11 +118,11 @@ describe("halfGraph", () => {
     });
     graph.output(add(inner, inner), "y");
     const half = lowered(
-      blockGraph(graph, { bits: 4, block: 16, symmetric: true, tables: () => "as it is", accuracy: 0 }).graph,
+      toBlockGraph(graph, { bits: 4, block: 16, symmetric: true, tables: () => "as it is", accuracy: 0 }).graph,
     );
     expect(dtypesByOp(half)).toEqual({ MatMulNBits: ["float16"], Add: BOTH, Cast: BOTH });
     // Scales are stored in the dtype that the op now wants: nothing casts them.
-    const product = liveGraph(half).nodes.find(({ op }) => op === "MatMulNBits");
+    const product = pruneGraph(half).nodes.find(({ op }) => op === "MatMulNBits");
     expect(product?.inputs[2]).toMatchObject({ kind: "parameter", name: "w/scales", dtype: "float16" });
     expect(parameterDtypes(half)).toMatchObject({ c: "float16" });
   });

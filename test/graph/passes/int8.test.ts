@@ -1,18 +1,24 @@
 // Int8 products: weights per channel, the rewritten graph against the same arithmetic in plain numbers, what it leaves.
 import { describe, expect, it } from "vitest";
-import { Graph, liveGraph, type Value } from "../../../src/graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { add, gemm, matmul, relu } from "../../../src/graph/ops.ts";
 import {
   dequantize,
   INT8_REDUCED,
-  int8Graph,
   int8Product,
-  int8Weights,
   quantize,
-  turned as turnedInt8,
+  quantizeWeights,
+  toInt8Graph,
+  transposeMatrix as turnedInt8,
 } from "../../../src/graph/passes/int8.ts";
 import type { TableStorage } from "../../../src/graph/passes/rewrite.ts";
-import { float32Tensor, int64Tensor, Session, type Tensor, type TensorArray } from "../../../src/graph/session.ts";
+import {
+  makeFloat32Tensor,
+  makeInt64Tensor,
+  Session,
+  type Tensor,
+  type TensorArray,
+} from "../../../src/graph/session.ts";
 import { gather } from "../../../src/graph/shape-ops.ts";
 import { uniform } from "../../numeric/matrices.ts";
 
@@ -45,13 +51,13 @@ async function runInt8(
   feeds: Record<string, Tensor>,
   tables: () => TableStorage = () => "as it is",
 ) {
-  const built = int8Graph(graph, { chosen: ({ name }) => name !== "kept", tables });
-  const made = await int8Weights(built, async (name) => weights[name] as Float32Array);
+  const built = toInt8Graph(graph, { chosen: ({ name }) => name !== "kept", tables });
+  const made = await quantizeWeights(built, async (name) => weights[name] as Float32Array);
   const weightOf = ({ name }: Value): TensorArray => made.get(name) ?? (weights[name] as Float32Array);
   const session = await Session.withWeights(built.graph, weightOf, { threads: 1 });
   const outputs = await session.run(feeds);
   await session.close();
-  const live = liveGraph(built.graph);
+  const live = pruneGraph(built.graph);
   const parameters = live.parameters.map(({ name, dtype, shape }) => `${name} ${dtype} [${shape}]`).sort();
   return { outputs, parameters, ops: live.nodes.map(({ op }) => op) };
 }
@@ -100,7 +106,7 @@ describe("int8Graph", () => {
         const input = graph.input("x", "float32", [M, K]);
         graph.output(gemm(input, weight, { transB, c: bias ? graph.parameter("c", [N]) : null }), "y");
         const weights = { w: transB ? turned(w, K, N) : w, c };
-        const { outputs, ops } = await runInt8(graph, weights, { x: float32Tensor(x, [M, K]) });
+        const { outputs, ops } = await runInt8(graph, weights, { x: makeFloat32Tensor(x, [M, K]) });
         const y = outputs.y?.data as Float32Array;
         for (const [i, value] of expected(x, w, bias ? c : null).entries()) expect(y[i]).toBeCloseTo(value, 4);
         expect(ops).toContain("MatMulInteger");
@@ -111,7 +117,7 @@ describe("int8Graph", () => {
     const graph = new Graph();
     const input = graph.input("x", "float32", [K, M]);
     graph.output(gemm(input, graph.parameter("w", [K, N]), { transA: true }), "y");
-    const { outputs } = await runInt8(graph, { w }, { x: float32Tensor(turned(x, M, K), [K, M]) });
+    const { outputs } = await runInt8(graph, { w }, { x: makeFloat32Tensor(turned(x, M, K), [K, M]) });
     const y = outputs.y?.data as Float32Array;
     for (const [i, value] of expected(x, w, null).entries()) expect(y[i]).toBeCloseTo(value, 4);
   });
@@ -126,7 +132,7 @@ describe("int8Graph", () => {
     graph.output(hidden, "hidden");
     graph.output(gemm(hidden, table, { transB: true }), "logits");
     const weights = { table: turned(w, K, N), kept: draw(K * K) };
-    const feeds = { ids: int64Tensor([0, 6, 3, 3, 1], [M]), z: float32Tensor(draw(K * K), [K, K]) };
+    const feeds = { ids: makeInt64Tensor([0, 6, 3, 3, 1], [M]), z: makeFloat32Tensor(draw(K * K), [K, K]) };
     const { outputs, parameters, ops } = await runInt8(graph, weights, feeds);
     expect(parameters).toEqual([
       "kept float32 [24,24]",
@@ -153,7 +159,12 @@ describe("int8Graph", () => {
     graph.output(picked, "picked");
     const weights = { table: turned(w, K, N) };
     const ids = [0, 6, 3, 3, 1];
-    const { outputs, parameters } = await runInt8(graph, weights, { ids: int64Tensor(ids, [M]) }, () => "quantised");
+    const { outputs, parameters } = await runInt8(
+      graph,
+      weights,
+      { ids: makeInt64Tensor(ids, [M]) },
+      () => "quantised",
+    );
     expect(parameters).toEqual(["table/int8 int8 [7,24]", "table/int8/scales float32 [7]"]);
     const rows = dequantize(quantize(weights.table, [N, K], { byRow: true }), true);
     const picks = ids.flatMap((id) => [...rows.subarray(id * K, (id + 1) * K)]);
@@ -166,8 +177,8 @@ describe("int8Graph", () => {
   it("stores a table in float16 when asked", async () => {
     const graph = new Graph();
     graph.output(gather(graph.parameter("table", [N, K]), graph.input("ids", "int64", [M])), "picked");
-    const { graph: built } = int8Graph(graph, { tables: () => "float16" });
-    expect(liveGraph(built).parameters.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(["table float16"]);
+    const { graph: built } = toInt8Graph(graph, { tables: () => "float16" });
+    expect(pruneGraph(built).parameters.map(({ name, dtype }) => `${name} ${dtype}`)).toEqual(["table float16"]);
     expect(built.outputs.map(({ dtype }) => dtype)).toEqual(["float32"]);
   });
 
@@ -175,7 +186,7 @@ describe("int8Graph", () => {
     const graph = new Graph();
     const weight = graph.parameter("w", [K, K]);
     graph.output(gemm(gemm(graph.input("x", "float32", [M, K]), weight), weight), "y");
-    const { parameters } = await runInt8(graph, { w: draw(K * K) }, { x: float32Tensor(x, [M, K]) });
+    const { parameters } = await runInt8(graph, { w: draw(K * K) }, { x: makeFloat32Tensor(x, [M, K]) });
     expect(parameters).toEqual(["w/int8 int8 [24,24]", "w/int8/scales float32 [24]"]);
   });
 

@@ -1,6 +1,6 @@
 // Copies of graphs: what stays, what a rule replaces, and which nodes count as products with a weight or as row lookups.
 import { describe, expect, it } from "vitest";
-import { Graph, liveGraph, type Value } from "../../../src/graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { add, gemm, mul, relu, scale } from "../../../src/graph/ops.ts";
 import {
   castOnce,
@@ -10,7 +10,13 @@ import {
   rowLookup,
   weightProduct,
 } from "../../../src/graph/passes/rewrite.ts";
-import { float32Tensor, int64Tensor, Session, type TensorArray, type Tensors } from "../../../src/graph/session.ts";
+import {
+  makeFloat32Tensor,
+  makeInt64Tensor,
+  Session,
+  type TensorArray,
+  type Tensors,
+} from "../../../src/graph/session.ts";
 import { gather, split } from "../../../src/graph/shape-ops.ts";
 
 const asItIs: NodeRule = () => null;
@@ -29,7 +35,7 @@ function sample(): Graph {
 }
 
 const described = (graph: Graph) => {
-  const { nodes, inputs, parameters, constants, outputs } = liveGraph(graph);
+  const { nodes, inputs, parameters, constants, outputs } = pruneGraph(graph);
   const values = (list: readonly Value[]) => list.map(({ name, dtype, shape }) => `${name} ${dtype} [${shape}]`);
   return {
     ops: nodes.map(({ op, attributes, outputs: { length } }) => ({ op, attributes, length })),
@@ -54,7 +60,7 @@ describe("rewriteGraph", () => {
     const copy = rewriteGraph(original, asItIs);
     expect(described(copy)).toEqual(before);
     expect(described(original)).toEqual(before);
-    const { nodes, outputs } = liveGraph(copy);
+    const { nodes, outputs } = pruneGraph(copy);
     for (const value of [...outputs, ...nodes.flatMap(({ inputs }) => inputs)]) expect(value?.graph).toBe(copy);
     const kept: string[] = [];
     rewriteGraph(original, ({ op }) => {
@@ -71,8 +77,12 @@ describe("rewriteGraph", () => {
       return [add(gather(of(x), of(x).graph.ints([0, 1, 2, 3, 0, 1]), 1), of(c))];
     });
     expect(described(copy)).toMatchObject({ parameters: ["c float32 [6]"], inputs: described(sample()).inputs });
-    const x = float32Tensor(Float32Array.of(1, -2, 3, 4), [1, 4]);
-    const outputs = await run(copy, { c: Float32Array.of(0, 0, 0, 0, 1, 1) }, { x, unused: int64Tensor([0, 0], [2]) });
+    const x = makeFloat32Tensor(Float32Array.of(1, -2, 3, 4), [1, 4]);
+    const outputs = await run(
+      copy,
+      { c: Float32Array.of(0, 0, 0, 0, 1, 1) },
+      { x, unused: makeInt64Tensor([0, 0], [2]) },
+    );
     expect(outputs).toEqual({ left: [3, 0, 9], right: [12, 6, 0] });
   });
 
@@ -175,7 +185,7 @@ it("halfLookup stores the table in float16 and gives float32", async () => {
   });
   expect(described(half).parameters).toEqual(["w float16 [3,2]"]);
   const bits = Uint16Array.of(0x3c00, 0xc000, 0, 0, 0x0001, 0x7bff); // 1, −2, …, 2⁻²⁴, 65504
-  const { y } = await run(half, { w: bits }, { x: float32Tensor(new Float32Array(2), [2]) });
+  const { y } = await run(half, { w: bits }, { x: makeFloat32Tensor(new Float32Array(2), [2]) });
   expect(y).toEqual([2 ** -24, 65504, 1, -2]);
 });
 

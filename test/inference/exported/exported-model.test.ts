@@ -2,7 +2,7 @@
 import { existsSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join, relative } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { exportedFile, hasOnnxFiles, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
+import { chooseFile, hasOnnxFiles, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
 import { VARIANTS, type Variant } from "../../../src/model/config.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -30,7 +30,7 @@ describe.each(VARIANTS)("an export of %s", (variant: Variant) => {
     const data = weights === "inline" ? [] : [`${file}_data`];
     const bytes = [file, ...data].reduce((sum, one) => sum + statSync(one).size, 0);
     const types = { cacheDtype: "float32", logitsDtype: "float32" };
-    expect(exportedFile(found, "fp32")).toEqual({ precision: "fp32", path: file, data, bytes, ...types });
+    expect(chooseFile(found, "fp32")).toEqual({ precision: "fp32", path: file, data, bytes, ...types });
     expect(await hasOnnxFiles(folder)).toBe(weights !== "shared");
   });
 });
@@ -48,19 +48,19 @@ describe("precisions", () => {
   it("are listed in their order, with the dtypes of the graph", async () => {
     const model = await openExportedModel(writeFolder(path("precisions"), files));
     expect([...model.files.keys()]).toEqual(["fp16", "int8", "q4f16"]);
-    expect(exportedFile(model, "fp16")).toMatchObject({ cacheDtype: "float16", logitsDtype: "float16" });
-    expect(exportedFile(model, "int8")).toMatchObject({ cacheDtype: "float32", logitsDtype: "float32" });
-    expect(exportedFile(model, "q4f16")).toMatchObject({ cacheDtype: "float16", logitsDtype: "float32" });
-    expect(exportedFile(model, "q4f16").bytes).toBe(half.byteLength);
+    expect(chooseFile(model, "fp16")).toMatchObject({ cacheDtype: "float16", logitsDtype: "float16" });
+    expect(chooseFile(model, "int8")).toMatchObject({ cacheDtype: "float32", logitsDtype: "float32" });
+    expect(chooseFile(model, "q4f16")).toMatchObject({ cacheDtype: "float16", logitsDtype: "float32" });
+    expect(chooseFile(model, "q4f16").bytes).toBe(half.byteLength);
   });
 
   it("are fp32 or the first there is, unless one is asked for", async () => {
     const folder = path("precisions");
-    expect(exportedFile(await openExportedModel(folder)).precision).toBe("fp16");
+    expect(chooseFile(await openExportedModel(folder)).precision).toBe("fp16");
     writeFolder(folder, { "onnx/model.onnx": encoded(decoderProto()) });
     const model = await openExportedModel(folder);
-    expect(exportedFile(model).precision).toBe("fp32");
-    const error = await failureOf(() => exportedFile(model, "q4"));
+    expect(chooseFile(model).precision).toBe("fp32");
+    const error = await failureOf(() => chooseFile(model, "q4"));
     expect(error.code).toBe("not-found");
     expect(error.message).toBe(`${folder}: has no q4 file; it has fp32, fp16, int8, q4f16`);
   });
@@ -70,9 +70,9 @@ describe("precisions", () => {
     const source = relative(process.cwd(), path("named"));
     const model = await openExportedModel(source);
     expect(model).toMatchObject({ source, folder: path("named"), record: null });
-    expect(exportedFile(model).path).toBe(path("named/onnx/model.onnx"));
+    expect(chooseFile(model).path).toBe(path("named/onnx/model.onnx"));
     symlinkSync(path("named"), path("link"));
-    expect(exportedFile(await openExportedModel(path("link"))).path).toBe(path("link/onnx/model.onnx"));
+    expect(chooseFile(await openExportedModel(path("link"))).path).toBe(path("link/onnx/model.onnx"));
   });
 });
 

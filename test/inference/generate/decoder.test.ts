@@ -2,9 +2,9 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Tensor, Tensors } from "../../../src/graph/session.ts";
-import { type ExportedModel, exportedFile, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
+import { chooseFile, type ExportedModel, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../../src/inference/generate/decoder.ts";
-import { layerwiseLogits } from "../../../src/inference/layerwise.ts";
+import { computeLogits } from "../../../src/inference/layerwise.ts";
 import { ModelSession } from "../../../src/inference/model-session.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -27,14 +27,14 @@ beforeAll(async () => {
   source = await modelOf("noise-distance", path("source"));
   await exported(source, path("onnx"));
   model = await openExportedModel(path("onnx"));
-  decoder = await Decoder.ofFile(exportedFile(model), model.config, { threads: 1 });
+  decoder = await Decoder.ofFile(chooseFile(model), model.config, { threads: 1 });
 });
 afterAll(() => decoder.close());
 
 /** The last position's logits by our forward pass, which has no cache and no padding. */
 const reference = (prompt: readonly number[]) =>
   opened(source, async (checkpoint) => {
-    const logits = await layerwiseLogits(checkpoint, [Int32Array.from(prompt)], { threads: 1 });
+    const logits = await computeLogits(checkpoint, [Int32Array.from(prompt)], { threads: 1 });
     return logits.slice(-checkpoint.config.vocab_size);
   });
 
@@ -177,11 +177,11 @@ describe("a float16 model", () => {
 
 describe("a model without position_ids", () => {
   it("takes prompts of one length, and refuses padding", async () => {
-    const session = await ModelSession.ofFile(exportedFile(model), model.config, { threads: 1 });
+    const session = await ModelSession.ofFile(chooseFile(model), model.config, { threads: 1 });
     Object.defineProperty(session, "hasPositions", { value: false });
     const { code, message } = await failureOf(() => new Decoder(session).prompt(PROMPTS));
     expect(code).toBe("unsupported");
-    expect(message).toBe(`${exportedFile(model).path}: has no position_ids, so it cannot run padded prompts`);
+    expect(message).toBe(`${chooseFile(model).path}: has no position_ids, so it cannot run padded prompts`);
     await session.close();
   });
 });

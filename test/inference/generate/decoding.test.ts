@@ -1,7 +1,7 @@
 // What an exported model is fed: left padding, masks, positions, and the cache from step to step.
 import { describe, expect, it } from "vitest";
-import { float32Tensor, type Tensor } from "../../../src/graph/session.ts";
-import { cacheOf, promptFeeds, stepFeeds } from "../../../src/inference/generate/decoding.ts";
+import { makeFloat32Tensor, type Tensor } from "../../../src/graph/session.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../../src/inference/generate/decoding.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 
 const config = tinyModelConfig(); // 2 layers, 2 heads of width 4
@@ -16,14 +16,14 @@ function rows(tensor: Tensor | undefined): number[][] {
 
 describe("the first step", () => {
   it("of one prompt has no padding, and counts positions from 0", () => {
-    const feeds = promptFeeds([[7, 8, 9]], config);
+    const feeds = makePromptFeeds([[7, 8, 9]], config);
     expect(rows(feeds.input_ids)).toEqual([[7, 8, 9]]);
     expect(rows(feeds.attention_mask)).toEqual([[1, 1, 1]]);
     expect(rows(feeds.position_ids)).toEqual([[0, 1, 2]]);
   });
 
   it("pads shorter prompts on the left; their positions start at their first token", () => {
-    const feeds = promptFeeds([[7], [1, 2, 3, 4], [5, 6]], config, { padId: 10 });
+    const feeds = makePromptFeeds([[7], [1, 2, 3, 4], [5, 6]], config, { padId: 10 });
     expect(rows(feeds.input_ids)).toEqual([
       [10, 10, 10, 7],
       [1, 2, 3, 4],
@@ -42,14 +42,14 @@ describe("the first step", () => {
   });
 
   it("pads with 0 unless told otherwise", () => {
-    expect(rows(promptFeeds([[7], [1, 2]], config).input_ids)).toEqual([
+    expect(rows(makePromptFeeds([[7], [1, 2]], config).input_ids)).toEqual([
       [0, 7],
       [1, 2],
     ]);
   });
 
   it("has an empty cache for every layer, with heads and their width as numbers", () => {
-    const feeds = promptFeeds([[7], [1, 2]], config);
+    const feeds = makePromptFeeds([[7], [1, 2]], config);
     const cache = Object.keys(feeds).filter((name) => name.startsWith("past"));
     expect(cache).toEqual(
       [0, 1].flatMap((layer) => ["key", "value"].map((part) => `past_key_values.${layer}.${part}`)),
@@ -58,17 +58,17 @@ describe("the first step", () => {
   });
 
   it("has a float16 cache, as bits, for files that want one", () => {
-    const cache = promptFeeds([[7]], config, { cacheDtype: "float16" })["past_key_values.1.value"];
+    const cache = makePromptFeeds([[7]], config, { cacheDtype: "float16" })["past_key_values.1.value"];
     expect(cache).toEqual({ dtype: "float16", data: new Uint16Array(0), shape: [1, 2, 0, 4] });
   });
 });
 
 describe("a later step", () => {
-  const first = promptFeeds([[7], [1, 2, 3]], config);
-  const cache = { "past_key_values.0.key": float32Tensor(new Float32Array(0), [2, 2, 0, 4]) };
+  const first = makePromptFeeds([[7], [1, 2, 3]], config);
+  const cache = { "past_key_values.0.key": makeFloat32Tensor(new Float32Array(0), [2, 2, 0, 4]) };
 
   it("adds its tokens to the mask, and goes on counting in each row", () => {
-    const feeds = stepFeeds(first, [[20], [30]], cache);
+    const feeds = makeStepFeeds(first, [[20], [30]], cache);
     expect(rows(feeds.input_ids)).toEqual([[20], [30]]);
     expect(rows(feeds.attention_mask)).toEqual([
       [0, 0, 1, 1],
@@ -79,7 +79,7 @@ describe("a later step", () => {
   });
 
   it("may have several tokens, and be followed by another", () => {
-    const second = stepFeeds(
+    const second = makeStepFeeds(
       first,
       [
         [20, 21],
@@ -91,7 +91,7 @@ describe("a later step", () => {
       [1, 2],
       [3, 4],
     ]);
-    const third = stepFeeds(second, [[22], [32]], cache);
+    const third = makeStepFeeds(second, [[22], [32]], cache);
     expect(rows(third.position_ids)).toEqual([[3], [5]]);
     expect(rows(third.attention_mask)).toEqual([
       [0, 0, 1, 1, 1, 1],
@@ -100,8 +100,8 @@ describe("a later step", () => {
   });
 
   it("takes the present of the step before as its past, and nothing else", () => {
-    const present = float32Tensor(new Float32Array(16), [1, 2, 2, 4]);
-    const outputs = { logits: float32Tensor(new Float32Array(1), [1]), "present.1.value": present };
-    expect(cacheOf(outputs)).toEqual({ "past_key_values.1.value": present });
+    const present = makeFloat32Tensor(new Float32Array(16), [1, 2, 2, 4]);
+    const outputs = { logits: makeFloat32Tensor(new Float32Array(1), [1]), "present.1.value": present };
+    expect(takeCache(outputs)).toEqual({ "past_key_values.1.value": present });
   });
 });

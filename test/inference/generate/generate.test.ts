@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer, type Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { Decoder } from "../../../src/inference/generate/decoder.ts";
-import { endTokens } from "../../../src/inference/generate/end-tokens.ts";
+import { readEndTokens } from "../../../src/inference/generate/end-tokens.ts";
 import { type GenerateEvent, type GenerateOptions, generate } from "../../../src/inference/generate/generate.ts";
-import { promptIds } from "../../../src/inference/generate/prompt-ids.ts";
+import { encodePrompt } from "../../../src/inference/generate/prompt-ids.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL, opened } from "../../support/fixture.ts";
@@ -170,11 +170,11 @@ describe("prompts", () => {
       "a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l m n o p q r s t u v w x y z";
     const ids = tokenizer.encode(text);
     expect(ids.length).toBeGreaterThan(64);
-    const cut = (reserved: number) => promptIds(text, tokenizer, decoder.config, { name: "p", reserved });
+    const cut = (reserved: number) => encodePrompt(text, tokenizer, decoder.config, { name: "p", reserved });
     expect(cut(20)).toEqual(ids.slice(-44));
     expect(cut(64)).toEqual(ids.slice(-1));
     expect(cut(1000)).toEqual(ids.slice(-1));
-    expect(promptIds("It was", tokenizer, decoder.config, { name: "p", reserved: 20 })).toEqual(prompts[1]);
+    expect(encodePrompt("It was", tokenizer, decoder.config, { name: "p", reserved: 20 })).toEqual(prompts[1]);
   });
 });
 
@@ -195,16 +195,16 @@ describe("end tokens", () => {
     ["config.json when it is silent", { eos_token_id: null }, { eos_token_id: [6, 8] }, [6, 8]],
     ["the vocabulary's, when both are silent", {}, {}, [7]],
   ])("are those of %s", async (_, generation, rawConfig, expected) => {
-    expect(await endTokens({ folder: folder(generation), config, rawConfig })).toEqual(expected);
+    expect(await readEndTokens({ folder: folder(generation), config, rawConfig })).toEqual(expected);
   });
 
   it("are none for a model that names none, and need no folder", async () => {
-    expect(await endTokens({ folder: null, config: {} as ModelConfig, rawConfig: {} })).toEqual([]);
+    expect(await readEndTokens({ folder: null, config: {} as ModelConfig, rawConfig: {} })).toEqual([]);
   });
 
   it.each([["x"], [[1, "x"]], [1.5]])("refuse %j", async (eos_token_id) => {
     const name = folder({ eos_token_id });
-    const { code, message } = await failureOf(() => endTokens({ folder: name, config, rawConfig: {} }));
+    const { code, message } = await failureOf(() => readEndTokens({ folder: name, config, rawConfig: {} }));
     expect(code).toBe("invalid-file");
     expect(message).toContain(join(name, "generation_config.json"));
   });

@@ -1,7 +1,7 @@
 // Every precision of an export generates: float16 caches, padded batches, rows that leave.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { exportModel } from "../../../src/export/export-model.ts";
-import { type ExportedModel, exportedFile, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
+import { chooseFile, type ExportedModel, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../../src/inference/generate/decoder.ts";
 import { PRECISIONS, type Precision } from "../../../src/model/precision.ts";
 import { modelOf } from "../../support/exported.ts";
@@ -29,7 +29,7 @@ beforeAll(async () => {
   );
   model = await openExportedModel(path("onnx"));
   for (const precision of PRECISIONS)
-    decoders.set(precision, await Decoder.ofFile(exportedFile(model, precision), model.config, { threads: 1 }));
+    decoders.set(precision, await Decoder.ofFile(chooseFile(model, precision), model.config, { threads: 1 }));
 });
 afterAll(async () => {
   for (const decoder of decoders.values()) await decoder.close();

@@ -1,14 +1,14 @@
 // The choice of a token: Hugging Face's numbers for each step, ties, draws by their frequencies, seeds.
 import { describe, expect, it } from "vitest";
 import {
-  candidates,
   draw,
+  findKthLargest,
   isGreedy,
-  kthLargest,
   Sampler,
   type SamplingOptions,
+  selectCandidates,
 } from "../../../src/inference/generate/sampling.ts";
-import { randomNumbers, xoshiro128 } from "../../../src/numeric/random.ts";
+import { makeRandom, xoshiro128 } from "../../../src/numeric/random.ts";
 import { failureOf } from "../../support/failure.ts";
 
 /** Ids 3 and 6 are equally likely. */
@@ -16,7 +16,7 @@ const LOGITS = [1.5, -0.5, 0.25, 2.0, -1.0, 0.75, 2.0, -3.0];
 const PROMPT = [3, 1, 3, 7];
 
 function probabilities(options: SamplingOptions, logits = LOGITS): number[] {
-  const { ids, weights } = candidates(Float32Array.from(logits), options);
+  const { ids, weights } = selectCandidates(Float32Array.from(logits), options);
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const all = logits.map(() => 0);
   for (const [i, id] of ids.entries()) all[id] = (weights[i] as number) / total;
@@ -58,7 +58,7 @@ describe("the probabilities that tokens are drawn with", () => {
   });
 
   it("with top-p are those of the definition on a large vocabulary", () => {
-    const random = randomNumbers(4);
+    const random = makeRandom(4);
     const logits = Array.from({ length: 5000 }, () => Math.fround(Math.floor(1e4 * random()) / 1e3));
     const full = probabilities({}, logits);
     for (const topP of [0.05, 0.5, 0.9, 0.999]) {
@@ -81,14 +81,14 @@ describe("the probabilities that tokens are drawn with", () => {
 
 describe("the k-th largest value", () => {
   it("is the sorted list's", () => {
-    const random = randomNumbers(9);
+    const random = makeRandom(9);
     const values = Float32Array.from({ length: 1000 }, () => Math.floor(300 * random())); // with many ties
     const sorted = values.slice().sort().reverse();
-    for (const k of [1, 2, 7, 40, 333, 999, 1000]) expect(kthLargest(values, k)).toBe(sorted[k - 1]);
+    for (const k of [1, 2, 7, 40, 333, 999, 1000]) expect(findKthLargest(values, k)).toBe(sorted[k - 1]);
   });
 
   it("is -∞ where there are fewer finite ones", () => {
-    expect(kthLargest(Float32Array.of(1, Number.NEGATIVE_INFINITY, 3), 3)).toBe(Number.NEGATIVE_INFINITY);
+    expect(findKthLargest(Float32Array.of(1, Number.NEGATIVE_INFINITY, 3), 3)).toBe(Number.NEGATIVE_INFINITY);
   });
 });
 
@@ -147,7 +147,7 @@ describe("a draw", () => {
   it.each<SamplingOptions>([{ temperature: 1 }, { temperature: 0.7, topK: 5 }, { topP: 0.9 }])(
     "has the frequencies of its probabilities (%j)",
     (options) => {
-      const sampler = new Sampler(options, randomNumbers(12));
+      const sampler = new Sampler(options, makeRandom(12));
       const expected = probabilities(options);
       const draws = 40_000;
       const counts = LOGITS.map(() => 0);
@@ -176,7 +176,7 @@ describe("random numbers", () => {
 
   it("follow from seed and stream", () => {
     const first = (seed: number, stream?: number) => {
-      const next = randomNumbers(seed, stream);
+      const next = makeRandom(seed, stream);
       return Array.from({ length: 4 }, next);
     };
     expect(first(7)).toEqual(first(7, 0));
@@ -185,8 +185,8 @@ describe("random numbers", () => {
   });
 
   it("fill [0, 1) evenly, also across seeds", () => {
-    const perSeed = Array.from({ length: 5000 }, (_, seed) => randomNumbers(seed)());
-    const next = randomNumbers(3);
+    const perSeed = Array.from({ length: 5000 }, (_, seed) => makeRandom(seed)());
+    const next = makeRandom(3);
     const ofOne = Array.from({ length: 5000 }, next);
     for (const values of [perSeed, ofOne]) {
       const counts = Array<number>(20).fill(0);

@@ -3,7 +3,7 @@ import { closeSync, existsSync, openSync, readSync, writeFileSync } from "node:f
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { tokenStream } from "../../../src/checkpoint/tokens.ts";
+import { streamTokens } from "../../../src/checkpoint/tokens.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import { opened, SHARED } from "../../support/fixture.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -31,7 +31,7 @@ describe.skipIf(!existsSync(base) || !existsSync(valid))("a trained model", () =
   ])("has Hugging Face's perplexity with stride %i", async (stride, expected, tokens) => {
     const file = excerpt();
     await opened(base, async (model) => {
-      const text = tokenStream([file], await loadTokenizer(model.folder, model.config));
+      const text = streamTokens([file], await loadTokenizer(model.folder, model.config));
       const result = await evaluate(model, { tokens: text, stride });
       expect(Math.abs(result.perplexity / expected - 1)).toBeLessThan(1e-6);
       expect(result.tokens).toBe(tokens);

@@ -2,8 +2,8 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import { type Checkpoint, openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { tokenStream } from "../../../src/checkpoint/tokens.ts";
-import { layerwiseLogits } from "../../../src/inference/layerwise.ts";
+import { streamTokens } from "../../../src/checkpoint/tokens.ts";
+import { computeLogits } from "../../../src/inference/layerwise.ts";
 import { type EvaluateOptions, evaluate } from "../../../src/inference/score/evaluate.ts";
 import { failureOf } from "../../support/failure.ts";
 import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
@@ -26,7 +26,7 @@ beforeAll(async () => {
   });
   ids = await opened(MODEL, async (model) => {
     const all: number[] = [];
-    for await (const piece of tokenStream([TEXT], await loadTokenizer(model.folder, model.config))) all.push(...piece);
+    for await (const piece of streamTokens([TEXT], await loadTokenizer(model.folder, model.config))) all.push(...piece);
     return all.slice(0, TOKENS);
   });
 });
@@ -75,7 +75,7 @@ async function predictions(model: Checkpoint, found: readonly Window[]): Promise
   for (const length of new Set(found.map(({ ids }) => ids.length))) {
     const same = found.filter(({ ids }) => ids.length === length);
     const inputs = same.map(({ ids }) => Int32Array.from(ids));
-    const logits = await layerwiseLogits(model, inputs, { threads: 1 }); // [B·T, V]
+    const logits = await computeLogits(model, inputs, { threads: 1 }); // [B·T, V]
     for (const [b, { labels }] of same.entries()) {
       const rows = labels.map((t) => b * length + t - 1);
       result.push(rows.map((row) => logSoftmax(logits.subarray(row * V, (row + 1) * V))));

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { tokenStream } from "../../../src/checkpoint/tokens.ts";
+import { streamTokens } from "../../../src/checkpoint/tokens.ts";
 import { exportModel } from "../../../src/export/export-model.ts";
 import { type ExportedFile, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
-import { layerwiseLogits } from "../../../src/inference/layerwise.ts";
+import { computeLogits } from "../../../src/inference/layerwise.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import { type PrecisionScoreOptions, scorePrecisions } from "../../../src/inference/score/precisions.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
@@ -37,7 +37,7 @@ beforeAll(async () => {
   other = model.files.get("q4") as ExportedFile;
   ids = await opened(MODEL, async ({ folder, config: own }) => {
     const all: number[] = [];
-    for await (const piece of tokenStream([TEXT], await loadTokenizer(folder, own))) all.push(...piece);
+    for await (const piece of streamTokens([TEXT], await loadTokenizer(folder, own))) all.push(...piece);
     return all.slice(0, TOKENS);
   });
 });
@@ -117,7 +117,7 @@ describe("an exported file", () => {
   it("logit error is the spread of the logits' differences about their mean, written out", async () => {
     const short = ids.slice(0, 20);
     const [{ logitError } = { logitError: null }] = await scored([other], dense, { tokens: () => stream(short) });
-    const logits = (model: string) => opened(model, (open) => layerwiseLogits(open, [Int32Array.from(short)]));
+    const logits = (model: string) => opened(model, (open) => computeLogits(open, [Int32Array.from(short)]));
     const [a, b] = [await logits(tied), await logits(MODEL)];
     const V = config.vocab_size;
     let sum = 0;

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { inspect } from "../../../src/report/inspect/inspect.ts";
-import { inspectionText } from "../../../src/report/inspect/inspect-text.ts";
+import { renderInspection } from "../../../src/report/inspect/inspect-text.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, TINY } from "../../support/fake-checkpoint.ts";
 
 const symmetric: ModelConfig = { ...GPT2_SMALL, variant: "symmetric" };
@@ -63,7 +63,7 @@ describe("its text", () => {
   test("is this for a tiny dense model", async () => {
     const masks = [{ name: "h.0.attn.bias", dtype: "BOOL" as const, shape: [1, 1, 20, 20] }];
     const notes = ["1 attention mask buffer dropped (not parameters)"];
-    const text = inspectionText(inspect(fakeCheckpoint(TINY, { unused: masks, notes })));
+    const text = renderInspection(inspect(fakeCheckpoint(TINY, { unused: masks, notes })));
     await expect(text).toMatchFileSnapshot("snapshots/inspect.txt");
   });
 
@@ -78,20 +78,22 @@ describe("its text", () => {
       tool: { name: "nfc", version: "1.2.3" },
       history: [{ step: "distill" }],
     });
-    const text = inspectionText(inspect(fakeCheckpoint(config, { record, transposed: true, prefix: "transformer." })));
+    const text = renderInspection(
+      inspect(fakeCheckpoint(config, { record, transposed: true, prefix: "transformer." })),
+    );
     await expect(text).toMatchFileSnapshot("snapshots/inspect-tied.txt");
   });
 
   test("calls a copied head out", () => {
     const copy = [{ name: "lm_head.weight", dtype: "F32" as const, shape: [50257, 768] }];
-    const text = inspectionText(inspect(fakeCheckpoint(GPT2_SMALL, { unused: copy })));
+    const text = renderInspection(inspect(fakeCheckpoint(GPT2_SMALL, { unused: copy })));
     expect(text).toContain("note: the head is stored twice, as a copy of the token embedding, 154.4 MB: more than");
     expect(text).not.toContain("not parameters");
   });
 
   test("lets no name from a file move the cursor", () => {
     const evil = "x\u001b[2J\r\n";
-    const text = inspectionText(inspect(fakeCheckpoint(TINY, { source: evil, notes: [evil], prefix: evil })));
+    const text = renderInspection(inspect(fakeCheckpoint(TINY, { source: evil, notes: [evil], prefix: evil })));
     expect(text.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
   });
 });

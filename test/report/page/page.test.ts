@@ -2,10 +2,15 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { barChart, heatMap, lineChart } from "../../../src/report/page/charts.ts";
+import { drawBarChart, drawHeatMap, drawLineChart } from "../../../src/report/page/charts.ts";
 import { html, Markup } from "../../../src/report/page/markup.ts";
-import { reportPage } from "../../../src/report/page/page.ts";
-import { attentionPairs, learnedNoise, type PageData, trainingCurves } from "../../../src/report/page/page-data.ts";
+import { renderReportPage } from "../../../src/report/page/page.ts";
+import {
+  type PageData,
+  readAttentionPairs,
+  readLearnedNoise,
+  readTrainingCurves,
+} from "../../../src/report/page/page-data.ts";
 import { createReport } from "../../../src/report/report.ts";
 import { browserForTests, NO_CHROMIUM, WHY } from "../../support/browser.ts";
 import { modelOf } from "../../support/exported.ts";
@@ -22,9 +27,9 @@ async function dataOf(after: string, change: (data: PageData) => void = () => {}
       const tokenizer = await loadTokenizer(second.folder, second.config);
       const data = {
         report: createReport(first, second),
-        noise: await learnedNoise(second),
-        training: await trainingCurves(second),
-        attention: await attentionPairs(first, second, tokenizer, SENTENCE),
+        noise: await readLearnedNoise(second),
+        training: await readTrainingCurves(second),
+        attention: await readAttentionPairs(first, second, tokenizer, SENTENCE),
       };
       change(data);
       return data;
@@ -55,9 +60,9 @@ describe("markup", () => {
 describe("charts", () => {
   const chart = { title: "A title", description: "What it shows" };
   const charts = [
-    barChart(chart, [{ label: "x", before: 4, after: 2, values: ["4", "2"] }]),
-    heatMap(chart, [[0.5, null]], { rows: ["h.0"], columns: ["0", "1"], largest: 1, format: String }),
-    lineChart(
+    drawBarChart(chart, [{ label: "x", before: 4, after: 2, values: ["4", "2"] }]),
+    drawHeatMap(chart, [[0.5, null]], { rows: ["h.0"], columns: ["0", "1"], largest: 1, format: String }),
+    drawLineChart(
       chart,
       [
         {
@@ -97,7 +102,7 @@ describe("charts", () => {
         [2, 2],
       ],
     ] as [number, number][][])
-      expect(lineChart(chart, [{ kind: "after", points }], { x: "x", y: "y" }).html).not.toMatch(/NaN|Infinity/);
+      expect(drawLineChart(chart, [{ kind: "after", points }], { x: "x", y: "y" }).html).not.toMatch(/NaN|Infinity/);
   });
 });
 
@@ -118,7 +123,7 @@ describe("what is shown", () => {
     const swapped = await opened(tied, (first) =>
       opened(MODEL, async (second) => {
         const tokenizer = await loadTokenizer(first.folder, first.config);
-        return attentionPairs(first, second, tokenizer, SENTENCE);
+        return readAttentionPairs(first, second, tokenizer, SENTENCE);
       }),
     );
     const shared = (attention?.pairs ?? []).flatMap(({ layer, head, before, after }) => {
@@ -141,7 +146,7 @@ describe("what is shown", () => {
 
   it("the page is whole, says all of it, and is small", async () => {
     const data = await dataOf(tied);
-    const page = reportPage(data);
+    const page = renderReportPage(data);
     expect(page.length).toBeLessThan(300_000);
     for (const words of [
       "-6.26 %",
@@ -156,11 +161,11 @@ describe("what is shown", () => {
     ])
       expect(page).toContain(words);
     expect(page).not.toMatch(/<script|https?:\/\/|NaN|undefined/);
-    expect(reportPage(await dataOf(tied))).toBe(page);
+    expect(renderReportPage(await dataOf(tied))).toBe(page);
   });
 
   it("two dense models have no tie, noise or training", async () => {
-    const page = reportPage(await dataOf(MODEL));
+    const page = renderReportPage(await dataOf(MODEL));
     expect(page).not.toContain("What tying could not keep");
     expect(page).not.toContain("What the noise has become");
     expect(page).toContain("as before");
@@ -181,7 +186,7 @@ describe.skipIf(NO_CHROMIUM)(`in Chromium${WHY}`, { timeout: 60_000 }, () => {
     });
     mkdirSync(path("pages"));
     file = path("pages/hostile.html");
-    writeFileSync(file, reportPage(data));
+    writeFileSync(file, renderReportPage(data));
   });
   afterAll(() => expect(existsSync(file)).toBe(true));
 
@@ -216,7 +221,7 @@ it("metrics of a classifier show its score", async () => {
   mkdirSync(path("metrics"));
   await opened(MODEL, async (model) => {
     writeFileSync(path("metrics/metrics.jsonl"), '{"step":10,"eval":{"loss":0.5,"accuracy":0.75}}\n');
-    expect(await trainingCurves({ ...model, folder: path("metrics") })).toEqual({
+    expect(await readTrainingCurves({ ...model, folder: path("metrics") })).toEqual({
       loss: [],
       heldOut: [[10, 0.75]],
       heldOutName: "accuracy",

@@ -3,21 +3,21 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   alignTable,
-  commandLine,
+  escapeControls,
   formatBytes,
+  formatCommand,
+  formatCount,
+  formatMegabytes,
   formatPercent,
-  megabytes,
-  plural,
-  printable,
-  signed,
-  signedMegabytes,
-  signedPercent,
-  thousands,
+  formatSigned,
+  formatSignedMegabytes,
+  formatSignedPercent,
+  formatThousands,
 } from "../../../src/report/render/format.ts";
 
 describe("numbers", () => {
   test("thousands are separated by commas, whatever the sign", () => {
-    expect([0, 999, 1000, -1234567, 124439808].map(thousands)).toEqual([
+    expect([0, 999, 1000, -1234567, 124439808].map(formatThousands)).toEqual([
       "0",
       "999",
       "1,000",
@@ -27,11 +27,11 @@ describe("numbers", () => {
   });
 
   test("thousands lose no digit of any safe integer", () => {
-    fc.assert(fc.property(fc.maxSafeInteger(), (n) => Number(thousands(n).replaceAll(",", "")) === n));
+    fc.assert(fc.property(fc.maxSafeInteger(), (n) => Number(formatThousands(n).replaceAll(",", "")) === n));
   });
 
   test("a difference carries its sign, and none where there is no difference", () => {
-    expect([288, -7087104, 0].map(signed)).toEqual(["+288", "-7,087,104", "0"]);
+    expect([288, -7087104, 0].map(formatSigned)).toEqual(["+288", "-7,087,104", "0"]);
   });
 
   test("bytes are shown in decimal units, megabytes being the largest", () => {
@@ -46,17 +46,27 @@ describe("numbers", () => {
   });
 
   test("a column in MB shows kilobytes, and does not round something to nothing", () => {
-    expect([0, 96, -96, 1152, 6230444800].map(megabytes)).toEqual(["0", "<0.001", "-<0.001", "0.001", "6,230.445"]);
-    expect([96, -1152, 0].map(signedMegabytes)).toEqual(["+<0.001", "-0.001", "0"]);
+    expect([0, 96, -96, 1152, 6230444800].map(formatMegabytes)).toEqual([
+      "0",
+      "<0.001",
+      "-<0.001",
+      "0.001",
+      "6,230.445",
+    ]);
+    expect([96, -1152, 0].map(formatSignedMegabytes)).toEqual(["+<0.001", "-0.001", "0"]);
   });
 
   test("percentages have two decimals", () => {
     expect(formatPercent(31.0169)).toBe("31.02 %");
-    expect([-5.6952, 0.001, 0].map(signedPercent)).toEqual(["-5.70 %", "+0.00 %", "0.00 %"]);
+    expect([-5.6952, 0.001, 0].map(formatSignedPercent)).toEqual(["-5.70 %", "+0.00 %", "0.00 %"]);
   });
 
   test("one thing is singular", () => {
-    expect([plural(1, "file"), plural(2, "file"), plural(0, "file")]).toEqual(["1 file", "2 files", "0 files"]);
+    expect([formatCount(1, "file"), formatCount(2, "file"), formatCount(0, "file")]).toEqual([
+      "1 file",
+      "2 files",
+      "0 files",
+    ]);
   });
 });
 
@@ -95,19 +105,19 @@ describe("tables", () => {
 
 describe("names from files", () => {
   test("escape sequences, line breaks and direction marks are spelt out", () => {
-    expect(printable("a\u001b[2Jb\nc\u202ed")).toBe("a\\u{1b}[2Jb\\u{a}c\\u{202e}d");
+    expect(escapeControls("a\u001b[2Jb\nc\u202ed")).toBe("a\\u{1b}[2Jb\\u{a}c\\u{202e}d");
   });
 
   test("other scripts stay as they are", () => {
-    expect(printable("модель/模型/ä")).toBe("модель/模型/ä");
+    expect(escapeControls("модель/模型/ä")).toBe("модель/模型/ä");
   });
 
   test("no text keeps a control character", () => {
-    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => !/[\p{Cc}\p{Cf}]/u.test(printable(text))));
+    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => !/[\p{Cc}\p{Cf}]/u.test(escapeControls(text))));
   });
 
   test("a command line quotes what a shell would take apart", () => {
-    expect(commandLine(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
+    expect(formatCommand(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
       "nfc convert 'my model' -o 'it'\\''s' '$HOME' ''",
     );
   });

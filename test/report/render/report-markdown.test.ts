@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../../src/model/config.ts";
-import { code, escapeText, reportMarkdown } from "../../../src/report/render/report-markdown.ts";
+import { code, escapeText, renderReportMarkdown } from "../../../src/report/render/report-markdown.ts";
 import { createReport } from "../../../src/report/report.ts";
 import { fakeCheckpoint, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
 
@@ -24,11 +24,11 @@ const cellsOf = (line: string) => line.split(/(?<!\\)\|/).length - 2;
 
 describe("the Markdown", () => {
   test("is this for a tiny model", async () => {
-    await expect(reportMarkdown(report("models/base"))).toMatchFileSnapshot("snapshots/report.md");
+    await expect(renderReportMarkdown(report("models/base"))).toMatchFileSnapshot("snapshots/report.md");
   });
 
   test("is this with layers and heads", async () => {
-    const markdown = reportMarkdown(report("models/base", "Weekly *build*"), { layers: true, heads: true });
+    const markdown = renderReportMarkdown(report("models/base", "Weekly *build*"), { layers: true, heads: true });
     await expect(markdown).toMatchFileSnapshot("snapshots/report-layers-heads.md");
   });
 
@@ -37,7 +37,7 @@ describe("the Markdown", () => {
       fc.property(
         fc.string({ unit: fc.constantFrom("|", "\\", "`", "a", "\n", "<", "*", " ", "_"), maxLength: 12 }),
         (name) => {
-          const tables = reportMarkdown(report(name, name), { layers: true, heads: true })
+          const tables = renderReportMarkdown(report(name, name), { layers: true, heads: true })
             .split("\n\n")
             .filter((block) => block.startsWith("|"));
           expect(tables).toHaveLength(6);
@@ -52,7 +52,7 @@ describe("the Markdown", () => {
   });
 
   test("says that a constant mean changes nothing in mean mode", () => {
-    expect(reportMarkdown(report("m"))).toContain("which the softmax cannot see: in mean mode");
+    expect(renderReportMarkdown(report("m"))).toContain("which the softmax cannot see: in mean mode");
   });
 });
 

@@ -1,7 +1,7 @@
 // The report in a terminal: a snapshot for a tiny model, the optional tables, and hostile names.
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../../src/model/config.ts";
-import { reportLine, reportText } from "../../../src/report/render/report-text.ts";
+import { renderReportText, reportLine } from "../../../src/report/render/report-text.ts";
 import { createReport, type Report } from "../../../src/report/report.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
 
@@ -19,39 +19,39 @@ function tinyReport(variant: ModelConfig["variant"] = "noise-per-head"): Report 
 
 describe("the text", () => {
   test("is this for a tiny model", async () => {
-    await expect(reportText(tinyReport())).toMatchFileSnapshot("snapshots/report.txt");
+    await expect(renderReportText(tinyReport())).toMatchFileSnapshot("snapshots/report.txt");
   });
 
   test("is this with layers and heads", async () => {
-    const text = reportText(tinyReport(), { layers: true, heads: true });
+    const text = renderReportText(tinyReport(), { layers: true, heads: true });
     await expect(text).toMatchFileSnapshot("snapshots/report-layers-heads.txt");
   });
 
   test("has the published figures of GPT-2 small, in lines that fit a terminal", () => {
     const report = createReport(fakeCheckpoint(GPT2_SMALL), fakeCheckpoint({ ...GPT2_SMALL, variant: "symmetric" }));
-    const lines = reportText(report).split("\n");
+    const lines = renderReportText(report).split("\n");
     expect(lines).toContain("total       124,439,808  117,352,704  -7,087,104    -5.70 %");
     expect(lines.filter((line) => !line.startsWith("note:")).every((line) => line.length <= 100)).toBe(true);
     expect(reportLine(report)).toBe("124,439,808 -> 117,352,704 parameters (-5.70 %), 497.8 MB -> 469.4 MB");
   });
 
   test("shows layers and heads only when asked", () => {
-    const text = reportText(tinyReport());
+    const text = renderReportText(tinyReport());
     expect(text).not.toMatch(/h\.0|worst head/);
-    expect(reportText(tinyReport(), { layers: true })).toMatch(/^h\.1 +872 /m);
-    expect(reportText(tinyReport(), { heads: true })).toMatch(/^layer +head 0 +1$/m);
+    expect(renderReportText(tinyReport(), { layers: true })).toMatch(/^h\.1 +872 /m);
+    expect(renderReportText(tinyReport(), { heads: true })).toMatch(/^layer +head 0 +1$/m);
   });
 
   test("leaves out groups that both models lack", () => {
-    expect(reportText(tinyReport())).not.toMatch(/^head +\d/m);
-    expect(reportText(tinyReport("symmetric"))).not.toMatch(/^noise +\d/m);
+    expect(renderReportText(tinyReport())).not.toMatch(/^head +\d/m);
+    expect(renderReportText(tinyReport("symmetric"))).not.toMatch(/^noise +\d/m);
   });
 
   test("splits the errors of many heads into several tables", () => {
     const config: ModelConfig = { ...TINY, n_embd: 25, n_head: 25, variant: "symmetric" };
     const before = fakeCheckpoint({ ...config, variant: "dense" });
     const report = createReport(before, fakeCheckpoint(config, { record: recordOf(before, config) }));
-    const text = reportText(report, { heads: true });
+    const text = renderReportText(report, { heads: true });
     expect(text).toMatch(/^layer +head 0 .* 11$/m);
     expect(text).toMatch(/^layer +head 12 .* 23$/m);
     expect(text).toMatch(/^layer +head 24$/m);
@@ -64,13 +64,13 @@ describe("the text", () => {
         { file: "b.txt", tokens: 20, after: 70 },
       ],
     });
-    const text = reportText(report);
+    const text = renderReportText(report);
     expect(text).toMatch(/^a\.txt +10 +60\.00 +66\.00 +\+10\.00 % +0\.2500 +50\.00 %$/m);
     expect(text).toMatch(/^b\.txt +20 +70\.00$/m);
   });
 
   test("has no title line, tie or provenance where there is none", () => {
-    const text = reportText(createReport(fakeCheckpoint(TINY), fakeCheckpoint(TINY)));
+    const text = renderReportText(createReport(fakeCheckpoint(TINY), fakeCheckpoint(TINY)));
     expect(text).toMatch(/^ +before +after\n/);
     expect(text).not.toMatch(/Tie|made by|Where the difference|opened/);
     expect(text).toMatch(/note: both models have the same parameters and bytes in every group\n$/);
@@ -88,7 +88,7 @@ describe("the text", () => {
       perplexity: [{ file: evil, sha256: SHA("b"), tokens: 2, perplexity: 3 }],
     });
     const after = fakeCheckpoint(config, { source: evil, record, notes: [evil] });
-    const text = reportText(createReport(before, after, { title: evil }), { layers: true, heads: true });
+    const text = renderReportText(createReport(before, after, { title: evil }), { layers: true, heads: true });
     expect(text.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
     expect(text).not.toMatch(/^total 0/m);
   });

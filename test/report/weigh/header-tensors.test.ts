@@ -1,16 +1,16 @@
 // What headers tell: weights of every precision counted as the checkpoint counts them, and codes that are not believed.
 import { beforeAll, describe, expect, it } from "vitest";
 import type { NodeMessage } from "../../../src/formats/onnx/messages.ts";
-import { packedWeights } from "../../../src/formats/onnx/packed.ts";
+import { countPackedWeights } from "../../../src/formats/onnx/packed.ts";
 import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import type { OnnxInitializer } from "../../../src/formats/onnx/structure.ts";
-import { modelFile, PRECISIONS } from "../../../src/model/precision.ts";
+import { nameModelFile, PRECISIONS } from "../../../src/model/precision.ts";
 import {
-  attentionParts,
+  findAccidents,
+  findAttentionParts,
   type HeaderTensor,
-  headerTensors,
-  mishapsOf,
-  onnxTensors,
+  readHeaderTensors,
+  readOnnxTensors,
 } from "../../../src/report/weigh/header-tensors.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { MODEL } from "../../support/fixture.ts";
@@ -37,14 +37,14 @@ describe("the weights of an export", () => {
       [MODEL, "dense"],
       [path("symmetric-model"), "symmetric"],
     ] as const) {
-      const stored = await headerTensors(`${model}/model.safetensors`);
-      const file = await headerTensors(`${path(folder)}/onnx/${modelFile(precision)}`);
+      const stored = await readHeaderTensors(`${model}/model.safetensors`);
+      const file = await readHeaderTensors(`${path(folder)}/onnx/${nameModelFile(precision)}`);
       expect(byGroup(file)).toEqual(byGroup(stored));
     }
   });
 
   it("and the columns of c_attn tell tied from dense", async () => {
-    const parts = async (file: string) => new Set((await headerTensors(file)).map(attentionParts));
+    const parts = async (file: string) => new Set((await readHeaderTensors(file)).map(findAttentionParts));
     expect(await parts(`${path("dense")}/onnx/model_quantized.onnx`)).toEqual(new Set([null, 3]));
     expect(await parts(`${path("symmetric")}/onnx/model.onnx`)).toEqual(new Set([null, 2]));
   });
@@ -61,17 +61,17 @@ describe("the weights of an export", () => {
     }));
     const scalar = { name: "scalar_tensor", dtype: 1, dims: [], byteLength: 4, offset: 0, external: null };
     const mask = { ...scalar, name: "val_128", dims: [1, 1, 8, 8], byteLength: 256 };
-    const foreign = onnxTensors({ ...structure, initializers: [...initializers, scalar, mask] });
-    expect(byGroup(foreign)).toEqual(byGroup(onnxTensors(structure)));
-    expect(new Set(foreign.map(attentionParts))).toEqual(new Set([null, 3]));
+    const foreign = readOnnxTensors({ ...structure, initializers: [...initializers, scalar, mask] });
+    expect(byGroup(foreign)).toEqual(byGroup(readOnnxTensors(structure)));
+    expect(new Set(foreign.map(findAttentionParts))).toEqual(new Set([null, 3]));
   });
 
   it("a copied head is an accident, a tied one is not", async () => {
-    const tensors = await headerTensors(`${path("dense")}/onnx/model.onnx`);
-    expect(mishapsOf("m.onnx", tensors)).toEqual([]);
+    const tensors = await readHeaderTensors(`${path("dense")}/onnx/model.onnx`);
+    expect(findAccidents("m.onnx", tensors)).toEqual([]);
     const wte = tensors.find(({ name }) => name === "wte.weight") as HeaderTensor;
     const copy = { ...wte, name: "onnx::MatMul_1", dims: [...wte.dims].reverse() };
-    expect(mishapsOf("m.onnx", [...tensors, copy]).map(({ accident }) => accident)).toEqual(["head-twice"]);
+    expect(findAccidents("m.onnx", [...tensors, copy]).map(({ accident }) => accident)).toEqual(["head-twice"]);
   });
 });
 
@@ -93,22 +93,22 @@ describe("packedWeights", () => {
   const lookUp: NodeMessage = { opType: "GatherBlockQuantized", input: ["codes", "ids", "scales"] };
 
   it("a product says how many weights its codes are, without the padding of the last block", () => {
-    const found = packedWeights([product(50, 6)], [codes, scales]);
+    const found = countPackedWeights([product(50, 6)], [codes, scales]);
     expect(Object.fromEntries(found)).toEqual({ codes: 300, scales: 0 });
   });
 
   it("a look-up counts all codes, unless a product of the same matrix knows better, in either order", () => {
-    expect(packedWeights([lookUp], [codes, scales]).get("codes")).toBe(384);
-    expect(packedWeights([lookUp, product(50, 6)], [codes, scales]).get("codes")).toBe(300);
-    expect(packedWeights([product(50, 6), lookUp], [codes, scales]).get("codes")).toBe(300);
+    expect(countPackedWeights([lookUp], [codes, scales]).get("codes")).toBe(384);
+    expect(countPackedWeights([lookUp, product(50, 6)], [codes, scales]).get("codes")).toBe(300);
+    expect(countPackedWeights([product(50, 6), lookUp], [codes, scales]).get("codes")).toBe(300);
   });
 
   it("looks through what only changes shape or type, and not forever", () => {
     const view = (opType: string, from: string, to: string): NodeMessage => ({ opType, input: [from], output: [to] });
     const nodes = [view("Reshape", "codes", "r"), view("Cast", "scales", "c"), { ...lookUp, input: ["r", "ids", "c"] }];
-    expect(Object.fromEntries(packedWeights(nodes, [codes, scales]))).toEqual({ codes: 384, scales: 0 });
+    expect(Object.fromEntries(countPackedWeights(nodes, [codes, scales]))).toEqual({ codes: 384, scales: 0 });
     const loop = [view("Cast", "b", "a"), view("Cast", "a", "b"), { ...lookUp, input: ["a", "ids", "a"] }];
-    expect(packedWeights(loop, [codes, scales]).size).toBe(0);
+    expect(countPackedWeights(loop, [codes, scales]).size).toBe(0);
   });
 
   it.each([
@@ -116,11 +116,11 @@ describe("packedWeights", () => {
     ["beyond exact numbers", 2 ** 50, 2 ** 50],
     ["negative", -50, 6],
   ])("does not believe sizes that are %s", (_, K, N) => {
-    expect(packedWeights([product(K, N)], [codes, scales]).has("codes")).toBe(false);
+    expect(countPackedWeights([product(K, N)], [codes, scales]).has("codes")).toBe(false);
   });
 
   it("asks no prototype and no missing input", () => {
     const nodes: NodeMessage[] = [{ opType: "constructor", input: ["codes"] }, { opType: "MatMulNBits" }, {}];
-    expect(packedWeights(nodes, [codes, scales]).size).toBe(0);
+    expect(countPackedWeights(nodes, [codes, scales]).size).toBe(0);
   });
 });

@@ -2,10 +2,10 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { Classifier, scoreOf } from "../../../src/tasks/classify.ts";
+import { Classifier, scoreAnswers } from "../../../src/tasks/classify.ts";
 import { encodeExamples } from "../../../src/tasks/examples.ts";
 import { readTaskFile } from "../../../src/tasks/task-file.ts";
-import { taskOf } from "../../../src/tasks/tasks.ts";
+import { findTask } from "../../../src/tasks/tasks.ts";
 import { type FinetuneTaskOptions, finetuneTask } from "../../../src/tasks/train/finetune-task.ts";
 import { failureOf } from "../../support/failure.ts";
 import { converted, digest, MODEL, opened } from "../../support/fixture.ts";
@@ -14,7 +14,7 @@ import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const path = temporaryFolder("finetune-task");
 const data = writeSst2(path("SST-2"));
-const task = taskOf("sst2");
+const task = findTask("sst2");
 const SETTINGS = { epochs: 6, lr: 3e-3, batchSize: 16, length: 24, evalEvery: 10 };
 const SESSION = { threads: 1 };
 
@@ -52,7 +52,7 @@ describe("a model", () => {
         const { examples } = await readTaskFile(data, "dev.tsv", task);
         const encoded = encodeExamples(examples, tokenizer, 24);
         const classifier = await Classifier.ofCheckpoint(checkpoint, SESSION);
-        const score = scoreOf(task, encoded, await classifier.logits(encoded, { length: 24 }));
+        const score = scoreAnswers(task, encoded, await classifier.logits(encoded, { length: 24 }));
         await classifier.close();
         expect(score.metrics).toEqual(dev.metrics);
         expect(score.loss).toBeCloseTo(dev.loss, 5);
@@ -67,9 +67,9 @@ describe("a model", () => {
   ] as const)("runs on %s in its own format", async (name, outputs) => {
     const folder = writePairs(path(`glue/${name}`), name);
     const settings = { ...SETTINGS, epochs: 1, length: 48 };
-    const { dev, examples } = await tune(path(`${name}-tuned`), { task: taskOf(name), data: folder, settings });
+    const { dev, examples } = await tune(path(`${name}-tuned`), { task: findTask(name), data: folder, settings });
     expect(examples).toBe(60);
-    expect(Object.keys(dev.metrics)).toEqual([...taskOf(name).metrics]);
+    expect(Object.keys(dev.metrics)).toEqual([...findTask(name).metrics]);
     expect(dev.confusion?.length ?? 1).toBe(outputs);
     expect(dev.loss).toBeGreaterThan(0);
     await opened(path(`${name}-tuned`), ({ config }) => expect(config.labels).toHaveLength(outputs));
@@ -111,7 +111,7 @@ it("a metric that is not defined is no score, and anything is better", async () 
   const text = readFileSync(`${folder}/dev.tsv`, "utf8").replace(/\t[\d.]+$/gm, "\t2.6");
   writeFileSync(`${folder}/dev.tsv`, text.replace(/^(.*)\t2\.6/, "$1\tscore"));
   const settings = { ...SETTINGS, epochs: 1, length: 48 };
-  const { best, dev } = await tune(path("undefined"), { task: taskOf("stsb"), data: folder, settings });
+  const { best, dev } = await tune(path("undefined"), { task: findTask("stsb"), data: folder, settings });
   expect(dev.metrics.pearson).toBeNull();
   expect(best.score).toBeNull();
 });
@@ -205,7 +205,7 @@ describe("what does not fit is refused, and nothing is written", () => {
     const cola = path("CoLA");
     mkdirSync(cola);
     for (const file of ["train", "dev"]) writeFileSync(`${cola}/${file}.tsv`, "a\t1\t\tIt is.\nb\t0\t*\tIs it is.\n");
-    expect(await refusal({ task: taskOf("cola"), data: cola }, path("dense-tuned"))).toContain(
+    expect(await refusal({ task: findTask("cola"), data: cola }, path("dense-tuned"))).toContain(
       "classifies as negative, positive, not as unacceptable, acceptable",
     );
     for (const [settings, fact] of [

@@ -1,8 +1,8 @@
 // A classifier's logits, losses and gradients against PyTorch: transformers' GPT2ForSequenceClassification in float64.
 import { describe, expect, it } from "vitest";
-import { storeOf } from "../../../src/distill/trained-model.ts";
+import { makeStore } from "../../../src/distill/trained-model.ts";
 import { Classifier } from "../../../src/tasks/classify.ts";
-import { exampleBatches } from "../../../src/tasks/examples.ts";
+import { batchExamples } from "../../../src/tasks/examples.ts";
 import { ClassifierStep } from "../../../src/tasks/train/step.ts";
 import { opened } from "../../support/fixture.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
@@ -30,10 +30,10 @@ async function oneStep(
   return opened(folder, async (checkpoint) => {
     const { config } = checkpoint;
     const examples = TEXTS.map((ids, i) => ({ ids, label: labels[i] as number }));
-    const store = await storeOf(checkpoint, () => true);
+    const store = await makeStore(checkpoint, () => true);
     const settings = { config, batchSize: rows, noise: "mean", seed: 0, kd, temperature } as const;
     const step = new ClassifierStep({ ...settings, session: { threads: 1 } }, store);
-    const [batch] = exampleBatches(examples, { batchSize: rows, length: 12 });
+    const [batch] = batchExamples(examples, { batchSize: rows, length: 12 });
     if (!batch) throw new Error("no batch");
     // The batch is sorted by length; the teacher's rows follow it.
     const rowsOf = (logits: Float32Array) =>
