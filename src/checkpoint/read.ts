@@ -2,26 +2,10 @@
 import { throwIfAborted } from "../errors.ts";
 import { countBytes, countElements, DTYPE_BITS } from "../formats/dtype.ts";
 import type { TensorReader } from "../formats/safetensors/reader.ts";
+import { transposeInto } from "../numeric/transpose.ts";
 import type { PlannedTensor } from "./naming/plan.ts";
 
-/** Side of the square blocks of a transposition: 2 · 32² float32 values stay in the first-level cache. */
-const BLOCK = 32;
-
-type Elements = Uint16Array | Uint32Array | BigUint64Array | Float32Array;
-
-/** out[s, r] = stored[r, s]; `stored` is [rows, columns] row by row. `out` must not be `stored`. */
-export function transpose<T extends Elements>(stored: T, rows: number, columns: number, out: T): T {
-  for (let r0 = 0; r0 < rows; r0 += BLOCK) {
-    for (let s0 = 0; s0 < columns; s0 += BLOCK) {
-      const rEnd = Math.min(r0 + BLOCK, rows);
-      const sEnd = Math.min(s0 + BLOCK, columns);
-      for (let r = r0; r < rEnd; r++) {
-        for (let s = s0; s < sEnd; s++) out[s * rows + r] = stored[r * columns + s] as T[number];
-      }
-    }
-  }
-  return out;
-}
+type Elements = Uint16Array | Uint32Array | BigUint64Array;
 
 /** The bytes of a [rows, columns] matrix of 2-, 4- or 8-byte elements, transposed into a new array. */
 export function transposeBytes(bytes: Uint8Array, rows: number, columns: number, elementBytes: number): Uint8Array {
@@ -29,7 +13,7 @@ export function transposeBytes(bytes: Uint8Array, rows: number, columns: number,
   const aligned = bytes.byteOffset % elementBytes === 0 ? bytes : bytes.slice();
   const stored = new View(aligned.buffer as ArrayBuffer, aligned.byteOffset, rows * columns);
   const out = new Uint8Array(bytes.byteLength);
-  transpose<Elements>(stored, rows, columns, new View(out.buffer));
+  transposeInto<Elements>(stored, rows, columns, new View(out.buffer));
   return out;
 }
 
@@ -37,7 +21,7 @@ export function transposeBytes(bytes: Uint8Array, rows: number, columns: number,
 export async function readPlanned(reader: TensorReader, tensor: PlannedTensor): Promise<Float32Array> {
   const values = await reader.readF32(tensor.source);
   const [rows = 0, columns = 1] = tensor.shape;
-  if (tensor.transposed) return transpose(values, columns, rows, new Float32Array(values.length));
+  if (tensor.transposed) return transposeInto(values, columns, rows, new Float32Array(values.length));
   const count = countElements(tensor.shape);
   return count < values.length ? values.slice(0, count) : values;
 }

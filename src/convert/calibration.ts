@@ -5,7 +5,7 @@ import type { Graph, Value } from "../graph/ir.ts";
 import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
 import { makeFloat32Tensor, type Tensor } from "../graph/session.ts";
 import { concat, readSize, transpose, unsqueeze } from "../graph/shape-ops.ts";
-import { embedWindows, type Hidden, LayerSession } from "../inference/layerwise.ts";
+import { embedWindowsApart, type Hidden, LayerSession } from "../inference/layerwise.ts";
 import {
   type AttentionContext,
   type AttentionOutput,
@@ -15,6 +15,7 @@ import {
 } from "../model/attention.ts";
 import { DISTANCE_BUCKETS } from "../model/config.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
+import { addInto } from "../numeric/linalg.ts";
 import { DistanceFit } from "./distance-mean.ts";
 
 /** S of one layer, as it will be stored. */
@@ -50,11 +51,7 @@ export class Calibration {
   }
 
   static async open(checkpoint: Checkpoint, windows: readonly Int32Array[], threads = 0): Promise<Calibration> {
-    const { x, length } = await embedWindows(checkpoint, windows);
-    const size = x.length / windows.length;
-    // One window a run: attention scores [1, H, T, T] are the largest tensors.
-    const hidden = windows.map((_, i) => ({ x: x.slice(i * size, (i + 1) * size), batch: 1, length }));
-    return new Calibration(checkpoint, hidden, threads);
+    return new Calibration(checkpoint, await embedWindowsApart(checkpoint, windows), threads);
   }
 
   async inputStatistics(layer: number): Promise<LayerStatistics> {
@@ -146,10 +143,6 @@ function measureKeySpread({ query, present, probabilities }: AttentionOutput): V
   const means = matmul(probabilities, centered); // z̄: [1, H, T, 2D]
   const square = (a: Value, b: Value) => matmul(transpose(a, [0, 1, 3, 2]), b); // [1, H, 2D, 2D]
   return sub(square(centered, mul(received, centered)), square(means, means));
-}
-
-function addInto(sums: Float64Array, values: Float32Array): void {
-  for (let i = 0; i < values.length; i++) sums[i] = (sums[i] as number) + (values[i] as number);
 }
 
 /** Sums of xᵀx and x in float64, to Σ. */

@@ -1,5 +1,6 @@
 // Fits the distance-dependent noise mean: weighted least squares of score residuals on the distance buckets.
 import { NfcError } from "../errors.ts";
+import { solvePositive } from "../numeric/linalg.ts";
 
 /** Ridge relative to the mean diagonal: picks the smallest μ along the constant shift, which the softmax cannot see. */
 const RIDGE = 1e-6;
@@ -78,34 +79,9 @@ export class DistanceFit {
       while (farthest > 0 && matrix[farthest * size + farthest] === 0) farthest -= 1;
       const ridge = RIDGE * (trace / size) || 1;
       for (let a = 0; a < size; a++) matrix[a * size + a] = (matrix[a * size + a] as number) + ridge;
-      solvePositive(matrix, right, size);
-      for (let a = 0; a < size; a++) result[head * size + a] = (right[Math.min(a, farthest)] as number) * factor;
+      const mean = solvePositive(matrix, right, size);
+      for (let a = 0; a < size; a++) result[head * size + a] = (mean[Math.min(a, farthest)] as number) * factor;
     }
     return result;
-  }
-}
-
-/** Solves A x = b in place (b becomes x) for symmetric positive definite A [n, n] by its Cholesky factor. */
-function solvePositive(a: Float64Array, b: Float64Array, n: number): void {
-  const at = (i: number, j: number) => a[i * n + j] as number;
-  for (let j = 0; j < n; j++) {
-    let pivot = at(j, j);
-    for (let k = 0; k < j; k++) pivot -= at(j, k) ** 2;
-    a[j * n + j] = Math.sqrt(pivot);
-    for (let i = j + 1; i < n; i++) {
-      let sum = at(i, j);
-      for (let k = 0; k < j; k++) sum -= at(i, k) * at(j, k);
-      a[i * n + j] = sum / at(j, j);
-    }
-  }
-  for (let i = 0; i < n; i++) {
-    let sum = b[i] as number;
-    for (let k = 0; k < i; k++) sum -= at(i, k) * (b[k] as number);
-    b[i] = sum / at(i, i);
-  }
-  for (let i = n - 1; i >= 0; i--) {
-    let sum = b[i] as number;
-    for (let k = i + 1; k < n; k++) sum -= at(k, i) * (b[k] as number);
-    b[i] = sum / at(i, i);
   }
 }

@@ -1,6 +1,7 @@
 // Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
 
 import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
+import { dot } from "../numeric/products.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
 import { type FormView, weightForm, whitenMetric } from "./key-metric.ts";
 
@@ -173,7 +174,7 @@ function buildPlainForm(form: Float64Array, unit: Float64Array | null, n: number
   const restore = (y: Float64Array) => y;
   if (!unit) return { inner: target, free: null, unit, restore };
   const along = multiply(target, unit, n, n, 1);
-  const middle = dot(unit, along);
+  const middle = dot(unit, 0, along, 0, n);
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) {
       const [ui, uj] = [unit[i] as number, unit[j] as number];
@@ -231,24 +232,18 @@ export function measureTieError(span: HeadSpan, whitened: Float64Array): number 
 function measureError(e: Float64Array, span: HeadSpan): number {
   const { unit, metric } = span;
   const n = spanSize(span);
-  if (metric) return Math.max(0, dot(multiplyRows(e, metric, n, n, n), e)); // Γ̂ is symmetric
-  const total = dot(e, e);
+  if (metric) return Math.max(0, dot(multiplyRows(e, metric, n, n, n), 0, e, 0, n * n)); // Γ̂ is symmetric
+  const total = dot(e, 0, e, 0, n * n);
   if (!unit) return total;
   const along = multiply(e, unit, n, n, 1);
-  return Math.max(0, total - dot(along, along));
+  return Math.max(0, total - dot(along, 0, along, 0, n));
 }
 
 function project(x: Float64Array, u: Float64Array): Float64Array {
-  const along = dot(x, u);
+  const along = dot(x, 0, u, 0, u.length);
   return x.map((value, i) => value - along * (u[i] as number));
 }
 
-function dot(a: Float64Array, b: Float64Array): number {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
-  return sum;
-}
-
 function norm(a: Float64Array): number {
-  return Math.sqrt(dot(a, a));
+  return Math.sqrt(dot(a, 0, a, 0, a.length));
 }

@@ -39,6 +39,13 @@ export async function embedWindows(checkpoint: Checkpoint, windows: readonly Int
   return { x, batch: windows.length, length };
 }
 
+/** The same, each window as a batch of its own: attention scores [1, H, T, T] are then the largest tensors of a run. */
+export async function embedWindowsApart(checkpoint: Checkpoint, windows: readonly Int32Array[]): Promise<Hidden[]> {
+  const { x, length } = await embedWindows(checkpoint, windows);
+  const size = x.length / windows.length;
+  return windows.map((_, i) => ({ x: x.slice(i * size, (i + 1) * size), batch: 1, length }));
+}
+
 /** x[i] += tensor[rows[i]] */
 async function addRows(checkpoint: Checkpoint, name: string, rows: readonly number[], x: Float32Array): Promise<void> {
   const wanted = new Map<number, number[]>();

@@ -30,12 +30,12 @@ function makeState(seed: number, stream: number): Uint32Array {
   return Uint32Array.from({ length: 4 }, (_, i) => mixBits(start + Math.imul(i + 1, GOLDEN)));
 }
 
-/** MurmurHash3's last step: every bit of the input changes every bit of the output. */
-function mixBits(value: number): number {
+/** MurmurHash3's last step (Appleby): a bijection of 32 bits in which every input bit moves every output bit. */
+export function mixBits(value: number): number {
   let x = value ^ (value >>> 16);
   x = Math.imul(x, 0x85ebca6b);
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
-  return x ^ (x >>> 16);
+  return (x ^ (x >>> 16)) >>> 0;
 }
 
 const rotate = (x: number, by: number) => (x << by) | (x >>> (32 - by));

@@ -3,9 +3,10 @@
 import { writeFile } from "node:fs/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { hasSameBytes, transpose, transposeBytes } from "../../src/checkpoint/read.ts";
+import { hasSameBytes, transposeBytes } from "../../src/checkpoint/read.ts";
 import { throwIfAborted } from "../../src/errors.ts";
 import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
+import { transposeInto } from "../../src/numeric/transpose.ts";
 import { failureOf } from "../support/failure.ts";
 import { encode, encodeSafetensors, type RawTensor } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -18,7 +19,7 @@ describe("transpose", () => {
     fc.assert(
       fc.property(size, size, (rows, columns) => {
         const stored = Float32Array.from({ length: rows * columns }, (_, i) => i);
-        const out = transpose(stored, rows, columns, new Float32Array(stored.length));
+        const out = transposeInto(stored, rows, columns, new Float32Array(stored.length));
         for (let r = 0; r < rows; r++) {
           for (let s = 0; s < columns; s++) {
             if (out[s * rows + r] !== r * columns + s) throw new Error(`[${r}, ${s}] of [${rows}, ${columns}]`);
@@ -32,7 +33,7 @@ describe("transpose", () => {
   it.each(["F16", "BF16", "F32", "F64"] as const)("of %s bytes is exact, also from an odd address", (dtype) => {
     const [rows, columns] = [3, 35];
     const values = Float32Array.from({ length: rows * columns }, (_, i) => i);
-    const turned = transpose(values, rows, columns, new Float32Array(values.length));
+    const turned = transposeInto(values, rows, columns, new Float32Array(values.length));
     const bytes = encode(values, dtype);
     const shifted = new Uint8Array(bytes.length + 1);
     shifted.set(bytes, 1);

@@ -1,11 +1,10 @@
 // Batches of training windows in a seeded order that depends on the step alone, and the held-out end of a corpus.
 import { NfcError } from "../../errors.ts";
+import { permuteIndex } from "../../numeric/permutation.ts";
 import type { TokenCorpus } from "./token-cache.ts";
 
 const HELD_OUT_SHARE = 0.02;
 const MAX_HELD_OUT_TOKENS = 65_536;
-/** Four make a Feistel network a strong permutation in theory (Luby & Rackoff 1988); more help its tiny halves here. */
-const ROUNDS = 8;
 
 /** Tokens [start, end) of a corpus. */
 export interface TokenRange {
@@ -87,39 +86,4 @@ function makeTooShortError(corpus: TokenCorpus, tokens: number, windows: number,
   return new NfcError("invalid-file", `${corpus.name}: ${tokens} tokens, under the ${needed} that are needed`, {
     hint: `give a longer text, or windows shorter than ${length} tokens`,
   });
-}
-
-/**
- * Where a permutation of 0 … size − 1 takes `index`, without a table. `key`: integers below 2^53 that choose it.
- * A Feistel network permutes the least 4^k that holds them all; whatever falls outside goes through it again until it
- * falls inside ("cycle walking", Black & Rogaway 2002), under four times on average.
- */
-export function permuteIndex(index: number, size: number, key: readonly number[]): number {
-  let half = 1; // 2^k
-  while (half * half < size) half *= 2;
-  const roundKeys = Array.from({ length: ROUNDS }, (_, round) => hash([round, ...key]));
-  let value = index;
-  do {
-    let left = Math.floor(value / half);
-    let right = value % half;
-    for (const roundKey of roundKeys) [left, right] = [right, left ^ (mix(right ^ roundKey) % half)];
-    value = left * half + right;
-  } while (value >= size);
-  return value;
-}
-
-/** 32 bits from integers below 2^53. */
-function hash(values: readonly number[]): number {
-  return values.reduce((state, value) => {
-    const low = mix((state + 0x9e3779b9) ^ value); // ^ takes the low 32 bits
-    return mix((low + 0x9e3779b9) ^ Math.floor(value / 2 ** 32));
-  }, 0);
-}
-
-/** MurmurHash3's finaliser (Appleby): a bijection of 32 bits in which every input bit moves every output bit. */
-function mix(value: number): number {
-  let h = value;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
 }

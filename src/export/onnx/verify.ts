@@ -6,6 +6,7 @@ import { makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
 import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoding.ts";
 import { computeLogits } from "../../inference/layerwise.ts";
 import { isHalf, type Precision } from "../../model/precision.ts";
+import { makeRandom } from "../../numeric/random.ts";
 
 /**
  * Largest difference of a logit, relative to the logits' root mean square where that exceeds 1. Block files count as
@@ -22,6 +23,7 @@ const ROUNDING_TOLERANCE: Partial<Record<Precision, number>> = { fp16: 0.005, q4
 /** A σ below this moves scores by less than float32 may show in a few tokens. */
 const VISIBLE_DEVIATION = 1e-3;
 const PROMPTS = 2;
+const PROMPT_SEED = 20260111;
 const PROMPT_LENGTH = 24;
 
 export interface Verification {
@@ -183,12 +185,8 @@ async function withSession(
 
 /** Two fixed pseudo-random prompts (a linear congruential generator; Numerical Recipes' constants). */
 function drawPrompts(vocabulary: number, length: number): number[][] {
-  let state = 20260111;
-  const next = () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * vocabulary);
-  };
-  return Array.from({ length: PROMPTS }, () => Array.from({ length }, next));
+  const random = makeRandom(PROMPT_SEED);
+  return Array.from({ length: PROMPTS }, () => Array.from({ length }, () => Math.floor(random() * vocabulary)));
 }
 
 class LogitComparison {

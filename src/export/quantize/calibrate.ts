@@ -8,8 +8,9 @@ import { gemm } from "../../graph/ops.ts";
 import type { BlockFormat } from "../../graph/passes/blocks.ts";
 import { weightProduct } from "../../graph/passes/rewrite.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
-import { embedWindows, type Hidden, LayerSession } from "../../inference/layerwise.ts";
+import { embedWindowsApart, type Hidden, LayerSession } from "../../inference/layerwise.ts";
 import { makeParameterLookup, norm } from "../../model/layers.ts";
+import { addInto } from "../../numeric/linalg.ts";
 import type { LongCall } from "../../progress.ts";
 import { type BlockMatrix, dequantizeBlocks } from "./blocks.ts";
 import { quantizeGptq } from "./gptq.ts";
@@ -47,7 +48,7 @@ export async function quantizeCalibrated(
     matrices.set(name, matrix);
     return dequantizeBlocks(matrix, format);
   };
-  let hidden = await eachWindow(checkpoint, windows);
+  let hidden = await embedWindowsApart(checkpoint, windows);
   for (let layer = 0; layer < n_layer; layer++) {
     onProgress?.({ phase: "calibrating", done: layer, total: n_layer + 1, unit: "layers", detail: `h.${layer}` });
     const decoded = new Map<string, Float32Array>();
@@ -59,13 +60,6 @@ export async function quantizeCalibrated(
   onProgress?.({ phase: "calibrating", done: n_layer, total: n_layer + 1, unit: "layers", detail: "head" });
   await quantize(head, await measureHeadGram(checkpoint, hidden, options), true);
   return matrices;
-}
-
-/** One window a run: attention scores [1, H, T, T] are the largest tensors. */
-async function eachWindow(checkpoint: Checkpoint, windows: readonly Int32Array[]): Promise<Hidden[]> {
-  const { x, length } = await embedWindows(checkpoint, windows);
-  const size = x.length / windows.length;
-  return windows.map((_, i) => ({ x: x.slice(i * size, (i + 1) * size), batch: 1, length }));
 }
 
 /** Σ x xᵀ over the inputs x of each linear layer, by the name of its weight: float64 [K, K], K the inputs */
@@ -165,10 +159,6 @@ async function measureHeadGram(
   }
   checkFinite(sum, checkpoint, "the inputs of the head");
   return sum;
-}
-
-function addInto(sums: Float64Array, values: Float32Array): void {
-  for (let i = 0; i < values.length; i++) sums[i] = (sums[i] as number) + (values[i] as number);
 }
 
 function checkFinite(sums: Float64Array, { source }: Checkpoint, what: string): void {

@@ -1,10 +1,14 @@
 // GPTQ (arXiv 2210.17323): quantises a matrix input by input, and lets the inputs still to come make up for each error.
+import { CHUNK } from "../../numeric/linalg.ts";
+import { addRowProducts, dot } from "../../numeric/products.ts";
 import { BlockFit } from "./block-fit.ts";
 import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
-import { addRowProducts, computeFeedback, dot, type Feedback, PANEL } from "./feedback.ts";
+import { computeFeedback, type Feedback } from "./feedback.ts";
 
 /** As in the paper. */
 const DAMPING = 0.01;
+/** Inputs that are quantized before the targets of the rest are brought up to date. */
+const PANEL = 128;
 /** Channels at once: they do not touch one another, and their errors are [1024, K] in float64. */
 const CHANNELS = 1024;
 
@@ -71,7 +75,7 @@ class ChannelGroup {
         { data: targets, at: 0, stride: width },
         { data: errors, at: end, stride: inner },
         { data: feedback.shares, at: start * inner + end, stride: inner },
-        { n: count, m: end - start, inner: inner - end, sign: 1 },
+        { n: count, m: end - start, inner: inner - end, sign: 1, chunk: CHUNK },
       );
       for (let n = 0; n < count; n++) this.panel(n, start, end, targets.subarray(n * width, (n + 1) * width));
     }

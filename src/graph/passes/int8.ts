@@ -1,4 +1,5 @@
 // Matrix products in int8: the pass that rewrites a graph's products and embeddings, and the quantisation of weights.
+import { transposeInto } from "../../numeric/transpose.ts";
 import type { Dim } from "../dims.ts";
 import type { Graph, Value } from "../ir.ts";
 import { add, cast, mul, single } from "../ops.ts";
@@ -47,9 +48,7 @@ export function quantize(
 export function transposeMatrix({ values, scales }: Int8Matrix): Int8Matrix {
   const rows = scales.length;
   const columns = values.length / rows;
-  const out = new Int8Array(values.length);
-  for (let r = 0, i = 0; r < rows; r++) for (let c = 0; c < columns; c++, i++) out[c * rows + r] = values[i] as number;
-  return { values: out, scales };
+  return { values: transposeInto(values, rows, columns, new Int8Array(values.length)), scales };
 }
 
 /** values · scales, in the layout of the values. */

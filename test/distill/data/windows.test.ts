@@ -3,7 +3,8 @@ import { writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { TokenCorpus } from "../../../src/distill/data/token-cache.ts";
-import { Batches, holdOut, permuteIndex, type TokenRange } from "../../../src/distill/data/windows.ts";
+import { Batches, holdOut, type TokenRange } from "../../../src/distill/data/windows.ts";
+import { permuteIndex } from "../../../src/numeric/permutation.ts";
 import { failureOf } from "../../support/failure.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
