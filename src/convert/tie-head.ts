@@ -7,7 +7,7 @@ import { type FormView, weightForm, whitenMetric } from "./key-metric.ts";
 
 /** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
 const PIVOT_FLOOR = 1e-12;
-/** τ over the norm of what is seen of the form; see `held`. */
+/** τ over the norm of what is seen of the form; see `projectWithFixedMean`. */
 const CONSTANT_SCALE = 10;
 
 /** A head in the span of B = [W̃q, W̃k, e]: everything below works on matrices of 2D + 1 rows. */
@@ -83,7 +83,7 @@ function takeLastRow(factor: Float64Array, n: number): Float64Array {
  * order for errors e_ij of the scores: J(P) = ‖Σ^½ (M − P) Γ^½‖² with Γ of `SpanOptions.keyMoments`, brought to the
  * form above by `weightForm`.
  *
- * The lower bound need not be reached: `held` spends one of the D ranks on m, `completed` none. The better one is taken.
+ * The lower bound need not be reached: `projectWithFixedMean` spends one of the D ranks on m, `completeMean` none. The better one is taken.
  */
 export function findClosestForm(span: HeadSpan): Float64Array {
   const { headDim: D, unit, form, metric } = span;
@@ -168,7 +168,7 @@ function symmetrize(form: Float64Array, n: number): Float64Array {
   return out;
 }
 
-/** N sym(M̂) N and m of `closest`, in the coordinates of M̂ itself. */
+/** N sym(M̂) N and m of `findClosestForm`, in the coordinates of M̂ itself. */
 function buildPlainForm(form: Float64Array, unit: Float64Array | null, n: number): FormView {
   const target = symmetrize(form, n);
   const restore = (y: Float64Array) => y;

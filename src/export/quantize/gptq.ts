@@ -24,7 +24,7 @@ export interface GptqOptions extends MatrixFormat {
  * multiple of it; overwritten). Inputs go from the last to the first: ŵ_k = round(w_k + Σ_{j>k} (w_j − ŵ_j) a_kj), which
  * is GPTQ without inverting H (arXiv 2307.13304, theorem 6). A block's scale is fitted to these targets, with the cost
  * of each, when the block is entered.
- * @throws NfcError as `quantiseBlocks`
+ * @throws NfcError as `quantizeBlocks`
  */
 export function quantizeGptq(weights: Float32Array, hessian: Float64Array, options: GptqOptions): BlockMatrix {
   const codes = new BlockCodes(options);
