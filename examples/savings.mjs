@@ -1,0 +1,14 @@
+// Prints the parameters of the published sizes of GPT-2, dense and tied.
+import { countParameters } from "noiseformer-compiler";
+
+for (const [name, n_layer, n_head, n_embd] of [
+  ["small", 12, 12, 768],
+  ["medium", 24, 16, 1024],
+  ["large", 36, 20, 1280],
+  ["xl", 48, 25, 1600],
+]) {
+  const sizes = { n_layer, n_head, n_embd, n_inner: 4 * n_embd, n_positions: 1024, vocab_size: 50257 };
+  const count = (variant) => countParameters({ ...sizes, bias: true, tied_head: true, variant });
+  const [dense, tied, distance] = ["dense", "symmetric", "noise-distance"].map(count);
+  console.log(name, dense, tied, `${((100 * (tied - dense)) / dense).toFixed(2)} %`, distance);
+}
