@@ -26,7 +26,7 @@ const weights = join(model, "model.safetensors");
 const tied = join(folder, "tied");
 const out = join(folder, "out");
 
-/** `prepare` makes what the command reads; `target` is the issue's, for the reader: it is printed, never asserted. */
+/** `prepare` makes what the command reads; `target` is what the command should reach: it is printed, never asserted. */
 const CASES = [
   {
     name: "convert --tie mean",

@@ -55,7 +55,7 @@ export function attnParts(variant: Variant): 2 | 3 {
 }
 
 /**
- * Shapes of `attn.noise_mean` and `attn.noise_log_std` in every layer (DESIGN: noise = mean + exp(log_std) · ε), or
+ * Shapes of `attn.noise_mean` and `attn.noise_log_std` in every layer (noise = mean + exp(log_std) · ε), or
  * null for the variants without noise.
  */
 export function shapeNoise(variant: Variant, heads: number): { mean: number[]; logStd: number[] } | null {

@@ -43,7 +43,7 @@ function normed(x: readonly number[], weights: Weights): number[] {
   return x.map((v, c) => ((v - mean) / Math.sqrt(variance + 1e-5)) * (scale?.[c] as number) + (shift?.[c] ?? 0));
 }
 
-/** T5's bucket of a distance, as DESIGN writes it. */
+/** T5's bucket of a distance, written apart from the code that it checks. */
 const bucket = (d: number, positions: number) =>
   d < 16 ? d : Math.min(31, 16 + Math.floor((16 * Math.log(d / 16)) / Math.log(positions / 16) + 1e-9));
 

@@ -1,0 +1,67 @@
+// The pages of the documentation: their links lead somewhere, in the package too, and what they say of commands is so.
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join, posix } from "node:path";
+import { expect, it } from "vitest";
+import { compileCli } from "./support/compiled-cli.ts";
+import { PAGES } from "./support/markdown.ts";
+import { temporaryFolder } from "./support/temp-folder.ts";
+
+const path = temporaryFolder("docs");
+const packed = JSON.parse(readFileSync("package.json", "utf8"));
+
+/** The text of a page without its fences and code, where brackets are no links. */
+function readProse(page: string): string {
+  return readFileSync(page, "utf8")
+    .replace(/^```[\s\S]*?^```$/gm, "")
+    .replace(/`[^`\n]*`/g, (code) => code.replaceAll(/[[\]()]/g, ""));
+}
+
+/** The anchors of a page, as GitHub makes them of its headings. */
+function readAnchors(page: string): string[] {
+  return [...readProse(page).matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    (heading as string)
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N}_ -]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+function isPacked(file: string): boolean {
+  return (
+    /^(README\.md|LICENSE|package\.json)$/.test(file) ||
+    packed.files.some((each: string) => file === each || file.startsWith(`${each}/`))
+  );
+}
+
+it.each(PAGES)("every relative link of %s leads to a file, and to a heading of it", (page) => {
+  const targets = [...readProse(page).matchAll(/\]\(([^()\s]+)\)/g)].map(([, target]) => target as string);
+  const broken = targets.filter((target) => {
+    if (/^[a-z]+:/.test(target)) return false;
+    const [name, anchor] = target.split("#") as [string, string | undefined];
+    const file = name === "" ? page : posix.join(posix.dirname(page), name);
+    if (!existsSync(file)) return true;
+    if (isPacked(page) && !isPacked(file)) return true;
+    return anchor !== undefined && !readAnchors(file).includes(anchor);
+  });
+  expect(broken).toEqual([]);
+});
+
+it("every npm script that a page, a workflow or the gate calls exists", () => {
+  const callers = [...PAGES, ".ci/run", ".github/workflows/ci.yml", ".github/workflows/release.yml"];
+  const called = callers.flatMap((file) =>
+    [...readFileSync(file, "utf8").matchAll(/npm (?:run (?:--silent )?([\w:-]+)|(test|start)\b)/g)].map(
+      ([, a, b]) => a ?? b,
+    ),
+  );
+  expect(called.length).toBeGreaterThan(0);
+  expect(called.filter((name) => !((name as string) in packed.scripts))).toEqual([]);
+});
+
+it("docs/reference/commands.md is what npm run docs:commands writes", { timeout: 60_000 }, () => {
+  compileCli(path());
+  const printed = execFileSync(process.execPath, ["scripts/make-docs.mjs", join(path(), "bin/nfc.js"), "--print"], {
+    encoding: "utf8",
+  });
+  expect(readFileSync("docs/reference/commands.md", "utf8")).toBe(printed);
+});
