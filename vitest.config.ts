@@ -7,7 +7,8 @@ export default defineConfig({
     reporters: ["default", "./test/closing-line-reporter.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    env: { NO_COLOR: "1" },
+    // Some tests load onnxruntime-node without nfc, which would report.
+    env: { NO_COLOR: "1", ORT_DISABLE_TELEMETRY: "1" },
     coverage: {
       provider: "v8",
       include: ["src/**"],

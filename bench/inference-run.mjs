@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
+process.env.ORT_DISABLE_TELEMETRY = "1"; // Transformers.js loads onnxruntime-node, which reports otherwise
 const [engine, folder, precision, ...numbers] = process.argv.slice(2);
 const [threads, promptLength, newTokens] = numbers.map(Number);
 const { vocab_size } = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));

@@ -1,6 +1,6 @@
 // A training run on disk, beside its output: settings, the last checkpoint, the best weights, and the metrics so far.
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, open, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeText } from "../checkpoint/model-folder.ts";
@@ -8,6 +8,7 @@ import { NfcError } from "../errors.ts";
 import { countElements } from "../formats/dtype.ts";
 import { openSafetensors } from "../formats/safetensors/reader.ts";
 import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { syncFile } from "../io/durable.ts";
 import { LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
@@ -235,15 +236,4 @@ async function readArrays(folder: string, arrays: readonly [string, Float32Array
   } finally {
     await reader.close();
   }
-}
-
-async function syncFile(path: string): Promise<void> {
-  await withIoErrors(path, async () => {
-    const handle = await open(path, "r+");
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  });
 }

@@ -38,35 +38,35 @@ export function decodeUtf8(bytes: Uint8Array, what: string): string {
  * Every fault is an NfcError `invalid-file` that begins with `what` (for instance `model.safetensors: the header`).
  */
 export class JsonCursor {
-  readonly #text: string;
-  readonly #what: string;
-  #at = 0;
-  #depth = 0;
+  private readonly text: string;
+  private readonly what: string;
+  private at = 0;
+  private depth = 0;
 
   constructor(text: string, what: string) {
-    this.#text = text;
-    this.#what = what;
+    this.text = text;
+    this.what = what;
   }
 
   /** The kind of the next value, without consuming it. */
   kind(): JsonKind {
-    this.#skipSpace();
-    const character = this.#text[this.#at];
+    this.skipSpace();
+    const character = this.text[this.at];
     if (character === undefined) return "nothing";
     if (character === "{") return "object";
     if (character === "[") return "array";
     if (character === '"') return "string";
-    if (character === "-" || isDigit(this.#text.charCodeAt(this.#at))) return "number";
+    if (character === "-" || isDigit(this.text.charCodeAt(this.at))) return "number";
     if (character === "t" || character === "f") return "boolean";
     return character === "n" ? "null" : "nothing";
   }
 
   /** Consumes an object; `onMember` must consume the value of each key. */
   object(onMember: (key: string) => void): void {
-    this.#list("{", "}", () => {
-      if (this.kind() !== "string") this.#fail("expected a key in quotes");
+    this.list("{", "}", () => {
+      if (this.kind() !== "string") this.fail("expected a key in quotes");
       const key = this.string();
-      this.#expect(":");
+      this.expect(":");
       onMember(key);
     });
   }
@@ -74,44 +74,44 @@ export class JsonCursor {
   /** Consumes an array; `onItem` must consume each item. */
   array(onItem: (index: number) => void): void {
     let index = 0;
-    this.#list("[", "]", () => onItem(index++));
+    this.list("[", "]", () => onItem(index++));
   }
 
   /** Consumes a string and resolves its escapes. */
   string(): string {
-    this.#expect('"');
+    this.expect('"');
     let result = "";
-    let start = this.#at;
+    let start = this.at;
     for (;;) {
-      const code = this.#text.charCodeAt(this.#at);
-      if (Number.isNaN(code)) this.#fail("a string does not end");
-      if (code < 0x20) this.#fail("a control character stands unescaped in a string");
-      if (code === QUOTE) return result + this.#text.slice(start, this.#at++);
-      this.#at++;
+      const code = this.text.charCodeAt(this.at);
+      if (Number.isNaN(code)) this.fail("a string does not end");
+      if (code < 0x20) this.fail("a control character stands unescaped in a string");
+      if (code === QUOTE) return result + this.text.slice(start, this.at++);
+      this.at++;
       if (code !== BACKSLASH) continue;
-      result += this.#text.slice(start, this.#at - 1) + this.#escape();
-      start = this.#at;
+      result += this.text.slice(start, this.at - 1) + this.escape();
+      start = this.at;
     }
   }
 
   /** Consumes a number and returns its text, digit for digit. */
   number(): string {
-    this.#skipSpace();
-    const start = this.#at;
-    if (this.#text[this.#at] === "-") this.#at++;
-    if (this.#text[this.#at] === "0") this.#at++;
-    else this.#digits();
-    if (isDigit(this.#text.charCodeAt(this.#at))) this.#fail("a number starts with 0");
-    if (this.#text[this.#at] === ".") {
-      this.#at++;
-      this.#digits();
+    this.skipSpace();
+    const start = this.at;
+    if (this.text[this.at] === "-") this.at++;
+    if (this.text[this.at] === "0") this.at++;
+    else this.digits();
+    if (isDigit(this.text.charCodeAt(this.at))) this.fail("a number starts with 0");
+    if (this.text[this.at] === ".") {
+      this.at++;
+      this.digits();
     }
-    if (this.#text[this.#at] === "e" || this.#text[this.#at] === "E") {
-      this.#at++;
-      if (this.#text[this.#at] === "+" || this.#text[this.#at] === "-") this.#at++;
-      this.#digits();
+    if (this.text[this.at] === "e" || this.text[this.at] === "E") {
+      this.at++;
+      if (this.text[this.at] === "+" || this.text[this.at] === "-") this.at++;
+      this.digits();
     }
-    return this.#text.slice(start, this.#at);
+    return this.text.slice(start, this.at);
   }
 
   /** Consumes a value of any kind, checking its syntax. */
@@ -121,85 +121,84 @@ export class JsonCursor {
     else if (kind === "array") this.array(() => this.skip());
     else if (kind === "string") this.string();
     else if (kind === "number") this.number();
-    else if (kind === "null") this.#word("null");
-    else if (kind === "boolean") this.#word(this.#text[this.#at] === "t" ? "true" : "false");
-    else this.#fail("expected a value");
+    else if (kind === "null") this.word("null");
+    else if (kind === "boolean") this.word(this.text[this.at] === "t" ? "true" : "false");
+    else this.fail("expected a value");
   }
 
   /** Requires that nothing but white space follows. */
   end(): void {
-    this.#skipSpace();
-    if (this.#at < this.#text.length) this.#fail("something follows the closing bracket");
+    this.skipSpace();
+    if (this.at < this.text.length) this.fail("something follows the closing bracket");
   }
 
-  #list(open: string, close: string, onEntry: () => void): void {
-    this.#expect(open);
-    if (++this.#depth > MAX_DEPTH) this.#fail(`nested deeper than ${MAX_DEPTH} levels`);
-    this.#skipSpace();
-    if (this.#text[this.#at] === close) this.#at++;
+  private list(open: string, close: string, onEntry: () => void): void {
+    this.expect(open);
+    if (++this.depth > MAX_DEPTH) this.fail(`nested deeper than ${MAX_DEPTH} levels`);
+    this.skipSpace();
+    if (this.text[this.at] === close) this.at++;
     else {
       do onEntry();
-      while (this.#comma(close));
+      while (this.comma(close));
     }
-    this.#depth--;
+    this.depth--;
   }
 
   /** After an entry: true for a comma, false for the closing bracket. */
-  #comma(close: string): boolean {
-    this.#skipSpace();
-    const character = this.#text[this.#at];
-    if (character !== "," && character !== close) this.#fail(`expected "," or "${close}"`);
-    this.#at++;
+  private comma(close: string): boolean {
+    this.skipSpace();
+    const character = this.text[this.at];
+    if (character !== "," && character !== close) this.fail(`expected "," or "${close}"`);
+    this.at++;
     return character === ",";
   }
 
-  #escape(): string {
-    const letter = this.#text[this.#at++];
-    if (letter !== "u") return ESCAPES.get(letter ?? "") ?? this.#fail("unknown escape in a string");
-    const first = this.#hex4();
+  private escape(): string {
+    const letter = this.text[this.at++];
+    if (letter !== "u") return ESCAPES.get(letter ?? "") ?? this.fail("unknown escape in a string");
+    const first = this.hex4();
     if (first < 0xd800 || first > 0xdfff) return String.fromCharCode(first);
-    if (first > 0xdbff || this.#text.slice(this.#at, this.#at + 2) !== "\\u")
-      this.#fail("a lone surrogate in a string");
-    this.#at += 2;
-    const second = this.#hex4();
-    if (second < 0xdc00 || second > 0xdfff) this.#fail("a lone surrogate in a string");
+    if (first > 0xdbff || this.text.slice(this.at, this.at + 2) !== "\\u") this.fail("a lone surrogate in a string");
+    this.at += 2;
+    const second = this.hex4();
+    if (second < 0xdc00 || second > 0xdfff) this.fail("a lone surrogate in a string");
     return String.fromCharCode(first, second);
   }
 
-  #hex4(): number {
-    const digits = this.#text.slice(this.#at, this.#at + 4);
-    if (!/^[0-9a-fA-F]{4}$/.test(digits)) this.#fail("\\u needs four hexadecimal digits");
-    this.#at += 4;
+  private hex4(): number {
+    const digits = this.text.slice(this.at, this.at + 4);
+    if (!/^[0-9a-fA-F]{4}$/.test(digits)) this.fail("\\u needs four hexadecimal digits");
+    this.at += 4;
     return Number.parseInt(digits, 16);
   }
 
-  #digits(): void {
-    const start = this.#at;
-    while (isDigit(this.#text.charCodeAt(this.#at))) this.#at++;
-    if (this.#at === start) this.#fail("expected a digit");
+  private digits(): void {
+    const start = this.at;
+    while (isDigit(this.text.charCodeAt(this.at))) this.at++;
+    if (this.at === start) this.fail("expected a digit");
   }
 
-  #word(word: string): void {
-    if (!this.#text.startsWith(word, this.#at)) this.#fail("expected a value");
-    this.#at += word.length;
+  private word(word: string): void {
+    if (!this.text.startsWith(word, this.at)) this.fail("expected a value");
+    this.at += word.length;
   }
 
-  #expect(character: string): void {
-    this.#skipSpace();
-    if (this.#text[this.#at] !== character) this.#fail(`expected ${JSON.stringify(character)}`);
-    this.#at++;
+  private expect(character: string): void {
+    this.skipSpace();
+    if (this.text[this.at] !== character) this.fail(`expected ${JSON.stringify(character)}`);
+    this.at++;
   }
 
-  #skipSpace(): void {
+  private skipSpace(): void {
     for (;;) {
-      const code = this.#text.charCodeAt(this.#at);
+      const code = this.text.charCodeAt(this.at);
       if (code !== 0x20 && code !== 0x0a && code !== 0x0d && code !== 0x09) return;
-      this.#at++;
+      this.at++;
     }
   }
 
-  #fail(fact: string): never {
-    throw new NfcError("invalid-file", `${this.#what} is not valid JSON: ${fact} at character ${this.#at}`);
+  private fail(fact: string): never {
+    throw new NfcError("invalid-file", `${this.what} is not valid JSON: ${fact} at character ${this.at}`);
   }
 }
 

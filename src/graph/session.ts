@@ -41,8 +41,13 @@ export interface SessionOptions {
 
 let runtime: Promise<Runtime> | undefined;
 
-/** @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load */
+/**
+ * Telemetry is turned off first. On Linux, onnxruntime-node reports by default: it reads the machine id, keeps a database
+ * of session events in the user's cache and a log in the temporary folder. It reads this variable while it loads.
+ * @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load
+ */
 function loadRuntime(): Promise<Runtime> {
+  process.env.ORT_DISABLE_TELEMETRY = "1";
   runtime ??= import("onnxruntime-node").then(silence).catch((error: unknown) => {
     runtime = undefined;
     throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${describeError(error).split("\n")[0]}`, {

@@ -1,20 +1,93 @@
-// Waits until written files and renamed entries are on the disk, so that a power cut cannot leave half an output.
-import { open, readdir } from "node:fs/promises";
+// Writes files that are on the disk when the call returns, and syncs folders, so that a power cut cannot halve an output.
+import { type FileHandle, open, readdir } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { throwIfAborted } from "../errors.ts";
 import { readErrno, withIoErrors } from "./io-error.ts";
+import { PIECE_BYTES } from "./positional-file.ts";
 
 const WINDOWS = process.platform === "win32";
-/** What file systems answer that cannot sync a folder, or anything (some network and FUSE file systems). */
+/** The answers of file systems that cannot sync a folder, or anything (some network and FUSE file systems). */
 const SYNC_NOT_SUPPORTED = new Set(["EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"]);
 
-/** Syncs one file, or on POSIX one folder. */
-async function sync(path: string, flags: string): Promise<void> {
+export interface DurableFileOptions {
+  /** Whether a file at the path is overwritten; it must be absent unless given. */
+  overwrite?: boolean | undefined;
+  /** The path that errors name; the file's own unless given. */
+  shown?: string | undefined;
+  /** Runs each call to the system and translates its errors; {@link withIoErrors} unless given. */
+  guard?: (<T>(path: string, action: () => Promise<T>) => Promise<T>) | undefined;
+}
+
+/** A new file that {@link writeDurably} fills from its start to its end. */
+export interface DurableFile {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/**
+ * Creates the file at `path`, lets `fill` write it, and waits until the disk has all of it.
+ * @throws NfcError `io` (disk full, …), `exists`, and what `fill` throws; then the rest of the file stays
+ */
+export async function writeDurably<T>(
+  path: string,
+  fill: (file: DurableFile) => Promise<T>,
+  { overwrite = false, shown = path, guard = withIoErrors }: DurableFileOptions = {},
+): Promise<T> {
+  const handle = await guard(shown, () => open(path, overwrite ? "w" : "wx"));
+  try {
+    const result = await fill({ write: (bytes) => guard(shown, () => writeFully(handle, bytes)) });
+    await guard(shown, () => syncHandle(handle));
+    return result;
+  } finally {
+    await guard(shown, () => handle.close()); // network file systems report a full disk only here
+  }
+}
+
+export interface WriteChunksOptions {
+  onBytes?: ((written: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** Creates `path` from a stream of bytes. Gives its size. @throws NfcError "io" (disk full, …), "exists", "aborted" */
+export function writeChunks(
+  path: string,
+  chunks: AsyncIterable<Uint8Array>,
+  { onBytes, signal }: WriteChunksOptions = {},
+): Promise<number> {
+  return writeDurably(path, async (file) => {
+    let written = 0;
+    for await (const chunk of chunks) {
+      throwIfAborted(signal);
+      await file.write(chunk);
+      written += chunk.byteLength;
+      onBytes?.(written);
+    }
+    return written;
+  });
+}
+
+/** Writes all bytes at `position`, or where the last write ended: the system may take fewer than it is given. */
+export async function writeFully(handle: FileHandle, bytes: Uint8Array, position: number | null = null): Promise<void> {
+  for (let done = 0; done < bytes.byteLength; ) {
+    const length = Math.min(PIECE_BYTES, bytes.byteLength - done);
+    const at = position === null ? null : position + done;
+    done += (await handle.write(bytes, done, length, at)).bytesWritten;
+  }
+}
+
+async function syncHandle(handle: FileHandle): Promise<void> {
+  try {
+    await handle.sync();
+  } catch (error) {
+    if (!SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "")) throw error;
+  }
+}
+
+/** Syncs a file, or on POSIX a folder. */
+async function syncPath(path: string, flags: string): Promise<void> {
   await withIoErrors(path, async () => {
     const handle = await open(path, flags);
     try {
-      await handle.sync();
-    } catch (error) {
-      if (!SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "")) throw error;
+      await syncHandle(handle);
     } finally {
       await handle.close();
     }
@@ -23,12 +96,12 @@ async function sync(path: string, flags: string): Promise<void> {
 
 /** Syncs a file's content. Windows wants write access for that; POSIX does not, and the file may be read-only. */
 export function syncFile(path: string): Promise<void> {
-  return sync(path, WINDOWS ? "r+" : "r");
+  return syncPath(path, WINDOWS ? "r+" : "r");
 }
 
 /** Syncs the entries of one folder. Windows has no such operation: NTFS journals them. */
 export async function syncFolder(path: string): Promise<void> {
-  if (!WINDOWS) await sync(path, "r");
+  if (!WINDOWS) await syncPath(path, "r");
 }
 
 /** Syncs all files below `folder`, and then the folders, from the inside out. */

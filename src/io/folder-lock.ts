@@ -3,6 +3,7 @@ import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readErrno, withIoErrors } from "./io-error.ts";
+import { isProcessRunning } from "./process.ts";
 
 export const LOCK_FILE = "lock";
 
@@ -20,7 +21,7 @@ export async function lockFolder(folder: string): Promise<void> {
       if (readErrno(error) !== "EEXIST") return withIoErrors(file, () => Promise.reject(error));
     }
     const owner = Number(await readFile(file, "utf8").catch(() => ""));
-    if (attempt > 0 || isRunning(owner))
+    if (attempt > 0 || isProcessRunning(owner))
       throw new NfcError("exists", `${folder}: process ${owner} is at work in it`, {
         hint: `wait until it ends; if it is no nfc, remove ${file}`,
       });
@@ -34,15 +35,4 @@ export async function unlockFolder(folder: string): Promise<void> {
   await rmdir(folder).catch((error: unknown) => {
     if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(readErrno(error) ?? "")) throw error;
   });
-}
-
-/** Signal 0 asks whether there is such a process; EPERM: there is, of somebody else. */
-function isRunning(pid: number): boolean {
-  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return readErrno(error) === "EPERM";
-  }
 }

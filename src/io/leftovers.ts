@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { readErrno } from "./io-error.ts";
+import { isProcessRunning } from "./process.ts";
 
 /** `tmp`: an output being written; `old`: the output that a new one is about to replace. */
 type Kind = "tmp" | "old";
@@ -78,11 +79,5 @@ async function findDeadLeftovers(target: string): Promise<Leftover[]> {
 }
 
 function isInUse(path: string, pid: number): boolean {
-  if (pid === process.pid) return inUse.has(path);
-  try {
-    process.kill(pid, 0); // signal 0 only asks whether the process is there
-    return true;
-  } catch (error) {
-    return readErrno(error) === "EPERM"; // there, but somebody else's
-  }
+  return pid === process.pid ? inUse.has(path) : isProcessRunning(pid);
 }

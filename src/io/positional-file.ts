@@ -14,14 +14,14 @@ export class PositionalFile {
   readonly path: string;
   /** Bytes at the time of opening. */
   readonly size: number;
-  readonly #handle: FileHandle;
+  private readonly handle: FileHandle;
   /** Pieces not in use: one for each iteration that ever ran at the same time, in practice one. */
-  readonly #idle: Uint8Array[] = [];
+  private readonly idle: Uint8Array[] = [];
 
   private constructor(path: string, size: number, handle: FileHandle) {
     this.path = path;
     this.size = size;
-    this.#handle = handle;
+    this.handle = handle;
   }
 
   /** @throws NfcError `not-found`, or `io` when `path` is a folder or may not be read. */
@@ -46,7 +46,7 @@ export class PositionalFile {
     while (done < target.byteLength) {
       const length = Math.min(PIECE_BYTES, target.byteLength - done);
       const position = offset + done;
-      const { bytesRead } = await withIoErrors(this.path, () => this.#handle.read(target, done, length, position));
+      const { bytesRead } = await withIoErrors(this.path, () => this.handle.read(target, done, length, position));
       if (bytesRead === 0) {
         const message = `${this.path}: the file ends at byte ${position}; it has been cut since it was opened`;
         throw new NfcError("io", message, { hint: "do not write to a checkpoint while it is being read" });
@@ -61,7 +61,7 @@ export class PositionalFile {
    */
   async *pieces(offset: number, length: number): AsyncGenerator<Uint8Array, void, undefined> {
     if (offset + length > this.size) throw new RangeError(`${this.path}: the file has only ${this.size} bytes`);
-    const buffer = this.#idle.pop() ?? new Uint8Array(Math.min(PIECE_BYTES, this.size));
+    const buffer = this.idle.pop() ?? new Uint8Array(Math.min(PIECE_BYTES, this.size));
     try {
       for (let done = 0; done < length; done += PIECE_BYTES) {
         const piece = buffer.subarray(0, Math.min(PIECE_BYTES, length - done));
@@ -69,12 +69,12 @@ export class PositionalFile {
         yield piece;
       }
     } finally {
-      this.#idle.push(buffer);
+      this.idle.push(buffer);
     }
   }
 
   close(): Promise<void> {
-    this.#idle.length = 0;
-    return withIoErrors(this.path, () => this.#handle.close());
+    this.idle.length = 0;
+    return withIoErrors(this.path, () => this.handle.close());
   }
 }

@@ -1,8 +1,8 @@
 // All-or-nothing output: a folder is filled beside its target and renamed into place, a file likewise.
-import { mkdir, open, rename, rm, rmdir } from "node:fs/promises";
+import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
-import { syncFolder, syncFoldersUpTo, syncTree } from "./durable.ts";
+import { syncFolder, syncFoldersUpTo, syncTree, writeDurably } from "./durable.ts";
 import { readErrno, toIoError, withIoErrors } from "./io-error.ts";
 import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
 import { checkTarget, makeExistsError, type Occupancy, resolveTarget } from "./output-guard.ts";
@@ -96,7 +96,9 @@ export function writeFileAtomic(path: string, data: Uint8Array | string): Promis
     const temporary = claimName(target, "tmp");
     try {
       await cleanLeftovers(target);
-      await writeSynced(temporary, data);
+      await writeDurably(temporary, (file) => file.write(typeof data === "string" ? Buffer.from(data) : data), {
+        shown: path,
+      });
       await rename(temporary, target);
     } catch (error) {
       await rm(temporary, { force: true });
@@ -107,16 +109,6 @@ export function writeFileAtomic(path: string, data: Uint8Array | string): Promis
     }
     await parents.sync();
   });
-}
-
-async function writeSynced(path: string, data: Uint8Array | string): Promise<void> {
-  const handle = await open(path, "wx");
-  try {
-    await handle.writeFile(data);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 /** The folders above a target: those that had to be created, and how to undo and to sync that. */
@@ -157,27 +149,27 @@ interface Place {
 
 class Staging implements StagedDirectory {
   readonly path: string;
-  readonly #place: Place;
-  readonly #parents: Parents;
-  #finished = false;
+  private readonly place: Place;
+  private readonly parents: Parents;
+  private finished = false;
 
   constructor(path: string, place: Place, parents: Parents) {
     this.path = path;
-    this.#place = place;
-    this.#parents = parents;
+    this.place = place;
+    this.parents = parents;
   }
 
   async commit(): Promise<void> {
-    if (this.#finished) throw new Error(`${this.#place.shown}: this output is committed or discarded already`);
-    await withIoErrors(this.#place.shown, async () => {
+    if (this.finished) throw new Error(`${this.place.shown}: this output is committed or discarded already`);
+    await withIoErrors(this.place.shown, async () => {
       await syncTree(this.path);
-      const { path, shown, force } = this.#place;
+      const { path, shown, force } = this.place;
       const occupancy = await checkTarget(path, shown, force);
       const backup = occupancy === "folder" ? claimName(path, "old") : undefined;
       try {
-        await this.#moveIn(occupancy, backup);
-        this.#finished = true;
-        if (backup) await dropBackup(backup, this.#place);
+        await this.moveIn(occupancy, backup);
+        this.finished = true;
+        if (backup) await dropBackup(backup, this.place);
       } finally {
         if (backup) release(backup);
       }
@@ -186,12 +178,12 @@ class Staging implements StagedDirectory {
   }
 
   discard(): Promise<void> {
-    return withIoErrors(this.#place.shown, async () => {
-      if (this.#finished) return;
-      this.#finished = true;
+    return withIoErrors(this.place.shown, async () => {
+      if (this.finished) return;
+      this.finished = true;
       await rm(this.path, { recursive: true, force: true });
       release(this.path);
-      await this.#parents.removeIfEmpty();
+      await this.parents.removeIfEmpty();
     });
   }
 
@@ -199,8 +191,8 @@ class Staging implements StagedDirectory {
    * Moves the old output, if any, to its backup name and the new one in, and takes that back when a step fails. A kill
    * between the two renames leaves the old one under the backup name: the next {@link stageDirectory} restores it.
    */
-  async #moveIn(occupancy: Occupancy, backup: string | undefined): Promise<void> {
-    const { path, shown } = this.#place;
+  private async moveIn(occupancy: Occupancy, backup: string | undefined): Promise<void> {
+    const { path, shown } = this.place;
     const undo: (() => Promise<void>)[] = [];
     try {
       if (backup) {
@@ -211,7 +203,7 @@ class Staging implements StagedDirectory {
       if (occupancy === "empty-folder" && process.platform === "win32") await rmdir(path);
       await rename(this.path, path);
       undo.unshift(() => rename(path, this.path));
-      await this.#parents.sync();
+      await this.parents.sync();
     } catch (error) {
       for (const step of undo) await step();
       const code = readErrno(error);

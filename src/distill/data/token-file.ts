@@ -1,9 +1,9 @@
 // The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that only a whole file has.
 import { existsSync } from "node:fs";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { syncFolder } from "../../io/durable.ts";
+import { type DurableFile, syncFolder, writeDurably } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { claimName, cleanLeftovers, release } from "../../io/leftovers.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
@@ -47,19 +47,16 @@ export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterab
   });
   const temporary = claimName(path, "tmp");
   try {
-    const file = await replaceInCache(path, () => open(temporary, "wx"));
-    try {
+    const fill = async (file: DurableFile) => {
       let count = 0;
       for await (const piece of pieces) {
         const ids = width === 2 ? Uint16Array.from(piece) : Uint32Array.from(piece);
-        await replaceInCache(path, () => file.writeFile(new Uint8Array(ids.buffer)));
+        await file.write(new Uint8Array(ids.buffer));
         count += ids.length;
       }
-      await replaceInCache(path, () => file.writeFile(encodeTrailer(count, width)));
-      await replaceInCache(path, () => file.sync());
-    } finally {
-      await file.close();
-    }
+      await file.write(encodeTrailer(count, width));
+    };
+    await writeDurably(temporary, fill, { shown: path, guard: replaceInCache });
     await replaceInCache(path, () => rename(temporary, path));
   } finally {
     await rm(temporary, { force: true });

@@ -9,6 +9,7 @@ import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import { decodeFloats, encodeFloats } from "../../formats/dtype.ts";
 import type { SessionOptions, Tensor } from "../../graph/session.ts";
+import { writeFully } from "../../io/durable.ts";
 import { findDefaultCache } from "../data/token-cache.ts";
 import { replaceInCache } from "../data/token-file.ts";
 import type { TokenRange } from "../data/windows.ts";
@@ -159,12 +160,7 @@ export class TopKFile {
     this.storedIds().set(viewLowHalves(ids));
     entry.set(encodeFloats(logProbabilities, "F16"), HEADER_BYTES + this.values * this.idBytes);
     new Uint32Array(entry.buffer, 0, 2).set([window + 1, this.checksum(window)]);
-    await replaceInCache(this.path, async () => {
-      for (let done = 0; done < entry.byteLength; ) {
-        const at = window * entry.byteLength + done;
-        done += (await this.handle.write(entry, done, entry.byteLength - done, at)).bytesWritten;
-      }
-    });
+    await replaceInCache(this.path, () => writeFully(this.handle, entry, window * entry.byteLength));
     this.decode(into);
   }
 

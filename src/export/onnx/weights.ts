@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import type { ExternalLocation, InlineData, ParameterPlacement } from "../../graph/to-onnx.ts";
-import { writeChunks } from "../../io/write-chunks.ts";
+import { writeChunks } from "../../io/durable.ts";
 
 /** Bytes of one external file: browsers cannot hold 2 GiB in one buffer. */
 const MAX_DATA_FILE = 2_000_000_000;
@@ -37,7 +37,7 @@ export async function writeExternalWeights(
   for (const [file, parameters] of plan.files) {
     const done = await writeChunks(join(folder, file), streamData(data, parameters, plan.places), {
       onBytes: (bytes) => onBytes?.(before + bytes),
-      ...(signal && { signal }),
+      signal,
     });
     before += done;
   }

@@ -70,7 +70,7 @@ export async function decode<T extends object>(
   const schema = findSchema(message);
   const fields = target as Record<string, unknown>;
   const payload = (field: WireField, { kind, message: nested }: SchemaField, into: object = {}) => {
-    if (kind === "string") return scanner.text(field);
+    if (kind === "string") return scanner.readText(field);
     return kind === "bytes" ? { begin: field.begin, end: field.end } : decode(scanner, nested, field, into);
   };
   const store = async (field: WireField, known: SchemaField) => {
@@ -78,7 +78,8 @@ export async function decode<T extends object>(
     if (field.wire !== wire && !(kind === "int" && repeated && field.wire === 2))
       throw scanner.invalid(`${name} of ${message} at byte ${field.begin} is of the wrong kind`);
     const earlier = fields[name] as object | undefined;
-    const values = kind === "int" ? await scanner.ints(field) : [await payload(field, known, repeated ? {} : earlier)];
+    const values =
+      kind === "int" ? await scanner.readInts(field) : [await payload(field, known, repeated ? {} : earlier)];
     if (!repeated) fields[name] = values[0];
     else if (earlier) (earlier as unknown[]).push(...values);
     else fields[name] = values;

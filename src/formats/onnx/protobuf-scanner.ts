@@ -33,18 +33,18 @@ export interface WireField extends ByteRange {
 }
 
 export class ProtobufScanner {
-  readonly #file: PositionalFile;
-  readonly #window: Uint8Array;
-  /** The window holds the bytes #start to #end. */
-  #start = 0;
-  #end = 0;
-  #at = 0;
-  #fields = 0;
-  #texts = 0;
+  private readonly file: PositionalFile;
+  private readonly window: Uint8Array;
+  /** The window holds the bytes `start` to `end`. */
+  private start = 0;
+  private end = 0;
+  private at = 0;
+  private fields = 0;
+  private texts = 0;
 
   private constructor(file: PositionalFile) {
-    this.#file = file;
-    this.#window = new Uint8Array(Math.min(WINDOW_BYTES, file.size));
+    this.file = file;
+    this.window = new Uint8Array(Math.min(WINDOW_BYTES, file.size));
   }
 
   /** @throws NfcError `not-found`, `io` */
@@ -54,7 +54,7 @@ export class ProtobufScanner {
 
   /** The outermost message. */
   get whole(): ByteRange {
-    return { begin: 0, end: this.#file.size };
+    return { begin: 0, end: this.file.size };
   }
 
   /**
@@ -63,10 +63,10 @@ export class ProtobufScanner {
    */
   async scan(message: ByteRange, visit: (field: WireField) => void | Promise<void>): Promise<void> {
     for (let at = message.begin; at < message.end; ) {
-      if (++this.#fields > MAX_FIELDS) throw this.invalid(`has more than ${MAX_FIELDS} fields`);
+      if (++this.fields > MAX_FIELDS) throw this.invalid(`has more than ${MAX_FIELDS} fields`);
       const head = Math.min(MAX_HEAD, message.end - at);
-      if (!this.#holds(at, head)) await this.#load(at);
-      const field = this.#field(at, message.end);
+      if (!this.holds(at, head)) await this.load(at);
+      const field = this.readField(at, message.end);
       at = field.end;
       const pending = visit(field);
       if (pending) await pending;
@@ -74,93 +74,93 @@ export class ProtobufScanner {
   }
 
   /** @throws NfcError `invalid-file` for malformed UTF-8, and for more text than a model can need */
-  async text({ begin, end }: ByteRange): Promise<string> {
+  async readText({ begin, end }: ByteRange): Promise<string> {
     const length = end - begin;
-    this.#texts += length;
-    if (length > MAX_TEXT || this.#texts > MAX_TEXTS)
+    this.texts += length;
+    if (length > MAX_TEXT || this.texts > MAX_TEXTS)
       throw this.invalid(`${length} bytes of text at byte ${begin} are too much`);
-    return decodeUtf8(await this.#bytes({ begin, end }), `${this.#file.path}: the text at byte ${begin}`);
+    return decodeUtf8(await this.readBytes({ begin, end }), `${this.file.path}: the text at byte ${begin}`);
   }
 
   /** The int64 numbers of a field of a list, which holds one of them or all. */
-  async ints(field: WireField): Promise<number[]> {
+  async readInts(field: WireField): Promise<number[]> {
     if (field.wire === 0) return [field.value];
     if (field.end - field.begin > MAX_LIST) throw this.invalid(`the list at byte ${field.begin} is too long`);
-    if (!this.#holds(field.begin, field.end - field.begin)) await this.#load(field.begin);
+    if (!this.holds(field.begin, field.end - field.begin)) await this.load(field.begin);
     const values: number[] = [];
-    for (this.#at = field.begin; this.#at < field.end; ) values.push(this.#varint(field.end));
+    for (this.at = field.begin; this.at < field.end; ) values.push(this.readVarint(field.end));
     return values;
   }
 
   close(): Promise<void> {
-    return this.#file.close();
+    return this.file.close();
   }
 
   invalid(fact: string): NfcError {
-    return new NfcError("invalid-file", `${this.#file.path}: ${fact}`, { hint: "download or export the file again" });
+    return new NfcError("invalid-file", `${this.file.path}: ${fact}`, { hint: "download or export the file again" });
   }
 
-  #field(at: number, end: number): WireField {
-    this.#at = at;
-    const key = this.#varint(end);
+  private readField(at: number, end: number): WireField {
+    this.at = at;
+    const key = this.readVarint(end);
     const id = Math.floor(key / 8);
     const wire = key % 8;
     if (id < 1 || id >= 2 ** 29) throw this.invalid(`byte ${at} begins no protobuf field`);
     if (wire === 0) {
-      const begin = this.#at;
-      const value = this.#varint(end);
-      return { id, wire, value, begin, end: this.#at };
+      const begin = this.at;
+      const value = this.readVarint(end);
+      return { id, wire, value, begin, end: this.at };
     }
-    const length = wire === 2 ? this.#varint(end) : { 1: 8, 5: 4 }[wire];
+    const length = wire === 2 ? this.readVarint(end) : { 1: 8, 5: 4 }[wire];
     if (length === undefined) throw this.invalid(`byte ${at} begins a field of unknown kind ${wire}`);
-    const begin = this.#at;
+    const begin = this.at;
     if (length < 0 || length > end - begin)
       throw this.invalid(`the field at byte ${at} asks for ${length} bytes, ${end - begin} are left of its message`);
     return { id, wire, value: 0, begin, end: begin + length };
   }
 
-  /** The int64 at #at, which moves behind it; the window holds it. */
-  #varint(end: number): number {
-    const first = this.#at;
+  /** The int64 at `at`, which moves behind it; the window holds it. */
+  private readVarint(end: number): number {
+    const first = this.at;
     let value = 0;
     for (let i = 0; i < MAX_VARINT && first + i < end; i++) {
-      const byte = this.#window[first + i - this.#start] as number;
+      const byte = this.window[first + i - this.start] as number;
       value += (byte & 127) * 2 ** (7 * i);
       if (byte >= 128) continue;
-      this.#at = first + i + 1;
-      return i < MAX_VARINT - 1 ? value : this.#negative(first);
+      this.at = first + i + 1;
+      return i < MAX_VARINT - 1 ? value : this.negative(first);
     }
     throw this.invalid(`the number at byte ${first} does not end`);
   }
 
   /** Ten bytes: two's complement, where the sum of floats above has lost the low bits. */
-  #negative(first: number): number {
+  private negative(first: number): number {
     let value = 0n;
     for (let i = 0; i < MAX_VARINT; i++)
-      value |= BigInt((this.#window[first + i - this.#start] as number) & 127) << BigInt(7 * i);
+      value |= BigInt((this.window[first + i - this.start] as number) & 127) << BigInt(7 * i);
     return Number(BigInt.asIntN(64, value));
   }
 
-  async #bytes({ begin, end }: ByteRange): Promise<Uint8Array> {
+  private async readBytes({ begin, end }: ByteRange): Promise<Uint8Array> {
     const length = end - begin;
-    if (length > this.#window.byteLength) {
+    if (length > this.window.byteLength) {
       const bytes = new Uint8Array(length);
-      await this.#file.readInto(bytes, begin);
+      await this.file.readInto(bytes, begin);
       return bytes;
     }
-    if (!this.#holds(begin, length)) await this.#load(begin);
-    return this.#window.subarray(begin - this.#start, end - this.#start);
+    if (!this.holds(begin, length)) await this.load(begin);
+    return this.window.subarray(begin - this.start, end - this.start);
   }
 
-  #holds(at: number, length: number): boolean {
-    return at >= this.#start && at + length <= this.#end;
+  private holds(at: number, length: number): boolean {
+    return at >= this.start && at + length <= this.end;
   }
 
   /** Moves the window to `at`. */
-  async #load(at: number): Promise<void> {
-    const count = Math.min(this.#window.byteLength, this.#file.size - at);
-    await this.#file.readInto(this.#window.subarray(0, count), at);
-    this.#start = at;
-    this.#end = at + count;
+  private async load(at: number): Promise<void> {
+    const count = Math.min(this.window.byteLength, this.file.size - at);
+    await this.file.readInto(this.window.subarray(0, count), at);
+    this.start = at;
+    this.end = at + count;
   }
 }

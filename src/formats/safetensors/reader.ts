@@ -116,13 +116,13 @@ class FilesReader implements TensorReader {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly metadata: Readonly<Record<string, string>>;
   readonly warnings: readonly string[];
-  readonly #open: ReadonlyMap<string, PositionalFile>;
-  #closed = false;
+  private readonly open: ReadonlyMap<string, PositionalFile>;
+  private closed = false;
 
   constructor(path: string, shards: readonly OpenShard[], warnings: readonly string[]) {
     this.path = path;
-    this.#open = new Map(shards.map(({ file }) => [file.path, file]));
-    this.files = [...this.#open.keys()];
+    this.open = new Map(shards.map(({ file }) => [file.path, file]));
+    this.files = [...this.open.keys()];
     this.byteLength = shards.reduce((sum, { file }) => sum + file.size, 0);
     this.tensors = new Map(shards.flatMap(listStoredTensors).map((tensor) => [tensor.name, tensor]));
     this.metadata = Object.assign(Object.create(null), ...shards.map(({ header }) => header.metadata).reverse());
@@ -130,14 +130,14 @@ class FilesReader implements TensorReader {
   }
 
   async readBytes(name: string): Promise<Uint8Array> {
-    const { tensor, file } = this.#find(name);
+    const { tensor, file } = this.find(name);
     const bytes = new Uint8Array(viewBytes(tensor, tensor.byteLength));
     await file.readInto(bytes, tensor.offset);
     return bytes;
   }
 
   async readF32(name: string, into?: Float32Array): Promise<Float32Array> {
-    const { tensor, file } = this.#find(name);
+    const { tensor, file } = this.find(name);
     const { dtype } = tensor;
     if (!isFloatDtype(dtype)) {
       throw new NfcError("unsupported", `${tensor.file}: tensor ${quoteUntrusted(name)}: ${dtype} is no float format`);
@@ -157,20 +157,20 @@ class FilesReader implements TensorReader {
   }
 
   chunks(name: string): AsyncIterable<Uint8Array> {
-    const { tensor, file } = this.#find(name);
+    const { tensor, file } = this.find(name);
     return file.pieces(tensor.offset, tensor.byteLength);
   }
 
   async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    await Promise.all([...this.#open.values()].map((file) => file.close()));
+    if (this.closed) return;
+    this.closed = true;
+    await Promise.all([...this.open.values()].map((file) => file.close()));
   }
 
-  #find(name: string): { tensor: StoredTensor; file: PositionalFile } {
-    if (this.#closed) throw new Error(`${this.path}: the reader is closed`);
+  private find(name: string): { tensor: StoredTensor; file: PositionalFile } {
+    if (this.closed) throw new Error(`${this.path}: the reader is closed`);
     const tensor = this.tensors.get(name);
-    const file = tensor && this.#open.get(tensor.file);
+    const file = tensor && this.open.get(tensor.file);
     if (!tensor || !file) throw new NfcError("not-found", `${this.path}: no tensor ${quoteUntrusted(name)}`);
     return { tensor, file };
   }

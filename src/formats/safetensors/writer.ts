@@ -1,8 +1,7 @@
 // Writes safetensors files as a stream, in shards when asked, byte for byte as the reference implementation does.
-import { type FileHandle, open } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { withIoErrors } from "../../io/io-error.ts";
+import { type DurableFile, writeDurably } from "../../io/durable.ts";
 import { PIECE_BYTES } from "../../io/positional-file.ts";
 import { countBytes, type Dtype } from "../dtype.ts";
 import { quoteUntrusted } from "../json-strict.ts";
@@ -76,14 +75,13 @@ export function makeBytesSource(name: string, dtype: Dtype, shape: readonly numb
 
 async function writeOne(path: string, progress: Progress, fill: (output: Output) => Promise<void>): Promise<void> {
   progress.check(path);
-  const handle = await withIoErrors(path, () => open(path, "w"));
-  try {
-    const output = new Output(path, handle, progress);
+  const write = async (file: DurableFile) => {
+    const output = new Output(path, file, progress);
     await fill(output);
-    await output.finish();
-  } finally {
-    await withIoErrors(path, () => handle.close()); // network file systems report a full disk only here
-  }
+    await output.flush();
+    progress.check(path);
+  };
+  await writeDurably(path, write, { overwrite: true });
 }
 
 async function writeTensors(
@@ -114,69 +112,57 @@ async function writeTensor(output: Output, tensor: TensorInfo, source: TensorSou
 
 /** Counts bytes over all files and looks at the signal. */
 class Progress {
-  readonly #total: number;
-  readonly #options: WriteOptions;
-  #written = 0;
+  private readonly total: number;
+  private readonly options: WriteOptions;
+  private written = 0;
 
   constructor(total: number, options: WriteOptions) {
-    this.#total = total;
-    this.#options = options;
+    this.total = total;
+    this.options = options;
   }
 
   check(path: string): void {
-    const { signal } = this.#options;
+    const { signal } = this.options;
     if (!signal?.aborted) return;
     throw new NfcError("aborted", `${path}: writing was interrupted`, { cause: signal.reason });
   }
 
   add(bytes: number): void {
-    this.#written += bytes;
-    this.#options.onBytes?.(this.#written, this.#total);
+    this.written += bytes;
+    this.options.onBytes?.(this.written, this.total);
   }
 }
 
 /** One file being written: small pieces are gathered, large ones go straight to the system. */
 class Output {
   readonly path: string;
-  readonly #handle: FileHandle;
-  readonly #progress: Progress;
-  readonly #gathered = new Uint8Array(GATHER_BYTES);
-  #pending = 0;
+  private readonly file: DurableFile;
+  private readonly progress: Progress;
+  private readonly gathered = new Uint8Array(GATHER_BYTES);
+  private pending = 0;
 
-  constructor(path: string, handle: FileHandle, progress: Progress) {
+  constructor(path: string, file: DurableFile, progress: Progress) {
     this.path = path;
-    this.#handle = handle;
-    this.#progress = progress;
+    this.file = file;
+    this.progress = progress;
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    this.#progress.check(this.path);
-    if (this.#pending + bytes.byteLength > GATHER_BYTES) await this.#flush();
-    if (bytes.byteLength > GATHER_BYTES) return this.#writeFully(bytes);
-    this.#gathered.set(bytes, this.#pending);
-    this.#pending += bytes.byteLength;
+    this.progress.check(this.path);
+    if (this.pending + bytes.byteLength > GATHER_BYTES) await this.flush();
+    if (bytes.byteLength > GATHER_BYTES) return this.pass(bytes);
+    this.gathered.set(bytes, this.pending);
+    this.pending += bytes.byteLength;
   }
 
-  /** Writes what is gathered and waits until the disk has it all. */
-  async finish(): Promise<void> {
-    await this.#flush();
-    this.#progress.check(this.path);
-    await withIoErrors(this.path, () => this.#handle.sync());
+  async flush(): Promise<void> {
+    const length = this.pending;
+    this.pending = 0;
+    if (length > 0) await this.pass(this.gathered.subarray(0, length));
   }
 
-  async #flush(): Promise<void> {
-    const length = this.#pending;
-    this.#pending = 0;
-    if (length > 0) await this.#writeFully(this.#gathered.subarray(0, length));
-  }
-
-  /** The system may take less than it is given. */
-  async #writeFully(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.byteLength; ) {
-      const length = Math.min(PIECE_BYTES, bytes.byteLength - done);
-      const { bytesWritten } = await withIoErrors(this.path, () => this.#handle.write(bytes, done, length));
-      done += bytesWritten;
-      this.#progress.add(bytesWritten);
-    }
+  private async pass(bytes: Uint8Array): Promise<void> {
+    await this.file.write(bytes);
+    this.progress.add(bytes.byteLength);
   }
 }
