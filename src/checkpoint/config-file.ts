@@ -3,6 +3,7 @@ import { NfcError } from "../errors.ts";
 import {
   ACTIVATIONS,
   type Activation,
+  isPlainGpt2,
   MAX_INNER,
   MAX_LABELS,
   MAX_LAYERS,
@@ -77,7 +78,7 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     bos_token_id: config.bos_token_id ?? null,
     eos_token_id: config.eos_token_id ?? null,
   });
-  if (config.variant !== "dense") out[VARIANT_KEY] = config.variant;
+  if (!isPlainGpt2(config.variant)) out[VARIANT_KEY] = config.variant;
   if (config.labels) Object.assign(out, makeClassifierKeys(config.labels, config, raw));
   return out;
 }

@@ -6,8 +6,8 @@ import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import { countBytes, countElements, encodeFloats } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
-import { MIN_DISTANCE_POSITIONS, type ModelConfig, type Variant } from "../model/config.ts";
-import { listParameters } from "../model/parameters.ts";
+import { countNeededPositions, type ModelConfig, type Variant } from "../model/config.ts";
+import { findParameterKind, listParameters } from "../model/parameters.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */
@@ -124,10 +124,11 @@ async function readFreshConfig(
     ...(bos_token_id !== undefined && { bos_token_id }),
     ...(eos_token_id !== undefined && { eos_token_id }),
   };
-  if (config.variant === "noise-distance" && n_positions < MIN_DISTANCE_POSITIONS)
+  const needed = countNeededPositions(config.variant);
+  if (n_positions < needed)
     throw new NfcError(
       "unsupported",
-      `${file}: n_positions ${n_positions} is too short for noise-distance, which needs ${MIN_DISTANCE_POSITIONS}`,
+      `${file}: n_positions ${n_positions} is too short for ${config.variant}, which needs ${needed}`,
     );
   if (parsed.vocab_size !== undefined) return config;
   return { ...config, vocab_size: (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY };
@@ -152,7 +153,7 @@ function drawWeights(config: ModelConfig, seed: number): Map<string, Float32Arra
   );
 }
 
-const isNorm = (name: string) => /(^|\.)ln_[12f]\.weight$/.test(name);
+const isNorm = (name: string) => findParameterKind(name) === "norm" && name.endsWith(".weight");
 
 /** Standard deviation of a parameter's first values; null where they are constant. */
 function initialDeviation(name: string, { n_layer }: ModelConfig): number | null {

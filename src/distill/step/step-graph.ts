@@ -7,7 +7,7 @@ import { reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
-import { listParameters } from "../../model/parameters.ts";
+import { findParameterKind, isUsedAtMean, listParameters } from "../../model/parameters.ts";
 import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
 
 /** How the student learns from a teacher: from its final hidden states and head, or from cached log-probabilities. */
@@ -139,9 +139,9 @@ function selectDirectTargets({ config, trained, noise }: StepOptions, headName: 
 }
 
 /** Whether the data's loss does not depend on a parameter: it follows the noise prior alone. */
-export function isPriorOnly(name: string, { variant }: ModelConfig, noise: StepOptions["noise"]): boolean {
-  if (name.endsWith("attn.noise_log_std")) return noise === "mean";
-  return name.endsWith("attn.noise_mean") && variant !== "noise-distance";
+export function isPriorOnly(name: string, config: ModelConfig, noise: StepOptions["noise"]): boolean {
+  const drawn = noise === "fed" && findParameterKind(name) === "noise log std";
+  return !drawn && !isUsedAtMean(name, config);
 }
 
 function requireGradient(gradients: ReadonlyMap<Value, Value>, target: Value): Value {

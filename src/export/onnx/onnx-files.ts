@@ -1,4 +1,5 @@
 // Writes the ONNX files of a model in the layout of transformers.js and optimum, and checks each against our forward pass.
+
 import { mkdir, rename, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
@@ -7,6 +8,7 @@ import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } fro
 import { withIoErrors } from "../../io/io-error.ts";
 import { writeChunks } from "../../io/write-chunks.ts";
 import type { NoiseMode } from "../../model/attention.ts";
+import { VARIANT_TRAITS } from "../../model/config.ts";
 import { nameModelFile, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import { TOOL } from "../../version.ts";
@@ -119,7 +121,7 @@ async function* openOnce(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
 /** @throws NfcError "usage" for noise that the variant does not have */
 export function checkNoise(checkpoint: Checkpoint, noise: NoiseMode): void {
   const { variant } = checkpoint.config;
-  if (noise.kind === "generated" && (variant === "dense" || variant === "symmetric"))
+  if (noise.kind === "generated" && VARIANT_TRAITS[variant].noise === null)
     throw new NfcError("usage", `${checkpoint.source}: a ${variant} model has no noise to sample`, {
       hint: "leave out --noise sample",
     });
