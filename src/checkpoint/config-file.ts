@@ -16,6 +16,8 @@ import {
 } from "../model/config.ts";
 import { FieldReader, isJsonObject, quote } from "./fields.ts";
 
+export const CONFIG_FILE = "config.json";
+
 /** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
 export const VARIANT_KEY = "nfc_variant";
 

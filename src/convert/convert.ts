@@ -1,11 +1,10 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
 import { describeSource, dropScores } from "../checkpoint/provenance.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
 import { countElements, encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";

@@ -1,10 +1,10 @@
 // A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
 import { dirname } from "node:path";
-import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, makeMemoryCheckpoint } from "../checkpoint/checkpoint.ts";
 import { parseConfig } from "../checkpoint/config-file.ts";
 import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
-import { countBytes, countElements, encodeFloats } from "../formats/dtype.ts";
+import { countElements } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import { countNeededPositions, type ModelConfig, type Variant } from "../model/config.ts";
 import { findParameterKind, listParameters } from "../model/parameters.ts";
@@ -33,41 +33,23 @@ export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint>
   const folder = options.tokenizerFolder ?? dirname(options.config);
   const config = await readFreshConfig(raw, options, folder);
   const values = drawWeights(config, options.seed);
-  const tensors = new Map(
-    listParameters(config).map(({ name, shape }): [string, CheckpointTensor] => [
-      name,
-      {
-        name,
-        dtype: "F32",
-        shape,
-        sourceName: name,
-        transposed: false,
-        byteLength: countBytes("F32", shape),
-        file: options.config,
-        offset: 0,
-      },
-    ]),
-  );
-  const valuesOf = (name: string): Float32Array => {
-    const found = values.get(name);
-    if (!found) throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
-    return found;
+  const none = (name: string): never => {
+    throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
   };
-  return {
+  const base: Checkpoint = {
     source: options.config,
     folder,
     reader: makeConfigReader(options.config),
     config,
     rawConfig: raw,
-    tensors,
+    tensors: new Map(),
     notes: [],
     record: null,
-    readF32: async (name) => valuesOf(name),
-    async *chunks(name) {
-      yield encodeFloats(valuesOf(name), "F32");
-    },
+    readF32: async (name) => none(name),
+    chunks: none,
     close: async () => undefined,
   };
+  return makeMemoryCheckpoint(base, new Map([...values].map(([name, numbers]) => [name, () => numbers])));
 }
 
 /** The one file that such a model comes from. */

@@ -1,6 +1,6 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { makeFloat32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
 import { countDraws, type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
@@ -53,8 +53,7 @@ function toOptimizerOptions({ settings, store }: PhaseContext) {
 async function openTransfer(context: PhaseContext): Promise<Phase> {
   const { settings, config, store, session } = context;
   const teacher = context.teacher as Checkpoint;
-  const teacherWeights = new Map<string, Float32Array>();
-  for (const name of teacher.tensors.keys()) teacherWeights.set(name, await teacher.readF32(name));
+  const teacherWeights = await readWeights(teacher);
   const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
   const models = { student: config, teacher: teacher.config, teacherWeights };
   const step = await TransferStep.open({ ...session, ...models, batch, length }, store);

@@ -1,11 +1,10 @@
 // Takes a model's parameters into training, and writes what it made of them: weights in their own dtypes, and the rest.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";

@@ -1,8 +1,7 @@
 // Writes the model as safetensors: compact in a chosen dtype, or expanded to plain GPT-2 ([s, v] → [s, s, v]).
 
-import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, type CheckpointTensor, requireTensor } from "../checkpoint/checkpoint.ts";
 import { collectBytes, convertChunks, makeTensorSource } from "../checkpoint/model-folder.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../formats/safetensors/writer.ts";

@@ -76,6 +76,11 @@ export function listParameters(config: ModelConfig): ParameterSpec[] {
   return specs;
 }
 
+/** The matrix [V, C] that makes the logits of a language model: the token embedding where the head is tied. */
+export function nameHead({ tied_head }: Pick<ModelConfig, "tied_head">): string {
+  return tied_head ? "wte.weight" : "lm_head.weight";
+}
+
 /** [name within the layer, shape] of one block; c_attn is [C, 3C] = [q, k, v] or [C, 2C] = [s, v]. */
 function listLayerShapes(config: ModelConfig): [string, number[]][] {
   const { n_embd: C, n_inner: I } = config;

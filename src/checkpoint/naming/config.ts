@@ -12,7 +12,7 @@ import {
 } from "../../model/config.ts";
 import { SCORE } from "../../model/parameters.ts";
 import type { ParsedConfig } from "../config-file.ts";
-import { GPT2_VOCABULARY } from "../tokenizer.ts";
+import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import type { SourceTensor } from "./keys.ts";
 import { type Layout, showShape } from "./layout.ts";
 
@@ -25,8 +25,6 @@ const KNOWN_HEADS: Readonly<Record<string, number>> = {
   "1600x48": 25,
 };
 
-/** GPT-2's vocabulary padded to a multiple of 64, as nanoGPT does. */
-export const NANOGPT_VOCABULARY = 50304;
 /** <|endoftext|>, the last token of GPT-2's vocabulary. */
 const GPT2_END_OF_TEXT = 50256;
 

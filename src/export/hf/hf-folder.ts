@@ -2,9 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { makeTensorSource, writeText } from "../../checkpoint/model-folder.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
 import { countBytes, type FloatDtype } from "../../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../../formats/safetensors/writer.ts";
 import { withIoErrors } from "../../io/io-error.ts";

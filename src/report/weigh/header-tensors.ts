@@ -1,5 +1,6 @@
 // The tensors of a model file as its header declares them: group, weights, bytes, and signs of accidents. Reads no weights.
 import { basename } from "node:path";
+import { MASK_BUFFER } from "../../checkpoint/naming/keys.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
@@ -104,9 +105,8 @@ function describeTensors(
   });
 }
 
-const MASK = /^h\.\d+\.attn\.(bias|masked_bias)$/;
 const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
-  MASK.test(name) && (dims.length === 4 || dims.length === 0);
+  MASK_BUFFER.test(name) && (dims.length === 4 || dims.length === 0);
 const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
 /** As nfc and PyTorch's exporter call them. */
 const CONSTANT = /^(const|val)_\d+$/;
@@ -120,7 +120,7 @@ const PACKED = /(qweight|qzeros|quant_state|absmax|_Q4|_q4|_quant)$/;
 
 function findGroup(name: string): TensorGroup {
   if (STATE.test(name)) return "optimiser state";
-  if (MASK.test(name)) return "mask buffers";
+  if (MASK_BUFFER.test(name)) return "mask buffers";
   const kind = findParameterKind(name);
   if (kind !== null) return GROUPS[kind];
   return CONSTANT.test(name) ? "constants" : "other";

@@ -1,7 +1,6 @@
 // Counts what a checkpoint stores, by group and layer. Reads headers only.
 
-import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { type Checkpoint, type CheckpointTensor, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { countElements } from "../../formats/dtype.ts";
 import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { groupParameters, listParameters, type ParameterGroup } from "../../model/parameters.ts";
