@@ -2,18 +2,19 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
-import { countBytes, type FloatDtype } from "../formats/dtype.ts";
+import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
-import { parseConfig } from "./config-file.ts";
+import { listParameters } from "../model/parameters.ts";
+import { CONFIG_FILE, parseConfig } from "./config-file.ts";
 import { FieldReader } from "./fields.ts";
 import { type DownloadProgress, fetchFromHub, isHubReference } from "./hub/hub.ts";
 import { type NamingPlan, type PlanInput, type PlannedTensor, planCheckpoint, settleHead } from "./naming/plan.ts";
 import { type NfcRecord, readNfcRecord } from "./nfc-record.ts";
 import { hasSameBytes, readPlanned, readPlannedChunks } from "./read.ts";
 import { resolveLocal } from "./source.ts";
-import { readTokenizerSize } from "./vocabulary.ts";
+import { readTokenizerSize } from "./tokenizer.ts";
 
 /** A parameter in canonical name and orientation ([in, out]). `offset` is where its stored bytes begin in `file`. */
 export interface CheckpointTensor {
@@ -64,8 +65,6 @@ export interface OpenOptions {
   onProgress?: ((progress: OpenProgress) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
-
-export const CONFIG_FILE = "config.json";
 
 /** Real config.json files have a few kilobytes; label maps may make some hundred. */
 const MAX_CONFIG_BYTES = 2 ** 24;
@@ -168,5 +167,44 @@ function makeCheckpoint(
     readF32: async (name) => readPlanned(reader, planned(name)),
     chunks: (name) => readPlannedChunks(reader, planned(name)),
     close: () => reader.close(),
+  };
+}
+
+/** A parameter's tensor. @throws Error for a name that `listParameters` does not have: an open checkpoint has all of them */
+export function requireTensor(checkpoint: Checkpoint, name: string): CheckpointTensor {
+  const tensor = checkpoint.tensors.get(name);
+  if (tensor === undefined) throw new Error(`${checkpoint.source}: no tensor ${name}`);
+  return tensor;
+}
+
+/** All parameters as float32, each under `prefix` and its name. */
+export async function readWeights(checkpoint: Checkpoint, prefix = ""): Promise<Map<string, Float32Array>> {
+  const weights = new Map<string, Float32Array>();
+  for (const name of checkpoint.tensors.keys()) weights.set(prefix + name, await checkpoint.readF32(name));
+  return weights;
+}
+
+/**
+ * A checkpoint of the parameters of `base.config`: those that `values` has are float32 numbers in memory, the others are
+ * `base`'s own.
+ */
+export function makeMemoryCheckpoint(
+  base: Checkpoint,
+  values: ReadonlyMap<string, () => Float32Array | Promise<Float32Array>>,
+): Checkpoint {
+  const tensors = listParameters(base.config).map(({ name, shape }): [string, CheckpointTensor] => {
+    if (!values.has(name)) return [name, requireTensor(base, name)];
+    const place = { sourceName: name, transposed: false, file: base.source, offset: 0 };
+    return [name, { name, dtype: "F32", shape, byteLength: countBytes("F32", shape), ...place }];
+  });
+  return {
+    ...base,
+    tensors: new Map(tensors),
+    readF32: async (name) => values.get(name)?.() ?? base.readF32(name),
+    async *chunks(name) {
+      const read = values.get(name);
+      if (read) yield encodeFloats(await read(), "F32");
+      else yield* base.chunks(name);
+    },
   };
 }

@@ -3,6 +3,7 @@ import { NfcError } from "../errors.ts";
 import {
   ACTIVATIONS,
   type Activation,
+  isPlainGpt2,
   MAX_INNER,
   MAX_LABELS,
   MAX_LAYERS,
@@ -14,6 +15,8 @@ import {
   type Variant,
 } from "../model/config.ts";
 import { FieldReader, isJsonObject, quote } from "./fields.ts";
+
+export const CONFIG_FILE = "config.json";
 
 /** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
 export const VARIANT_KEY = "nfc_variant";
@@ -77,7 +80,7 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     bos_token_id: config.bos_token_id ?? null,
     eos_token_id: config.eos_token_id ?? null,
   });
-  if (config.variant !== "dense") out[VARIANT_KEY] = config.variant;
+  if (!isPlainGpt2(config.variant)) out[VARIANT_KEY] = config.variant;
   if (config.labels) Object.assign(out, makeClassifierKeys(config.labels, config, raw));
   return out;
 }

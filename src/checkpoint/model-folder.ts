@@ -8,7 +8,7 @@ import type { TensorSource } from "../formats/safetensors/writer.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
-import { toHfConfig } from "./config-file.ts";
+import { CONFIG_FILE, toHfConfig } from "./config-file.ts";
 import { TOKENIZER_FILES } from "./tokenizer.ts";
 
 /** Hugging Face's names in config.json. */
@@ -28,7 +28,7 @@ export async function writeModelFiles(
     delete hf.torch_dtype;
     hf.dtype = DTYPE_NAMES[options.dtype];
   }
-  await writeText(join(folder, "config.json"), `${JSON.stringify(hf, null, 2)}\n`);
+  await writeText(join(folder, CONFIG_FILE), `${JSON.stringify(hf, null, 2)}\n`);
   for (const file of [...TOKENIZER_FILES, "generation_config.json"]) await copyIfThere(checkpoint.folder, folder, file);
 }
 
@@ -76,6 +76,11 @@ export async function* convertChunks(
     yield encodeFloats(values, to);
     rest = Uint8Array.from(bytes.subarray(whole.byteLength));
   }
+}
+
+/** Bytes as a stream of one piece. */
+export async function* streamBytes(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
 }
 
 /** A tensor's stream as one buffer. */

@@ -3,13 +3,10 @@ import type { Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../errors.ts";
+import { INDEX_FILE, SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
 import { toIoError } from "../io/io-error.ts";
 import { findPickles, hasForeignName, makePickleError, refuseOtherFormat } from "./foreign.ts";
 import { listFirstQuoted } from "./naming/layout.ts";
-
-/** Hugging Face's names of the weights in a model folder. */
-export const WEIGHTS_FILE = "model.safetensors";
-export const INDEX_FILE = "model.safetensors.index.json";
 
 /** The weights to open, and the folder of their config and tokenizer. */
 export interface LocalSource {
@@ -75,7 +72,7 @@ async function chooseWeights(folder: string): Promise<string> {
  * @throws NfcError `usage` when several would do
  */
 export function selectWeights(names: readonly string[], folder: string): string | null {
-  for (const name of [WEIGHTS_FILE, INDEX_FILE]) if (names.includes(name)) return name;
+  for (const name of [SINGLE_FILE, INDEX_FILE]) if (names.includes(name)) return name;
   const indexes = names.filter((name) => INDEX.test(name));
   if (indexes.length === 1) return indexes[0] ?? null;
   const files = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
@@ -108,6 +105,6 @@ function makeNothingToReadError(folder: string, names: readonly string[]): NfcEr
     );
   }
   return new NfcError("not-found", `${folder}: holds no safetensors checkpoint`, {
-    hint: `expected ${WEIGHTS_FILE} or ${INDEX_FILE} in it`,
+    hint: `expected ${SINGLE_FILE} or ${INDEX_FILE} in it`,
   });
 }

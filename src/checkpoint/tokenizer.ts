@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
+import { FieldReader, isJsonObject } from "./fields.ts";
 
-/** GPT-2's vocabulary; nanoGPT pads it to a multiple of 64. */
 export const GPT2_VOCABULARY = 50_257;
-const PADDED_GPT2_VOCABULARY = 50_304;
+/** GPT-2's vocabulary padded to a multiple of 64, as nanoGPT does. */
+export const NANOGPT_VOCABULARY = 50_304;
 const END_OF_TEXT = "<|endoftext|>";
 /** tokenizer.json files are a few MB (a 250k vocabulary has 17 MB). */
 const MAX_TOKENIZER_BYTES = 256 * 2 ** 20;
@@ -110,7 +111,7 @@ async function makeHuggingFace(path: string, json: object): Promise<Tokenizer> {
 }
 
 async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<Tokenizer> {
-  if (config.vocab_size !== GPT2_VOCABULARY && config.vocab_size !== PADDED_GPT2_VOCABULARY)
+  if (config.vocab_size !== GPT2_VOCABULARY && config.vocab_size !== NANOGPT_VOCABULARY)
     throw new NfcError(
       "not-found",
       `${folder ?? "the checkpoint"}: no tokenizer.json, and its vocabulary of ${config.vocab_size} is not GPT-2's`,
@@ -127,4 +128,34 @@ async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<
     // Not r50k.decode, which keeps the bytes of an unfinished character for its next call.
     decode: (ids) => Buffer.concat(ids.map((id) => Buffer.from(tokens[id] ?? END_OF_TEXT))).toString(),
   };
+}
+
+/**
+ * One more than the largest token id of tokenizer.json (vocabulary and added tokens) or vocab.json; undefined when
+ * `folder` has neither.
+ * @throws NfcError `invalid-file` when the file does not hold a vocabulary
+ */
+export async function readTokenizerSize(folder: string): Promise<number | undefined> {
+  const tokenizer = join(folder, "tokenizer.json");
+  if (existsSync(tokenizer)) {
+    const fields = new FieldReader(await readJsonFile(tokenizer, { maxBytes: MAX_TOKENIZER_BYTES }), tokenizer);
+    const model = fields.value("model");
+    const vocabulary = isJsonObject(model) && isJsonObject(model.vocab) ? Object.values(model.vocab) : [];
+    const added = fields.value("added_tokens");
+    const extra = Array.isArray(added) ? added.map((token) => (isJsonObject(token) ? token.id : undefined)) : [];
+    return countIds([...vocabulary, ...extra], fields, "model");
+  }
+  const vocab = join(folder, "vocab.json");
+  if (!existsSync(vocab)) return undefined;
+  const fields = new FieldReader(await readJsonFile(vocab, { maxBytes: MAX_TOKENIZER_BYTES }), vocab);
+  return countIds(Object.values(fields.raw), fields, "the vocabulary");
+}
+
+function countIds(ids: readonly unknown[], fields: FieldReader, key: string): number {
+  let largest = -1;
+  for (const id of ids) {
+    if (typeof id === "number" && Number.isSafeInteger(id) && id > largest) largest = id;
+  }
+  if (largest < 0) throw fields.wrong(key, "a vocabulary with token ids");
+  return largest + 1;
 }

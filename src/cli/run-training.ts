@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { TrainOptions, TrainResult } from "../distill/run.ts";
 import type { TrainMode } from "../distill/settings.ts";
+import { VARIANT_TRAITS } from "../model/config.ts";
 import { alignTable, formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
@@ -25,7 +26,7 @@ export async function runTraining(
   const { device, threads } = flags;
   // A dense student has its teacher's attention already, or never will.
   const transferable =
-    teacher !== null && student.config.variant !== "dense" && canTransfer(student.config, teacher.config);
+    teacher !== null && VARIANT_TRAITS[student.config.variant].tied && canTransfer(student.config, teacher.config);
   const result = await train(student, {
     ...toOptions(flags),
     settings: resolveTrainSettings(task, student.config, { ...toTrainSettings(flags), transferable }),

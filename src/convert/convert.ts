@@ -1,17 +1,16 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
 import { describeSource, dropScores } from "../checkpoint/provenance.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
 import { countElements, encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import { MIN_DISTANCE_POSITIONS, type ModelConfig } from "../model/config.ts";
-import { countParameters, listParameters } from "../model/parameters.ts";
+import { countNeededPositions, type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
+import { countParameters, findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";
@@ -79,7 +78,7 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, config: Mode
 
 function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
   const { config, source } = checkpoint;
-  if (config.variant !== "dense")
+  if (VARIANT_TRAITS[config.variant].tied)
     throw new NfcError("unsupported", `${source}: already tied (variant ${config.variant})`, {
       hint: "convert the dense checkpoint that it came from",
     });
@@ -88,14 +87,15 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {
       hint: "give --calibration FILE, or take --tie spectral",
     });
-  if (options.noiseStd !== undefined && options.variant === "symmetric")
-    throw new NfcError("usage", "a symmetric model has no noise to give a standard deviation", {
+  if (options.noiseStd !== undefined && VARIANT_TRAITS[options.variant].noise === null)
+    throw new NfcError("usage", `a ${options.variant} model has no noise to give a standard deviation`, {
       hint: "leave out --noise-std, or take another --variant",
     });
-  if (options.variant === "noise-distance" && config.n_positions < MIN_DISTANCE_POSITIONS)
+  const needed = countNeededPositions(options.variant);
+  if (config.n_positions < needed)
     throw new NfcError(
       "unsupported",
-      `${source}: n_positions ${config.n_positions} is too short for noise-distance, which needs ${MIN_DISTANCE_POSITIONS}`,
+      `${source}: n_positions ${config.n_positions} is too short for ${options.variant}, which needs ${needed}`,
       { hint: "take --variant symmetric" },
     );
 }
@@ -110,10 +110,10 @@ function makeTensorSources(
 ): TensorSource[] {
   return listParameters(config).map(({ name, shape, layer }) => {
     const tie = ties[layer ?? 0] as Promise<TiedLayer>;
-    if (name.includes(".attn.noise_")) return makeNoiseSource(name, shape, tie, options);
+    if (isNoiseParameter(name)) return makeNoiseSource(name, shape, tie, options);
     const tensor = requireTensor(checkpoint, name);
     const dtype = options.dtype ?? tensor.dtype;
-    return layer !== null && name.includes(".attn.c_attn.")
+    return layer !== null && findParameterKind(name) === "attention input"
       ? makeTiedSource(checkpoint, tensor, () => tie.then(() => scratch.read(layer)), dtype)
       : makeTensorSource(checkpoint, tensor, dtype);
   });
@@ -127,9 +127,10 @@ function makeNoiseSource(
 ): TensorSource {
   const size = countElements(shape);
   async function* chunks() {
-    const values = name.endsWith("noise_mean")
-      ? ((await tie).noiseMean ?? new Float32Array(size))
-      : new Float32Array(size).fill(Math.log(noiseStd));
+    const values =
+      findParameterKind(name) === "noise mean"
+        ? ((await tie).noiseMean ?? new Float32Array(size))
+        : new Float32Array(size).fill(Math.log(noiseStd));
     yield encodeFloats(values, dtype);
   }
   return { name, dtype, shape, chunks };

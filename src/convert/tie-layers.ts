@@ -6,6 +6,7 @@ import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { streamTokens, takeWindows } from "../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { sha256Files } from "../io/sha256.ts";
+import { hasDistanceMean } from "../model/config.ts";
 import type { Calibration } from "./calibration.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
 import { TiePool } from "./tie-pool.ts";
@@ -58,7 +59,7 @@ export function startTies(checkpoint: Checkpoint, options: ConvertOptions, scrat
 
 /** Whether the teacher is run over the calibration text. */
 function needsText({ calibration = [], strategy, variant }: ConvertOptions): boolean {
-  return calibration.length > 0 && (strategy === "calibrated" || variant === "noise-distance");
+  return calibration.length > 0 && (strategy === "calibrated" || hasDistanceMean(variant));
 }
 
 /** The teacher's layers follow one another; without it the writer's order (by name: h.0, h.1, h.10, …) waits least. */
@@ -113,7 +114,7 @@ async function tieOne(
   );
   await scratch.put(layer, tie);
   const noiseMean =
-    run && variant === "noise-distance" ? await nameLayerInErrors(layer, run.distanceMean(layer, tie)) : null;
+    run && hasDistanceMean(variant) ? await nameLayerInErrors(layer, run.distanceMean(layer, tie)) : null;
   run?.advance();
   return { errors: tie.errors, noiseMean };
 }

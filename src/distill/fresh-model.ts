@@ -1,13 +1,13 @@
 // A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
 import { dirname } from "node:path";
-import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, makeMemoryCheckpoint } from "../checkpoint/checkpoint.ts";
 import { parseConfig } from "../checkpoint/config-file.ts";
 import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
-import { countBytes, countElements, encodeFloats } from "../formats/dtype.ts";
+import { countElements } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
-import { MIN_DISTANCE_POSITIONS, type ModelConfig, type Variant } from "../model/config.ts";
-import { listParameters } from "../model/parameters.ts";
+import { countNeededPositions, type ModelConfig, type Variant } from "../model/config.ts";
+import { findParameterKind, listParameters } from "../model/parameters.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */
@@ -33,41 +33,23 @@ export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint>
   const folder = options.tokenizerFolder ?? dirname(options.config);
   const config = await readFreshConfig(raw, options, folder);
   const values = drawWeights(config, options.seed);
-  const tensors = new Map(
-    listParameters(config).map(({ name, shape }): [string, CheckpointTensor] => [
-      name,
-      {
-        name,
-        dtype: "F32",
-        shape,
-        sourceName: name,
-        transposed: false,
-        byteLength: countBytes("F32", shape),
-        file: options.config,
-        offset: 0,
-      },
-    ]),
-  );
-  const valuesOf = (name: string): Float32Array => {
-    const found = values.get(name);
-    if (!found) throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
-    return found;
+  const none = (name: string): never => {
+    throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
   };
-  return {
+  const base: Checkpoint = {
     source: options.config,
     folder,
     reader: makeConfigReader(options.config),
     config,
     rawConfig: raw,
-    tensors,
+    tensors: new Map(),
     notes: [],
     record: null,
-    readF32: async (name) => valuesOf(name),
-    async *chunks(name) {
-      yield encodeFloats(valuesOf(name), "F32");
-    },
+    readF32: async (name) => none(name),
+    chunks: none,
     close: async () => undefined,
   };
+  return makeMemoryCheckpoint(base, new Map([...values].map(([name, numbers]) => [name, () => numbers])));
 }
 
 /** The one file that such a model comes from. */
@@ -124,10 +106,11 @@ async function readFreshConfig(
     ...(bos_token_id !== undefined && { bos_token_id }),
     ...(eos_token_id !== undefined && { eos_token_id }),
   };
-  if (config.variant === "noise-distance" && n_positions < MIN_DISTANCE_POSITIONS)
+  const needed = countNeededPositions(config.variant);
+  if (n_positions < needed)
     throw new NfcError(
       "unsupported",
-      `${file}: n_positions ${n_positions} is too short for noise-distance, which needs ${MIN_DISTANCE_POSITIONS}`,
+      `${file}: n_positions ${n_positions} is too short for ${config.variant}, which needs ${needed}`,
     );
   if (parsed.vocab_size !== undefined) return config;
   return { ...config, vocab_size: (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY };
@@ -152,7 +135,7 @@ function drawWeights(config: ModelConfig, seed: number): Map<string, Float32Arra
   );
 }
 
-const isNorm = (name: string) => /(^|\.)ln_[12f]\.weight$/.test(name);
+const isNorm = (name: string) => findParameterKind(name) === "norm" && name.endsWith(".weight");
 
 /** Standard deviation of a parameter's first values; null where they are constant. */
 function initialDeviation(name: string, { n_layer }: ModelConfig): number | null {

@@ -4,7 +4,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions, Tensors } from "../graph/session.ts";
 import { makeFloat32Tensor } from "../graph/session.ts";
 import { Scorer } from "../inference/score/evaluate.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { isUsedAtMean } from "../model/parameters.ts";
 import type { TokenRange } from "./data/windows.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 
@@ -51,7 +51,7 @@ export class HeldOut {
     options: HeldOutOptions,
   ): Promise<HeldOut> {
     const entries = store.names
-      .filter((name) => isScored(name, config))
+      .filter((name) => isUsedAtMean(name, config))
       .map((name) => [name, makeFloat32Tensor(store.value(name), store.slot(name).shape)] as const);
     const weights: Tensors = Object.fromEntries(entries);
     return new HeldOut(await Scorer.live({ config, source }, weights, options.session), options);
@@ -64,12 +64,6 @@ export class HeldOut {
   close(): Promise<void> {
     return this.scorer.close();
   }
-}
-
-/** At the mean of the noise σ and a constant μ have no part in the graph. */
-function isScored(name: string, { variant }: ModelConfig): boolean {
-  if (name.endsWith(".attn.noise_log_std")) return false;
-  return !name.endsWith(".attn.noise_mean") || variant === "noise-distance";
 }
 
 /** Finite: JSON has no infinity. @throws NfcError "invalid-file" when the loss itself is not finite; "aborted" */

@@ -1,8 +1,8 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { makeFloat32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { countDraws, type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
 import { NoiseBuffers } from "./step/noise.ts";
@@ -53,8 +53,7 @@ function toOptimizerOptions({ settings, store }: PhaseContext) {
 async function openTransfer(context: PhaseContext): Promise<Phase> {
   const { settings, config, store, session } = context;
   const teacher = context.teacher as Checkpoint;
-  const teacherWeights = new Map<string, Float32Array>();
-  for (const name of teacher.tensors.keys()) teacherWeights.set(name, await teacher.readF32(name));
+  const teacherWeights = await readWeights(teacher);
   const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
   const models = { student: config, teacher: teacher.config, teacherWeights };
   const step = await TransferStep.open({ ...session, ...models, batch, length }, store);
@@ -97,7 +96,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
     store,
     session,
   );
-  const prior = config.variant.startsWith("noise-") ? new NoisePrior(store) : null;
+  const prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
   const steps = settings.steps - start;
@@ -157,8 +156,9 @@ export class StepNoise {
     config: ModelConfig,
     { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
   ) {
-    this.mode = noise === "sample" && config.variant.startsWith("noise-") ? "fed" : "mean";
-    this.shape = [batchSize, config.variant === "noise-shared" ? 1 : config.n_head, length, length];
+    const draws = countDraws(config.variant, config.n_head);
+    this.mode = noise === "sample" && draws > 0 ? "fed" : "mean";
+    this.shape = [batchSize, draws, length, length];
     const size = this.shape.reduce((a, b) => a * b, 1);
     this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
   }

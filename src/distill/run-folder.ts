@@ -1,12 +1,14 @@
 // A training run on disk, beside its output: settings, the last checkpoint, the best weights, and the metrics so far.
+
 import { existsSync } from "node:fs";
 import { appendFile, mkdir, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeText } from "../checkpoint/model-folder.ts";
 import { NfcError } from "../errors.ts";
-import { countElements } from "../formats/dtype.ts";
+import { countElements, viewBytes } from "../formats/dtype.ts";
 import { openSafetensors } from "../formats/safetensors/reader.ts";
+import { SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
 import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { syncFile } from "../io/durable.ts";
 import { LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
@@ -217,12 +219,12 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
 }
 
 function makeArraySource(name: string, shape: readonly number[], data: Float32Array): TensorSource {
-  return makeBytesSource(name, "F32", shape, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return makeBytesSource(name, "F32", shape, viewBytes(data));
 }
 
 /** Fills arrays from the model.safetensors of a folder, each under its name. */
 async function readArrays(folder: string, arrays: readonly [string, Float32Array][]): Promise<void> {
-  const reader = await openSafetensors(join(folder, "model.safetensors"));
+  const reader = await openSafetensors(join(folder, SINGLE_FILE));
   try {
     for (const [name, array] of arrays) {
       const { shape = null } = reader.tensors.get(name) ?? {};

@@ -1,7 +1,7 @@
 // What a training run can be told, the defaults of each task, and what must stay the same when a run is resumed.
 import { totalmem } from "node:os";
 import { NfcError } from "../errors.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 
 export const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
@@ -148,7 +148,7 @@ function checkSettings(settings: TrainSettings, config: ModelConfig): void {
     refuse("attention transfer moves more than the noise", "leave out --transfer-steps, or take --train attention");
   if (transferSteps > steps)
     refuse(`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps");
-  if (train === "noise" && !config.variant.startsWith("noise-"))
+  if (train === "noise" && !VARIANT_TRAITS[config.variant].noise)
     refuse(`a ${config.variant} model has no noise to train`, "take --train all");
 }
 

@@ -1,19 +1,17 @@
 // Takes a model's parameters into training, and writes what it made of them: weights in their own dtypes, and the rest.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import { listParameters } from "../model/parameters.ts";
+import { findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
 import { METRICS_FILE } from "./run-folder.ts";
 import type { TrainSettings } from "./settings.ts";
-import { isNoise } from "./step/optimizer.ts";
 import { ParameterStore } from "./step/parameter-store.ts";
 
 export interface TrainedModel {
@@ -38,7 +36,10 @@ export async function loadStore(
   student: Checkpoint,
   { train: part, accumulate }: TrainSettings,
 ): Promise<ParameterStore> {
-  const trained = (name: string) => part === "all" || (part === "noise" ? isNoise(name) : name.includes(".attn."));
+  const trained = (name: string) =>
+    part === "all" ||
+    isNoiseParameter(name) ||
+    (part === "attention" && findParameterKind(name)?.startsWith("attention") === true);
   return makeStore(student, trained, accumulate > 1);
 }
 

@@ -1,4 +1,5 @@
 // One export: the model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
+
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
@@ -10,6 +11,7 @@ import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
+import { isPlainGpt2 } from "../model/config.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
@@ -81,7 +83,7 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     await writeModelCard(folder, { name: basename(output), config, record });
-    return { folder: output, files, onnx, exports, expanded: gpt2 && checkpoint.config.variant !== "dense" };
+    return { folder: output, files, onnx, exports, expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) };
   });
 }
 
@@ -186,7 +188,7 @@ async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promi
     ...(command && { command }),
     ...(signal && { signal }),
   });
-  if (!gpt2 || checkpoint.config.variant === "dense") return record;
+  if (!gpt2 || isPlainGpt2(checkpoint.config.variant)) return record;
   const note = "expanded to plain GPT-2 (c_attn = [s, s, v]): not smaller than the source";
   return { ...record, variant: "dense", notes: [...record.notes, note] };
 }

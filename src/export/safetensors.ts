@@ -1,12 +1,11 @@
 // Writes the model as safetensors: compact in a chosen dtype, or expanded to plain GPT-2 ([s, v] → [s, s, v]).
 
-import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, type CheckpointTensor, requireTensor } from "../checkpoint/checkpoint.ts";
 import { collectBytes, convertChunks, makeTensorSource } from "../checkpoint/model-folder.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../formats/safetensors/writer.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { hasDistanceMean, type ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 
 export interface SafetensorsExportOptions {
@@ -42,13 +41,13 @@ export function expandConfig(config: ModelConfig): ModelConfig {
 /**
  * Constant means and the noise at its mean vanish in the softmax, so those variants expand exactly; distance means do
  * not: GPT-2 has no place for them.
- * @throws NfcError "unsupported" for `noise-distance` unless `dropNoise`
+ * @throws NfcError "unsupported" for distance means unless `dropNoise`
  */
 export function checkExpandable(checkpoint: Checkpoint, dropNoise: boolean): void {
-  if (checkpoint.config.variant === "noise-distance" && !dropNoise)
+  if (hasDistanceMean(checkpoint.config.variant) && !dropNoise)
     throw new NfcError(
       "unsupported",
-      `${checkpoint.source}: plain GPT-2 cannot express the distance means of noise-distance, so its logits would change`,
+      `${checkpoint.source}: plain GPT-2 cannot express the distance means of ${checkpoint.config.variant}, so its logits would change`,
       { hint: "convert with --variant symmetric, or give --drop-noise to lose them" },
     );
 }

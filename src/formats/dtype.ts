@@ -111,7 +111,8 @@ export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Arra
   }
 }
 
-function viewBytes(view: ArrayBufferView): Uint8Array {
+/** The bytes of a typed array: a view, not a copy. */
+export function viewBytes(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 

@@ -1,7 +1,6 @@
 // The forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { requireTensor } from "../checkpoint/tensor-of.ts";
+import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../errors.ts";
 import { decodeFloats } from "../formats/dtype.ts";
 import { type Dim, multiplyDims } from "../graph/dims.ts";
@@ -11,7 +10,7 @@ import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor, type Tensors 
 import { type AttentionContext, buildAttentionContext } from "../model/attention.ts";
 import { type BlockOutput, block } from "../model/gpt2.ts";
 import { makeLayerLookup, makeParameterLookup, norm } from "../model/layers.ts";
-import { SCORE } from "../model/parameters.ts";
+import { nameHead, SCORE } from "../model/parameters.ts";
 
 /** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
 const HEAD_ROWS = 8192;
@@ -183,7 +182,7 @@ async function computeHeadLogits(
     threads,
     shortLived: true,
   });
-  const name = config.labels ? SCORE : config.tied_head ? "wte.weight" : "lm_head.weight";
+  const name = config.labels ? SCORE : nameHead(config);
   const width = config.labels?.length ?? config.vocab_size;
   const logits = new Float32Array(rows * width);
   for await (const { first, values } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {

@@ -1,6 +1,6 @@
 // A model as a session with the inputs and outputs of an export: an exported file, or a checkpoint in memory.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { describeError, NfcError } from "../errors.ts";
 import { Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import type { NoiseMode } from "../model/attention.ts";
@@ -46,8 +46,7 @@ export class ModelSession {
     { noise = { kind: "mean" }, ...options }: CheckpointSessionOptions = {},
   ): Promise<ModelSession> {
     refuseClassifier(checkpoint);
-    const weights = new Map<string, Float32Array>();
-    for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
+    const weights = await readWeights(checkpoint);
     const graph = buildDecoderGraph(checkpoint.config, noise);
     const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, options);
     return new ModelSession(checkpoint.source, checkpoint.config, FLOAT32, session);

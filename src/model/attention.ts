@@ -32,7 +32,7 @@ import {
   transpose,
   unsqueeze,
 } from "../graph/shape-ops.ts";
-import { DISTANCE_BUCKETS, type ModelConfig } from "./config.ts";
+import { countDraws, DISTANCE_BUCKETS, hasDistanceMean, type ModelConfig, VARIANT_TRAITS } from "./config.ts";
 import { linear, type ParameterLookup } from "./layers.ts";
 
 /** Stands for −∞ in masks: finite, so that a row with nothing to attend to stays finite. The largest negative float32. */
@@ -59,7 +59,7 @@ export interface AttentionContext {
   sources: DimSources;
   /** 0 where a query may look, else MASKED: [1 or B, 1, T, S] */
   mask: Value;
-  /** Buckets of the distances as {@link skew} wants them, int64 [S + 1]; null unless the variant is noise-distance */
+  /** Buckets of the distances as {@link skew} wants them, int64 [S + 1]; null unless the mean depends on the distance */
   buckets: Value | null;
 }
 
@@ -99,7 +99,7 @@ export function buildAttentionContext(
     keyLength,
     sources,
     mask: buildAdditiveMask(distance, attentionMask),
-    buckets: config.variant === "noise-distance" ? buildSkewedBuckets(keySource, past, config.n_positions) : null,
+    buckets: hasDistanceMean(config.variant) ? buildSkewedBuckets(keySource, past, config.n_positions) : null,
   };
 }
 
@@ -173,11 +173,11 @@ export function attention(
   past: KeyValue | null = null,
 ): AttentionOutput {
   const { config, sources } = context;
-  const dense = config.variant === "dense";
+  const { tied } = VARIANT_TRAITS[config.variant];
   const width = config.n_embd;
   const projected = linear(x, "attn.c_attn", parameters); // [B·T, 3C or 2C]
-  const parts = split(projected, dense ? 3 : 2, 1).map((part) => splitHeads(part, context)); // [B, H, T, D] each
-  const [query, newKey, newValue] = (dense ? parts : [parts[0], parts[0], parts[1]]) as [Value, Value, Value];
+  const parts = split(projected, tied ? 2 : 3, 1).map((part) => splitHeads(part, context)); // [B, H, T, D] each
+  const [query, newKey, newValue] = (tied ? [parts[0], parts[0], parts[1]] : parts) as [Value, Value, Value];
   const key = past ? concat([past.key, newKey], 2) : newKey; // [B, H, S, D]
   const value = past ? concat([past.value, newValue], 2) : newValue; // [B, H, S, D]
   const factor = computeScoreScale(config, layer);
@@ -204,7 +204,7 @@ function buildScoreBias(parameters: ParameterLookup, context: AttentionContext, 
   return add(mask, skew(gather(scale(mean, factor), buckets, 1), context)); // [·, H, T, S]
 }
 
-/** dots + σ·ε·scale; σ = exp(log_std), one a layer (noise-shared) or a head. */
+/** dots + σ·ε·scale; σ = exp(log_std), one a layer or a head. */
 function addNoise(
   dots: Value,
   parameters: ParameterLookup,
@@ -213,8 +213,8 @@ function addNoise(
   factor: number,
 ): Value {
   const { config, noise } = context;
-  if (noise.kind === "mean" || config.variant === "dense" || config.variant === "symmetric") return dots;
-  const draws = config.variant === "noise-shared" ? 1 : config.n_head;
+  const draws = countDraws(config.variant, config.n_head);
+  if (noise.kind === "mean" || draws === 0) return dots;
   const logStd = parameters("attn.noise_log_std"); // [1 or H]
   const sigma = reshape(scale(exp(logStd), factor), [draws, 1, 1]); // [1 or H, 1, 1]
   const epsilon =

@@ -1,4 +1,5 @@
 // GPT-2 and its tied variants as graph ops: the one definition that evaluation, export and training share.
+
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, gemm } from "../graph/ops.ts";
@@ -13,6 +14,7 @@ import {
 } from "./attention.ts";
 import type { ModelConfig } from "./config.ts";
 import { makeLayerLookup, mlp, norm, type ParameterLookup } from "./layers.ts";
+import { nameHead } from "./parameters.ts";
 
 export interface Gpt2Inputs {
   /** int64 [B, T] */
@@ -83,7 +85,7 @@ export function block(
 
 /** hidden · wteᵀ, or · lm_headᵀ where the head is not tied: [N, V]. Gemm's transB keeps the tied weight stored once. */
 export function lmHead(hidden: Value, config: ModelConfig, parameters: ParameterLookup): Value {
-  return gemm(hidden, parameters(config.tied_head ? "wte.weight" : "lm_head.weight"), { transB: true });
+  return gemm(hidden, parameters(nameHead(config)), { transB: true });
 }
 
 /** Inputs named as transformers.js and optimum name them, for text without padding or cache: ids and positions [B, T]. */

@@ -1,6 +1,6 @@
 // The parameters of a model: canonical names (GPT-2's), shapes, counts, and the groups that reports add up.
 import { countElements } from "../formats/dtype.ts";
-import { attnParts, type ModelConfig, shapeNoise } from "./config.ts";
+import { countAttentionParts, hasDistanceMean, type ModelConfig, shapeNoise, VARIANT_TRAITS } from "./config.ts";
 
 export const PARAMETER_GROUPS = [
   "embeddings",
@@ -18,6 +18,36 @@ export type ParameterGroup = (typeof PARAMETER_GROUPS)[number];
 
 /** The head of a classifier, [labels, C], as GPT2ForSequenceClassification has it. */
 export const SCORE = "score.weight";
+
+const KINDS = [
+  [/^w[tp]e\./, "embedding"],
+  [/^(lm_head|score)\./, "head"],
+  [/(^|\.)attn\.noise_mean/, "noise mean"],
+  [/(^|\.)attn\.noise_log_std/, "noise log std"],
+  [/(^|\.)attn\.c_attn\./, "attention input"],
+  [/(^|\.)attn\./, "attention output"],
+  [/(^|\.)mlp\./, "mlp"],
+  [/(^|\.)ln_\w+\./, "norm"],
+] as const;
+/** What a parameter is for, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]. */
+export type ParameterKind = (typeof KINDS)[number][1];
+
+/** The kind of a parameter, by its canonical name or its name within a layer; null for a name that is not GPT-2's. */
+export function findParameterKind(name: string): ParameterKind | null {
+  return KINDS.find(([pattern]) => pattern.test(name))?.[1] ?? null;
+}
+
+/** Whether a parameter is a mean or a deviation of the noise. */
+export function isNoiseParameter(name: string): boolean {
+  const kind = findParameterKind(name);
+  return kind === "noise mean" || kind === "noise log std";
+}
+
+/** Whether the logits depend on a parameter where ε = 0: σ has no effect then, nor has a constant μ (softmax drops it). */
+export function isUsedAtMean(name: string, { variant }: Pick<ModelConfig, "variant">): boolean {
+  const kind = findParameterKind(name);
+  return kind !== "noise log std" && (kind !== "noise mean" || hasDistanceMean(variant));
+}
 
 /** One stored parameter. Weight matrices are [in, out] (GPT-2's Conv1D orientation); `layer` is null outside the blocks. */
 export interface ParameterSpec {
@@ -46,10 +76,15 @@ export function listParameters(config: ModelConfig): ParameterSpec[] {
   return specs;
 }
 
+/** The matrix [V, C] that makes the logits of a language model: the token embedding where the head is tied. */
+export function nameHead({ tied_head }: Pick<ModelConfig, "tied_head">): string {
+  return tied_head ? "wte.weight" : "lm_head.weight";
+}
+
 /** [name within the layer, shape] of one block; c_attn is [C, 3C] = [q, k, v] or [C, 2C] = [s, v]. */
 function listLayerShapes(config: ModelConfig): [string, number[]][] {
   const { n_embd: C, n_inner: I } = config;
-  const qkv = attnParts(config.variant) * C;
+  const qkv = countAttentionParts(config.variant) * C;
   const noise = shapeNoise(config.variant, config.n_head);
   const shapes: [string, number[]][] = [
     ["ln_1.weight", [C]],
@@ -79,20 +114,24 @@ export function countParameters(config: ModelConfig): number {
   return listParameters(config).reduce((sum, spec) => sum + countElements(spec.shape), 0);
 }
 
+const GROUPS: Readonly<Record<Exclude<ParameterKind, "attention input">, ParameterGroup>> = {
+  embedding: "embeddings",
+  head: "head",
+  "noise mean": "noise",
+  "noise log std": "noise",
+  "attention output": "attention.out",
+  mlp: "mlp",
+  norm: "norms",
+};
+
 /** The group or groups a parameter counts in; c_attn is split by columns into q, k, v or qk, v. Counts add up to its size. */
 export function groupParameters(spec: ParameterSpec, config: ModelConfig): { group: ParameterGroup; count: number }[] {
   const count = countElements(spec.shape);
-  if (!spec.name.includes(".attn.c_attn.")) return [{ group: findGroup(spec.name), count }];
-  const groups: ParameterGroup[] =
-    attnParts(config.variant) === 3 ? ["attention.q", "attention.k", "attention.v"] : ["attention.qk", "attention.v"];
+  const kind = findParameterKind(spec.name);
+  if (kind === null) throw new Error(`${spec.name} is no parameter of a GPT-2`);
+  if (kind !== "attention input") return [{ group: GROUPS[kind], count }];
+  const groups: ParameterGroup[] = VARIANT_TRAITS[config.variant].tied
+    ? ["attention.qk", "attention.v"]
+    : ["attention.q", "attention.k", "attention.v"];
   return groups.map((group) => ({ group, count: count / groups.length }));
-}
-
-function findGroup(name: string): ParameterGroup {
-  if (name.startsWith("wte.") || name.startsWith("wpe.")) return "embeddings";
-  if (name.startsWith("lm_head.") || name === SCORE) return "head";
-  if (name.includes(".attn.noise_")) return "noise";
-  if (name.includes(".attn.")) return "attention.out";
-  if (name.includes(".mlp.")) return "mlp";
-  return "norms";
 }

@@ -1,6 +1,6 @@
 // What a reader of a report should not overlook: a head stored twice, growth, other shapes, what the noise cannot do.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { ModelConfig, Variant } from "../model/config.ts";
+import { type ModelConfig, VARIANT_TRAITS, type Variant } from "../model/config.ts";
 import { isRecordedSource } from "./perplexity.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "./render/format.ts";
 import type { Finding, ModelSummary, Report } from "./schema.ts";
@@ -16,7 +16,7 @@ export const CONSTANT_MEAN =
 
 /** Variants whose mean is one number for each row of scores. */
 export function hasConstantMean(variant: Variant): boolean {
-  return variant === "noise-shared" || variant === "noise-per-head";
+  return VARIANT_TRAITS[variant].noise?.mean === "constant";
 }
 
 /** In a fixed order: size first, then each model, then where they come from. */

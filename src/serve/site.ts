@@ -1,8 +1,10 @@
 // What nfc serve serves: a fixed list of addresses, each a file or a text, made once from an exported folder.
+
 import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { CONFIG_FILE } from "../checkpoint/config-file.ts";
 import { TOKENIZER_FILES } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
@@ -89,7 +91,7 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
       });
     site.set(`/model/${address}`, { type: findContentType(address), path: real });
   };
-  for (const name of ["config.json", "generation_config.json", ...TOKENIZER_FILES])
+  for (const name of [CONFIG_FILE, "generation_config.json", ...TOKENIZER_FILES])
     if (existsSync(join(model.folder, name))) await add(name, join(model.folder, name));
   // transformers.js wants the file, and a GPT-2 tokenizer needs nothing that it could say.
   if (!site.has("/model/tokenizer_config.json"))

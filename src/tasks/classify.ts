@@ -1,6 +1,6 @@
 // Runs a classifier over a task's examples: logits, predictions, and what they are worth.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
@@ -51,8 +51,7 @@ export class Classifier {
       throw new NfcError("unsupported", `${checkpoint.source}: is a language model, it has no score.weight`, {
         hint: "make a classifier of it first: nfc finetune --task",
       });
-    const weights = new Map<string, Float32Array>();
-    for (const name of checkpoint.tensors.keys()) weights.set(name, await checkpoint.readF32(name));
+    const weights = await readWeights(checkpoint);
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
     const session = await Session.withWeights(buildLogitsGraph(checkpoint.config), weightOf, options);
     return new Classifier(checkpoint.config, session, makeBatchFeeds);

@@ -1,7 +1,7 @@
 // Opens a folder with the ONNX files of a classifier: its classes, and what files of which precision there are.
 import { join, resolve } from "node:path";
-import { CONFIG_FILE, readConfig } from "../checkpoint/checkpoint.ts";
-import { parseConfig } from "../checkpoint/config-file.ts";
+import { readConfig } from "../checkpoint/checkpoint.ts";
+import { CONFIG_FILE, parseConfig } from "../checkpoint/config-file.ts";
 import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
 import type { MeasuredFile } from "../checkpoint/record-file.ts";
 import { NfcError } from "../errors.ts";

@@ -1,9 +1,11 @@
 // Fetches a model from the Hugging Face Hub into its usual cache, or takes it from there without a network.
+
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
+import { CONFIG_FILE } from "../config-file.ts";
 import { describePickleConversion, findPickles } from "../foreign.ts";
 import { listFirstQuoted } from "../naming/layout.ts";
 import { NFC_RECORD_FILE } from "../nfc-record.ts";
@@ -19,7 +21,7 @@ const REFERENCE = /^hf:\/\/([\w-][\w.-]*\/[\w-][\w.-]*?)(?:@([\w-][\w./-]*))?$/;
 const DEFAULT_ENDPOINT = "https://huggingface.co";
 
 /** What is downloaded besides the weights: all that convert, eval and export read or copy. */
-const SMALL_FILES = ["config.json", "generation_config.json", NFC_RECORD_FILE, ...TOKENIZER_FILES];
+const SMALL_FILES = [CONFIG_FILE, "generation_config.json", NFC_RECORD_FILE, ...TOKENIZER_FILES];
 
 export interface HubReference {
   /** owner/name */

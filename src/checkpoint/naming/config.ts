@@ -2,7 +2,9 @@
 import { NfcError } from "../../errors.ts";
 import {
   type Activation,
-  MIN_DISTANCE_POSITIONS,
+  countAttentionParts,
+  countNeededPositions,
+  isPlainGpt2,
   type ModelConfig,
   shapeNoise,
   VARIANTS,
@@ -10,7 +12,7 @@ import {
 } from "../../model/config.ts";
 import { SCORE } from "../../model/parameters.ts";
 import type { ParsedConfig } from "../config-file.ts";
-import { GPT2_VOCABULARY } from "../tokenizer.ts";
+import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import type { SourceTensor } from "./keys.ts";
 import { type Layout, showShape } from "./layout.ts";
 
@@ -23,8 +25,6 @@ const KNOWN_HEADS: Readonly<Record<string, number>> = {
   "1600x48": 25,
 };
 
-/** GPT-2's vocabulary padded to a multiple of 64, as nanoGPT does. */
-export const NANOGPT_VOCABULARY = 50304;
 /** <|endoftext|>, the last token of GPT-2's vocabulary. */
 const GPT2_END_OF_TEXT = 50256;
 
@@ -141,9 +141,10 @@ function resolveVariant(input: ConfigInput, heads: number, positions: number, no
     throw makeContradiction(input, `${where} says ${stated}, but the tensors are those of ${fitting.join(" or ")}`);
   }
   const variant = stated ?? fitting[0] ?? "dense";
-  if (stated === undefined && variant !== "dense") notes.push(`variant ${variant} recognised by its tensors`);
-  if (variant === "noise-distance" && positions < MIN_DISTANCE_POSITIONS) {
-    const fact = `noise-distance needs at least ${MIN_DISTANCE_POSITIONS} positions, n_positions is ${positions}`;
+  if (stated === undefined && !isPlainGpt2(variant)) notes.push(`variant ${variant} recognised by its tensors`);
+  const needed = countNeededPositions(variant);
+  if (positions < needed) {
+    const fact = `${variant} needs at least ${needed} positions, n_positions is ${positions}`;
     throw new NfcError("unsupported", `${nameConfigFile(input)}: ${fact}`);
   }
   return variant;
@@ -160,16 +161,15 @@ function findVariants(input: ConfigInput, heads: number): Variant[] {
   const mean = input.tensors.get("h.0.attn.noise_mean")?.shape;
   const logStd = input.tensors.get("h.0.attn.noise_log_std")?.shape;
   const found = `h.0.attn.noise_mean ${mean ? showShape(mean) : "absent"}, noise_log_std ${logStd ? showShape(logStd) : "absent"}`;
-  if (input.layout.parts === 3) {
-    if (mean === undefined && logStd === undefined) return ["dense"];
-    throw makeContradiction(input, `c_attn is that of dense attention, but there are noise tensors (${found})`);
-  }
+  const { parts } = input.layout;
   const fitting = VARIANTS.filter((variant) => {
-    if (variant === "dense") return false;
     const shapes = shapeNoise(variant, heads);
-    return hasSameShape(shapes?.mean, mean) && hasSameShape(shapes?.logStd, logStd);
+    const sameNoise = hasSameShape(shapes?.mean, mean) && hasSameShape(shapes?.logStd, logStd);
+    return countAttentionParts(variant) === parts && sameNoise;
   });
   if (fitting.length > 0) return fitting;
+  if (parts === 3)
+    throw makeContradiction(input, `c_attn is that of dense attention, but there are noise tensors (${found})`);
   throw new NfcError("invalid-file", `${input.file}: ${found} fit no variant with ${heads} heads`, {
     hint: "expected [1, 1] and [1], [H, 1] and [H], or [H, 32] and [H]",
   });

@@ -24,7 +24,7 @@ const BASE_PREFIX = "transformer.";
 const HEADS = /^(lm_head|score|classifier|multiple_choice_head|v_head|qa_outputs)\./;
 
 /** Causal mask buffers. `attn.c_attn.bias` is a parameter: never match by the suffix `attn.bias`. */
-const MASK_BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
+export const MASK_BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
 
 /** Names that other architectures and formats give away, each with what it is. */
 const FOREIGN_NAMES: readonly [RegExp, string][] = [

@@ -5,8 +5,8 @@ import type { Activation, ModelConfig, Variant } from "../../model/config.ts";
 import { listParameters } from "../../model/parameters.ts";
 import type { ParsedConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
-import { GPT2_VOCABULARY } from "../tokenizer.ts";
-import { NANOGPT_VOCABULARY, resolveConfig } from "./config.ts";
+import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
+import { resolveConfig } from "./config.ts";
 import { normalizeKeys, type SourceTensor } from "./keys.ts";
 import { detectLayout, type Layout, listFirst, listFirstQuoted, showShape } from "./layout.ts";
 

@@ -3,7 +3,7 @@ import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
-import { VARIANTS } from "../../model/config.ts";
+import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/config.ts";
 import {
   alignTable,
   formatBytes,
@@ -63,7 +63,7 @@ export function convertCommand(context: Context): Command {
     .requiredOption("-o, --output <folder>", "folder to write")
     .addOption(
       new Option("--variant <name>", "attention variant")
-        .choices(VARIANTS.filter((v) => v !== "dense"))
+        .choices(VARIANTS.filter((variant) => VARIANT_TRAITS[variant].tied))
         .default("noise-distance"),
     )
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
@@ -101,9 +101,9 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
 function listRemarks(model: string, flags: ConvertFlags): string[] {
   const { variant, calibration, tie } = flags;
   const lines: string[] = [];
-  if (variant === "noise-distance" && !calibration)
+  if (hasDistanceMean(variant) && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
-  if (calibration && tie !== undefined && tie !== "calibrated" && variant !== "noise-distance")
+  if (calibration && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", flags.output, "--text", "FILE", "--against", model]);
   return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];

@@ -1,4 +1,5 @@
 // The noise prior: β·KL(N(μ, σ²) ‖ N(0, 1)) over all noise parameters of a model, and its gradient.
+import { findParameterKind } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 
 /**
@@ -13,8 +14,8 @@ export class NoisePrior {
 
   constructor(store: ParameterStore) {
     this.store = store;
-    this.means = store.names.filter((name) => name.endsWith(".attn.noise_mean"));
-    this.logStds = store.names.filter((name) => name.endsWith(".attn.noise_log_std"));
+    this.means = store.names.filter((name) => findParameterKind(name) === "noise mean");
+    this.logStds = store.names.filter((name) => findParameterKind(name) === "noise log std");
     const count = (names: readonly string[]) => names.reduce((sum, name) => sum + store.value(name).length, 0);
     this.counts = { mean: count(this.means), logStd: count(this.logStds) };
   }

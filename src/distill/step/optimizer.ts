@@ -1,5 +1,6 @@
 // One optimiser step over a model: gradient norm, clipping, AdamW with its rates for weights and for noise.
 
+import { isNoiseParameter } from "../../model/parameters.ts";
 import type { TrainSettings } from "../settings.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { isDecayed, scheduleRate } from "./schedule.ts";
@@ -35,7 +36,7 @@ export class Optimizer {
     const rate = (peak: number) => scheduleRate(step, { peak, steps, warmup, floor });
     for (const name of names)
       this.store.update(name, {
-        lr: rate(isNoise(name) ? noiseLr : lr),
+        lr: rate(isNoiseParameter(name) ? noiseLr : lr),
         beta1,
         beta2,
         epsilon,
@@ -54,8 +55,4 @@ export class Optimizer {
       moment2.fill(0);
     }
   }
-}
-
-export function isNoise(name: string): boolean {
-  return name.includes(".attn.noise_");
 }

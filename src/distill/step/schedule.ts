@@ -1,4 +1,5 @@
 // Learning rate over a run, and which parameters decay.
+import { isNoiseParameter } from "../../model/parameters.ts";
 
 export interface Schedule {
   peak: number;
@@ -21,5 +22,5 @@ export function scheduleRate(step: number, { peak, steps, warmup, floor }: Sched
 
 /** As nanoGPT: matrices and embeddings decay; biases, norms and the noise's means and deviations never do. */
 export function isDecayed(name: string, shape: readonly number[]): boolean {
-  return shape.length >= 2 && !name.includes("attn.noise_");
+  return shape.length >= 2 && !isNoiseParameter(name);
 }

@@ -7,7 +7,7 @@ import { reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
-import { listParameters } from "../../model/parameters.ts";
+import { findParameterKind, isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
 import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
 
 /** How the student learns from a teacher: from its final hidden states and head, or from cached log-probabilities. */
@@ -94,7 +94,7 @@ export function buildStepGraph(options: StepOptions): StepGraph {
   const parameters = makeParameterLookup(graph, config);
   const inputs = declareTextInputs(graph, batch, length);
   const { embedded, hidden } = gpt2(config, parameters, inputs, { kind: options.noise });
-  const headName = config.tied_head ? "wte.weight" : "lm_head.weight";
+  const headName = nameHead(config);
   const chunks = planHeadChunks(
     config.vocab_size,
     teacher?.kind === "top-k" ? config.vocab_size : options.vocabularyChunk,
@@ -139,9 +139,9 @@ function selectDirectTargets({ config, trained, noise }: StepOptions, headName: 
 }
 
 /** Whether the data's loss does not depend on a parameter: it follows the noise prior alone. */
-export function isPriorOnly(name: string, { variant }: ModelConfig, noise: StepOptions["noise"]): boolean {
-  if (name.endsWith("attn.noise_log_std")) return noise === "mean";
-  return name.endsWith("attn.noise_mean") && variant !== "noise-distance";
+export function isPriorOnly(name: string, config: ModelConfig, noise: StepOptions["noise"]): boolean {
+  const drawn = noise === "fed" && findParameterKind(name) === "noise log std";
+  return !drawn && !isUsedAtMean(name, config);
 }
 
 function requireGradient(gradients: ReadonlyMap<Value, Value>, target: Value): Value {

@@ -7,7 +7,7 @@ import { attention, buildAttentionContext, computeScoreScale } from "../../model
 import type { ModelConfig } from "../../model/config.ts";
 import { block, declareTextInputs, embed } from "../../model/gpt2.ts";
 import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.ts";
-import { listParameters } from "../../model/parameters.ts";
+import { isUsedAtMean, listParameters } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient } from "./step-graph.ts";
 
@@ -34,10 +34,8 @@ export function listTransferTargets(config: ModelConfig): string[] {
   ).flat();
 }
 
-function listLayerTargets({ bias, variant }: ModelConfig): string[] {
-  return TARGETS.filter((name) =>
-    name.endsWith("bias") ? bias : name.endsWith("noise_mean") ? variant === "noise-distance" : true,
-  );
+function listLayerTargets(config: ModelConfig): string[] {
+  return TARGETS.filter((name) => (config.bias || !name.endsWith("bias")) && isUsedAtMean(name, config));
 }
 
 /**

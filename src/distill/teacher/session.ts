@@ -4,6 +4,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { type Graph, pruneGraph } from "../../graph/ir.ts";
 import { type Int8Graph, quantizeWeights, toInt8Graph } from "../../graph/passes/int8.ts";
 import { Session, type SessionOptions, type TensorArray } from "../../graph/session.ts";
+import { nameHead } from "../../model/parameters.ts";
 import type { TrainSettings } from "../settings.ts";
 
 export type TeacherPrecision = TrainSettings["teacherPrecision"];
@@ -24,9 +25,5 @@ export async function openTeacherSession(
 
 /** The matrix of the head: [V, C] */
 export function readHeadMatrix(checkpoint: Checkpoint): Promise<Float32Array> {
-  return checkpoint.readF32(nameHead(checkpoint));
-}
-
-function nameHead({ config }: Checkpoint): string {
-  return config.tied_head ? "wte.weight" : "lm_head.weight";
+  return checkpoint.readF32(nameHead(checkpoint.config));
 }

@@ -1,20 +1,10 @@
 // What a model card says of a model's making: its attention in words, its size, its source, tie and training.
 
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import type { ModelConfig, Variant } from "../../model/config.ts";
+import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { countParameters } from "../../model/parameters.ts";
 import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
 import { code, escapeText } from "../../report/render/report-markdown.ts";
-
-const SYMMETRIC = "symmetric attention: one projection serves as query and key of every head";
-
-const ATTENTION: Readonly<Record<Variant, string>> = {
-  dense: "the attention of GPT-2",
-  symmetric: SYMMETRIC,
-  "noise-shared": `${SYMMETRIC}, trained with Gaussian noise on the scores, one mean and deviation a layer`,
-  "noise-per-head": `${SYMMETRIC}, trained with Gaussian noise on the scores, one mean and deviation a head`,
-  "noise-distance": `${SYMMETRIC}, with a trained term on the scores for each head and distance of two tokens`,
-};
 
 /** A paragraph and a list: what the model is, and how it came to be. */
 export function describeOrigin(config: ModelConfig, record: NfcRecord): string {
@@ -46,7 +36,7 @@ function describeModel(config: ModelConfig, record: NfcRecord): string {
       ? `, ${formatThousands(saved)} (${formatPercent((100 * saved) / record.source.parameters)}) fewer than its source`
       : "";
   const does = config.labels ? ` that classifies texts (${config.labels.map(escapeText).join(", ")})` : "";
-  return `A GPT-2${does} with ${ATTENTION[variant]}. ${formatThousands(parameters)} parameters${less}: ${formatCount(n_layer, "layer")} of ${formatCount(n_head, "head")}, n_embd ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions.`;
+  return `A GPT-2${does} with ${VARIANT_TRAITS[variant].attention}. ${formatThousands(parameters)} parameters${less}: ${formatCount(n_layer, "layer")} of ${formatCount(n_head, "head")}, n_embd ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions.`;
 }
 
 /** A path says where a file lay on one machine: its last name is enough. */

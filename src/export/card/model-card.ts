@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeText } from "../../checkpoint/model-folder.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import type { ModelConfig } from "../../model/config.ts";
+import { isPlainGpt2, type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { summarizeExport } from "../../report/exports.ts";
 import { code, escapeText, table } from "../../report/render/report-markdown.ts";
 import { exportRows } from "../../report/rows.ts";
@@ -45,7 +45,7 @@ export async function writeModelCard(
 
 function listWeights(names: readonly string[], { variant }: ModelConfig): ModelCard["weights"] {
   if (!names.some((name) => name.endsWith(".safetensors"))) return null;
-  if (variant === "dense") return "gpt2";
+  if (isPlainGpt2(variant)) return "gpt2";
   return names.includes(HF_CODE_FILE) ? "hf" : "compact";
 }
 
@@ -78,7 +78,7 @@ function renderHeader({ config, record, exports, weights }: ModelCard): string {
   const tags = [
     "gpt2",
     ...(exports.length > 0 ? ["onnx", "transformers.js"] : []),
-    ...(config.variant === "dense" ? [] : ["noiseformer", "symmetric-attention"]),
+    ...(!VARIANT_TRAITS[config.variant].tied ? [] : ["noiseformer", "symmetric-attention"]),
     ...(weights === "hf" ? ["custom_code"] : []),
     "nfc",
   ];

@@ -2,13 +2,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { makeTensorSource, writeText } from "../../checkpoint/model-folder.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
 import { countBytes, type FloatDtype } from "../../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../../formats/safetensors/writer.ts";
 import { withIoErrors } from "../../io/io-error.ts";
-import type { ModelConfig } from "../../model/config.ts";
+import { isPlainGpt2, type ModelConfig } from "../../model/config.ts";
 import { listParameters, type ParameterSpec } from "../../model/parameters.ts";
 
 const MODULE = "modeling_nfc_gpt2";
@@ -37,7 +36,7 @@ export interface HfFolderOptions {
  * keeps model_type "gpt2" and is found through auto_map with `trust_remote_code=True`.
  */
 export function makeHfConfigKeys({ variant }: ModelConfig): Record<string, unknown> {
-  if (variant === "dense") return { architectures: [AUTO_CLASSES.AutoModelForCausalLM] };
+  if (isPlainGpt2(variant)) return { architectures: [AUTO_CLASSES.AutoModelForCausalLM] };
   const classes = Object.entries(AUTO_CLASSES).map(([auto, name]) => [auto, `${MODULE}.${name}`]);
   return { architectures: [AUTO_CLASSES.AutoModelForCausalLM], auto_map: Object.fromEntries(classes) };
 }
@@ -56,7 +55,7 @@ export async function writeHfWeights(
     const source = tensor ? makeTensorSource(checkpoint, tensor, dtype) : makeZeroBias(checkpoint, spec, dtype);
     return { ...source, name: toHfName(spec.name) };
   });
-  if (checkpoint.config.variant !== "dense")
+  if (!isPlainGpt2(checkpoint.config.variant))
     await writeText(join(folder, HF_CODE_FILE), await withIoErrors(CODE, () => readFile(CODE)));
   return writeSafetensors(folder, sources, options);
 }

@@ -1,12 +1,16 @@
 // Writes the ONNX files of a model in the layout of transformers.js and optimum, and checks each against our forward pass.
+
 import { mkdir, rename, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { streamBytes } from "../../checkpoint/model-folder.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
+import { SINGLE_FILE } from "../../formats/safetensors/shard-plan.ts";
 import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } from "../../graph/to-onnx.ts";
 import { writeChunks } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import type { NoiseMode } from "../../model/attention.ts";
+import { VARIANT_TRAITS } from "../../model/config.ts";
 import { nameModelFile, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import { TOOL } from "../../version.ts";
@@ -16,7 +20,6 @@ import { checkStoredWeights } from "./stored-weights.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
 import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weights.ts";
 
-const SAFETENSORS = "model.safetensors";
 /** Room for the graph beside the weights in a file of at most 2 GiB. */
 const GRAPH_RESERVE = 16 * 2 ** 20;
 
@@ -76,7 +79,7 @@ export async function writeOnnxFile(
   const model = { parameters: placement, producer: TOOL, metadata };
   const path = join(onnx, name);
   if (weights === "inline") await writeChunks(path, streamOnnx(plan.graph, model), hooks);
-  else await writeChunks(path, openOnce(encodeOnnx(plan.graph, model)));
+  else await writeChunks(path, streamBytes(encodeOnnx(plan.graph, model)));
   onProgress?.({ phase: `${precision}: verifying`, done: 0, total: null, unit: "steps" });
   return {
     precision,
@@ -107,19 +110,15 @@ async function writeSharedWeights(
   const onnx = join(folder, "onnx");
   const data = `${nameModelFile("fp32")}_data`;
   await writeModelTensors(onnx, checkpoint, { dtype: "F32", ...hooks });
-  await withIoErrors(onnx, () => rename(join(onnx, SAFETENSORS), join(onnx, data)));
-  await withIoErrors(folder, () => symlink(join("onnx", data), join(folder, SAFETENSORS)));
+  await withIoErrors(onnx, () => rename(join(onnx, SINGLE_FILE), join(onnx, data)));
+  await withIoErrors(folder, () => symlink(join("onnx", data), join(folder, SINGLE_FILE)));
   return { placement: await locateInSafetensors(join(onnx, data), data), files: [data] };
-}
-
-async function* openOnce(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }
 
 /** @throws NfcError "usage" for noise that the variant does not have */
 export function checkNoise(checkpoint: Checkpoint, noise: NoiseMode): void {
   const { variant } = checkpoint.config;
-  if (noise.kind === "generated" && (variant === "dense" || variant === "symmetric"))
+  if (noise.kind === "generated" && VARIANT_TRAITS[variant].noise === null)
     throw new NfcError("usage", `${checkpoint.source}: a ${variant} model has no noise to sample`, {
       hint: "leave out --noise sample",
     });

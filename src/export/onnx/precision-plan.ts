@@ -1,9 +1,8 @@
 // What a file of some precision consists of: its graph, the bytes of its weights, and the numbers that they stand for.
 
-import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { makeTensorSource } from "../../checkpoint/model-folder.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
-import { countBytes, decodeFloats, encodeFloats } from "../../formats/dtype.ts";
+import { type Checkpoint, makeMemoryCheckpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
+import { makeTensorSource, streamBytes } from "../../checkpoint/model-folder.ts";
+import { countBytes, decodeFloats, encodeFloats, viewBytes } from "../../formats/dtype.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { type BlockFormat, toBlockGraph } from "../../graph/passes/blocks.ts";
 import { toHalfGraph } from "../../graph/passes/half.ts";
@@ -164,7 +163,7 @@ function assemblePlan(
     const source = sources.get(parameter.name);
     if (!source) return makePlainData(checkpoint, parameter);
     const bytes = (weights.get(source.weight.name) as Quantized).bytes(source.part);
-    return { byteLength: bytes.byteLength, chunks: () => memoize(bytes) };
+    return { byteLength: bytes.byteLength, chunks: () => streamBytes(bytes) };
   };
   return { graph, data, decoded: decodeCheckpoint(checkpoint, graph, weights) };
 }
@@ -184,30 +183,14 @@ function decodeCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: Readonl
       .map(({ name }) => name),
   );
   if (weights.size === 0 && half.size === 0) return checkpoint;
-  const readF32 = async (name: string) => {
+  const decode = async (name: string) => {
     const quantized = weights.get(name);
     if (quantized) return quantized.decode();
     const values = await checkpoint.readF32(name);
     return half.has(name) ? decodeFloats(encodeFloats(values, "F16"), "F16") : values;
   };
-  const tensors = [...checkpoint.tensors.values()].map((tensor) => {
-    const byteLength = countBytes("F32", tensor.shape);
-    return [tensor.name, { ...tensor, dtype: "F32", byteLength } as const] as const;
-  });
-  return {
-    ...checkpoint,
-    tensors: new Map(tensors),
-    readF32,
-    async *chunks(name) {
-      yield viewBytes(await readF32(name));
-    },
-  };
-}
-
-function viewBytes({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
-}
-
-async function* memoize(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
+  return makeMemoryCheckpoint(
+    checkpoint,
+    new Map([...checkpoint.tensors.keys()].map((name) => [name, () => decode(name)])),
+  );
 }

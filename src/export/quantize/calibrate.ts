@@ -1,7 +1,6 @@
 // Quantises the weights of a model in blocks so that its products keep their values on calibration text.
 
-import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { gemm } from "../../graph/ops.ts";
@@ -10,6 +9,7 @@ import { weightProduct } from "../../graph/passes/rewrite.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
 import { embedWindowsApart, type Hidden, LayerSession } from "../../inference/layerwise.ts";
 import { makeParameterLookup, norm } from "../../model/layers.ts";
+import { nameHead } from "../../model/parameters.ts";
 import { addInto } from "../../numeric/linalg.ts";
 import type { LongCall } from "../../progress.ts";
 import { type BlockMatrix, dequantizeBlocks } from "./blocks.ts";
@@ -36,7 +36,7 @@ export async function quantizeCalibrated(
   windows: readonly Int32Array[],
   options: CalibrateOptions,
 ): Promise<Map<string, BlockMatrix>> {
-  const { n_layer, tied_head } = checkpoint.config;
+  const { n_layer } = checkpoint.config;
   const { bits, block, symmetric, signal, onProgress } = options;
   const matrices = new Map<string, BlockMatrix>();
   const quantize = async (name: string, gram: Float64Array, byRow = false): Promise<Float32Array> => {
@@ -56,7 +56,7 @@ export async function quantizeCalibrated(
       decoded.set(name, await quantize(name, gram));
     hidden = await advanceHidden(checkpoint, layer, hidden, decoded, options);
   }
-  const head = tied_head ? "wte.weight" : "lm_head.weight";
+  const head = nameHead(checkpoint.config);
   onProgress?.({ phase: "calibrating", done: n_layer, total: n_layer + 1, unit: "layers", detail: "head" });
   await quantize(head, await measureHeadGram(checkpoint, hidden, options), true);
   return matrices;

@@ -131,7 +131,7 @@ class FilesReader implements TensorReader {
 
   async readBytes(name: string): Promise<Uint8Array> {
     const { tensor, file } = this.find(name);
-    const bytes = new Uint8Array(viewBytes(tensor, tensor.byteLength));
+    const bytes = new Uint8Array(checkArrayBytes(tensor, tensor.byteLength));
     await file.readInto(bytes, tensor.offset);
     return bytes;
   }
@@ -144,7 +144,7 @@ class FilesReader implements TensorReader {
     }
     const count = countElements(tensor.shape);
     if (into && into.length < count) throw new RangeError(`${count} values do not fit in ${into.length}`);
-    const out = into ? into.subarray(0, count) : new Float32Array(viewBytes(tensor, count * 4) / 4);
+    const out = into ? into.subarray(0, count) : new Float32Array(checkArrayBytes(tensor, count * 4) / 4);
     if (dtype === "F32") {
       await file.readInto(new Uint8Array(out.buffer, out.byteOffset, out.byteLength), tensor.offset);
       return out;
@@ -182,7 +182,7 @@ function listStoredTensors({ file, header, dataOffset }: OpenShard): StoredTenso
   });
 }
 
-function viewBytes(tensor: StoredTensor, bytes: number): number {
+function checkArrayBytes(tensor: StoredTensor, bytes: number): number {
   if (bytes <= MAX_ARRAY_BYTES) return bytes;
   const message = `${tensor.file}: tensor ${quoteUntrusted(tensor.name)}: ${bytes} bytes do not fit in one array`;
   throw new NfcError("unsupported", message, { hint: "read it in pieces" });

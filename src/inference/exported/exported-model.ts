@@ -1,8 +1,8 @@
 // Opens a folder that holds ONNX files of one model: its configuration, and what files of which precision there are.
 import { readdir, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { CONFIG_FILE, readConfig } from "../../checkpoint/checkpoint.ts";
-import { parseConfig } from "../../checkpoint/config-file.ts";
+import { readConfig } from "../../checkpoint/checkpoint.ts";
+import { CONFIG_FILE, parseConfig } from "../../checkpoint/config-file.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import { listFirstQuoted } from "../../checkpoint/naming/layout.ts";
 import { type NfcRecord, readNfcRecord } from "../../checkpoint/nfc-record.ts";

@@ -1,6 +1,8 @@
 // The tokens at which a model's text ends: generation_config.json's, else config.json's; one or several.
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { CONFIG_FILE } from "../../checkpoint/config-file.ts";
 import { FieldReader } from "../../checkpoint/fields.ts";
 import { readJsonFile } from "../../io/json.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -21,7 +23,7 @@ export async function readEndTokens({ folder, config, rawConfig }: EndTokenSourc
     folder !== null && existsSync(file)
       ? new FieldReader(await readJsonFile(file, { maxBytes: MAX_BYTES }), file)
       : null;
-  const fields = own?.has("eos_token_id") ? own : new FieldReader(rawConfig, join(folder ?? "", "config.json"));
+  const fields = own?.has("eos_token_id") ? own : new FieldReader(rawConfig, join(folder ?? "", CONFIG_FILE));
   const value = fields.value("eos_token_id") ?? config.eos_token_id ?? [];
   const ids: unknown[] = Array.isArray(value) ? value : [value];
   if (!ids.every((id): id is number => Number.isSafeInteger(id)))

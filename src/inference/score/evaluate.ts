@@ -1,13 +1,14 @@
 // Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
-import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
+import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
+import { throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import {
   batchWindows,
+  refuseInfinite,
   refuseShortText,
   resolveWindow,
   type Score,
@@ -67,6 +68,7 @@ export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions)
   }
 }
 
+const DAMAGED = "the checkpoint is damaged";
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;
 type Quantity = (typeof COMPARED)[number];
 
@@ -90,8 +92,8 @@ export class Scorer {
     { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
   ): Promise<Scorer> {
     const graph = buildScoringGraph(checkpoint.config, against?.config, noise);
-    const weights = new Map<string, TensorArray>(await load(checkpoint, ""));
-    if (against) for (const [name, data] of await load(against, AGAINST)) weights.set(name, data);
+    const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
+    if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
     const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
     const session = await Session.withWeights(graph, weightOf, { ...(threads !== undefined && { threads }) });
     return new Scorer(checkpoint, against, session, {});
@@ -119,8 +121,8 @@ export class Scorer {
       onProgress?.(total.tokens);
     }
     refuseShortText(total.tokens);
-    refuseInfinite(subject, sums.mean("nll"));
-    if (against) refuseInfinite(against, sums.mean("nll_against"));
+    refuseInfinite(subject, [sums.mean("nll")], DAMAGED);
+    if (against) refuseInfinite(against, [sums.mean("nll_against")], DAMAGED);
     return {
       ...sums.score("nll"),
       tokens: total.tokens,
@@ -150,15 +152,4 @@ export class Scorer {
   close(): Promise<void> {
     return this.session.close();
   }
-}
-
-async function load(checkpoint: Checkpoint, prefix: string): Promise<[string, Float32Array][]> {
-  const entries: [string, Float32Array][] = [];
-  for (const name of checkpoint.tensors.keys()) entries.push([prefix + name, await checkpoint.readF32(name)]);
-  return entries;
-}
-
-function refuseInfinite({ source }: Subject, nll: number): void {
-  if (!Number.isFinite(nll))
-    throw new NfcError("invalid-file", `${source}: its loss is not finite`, { hint: "the checkpoint is damaged" });
 }

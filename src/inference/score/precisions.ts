@@ -1,7 +1,7 @@
 // Perplexity of exported files on text, and what each loses against a reference: KL, top-1 agreement, logit error.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
+import { throwIfAborted } from "../../errors.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import type { Precision } from "../../model/precision.ts";
@@ -10,6 +10,7 @@ import { makePromptFeeds } from "../generate/decoding.ts";
 import { ModelSession } from "../model-session.ts";
 import {
   batchWindows,
+  refuseInfinite,
   refuseShortText,
   resolveWindow,
   type Score,
@@ -90,6 +91,7 @@ function isCheckpoint(model: Checkpoint | ExportedFile): model is Checkpoint {
   return "config" in model;
 }
 
+const OVERFLOW = "export the model again; float16 has no room for values past 65504";
 const COMPARED = ["nll", "nll_against", "kl", "agreement", "squared_error"] as const;
 
 /** An open model, and how long it has run. */
@@ -156,8 +158,8 @@ class PrecisionScorer {
         logits,
         ...(candidate.compared && reference && { reference }),
       });
-      if (this.reference) refuseInfinite(this.reference.model, outputs.nll_against);
-      refuseInfinite(candidate.model, outputs.nll);
+      if (this.reference) refuseInfinite(this.reference.model, toNumbers(outputs.nll_against), OVERFLOW);
+      refuseInfinite(candidate.model, toNumbers(outputs.nll), OVERFLOW);
       candidate.sums.add(batch, outputs);
     }
   }
@@ -189,12 +191,8 @@ class PrecisionScorer {
   }
 }
 
-function refuseInfinite({ source }: ModelSession, nll: Tensor | undefined): void {
-  if ((nll?.data as Float32Array | undefined)?.every(Number.isFinite) ?? true) return;
-  throw new NfcError("invalid-file", `${source}: its loss is not finite`, {
-    hint: "export the model again; float16 has no room for values past 65504",
-  });
-}
+/** The numbers of a float32 output; none where the graph does not have it. */
+const toNumbers = (output: Tensor | undefined) => (output?.data ?? new Float32Array(0)) as Float32Array;
 
 /** Memory that the logits of batch after batch are written to: ONNX Runtime's own would pile up. */
 class LogitsMemory {

@@ -121,6 +121,16 @@ export function refuseShortText(scored: number): void {
   throw new NfcError("invalid-file", "the text has under two tokens: nothing to score", { hint: "give a longer text" });
 }
 
+/** @throws NfcError "invalid-file" where one of a model's losses is not finite */
+export function refuseInfinite(
+  { source }: { source: string },
+  losses: readonly number[] | Float32Array,
+  hint: string,
+): void {
+  if (!losses.every((loss) => Number.isFinite(loss)))
+    throw new NfcError("invalid-file", `${source}: its loss is not finite`, { hint });
+}
+
 /** Weighted sums of per-window means of some quantities, in float64. */
 export class Sums<Name extends string> {
   private readonly names: readonly Name[];

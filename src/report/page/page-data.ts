@@ -1,4 +1,5 @@
 // What the report page shows beyond the report: learned noise, training curves, and attention on one sentence.
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
@@ -6,6 +7,7 @@ import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeFloat32Tensor } from "../../graph/session.ts";
 import { embedWindows, LayerSession } from "../../inference/layerwise.ts";
 import { readTextLines } from "../../io/text.ts";
+import { hasDistanceMean, VARIANT_TRAITS } from "../../model/config.ts";
 import type { Report } from "../schema.ts";
 
 /** A point of a curve: optimiser step, and what was measured there. */
@@ -50,7 +52,7 @@ const MAX_POINTS = 400;
 /** exp(σ's logarithm) and μ of every layer; null for a model without noise. */
 export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedNoise | null> {
   const { config } = checkpoint;
-  if (!config.variant.startsWith("noise-")) return null;
+  if (!VARIANT_TRAITS[config.variant].noise) return null;
   const sigma: number[][] = [];
   const means: number[][][] = [];
   for (let layer = 0; layer < config.n_layer; layer++) {
@@ -59,7 +61,7 @@ export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedN
     const width = mean.length / (checkpoint.tensors.get(`h.${layer}.attn.noise_mean`)?.shape[0] ?? 1);
     means.push(Array.from({ length: mean.length / width }, (_, head) => mean.slice(head * width, (head + 1) * width)));
   }
-  return { sigma, means: config.variant === "noise-distance" ? means : null };
+  return { sigma, means: hasDistanceMean(config.variant) ? means : null };
 }
 
 /** Of metrics.jsonl in the model's folder; null without one. Lines that are none of ours are passed over. */

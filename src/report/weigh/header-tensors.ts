@@ -1,8 +1,10 @@
 // The tensors of a model file as its header declares them: group, weights, bytes, and signs of accidents. Reads no weights.
 import { basename } from "node:path";
+import { MASK_BUFFER } from "../../checkpoint/naming/keys.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
+import { findParameterKind, type ParameterKind } from "../../model/parameters.ts";
 import { escapeControls } from "../render/format.ts";
 
 /** What may be wrong with a model besides its size. */
@@ -103,9 +105,8 @@ function describeTensors(
   });
 }
 
-const MASK = /^h\.\d+\.attn\.(bias|masked_bias)$/;
 const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
-  MASK.test(name) && (dims.length === 4 || dims.length === 0);
+  MASK_BUFFER.test(name) && (dims.length === 4 || dims.length === 0);
 const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
 /** As nfc and PyTorch's exporter call them. */
 const CONSTANT = /^(const|val)_\d+$/;
@@ -119,16 +120,22 @@ const PACKED = /(qweight|qzeros|quant_state|absmax|_Q4|_q4|_quant)$/;
 
 function findGroup(name: string): TensorGroup {
   if (STATE.test(name)) return "optimiser state";
-  if (/^(wte|wpe)\./.test(name)) return "embeddings";
-  if (/^(lm_head|score)\./.test(name)) return "head";
-  if (MASK.test(name)) return "mask buffers";
-  if (/\.attn\.noise_/.test(name)) return "noise";
-  if (/\.attn\.c_attn\./.test(name)) return "attention q, k, v";
-  if (/\.attn\./.test(name)) return "attention out";
-  if (/\.mlp\./.test(name)) return "MLP";
-  if (/(^|\.)ln_\w+\./.test(name)) return "norms";
+  if (MASK_BUFFER.test(name)) return "mask buffers";
+  const kind = findParameterKind(name);
+  if (kind !== null) return GROUPS[kind];
   return CONSTANT.test(name) ? "constants" : "other";
 }
+
+const GROUPS: Readonly<Record<ParameterKind, TensorGroup>> = {
+  embedding: "embeddings",
+  head: "head",
+  "noise mean": "noise",
+  "noise log std": "noise",
+  "attention input": "attention q, k, v",
+  "attention output": "attention out",
+  mlp: "MLP",
+  norm: "norms",
+};
 
 function countParameters({ name, dtype, dims, group }: Omit<HeaderTensor, "parameters">): number | null {
   if (group === "other" && dims.length === 0) return 0; // a number that the graph computes with

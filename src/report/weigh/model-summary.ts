@@ -1,8 +1,7 @@
 // One model in figures: configuration, parameters, precisions, files, embedding and head. Reads headers only.
 import { basename } from "node:path";
-import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
 import { countElements, type FloatDtype } from "../../formats/dtype.ts";
 import type { StoredTensor } from "../../formats/safetensors/reader.ts";
 import type { Amount, ModelSummary } from "../schema.ts";

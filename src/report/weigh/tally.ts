@@ -1,9 +1,8 @@
 // Counts what a checkpoint stores, by group and layer. Reads headers only.
 
-import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
-import { requireTensor } from "../../checkpoint/tensor-of.ts";
+import { type Checkpoint, type CheckpointTensor, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { countElements } from "../../formats/dtype.ts";
-import { attnParts, type ModelConfig } from "../../model/config.ts";
+import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { groupParameters, listParameters, type ParameterGroup } from "../../model/parameters.ts";
 import type { Amount } from "../schema.ts";
 
@@ -50,5 +49,5 @@ export function formatTyingFormula({ n_layer, n_embd, bias }: ModelConfig): stri
 
 /** True when Q and K are one projection. */
 export function isTied(config: ModelConfig): boolean {
-  return attnParts(config.variant) === 2;
+  return VARIANT_TRAITS[config.variant].tied;
 }

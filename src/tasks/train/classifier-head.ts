@@ -1,9 +1,8 @@
 // A language model as a classifier of a task: the same weights, and a new score.weight.
 
-import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
+import { type Checkpoint, makeMemoryCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { NoiseBuffers } from "../../distill/step/noise.ts";
 import { NfcError } from "../../errors.ts";
-import { countBytes, encodeFloats } from "../../formats/dtype.ts";
 import { hasSameLabels } from "../../model/classifier.ts";
 import { SCORE } from "../../model/parameters.ts";
 
@@ -26,29 +25,9 @@ export function addHead(checkpoint: Checkpoint, labels: readonly string[], seed:
       },
     );
   }
-  const shape = [labels.length, checkpoint.config.n_embd];
   const draws = new NoiseBuffers([labels.length * checkpoint.config.n_embd], seed);
   draws.draw(0);
   const values = Float32Array.from(draws.arrays[0] as Float32Array, (value) => STD * value);
-  const tensor: CheckpointTensor = {
-    name: SCORE,
-    dtype: "F32",
-    shape,
-    sourceName: SCORE,
-    transposed: false,
-    byteLength: countBytes("F32", shape),
-    file: checkpoint.source,
-    offset: 0,
-  };
-  return {
-    ...checkpoint,
-    config: { ...checkpoint.config, labels },
-    tensors: new Map([...checkpoint.tensors, [SCORE, tensor]]),
-    readF32: async (name) => (name === SCORE ? values.slice() : checkpoint.readF32(name)),
-    chunks: (name) => (name === SCORE ? once(encodeFloats(values, "F32")) : checkpoint.chunks(name)),
-  };
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
+  const base = { ...checkpoint, config: { ...checkpoint.config, labels } };
+  return makeMemoryCheckpoint(base, new Map([[SCORE, () => values.slice()]]));
 }

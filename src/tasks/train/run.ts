@@ -1,4 +1,5 @@
 // The loop of fine-tuning on a task: steps, evaluations on the development set, checkpoints, and the best weights.
+
 import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { RunFolder } from "../../distill/run-folder.ts";
@@ -9,6 +10,7 @@ import { isPriorOnly } from "../../distill/step/step-graph.ts";
 import { formatDuration } from "../../distill/step-clock.ts";
 import { describeError, NfcError } from "../../errors.ts";
 import { makeFloat32Tensor, type SessionOptions, type Tensors } from "../../graph/session.ts";
+import { VARIANT_TRAITS } from "../../model/config.ts";
 import type { LongCall } from "../../progress.ts";
 import { Classifier, scoreAnswers, type TaskScore } from "../classify.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "../examples.ts";
@@ -72,7 +74,7 @@ export class ClassifierRun {
     this.step = new ClassifierStep({ ...settings, config, session }, store);
     const warmup = Math.round(settings.warmup * this.steps);
     this.optimizer = new Optimizer(store, { ...settings, steps: this.steps, warmup, names: store.trained });
-    this.prior = config.variant.startsWith("noise-") ? new NoisePrior(store) : null;
+    this.prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
     const mode = this.prior && settings.noise === "sample" ? "fed" : "mean";
     this.priorOnly = store.trained.filter((name) => isPriorOnly(name, config, mode));
     this.state = saved ?? { step: 0, metricsBytes: 0, evaluated: 0, best: null, stale: 0 };

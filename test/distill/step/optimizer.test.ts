@@ -1,8 +1,9 @@
 // The optimiser: clipping, the two rates, decay on matrices alone, and what a change of phase forgets.
 import { describe, expect, it } from "vitest";
-import { isNoise, Optimizer, type OptimizerOptions } from "../../../src/distill/step/optimizer.ts";
+import { Optimizer, type OptimizerOptions } from "../../../src/distill/step/optimizer.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { scheduleRate } from "../../../src/distill/step/schedule.ts";
+import { isNoiseParameter } from "../../../src/model/parameters.ts";
 
 const SPECS = [
   { name: "wte.weight", shape: [3, 2] },
@@ -50,7 +51,7 @@ describe("the optimiser", () => {
       expect(optimizer.update(step, optimizer.norm())).toBe(rate);
       expected += rate;
       for (const [i, moved] of moves(made).entries())
-        expect(moved).toBeCloseTo(isNoise(SPECS[i]?.name as string) ? 10 * expected : expected, 5);
+        expect(moved).toBeCloseTo(isNoiseParameter(SPECS[i]?.name as string) ? 10 * expected : expected, 5);
     }
   });
 
