@@ -3,7 +3,8 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { TrainOptions, TrainResult } from "../distill/run.ts";
 import type { TrainMode } from "../distill/settings.ts";
-import { alignTable, formatBytes, formatThousands } from "../report/render/format.ts";
+import { formatBytes, formatThousands } from "../report/render/format.ts";
+import { alignTable } from "../report/render/text.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
 import { note, printResult } from "./terminal.ts";

@@ -79,7 +79,7 @@ describe("one prompt", () => {
     const args = ["-p", "a\u001b[31mb\n\tc", "--echo"];
     const startOf = async (ttyOut: boolean) => (await generate(args, { ttyOut })).stdout.slice(0, 11);
     expect(await startOf(false)).toMatch("a\u001b[31mb\n\tc");
-    expect(await startOf(true)).toBe("a\\x1b[31mb\n");
+    expect(await startOf(true)).toBe("a\\u{1b}[31mb\n");
   });
 });
 

@@ -1,6 +1,6 @@
 // The charts of the report page, as SVG: bars, lines and heat maps, on d3's scales, each with a title and a description.
 import { scaleLinear } from "d3-scale";
-import { html, type Markup } from "./markup.ts";
+import { html, type Markup } from "../render/html.ts";
 
 /** Widths in CSS pixels of the drawing; the page scales it. */
 const WIDTH = 640;
