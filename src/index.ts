@@ -70,8 +70,6 @@ export {
   readTrainingCurves,
   type TrainingCurves,
 } from "./report/page/page-data.ts";
-export { renderReportMarkdown } from "./report/render/report-markdown.ts";
-export { type ReportTextOptions, renderReportText } from "./report/render/report-text.ts";
 export {
   createReport,
   type Measurement,
@@ -79,6 +77,7 @@ export {
   type ReportOptions,
   type TaskMeasurement,
 } from "./report/report.ts";
+export { type ReportTextOptions, renderReportMarkdown, renderReportText } from "./report/report-blocks.ts";
 export { formatReport, parseReport, reportSchema } from "./report/schema.ts";
 export { Classifier, type ClassifyOptions, scoreAnswers, type TaskScore } from "./tasks/classify.ts";
 export { type EncodedExample, encodeExamples } from "./tasks/examples.ts";

@@ -1,45 +1,37 @@
 // A check's result for people: a table for terminals, Markdown for pull requests, annotations for GitHub.
-import {
-  alignTable,
-  escapeControls,
-  formatBytes,
-  formatSignedPercent,
-  formatThousands,
-} from "../report/render/format.ts";
-import { code, escapeText, table } from "../report/render/report-markdown.ts";
+import { group, heading, type Line, list, paragraph, type Table } from "../report/render/blocks.ts";
+import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
+import { renderMarkdown } from "../report/render/markdown.ts";
+import { renderText } from "../report/render/text.ts";
 import type { CheckedModel, CheckResult } from "./check-sizes.ts";
-
-const HEADING = ["model", "size", "limit", "before", "change", "parameters", ""];
-const ALIGN = "lrrrrrl";
 
 /** Table, then what failed, what grew, and what is worth knowing. */
 export function renderCheckText(result: CheckResult): string {
-  const rows = [HEADING, ...result.models.map((model) => formatRow(model).map(escapeControls))];
-  const lines = alignTable(rows, { align: ALIGN, rulesBefore: [1] });
+  const lines: string[] = [];
   for (const { name, failures, notes, groups } of result.models) {
-    for (const failure of failures) lines.push(`${name}: ${failure}`);
-    for (const note of notes) lines.push(`${name}: ${note}`);
+    for (const text of [...failures, ...notes]) lines.push(`${name}: ${text}`);
     const changed = groups.map(({ group, before, now }) => `${group} ${formatChange(before, now)}`);
     if (failures.length === 0 && changed.length > 0) lines.push(`${name}: changed: ${changed.join(", ")}`);
   }
   if (result.updated) lines.push(`${result.baseline}: written`);
-  return lines.map(escapeControls).join("\n");
+  return renderText([group(makeTable(result), ...lines.map((line) => paragraph(line)))]);
 }
 
 /** Begins with a marker, by which a comment is found again and replaced. */
 export function renderCheckMarkdown(result: CheckResult, key: string): string {
-  const rows = result.models.map((model) =>
-    formatRow(model).map((cell, i) => (i === 0 ? code(cell) : escapeText(cell))),
-  );
   const faults = result.models.flatMap(({ name, failures }) =>
-    failures.map((failure) => `- ${code(name)}: ${escapeText(failure)}`),
+    failures.map((failure): Line => [{ code: name }, `: ${failure}`]),
   );
-  return `${[
-    `<!-- nfc-size:${key.replace(/[^\w.-]/g, "_")} -->`,
-    `### Model sizes: ${result.passed ? "as they should be" : "**not** as they should be"}`,
-    table(HEADING, rows, ALIGN),
-    ...(faults.length > 0 ? [faults.join("\n")] : []),
-  ].join("\n\n")}\n`;
+  const verdict: Line = result.passed
+    ? "Model sizes: as they should be"
+    : ["Model sizes: ", { strong: "not" }, " as they should be"];
+  const body = renderMarkdown([heading(3, verdict), makeTable(result), list(faults)]);
+  return `<!-- nfc-size:${key.replace(/[^\w.-]/g, "_")} -->\n\n${body}`;
+}
+
+function makeTable({ models }: CheckResult): Table {
+  const names = ["model", "size", "limit", "before", "change", "parameters", ""];
+  return { kind: "table", heading: names, rows: models.map(makeRow), align: "lrrrrrl" };
 }
 
 /** size-limit's shape: an array of { name, passed, size, sizeLimit }, and what else is known. */
@@ -59,9 +51,9 @@ export function renderAnnotations({ models, config }: CheckResult): string[] {
   );
 }
 
-function formatRow({ name, passed, size, sizeLimit, baselineSize, parameters, unreadable }: CheckedModel): string[] {
+function makeRow({ name, passed, size, sizeLimit, baselineSize, parameters, unreadable }: CheckedModel): Line[] {
   return [
-    name,
+    { code: name },
     size === null ? "" : formatBytes(size),
     sizeLimit === null ? "" : formatBytes(sizeLimit),
     baselineSize === null ? "" : formatBytes(baselineSize),

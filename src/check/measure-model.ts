@@ -1,11 +1,12 @@
 // What the files of an entry weigh, from headers alone: bytes, parameters by group and format, and signs of accidents.
+
 import { stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readOnnxStructure } from "../formats/onnx/reader.ts";
 import { locateData } from "../inference/exported/data.ts";
 import { withIoErrors } from "../io/io-error.ts";
-import { escapeControls } from "../report/render/format.ts";
+import { escapeTerminal } from "../io/printable.ts";
 import {
   findAccidents,
   findAttentionParts,
@@ -59,7 +60,7 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     sums.add("optimiser state", { bytes: await files.add(name), parameters: 0 });
     mishaps.push({
       accident: "optimiser-state",
-      text: `${escapeControls(name)} is training state: leave it out of the model`,
+      text: `${escapeTerminal(name)} is training state: leave it out of the model`,
     });
   }
   for (const name of others) {

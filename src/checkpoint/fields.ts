@@ -1,6 +1,6 @@
 // Typed access to the fields of a JSON object that nobody vouches for; each complaint names file, field and value.
 import { NfcError } from "../errors.ts";
-import { quoteUntrusted } from "../formats/json-strict.ts";
+import { escapeJson, quoteUntrusted } from "../io/printable.ts";
 
 /** How much of a wrong value an error message quotes. */
 const MAX_QUOTED = 60;
@@ -15,7 +15,7 @@ export interface Range {
 /** A value as it would stand in JSON: on one line, without control characters, shortened. */
 export function quote(value: unknown): string {
   if (typeof value === "string") return quoteUntrusted(value);
-  const text = (JSON.stringify(value) ?? String(value)).replace(/[^\x20-\x7e]/g, "?");
+  const text = escapeJson(value);
   return text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
 }
 

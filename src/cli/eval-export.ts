@@ -4,15 +4,10 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import { chooseFile, type ExportedFile, type ExportedModel } from "../inference/exported/exported-model.ts";
 import type { PrecisionScore } from "../inference/score/precisions.ts";
+import { escapeTerminal } from "../io/printable.ts";
 import { nameModelFile } from "../model/precision.ts";
-import {
-  alignTable,
-  escapeControls,
-  formatMegabytes,
-  formatPercent,
-  formatSignedPercent,
-  formatThousands,
-} from "../report/render/format.ts";
+import { formatMegabytes, formatPercent, formatSignedPercent, formatThousands } from "../report/render/format.ts";
+import { alignTable } from "../report/render/text.ts";
 import type { Context } from "./context.ts";
 import type { TextFlags } from "./eval-flags.ts";
 import { toOpenOptions } from "./options.ts";
@@ -129,7 +124,7 @@ function formatResult({ reference, referencePerplexity, precisions }: Result): s
   ]);
   const other =
     compared && reference !== "fp32"
-      ? [[escapeControls(reference ?? ""), "", referencePerplexity?.toFixed(3) ?? ""]]
+      ? [[escapeTerminal(reference ?? ""), "", referencePerplexity?.toFixed(3) ?? ""]]
       : [];
   const heading = [
     "precision",

@@ -3,7 +3,8 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { Precision } from "../model/precision.ts";
-import { alignTable, formatCount } from "../report/render/format.ts";
+import { formatCount } from "../report/render/format.ts";
+import { alignTable } from "../report/render/text.ts";
 import type { Classifier, TaskScore } from "../tasks/classify.ts";
 import type { EncodedExample } from "../tasks/examples.ts";
 import type { ExportedClassifier } from "../tasks/exported-classifier.ts";

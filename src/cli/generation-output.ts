@@ -1,6 +1,7 @@
 // What nfc generate prints: text as it comes, whole texts in order for several prompts, or JSON; then the timing.
 import { NfcError } from "../errors.ts";
 import type { FinishReason, GenerateEvent } from "../inference/generate/generate.ts";
+import { escapeTerminal } from "../io/printable.ts";
 import { formatCount, formatThousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import { note, type OutputFlags, printResult } from "./terminal.ts";
@@ -100,9 +101,7 @@ export class GenerationOutput {
   /** A terminal obeys control characters, so it gets to see them instead. */
   private print(text: string): void {
     const { stdout } = this.context.io;
-    const shown = stdout.isTTY
-      ? text.replace(/[^\P{Cc}\n\t]/gu, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`)
-      : text;
+    const shown = stdout.isTTY ? text.replace(/[^\n\t]+/g, (part) => escapeTerminal(part)) : text;
     if (shown !== "") stdout.write(shown);
   }
 

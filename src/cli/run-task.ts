@@ -2,7 +2,8 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
-import { alignTable, formatBytes, formatCount, formatThousands } from "../report/render/format.ts";
+import { formatBytes, formatCount, formatThousands } from "../report/render/format.ts";
+import { alignTable } from "../report/render/text.ts";
 import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
 import type { ClassifierSettings } from "../tasks/train/settings.ts";
 import type { Context } from "./context.ts";

@@ -1,5 +1,6 @@
 // Scores of classifiers as rows of a table.
-import { escapeControls, formatMetric } from "../report/render/format.ts";
+import { escapeTerminal } from "../io/printable.ts";
+import { formatMetric } from "../report/render/format.ts";
 import type { TaskScore } from "../tasks/classify.ts";
 
 /** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
@@ -12,7 +13,7 @@ export function formatScores(rows: readonly { name: string; score: TaskScore }[]
           ? `${formatMetric(metric, score.interval[0])} to ${formatMetric(metric, score.interval[1])}`
           : "";
       lines.push([
-        i === 0 ? escapeControls(name) : "",
+        i === 0 ? escapeTerminal(name) : "",
         metric,
         formatMetric(metric, value),
         interval,
@@ -25,7 +26,7 @@ export function formatScores(rows: readonly { name: string; score: TaskScore }[]
 /** Counts of a confusion matrix, actual classes down, predicted across. */
 export function formatConfusion(labels: readonly string[], counts: readonly (readonly number[])[]): string[][] {
   return [
-    ["actual \\ predicted", ...labels.map(escapeControls)],
-    ...counts.map((row, id) => [escapeControls(labels[id] ?? String(id)), ...row.map(String)]),
+    ["actual \\ predicted", ...labels.map(escapeTerminal)],
+    ...counts.map((row, id) => [escapeTerminal(labels[id] ?? String(id)), ...row.map(String)]),
   ];
 }

@@ -1,5 +1,6 @@
 // Where the command line writes: results on stdout, everything else on stderr, in words or JSON.
 import { describeError, NfcError } from "../errors.ts";
+import { escapeTerminal } from "../io/printable.ts";
 
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
@@ -20,11 +21,10 @@ export interface OutputFlags {
 /** Exit codes; 130 is the shell's for SIGINT. */
 export const EXIT = { ok: 0, regression: 1, usage: 2, unreadable: 3, bug: 70, interrupted: 130 } as const;
 
-/** "message; hint" in one line, control characters made visible. */
+/** "message; hint" in one line, unprintable characters made visible. */
 export function formatError(error: NfcError): string {
   const text = error.hint ? `${error.message}; ${error.hint}` : error.message;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: names in files may carry terminal escapes
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (c) => `\\x${c.charCodeAt(0).toString(16).padStart(2, "0")}`);
+  return escapeTerminal(text);
 }
 
 /** Prints what was thrown and gives the exit code: 2 for what a user can mend, 70 with a stack for our bugs. */

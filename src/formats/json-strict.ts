@@ -3,19 +3,7 @@ import { NfcError } from "../errors.ts";
 
 /** serde_json's limit; a deeper text is an attack on the stack, never a header. */
 const MAX_DEPTH = 128;
-/** How much of an offending text a message quotes. */
-const MAX_QUOTED = 120;
-
 export type JsonKind = "object" | "array" | "string" | "number" | "boolean" | "null" | "nothing";
-
-/** A name from a file in quotes, on one line, without control characters, shortened: safe to print on a terminal. */
-export function quoteUntrusted(text: string): string {
-  const short = text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
-  return JSON.stringify(short).replace(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
 
 /**
  * UTF-8 bytes as text.

@@ -1,6 +1,5 @@
 // The scores of a report's two models on tasks: of classifiers by their nfc.json, of language models by nfc glue.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { formatMetric } from "./render/format.ts";
 import type { ReportedScore, TaskScores } from "./schema.ts";
 import { findNotedTask } from "./weigh/noted-scores.ts";
 
@@ -35,32 +34,6 @@ function readRecorded({ record }: Checkpoint, side: "before" | "after"): TaskMea
   if (!noted?.own) return [];
   const { metric, value } = noted.own;
   return [{ task: noted.task, metric, [side]: { mean: value, spread: null, seeds: 1 } }];
-}
-
-/** Task, metric, before, after, and the difference in points: of 100 for accuracy and F1, of 1 for correlations. */
-export function makeTaskRows(rows: readonly TaskScores[]): { heading: string[]; rows: string[][] } {
-  return {
-    heading: ["task", "metric", "before", "after", "difference"],
-    rows: rows.map(({ task, metric, before, after }) => [
-      task,
-      metric,
-      formatScore(metric, before),
-      formatScore(metric, after),
-      before === null || after === null ? "" : formatPoints(metric, after.mean - before.mean),
-    ]),
-  };
-}
-
-/** "80.39 %", or of several seeds "80.39 % ± 0.64 %". */
-function formatScore(metric: string, score: ReportedScore | null): string {
-  if (score === null) return "";
-  const spread = score.spread === null ? "" : ` ± ${formatMetric(metric, score.spread)}`;
-  return `${formatMetric(metric, score.mean)}${spread}`;
-}
-
-function formatPoints(metric: string, difference: number): string {
-  const text = formatMetric(metric, difference).replace(" %", "");
-  return difference > 0 ? `+${text}` : text;
 }
 
 /** GLUE's average: the mean of the tasks' own metrics, times 100, over the tasks that both models have a score of. */

@@ -77,9 +77,9 @@ describe("one prompt", () => {
 
   it("shows control characters on a terminal, which would obey them", async () => {
     const args = ["-p", "a\u001b[31mb\n\tc", "--echo"];
-    const startOf = async (ttyOut: boolean) => (await generate(args, { ttyOut })).stdout.slice(0, 11);
+    const startOf = async (ttyOut: boolean) => (await generate(args, { ttyOut })).stdout.slice(0, 13);
     expect(await startOf(false)).toMatch("a\u001b[31mb\n\tc");
-    expect(await startOf(true)).toBe("a\\x1b[31mb\n");
+    expect(await startOf(true)).toBe("a\\u{1b}[31mb\n");
   });
 });
 

@@ -169,7 +169,7 @@ describe("bad input", () => {
 
   it("is told on one line whatever its name holds", async () => {
     expect(await refused(["inspect", "/no\nwhere\u001b[31m"])).toBe(
-      "/no\\x0awhere\\x1b[31m: no such file or folder; check the path",
+      "/no\\u{a}where\\u{1b}[31m: no such file or folder; check the path",
     );
   });
 

@@ -158,7 +158,7 @@ describe("nfc eval --task", () => {
     expect(stderr).toContain("its classes have no names; they are taken for negative, positive");
     const refused = await nfc(["eval", evil, "--task", "sst2", "--data", data]);
     expect(refused.code).toBe(2);
-    expect(refused.stderr).toContain("neg\\x1b[31m, a\\x0aFAKE LINE");
+    expect(refused.stderr).toContain("neg\\u{1b}[31m, a\\u{a}FAKE LINE");
   });
 
   it("refuses a language model, and text for a classifier", async () => {

@@ -21,7 +21,7 @@ describe("errorLine", () => {
   });
 
   it("makes control characters visible", () => {
-    expect(formatError(new NfcError("io", "a\r\n\u001b[2J\u007f\u009b"))).toBe("a\\x0d\\x0a\\x1b[2J\\x7f\\x9b");
+    expect(formatError(new NfcError("io", "a\r\n\u001b[2J\u007f\u009b"))).toBe("a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}\\u{9b}");
   });
 });
 

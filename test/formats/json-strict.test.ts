@@ -1,7 +1,7 @@
 // The strict JSON walker: what it accepts is JSON, and everything else gets a message with a position.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { decodeUtf8, JsonCursor, quoteUntrusted } from "../../src/formats/json-strict.ts";
+import { decodeUtf8, JsonCursor } from "../../src/formats/json-strict.ts";
 import { faultOf } from "../io/support.ts";
 
 function accepts(text: string): void {
@@ -144,15 +144,5 @@ describe("decodeUtf8", () => {
   it("refuses malformed UTF-8", async () => {
     const fault = await faultOf(() => decodeUtf8(Uint8Array.of(0x22, 0xc3, 0x28), "x: the header"));
     expect(fault.message).toBe("x: the header is not valid UTF-8");
-  });
-});
-
-describe("quoted", () => {
-  it("keeps a hostile name on one line and away from the terminal", () => {
-    expect(quoteUntrusted('a\n\u001b[31m"\u2028\u009b\u202e')).toBe('"a\\n\\u001b[31m\\"\\u2028\\u009b\\u202e"');
-  });
-
-  it("shortens a long name", () => {
-    expect(quoteUntrusted("x".repeat(10_000))).toBe(`"${"x".repeat(120)}…"`);
   });
 });

@@ -3,9 +3,8 @@ import { describe, expect, test } from "vitest";
 import type { ExportEntry } from "../../src/checkpoint/nfc-record.ts";
 import type { ExportedFile, ExportedModel } from "../../src/inference/exported/exported-model.ts";
 import { nameModelFile, type Precision } from "../../src/model/precision.ts";
-import { renderReportMarkdown } from "../../src/report/render/report-markdown.ts";
-import { renderReportText } from "../../src/report/render/report-text.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
+import { renderReportMarkdown, renderReportText } from "../../src/report/report-blocks.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA } from "../support/fake-checkpoint.ts";
 
@@ -114,7 +113,7 @@ describe("exports", () => {
     const markdown = renderReportMarkdown(report);
     expect(markdown).not.toContain("\u001b");
     expect(markdown).not.toMatch(/\n@all|[^`]@all|[^\\]<img/);
-    expect(markdown).toContain("a\\\\u\\{1b\\}\\[2J\\|b\\\\u\\{a\\}`@`all \\<img\\>");
+    expect(markdown).toContain("a\\\\u\\{1b\\}\\[2J\\|b\\\\u\\{a\\}`@`all &lt;img&gt;");
   });
 
   test("are written and read back; a report from before there were any has none", () => {

@@ -1,11 +1,11 @@
 // Scores on tasks in a report: classifiers' own and measured ones, as rows, and GLUE's mean.
 import { describe, expect, it } from "vitest";
 import { renderReportPage } from "../../src/report/page/page.ts";
-import { renderReportMarkdown } from "../../src/report/render/report-markdown.ts";
-import { renderReportText } from "../../src/report/render/report-text.ts";
 import { createReport, type TaskMeasurement } from "../../src/report/report.ts";
+import { renderReportMarkdown, renderReportText } from "../../src/report/report-blocks.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
-import { computeTaskMean, makeTaskRows } from "../../src/report/scores.ts";
+import { computeTaskMean } from "../../src/report/scores.ts";
+import { makeTaskTable } from "../../src/report/tables.ts";
 import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";
 
 const config = { ...TINY, variant: "symmetric" } as const;
@@ -33,10 +33,10 @@ const MEASURED: TaskMeasurement[] = [
 
 describe("measured scores", () => {
   it("are rows with differences in points, a task each", () => {
-    expect(makeTaskRows(reportWith(MEASURED).tasks).rows).toEqual([
-      ["cola", "matthews", "0.092 ± 0.027", "0.107 ± 0.040", "+0.015"],
-      ["sst2", "accuracy", "80.00 %", "79.00 %", "-1.00"],
-      ["rte", "accuracy", "", "50.00 %", ""],
+    expect(makeTaskTable(reportWith(MEASURED), "task")?.rows).toEqual([
+      [{ code: "cola" }, "matthews", "0.092 ± 0.027", "0.107 ± 0.040", "+0.015"],
+      [{ code: "sst2" }, "accuracy", "80.00 %", "79.00 %", "-1.00"],
+      [{ code: "rte" }, "accuracy", "", "50.00 %", ""],
     ]);
   });
 

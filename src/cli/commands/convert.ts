@@ -4,13 +4,8 @@ import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/config.ts";
-import {
-  alignTable,
-  formatBytes,
-  formatCommand,
-  formatSignedPercent,
-  formatThousands,
-} from "../../report/render/format.ts";
+import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
+import { alignTable } from "../../report/render/text.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {

@@ -2,7 +2,8 @@
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { alignTable, formatCommand } from "../../report/render/format.ts";
+import { formatCommand } from "../../report/render/format.ts";
+import { alignTable } from "../../report/render/text.ts";
 import type { Context } from "../context.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
 import type { Io } from "../terminal.ts";

@@ -6,7 +6,8 @@ import type { OnnxExportOptions } from "../../export/onnx/entries.ts";
 import type { WeightStorage } from "../../export/onnx/onnx-files.ts";
 import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
-import { alignTable, formatBytes, formatPercent } from "../../report/render/format.ts";
+import { formatBytes, formatPercent } from "../../report/render/format.ts";
+import { alignTable } from "../../report/render/text.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {

@@ -1,8 +1,10 @@
 // nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be taken up again.
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
-import { alignTable, escapeControls, formatMetric, formatThousands } from "../../report/render/format.ts";
-import { code, table } from "../../report/render/report-markdown.ts";
+import type { Table } from "../../report/render/blocks.ts";
+import { formatMetric, formatThousands } from "../../report/render/format.ts";
+import { renderMarkdown } from "../../report/render/markdown.ts";
+import { renderText } from "../../report/render/text.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
 import type { Task } from "../../tasks/tasks.ts";
 import type { Context } from "../context.ts";
@@ -85,19 +87,8 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
     });
     progress.stop();
     skipped.tell(context.io, flags);
-    const lines = await formatLines(rows, tasks);
-    const align = `lr${"r".repeat(tasks.length)}`;
-    const text = () =>
-      flags.format === "markdown"
-        ? table(
-            lines[0] as string[],
-            lines.slice(1).map(([model = "", ...cells]) => [code(model), ...cells]),
-            align,
-          )
-        : alignTable(
-            lines.map((cells) => cells.map(escapeControls)),
-            { align, rulesBefore: [1, 1 + rows.length] },
-          ).join("\n");
+    const table = await makeTable(rows, tasks);
+    const text = () => (flags.format === "markdown" ? renderMarkdown([table]) : renderText([table]));
     printResult(
       context.io,
       flags,
@@ -122,20 +113,28 @@ async function loadPaperRows() {
   return (await import("../../tasks/glue/paper.ts")).PAPER_ROWS;
 }
 
-async function formatLines(rows: readonly GlueRow[], tasks: readonly Task[]): Promise<string[][]> {
-  return [
-    ["model", "parameters", ...tasks.map(({ title }) => title)],
-    ...rows.map(({ model, parameters, entries }) => [
-      model,
-      formatThousands(parameters),
-      ...entries.map((entry, i) => formatScore(entry, tasks[i] as Task)),
-    ]),
-    ...(await loadPaperRows()).map(({ model, scores }) => [
-      `${model} (paper)`,
-      "",
-      ...tasks.map(({ name, metrics: [metric] }) => (scores[name] === undefined ? "" : toPlain(metric, scores[name]))),
-    ]),
-  ];
+async function makeTable(rows: readonly GlueRow[], tasks: readonly Task[]): Promise<Table> {
+  const papers = await loadPaperRows();
+  return {
+    kind: "table",
+    heading: ["model", "parameters", ...tasks.map(({ title }) => title)],
+    rows: [
+      ...rows.map(({ model, parameters, entries }) => [
+        { code: model },
+        formatThousands(parameters),
+        ...entries.map((entry, i) => formatScore(entry, tasks[i] as Task)),
+      ]),
+      ...papers.map(({ model, scores }) => [
+        { code: `${model} (paper)` },
+        "",
+        ...tasks.map(({ name, metrics: [metric] }) =>
+          scores[name] === undefined ? "" : toPlain(metric, scores[name]),
+        ),
+      ]),
+    ],
+    align: "lr",
+    footRows: papers.length,
+  };
 }
 
 /** "63.2 ± 1.1", or "63.2 [61.0, 65.2]" of one seed. */

@@ -94,8 +94,7 @@ async function runPair(
 ): Promise<void> {
   const { openExportedModel } = await import("../../inference/exported/exported-model.ts");
   const { createReport } = await import("../../report/report.ts");
-  const { renderReportMarkdown } = await import("../../report/render/report-markdown.ts");
-  const { renderReportText } = await import("../../report/render/report-text.ts");
+  const { renderReportMarkdown, renderReportText } = await import("../../report/report-blocks.ts");
   const exports = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
   const options = { exports, ...(flags.title !== undefined && { title: flags.title }) };

@@ -3,23 +3,27 @@
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { countParameters } from "../../model/parameters.ts";
+import { type Block, type Line, list, paragraph } from "../../report/render/blocks.ts";
 import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
-import { code, escapeText } from "../../report/render/report-markdown.ts";
 
 /** A paragraph and a list: what the model is, and how it came to be. */
-export function describeOrigin(config: ModelConfig, record: NfcRecord): string {
-  const lines = [
-    `Made by ${escapeText(`${record.tool.name} ${record.tool.version}`)} from ${code(nameSource(record))}`,
-    ...describeTie(record),
-    ...record.history.flatMap(describeTraining),
-    ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),
-    ...record.notes.map(escapeText),
-    ...(record.perplexity ?? []).map((entry) => {
-      const source = entry.source === undefined ? "" : `, the source's ${entry.source.toFixed(2)}`;
-      return `Perplexity on ${code(entry.file)} (${formatCount(entry.tokens, "token")}): ${entry.perplexity.toFixed(2)}${source}`;
-    }),
+export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] {
+  const perplexities = (record.perplexity ?? []).map((entry): Line => {
+    const source = entry.source === undefined ? "" : `, the source's ${entry.source.toFixed(2)}`;
+    const facts = ` (${formatCount(entry.tokens, "token")}): ${entry.perplexity.toFixed(2)}${source}`;
+    return ["Perplexity on ", { code: entry.file }, facts];
+  });
+  return [
+    describeModel(config, record),
+    list([
+      [`Made by ${record.tool.name} ${record.tool.version} from `, { code: nameSource(record) }],
+      ...describeTie(record),
+      ...record.history.flatMap(describeTraining),
+      ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),
+      ...record.notes,
+      ...perplexities,
+    ]),
   ];
-  return `${describeModel(config, record)}\n\n${lines.map((line) => `- ${line}`).join("\n")}`;
 }
 
 /** hf://owner/name@revision → owner/name, which the Hub links to; null for a path. */
@@ -27,7 +31,7 @@ export function parseHubName({ source }: NfcRecord): string | null {
   return /^hf:\/\/([\w.-]+\/[\w.-]+)(@.*)?$/.exec(source.path)?.[1] ?? null;
 }
 
-function describeModel(config: ModelConfig, record: NfcRecord): string {
+function describeModel(config: ModelConfig, record: NfcRecord): Block {
   const { n_layer, n_head, n_embd, vocab_size, n_positions, variant } = config;
   const parameters = countParameters(config);
   const saved = record.source.parameters - parameters;
@@ -35,8 +39,13 @@ function describeModel(config: ModelConfig, record: NfcRecord): string {
     saved > 0
       ? `, ${formatThousands(saved)} (${formatPercent((100 * saved) / record.source.parameters)}) fewer than its source`
       : "";
-  const does = config.labels ? ` that classifies texts (${config.labels.map(escapeText).join(", ")})` : "";
-  return `A GPT-2${does} with ${VARIANT_TRAITS[variant].attention}. ${formatThousands(parameters)} parameters${less}: ${formatCount(n_layer, "layer")} of ${formatCount(n_head, "head")}, n_embd ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions.`;
+  const does = config.labels ? ` that classifies texts (${config.labels.join(", ")})` : "";
+  const size = `${formatThousands(parameters)} parameters${less}: ${formatCount(n_layer, "layer")} of ${formatCount(n_head, "head")}`;
+  return paragraph(
+    `A GPT-2${does} with ${VARIANT_TRAITS[variant].attention}. ${size}, `,
+    { code: "n_embd" },
+    ` ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions.`,
+  );
 }
 
 /** A path says where a file lay on one machine: its last name is enough. */
@@ -45,11 +54,11 @@ function nameSource(record: NfcRecord): string {
   return parseHubName(record) ?? path.split(/[\\/]/).findLast((part) => part !== "") ?? path;
 }
 
-function describeTie({ tie }: NfcRecord): string[] {
+function describeTie({ tie }: NfcRecord): Line[] {
   if (tie === null) return [];
   const { calibration } = tie;
   const text = calibration === null ? "" : `, calibrated on ${formatCount(calibration.tokens, "token")} of text`;
-  return [`Q and K tied by the strategy ${code(tie.strategy)}${text}`];
+  return [["Q and K tied by the strategy ", { code: tie.strategy }, text]];
 }
 
 type Step = NfcRecord["history"][number];
@@ -66,7 +75,7 @@ function describeTraining(step: Step): string[] {
       ? ""
       : `; perplexity on held-out text ${before === null ? "" : `${before.toFixed(2)} before, `}${after.toFixed(2)} after`;
   const amount = tokens === null ? "" : `, ${formatCount(tokens, "token")}`;
-  return [`${escapeText(step.step)}: ${formatCount(steps, "step")}${amount}${held}`];
+  return [`${step.step}: ${formatCount(steps, "step")}${amount}${held}`];
 }
 
 function asObject(from: unknown, key: string): unknown {

@@ -6,13 +6,14 @@ import { writeText } from "../../checkpoint/model-folder.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { isPlainGpt2, type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { summarizeExport } from "../../report/exports.ts";
-import { code, escapeText, table } from "../../report/render/report-markdown.ts";
-import { exportRows } from "../../report/rows.ts";
+import { type Block, heading, paragraph } from "../../report/render/blocks.ts";
+import { renderMarkdown } from "../../report/render/markdown.ts";
 import type { ExportSummary } from "../../report/schema.ts";
+import { makeExportTable } from "../../report/tables.ts";
 import { HF_CODE_FILE } from "../hf/hf-folder.ts";
 import { choosePreferredFile } from "../onnx/transformers-js-config.ts";
 import { describeOrigin, parseHubName } from "./card-text.ts";
-import { renderClassifierRuntimes, renderRuntimes } from "./runtimes.ts";
+import { makeClassifierRuntimes, makeRuntimes } from "./runtimes.ts";
 
 export const MODEL_CARD_FILE = "README.md";
 
@@ -52,26 +53,29 @@ function listWeights(names: readonly string[], { variant }: ModelConfig): ModelC
 /** The card as Markdown with the Hub's YAML header. Names from files can neither break the header nor the tables. */
 export function renderModelCard(card: ModelCard): string {
   const { config, record, exports, tokenizer, name } = card;
-  const blocks = [
-    renderHeader(card),
-    `# ${escapeText(name)}`,
-    describeOrigin(config, record),
-    ...(exports.length > 0 ? [renderFiles(exports)] : []),
-    "## How to run it",
-    ...(tokenizer
-      ? []
-      : [
-          "The folder has no `tokenizer.json`: put that of the source beside `config.json` first (nfc has GPT-2's own built in).",
-        ]),
-    ...(config.labels ? renderClassifierRuntimes : renderRuntimes)({
+  const body = renderMarkdown([
+    heading(1, name),
+    ...describeOrigin(config, record),
+    ...(exports.length > 0 ? describeFiles(exports) : []),
+    heading(2, "How to run it"),
+    ...(tokenizer ? [] : [MISSING_TOKENIZER]),
+    ...(config.labels ? makeClassifierRuntimes : makeRuntimes)({
       ...card,
       name: nameSnippetModel(name),
       onnx: choosePreferredFile(exports),
     }),
-    "Licence: that of the source. Add `license:` to the header before publishing.",
-  ];
-  return `${blocks.join("\n\n")}\n`;
+    paragraph("Licence: that of the source. Add ", { code: "license:" }, " to the header before publishing."),
+  ]);
+  return `${renderHeader(card)}\n\n${body}`;
 }
+
+const MISSING_TOKENIZER = paragraph(
+  "The folder has no ",
+  { code: "tokenizer.json" },
+  ": put that of the source beside ",
+  { code: "config.json" },
+  " first (nfc has GPT-2's own built in).",
+);
 
 function renderHeader({ config, record, exports, weights }: ModelCard): string {
   const base = parseHubName(record);
@@ -93,11 +97,9 @@ function renderHeader({ config, record, exports, weights }: ModelCard): string {
   ].join("\n");
 }
 
-function renderFiles(files: ExportSummary["files"]): string {
-  const { heading, rows, text } = exportRows({ files });
-  const cells = rows.map(([precision = "", file = "", ...rest]) => [precision, code(file), ...rest.map(escapeText)]);
-  const measured = text === null ? "" : `\n\nMeasured on ${escapeText(text)}.`;
-  return `## Files\n\n${table(heading, cells, "llr")}${measured}`;
+function describeFiles(files: ExportSummary["files"]): Block[] {
+  const { table, text } = makeExportTable({ files });
+  return [heading(2, "Files"), table, ...(text === null ? [] : [paragraph(`Measured on ${text}.`)])];
 }
 
 /** A name that is the same in JavaScript, Python and a shell; another folder has to be filled in. */

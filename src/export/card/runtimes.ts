@@ -1,6 +1,7 @@
 // How to run an exported model, in a few lines for each runtime that reads its folder. docs/runtimes.md says what was run.
 import type { ModelConfig } from "../../model/config.ts";
 import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
+import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
 
 export interface RuntimeModel {
   /** The folder as the snippets call it: letters, digits, "_", "." and "-" only. */
@@ -15,29 +16,25 @@ export interface RuntimeModel {
 const PROMPT = "The history of";
 
 /** Sections of Markdown, level 3. */
-export function renderRuntimes(model: RuntimeModel): string[] {
+export function makeRuntimes(model: RuntimeModel): Block[] {
   const { onnx, weights } = model;
   return [
-    renderSection("nfc", "sh", nfc(model)),
-    ...(onnx ? renderOnnxRuntimes(model, onnx) : []),
+    makeSection("nfc", "sh", nfc(model)),
+    ...(onnx ? makeOnnxRuntimes(model, onnx) : []),
     ...(weights === "hf" || weights === "gpt2"
-      ? [renderSection("transformers (Python)", "python", transformers(model))]
+      ? [makeSection("transformers (Python)", "python", transformers(model))]
       : []),
-    ...(weights === "compact"
-      ? [
-          "### transformers (Python)\n\nStops at the shape of `c_attn`, [C, 2C]: export with `--hf` for a folder that it loads, or with `--gpt2` for plain GPT-2.",
-        ]
-      : []),
+    ...(weights === "compact" ? [heading(3, "transformers (Python)"), COMPACT_WEIGHTS] : []),
   ];
 }
 
 /** The same for a classifier. */
-export function renderClassifierRuntimes({ name, onnx, weights }: RuntimeModel): string[] {
+export function makeClassifierRuntimes({ name, onnx, weights }: RuntimeModel): Block[] {
   const TEXT = "It was a fine film.";
   return [
     ...(onnx
       ? [
-          renderSection("transformers.js", "js", [
+          makeSection("transformers.js", "js", [
             'import { pipeline } from "@huggingface/transformers";',
             `const classify = await pipeline("text-classification", "./${name}", { dtype: "${toTransformersJsDtype(onnx.precision)}" });`,
             `console.log(await classify("${TEXT}"));`,
@@ -46,7 +43,7 @@ export function renderClassifierRuntimes({ name, onnx, weights }: RuntimeModel):
       : []),
     ...(weights === "gpt2"
       ? [
-          renderSection("transformers (Python)", "python", [
+          makeSection("transformers (Python)", "python", [
             "from transformers import pipeline",
             `print(pipeline("text-classification", "${name}")("${TEXT}"))`,
           ]),
@@ -55,23 +52,35 @@ export function renderClassifierRuntimes({ name, onnx, weights }: RuntimeModel):
   ];
 }
 
-function renderOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
+function makeOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; file: string }): Block[] {
   return [
-    renderSection("transformers.js, Node", "js", transformersJs(`./${model.name}`, onnx.precision)),
-    renderSection("transformers.js, browser", "js", [
+    makeSection("transformers.js, Node", "js", transformersJs(`./${model.name}`, onnx.precision)),
+    makeSection("transformers.js, browser", "js", [
       'import { env, pipeline } from "@huggingface/transformers";',
       "env.allowLocalModels = true;",
       'env.localModelPath = "/"; // the folder is served beside the page',
       ...transformersJs(model.name, onnx.precision).slice(1),
     ]),
-    renderSection("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
-    renderSection("onnxruntime-genai (Python)", "python", genai(model.name)),
-    renderSection("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
+    makeSection("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
+    makeSection("onnxruntime-genai (Python)", "python", genai(model.name)),
+    makeSection("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
   ];
 }
 
-function renderSection(title: string, language: string, lines: readonly string[]): string {
-  return [`### ${title}`, "", `\`\`\`${language}`, ...lines, "```"].join("\n");
+const COMPACT_WEIGHTS = paragraph(
+  "Stops at the shape of ",
+  { code: "c_attn" },
+  ", ",
+  { code: "[C, 2C]" },
+  ": export with ",
+  { code: "--hf" },
+  " for a folder that it loads, or with ",
+  { code: "--gpt2" },
+  " for plain GPT-2.",
+);
+
+function makeSection(title: string, language: string, lines: readonly string[]): Block {
+  return group(heading(3, title), { kind: "code", language, lines });
 }
 
 function nfc({ name, onnx }: RuntimeModel): string[] {

@@ -1,5 +1,5 @@
 // Reads what an ONNX file declares (inputs, outputs, weights, ops) without reading its weights, from any source.
-import { quoteUntrusted } from "../json-strict.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 import {
   decode,
   LISTS,

@@ -1,7 +1,8 @@
 // The safetensors header: bytes to checked tensor entries and back. Pure, no file access.
 import { NfcError } from "../../errors.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 import { DTYPE_BITS, type Dtype, isDtype, rankAlignment } from "../dtype.ts";
-import { decodeUtf8, JsonCursor, quoteUntrusted } from "../json-strict.ts";
+import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 
 /** The reference implementation's limit; a real header has about 100 bytes a tensor. */
 export const MAX_HEADER_BYTES = 100_000_000;

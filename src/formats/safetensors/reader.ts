@@ -1,8 +1,8 @@
 // Reads safetensors files and sharded checkpoints by position, one tensor or piece at a time.
 import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 import { countElements, type Dtype, decodeFloats, isFloatDtype } from "../dtype.ts";
-import { quoteUntrusted } from "../json-strict.ts";
 import { PREFIX_BYTES, parseHeader, readHeaderLength, type SafetensorsHeader } from "./header.ts";
 import { checkShards, readShardIndex, type ShardIndex } from "./shard-index.ts";
 

@@ -2,7 +2,8 @@
 import { dirname, join, posix } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
-import { decodeUtf8, JsonCursor, quoteUntrusted } from "../json-strict.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
+import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 import type { SafetensorsHeader } from "./header.ts";
 
 /** An index has about 80 bytes a tensor; this is room for a million of them. */

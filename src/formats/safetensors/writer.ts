@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { type DurableFile, writeDurably } from "../../io/durable.ts";
 import { PIECE_BYTES } from "../../io/positional-file.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 import { countBytes, type Dtype } from "../dtype.ts";
-import { quoteUntrusted } from "../json-strict.ts";
 import type { TensorInfo } from "./header.ts";
 import { INDEX_FILE, type PlannedFile, planFiles } from "./shard-plan.ts";
 

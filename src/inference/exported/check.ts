@@ -1,8 +1,8 @@
 // Refuses ONNX files that ONNX Runtime or nfc does not run: newer formats, control flow, foreign ops, wrong sizes.
 import { NfcError } from "../../errors.ts";
-import { quoteUntrusted } from "../../formats/json-strict.ts";
 import { countTensorBytes } from "../../formats/onnx/reader.ts";
 import type { OnnxInitializer, OnnxStructure } from "../../formats/onnx/structure.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 
 /** The newest formats that ONNX Runtime 1.30 reads. */
 const MAX_IR_VERSION = 13;

@@ -2,10 +2,10 @@
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { quoteUntrusted } from "../../formats/json-strict.ts";
 import type { OnnxExternal, OnnxStructure } from "../../formats/onnx/structure.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { contains } from "../../io/output-guard.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 
 /** protobuf's limit, beyond which ONNX Runtime reads no model file. */
 const MAX_MODEL_BYTES = 2 ** 31 - 1;

@@ -2,9 +2,9 @@
 
 import { showName } from "../../checkpoint/fields.ts";
 import { NfcError } from "../../errors.ts";
-import { quoteUntrusted } from "../../formats/json-strict.ts";
 import type { OnnxStructure, OnnxValue } from "../../formats/onnx/structure.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
+import { quoteUntrusted } from "../../io/printable.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { EXPORT_AGAIN } from "./check.ts";
 

@@ -1,23 +1,22 @@
 // A comparison of models as one page that needs nothing else, in the frame of the report's page.
 
 import { drawAmountChart } from "../page/charts.ts";
-import { renderFrame, renderSection, renderTable } from "../page/frame.ts";
-import { html, type Markup, NOTHING } from "../page/markup.ts";
+import { renderFrame, renderSection } from "../page/frame.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../render/format.ts";
+import { html, type Markup, NOTHING } from "../render/html.ts";
 import type { ComparedModel, Comparison } from "./comparison-schema.ts";
-import { type ComparisonTable, makeGroupTable, makeModelTable } from "./comparison-text.ts";
+import { makeGroupTable, makeModelTable } from "./comparison-text.ts";
 
 /** A self-contained page, without scripts; every name is written as text. */
 export function renderComparisonPage(comparison: Comparison): string {
   const { models } = comparison;
   const title = comparison.title ?? `${formatThousands(models.length)} ${models.length === 1 ? "model" : "models"}`;
-  const rows = (found: ComparisonTable) => renderTable(found.heading, found.rows);
   const notes = models.flatMap(({ source, notes: own }) => own.map((note) => html`<li>${source}: ${note}</li>`));
   return renderFrame(title, comparison.tool.version, [
     html`<header><h1>${title}</h1><p class="quiet">Changes are against the first, ${models[0]?.source ?? ""}.</p></header>`,
-    renderSection("Size and quality", sizes(models), rows(makeModelTable(comparison))),
-    renderSection("Parameters by group", rows(makeGroupTable(comparison, "parameters"))),
-    renderSection("Megabytes by group", rows(makeGroupTable(comparison, "MB"))),
+    renderSection("Size and quality", sizes(models), makeModelTable(comparison)),
+    renderSection("Parameters by group", makeGroupTable(comparison, "parameters")),
+    renderSection("Megabytes by group", makeGroupTable(comparison, "MB")),
     notes.length > 0 ? renderSection("Worth knowing", html`<ul>${notes}</ul>`) : NOTHING,
   ]);
 }

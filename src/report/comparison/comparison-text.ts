@@ -1,21 +1,17 @@
-// A comparison of models as plain text and as Markdown. Names from files can neither move a cursor nor break a table.
-import { alignTable, escapeControls, formatMegabytes, formatSignedPercent, formatThousands } from "../render/format.ts";
-import { code, escapeText, table } from "../render/report-markdown.ts";
+// A comparison of models as plain text and as Markdown, and the tables that its page shows as well.
+import { type Block, heading, type Line, notes, type Table } from "../render/blocks.ts";
+import { formatMegabytes, formatSignedPercent, formatThousands } from "../render/format.ts";
+import { renderMarkdown } from "../render/markdown.ts";
+import { renderText } from "../render/text.ts";
 import { TENSOR_GROUPS } from "../weigh/header-tensors.ts";
 import type { ComparedModel, Comparison } from "./comparison-schema.ts";
 
-/** Heading and cells; the first cell names the model, raw. */
-export interface ComparisonTable {
-  heading: string[];
-  rows: string[][];
-}
-
 /** Weights, size and change of every model, and a column for each text or task that any of them was measured on. */
-export function makeModelTable({ models }: Comparison): ComparisonTable {
+export function makeModelTable({ models }: Comparison): Table {
   const key = ({ measure, on }: ComparedModel["quality"][number]) => `${measure}, ${on}`;
   const measures = [...new Set(models.flatMap(({ quality }) => quality.map(key)))];
   const rows = models.map(({ source, weights, variant, parameters, bytes, change, quality }) => [
-    source,
+    { code: source },
     weights,
     variant ?? "",
     parameters === null ? "" : formatThousands(parameters),
@@ -27,7 +23,8 @@ export function makeModelTable({ models }: Comparison): ComparisonTable {
       return found === undefined ? "" : formatScoreCell(found);
     }),
   ]);
-  return { heading: ["model", "weights", "variant", "parameters", "%", "MB", "%", ...measures], rows };
+  const names = ["model", "weights", "variant", "parameters", "%", "MB", "%", ...measures];
+  return { kind: "table", heading: names, rows, align: "lllr" };
 }
 
 const formatPercentCell = (value: number | null | undefined) => (value == null ? "" : formatSignedPercent(value));
@@ -36,7 +33,7 @@ const formatScoreCell = ({ measure, value }: ComparedModel["quality"][number]) =
   value.toFixed(measure === "perplexity" ? 2 : 4);
 
 /** A column for each group that any model has, in their order. */
-export function makeGroupTable({ models }: Comparison, unit: "parameters" | "MB"): ComparisonTable {
+export function makeGroupTable({ models }: Comparison, unit: "parameters" | "MB"): Table {
   const amount = ({ groups }: ComparedModel, name: string) => groups.find(({ group }) => group === name);
   const shown = TENSOR_GROUPS.filter((group) =>
     models.some((model) => (unit === "MB" ? amount(model, group)?.bytes : amount(model, group)?.parameters)),
@@ -46,50 +43,31 @@ export function makeGroupTable({ models }: Comparison, unit: "parameters" | "MB"
     if (unit === "MB") return formatMegabytes(found?.bytes ?? 0);
     return found?.parameters === null ? "" : formatThousands(found?.parameters ?? 0);
   };
-  const rows = models.map((model) => [model.source, ...shown.map((group) => cell(model, group))]);
-  return { heading: [unit === "MB" ? "MB (10^6 bytes)" : "parameters", ...shown], rows };
+  const rows = models.map((model) => [{ code: model.source }, ...shown.map((group) => cell(model, group))]);
+  return { kind: "table", heading: [unit === "MB" ? "MB (10^6 bytes)" : "parameters", ...shown], rows, align: "lr" };
 }
 
-const ALIGN = "lllr";
+/** The notes on every model, each after the model's name. */
+export function listNotes({ models }: Comparison): Line[] {
+  return models.flatMap((model) => model.notes.map((note) => [{ code: model.source }, `: ${note}`]));
+}
+
+function makeBlocks(comparison: Comparison): Block[] {
+  return [
+    makeModelTable(comparison),
+    makeGroupTable(comparison, "parameters"),
+    makeGroupTable(comparison, "MB"),
+    notes(listNotes(comparison)),
+  ];
+}
 
 /** Lines that end in a newline each. */
 export function renderComparisonText(comparison: Comparison): string {
-  const lines = ({ heading, rows }: ComparisonTable, align: string) =>
-    alignTable(
-      [heading, ...rows].map((row) => row.map(escapeControls)),
-      { align, rulesBefore: [1] },
-    );
-  const blocks = [
-    ...(comparison.title === null ? [] : [[escapeControls(comparison.title)]]),
-    lines(makeModelTable(comparison), ALIGN),
-    lines(makeGroupTable(comparison, "parameters"), "lr"),
-    lines(makeGroupTable(comparison, "MB"), "lr"),
-    comparison.models.flatMap(({ source, notes }) =>
-      notes.map((note) => `note: ${escapeControls(`${source}: ${note}`)}`),
-    ),
-  ];
-  return `${blocks
-    .filter((block) => block.length > 0)
-    .map((block) => block.join("\n"))
-    .join("\n\n")}\n`;
+  const { title } = comparison;
+  return renderText([...(title === null ? [] : [heading(3, title)]), ...makeBlocks(comparison)]);
 }
 
-/** GitHub-flavoured Markdown; its heading is of level 3. */
+/** GitHub-flavored Markdown; its heading is of level 3. */
 export function renderComparisonMarkdown(comparison: Comparison): string {
-  const { title, models } = comparison;
-  const cells = ({ heading, rows }: ComparisonTable, align: string) =>
-    table(
-      heading.map(escapeText),
-      rows.map(([source = "", ...rest]) => [code(source), ...rest.map((cell) => escapeText(cell))]),
-      align,
-    );
-  const notes = models.flatMap((model) => model.notes.map((note) => `- ${code(model.source)}: ${escapeText(note)}`));
-  const blocks = [
-    `### ${title === null ? "Models" : escapeText(title)}`,
-    cells(makeModelTable(comparison), ALIGN),
-    cells(makeGroupTable(comparison, "parameters"), "lr"),
-    cells(makeGroupTable(comparison, "MB"), "lr"),
-    notes.join("\n"),
-  ];
-  return `${blocks.filter((block) => block !== "").join("\n\n")}\n`;
+  return renderMarkdown([heading(3, comparison.title ?? "Models"), ...makeBlocks(comparison)]);
 }

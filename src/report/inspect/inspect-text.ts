@@ -1,41 +1,31 @@
-// An inspection as plain text for a terminal: aligned columns, no colours; names are made harmless.
+// An inspection as plain text for a terminal.
 import type { ModelConfig } from "../../model/config.ts";
 import { CONSTANT_MEAN, describeExtra, describeHead, hasConstantMean } from "../findings.ts";
-import {
-  alignTable,
-  escapeControls,
-  formatBytes,
-  formatCommand,
-  formatCount,
-  formatMegabytes,
-  formatPercent,
-  formatThousands,
-} from "../render/format.ts";
-import { GROUP_LABELS } from "../rows.ts";
+import { type Block, group, list, notes, paragraph, type Table } from "../render/blocks.ts";
+import { formatBytes, formatCount, formatMegabytes, formatPercent, formatThousands } from "../render/format.ts";
+import { renderText } from "../render/text.ts";
+import { describeMaker, describeSteps } from "../report-blocks.ts";
+import { GROUP_LABELS } from "../tables.ts";
 import type { Inspection } from "./inspect.ts";
 
 /** The inspection as lines that end in a newline each. */
 export function renderInspection(inspection: Inspection): string {
-  const blocks = [
-    alignTable(makeFactRows(inspection), { align: "l" }),
-    renderGroupTable(inspection),
-    describeTying(inspection),
-    renderNotes(inspection),
-    describeProvenance(inspection),
-  ];
-  return `${blocks
-    .filter((lines) => lines.length > 0)
-    .map((lines) => lines.join("\n"))
-    .join("\n\n")}\n`;
+  return renderText([
+    { kind: "table", heading: null, rows: makeFactRows(inspection), align: "l" },
+    makeGroupTable(inspection),
+    paragraph(describeTying(inspection)),
+    notes(listNotes(inspection)),
+    makeProvenance(inspection),
+  ]);
 }
 
 function makeFactRows({ source, storage, layout, config, dtypes, head, embedding }: Inspection): string[][] {
   const { prefix, orientation } = layout;
-  const names = prefix === "" ? "as in GPT-2" : `GPT-2's after ${escapeControls(JSON.stringify(prefix))}`;
+  const names = prefix === "" ? "as in GPT-2" : `GPT-2's after ${JSON.stringify(prefix)}`;
   return [
-    ["model", escapeControls(source)],
+    ["model", source],
     ["format", `${storage.format}, ${formatCount(storage.tensors, "tensor")}, ${formatBytes(storage.bytes)}`],
-    ["files", storage.files.map(escapeControls).join(", ")],
+    ["files", storage.files.join(", ")],
     ["names", names],
     ["matrices", orientation === "conv1d" ? "[in, out], as in GPT-2" : "[out, in], as in nanoGPT"],
     ["precision", dtypes.map(({ dtype, tensors }) => `${dtype} (${formatCount(tensors, "tensor")})`).join(", ")],
@@ -46,7 +36,7 @@ function makeFactRows({ source, storage, layout, config, dtypes, head, embedding
       "head",
       head.storage === "tied" ? "the token embedding, stored once" : `${head.storage}, ${formatBytes(head.bytes)}`,
     ],
-    ...(config.labels ? [["classifies as", config.labels.map(escapeControls).join(", ")]] : []),
+    ...(config.labels ? [["classifies as", config.labels.join(", ")]] : []),
   ];
 }
 
@@ -68,39 +58,33 @@ function makeConfigRows(config: ModelConfig): string[][] {
   ];
 }
 
-function renderGroupTable({ groups, parameters, bytes }: Inspection): string[] {
+function makeGroupTable({ groups, parameters, bytes }: Inspection): Table {
   const rows = [
-    ["Group", "parameters", "%", "MB"],
     ...groups.map(({ group, ...sums }) => {
       const label = group.startsWith("attention.") ? `attention ${GROUP_LABELS[group]}` : GROUP_LABELS[group];
       return [label, formatThousands(sums.parameters), formatPercent(sums.percent), formatMegabytes(sums.bytes)];
     }),
     ["total", formatThousands(parameters), formatPercent(100), formatMegabytes(bytes)],
   ];
-  return alignTable(rows, { align: "lr", rulesBefore: [1, rows.length - 1] });
+  return { kind: "table", heading: ["Group", "parameters", "%", "MB"], rows, align: "lr", footRows: 1 };
 }
 
-function describeTying({ tying }: Inspection): string[] {
+function describeTying({ tying }: Inspection): string {
   const amount = `${formatThousands(tying.parameters)} parameters (${formatPercent(tying.percent)}), ${formatBytes(tying.bytes)}`;
   const verb = tying.done ? "Q and K are tied, which saves" : "Tying Q and K would save";
-  return [`${verb} ${amount}: ${tying.formula}`];
+  return `${verb} ${amount}: ${tying.formula}`;
 }
 
-function renderNotes({ config, head, bytes, parameters, notes, storage }: Inspection): string[] {
+function listNotes({ config, head, bytes, parameters, notes: opened, storage }: Inspection): string[] {
   const facts = [describeHead(config, { head, bytes, parameters }), describeExtra(storage.extra, head)];
   return [
     ...facts.filter((fact) => fact !== null),
     ...(hasConstantMean(config.variant) ? [`${config.variant}: ${CONSTANT_MEAN}`] : []),
-    ...notes.map(escapeControls),
-  ].map((line) => `note: ${line}`);
+    ...opened,
+  ];
 }
 
-function describeProvenance({ provenance }: Inspection): string[] {
-  if (provenance === null) return [];
-  const { tool, source, command, history } = provenance;
-  return [
-    `made by ${escapeControls(tool.name)} ${escapeControls(tool.version)} from ${escapeControls(source.path)} (${formatThousands(source.parameters)} parameters)`,
-    ...(command.length === 0 ? [] : [`  ${escapeControls(formatCommand(command))}`]),
-    ...(history.length === 0 ? [] : [`  then: ${history.map(({ step }) => escapeControls(step)).join(", ")}`]),
-  ];
+function makeProvenance({ provenance }: Inspection): Block {
+  if (provenance === null) return group();
+  return group(paragraph(...describeMaker(provenance)), list(describeSteps(provenance).flat()));
 }

@@ -1,6 +1,6 @@
-// The charts of the report page, as SVG: bars, lines and heat maps, on d3's scales, each with a title and a description.
-import { scaleLinear } from "d3-scale";
-import { html, type Markup } from "./markup.ts";
+// The charts of the report page, as SVG: bars, lines and heat maps, each with a title and a description.
+import { html, type Markup } from "../render/html.ts";
+import { type Interval, listTicks, makeScale, widenToTicks } from "./scale.ts";
 
 /** Widths in CSS pixels of the drawing; the page scales it. */
 const WIDTH = 640;
@@ -30,7 +30,7 @@ const VALUE = 96;
 /** Pairs of bars, before and after. */
 export function drawBarChart(chart: Chart, rows: readonly BarRow[]): Markup {
   const largest = Math.max(1, ...rows.flatMap(({ before, after }) => [before, after]));
-  const x = scaleLinear([0, largest], [0, WIDTH - LABEL - VALUE]);
+  const x = makeScale([0, largest], [0, WIDTH - LABEL - VALUE]);
   const step = 40;
   const content = rows.map(({ label, before, after, values }, i) => {
     const y = i * step + 4;
@@ -51,7 +51,7 @@ export interface AmountRow {
 /** One bar a row, below its label, which may be a long path. */
 export function drawAmountChart(chart: Chart, rows: readonly AmountRow[]): Markup {
   const room = 150;
-  const x = scaleLinear([0, Math.max(1, ...rows.map(({ amount }) => amount))], [0, WIDTH - room]);
+  const x = makeScale([0, Math.max(1, ...rows.map(({ amount }) => amount))], [0, WIDTH - room]);
   const step = 40;
   const content = rows.map(({ label, amount, value }, i) => {
     const [y, width] = [i * step, round(Math.max(amount > 0 ? 1 : 0, x(amount)))];
@@ -78,7 +78,8 @@ export function drawHeatMap(
   const left = 56;
   const size = Math.min(44, (WIDTH - left) / Math.max(1, columns.length));
   const height = Math.min(28, size);
-  const opacity = scaleLinear([0, largest], [0.04, 1]).clamp(true);
+  const shade = makeScale([0, largest], [0.04, 1]);
+  const opacity = (value: number) => Math.min(1, Math.max(0.04, shade(value)));
   const content = [
     ...columns.map(
       (column, c) =>
@@ -91,15 +92,15 @@ export function drawHeatMap(
     ...cells.flatMap((line, r) =>
       line.flatMap((value, c) => {
         if (value === null) return [];
-        const [x, y, shade] = [left + c * size, 18 + r * height, opacity(value)];
+        const [x, y, alpha] = [left + c * size, 18 + r * height, opacity(value)];
         const label =
           size < 34
             ? []
             : [
-                html`<text class="${shade > 0.55 ? "on" : "cell"}" x="${round(x + size / 2)}" y="${round(y + height * 0.66)}" text-anchor="middle">${format(value)}</text>`,
+                html`<text class="${alpha > 0.55 ? "on" : "cell"}" x="${round(x + size / 2)}" y="${round(y + height * 0.66)}" text-anchor="middle">${format(value)}</text>`,
               ];
         return [
-          html`<rect class="heat" x="${round(x + 0.5)}" y="${round(y + 0.5)}" width="${round(size - 1)}" height="${round(height - 1)}" fill-opacity="${round(shade)}"><title>${rows[r] ?? ""}, ${columns[c] ?? ""}: ${format(value)}</title></rect>`,
+          html`<rect class="heat" x="${round(x + 0.5)}" y="${round(y + 0.5)}" width="${round(size - 1)}" height="${round(height - 1)}" fill-opacity="${round(alpha)}"><title>${rows[r] ?? ""}, ${columns[c] ?? ""}: ${format(value)}</title></rect>`,
           ...label,
         ];
       }),
@@ -131,21 +132,19 @@ export function drawLineChart(
   const [left, right, top, bottom] = [52, 10, 26, 34]; // the first tick stays below the name of the axis
   const points = lines.flatMap((line) => line.points);
   const [xs, ys] = [points.map(([value]) => value), points.map(([, value]) => value)];
-  const x = scaleLinear(findExtent(xs), [left, width - right]);
-  const y = scaleLinear(findExtent(ys), [height - bottom, top]).nice();
+  const [domainX, domainY] = [findExtent(xs), widenToTicks(findExtent(ys))];
+  const x = makeScale(domainX, [left, width - right]);
+  const y = makeScale(domainY, [height - bottom, top]);
   const tick = (value: number) => String(Number(value.toPrecision(3)));
-  const yTicks = y.ticks(small ? 3 : 5);
   const content = [
-    ...yTicks.map(
+    ...listTicks(domainY, small ? 3 : 5).map(
       (value) =>
         html`<line class="grid" x1="${left}" x2="${width - right}" y1="${round(y(value))}" y2="${round(y(value))}"/><text class="axis" x="${left - 6}" y="${round(y(value) + 4)}" text-anchor="end">${tick(value)}</text>`,
     ),
-    ...x
-      .ticks(small ? 4 : 8)
-      .map(
-        (value) =>
-          html`<text class="axis" x="${round(x(value))}" y="${height - bottom + 16}" text-anchor="middle">${tick(value)}</text>`,
-      ),
+    ...listTicks(domainX, small ? 4 : 8).map(
+      (value) =>
+        html`<text class="axis" x="${round(x(value))}" y="${height - bottom + 16}" text-anchor="middle">${tick(value)}</text>`,
+    ),
     html`<text class="axis" x="${width - right}" y="${height - 4}" text-anchor="end">${xLabel}</text><text class="axis" x="4" y="10">${yLabel}</text>`,
     ...lines.map(({ kind, points: own, dots }) => {
       const path = own.map(([a, b], i) => `${i === 0 ? "M" : "L"}${round(x(a))} ${round(y(b))}`).join("");
@@ -158,7 +157,8 @@ export function drawLineChart(
   return svg(chart, width, height, content);
 }
 
-function findExtent(values: readonly number[]): [number, number] {
+/** The least and the largest value, and some room around a single one. */
+function findExtent(values: readonly number[]): Interval {
   let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
   if (!Number.isFinite(low)) return [0, 1];

@@ -1,5 +1,6 @@
-// The frame of our pages: no network, no scripts, one style; and the sections and tables in it.
-import { html, Markup } from "./markup.ts";
+// The frame of a page: no network, no scripts, one style; and the sections in it.
+import type { Block } from "../render/blocks.ts";
+import { html, Markup, renderBlock } from "../render/html.ts";
 import { STYLE } from "./style.ts";
 
 /** Nothing may be loaded and no script may run, whatever a name in a model file says. */
@@ -14,13 +15,7 @@ export function renderFrame(title: string, version: string, body: readonly Marku
 }
 
 /** A part of a page under a heading. */
-export function renderSection(title: string, ...content: readonly Markup[]): Markup {
-  return html`<section><h2>${title}</h2>${content}</section>`;
-}
-
-/** A table that scrolls sideways where it is too wide. */
-export function renderTable(heading: readonly string[], rows: readonly (readonly string[])[]): Markup {
-  const cells = (tag: "th" | "td", row: readonly string[]) =>
-    row.map((cell) => (tag === "th" ? html`<th scope="col">${cell}</th>` : html`<td>${cell}</td>`));
-  return html`<div class="scroll"><table><thead><tr>${cells("th", heading)}</tr></thead><tbody>${rows.map((row) => html`<tr>${cells("td", row)}</tr>`)}</tbody></table></div>`;
+export function renderSection(title: string, ...content: readonly (Markup | Block)[]): Markup {
+  const parts = content.map((part) => (part instanceof Markup ? part : renderBlock(part)));
+  return html`<section><h2>${title}</h2>${parts}</section>`;
 }

@@ -1,4 +1,5 @@
 // The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
+import { heading, type Line, list, notes, paragraph } from "../render/blocks.ts";
 import {
   formatBytes,
   formatCommand,
@@ -8,12 +9,13 @@ import {
   formatSignedPercent,
   formatThousands,
 } from "../render/format.ts";
-import { exportRows, groupRows, overviewRows, perplexityRows } from "../rows.ts";
+import { html, type Markup, NOTHING } from "../render/html.ts";
+import { nameLayer } from "../report-blocks.ts";
 import type { Change, ModelSummary, Report } from "../schema.ts";
-import { computeTaskMean, makeTaskRows } from "../scores.ts";
+import { computeTaskMean } from "../scores.ts";
+import { groupRows, makeExportTable, makeOverviewTable, makePerplexityTable, makeTaskTable } from "../tables.ts";
 import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
-import { renderFrame, renderSection, renderTable } from "./frame.ts";
-import { html, type Markup, NOTHING } from "./markup.ts";
+import { renderFrame, renderSection } from "./frame.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
 
 /** A self-contained page; `data.report` names both models. */
@@ -29,7 +31,7 @@ export function renderReportPage(data: PageData): string {
     attentionSection(data),
     trainingSection(data),
     layersSection(report),
-    modelsSection(report),
+    renderSection("The two models", makeOverviewTable(report)),
     findingsSection(report),
     provenanceSection("The model before", report.before),
     provenanceSection("The model after", report.after),
@@ -95,7 +97,7 @@ function taskFact({ tasks }: Report): readonly [string, string, string] | null {
 const LEGEND = html`<p class="legend quiet"><span><i class="before"></i>before</span><span><i class="after"></i>after</span></p>`;
 
 function groupsSection({ groups, total }: Report): Markup {
-  const rows = groupRows(groups).filter(({ level }) => level === 0 || groups.length < 12);
+  const rows = groupRows(groups);
   const bars = rows.map(({ label, level, parameters }) => ({
     label: level === 1 ? `· ${label}` : label,
     before: parameters.before,
@@ -116,17 +118,13 @@ function groupsSection({ groups, total }: Report): Markup {
   );
 }
 
-function exportsSection({ exports, perplexity, tasks }: Report): Markup {
-  const measured = perplexityRows(perplexity);
-  const scored = makeTaskRows(tasks);
-  const files = exports.map((one) => {
-    const { heading, rows, text } = exportRows(one);
-    return html`<h3>${one.source}</h3>${renderTable(heading, rows)}${text === null ? NOTHING : html`<p class="quiet">Measured on ${text}.</p>`}`;
+function exportsSection(report: Report): Markup {
+  const tables = [makePerplexityTable(report, "text"), makeTaskTable(report, "task")].filter((table) => table !== null);
+  const files = report.exports.flatMap((one) => {
+    const { table, text } = makeExportTable(one);
+    return [heading(3, one.source), table, ...(text === null ? [] : [html`<p class="quiet">Measured on ${text}.</p>`])];
   });
-  if (measured.rows.length + scored.rows.length + files.length === 0) return NOTHING;
-  const scores = scored.rows.length > 0 ? renderTable(scored.heading, scored.rows) : NOTHING;
-  const texts = measured.rows.length > 0 ? renderTable(measured.heading, measured.rows) : NOTHING;
-  return renderSection("Quality", texts, scores, ...files);
+  return tables.length + files.length === 0 ? NOTHING : renderSection("Quality", ...tables, ...files);
 }
 
 function tieSection({ tie }: Report): Markup {
@@ -240,50 +238,47 @@ function trainingSection({ training }: PageData): Markup {
 }
 
 function layersSection({ layers }: Report): Markup {
-  const rows = layers.map(({ layer, parameters, bytes }) => [
-    layer === null ? "outside the layers" : `h.${layer}`,
-    formatThousands(parameters.before),
-    formatThousands(parameters.after),
-    parameters.percent === null ? "" : formatSignedPercent(parameters.percent),
-    formatBytes(bytes.before),
-    formatBytes(bytes.after),
-  ]);
-  return renderSection("By layer", renderTable(["", "parameters before", "after", "%", "bytes before", "after"], rows));
-}
-
-function modelsSection(report: Report): Markup {
-  return renderSection(
-    "The two models",
-    renderTable(
-      ["", "before", "after"],
-      [["model", report.before.source, report.after.source], ...overviewRows(report)],
-    ),
-  );
+  const rows = layers
+    .map(nameLayer)
+    .map(({ label, parameters, bytes }) => [
+      label,
+      formatThousands(parameters.before),
+      formatThousands(parameters.after),
+      parameters.percent === null ? "" : formatSignedPercent(parameters.percent),
+      formatBytes(bytes.before),
+      formatBytes(bytes.after),
+    ]);
+  const names = ["", "parameters before", "after", "%", "bytes before", "after"];
+  return renderSection("By layer", { kind: "table", heading: names, rows, align: "lr" });
 }
 
 function findingsSection({ findings }: Report): Markup {
   if (findings.length === 0) return NOTHING;
-  return renderSection("Worth knowing", html`<ul>${findings.map(({ text }) => html`<li>${text}</li>`)}</ul>`);
+  return renderSection("Worth knowing", notes(findings.map(({ text }) => text)));
 }
 
 function provenanceSection(title: string, { source, provenance, files }: ModelSummary): Markup {
-  if (!provenance)
-    return renderSection(
-      title,
-      html`<p>${source}: ${files.names.join(", ")}, ${formatBytes(files.bytes)}. No nfc.json tells how it was made.</p>`,
-    );
+  if (!provenance) {
+    const facts = `${source}: ${files.names.join(", ")}, ${formatBytes(files.bytes)}`;
+    return renderSection(title, paragraph(`${facts}. No nfc.json tells how it was made.`));
+  }
   const { tool, command, source: from, history } = provenance;
-  const hashes = from.files.map(
-    ({ name, bytes, sha256 }) =>
-      html`<li><code>${name}</code>, ${formatBytes(bytes)}, sha256 <code>${sha256}</code></li>`,
+  const origin = `${source}, by ${tool.name} ${tool.version} from ${from.path}`;
+  const steps = history.map(
+    (step): Line =>
+      Array.isArray(step.command) ? [step.step, ": ", { code: formatCommand(step.command.map(String)) }] : step.step,
   );
-  const steps = history.map((step) => {
-    const own = Array.isArray(step.command) ? formatCommand(step.command.map(String)) : null;
-    return html`<li>${step.step}${own === null ? NOTHING : html`: <code>${own}</code>`}</li>`;
-  });
   return renderSection(
     title,
-    html`<p>${source}, by ${tool.name} ${tool.version} from ${from.path} (${formatThousands(from.parameters)} parameters):</p><ul>${hashes}</ul><p><code>${formatCommand(command)}</code></p>`,
-    steps.length > 0 ? html`<p>Then:</p><ul>${steps}</ul>` : NOTHING,
+    paragraph(`${origin} (${formatThousands(from.parameters)} parameters):`),
+    list(
+      from.files.map(({ name, bytes, sha256 }) => [
+        { code: name },
+        `, ${formatBytes(bytes)}, sha256 `,
+        { code: sha256 },
+      ]),
+    ),
+    paragraph({ code: formatCommand(command) }),
+    ...(steps.length > 0 ? [paragraph("Then:"), list(steps)] : []),
   );
 }

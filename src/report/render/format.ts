@@ -1,4 +1,4 @@
-// Numbers, names and tables as people read them in a terminal: 1,234,567, 4.7 MB, -5.70 %, aligned columns.
+// Numbers and commands as people read them: 1,234,567, 4.7 MB, -5.70 %.
 
 /** One megabyte, as disks, registries and model hubs count it. */
 const MB = 1e6;
@@ -65,51 +65,7 @@ function groupDigits(decimal: string): string {
   return fraction === undefined ? text : `${text}.${fraction}`;
 }
 
-/**
- * Text from a file made harmless for a terminal: control characters, line breaks and direction marks become \u{...}, so
- * that a name cannot move the cursor, fake a line or reorder what is shown.
- */
-export function escapeControls(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
-    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
-  );
-}
-
 /** A command line that a POSIX shell reads back as the same arguments. */
 export function formatCommand(args: readonly string[]): string {
   return args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(" ");
-}
-
-export interface TableOptions {
-  /** One letter per column: "l" or "r"; the last one holds for further columns. */
-  align: string;
-  /** Rows from this index on come below a line; 1 underlines a heading. */
-  rulesBefore?: readonly number[];
-  /** Put before every line. */
-  indent?: string;
-}
-
-/** Rows of cells as lines of equal column widths, two spaces apart, without trailing spaces. */
-export function alignTable(rows: readonly (readonly string[])[], options: TableOptions): string[] {
-  const { align, rulesBefore = [], indent = "" } = options;
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, measureWidth(cell));
-  }
-  const rule = indent + widths.map((size) => "-".repeat(size)).join("  ");
-  return rows.flatMap((row, index) => {
-    const cells = row.map((cell, column) => padCell(cell, widths[column] ?? 0, align[column] ?? align.at(-1) ?? "l"));
-    const line = (indent + cells.join("  ")).trimEnd();
-    return rulesBefore.includes(index) ? [rule, line] : [line];
-  });
-}
-
-function padCell(cell: string, size: number, align: string): string {
-  const space = " ".repeat(size - measureWidth(cell));
-  return align === "r" ? space + cell : cell + space;
-}
-
-function measureWidth(cell: string): number {
-  return [...cell].length;
 }

@@ -1,11 +1,12 @@
 // The tensors of a model file as its header declares them: group, weights, bytes, and signs of accidents. Reads no weights.
+
 import { basename } from "node:path";
 import { MASK_BUFFER } from "../../checkpoint/naming/keys.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
+import { escapeTerminal } from "../../io/printable.ts";
 import { findParameterKind, type ParameterKind } from "../../model/parameters.ts";
-import { escapeControls } from "../render/format.ts";
 
 /** What may be wrong with a model besides its size. */
 export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
@@ -156,7 +157,7 @@ export function findAttentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
 export function findAccidents(file: string, tensors: readonly HeaderTensor[]): Mishap[] {
   const found: Mishap[] = [];
   const find = (accident: Accident, text: string) =>
-    found.push({ accident, text: `${escapeControls(basename(file))}: ${text}` });
+    found.push({ accident, text: `${escapeTerminal(basename(file))}: ${text}` });
   const masks = tensors.filter(isMask);
   if (masks.length > 0)
     find("mask-buffers", `${masks.length} attention mask buffers are stored: save the parameters only`);
@@ -164,13 +165,13 @@ export function findAccidents(file: string, tensors: readonly HeaderTensor[]): M
   if (state.length > 0)
     find(
       "optimiser-state",
-      `${state.length} tensors are optimiser state, such as ${escapeControls(state[0]?.name ?? "")}`,
+      `${state.length} tensors are optimiser state, such as ${escapeTerminal(state[0]?.name ?? "")}`,
     );
   const twice = findSecondHead(tensors);
   if (twice)
     find(
       "head-twice",
-      `the head is stored twice, as ${twice.map(escapeControls).join(" and ")}: tie it (logits = h · wteᵀ)`,
+      `the head is stored twice, as ${twice.map(escapeTerminal).join(" and ")}: tie it (logits = h · wteᵀ)`,
     );
   return found;
 }

@@ -108,7 +108,7 @@ describe("compareModels", () => {
     });
     const found = await compareModels([folder, path("noted-onnx")]);
     const { heading, rows } = makeModelTable(found);
-    expect(heading.slice(7)).toEqual(["perplexity, valid.txt", "matthews, cola"]);
+    expect(heading?.slice(7)).toEqual(["perplexity, valid.txt", "matthews, cola"]);
     expect(rows.map((row) => row.slice(7))).toEqual([
       ["12.50", "0.2500"],
       ["", ""],

@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { drawBarChart, drawHeatMap, drawLineChart } from "../../../src/report/page/charts.ts";
-import { html, Markup } from "../../../src/report/page/markup.ts";
 import { renderReportPage } from "../../../src/report/page/page.ts";
 import {
   type PageData,
@@ -11,6 +10,7 @@ import {
   readLearnedNoise,
   readTrainingCurves,
 } from "../../../src/report/page/page-data.ts";
+import { html, Markup } from "../../../src/report/render/html.ts";
 import { createReport } from "../../../src/report/report.ts";
 import { browserForTests, NO_CHROMIUM, WHY } from "../../support/browser.ts";
 import { modelOf } from "../../support/exported.ts";

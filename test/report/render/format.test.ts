@@ -1,9 +1,7 @@
-// Numbers, tables and names as people see them.
+// Numbers and commands as people see them.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
-  alignTable,
-  escapeControls,
   formatBytes,
   formatCommand,
   formatCount,
@@ -70,52 +68,7 @@ describe("numbers", () => {
   });
 });
 
-describe("tables", () => {
-  test("columns are as wide as their widest cell, and lines have no trailing spaces", () => {
-    const rows = [
-      ["group", "n", ""],
-      ["a", "1,000", "x"],
-      ["total", "5", ""],
-    ];
-    expect(alignTable(rows, { align: "lr", rulesBefore: [1, 2] })).toEqual([
-      "group      n",
-      "-----  -----  -",
-      "a      1,000  x",
-      "-----  -----  -",
-      "total      5",
-    ]);
-  });
-
-  test("a table can be indented", () => {
-    expect(alignTable([["a", "b"]], { align: "l", indent: "  " })).toEqual(["  a  b"]);
-  });
-
-  test("characters outside the basic plane count once", () => {
-    expect(
-      alignTable(
-        [
-          ["𝛍", "1"],
-          ["ab", "2"],
-        ],
-        { align: "l" },
-      ),
-    ).toEqual(["𝛍   1", "ab  2"]);
-  });
-});
-
-describe("names from files", () => {
-  test("escape sequences, line breaks and direction marks are spelt out", () => {
-    expect(escapeControls("a\u001b[2Jb\nc\u202ed")).toBe("a\\u{1b}[2Jb\\u{a}c\\u{202e}d");
-  });
-
-  test("other scripts stay as they are", () => {
-    expect(escapeControls("модель/模型/ä")).toBe("модель/模型/ä");
-  });
-
-  test("no text keeps a control character", () => {
-    fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => !/[\p{Cc}\p{Cf}]/u.test(escapeControls(text))));
-  });
-
+describe("commands", () => {
   test("a command line quotes what a shell would take apart", () => {
     expect(formatCommand(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
       "nfc convert 'my model' -o 'it'\\''s' '$HOME' ''",

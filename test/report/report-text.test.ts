@@ -1,9 +1,9 @@
 // The report in a terminal: a snapshot for a tiny model, the optional tables, and hostile names.
 import { describe, expect, test } from "vitest";
-import type { ModelConfig } from "../../../src/model/config.ts";
-import { renderReportText, reportLine } from "../../../src/report/render/report-text.ts";
-import { createReport, type Report } from "../../../src/report/report.ts";
-import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
+import { createReport, type Report } from "../../src/report/report.ts";
+import { renderReportText, reportLine } from "../../src/report/report-blocks.ts";
+import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
 
 function tinyReport(variant: ModelConfig["variant"] = "noise-per-head"): Report {
   const before = fakeCheckpoint(TINY, { notes: ["2 attention mask buffers dropped (not parameters)"] });

@@ -1,10 +1,10 @@
 // The report as Markdown: a snapshot for a tiny model, and names that try to break out.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { ModelConfig } from "../../../src/model/config.ts";
-import { code, escapeText, renderReportMarkdown } from "../../../src/report/render/report-markdown.ts";
-import { createReport } from "../../../src/report/report.ts";
-import { fakeCheckpoint, recordOf, SHA, TINY } from "../../support/fake-checkpoint.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
+import { createReport } from "../../src/report/report.ts";
+import { renderReportMarkdown } from "../../src/report/report-blocks.ts";
+import { fakeCheckpoint, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
 
 function report(source: string, title?: string) {
   const before = fakeCheckpoint(TINY, { source, notes: [source] });
@@ -53,35 +53,5 @@ describe("the Markdown", () => {
 
   test("says that a constant mean changes nothing in mean mode", () => {
     expect(renderReportMarkdown(report("m"))).toContain("which the softmax cannot see: in mean mode");
-  });
-});
-
-describe("inline code", () => {
-  test("is between backticks for plain names", () => {
-    expect(code("transformer.h.0/attn_c (1) *<b>*")).toBe("`transformer.h.0/attn_c (1) *<b>*`");
-  });
-
-  test.each([
-    ["a`b", "<code>a&#96;b</code>"],
-    ["a|b", "<code>a&#124;b</code>"],
-    ["a\\|b", "<code>a&#92;&#124;b</code>"],
-    [" a", "<code> a</code>"],
-    ["", "<code></code>"],
-    ["`</code><script>", "<code>&#96;&#60;/code&#62;&#60;script&#62;</code>"],
-    ["a\nb", "<code>a&#92;u&#123;a&#125;b</code>"],
-  ])("of %j is %j", (name, expected) => {
-    expect(code(name)).toBe(expected);
-  });
-});
-
-describe("text", () => {
-  test("loses its meaning to Markdown, HTML and mentions", () => {
-    expect(escapeText("a|b `c` <img> **d** [e](f) #1 @team")).toBe(
-      "a\\|b \\`c\\` \\<img\\> \\*\\*d\\*\\* \\[e\\](f) \\#1 `@`team",
-    );
-  });
-
-  test("stays in its line", () => {
-    expect(escapeText("a\r\n\n# b")).not.toMatch(/[\r\n]/);
   });
 });

@@ -1,0 +1,30 @@
+// Text from files and networks made harmless to print: one class of characters that no output passes on as they are.
+
+/**
+ * Characters that move a cursor, hide, or reorder what is shown: controls, format characters (direction marks, joiners,
+ * byte order marks), line and paragraph separators, and surrogates without a partner.
+ */
+export const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+
+/** How much of an offending text a message quotes. */
+const MAX_QUOTED = 120;
+
+/** For a terminal: unprintable characters become \u{...}. */
+export function escapeTerminal(text: string): string {
+  return text.replace(UNPRINTABLE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
+}
+
+/** A value as JSON on one line whose unprintable characters are escaped as JSON has it: \u202e. */
+export function escapeJson(value: unknown): string {
+  return (JSON.stringify(value) ?? String(value)).replace(UNPRINTABLE, (character) =>
+    Array.from(
+      { length: character.length },
+      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+    ).join(""),
+  );
+}
+
+/** A name from a file in quotes and shortened, safe to print in a message. */
+export function quoteUntrusted(text: string): string {
+  return escapeJson(text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text);
+}

@@ -1,0 +1,78 @@
+// HTML in which text and markup stay apart, so that no name can become an element; and blocks as HTML.
+import { UNPRINTABLE } from "../../io/printable.ts";
+import { type Block, type Line, renderLine, type Table, toPlain } from "./blocks.ts";
+
+/** Markup that is safe to put into a page. */
+export class Markup {
+  readonly html: string;
+
+  constructor(html: string) {
+    this.html = html;
+  }
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
+
+/** Unprintable characters show as a box: they say nothing in a page, and direction marks would reorder what is there. */
+export function escapeHtml(text: string): string {
+  return text
+    .replace(/[&<>"']/g, (character) => ENTITIES[character] as string)
+    .replace(UNPRINTABLE, (character) => (character === "\t" || character === "\n" ? character : "\u25a1"));
+}
+
+type Part = string | number | Markup | readonly Part[];
+
+const render = (part: Part): string =>
+  part instanceof Markup ? part.html : Array.isArray(part) ? part.map(render).join("") : escapeHtml(String(part));
+
+/** A template: what is filled in is text, unless it is markup already. */
+export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Markup {
+  return new Markup(strings.reduce((out, string, i) => out + render(parts[i - 1] as Part) + string));
+}
+
+export const NOTHING = new Markup("");
+
+/** A block of a page. Names in tables stand as plain text. */
+export function renderBlock(block: Block): Markup {
+  switch (block.kind) {
+    case "heading":
+      return new Markup(`<h${block.level}>${toHtml(block.text)}</h${block.level}>`);
+    case "paragraph":
+      return new Markup(`<p>${toHtml(block.text)}</p>`);
+    case "table":
+      return renderTable(block);
+    case "list":
+    case "notes":
+      return new Markup(`<ul>${block.items.map((item) => `<li>${toHtml(item)}</li>`).join("")}</ul>`);
+    case "code":
+      return html`<pre><code>${block.lines.join("\n")}</code></pre>`;
+    case "group":
+      return html`${block.blocks.map(renderBlock)}`;
+  }
+}
+
+/** A table that scrolls sideways where it is too wide. */
+function renderTable({ heading, rows }: Table): Markup {
+  const names = (heading ?? []).map((cell) => `<th scope="col">${toPlainHtml(cell)}</th>`);
+  const lines = rows.map((row) => `<tr>${row.map((cell) => `<td>${toPlainHtml(cell)}</td>`).join("")}</tr>`);
+  return new Markup(
+    `<div class="scroll"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,
+  );
+}
+
+function toHtml(line: Line): string {
+  return renderLine(line, (span) => {
+    if (typeof span === "string") return escapeHtml(span);
+    return "code" in span ? `<code>${escapeHtml(span.code)}</code>` : `<strong>${escapeHtml(span.strong)}</strong>`;
+  });
+}
+
+function toPlainHtml(line: Line): string {
+  return renderLine(line, (span) => escapeHtml(toPlain(span)));
+}

@@ -1,0 +1,230 @@
+// The tables of a report, as blocks that every renderer takes.
+import type { ParameterGroup } from "../model/parameters.ts";
+import type { Table } from "./render/blocks.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatMegabytes,
+  formatMetric,
+  formatPercent,
+  formatSigned,
+  formatSignedMegabytes,
+  formatSignedPercent,
+  formatThousands,
+} from "./render/format.ts";
+import type {
+  Amount,
+  Change,
+  ExportSummary,
+  GroupChange,
+  ModelSummary,
+  Perplexity,
+  Report,
+  ReportedScore,
+  TieSummary,
+} from "./schema.ts";
+
+export type Unit = "parameters" | "bytes";
+
+/** A line of the table by group: level 1 is a part of the level 0 above it. */
+export interface GroupRow extends Record<Unit, Change> {
+  label: string;
+  level: 0 | 1;
+}
+
+/** How a group is called; those of attention below their sum. */
+export const GROUP_LABELS: Readonly<Record<ParameterGroup, string>> = {
+  embeddings: "embeddings",
+  "attention.q": "q",
+  "attention.k": "k",
+  "attention.qk": "q = k",
+  "attention.v": "v",
+  "attention.out": "out",
+  mlp: "MLP",
+  norms: "norms",
+  noise: "noise",
+  head: "head",
+};
+
+/** The groups in their order, those of attention under a line with their sum. */
+export function groupRows(groups: readonly GroupChange[]): GroupRow[] {
+  const attention = groups.filter(isAttention);
+  return groups.flatMap((row): GroupRow[] => {
+    const line = { label: GROUP_LABELS[row.group], parameters: row.parameters, bytes: row.bytes };
+    if (!isAttention(row)) return [{ ...line, level: 0 }];
+    const part: GroupRow = { ...line, level: 1 };
+    if (row !== attention[0]) return [part];
+    const sum = { parameters: sumChanges(attention, "parameters"), bytes: sumChanges(attention, "bytes") };
+    return [{ label: "attention", level: 0, ...sum }, part];
+  });
+}
+
+function isAttention({ group }: GroupChange): boolean {
+  return group.startsWith("attention.");
+}
+
+function sumChanges(rows: readonly GroupChange[], unit: Unit): Change {
+  const before = rows.reduce((sum, row) => sum + row[unit].before, 0);
+  const after = rows.reduce((sum, row) => sum + row[unit].after, 0);
+  return {
+    before,
+    after,
+    difference: after - before,
+    percent: before === 0 ? null : (100 * (after - before)) / before,
+  };
+}
+
+/** Before, after, difference, percent; in numbers of parameters or in MB. */
+export function changeCells(change: Change, unit: Unit): string[] {
+  const [plain, withSign] =
+    unit === "parameters" ? [formatThousands, formatSigned] : [formatMegabytes, formatSignedMegabytes];
+  return [plain(change.before), plain(change.after), withSign(change.difference), percentCell(change)];
+}
+
+/** Nothing for nothing, "new" where there was nothing before. */
+function percentCell({ difference, percent }: Pick<Change, "difference" | "percent">): string {
+  if (difference === 0) return "";
+  return percent === null ? "new" : formatSignedPercent(percent);
+}
+
+/** What the two models are. */
+export function makeOverviewTable({ before, after }: Report): Table {
+  const row = (label: string, value: (model: ModelSummary) => string) => [label, value(before), value(after)];
+  return {
+    kind: "table",
+    heading: ["", "before", "after"],
+    rows: [
+      ["model", { code: before.source }, { code: after.source }],
+      row("variant", ({ variant }) => variant),
+      row("layers x heads", ({ config }) => `${config.n_layer} x ${config.n_head}`),
+      row("width, MLP", ({ config }) => `${formatThousands(config.n_embd)}, ${formatThousands(config.n_inner)}`),
+      row("positions", ({ config }) => formatThousands(config.n_positions)),
+      row("vocabulary", ({ config }) => formatThousands(config.vocab_size)),
+      row("precision", ({ dtypes }) => dtypes.map(({ dtype }) => dtype).join(", ")),
+      row("token embedding", ({ embedding }) => `${formatPercent(embedding.percent)} of all`),
+      row("head", headCell),
+      row("files", ({ files }) => `${formatBytes(files.bytes)} in ${formatCount(files.names.length, "file")}`),
+    ],
+    align: "l",
+  };
+}
+
+function headCell({ head }: ModelSummary): string {
+  if (head.storage === "tied") return "the embedding, once";
+  return `${head.storage === "copied" ? "stored twice" : "its own"}, ${formatBytes(head.bytes)}`;
+}
+
+/** The difference taken apart; null when tying has no part in it. */
+export function makeBreakdownTable({ breakdown, total }: Report, title: string): Table | null {
+  const { tying, noise, rest } = breakdown;
+  if (tying === null) return null;
+  const row = (label: string, { parameters, bytes }: Amount) => {
+    const percent = total.parameters.before === 0 ? null : (100 * parameters) / total.parameters.before;
+    return [
+      label,
+      formatSigned(parameters),
+      percentCell({ difference: parameters, percent }),
+      formatSignedMegabytes(bytes),
+    ];
+  };
+  const rows = [
+    row(`${tying.parameters < 0 ? "tying" : "untying"} Q and K`, tying),
+    row("noise parameters", noise),
+    row("everything else", rest),
+    row("total", { parameters: total.parameters.difference, bytes: total.bytes.difference }),
+  ];
+  return { kind: "table", heading: [title, "parameters", "%", "MB"], rows, align: "lr", footRows: 1 };
+}
+
+/** Decimals of relative errors of heads, which lie between 0 and about 1. */
+const ERROR_DECIMALS = 4;
+
+export function errorCell(error: number): string {
+  return error.toFixed(ERROR_DECIMALS);
+}
+
+/** Layer, minimum, median, maximum, and the head with the largest error. */
+export function tieRows(tie: TieSummary): string[][] {
+  return tie.layers.map(({ layer, min, median, max, errors }) => {
+    return [String(layer), ...[min, median, max].map(errorCell), String(errors.indexOf(max))];
+  });
+}
+
+/** The texts with tokens, before, after and difference; KL and agreement where any row has them. Null without texts. */
+export function makePerplexityTable({ perplexity }: Report, title: string): Table | null {
+  if (perplexity.length === 0) return null;
+  const compared = perplexity.some(({ kl, agreement }) => kl !== null || agreement !== null);
+  const rows = perplexity.map(({ file, tokens, before, after, kl, agreement }) => [
+    { code: file },
+    formatThousands(tokens),
+    before === null ? "" : before.toFixed(2),
+    after === null ? "" : after.toFixed(2),
+    before === null || after === null ? "" : formatSignedPercent((100 * (after - before)) / before),
+    ...(compared ? comparedCells({ kl, agreement }) : []),
+  ]);
+  const heading = [title, "tokens", "before", "after", "%", ...(compared ? COMPARED : [])];
+  return { kind: "table", heading, rows, align: "lr" };
+}
+
+/** How the predictions of a model differ from another's. */
+const COMPARED = ["KL (nats)", "top-1 agreement"];
+
+function comparedCells({ kl, agreement }: Pick<Perplexity, "kl" | "agreement">): string[] {
+  return [kl === null ? "" : kl.toFixed(4), agreement === null ? "" : formatPercent(100 * agreement)];
+}
+
+/** Tasks with before, after and difference in points: of 100 for accuracy and F1, of 1 for correlations. Null without tasks. */
+export function makeTaskTable({ tasks }: Pick<Report, "tasks">, title: string): Table | null {
+  if (tasks.length === 0) return null;
+  const rows = tasks.map(({ task, metric, before, after }) => [
+    { code: task },
+    metric,
+    formatScore(metric, before),
+    formatScore(metric, after),
+    before === null || after === null ? "" : formatPoints(metric, after.mean - before.mean),
+  ]);
+  return { kind: "table", heading: [title, "metric", "before", "after", "difference"], rows, align: "llr" };
+}
+
+/** "80.39 %", or of several seeds "80.39 % ± 0.64 %". */
+function formatScore(metric: string, score: ReportedScore | null): string {
+  if (score === null) return "";
+  const spread = score.spread === null ? "" : ` ± ${formatMetric(metric, score.spread)}`;
+  return `${formatMetric(metric, score.mean)}${spread}`;
+}
+
+function formatPoints(metric: string, difference: number): string {
+  const text = formatMetric(metric, difference).replace(" %", "");
+  return difference > 0 ? `+${text}` : text;
+}
+
+/**
+ * Precision, file, MB, ratio to the float32 weights; quality, where any file was measured. The text that it was measured
+ * on is `text` where all have the same, and a column otherwise.
+ */
+export function makeExportTable({ files }: Pick<ExportSummary, "files">): { table: Table; text: string | null } {
+  const texts = new Set(files.flatMap(({ quality }) => (quality ? [textCell(quality)] : [])));
+  const heading = [
+    ...["precision", "file", "MB", "of float32"],
+    ...(texts.size > 0 ? ["perplexity", "%", ...COMPARED] : []),
+    ...(texts.size > 1 ? ["on"] : []),
+  ];
+  const rows = files.map(({ precision, file, bytes, ratio, quality }) => {
+    const measured = quality ? [...qualityCells(quality), textCell(quality)] : Array<string>(5).fill("");
+    const cells = [precision, { code: file }, formatMegabytes(bytes), ratio.toFixed(RATIO_DECIMALS), ...measured];
+    return cells.slice(0, heading.length);
+  });
+  const [text = null] = texts.size === 1 ? texts : [];
+  return { table: { kind: "table", heading, rows, align: "llrrrrrrl" }, text };
+}
+
+type Quality = NonNullable<ExportSummary["files"][number]["quality"]>;
+
+const RATIO_DECIMALS = 3;
+
+function qualityCells({ float32, perplexity, kl, agreement }: Quality): string[] {
+  const change = float32 === null ? "" : formatSignedPercent((100 * (perplexity - float32)) / float32);
+  return [perplexity.toFixed(2), change, ...comparedCells({ kl, agreement })];
+}
+
+const textCell = ({ file, tokens }: Quality) => `${file} (${formatCount(tokens, "token")})`;

@@ -1,0 +1,22 @@
+// Blocks as HTML: what each becomes, and that no text becomes markup.
+import { expect, test } from "vitest";
+import { group, heading, list, notes, paragraph } from "../../../src/report/render/blocks.ts";
+import { renderBlock } from "../../../src/report/render/html.ts";
+
+const EVIL = "<b>\u202e";
+const SAFE = "&lt;b&gt;\u25a1";
+
+test.each([
+  [heading(3, EVIL), `<h3>${SAFE}</h3>`],
+  [paragraph("a ", { code: EVIL }, { strong: EVIL }), `<p>a <code>${SAFE}</code><strong>${SAFE}</strong></p>`],
+  [list([EVIL, [{ code: "x" }, "y"]]), `<ul><li>${SAFE}</li><li><code>x</code>y</li></ul>`],
+  [notes([EVIL]), `<ul><li>${SAFE}</li></ul>`],
+  [{ kind: "code", language: "sh", lines: ["a", EVIL] } as const, `<pre><code>a\n${SAFE}</code></pre>`],
+  [group(paragraph("a"), paragraph("b")), "<p>a</p><p>b</p>"],
+  [
+    { kind: "table", heading: [EVIL], rows: [[{ code: EVIL }]], align: "l" } as const,
+    `<div class="scroll"><table><thead><tr><th scope="col">${SAFE}</th></tr></thead><tbody><tr><td>${SAFE}</td></tr></tbody></table></div>`,
+  ],
+])("%j", (block, expected) => {
+  expect(renderBlock(block).html).toBe(expected);
+});
