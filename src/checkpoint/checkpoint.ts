@@ -39,7 +39,7 @@ export interface Checkpoint {
   readonly config: ModelConfig;
   readonly rawConfig: Record<string, unknown>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** What was normalised, dropped or assumed, one line each. */
+  /** One line for each thing that was normalised, dropped or assumed. */
   readonly notes: readonly string[];
   /** nfc.json when present. */
   readonly record: NfcRecord | null;
@@ -50,7 +50,7 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** The one slow part of opening is a download. */
+/** Opening reports the progress of a download, which is its only slow part. */
 export type OpenProgress = DownloadProgress;
 
 export interface OpenOptions {

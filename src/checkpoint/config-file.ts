@@ -1,4 +1,4 @@
-// config.json: what a file says of a model, checked, and the file that is written for one.
+// config.json: reads and checks the fields of a model's file, and makes the file of a model that is written.
 import { NfcError } from "../errors.ts";
 import {
   ACTIVATIONS,
@@ -85,7 +85,7 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
   return out;
 }
 
-/** GPT2ForSequenceClassification's: it finds the last token of padded rows by pad_token_id. */
+/** The keys of GPT2ForSequenceClassification, which finds the last token of padded rows by pad_token_id. */
 function makeClassifierKeys(labels: readonly string[], config: ModelConfig, raw: Record<string, unknown>): object {
   return {
     architectures: ["GPT2ForSequenceClassification"],
@@ -96,7 +96,7 @@ function makeClassifierKeys(labels: readonly string[], config: ModelConfig, raw:
   };
 }
 
-/** What a config.json says; undefined where it says nothing. The weights' shapes fill the gaps and must agree. */
+/** The fields of a config.json, undefined where it has none. The weights' shapes fill the gaps and must agree. */
 export interface ParsedConfig {
   file: string;
   /** True when `model_type` is there: the defaults of transformers then apply. */
@@ -173,7 +173,7 @@ function readLabels(fields: FieldReader): readonly string[] | undefined {
   });
 }
 
-/** Models with GPT-2's name or tensor names but other mathematics. */
+/** Refuses models with GPT-2's name or tensor names but other mathematics. */
 function refuseOtherModels(fields: FieldReader): void {
   const refuse = (fact: string, hint: string): never => {
     throw new NfcError("unsupported", `${fields.file}: ${fact}`, { hint });

@@ -1,4 +1,4 @@
-// Typed access to the fields of a JSON object that nobody vouches for; each complaint names file, field and value.
+// Typed access to the fields of an untrusted JSON object; each error names file, field and value.
 import { NfcError } from "../errors.ts";
 import { escapeJson, quoteUntrusted } from "../io/printable.ts";
 
@@ -9,7 +9,7 @@ export interface Range {
   min: number;
   max: number;
   /** Other names of the same field; two that are both there must agree. */
-  aliases?: readonly string[];
+  aliases?: readonly string[] | undefined;
 }
 
 /** A value as it would stand in JSON: on one line, without control characters, shortened. */
@@ -51,7 +51,7 @@ export class FieldReader {
 
   integer(key: string, range: Range): number | undefined {
     const found = [key, ...(range.aliases ?? [])].filter((name) => this.has(name));
-    const values = found.map((name) => this.#checked(name, range, "an integer", Number.isInteger));
+    const values = found.map((name) => this.check(name, range, "an integer", Number.isInteger));
     const other = values.findIndex((value) => value !== values[0]);
     if (other > 0) {
       throw new NfcError(
@@ -66,7 +66,7 @@ export class FieldReader {
   }
 
   number(key: string, range: Range): number | undefined {
-    return this.has(key) ? this.#checked(key, range, "a number", Number.isFinite) : undefined;
+    return this.has(key) ? this.check(key, range, "a number", Number.isFinite) : undefined;
   }
 
   flag(key: string): boolean | undefined {
@@ -81,14 +81,14 @@ export class FieldReader {
     throw this.wrong(key, "a string");
   }
 
-  /** The complaint about a field of the wrong type or size. */
+  /** The error for a field of the wrong type or size. */
   wrong(key: string, expected: string): NfcError {
     return new NfcError("invalid-file", `${this.file}: ${key} is ${quote(this.raw[key])}, expected ${expected}`, {
       hint: `correct ${key} in ${this.file}`,
     });
   }
 
-  #checked(key: string, range: Range, kind: string, accepts: (value: number) => boolean): number {
+  private check(key: string, range: Range, kind: string, accepts: (value: number) => boolean): number {
     const value = this.raw[key];
     if (typeof value !== "number" || !accepts(value) || value < range.min || value > range.max) {
       throw this.wrong(key, `${kind} from ${range.min} to ${range.max}`);

@@ -1,4 +1,4 @@
-// What every written model folder shares: config.json, tokenizer files, generation settings, and tensors in a new dtype.
+// Writes what all model folders share: config.json, tokenizer files, generation settings, and tensors in a new dtype.
 import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// nfc.json: what this tool did to a model (variant, tie, provenance, history), checked when it is read.
+// nfc.json: the record of a model's variant, tie, provenance and history, checked when it is read.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
@@ -10,7 +10,7 @@ import { PRECISIONS } from "../model/precision.ts";
 export const NFC_RECORD_FILE = "nfc.json";
 export const NFC_RECORD_FORMAT = "nfc/1";
 
-/** nfc.json holds a few numbers per head; a file beyond this is not one of ours. */
+/** nfc.json holds a few numbers per head; a larger file was not written by this tool. */
 const MAX_RECORD_BYTES = 16 * 2 ** 20;
 
 const count = z.int().nonnegative();

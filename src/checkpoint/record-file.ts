@@ -31,14 +31,14 @@ function isWritable(path: string): Promise<boolean> {
   );
 }
 
-/** Whether the files of an export draw their noise: what is measured of them is another number each time. */
+/** Whether the files of an export draw their noise: each measurement of them then gives another number. */
 export function drawsNoise({ history }: NfcRecord): boolean {
   return history.findLast(({ step }) => step === "export")?.noise === "sample";
 }
 
 /**
  * The record with an entry for each of these files, in the order of PRECISIONS; entries of other files stay as they are.
- * @param measured what is new of a file, beside its old entry, unless that was of a file of another size
+ * @param measured gives the new fields of a file's entry; `old` is its entry so far, if the file still has that size
  */
 export function mergeEntries(
   record: NfcRecord,

@@ -85,13 +85,13 @@ async function* cutRowBlocks(
 }
 
 export interface LayerSessionOptions {
-  threads?: number;
+  threads?: number | undefined;
   /**
-   * Names the graph outputs; what they do not need is left out of the graph. It may ask for further weights
+   * Names the graph outputs; values that they do not need are left out. It may ask for further weights
    * (`graph.parameter`), given in `weights`.
    */
   outputs: (graph: Graph, block: BlockOutput, context: AttentionContext) => void;
-  weights?: ReadonlyMap<string, Float32Array>;
+  weights?: ReadonlyMap<string, Float32Array> | undefined;
 }
 
 /** One block, or a part of it, as a session over hidden states; noise at its mean. */
@@ -140,8 +140,8 @@ export class LayerSession {
 }
 
 /**
- * Logits [B·T, V] with one layer in memory at a time; noise at its mean. Of a classifier [B·T, labels]: what each token
- * would decide if it were the last. @throws NfcError "aborted"
+ * Logits [B·T, V] with one layer in memory at a time; noise at its mean. A classifier gives [B·T, labels]: the logits of
+ * each token as if it were the last. @throws NfcError "aborted"
  */
 export async function computeLogits(
   checkpoint: Checkpoint,

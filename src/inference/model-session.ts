@@ -13,11 +13,11 @@ type FileDtypes = Pick<ExportedFile, "cacheDtype" | "logitsDtype">;
 const FLOAT32: FileDtypes = { cacheDtype: "float32", logitsDtype: "float32" };
 
 export interface CheckpointSessionOptions extends SessionOptions {
-  noise?: NoiseMode;
+  noise?: NoiseMode | undefined;
 }
 
 export class ModelSession {
-  /** What messages call the model. */
+  /** The model's name in messages. */
   readonly source: string;
   readonly config: ModelConfig;
   readonly cacheDtype: FileDtypes["cacheDtype"];

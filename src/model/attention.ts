@@ -35,12 +35,12 @@ import {
 import { countDraws, DISTANCE_BUCKETS, hasDistanceMean, type ModelConfig, VARIANT_TRAITS } from "./config.ts";
 import { linear, type ParameterLookup } from "./layers.ts";
 
-/** Stands for −∞ in masks: finite, so that a row with nothing to attend to stays finite. The largest negative float32. */
+/** Stands for −∞ in masks. It is finite (−largest float32), so that a row with nothing to attend to stays finite. */
 const MASKED = -3.4028234663852886e38;
 
 /**
- * How the noise enters. `mean`: ε = 0; a constant mean then drops out, since the softmax cannot see it.
- * `fed`: ε comes in as inputs `eps.N` [B, 1 or H, T, S]. `generated`: the graph draws ε itself at each run.
+ * How the noise enters. With `mean`, ε = 0, and a constant mean drops out, since softmax(x + c) = softmax(x). With
+ * `fed`, ε comes in as inputs `eps.N` [B, 1 or H, T, S]. With `generated`, the graph draws ε itself at each run.
  */
 export type NoiseMode = { kind: "mean" } | { kind: "fed" } | { kind: "generated"; seed: number };
 
@@ -49,7 +49,7 @@ export interface KeyValue {
   value: Value; // [B, H, S, D]
 }
 
-/** What every layer's attention shares. T new positions attend to S = past + T. */
+/** The values that the attention of all layers shares. T new positions attend to S = past + T. */
 export interface AttentionContext {
   config: ModelConfig;
   noise: NoiseMode;
@@ -70,7 +70,7 @@ export interface AttentionInputs {
   attentionMask: Value | null;
 }
 
-/** Mask and distance buckets from the inputs' sizes. */
+/** Makes the mask and the distance buckets from the inputs' sizes. */
 export function buildAttentionContext(
   config: ModelConfig,
   inputs: AttentionInputs,
@@ -164,7 +164,7 @@ export interface AttentionOutput {
   probabilities: Value; // [B, H, T, S]
 }
 
-/** One layer's attention on normalised hidden states x [B·T, C]. */
+/** Attention of one layer on normalised hidden states x [B·T, C]. */
 export function attention(
   x: Value,
   parameters: ParameterLookup,

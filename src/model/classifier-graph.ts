@@ -1,4 +1,4 @@
-// The exported graph of a classifier: texts padded on either side, in; one row of logits for each, out.
+// The exported graph of a classifier: it takes texts padded on either side and gives one row of logits for each.
 import type { Dim } from "../graph/dims.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { add, max, mul, reduceMax, reduceSum, sub } from "../graph/ops.ts";
@@ -12,7 +12,7 @@ import { makeParameterLookup } from "./layers.ts";
 const BATCH = "batch_size";
 const LENGTH = "sequence_length";
 
-/** What an export runs: a classifier where the model has labels, else a decoder. */
+/** The graph that is exported: a classifier where the model has labels, else a decoder. */
 export function buildExportGraph(config: ModelConfig, noise: NoiseMode): Graph {
   return config.labels ? buildClassifierGraph(config, noise) : buildDecoderGraph(config, noise);
 }
@@ -30,7 +30,8 @@ function buildClassifierGraph(config: ModelConfig, noise: NoiseMode): Graph {
 }
 
 /**
- * Of a text in columns first … end: its positions count from `first`, and its last token is at `end`.
+ * The positions of each row's tokens, and the place of its last one among the B·T. The mask is 1 in the columns
+ * first … end of the text, so positions count from `first`, and the last token is at `end`:
  * end = max(mask·column), first = end + 1 − Σ mask
  */
 function findTokenPlaces(ids: Value, mask: Value): { positions: Value; last: Value } {

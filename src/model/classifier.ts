@@ -10,7 +10,7 @@ import type { ParameterLookup } from "./layers.ts";
 import { SCORE } from "./parameters.ts";
 
 export interface ClassifierOutput {
-  embedded: Value; // what the first block reads: [B·T, C]
+  embedded: Value; // the input of the first block: [B·T, C]
   logits: Value; // [B, labels]
 }
 

@@ -1,4 +1,4 @@
-// The model configuration: what defines the mathematics of a GPT-2 or one of its tied variants.
+// The model configuration, and the table of attention variants: together they define a model's mathematics.
 
 /** What code may ask about an attention variant. */
 export interface VariantTraits {
@@ -78,7 +78,7 @@ export interface ModelConfig {
   labels?: readonly string[];
 }
 
-// Limits of what a config.json may ask for: several times the largest models in use, and small enough that every
+// Limits on the numbers of a config.json. They are several times the largest models in use, and so small that every
 // product of two of them is an exact integer and every loop over them ends soon.
 export const MAX_LAYERS = 1024;
 export const MAX_WIDTH = 2 ** 16;

@@ -28,7 +28,7 @@ export interface Gpt2Inputs {
 }
 
 export interface Gpt2Output {
-  embedded: Value; // what the first block reads: [B·T, C]
+  embedded: Value; // the input of the first block: [B·T, C]
   hidden: Value; // after ln_f: [B·T, C]
   present: KeyValue[]; // one a layer: [B, H, past + T, D]
   sources: AttentionContext["sources"];
@@ -61,7 +61,7 @@ export function embed(parameters: ParameterLookup, { ids, positions }: Pick<Gpt2
 }
 
 export interface BlockOutput {
-  /** ln_1(x), what c_attn reads: [B·T, C] */
+  /** ln_1(x), the input of c_attn: [B·T, C] */
   normed: Value;
   attention: AttentionOutput;
   output: Value; // [B·T, C]

@@ -1,4 +1,4 @@
-// What a block is made of besides attention: linear layers, layer norm, activation, MLP, and how weights are looked up.
+// The parts of a block besides attention: linear layers, layer norm, activation and MLP; and the lookup of weights.
 import type { Graph, Value } from "../graph/ir.ts";
 import { gelu, gemm, layerNorm, mul, relu, sigmoid, tanh } from "../graph/ops.ts";
 import type { ModelConfig } from "./config.ts";

@@ -50,7 +50,7 @@ export function makeRequestListener(site: Site, { cdn, port }: { cdn: boolean; p
     }
     const resource = site.get((request.url ?? "").split("?", 1)[0] as string);
     if (!resource) return refuse(response, 404, "not found");
-    // What fails here is the client gone, or a file changed while it was read: the connection ends either way.
+    // This fails when the client has gone, or a file changed while it was read: the connection ends either way.
     send(request, response, resource).catch(() => response.destroy());
   };
 }
@@ -94,7 +94,7 @@ async function send(request: IncomingMessage, response: ServerResponse, resource
       response.end();
       return;
     }
-    // `end`: a file that grows meanwhile must not send more than was announced.
+    // `end` is given because a file that grows meanwhile must not send more than was announced.
     await pipeline(
       file.createReadStream({ start: 0, end: size - 1, autoClose: false, highWaterMark: 1 << 18 }),
       response,

@@ -17,9 +17,9 @@ const ADDRESS = "127.0.0.1";
 
 export interface ServeOptions {
   /** 0: any free one. Without it, the first free one from 8765 on. */
-  port?: number;
+  port?: number | undefined;
   /** Folders from which transformers.js is looked for before nfc's own (default: the working folder). */
-  libraryFolders?: readonly string[];
+  libraryFolders?: readonly string[] | undefined;
 }
 
 export interface Served {

@@ -1,4 +1,4 @@
-// What nfc serve serves: a fixed list of addresses, each a file or a text, made once from an exported folder.
+// Makes the list of addresses that nfc serve answers, each a file or a text, once from an exported folder.
 
 import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
@@ -17,10 +17,10 @@ import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
 /** A file by its path without links, or a text. */
 export type Resource = { type: string } & ({ path: string } | { text: string });
 
-/** Addresses (the path of a URL, byte for byte) and what lies there. */
+/** The resource at each address, which is the path of a URL, byte for byte. */
 export type Site = ReadonlyMap<string, Resource>;
 
-/** What the page is told about the model, as /model.json. */
+/** The facts about the model that the page reads from /model.json. */
 export interface PageInfo {
   /** The folder and the one that it lies in. */
   name: string;

@@ -50,7 +50,7 @@ export class ModelCache {
 
   /** The folder of a revision when its weights are complete, else null. */
   async complete(revision: string): Promise<string | null> {
-    const commit = COMMIT.test(revision) ? revision : await this.#readRef(revision);
+    const commit = COMMIT.test(revision) ? revision : await this.readRef(revision);
     if (commit === null || !existsSync(this.snapshot(commit))) return null;
     const folder = this.snapshot(commit);
     const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name)));
@@ -61,7 +61,7 @@ export class ModelCache {
     return shards.every((name) => names.includes(name)) ? folder : null;
   }
 
-  async #readRef(revision: string): Promise<string | null> {
+  private async readRef(revision: string): Promise<string | null> {
     const path = join(this.root, "refs", revision);
     if (!existsSync(path)) return null;
     const commit = (await readFile(path, "utf8")).trim();

@@ -3,7 +3,7 @@ import { describeError, NfcError } from "../../errors.ts";
 
 type HubLibrary = typeof import("@huggingface/hub");
 
-/** What the messages name. */
+/** The request that messages are about. */
 export interface HubContext {
   hub: Pick<HubLibrary, "HubApiError" | "InvalidApiResponseFormatError">;
   /** As the user wrote it. */
@@ -13,7 +13,7 @@ export interface HubContext {
   signal: AbortSignal | undefined;
 }
 
-/** What undici's fetch says when there was no connection, or when it broke while the body arrived. */
+/** Messages of undici's fetch when there was no connection, or when it broke while the body arrived. */
 const CONNECTION_FAILURES = new Set(["fetch failed", "terminated"]);
 
 /** One line for whatever the library, fetch or the stream threw; `unreachable` when a cached copy may stand in. */

@@ -20,7 +20,7 @@ const SCHEME = "hf://";
 const REFERENCE = /^hf:\/\/([\w-][\w.-]*\/[\w-][\w.-]*?)(?:@([\w-][\w./-]*))?$/;
 const DEFAULT_ENDPOINT = "https://huggingface.co";
 
-/** What is downloaded besides the weights: all that convert, eval and export read or copy. */
+/** The files that are downloaded besides the weights: all that convert, eval and export read or copy. */
 const SMALL_FILES = [CONFIG_FILE, "generation_config.json", NFC_RECORD_FILE, ...TOKENIZER_FILES];
 
 export interface HubReference {

@@ -78,7 +78,7 @@ export function resolveConfig(input: ConfigInput, notes: string[]): ModelConfig 
   };
 }
 
-/** A classifier is what has its head; config.json only names the outputs. */
+/** A model is a classifier if score.weight is stored; config.json only names the outputs. */
 function resolveLabels({ tensors, config }: ConfigInput): Pick<ModelConfig, "labels"> {
   const rows = tensors.get(SCORE)?.shape[0];
   if (rows === undefined) return {};

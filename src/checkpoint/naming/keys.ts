@@ -16,14 +16,14 @@ export interface NamedTensors {
   notes: string[];
 }
 
-/** What training frameworks put before every name: torch.compile, DistributedDataParallel, Lightning, saved wrappers. */
+/** The prefixes that training frameworks put before every name: torch.compile, DistributedDataParallel, Lightning, saved wrappers. */
 const WRAPPER_PREFIXES = ["_orig_mod.", "module.", "model.", "state_dict."];
 
 /** The base model's attribute in GPT2LMHeadModel and nanoGPT; heads stand beside it. */
 const BASE_PREFIX = "transformer.";
 const HEADS = /^(lm_head|score|classifier|multiple_choice_head|v_head|qa_outputs)\./;
 
-/** Causal mask buffers. `attn.c_attn.bias` is a parameter: never match by the suffix `attn.bias`. */
+/** Causal mask buffers. A match by the suffix `attn.bias` would take `attn.c_attn.bias`, which is a parameter. */
 export const MASK_BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
 
 /** Names that other architectures and formats give away, each with what it is. */

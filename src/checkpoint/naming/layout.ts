@@ -7,7 +7,7 @@ import type { SourceTensor } from "./keys.ts";
 /** [in, out] as GPT-2 stores matrices, or [out, in] as torch.nn.Linear (nanoGPT) does. */
 export type Orientation = "conv1d" | "linear";
 
-/** What the shapes say. */
+/** The dimensions and orientation that the shapes show. */
 export interface Layout {
   orientation: Orientation;
   /** c_attn holds [q, k, v] (3) or [s, v] (2). */
@@ -33,7 +33,7 @@ export function listFirst(facts: readonly string[]): string {
   return facts.slice(0, MAX_LISTED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
-/** The same for names that a stranger chose. */
+/** As `listFirst`, for names from untrusted files: odd ones are quoted. */
 export function listFirstQuoted(names: readonly string[]): string {
   return listFirst(names.map(showName));
 }

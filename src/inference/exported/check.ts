@@ -10,10 +10,10 @@ const MAX_OPSET = 26;
 /** ONNX itself, and what ONNX Runtime brings along. */
 const DOMAINS: readonly string[] = ["", "com.microsoft"];
 
-/** What to do about a file of another kind. */
+/** The advice for a file of another kind. */
 export const EXPORT_AGAIN = "export the model again with nfc export, or with optimum as text-generation-with-past";
 
-/** @throws NfcError "unsupported" for what is not run, "invalid-file" for what cannot be run */
+/** @throws NfcError "unsupported" for a file that nfc does not run, "invalid-file" for one that cannot be run */
 export function checkRunnable(structure: OnnxStructure): void {
   checkFormat(structure);
   checkOps(structure);

@@ -13,7 +13,7 @@ const INCOMPLETE = "download or export the model again, with all its files";
 
 export interface DataOptions {
   /** Any name below the model's own folder will do; else only those that transformers.js looks for. */
-  anyName?: boolean;
+  anyName?: boolean | undefined;
 }
 
 /**
@@ -61,7 +61,7 @@ function listExtents({ path, initializers }: OnnxStructure, anyName: boolean): M
   return ends;
 }
 
-/** transformers.js looks for `<model file>_data`, `_data_1`, …; nothing else is run, so that no path can be smuggled in. */
+/** transformers.js looks for `<model file>_data`, `_data_1`, …; other names are refused, so that no file outside the folder is read. */
 function checkLocation(path: string, tensor: string, { location }: OnnxExternal, anyName: boolean): void {
   const model = basename(path);
   const own = location.startsWith(`${model}_data`) && /^(_[1-9]\d{0,2})?$/.test(location.slice(model.length + 5));

@@ -1,4 +1,4 @@
-// Holds what an ONNX file is fed and gives against config.json: names, dtypes, and every size that both of them state.
+// Checks the inputs and outputs of an ONNX file against config.json: names, dtypes, and every size that both of them state.
 
 import { showName } from "../../checkpoint/fields.ts";
 import { NfcError } from "../../errors.ts";
@@ -11,7 +11,7 @@ import { EXPORT_AGAIN } from "./check.ts";
 type FloatName = "float32" | "float16";
 type Size = "n_layer" | "n_head" | "n_embd" | "n_positions" | "vocab_size";
 
-/** dtypes of what a model file is fed and gives. */
+/** dtypes of a model file's inputs and outputs. */
 export interface ExportedTypes {
   cacheDtype: FloatName;
   logitsDtype: FloatName;

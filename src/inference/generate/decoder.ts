@@ -15,7 +15,7 @@ const LOGITS_PER_PIECE = 16 * 2 ** 20;
 /** Logits are views, [V] a row: use them before the next call. No row may pass n_positions: the caller counts. */
 export class Decoder {
   readonly config: ModelConfig;
-  /** What messages call the model. */
+  /** The model's name in messages. */
   readonly source: string;
   private readonly session: ModelSession;
   private pads: readonly number[] = [];

@@ -1,4 +1,4 @@
-// What an exported model is fed at each step: padded prompts, attention mask, positions and the KV cache.
+// Makes the inputs of an exported model at each step: padded prompts, attention mask, positions and the KV cache.
 import type { Tensor, Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 

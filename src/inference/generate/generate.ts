@@ -10,17 +10,17 @@ export const DEFAULT_NEW_TOKENS = 64;
 export const DEFAULT_BATCH_SIZE = 8;
 
 export interface GenerateOptions extends SamplingOptions {
-  maxNewTokens?: number;
+  maxNewTokens?: number | undefined;
   /** Ids that end a text; none: it goes on past them. See `readEndTokens`. */
-  end?: readonly number[];
+  end?: readonly number[] | undefined;
   /** The text ends before the first of these strings. */
   stop?: readonly string[] | undefined;
   /** Seed of the draws; each prompt has a stream of its own. */
-  seed?: number;
+  seed?: number | undefined;
   /** Prompts that share a batch. */
-  batchSize?: number;
+  batchSize?: number | undefined;
   /** Once it fires, unfinished texts end as "interrupted". */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** An end token; a stop string; `maxNewTokens`; n_positions; the signal. */

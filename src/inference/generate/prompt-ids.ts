@@ -5,7 +5,7 @@ import { NfcError } from "../../errors.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
 export interface PromptOptions {
-  /** What messages call the prompt. */
+  /** The prompt's name in messages. */
   name: string;
   /** Cut the prompt so that this many tokens can follow, at the least one; null: never cut it. */
   reserved?: number | null;

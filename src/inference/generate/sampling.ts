@@ -24,7 +24,7 @@ export class Sampler {
   private readonly seen: Set<number>;
   private readonly source: string;
 
-  /** `random` in [0, 1); `prompt`: ids that count as repeated; `source`: what messages call the model. */
+  /** `random` in [0, 1); `prompt`: ids that count as repeated; `source`: the model's name in messages. */
   constructor(options: SamplingOptions, random: () => number, prompt: Iterable<number> = [], source = "the model") {
     this.options = options;
     this.random = random;

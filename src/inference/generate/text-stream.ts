@@ -1,7 +1,7 @@
 // Token ids to text as they come: whole characters only, and nothing of a stop string or of what may become one.
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 
-/** What stands for the bytes of an unfinished character. */
+/** The character that decoders put for the bytes of an unfinished one. */
 const UNFINISHED = /\ufffd+$/;
 /** Ids before the text that are decoded with it, for tokenizers whose first token reads differently. */
 const CONTEXT = 4;
@@ -37,7 +37,7 @@ export class TextStream {
     return this.filter(fresh);
   }
 
-  /** What was held back, at the end of the text. */
+  /** Gives the text that was held back, at the end. */
   end(): string {
     const text = this.filter(this.pendingText().slice(this.given));
     this.settle();

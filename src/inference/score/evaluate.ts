@@ -24,15 +24,15 @@ export type { Score } from "./scored-text.ts";
 export interface ScoreOptions extends WindowOptions {
   /** Ids of the text, in pieces. */
   tokens: AsyncIterable<readonly number[]>;
-  onProgress?: (tokens: number) => void;
-  signal?: AbortSignal;
+  onProgress?: ((tokens: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface EvaluateOptions extends ScoreOptions {
   /** Another model to compare with, on the same tokens. */
-  against?: Checkpoint;
-  noise?: NoiseMode;
-  threads?: number;
+  against?: Checkpoint | undefined;
+  noise?: NoiseMode | undefined;
+  threads?: number | undefined;
 }
 
 export interface Evaluation extends Score {
@@ -86,7 +86,7 @@ export class Scorer {
     this.weights = weights;
   }
 
-  /** Of stored models, whose weights the session owns. */
+  /** Opens stored models, whose weights the session owns. */
   static async open(
     checkpoint: Checkpoint,
     { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
@@ -99,7 +99,7 @@ export class Scorer {
     return new Scorer(checkpoint, against, session, {});
   }
 
-  /** Of a model in training: the weights are read where they lie, at each call. */
+  /** Opens a model in training: its weights are read where they lie, at each call. */
   static async live(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
     const graph = buildScoringGraph(subject.config, undefined, { kind: "mean" });
     return new Scorer(subject, undefined, await Session.withInputs(graph, options), weights);

@@ -1,4 +1,4 @@
-// Perplexity of exported files on text, and what each loses against a reference: KL, top-1 agreement, logit error.
+// Perplexity of exported files on text, and the loss of each against a reference: KL, top-1 agreement, logit error.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../../errors.ts";
@@ -26,10 +26,10 @@ const LOGITS_PER_COMPARISON = 2 ** 20;
 export interface PrecisionScoreOptions extends WindowOptions {
   /** Ids of the text, in pieces. */
   tokens: () => AsyncIterable<readonly number[]>;
-  threads?: number;
+  threads?: number | undefined;
   /** Tokens of the text scored so far. */
-  onProgress?: (tokens: number) => void;
-  signal?: AbortSignal;
+  onProgress?: ((tokens: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface PrecisionScore extends Score {

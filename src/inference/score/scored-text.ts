@@ -1,4 +1,4 @@
-// The recipe of a perplexity: windows of the text, what of each is scored, and how the windows' means add up.
+// The recipe of a perplexity: the windows of a text, the positions of each that are scored, and the weighted mean.
 
 import { cutWindows, type Window } from "../../checkpoint/tokens.ts";
 import { NfcError } from "../../errors.ts";
@@ -22,7 +22,7 @@ export interface Score {
   nll: number;
 }
 
-/** What is scored: a model, and the name that messages give it. */
+/** A model that is scored, and the name that messages give it. */
 export interface Subject {
   config: ModelConfig;
   source: string;

@@ -21,7 +21,7 @@ export function buildScoringGraph(own: ModelConfig, against: ModelConfig | undef
   return graph;
 }
 
-/** float16 as other tools' half files give logits; ours are float32. */
+/** The logits of files from other tools may be float16; those of nfc are float32. */
 type LogitsDtype = "float32" | "float16";
 
 /**
