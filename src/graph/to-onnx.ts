@@ -1,14 +1,7 @@
 // Serialises a graph as ONNX (opset 20, IR 9): weights as inputs, external data, or streamed inline.
-import protobuf from "protobufjs/light.js";
 import { NfcError } from "../errors.ts";
-import {
-  ATTRIBUTE_TYPE,
-  EXTERNAL,
-  encodeMessage,
-  GRAPH_INITIALIZER_KEY,
-  MODEL_GRAPH_KEY,
-  TENSOR_RAW_DATA_KEY,
-} from "../formats/onnx/schema.ts";
+import { encodeHead, encodeMessage } from "../formats/onnx/encode.ts";
+import { ATTRIBUTE_TYPE, EXTERNAL } from "../formats/onnx/schema.ts";
 import type { Shape } from "./dims.ts";
 import {
   type Attribute,
@@ -67,7 +60,7 @@ export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGe
       hint: "export with --external-data",
     });
   yield envelope;
-  yield writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(graphLength));
+  yield encodeHead("ModelProto", "graph", graphLength);
   yield parts;
   for (const { frame, data } of framed) {
     yield frame;
@@ -78,9 +71,8 @@ export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGe
 /** The model as one buffer, for graphs whose weights are inputs or external. */
 export function encodeOnnx(graph: Graph, options: EncodeOptions): Uint8Array {
   const { envelope, parts, inline } = layOutParameters(graph, options);
-  if (inline.length > 0) throw new Error("encodeOnnx: inline weights are streamed by onnxChunks");
-  const head = writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(parts.byteLength));
-  return Buffer.concat([envelope, head, parts]);
+  if (inline.length > 0) throw new Error("encodeOnnx: inline weights are written by streamOnnx");
+  return Buffer.concat([envelope, encodeHead("ModelProto", "graph", parts.byteLength), parts]);
 }
 
 interface InlineTensor {
@@ -170,13 +162,7 @@ function toExternalProto(value: Value, place: ExternalLocation): object {
 
 /** GraphProto.initializer up to and including the length of its raw_data. */
 function frameInitializer(header: Uint8Array, byteLength: number): Uint8Array {
-  const rawHead = writer((w) => w.uint32(TENSOR_RAW_DATA_KEY).uint32(byteLength));
-  const head = writer((w) =>
-    w.uint32(GRAPH_INITIALIZER_KEY).uint32(header.byteLength + rawHead.byteLength + byteLength),
-  );
+  const rawHead = encodeHead("TensorProto", "rawData", byteLength);
+  const head = encodeHead("GraphProto", "initializer", header.byteLength + rawHead.byteLength + byteLength);
   return Buffer.concat([head, header, rawHead]);
-}
-
-function writer(write: (w: protobuf.Writer) => protobuf.Writer): Uint8Array {
-  return write(protobuf.Writer.create()).finish();
 }
