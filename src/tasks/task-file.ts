@@ -26,7 +26,7 @@ export interface TaskReading {
    * it such a line is an error.
    */
   onInvalid?: (file: string, lines: readonly number[]) => void;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** MNLI's genre and parse columns make lines long, but not like this. */

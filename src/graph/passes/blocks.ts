@@ -3,7 +3,7 @@ import type { Dim } from "../dims.ts";
 import type { Attribute, Graph, Value } from "../ir.ts";
 import { add, single } from "../ops.ts";
 import { reshape } from "../shape-ops.ts";
-import { castOnce, halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
+import { castOnce, rewriteWeights, type TableStorage } from "./rewrite.ts";
 
 /** The domain of ONNX Runtime's own ops. */
 const MICROSOFT = "com.microsoft";
@@ -69,19 +69,15 @@ export function toBlockGraph(original: Graph, options: BlockOptions): BlockGraph
         : declare("zeroPoints", "zero_points", [channels, Math.ceil((blocks * options.bits) / 8)], "uint8"),
     };
   };
-  const graph = rewriteGraph(original, (node, rewrite) => {
-    const product = weightProduct(node, rewrite);
-    if (product && (options.chosen?.(product.weight) ?? true)) {
-      const { x, weight, c, transposed } = product;
-      const y = blockProduct(x, parameters(rewrite.graph, weight, transposed), options);
-      return [c ? add(y, c) : y];
-    }
-    const lookup = rowLookup(node, rewrite);
-    const storage = lookup ? options.tables(lookup.table) : "as it is";
-    if (!lookup || storage === "as it is") return null;
-    if (storage === "float16") return [halfLookup(lookup, rewrite)];
-    const width = lookup.table.shape[1] as number;
-    return [blockLookup(parameters(rewrite.graph, lookup.table, true), lookup.rows, width, options)];
+  const graph = rewriteWeights(original, {
+    chosen: options.chosen ?? (() => true),
+    tables: options.tables,
+    product: ({ x, weight, c, transposed }, copy) => {
+      const y = blockProduct(x, parameters(copy, weight, transposed), options); // [M, N]
+      return c ? add(y, c) : y;
+    },
+    lookup: ({ table, rows }, copy) =>
+      blockLookup(parameters(copy, table, true), rows, table.shape[1] as number, options), // [N, C]
   });
   return { graph, sources };
 }

@@ -4,7 +4,7 @@ import type { Graph, Value } from "../ir.ts";
 import { add, cast, mul, single } from "../ops.ts";
 import type { TensorArray } from "../session.ts";
 import { gather, transpose, unsqueeze } from "../shape-ops.ts";
-import { halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
+import { rewriteWeights, type TableStorage } from "./rewrite.ts";
 
 /** Largest magnitude of a weight: −128 is left out, so that the range is symmetric. */
 export const INT8_LARGEST = 127;
@@ -123,20 +123,18 @@ export function toInt8Graph(
     const values = graph.parameter(name, weight.shape, "int8");
     return [values, graph.parameter(`${name}/scales`, [weight.shape[byRow ? 0 : 1] as Dim])];
   };
-  const graph = rewriteGraph(original, (node, rewrite) => {
-    const product = weightProduct(node, rewrite);
-    if (product && chosen(product.weight)) {
-      const { x, weight, c, transposed } = product;
-      const [values, scales] = parts(rewrite.graph, weight, transposed);
-      return [int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c)];
-    }
-    const lookup = rowLookup(node, rewrite);
-    const storage = lookup ? tables(lookup.table) : "as it is";
-    if (!lookup || storage === "as it is") return null;
-    if (storage === "float16") return [halfLookup(lookup, rewrite)];
-    const [values, scales] = parts(rewrite.graph, lookup.table, true);
-    const picked = cast(gather(values, lookup.rows), "float32"); // [N, C]
-    return [mul(picked, unsqueeze(gather(scales, lookup.rows), [lookup.rows.shape.length]))]; // [N, C]
+  const graph = rewriteWeights(original, {
+    chosen,
+    tables,
+    product: ({ x, weight, c, transposed }, copy) => {
+      const [values, scales] = parts(copy, weight, transposed); // [K, N] or [N, K], [N]
+      return int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c); // [M, N]
+    },
+    lookup: ({ table, rows }, copy) => {
+      const [values, scales] = parts(copy, table, true); // [V, C], [V]
+      const picked = cast(gather(values, rows), "float32"); // [N, C]
+      return mul(picked, unsqueeze(gather(scales, rows), [rows.shape.length])); // [N, C]
+    },
   });
   return { graph, sources };
 }

@@ -87,6 +87,28 @@ export function halfLookup({ table, rows }: RowLookup, { graph }: Rewrite): Valu
   return cast(gather(graph.parameter(table.name, table.shape, "float16"), rows), "float32");
 }
 
+export interface WeightRules {
+  /** Which weights of products are stored anew. */
+  chosen: (weight: Value) => boolean;
+  /** How tables that are looked up are stored. */
+  tables: (table: Value) => TableStorage;
+  product: (product: WeightProduct, graph: Graph) => Value;
+  /** The lookup of a table that is stored as the products' weights are. */
+  lookup: (lookup: RowLookup, graph: Graph) => Value;
+}
+
+/** A copy of the graph whose products with weights and lookups of tables are built by the rules. */
+export function rewriteWeights(original: Graph, { chosen, tables, product, lookup }: WeightRules): Graph {
+  return rewriteGraph(original, (node, rewrite) => {
+    const found = weightProduct(node, rewrite);
+    if (found && chosen(found.weight)) return [product(found, rewrite.graph)];
+    const rows = rowLookup(node, rewrite);
+    const storage = rows ? tables(rows.table) : "as it is";
+    if (!rows || storage === "as it is") return null;
+    return [storage === "float16" ? halfLookup(rows, rewrite) : lookup(rows, rewrite.graph)];
+  });
+}
+
 /** A value in another dtype, cast once however often it is asked for. */
 export function castOnce(value: Value, dtype: GraphDtype): Value {
   return value.graph.memo(`cast ${value.name} ${dtype}`, () => cast(value, dtype));
