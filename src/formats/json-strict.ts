@@ -1,14 +1,14 @@
 // A strict pull parser for JSON from untrusted files: exact integers, visible duplicates, bounded depth, no value tree.
 import { NfcError } from "../errors.ts";
 
-/** serde_json's limit; a deeper text is an attack on the stack, never a header. */
+/** serde_json's limit. No header is nested deeper; a text that is attacks the stack. */
 const MAX_DEPTH = 128;
-/** How much of an offending text a message quotes. */
+/** Characters of a faulty text that a message quotes. */
 const MAX_QUOTED = 120;
 
 export type JsonKind = "object" | "array" | "string" | "number" | "boolean" | "null" | "nothing";
 
-/** A name from a file in quotes, on one line, without control characters, shortened: safe to print on a terminal. */
+/** Quotes a name from a file on one line, shortened and without control characters: it is safe to print on a terminal. */
 export function quoteUntrusted(text: string): string {
   const short = text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
   return JSON.stringify(short).replace(
@@ -18,7 +18,7 @@ export function quoteUntrusted(text: string): string {
 }
 
 /**
- * UTF-8 bytes as text.
+ * Decodes UTF-8 bytes.
  * @throws NfcError `invalid-file` for malformed UTF-8 and for a byte order mark.
  */
 export function decodeUtf8(bytes: Uint8Array, what: string): string {
