@@ -1,4 +1,4 @@
-// Serialises a graph as ONNX (opset 20, IR 9): weights as inputs, external data, or streamed inline.
+// Serializes a graph as ONNX (opset 20, IR 9): weights as inputs, as external data, or streamed inline.
 import { NfcError } from "../errors.ts";
 import { encodeHead, encodeMessage } from "../formats/onnx/encode.ts";
 import { ATTRIBUTE_TYPE, EXTERNAL } from "../formats/onnx/schema.ts";
@@ -20,7 +20,7 @@ export const IR_VERSION = 9;
 /** protobuf's limit for one message; ONNX Runtime refuses larger files. */
 export const MAX_INLINE_BYTES = 2 ** 31 - 1;
 
-/** Bytes of a weight that lie in another file beside the model, or in memory handed to ONNX Runtime under that name. */
+/** The place of a weight's bytes in another file beside the model, or in memory given to ONNX Runtime under that name. */
 export interface ExternalLocation {
   location: string;
   offset: number;
@@ -33,17 +33,17 @@ export interface InlineData {
   chunks(): AsyncIterable<Uint8Array>;
 }
 
-/** Where each parameter's bytes are; "inputs" makes them graph inputs. */
+/** The place of each parameter's bytes; "inputs" makes the parameters graph inputs. */
 export type ParameterPlacement = "inputs" | ((parameter: Value) => ExternalLocation | InlineData);
 
 export interface EncodeOptions {
   parameters: ParameterPlacement;
-  producer?: { name: string; version: string };
-  metadata?: Readonly<Record<string, string>>;
+  producer?: { name: string; version: string } | undefined;
+  metadata?: Readonly<Record<string, string>> | undefined;
 }
 
 /**
- * The model as a stream of byte chunks, so that memory does not grow with its weights. Only nodes and weights that an
+ * Serializes the model as a stream of byte chunks, so that memory does not grow with its weights. Only nodes and weights that an
  * output needs are written.
  * @throws NfcError "unsupported" when inline weights exceed protobuf's 2 GiB
  */
@@ -68,7 +68,7 @@ export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGe
   }
 }
 
-/** The model as one buffer, for graphs whose weights are inputs or external. */
+/** Serializes the model into one buffer, for graphs whose weights are inputs or external. */
 export function encodeOnnx(graph: Graph, options: EncodeOptions): Uint8Array {
   const { envelope, parts, inline } = layOutParameters(graph, options);
   if (inline.length > 0) throw new Error("encodeOnnx: inline weights are written by streamOnnx");
@@ -160,7 +160,7 @@ function toExternalProto(value: Value, place: ExternalLocation): object {
   return { ...toTensorProto(value), externalData, dataLocation: EXTERNAL };
 }
 
-/** GraphProto.initializer up to and including the length of its raw_data. */
+/** Encodes GraphProto.initializer up to and including the length of its raw_data. */
 function frameInitializer(header: Uint8Array, byteLength: number): Uint8Array {
   const rawHead = encodeHead("TensorProto", "rawData", byteLength);
   const head = encodeHead("GraphProto", "initializer", header.byteLength + rawHead.byteLength + byteLength);
