@@ -1,6 +1,6 @@
-// The one error class: what a user can mend (bad input, wrong usage) is an NfcError; everything else is our bug.
+// The one error class: a fault that a user can mend (bad input, wrong usage) is an NfcError; any other error is a bug of nfc.
 
-/** What went wrong, for programs. `docs/errors.md` lists them. */
+/** The kind of a fault, for programs. `docs/errors.md` lists them. */
 export type ErrorCode =
   | "usage" // wrong flags or arguments
   | "not-found" // a file, folder, tensor or remote that is not there
@@ -11,7 +11,7 @@ export type ErrorCode =
   | "io" // the operating system refused (disk full, permission)
   | "network" // a remote host did not answer as expected
   | "missing-dependency" // an optional package is not installed
-  | "regression" // a model that has outgrown its limit or baseline (nfc check)
+  | "regression" // a model that is larger than its limit or baseline allows (nfc check)
   | "unreadable" // a model that nfc check cannot read
   | "diverged" // a training run whose loss is no longer finite
   | "aborted"; // the caller's AbortSignal fired
@@ -24,7 +24,7 @@ export class NfcError extends Error {
   readonly code: ErrorCode;
   readonly hint: string | undefined;
 
-  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+  constructor(code: ErrorCode, message: string, options: { hint?: string | undefined; cause?: unknown } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = "NfcError";
     this.code = code;

@@ -1,16 +1,16 @@
-// How long calls report progress: the library emits events, the caller decides what to show.
+// Progress and interruption of long calls: the library emits events, the caller decides what to show.
 
-/** `done` of `total` (unknown: null) in `unit`, during `phase`; `detail` says which part is at work. */
+/** `done` of `total` (unknown: null) in `unit`, during `phase`; `detail` names the part that is processed. */
 export interface ProgressEvent {
   phase: string;
   done: number;
   total: number | null;
   unit: "bytes" | "layers" | "tokens" | "steps" | "files";
-  detail?: string;
+  detail?: string | undefined;
 }
 
 export interface LongCall {
-  onProgress?: (event: ProgressEvent) => void;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** Aborting ends the call with NfcError "aborted", and leaves no partial output. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }

@@ -1,4 +1,4 @@
-// The number formats of safetensors: their sizes, and conversion of the float formats to and from float32.
+// The number formats of safetensors: their sizes, and the conversion of the float formats to and from float32.
 
 /**
  * Every dtype name of the safetensors reference implementation (0.8) with its width in bits, in the reference's
@@ -71,7 +71,7 @@ export function countBytes(dtype: Dtype, shape: readonly number[]): number {
 }
 
 /**
- * Float bytes (little-endian, any alignment) as float32. F64 is rounded to nearest even; the others are exact.
+ * Converts float bytes (little-endian, any alignment) to float32. F64 is rounded to nearest even; the others are exact.
  * With `into`, the values go there and the used part of it is returned.
  * @throws RangeError when `bytes` is no whole number of elements or `into` is too short.
  */
@@ -95,7 +95,7 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype, into?: Float3
 }
 
 /**
- * Float32 values as little-endian bytes of a float dtype, rounded to nearest even; overflow gives infinity, NaN a quiet
+ * Converts float32 values to little-endian bytes of a float dtype, rounded to nearest even; overflow gives infinity, NaN a quiet
  * NaN of the same sign. F32 is a view of `values`, not a copy.
  */
 export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Array {
@@ -133,7 +133,7 @@ function align<T>(bytes: Uint8Array, View: TypedArrayConstructor<T>): T {
 
 let halfTable: Float32Array | undefined;
 
-/** All 65,536 half floats: 5 exponent bits (bias 15), 10 fraction bits. A lookup is 30 times faster than arithmetic. */
+/** Tabulates all 65,536 half floats: 5 exponent bits (bias 15), 10 fraction bits. A lookup is 30 times faster than arithmetic. */
 function buildHalfTable(): Float32Array {
   const table = new Float32Array(65536);
   for (let half = 0; half < table.length; half++) {
@@ -180,12 +180,12 @@ function encodeHalf(bits: Uint32Array): Uint16Array {
   return halves;
 }
 
-/** Re-bias the exponent from 127 to 15 and round 13 fraction bits away; a carry moves into the exponent, up to infinity. */
+/** Changes the exponent's bias from 127 to 15 and rounds 13 fraction bits away; a carry moves into the exponent. */
 function roundNormalHalf(magnitude: number): number {
   return (magnitude - (112 << 23) + 0xfff + ((magnitude >>> 13) & 1)) >>> 13;
 }
 
-/** The value as a multiple of 2^-24, rounded to even. */
+/** Rounds the value to a multiple of 2^-24, ties to even. */
 function roundSubnormalHalf(magnitude: number): number {
   const shift = 126 - (magnitude >>> 23);
   const significand = (magnitude & 0x7fffff) | 0x800000;

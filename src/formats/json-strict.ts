@@ -1,12 +1,12 @@
 // A strict pull parser for JSON from untrusted files: exact integers, visible duplicates, bounded depth, no value tree.
 import { NfcError } from "../errors.ts";
 
-/** serde_json's limit; a deeper text is an attack on the stack, never a header. */
+/** serde_json's limit. No header is nested deeper; a text that is attacks the stack. */
 const MAX_DEPTH = 128;
 export type JsonKind = "object" | "array" | "string" | "number" | "boolean" | "null" | "nothing";
 
 /**
- * UTF-8 bytes as text.
+ * Decodes UTF-8 bytes.
  * @throws NfcError `invalid-file` for malformed UTF-8 and for a byte order mark.
  */
 export function decodeUtf8(bytes: Uint8Array, what: string): string {

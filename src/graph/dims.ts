@@ -4,7 +4,7 @@
 export type Dim = number | string;
 export type Shape = readonly Dim[];
 
-/** `[2, batch_size, 64]`, for messages. */
+/** Formats a shape for messages: `[2, batch_size, 64]`. */
 export function formatShape(shape: Shape): string {
   return `[${shape.join(", ")}]`;
 }

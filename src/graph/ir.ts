@@ -1,4 +1,4 @@
-// The op graph: values with dtype and symbolic shape, nodes, and the walk that keeps what the outputs need.
+// The op graph: values with dtype and symbolic shape, nodes, and the walk that finds what the outputs need.
 import type { Shape } from "./dims.ts";
 
 export type GraphDtype = "float32" | "float64" | "float16" | "int64" | "int32" | "int8" | "uint8" | "bool";
@@ -13,8 +13,8 @@ export type Attribute =
   | { floats: readonly number[] };
 
 /**
- * A tensor in the graph. `parameter` values are the model's weights: the caller decides at serialisation whether they
- * become graph inputs (training) or initialisers (evaluation, export).
+ * A tensor in the graph. Values of kind `parameter` are the model's weights: the caller of the serialization decides
+ * whether they become graph inputs (training) or initializers (evaluation, export).
  */
 export interface Value {
   readonly graph: Graph;
@@ -40,9 +40,9 @@ export interface NodeSpec {
   inputs: readonly (Value | null)[];
   /** One entry an output. */
   outputs: readonly { dtype: GraphDtype; shape: Shape }[];
-  attributes?: Record<string, Attribute>;
+  attributes?: Record<string, Attribute> | undefined;
   /** "" is ONNX itself; "com.microsoft" holds ONNX Runtime's own ops. */
-  domain?: string;
+  domain?: string | undefined;
 }
 
 export class Graph {
@@ -82,7 +82,7 @@ export class Graph {
     return this.constant(dtype === "float32" ? new Float32Array([value]) : new Float64Array([value]), [], dtype);
   }
 
-  /** int64 tensor: a vector, or a scalar when `values` is a number. */
+  /** An int64 constant: a vector, or a scalar when `values` is a number. */
   ints(values: number | readonly number[]): Value {
     const list = typeof values === "number" ? [values] : values;
     return this.constant(BigInt64Array.from(list, BigInt), typeof values === "number" ? [] : [list.length], "int64");
@@ -105,7 +105,7 @@ export class Graph {
     return outputs;
   }
 
-  /** Optional further outputs of a node, for gradients: the forward pass alone does not compute them. */
+  /** Adds optional outputs to a node, which gradients need and the forward pass alone does not. */
   extend(node: Node, outputs: readonly { dtype: GraphDtype; shape: Shape }[]): Value[] {
     const added = outputs.map(({ dtype, shape }) =>
       this.value({ kind: "computed", name: this.fresh(node.op), dtype, shape, producer: node }),
@@ -125,7 +125,7 @@ export class Graph {
     return value;
   }
 
-  /** The result of `build`, computed once a key. */
+  /** The result of `build`, which runs once for each key. */
   memo(key: string, build: () => Value): Value {
     const known = this.shared.get(key);
     if (known) return known;
@@ -149,7 +149,7 @@ export class Graph {
   }
 }
 
-/** What a set of outputs needs, in execution order: dead nodes, unused constants and unused parameters are left out. */
+/** The part of a graph that its outputs need, in execution order, without dead nodes and unused weights and constants. */
 export interface LiveGraph {
   nodes: Node[];
   inputs: Value[];
@@ -158,7 +158,7 @@ export interface LiveGraph {
   outputs: Value[];
 }
 
-/** Reverse walk from the outputs. Inputs are kept even when unused: a caller feeds them by name. */
+/** Walks back from the outputs. Inputs are kept even when unused, because a caller feeds them by name. */
 export function pruneGraph(graph: Pick<Graph, "inputs" | "outputs">): LiveGraph {
   const nodes: Node[] = [];
   const leaves = new Set<Value>();

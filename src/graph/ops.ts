@@ -20,8 +20,8 @@ export interface SingleOp {
   inputs: readonly (Value | null)[];
   dtype: GraphDtype;
   shape: Shape;
-  attributes?: Record<string, Attribute>;
-  domain?: string;
+  attributes?: Record<string, Attribute> | undefined;
+  domain?: string | undefined;
 }
 
 /** A node with one output. */
@@ -36,7 +36,7 @@ function binary(op: string, a: Value, b: Value, dtype?: GraphDtype): Value {
 }
 
 function unary(op: string, x: Value, attributes?: Record<string, Attribute>): Value {
-  return single({ op, inputs: [x], dtype: x.dtype, shape: x.shape, ...(attributes && { attributes }) });
+  return single({ op, inputs: [x], dtype: x.dtype, shape: x.shape, attributes });
 }
 
 export const add = (a: Value, b: Value) => binary("Add", a, b);
@@ -76,7 +76,7 @@ export function shift(x: Value, term: number): Value {
   return add(x, like(x, term));
 }
 
-/** condition ? a : b, broadcast. */
+/** condition ? a : b, the three broadcast to one shape. */
 export function where(condition: Value, a: Value, b: Value): Value {
   sameDtype("Where", a, b);
   if (condition.dtype !== "bool") throw new Error(`Where: the condition ${condition.name} is ${condition.dtype}`);
@@ -116,11 +116,16 @@ export function matmul(a: Value, b: Value): Value {
   });
 }
 
-/** α·op(a)·op(b) + c for matrices, c broadcast to the result; op transposes when asked. */
+/** α·op(a)·op(b) + c: [M, K] · [K, N] → [M, N] after op, which transposes when asked; c is broadcast to the result. */
 export function gemm(
   a: Value,
   b: Value,
-  options: { c?: Value | null; transA?: boolean; transB?: boolean; alpha?: number } = {},
+  options: {
+    c?: Value | null | undefined;
+    transA?: boolean | undefined;
+    transB?: boolean | undefined;
+    alpha?: number | undefined;
+  } = {},
 ): Value {
   const { c = null, transA = false, transB = false, alpha = 1 } = options;
   sameDtype("Gemm", a, b);
@@ -140,19 +145,21 @@ export function gemm(
   return single({ op: "Gemm", inputs: c ? [a, b, c] : [a, b], dtype: a.dtype, shape, attributes });
 }
 
+/** e^x / Σ e^x along an axis, in the shape of x. */
 export function softmax(x: Value, axis = -1): Value {
   float("Softmax", x);
   normalizeAxis(axis, x.shape, "Softmax");
   return unary("Softmax", x, { axis: { int: axis } });
 }
 
+/** x − ln Σ e^x along an axis, in the shape of x. */
 export function logSoftmax(x: Value, axis = -1): Value {
   float("LogSoftmax", x);
   normalizeAxis(axis, x.shape, "LogSoftmax");
   return unary("LogSoftmax", x, { axis: { int: axis } });
 }
 
-/** (x − mean)/√(var + ε)·weight + bias over the last axis. */
+/** (x − mean)/√(var + ε)·weight + bias over the last axis: [..., C] → [..., C]. */
 export function layerNorm(x: Value, weight: Value, bias: Value | null, epsilon: number): Value {
   float("LayerNormalization", x);
   const last = [dimAt(x.shape, -1)];

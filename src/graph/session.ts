@@ -1,4 +1,4 @@
-// The one door to ONNX Runtime: loads it on first use, makes sessions from graphs or files, runs them on typed arrays.
+// The only import of ONNX Runtime: loads it on first use, makes sessions from graphs or files, runs them on typed arrays.
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import type { Graph, GraphDtype, Value } from "./ir.ts";
@@ -23,20 +23,20 @@ export interface Tensor {
 
 export type Tensors = Readonly<Record<string, Tensor>>;
 
-/** Where ops run; ONNX Runtime puts those that a device lacks on the CPU. */
+/** The devices that ops run on; ONNX Runtime runs those that a device lacks on the CPU. */
 export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
 export type Device = (typeof DEVICES)[number];
 
 export interface SessionOptions {
-  device?: Device;
+  device?: Device | undefined;
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
-  threads?: number;
+  threads?: number | undefined;
   /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
-  shortLived?: boolean;
-  /** False for one of several sessions that run in turn: what a run takes it gives back, instead of keeping it. */
-  arena?: boolean;
+  shortLived?: boolean | undefined;
+  /** False for one of several sessions that run in turn: memory is freed after each run instead of kept for the next. */
+  arena?: boolean | undefined;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
-  profile?: string;
+  profile?: string | undefined;
 }
 
 let runtime: Promise<Runtime> | undefined;
@@ -58,7 +58,7 @@ function loadRuntime(): Promise<Runtime> {
   return runtime;
 }
 
-/** What it would print of a failure is in the error that it throws. */
+/** Stops its own messages: the error that it throws says the same. */
 function silence(ort: Runtime): Runtime {
   ort.env.logLevel = "fatal";
   return ort;
@@ -96,7 +96,7 @@ export class Session {
     );
   }
 
-  /** A session that owns a copy of the weights, handed over from memory: no file is written, and no 2 GiB limit. */
+  /** A session that owns a copy of the weights, taken from memory: no file is written, and the 2 GiB limit of files is not met. */
   static async withWeights(
     graph: Graph,
     weightOf: (parameter: Value) => TensorArray,
@@ -133,7 +133,7 @@ export class Session {
    * Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call, except those that have a
    * tensor in `into`: they are written there. Large outputs of many runs want that, because the garbage collector does
    * not see how much memory an output holds.
-   * @param outputs those that are wanted, all unless given
+   * @param outputs the names of the wanted outputs; all unless given
    */
   async run(feeds: Tensors, into: Tensors = {}, outputs = this.outputNames): Promise<Record<string, Tensor>> {
     const fetches: Record<string, Ort.Tensor | null> = {};
@@ -159,14 +159,14 @@ export class Session {
   }
 }
 
-/** Where JavaScript has a Float16Array, ONNX Runtime gives that instead of the bits. */
+/** Gives float16 as bits: where JavaScript has a Float16Array, ONNX Runtime returns one. */
 function readData({ type, data }: Ort.Tensor): TensorArray {
   if (type !== "float16" || data instanceof Uint16Array) return data as TensorArray;
   const { buffer, byteOffset, length } = data as unknown as Uint16Array;
   return new Uint16Array(buffer, byteOffset, length);
 }
 
-/** A device that is built in may still lack its driver. */
+/** Names the device in the error: one that is built in may still lack its driver. */
 async function createOnDevice<T>({ device = "cpu" }: SessionOptions, create: () => Promise<T>): Promise<T> {
   try {
     return await create();
@@ -186,7 +186,7 @@ function toOrtOptions({
   arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Errors only: warnings are for us.
+  // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Only errors are logged: warnings are meant for the makers of a graph.
   return {
     executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,
@@ -199,7 +199,7 @@ function toOrtOptions({
   };
 }
 
-/** int64 tensor from plain numbers. */
+/** Makes an int64 tensor from plain numbers. */
 export function makeInt64Tensor(values: ArrayLike<number>, shape: readonly number[]): Tensor {
   return { dtype: "int64", data: BigInt64Array.from(values, BigInt), shape };
 }

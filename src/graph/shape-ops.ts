@@ -3,7 +3,7 @@ import { addDims, type Dim, dimAt, formatShape, isSameShape, multiplyDims, norma
 import type { Graph, Value } from "./ir.ts";
 import { cast, like, single } from "./ops.ts";
 
-/** Where each named dimension can be read at run time: name → (value, axis). */
+/** The places where named dimensions can be read at run time: name → (value, axis). */
 export type DimSources = ReadonlyMap<string, { value: Value; axis: number }>;
 
 /** The size of an axis at run time, int64 [1]; a constant where it is static. */
@@ -62,6 +62,7 @@ export function reshape(x: Value, shape: Shape, sources: DimSources = new Map())
   return single({ op: "Reshape", inputs: [x, target], dtype: x.dtype, shape });
 }
 
+/** x with its axes in another order: axis i of the result is axis perm[i] of x. */
 export function transpose(x: Value, perm: readonly number[]): Value {
   if (perm.length !== x.shape.length || new Set(perm).size !== perm.length)
     throw new Error(`Transpose: [${perm.join(", ")}] is no permutation of ${formatShape(x.shape)}`);
@@ -69,6 +70,7 @@ export function transpose(x: Value, perm: readonly number[]): Value {
   return single({ op: "Transpose", inputs: [x], dtype: x.dtype, shape, attributes: { perm: { ints: perm } } });
 }
 
+/** The values one after another along an axis: [..., N1, ...], [..., N2, ...] → [..., N1 + N2, ...]. */
 export function concat(values: readonly Value[], axis: number): Value {
   const first = values[0] as Value;
   const at = normalizeAxis(axis, first.shape, "Concat");
@@ -141,7 +143,7 @@ export function scatterRows(updates: Value, indices: Value, shape: Shape): Value
   });
 }
 
-/** Equal parts along an axis. */
+/** Splits x into equal parts along an axis: [..., N, ...] → parts of [..., N / parts, ...]. */
 export function split(x: Value, parts: number, axis: number): Value[] {
   const at = normalizeAxis(axis, x.shape, "Split");
   const size = x.shape[at];

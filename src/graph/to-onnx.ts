@@ -1,14 +1,7 @@
-// Serialises a graph as ONNX (opset 20, IR 9): weights as inputs, external data, or streamed inline.
-import protobuf from "protobufjs/light.js";
+// Serializes a graph as ONNX (opset 20, IR 9): weights as inputs, as external data, or streamed inline.
 import { NfcError } from "../errors.ts";
-import {
-  ATTRIBUTE_TYPE,
-  EXTERNAL,
-  encodeMessage,
-  GRAPH_INITIALIZER_KEY,
-  MODEL_GRAPH_KEY,
-  TENSOR_RAW_DATA_KEY,
-} from "../formats/onnx/schema.ts";
+import { encodeHead, encodeMessage } from "../formats/onnx/encode.ts";
+import { ATTRIBUTE_TYPE, EXTERNAL } from "../formats/onnx/schema.ts";
 import type { Shape } from "./dims.ts";
 import {
   type Attribute,
@@ -27,7 +20,7 @@ export const IR_VERSION = 9;
 /** protobuf's limit for one message; ONNX Runtime refuses larger files. */
 export const MAX_INLINE_BYTES = 2 ** 31 - 1;
 
-/** Bytes of a weight that lie in another file beside the model, or in memory handed to ONNX Runtime under that name. */
+/** The place of a weight's bytes in another file beside the model, or in memory given to ONNX Runtime under that name. */
 export interface ExternalLocation {
   location: string;
   offset: number;
@@ -40,17 +33,17 @@ export interface InlineData {
   chunks(): AsyncIterable<Uint8Array>;
 }
 
-/** Where each parameter's bytes are; "inputs" makes them graph inputs. */
+/** The place of each parameter's bytes; "inputs" makes the parameters graph inputs. */
 export type ParameterPlacement = "inputs" | ((parameter: Value) => ExternalLocation | InlineData);
 
 export interface EncodeOptions {
   parameters: ParameterPlacement;
-  producer?: { name: string; version: string };
-  metadata?: Readonly<Record<string, string>>;
+  producer?: { name: string; version: string } | undefined;
+  metadata?: Readonly<Record<string, string>> | undefined;
 }
 
 /**
- * The model as a stream of byte chunks, so that memory does not grow with its weights. Only nodes and weights that an
+ * Serializes the model as a stream of byte chunks, so that memory does not grow with its weights. Only nodes and weights that an
  * output needs are written.
  * @throws NfcError "unsupported" when inline weights exceed protobuf's 2 GiB
  */
@@ -67,7 +60,7 @@ export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGe
       hint: "export with --external-data",
     });
   yield envelope;
-  yield writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(graphLength));
+  yield encodeHead("ModelProto", "graph", graphLength);
   yield parts;
   for (const { frame, data } of framed) {
     yield frame;
@@ -75,12 +68,11 @@ export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGe
   }
 }
 
-/** The model as one buffer, for graphs whose weights are inputs or external. */
+/** Serializes the model into one buffer, for graphs whose weights are inputs or external. */
 export function encodeOnnx(graph: Graph, options: EncodeOptions): Uint8Array {
   const { envelope, parts, inline } = layOutParameters(graph, options);
-  if (inline.length > 0) throw new Error("encodeOnnx: inline weights are streamed by onnxChunks");
-  const head = writer((w) => w.uint32(MODEL_GRAPH_KEY).uint32(parts.byteLength));
-  return Buffer.concat([envelope, head, parts]);
+  if (inline.length > 0) throw new Error("encodeOnnx: inline weights are written by streamOnnx");
+  return Buffer.concat([envelope, encodeHead("ModelProto", "graph", parts.byteLength), parts]);
 }
 
 interface InlineTensor {
@@ -168,15 +160,9 @@ function toExternalProto(value: Value, place: ExternalLocation): object {
   return { ...toTensorProto(value), externalData, dataLocation: EXTERNAL };
 }
 
-/** GraphProto.initializer up to and including the length of its raw_data. */
+/** Encodes GraphProto.initializer up to and including the length of its raw_data. */
 function frameInitializer(header: Uint8Array, byteLength: number): Uint8Array {
-  const rawHead = writer((w) => w.uint32(TENSOR_RAW_DATA_KEY).uint32(byteLength));
-  const head = writer((w) =>
-    w.uint32(GRAPH_INITIALIZER_KEY).uint32(header.byteLength + rawHead.byteLength + byteLength),
-  );
+  const rawHead = encodeHead("TensorProto", "rawData", byteLength);
+  const head = encodeHead("GraphProto", "initializer", header.byteLength + rawHead.byteLength + byteLength);
   return Buffer.concat([head, header, rawHead]);
-}
-
-function writer(write: (w: protobuf.Writer) => protobuf.Writer): Uint8Array {
-  return write(protobuf.Writer.create()).finish();
 }

@@ -1,4 +1,4 @@
-// A folder that one process works in at a time: a file with its number, which a killed process may leave behind.
+// A lock on a folder: a file with the number of the process that works in it. A killed process leaves its file behind.
 import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
@@ -8,8 +8,8 @@ import { isProcessRunning } from "./process.ts";
 export const LOCK_FILE = "lock";
 
 /**
- * Makes the folder, if need be, and takes it for this process.
- * @throws NfcError "exists" while a process that runs has it
+ * Creates the folder where it is missing, and locks it for this process.
+ * @throws NfcError "exists" while another process that still runs holds the lock
  */
 export async function lockFolder(folder: string): Promise<void> {
   const file = join(folder, LOCK_FILE);
@@ -29,7 +29,7 @@ export async function lockFolder(folder: string): Promise<void> {
   }
 }
 
-/** Gives it back, and removes the folder where nothing else is in it. */
+/** Removes the lock, and the folder too when nothing else is in it. */
 export async function unlockFolder(folder: string): Promise<void> {
   await withIoErrors(folder, () => rm(join(folder, LOCK_FILE), { force: true }));
   await rmdir(folder).catch((error: unknown) => {

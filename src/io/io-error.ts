@@ -43,15 +43,15 @@ const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
   ["ENOTEMPTY", { code: "exists", fact: "it exists already and is not empty", hint: "choose another name" }],
 ]);
 
-/** The error number's name (`ENOENT`), when `error` comes from the operating system. */
+/** The name of the error number (`ENOENT`), when `error` comes from the operating system. */
 export function readErrno(error: unknown): string | undefined {
   if (!(error instanceof Error) || !("code" in error) || typeof error.code !== "string") return undefined;
   return error.code;
 }
 
 /**
- * An NfcError that names `path`, for errors of the operating system that a user can mend (`cause` keeps the original);
- * everything else, NfcErrors included, comes back as it is.
+ * Makes an NfcError that names `path` of an error of the operating system that a user can mend; `cause` keeps the
+ * original. Every other error, an NfcError too, is returned as it is.
  */
 export function toIoError(error: unknown, path: string): unknown {
   const meaning = MEANINGS.get(readErrno(error) ?? "");

@@ -3,17 +3,17 @@ import type { z } from "zod";
 import { describeError, NfcError } from "../errors.ts";
 import { PositionalFile } from "./positional-file.ts";
 
-/** The largest JSON files of a model directory are tokenizers, some 30 MB; more is a mistake, or an attack. */
+/** The largest JSON files of a model folder are tokenizers, of some 30 MB; a larger file is a mistake or an attack. */
 const MAX_JSON_BYTES = 256 * 1024 * 1024;
 
 export interface ReadJsonOptions {
   maxBytes?: number | undefined;
-  /** What to do about a file that is no JSON. */
-  hint?: string;
+  /** The advice of the error for a file that is not JSON. */
+  hint?: string | undefined;
 }
 
 /**
- * A JSON file's value. A byte order mark, which some Windows editors write, is allowed.
+ * Reads a JSON file's value. A byte order mark, which some Windows editors write, is allowed.
  * @throws NfcError `not-found`, `io`, `invalid-file` (not UTF-8, not JSON, larger than `maxBytes`)
  */
 export async function readJsonFile(
@@ -30,31 +30,31 @@ export async function readJsonFile(
     }
     const bytes = new Uint8Array(file.size);
     await file.readInto(bytes, 0);
-    return parseJson(bytes, path, hint === undefined ? {} : { hint });
+    return parseJson(bytes, path, hint);
   } finally {
     await file.close();
   }
 }
 
-function parseJson(bytes: Uint8Array, path: string, advice: { hint?: string }): unknown {
+function parseJson(bytes: Uint8Array, path: string, hint: string | undefined): unknown {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new NfcError("invalid-file", `${path}: not valid UTF-8`, { ...advice, cause });
+    throw new NfcError("invalid-file", `${path}: not valid UTF-8`, { hint, cause });
   }
   try {
     return JSON.parse(text);
   } catch (cause) {
     // V8 quotes the text around the fault, line breaks included.
     const fact = describeError(cause).replace(/\s+/g, " ");
-    throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { ...advice, cause });
+    throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { hint, cause });
   }
 }
 
 /**
- * A value that fits a schema.
- * @param file for the message
+ * Returns `value` typed by a schema that it fits.
+ * @param file is named in the message
  * @throws NfcError "invalid-file" naming the first key that does not fit
  */
 export function parseJsonWith<T>(schema: z.ZodType<T>, value: unknown, file: string, hint?: string): T {
@@ -62,7 +62,5 @@ export function parseJsonWith<T>(schema: z.ZodType<T>, value: unknown, file: str
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const key = issue?.path.map(String).join(".") || "content";
-  throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit the format"}`, {
-    ...(hint !== undefined && { hint }),
-  });
+  throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit the format"}`, { hint });
 }

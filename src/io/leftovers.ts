@@ -1,4 +1,4 @@
-// Names of temporary files and backups, and what becomes of those that a killed process left behind.
+// Names temporary files and backups, and removes or restores those that a killed process left behind.
 import { randomBytes } from "node:crypto";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -8,7 +8,7 @@ import { isProcessRunning } from "./process.ts";
 /** `tmp`: an output being written; `old`: the output that a new one is about to replace. */
 type Kind = "tmp" | "old";
 
-/** Paths of this process that are in use: its own number is alive, so it says nothing about them. */
+/** Paths that this process uses. Its own number always belongs to a running process, so it cannot tell. */
 const inUse = new Set<string>();
 
 interface Leftover {
@@ -16,7 +16,7 @@ interface Leftover {
   path: string;
 }
 
-/** A fresh name `.<name>.nfc-tmp-<pid>-<random>` beside `target`. It counts as in use until {@link release}. */
+/** Makes a fresh name `.<name>.nfc-tmp-<pid>-<random>` beside `target`. It counts as in use until {@link release}. */
 export function claimName(target: string, kind: Kind): string {
   const random = randomBytes(6).toString("hex");
   const path = join(dirname(target), `.${basename(target)}.nfc-${kind}-${process.pid}-${random}`);
@@ -29,8 +29,8 @@ export function release(path: string): void {
 }
 
 /**
- * Finishes what dead processes began at `target`: when one died between moving the old output away and moving the new
- * one in, the old one comes back; everything else of theirs is removed.
+ * Cleans up after dead processes at `target`: when one died between moving the old output away and moving the new one
+ * in, the old output is moved back; every other file of theirs is removed.
  */
 export async function cleanLeftovers(target: string): Promise<void> {
   for (const { kind, path } of await findDeadLeftovers(target)) {
@@ -41,8 +41,8 @@ export async function cleanLeftovers(target: string): Promise<void> {
 }
 
 /**
- * Removes a backup that is no longer needed. It loses its name first: were this process killed while deleting, nobody
- * would take the rest of it for a whole output.
+ * Removes a backup that is no longer needed. It is renamed first: if this process is killed while it deletes, the rest
+ * does not look like a whole output.
  */
 export async function removeBackup(backup: string, target: string): Promise<void> {
   const doomed = claimName(target, "tmp");

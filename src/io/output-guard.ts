@@ -1,15 +1,15 @@
-// Decides whether an output may be put at a path: nothing is overwritten by chance, and no foreign folder by force.
+// Decides whether an output may be written at a path: nothing is overwritten unasked, and only models with --force.
 import { lstat, readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readErrno } from "./io-error.ts";
 
-/** Files that only the output of a model tool has; a folder without any of them is not ours to delete. */
+/** Files that only the output of a model tool has; a folder without any of them is never deleted. */
 const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
 const ANOTHER_NAME = "choose another output folder";
 
-/** What stands at an output's place. */
+/** What is at the path of an output. */
 export type Occupancy = "free" | "empty-folder" | "folder" | "file";
 
 export async function readOccupancy(path: string): Promise<Occupancy> {
@@ -22,7 +22,7 @@ export async function readOccupancy(path: string): Promise<Occupancy> {
   }
 }
 
-/** The absolute path at which an output really lies: a symbolic link to a folder stays, its destination is replaced. */
+/** Resolves symbolic links: a link to a folder stays, and its destination is replaced. */
 export async function resolveTarget(target: string): Promise<string> {
   const absolute = resolve(target);
   try {
@@ -35,7 +35,7 @@ export async function resolveTarget(target: string): Promise<string> {
 }
 
 /**
- * Refuses a target that must not be replaced.
+ * Refuses a target that must not be replaced, and tells what is there.
  * @throws NfcError `exists` without `force`; `usage` when not even `force` may replace it.
  */
 export async function checkTarget(path: string, shown: string, force: boolean): Promise<Occupancy> {
@@ -56,7 +56,7 @@ export function makeExistsError(shown: string, occupancy: Occupancy): NfcError {
   return new NfcError("exists", `${shown}: the output folder exists already and is not empty`, { hint });
 }
 
-/** Some folders are never an output, whatever is in them: moving them away would pull the ground from under the user. */
+/** Refuses the root, the current folder and the home folder: the user works in them, so they are never moved away. */
 async function checkPlace(path: string, shown: string): Promise<void> {
   const place = await findForbiddenPlace(path);
   if (!place) return;
@@ -72,7 +72,7 @@ async function findForbiddenPlace(path: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** Undefined for a folder that is not there: a deleted working folder, an account without a home. */
+/** Undefined for a folder that does not exist: a deleted working folder, or an account without a home. */
 async function resolveFolder(find: () => string): Promise<string | undefined> {
   try {
     return await realpath(find());

@@ -1,4 +1,4 @@
-// Files of ours that a later run replaces: nothing else at their place is.
+// Guards files that a later run of nfc replaces: a file that nfc did not write is never overwritten.
 import { open } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
 import { readErrno, withIoErrors } from "./io-error.ts";
@@ -6,8 +6,8 @@ import { readErrno, withIoErrors } from "./io-error.ts";
 const BEGINNING = 4096;
 
 /**
- * Refuses a place where another file stands, which has nothing of `mark` in its first 4,096 bytes; an empty one may go.
- * @param what such a file is called: "a page of nfc"
+ * Refuses to replace a file without `mark` in its first 4,096 bytes, unless it is empty.
+ * @param what names the expected kind of file in the message: "a page of nfc"
  * @throws NfcError "exists"
  */
 export async function refuseUnmarkedFile(file: string, mark: string, what: string): Promise<void> {

@@ -4,8 +4,8 @@ import { NfcError } from "../errors.ts";
 import { withIoErrors } from "./io-error.ts";
 
 /**
- * Bytes of one piece. Large enough that the calls cost nothing, small enough to stay near the processor's cache;
- * a multiple of every element size, so that no piece but the last can split an element.
+ * Bytes of one piece. It is large enough that the calls cost nothing, small enough for the processor's cache, and a
+ * multiple of every element size, so that no piece but the last can split an element.
  */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 
@@ -15,7 +15,7 @@ export class PositionalFile {
   /** Bytes at the time of opening. */
   readonly size: number;
   private readonly handle: FileHandle;
-  /** Pieces not in use: one for each iteration that ever ran at the same time, in practice one. */
+  /** Buffers that no iteration uses: as many as ever ran at the same time, in practice one. */
   private readonly idle: Uint8Array[] = [];
 
   private constructor(path: string, size: number, handle: FileHandle) {
@@ -27,7 +27,7 @@ export class PositionalFile {
   /** @throws NfcError `not-found`, or `io` when `path` is a folder or may not be read. */
   static open(path: string): Promise<PositionalFile> {
     return withIoErrors(path, async () => {
-      const status = await stat(path); // before open, which waits for ever on a pipe without a writer
+      const status = await stat(path); // checked before open, which would wait for ever on a pipe without a writer
       if (!status.isFile()) {
         const what = status.isDirectory() ? "a folder" : "no regular file";
         throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
@@ -56,7 +56,7 @@ export class PositionalFile {
   }
 
   /**
-   * The bytes `offset` to `offset + length`, in pieces of {@link PIECE_BYTES} (the last may be shorter). All pieces are
+   * Reads the bytes `offset` to `offset + length` in pieces of {@link PIECE_BYTES} (the last may be shorter). All pieces are
    * views of one buffer, from its start: each is valid until the next is asked for.
    */
   async *pieces(offset: number, length: number): AsyncGenerator<Uint8Array, void, undefined> {

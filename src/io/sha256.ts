@@ -1,4 +1,4 @@
-// sha256 of one or several files, streamed.
+// Computes the sha256 of one or several files as a stream.
 import { createHash } from "node:crypto";
 import { throwIfAborted } from "../errors.ts";
 import { PositionalFile } from "./positional-file.ts";
@@ -18,7 +18,7 @@ export async function sha256File(path: string, signal?: AbortSignal): Promise<st
   }
 }
 
-/** sha256 of a single file; of several, that of their hexadecimal hashes, one a line. */
+/** The sha256 of a single file; for several files, that of the list of their hashes in hexadecimal, one a line. */
 export async function sha256Files(paths: readonly string[], signal?: AbortSignal): Promise<string> {
   const hashes: string[] = [];
   for (const path of paths) hashes.push(await sha256File(path, signal));

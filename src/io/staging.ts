@@ -28,8 +28,8 @@ export interface StageOptions {
 }
 
 /**
- * Begins an output folder. What a killed process left of an earlier attempt at the same target is removed first, and a
- * target that it had moved away is put back. Missing parent folders are created.
+ * Begins an output folder. The files that a killed process left at the same target are removed first, and a target
+ * that it had moved away is moved back. Missing parent folders are created.
  * @throws NfcError `exists`, `usage` (a target that even `force` may not replace), `io`
  */
 export function stageDirectory(target: string, { force = false }: StageOptions = {}): Promise<StagedDirectory> {
@@ -64,22 +64,22 @@ export async function withStagedDirectory<T>(
     await staged.commit();
     return result;
   } catch (error) {
-    // The first fault counts: what could not be removed now is removed at the next attempt.
+    // The first fault is reported: a folder that cannot be removed now is removed at the next attempt.
     await staged.discard().catch(() => undefined);
     throw showAtTarget(target, staged.path, error);
   }
 }
 
-/** The error in terms of the target: the staging folder is gone, and the user never heard of it. */
+/** Names the target instead of the staging folder, which is removed by now and unknown to the user. */
 function showAtTarget(target: string, staged: string, error: unknown): unknown {
   const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : target;
   const known = toIoError(error, path);
   if (!(known instanceof NfcError) || !known.message.includes(staged)) return known;
-  const hint = known.hint === undefined ? {} : { hint: known.hint.replaceAll(staged, target) };
-  return new NfcError(known.code, known.message.replaceAll(staged, target), { ...hint, cause: known });
+  const hint = known.hint?.replaceAll(staged, target);
+  return new NfcError(known.code, known.message.replaceAll(staged, target), { hint, cause: known });
 }
 
-/** Puts back a folder that a killed process had moved away to replace it. Reading one that is replaced begins here. */
+/** Moves back a folder that a killed process had moved away to replace it. Call it before reading a folder that runs replace. */
 export function recoverDirectory(target: string): Promise<void> {
   return withIoErrors(target, async () => cleanLeftovers(await resolveTarget(target)));
 }
@@ -133,7 +133,7 @@ async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {
     await rmdir(folder);
   } catch (error) {
     const code = readErrno(error);
-    if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOENT") return; // somebody else uses it, or was faster
+    if (code === "ENOTEMPTY" || code === "EEXIST" || code === "ENOENT") return; // another process uses it, or has removed it
     throw error;
   }
   if (folder !== topmost) await removeEmptyUpTo(dirname(folder), topmost);
@@ -214,7 +214,7 @@ class Staging implements StagedDirectory {
   }
 }
 
-/** The new output is in place and safe by now; a backup that cannot be removed must not stay unmentioned. */
+/** The new output is in place and synced by now; the error tells of a backup that cannot be removed. */
 async function dropBackup(backup: string, { path, shown }: Place): Promise<void> {
   try {
     await removeBackup(backup, path);

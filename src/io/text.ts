@@ -1,25 +1,25 @@
-// Reads text as a stream of pieces that can be tokenised one by one: .txt as it is, .jsonl by a field of each line.
+// Reads text as a stream of pieces that can be tokenized one by one: .txt as it is, .jsonl by a field of each line.
 import { createReadStream } from "node:fs";
 import { NfcError } from "../errors.ts";
 import { toIoError } from "./staging.ts";
 
-/** Characters of a piece: large enough to amortise a tokenizer's call, small enough to keep memory flat. */
+/** Characters of a piece: enough that a tokenizer's call costs little, and few enough that memory stays flat. */
 const PIECE_LENGTH = 1 << 18;
-/** A .jsonl line longer than this is not one: refuse it before it fills the memory. */
+/** Characters of a line; a longer one is refused before it fills the memory. */
 const MAX_LINE_LENGTH = 1 << 26;
-/** What joins documents, as in Hugging Face's perplexity recipe ("\n\n".join). */
+/** The text between documents, as in Hugging Face's perplexity recipe ("\n\n".join). */
 const DOCUMENT_JOINT = "\n\n";
 
 export interface TextOptions {
   /** Field of a .jsonl line that holds the text. */
-  field?: string;
-  signal?: AbortSignal;
-  /** Bytes read so far. */
-  onBytes?: (bytes: number) => void;
+  field?: string | undefined;
+  signal?: AbortSignal | undefined;
+  /** Is called with the bytes of each piece that is read. */
+  onBytes?: ((bytes: number) => void) | undefined;
 }
 
 /**
- * The text of several files, in pieces whose separate byte-level BPE encodings concatenate to the whole's encoding.
+ * Reads the text of several files in pieces whose separate byte-level BPE encodings concatenate to the whole's encoding.
  * Files and documents are joined by a blank line.
  * @throws NfcError "not-found", "invalid-file" (not UTF-8; a bad .jsonl line, by number)
  */
@@ -43,8 +43,8 @@ async function* joinPieces(paths: readonly string[], options: TextOptions): Asyn
 }
 
 /**
- * Cuts before a newline that follows a non-space character: GPT-2's pre-tokeniser always starts a new word there, so
- * nothing that it joins is cut.
+ * Cuts before a newline that follows a non-space character: GPT-2's pre-tokenizer always starts a new word there, so
+ * no word is cut.
  */
 async function* cutPieces(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let rest = "";
@@ -78,7 +78,7 @@ async function* decodePieces(path: string, { signal, onBytes }: TextOptions): As
     }
   };
   try {
-    for await (const chunk of createReadStream(path, signal ? { signal } : {}) as AsyncIterable<Buffer>) {
+    for await (const chunk of createReadStream(path, { signal }) as AsyncIterable<Buffer>) {
       const text = decode(chunk);
       bytes += chunk.byteLength;
       onBytes?.(chunk.byteLength);
@@ -98,8 +98,8 @@ async function* readJsonlTexts(path: string, options: TextOptions): AsyncGenerat
 }
 
 /**
- * Lines of a UTF-8 file by number, from 1, without their ends; a byte order mark is dropped, and so is an empty last line.
- * @throws NfcError "not-found", "invalid-file" (not UTF-8; a line that is none), "aborted"
+ * Reads the lines of a UTF-8 file with their numbers, from 1, and without their ends; a byte order mark is dropped, and so is an empty last line.
+ * @throws NfcError "not-found", "invalid-file" (not UTF-8; a line that is too long), "aborted"
  */
 export async function* readTextLines(
   path: string,

@@ -26,7 +26,7 @@ export interface TaskReading {
    * it such a line is an error.
    */
   onInvalid?: (file: string, lines: readonly number[]) => void;
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** All examples are held in memory. GLUE's largest file, MNLI's, has 393 thousand. */

@@ -4,7 +4,6 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { encodeMessage } from "../../src/formats/onnx/schema.ts";
 import { Graph, pruneGraph } from "../../src/graph/ir.ts";
 import { add, gelu, gemm, mul, reduceSum } from "../../src/graph/ops.ts";
 import { makeFloat32Tensor, Session } from "../../src/graph/session.ts";
@@ -121,10 +120,6 @@ describe("serialisation", () => {
     graph.output(gemm(graph.input("x", "float32", [1, 30_000]), w), "y");
     const huge = { byteLength: 2_400_000_000, chunks: () => collectNothing() };
     await expect(streamOnnx(graph, { parameters: () => huge }).next()).rejects.toThrow(/one file holds 2 GiB at most/);
-  });
-
-  test("a message that does not fit is our bug, not a broken file", () => {
-    expect(() => encodeMessage("TensorProto", { dims: "x" })).toThrow("TensorProto: dims: array expected");
   });
 
   test("a stored tensor needs a static shape", () => {

@@ -2,7 +2,7 @@
 import type { ByteRange, ProtobufScanner, WireField } from "./protobuf-scanner.ts";
 import { findSchema, type SchemaField } from "./schema.ts";
 
-// The messages as `decode` gives them: absent fields are undefined, bytes are their place in the file.
+// The messages as `decode` returns them: an absent field is undefined, and a field of bytes is its place in the file.
 export interface ModelMessage {
   irVersion?: number;
   producerName?: string;
@@ -53,13 +53,13 @@ export interface ValueMessage {
   type?: { tensorType?: { elemType?: number; shape?: { dim?: { dimValue?: number; dimParam?: string }[] } } };
 }
 
-/** Values of a tensor other than raw_data. */
+/** The fields that hold the values of a tensor without raw_data. */
 export const LISTS = ["floatData", "int32Data", "stringData", "int64Data", "doubleData", "uint64Data"] as const;
 
 /**
  * Decodes a message into `target`, field by field as protobuf has it: lists grow, messages merge, scalars are replaced.
- * Fields that the schema lacks are skipped, and those of bytes stay unread. The schema is no deeper than a tensor in an
- * attribute, and neither is the recursion.
+ * Fields that the schema lacks are skipped, and fields of bytes are not read. The schema limits the depth of the
+ * recursion: a tensor in an attribute is the deepest message.
  */
 export async function decode<T extends object>(
   scanner: ProtobufScanner,

@@ -1,4 +1,4 @@
-// How many weights the packed initializers of an ONNX file stand for: its nodes know, shapes do not.
+// Counts the weights that the packed initializers of an ONNX file stand for, which only the nodes that read them tell.
 import type { NodeMessage } from "./messages.ts";
 import type { OnnxInitializer } from "./structure.ts";
 
@@ -10,16 +10,16 @@ const CODES: Readonly<Record<string, { codes: number | null; scales: readonly nu
   DequantizeLinear: { codes: null, scales: [1, 2] },
 };
 
-/** The densest code that ONNX Runtime packs has 2 bits: more weights than this in a byte are not believed. */
+/** The densest code that ONNX Runtime packs has 2 bits; a node that claims more weights in a byte is ignored. */
 const MAX_WEIGHTS_PER_BYTE = 4;
 
-/** What shows the same numbers in another shape or type. */
+/** A node whose output has the same numbers as its input, in another shape or type. */
 const isView = ({ opType }: NodeMessage): boolean => opType === "Reshape" || opType === "Cast" || opType === "Identity";
 const MAX_VIEWS = 4;
 
 /**
- * Weights by name of the initializer; scales and zero points stand for none. What the map lacks has as many weights as
- * elements.
+ * Maps names of initializers to their number of weights, which is 0 for scales and zero points. An initializer that is
+ * not in the map has as many weights as elements.
  * Sources: ONNX Runtime's contrib operators MatMulNBits, MatMulBnb4 and GatherBlockQuantized; ONNX's DequantizeLinear.
  */
 export function countPackedWeights(
@@ -41,13 +41,13 @@ export function countPackedWeights(
     for (const scale of places.scales.map((place) => behind(input[place]))) if (scale) weights.set(scale.name, 0);
     const codes = places.codes === null ? undefined : behind(input[places.codes]);
     const count = codes && countWeights(node, codes);
-    // A matrix that is both looked up and multiplied with: the product knows its size, the look-up its padding as well.
+    // Where a matrix is both looked up and multiplied with, the product tells its size, and the lookup counts its padding.
     if (codes && count !== undefined) weights.set(codes.name, Math.min(count, weights.get(codes.name) ?? count));
   }
   return weights;
 }
 
-/** Undefined where the node says nothing that can be true of these bytes. */
+/** Undefined when the attributes of the node are impossible for this number of bytes. */
 function countWeights(node: NodeMessage, codes: OnnxInitializer): number | undefined {
   const attribute = (name: string) => node.attribute?.find((one) => one.name === name)?.i;
   const [K, N] = [attribute("K"), attribute("N")];

@@ -4,12 +4,12 @@ import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
 import { decodeUtf8 } from "../json-strict.ts";
 
-/** Bytes read at once. Small: behind each skipped payload there are some dozen bytes to read. */
+/** Bytes read at once: few, because only some dozen bytes between two skipped payloads are needed. */
 const WINDOW_BYTES = 16 * 1024;
-/** The longest key and the longest varint: what must be in the window to read a field's head. */
+/** Bytes of the longest key and the longest varint: with these in the window, a field's head can be read. */
 const MAX_HEAD = 20;
 const MAX_VARINT = 10;
-/** Fields of one file; GPT-2 xl as ONNX has less than a hundred thousand. */
+/** Fields of one file; GPT-2 xl as ONNX has fewer than a hundred thousand. */
 const MAX_FIELDS = 1_000_000;
 /** Bytes of one text, and of all that are read from one file. */
 const MAX_TEXT = 2 ** 20;
@@ -23,12 +23,12 @@ export interface ByteRange {
   end: number;
 }
 
-/** One field; the range is its payload's (of a varint: the number itself). */
+/** One field. The range is that of its payload; the payload of a varint is the number itself. */
 export interface WireField extends ByteRange {
   id: number;
-  /** 0 varint, 1 eight bytes, 2 bytes of a stated length, 5 four bytes. */
+  /** 0: varint, 1: eight bytes, 2: bytes of a stated length, 5: four bytes. */
   wire: number;
-  /** A varint as int64, rounded beyond 2^53; else 0. */
+  /** The value of a varint as int64, rounded beyond 2^53; 0 for the other wire types. */
   value: number;
 }
 
@@ -82,7 +82,7 @@ export class ProtobufScanner {
     return decodeUtf8(await this.readBytes({ begin, end }), `${this.file.path}: the text at byte ${begin}`);
   }
 
-  /** The int64 numbers of a field of a list, which holds one of them or all. */
+  /** Reads the int64 numbers of one field of a list: a single number, or all of a packed list. */
   async readInts(field: WireField): Promise<number[]> {
     if (field.wire === 0) return [field.value];
     if (field.end - field.begin > MAX_LIST) throw this.invalid(`the list at byte ${field.begin} is too long`);
@@ -119,7 +119,7 @@ export class ProtobufScanner {
     return { id, wire, value: 0, begin, end: begin + length };
   }
 
-  /** The int64 at `at`, which moves behind it; the window holds it. */
+  /** Reads the int64 at `at` and moves `at` behind it. The window must hold its bytes. */
   private readVarint(end: number): number {
     const first = this.at;
     let value = 0;
@@ -133,7 +133,7 @@ export class ProtobufScanner {
     throw this.invalid(`the number at byte ${first} does not end`);
   }
 
-  /** Ten bytes: two's complement, where the sum of floats above has lost the low bits. */
+  /** Reads ten bytes as two's complement: the sum of floats in readVarint would lose the low bits. */
   private negative(first: number): number {
     let value = 0n;
     for (let i = 0; i < MAX_VARINT; i++)
@@ -156,7 +156,7 @@ export class ProtobufScanner {
     return at >= this.start && at + length <= this.end;
   }
 
-  /** Moves the window to `at`. */
+  /** Fills the window from `at` on. */
   private async load(at: number): Promise<void> {
     const count = Math.min(this.window.byteLength, this.file.size - at);
     await this.file.readInto(this.window.subarray(0, count), at);

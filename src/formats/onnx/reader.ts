@@ -1,4 +1,4 @@
-// Reads what an ONNX file declares (inputs, outputs, weights, ops) without reading its weights, from any source.
+// Reads the declarations of an ONNX file (inputs, outputs, weights, ops) without its weights; files may be untrusted.
 import { quoteUntrusted } from "../../io/printable.ts";
 import {
   decode,
@@ -13,7 +13,7 @@ import { ProtobufScanner } from "./protobuf-scanner.ts";
 import { EXTERNAL } from "./schema.ts";
 import type { OnnxExternal, OnnxInitializer, OnnxStructure, OnnxValue } from "./structure.ts";
 
-/** Dimensions that a message quotes. */
+/** The number of dimensions that a message quotes. */
 const MAX_SHOWN = 16;
 
 /** Bits of an element by onnx.TensorProto.DataType; strings (8) have no size. */
@@ -30,7 +30,7 @@ export function countTensorBytes(dtype: number, dims: readonly number[]): number
 
 /**
  * Reads the structure of an ONNX file. Weights are skipped: time and memory depend on the number of nodes and tensors,
- * and what a file may declare is limited.
+ * which is limited.
  * @throws NfcError `invalid-file` for anything that is no well-formed ONNX model, `not-found`, `io`
  */
 export async function readOnnxStructure(path: string): Promise<OnnxStructure> {

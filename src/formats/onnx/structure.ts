@@ -1,4 +1,4 @@
-// What an ONNX file declares: inputs, outputs, initializers, ops; the weights themselves stay in the file.
+// The declarations of an ONNX file: inputs, outputs, initializers and ops, without the values of the weights.
 
 /** A graph input or output. */
 export interface OnnxValue {

@@ -1,10 +1,10 @@
-// The safetensors header: bytes to checked tensor entries and back. Pure, no file access.
+// Decodes and checks a safetensors header, and encodes one. No function here opens a file.
 import { NfcError } from "../../errors.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 import { DTYPE_BITS, type Dtype, isDtype, rankAlignment } from "../dtype.ts";
 import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 
-/** The reference implementation's limit; a real header has about 100 bytes a tensor. */
+/** The limit of the reference implementation; a real header has about 100 bytes a tensor. */
 export const MAX_HEADER_BYTES = 100_000_000;
 /** A file starts with the header's length: a little-endian u64. */
 export const PREFIX_BYTES = 8;
@@ -30,7 +30,7 @@ export interface SafetensorsHeader {
   metadata: Record<string, string>;
 }
 
-/** What {@link encodeHeader} needs to know of a tensor. */
+/** A tensor to be laid out by {@link encodeHeader}. */
 export interface TensorShape {
   name: string;
   dtype: Dtype;
@@ -38,7 +38,7 @@ export interface TensorShape {
 }
 
 /**
- * The header's length in bytes, from the first bytes of a file.
+ * Reads the header's length in bytes from the first bytes of a file.
  * @throws NfcError `invalid-file` when the file is too short for a header, or the length is absurd.
  */
 export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: string): number {
@@ -93,7 +93,7 @@ function invalid(message: string): NfcError {
   return new NfcError("invalid-file", message, { hint: DAMAGED });
 }
 
-/** Duplicate keys are allowed here, the last one counts, as in the reference. */
+/** Duplicate keys are allowed here, as in the reference: the last one counts. */
 function parseMetadata(cursor: JsonCursor, into: Record<string, string>, file: string): void {
   if (cursor.kind() === "null") {
     cursor.skip();

@@ -6,10 +6,10 @@ import { countElements, type Dtype, decodeFloats, isFloatDtype } from "../dtype.
 import { PREFIX_BYTES, parseHeader, readHeaderLength, type SafetensorsHeader } from "./header.ts";
 import { checkShards, readShardIndex, type ShardIndex } from "./shard-index.ts";
 
-/** Uint8Array's own limit in Node 20; no GPT-2 comes near (the largest tensor of XL has 322 MB). */
+/** The limit of a Uint8Array in Node 20, far above the largest tensor of GPT-2 XL (322 MB). */
 const MAX_ARRAY_BYTES = 2 ** 32;
 
-/** Where a tensor lies. `offset` is absolute in `file`; `byteLength` its size there. */
+/** The place of a tensor: `byteLength` bytes from `offset` on in `file`. */
 export interface StoredTensor {
   name: string;
   dtype: Dtype;
@@ -21,7 +21,7 @@ export interface StoredTensor {
 
 /** Read access to the tensors of one file, or of all shards of an index. */
 export interface TensorReader {
-  /** As given to `openSafetensors`. */
+  /** The path given to `openSafetensors`. */
   readonly path: string;
   /** The safetensors files, without the index. */
   readonly files: readonly string[];
@@ -29,23 +29,23 @@ export interface TensorReader {
   readonly byteLength: number;
   /** In offset order, file by file. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  /** `__metadata__` of all files; the first file that has a key decides. It has no prototype. */
+  /** `__metadata__` of all files; for a key in several files, the first counts. The object has no prototype. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** What is odd but harmless, one line each. */
+  /** Faults that do no harm, one line each. */
   readonly warnings: readonly string[];
   /**
-   * A fresh copy of a tensor's bytes.
+   * Reads a tensor's bytes into a new array.
    * @throws NfcError `not-found` for an unknown name, `io` when the file cannot be read.
    */
   readBytes(name: string): Promise<Uint8Array>;
   /**
-   * A float tensor as float32, flat, in row-major order (F64, F16 and BF16 are converted). With `into`, the values go
+   * Reads a float tensor as float32, flat, in row-major order (F64, F16 and BF16 are converted). With `into`, the values go
    * there and the used part is returned.
    * @throws NfcError `not-found`, `unsupported` for a dtype that is no float, `io`; RangeError when `into` is too short.
    */
   readF32(name: string, into?: Float32Array): Promise<Float32Array>;
   /**
-   * A tensor's bytes in pieces of 8 MiB (the last may be shorter). All are views of ONE buffer, from its start: use each
+   * Reads a tensor's bytes in pieces of 8 MiB (the last may be shorter). All are views of ONE buffer, from its start: use each
    * piece before asking for the next.
    */
   chunks(name: string): AsyncIterable<Uint8Array>;

@@ -1,4 +1,4 @@
-// The shard index (*.safetensors.index.json): parsing it, keeping its paths inside its folder, holding it to the shards.
+// Parses the shard index (*.safetensors.index.json), keeps its paths inside its folder, and checks it against the shards.
 import { dirname, join, posix } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
@@ -41,7 +41,7 @@ export async function readShardIndex(path: string): Promise<ShardIndex> {
   }
 }
 
-/** The pure part of {@link readShardIndex}. */
+/** Parses the bytes of an index for {@link readShardIndex}, without file access. */
 export function parseShardIndex(bytes: Uint8Array, path: string): ShardIndex {
   const what = `${path}: the shard index`;
   const cursor = new JsonCursor(decodeUtf8(bytes, what), what);
@@ -62,7 +62,8 @@ export function parseShardIndex(bytes: Uint8Array, path: string): ShardIndex {
 }
 
 /**
- * Requires that the shards hold exactly the tensors of the index, each once. `headers` in the order of `index.files`.
+ * Requires that the shards hold exactly the tensors of the index, each once.
+ * @param headers those of `index.files`, in that order
  * Returns warnings: a wrong `total_size` is common in the wild and harmless.
  * @throws NfcError `invalid-file`
  */
@@ -106,7 +107,7 @@ function parseWeightMap(cursor: JsonCursor, path: string): Map<string, string> {
   return weightMap;
 }
 
-/** Both kinds of separator count on every system: an index travels. */
+/** Both kinds of separator are checked on every system, because an index may come from another one. */
 function checkContained(name: string, where: string): string {
   if (name === "" || name.includes("\0")) throw invalid(`${where}: ${quoteUntrusted(name)} is no file name`);
   const absolute = /^[\\/]/.test(name) || /^[A-Za-z]:/.test(name);

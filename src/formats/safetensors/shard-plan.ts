@@ -78,7 +78,7 @@ function planFile(name: string, tensors: readonly Sized[], metadata: Readonly<Re
   return { name, header, order, bytes: header.byteLength + (order.at(-1)?.end ?? 0) };
 }
 
-/** As Hugging Face writes it: keys sorted, two spaces, a line break at the end. */
+/** Formats the index as Hugging Face does: sorted keys, an indent of two spaces, a line break at the end. */
 function formatIndex(files: readonly PlannedFile[]): string {
   const entries = files.flatMap((file) => file.order.map((tensor) => ({ ...tensor, file: file.name })));
   const totalParameters = entries.reduce((sum, { shape }) => sum + countElements(shape), 0);

@@ -8,7 +8,7 @@ import { countBytes, type Dtype } from "../dtype.ts";
 import type { TensorInfo } from "./header.ts";
 import { INDEX_FILE, type PlannedFile, planFiles } from "./shard-plan.ts";
 
-/** Smaller pieces are gathered before they are written: a system call for each bias would cost more than its copy. */
+/** Pieces up to this size are gathered before they are written: a system call for each bias costs more than its copy. */
 const GATHER_BYTES = 1024 * 1024;
 
 /** A tensor to write; `chunks` must deliver exactly the bytes that dtype and shape say. */
@@ -61,7 +61,7 @@ export async function writeSafetensors(
   return { files, byteLength };
 }
 
-/** A source for bytes in memory. */
+/** Makes a source of bytes in memory. */
 export function makeBytesSource(name: string, dtype: Dtype, shape: readonly number[], bytes: Uint8Array): TensorSource {
   return {
     name,
@@ -91,7 +91,7 @@ async function writeTensors(
 ): Promise<void> {
   await output.write(file.header);
   for (const tensor of file.order) {
-    await writeTensor(output, tensor, sources.get(tensor.name) as TensorSource); // planned from this same list
+    await writeTensor(output, tensor, sources.get(tensor.name) as TensorSource); // the plan was made from the same list
   }
 }
 
@@ -110,7 +110,7 @@ async function writeTensor(output: Output, tensor: TensorInfo, source: TensorSou
   }
 }
 
-/** Counts bytes over all files and looks at the signal. */
+/** Counts the bytes of all files and ends the write when the signal fires. */
 class Progress {
   private readonly total: number;
   private readonly options: WriteOptions;

@@ -1,4 +1,4 @@
-// Reverse-mode differentiation: walks from seeded values back to the targets, over just the nodes between them.
+// Reverse-mode differentiation: walks from seeded values back to the targets, over the nodes between them only.
 import { formatShape, isSameShape } from "../dims.ts";
 import type { Node, Value } from "../ir.ts";
 import { add, identity } from "../ops.ts";
@@ -8,7 +8,7 @@ import { NETWORK_RULES } from "./rules-network.ts";
 import { POINTWISE_RULES } from "./rules-pointwise.ts";
 import { PRODUCT_RULES } from "./rules-product.ts";
 
-/** The gradient of every op that has one, by ONNX's name. */
+/** The gradient rules by the ONNX name of the op. */
 export const RULES: Readonly<Record<string, Rule>> = {
   ...POINTWISE_RULES,
   ...PRODUCT_RULES,
@@ -18,7 +18,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
 
 /**
  * Vector-Jacobian product: with `seeds` = dL/d(value) for some values, dL/d(target) for each target that they depend
- * on. The gradients are nodes of the same graph. A target's own producer is not walked further for its sake.
+ * on. The gradients are nodes of the same graph. The walk does not continue behind a target unless another target needs it.
  * @throws Error naming an op without a rule, or a seed whose shape is not its value's
  */
 export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Value[]): Map<Value, Value> {
@@ -71,7 +71,7 @@ function findNodesBetween(ends: readonly Value[], targets: ReadonlySet<Value>): 
   return between;
 }
 
-/** Makes a gradient a graph output of its own name, even where two targets share one value. */
+/** Makes a gradient a graph output of this name, by a copy where two targets share one value. */
 export function takeOutputGradient(gradient: Value, name: string): Value {
   const { graph } = gradient;
   const own = gradient.kind === "computed" && !graph.outputs.includes(gradient);

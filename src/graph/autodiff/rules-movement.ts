@@ -1,4 +1,4 @@
-// Gradient rules of ops that move data: each is the transpose of the movement.
+// Gradient rules of ops that move data: each moves the gradient back, which is the transpose of the movement.
 import { normalizeAxis, type Shape } from "../dims.ts";
 import type { Value } from "../ir.ts";
 import { cast, equal, matmul } from "../ops.ts";
@@ -27,7 +27,7 @@ function gatherRule(context: RuleContext): (Value | null)[] {
   return [reshape(matmul(transpose(oneHot, [1, 0]), reshape(dy, [before, count, after])), x.shape)];
 }
 
-/** [index_i = n] in the dtype of `like`: [I, size]. Shared by all gathers with the same indices, of any shape. */
+/** [index_i = n] in the dtype of `like`: [I, size]. All gathers with the same indices share the rows. */
 function buildOneHotRows(indices: Value, size: number, like: Value): Value {
   const { graph } = indices;
   return graph.memo(`one-hot ${indices.name} ${size} ${like.dtype}`, () => {
@@ -63,7 +63,7 @@ function sliceRule({ node, grads }: RuleContext): Value[] {
   return [padAxis(grads[0] as Value, axis, start, ((x as Value).shape[axis] as number) - end)];
 }
 
-/** Undoes a permutation. */
+/** Applies the inverse permutation. */
 function transposeRule(dy: Value, node: RuleContext["node"]): Value {
   const { perm } = node.attributes as { perm: { ints: readonly number[] } };
   const inverse: number[] = [];
@@ -91,7 +91,7 @@ export const MOVEMENT_RULES: Record<string, Rule> = {
   },
   Expand: unaryRule((dy, x) => unbroadcast(dy, x.shape)),
   Gather: gatherRule,
-  // The indices of a slice along the axis must differ, as they do where one entry a row is picked.
+  // The indices along the axis must differ from each other, as they do where one entry of each row is picked.
   GatherElements: (context) => {
     const { dy, inputs } = unpack(context);
     const [x, indices] = inputs as [Value, Value];

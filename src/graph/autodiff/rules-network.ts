@@ -1,4 +1,4 @@
-// Gradient rules of softmax, log-softmax and layer normalisation.
+// Gradient rules of softmax, log-softmax and layer normalization.
 import { dimAt, normalizeAxis } from "../dims.ts";
 import type { Node, Value } from "../ir.ts";
 import { add, cast, exp, matmul, mul, reduceSum, scale, sub } from "../ops.ts";
@@ -16,14 +16,14 @@ function layerNormRule(context: RuleContext): (Value | null)[] {
   const [x, g, b] = inputs as [Value, Value, Value | undefined];
   const width = dimAt(x.shape, -1) as number;
   const perRow = [...x.shape.slice(0, -1), 1];
-  const statistics = { dtype: "float32", shape: perRow } as const; // whatever x is (stash_type)
+  const statistics = { dtype: "float32", shape: perRow } as const; // for any dtype of x (stash_type)
   const outputs = node.outputs.length > 1 ? node.outputs.slice(1) : x.graph.extend(node, [statistics, statistics]);
   const [mean, inverse] = outputs.map((value) => cast(value, x.dtype)) as [Value, Value];
-  const normalized = mul(sub(x, mean), inverse); // x̂
-  const weighted = mul(dy, normalized); // dy∘x̂
-  const column = scale(reshape(g, [width, 1]), 1 / width);
+  const normalized = mul(sub(x, mean), inverse); // x̂: [..., C]
+  const weighted = mul(dy, normalized); // dy∘x̂: [..., C]
+  const column = scale(reshape(g, [width, 1]), 1 / width); // [C, 1]
   const dx = () => {
-    const projected = add(mul(normalized, matmul(weighted, column)), matmul(dy, column));
+    const projected = add(mul(normalized, matmul(weighted, column)), matmul(dy, column)); // [..., C]
     return mul(sub(mul(dy, g), projected), inverse);
   };
   return [

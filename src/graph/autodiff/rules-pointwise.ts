@@ -1,4 +1,4 @@
-// Gradient rules of elementwise ops; broadcast inputs get the sum over the axes they were repeated along.
+// Gradient rules of elementwise ops; the gradient of a broadcast input is summed over the axes that it was repeated along.
 import type { Value } from "../ir.ts";
 import { add, cast, div, erf, exp, less, like, mul, scale, shift, sigmoid, sub, where } from "../ops.ts";
 import { type Rule, unaryRule, unbroadcast, unpack } from "./rules.ts";
@@ -54,7 +54,7 @@ export const POINTWISE_RULES: Record<string, Rule> = {
     (dy, _, b) => div(dy, b),
     (dy, a, b) => scale(div(mul(dy, a), mul(b, b)), -1),
   ),
-  // On ties the first input counts.
+  // On ties the first input gets the gradient.
   Max: binaryRule(
     (dy, a, b) => where(less(a, b), like(dy, 0), dy),
     (dy, a, b) => masked(less(a, b), dy),

@@ -5,7 +5,7 @@ import { gemm, matmul } from "../ops.ts";
 import { expand, reshape, transpose } from "../shape-ops.ts";
 import { type Rule, type RuleContext, readIntAttribute, unbroadcast, unpack } from "./rules.ts";
 
-/** xᵀ of the last two axes. ONNX Runtime folds it into the product that follows. */
+/** Swaps the last two axes: [..., M, K] → [..., K, M]. ONNX Runtime folds it into the product that follows. */
 function swap(x: Value): Value {
   const last = x.shape.length - 1;
   return transpose(
@@ -41,7 +41,7 @@ function gemmRule(context: RuleContext): (Value | null)[] {
   ];
 }
 
-/** The sum's gradient, repeated along the summed axes. Elementwise consumers broadcast it: only the rank is restored. */
+/** y = Σ x over the axes: dx = dy, repeated along the summed axes. */
 function reduceSumRule({ node, grads }: RuleContext): (Value | null)[] {
   const dy = grads[0] as Value;
   const [x, axes] = node.inputs as [Value, Value];

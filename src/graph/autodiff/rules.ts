@@ -1,4 +1,4 @@
-// What a gradient rule is, and the sum that undoes broadcasting.
+// The form of a gradient rule, and the sum over broadcast axes that rules share.
 import { formatShape, isSameShape, type Shape } from "../dims.ts";
 import type { Attribute, Node, Value } from "../ir.ts";
 import { matmul, reduceSum } from "../ops.ts";
@@ -6,13 +6,13 @@ import { reshape } from "../shape-ops.ts";
 
 export interface RuleContext {
   node: Node;
-  /** dL/d(output), one an output; null where the loss does not depend on it. At least one is there. */
+  /** dL/d(output) of each output; null where the loss does not depend on it. At least one is not null. */
   grads: readonly (Value | null)[];
   /** Whether the gradient of input `i` is wanted. */
   needs(i: number): boolean;
 }
 
-/** Gives dL/d(input) for each input, in order; null or left out where it is not wanted, or zero. */
+/** Gives dL/d(input) for each input in order; null, or absent at the end, where it is zero or not wanted. */
 export type Rule = (context: RuleContext) => readonly (Value | null)[];
 
 /** Sums a gradient over the axes along which a value of `shape` was broadcast. */
@@ -30,7 +30,7 @@ export function unbroadcast(grad: Value, shape: Shape): Value {
   return reshape(summed, shape);
 }
 
-/** [1, n] */
+/** A row of ones: [1, n] */
 function ones({ graph, dtype }: Value, n: number): Value {
   const data = dtype === "float64" ? new Float64Array(n) : new Float32Array(n);
   return graph.constant(data.fill(1), [1, n], dtype);

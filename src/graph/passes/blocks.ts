@@ -1,9 +1,9 @@
-// Weights in blocks of 4 or 8 bits: the pass that turns products into MatMulNBits and embeddings into GatherBlockQuantized.
+// Weights in blocks of 4 or 8 bits: rewrites products as MatMulNBits and embeddings as GatherBlockQuantized.
 import type { Dim } from "../dims.ts";
 import type { Attribute, Graph, Value } from "../ir.ts";
 import { add, single } from "../ops.ts";
 import { reshape } from "../shape-ops.ts";
-import { castOnce, halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
+import { castOnce, rewriteWeights, type TableStorage } from "./rewrite.ts";
 
 /** The domain of ONNX Runtime's own ops. */
 const MICROSOFT = "com.microsoft";
@@ -12,11 +12,11 @@ export interface BlockFormat {
   bits: 4 | 8;
   /** Inputs k that share a scale: a power of 2 from 16. */
   block: number;
-  /** Without zero points of their own: 8 or 128 stands for 0. */
+  /** Whether blocks have no zero points of their own: then code 8 (4 bits) or 128 (8 bits) stands for 0. */
   symmetric: boolean;
 }
 
-/** What a parameter of the rewritten graph is made from. */
+/** The origin of a parameter of the rewritten graph. */
 export interface BlockSource {
   /** The parameter of the first graph. */
   weight: Value;
@@ -33,7 +33,7 @@ export interface BlockGraph {
 
 export interface BlockOptions extends BlockFormat {
   /** Which weights of products are stored in blocks; all unless given. */
-  chosen?: (weight: Value) => boolean;
+  chosen?: ((weight: Value) => boolean) | undefined;
   /** How tables that are looked up are stored. */
   tables: (table: Value) => TableStorage;
   /** 0: products in float. 4: x in int8 by block, which is faster and about half a per cent off. */
@@ -69,19 +69,15 @@ export function toBlockGraph(original: Graph, options: BlockOptions): BlockGraph
         : declare("zeroPoints", "zero_points", [channels, Math.ceil((blocks * options.bits) / 8)], "uint8"),
     };
   };
-  const graph = rewriteGraph(original, (node, rewrite) => {
-    const product = weightProduct(node, rewrite);
-    if (product && (options.chosen?.(product.weight) ?? true)) {
-      const { x, weight, c, transposed } = product;
-      const y = blockProduct(x, parameters(rewrite.graph, weight, transposed), options);
-      return [c ? add(y, c) : y];
-    }
-    const lookup = rowLookup(node, rewrite);
-    const storage = lookup ? options.tables(lookup.table) : "as it is";
-    if (!lookup || storage === "as it is") return null;
-    if (storage === "float16") return [halfLookup(lookup, rewrite)];
-    const width = lookup.table.shape[1] as number;
-    return [blockLookup(parameters(rewrite.graph, lookup.table, true), lookup.rows, width, options)];
+  const graph = rewriteWeights(original, {
+    chosen: options.chosen ?? (() => true),
+    tables: options.tables,
+    product: ({ x, weight, c, transposed }, copy) => {
+      const y = blockProduct(x, parameters(copy, weight, transposed), options); // [M, N]
+      return c ? add(y, c) : y;
+    },
+    lookup: ({ table, rows }, copy) =>
+      blockLookup(parameters(copy, table, true), rows, table.shape[1] as number, options), // [N, C]
   });
   return { graph, sources };
 }
@@ -115,7 +111,7 @@ function blockLookup(
   { bits, block }: BlockFormat,
 ): Value {
   if (width % block !== 0) throw new Error(`GatherBlockQuantized: blocks of ${block} do not divide ${width}`);
-  const data = reshape(values, [values.shape[0] as number, (width * bits) / 8]); // the same bytes: [V, C·bits/8]
+  const data = reshape(values, [values.shape[0] as number, (width * bits) / 8]); // [V, C·bits/8], the same bytes
   return single({
     op: "GatherBlockQuantized",
     domain: MICROSOFT,

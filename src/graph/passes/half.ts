@@ -1,11 +1,11 @@
-// Products in float16: the pass that lowers a float32 graph, and keeps sums, norms, softmax and GELU in float32.
+// Products in float16: lowers a float32 graph, and keeps sums, norms, softmax and GELU in float32.
 import type { Graph, GraphDtype, Node, Value } from "../ir.ts";
 import { pruneGraph } from "../ir.ts";
 import { castOnce, type Rewrite, rewriteGraph } from "./rewrite.ts";
 
-/** Computed in float16, whatever their operands were. */
+/** Ops that are computed in float16, whatever the dtype of their operands. */
 const PRODUCTS = new Set(["Gemm", "MatMul", "MatMulNBits"]);
-/** They move data, so they keep the dtype of what they move: inputs that are floats. */
+/** Ops that move data: they keep the dtype of their float inputs. */
 const MOVES = new Set([
   "Reshape",
   "Transpose",
@@ -18,15 +18,15 @@ const MOVES = new Set([
 ]);
 
 export interface HalfOptions {
-  /** Inputs that become float16: the cache. */
+  /** Whether an input becomes float16, as those of the cache do. */
   halfInput: (name: string) => boolean;
-  /** Outputs that stay float32; others keep the dtype that they are computed in. */
+  /** Whether an output stays float32; the others have the dtype that they are computed in. */
   fullOutput: (name: string) => boolean;
 }
 
 /**
- * A copy of the graph in float16 where that is fast and safe. What adds up or exponentiates (residual stream, layer norm,
- * softmax, mask, GELU) stays in float32: GPT-2's hidden states pass 1000, where float16 counts in steps of 1, and their
+ * A copy of the graph in float16 where that is fast and safe. Sums and exponentials (residual stream, layer norm,
+ * softmax, mask, GELU) stay in float32: GPT-2's hidden states pass 1000, where float16 counts in steps of 1, and their
  * squares pass its largest number. A weight is float16 where only products and moves read it.
  */
 export function toHalfGraph(original: Graph, { halfInput, fullOutput }: HalfOptions): Graph {
@@ -41,7 +41,7 @@ export function toHalfGraph(original: Graph, { halfInput, fullOutput }: HalfOpti
   });
 }
 
-/** Float32 parameters that nothing but products and moves reads. */
+/** Finds the float32 parameters that only products and moves read. */
 function toHalfParameters(original: Graph): Set<Value> {
   const { nodes, parameters } = pruneGraph(original);
   const half = new Set(parameters.filter(({ dtype }) => dtype === "float32"));
@@ -52,7 +52,7 @@ function toHalfParameters(original: Graph): Set<Value> {
 
 function lowerNode(node: Node, { graph, of }: Rewrite): Value[] | null {
   const copies = node.inputs.map((value) => value && of(value));
-  // A cast from float16 is left out: whoever reads it casts as needed. Other casts stay.
+  // A cast from float16 is left out, because each reader casts as needed. Other casts stay.
   if (node.op === "Cast") return copies[0]?.dtype === "float16" ? [copies[0]] : null;
   const dtype = isComputedIn(node, copies);
   const inputs = copies.map((value) => (value && isFloat(value) ? castOnce(value, dtype) : value));
@@ -60,7 +60,7 @@ function lowerNode(node: Node, { graph, of }: Rewrite): Value[] | null {
   return graph.node({ ...node, inputs, outputs });
 }
 
-/** A product, or the bias that is added to one. */
+/** True for a product, and for the sum of a product and its bias. */
 function isProduct({ op, inputs }: Node): boolean {
   if (op !== "Add") return PRODUCTS.has(op);
   const [product, bias] = inputs;

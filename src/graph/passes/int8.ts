@@ -1,15 +1,15 @@
-// Matrix products in int8: the pass that rewrites a graph's products and embeddings, and the quantisation of weights.
+// Matrix products in int8: rewrites the products and embeddings of a graph, and quantizes their weights.
 import { transposeInto } from "../../numeric/transpose.ts";
 import type { Dim } from "../dims.ts";
 import type { Graph, Value } from "../ir.ts";
 import { add, cast, mul, single } from "../ops.ts";
 import type { TensorArray } from "../session.ts";
 import { gather, transpose, unsqueeze } from "../shape-ops.ts";
-import { halfLookup, rewriteGraph, rowLookup, type TableStorage, weightProduct } from "./rewrite.ts";
+import { rewriteWeights, type TableStorage } from "./rewrite.ts";
 
-/** Largest magnitude of a weight: −128 is left out, so that the range is symmetric. */
+/** The largest magnitude of a weight: −128 is not used, so that the range is symmetric. */
 export const INT8_LARGEST = 127;
-/** Seven bits: sums of two products of uint8 and int8 then fit int16, which x86 without VNNI adds in. */
+/** The largest magnitude in seven bits: sums of two products of uint8 and int8 fit int16, as x86 without VNNI needs. */
 export const INT8_REDUCED = 63;
 
 /** A matrix with one scale an output channel: w ≈ values · scales. */
@@ -19,7 +19,7 @@ export interface Int8Matrix {
 }
 
 /**
- * Symmetric, one scale an output channel: scale = max|w| / largest, rounded to nearest.
+ * Quantizes with one scale for each output channel: scale = max|w| / largest, values = round(w / scale).
  * @param shape of `weights`: [K, N], or [N, K] with `byRow`
  */
 export function quantize(
@@ -44,7 +44,7 @@ export function quantize(
   return { values, scales };
 }
 
-/** A matrix by row [N, K] as one by column [K, N]. */
+/** Turns a matrix by row [N, K] into one by column [K, N]. */
 export function transposeMatrix({ values, scales }: Int8Matrix): Int8Matrix {
   const rows = scales.length;
   const columns = values.length / rows;
@@ -79,15 +79,15 @@ export function int8Product(x: Value, values: Value, scales: Value, c: Value | n
     ],
   }) as [Value, Value, Value];
   const sums = single({ op: "MatMulInteger", inputs: [bytes, values, zero], dtype: "int32", shape: [rows, columns] });
-  const product = mul(cast(sums, "float32"), mul(scale, scales)); // [M, N]
+  const product = mul(cast(sums, "float32"), mul(scale, scales)); // [M, N] · [N]
   return c ? add(product, c) : product;
 }
 
-/** What a parameter of the rewritten graph is made from. */
+/** The origin of a parameter of the rewritten graph. */
 export interface Int8Source {
   /** The parameter of the first graph. */
   weight: Value;
-  /** The product transposed it: its rows are the output channels. */
+  /** Whether the product transposes the weight, whose rows then are the output channels. */
   byRow: boolean;
   part: keyof Int8Matrix;
 }
@@ -100,9 +100,9 @@ export interface Int8Graph {
 
 export interface Int8Options {
   /** Which weights of products become int8; all unless given. */
-  chosen?: (weight: Value) => boolean;
+  chosen?: ((weight: Value) => boolean) | undefined;
   /** How tables that are looked up are stored; as they are unless given. */
-  tables?: (table: Value) => TableStorage;
+  tables?: ((table: Value) => TableStorage) | undefined;
 }
 
 /**
@@ -122,25 +122,23 @@ export function toInt8Graph(
     const values = graph.parameter(name, weight.shape, "int8");
     return [values, graph.parameter(`${name}/scales`, [weight.shape[byRow ? 0 : 1] as Dim])];
   };
-  const graph = rewriteGraph(original, (node, rewrite) => {
-    const product = weightProduct(node, rewrite);
-    if (product && chosen(product.weight)) {
-      const { x, weight, c, transposed } = product;
-      const [values, scales] = parts(rewrite.graph, weight, transposed);
-      return [int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c)];
-    }
-    const lookup = rowLookup(node, rewrite);
-    const storage = lookup ? tables(lookup.table) : "as it is";
-    if (!lookup || storage === "as it is") return null;
-    if (storage === "float16") return [halfLookup(lookup, rewrite)];
-    const [values, scales] = parts(rewrite.graph, lookup.table, true);
-    const picked = cast(gather(values, lookup.rows), "float32"); // [N, C]
-    return [mul(picked, unsqueeze(gather(scales, lookup.rows), [lookup.rows.shape.length]))]; // [N, C]
+  const graph = rewriteWeights(original, {
+    chosen,
+    tables,
+    product: ({ x, weight, c, transposed }, copy) => {
+      const [values, scales] = parts(copy, weight, transposed); // [K, N] or [N, K], [N]
+      return int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c); // [M, N]
+    },
+    lookup: ({ table, rows }, copy) => {
+      const [values, scales] = parts(copy, table, true); // [V, C], [V]
+      const picked = cast(gather(values, rows), "float32"); // [N, C]
+      return mul(picked, unsqueeze(gather(scales, rows), [rows.shape.length])); // [N, C]
+    },
   });
   return { graph, sources };
 }
 
-/** The parameters that the pass added, quantised once each. */
+/** The values of the parameters that the pass added; each weight is quantized once. */
 export async function quantizeWeights(
   { sources }: Int8Graph,
   read: (name: string) => Promise<Float32Array>,

@@ -1,23 +1,23 @@
-// Rewrites a graph node by node into a new one: what the precision passes (int8, blocks, half) have in common.
+// Rewrites a graph node by node into a new one, for the passes that change precision (int8, blocks, half).
 import { Graph, type GraphDtype, type Node, pruneGraph, type Value } from "../ir.ts";
 import { cast } from "../ops.ts";
 import { gather, transpose } from "../shape-ops.ts";
 
-/** The graph under construction, and where the values of the first graph have gone. */
+/** The graph under construction, and the counterparts of the first graph's values in it. */
 export interface Rewrite {
   readonly graph: Graph;
   /** The new graph's counterpart of a value; a parameter or constant is copied when it is first asked for. */
   of(value: Value): Value;
 }
 
-/** The new outputs of a node, or null: the node is copied as it is. */
+/** Gives the new outputs of a node, or null when the node is copied as it is. */
 export type NodeRule = (node: Node, rewrite: Rewrite) => readonly Value[] | null;
 
 export interface RewriteOptions {
   /** dtypes of inputs and parameters; their own unless given. */
-  dtypeOf?: (leaf: Value) => GraphDtype;
-  /** What is given out under an output's name. */
-  output?: (copy: Value, name: string) => Value;
+  dtypeOf?: ((leaf: Value) => GraphDtype) | undefined;
+  /** The value that becomes an output of this name. */
+  output?: ((copy: Value, name: string) => Value) | undefined;
 }
 
 /** A graph with the same inputs and outputs, by name, in which `rule` has replaced nodes. Dead nodes are left behind. */
@@ -52,7 +52,7 @@ export interface WeightProduct {
   x: Value;
   weight: Value;
   c: Value | null;
-  /** The weight is [N, K]. */
+  /** Whether the weight is [N, K] instead of [K, N]. */
   transposed: boolean;
 }
 
@@ -87,10 +87,32 @@ export function halfLookup({ table, rows }: RowLookup, { graph }: Rewrite): Valu
   return cast(gather(graph.parameter(table.name, table.shape, "float16"), rows), "float32");
 }
 
+export interface WeightRules {
+  /** Which weights of products are stored anew. */
+  chosen: (weight: Value) => boolean;
+  /** How tables that are looked up are stored. */
+  tables: (table: Value) => TableStorage;
+  product: (product: WeightProduct, graph: Graph) => Value;
+  /** The lookup of a table that is stored as the products' weights are. */
+  lookup: (lookup: RowLookup, graph: Graph) => Value;
+}
+
+/** A copy of the graph whose products with weights and lookups of tables are built by the rules. */
+export function rewriteWeights(original: Graph, { chosen, tables, product, lookup }: WeightRules): Graph {
+  return rewriteGraph(original, (node, rewrite) => {
+    const found = weightProduct(node, rewrite);
+    if (found && chosen(found.weight)) return [product(found, rewrite.graph)];
+    const rows = rowLookup(node, rewrite);
+    const storage = rows ? tables(rows.table) : "as it is";
+    if (!rows || storage === "as it is") return null;
+    return [storage === "float16" ? halfLookup(rows, rewrite) : lookup(rows, rewrite.graph)];
+  });
+}
+
 /** A value in another dtype, cast once however often it is asked for. */
 export function castOnce(value: Value, dtype: GraphDtype): Value {
   return value.graph.memo(`cast ${value.name} ${dtype}`, () => cast(value, dtype));
 }
 
-/** How a table that is looked up is stored: with the products' weights, in float16, or as it is. */
+/** The storage of a table that is looked up: as the products' weights are, in float16, or as it is. */
 export type TableStorage = "quantised" | "float16" | "as it is";

@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect } from "vitest";
 import type { NfcError } from "../../../src/errors.ts";
-import { encodeMessage } from "../../../src/formats/onnx/schema.ts";
+import { encodeMessage } from "../../../src/formats/onnx/encode.ts";
 import { openExportedModel } from "../../../src/inference/exported/exported-model.ts";
 import { failureOf } from "../../support/failure.ts";
 
