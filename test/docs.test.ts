@@ -48,6 +48,11 @@ it.each(PAGES)("every relative link of %s leads to a file, and to a heading of i
   expect(broken).toEqual([]);
 });
 
+it.each(PAGES)("every file of the repository that %s names exists", (page) => {
+  const named = readFileSync(page, "utf8").matchAll(/`((?:assets|bench|examples|schema|scripts|src|test)\/[\w./-]+)`/g);
+  expect([...named].map(([, file]) => file as string).filter((file) => !existsSync(file))).toEqual([]);
+});
+
 it("every npm script that a page, a workflow or the gate calls exists", () => {
   const callers = [...PAGES, ".ci/run", ".github/workflows/ci.yml", ".github/workflows/release.yml"];
   const called = callers.flatMap((file) =>
