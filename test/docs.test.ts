@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
 import { expect, it } from "vitest";
+import { countParameters } from "../src/model/parameters.ts";
 import { compileCli } from "./support/compiled-cli.ts";
 import { PAGES } from "./support/markdown.ts";
 import { temporaryFolder } from "./support/temp-folder.ts";
@@ -47,6 +48,11 @@ it.each(PAGES)("every relative link of %s leads to a file, and to a heading of i
   expect(broken).toEqual([]);
 });
 
+it.each(PAGES)("every file of the repository that %s names exists", (page) => {
+  const named = readFileSync(page, "utf8").matchAll(/`((?:assets|bench|examples|schema|scripts|src|test)\/[\w./-]+)`/g);
+  expect([...named].map(([, file]) => file as string).filter((file) => !existsSync(file))).toEqual([]);
+});
+
 it("every npm script that a page, a workflow or the gate calls exists", () => {
   const callers = [...PAGES, ".ci/run", ".github/workflows/ci.yml", ".github/workflows/release.yml"];
   const called = callers.flatMap((file) =>
@@ -64,4 +70,22 @@ it("docs/reference/commands.md is what npm run docs:commands writes", { timeout:
     encoding: "utf8",
   });
   expect(readFileSync("docs/reference/commands.md", "utf8")).toBe(printed);
+});
+
+it.each([
+  ["small", 12, 12, 768],
+  ["medium", 24, 16, 1024],
+  ["large", 36, 20, 1280],
+  ["xl", 48, 25, 1600],
+] as const)("docs/convert.md says what tying saves in GPT-2 %s", (name, n_layer, n_head, n_embd) => {
+  const sizes = { n_layer, n_head, n_embd, n_inner: 4 * n_embd, n_positions: 1024, vocab_size: 50257 };
+  const form = { layer_norm_epsilon: 1e-5, activation: "gelu_tanh", scale_attn_weights: true } as const;
+  const rest = { scale_attn_by_inverse_layer_idx: false, tied_head: true, bias: true };
+  const [dense, symmetric, distance] = (["dense", "symmetric", "noise-distance"] as const).map((variant) =>
+    countParameters({ ...sizes, ...form, ...rest, variant }),
+  ) as [number, number, number];
+  const [a, b, c] = [dense, symmetric, distance].map((parameters) => parameters.toLocaleString("en-US"));
+  const rows = readFileSync("docs/convert.md", "utf8").split("\n");
+  const cells = rows.map((row) => row.split("|").map((cell) => cell.trim()));
+  expect(cells).toContainEqual(["", name, a, b, `${((100 * (symmetric - dense)) / dense).toFixed(2)} %`, c, ""]);
 });
