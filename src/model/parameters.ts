@@ -82,17 +82,20 @@ export function countParameters(config: ModelConfig): number {
 /** The group or groups a parameter counts in; c_attn is split by columns into q, k, v or qk, v. Counts add up to its size. */
 export function groupParameters(spec: ParameterSpec, config: ModelConfig): { group: ParameterGroup; count: number }[] {
   const count = countElements(spec.shape);
-  if (!spec.name.includes(".attn.c_attn.")) return [{ group: findGroup(spec.name), count }];
+  const own = findParameterGroup(spec.name);
+  if (own !== null) return [{ group: own, count }];
   const groups: ParameterGroup[] =
     attnParts(config.variant) === 3 ? ["attention.q", "attention.k", "attention.v"] : ["attention.qk", "attention.v"];
   return groups.map((group) => ({ group, count: count / groups.length }));
 }
 
-function findGroup(name: string): ParameterGroup {
+/** The group of a parameter by its name; null for c_attn, whose columns are of several, and for what is no parameter. */
+export function findParameterGroup(name: string): ParameterGroup | null {
+  if (name.includes(".attn.c_attn.")) return null;
   if (name.startsWith("wte.") || name.startsWith("wpe.")) return "embeddings";
-  if (name.startsWith("lm_head.") || name === SCORE) return "head";
+  if (name.startsWith("lm_head.") || name.startsWith("score.")) return "head";
   if (name.includes(".attn.noise_")) return "noise";
   if (name.includes(".attn.")) return "attention.out";
   if (name.includes(".mlp.")) return "mlp";
-  return "norms";
+  return /(^|\.)ln_\w+\./.test(name) ? "norms" : null;
 }
