@@ -9,7 +9,7 @@ import { findLargestFormat } from "../report/weigh/header-tensors.ts";
 import { BASELINE_FORMAT, type BaselineEntry, makeBaseline, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
 import { isBelowRoot } from "./model-files.ts";
-import { readNotedQuality } from "./noted-quality.ts";
+import { readNotedQuality } from "./quality-budget.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
@@ -17,13 +17,13 @@ export interface CheckOptions {
   /** Folder of the configuration. */
   folder: string;
   /** Its file; nfc.size.json or package.json in the folder unless given. */
-  config?: string;
-  baseline?: string;
+  config?: string | undefined;
+  baseline?: string | undefined;
   /** Write what is found as the new baseline, whatever the old one says; absolute limits still count. */
-  updateBaseline?: boolean;
+  updateBaseline?: boolean | undefined;
   /** A model that the baseline does not know fails. */
-  requireBaseline?: boolean;
-  signal?: AbortSignal;
+  requireBaseline?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface CheckedModel {

@@ -4,9 +4,14 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
-import { summarizeExport } from "./exports.ts";
 import { findFindings } from "./findings.ts";
-import { collectPerplexities, type Measurement } from "./perplexity.ts";
+import {
+  collectPerplexities,
+  collectTaskScores,
+  type Measurement,
+  summarizeExport,
+  type TaskMeasurement,
+} from "./quality.ts";
 import {
   type Amount,
   type Change,
@@ -16,23 +21,21 @@ import {
   type Report,
   type TieSummary,
 } from "./schema.ts";
-import { collectTaskScores, type TaskMeasurement } from "./scores.ts";
 import { summarize } from "./weigh/model-summary.ts";
 import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "./weigh/tally.ts";
 import { groupBy, sumWeights } from "./weigh/weights.ts";
 
-export type { Measurement } from "./perplexity.ts";
+export type { Measurement, TaskMeasurement } from "./quality.ts";
 export type { Report } from "./schema.ts";
-export type { TaskMeasurement } from "./scores.ts";
 
 export interface ReportOptions {
-  title?: string;
+  title?: string | undefined;
   /** Perplexities of the two models; they take the place of what nfc.json recorded on the same text. */
-  measurements?: readonly Measurement[];
+  measurements?: readonly Measurement[] | undefined;
   /** Scores on tasks; they take the place of what nfc.json notes of a classifier. */
-  tasks?: readonly TaskMeasurement[];
+  tasks?: readonly TaskMeasurement[] | undefined;
   /** Exports of either model, or of others, to list with their sizes and what was recorded of them. */
-  exports?: readonly ExportedModel[];
+  exports?: readonly ExportedModel[] | undefined;
 }
 
 /**

@@ -9,8 +9,14 @@ import { refuseLinkOut } from "../../inference/exported/data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
 import { TOOL } from "../../version.ts";
-import { readRecordedQuality, readRecordedScores } from "../exports.ts";
-import { describeText } from "../perplexity.ts";
+import {
+  describeText,
+  findEntry,
+  findNotedTask,
+  nameScored,
+  readRecordBeside,
+  readRecordedQuality,
+} from "../noted-quality.ts";
 import {
   findAccidents,
   findAttentionParts,
@@ -20,13 +26,12 @@ import {
   TENSOR_GROUP_OF,
 } from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
-import { findNotedTask, nameScored, readRecordBeside } from "../weigh/noted-scores.ts";
 import { tallyTensors } from "../weigh/tally.ts";
 import { sumGroups, sumWeights } from "../weigh/weights.ts";
 import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
 
 export interface CompareOptions extends OpenOptions {
-  title?: string;
+  title?: string | undefined;
 }
 
 type Weighed = Omit<ComparedModel, "change">;
@@ -125,7 +130,7 @@ function readOwnQuality(record: NfcRecord): ComparedModel["quality"] {
 
 function readExportedQuality(...[file, entries]: Parameters<typeof readRecordedQuality>): ComparedModel["quality"] {
   const noted = readRecordedQuality(file, entries);
-  const scores = readRecordedScores(file, entries).flatMap((score) => {
+  const scores = (findEntry(file, entries)?.tasks ?? []).flatMap((score) => {
     const [measure, value] = Object.entries(score.metrics)[0] ?? [];
     return measure === undefined || value == null
       ? []
