@@ -5,11 +5,11 @@ import { NfcError } from "../errors.ts";
 import { refuseUnmarkedFile } from "../io/own-file.ts";
 import { sha256File } from "../io/sha256.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
-import { findLargestFormat, type GroupWeight } from "../report/weigh/weight-sums.ts";
+import { findLargestFormat } from "../report/weigh/header-tensors.ts";
 import { BASELINE_FORMAT, type BaselineEntry, makeBaseline, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
 import { isBelowRoot } from "./model-files.ts";
-import { readNotedQuality } from "./noted-quality.ts";
+import { readNotedQuality } from "./quality-budget.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
@@ -17,13 +17,13 @@ export interface CheckOptions {
   /** Folder of the configuration. */
   folder: string;
   /** Its file; nfc.size.json or package.json in the folder unless given. */
-  config?: string;
-  baseline?: string;
+  config?: string | undefined;
+  baseline?: string | undefined;
   /** Write what is found as the new baseline, whatever the old one says; absolute limits still count. */
-  updateBaseline?: boolean;
+  updateBaseline?: boolean | undefined;
   /** A model that the baseline does not know fails. */
-  requireBaseline?: boolean;
-  signal?: AbortSignal;
+  requireBaseline?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface CheckedModel {
@@ -134,7 +134,7 @@ async function checkEntry(
   if (!model) return { checked, model };
   checked.size = model.bytes;
   checked.parameters = model.parameters;
-  for (const text of [...checkLimits(entry, model), ...quality, ...findAccidents(entry, model, before)]) fail(text);
+  for (const text of [...checkLimits(entry, model), ...quality, ...checkAccidents(entry, model, before)]) fail(text);
   if (before) {
     checked.groups = describeChangedGroups(before.groups, model.groups);
     const growth = checkGrowth(entry, model, before, checked.groups);
@@ -183,8 +183,8 @@ async function checkQuality(root: string, { path, maxPerplexity, minAccuracy }: 
   return faults;
 }
 
-function findAccidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
-  const found = model.mishaps.filter(({ accident }) => !allow.includes(accident)).map(({ text }) => text);
+function checkAccidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
+  const found = model.accidents.filter(({ kind }) => !allow.includes(kind)).map(({ text }) => text);
   if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
     found.push("K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again");
   const wanted = dtype ?? (before && findLargestFormat(before.dtypes));
@@ -194,7 +194,7 @@ function findAccidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, be
   return found;
 }
 
-type GroupBytes = Readonly<Record<string, Pick<GroupWeight, "bytes">>>;
+type GroupBytes = Readonly<Record<string, { bytes: number }>>;
 
 function describeChangedGroups(before: GroupBytes, now: GroupBytes): CheckedModel["groups"] {
   const bytesOf = (groups: GroupBytes, group: string) =>

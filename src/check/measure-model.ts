@@ -8,25 +8,26 @@ import { locateData } from "../inference/exported/data.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { escapeTerminal } from "../io/printable.ts";
 import {
+  type Accident,
   findAccidents,
   findAttentionParts,
   type HeaderTensor,
-  type Mishap,
   readHeaderTensors,
   readOnnxTensors,
+  sumFormats,
 } from "../report/weigh/header-tensors.ts";
-import { type GroupWeight, WeightSums } from "../report/weigh/weight-sums.ts";
+import { sumGroups, sumWeights, type Weight } from "../report/weigh/weights.ts";
 import { findModelFiles, toSlashes } from "./model-files.ts";
 
-export interface WeighedModel extends GroupWeight {
+export interface WeighedModel extends Weight {
   /** By name below the configuration's folder. */
   files: Record<string, number>;
-  groups: Record<string, GroupWeight>;
+  groups: Record<string, Weight>;
   /** Bytes by format, of tensors that are weights of matrices. */
   dtypes: Record<string, number>;
   /** Columns of c_attn in widths: 3 = [q, k, v], 2 = [s, v]; null without one, or of both. */
   attention: 2 | 3 | null;
-  mishaps: Mishap[];
+  accidents: Accident[];
 }
 
 /**
@@ -42,40 +43,35 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
       hint: "name the model's file or folder",
     });
   const files = new FileSizes(root);
-  const sums = new WeightSums();
-  const mishaps: Mishap[] = [];
-  const parts = new Set<2 | 3>();
+  const rest: (Weight & { group: string })[] = [];
+  const all: HeaderTensor[] = [];
+  const accidents: Accident[] = [];
   for (const name of models) {
     await files.add(name);
     const { tensors, data } = await readHeader(root, name);
     for (const file of data) await files.add(file);
-    for (const tensor of tensors) {
-      sums.addTensor(tensor);
-      const columns = findAttentionParts(tensor);
-      if (columns !== null) parts.add(columns);
-    }
-    mishaps.push(...findAccidents(name, tensors));
+    all.push(...tensors);
+    accidents.push(...findAccidents(name, tensors));
   }
   for (const name of state) {
-    sums.add("optimiser state", { bytes: await files.add(name), parameters: 0 });
-    mishaps.push({
-      accident: "optimiser-state",
-      text: `${escapeTerminal(name)} is training state: leave it out of the model`,
-    });
+    rest.push({ group: "optimiser state", bytes: await files.add(name), parameters: 0 });
+    const text = `${escapeTerminal(name)} is training state: leave it out of the model`;
+    accidents.push({ kind: "optimiser-state", text });
   }
   for (const name of others) {
     const bytes = await files.add(name);
-    if (bytes > 0) sums.add("other files", { bytes, parameters: 0 });
+    if (bytes > 0) rest.push({ group: "other files", bytes, parameters: 0 });
   }
+  const parts = new Set(all.map(findAttentionParts).filter((columns) => columns !== null));
   const [attention = null] = parts.size === 1 ? parts : [];
   return {
     files: sortKeys(files.sizes),
-    groups: sortKeys(sums.groups),
-    dtypes: sortKeys(sums.dtypes),
+    groups: sortKeys(sumGroups([...all, ...rest])),
+    dtypes: sortKeys(sumFormats(all)),
     bytes: files.bytes,
-    parameters: sums.parameters,
+    parameters: sumWeights(all).parameters,
     attention,
-    mishaps,
+    accidents,
   };
 }
 

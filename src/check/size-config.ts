@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
-import { ACCIDENTS } from "../report/weigh/header-tensors.ts";
+import { ACCIDENT_KINDS } from "../report/weigh/header-tensors.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
 export const CONFIG_FILE_NAME = "nfc.size.json";
@@ -29,7 +29,7 @@ const entrySchema = z.strictObject({
   maxPerplexity: z.number().positive().optional().describe("Largest perplexity that nfc.json of the model may note"),
   minAccuracy: z.number().min(0).max(1).optional().describe("Least accuracy that nfc.json of a classifier may note"),
   dtype: z.string().optional().describe("Weights' format, such as F16: others, or the baseline's unless given, fail"),
-  allow: z.array(z.enum(ACCIDENTS)).optional().describe("Accidents that are meant"),
+  allow: z.array(z.enum(ACCIDENT_KINDS)).optional().describe("Accidents that are meant"),
 });
 export type SizeEntry = z.infer<typeof entrySchema>;
 

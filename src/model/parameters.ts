@@ -135,3 +135,9 @@ export function groupParameters(spec: ParameterSpec, config: ModelConfig): { gro
     : ["attention.q", "attention.k", "attention.v"];
   return groups.map((group) => ({ group, count: count / groups.length }));
 }
+
+/** The group of a parameter by its name; null for c_attn, whose columns are of several, and for what is no parameter. */
+export function findParameterGroup(name: string): ParameterGroup | null {
+  const kind = findParameterKind(name);
+  return kind === null || kind === "attention input" ? null : GROUPS[kind];
+}

@@ -1,7 +1,7 @@
 // What a reader of a report should not overlook: a head stored twice, growth, other shapes, what the noise cannot do.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type ModelConfig, VARIANT_TRAITS, type Variant } from "../model/config.ts";
-import { isRecordedSource } from "./perplexity.ts";
+import { isRecordedSource } from "./noted-quality.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "./render/format.ts";
 import type { Finding, ModelSummary, Report } from "./schema.ts";
 import { countTyingSaving, isTied } from "./weigh/tally.ts";

@@ -4,9 +4,14 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
-import { summarizeExport } from "./exports.ts";
 import { findFindings } from "./findings.ts";
-import { collectPerplexities, type Measurement } from "./perplexity.ts";
+import {
+  collectPerplexities,
+  collectTaskScores,
+  type Measurement,
+  summarizeExport,
+  type TaskMeasurement,
+} from "./quality.ts";
 import {
   type Amount,
   type Change,
@@ -16,29 +21,21 @@ import {
   type Report,
   type TieSummary,
 } from "./schema.ts";
-import { collectTaskScores, type TaskMeasurement } from "./scores.ts";
 import { summarize } from "./weigh/model-summary.ts";
-import {
-  countTyingSaving,
-  formatTyingFormula,
-  isTied,
-  sumEntries,
-  type TallyEntry,
-  tallyTensors,
-} from "./weigh/tally.ts";
+import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "./weigh/tally.ts";
+import { groupBy, sumWeights } from "./weigh/weights.ts";
 
-export type { Measurement } from "./perplexity.ts";
+export type { Measurement, TaskMeasurement } from "./quality.ts";
 export type { Report } from "./schema.ts";
-export type { TaskMeasurement } from "./scores.ts";
 
 export interface ReportOptions {
-  title?: string;
+  title?: string | undefined;
   /** Perplexities of the two models; they take the place of what nfc.json recorded on the same text. */
-  measurements?: readonly Measurement[];
+  measurements?: readonly Measurement[] | undefined;
   /** Scores on tasks; they take the place of what nfc.json notes of a classifier. */
-  tasks?: readonly TaskMeasurement[];
+  tasks?: readonly TaskMeasurement[] | undefined;
   /** Exports of either model, or of others, to list with their sizes and what was recorded of them. */
-  exports?: readonly ExportedModel[];
+  exports?: readonly ExportedModel[] | undefined;
 }
 
 /**
@@ -51,7 +48,7 @@ export function createReport(before: Checkpoint, after: Checkpoint, options: Rep
   const comparison = {
     before: summarize(before, entries.before),
     after: summarize(after, entries.after),
-    total: computeChanges(sumEntries(entries.before), sumEntries(entries.after)),
+    total: computeChanges(sumWeights(entries.before), sumWeights(entries.after)),
     groups,
     layers: computeLayerChanges(entries, Math.max(before.config.n_layer, after.config.n_layer)),
     breakdown: computeBreakdown(before, after, entries, groups),
@@ -90,31 +87,25 @@ function computeChange(before: number, after: number): Change {
 function computeGroupChanges(entries: Entries): GroupChange[] {
   return PARAMETER_GROUPS.map((group) => {
     const inGroup = (entry: TallyEntry) => entry.group === group;
-    return { group, ...computeChanges(sumEntries(entries.before, inGroup), sumEntries(entries.after, inGroup)) };
+    return {
+      group,
+      ...computeChanges(sumWeights(entries.before.filter(inGroup)), sumWeights(entries.after.filter(inGroup))),
+    };
   }).filter(({ parameters }) => parameters.before > 0 || parameters.after > 0);
 }
 
 /** Layers 0, 1, ... of the deeper model, then (null) what lies outside the blocks. */
 function computeLayerChanges(entries: Entries, layers: number): LayerChange[] {
-  const split = { before: groupByLayer(entries.before), after: groupByLayer(entries.after) };
+  const layerOf = ({ layer }: TallyEntry) => layer;
+  const split = { before: groupBy(entries.before, layerOf), after: groupBy(entries.after, layerOf) };
   return [...Array.from({ length: layers }, (_, layer) => layer), null].map((layer) => {
     const [before, after] = [split.before.get(layer) ?? [], split.after.get(layer) ?? []];
     return {
       layer,
-      ...computeChanges(sumEntries(before), sumEntries(after)),
+      ...computeChanges(sumWeights(before), sumWeights(after)),
       groups: computeGroupChanges({ before, after }),
     };
   });
-}
-
-function groupByLayer(entries: readonly TallyEntry[]): Map<number | null, TallyEntry[]> {
-  const layers = new Map<number | null, TallyEntry[]>();
-  for (const entry of entries) {
-    const row = layers.get(entry.layer);
-    if (row === undefined) layers.set(entry.layer, [entry]);
-    else row.push(entry);
-  }
-  return layers;
 }
 
 /** The difference of the totals = tying + noise + the rest (other shapes, another precision, a head). */
@@ -124,7 +115,7 @@ function computeBreakdown(
   entries: Entries,
   groups: readonly GroupChange[],
 ): Report["breakdown"] {
-  const total = computeChanges(sumEntries(entries.before), sumEntries(entries.after));
+  const total = computeChanges(sumWeights(entries.before), sumWeights(entries.after));
   const tying = computeTyingChange(before, after, entries);
   const noise = groups.find(({ group }) => group === "noise");
   const part = (unit: "parameters" | "bytes") => noise?.[unit].difference ?? 0;
@@ -143,10 +134,10 @@ function computeTyingChange(before: Checkpoint, after: Checkpoint, entries: Entr
   if (!sameShapes || isTied(a) === isTied(b)) return null;
   const removed = isTied(b);
   const dense = removed ? entries.before : entries.after;
-  const { bytes } = sumEntries(dense, ({ group }) => group === "attention.k");
+  const { bytes } = sumWeights(dense.filter(({ group }) => group === "attention.k"));
   const sign = removed ? -1 : 1;
   const parameters = sign * countTyingSaving(a);
-  const percent = (100 * parameters) / sumEntries(entries.before).parameters;
+  const percent = (100 * parameters) / sumWeights(entries.before).parameters;
   return { parameters, bytes: sign * bytes, percent, formula: formatTyingFormula(a) };
 }
 

@@ -1,10 +1,10 @@
 // Scores on tasks in a report: classifiers' own and measured ones, as rows, and GLUE's mean.
 import { describe, expect, it } from "vitest";
 import { renderReportPage } from "../../src/report/page/page.ts";
+import { computeTaskMean } from "../../src/report/quality.ts";
 import { createReport, type TaskMeasurement } from "../../src/report/report.ts";
 import { renderReportMarkdown, renderReportText } from "../../src/report/report-blocks.ts";
 import { formatReport, parseReport } from "../../src/report/schema.ts";
-import { computeTaskMean } from "../../src/report/scores.ts";
 import { makeTaskTable } from "../../src/report/tables.ts";
 import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";
 

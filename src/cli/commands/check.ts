@@ -59,9 +59,7 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
     });
   if (markdown !== undefined) await refuseUnmarkedFile(markdown, "<!-- nfc-size:", "a table of nfc check");
   const result = await checkSizes({
-    ...{ folder: ".", updateBaseline, requireBaseline, signal },
-    ...(config !== undefined && { config }),
-    ...(baseline !== undefined && { baseline }),
+    ...{ folder: ".", config, baseline, updateBaseline, requireBaseline, signal },
   });
   printResult(io, flags, renderCheckJson(result), () => renderCheckText(result));
   if (io.env.GITHUB_ACTIONS) for (const line of renderAnnotations(result)) io.stderr.write(`${line}\n`);

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { Command, Option } from "commander";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
+import type { TaskMeasurement } from "../../report/report.ts";
 import type { Report } from "../../report/schema.ts";
-import type { TaskMeasurement } from "../../report/scores.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags, toOpenOptions } from "../options.ts";
@@ -97,7 +97,7 @@ async function runPair(
   const { renderReportMarkdown, renderReportText } = await import("../../report/report-blocks.ts");
   const exports = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
-  const options = { exports, ...(flags.title !== undefined && { title: flags.title }) };
+  const options = { exports, title: flags.title };
   const { glue } = flags;
   const { report, page } = await withCheckpoint(context, before, flags, (first) =>
     withCheckpoint(context, after, flags, async (second) => {
@@ -110,9 +110,8 @@ async function runPair(
     }),
   );
   if (flags.html !== undefined && page !== null) return writePage(context, flags.html, page, flags);
-  const parts = { layers: flags.layers ?? false, heads: flags.heads ?? false };
   printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
-    flags.format === "markdown" ? renderReportMarkdown(report, parts) : renderReportText(report, parts),
+    flags.format === "markdown" ? renderReportMarkdown(report, flags) : renderReportText(report, flags),
   );
 }
 
@@ -155,7 +154,7 @@ async function runComparison(context: Context, models: readonly string[], flags:
   const { compareModels } = await import("../../report/comparison/compare-models.ts");
   const { renderComparisonMarkdown, renderComparisonText } = await import("../../report/comparison/comparison-text.ts");
   const { title, html, format } = flags;
-  const options = { ...toOpenOptions(flags), signal: context.signal, ...(title !== undefined && { title }) };
+  const options = { ...toOpenOptions(flags), signal: context.signal, title };
   const comparison = await compareModels(models, options);
   if (html !== undefined) {
     const { renderComparisonPage } = await import("../../report/comparison/comparison-page.ts");

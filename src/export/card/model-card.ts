@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { writeText } from "../../checkpoint/model-folder.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { isPlainGpt2, type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
-import { summarizeExport } from "../../report/exports.ts";
+import { summarizeExport } from "../../report/quality.ts";
 import { type Block, heading, paragraph } from "../../report/render/blocks.ts";
 import { renderMarkdown } from "../../report/render/markdown.ts";
 import type { ExportSummary } from "../../report/schema.ts";

@@ -9,17 +9,29 @@ import { refuseLinkOut } from "../../inference/exported/data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
 import { TOOL } from "../../version.ts";
-import { readRecordedQuality, readRecordedScores } from "../exports.ts";
-import { describeText } from "../perplexity.ts";
-import { findAccidents, findAttentionParts, readHeaderTensors, type TensorGroup } from "../weigh/header-tensors.ts";
+import {
+  describeText,
+  findEntry,
+  findNotedTask,
+  nameScored,
+  readRecordBeside,
+  readRecordedQuality,
+} from "../noted-quality.ts";
+import {
+  findAccidents,
+  findAttentionParts,
+  findLargestFormat,
+  readHeaderTensors,
+  sumFormats,
+  TENSOR_GROUP_OF,
+} from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
-import { findNotedTask, nameScored, readRecordBeside } from "../weigh/noted-scores.ts";
 import { tallyTensors } from "../weigh/tally.ts";
-import { findLargestFormat, WeightSums } from "../weigh/weight-sums.ts";
+import { sumGroups, sumWeights } from "../weigh/weights.ts";
 import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
 
 export interface CompareOptions extends OpenOptions {
-  title?: string;
+  title?: string | undefined;
 }
 
 type Weighed = Omit<ComparedModel, "change">;
@@ -70,25 +82,14 @@ function sortModels(all: readonly string[]): string[] {
   return [...known, ...names.filter((name) => !known.includes(name)).sort()];
 }
 
-/** The groups of tensors that hold a checkpoint's groups of parameters. */
-const GROUP_OF: Readonly<Record<string, TensorGroup>> = {
-  "attention.q": "attention q, k, v",
-  "attention.k": "attention q, k, v",
-  "attention.qk": "attention q, k, v",
-  "attention.v": "attention q, k, v",
-  "attention.out": "attention out",
-  mlp: "MLP",
-};
-
 async function weighCheckpoint(source: string, options: OpenOptions): Promise<Weighed> {
   const checkpoint = await openCheckpoint(source, options);
   try {
     const { variant, parameters, dtypes, files, head } = summarize(checkpoint);
-    const sums = new WeightSums();
-    for (const { group, ...amount } of tallyTensors(checkpoint)) sums.add(GROUP_OF[group] ?? group, amount);
+    const groups = listGroups(tallyTensors(checkpoint).map((one) => ({ ...one, group: TENSOR_GROUP_OF[one.group] })));
     const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
     return {
-      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups: listGroups(sums), notes },
+      ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups, notes },
       weights: dtypes.map(({ dtype }) => dtype).join(", "),
       quality: checkpoint.record ? readOwnQuality(checkpoint.record) : [],
     };
@@ -101,23 +102,21 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
 async function weighOnnx(file: string): Promise<Weighed> {
   const tensors = await readHeaderTensors(file);
   const record = await readRecordBeside(file);
-  const sums = new WeightSums();
-  for (const tensor of tensors) sums.addTensor(tensor);
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
   const bytes = (await withIoErrors(file, () => stat(file))).size + external;
   const precision = PRECISIONS.find((one) => nameModelFile(one) === basename(file));
   const dense = tensors.some((tensor) => findAttentionParts(tensor) === 3);
   return {
     ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
-    ...{ parameters: sums.parameters, bytes, groups: listGroups(sums) },
-    weights: precision ?? findLargestFormat(sums.dtypes) ?? "",
+    ...{ parameters: sumWeights(tensors).parameters, bytes, groups: listGroups(tensors) },
+    weights: precision ?? findLargestFormat(sumFormats(tensors)) ?? "",
     quality: precision && record?.exports ? readExportedQuality({ precision, bytes }, record.exports) : [],
     notes: findAccidents(file, tensors).map(({ text }) => text),
   };
 }
 
-const listGroups = ({ groups }: WeightSums): ComparedModel["groups"] =>
-  Object.entries(groups).map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
+const listGroups = (weights: Parameters<typeof sumGroups>[0]): ComparedModel["groups"] =>
+  Object.entries(sumGroups(weights)).map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
 
 function readOwnQuality(record: NfcRecord): ComparedModel["quality"] {
   const perplexities = (record.perplexity ?? []).map((entry) => {
@@ -131,7 +130,7 @@ function readOwnQuality(record: NfcRecord): ComparedModel["quality"] {
 
 function readExportedQuality(...[file, entries]: Parameters<typeof readRecordedQuality>): ComparedModel["quality"] {
   const noted = readRecordedQuality(file, entries);
-  const scores = readRecordedScores(file, entries).flatMap((score) => {
+  const scores = (findEntry(file, entries)?.tasks ?? []).flatMap((score) => {
     const [measure, value] = Object.entries(score.metrics)[0] ?? [];
     return measure === undefined || value == null
       ? []

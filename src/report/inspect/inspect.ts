@@ -5,7 +5,8 @@ import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts
 import { TOOL } from "../../version.ts";
 import type { ModelSummary } from "../schema.ts";
 import { summarize } from "../weigh/model-summary.ts";
-import { countTyingSaving, formatTyingFormula, isTied, sumEntries, tallyTensors } from "../weigh/tally.ts";
+import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "../weigh/tally.ts";
+import { sumWeights } from "../weigh/weights.ts";
 
 export const INSPECTION_FORMAT = "nfc-inspect/1";
 
@@ -84,13 +85,13 @@ export function inspect(checkpoint: Checkpoint): Inspection {
     parameters: model.parameters,
     bytes: model.bytes,
     groups: PARAMETER_GROUPS.flatMap((group) => {
-      const sum = sumEntries(entries, (entry) => entry.group === group);
+      const sum = sumWeights(entries.filter((entry) => entry.group === group));
       return sum.parameters === 0 ? [] : [{ group, ...sum, percent: (100 * sum.parameters) / model.parameters }];
     }),
     dtypes: model.dtypes,
     embedding: model.embedding,
     head: model.head,
-    tying: estimateTying(checkpoint),
+    tying: estimateTying(checkpoint.config, entries),
     notes: model.notes,
     provenance: model.provenance,
   };
@@ -107,16 +108,14 @@ function describeLayout({ tensors }: Checkpoint): Inspection["layout"] {
 }
 
 /** V has the size of K in every variant, so that its bytes are what K takes or took. */
-function estimateTying(checkpoint: Checkpoint): Inspection["tying"] {
-  const { config } = checkpoint;
-  const entries = tallyTensors(checkpoint);
+function estimateTying(config: ModelConfig, entries: readonly TallyEntry[]): Inspection["tying"] {
   const parameters = countTyingSaving(config);
   const done = isTied(config);
-  const here = sumEntries(entries, ({ group }) => group !== "noise").parameters;
+  const here = sumWeights(entries.filter(({ group }) => group !== "noise")).parameters;
   return {
     done,
     parameters,
-    bytes: sumEntries(entries, ({ group }) => group === "attention.v").bytes,
+    bytes: sumWeights(entries.filter(({ group }) => group === "attention.v")).bytes,
     percent: (100 * parameters) / (done ? here + parameters : here),
     formula: formatTyingFormula(config),
   };

@@ -1,4 +1,6 @@
 // The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
+
+import { computeTaskMean } from "../quality.ts";
 import { heading, type Line, list, notes, paragraph } from "../render/blocks.ts";
 import {
   formatBytes,
@@ -12,7 +14,6 @@ import {
 import { html, type Markup, NOTHING } from "../render/html.ts";
 import { nameLayer } from "../report-blocks.ts";
 import type { Change, ModelSummary, Report } from "../schema.ts";
-import { computeTaskMean } from "../scores.ts";
 import { groupRows, makeExportTable, makeOverviewTable, makePerplexityTable, makeTaskTable } from "../tables.ts";
 import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
 import { renderFrame, renderSection } from "./frame.ts";

@@ -6,14 +6,15 @@ import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
 import { escapeTerminal } from "../../io/printable.ts";
-import { findParameterKind, type ParameterKind } from "../../model/parameters.ts";
+import { findParameterGroup, findParameterKind, type ParameterGroup } from "../../model/parameters.ts";
+import { groupBy, sumWeights, type Weight } from "./weights.ts";
 
 /** What may be wrong with a model besides its size. */
-export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
-export type Accident = (typeof ACCIDENTS)[number];
+export const ACCIDENT_KINDS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
+export type AccidentKind = (typeof ACCIDENT_KINDS)[number];
 
-export interface Mishap {
-  accident: Accident;
+export interface Accident {
+  kind: AccidentKind;
   /** What is wrong, and what to do. */
   text: string;
 }
@@ -25,15 +26,28 @@ export const TENSOR_GROUPS = [
 ] as const;
 export type TensorGroup = (typeof TENSOR_GROUPS)[number];
 
+/** The group of tensors that holds a group of parameters. */
+export const TENSOR_GROUP_OF: Readonly<Record<ParameterGroup, TensorGroup>> = {
+  embeddings: "embeddings",
+  "attention.q": "attention q, k, v",
+  "attention.k": "attention q, k, v",
+  "attention.qk": "attention q, k, v",
+  "attention.v": "attention q, k, v",
+  "attention.out": "attention out",
+  mlp: "MLP",
+  norms: "norms",
+  noise: "noise",
+  head: "head",
+};
+
 /** A stored tensor, of safetensors or ONNX. */
-export interface HeaderTensor {
+export interface HeaderTensor extends Weight {
   /** Without the prefix of a wrapper; wte.weight where the head alone is stored, and serves as both. */
   name: string;
   /** As safetensors calls it: F32, BF16, I8, U4, … */
   dtype: string;
   dims: readonly number[];
-  bytes: number;
-  /** Those of them that lie in another file than the header. */
+  /** Those of its bytes that lie in another file than the header. */
   externalBytes: number;
   group: TensorGroup;
   /** Weights: 0 of scales, constants and buffers; null of codes whose number the header does not tell. */
@@ -101,7 +115,7 @@ function describeTensors(
   return all.map((stored, i) => {
     const own = names[i] as string;
     const name = embedded ? own : own.replace(HEAD, "wte");
-    const tensor = { ...stored, name, group: findGroup(name) };
+    const tensor = { ...stored, name, group: findTensorGroup(name) };
     return { ...tensor, parameters: packed.get(stored.name) ?? countParameters(tensor) };
   });
 }
@@ -119,30 +133,32 @@ const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
 /** Several weights in an element, in formats that no header explains. */
 const PACKED = /(qweight|qzeros|quant_state|absmax|_Q4|_q4|_quant)$/;
 
-function findGroup(name: string): TensorGroup {
+function findTensorGroup(name: string): TensorGroup {
   if (STATE.test(name)) return "optimiser state";
   if (MASK_BUFFER.test(name)) return "mask buffers";
-  const kind = findParameterKind(name);
-  if (kind !== null) return GROUPS[kind];
+  if (findParameterKind(name) === "attention input") return "attention q, k, v";
+  const group = findParameterGroup(name);
+  if (group !== null) return TENSOR_GROUP_OF[group];
   return CONSTANT.test(name) ? "constants" : "other";
 }
-
-const GROUPS: Readonly<Record<ParameterKind, TensorGroup>> = {
-  embedding: "embeddings",
-  head: "head",
-  "noise mean": "noise",
-  "noise log std": "noise",
-  "attention input": "attention q, k, v",
-  "attention output": "attention out",
-  mlp: "MLP",
-  norm: "norms",
-};
 
 function countParameters({ name, dtype, dims, group }: Omit<HeaderTensor, "parameters">): number | null {
   if (group === "other" && dims.length === 0) return 0; // a number that the graph computes with
   if (["I64", "BOOL"].includes(dtype) || [CONSTANT, SCALE, STATE].some((pattern) => pattern.test(name))) return 0;
   if (isMask({ name, dims })) return 0;
   return PACKED.test(name) ? null : dims.reduce((product, dim) => product * dim, 1);
+}
+
+/** Bytes of matrices by format, in the order in which formats come up. */
+export function sumFormats(tensors: readonly HeaderTensor[]): Record<string, number> {
+  const matrices = tensors.filter(({ dims }) => dims.length >= 2);
+  const formats = [...groupBy(matrices, ({ dtype }) => dtype)];
+  return Object.fromEntries(formats.map(([dtype, own]) => [dtype, sumWeights(own).bytes]));
+}
+
+/** The format that most bytes have. */
+export function findLargestFormat(formats: Readonly<Record<string, number>>): string | null {
+  return Object.entries(formats).sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
 }
 
 /** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null of another tensor. */
@@ -154,10 +170,10 @@ export function findAttentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
 }
 
 /** The classic accidents of a file: its head twice, mask buffers, optimiser state. */
-export function findAccidents(file: string, tensors: readonly HeaderTensor[]): Mishap[] {
-  const found: Mishap[] = [];
-  const find = (accident: Accident, text: string) =>
-    found.push({ accident, text: `${escapeTerminal(basename(file))}: ${text}` });
+export function findAccidents(file: string, tensors: readonly HeaderTensor[]): Accident[] {
+  const found: Accident[] = [];
+  const find = (kind: AccidentKind, text: string) =>
+    found.push({ kind, text: `${escapeTerminal(basename(file))}: ${text}` });
   const masks = tensors.filter(isMask);
   if (masks.length > 0)
     find("mask-buffers", `${masks.length} attention mask buffers are stored: save the parameters only`);

@@ -2,10 +2,11 @@
 import { basename } from "node:path";
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { countElements, type FloatDtype } from "../../formats/dtype.ts";
+import { countElements } from "../../formats/dtype.ts";
 import type { StoredTensor } from "../../formats/safetensors/reader.ts";
-import type { Amount, ModelSummary } from "../schema.ts";
-import { sumEntries, type TallyEntry, tallyTensors } from "./tally.ts";
+import type { ModelSummary } from "../schema.ts";
+import { type TallyEntry, tallyTensors } from "./tally.ts";
+import { groupBy, sumWeights } from "./weights.ts";
 
 /** The names that hold the [V, C] matrix, whatever prefix a checkpoint puts before them. */
 const EMBEDDING_OR_HEAD = /(^|\.)(wte|lm_head)\.weight$/;
@@ -15,7 +16,7 @@ export function summarize(
   entries: readonly TallyEntry[] = tallyTensors(checkpoint),
 ): ModelSummary {
   const { config, reader, record } = checkpoint;
-  const total = sumEntries(entries);
+  const total = sumWeights(entries);
   const { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias } = config;
   return {
     source: checkpoint.source,
@@ -37,15 +38,12 @@ export function summarize(
 
 /** The precisions in use, the one with the most bytes first. */
 function countDtypes(checkpoint: Checkpoint): ModelSummary["dtypes"] {
-  const rows = new Map<FloatDtype, ModelSummary["dtypes"][number]>();
-  for (const { dtype, shape, byteLength } of checkpoint.tensors.values()) {
-    const row = rows.get(dtype) ?? { dtype, tensors: 0, parameters: 0, bytes: 0 };
-    row.tensors += 1;
-    row.parameters += countElements(shape);
-    row.bytes += byteLength;
-    rows.set(dtype, row);
-  }
-  return [...rows.values()].sort((a, b) => b.bytes - a.bytes || (a.dtype < b.dtype ? -1 : 1));
+  const tensors = Array.from(checkpoint.tensors.values(), ({ dtype, shape, byteLength: bytes }) => {
+    return { dtype, parameters: countElements(shape), bytes };
+  });
+  return [...groupBy(tensors, ({ dtype }) => dtype)]
+    .map(([dtype, own]) => ({ dtype, tensors: own.length, ...sumWeights(own) }))
+    .sort((a, b) => b.bytes - a.bytes || (a.dtype < b.dtype ? -1 : 1));
 }
 
 /** Stored tensors that serve as no parameter. */
@@ -69,12 +67,11 @@ function describeEmbedding(checkpoint: Checkpoint, total: number): ModelSummary[
 /** A copied head counts no parameters, but its bytes lie in the file. */
 function describeHead(checkpoint: Checkpoint, entries: readonly TallyEntry[]): ModelSummary["head"] {
   if (!checkpoint.config.tied_head) {
-    return { storage: "separate", ...sumEntries(entries, ({ group }) => group === "head") };
+    return { storage: "separate", ...sumWeights(entries.filter(({ group }) => group === "head")) };
   }
   const copy = listUnusedTensors(checkpoint).find(({ name }) => EMBEDDING_OR_HEAD.test(name));
   if (copy !== undefined) return { storage: "copied", parameters: 0, bytes: copy.byteLength };
-  const nothing: Amount = { parameters: 0, bytes: 0 };
-  return { storage: "tied", ...nothing };
+  return { storage: "tied", parameters: 0, bytes: 0 };
 }
 
 function describeProvenance({ tool, command, source, history, notes }: NfcRecord): ModelSummary["provenance"] {

@@ -4,10 +4,10 @@ import { type Checkpoint, type CheckpointTensor, requireTensor } from "../../che
 import { countElements } from "../../formats/dtype.ts";
 import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { groupParameters, listParameters, type ParameterGroup } from "../../model/parameters.ts";
-import type { Amount } from "../schema.ts";
+import type { Weight } from "./weights.ts";
 
 /** What one tensor contributes to one group; `layer` is null outside the blocks. */
-export interface TallyEntry extends Amount {
+export interface TallyEntry extends Weight<number> {
   group: ParameterGroup;
   layer: number | null;
 }
@@ -20,17 +20,6 @@ export function tallyTensors(checkpoint: Checkpoint): TallyEntry[] {
       return { group, layer: spec.layer, parameters: count, bytes: count * bytesEach };
     });
   });
-}
-
-/** The sum of the entries that `keep` accepts. */
-export function sumEntries(entries: readonly TallyEntry[], keep: (entry: TallyEntry) => boolean = () => true): Amount {
-  const sum = { parameters: 0, bytes: 0 };
-  for (const entry of entries) {
-    if (!keep(entry)) continue;
-    sum.parameters += entry.parameters;
-    sum.bytes += entry.bytes;
-  }
-  return sum;
 }
 
 function averageBytes(tensor: CheckpointTensor): number {

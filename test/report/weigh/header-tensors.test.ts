@@ -71,7 +71,7 @@ describe("the weights of an export", () => {
     expect(findAccidents("m.onnx", tensors)).toEqual([]);
     const wte = tensors.find(({ name }) => name === "wte.weight") as HeaderTensor;
     const copy = { ...wte, name: "onnx::MatMul_1", dims: [...wte.dims].reverse() };
-    expect(findAccidents("m.onnx", [...tensors, copy]).map(({ accident }) => accident)).toEqual(["head-twice"]);
+    expect(findAccidents("m.onnx", [...tensors, copy]).map(({ kind }) => kind)).toEqual(["head-twice"]);
   });
 });
 

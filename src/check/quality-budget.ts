@@ -2,8 +2,7 @@
 import { basename, join } from "node:path";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { nameModelFile, PRECISIONS } from "../model/precision.ts";
-import { findEntry } from "../report/exports.ts";
-import { findNotedTask, readRecordBeside } from "../report/weigh/noted-scores.ts";
+import { findEntry, findNotedTask, readRecordBeside } from "../report/noted-quality.ts";
 import { weighModel } from "./measure-model.ts";
 import { findModelFiles } from "./model-files.ts";
 

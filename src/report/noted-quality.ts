@@ -1,0 +1,98 @@
+// What nfc.json notes of a model's quality: perplexities by text, the score on a task, and both of every exported file.
+import { basename, dirname, posix, resolve } from "node:path";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type ExportEntry, type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
+import type { ExportedFile } from "../inference/exported/exported-model.ts";
+import { countParameters } from "../model/parameters.ts";
+import type { ExportSummary } from "./schema.ts";
+
+/** Names of weights that every model has: the name of their folder tells models apart. */
+const COMMON_NAME = /^model\.safetensors(\.index\.json)?$/;
+
+/** The nfc.json in a file's folder, and of onnx/model.onnx in the one above. @throws NfcError for one that is damaged */
+export async function readRecordBeside(file: string): Promise<NfcRecord | null> {
+  const own = dirname(resolve(file));
+  return readNfcRecord(basename(own) === "onnx" ? dirname(own) : own);
+}
+
+export interface NotedTask {
+  /** "sst2" */
+  task: string;
+  /** By name; null where it is undefined. */
+  metrics: Record<string, number | null>;
+  /** The task's own metric, which is the first; null where it is undefined. */
+  own: { metric: string; value: number } | null;
+}
+
+/** The development set's score of the last fine-tuning on a task. */
+export function findNotedTask({ history }: Pick<NfcRecord, "history">): NotedTask | null {
+  const step = history.findLast((one) => typeof one.task === "string" && typeof one.dev === "object");
+  const { metrics } = (step?.dev ?? {}) as { metrics?: Record<string, unknown> };
+  if (step === undefined || typeof metrics !== "object" || metrics === null) return null;
+  const numbers = Object.entries(metrics).map(
+    ([name, value]) => [name, typeof value === "number" ? value : null] as const,
+  );
+  const [metric, value] = numbers[0] ?? [];
+  const own = metric !== undefined && value != null ? { metric, value } : null;
+  return { task: String(step.task), metrics: Object.fromEntries(numbers), own };
+}
+
+/** Development files whose score decides a task: every task's own, and MNLI's matched one. */
+const DECIDING_FILES = ["dev.tsv", "dev_matched.tsv"];
+
+/** How what was scored is called: by its task, with the file where it is not the one that decides (MNLI's mismatched). */
+export function nameScored({ task, file }: { task: string; file: string }): string {
+  return DECIDING_FILES.includes(file) ? task : `${task}, ${file}`;
+}
+
+/** Overlapping windows give another perplexity of the same text: their stride goes with its name. */
+export function describeText({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): {
+  file: string;
+  sha256: string;
+  tokens: number;
+} {
+  const overlapping = stride !== undefined && stride !== length;
+  return { file: overlapping ? `${file}, stride ${stride}` : file, sha256, tokens };
+}
+
+/**
+ * Whether `after` was made from `before`, as far as that shows without hashing weights: its nfc.json names a source of
+ * the same name, the same number of parameters and the same size.
+ */
+export function isRecordedSource(before: Checkpoint, after: Checkpoint): boolean {
+  const source = after.record?.source;
+  if (source === undefined) return false;
+  const bytes = source.files.reduce((sum, file) => sum + file.bytes, 0);
+  return (
+    source.parameters === countParameters(before.config) &&
+    bytes === before.reader.byteLength &&
+    nameModel(source.path) === nameModel(before.source)
+  );
+}
+
+/** The last part of a path, whether it names a folder or the weights in it, without a revision (hf://owner/name@rev). */
+function nameModel(path: string): string {
+  const parts = posix.normalize(path.replaceAll("\\", "/")).split("/").filter(Boolean);
+  const last = parts.at(-1) ?? "";
+  const name = COMMON_NAME.test(last) ? (parts.at(-2) ?? last) : last;
+  return name.replace(/@.*$/, "");
+}
+
+/** An exported file, as it is found among the entries of nfc.json. */
+export type FileSize = Pick<ExportedFile, "precision" | "bytes">;
+
+/** The perplexity that nfc.json notes of an exported file; null without one. */
+export function readRecordedQuality(
+  { precision, bytes }: FileSize,
+  entries: readonly ExportEntry[],
+): ExportSummary["files"][number]["quality"] {
+  const entry = findEntry({ precision, bytes }, entries)?.perplexity;
+  if (entry === undefined) return null;
+  const { perplexity, kl, agreement, logitError, source } = entry;
+  return { ...describeText(entry), float32: source ?? null, perplexity, kl, agreement, logitError };
+}
+
+/** A file's entry, unless it is that of a file of another size. */
+export function findEntry({ precision, bytes }: FileSize, entries: readonly ExportEntry[]): ExportEntry | undefined {
+  return entries.find((each) => each.precision === precision && each.bytes === bytes);
+}
