@@ -2,11 +2,11 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions, Tensors } from "../graph/session.ts";
-import { makeFloat32Tensor } from "../graph/session.ts";
 import { Scorer } from "../inference/score/evaluate.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { TokenRange } from "./data/windows.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
+import { makeParameter } from "./step/store-binding.ts";
 
 const PIECE = 8192;
 
@@ -52,7 +52,7 @@ export class HeldOut {
   ): Promise<HeldOut> {
     const entries = store.names
       .filter((name) => isScored(name, config))
-      .map((name) => [name, makeFloat32Tensor(store.value(name), store.slot(name).shape)] as const);
+      .map((name) => [name, makeParameter(store, name)] as const);
     const weights: Tensors = Object.fromEntries(entries);
     return new HeldOut(await Scorer.live({ config, source }, weights, options.session), options);
   }

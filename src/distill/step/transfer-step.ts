@@ -10,6 +10,7 @@ import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.t
 import { listParameters } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient } from "./step-graph.ts";
+import { makeParameter } from "./store-binding.ts";
 
 export interface TransferOptions extends SessionOptions {
   student: ModelConfig;
@@ -118,8 +119,7 @@ export class TransferStep {
     const feeds: Record<string, Tensor> = {};
     for (const input of session.inputNames) {
       const name = named(input.slice(input.indexOf("/") + 1));
-      if (input.startsWith(STUDENT))
-        feeds[input] = makeFloat32Tensor(this.store.value(name), this.store.slot(name).shape);
+      if (input.startsWith(STUDENT)) feeds[input] = makeParameter(this.store, name);
       if (input.startsWith(TEACHER)) {
         const weight = this.options.teacherWeights.get(name) as Float32Array;
         feeds[input] = makeFloat32Tensor(weight, this.shapes.get(name) as readonly number[]);
