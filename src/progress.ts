@@ -10,7 +10,7 @@ export interface ProgressEvent {
 }
 
 export interface LongCall {
-  onProgress?: (event: ProgressEvent) => void;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** Aborting ends the call with NfcError "aborted", and leaves no partial output. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }

@@ -1,8 +1,8 @@
 // Runs a training command: opens the tokenizer, trains, prints the table of perplexities.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { TrainOptions, TrainResult } from "../distill/run.ts";
 import type { TrainMode } from "../distill/settings.ts";
+import type { TrainOptions, TrainResult } from "../distill/train.ts";
 import { alignTable, formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
@@ -17,18 +17,14 @@ export async function runTraining(
   progress: Progress,
 ): Promise<void> {
   const { train } = await import("../distill/train.ts");
-  const { resolveTrainSettings } = await import("../distill/settings.ts");
-  const { canTransfer } = await import("../distill/step/transfer-step.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const { student, teacher } = models;
   await checkDevice(flags.device);
   const { device, threads } = flags;
-  // A dense student has its teacher's attention already, or never will.
-  const transferable =
-    teacher !== null && student.config.variant !== "dense" && canTransfer(student.config, teacher.config);
   const result = await train(student, {
     ...toOptions(flags),
-    settings: resolveTrainSettings(task, student.config, { ...toTrainSettings(flags), transferable }),
+    task,
+    settings: toTrainSettings(flags),
     teacher,
     session: { device, ...(threads !== undefined && { threads }) },
     command: ["nfc", ...context.io.argv.slice(2)],

@@ -1,11 +1,11 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { makeFloat32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
+import type { SessionOptions } from "../graph/session.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
-import { NoiseBuffers } from "./step/noise.ts";
+import { StepNoise } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
@@ -145,28 +145,4 @@ function makeReport(nll: number, kl: number | null, noise: number | null, { kd, 
     ...(kl !== null && { kl }),
     ...(noise !== null && { noise_kl: noise }),
   };
-}
-
-/** ε of every layer for one micro-batch, where the variant has noise and the run draws it. */
-export class StepNoise {
-  readonly mode: "fed" | "mean";
-  private readonly buffers: NoiseBuffers;
-  private readonly shape: readonly number[];
-
-  constructor(
-    config: ModelConfig,
-    { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
-  ) {
-    this.mode = noise === "sample" && config.variant.startsWith("noise-") ? "fed" : "mean";
-    this.shape = [batchSize, config.variant === "noise-shared" ? 1 : config.n_head, length, length];
-    const size = this.shape.reduce((a, b) => a * b, 1);
-    this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
-  }
-
-  feeds(draw: number): Record<string, Tensor> {
-    this.buffers.draw(draw);
-    return Object.fromEntries(
-      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, this.shape)]),
-    );
-  }
 }

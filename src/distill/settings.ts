@@ -71,16 +71,18 @@ const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrai
 export function resolveTrainSettings(
   task: TrainMode,
   config: ModelConfig,
-  given: Partial<TrainSettings> & { transferable?: boolean } = {},
+  given: Partial<TrainSettings> = {},
+  teacher: ModelConfig | null = null,
 ): TrainSettings {
-  const { transferable = false, ...own } = given;
-  const length = own.length ?? Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
-  const steps = own.steps ?? STEPS[task];
+  const transferable = teacher !== null && config.variant !== "dense" && canTransfer(config, teacher);
+  const length = given.length ?? Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
+  const steps = given.steps ?? STEPS[task];
   // The noise alone is no attention to transfer.
   const transfer = Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
-  const transferSteps = own.transferSteps ?? (transferable && own.train !== "noise" ? transfer : 0);
+  const transferSteps = given.transferSteps ?? (transferable && given.train !== "noise" ? transfer : 0);
   const windows = Math.max(1, Math.round(STEP_TOKENS / length));
-  const accumulate = own.accumulate ?? (own.batchSize === undefined ? planMicroBatches(config, windows, length) : 1);
+  const accumulate =
+    given.accumulate ?? (given.batchSize === undefined ? planMicroBatches(config, windows, length) : 1);
   const main = steps - transferSteps;
   const settings: TrainSettings = {
     task,
@@ -110,10 +112,15 @@ export function resolveTrainSettings(
     cacheTeacher: 0,
     evalEvery: Math.max(1, Math.round(steps / 10)),
     evalTokens: 65_536,
-    ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
   };
   checkSettings(settings, config);
   return settings;
+}
+
+/** Whether two models have attention maps that can be compared one by one. */
+export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean {
+  return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
 }
 
 /** The fewest micro-batches that keep a step's activations in bounds. */
@@ -165,16 +172,3 @@ export function checkShares(settings: Pick<TrainSettings, "kd" | "beta1" | "beta
 }
 
 const toBytes = (bytes: number) => (bytes / 1e9).toFixed(0);
-
-/** Names of the settings in which two runs differ, as `name (old → new)`. */
-export function listChangedSettings(old: object, current: object): string[] {
-  const before = old as Record<string, unknown>;
-  const after = current as Record<string, unknown>;
-  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
-    .filter((key) => before[key] !== after[key])
-    .map((key) => `${key} (${showValue(before[key])} → ${showValue(after[key])})`);
-}
-
-function showValue(value: unknown): string {
-  return typeof value === "string" && value.length > 16 ? `${value.slice(0, 12)}…` : String(value);
-}

@@ -30,7 +30,7 @@ export interface TrainedModelOptions {
   metrics: string;
   /** The history's entry. */
   step: NfcRecord["history"][number];
-  command?: readonly string[];
+  command?: readonly string[] | undefined;
 }
 
 /** All parameters of the student; the trained ones with gradients and moments. */
@@ -65,7 +65,7 @@ export async function writeTrainedModel(
     const written = await writeSafetensors(folder, sources);
     await writeModelFiles(folder, student, config);
     await copyFile(metrics, join(folder, METRICS_FILE));
-    const record = await continueRecord(student, step, { ...(command && { command }) });
+    const record = await continueRecord(student, step, { command });
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     return { folder: output, record, ...written };
   });

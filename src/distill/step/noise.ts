@@ -1,5 +1,8 @@
 // The attention noise ε of training: standard normal draws that depend on seed, step and layer alone.
+import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
+import type { ModelConfig } from "../../model/config.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
+import type { TrainSettings } from "../settings.ts";
 
 const TABLE_SIZE = 65_536;
 /** Stream numbers: step · 2¹⁶ + index */
@@ -75,4 +78,28 @@ function normalQuantile(p: number, below: number): number {
     if (move < 1e-10) break;
   }
   return x;
+}
+
+/** ε of every layer for one micro-batch, where the variant has noise and the run draws it. */
+export class StepNoise {
+  readonly mode: "fed" | "mean";
+  private readonly buffers: NoiseBuffers;
+  private readonly shape: readonly number[];
+
+  constructor(
+    config: ModelConfig,
+    { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
+  ) {
+    this.mode = noise === "sample" && config.variant.startsWith("noise-") ? "fed" : "mean";
+    this.shape = [batchSize, config.variant === "noise-shared" ? 1 : config.n_head, length, length];
+    const size = this.shape.reduce((a, b) => a * b, 1);
+    this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
+  }
+
+  feeds(draw: number): Record<string, Tensor> {
+    this.buffers.draw(draw);
+    return Object.fromEntries(
+      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, this.shape)]),
+    );
+  }
 }

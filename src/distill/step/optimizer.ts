@@ -2,7 +2,6 @@
 
 import type { TrainSettings } from "../settings.ts";
 import type { ParameterStore } from "./parameter-store.ts";
-import { isDecayed, scheduleRate } from "./schedule.ts";
 
 /** `steps` are those of the phase, counted from its beginning. */
 export interface OptimizerOptions
@@ -58,4 +57,28 @@ export class Optimizer {
 
 export function isNoise(name: string): boolean {
   return name.includes(".attn.noise_");
+}
+
+export interface Schedule {
+  peak: number;
+  steps: number;
+  /** Steps of the linear rise */
+  warmup: number;
+  /** The last rate, as a fraction of the peak */
+  floor: number;
+}
+
+/**
+ * The rate of a step, counted from 0: peak · (step + 1) / warmup, then a half cosine from the peak to floor · peak at
+ * the last step.
+ */
+export function scheduleRate(step: number, { peak, steps, warmup, floor }: Schedule): number {
+  if (step < warmup) return (peak * (step + 1)) / warmup;
+  const progress = Math.min(1, (step - warmup) / Math.max(1, steps - 1 - warmup));
+  return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);
+}
+
+/** As nanoGPT: matrices and embeddings decay; biases, norms and the noise's means and deviations never do. */
+export function isDecayed(name: string, shape: readonly number[]): boolean {
+  return shape.length >= 2 && !name.includes("attn.noise_");
 }

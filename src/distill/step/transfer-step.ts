@@ -23,11 +23,6 @@ export interface TransferOptions extends SessionOptions {
 /** What makes the attention scores: the rest of the model is left alone. V's half of c_attn gets zeros. */
 const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.noise_mean"] as const;
 
-/** Whether two models have attention maps that can be compared one by one. */
-export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean {
-  return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
-}
-
 /** The parameters that the transfer trains, by their full names. */
 export function listTransferTargets(config: ModelConfig): string[] {
   return Array.from({ length: config.n_layer }, (_, layer) =>

@@ -13,8 +13,7 @@ import { findDefaultCache } from "../data/token-cache.ts";
 import { replaceInCache } from "../data/token-file.ts";
 import type { TokenRange } from "../data/windows.ts";
 import { STEP, type TeacherInput } from "../step/step-graph.ts";
-import type { TeacherPrecision } from "./session.ts";
-import type { TeacherSource } from "./teacher.ts";
+import type { TeacherPrecision, TeacherSource } from "./teacher.ts";
 import { type TopK, TopKTeacher } from "./top-k.ts";
 
 /** Names the version of cache files: those of another are not found. */

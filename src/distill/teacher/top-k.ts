@@ -9,8 +9,7 @@ import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2, lmHead } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { chunkedSoftmax } from "../step/distribution.ts";
-import { openTeacherSession, type TeacherPrecision } from "./session.ts";
-import { makeTokenFeeds } from "./teacher.ts";
+import { makeTokenFeeds, openTeacherSession, type TeacherPrecision } from "./teacher.ts";
 
 /** Largest temporary of the head, in elements: 64 MB. */
 const HEAD_ELEMENTS = 16 * 2 ** 20;

@@ -1,6 +1,6 @@
 // Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
 
-import { StepNoise } from "../../distill/phases.ts";
+import { StepNoise } from "../../distill/step/noise.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
