@@ -1,13 +1,13 @@
 // Runs a training command: opens the tokenizer, trains, prints the table of perplexities.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { TrainMode } from "../distill/settings.ts";
-import type { TrainOptions, TrainResult } from "../distill/train.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
+import type { TrainResult } from "../distill/train.ts";
 import { alignTable, formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
 import { note, printResult } from "./terminal.ts";
-import { type TrainFlags, toTrainSettings } from "./train-flags.ts";
+import { readSettings, type TrainFlags } from "./train-flags.ts";
 
 export async function runTraining(
   context: Context,
@@ -20,13 +20,12 @@ export async function runTraining(
   const { checkDevice } = await import("../graph/session.ts");
   const { student, teacher } = models;
   await checkDevice(flags.device);
-  const { device, threads } = flags;
+  const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, device, threads } = flags;
   const result = await train(student, {
-    ...toOptions(flags),
-    task,
-    settings: toTrainSettings(flags),
+    ...{ output, data, heldOut, field, cache, saveEvery, resume, force, task },
+    settings: readSettings(TEXT_SETTINGS, flags),
     teacher,
-    session: { device, ...(threads !== undefined && { threads }) },
+    session: { device, threads },
     command: ["nfc", ...context.io.argv.slice(2)],
     onProgress: progress.show,
     signal: context.signal,
@@ -35,22 +34,6 @@ export async function runTraining(
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
-}
-
-function toOptions(
-  flags: TrainFlags,
-): Pick<TrainOptions, "output" | "data" | "heldOut" | "field" | "cache" | "saveEvery" | "resume" | "force"> {
-  const { output, data, valid, field, cache, saveEvery, resume = false, force = false } = flags;
-  return {
-    output,
-    data,
-    resume,
-    force,
-    ...(valid && { heldOut: valid }),
-    ...(field !== undefined && { field }),
-    ...(cache !== undefined && { cache }),
-    ...(saveEvery !== undefined && { saveEvery }),
-  };
 }
 
 function toJson({

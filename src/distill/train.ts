@@ -13,6 +13,7 @@ import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import { RunFolder, type RunIdentity, type RunState, textStateSchema } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
+import type { Given } from "./setting-table.ts";
 import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./settings.ts";
 import { checkTeacherFits } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
@@ -25,7 +26,7 @@ export interface TrainOptions extends LongCall {
   output: string;
   /** Decides the defaults of the settings: "distill" with a teacher and "finetune" without one, unless given. */
   task?: TrainMode | undefined;
-  settings?: Partial<TrainSettings> | undefined;
+  settings?: Given<TrainSettings> | undefined;
   /** Files, folders and globs of training text, or token ids. */
   data: readonly string[];
   /** The same for the held-out text; the end of `data` unless given. */

@@ -28,9 +28,9 @@ export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
 export type Device = (typeof DEVICES)[number];
 
 export interface SessionOptions {
-  device?: Device;
+  device?: Device | undefined;
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
-  threads?: number;
+  threads?: number | undefined;
   /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
   shortLived?: boolean;
   /** False for one of several sessions that run in turn: what a run takes it gives back, instead of keeping it. */

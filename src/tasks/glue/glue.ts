@@ -4,6 +4,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
+import type { Given } from "../../distill/setting-table.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { withIoErrors } from "../../io/io-error.ts";
@@ -27,12 +28,12 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   seeds: number;
   /** Holds the cells; a later call with the same folder goes on. */
   output: string;
-  settings?: Partial<Omit<ClassifierSettings, "seed" | "task">>;
+  settings?: Given<Omit<ClassifierSettings, "seed" | "task">> | undefined;
   /** For tasks without a training file. */
-  splitDev?: number;
-  session?: SessionOptions;
+  splitDev?: number | undefined;
+  session?: SessionOptions | undefined;
   /** Where a cell of other settings lies: start it over. */
-  force?: boolean;
+  force?: boolean | undefined;
 }
 
 /** One model on one task: its own metric over the seeds. */
@@ -145,7 +146,8 @@ async function planCell(
     const row: CellPlan[] = [];
     for (const [seed, { examples, hashes }] of seeds.entries()) {
       addHead(checkpoint, listOutputs(task), seed);
-      const settings = resolveClassifierSettings(task, checkpoint.config, examples, { ...options.settings, seed });
+      const context = { task, config: checkpoint.config, examples, hasTeacher: false };
+      const settings = resolveClassifierSettings(context, { ...options.settings, seed });
       const work = join(options.output, `${name}.${task.name}.${seed}`);
       const [identity, file] = [{ ...settings, model, ...hashes }, `${work}.json`];
       row.push({ source, settings, identity, file, work, known: await findCell(file, identity, options) });

@@ -5,6 +5,7 @@ import { refuseOwnSource } from "../../checkpoint/own-source.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
+import type { Given } from "../../distill/setting-table.ts";
 import { checkTeacherFits } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
@@ -26,7 +27,7 @@ const SAVE_EVERY = 200;
 
 export interface FinetuneTaskOptions extends LongCall, TaskSource {
   output: string;
-  settings?: Partial<ClassifierSettings> | undefined;
+  settings?: Given<ClassifierSettings> | undefined;
   /** A classifier of the same task. */
   teacher?: Checkpoint | null | undefined;
   /** "if-same": goes on with a run of the same settings and inputs, and starts any other over. */
@@ -91,10 +92,8 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   const resume = options.resume === true;
   const seed = options.settings?.seed ?? 0;
   const parts = await readTask(options, seed);
-  const settings = resolveClassifierSettings(task, source.config, parts.train.examples.length, {
-    ...(teacher && { kd: 0.5 }),
-    ...options.settings,
-  });
+  const context = { task, config: source.config, examples: parts.train.examples.length, hasTeacher: teacher !== null };
+  const settings = resolveClassifierSettings(context, options.settings);
   checkTeacher(source, teacher, task, settings);
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
