@@ -81,7 +81,7 @@ export function addSettingFlags(
 ): Command {
   const describe = ({ help, shown }: SettingTable[string]) => {
     const fallback = typeof shown === "object" ? mode && shown[mode] : shown;
-    return fallback === undefined ? help : `${help} (default: ${fallback})`;
+    return fallback ? `${help} (default: ${fallback})` : help;
   };
   for (const [name, setting] of Object.entries(table)) {
     if (setting.flag === null) continue;
@@ -99,7 +99,7 @@ export function readSettings<Table extends SettingTable>(table: Table, flags: ob
   const values = flags as Record<string, unknown>;
   const read = Object.entries(table).map(([name, setting]) => {
     const value = values[nameAttribute(setting)];
-    return [name, value === true && "bare" in setting ? setting.bare : value];
+    return [name, value === true && setting.bare !== undefined ? setting.bare : value];
   });
   return Object.fromEntries(read) as Given<SettingValues<Table>>;
 }

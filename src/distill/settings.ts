@@ -1,6 +1,6 @@
 // The settings of training on text, their defaults by task, and what they must not be.
 import type { ModelConfig } from "../model/config.ts";
-import { type Given, type Refusal, resolveSettings, type SettingTable, type SettingValues } from "./setting-table.ts";
+import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./setting-table.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
 
 export const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
@@ -33,226 +33,118 @@ interface TextContext {
 /** Everything that decides the result of a run on text, besides its inputs. Plain JSON: `run.json` keeps it. */
 export const TEXT_SETTINGS = {
   /** Optimizer steps, attention transfer included. */
-  steps: {
-    flag: "--steps <n>",
-    kind: "positive integer",
-    help: "optimiser steps",
+  steps: declare("--steps <n>", "positive integer", "optimiser steps", ({ task }: TextContext) => STEPS[task], {
     shown: { distill: "1000", finetune: "300", pretrain: "2000" },
-    default: ({ task }) => STEPS[task],
-  },
+  }),
   /** Tokens of a window. */
-  length: {
-    flag: "--length <n>",
-    kind: "positive integer",
-    help: "tokens of a window",
-    shown: "n_positions, at most 512",
-    default: ({ config }) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH),
-    check: checkLength,
-  },
+  length: declare(
+    "--length <n>",
+    "positive integer",
+    "tokens of a window",
+    ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH),
+    { shown: "n_positions, at most 512", check: checkLength },
+  ),
   /** Windows of a micro-batch. */
-  batchSize: {
-    flag: "--batch-size <n>",
-    kind: "positive integer",
-    help: "windows of a micro-batch",
-    shown: "for 4,096 tokens a step",
-    default: ({ settings }) => Math.ceil(countWindows(settings.length) / settings.accumulate),
-    check: (value, { config, settings }) => checkMemory(value, config, settings.length),
-  },
+  batchSize: declare(
+    "--batch-size <n>",
+    "positive integer",
+    "windows of a micro-batch",
+    ({ settings }: TextContext) => Math.ceil(countWindows(settings.length) / settings.accumulate),
+    {
+      shown: "for 4,096 tokens a step",
+      check: (value, { config, settings }) => checkMemory(value, config, settings.length),
+    },
+  ),
   /** Micro-batches of a step. */
-  accumulate: {
-    flag: "--accumulate <n>",
-    kind: "positive integer",
-    help: "micro-batches of a step",
-    shown: "as few as memory allows",
-    default: ({ config, hasBatchSize, settings }) => (hasBatchSize ? 1 : planMicroBatches(config, settings.length)),
-  },
-  seed: { flag: "--seed <n>", kind: "seed", help: "seed of windows and noise", shown: "0", default: 0 },
+  accumulate: declare(
+    "--accumulate <n>",
+    "positive integer",
+    "micro-batches of a step",
+    ({ config, hasBatchSize, settings }: TextContext) => (hasBatchSize ? 1 : planMicroBatches(config, settings.length)),
+    { shown: "as few as memory allows" },
+  ),
+  seed: declare("--seed <n>", "seed", "seed of windows and noise", 0),
   /** Peak learning rate. */
-  lr: {
-    flag: "--lr <rate>",
-    kind: "positive number",
-    help: "peak learning rate",
+  lr: declare("--lr <rate>", "positive number", "peak learning rate", chooseLearningRate, {
     shown: { distill: "0.001, above a width of 256 less", finetune: "0.0001", pretrain: "0.001" },
-    default: ({ task, config }) =>
-      LEARNING_RATE[task] * (task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1),
-  },
-  /** Peak learning rate of the noise parameters. */
-  noiseLr: {
-    flag: "--noise-lr <rate>",
-    kind: "positive number",
-    help: "peak learning rate of the noise parameters",
-    shown: "0.01",
-    default: 1e-2,
-  },
-  /** Steps in which the learning rate rises linearly. */
-  warmup: {
-    flag: "--warmup <steps>",
-    kind: "integer from 0",
-    help: "steps of linear warmup",
-    shown: "5 %",
-    default: ({ settings }) => Math.round(0.05 * (settings.steps - settings.transferSteps)),
-    check: (value) =>
-      Number.isInteger(value) ? null : [`--warmup ${value} is no number of steps`, "with --task it is a share"],
-  },
-  /** Last learning rate, as a share of the peak. */
-  floor: {
-    flag: "--lr-floor <share>",
-    kind: "number from 0",
-    help: "last learning rate, as a share of the peak",
-    shown: "0.05",
-    default: 0.05,
-    check: (value) =>
-      value > 1 ? [`--lr-floor ${value} is above 1`, "it is the last learning rate as a share of the peak"] : null,
-  },
-  beta1: {
-    flag: "--beta1 <b>",
-    kind: "number from 0",
-    help: "AdamW's β1",
-    shown: "0.9",
-    default: 0.9,
-    check: (value) => checkBeta("beta1", value),
-  },
-  beta2: {
-    flag: "--beta2 <b>",
-    kind: "number from 0",
-    help: "AdamW's β2",
-    shown: "0.95",
-    default: 0.95,
-    check: (value) => checkBeta("beta2", value),
-  },
-  epsilon: { flag: null, kind: "positive number", help: "AdamW's ε", default: 1e-8 },
-  /** Decoupled weight decay of matrices. */
-  decay: {
-    flag: "--weight-decay <d>",
-    kind: "number from 0",
-    help: "decay of matrices",
-    shown: "0.01; pretrain 0.1",
-    default: ({ task }) => WEIGHT_DECAY[task],
-  },
-  /** Largest norm of the gradient; 0: no clipping. */
-  clip: {
-    flag: "--clip <norm>",
-    kind: "number from 0",
-    help: "largest norm of the gradient, 0 for none",
-    shown: "1",
-    default: 1,
-  },
-  /** Share of the teacher in the loss: (1 − kd)·NLL + kd·T²·KL. */
-  kd: {
-    flag: "--kd <share>",
-    kind: "number from 0",
-    help: "share of the teacher in the loss",
-    shown: "0.5",
-    default: ({ task }) => (task === "distill" ? 0.5 : 0),
-    check: (value) =>
-      value < 0 || value > 1
-        ? [`--kd ${value} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone"]
-        : null,
-    teacher: true,
-  },
+  }),
+  noiseLr: declare("--noise-lr <rate>", "positive number", "peak learning rate of the noise parameters", 1e-2),
+  warmup: declare(
+    "--warmup <steps>",
+    "integer from 0",
+    "steps of linear warmup",
+    ({ settings }: TextContext) => Math.round(0.05 * (settings.steps - settings.transferSteps)),
+    { shown: "5 %", check: checkWarmup },
+  ),
+  floor: declare("--lr-floor <share>", "number from 0", "last learning rate, as a share of the peak", 0.05, {
+    check: checkFloor,
+  }),
+  beta1: declare("--beta1 <b>", "number from 0", "AdamW's β1", 0.9, { check: (value) => checkBeta("beta1", value) }),
+  beta2: declare("--beta2 <b>", "number from 0", "AdamW's β2", 0.95, { check: (value) => checkBeta("beta2", value) }),
+  epsilon: declare(null, "positive number", "AdamW's ε", 1e-8),
+  /** Decoupled weight decay. */
+  decay: declare(
+    "--weight-decay <d>",
+    "number from 0",
+    "decay of matrices",
+    ({ task }: TextContext) => WEIGHT_DECAY[task],
+    { shown: "0.01; pretrain 0.1" },
+  ),
+  clip: declare("--clip <norm>", "number from 0", "largest norm of the gradient, 0 for none", 1),
+  /** kd in (1 − kd)·NLL + kd·T²·KL. */
+  kd: declare(
+    "--kd <share>",
+    "number from 0",
+    "share of the teacher in the loss",
+    ({ task }: TextContext) => (task === "distill" ? 0.5 : 0),
+    { shown: "0.5", check: checkShare, teacher: true },
+  ),
   /** T of both distributions in KL. */
-  temperature: {
-    flag: "--temperature <T>",
-    kind: "positive number",
-    help: "temperature of the teacher's distribution",
-    shown: "1",
-    default: 1,
+  temperature: declare("--temperature <T>", "positive number", "temperature of the teacher's distribution", 1, {
     teacher: true,
-  },
+  }),
   /** β of the noise prior. */
-  noiseKl: {
-    flag: "--noise-kl <beta>",
-    kind: "number from 0",
-    help: "weight of the noise prior N(0, 1)",
-    shown: "0.001",
-    default: 1e-3,
-  },
-  /** First steps, which learn the teacher's attention alone. */
-  transferSteps: {
-    flag: "--transfer-steps <n>",
-    kind: "integer from 0",
-    help: "first steps, on attention alone",
-    shown: "30 %, at most 50",
-    // The noise alone is no attention to transfer.
-    default: ({ transferable, settings: { steps, train } }) =>
-      transferable && train !== "noise" ? Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps)) : 0,
-    check: checkTransfer,
+  noiseKl: declare("--noise-kl <beta>", "number from 0", "weight of the noise prior N(0, 1)", 1e-3),
+  transferSteps: declare(
+    "--transfer-steps <n>",
+    "integer from 0",
+    "first steps, on attention alone",
+    chooseTransferSteps,
+    { shown: "30 %, at most 50", check: checkTransfer, teacher: true },
+  ),
+  transferLr: declare("--transfer-lr <rate>", "positive number", "peak learning rate of those", 5e-3, {
     teacher: true,
-  },
-  /** Peak learning rate of those steps. */
-  transferLr: {
-    flag: "--transfer-lr <rate>",
-    kind: "positive number",
-    help: "peak learning rate of those",
-    shown: "0.005",
-    default: 5e-3,
+  }),
+  transferNoiseLr: declare("--transfer-noise-lr <rate>", "positive number", "the same for noise parameters", 2e-2, {
     teacher: true,
-  },
-  /** The same for noise parameters. */
-  transferNoiseLr: {
-    flag: "--transfer-noise-lr <rate>",
-    kind: "positive number",
-    help: "the same for noise parameters",
-    shown: "0.02",
-    default: 2e-2,
-    teacher: true,
-  },
+  }),
   /** Which parameters move: the noise's alone, attention's (noise included), or all. */
-  train: {
-    flag: "--train <part>",
-    kind: ["all", "attention", "noise"],
-    help: "parameters that move",
-    shown: "all",
-    default: "all",
+  train: declare("--train <part>", ["all", "attention", "noise"], "parameters that move", "all", {
     check: checkTrained,
-  },
-  /** Whether noise is drawn in training, or held at its mean. */
-  noise: {
-    flag: "--noise <mode>",
-    kind: ["sample", "mean"],
-    help: "in training: drawn, or at its mean",
-    shown: "sample",
-    default: "sample",
-  },
-  teacherPrecision: {
-    flag: "--teacher-precision <name>",
-    kind: ["fp32", "int8"],
-    help: "the teacher's matrix products",
-    shown: "fp32",
-    default: "fp32",
+  }),
+  noise: declare("--noise <mode>", ["sample", "mean"], "in training: drawn, or at its mean", "sample"),
+  teacherPrecision: declare("--teacher-precision <name>", ["fp32", "int8"], "the teacher's matrix products", "fp32", {
     teacher: true,
-  },
-  /** Cache the teacher's k most likely tokens of each position; 0: run the teacher every time. */
-  cacheTeacher: {
-    flag: "--cache-teacher [k]",
-    kind: "positive integer",
-    help: `store the teacher's k most likely tokens once (default k: ${DEFAULT_TOP_K})`,
-    bare: DEFAULT_TOP_K,
-    default: 0,
-    check: (value, { settings: { temperature } }) =>
-      value > 0 && temperature !== 1
-        ? ["a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher"]
-        : null,
-    teacher: true,
-  },
-  /** Steps between evaluations on held-out text. */
-  evalEvery: {
-    flag: "--eval-every <steps>",
-    kind: "positive integer",
-    help: "steps between evaluations on held-out text",
-    shown: "a tenth",
-    default: ({ settings }) => Math.max(1, Math.round(settings.steps / 10)),
-  },
-  /** Most held-out tokens that an evaluation during the run uses. */
-  evalTokens: {
-    flag: "--eval-tokens <n>",
-    kind: "positive integer",
-    help: "held-out tokens that an evaluation uses",
-    shown: "65536",
-    default: 65_536,
+  }),
+  /** k; 0: the teacher runs every time. */
+  cacheTeacher: declare(
+    "--cache-teacher [k]",
+    "positive integer",
+    `store the teacher's k most likely tokens once (default k: ${DEFAULT_TOP_K})`,
+    0,
+    { shown: "", bare: DEFAULT_TOP_K, check: checkCachedTeacher, teacher: true },
+  ),
+  evalEvery: declare(
+    "--eval-every <steps>",
+    "positive integer",
+    "steps between evaluations on held-out text",
+    ({ settings }: TextContext) => Math.max(1, Math.round(settings.steps / 10)),
+    { shown: "a tenth" },
+  ),
+  evalTokens: declare("--eval-tokens <n>", "positive integer", "held-out tokens that an evaluation uses", 65_536, {
     check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
-  },
-} as const satisfies SettingTable<TextContext>;
+  }),
+};
 
 export interface TrainSettings extends SettingValues<typeof TEXT_SETTINGS> {
   task: TrainMode;
@@ -272,7 +164,7 @@ export function resolveTrainSettings(
   const transferable = teacher !== null && config.variant !== "dense" && canTransfer(config, teacher);
   const hasBatchSize = given.batchSize !== undefined;
   const makeContext = (settings: TextContext["settings"]) => ({ task, config, transferable, hasBatchSize, settings });
-  return { task, ...resolveSettings<TextContext, typeof TEXT_SETTINGS>(TEXT_SETTINGS, given, makeContext) };
+  return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
 }
 
 /** Whether two models have attention maps that can be compared one by one. */
@@ -280,24 +172,53 @@ export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean
   return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
 }
 
-function checkLength(length: number, { config: { n_positions } }: TextContext): Refusal | null {
+function chooseLearningRate({ task, config }: TextContext): number {
+  return LEARNING_RATE[task] * (task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1);
+}
+
+/** 0 also where the noise alone moves: it is no attention to transfer. */
+function chooseTransferSteps({ transferable, settings: { steps, train } }: TextContext): number {
+  if (!transferable || train === "noise") return 0;
+  return Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
+}
+
+function checkLength(length: number, { config: { n_positions } }: TextContext): Refusal {
   if (length < 2) return [`windows of ${length} tokens are too short`, "give a --length of 2 at least"];
   if (length <= n_positions) return null;
   return [`windows of ${length} tokens, but the model has ${n_positions} positions`, "give a smaller --length"];
 }
 
-function checkBeta(name: string, value: number): Refusal | null {
-  return value >= 1 ? [`--${name} ${value} is not below 1`, "0.9 and 0.95 are usual"] : null;
+function checkWarmup(steps: number): Refusal {
+  return Number.isInteger(steps) ? null : [`--warmup ${steps} is no number of steps`, "with --task it is a share"];
 }
 
-function checkTransfer(transferSteps: number, { settings: { steps, train } }: TextContext): Refusal | null {
+function checkFloor(share: number): Refusal {
+  if (share <= 1) return null;
+  return [`--lr-floor ${share} is above 1`, "it is the last learning rate as a share of the peak"];
+}
+
+function checkBeta(name: string, value: number): Refusal {
+  return value < 1 ? null : [`--${name} ${value} is not below 1`, "0.9 and 0.95 are usual"];
+}
+
+function checkShare(kd: number): Refusal {
+  if (kd >= 0 && kd <= 1) return null;
+  return [`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone"];
+}
+
+function checkTransfer(transferSteps: number, { settings: { steps, train } }: TextContext): Refusal {
   if (transferSteps > 0 && train === "noise")
     return ["attention transfer moves more than the noise", "leave out --transfer-steps, or take --train attention"];
   if (transferSteps <= steps) return null;
   return [`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps"];
 }
 
-function checkTrained(train: string, { config: { variant } }: TextContext): Refusal | null {
+function checkTrained(train: string, { config: { variant } }: TextContext): Refusal {
   if (train !== "noise" || variant.startsWith("noise-")) return null;
   return [`a ${variant} model has no noise to train`, "take --train all"];
+}
+
+function checkCachedTeacher(k: number, { settings: { temperature } }: TextContext): Refusal {
+  if (k === 0 || temperature === 1) return null;
+  return ["a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher"];
 }

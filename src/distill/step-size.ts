@@ -20,7 +20,7 @@ export function planMicroBatches(config: ModelConfig, length: number): number {
 }
 
 /** Refuses a micro-batch that this machine cannot hold. */
-export function checkMemory(batchSize: number, config: ModelConfig, length: number): Refusal | null {
+export function checkMemory(batchSize: number, config: ModelConfig, length: number): Refusal {
   const needed = batchSize * estimateActivationBytes(config, length);
   if (needed <= totalmem()) return null;
   const [need, have] = [needed, totalmem()].map((bytes) => (bytes / 1e9).toFixed(0));

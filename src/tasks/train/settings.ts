@@ -1,6 +1,6 @@
 // The settings of fine-tuning on a task, and their defaults by task.
 
-import { type Given, resolveSettings, type SettingTable, type SettingValues } from "../../distill/setting-table.ts";
+import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "../../distill/setting-table.ts";
 import { TEXT_SETTINGS } from "../../distill/settings.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { checkTextLength } from "../examples.ts";
@@ -31,64 +31,43 @@ const { length, batchSize, kd, temperature, noise, noiseKl, evalEvery } = TEXT_S
 
 /** Everything that decides the result of a run on a task, besides its inputs. Plain JSON. */
 export const TASK_SETTINGS = {
-  epochs: {
-    flag: "--epochs <n>",
-    kind: "positive integer",
-    help: "times through the examples",
-    shown: "3; small tasks 10",
-    default: ({ task }) => EPOCHS[task.name] ?? DEFAULT_EPOCHS,
-  },
+  epochs: declare(
+    "--epochs <n>",
+    "positive integer",
+    "times through the examples",
+    ({ task }: Context) => EPOCHS[task.name] ?? DEFAULT_EPOCHS,
+    { shown: "3; small tasks 10" },
+  ),
   /** Examples of a step. */
-  batchSize: { ...batchSize, help: "examples of a step", shown: "32", default: 32, check: () => null },
+  batchSize: declare(batchSize.flag, "positive integer", "examples of a step", 32),
   /** Most tokens of a text, or of a pair. */
-  length: {
-    ...length,
-    help: "most tokens of a text",
-    shown: "128",
-    default: ({ config }) => Math.min(config.n_positions, MAX_LENGTH),
-    check: checkLength,
-  },
+  length: declare(
+    length.flag,
+    "positive integer",
+    "most tokens of a text",
+    ({ config }: Context) => Math.min(config.n_positions, MAX_LENGTH),
+    { shown: "128", check: checkLength },
+  ),
   seed,
-  lr: {
-    ...lr,
-    shown: "6.25e-5 at width 768",
-    default: ({ config }) => Number(((LEARNING_RATE * LEARNING_RATE_WIDTH) / config.n_embd).toPrecision(2)),
-  },
+  lr: declare(lr.flag, "positive number", lr.help, chooseLearningRate, { shown: "6.25e-5 at width 768" }),
   noiseLr: { ...noiseLr, default: 1e-3 },
-  /** Steps of linear warmup, as a share of all. */
-  warmup: {
-    ...warmup,
-    kind: "number from 0",
-    help: "their share",
-    shown: "0.06",
-    default: 0.06,
-    check: (value) =>
-      value > 1 ? [`--warmup ${value} is above 1`, "with --task it is a share of the steps, such as 0.06"] : null,
-  },
+  /** Share of the steps in which the rate rises linearly. */
+  warmup: declare(warmup.flag, "number from 0", "their share", 0.06, { check: checkWarmup }),
   floor: { ...floor, default: 0 },
   beta1,
   beta2: { ...beta2, default: 0.98 },
   epsilon: { ...epsilon, default: 1e-6 },
   decay: { ...decay, default: 0.01 },
   clip,
-  kd: { ...kd, default: ({ hasTeacher }) => (hasTeacher ? 0.5 : 0) },
+  kd: { ...kd, default: ({ hasTeacher }: Context) => (hasTeacher ? 0.5 : 0) },
   temperature,
   noise,
   noiseKl: { ...noiseKl, default: 0 },
   /** Steps between evaluations on the development set. */
-  evalEvery: {
-    ...evalEvery,
-    default: ({ examples, settings }) => Math.min(Math.ceil(examples / settings.batchSize), MAX_EVAL_EVERY),
-  },
-  /** Evaluations without a better score after which the run ends; 0: never. */
-  patience: {
-    flag: "--patience <n>",
-    kind: "integer from 0",
-    help: "evaluations without a better score, 0: any",
-    shown: "6",
-    default: 6,
-  },
-} as const satisfies SettingTable<Context>;
+  evalEvery: { ...evalEvery, default: chooseEvalEvery },
+  /** The run ends after this many evaluations without a better score; 0: never. */
+  patience: declare("--patience <n>", "integer from 0", "evaluations without a better score, 0: any", 6),
+};
 
 export interface ClassifierSettings extends SettingValues<typeof TASK_SETTINGS> {
   task: string;
@@ -100,13 +79,23 @@ export function resolveClassifierSettings(
   given: Given<ClassifierSettings> = {},
 ): ClassifierSettings {
   const makeContext = (settings: Context["settings"]) => ({ ...context, settings });
-  return {
-    task: context.task.name,
-    ...resolveSettings<Context, typeof TASK_SETTINGS>(TASK_SETTINGS, given, makeContext),
-  };
+  return { task: context.task.name, ...resolveSettings(TASK_SETTINGS, given, makeContext) };
+}
+
+function chooseLearningRate({ config }: Context): number {
+  return Number(((LEARNING_RATE * LEARNING_RATE_WIDTH) / config.n_embd).toPrecision(2));
+}
+
+function chooseEvalEvery({ examples, settings }: Context): number {
+  return Math.min(Math.ceil(examples / settings.batchSize), MAX_EVAL_EVERY);
 }
 
 function checkLength(length: number, { config }: Context): null {
   checkTextLength(length, config);
   return null;
+}
+
+function checkWarmup(share: number): Refusal {
+  if (share <= 1) return null;
+  return [`--warmup ${share} is above 1`, "with --task it is a share of the steps, such as 0.06"];
 }
