@@ -30,7 +30,7 @@ export interface ClassifyOptions {
   /** Most tokens of a text. */
   length: number;
   signal?: AbortSignal | undefined;
-  onProgress?: (examples: number) => void;
+  onProgress?: ((examples: number) => void) | undefined;
 }
 
 /** A classifier that is ready to read texts. */

@@ -39,15 +39,15 @@ export class TokenCorpus {
   /** sha256 over the contents and the tokenizer: names the data in a run's settings. */
   readonly fingerprint: string;
   readonly fromCache: boolean;
-  readonly #ids: readonly Ids[];
-  readonly #vocabulary: number;
+  private readonly ids: readonly Ids[];
+  private readonly vocabulary: number;
 
   private constructor({ name, fingerprint, fromCache, vocabulary, ids }: Parts) {
     this.name = name;
     this.fingerprint = fingerprint;
     this.fromCache = fromCache;
-    this.#vocabulary = vocabulary;
-    this.#ids = ids;
+    this.vocabulary = vocabulary;
+    this.ids = ids;
     this.tokens = ids.reduce((sum, { count }) => sum + count, 0);
   }
 
@@ -76,17 +76,17 @@ export class TokenCorpus {
     if (start < 0 || start + count > this.tokens) throw new RangeError(`${this.name} has only ${this.tokens} ids`);
     const result = new Int32Array(count);
     let first = 0; // position of the file's first id
-    for (const ids of this.#ids) {
+    for (const ids of this.ids) {
       const from = Math.max(start, first);
       const to = Math.min(start + count, first + ids.count);
-      if (from < to) await readIds(ids, from - first, result.subarray(from - start, to - start), this.#vocabulary);
+      if (from < to) await readIds(ids, from - first, result.subarray(from - start, to - start), this.vocabulary);
       first += ids.count;
     }
     return result;
   }
 
   async close(): Promise<void> {
-    for (const { file } of this.#ids) await file.close();
+    for (const { file } of this.ids) await file.close();
   }
 }
 

@@ -15,8 +15,8 @@ const STREAMS_PER_STEP = 65_536n;
  */
 export class NoiseBuffers {
   readonly arrays: readonly Float32Array[];
-  readonly #regions: readonly Region[];
-  readonly #seed: bigint;
+  private readonly regions: readonly Region[];
+  private readonly seed: bigint;
 
   /**
    * `seed`: an integer. `bankBytes`: the most that one memory holds.
@@ -24,19 +24,19 @@ export class NoiseBuffers {
    */
   constructor(sizes: readonly number[], seed: number, options: { bankBytes?: number } = {}) {
     const requests = sizes.map((size, index) => ({ name: `noise of layer ${index}`, lengths: [size] }));
-    this.#regions = allocate(requests, options.bankBytes, TABLE_SIZE);
-    this.#seed = BigInt(seed);
-    this.arrays = this.#regions.map((region) => region.arrays[0] as Float32Array);
-    const table = this.#regions.length === 0 ? new Float32Array(0) : buildNormalTable();
-    for (const shared of new Set(this.#regions.map((region) => region.shared))) shared.set(table);
+    this.regions = allocate(requests, options.bankBytes, TABLE_SIZE);
+    this.seed = BigInt(seed);
+    this.arrays = this.regions.map((region) => region.arrays[0] as Float32Array);
+    const table = this.regions.length === 0 ? new Float32Array(0) : buildNormalTable();
+    for (const shared of new Set(this.regions.map((region) => region.shared))) shared.set(table);
   }
 
   /** Fills every array with N(0, 1) for this step (an integer from 0). */
   draw(step: number): void {
-    for (const [index, { kernels, shared }] of this.#regions.entries()) {
+    for (const [index, { kernels, shared }] of this.regions.entries()) {
       const array = this.arrays[index] as Float32Array;
       const stream = BigInt(step) * STREAMS_PER_STEP + BigInt(index);
-      kernels.normals(array.byteOffset, array.length, shared.byteOffset, this.#seed, stream);
+      kernels.normals(array.byteOffset, array.length, shared.byteOffset, this.seed, stream);
     }
   }
 }

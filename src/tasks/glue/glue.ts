@@ -82,7 +82,7 @@ async function withModel<T>(
   { signal }: GlueOptions,
   use: (model: Checkpoint) => Promise<T>,
 ): Promise<T> {
-  const checkpoint = await openCheckpoint(source, signal ? { signal } : {});
+  const checkpoint = await openCheckpoint(source, { signal });
   try {
     return await use(checkpoint);
   } finally {
@@ -101,11 +101,11 @@ async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
   const { seeds, splitDev, onInvalid, signal } = options;
   const data = join(options.data, task.title);
   const split = splitDev !== undefined && !existsSync(join(data, task.train));
-  const source = { task, data, ...(split && { splitDev }), ...(signal && { signal }) };
+  const source = { task, data, splitDev: split ? splitDev : undefined, signal };
   const read: TaskInput["seeds"] = [];
   for (let seed = 0; seed < (split ? seeds : 1); seed++) {
-    const told = onInvalid && { onInvalid: seed === 0 ? onInvalid : QUIET };
-    const { train, dev } = await readTask({ ...source, ...told }, seed);
+    const report = onInvalid && (seed === 0 ? onInvalid : QUIET);
+    const { train, dev } = await readTask({ ...source, onInvalid: report }, seed);
     const hashes = { data: train.sha256, "development data": dev.sha256 };
     read.push({ examples: train.examples.length, hashes });
   }
@@ -113,7 +113,7 @@ async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
   return { source, seeds: Array.from({ length: seeds }, (_, seed) => read[seed] ?? first) };
 }
 
-/** Of lines that have been told of. */
+/** Ignores lines that were reported for seed 0 already. */
 const QUIET = () => {};
 
 /** A cell that is there, or how it is to be made. */
@@ -198,7 +198,7 @@ async function makeCell(
     ...source,
     ...{ session, settings },
     output: work,
-    ...(onInvalid && { onInvalid: QUIET }),
+    onInvalid: onInvalid && QUIET,
     resume: force ? "if-same" : existsSync(join(`${work}.run`, "run.json")),
     force: true,
     onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
