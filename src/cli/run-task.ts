@@ -1,4 +1,4 @@
-// nfc finetune --task: fine-tunes a classifier, prints what it is worth on the development set.
+// nfc finetune --task: fine-tunes a classifier, and prints its score on the development set.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";

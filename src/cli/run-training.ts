@@ -1,4 +1,4 @@
-// Runs a training command: opens the tokenizer, trains, prints the table of perplexities.
+// Runs a training command, and prints the table of perplexities.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";

@@ -10,7 +10,7 @@ import { makeParameter } from "./step/store-binding.ts";
 
 const PIECE = 8192;
 
-/** The first `limit` tokens of a range, in pieces. */
+/** Reads the first `limit` tokens of a range, piece by piece. */
 export async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
   const stop = Math.min(end, start + limit);
   for (let at = start; at < stop; at += PIECE) yield [...(await corpus.read(at, Math.min(PIECE, stop - at)))];
@@ -66,13 +66,16 @@ export class HeldOut {
   }
 }
 
-/** At the mean of the noise σ and a constant μ have no part in the graph. */
+/** Whether scoring reads a parameter: with the noise at its mean, neither σ nor a constant μ is in the graph. */
 function isScored(name: string, { variant }: ModelConfig): boolean {
   if (name.endsWith(".attn.noise_log_std")) return false;
   return !name.endsWith(".attn.noise_mean") || variant === "noise-distance";
 }
 
-/** Finite: JSON has no infinity. @throws NfcError "invalid-file" when the loss itself is not finite; "aborted" */
+/**
+ * The perplexity, cut to a finite number because JSON has no infinity.
+ * @throws NfcError "invalid-file" when the loss itself is not finite; "aborted"
+ */
 async function measure(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
   const result = await scorer.score({ tokens: readRange(range, tokens), length, ...(signal && { signal }) });
   return Math.min(result.perplexity, Number.MAX_VALUE);

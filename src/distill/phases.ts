@@ -15,7 +15,7 @@ import { TransferStep } from "./step/transfer-step.ts";
 import { CachedTeacher } from "./teacher/cache.ts";
 import { Teacher, type TeacherSource } from "./teacher/teacher.ts";
 
-/** What a step reports: means in nats, and the loss that they make up. */
+/** The losses of a step: means in nats, and the sum that is minimized. */
 export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;
 
 export interface Phase {
@@ -23,7 +23,7 @@ export interface Phase {
   readonly optimizer: Optimizer;
   /** Steps of the run before this phase. */
   readonly start: number;
-  /** Gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
+  /** Computes the gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
   gradients(step: number, batches: readonly Batch[]): Promise<StepReport>;
   close(): Promise<void>;
 }
@@ -34,13 +34,13 @@ export interface PhaseContext {
   store: ParameterStore;
   teacher: Checkpoint | null;
   session: SessionOptions;
-  /** What the batches' windows are taken from. */
+  /** The tokens that the batches' windows are taken from. */
   range: TokenRange;
   /** Folder for cache files. */
   cache?: string | undefined;
 }
 
-/** The phase that a step belongs to. */
+/** Opens the phase that a step belongs to. */
 export function openPhase(step: number, context: PhaseContext): Promise<Phase> {
   return step < context.settings.transferSteps ? openTransfer(context) : openTraining(context);
 }
@@ -60,7 +60,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const step = await TransferStep.open({ ...session, ...models, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
-  // No decay: V shares c_attn with S and has no gradient here, decay alone would shrink it.
+  // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
   const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), ...rates, names, decay: 0 });
   return {
     name: "transfer",

@@ -20,7 +20,7 @@ const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01,
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
 /** What the defaults and limits of settings depend on. */
-interface TextContext {
+export interface TextContext {
   task: TrainMode;
   config: ModelConfig;
   /** Whether the teacher's attention can be transferred to the student. */

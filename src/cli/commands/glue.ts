@@ -1,4 +1,4 @@
-// nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be taken up again.
+// nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be interrupted.
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import { alignTable, escapeControls, formatMetric, formatThousands } from "../../report/render/format.ts";
@@ -106,7 +106,7 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
   }
 }
 
-/** An interrupted table goes on by itself: its cells need no --resume. */
+/** Says how an interrupted table goes on: its finished cells are kept, and it needs no --resume. */
 function isResumable(error: unknown, output: string): unknown {
   if (!(error instanceof NfcError) || error.code !== "aborted") return error;
   return new NfcError("aborted", `interrupted; what is finished is kept in ${output}`, {

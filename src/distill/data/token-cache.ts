@@ -18,7 +18,7 @@ export interface CorpusOptions extends LongCall {
   field?: string | undefined;
   /** Folder for cache files; $NFC_CACHE, else $XDG_CACHE_HOME/nfc, else ~/.cache/nfc, and in it tokens/. */
   cache?: string | undefined;
-  /** Ids must be below. */
+  /** Size of the vocabulary: every id must be smaller. */
   vocabulary: number;
 }
 
@@ -32,11 +32,11 @@ interface Parts {
 
 /** Token ids on disk, read by position: memory does not grow with the corpus. */
 export class TokenCorpus {
-  /** For messages. */
+  /** Name in messages. */
   readonly name: string;
   /** Count of ids. */
   readonly tokens: number;
-  /** sha256 over the contents and the tokenizer: names the data in a run's settings. */
+  /** sha256 over the contents and the tokenizer, by which a run knows its data. */
   readonly fingerprint: string;
   readonly fromCache: boolean;
   private readonly ids: readonly Ids[];

@@ -4,7 +4,7 @@ import type { TokenCorpus } from "./token-cache.ts";
 
 const HELD_OUT_SHARE = 0.02;
 const MAX_HELD_OUT_TOKENS = 65_536;
-/** Four make a Feistel network a strong permutation in theory (Luby & Rackoff 1988); more help its tiny halves here. */
+/** Four make a Feistel network a strong permutation in theory (Luby & Rackoff 1988); its tiny halves here need more. */
 const ROUNDS = 8;
 
 /** Tokens [start, end) of a corpus. */
@@ -90,7 +90,7 @@ function makeTooShortError(corpus: TokenCorpus, tokens: number, windows: number,
 }
 
 /**
- * Where a permutation of 0 … size − 1 takes `index`, without a table. `key`: integers below 2^53 that choose it.
+ * The image of `index` under a permutation of 0 … size − 1, without a table. `key`: integers below 2^53 that choose it.
  * A Feistel network permutes the least 4^k that holds them all; whatever falls outside goes through it again until it
  * falls inside ("cycle walking", Black & Rogaway 2002), under four times on average.
  */
@@ -108,7 +108,7 @@ export function permuteIndex(index: number, size: number, key: readonly number[]
   return value;
 }
 
-/** 32 bits from integers below 2^53. */
+/** Hashes integers below 2^53 to 32 bits. */
 function hash(values: readonly number[]): number {
   return values.reduce((state, value) => {
     const low = mix((state + 0x9e3779b9) ^ value); // ^ takes the low 32 bits

@@ -3,7 +3,7 @@ import type { ParameterStore } from "./parameter-store.ts";
 
 /**
  * KL = ½(mean μ² + mean(σ² − 1 − ln σ²)) with σ = e^log_std: the two halves are averaged apart, so that a mean with 32
- * values a head does not drown σ (DESIGN 1).
+ * values a head does not drown σ.
  */
 export class NoisePrior {
   private readonly store: ParameterStore;

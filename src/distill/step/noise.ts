@@ -19,7 +19,8 @@ export class NoiseBuffers {
   private readonly seed: bigint;
 
   /**
-   * `seed`: an integer. `bankBytes`: the most that one memory holds.
+   * @param seed an integer
+   * @param options `bankBytes`: the most that one memory holds
    * @throws NfcError "unsupported" if an array exceeds a memory, or memory lacks
    */
   constructor(sizes: readonly number[], seed: number, options: { bankBytes?: number } = {}) {
@@ -80,7 +81,7 @@ function normalQuantile(p: number, below: number): number {
   return x;
 }
 
-/** ε of every layer for one micro-batch, where the variant has noise and the run draws it. */
+/** Draws and feeds ε of every layer, one micro-batch at a time, where the variant has noise and the run draws it. */
 export class StepNoise {
   readonly mode: "fed" | "mean";
   private readonly buffers: NoiseBuffers;

@@ -1,15 +1,15 @@
-// One optimiser step over a model: gradient norm, clipping, AdamW with its rates for weights and for noise.
+// The optimizer of a model: gradient norm, learning rate, clipping, AdamW with its rates for weights and for noise.
 
 import type { TrainSettings } from "../settings.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 
-/** `steps` are those of the phase, counted from its beginning. */
+/** `steps` and `warmup` count from the beginning of the phase. */
 export interface OptimizerOptions
   extends Pick<
     TrainSettings,
     "lr" | "noiseLr" | "steps" | "warmup" | "floor" | "beta1" | "beta2" | "epsilon" | "decay" | "clip"
   > {
-  /** Parameters that it moves. */
+  /** Names of the parameters that are moved. */
   names: readonly string[];
 }
 
@@ -22,7 +22,7 @@ export class Optimizer {
     this.options = options;
   }
 
-  /** √Σ g²: not finite when any gradient is not. */
+  /** √Σ g², which is not finite when any gradient is not. */
   norm(): number {
     return this.store.gradientNorm(this.options.names);
   }
@@ -45,7 +45,7 @@ export class Optimizer {
     return rate(lr);
   }
 
-  /** Forgets the moments: a new phase has another loss. */
+  /** Sets the moments to 0, for a phase that has another loss. */
   reset(): void {
     for (const name of this.options.names) {
       const { moment1, moment2 } = this.store.slot(name);
@@ -78,7 +78,7 @@ export function scheduleRate(step: number, { peak, steps, warmup, floor }: Sched
   return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);
 }
 
-/** As nanoGPT: matrices and embeddings decay; biases, norms and the noise's means and deviations never do. */
+/** Matrices and embeddings decay, as in nanoGPT; biases, norms and the noise's means and deviations never do. */
 export function isDecayed(name: string, shape: readonly number[]): boolean {
   return shape.length >= 2 && !name.includes("attn.noise_");
 }

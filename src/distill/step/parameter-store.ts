@@ -46,7 +46,7 @@ export class ParameterStore {
   private readonly hasTotals: boolean;
 
   /**
-   * `accumulate`: totals apart from the gradients. `bankBytes`: the most that one memory holds.
+   * @param options `accumulate`: totals apart from the gradients; `bankBytes`: the most that one memory holds
    * @throws NfcError "unsupported" if a parameter exceeds a memory, or memory lacks
    */
   constructor(

@@ -1,4 +1,4 @@
-// Connects the session of a training graph to the parameter store: parameters are read from it, gradients written to it.
+// Connects the session of a training graph to the parameter store: it reads parameters there, and writes gradients.
 import { makeFloat32Tensor, type Session, type Tensor } from "../../graph/session.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient, STEP } from "./step-graph.ts";

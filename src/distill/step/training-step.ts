@@ -47,14 +47,14 @@ export class TrainingStep {
     this.outputs = { ...this.binding.gradients, ...(layout.headTrained && this.makeHeadOutputs()) };
   }
 
-  /** The store holds all parameters of the student; those in `trained` with gradients. */
+  /** @param store holds all parameters of the student; those in `trained` with gradients */
   static async open(options: StepOptions, store: ParameterStore, session: SessionOptions = {}): Promise<TrainingStep> {
     const layout = buildStepGraph(options);
     return new TrainingStep(options, layout, await Session.withInputs(layout.graph, session), store);
   }
 
   /**
-   * Gradients of one micro-batch into the store's `gradient` arrays.
+   * Computes the gradients of one micro-batch into the store's `gradient` arrays.
    * @param feeds the teacher's part, and `eps.N` [B, 1 or H, T, T] where noise is fed
    */
   async run(batch: StepBatch, weights: LossWeights, feeds: Readonly<Record<string, Tensor>> = {}): Promise<StepLosses> {
@@ -107,10 +107,10 @@ export class TrainingStep {
     return { ...this.chunkHead(gradient, (chunk) => nameGradient(nameHeadChunk(chunk))), [STEP.labelRows]: rows };
   }
 
-  /** The sparse part of the embeddings' gradients: the labels' rows of the head's matrix, the inputs' rows of wte. */
+  /** Adds the sparse part of the embeddings' gradients: labels' rows of the head's matrix, inputs' rows of wte. */
   private addRows({ inputs, labels }: StepBatch, labeled: Int32Array): void {
     const { headName, headTrained } = this.layout;
-    // A row without a label has weight 0: it adds zeros to row 0.
+    // A row without a label has weight 0, so that it adds zeros to row 0.
     if (headTrained)
       this.store.addRows(
         headName,

@@ -20,7 +20,7 @@ export interface TransferOptions extends SessionOptions {
   length: number;
 }
 
-/** What makes the attention scores: the rest of the model is left alone. V's half of c_attn gets zeros. */
+/** The parameters of a layer that make the attention scores. V's half of c_attn gets a gradient of zeros. */
 const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.noise_mean"] as const;
 
 /** The parameters that the transfer trains, by their full names. */
@@ -78,7 +78,7 @@ export class TransferStep {
     return new TransferStep(options, store, await Session.withInputs(buildEmbeddingGraph(options), options), layers);
   }
 
-  /** Gradients of one micro-batch [B·T] into the store, times `weight`; gives the loss summed over layers, in nats. */
+  /** Computes the gradients of one micro-batch [B·T], times `weight`; gives the loss summed over layers, in nats. */
   async run(inputs: Int32Array, weight: number): Promise<number> {
     const { batch, length } = this.options;
     const positions = inputs.map((_, i) => i % length);
@@ -124,7 +124,7 @@ export class TransferStep {
   }
 }
 
-/** A session for all layers whose scores have one factor, and the layer after which its inputs are named. */
+/** A session for all layers whose scores have the same factor; its inputs are named after layer `builtFor`. */
 interface TransferSession {
   session: Session;
   builtFor: number;

@@ -1,4 +1,4 @@
-// The teacher in a session of its own: its final hidden states and its head are what the student's step is fed.
+// Runs the teacher in a session of its own: the student's step is fed its final hidden states and its head.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
@@ -24,14 +24,14 @@ export interface TeacherOptions extends SessionOptions {
   length: number;
   /** The vocabulary's chunks in the student's step. */
   chunks: readonly HeadChunk[];
-  /** Of its matrix products, the head's included; fp32 unless given. */
+  /** Precision of the teacher's matrix products, the head's included; fp32 unless given. */
   precision?: TeacherPrecision;
 }
 
-/** What a step learns from besides the labels. */
+/** A teacher, run or read from a cache, that a step learns from besides the labels. */
 export interface TeacherSource {
   readonly input: TeacherInput;
-  /** What the student's step needs for one micro-batch: inputs [B·T], and the windows' indices in the corpus [B]. */
+  /** The teacher's feeds of the student's step for one micro-batch: inputs [B·T], windows' indices in the corpus [B]. */
   feeds(inputs: Int32Array, windows: Int32Array): Promise<Record<string, Tensor>>;
   close(): Promise<void>;
 }
@@ -98,7 +98,7 @@ async function makeHeadTensors(checkpoint: Checkpoint, options: TeacherOptions):
   return Object.fromEntries(entries);
 }
 
-/** A session that owns the weights of a frozen model's graph; in int8 only what no product reads stays float32. */
+/** Opens a session that owns the weights of a frozen model's graph; in int8 those that no product reads stay float32. */
 export async function openTeacherSession(
   graph: Graph,
   checkpoint: Checkpoint,
@@ -123,7 +123,10 @@ function nameHead({ config }: Checkpoint): string {
 
 type ModelSource = Pick<Checkpoint, "source" | "config">;
 
-/** @throws NfcError "mismatch" for another vocabulary, or fewer positions than the `length` tokens that are read at a time */
+/**
+ * Checks that a teacher can be asked about the student's token ids.
+ * @throws NfcError "mismatch" for another vocabulary, or fewer positions than the `length` tokens that are read at a time
+ */
 export function checkTeacherFits(student: ModelSource, teacher: ModelSource, length: number): void {
   const [own, other] = [student.config, teacher.config];
   if (own.vocab_size !== other.vocab_size)

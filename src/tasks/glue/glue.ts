@@ -1,4 +1,4 @@
-// The GLUE table: models × tasks × seeds, one fine-tuning a cell, each finished cell kept, so that a run can be taken up.
+// Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept, so that it can go on.
 import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
@@ -19,7 +19,7 @@ import { readTask, type TaskSource } from "../train/task-data.ts";
 import { averageCells, type GlueCell, readCell, writeCell } from "./cells.ts";
 
 export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
-  /** Model folders, each with a name of its own. */
+  /** Model folders, no two of the same name. */
   models: readonly string[];
   tasks: readonly Task[];
   /** Folder with a folder for each task, named as GLUE names it (SST-2, CoLA, …). */
@@ -40,7 +40,7 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
 export interface GlueEntry {
   task: string;
   mean: number;
-  /** Sample standard deviation; null of one seed. */
+  /** Sample standard deviation; null for one seed. */
   spread: number | null;
   cells: GlueCell[];
 }
@@ -63,7 +63,7 @@ export async function makeGlueTable(options: GlueOptions): Promise<GlueRow[]> {
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
-  // What is not there, or does not fit, is said before hours are spent.
+  // All inputs are checked before hours are spent.
   for (const source of options.models) await withModel(source, options, async () => {});
   const inputs: TaskInput[] = [];
   for (const task of options.tasks) inputs.push(await readInput(task, options));
@@ -116,13 +116,13 @@ async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
 /** Ignores lines that were reported for seed 0 already. */
 const QUIET = () => {};
 
-/** A cell that is there, or how it is to be made. */
+/** A cell, and how it is made where it is not there yet. */
 interface CellPlan {
   source: TaskSource;
   settings: ClassifierSettings;
   identity: GlueCell["identity"];
   file: string;
-  /** Where its classifier is written, and what a killed run may have left. */
+  /** Folder that its classifier is written to; a killed run may have left it. */
   work: string;
   known: GlueCell | null;
 }
@@ -207,7 +207,7 @@ async function makeCell(
   return writeCell(file, { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval });
 }
 
-/** The table wants scores: the fine-tuned weights would fill the disk. */
+/** Removes the fine-tuned weights, which would fill the disk: the table needs the scores alone. */
 function dropWeights(work: string): Promise<void> {
   return withIoErrors(work, () => rm(work, { recursive: true, force: true }));
 }

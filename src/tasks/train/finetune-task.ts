@@ -1,4 +1,4 @@
-// Fine-tunes a model on a task of GLUE, or takes such a run up again: inputs, the run, and the classifier that it makes.
+// Fine-tunes a model on a task of GLUE, or goes on with such a run: reads the inputs, trains, and writes the classifier.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../../checkpoint/own-source.ts";
@@ -30,7 +30,7 @@ export interface FinetuneTaskOptions extends LongCall, TaskSource {
   settings?: Given<ClassifierSettings> | undefined;
   /** A classifier of the same task. */
   teacher?: Checkpoint | null | undefined;
-  /** "if-same": goes on with a run of the same settings and inputs, and starts any other over. */
+  /** "if-same" goes on with a run of the same settings and inputs, and starts any other over. */
   resume?: boolean | "if-same" | undefined;
   force?: boolean | undefined;
   session?: SessionOptions | undefined;
@@ -75,10 +75,10 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
   return known !== null && listChangedSettings(known, identity).length === 0;
 }
 
-/** What is known before anything is written. */
+/** A run before anything is written. */
 interface Plan {
   settings: ClassifierSettings;
-  /** With the head of the task. */
+  /** The model with the head of the task. */
   model: Checkpoint;
   folder: RunFolder<ClassifierState>;
   parts: TaskParts;
@@ -151,7 +151,10 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
   }
 }
 
-/** @throws NfcError "usage" without one that is asked for, "mismatch" for one of other classes or tokens, or too short */
+/**
+ * @throws NfcError "usage" where there is no teacher but `kd` asks for one, "mismatch" for a teacher of other classes or
+ * tokens, or with too few positions
+ */
 function checkTeacher(
   student: Checkpoint,
   teacher: Checkpoint | null,

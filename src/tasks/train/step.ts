@@ -43,7 +43,7 @@ export class ClassifierStep {
   }
 
   /**
-   * Gradients of one batch into the store's totals.
+   * Computes the gradients of one batch into the store's totals.
    * @param step of the run: the noise depends on it
    * @param teacher logits [count, K] of the teacher for the batch's examples
    */
