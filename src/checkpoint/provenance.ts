@@ -22,7 +22,7 @@ export async function describeSource(checkpoint: Checkpoint, signal?: AbortSigna
 export async function continueRecord(
   checkpoint: Checkpoint,
   step: NfcRecord["history"][number],
-  options: { command?: readonly string[]; sameWeights?: boolean; signal?: AbortSignal } = {},
+  options: { command?: readonly string[] | undefined; sameWeights?: boolean; signal?: AbortSignal | undefined } = {},
 ): Promise<NfcRecord> {
   const known = checkpoint.record;
   return {

@@ -1,39 +1,25 @@
-// nfc finetune --task: fine-tunes a classifier, prints what it is worth on the development set.
+// nfc finetune --task: fine-tunes a classifier, and prints its score on the development set.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import { formatBytes, formatCount, formatThousands } from "../report/render/format.ts";
 import { alignTable } from "../report/render/text.ts";
 import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
-import type { ClassifierSettings } from "../tasks/train/settings.ts";
+import { TASK_SETTINGS } from "../tasks/train/settings.ts";
 import type { Context } from "./context.ts";
 import { type SourceFlags, toOpenOptions } from "./options.ts";
 import type { Progress } from "./progress.ts";
 import { SkippedLines } from "./skipped-lines.ts";
 import { formatScores } from "./task-table.ts";
 import { note, printResult } from "./terminal.ts";
-import type { TrainFlags } from "./train-flags.ts";
+import { readSettings, type TrainFlags } from "./train-flags.ts";
 
 export interface FinetuneTaskFlags extends TrainFlags, SourceFlags {
   task?: string;
-  epochs?: number;
-  patience?: number;
   splitDev?: number;
   skipInvalid?: boolean;
   distillFrom?: string;
 }
-
-/** Flags of training on text, which a task has no use for. */
-const TEXT_FLAGS = {
-  valid: "--valid",
-  field: "--field",
-  steps: "--steps",
-  accumulate: "--accumulate",
-  evalTokens: "--eval-tokens",
-  saveEvery: "--save-every",
-  train: "--train",
-  cache: "--cache",
-} as const;
 
 export async function runTask(
   context: Context,
@@ -46,8 +32,6 @@ export async function runTask(
   const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const [data, ...more] = flags.data;
-  const unused = Object.entries(TEXT_FLAGS).find(([key]) => flags[key as keyof typeof TEXT_FLAGS] !== undefined);
-  if (unused) throw new NfcError("usage", `${unused[1]} is for training on text`, { hint: "leave it out with --task" });
   if (data === undefined || more.length > 0)
     throw new NfcError("usage", "--data is one folder with --task", { hint: "name the folder of the task's files" });
   await checkDevice(flags.device);
@@ -58,10 +42,10 @@ export async function runTask(
     const result = await finetuneTask(source, {
       ...{ output, data, teacher, resume, force },
       task: findTask(flags.task),
-      settings: toClassifierSettings(flags),
-      ...(splitDev !== undefined && { splitDev }),
+      settings: readSettings(TASK_SETTINGS, flags),
+      splitDev,
       ...skipped.reading,
-      session: { device, ...(threads !== undefined && { threads }) },
+      session: { device, threads },
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
@@ -74,16 +58,6 @@ export async function runTask(
   } finally {
     await teacher?.close();
   }
-}
-
-function toClassifierSettings(flags: FinetuneTaskFlags): Partial<ClassifierSettings> {
-  const { epochs, patience, batchSize, length, seed, lr, noiseLr, beta1, beta2, clip, kd, temperature } = flags;
-  const { noiseKl, noise, evalEvery, lrFloor: floor, weightDecay: decay, warmup } = flags;
-  const given = {
-    ...{ epochs, patience, batchSize, length, seed, lr, noiseLr, beta1, beta2, clip, kd, temperature },
-    ...{ noiseKl, noise, evalEvery, floor, decay, warmup },
-  };
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 function toJson({ folder, settings, steps, best, dev, examples, resumedFrom, byteLength, files }: FinetuneTaskResult) {

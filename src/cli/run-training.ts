@@ -1,15 +1,14 @@
-// Runs a training command: opens the tokenizer, trains, prints the table of perplexities.
+// Runs a training command, and prints the table of perplexities.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { TrainOptions, TrainResult } from "../distill/run.ts";
-import type { TrainMode } from "../distill/settings.ts";
-import { VARIANT_TRAITS } from "../model/config.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
+import type { TrainResult } from "../distill/train.ts";
 import { formatBytes, formatThousands } from "../report/render/format.ts";
 import { alignTable } from "../report/render/text.ts";
 import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
 import { note, printResult } from "./terminal.ts";
-import { type TrainFlags, toTrainSettings } from "./train-flags.ts";
+import { readSettings, type TrainFlags } from "./train-flags.ts";
 
 export async function runTraining(
   context: Context,
@@ -19,20 +18,15 @@ export async function runTraining(
   progress: Progress,
 ): Promise<void> {
   const { train } = await import("../distill/train.ts");
-  const { resolveTrainSettings } = await import("../distill/settings.ts");
-  const { canTransfer } = await import("../distill/step/transfer-step.ts");
   const { checkDevice } = await import("../graph/session.ts");
   const { student, teacher } = models;
   await checkDevice(flags.device);
-  const { device, threads } = flags;
-  // A dense student has its teacher's attention already, or never will.
-  const transferable =
-    teacher !== null && VARIANT_TRAITS[student.config.variant].tied && canTransfer(student.config, teacher.config);
+  const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, device, threads } = flags;
   const result = await train(student, {
-    ...toOptions(flags),
-    settings: resolveTrainSettings(task, student.config, { ...toTrainSettings(flags), transferable }),
+    ...{ output, data, heldOut, field, cache, saveEvery, resume, force, task },
+    settings: readSettings(TEXT_SETTINGS, flags),
     teacher,
-    session: { device, ...(threads !== undefined && { threads }) },
+    session: { device, threads },
     command: ["nfc", ...context.io.argv.slice(2)],
     onProgress: progress.show,
     signal: context.signal,
@@ -41,22 +35,6 @@ export async function runTraining(
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
-}
-
-function toOptions(
-  flags: TrainFlags,
-): Pick<TrainOptions, "output" | "data" | "heldOut" | "field" | "cache" | "saveEvery" | "resume" | "force"> {
-  const { output, data, valid, field, cache, saveEvery, resume = false, force = false } = flags;
-  return {
-    output,
-    data,
-    resume,
-    force,
-    ...(valid && { heldOut: valid }),
-    ...(field !== undefined && { field }),
-    ...(cache !== undefined && { cache }),
-    ...(saveEvery !== undefined && { saveEvery }),
-  };
 }
 
 function toJson({

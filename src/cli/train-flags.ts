@@ -1,6 +1,8 @@
-// Flags of the three training commands, and what they become.
+// Flags of the training commands: those of the run, and those that the tables of settings declare.
 import { type Command, Option } from "commander";
-import { TEACHER_PRECISIONS, TRAINED_PARTS, type TrainSettings } from "../distill/settings.ts";
+import type { Given, NumberKind, SettingTable, SettingValues } from "../distill/setting-table.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
+import { NfcError } from "../errors.ts";
 import { DEVICES, type Device } from "../graph/session.ts";
 import {
   addCommonFlags,
@@ -12,6 +14,7 @@ import {
   parseSeed,
 } from "./options.ts";
 
+/** The flags besides the settings, which `readSettings` reads. */
 export interface TrainFlags extends CommonFlags {
   output: string;
   data: string[];
@@ -22,76 +25,42 @@ export interface TrainFlags extends CommonFlags {
   saveEvery?: number;
   resume?: boolean;
   force?: boolean;
-  steps?: number;
-  batchSize?: number;
-  accumulate?: number;
-  length?: number;
-  seed?: number;
-  lr?: number;
-  noiseLr?: number;
-  warmup?: number;
-  lrFloor?: number;
-  beta1?: number;
-  beta2?: number;
-  weightDecay?: number;
-  clip?: number;
-  noiseKl?: number;
-  train?: TrainSettings["train"];
-  noise?: TrainSettings["noise"];
-  evalEvery?: number;
-  evalTokens?: number;
-  // distill alone
-  kd?: number;
-  temperature?: number;
-  transferSteps?: number;
-  transferLr?: number;
-  transferNoiseLr?: number;
-  teacherPrecision?: TrainSettings["teacherPrecision"];
-  cacheTeacher?: number;
 }
 
-export interface TrainDefaults {
-  steps: number;
-  lr: string;
-  /** The command trains on tasks as well, where --warmup is a share. */
-  tasks?: boolean;
+/** Those of them that training on a task has no use for. */
+export const TEXT_FLAGS = ["valid", "field", "saveEvery", "cache"];
+
+/** The part of a table that a condition selects. */
+export function selectSettings(
+  table: SettingTable,
+  isWanted: (name: string, setting: SettingTable[string]) => boolean,
+): SettingTable {
+  return Object.fromEntries(Object.entries(table).filter(([name, setting]) => isWanted(name, setting)));
 }
 
-/** Adds what all training commands take; `defaults` are shown in the help. */
-export function addTrainFlags(command: Command, defaults: TrainDefaults): Command {
+/** Settings of training on text that need no teacher, and those that need one. */
+export const PLAIN_SETTINGS = selectSettings(TEXT_SETTINGS, (_, { teacher = false }) => !teacher);
+export const TEACHER_SETTINGS = selectSettings(TEXT_SETTINGS, (_, { teacher = false }) => teacher);
+
+const PARSERS: Readonly<Record<NumberKind, (text: string) => number>> = {
+  "positive integer": parsePositiveInteger,
+  "integer from 0": parseNonNegativeInteger,
+  "positive number": parsePositiveNumber,
+  "number from 0": parseNonNegativeNumber,
+  seed: parseSeed,
+};
+
+/**
+ * Adds what all training commands take.
+ * @param tasks settings of training on tasks, where the command does that as well
+ */
+export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingTable = {}): Command {
   command
     .requiredOption("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin")
     .requiredOption("-o, --output <folder>", "folder to write")
     .option("--valid <paths...>", "held-out text (default: the end of --data)")
-    .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
-    .option("--steps <n>", `optimiser steps (default: ${defaults.steps})`, parsePositiveInteger)
-    .option("--batch-size <n>", "windows of a micro-batch (default: for 4,096 tokens a step)", parsePositiveInteger)
-    .option("--accumulate <n>", "micro-batches of a step (default: as few as memory allows)", parsePositiveInteger)
-    .option("--length <n>", "tokens of a window (default: n_positions, at most 512)", parsePositiveInteger)
-    .option("--lr <rate>", `peak learning rate (default: ${defaults.lr})`, parsePositiveNumber)
-    .option("--noise-lr <rate>", "peak learning rate of the noise parameters (default: 0.01)", parsePositiveNumber)
-    .option(
-      "--warmup <steps>",
-      `steps of linear warmup (default: 5 %)${defaults.tasks ? "; with --task their share (default: 0.06)" : ""}`,
-      defaults.tasks ? parseNonNegativeNumber : parseNonNegativeInteger,
-    )
-    .option("--lr-floor <share>", "last learning rate, as a share of the peak (default: 0.05)", parseNonNegativeNumber)
-    .option("--beta1 <b>", "AdamW's β1 (default: 0.9)", parseNonNegativeNumber)
-    .option("--beta2 <b>", "AdamW's β2 (default: 0.95)", parseNonNegativeNumber)
-    .option("--weight-decay <d>", "decay of matrices (default: 0.01; pretrain 0.1)", parseNonNegativeNumber)
-    .option("--clip <norm>", "largest norm of the gradient, 0 for none (default: 1)", parseNonNegativeNumber)
-    .option("--noise-kl <beta>", "weight of the noise prior N(0, 1) (default: 0.001)", parseNonNegativeNumber)
-    .addOption(new Option("--train <part>", "parameters that move (default: all)").choices(TRAINED_PARTS))
-    .addOption(
-      new Option("--noise <mode>", "in training: drawn, or at its mean (default: sample)").choices(["sample", "mean"]),
-    )
-    .option("--seed <n>", "seed of windows and noise (default: 0)", parseSeed)
-    .option(
-      "--eval-every <steps>",
-      "steps between evaluations on held-out text (default: a tenth)",
-      parsePositiveInteger,
-    )
-    .option("--eval-tokens <n>", "held-out tokens that an evaluation uses (default: 65536)", parsePositiveInteger)
+    .option("--field <name>", "field of .jsonl lines that holds the text (default: text)");
+  addSettingFlags(command, PLAIN_SETTINGS, { mode, tasks })
     .option("--save-every <steps>", "steps between checkpoints (default: 50)", parsePositiveInteger)
     .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)")
     .addOption(new Option("--device <name>", "where ONNX Runtime computes").choices(DEVICES).default("cpu"))
@@ -100,64 +69,60 @@ export function addTrainFlags(command: Command, defaults: TrainDefaults): Comman
   return addCommonFlags(command);
 }
 
-/** Adds what a teacher needs. */
-export function addTeacherFlags(command: Command): Command {
-  return command
-    .option("--kd <share>", "share of the teacher in the loss (default: 0.5)", parseNonNegativeNumber)
-    .option("--temperature <T>", "temperature of the teacher's distribution (default: 1)", parsePositiveNumber)
-    .option(
-      "--transfer-steps <n>",
-      "first steps, on attention alone (default: 30 %, at most 50)",
-      parseNonNegativeInteger,
-    )
-    .option("--transfer-lr <rate>", "peak learning rate of those (default: 0.005)", parsePositiveNumber)
-    .option("--transfer-noise-lr <rate>", "the same for noise parameters (default: 0.02)", parsePositiveNumber)
-    .addOption(
-      new Option("--teacher-precision <name>", "the teacher's matrix products (default: fp32)").choices(
-        TEACHER_PRECISIONS,
-      ),
-    )
-    .option(
-      "--cache-teacher [k]",
-      "store the teacher's k most likely tokens once (default k: 32)",
-      parsePositiveInteger,
-    );
-}
-
-/** k of --cache-teacher without a number. */
-const DEFAULT_TOP_K = 32;
-
-/** The settings that flags name; what they do not name keeps its default. */
-export function toTrainSettings(flags: TrainFlags): Partial<TrainSettings> {
-  const { lrFloor: floor, weightDecay: decay, cacheTeacher } = flags;
-  const named = {
-    ...pick(flags, [
-      "steps",
-      "batchSize",
-      "accumulate",
-      "length",
-      "seed",
-      "lr",
-      "noiseLr",
-      "warmup",
-      "beta1",
-      "beta2",
-      "clip",
-      "noiseKl",
-    ]),
-    ...pick(flags, ["train", "noise", "evalEvery", "evalTokens", "kd", "temperature", "transferSteps", "transferLr"]),
-    ...pick(flags, ["transferNoiseLr", "teacherPrecision"]),
-    ...(floor !== undefined && { floor }),
-    ...(decay !== undefined && { decay }),
-    ...(cacheTeacher !== undefined && {
-      cacheTeacher: (cacheTeacher as number | true) === true ? DEFAULT_TOP_K : cacheTeacher,
-    }),
+/**
+ * Adds a flag for each setting.
+ * @param options `mode` chooses the default that the help shows; settings of the same name in `tasks` with another
+ * meaning are explained beside the table's own; `prefix` goes before each help
+ */
+export function addSettingFlags(
+  command: Command,
+  table: SettingTable,
+  { mode, tasks = {}, prefix = "" }: { mode?: TrainMode; tasks?: SettingTable; prefix?: string } = {},
+): Command {
+  const describe = ({ help, shown }: SettingTable[string]) => {
+    const fallback = typeof shown === "object" ? mode && shown[mode] : shown;
+    return fallback ? `${help} (default: ${fallback})` : help;
   };
-  return named;
+  for (const [name, setting] of Object.entries(table)) {
+    if (setting.flag === null) continue;
+    const { [name]: other = setting } = tasks;
+    const also = other.help === setting.help ? "" : `; with --task: ${describe(other)}`;
+    const option = new Option(setting.flag, `${prefix}${describe(setting)}${also}`);
+    const { kind } = other;
+    command.addOption(typeof kind === "string" ? option.argParser(PARSERS[kind]) : option.choices(kind));
+  }
+  return command;
 }
 
-function pick<K extends keyof TrainFlags>(flags: TrainFlags, keys: readonly K[]): Partial<Pick<TrainFlags, K>> {
-  return Object.fromEntries(keys.filter((key) => flags[key] !== undefined).map((key) => [key, flags[key]])) as Partial<
-    Pick<TrainFlags, K>
-  >;
+/** The settings that flags name; what they do not name is left undefined. */
+export function readSettings<Table extends SettingTable>(table: Table, flags: object): Given<SettingValues<Table>> {
+  const values = flags as Record<string, unknown>;
+  const read = Object.entries(table).map(([name, setting]) => {
+    const value = values[nameAttribute(setting)];
+    return [name, value === true && setting.bare !== undefined ? setting.bare : value];
+  });
+  return Object.fromEntries(read) as Given<SettingValues<Table>>;
+}
+
+/**
+ * @param names of flags besides those of the settings
+ * @throws NfcError "usage" where one of the flags is given; `reason` goes on after its name
+ */
+export function refuseFlags(
+  command: Command,
+  settings: SettingTable,
+  names: readonly string[],
+  { reason, hint }: { reason: string; hint: string },
+): void {
+  const refused = [...Object.values(settings).map(nameAttribute), ...names];
+  const given = command.options.find((option) => {
+    const name = option.attributeName();
+    return refused.includes(name) && command.getOptionValue(name) !== undefined;
+  });
+  if (given) throw new NfcError("usage", `${given.long} ${reason}`, { hint });
+}
+
+/** The key under which commander keeps a setting's flag; "" for a setting without one. */
+function nameAttribute({ flag }: SettingTable[string]): string {
+  return flag === null ? "" : new Option(flag).attributeName();
 }

@@ -2,15 +2,15 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions, Tensors } from "../graph/session.ts";
-import { makeFloat32Tensor } from "../graph/session.ts";
 import { Scorer } from "../inference/score/evaluate.ts";
 import { isUsedAtMean } from "../model/parameters.ts";
 import type { TokenRange } from "./data/windows.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
+import { makeParameter } from "./step/store-binding.ts";
 
 const PIECE = 8192;
 
-/** The first `limit` tokens of a range, in pieces. */
+/** Reads the first `limit` tokens of a range, piece by piece. */
 export async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
   const stop = Math.min(end, start + limit);
   for (let at = start; at < stop; at += PIECE) yield [...(await corpus.read(at, Math.min(PIECE, stop - at)))];
@@ -52,7 +52,7 @@ export class HeldOut {
   ): Promise<HeldOut> {
     const entries = store.names
       .filter((name) => isUsedAtMean(name, config))
-      .map((name) => [name, makeFloat32Tensor(store.value(name), store.slot(name).shape)] as const);
+      .map((name) => [name, makeParameter(store, name)] as const);
     const weights: Tensors = Object.fromEntries(entries);
     return new HeldOut(await Scorer.live({ config, source }, weights, options.session), options);
   }
@@ -66,7 +66,10 @@ export class HeldOut {
   }
 }
 
-/** Finite: JSON has no infinity. @throws NfcError "invalid-file" when the loss itself is not finite; "aborted" */
+/**
+ * The perplexity, cut to a finite number because JSON has no infinity.
+ * @throws NfcError "invalid-file" when the loss itself is not finite; "aborted"
+ */
 async function measure(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
   const result = await scorer.score({ tokens: readRange(range, tokens), length, ...(signal && { signal }) });
   return Math.min(result.perplexity, Number.MAX_VALUE);

@@ -1,11 +1,11 @@
 // The two phases of a run, behind one interface: attention transfer, and training on the loss.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
-import { makeFloat32Tensor, type SessionOptions, type Tensor } from "../graph/session.ts";
-import { countDraws, type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
+import type { SessionOptions } from "../graph/session.ts";
+import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
-import { NoiseBuffers } from "./step/noise.ts";
+import { StepNoise } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
@@ -15,7 +15,7 @@ import { TransferStep } from "./step/transfer-step.ts";
 import { CachedTeacher } from "./teacher/cache.ts";
 import { Teacher, type TeacherSource } from "./teacher/teacher.ts";
 
-/** What a step reports: means in nats, and the loss that they make up. */
+/** The losses of a step: means in nats, and the sum that is minimized. */
 export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;
 
 export interface Phase {
@@ -23,7 +23,7 @@ export interface Phase {
   readonly optimizer: Optimizer;
   /** Steps of the run before this phase. */
   readonly start: number;
-  /** Gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
+  /** Computes the gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
   gradients(step: number, batches: readonly Batch[]): Promise<StepReport>;
   close(): Promise<void>;
 }
@@ -34,13 +34,13 @@ export interface PhaseContext {
   store: ParameterStore;
   teacher: Checkpoint | null;
   session: SessionOptions;
-  /** What the batches' windows are taken from. */
+  /** The tokens that the batches' windows are taken from. */
   range: TokenRange;
   /** Folder for cache files. */
   cache?: string | undefined;
 }
 
-/** The phase that a step belongs to. */
+/** Opens the phase that a step belongs to. */
 export function openPhase(step: number, context: PhaseContext): Promise<Phase> {
   return step < context.settings.transferSteps ? openTransfer(context) : openTraining(context);
 }
@@ -59,7 +59,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const step = await TransferStep.open({ ...session, ...models, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
-  // No decay: V shares c_attn with S and has no gradient here, decay alone would shrink it.
+  // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
   const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), ...rates, names, decay: 0 });
   return {
     name: "transfer",
@@ -144,29 +144,4 @@ function makeReport(nll: number, kl: number | null, noise: number | null, { kd, 
     ...(kl !== null && { kl }),
     ...(noise !== null && { noise_kl: noise }),
   };
-}
-
-/** ε of every layer for one micro-batch, where the variant has noise and the run draws it. */
-export class StepNoise {
-  readonly mode: "fed" | "mean";
-  private readonly buffers: NoiseBuffers;
-  private readonly shape: readonly number[];
-
-  constructor(
-    config: ModelConfig,
-    { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
-  ) {
-    const draws = countDraws(config.variant, config.n_head);
-    this.mode = noise === "sample" && draws > 0 ? "fed" : "mean";
-    this.shape = [batchSize, draws, length, length];
-    const size = this.shape.reduce((a, b) => a * b, 1);
-    this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
-  }
-
-  feeds(draw: number): Record<string, Tensor> {
-    this.buffers.draw(draw);
-    return Object.fromEntries(
-      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, this.shape)]),
-    );
-  }
 }

@@ -27,7 +27,7 @@ export const textStateSchema = z.object({
   /** Steps done. */
   step: z.int().nonnegative(),
   tokens: z.int().nonnegative(),
-  /** Length of metrics.jsonl at this step: what a killed run wrote beyond it is cut off. */
+  /** Length of metrics.jsonl at this step. Lines that a killed run wrote beyond it are cut off. */
   metricsBytes: z.int().nonnegative(),
   best: scoreSchema.nullable(),
   /** Step of the last evaluation; 0 before the first. */
@@ -40,16 +40,16 @@ const settingsSchema = z.record(z.string(), z.union([z.string(), z.number(), z.n
 const runSchema = z.object({ format: z.literal(RUN_FORMAT), settings: settingsSchema });
 
 export type RunState = z.infer<typeof textStateSchema>;
-/** What must be the same when a run goes on: settings and fingerprints of model, teacher and data. */
+/** Everything that must be the same when a run goes on: settings and fingerprints of model, teacher and data. */
 export type RunIdentity = z.infer<typeof settingsSchema>;
 
-/** What a run keeps in its folder, and what a killed one may leave there. */
+/** Names of the files that a run keeps in its folder, and of those that a killed one may leave there. */
 const OWN_FILES = /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best)\.nfc-(tmp|old)-.*)$/;
 
 /** Arrays of a checkpoint, each as PART/NAME. */
 const PARTS = ["value", "moment1", "moment2"] as const;
 
-/** `State`: what a checkpoint says besides its arrays. */
+/** The folder of one run. `State` is what a checkpoint holds besides its arrays. */
 export class RunFolder<State extends { metricsBytes: number } = RunState> {
   readonly path: string;
   readonly metrics: string;
@@ -82,7 +82,10 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
       });
   }
 
-  /** Whether the output is this run's, killed before its folder was removed: metrics hold times, no two runs' are equal. */
+  /**
+   * Whether the output is this run's, which was killed before its folder was removed. The metrics tell: they hold times,
+   * so that those of two runs differ.
+   */
   async hasEnded(): Promise<boolean> {
     const files = [this.metrics, join(this.output, METRICS_FILE)] as const;
     if (!files.every(existsSync)) return false;
@@ -99,7 +102,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     return unlockFolder(this.path);
   }
 
-  /** Begins a run: what an earlier one left is removed. */
+  /** Begins a run, and removes the files of an earlier one. */
   async create(settings: RunIdentity): Promise<void> {
     await withIoErrors(this.path, async () => {
       await mkdir(this.path, { recursive: true });
@@ -140,7 +143,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     return state;
   }
 
-  /** Takes back what a killed run wrote after its checkpoint. */
+  /** Cuts off the lines that a killed run wrote after its checkpoint. */
   private async cutMetrics(bytes: number): Promise<void> {
     await withIoErrors(this.metrics, async () => {
       const { size } = await stat(this.metrics);
@@ -150,7 +153,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     });
   }
 
-  /** Replaces the checkpoint: it is whole at any moment. */
+  /** Replaces the checkpoint. A whole one is there at any moment. */
   async save(store: ParameterStore, state: State): Promise<void> {
     await syncFile(this.metrics);
     const sources = store.trained.flatMap((name) => {
@@ -191,7 +194,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     return Buffer.byteLength(line);
   }
 
-  /** run.json goes first: what a kill leaves of the rest is no run. */
+  /** Removes the folder, run.json first: a folder without it does not count as a run. */
   async remove(): Promise<void> {
     await withIoErrors(this.path, async () => {
       await rm(join(this.path, RUN_FILE), { force: true });
@@ -199,7 +202,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     });
   }
 
-  /** Reads a part of the run; its fault says what is left to do. */
+  /** Reads a part of the run, and adds to an error how to go on. */
   private async whole<T>(read: () => Promise<T>): Promise<T> {
     try {
       return await read();

@@ -1,65 +1,17 @@
-// What a training run can be told, the defaults of each task, and what must stay the same when a run is resumed.
-import { totalmem } from "node:os";
-import { NfcError } from "../errors.ts";
+// The settings of training on text, their defaults by task, and what they must not be.
 import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
+import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./setting-table.ts";
+import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
 
 export const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
-/** Which parameters move: the noise's alone, attention's (noise included), or all. */
-export const TRAINED_PARTS = ["all", "attention", "noise"] as const;
-export type TrainedPart = (typeof TRAINED_PARTS)[number];
-export const TEACHER_PRECISIONS = ["fp32", "int8"] as const;
 
-/** Everything that decides a run's result, besides its inputs. Plain JSON: `run.json` keeps it. */
-export interface TrainSettings {
-  task: TrainMode;
-  /** Optimiser steps, attention transfer included. */
-  steps: number;
-  /** Windows of a micro-batch, micro-batches of a step, tokens of a window. */
-  batchSize: number;
-  accumulate: number;
-  length: number;
-  seed: number;
-  /** Peak learning rate; of the noise parameters; linear warmup in steps; last rate as a fraction of the peak. */
-  lr: number;
-  noiseLr: number;
-  warmup: number;
-  floor: number;
-  beta1: number;
-  beta2: number;
-  epsilon: number;
-  /** Decoupled weight decay of matrices. */
-  decay: number;
-  /** Largest norm of the gradient; 0: no clipping. */
-  clip: number;
-  /** Share of the teacher in the loss: (1 − kd)·NLL + kd·T²·KL. */
-  kd: number;
-  temperature: number;
-  /** β of the noise prior. */
-  noiseKl: number;
-  /** First steps that learn the teacher's attention alone, and their rates. */
-  transferSteps: number;
-  transferLr: number;
-  transferNoiseLr: number;
-  train: TrainedPart;
-  /** Whether noise is drawn in training, or held at its mean. */
-  noise: "sample" | "mean";
-  teacherPrecision: (typeof TEACHER_PRECISIONS)[number];
-  /** Cache the teacher's k most likely tokens of each position; 0: run the teacher every time. */
-  cacheTeacher: number;
-  evalEvery: number;
-  /** Most held-out tokens that an evaluation during the run uses. */
-  evalTokens: number;
-}
-
-/** Tokens of a step, unless the window alone is longer. */
-const STEP_TOKENS = 4096;
 const MAX_DEFAULT_LENGTH = 512;
-/** Attention maps and hidden states of a micro-batch should stay within this many bytes. */
-const ACTIVATION_BYTES = 4 * 2 ** 30;
 /** Share of the steps that go to attention transfer, and the most of them: 50 do what 150 do (docs/distill.md). */
 const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
+/** k of --cache-teacher without a number. */
+const DEFAULT_TOP_K = 32;
 
 const LEARNING_RATE: Record<TrainMode, number> = { distill: 1e-3, finetune: 1e-4, pretrain: 1e-3 };
 /** Distillation's rate was measured at this width; AdamW's best rate falls as 1/width (arXiv 2203.03466). */
@@ -67,114 +19,206 @@ const MEASURED_WIDTH = 256;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
-/** The settings of a run: what the caller gives, the defaults for the rest. @throws NfcError "usage" */
+/** What the defaults and limits of settings depend on. */
+export interface TextContext {
+  task: TrainMode;
+  config: ModelConfig;
+  /** Whether the teacher's attention can be transferred to the student. */
+  transferable: boolean;
+  /** Whether the size of a micro-batch was given. */
+  hasBatchSize: boolean;
+  settings: Record<"steps" | "length" | "accumulate" | "transferSteps" | "temperature", number> & { train: string };
+}
+
+/** Everything that decides the result of a run on text, besides its inputs. Plain JSON: `run.json` keeps it. */
+export const TEXT_SETTINGS = {
+  /** Optimizer steps, attention transfer included. */
+  steps: declare("--steps <n>", "positive integer", "optimiser steps", ({ task }: TextContext) => STEPS[task], {
+    shown: { distill: "1000", finetune: "300", pretrain: "2000" },
+  }),
+  /** Tokens of a window. */
+  length: declare(
+    "--length <n>",
+    "positive integer",
+    "tokens of a window",
+    ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH),
+    { shown: "n_positions, at most 512", check: checkLength },
+  ),
+  /** Windows of a micro-batch. */
+  batchSize: declare(
+    "--batch-size <n>",
+    "positive integer",
+    "windows of a micro-batch",
+    ({ settings }: TextContext) => Math.ceil(countWindows(settings.length) / settings.accumulate),
+    {
+      shown: "for 4,096 tokens a step",
+      check: (value, { config, settings }) => checkMemory(value, config, settings.length),
+    },
+  ),
+  /** Micro-batches of a step. */
+  accumulate: declare(
+    "--accumulate <n>",
+    "positive integer",
+    "micro-batches of a step",
+    ({ config, hasBatchSize, settings }: TextContext) => (hasBatchSize ? 1 : planMicroBatches(config, settings.length)),
+    { shown: "as few as memory allows" },
+  ),
+  seed: declare("--seed <n>", "seed", "seed of windows and noise", 0),
+  /** Peak learning rate. */
+  lr: declare("--lr <rate>", "positive number", "peak learning rate", chooseLearningRate, {
+    shown: { distill: "0.001, above a width of 256 less", finetune: "0.0001", pretrain: "0.001" },
+  }),
+  noiseLr: declare("--noise-lr <rate>", "positive number", "peak learning rate of the noise parameters", 1e-2),
+  warmup: declare(
+    "--warmup <steps>",
+    "integer from 0",
+    "steps of linear warmup",
+    ({ settings }: TextContext) => Math.round(0.05 * (settings.steps - settings.transferSteps)),
+    { shown: "5 %", check: checkWarmup },
+  ),
+  floor: declare("--lr-floor <share>", "number from 0", "last learning rate, as a share of the peak", 0.05, {
+    check: checkFloor,
+  }),
+  beta1: declare("--beta1 <b>", "number from 0", "AdamW's β1", 0.9, { check: (value) => checkBeta("beta1", value) }),
+  beta2: declare("--beta2 <b>", "number from 0", "AdamW's β2", 0.95, { check: (value) => checkBeta("beta2", value) }),
+  epsilon: declare(null, "positive number", "AdamW's ε", 1e-8),
+  /** Decoupled weight decay. */
+  decay: declare(
+    "--weight-decay <d>",
+    "number from 0",
+    "decay of matrices",
+    ({ task }: TextContext) => WEIGHT_DECAY[task],
+    { shown: "0.01; pretrain 0.1" },
+  ),
+  clip: declare("--clip <norm>", "number from 0", "largest norm of the gradient, 0 for none", 1),
+  /** kd in (1 − kd)·NLL + kd·T²·KL. */
+  kd: declare(
+    "--kd <share>",
+    "number from 0",
+    "share of the teacher in the loss",
+    ({ task }: TextContext) => (task === "distill" ? 0.5 : 0),
+    { shown: "0.5", check: checkShare, teacher: true },
+  ),
+  /** T of both distributions in KL. */
+  temperature: declare("--temperature <T>", "positive number", "temperature of the teacher's distribution", 1, {
+    teacher: true,
+  }),
+  /** β of the noise prior. */
+  noiseKl: declare("--noise-kl <beta>", "number from 0", "weight of the noise prior N(0, 1)", 1e-3),
+  transferSteps: declare(
+    "--transfer-steps <n>",
+    "integer from 0",
+    "first steps, on attention alone",
+    chooseTransferSteps,
+    { shown: "30 %, at most 50", check: checkTransfer, teacher: true },
+  ),
+  transferLr: declare("--transfer-lr <rate>", "positive number", "peak learning rate of those", 5e-3, {
+    teacher: true,
+  }),
+  transferNoiseLr: declare("--transfer-noise-lr <rate>", "positive number", "the same for noise parameters", 2e-2, {
+    teacher: true,
+  }),
+  /** Which parameters move: the noise's alone, attention's (noise included), or all. */
+  train: declare("--train <part>", ["all", "attention", "noise"], "parameters that move", "all", {
+    check: checkTrained,
+  }),
+  noise: declare("--noise <mode>", ["sample", "mean"], "in training: drawn, or at its mean", "sample"),
+  teacherPrecision: declare("--teacher-precision <name>", ["fp32", "int8"], "the teacher's matrix products", "fp32", {
+    teacher: true,
+  }),
+  /** k; 0: the teacher runs every time. */
+  cacheTeacher: declare(
+    "--cache-teacher [k]",
+    "positive integer",
+    `store the teacher's k most likely tokens once (default k: ${DEFAULT_TOP_K})`,
+    0,
+    { shown: "", bare: DEFAULT_TOP_K, check: checkCachedTeacher, teacher: true },
+  ),
+  evalEvery: declare(
+    "--eval-every <steps>",
+    "positive integer",
+    "steps between evaluations on held-out text",
+    ({ settings }: TextContext) => Math.max(1, Math.round(settings.steps / 10)),
+    { shown: "a tenth" },
+  ),
+  evalTokens: declare("--eval-tokens <n>", "positive integer", "held-out tokens that an evaluation uses", 65_536, {
+    check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
+  }),
+};
+
+export interface TrainSettings extends SettingValues<typeof TEXT_SETTINGS> {
+  task: TrainMode;
+}
+
+/**
+ * The settings of a run: what the caller gives, the defaults for the rest.
+ * @param teacher configuration of the model to learn from
+ * @throws NfcError "usage" for settings that do not go together
+ */
 export function resolveTrainSettings(
   task: TrainMode,
   config: ModelConfig,
-  given: Partial<TrainSettings> & { transferable?: boolean } = {},
+  given: Given<TrainSettings> = {},
+  teacher: ModelConfig | null = null,
 ): TrainSettings {
-  const { transferable = false, ...own } = given;
-  const length = own.length ?? Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
-  const steps = own.steps ?? STEPS[task];
-  // The noise alone is no attention to transfer.
-  const transfer = Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
-  const transferSteps = own.transferSteps ?? (transferable && own.train !== "noise" ? transfer : 0);
-  const windows = Math.max(1, Math.round(STEP_TOKENS / length));
-  const accumulate = own.accumulate ?? (own.batchSize === undefined ? planMicroBatches(config, windows, length) : 1);
-  const main = steps - transferSteps;
-  const settings: TrainSettings = {
-    task,
-    steps,
-    length,
-    batchSize: Math.ceil(windows / accumulate),
-    accumulate,
-    seed: 0,
-    lr: LEARNING_RATE[task] * (task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1),
-    noiseLr: 1e-2,
-    warmup: Math.round(0.05 * main),
-    floor: 0.05,
-    beta1: 0.9,
-    beta2: 0.95,
-    epsilon: 1e-8,
-    decay: WEIGHT_DECAY[task],
-    clip: 1,
-    kd: task === "distill" ? 0.5 : 0,
-    temperature: 1,
-    noiseKl: 1e-3,
-    transferSteps,
-    transferLr: 5e-3,
-    transferNoiseLr: 2e-2,
-    train: "all",
-    noise: "sample",
-    teacherPrecision: "fp32",
-    cacheTeacher: 0,
-    evalEvery: Math.max(1, Math.round(steps / 10)),
-    evalTokens: 65_536,
-    ...Object.fromEntries(Object.entries(own).filter(([, value]) => value !== undefined)),
-  };
-  checkSettings(settings, config);
-  return settings;
+  const transferable = teacher !== null && VARIANT_TRAITS[config.variant].tied && canTransfer(config, teacher);
+  const hasBatchSize = given.batchSize !== undefined;
+  const makeContext = (settings: TextContext["settings"]) => ({ task, config, transferable, hasBatchSize, settings });
+  return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
 }
 
-/** The fewest micro-batches that keep a step's activations in bounds. */
-function planMicroBatches(config: ModelConfig, windows: number, length: number): number {
-  return Math.ceil(windows / Math.max(1, Math.floor(ACTIVATION_BYTES / estimateActivationBytes(config, length))));
+/** Whether two models have attention maps that can be compared one by one. */
+export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean {
+  return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
 }
 
-/** An estimate of the activations of one window: about 40 values a channel and 6 maps a head in each layer. */
-function estimateActivationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: number): number {
-  return 4 * n_layer * length * (40 * n_embd + 6 * n_head * length);
+function chooseLearningRate({ task, config }: TextContext): number {
+  return LEARNING_RATE[task] * (task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1);
 }
 
-function checkSettings(settings: TrainSettings, config: ModelConfig): void {
-  const { length, evalTokens, cacheTeacher, temperature, train, transferSteps, steps } = settings;
-  const refuse = (message: string, hint: string) => {
-    throw new NfcError("usage", message, { hint });
-  };
-  if (length < 2) refuse(`windows of ${length} tokens are too short`, "give a --length of 2 at least");
-  if (evalTokens < 2) refuse(`--eval-tokens ${evalTokens} is too few`, "scoring needs 2 tokens at least");
-  if (length > config.n_positions)
-    refuse(`windows of ${length} tokens, but the model has ${config.n_positions} positions`, "give a smaller --length");
-  const needed = settings.batchSize * estimateActivationBytes(config, length);
-  if (needed > totalmem())
-    refuse(
-      `a micro-batch of ${settings.batchSize} windows needs about ${toBytes(needed)} GB, this machine has ${toBytes(totalmem())}`,
-      "lower --batch-size, and raise --accumulate instead",
-    );
-  checkShares(settings);
-  if (cacheTeacher > 0 && temperature !== 1)
-    refuse("a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher");
+/** 0 also where the noise alone moves: it is no attention to transfer. */
+function chooseTransferSteps({ transferable, settings: { steps, train } }: TextContext): number {
+  if (!transferable || train === "noise") return 0;
+  return Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
+}
+
+function checkLength(length: number, { config: { n_positions } }: TextContext): Refusal {
+  if (length < 2) return [`windows of ${length} tokens are too short`, "give a --length of 2 at least"];
+  if (length <= n_positions) return null;
+  return [`windows of ${length} tokens, but the model has ${n_positions} positions`, "give a smaller --length"];
+}
+
+function checkWarmup(steps: number): Refusal {
+  return Number.isInteger(steps) ? null : [`--warmup ${steps} is no number of steps`, "with --task it is a share"];
+}
+
+function checkFloor(share: number): Refusal {
+  if (share <= 1) return null;
+  return [`--lr-floor ${share} is above 1`, "it is the last learning rate as a share of the peak"];
+}
+
+function checkBeta(name: string, value: number): Refusal {
+  return value < 1 ? null : [`--${name} ${value} is not below 1`, "0.9 and 0.95 are usual"];
+}
+
+function checkShare(kd: number): Refusal {
+  if (kd >= 0 && kd <= 1) return null;
+  return [`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone"];
+}
+
+function checkTransfer(transferSteps: number, { settings: { steps, train } }: TextContext): Refusal {
   if (transferSteps > 0 && train === "noise")
-    refuse("attention transfer moves more than the noise", "leave out --transfer-steps, or take --train attention");
-  if (transferSteps > steps)
-    refuse(`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps");
-  if (train === "noise" && !VARIANT_TRAITS[config.variant].noise)
-    refuse(`a ${config.variant} model has no noise to train`, "take --train all");
+    return ["attention transfer moves more than the noise", "leave out --transfer-steps, or take --train attention"];
+  if (transferSteps <= steps) return null;
+  return [`${transferSteps} steps of attention transfer in a run of ${steps}`, "lower --transfer-steps"];
 }
 
-/** @throws NfcError "usage" for what is no share of 1: the teacher's, AdamW's β, the last learning rate */
-export function checkShares(settings: Pick<TrainSettings, "kd" | "beta1" | "beta2" | "floor">): void {
-  const { kd, floor } = settings;
-  const refuse = (message: string, hint: string) => {
-    throw new NfcError("usage", message, { hint });
-  };
-  if (kd < 0 || kd > 1) refuse(`--kd ${kd} is not between 0 and 1`, "0 is labels alone, 1 the teacher alone");
-  for (const name of ["beta1", "beta2"] as const)
-    if (settings[name] >= 1) refuse(`--${name} ${settings[name]} is not below 1`, "0.9 and 0.95 are usual");
-  if (floor > 1) refuse(`--lr-floor ${floor} is above 1`, "it is the last learning rate as a share of the peak");
+function checkTrained(train: string, { config: { variant } }: TextContext): Refusal {
+  if (train !== "noise" || VARIANT_TRAITS[variant].noise) return null;
+  return [`a ${variant} model has no noise to train`, "take --train all"];
 }
 
-const toBytes = (bytes: number) => (bytes / 1e9).toFixed(0);
-
-/** Names of the settings in which two runs differ, as `name (old → new)`. */
-export function listChangedSettings(old: object, current: object): string[] {
-  const before = old as Record<string, unknown>;
-  const after = current as Record<string, unknown>;
-  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
-    .filter((key) => before[key] !== after[key])
-    .map((key) => `${key} (${showValue(before[key])} → ${showValue(after[key])})`);
-}
-
-function showValue(value: unknown): string {
-  return typeof value === "string" && value.length > 16 ? `${value.slice(0, 12)}…` : String(value);
+function checkCachedTeacher(k: number, { settings: { temperature } }: TextContext): Refusal {
+  if (k === 0 || temperature === 1) return null;
+  return ["a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher"];
 }

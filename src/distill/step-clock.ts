@@ -1,4 +1,4 @@
-// The live line of a run: losses, learning rate, tokens a second and the time left.
+// Makes the progress line of a run: losses, learning rate, tokens a second and the time left.
 import type { LongCall } from "../progress.ts";
 import type { StepReport } from "./phases.ts";
 import type { TrainSettings } from "./settings.ts";

@@ -1,30 +1,71 @@
-// Starts a training run or takes one up again: checks inputs, opens the corpora, and knows a changed run from its own.
-import { createHash } from "node:crypto";
+// Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes what it made.
+
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
-import { describeSource } from "../checkpoint/provenance.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
+import type { SessionOptions } from "../graph/session.ts";
 import { stageDirectory } from "../io/staging.ts";
 import { refuseClassifier } from "../model/classifier.ts";
+import type { LongCall } from "../progress.ts";
 import { detectCorpusKind, findCorpusFiles } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
-import { Run, type TrainOptions, type TrainResult } from "./run.ts";
-import { RunFolder, type RunIdentity, textStateSchema } from "./run-folder.ts";
-import { listChangedSettings, type TrainSettings } from "./settings.ts";
-import { canTransfer } from "./step/transfer-step.ts";
-import { checkTeacherFits } from "./teacher/vocabulary-fit.ts";
+import { RunFolder, type RunIdentity, type RunState, textStateSchema } from "./run-folder.ts";
+import { claimRun, fingerprintModel } from "./run-identity.ts";
+import type { Given } from "./setting-table.ts";
+import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./settings.ts";
+import { checkTeacherFits } from "./teacher/teacher.ts";
+import { TextObjective } from "./text-objective.ts";
+import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
+import { TrainingLoop } from "./training-loop.ts";
+
+const DEFAULT_SAVE_EVERY = 50;
+
+export interface TrainOptions extends LongCall {
+  output: string;
+  /** Decides the defaults of the settings: "distill" with a teacher and "finetune" without one, unless given. */
+  task?: TrainMode | undefined;
+  settings?: Given<TrainSettings> | undefined;
+  /** Files, folders and globs of training text, or token ids. */
+  data: readonly string[];
+  /** The same for the held-out text; the end of `data` unless given. */
+  heldOut?: readonly string[] | undefined;
+  /** Field of .jsonl lines that holds the text. */
+  field?: string | undefined;
+  /** Folder of the token cache. */
+  cache?: string | undefined;
+  teacher?: Checkpoint | null | undefined;
+  /** Steps between checkpoints; 50 unless given. */
+  saveEvery?: number | undefined;
+  resume?: boolean | undefined;
+  force?: boolean | undefined;
+  session?: SessionOptions | undefined;
+  command?: readonly string[] | undefined;
+}
+
+export interface TrainResult extends TrainedModel {
+  settings: TrainSettings;
+  /** Held-out perplexity: of the teacher, before the first step, and of the model that is kept. */
+  perplexity: { teacher: number | null; before: number; after: number };
+  best: { step: number; perplexity: number };
+  heldOutTokens: number;
+  tokens: number;
+  resumedFrom: number | null;
+}
 
 /**
  * Trains a model. While it runs, `OUTPUT.run` beside the output holds settings, checkpoint, best weights and metrics;
  * at the end the best weights become the output and that folder goes.
  * @throws NfcError "aborted" once the signal fires, after saving; "diverged" when the loss or its gradient is not finite
- * (the last checkpoint stays); "mismatch" for a resumed run whose settings or inputs changed, "exists", "invalid-file"
+ * (the last checkpoint stays); "mismatch" for a resumed run whose settings or inputs changed, "exists", "invalid-file",
+ * "usage" for settings that do not go together
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
-  const { output, resume = false, settings, teacher = null, signal } = options;
+  const { output, resume = false, teacher = null, signal } = options;
   for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
+  const task = options.task ?? options.settings?.task ?? (teacher ? "distill" : "finetune");
+  const settings = resolveTrainSettings(task, student.config, options.settings, teacher?.config);
   checkTeacher(student, teacher, settings);
   const files = await findCorpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
@@ -32,13 +73,14 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   if (teacher) await refuseOwnSource(output, teacher);
   const folder = new RunFolder(output, textStateSchema);
   const force = options.force || (resume && (await folder.hasEnded()));
-  await (await stageDirectory(output, { force })).discard(); // refuses an output that is there before hours are spent
+  // An output that is there already is refused before hours are spent.
+  await (await stageDirectory(output, { force })).discard();
   const corpus = await openCorpus(files, student, options);
   let separate: TokenCorpus | null = null;
   try {
     separate = heldOutFiles ? await openCorpus(heldOutFiles, student, options) : null;
     const split = separate ? { train: whole(corpus), heldOut: whole(separate) } : holdOut(corpus, settings.length);
-    const identity: RunIdentity = {
+    const identity = {
       ...settings,
       variant: student.config.variant,
       model: await fingerprintModel(student, signal),
@@ -46,15 +88,9 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
       data: corpus.fingerprint,
       "held-out data": separate?.fingerprint ?? null,
     };
-    await claimRun(folder, identity, options);
+    await claimRun(folder, identity, { resume, force: options.force ?? false });
     try {
-      const run = await Run.open(student, { ...options, force }, folder, split);
-      try {
-        if (!resume) await folder.create(identity);
-        return await run.finish();
-      } finally {
-        await run.close();
-      }
+      return await run(student, { ...options, force }, { folder, identity, settings, split });
     } finally {
       await folder.release();
     }
@@ -64,25 +100,56 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   }
 }
 
+/** A run whose folder this process holds. */
+interface RunPlan {
+  folder: RunFolder<RunState>;
+  identity: RunIdentity;
+  settings: TrainSettings;
+  split: { train: TokenRange; heldOut: TokenRange };
+}
+
+async function run(
+  student: Checkpoint,
+  options: TrainOptions,
+  { folder, identity, settings, split }: RunPlan,
+): Promise<TrainResult> {
+  const { output, teacher = null, session = {}, resume, saveEvery = DEFAULT_SAVE_EVERY } = options;
+  const { cache, force = false, command, onProgress, signal } = options;
+  const store = await loadStore(student, settings);
+  const saved = resume ? await folder.load(store) : null;
+  const parts = { student, teacher, settings, store, split, session, cache, onProgress, signal };
+  const objective = await TextObjective.open(parts);
+  try {
+    const state = saved ?? (await objective.begin());
+    if (!resume) await folder.create(identity);
+    const loop = new TrainingLoop<RunState>(
+      objective,
+      { folder, store, saveEvery, signal },
+      state,
+      saved?.step ?? null,
+    );
+    const { best, tokens, before, teacher: taught } = await loop.finish();
+    const perplexity = { teacher: taught, before, after: best.perplexity };
+    const { corpus, start: from, end } = split.heldOut;
+    const heldOutTokens = Math.min(settings.evalTokens, end - from);
+    const heldOut = { data: corpus.name, tokens: heldOutTokens, perplexity };
+    const step = { step: settings.task, settings, tokens, best, held_out: heldOut };
+    const model = await writeTrainedModel(student, store, { output, force, metrics: folder.metrics, step, command });
+    await folder.remove();
+    const resumedFrom = resume ? (saved?.step ?? 0) : null;
+    return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };
+  } finally {
+    await objective.close();
+  }
+}
+
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });
 
 async function openCorpus(files: readonly string[], student: Checkpoint, options: TrainOptions): Promise<TokenCorpus> {
   const { field, cache, onProgress, signal } = options;
   const tokenizer = detectCorpusKind(files) === "text" ? await loadTokenizer(student.folder, student.config) : null;
-  return TokenCorpus.open(files, tokenizer, {
-    vocabulary: student.config.vocab_size,
-    ...(field !== undefined && { field }),
-    ...(cache !== undefined && { cache }),
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
-  });
-}
-
-/** sha256 over the weight files' hashes and the configuration. */
-export async function fingerprintModel(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
-  const { files } = await describeSource(checkpoint, signal);
-  const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
-  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+  const vocabulary = student.config.vocab_size;
+  return TokenCorpus.open(files, tokenizer, { vocabulary, field, cache, onProgress, signal });
 }
 
 /** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */
@@ -100,25 +167,4 @@ function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings:
       `${student.source} and its teacher ${teacher.source} differ in layers, heads or width`,
       { hint: "no attention can be transferred: give --transfer-steps 0" },
     );
-}
-
-/**
- * Whether this run may begin, or go on; then its folder is this process's, until it is released.
- * @throws NfcError "exists", also while another process is at work in it; "not-found", "mismatch"
- */
-export async function claimRun(
-  folder: Pick<RunFolder, "path" | "refuseOccupied" | "identity" | "claim">,
-  identity: RunIdentity,
-  { resume, force = false }: Pick<TrainOptions, "resume" | "force">,
-): Promise<void> {
-  if (!resume) {
-    await folder.refuseOccupied(force);
-    return folder.claim();
-  }
-  const changed = listChangedSettings(await folder.identity(), identity);
-  if (changed.length > 0)
-    throw new NfcError("mismatch", `${folder.path}: this run had other settings: ${changed.join(", ")}`, {
-      hint: "resume with the settings that it began with, or start over with --force",
-    });
-  return folder.claim();
 }

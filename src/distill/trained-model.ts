@@ -1,4 +1,4 @@
-// Takes a model's parameters into training, and writes what it made of them: weights in their own dtypes, and the rest.
+// Loads a model's parameters for training, and writes the trained model with the weights in their own dtypes.
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
@@ -26,12 +26,12 @@ export interface TrainedModelOptions {
   force: boolean;
   /** metrics.jsonl of the run. */
   metrics: string;
-  /** The history's entry. */
+  /** Entry for the history in nfc.json. */
   step: NfcRecord["history"][number];
-  command?: readonly string[];
+  command?: readonly string[] | undefined;
 }
 
-/** All parameters of the student; the trained ones with gradients and moments. */
+/** Loads all parameters of the student; those that `train` names get gradients and moments. */
 export async function loadStore(
   student: Checkpoint,
   { train: part, accumulate }: TrainSettings,
@@ -43,7 +43,7 @@ export async function loadStore(
   return makeStore(student, trained, accumulate > 1);
 }
 
-/** All parameters of a model; those that `trained` names with gradients and moments. */
+/** Loads all parameters of a model; those that `trained` accepts get gradients and moments. */
 export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
@@ -66,13 +66,13 @@ export async function writeTrainedModel(
     const written = await writeSafetensors(folder, sources);
     await writeModelFiles(folder, student, config);
     await copyFile(metrics, join(folder, METRICS_FILE));
-    const record = await continueRecord(student, step, { ...(command && { command }) });
+    const record = await continueRecord(student, step, { command });
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     return { folder: output, record, ...written };
   });
 }
 
-/** A trained tensor's values in the dtype it was stored in; a frozen one's bytes as they are. */
+/** Encodes a trained tensor in the dtype that it was stored in, and copies the bytes of a frozen one. */
 function makeTrainedSource(student: Checkpoint, store: ParameterStore, name: string): TensorSource {
   const tensor = requireTensor(student, name);
   if (!store.trained.includes(name)) return makeTensorSource(student, tensor);

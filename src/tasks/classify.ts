@@ -1,4 +1,4 @@
-// Runs a classifier over a task's examples: logits, predictions, and what they are worth.
+// Runs a classifier over a task's examples, and scores its logits.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
@@ -30,7 +30,7 @@ export interface ClassifyOptions {
   /** Most tokens of a text. */
   length: number;
   signal?: AbortSignal | undefined;
-  onProgress?: (examples: number) => void;
+  onProgress?: ((examples: number) => void) | undefined;
 }
 
 /** A classifier that is ready to read texts. */
@@ -45,7 +45,7 @@ export class Classifier {
     this.feeds = feeds;
   }
 
-  /** Of a stored model. @throws NfcError "unsupported" for a model without score.weight */
+  /** Opens a stored model. @throws NfcError "unsupported" for a model without score.weight */
   static async ofCheckpoint(checkpoint: Checkpoint, options: SessionOptions = {}): Promise<Classifier> {
     if (!checkpoint.config.labels)
       throw new NfcError("unsupported", `${checkpoint.source}: is a language model, it has no score.weight`, {
@@ -57,14 +57,14 @@ export class Classifier {
     return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
-  /** Of a model in training: the weights are read where they lie, at each call. */
+  /** Opens a model in training: each call reads the weights as they then are. */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(buildLogitsGraph(config), options);
     const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
     return new Classifier(config, session, (batch) => ({ ...read, ...makeBatchFeeds(batch) }));
   }
 
-  /** Of an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */
+  /** Opens an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */
   static async ofFile(config: ModelConfig, path: string, options: SessionOptions = {}): Promise<Classifier> {
     return new Classifier(config, await Session.fromFile(path, options), makeMaskedFeeds);
   }
@@ -102,7 +102,7 @@ function buildLogitsGraph(config: ModelConfig): Graph {
   return graph;
 }
 
-/** What a graph of a classifier is fed of a batch. */
+/** Feeds a batch to the graph of a classifier. */
 export function makeBatchFeeds({ ids, last, length }: ExampleBatch): Tensors {
   const shape = [last.length, length];
   return {
@@ -115,7 +115,7 @@ export function makeBatchFeeds({ ids, last, length }: ExampleBatch): Tensors {
   };
 }
 
-/** What an exported classifier is fed of a batch: ids and mask, 1 up to each row's last token. */
+/** Feeds a batch to an exported classifier: ids, and a mask of 1 up to each row's last token. */
 function makeMaskedFeeds({ ids, last, length }: ExampleBatch): Tensors {
   const shape = [last.length, length];
   const mask = ids.map((_, i) => (i <= (last[Math.floor(i / length)] as number) ? 1 : 0));

@@ -50,7 +50,7 @@ export function encodeExamples(
       else keepB--;
     }
     const ids = [...a.slice(0, keepA), ...b.slice(0, keepB)];
-    // An empty text still needs a token to be read at.
+    // An empty text still needs a token at which the classifier is read.
     return { ids: ids.length > 0 ? ids : tokenizer.encode("\n").slice(0, 1), label };
   });
 }
@@ -68,7 +68,7 @@ export interface BatchOptions {
   batchSize: number;
   /** Most tokens of a row. */
   length: number;
-  /** Shuffles, by epoch; without it the order is that of the lengths. */
+  /** Seed and epoch of a random order; unless given, examples are ordered by length. */
   shuffle?: { seed: number; epoch: number };
 }
 
@@ -96,7 +96,7 @@ export function batchExamples(
 
 const POOL = 50;
 
-/** Fisher and Yates. */
+/** Shuffles by Fisher and Yates. */
 function shuffleInPlace<T>(items: T[], random: () => number): void {
   for (let i = items.length - 1; i > 0; i--) {
     const j = Math.floor(random() * (i + 1));

@@ -14,13 +14,13 @@ import type { ModelConfig } from "../model/config.ts";
 import type { Precision } from "../model/precision.ts";
 
 export interface ExportedClassifier {
-  /** As the user named it. */
+  /** The folder's name as the user gave it. */
   source: string;
-  /** Absolute. */
+  /** The folder's absolute path. */
   folder: string;
-  /** With `labels`. */
+  /** Has `labels`. */
   config: ModelConfig;
-  /** Those asked for, in the order of PRECISIONS. */
+  /** The precisions that were asked for, in the order of PRECISIONS. */
   files: readonly (MeasuredFile & { path: string })[];
   /** nfc.json, which exports of other tools lack. */
   record: NfcRecord | null;
@@ -41,7 +41,7 @@ export async function openExportedClassifier(
   if (missing) throw makeNoSuchFileError(source, missing, there);
   const configFile = join(source, CONFIG_FILE);
   const raw = await readConfig(source);
-  // The name under which transformers.js runs an exported GPT-2 that classifies says nothing about the rest.
+  // An export says "roberta", the type as which transformers.js runs a classifier with GPT-2's inputs.
   const parsed = raw && parseConfig(raw.model_type === "roberta" ? { ...raw, model_type: "gpt2" } : raw, configFile);
   if (!parsed?.labels)
     throw new NfcError("unsupported", `${configFile}: is not that of a classifier`, {

@@ -4,7 +4,7 @@ import { makeRandom } from "../numeric/random.ts";
 export const METRICS = ["accuracy", "f1", "matthews", "pearson", "spearman"] as const;
 export type MetricName = (typeof METRICS)[number];
 
-/** Predictions and truth: class ids, or the numbers of a regression. */
+/** Predicted and actual answers: class ids, or the numbers of a regression. */
 export interface Answers {
   predicted: ArrayLike<number>;
   actual: ArrayLike<number>;
@@ -119,7 +119,7 @@ export function bootstrap(name: MetricName, { predicted, actual }: Answers, seed
   return [quantile(values, 0.025), quantile(values, 0.975)];
 }
 
-/** Linear between the neighbours, as numpy's default. */
+/** The quantile by linear interpolation, as numpy's default. */
 function quantile(sorted: readonly number[], share: number): number {
   const at = share * (sorted.length - 1);
   const low = Math.floor(at);

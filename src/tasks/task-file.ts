@@ -22,16 +22,16 @@ export interface TaskData {
 
 export interface TaskReading {
   /**
-   * Told the numbers of a file's lines that do not parse (QQP's training file has some), which are then left out. Without
-   * it such a line is an error.
+   * Called with the numbers of a file's lines that do not parse (QQP's training file has some), which are then left out.
+   * Such a line is an error where this is not given.
    */
-  onInvalid?: (file: string, lines: readonly number[]) => void;
+  onInvalid?: ((file: string, lines: readonly number[]) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** All examples are held in memory. GLUE's largest file, MNLI's, has 393 thousand. */
+/** Most examples of a file; MNLI, the largest, has 392,702. */
 const MAX_EXAMPLES = 10_000_000;
-/** Lines that may be wrong before as many are right. */
+/** Invalid lines that are left out even where they outnumber the valid ones. */
 const FEW = 100;
 
 /**
@@ -70,7 +70,7 @@ export async function readTaskFile(
     if (examples.length > MAX_EXAMPLES)
       throw new NfcError("unsupported", `${path}: more than ${MAX_EXAMPLES} examples`, { hint: "split the file" });
   }
-  // Where most lines are wrong it is another file.
+  // A file most of whose lines do not parse is taken for one of another kind.
   if (fault && invalid.length > examples.length) throw fault;
   if (examples.length === 0)
     throw new NfcError("invalid-file", `${path}: has no examples`, {
@@ -112,7 +112,7 @@ function parseExample(cells: readonly string[], columns: Columns, task: Task, wh
   return { texts: columns.text.map((index) => copyText(cells[index] as string)), label };
 }
 
-/** A piece of a line keeps all of the file's chunk in memory: parse trees with it, of MNLI. */
+/** Copies a piece of a line, which would keep the file's whole chunk in memory, in MNLI with its parse trees. */
 const copyText = (text: string) => Buffer.from(text).toString();
 
 const listValues = ({ values, classes }: Task) => values ?? classes.map((_, id) => String(id));

@@ -3,16 +3,16 @@ import { NfcError } from "../errors.ts";
 import type { MetricName } from "./metrics.ts";
 
 export interface Task {
-  /** As the command line has it. */
+  /** Name on the command line. */
   name: string;
-  /** As the paper's tables have it. */
+  /** Name in the paper's tables. */
   title: string;
   /** Columns of the text: one, or a pair. */
   text: readonly [string] | readonly [string, string];
   label: string;
   /** Classes in the order of their ids, as Hugging Face's datasets have them; empty for a regression. */
   classes: readonly string[];
-  /** What the label column holds for each class; the ids "0", "1", … unless given. */
+  /** Values of the label column for each class; the ids "0", "1", … unless given. */
   values?: readonly string[];
   /** Columns of files without a header. */
   columns?: readonly string[];
@@ -115,7 +115,7 @@ export const TASKS: readonly Task[] = [
   },
 ];
 
-/** @throws NfcError "usage" for a name that is none */
+/** @throws NfcError "usage" for a name that no task has */
 export function findTask(name: string): Task {
   const plain = name.toLowerCase().replace(/[-_]/g, "");
   const task = TASKS.find((each) => each.name === plain);

@@ -1,9 +1,9 @@
 // A run that was interrupted and goes on is, bit for bit, the run that was not; the same seed gives the same bytes.
 import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { beforeAll, describe, expect, it, vi } from "vitest";
-import type { TrainOptions } from "../../src/distill/run.ts";
 import { RunFolder } from "../../src/distill/run-folder.ts";
 import type { TrainSettings } from "../../src/distill/settings.ts";
+import type { TrainOptions } from "../../src/distill/train.ts";
 import { NfcError } from "../../src/errors.ts";
 import { VARIANTS, type Variant } from "../../src/model/config.ts";
 import { withFault } from "../io/faults.ts";

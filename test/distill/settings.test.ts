@@ -1,6 +1,7 @@
 // Defaults of a run, settings that cannot be, and how a changed run is told.
 import { describe, expect, it } from "vitest";
-import { listChangedSettings, resolveTrainSettings, type TrainSettings } from "../../src/distill/settings.ts";
+import { listChangedSettings } from "../../src/distill/run-identity.ts";
+import { resolveTrainSettings, type TrainSettings } from "../../src/distill/settings.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { failureOf } from "../support/failure.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
@@ -11,6 +12,7 @@ const SMALL: ModelConfig = {
   vocab_size: 50257,
 };
 const TINY: ModelConfig = { ...SMALL, n_layer: 2, n_head: 2, n_embd: 32, n_positions: 64 };
+const DENSE: ModelConfig = { ...TINY, variant: "dense" };
 
 describe("defaults", () => {
   it("are a step of 4,096 tokens in windows of at most 512", () => {
@@ -42,16 +44,18 @@ describe("defaults", () => {
 
   it("transfer attention in three tenths of the steps where it can be, and warm up in a twentieth of the rest", () => {
     expect(resolveTrainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
-    expect(resolveTrainSettings("distill", TINY, { transferable: true })).toMatchObject({
+    expect(resolveTrainSettings("distill", TINY, {}, DENSE)).toMatchObject({
       transferSteps: 50,
       warmup: 48,
     });
-    expect(resolveTrainSettings("distill", TINY, { transferable: true, steps: 100 })).toMatchObject({
+    expect(resolveTrainSettings("distill", TINY, { steps: 100 }, DENSE)).toMatchObject({
       transferSteps: 30,
     });
+    expect(resolveTrainSettings("distill", DENSE, {}, DENSE).transferSteps).toBe(0);
+    expect(resolveTrainSettings("distill", TINY, {}, { ...DENSE, n_head: 4 }).transferSteps).toBe(0);
     const noise = { ...TINY, variant: "noise-distance" } as const;
-    expect(resolveTrainSettings("distill", noise, { transferable: true, train: "noise" }).transferSteps).toBe(0);
-    expect(resolveTrainSettings("distill", TINY, { transferable: true, transferSteps: 0 }).transferSteps).toBe(0);
+    expect(resolveTrainSettings("distill", noise, { train: "noise" }, DENSE).transferSteps).toBe(0);
+    expect(resolveTrainSettings("distill", TINY, { transferSteps: 0 }, DENSE).transferSteps).toBe(0);
   });
 
   it("give way to what is given, but not to undefined", () => {

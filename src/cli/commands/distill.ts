@@ -4,7 +4,7 @@ import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { addSourceFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import { runTraining } from "../run-training.ts";
-import { addTeacherFlags, addTrainFlags, type TrainFlags } from "../train-flags.ts";
+import { addSettingFlags, addTrainFlags, TEACHER_SETTINGS, type TrainFlags } from "../train-flags.ts";
 
 interface DistillFlags extends TrainFlags, SourceFlags {
   teacher: string;
@@ -27,10 +27,7 @@ export function distillCommand(context: Context): Command {
     .description("Train a converted model to predict what its teacher predicts.")
     .argument("<model>", "folder of the model to train, as nfc convert wrote it")
     .requiredOption("--teacher <model>", "the model to learn from, of the same vocabulary");
-  addTeacherFlags(addTrainFlags(command, { steps: 1000, lr: "0.001, above a width of 256 less" })).addHelpText(
-    "after",
-    HELP,
-  );
+  addSettingFlags(addTrainFlags(command, "distill"), TEACHER_SETTINGS).addHelpText("after", HELP);
   return addSourceFlags(command).action((model: string, flags: DistillFlags) => run(context, model, flags));
 }
 

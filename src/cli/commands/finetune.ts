@@ -1,19 +1,27 @@
 // nfc finetune: next-token training of any model without a teacher, or a classifier for a task of GLUE.
 import { Command } from "commander";
-import { NfcError } from "../../errors.ts";
+import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
-import {
-  addSourceFlags,
-  parseNonNegativeInteger,
-  parseNonNegativeNumber,
-  parsePositiveInteger,
-  parsePositiveNumber,
-} from "../options.ts";
+import { addSourceFlags, parsePositiveNumber } from "../options.ts";
 import { type FinetuneTaskFlags, runTask } from "../run-task.ts";
 import { runTraining } from "../run-training.ts";
 import { addSkipFlag } from "../skipped-lines.ts";
-import { addTrainFlags } from "../train-flags.ts";
+import {
+  addSettingFlags,
+  addTrainFlags,
+  PLAIN_SETTINGS,
+  refuseFlags,
+  selectSettings,
+  TEXT_FLAGS,
+} from "../train-flags.ts";
+
+/** Settings that training on text does not have, and those that training on a task does not have. */
+const TASK_ONLY = selectSettings(TASK_SETTINGS, (name) => !(name in PLAIN_SETTINGS));
+const TEXT_ONLY = selectSettings(PLAIN_SETTINGS, (name) => !(name in TASK_SETTINGS));
+const TASK_FLAGS = ["distillFrom", "splitDev", "skipInvalid"];
+const FOR_TASK = { reason: "is for --task", hint: "leave it out, or name a task" };
+const FOR_TEXT = { reason: "is for training on text", hint: "leave it out with --task" };
 
 const HELP = `
 The loss is NLL + noise-kl·KL(noise ‖ N(0, 1)). Any model works: dense, or tied in any variant.
@@ -32,11 +40,12 @@ export function finetuneCommand(context: Context): Command {
   const command = new Command("finetune")
     .description("Train a model on your text, or a classifier on a task of GLUE.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]");
-  addTrainFlags(command, { steps: 300, lr: "0.0001", tasks: true }).addHelpText("after", HELP);
+  addTrainFlags(command, "finetune", TASK_SETTINGS).addHelpText("after", HELP);
   addTaskFlags(command);
   return addSourceFlags(command).action((model: string, flags: FinetuneTaskFlags) => {
     const { task } = flags;
-    if (task === undefined) refuseTaskFlags(flags);
+    if (task === undefined) refuseFlags(command, TASK_ONLY, TASK_FLAGS, FOR_TASK);
+    else refuseFlags(command, TEXT_ONLY, TEXT_FLAGS, FOR_TEXT);
     return withCheckpoint(context, model, flags, (student, progress) =>
       task === undefined
         ? runTraining(context, "finetune", flags, { student, teacher: null }, progress)
@@ -48,41 +57,11 @@ export function finetuneCommand(context: Context): Command {
 function addTaskFlags(command: Command): Command {
   command
     .option("--task <name>", "a task of GLUE: mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli")
-    .option(
-      "--epochs <n>",
-      "with --task: times through its examples (default: 3; small tasks 10)",
-      parsePositiveInteger,
-    )
-    .option(
-      "--patience <n>",
-      "with --task: evaluations without a better score, 0: any (default: 6)",
-      parseNonNegativeInteger,
-    )
-    .option("--distill-from <model>", "with --task: a classifier of the same task to learn from")
-    .option("--kd <share>", "share of that teacher in the loss (default: 0.5)", parseNonNegativeNumber)
-    .option("--temperature <T>", "temperature of its distribution (default: 1)", parsePositiveNumber)
-    .option(
-      "--split-dev <share>",
-      "without a train.tsv: hold this share of dev.tsv out, train on the rest",
-      parsePositiveNumber,
-    );
+    .option("--distill-from <model>", "with --task: a classifier of the same task to learn from");
+  addSettingFlags(command, TASK_ONLY, { prefix: "with --task: " }).option(
+    "--split-dev <share>",
+    "without a train.tsv: hold this share of dev.tsv out, train on the rest",
+    parsePositiveNumber,
+  );
   return addSkipFlag(command);
-}
-
-function refuseTaskFlags(flags: FinetuneTaskFlags): void {
-  const names = {
-    epochs: "--epochs",
-    patience: "--patience",
-    distillFrom: "--distill-from",
-    kd: "--kd",
-    temperature: "--temperature",
-    splitDev: "--split-dev",
-    skipInvalid: "--skip-invalid",
-  } as const;
-  const given = Object.entries(names).find(([key]) => flags[key as keyof typeof names] !== undefined);
-  if (given) throw new NfcError("usage", `${given[1]} is for --task`, { hint: "leave it out, or name a task" });
-  if (!Number.isInteger(flags.warmup ?? 0))
-    throw new NfcError("usage", `--warmup ${flags.warmup} is no number of steps`, {
-      hint: "with --task it is a share",
-    });
 }

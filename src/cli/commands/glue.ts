@@ -1,4 +1,4 @@
-// nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be taken up again.
+// nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be interrupted.
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { Table } from "../../report/render/blocks.ts";
@@ -7,11 +7,13 @@ import { renderMarkdown } from "../../report/render/markdown.ts";
 import { renderText } from "../../report/render/text.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
 import type { Task } from "../../tasks/tasks.ts";
+import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import type { Context } from "../context.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { addSkipFlag, SkippedLines } from "../skipped-lines.ts";
 import { printResult } from "../terminal.ts";
+import { addSettingFlags, readSettings } from "../train-flags.ts";
 
 interface GlueFlags extends CommonFlags {
   models: string[];
@@ -19,10 +21,6 @@ interface GlueFlags extends CommonFlags {
   data: string;
   output: string;
   seeds: number;
-  epochs?: number;
-  lr?: number;
-  batchSize?: number;
-  length?: number;
   splitDev?: number;
   format: "text" | "markdown";
   skipInvalid?: boolean;
@@ -38,6 +36,10 @@ Examples:
   $ nfc glue --models gpt2/,out/sym --tasks cola,sst2,rte --data glue/ -o out/glue
   $ nfc glue --models gpt2/,out/sym --tasks cola --data glue/ --seeds 3 --format markdown -o out/glue`;
 
+const { epochs, lr, batchSize, length } = TASK_SETTINGS;
+/** Settings that all cells share. */
+const CELL_SETTINGS = { epochs, lr, batchSize, length };
+
 const parseList = (text: string) =>
   text
     .split(",")
@@ -51,11 +53,8 @@ export function glueCommand(context: Context): Command {
     .requiredOption("--tasks <list>", "of mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli", parseList)
     .requiredOption("--data <folder>", "holds a folder for each task: MRPC, CoLA, SST-2, …")
     .option("-o, --output <folder>", "folder of the finished cells", "out/glue")
-    .option("--seeds <n>", "seeds of each cell", parsePositiveInteger, 1)
-    .option("--epochs <n>", "times through the examples (default: 3; small tasks 10)", parsePositiveInteger)
-    .option("--lr <rate>", "peak learning rate (default: 6.25e-5 at width 768)", parsePositiveNumber)
-    .option("--batch-size <n>", "examples of a step (default: 32)", parsePositiveInteger)
-    .option("--length <n>", "most tokens of a text (default: 128)", parsePositiveInteger)
+    .option("--seeds <n>", "seeds of each cell", parsePositiveInteger, 1);
+  addSettingFlags(command, CELL_SETTINGS)
     .option("--split-dev <share>", "for tasks without a train.tsv: hold this share of dev.tsv out", parsePositiveNumber)
     .addOption(new Option("--format <name>", "of the table").choices(["text", "markdown"]).default("text"))
     .option("-f, --force", "make cells of other settings again")
@@ -66,20 +65,18 @@ export function glueCommand(context: Context): Command {
 async function run(context: Context, flags: GlueFlags): Promise<void> {
   const { makeGlueTable } = await import("../../tasks/glue/glue.ts");
   const { findTask } = await import("../../tasks/tasks.ts");
-  const { models, data, output, seeds, epochs, lr, batchSize, length, splitDev, threads, force = false } = flags;
+  const { models, data, output, seeds, splitDev, threads, force } = flags;
   if (models.length === 0 || flags.tasks.length === 0)
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });
   const tasks = [...new Set(flags.tasks.map(findTask))];
-  const given = Object.entries({ epochs, lr, batchSize, length }).filter(([, value]) => value !== undefined);
   const skipped = new SkippedLines(flags);
   const progress = await Progress.open(context.io, flags);
   try {
     const rows = await makeGlueTable({
-      ...{ models, tasks, data, output, seeds, force },
-      settings: Object.fromEntries(given),
-      ...(splitDev !== undefined && { splitDev }),
+      ...{ models, tasks, data, output, seeds, splitDev, force },
+      settings: readSettings(CELL_SETTINGS, flags),
       ...skipped.reading,
-      ...(threads !== undefined && { session: { threads } }),
+      session: { threads },
       onProgress: progress.show,
       signal: context.signal,
     }).catch((error: unknown) => {
@@ -100,7 +97,7 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
   }
 }
 
-/** An interrupted table goes on by itself: its cells need no --resume. */
+/** Says how an interrupted table goes on: its finished cells are kept, and it needs no --resume. */
 function isResumable(error: unknown, output: string): unknown {
   if (!(error instanceof NfcError) || error.code !== "aborted") return error;
   return new NfcError("aborted", `interrupted; what is finished is kept in ${output}`, {

@@ -10,6 +10,7 @@ interface PretrainFlags extends TrainFlags {
   config: string;
   tokenizer?: string;
   variant?: Variant;
+  seed?: number;
 }
 
 const HELP = `
@@ -30,7 +31,7 @@ export function pretrainCommand(context: Context): Command {
     .addOption(
       new Option("--variant <name>", "attention variant (default: the config's, else dense)").choices(VARIANTS),
     );
-  addTrainFlags(command, { steps: 2000, lr: "0.001" }).addHelpText("after", HELP);
+  addTrainFlags(command, "pretrain").addHelpText("after", HELP);
   return command.action((flags: PretrainFlags) => run(context, flags));
 }
 
@@ -39,12 +40,7 @@ async function run(context: Context, flags: PretrainFlags): Promise<void> {
   const { config, tokenizer, variant, seed = 0 } = flags;
   const progress = await Progress.open(context.io, flags);
   try {
-    const student = await makeFreshModel({
-      config,
-      seed,
-      ...(variant && { variant }),
-      ...(tokenizer !== undefined && { tokenizerFolder: tokenizer }),
-    });
+    const student = await makeFreshModel({ config, seed, variant, tokenizerFolder: tokenizer });
     await runTraining(context, "pretrain", flags, { student, teacher: null }, progress);
   } finally {
     progress.stop();

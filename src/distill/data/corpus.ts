@@ -1,11 +1,11 @@
-// Names the files of a training corpus: files, folders and globs, either text or token ids.
+// Finds the files of a training corpus: files, folders and globs, either text or token ids.
 import { stat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
 import { NfcError } from "../../errors.ts";
 import { readErrno, toIoError } from "../../io/io-error.ts";
 
-/** Files that are taken from a folder. */
+/** Extensions of the files that are taken from a folder. */
 const CORPUS_FILES = "**/*.{txt,jsonl,ndjson,bin}";
 
 /**
@@ -64,7 +64,7 @@ async function detectKind(path: string): Promise<"file" | "folder" | null> {
   }
 }
 
-/** Files that match, by code units: the order does not depend on the system. */
+/** The files that match, sorted by code units so that the order does not depend on the system. */
 async function matchGlob(pattern: string, folder?: string): Promise<string[]> {
   const slashed = process.platform === "win32" ? pattern.replaceAll("\\", "/") : pattern;
   const options = { absolute: isAbsolute(pattern), expandDirectories: false, ...(folder && { cwd: folder }) };

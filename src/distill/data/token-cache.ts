@@ -15,10 +15,10 @@ import { type Ids, openIds, writeIds } from "./token-file.ts";
 
 export interface CorpusOptions extends LongCall {
   /** Field of a .jsonl line that holds the text; "text" unless given. */
-  field?: string;
+  field?: string | undefined;
   /** Folder for cache files; $NFC_CACHE, else $XDG_CACHE_HOME/nfc, else ~/.cache/nfc, and in it tokens/. */
-  cache?: string;
-  /** Ids must be below. */
+  cache?: string | undefined;
+  /** Size of the vocabulary: every id must be smaller. */
   vocabulary: number;
 }
 
@@ -32,22 +32,22 @@ interface Parts {
 
 /** Token ids on disk, read by position: memory does not grow with the corpus. */
 export class TokenCorpus {
-  /** For messages. */
+  /** Name in messages. */
   readonly name: string;
   /** Count of ids. */
   readonly tokens: number;
-  /** sha256 over the contents and the tokenizer: names the data in a run's settings. */
+  /** sha256 over the contents and the tokenizer, by which a run knows its data. */
   readonly fingerprint: string;
   readonly fromCache: boolean;
-  readonly #ids: readonly Ids[];
-  readonly #vocabulary: number;
+  private readonly ids: readonly Ids[];
+  private readonly vocabulary: number;
 
   private constructor({ name, fingerprint, fromCache, vocabulary, ids }: Parts) {
     this.name = name;
     this.fingerprint = fingerprint;
     this.fromCache = fromCache;
-    this.#vocabulary = vocabulary;
-    this.#ids = ids;
+    this.vocabulary = vocabulary;
+    this.ids = ids;
     this.tokens = ids.reduce((sum, { count }) => sum + count, 0);
   }
 
@@ -76,17 +76,17 @@ export class TokenCorpus {
     if (start < 0 || start + count > this.tokens) throw new RangeError(`${this.name} has only ${this.tokens} ids`);
     const result = new Int32Array(count);
     let first = 0; // position of the file's first id
-    for (const ids of this.#ids) {
+    for (const ids of this.ids) {
       const from = Math.max(start, first);
       const to = Math.min(start + count, first + ids.count);
-      if (from < to) await readIds(ids, from - first, result.subarray(from - start, to - start), this.#vocabulary);
+      if (from < to) await readIds(ids, from - first, result.subarray(from - start, to - start), this.vocabulary);
       first += ids.count;
     }
     return result;
   }
 
   async close(): Promise<void> {
-    for (const { file } of this.#ids) await file.close();
+    for (const { file } of this.ids) await file.close();
   }
 }
 

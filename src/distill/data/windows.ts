@@ -38,10 +38,10 @@ export class Batches {
   readonly windowCount: number;
   /** Batches of an epoch, a fraction in general. */
   readonly perEpoch: number;
-  readonly #range: TokenRange;
-  readonly #length: number;
-  readonly #size: number;
-  readonly #seed: number;
+  private readonly range: TokenRange;
+  private readonly length: number;
+  private readonly size: number;
+  private readonly seed: number;
 
   /** @throws NfcError "invalid-file" when the range is shorter than a window */
   constructor(range: TokenRange, { length, batchSize, seed }: { length: number; batchSize: number; seed: number }) {
@@ -49,10 +49,10 @@ export class Batches {
     this.windowCount = Math.floor((tokens - 1) / length);
     if (this.windowCount < 1) throw makeTooShortError(range.corpus, tokens, 1, length);
     this.perEpoch = this.windowCount / batchSize;
-    this.#range = range;
-    this.#length = length;
-    this.#size = batchSize;
-    this.#seed = seed;
+    this.range = range;
+    this.length = length;
+    this.size = batchSize;
+    this.seed = seed;
   }
 
   /**
@@ -61,11 +61,11 @@ export class Batches {
    * @throws NfcError as `TokenCorpus.read`
    */
   async batch(index: number): Promise<Batch> {
-    const length = this.#length;
-    const { corpus, start } = this.#range;
-    const windows = Int32Array.from({ length: this.#size }, (_, b) => this.#window(index * this.#size + b));
-    const inputs = new Int32Array(this.#size * length);
-    const labels = new Int32Array(this.#size * length);
+    const length = this.length;
+    const { corpus, start } = this.range;
+    const windows = Int32Array.from({ length: this.size }, (_, b) => this.findWindow(index * this.size + b));
+    const inputs = new Int32Array(this.size * length);
+    const labels = new Int32Array(this.size * length);
     const reads = Array.from(windows, async (window, b) => {
       const ids = await corpus.read(start + window * length, length + 1);
       inputs.set(ids.subarray(0, length), b * length);
@@ -75,9 +75,9 @@ export class Batches {
     return { inputs, labels, windows };
   }
 
-  #window(position: number): number {
+  private findWindow(position: number): number {
     const epoch = Math.floor(position / this.windowCount);
-    return permuteIndex(position % this.windowCount, this.windowCount, [this.#seed, epoch]);
+    return permuteIndex(position % this.windowCount, this.windowCount, [this.seed, epoch]);
   }
 }
 

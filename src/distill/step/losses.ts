@@ -6,7 +6,7 @@ import { concat, gather, reshape, slice } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax } from "./distribution.ts";
 import { buildDenseTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
-/** What the student learns from, besides the labels. */
+/** What the student learns from besides the labels. */
 export type TeacherSignal =
   /** The teacher's logits for some rows (of the N) and one chunk of the vocabulary, [n, v]. */
   | { kind: "logits"; logits(rows: { start: number; end: number }, chunk: number): Value }
@@ -37,7 +37,7 @@ export interface HeadLoss {
   dHidden: Value; // [N, C]
   /** dL/d(chunk) [v, C], without the labels' rows; empty when it is not wanted. */
   dChunks: Value[];
-  /** What the labels add: row labels[i] of dL/d(matrix) gets labelRows[i]. [N, C] */
+  /** The labels' part of dL/d(matrix): its row labels[i] gets labelRows[i]. [N, C] */
   labelRows: Value | null;
 }
 

@@ -1,5 +1,8 @@
 // The attention noise ε of training: standard normal draws that depend on seed, step and layer alone.
+import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
+import { countDraws, type ModelConfig } from "../../model/config.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
+import type { TrainSettings } from "../settings.ts";
 
 const TABLE_SIZE = 65_536;
 /** Stream numbers: step · 2¹⁶ + index */
@@ -12,28 +15,29 @@ const STREAMS_PER_STEP = 65_536n;
  */
 export class NoiseBuffers {
   readonly arrays: readonly Float32Array[];
-  readonly #regions: readonly Region[];
-  readonly #seed: bigint;
+  private readonly regions: readonly Region[];
+  private readonly seed: bigint;
 
   /**
-   * `seed`: an integer. `bankBytes`: the most that one memory holds.
+   * @param seed an integer
+   * @param options `bankBytes`: the most that one memory holds
    * @throws NfcError "unsupported" if an array exceeds a memory, or memory lacks
    */
   constructor(sizes: readonly number[], seed: number, options: { bankBytes?: number } = {}) {
     const requests = sizes.map((size, index) => ({ name: `noise of layer ${index}`, lengths: [size] }));
-    this.#regions = allocate(requests, options.bankBytes, TABLE_SIZE);
-    this.#seed = BigInt(seed);
-    this.arrays = this.#regions.map((region) => region.arrays[0] as Float32Array);
-    const table = this.#regions.length === 0 ? new Float32Array(0) : buildNormalTable();
-    for (const shared of new Set(this.#regions.map((region) => region.shared))) shared.set(table);
+    this.regions = allocate(requests, options.bankBytes, TABLE_SIZE);
+    this.seed = BigInt(seed);
+    this.arrays = this.regions.map((region) => region.arrays[0] as Float32Array);
+    const table = this.regions.length === 0 ? new Float32Array(0) : buildNormalTable();
+    for (const shared of new Set(this.regions.map((region) => region.shared))) shared.set(table);
   }
 
   /** Fills every array with N(0, 1) for this step (an integer from 0). */
   draw(step: number): void {
-    for (const [index, { kernels, shared }] of this.#regions.entries()) {
+    for (const [index, { kernels, shared }] of this.regions.entries()) {
       const array = this.arrays[index] as Float32Array;
       const stream = BigInt(step) * STREAMS_PER_STEP + BigInt(index);
-      kernels.normals(array.byteOffset, array.length, shared.byteOffset, this.#seed, stream);
+      kernels.normals(array.byteOffset, array.length, shared.byteOffset, this.seed, stream);
     }
   }
 }
@@ -75,4 +79,29 @@ function normalQuantile(p: number, below: number): number {
     if (move < 1e-10) break;
   }
   return x;
+}
+
+/** Draws and feeds ε of every layer, one micro-batch at a time, where the variant has noise and the run draws it. */
+export class StepNoise {
+  readonly mode: "fed" | "mean";
+  private readonly buffers: NoiseBuffers;
+  private readonly shape: readonly number[];
+
+  constructor(
+    config: ModelConfig,
+    { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
+  ) {
+    const draws = countDraws(config.variant, config.n_head);
+    this.mode = noise === "sample" && draws > 0 ? "fed" : "mean";
+    this.shape = [batchSize, draws, length, length];
+    const size = this.shape.reduce((a, b) => a * b, 1);
+    this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
+  }
+
+  feeds(draw: number): Record<string, Tensor> {
+    this.buffers.draw(draw);
+    return Object.fromEntries(
+      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, this.shape)]),
+    );
+  }
 }

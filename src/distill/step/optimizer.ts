@@ -1,17 +1,16 @@
-// One optimiser step over a model: gradient norm, clipping, AdamW with its rates for weights and for noise.
+// The optimizer of a model: gradient norm, learning rate, clipping, AdamW with its rates for weights and for noise.
 
 import { isNoiseParameter } from "../../model/parameters.ts";
 import type { TrainSettings } from "../settings.ts";
 import type { ParameterStore } from "./parameter-store.ts";
-import { isDecayed, scheduleRate } from "./schedule.ts";
 
-/** `steps` are those of the phase, counted from its beginning. */
+/** `steps` and `warmup` count from the beginning of the phase. */
 export interface OptimizerOptions
   extends Pick<
     TrainSettings,
     "lr" | "noiseLr" | "steps" | "warmup" | "floor" | "beta1" | "beta2" | "epsilon" | "decay" | "clip"
   > {
-  /** Parameters that it moves. */
+  /** Names of the parameters that are moved. */
   names: readonly string[];
 }
 
@@ -24,7 +23,7 @@ export class Optimizer {
     this.options = options;
   }
 
-  /** √Σ g²: not finite when any gradient is not. */
+  /** √Σ g², which is not finite when any gradient is not. */
   norm(): number {
     return this.store.gradientNorm(this.options.names);
   }
@@ -47,7 +46,7 @@ export class Optimizer {
     return rate(lr);
   }
 
-  /** Forgets the moments: a new phase has another loss. */
+  /** Sets the moments to 0, for a phase that has another loss. */
   reset(): void {
     for (const name of this.options.names) {
       const { moment1, moment2 } = this.store.slot(name);
@@ -55,4 +54,28 @@ export class Optimizer {
       moment2.fill(0);
     }
   }
+}
+
+export interface Schedule {
+  peak: number;
+  steps: number;
+  /** Steps of the linear rise */
+  warmup: number;
+  /** The last rate, as a fraction of the peak */
+  floor: number;
+}
+
+/**
+ * The rate of a step, counted from 0: peak · (step + 1) / warmup, then a half cosine from the peak to floor · peak at
+ * the last step.
+ */
+export function scheduleRate(step: number, { peak, steps, warmup, floor }: Schedule): number {
+  if (step < warmup) return (peak * (step + 1)) / warmup;
+  const progress = Math.min(1, (step - warmup) / Math.max(1, steps - 1 - warmup));
+  return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);
+}
+
+/** Matrices and embeddings decay, as in nanoGPT; biases, norms and the noise's means and deviations never do. */
+export function isDecayed(name: string, shape: readonly number[]): boolean {
+  return shape.length >= 2 && !isNoiseParameter(name);
 }

@@ -42,23 +42,23 @@ interface Entry {
 export class ParameterStore {
   readonly names: readonly string[];
   readonly trained: readonly string[];
-  readonly #entries = new Map<string, Entry>();
-  readonly #accumulate: boolean;
+  private readonly entries = new Map<string, Entry>();
+  private readonly hasTotals: boolean;
 
   /**
-   * `accumulate`: totals apart from the gradients. `bankBytes`: the most that one memory holds.
+   * @param options `accumulate`: totals apart from the gradients; `bankBytes`: the most that one memory holds
    * @throws NfcError "unsupported" if a parameter exceeds a memory, or memory lacks
    */
   constructor(
     specs: readonly { name: string; shape: readonly number[]; trained: boolean }[],
     options: { accumulate?: boolean; bankBytes?: number } = {},
   ) {
-    this.#accumulate = options.accumulate ?? false;
+    this.hasTotals = options.accumulate ?? false;
     this.names = specs.map((spec) => spec.name);
     this.trained = specs.filter((spec) => spec.trained).map((spec) => spec.name);
     const lengths = (size: number, trained: boolean) => {
       const apart = trained ? size : 0;
-      return this.#accumulate ? [size, apart, apart, apart, apart] : [size, apart, apart, apart];
+      return this.hasTotals ? [size, apart, apart, apart, apart] : [size, apart, apart, apart];
     };
     const regions = allocate(
       specs.map(({ name, shape, trained }) => ({ name, lengths: lengths(countElements(shape), trained) })),
@@ -68,12 +68,12 @@ export class ParameterStore {
       const { arrays, kernels } = regions[index] as Region;
       const [value, gradient, moment1, moment2] = arrays as [Float32Array, Float32Array, Float32Array, Float32Array];
       const total = arrays[4] ?? gradient;
-      this.#entries.set(name, { slot: { name, shape, value, gradient, moment1, moment2, total }, kernels, trained });
+      this.entries.set(name, { slot: { name, shape, value, gradient, moment1, moment2, total }, kernels, trained });
     }
   }
 
   slot(name: string): ParameterSlot {
-    return this.#entry(name).slot;
+    return this.entry(name).slot;
   }
 
   value(name: string): Float32Array {
@@ -82,24 +82,24 @@ export class ParameterStore {
 
   /** total += gradient. Without accumulation the gradient is the total, and there is nothing to do. */
   accumulate(names: readonly string[]): void {
-    if (!this.#accumulate) return;
+    if (!this.hasTotals) return;
     for (const name of names) {
-      const { kernels, slot } = this.#entry(name);
+      const { kernels, slot } = this.entry(name);
       kernels.addInto(slot.total.byteOffset, slot.gradient.byteOffset, slot.total.length);
     }
   }
 
   /** Zeroes every total. Without accumulation there is nothing to do: each step overwrites the gradients. */
   clearTotals(): void {
-    if (!this.#accumulate) return;
-    for (const { slot } of this.#entries.values()) slot.total.fill(0);
+    if (!this.hasTotals) return;
+    for (const { slot } of this.entries.values()) slot.total.fill(0);
   }
 
   /** √Σ total² over the named parameters */
   gradientNorm(names: readonly string[]): number {
     let sum = 0;
     for (const name of names) {
-      const { kernels, slot } = this.#entry(name);
+      const { kernels, slot } = this.entry(name);
       sum += kernels.sumOfSquares(slot.total.byteOffset, slot.total.length);
     }
     return Math.sqrt(sum);
@@ -107,7 +107,7 @@ export class ParameterStore {
 
   /** One AdamW step from the total, as torch.optim.AdamW takes it (kernels.as.ts) */
   update(name: string, settings: AdamWSettings): void {
-    const { kernels, slot, trained } = this.#entry(name);
+    const { kernels, slot, trained } = this.entry(name);
     if (!trained) throw new Error(`${name} is frozen`);
     const { lr, beta1, beta2, epsilon, decay, step, gradientScale } = settings;
     kernels.adamw(
@@ -141,8 +141,8 @@ export class ParameterStore {
     }
   }
 
-  #entry(name: string): Entry {
-    const entry = this.#entries.get(name);
+  private entry(name: string): Entry {
+    const entry = this.entries.get(name);
     if (entry === undefined) throw new Error(`no parameter ${name}`);
     return entry;
   }

@@ -6,7 +6,7 @@ import { int8Product } from "../../graph/passes/int8.ts";
 import { reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
-import { makeParameterLookup } from "../../model/layers.ts";
+import { makeParameterLookup, type ParameterLookup } from "../../model/layers.ts";
 import { findParameterKind, isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
 import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
 
@@ -66,12 +66,8 @@ export interface StepGraph {
   chunks: readonly HeadChunk[];
   /** The matrix that makes the logits: wte.weight, or lm_head.weight where it is not tied. */
   headName: string;
-  /** Trained parameters whose gradient is a graph output of the parameter's shape. */
-  direct: readonly string[];
-  /** Whether the head's matrix, the token and the position embedding get gradients (in chunks, rows, rows). */
+  /** Whether that matrix gets a gradient, in chunks. */
   headTrained: boolean;
-  tokensTrained: boolean;
-  positionsTrained: boolean;
 }
 
 /** The chunks of a vocabulary. */
@@ -114,29 +110,37 @@ export function buildStepGraph(options: StepOptions): StepGraph {
   if (loss.kl) graph.output(loss.kl, STEP.kl);
   for (const [c, chunk] of loss.dChunks.entries()) graph.output(chunk, nameGradient(nameHeadChunk(c)));
   if (loss.labelRows) graph.output(loss.labelRows, STEP.labelRows);
-  const [tokensTrained, positionsTrained] = [trained.has("wte.weight"), trained.has("wpe.weight")];
-  const direct = selectDirectTargets(options, headName);
-  const targets = [...direct.map((name) => parameters(name)), ...(tokensTrained || positionsTrained ? [embedded] : [])];
-  const gradients = backward(new Map([[hidden, loss.dHidden]]), targets);
-  for (const name of direct) takeOutputGradient(requireGradient(gradients, parameters(name)), nameGradient(name));
-  if (tokensTrained) takeOutputGradient(requireGradient(gradients, embedded), STEP.embeddingRows);
-  if (positionsTrained) {
-    const rows = reshape(requireGradient(gradients, embedded), [batch, length, config.n_embd]);
-    takeOutputGradient(reduceSum(rows, [0]), nameGradient("wpe.weight")); // [T, C]
-  }
-  return { graph, chunks, headName, direct, headTrained, tokensTrained, positionsTrained };
+  outputModelGradients(options, parameters, embedded, new Map([[hidden, loss.dHidden]]));
+  return { graph, chunks, headName, headTrained };
 }
 
 /**
- * Parameters that the walk differentiates. A constant noise mean is none of them: the softmax cannot see it, its
- * gradient would be rounding noise. Neither is σ when no noise is fed.
+ * Makes the gradients of a whole model's trained parameters outputs of its graph: `grad/NAME` of each, those of wpe for
+ * the T positions alone, and `embedding_rows` [B·T, C], the rows to add to wte's. The head's matrix is the caller's. A
+ * parameter that the loss does not depend on has no output: the softmax cannot see a constant noise mean, whose
+ * gradient would be rounding noise.
  */
-function selectDirectTargets({ config, trained, noise }: StepOptions, headName: string): string[] {
-  const apart = new Set(["wte.weight", "wpe.weight", headName]);
-  return listParameters(config)
+export function outputModelGradients(
+  { config, batch, length, trained, noise }: Pick<StepOptions, "config" | "batch" | "length" | "trained" | "noise">,
+  parameters: ParameterLookup,
+  embedded: Value,
+  seeds: ReadonlyMap<Value, Value>,
+): void {
+  const names = listParameters(config)
     .map(({ name }) => name)
-    .filter((name) => trained.has(name) && !apart.has(name) && !isPriorOnly(name, config, noise));
+    .filter((name) => trained.has(name) && !EMBEDDINGS.has(name) && !isPriorOnly(name, config, noise));
+  const [tokens, positions] = [trained.has("wte.weight"), trained.has("wpe.weight")];
+  const targets = [...names.map((name) => parameters(name)), ...(tokens || positions ? [embedded] : [])];
+  const gradients = backward(seeds, targets);
+  for (const name of names) takeOutputGradient(requireGradient(gradients, parameters(name)), nameGradient(name));
+  if (tokens) takeOutputGradient(requireGradient(gradients, embedded), STEP.embeddingRows);
+  if (!positions) return;
+  const rows = reshape(requireGradient(gradients, embedded), [batch, length, config.n_embd]);
+  takeOutputGradient(reduceSum(rows, [0]), nameGradient("wpe.weight")); // [T, C]
 }
+
+/** Matrices whose gradients are made of rows. */
+const EMBEDDINGS: ReadonlySet<string> = new Set(["wte.weight", "wpe.weight", "lm_head.weight"]);
 
 /** Whether the data's loss does not depend on a parameter: it follows the noise prior alone. */
 export function isPriorOnly(name: string, config: ModelConfig, noise: StepOptions["noise"]): boolean {

@@ -10,6 +10,7 @@ import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.t
 import { isUsedAtMean, listParameters } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient } from "./step-graph.ts";
+import { makeParameter } from "./store-binding.ts";
 
 export interface TransferOptions extends SessionOptions {
   student: ModelConfig;
@@ -19,13 +20,8 @@ export interface TransferOptions extends SessionOptions {
   length: number;
 }
 
-/** What makes the attention scores: the rest of the model is left alone. V's half of c_attn gets zeros. */
+/** The parameters of a layer that make the attention scores. V's half of c_attn gets a gradient of zeros. */
 const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.noise_mean"] as const;
-
-/** Whether two models have attention maps that can be compared one by one. */
-export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean {
-  return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
-}
 
 /** The parameters that the transfer trains, by their full names. */
 export function listTransferTargets(config: ModelConfig): string[] {
@@ -80,7 +76,7 @@ export class TransferStep {
     return new TransferStep(options, store, await Session.withInputs(buildEmbeddingGraph(options), options), layers);
   }
 
-  /** Gradients of one micro-batch [B·T] into the store, times `weight`; gives the loss summed over layers, in nats. */
+  /** Computes the gradients of one micro-batch [B·T], times `weight`; gives the loss summed over layers, in nats. */
   async run(inputs: Int32Array, weight: number): Promise<number> {
     const { batch, length } = this.options;
     const positions = inputs.map((_, i) => i % length);
@@ -116,8 +112,7 @@ export class TransferStep {
     const feeds: Record<string, Tensor> = {};
     for (const input of session.inputNames) {
       const name = named(input.slice(input.indexOf("/") + 1));
-      if (input.startsWith(STUDENT))
-        feeds[input] = makeFloat32Tensor(this.store.value(name), this.store.slot(name).shape);
+      if (input.startsWith(STUDENT)) feeds[input] = makeParameter(this.store, name);
       if (input.startsWith(TEACHER)) {
         const weight = this.options.teacherWeights.get(name) as Float32Array;
         feeds[input] = makeFloat32Tensor(weight, this.shapes.get(name) as readonly number[]);
@@ -127,7 +122,7 @@ export class TransferStep {
   }
 }
 
-/** A session for all layers whose scores have one factor, and the layer after which its inputs are named. */
+/** A session for all layers whose scores have the same factor; its inputs are named after layer `builtFor`. */
 interface TransferSession {
   session: Session;
   builtFor: number;

@@ -14,11 +14,10 @@ import { findDefaultCache } from "../data/token-cache.ts";
 import { replaceInCache } from "../data/token-file.ts";
 import type { TokenRange } from "../data/windows.ts";
 import { STEP, type TeacherInput } from "../step/step-graph.ts";
-import type { TeacherPrecision } from "./session.ts";
-import type { TeacherSource } from "./teacher.ts";
+import type { TeacherPrecision, TeacherSource } from "./teacher.ts";
 import { type TopK, TopKTeacher } from "./top-k.ts";
 
-/** Names the version of cache files: those of another are not found. */
+/** Part of the cache files' names, so that those of another version are not found. */
 const FORMAT = "nfc-teacher/1";
 /** Window + 1 and CRC-32, uint32 each. */
 const HEADER_BYTES = 8;
@@ -95,7 +94,7 @@ export class CachedTeacher implements TeacherSource {
   }
 }
 
-/** Whatever an entry depends on. */
+/** Everything that an entry depends on. */
 async function makeKey(checkpoint: Checkpoint, options: CachedTeacherOptions): Promise<string> {
   const { range, length, k, precision, device = "cpu" } = options;
   const weights = (await describeSource(checkpoint)).files.map(({ sha256 }) => sha256);
@@ -142,7 +141,7 @@ export class TopKFile {
     });
   }
 
-  /** False, with `into` untouched, when the file lacks the window. */
+  /** Reads a window into `into`; false, with `into` untouched, when the file lacks it. */
   async read(window: number, into: TopK): Promise<boolean> {
     const { entry } = this;
     const { bytesRead } = await replaceInCache(this.path, () =>
@@ -154,7 +153,7 @@ export class TopKFile {
     return true;
   }
 
-  /** Stores what the teacher said of a window, and gives it as it will be read. */
+  /** Stores the teacher's output for a window, and gives it rounded, as it will be read. */
   async write(window: number, { ids, logProbabilities }: TopK, into: TopK): Promise<void> {
     const { entry } = this;
     this.storedIds().set(viewLowHalves(ids));
@@ -186,7 +185,7 @@ export class TopKFile {
   }
 }
 
-/** An id has 32 bits at most: the low half of each int64, at even places, is all of it. */
+/** The ids as 32-bit numbers: the low halves of the int64 values, which are at the even places. */
 function encodeHalves(ids: BigInt64Array): Int32Array {
   return new Int32Array(ids.buffer, ids.byteOffset, 2 * ids.length);
 }

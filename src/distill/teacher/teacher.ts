@@ -1,33 +1,38 @@
-// The teacher in a session of its own: its final hidden states and its head are what the student's step is fed.
+// Runs the teacher in a session of its own: the student's step is fed its final hidden states and its head.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { Graph } from "../../graph/ir.ts";
-import { quantize, transposeMatrix } from "../../graph/passes/int8.ts";
+import { NfcError } from "../../errors.ts";
+import { Graph, pruneGraph } from "../../graph/ir.ts";
+import { type Int8Graph, quantize, quantizeWeights, toInt8Graph, transposeMatrix } from "../../graph/passes/int8.ts";
 import {
   makeFloat32Tensor,
   makeInt64Tensor,
-  type Session,
+  Session,
   type SessionOptions,
   type Tensor,
+  type TensorArray,
 } from "../../graph/session.ts";
 import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
+import { nameHead } from "../../model/parameters.ts";
+import type { TrainSettings } from "../settings.ts";
 import { type HeadChunk, nameTeacherChunk, nameTeacherScales, STEP, type TeacherInput } from "../step/step-graph.ts";
-import { openTeacherSession, readHeadMatrix, type TeacherPrecision } from "./session.ts";
+
+export type TeacherPrecision = TrainSettings["teacherPrecision"];
 
 export interface TeacherOptions extends SessionOptions {
   batch: number;
   length: number;
   /** The vocabulary's chunks in the student's step. */
   chunks: readonly HeadChunk[];
-  /** Of its matrix products, the head's included; fp32 unless given. */
+  /** Precision of the teacher's matrix products, the head's included; fp32 unless given. */
   precision?: TeacherPrecision;
 }
 
-/** What a step learns from besides the labels. */
+/** A teacher, run or read from a cache, that a step learns from besides the labels. */
 export interface TeacherSource {
   readonly input: TeacherInput;
-  /** What the student's step needs for one micro-batch: inputs [B·T], and the windows' indices in the corpus [B]. */
+  /** The teacher's feeds of the student's step for one micro-batch: inputs [B·T], windows' indices in the corpus [B]. */
   feeds(inputs: Int32Array, windows: Int32Array): Promise<Record<string, Tensor>>;
   close(): Promise<void>;
 }
@@ -92,4 +97,45 @@ async function makeHeadTensors(checkpoint: Checkpoint, options: TeacherOptions):
     ];
   });
   return Object.fromEntries(entries);
+}
+
+/** Opens a session that owns the weights of a frozen model's graph; in int8 those that no product reads stay float32. */
+export async function openTeacherSession(
+  graph: Graph,
+  checkpoint: Checkpoint,
+  precision: TeacherPrecision,
+  options: SessionOptions,
+): Promise<Session> {
+  const built: Int8Graph = precision === "int8" ? toInt8Graph(graph) : { graph, sources: new Map() };
+  const weights = await quantizeWeights(built, (name) => checkpoint.readF32(name));
+  for (const { name } of pruneGraph(built.graph).parameters)
+    if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
+  return Session.withWeights(built.graph, ({ name }) => weights.get(name) as TensorArray, options);
+}
+
+/** The matrix of the head: [V, C] */
+export function readHeadMatrix(checkpoint: Checkpoint): Promise<Float32Array> {
+  return checkpoint.readF32(nameHead(checkpoint.config));
+}
+
+type ModelSource = Pick<Checkpoint, "source" | "config">;
+
+/**
+ * Checks that a teacher can be asked about the student's token ids.
+ * @throws NfcError "mismatch" for another vocabulary, or fewer positions than the `length` tokens that are read at a time
+ */
+export function checkTeacherFits(student: ModelSource, teacher: ModelSource, length: number): void {
+  const [own, other] = [student.config, teacher.config];
+  if (own.vocab_size !== other.vocab_size)
+    throw new NfcError(
+      "mismatch",
+      `${student.source} has ${own.vocab_size} tokens, its teacher ${teacher.source} ${other.vocab_size}`,
+      { hint: "the teacher must have the student's vocabulary" },
+    );
+  if (length > other.n_positions)
+    throw new NfcError(
+      "mismatch",
+      `windows of ${length} tokens, but the teacher ${teacher.source} has ${other.n_positions} positions`,
+      { hint: "give a smaller --length" },
+    );
 }

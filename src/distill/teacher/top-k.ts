@@ -9,8 +9,7 @@ import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2, lmHead } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { chunkedSoftmax } from "../step/distribution.ts";
-import { openTeacherSession, type TeacherPrecision } from "./session.ts";
-import { makeTokenFeeds } from "./teacher.ts";
+import { makeTokenFeeds, openTeacherSession, type TeacherPrecision } from "./teacher.ts";
 
 /** Largest temporary of the head, in elements: 64 MB. */
 const HEAD_ELEMENTS = 16 * 2 ** 20;
@@ -28,7 +27,7 @@ export interface TopKOptions extends SessionOptions {
   rowsAtOnce?: number;
 }
 
-/** A frozen model, its noise at the mean. */
+/** Finds the most likely tokens of a frozen model, whose noise is at the mean. */
 export class TopKTeacher {
   private readonly session: Session;
   private readonly length: number;
@@ -43,7 +42,7 @@ export class TopKTeacher {
     return new TopKTeacher(await openTeacherSession(graph, checkpoint, options.precision, options), options.length);
   }
 
-  /** For the T tokens of one window. */
+  /** Runs on the T tokens of one window. */
   async run(inputs: Int32Array): Promise<TopK> {
     const { ids, log_probabilities } = await this.session.run(makeTokenFeeds(inputs, [1, this.length]));
     return { ids: ids?.data as BigInt64Array, logProbabilities: log_probabilities?.data as Float32Array };

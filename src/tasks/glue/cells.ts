@@ -1,10 +1,9 @@
-// The finished cells of a GLUE table, a small JSON file each; and what they say of one model.
+// The finished cells of a GLUE table, a small JSON file each, and the scores of one model among them.
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { listChangedSettings } from "../../distill/settings.ts";
-import { fingerprintModel } from "../../distill/train.ts";
+import { fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
 import { NfcError } from "../../errors.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../../io/json.ts";
@@ -16,7 +15,7 @@ const CELL_FORMAT = "nfc-glue-cell/1";
 
 const cellSchema = z.object({
   format: z.literal(CELL_FORMAT),
-  /** What the cell was made from and how: all settings, model and data by their hashes. */
+  /** All settings, and the hashes of model and data: everything that the cell's numbers depend on. */
   identity: z.record(z.string(), z.union([z.string(), z.number()])),
   model: z.string(),
   task: z.string(),
@@ -41,7 +40,7 @@ export async function writeCell(file: string, found: Omit<GlueCell, "format">): 
   return cell;
 }
 
-/** A task's own metric over the seeds; NaN where it is not defined for one of them. The deviation is null of one. */
+/** A task's own metric over the seeds; NaN where it is not defined for one of them. One seed has no deviation: null. */
 export function averageCells(
   { metrics: [metric] }: Task,
   cells: readonly GlueCell[],
@@ -88,7 +87,7 @@ export async function readGlueScores(
   });
 }
 
-/** Cells of one model and task differ in their seed alone, and in what it has held out of a split file. */
+/** Refuses cells of one model and task that differ in more than their seed, and what it has held out of a split file. */
 function refuseOthers(folder: string, first: GlueCell, cell: GlueCell): void {
   const shared = ({ identity: { seed, ...rest } }: GlueCell) => ({
     ...rest,

@@ -1,10 +1,10 @@
-// The GLUE table: models × tasks × seeds, one fine-tuning a cell, each finished cell kept, so that a run can be taken up.
+// Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept, so that it can go on.
 import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts";
-import { listChangedSettings } from "../../distill/settings.ts";
-import { fingerprintModel } from "../../distill/train.ts";
+import { fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
+import type { Given } from "../../distill/setting-table.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { withIoErrors } from "../../io/io-error.ts";
@@ -19,7 +19,7 @@ import { readTask, type TaskSource } from "../train/task-data.ts";
 import { averageCells, type GlueCell, readCell, writeCell } from "./cells.ts";
 
 export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
-  /** Model folders, each with a name of its own. */
+  /** Model folders, no two of the same name. */
   models: readonly string[];
   tasks: readonly Task[];
   /** Folder with a folder for each task, named as GLUE names it (SST-2, CoLA, …). */
@@ -28,19 +28,19 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   seeds: number;
   /** Holds the cells; a later call with the same folder goes on. */
   output: string;
-  settings?: Partial<Omit<ClassifierSettings, "seed" | "task">>;
+  settings?: Given<Omit<ClassifierSettings, "seed" | "task">> | undefined;
   /** For tasks without a training file. */
-  splitDev?: number;
-  session?: SessionOptions;
+  splitDev?: number | undefined;
+  session?: SessionOptions | undefined;
   /** Where a cell of other settings lies: start it over. */
-  force?: boolean;
+  force?: boolean | undefined;
 }
 
 /** One model on one task: its own metric over the seeds. */
 export interface GlueEntry {
   task: string;
   mean: number;
-  /** Sample standard deviation; null of one seed. */
+  /** Sample standard deviation; null for one seed. */
   spread: number | null;
   cells: GlueCell[];
 }
@@ -63,7 +63,7 @@ export async function makeGlueTable(options: GlueOptions): Promise<GlueRow[]> {
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined)
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
-  // What is not there, or does not fit, is said before hours are spent.
+  // All inputs are checked before hours are spent.
   for (const source of options.models) await withModel(source, options, async () => {});
   const inputs: TaskInput[] = [];
   for (const task of options.tasks) inputs.push(await readInput(task, options));
@@ -82,7 +82,7 @@ async function withModel<T>(
   { signal }: GlueOptions,
   use: (model: Checkpoint) => Promise<T>,
 ): Promise<T> {
-  const checkpoint = await openCheckpoint(source, signal ? { signal } : {});
+  const checkpoint = await openCheckpoint(source, { signal });
   try {
     return await use(checkpoint);
   } finally {
@@ -101,11 +101,11 @@ async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
   const { seeds, splitDev, onInvalid, signal } = options;
   const data = join(options.data, task.title);
   const split = splitDev !== undefined && !existsSync(join(data, task.train));
-  const source = { task, data, ...(split && { splitDev }), ...(signal && { signal }) };
+  const source = { task, data, splitDev: split ? splitDev : undefined, signal };
   const read: TaskInput["seeds"] = [];
   for (let seed = 0; seed < (split ? seeds : 1); seed++) {
-    const told = onInvalid && { onInvalid: seed === 0 ? onInvalid : QUIET };
-    const { train, dev } = await readTask({ ...source, ...told }, seed);
+    const report = onInvalid && (seed === 0 ? onInvalid : QUIET);
+    const { train, dev } = await readTask({ ...source, onInvalid: report }, seed);
     const hashes = { data: train.sha256, "development data": dev.sha256 };
     read.push({ examples: train.examples.length, hashes });
   }
@@ -113,16 +113,16 @@ async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
   return { source, seeds: Array.from({ length: seeds }, (_, seed) => read[seed] ?? first) };
 }
 
-/** Of lines that have been told of. */
+/** Ignores lines that were reported for seed 0 already. */
 const QUIET = () => {};
 
-/** A cell that is there, or how it is to be made. */
+/** A cell, and how it is made where it is not there yet. */
 interface CellPlan {
   source: TaskSource;
   settings: ClassifierSettings;
   identity: GlueCell["identity"];
   file: string;
-  /** Where its classifier is written, and what a killed run may have left. */
+  /** Folder that its classifier is written to; a killed run may have left it. */
   work: string;
   known: GlueCell | null;
 }
@@ -146,7 +146,8 @@ async function planCell(
     const row: CellPlan[] = [];
     for (const [seed, { examples, hashes }] of seeds.entries()) {
       addHead(checkpoint, listOutputs(task), seed);
-      const settings = resolveClassifierSettings(task, checkpoint.config, examples, { ...options.settings, seed });
+      const context = { task, config: checkpoint.config, examples, hasTeacher: false };
+      const settings = resolveClassifierSettings(context, { ...options.settings, seed });
       const work = join(options.output, `${name}.${task.name}.${seed}`);
       const [identity, file] = [{ ...settings, model, ...hashes }, `${work}.json`];
       row.push({ source, settings, identity, file, work, known: await findCell(file, identity, options) });
@@ -197,7 +198,7 @@ async function makeCell(
     ...source,
     ...{ session, settings },
     output: work,
-    ...(onInvalid && { onInvalid: QUIET }),
+    onInvalid: onInvalid && QUIET,
     resume: force ? "if-same" : existsSync(join(`${work}.run`, "run.json")),
     force: true,
     onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
@@ -206,7 +207,7 @@ async function makeCell(
   return writeCell(file, { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval });
 }
 
-/** The table wants scores: the fine-tuned weights would fill the disk. */
+/** Removes the fine-tuned weights, which would fill the disk: the table needs the scores alone. */
 function dropWeights(work: string): Promise<void> {
   return withIoErrors(work, () => rm(work, { recursive: true, force: true }));
 }

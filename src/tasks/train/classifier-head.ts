@@ -1,4 +1,4 @@
-// A language model as a classifier of a task: the same weights, and a new score.weight.
+// Makes a classifier of a language model: the same weights, and a new score.weight.
 
 import { type Checkpoint, makeMemoryCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { NoiseBuffers } from "../../distill/step/noise.ts";
@@ -6,7 +6,7 @@ import { NfcError } from "../../errors.ts";
 import { hasSameLabels } from "../../model/classifier.ts";
 import { SCORE } from "../../model/parameters.ts";
 
-/** GPT-2's initializer_range, which Hugging Face's head begins with. */
+/** GPT-2's initializer_range: the standard deviation of a new head in Hugging Face's transformers. */
 const STD = 0.02;
 
 /**

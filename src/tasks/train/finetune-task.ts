@@ -1,13 +1,14 @@
-// Fine-tunes a model on a task of GLUE, or takes such a run up again: inputs, the run, and the classifier that it makes.
+// Fine-tunes a model on a task of GLUE, or goes on with such a run: reads the inputs, trains, and writes the classifier.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../../checkpoint/own-source.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
-import { listChangedSettings } from "../../distill/settings.ts";
-import { checkTeacherFits } from "../../distill/teacher/vocabulary-fit.ts";
-import { claimRun, fingerprintModel } from "../../distill/train.ts";
+import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
+import type { Given } from "../../distill/setting-table.ts";
+import { checkTeacherFits } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
+import { TrainingLoop } from "../../distill/training-loop.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { stageDirectory } from "../../io/staging.ts";
@@ -18,20 +19,22 @@ import { type EncodedExample, encodeExamples } from "../examples.ts";
 import type { TaskData } from "../task-file.ts";
 import { listOutputs, type Task } from "../tasks.ts";
 import { addHead } from "./classifier-head.ts";
-import { ClassifierRun, type ClassifierState, classifierStateSchema } from "./run.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
+import { type ClassifierState, classifierStateSchema, INITIAL_STATE, TaskObjective } from "./task-objective.ts";
+
+const SAVE_EVERY = 200;
 
 export interface FinetuneTaskOptions extends LongCall, TaskSource {
   output: string;
-  settings?: Partial<ClassifierSettings>;
+  settings?: Given<ClassifierSettings> | undefined;
   /** A classifier of the same task. */
-  teacher?: Checkpoint | null;
-  /** "if-same": goes on with a run of the same settings and inputs, and starts any other over. */
-  resume?: boolean | "if-same";
-  force?: boolean;
-  session?: SessionOptions;
-  command?: readonly string[];
+  teacher?: Checkpoint | null | undefined;
+  /** "if-same" goes on with a run of the same settings and inputs, and starts any other over. */
+  resume?: boolean | "if-same" | undefined;
+  force?: boolean | undefined;
+  session?: SessionOptions | undefined;
+  command?: readonly string[] | undefined;
 }
 
 export interface FinetuneTaskResult extends TrainedModel {
@@ -56,13 +59,13 @@ export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOpti
   const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
   await claimRun(folder, identity, { resume, force });
   try {
-    return await describeRun(plan, { ...options, resume });
+    return await run(plan, { ...options, resume });
   } finally {
     await folder.release();
   }
 }
 
-/** A run whose settings cannot be read is another one. */
+/** Whether the folder holds this very run; one whose settings cannot be read counts as another. */
 async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdentity): Promise<boolean> {
   if (!folder.exists()) return false;
   const known = await folder.identity().catch((error: unknown) => {
@@ -72,10 +75,10 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
   return known !== null && listChangedSettings(known, identity).length === 0;
 }
 
-/** What is known before anything is written. */
+/** A run before anything is written. */
 interface Plan {
   settings: ClassifierSettings;
-  /** With the head of the task. */
+  /** The model with the head of the task. */
   model: Checkpoint;
   folder: RunFolder<ClassifierState>;
   parts: TaskParts;
@@ -89,10 +92,8 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   const resume = options.resume === true;
   const seed = options.settings?.seed ?? 0;
   const parts = await readTask(options, seed);
-  const settings = resolveClassifierSettings(task, source.config, parts.train.examples.length, {
-    ...(teacher && { kd: 0.5 }),
-    ...options.settings,
-  });
+  const context = { task, config: source.config, examples: parts.train.examples.length, hasTeacher: teacher !== null };
+  const settings = resolveClassifierSettings(context, options.settings);
   checkTeacher(source, teacher, task, settings);
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
@@ -110,30 +111,28 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   return { settings, model, folder, parts, identity, force };
 }
 
-async function describeRun(
-  plan: Plan,
-  options: FinetuneTaskOptions & { resume: boolean },
-): Promise<FinetuneTaskResult> {
+async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
   const { settings, model, folder, identity, force } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
-  const encoded = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
-  const examples = { train: encoded(train), dev: encoded(dev) };
+  const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
+  const examples = { train: encode(train), dev: encode(dev) };
   const store = await makeStore(model, (name) => !name.startsWith("lm_head."));
   const saved = resume ? await folder.load(store) : null;
   const asked = teacher && settings.kd > 0;
-  const parts = {
-    ...{ task, settings, model, store, folder, session },
+  const objective = await TaskObjective.open({
+    ...{ task, settings, model, store, session, onProgress, signal },
     ...examples,
     teacher: asked ? await computeTeacherLogits(teacher, examples.train, settings, options) : null,
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
-  };
-  const run = await ClassifierRun.open(parts, saved);
+  });
   try {
     if (!resume) await folder.create(identity);
-    const { best, dev: score } = await run.finish();
+    const savedStep = saved?.step ?? null;
+    const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal };
+    const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? INITIAL_STATE, savedStep);
+    const { best } = await loop.finish();
+    const score = await loop.orStop(objective.score({ interval: true }));
     const step = {
       step: "finetune",
       task: task.name,
@@ -143,22 +142,19 @@ async function describeRun(
       dev: { file: dev.name, sha256: dev.sha256, ...score },
     };
     const { metrics } = folder;
-    const written = await writeTrainedModel(model, store, {
-      output,
-      force,
-      metrics,
-      step,
-      ...(command && { command }),
-    });
+    const written = await writeTrainedModel(model, store, { output, force, metrics, step, command });
     await folder.remove();
-    const [count, resumedFrom] = [examples.train.length, saved?.step ?? null];
-    return { ...written, settings, steps: run.steps, best, dev: score, examples: count, resumedFrom };
+    const count = examples.train.length;
+    return { ...written, settings, steps: objective.steps, best, dev: score, examples: count, resumedFrom: savedStep };
   } finally {
-    await run.close();
+    await objective.close();
   }
 }
 
-/** @throws NfcError "usage" without one that is asked for, "mismatch" for one of other classes or tokens, or too short */
+/**
+ * @throws NfcError "usage" where there is no teacher but `kd` asks for one, "mismatch" for a teacher of other classes or
+ * tokens, or with too few positions
+ */
 function checkTeacher(
   student: Checkpoint,
   teacher: Checkpoint | null,
@@ -179,7 +175,7 @@ function checkTeacher(
   checkTeacherFits(student, teacher, length);
 }
 
-/** Once for all epochs: the teacher is in no noise, and sees no other order. */
+/** Computed once for all epochs: the teacher has no noise and does not depend on the order of the examples. */
 async function computeTeacherLogits(
   teacher: Checkpoint,
   train: readonly EncodedExample[],

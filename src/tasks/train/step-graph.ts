@@ -1,15 +1,12 @@
 // A training step of a classifier as a graph: forward pass, the loss's derivative by the logits, and all gradients.
 
-import { isPriorOnly, nameGradient, STEP } from "../../distill/step/step-graph.ts";
-import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
+import { outputModelGradients } from "../../distill/step/step-graph.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
-import { add, mul, reduceSum, scale, softmax, sub } from "../../graph/ops.ts";
-import { reshape } from "../../graph/shape-ops.ts";
+import { add, mul, scale, softmax, sub } from "../../graph/ops.ts";
 import { classifier } from "../../model/classifier.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
-import { listParameters } from "../../model/parameters.ts";
 
 export interface ClassifierGraphOptions {
   config: ModelConfig;
@@ -36,30 +33,14 @@ export const WEIGHT = "weight";
  *     dL/dz = w [(1 − kd)(softmax(z) − y) + kd·T·(softmax(z/T) − q)],       or 2w [(1 − kd)(z − y) + kd (z − q)]
  */
 export function buildClassifierStepGraph(options: ClassifierGraphOptions): Graph {
-  const { config, batch, length, trained, noise } = options;
+  const { config, batch, length, noise } = options;
   const graph = new Graph();
   const parameters = makeParameterLookup(graph, config);
   const inputs = declareTextInputs(graph, batch, length);
   const last = graph.input("last", "int64", [batch]);
   const { embedded, logits } = classifier(config, parameters, inputs, { last, noise: { kind: noise } });
   graph.output(logits, "logits");
-  const [tokens, positions] = [trained.has("wte.weight"), trained.has("wpe.weight")];
-  const direct = listParameters(config)
-    .map(({ name }) => name)
-    .filter((name) => trained.has(name) && !/^(wte|wpe|lm_head)\./.test(name) && !isPriorOnly(name, config, noise));
-  const targets = [...direct.map((name) => parameters(name)), ...(tokens || positions ? [embedded] : [])];
-  const gradients = backward(new Map([[logits, buildDerivative(logits, options)]]), targets);
-  const gradientOf = (target: Value) => {
-    const gradient = gradients.get(target);
-    if (!gradient) throw new Error(`the loss does not depend on ${target.name}`);
-    return gradient;
-  };
-  for (const name of direct) takeOutputGradient(gradientOf(parameters(name)), nameGradient(name));
-  if (tokens) takeOutputGradient(gradientOf(embedded), STEP.embeddingRows);
-  if (positions) {
-    const rows = reshape(gradientOf(embedded), [batch, length, config.n_embd]);
-    takeOutputGradient(reduceSum(rows, [0]), nameGradient("wpe.weight")); // [T, C]
-  }
+  outputModelGradients(options, parameters, embedded, new Map([[logits, buildDerivative(logits, options)]]));
   return graph;
 }
 

@@ -1,9 +1,9 @@
 // Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
 
-import { StepNoise } from "../../distill/phases.ts";
+import { StepNoise } from "../../distill/step/noise.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
-import { nameGradient, STEP } from "../../distill/step/step-graph.ts";
-import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
+import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { computeRowLoss, makeBatchFeeds } from "../classify.ts";
 import type { ExampleBatch } from "../examples.ts";
@@ -29,8 +29,7 @@ export interface ClassifierLosses {
 interface Bucket {
   session: Session;
   noise: StepNoise;
-  constant: Record<string, Tensor>;
-  into: Record<string, Tensor>;
+  binding: StoreBinding;
 }
 
 export class ClassifierStep {
@@ -44,7 +43,7 @@ export class ClassifierStep {
   }
 
   /**
-   * Gradients of one batch into the store's totals.
+   * Computes the gradients of one batch into the store's totals.
    * @param step of the run: the noise depends on it
    * @param teacher logits [count, K] of the teacher for the batch's examples
    */
@@ -56,16 +55,16 @@ export class ClassifierStep {
     const soft = teacher && makeTeacherTargets(teacher, width, temperature, batchSize);
     const output = await bucket.session.run(
       {
-        ...bucket.constant,
+        ...bucket.binding.parameters,
         ...bucket.noise.feeds(step),
         ...makeBatchFeeds(batch),
         [TARGETS]: makeFloat32Tensor(makeTargets(batch, width), [batchSize, width]),
         [WEIGHT]: makeFloat32Tensor(weight, [batchSize, 1]),
         ...(soft && { [TEACHER]: makeFloat32Tensor(soft, [batchSize, width]) }),
       },
-      bucket.into,
+      bucket.binding.gradients,
     );
-    this.addEmbeddingRows(batch, bucket);
+    bucket.binding.addEmbeddingRows(batch.ids);
     return computeLosses(output.logits?.data as Float32Array, batch, soft, { width, kd, temperature });
   }
 
@@ -81,42 +80,9 @@ export class ClassifierStep {
     const trained = new Set(this.store.trained);
     const graph = buildClassifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
     const session = await Session.withInputs(graph, options);
-    const constant: Record<string, Tensor> = {};
-    for (const name of session.inputNames)
-      if (this.store.names.includes(name))
-        constant[name] = makeFloat32Tensor(this.store.value(name), this.store.slot(name).shape);
-    const bucket = { session, noise, constant, into: this.outputs(session, length) };
+    const bucket = { session, noise, binding: bindStore(session, this.store, { batch, length, width: config.n_embd }) };
     this.buckets.set(length, bucket);
     return bucket;
-  }
-
-  /** The store's gradients are written to directly; wpe's has rows for T positions alone. */
-  private outputs(session: Session, length: number): Record<string, Tensor> {
-    const { batchSize, config } = this.options;
-    const into: Record<string, Tensor> = {};
-    for (const name of this.store.trained) {
-      if (!session.outputNames.includes(nameGradient(name))) continue;
-      const { gradient, shape } = this.store.slot(name);
-      into[nameGradient(name)] =
-        name === "wpe.weight"
-          ? makeFloat32Tensor(gradient.subarray(0, length * config.n_embd), [length, config.n_embd])
-          : makeFloat32Tensor(gradient, shape);
-    }
-    if (session.outputNames.includes(STEP.embeddingRows)) {
-      const shape = [batchSize * length, config.n_embd];
-      into[STEP.embeddingRows] = makeFloat32Tensor(new Float32Array(batchSize * length * config.n_embd), shape);
-    }
-    return into;
-  }
-
-  private addEmbeddingRows({ ids, length }: ExampleBatch, { into }: Bucket): void {
-    const { n_embd, n_positions } = this.options.config;
-    if (this.store.trained.includes("wpe.weight"))
-      this.store.slot("wpe.weight").gradient.fill(0, length * n_embd, n_positions * n_embd);
-    const rows = into[STEP.embeddingRows];
-    if (!rows) return;
-    this.store.slot("wte.weight").gradient.fill(0);
-    this.store.addRows("wte.weight", rows.data as Float32Array, ids);
   }
 }
 

@@ -1,8 +1,7 @@
 // The optimiser: clipping, the two rates, decay on matrices alone, and what a change of phase forgets.
 import { describe, expect, it } from "vitest";
-import { Optimizer, type OptimizerOptions } from "../../../src/distill/step/optimizer.ts";
+import { Optimizer, type OptimizerOptions, scheduleRate } from "../../../src/distill/step/optimizer.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { scheduleRate } from "../../../src/distill/step/schedule.ts";
 import { isNoiseParameter } from "../../../src/model/parameters.ts";
 
 const SPECS = [

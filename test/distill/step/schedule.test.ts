@@ -1,6 +1,6 @@
 // Warmup and cosine at their ends and in between; which GPT-2 parameters decay.
 import { describe, expect, it } from "vitest";
-import { isDecayed, scheduleRate } from "../../../src/distill/step/schedule.ts";
+import { isDecayed, scheduleRate } from "../../../src/distill/step/optimizer.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 

@@ -1,7 +1,8 @@
 // Attention transfer against the formula in float64, its gradients against finite differences of that formula.
 import { describe, expect, it } from "vitest";
+import { canTransfer } from "../../../src/distill/settings.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { canTransfer, listTransferTargets, TransferStep } from "../../../src/distill/step/transfer-step.ts";
+import { listTransferTargets, TransferStep } from "../../../src/distill/step/transfer-step.ts";
 import type { ModelConfig, Variant } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { type TinyOptions, tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";

@@ -1,0 +1,47 @@
+// What tells one training run from another: its settings and the fingerprints of its inputs, compared when it goes on.
+import { createHash } from "node:crypto";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { describeSource } from "../checkpoint/provenance.ts";
+import { NfcError } from "../errors.ts";
+import type { RunFolder, RunIdentity } from "./run-folder.ts";
+
+/** sha256 over the weight files' hashes and the configuration. */
+export async function fingerprintModel(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
+  const { files } = await describeSource(checkpoint, signal);
+  const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+}
+
+/**
+ * Takes the run's folder for this process, until it is released, where the run may begin or go on.
+ * @throws NfcError "exists", also while another process is at work in it; "not-found", "mismatch"
+ */
+export async function claimRun(
+  folder: Pick<RunFolder, "path" | "refuseOccupied" | "identity" | "claim">,
+  identity: RunIdentity,
+  { resume, force }: { resume: boolean; force: boolean },
+): Promise<void> {
+  if (!resume) {
+    await folder.refuseOccupied(force);
+    return folder.claim();
+  }
+  const changed = listChangedSettings(await folder.identity(), identity);
+  if (changed.length > 0)
+    throw new NfcError("mismatch", `${folder.path}: this run had other settings: ${changed.join(", ")}`, {
+      hint: "resume with the settings that it began with, or start over with --force",
+    });
+  return folder.claim();
+}
+
+/** Names of the settings in which two runs differ, as `name (old → new)`. */
+export function listChangedSettings(old: object, current: object): string[] {
+  const before = old as Record<string, unknown>;
+  const after = current as Record<string, unknown>;
+  return [...new Set([...Object.keys(before), ...Object.keys(after)])]
+    .filter((key) => before[key] !== after[key])
+    .map((key) => `${key} (${showValue(before[key])} → ${showValue(after[key])})`);
+}
+
+function showValue(value: unknown): string {
+  return typeof value === "string" && value.length > 16 ? `${value.slice(0, 12)}…` : String(value);
+}

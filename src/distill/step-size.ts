@@ -1,0 +1,36 @@
+// How many windows make up a step, and in how many micro-batches they fit into memory.
+import { totalmem } from "node:os";
+import type { ModelConfig } from "../model/config.ts";
+import type { Refusal } from "./setting-table.ts";
+
+/** Tokens of a step, unless the window alone is longer. */
+const STEP_TOKENS = 4096;
+/** Attention maps and hidden states of a micro-batch should stay within this many bytes. */
+const ACTIVATION_BYTES = 4 * 2 ** 30;
+
+/** Windows of a step. */
+export function countWindows(length: number): number {
+  return Math.max(1, Math.round(STEP_TOKENS / length));
+}
+
+/** The fewest micro-batches that keep a step's activations in bounds. */
+export function planMicroBatches(config: ModelConfig, length: number): number {
+  const windows = Math.max(1, Math.floor(ACTIVATION_BYTES / estimateActivationBytes(config, length)));
+  return Math.ceil(countWindows(length) / windows);
+}
+
+/** Refuses a micro-batch that this machine cannot hold. */
+export function checkMemory(batchSize: number, config: ModelConfig, length: number): Refusal {
+  const needed = batchSize * estimateActivationBytes(config, length);
+  if (needed <= totalmem()) return null;
+  const [need, have] = [needed, totalmem()].map((bytes) => (bytes / 1e9).toFixed(0));
+  return [
+    `a micro-batch of ${batchSize} windows needs about ${need} GB, this machine has ${have}`,
+    "lower --batch-size, and raise --accumulate instead",
+  ];
+}
+
+/** An estimate of the activations of one window: about 40 values a channel and 6 maps a head in each layer. */
+function estimateActivationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: number): number {
+  return 4 * n_layer * length * (40 * n_embd + 6 * n_head * length);
+}

@@ -1,0 +1,145 @@
+// Training on text: what a step learns from windows of a corpus, and how held-out text scores it.
+
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { NfcError } from "../errors.ts";
+import type { SessionOptions } from "../graph/session.ts";
+import type { LongCall } from "../progress.ts";
+import { type Batch, Batches, type TokenRange } from "./data/windows.ts";
+import { HeldOut, type HeldOutOptions, scoreCheckpoint } from "./held-out.ts";
+import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
+import type { RunState } from "./run-folder.ts";
+import type { TrainSettings } from "./settings.ts";
+import type { ParameterStore } from "./step/parameter-store.ts";
+import { StepClock } from "./step-clock.ts";
+import { Divergence, type Objective, type Outcome, type PreparedStep } from "./training-loop.ts";
+
+/** A run has diverged when its loss is this many times that of guessing, ln V. */
+const FAR_WORSE = 3;
+
+export interface TextObjectiveParts extends LongCall {
+  student: Checkpoint;
+  teacher: Checkpoint | null;
+  settings: TrainSettings;
+  store: ParameterStore;
+  split: { train: TokenRange; heldOut: TokenRange };
+  session: SessionOptions;
+  /** Folder for cache files. */
+  cache?: string | undefined;
+}
+
+export class TextObjective implements Objective<RunState> {
+  readonly steps: number;
+  private readonly settings: TrainSettings;
+  private readonly context: PhaseContext;
+  private readonly batches: Batches;
+  private readonly heldOut: HeldOut;
+  private readonly heldOutOptions: HeldOutOptions;
+  private readonly clock: StepClock;
+  private phase: Phase | null = null;
+
+  private constructor(parts: TextObjectiveParts, heldOut: HeldOut, heldOutOptions: HeldOutOptions) {
+    const { student, teacher, settings, store, split, session, cache, onProgress } = parts;
+    const { length, batchSize, accumulate, seed } = settings;
+    this.steps = settings.steps;
+    this.settings = settings;
+    this.context = { settings, config: student.config, store, teacher, session, range: split.train, cache };
+    this.batches = new Batches(split.train, { length, batchSize: batchSize * accumulate, seed });
+    this.heldOut = heldOut;
+    this.heldOutOptions = heldOutOptions;
+    this.clock = new StepClock(settings, onProgress);
+  }
+
+  static async open(parts: TextObjectiveParts): Promise<TextObjective> {
+    const { student, settings, store, split, session, signal } = parts;
+    const { evalTokens: tokens, length } = settings;
+    const options = { range: split.heldOut, tokens, length, session, signal };
+    return new TextObjective(parts, await HeldOut.open(student, store, options), options);
+  }
+
+  /** The state of a run that begins: student and teacher are scored on the held-out text. */
+  async begin(): Promise<RunState> {
+    const { teacher } = this.context;
+    return {
+      step: 0,
+      tokens: 0,
+      metricsBytes: 0,
+      best: null,
+      evaluated: 0,
+      before: await this.heldOut.perplexity(),
+      teacher: teacher ? await scoreCheckpoint(teacher, this.heldOutOptions) : null,
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.phase?.close();
+    await this.heldOut.close();
+  }
+
+  async prepareStep(step: number): Promise<PreparedStep<RunState>> {
+    const phase = await this.openPhase(step);
+    const batches = await this.readMicroBatches(step);
+    this.clock.start();
+    const report = await phase.gradients(step - phase.start, batches);
+    return {
+      optimizer: phase.optimizer,
+      index: step - phase.start,
+      check: (norm) => this.check(step + 1, report, norm),
+      report: (lr, norm, state) => {
+        const { batchSize, accumulate, length } = this.settings;
+        const tokens = batchSize * accumulate * length;
+        const speed = this.clock.stop(step + 1, report, lr, tokens);
+        const total = state.tokens + tokens;
+        const entry = { step: step + 1, phase: phase.name, ...report, lr, grad_norm: norm, ...speed, tokens: total };
+        return { entry, changes: { tokens: total } };
+      },
+    };
+  }
+
+  isEvaluated(step: number): boolean {
+    const { evalEvery, transferSteps } = this.settings;
+    return step % evalEvery === 0 && step > transferSteps;
+  }
+
+  async evaluate({ step, best }: RunState): Promise<Outcome<RunState>> {
+    const perplexity = await this.heldOut.perplexity().catch((error: unknown) => {
+      if (!(error instanceof NfcError) || error.code !== "invalid-file") throw error;
+      throw new Divergence(step, "the loss on held-out text is not finite");
+    });
+    this.clock.evaluated(perplexity);
+    const better = !best || perplexity < best.perplexity;
+    return { entry: { perplexity }, changes: better ? { best: { step, perplexity } } : {} };
+  }
+
+  private async openPhase(step: number): Promise<Phase> {
+    const { transferSteps } = this.settings;
+    if (this.phase && step < transferSteps === (this.phase.name === "transfer")) return this.phase;
+    await this.phase?.close();
+    this.phase = null;
+    const phase = await openPhase(step, this.context);
+    this.phase = phase;
+    // A run that is resumed right here has read the moments of the phase before from its checkpoint.
+    if (step === transferSteps) phase.optimizer.reset();
+    return phase;
+  }
+
+  /** The step's windows, cut into micro-batches. */
+  private async readMicroBatches(step: number): Promise<Batch[]> {
+    const { batchSize, accumulate, length } = this.settings;
+    const { inputs, labels, windows } = await this.batches.batch(step);
+    return Array.from({ length: accumulate }, (_, micro) => {
+      const [from, to] = [micro * batchSize, (micro + 1) * batchSize];
+      return {
+        inputs: inputs.slice(from * length, to * length),
+        labels: labels.slice(from * length, to * length),
+        windows: windows.slice(from, to),
+      };
+    });
+  }
+
+  private check(step: number, report: StepReport, norm: number): void {
+    const lost = report.nll !== undefined && report.nll > FAR_WORSE * Math.log(this.context.config.vocab_size);
+    if (Number.isFinite(report.loss) && Number.isFinite(norm) && !lost) return;
+    const losses = Object.entries(report).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
+    throw new Divergence(step, `${losses.join(", ")}, gradient norm ${norm.toPrecision(4)}`);
+  }
+}

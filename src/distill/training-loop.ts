@@ -1,0 +1,178 @@
+// The loop of a training run, whatever it learns from: steps, metrics, evaluations, checkpoints, and the best weights.
+import { describeError, NfcError } from "../errors.ts";
+import type { RunFolder } from "./run-folder.ts";
+import type { Optimizer } from "./step/optimizer.ts";
+import type { ParameterStore } from "./step/parameter-store.ts";
+
+/** What every run keeps in its checkpoint. */
+export interface LoopState {
+  /** Steps done. */
+  step: number;
+  metricsBytes: number;
+  /** Step of the last evaluation; 0 before the first. */
+  evaluated: number;
+  best: { step: number } | null;
+}
+
+/** A line of metrics.jsonl, and what changes in the state with it. */
+export interface Outcome<State> {
+  entry: object;
+  changes: Partial<State>;
+}
+
+/** A step whose gradients are in the store's totals, before the parameters move. */
+export interface PreparedStep<State> {
+  optimizer: Optimizer;
+  /** Steps that the optimizer has made before. */
+  index: number;
+  /** @throws Divergence when the losses or the gradient's norm are not finite, or far worse than guessing */
+  check(norm: number): void;
+  /** Reports the step after the parameters moved. */
+  report(lr: number, norm: number, state: State): Outcome<State>;
+}
+
+/** What a run learns from, and how it is scored. */
+export interface Objective<State extends LoopState> {
+  /** Steps of the whole run. */
+  readonly steps: number;
+  /** @param step counted from 0 */
+  prepareStep(step: number): Promise<PreparedStep<State>>;
+  /** Whether the parameters are scored after this many steps. The end of a run is always scored. */
+  isEvaluated(step: number): boolean;
+  /** Scores the parameters as they are; `best` is among the changes where they are better than before. */
+  evaluate(state: State): Promise<Outcome<State>>;
+  /** Whether the run ends before its last step. */
+  isOver?(state: State): boolean;
+}
+
+/** Ends a run. The loop says which checkpoint is left. */
+export class Divergence extends Error {
+  readonly step: number;
+
+  constructor(step: number, facts: string) {
+    super(facts);
+    this.step = step;
+  }
+}
+
+export interface LoopOptions<State extends LoopState> {
+  folder: RunFolder<State>;
+  store: ParameterStore;
+  /** Steps between checkpoints. */
+  saveEvery: number;
+  signal?: AbortSignal | undefined;
+}
+
+export class TrainingLoop<State extends LoopState> {
+  private readonly objective: Objective<State>;
+  private readonly options: LoopOptions<State>;
+  private state: State;
+  /** Step of the checkpoint; null before the first. */
+  private savedStep: number | null;
+
+  /** @param savedStep step of the checkpoint that the state is from; null for a run that begins */
+  constructor(objective: Objective<State>, options: LoopOptions<State>, state: State, savedStep: number | null) {
+    this.objective = objective;
+    this.options = options;
+    this.state = state;
+    this.savedStep = savedStep;
+  }
+
+  /**
+   * Runs to the end and saves it; the store then holds the best weights.
+   * @throws NfcError "aborted" once the signal fires, after saving; "diverged"
+   */
+  async finish(): Promise<State & { best: NonNullable<State["best"]> }> {
+    const { folder, store, signal } = this.options;
+    try {
+      for (;;) {
+        if (signal?.aborted) await this.stop();
+        if (this.isEvaluationDue()) await this.evaluate();
+        if (this.state.step === this.objective.steps || this.objective.isOver?.(this.state)) break;
+        await this.takeStep();
+      }
+    } catch (error) {
+      throw error instanceof Divergence ? this.describeDivergence(error) : error;
+    }
+    await this.save();
+    const { best } = this.state;
+    if (!best) throw new Error("a run ends with an evaluation");
+    await folder.loadBest(store, best);
+    return { ...this.state, best };
+  }
+
+  /** Runs something long that the signal ends: the run is then stopped, to go on from here. */
+  async orStop<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (this.options.signal?.aborted) return this.stop();
+      throw error;
+    }
+  }
+
+  private async takeStep(): Promise<void> {
+    const { store, saveEvery } = this.options;
+    const { step } = this.state;
+    store.clearTotals();
+    const { optimizer, index, check, report } = await this.objective.prepareStep(step);
+    const norm = optimizer.norm();
+    check(norm);
+    // The parameters are saved before they move: the losses have just shown that they are good.
+    if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
+    const lr = optimizer.update(index, norm);
+    const { entry, changes } = report(lr, norm, this.state);
+    this.state = { ...this.state, ...changes, step: step + 1 };
+    await this.log(entry);
+  }
+
+  /** An interrupted evaluation comes first when the run goes on. */
+  private isEvaluationDue(): boolean {
+    const { step, evaluated } = this.state;
+    return step !== evaluated && (step === this.objective.steps || this.objective.isEvaluated(step));
+  }
+
+  private async evaluate(): Promise<void> {
+    const { folder, store } = this.options;
+    const { step } = this.state;
+    const { entry, changes } = await this.orStop(this.objective.evaluate(this.state));
+    await this.log({ step, eval: entry });
+    if (changes.best) await folder.saveBest(store, changes.best);
+    this.state = { ...this.state, ...changes, evaluated: step };
+  }
+
+  private async log(entry: object): Promise<void> {
+    const bytes = await this.options.folder.append(entry);
+    this.state = { ...this.state, metricsBytes: this.state.metricsBytes + bytes };
+  }
+
+  private async save(): Promise<void> {
+    await this.options.folder.save(this.options.store, this.state);
+    this.savedStep = this.state.step;
+  }
+
+  private async stop(): Promise<never> {
+    const progress = `step ${this.state.step} of ${this.objective.steps}`;
+    const outcome = await this.save().then(
+      () => `${progress} is saved in ${this.options.folder.path}`,
+      (error: unknown) => `${progress} could not be saved (${describeError(error)}); ${this.describeCheckpoint()}`,
+    );
+    throw new NfcError("aborted", `interrupted; ${outcome}`, {
+      hint: "the same command with --resume goes on from there",
+    });
+  }
+
+  private describeDivergence({ step, message }: Divergence): NfcError {
+    const facts = `step ${step}: the run has diverged (${message}); ${this.describeCheckpoint()}`;
+    return new NfcError("diverged", facts, {
+      hint: "start over with a lower --lr or a longer --warmup, and --force",
+    });
+  }
+
+  private describeCheckpoint(): string {
+    const { path } = this.options.folder;
+    return this.savedStep === null
+      ? `no checkpoint yet in ${path}`
+      : `last checkpoint: step ${this.savedStep} in ${path}`;
+  }
+}
