@@ -6,11 +6,11 @@ export interface ProgressEvent {
   done: number;
   total: number | null;
   unit: "bytes" | "layers" | "tokens" | "steps" | "files";
-  detail?: string;
+  detail?: string | undefined;
 }
 
 export interface LongCall {
-  onProgress?: (event: ProgressEvent) => void;
+  onProgress?: ((event: ProgressEvent) => void) | undefined;
   /** Aborting ends the call with NfcError "aborted", and leaves no partial output. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }

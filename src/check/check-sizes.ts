@@ -17,13 +17,13 @@ export interface CheckOptions {
   /** Folder of the configuration. */
   folder: string;
   /** Its file; nfc.size.json or package.json in the folder unless given. */
-  config?: string;
-  baseline?: string;
+  config?: string | undefined;
+  baseline?: string | undefined;
   /** Write what is found as the new baseline, whatever the old one says; absolute limits still count. */
-  updateBaseline?: boolean;
+  updateBaseline?: boolean | undefined;
   /** A model that the baseline does not know fails. */
-  requireBaseline?: boolean;
-  signal?: AbortSignal;
+  requireBaseline?: boolean | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface CheckedModel {

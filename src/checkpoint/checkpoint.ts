@@ -1,4 +1,5 @@
 // Opens a checkpoint of any supported naming, layout or place as canonical GPT-2 tensors, read lazily.
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
@@ -6,9 +7,10 @@ import { countBytes, type FloatDtype } from "../formats/dtype.ts";
 import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
+import type { LongCall } from "../progress.ts";
 import { parseConfig } from "./config-file.ts";
 import { FieldReader } from "./fields.ts";
-import { type DownloadProgress, fetchFromHub, isHubReference } from "./hub/hub.ts";
+import { fetchFromHub, isHubReference } from "./hub/hub.ts";
 import { type NamingPlan, type PlanInput, type PlannedTensor, planCheckpoint, settleHead } from "./naming/plan.ts";
 import { type NfcRecord, readNfcRecord } from "./nfc-record.ts";
 import { hasSameBytes, readPlanned, readPlannedChunks } from "./read.ts";
@@ -49,10 +51,8 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** The one slow part of opening is a download. */
-export type OpenProgress = DownloadProgress;
-
-export interface OpenOptions {
+/** The one slow part of opening is a download: `onProgress` hears of it. */
+export interface OpenOptions extends LongCall {
   /** Number of heads where config.json does not say. */
   nHead?: number | undefined;
   /** Overrides the activation of config.json or of the layout. */
@@ -61,8 +61,6 @@ export interface OpenOptions {
   trimVocab?: number | boolean | undefined;
   /** `hf://` sources: use the cache only. */
   offline?: boolean | undefined;
-  onProgress?: ((progress: OpenProgress) => void) | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 export const CONFIG_FILE = "config.json";

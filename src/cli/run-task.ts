@@ -5,12 +5,11 @@ import { NfcError } from "../errors.ts";
 import { alignTable, formatBytes, formatCount, formatThousands } from "../report/render/format.ts";
 import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
 import type { ClassifierSettings } from "../tasks/train/settings.ts";
-import type { Context } from "./context.ts";
 import { type SourceFlags, toOpenOptions } from "./options.ts";
 import type { Progress } from "./progress.ts";
 import { SkippedLines } from "./skipped-lines.ts";
 import { formatScores } from "./task-table.ts";
-import { note, printResult } from "./terminal.ts";
+import { type Context, note, printResult } from "./terminal.ts";
 import type { TrainFlags } from "./train-flags.ts";
 
 export interface FinetuneTaskFlags extends TrainFlags, SourceFlags {

@@ -4,9 +4,8 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { TrainOptions, TrainResult } from "../distill/run.ts";
 import type { TrainMode } from "../distill/settings.ts";
 import { alignTable, formatBytes, formatThousands } from "../report/render/format.ts";
-import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
-import { note, printResult } from "./terminal.ts";
+import { type Context, note, printResult } from "./terminal.ts";
 import { type TrainFlags, toTrainSettings } from "./train-flags.ts";
 
 export async function runTraining(

@@ -17,9 +17,9 @@ export interface FreshOptions {
   /** config.json of a GPT-2 (n_layer, n_head, n_embd, n_positions at least). */
   config: string;
   /** What config.json says unless given. */
-  variant?: Variant;
+  variant?: Variant | undefined;
   /** Folder of the tokenizer; config.json's unless given. */
-  tokenizerFolder?: string;
+  tokenizerFolder?: string | undefined;
   seed: number;
 }
 

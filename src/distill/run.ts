@@ -18,21 +18,29 @@ export const DEFAULT_SAVE_EVERY = 50;
 const DIVERGED = 3;
 
 export interface TrainOptions extends LongCall {
+  /** Folder to write. */
   output: string;
-  settings: TrainSettings;
+  /** What is not given has the default of its task: "distill" with a teacher, "finetune" without. */
+  settings?: Partial<TrainSettings> | undefined;
   /** Files, folders and globs of training text, or token ids. */
   data: readonly string[];
   /** The same for the held-out text; the end of `data` unless given. */
-  heldOut?: readonly string[];
-  field?: string;
+  heldOut?: readonly string[] | undefined;
+  field?: string | undefined;
   /** Folder of the token cache. */
-  cache?: string;
-  teacher?: Checkpoint | null;
-  saveEvery?: number;
-  resume?: boolean;
-  force?: boolean;
-  session?: SessionOptions;
-  command?: readonly string[];
+  cache?: string | undefined;
+  teacher?: Checkpoint | null | undefined;
+  saveEvery?: number | undefined;
+  resume?: boolean | undefined;
+  force?: boolean | undefined;
+  session?: SessionOptions | undefined;
+  /** The command line, for the record of what nfc's own commands write. @internal */
+  command?: readonly string[] | undefined;
+}
+
+/** A call with the settings that it comes to. */
+export interface RunOptions extends TrainOptions {
+  settings: TrainSettings;
 }
 
 export interface TrainResult extends TrainedModel {
@@ -47,7 +55,7 @@ export interface TrainResult extends TrainedModel {
 
 /** A run from its first step, or from its checkpoint, to the model that it makes. */
 export class Run {
-  private readonly options: TrainOptions;
+  private readonly options: RunOptions;
   private readonly student: Checkpoint;
   private readonly folder: RunFolder;
   private readonly context: PhaseContext;
@@ -62,7 +70,7 @@ export class Run {
   private phase: Phase | null = null;
 
   private constructor(parts: {
-    options: TrainOptions;
+    options: RunOptions;
     student: Checkpoint;
     folder: RunFolder;
     context: PhaseContext;
@@ -89,7 +97,7 @@ export class Run {
 
   static async open(
     student: Checkpoint,
-    options: TrainOptions,
+    options: RunOptions,
     folder: RunFolder,
     split: { train: TokenRange; heldOut: TokenRange },
   ): Promise<Run> {

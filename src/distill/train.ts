@@ -12,7 +12,7 @@ import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import { Run, type TrainOptions, type TrainResult } from "./run.ts";
 import { RunFolder, type RunIdentity, textStateSchema } from "./run-folder.ts";
-import { listChangedSettings, type TrainSettings } from "./settings.ts";
+import { listChangedSettings, resolveTrainSettings, type TrainSettings } from "./settings.ts";
 import { canTransfer } from "./step/transfer-step.ts";
 import { checkTeacherFits } from "./teacher/vocabulary-fit.ts";
 
@@ -23,8 +23,9 @@ import { checkTeacherFits } from "./teacher/vocabulary-fit.ts";
  * (the last checkpoint stays); "mismatch" for a resumed run whose settings or inputs changed, "exists", "invalid-file"
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
-  const { output, resume = false, settings, teacher = null, signal } = options;
+  const { output, resume = false, teacher = null, signal } = options;
   for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
+  const settings = settleSettings(student, options);
   checkTeacher(student, teacher, settings);
   const files = await findCorpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
@@ -48,7 +49,7 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
     };
     await claimRun(folder, identity, options);
     try {
-      const run = await Run.open(student, { ...options, force }, folder, split);
+      const run = await Run.open(student, { ...options, settings, force }, folder, split);
       try {
         if (!resume) await folder.create(identity);
         return await run.finish();
@@ -64,6 +65,15 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   }
 }
 
+/** Attention is transferred by default where it can be: a dense student has its teacher's already, or never will. */
+function settleSettings({ config }: Checkpoint, { settings = {}, teacher = null }: TrainOptions): TrainSettings {
+  const transferable = teacher !== null && config.variant !== "dense" && canTransfer(config, teacher.config);
+  return resolveTrainSettings(settings.task ?? (teacher ? "distill" : "finetune"), config, {
+    ...settings,
+    transferable,
+  });
+}
+
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });
 
 async function openCorpus(files: readonly string[], student: Checkpoint, options: TrainOptions): Promise<TokenCorpus> {
@@ -71,10 +81,7 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
   const tokenizer = detectCorpusKind(files) === "text" ? await loadTokenizer(student.folder, student.config) : null;
   return TokenCorpus.open(files, tokenizer, {
     vocabulary: student.config.vocab_size,
-    ...(field !== undefined && { field }),
-    ...(cache !== undefined && { cache }),
-    ...(onProgress && { onProgress }),
-    ...(signal && { signal }),
+    ...{ field, cache, onProgress, signal },
   });
 }
 

@@ -30,7 +30,7 @@ export interface TrainedModelOptions {
   metrics: string;
   /** The history's entry. */
   step: NfcRecord["history"][number];
-  command?: readonly string[];
+  command?: readonly string[] | undefined;
 }
 
 /** All parameters of the student; the trained ones with gradients and moments. */

@@ -28,15 +28,15 @@ export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
 export type Device = (typeof DEVICES)[number];
 
 export interface SessionOptions {
-  device?: Device;
+  device?: Device | undefined;
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
-  threads?: number;
+  threads?: number | undefined;
   /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
-  shortLived?: boolean;
+  shortLived?: boolean | undefined;
   /** False for one of several sessions that run in turn: what a run takes it gives back, instead of keeping it. */
-  arena?: boolean;
+  arena?: boolean | undefined;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
-  profile?: string;
+  profile?: string | undefined;
 }
 
 let runtime: Promise<Runtime> | undefined;

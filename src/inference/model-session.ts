@@ -13,7 +13,7 @@ type FileDtypes = Pick<ExportedFile, "cacheDtype" | "logitsDtype">;
 const FLOAT32: FileDtypes = { cacheDtype: "float32", logitsDtype: "float32" };
 
 export interface CheckpointSessionOptions extends SessionOptions {
-  noise?: NoiseMode;
+  noise?: NoiseMode | undefined;
 }
 
 export class ModelSession {

@@ -12,10 +12,10 @@ const DOCUMENT_JOINT = "\n\n";
 
 export interface TextOptions {
   /** Field of a .jsonl line that holds the text. */
-  field?: string;
-  signal?: AbortSignal;
+  field?: string | undefined;
+  signal?: AbortSignal | undefined;
   /** Bytes read so far. */
-  onBytes?: (bytes: number) => void;
+  onBytes?: ((bytes: number) => void) | undefined;
 }
 
 /**

@@ -32,13 +32,13 @@ export type { Report } from "./schema.ts";
 export type { TaskMeasurement } from "./scores.ts";
 
 export interface ReportOptions {
-  title?: string;
+  title?: string | undefined;
   /** Perplexities of the two models; they take the place of what nfc.json recorded on the same text. */
-  measurements?: readonly Measurement[];
+  measurements?: readonly Measurement[] | undefined;
   /** Scores on tasks; they take the place of what nfc.json notes of a classifier. */
-  tasks?: readonly TaskMeasurement[];
+  tasks?: readonly TaskMeasurement[] | undefined;
   /** Exports of either model, or of others, to list with their sizes and what was recorded of them. */
-  exports?: readonly ExportedModel[];
+  exports?: readonly ExportedModel[] | undefined;
 }
 
 /**

@@ -30,7 +30,7 @@ export interface ClassifyOptions {
   /** Most tokens of a text. */
   length: number;
   signal?: AbortSignal | undefined;
-  onProgress?: (examples: number) => void;
+  onProgress?: ((examples: number) => void) | undefined;
 }
 
 /** A classifier that is ready to read texts. */
@@ -58,7 +58,7 @@ export class Classifier {
     return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
-  /** Of a model in training: the weights are read where they lie, at each call. */
+  /** Of a model in training: the weights are read where they lie, at each call. @internal */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(buildLogitsGraph(config), options);
     const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));

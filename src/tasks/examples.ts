@@ -69,7 +69,7 @@ export interface BatchOptions {
   /** Most tokens of a row. */
   length: number;
   /** Shuffles, by epoch; without it the order is that of the lengths. */
-  shuffle?: { seed: number; epoch: number };
+  shuffle?: { seed: number; epoch: number } | undefined;
 }
 
 /**

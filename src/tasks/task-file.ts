@@ -25,8 +25,8 @@ export interface TaskReading {
    * Told the numbers of a file's lines that do not parse (QQP's training file has some), which are then left out. Without
    * it such a line is an error.
    */
-  onInvalid?: (file: string, lines: readonly number[]) => void;
-  signal?: AbortSignal;
+  onInvalid?: ((file: string, lines: readonly number[]) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** MNLI's genre and parse columns make lines long, but not like this. */

@@ -11,7 +11,6 @@ import {
   formatSignedPercent,
   formatThousands,
 } from "../../report/render/format.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addCommonFlags,
@@ -24,7 +23,7 @@ import {
   type SourceFlags,
   toDtype,
 } from "../options.ts";
-import { note, printResult } from "../terminal.ts";
+import { type Context, note, printResult } from "../terminal.ts";
 
 interface ConvertFlags extends CommonFlags, SourceFlags {
   output: string;

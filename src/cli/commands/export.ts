@@ -7,7 +7,6 @@ import type { WeightStorage } from "../../export/onnx/onnx-files.ts";
 import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { alignTable, formatBytes, formatPercent } from "../../report/render/format.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addCommonFlags,
@@ -21,7 +20,7 @@ import {
   type SourceFlags,
   toDtype,
 } from "../options.ts";
-import { note, printResult } from "../terminal.ts";
+import { type Context, note, printResult } from "../terminal.ts";
 
 interface ExportFlags extends CommonFlags, SourceFlags {
   output: string;

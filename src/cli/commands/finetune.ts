@@ -1,7 +1,6 @@
 // nfc finetune: next-token training of any model without a teacher, or a classifier for a task of GLUE.
 import { Command } from "commander";
 import { NfcError } from "../../errors.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addSourceFlags,
@@ -13,6 +12,7 @@ import {
 import { type FinetuneTaskFlags, runTask } from "../run-task.ts";
 import { runTraining } from "../run-training.ts";
 import { addSkipFlag } from "../skipped-lines.ts";
+import type { Context } from "../terminal.ts";
 import { addTrainFlags } from "../train-flags.ts";
 
 const HELP = `

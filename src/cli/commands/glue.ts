@@ -5,11 +5,10 @@ import { alignTable, escapeControls, formatMetric, formatThousands } from "../..
 import { code, table } from "../../report/render/report-markdown.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
 import type { Task } from "../../tasks/tasks.ts";
-import type { Context } from "../context.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { addSkipFlag, SkippedLines } from "../skipped-lines.ts";
-import { printResult } from "../terminal.ts";
+import { type Context, printResult } from "../terminal.ts";
 
 interface GlueFlags extends CommonFlags {
   models: string[];

@@ -15,9 +15,9 @@ import { type Ids, openIds, writeIds } from "./token-file.ts";
 
 export interface CorpusOptions extends LongCall {
   /** Field of a .jsonl line that holds the text; "text" unless given. */
-  field?: string;
+  field?: string | undefined;
   /** Folder for cache files; $NFC_CACHE, else $XDG_CACHE_HOME/nfc, else ~/.cache/nfc, and in it tokens/. */
-  cache?: string;
+  cache?: string | undefined;
   /** Ids must be below. */
   vocabulary: number;
 }

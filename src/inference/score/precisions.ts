@@ -25,10 +25,10 @@ const LOGITS_PER_COMPARISON = 2 ** 20;
 export interface PrecisionScoreOptions extends WindowOptions {
   /** Ids of the text, in pieces. */
   tokens: () => AsyncIterable<readonly number[]>;
-  threads?: number;
+  threads?: number | undefined;
   /** Tokens of the text scored so far. */
-  onProgress?: (tokens: number) => void;
-  signal?: AbortSignal;
+  onProgress?: ((tokens: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 export interface PrecisionScore extends Score {

@@ -19,7 +19,7 @@ import { findLargestFormat, WeightSums } from "../weigh/weight-sums.ts";
 import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./comparison-schema.ts";
 
 export interface CompareOptions extends OpenOptions {
-  title?: string;
+  title?: string | undefined;
 }
 
 type Weighed = Omit<ComparedModel, "change">;

@@ -24,9 +24,9 @@ import {
 
 export interface ReportTextOptions {
   /** One line for every layer. */
-  layers?: boolean;
+  layers?: boolean | undefined;
   /** Tie errors of every layer and head. */
-  heads?: boolean;
+  heads?: boolean | undefined;
 }
 
 /** Errors of heads side by side: the heads of GPT-2 small, in under 120 columns. */

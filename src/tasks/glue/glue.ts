@@ -28,12 +28,12 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   seeds: number;
   /** Holds the cells; a later call with the same folder goes on. */
   output: string;
-  settings?: Partial<Omit<ClassifierSettings, "seed" | "task">>;
+  settings?: Partial<Omit<ClassifierSettings, "seed" | "task">> | undefined;
   /** For tasks without a training file. */
-  splitDev?: number;
-  session?: SessionOptions;
+  splitDev?: number | undefined;
+  session?: SessionOptions | undefined;
   /** Where a cell of other settings lies: start it over. */
-  force?: boolean;
+  force?: boolean | undefined;
 }
 
 /** One model on one task: its own metric over the seeds. */

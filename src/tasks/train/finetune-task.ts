@@ -24,14 +24,15 @@ import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
 
 export interface FinetuneTaskOptions extends LongCall, TaskSource {
   output: string;
-  settings?: Partial<ClassifierSettings>;
+  settings?: Partial<ClassifierSettings> | undefined;
   /** A classifier of the same task. */
-  teacher?: Checkpoint | null;
+  teacher?: Checkpoint | null | undefined;
   /** "if-same": goes on with a run of the same settings and inputs, and starts any other over. */
-  resume?: boolean | "if-same";
-  force?: boolean;
-  session?: SessionOptions;
-  command?: readonly string[];
+  resume?: boolean | "if-same" | undefined;
+  force?: boolean | undefined;
+  session?: SessionOptions | undefined;
+  /** The command line, for the record of what nfc's own commands write. @internal */
+  command?: readonly string[] | undefined;
 }
 
 export interface FinetuneTaskResult extends TrainedModel {

@@ -65,7 +65,7 @@ export function resolveClassifierSettings(
     noiseKl: 0,
     evalEvery: Math.min(Math.ceil(examples / batchSize), MAX_EVAL_EVERY),
     patience: 6,
-    ...given,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)),
   };
   checkTextLength(settings.length, config);
   checkShares(settings);

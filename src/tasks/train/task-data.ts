@@ -11,7 +11,7 @@ export interface TaskSource extends TaskReading {
   /** Folder of the task's files. */
   data: string;
   /** Without a training file: this share of the development file's examples is held out, and the rest trained on. */
-  splitDev?: number;
+  splitDev?: number | undefined;
 }
 
 export interface TaskParts {
