@@ -17,7 +17,7 @@ export { type ExportOptions, type ExportResult, exportModel } from "./export/exp
 export type { OnnxExportOptions } from "./export/onnx/entries.ts";
 export type { OnnxFile, WeightStorage } from "./export/onnx/onnx-files.ts";
 export type { Verification } from "./export/onnx/verify.ts";
-export type { Quantization } from "./export/quantize/settings.ts";
+export type { Quantization, QuantizationOptions } from "./export/quantize/settings.ts";
 export type { Dtype, FloatDtype } from "./formats/dtype.ts";
 export type { StoredTensor, TensorReader } from "./formats/safetensors/reader.ts";
 export type { Device, SessionOptions } from "./graph/session.ts";

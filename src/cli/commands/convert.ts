@@ -115,13 +115,8 @@ function toOptions(flags: ConvertFlags): ConvertOptions {
     variant: flags.variant,
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     force: flags.force ?? false,
-    ...(calibration && { calibration }),
-    ...(calibrationTokens !== undefined && { calibrationTokens }),
-    ...(field !== undefined && { field }),
-    ...(noiseStd !== undefined && { noiseStd }),
-    ...(flags.dtype !== undefined && { dtype: toDtype(flags.dtype) }),
-    ...(maxShardSize !== undefined && { maxShardSize }),
-    ...(threads !== undefined && { threads }),
+    dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype),
+    ...{ calibration, calibrationTokens, field, noiseStd, maxShardSize, threads },
   };
 }
 

@@ -132,14 +132,11 @@ function toOptions(flags: ExportFlags): ExportOptions {
     gpt2: flags.gpt2 ?? false,
     dropNoise: flags.dropNoise ?? false,
     hf: flags.hf ?? false,
-    ...(onnx && { onnx: { weights, noise, ...toOnnxOptions(flags) } }),
-    ...(safetensors && {
-      safetensors: {
-        ...(flags.dtype !== undefined && { dtype: toDtype(flags.dtype) }),
-        ...(flags.maxShardSize !== undefined && { maxShardSize: flags.maxShardSize }),
-      },
-    }),
-    ...(flags.threads !== undefined && { threads: flags.threads }),
+    onnx: onnx ? { weights, noise, ...toOnnxOptions(flags) } : undefined,
+    safetensors: safetensors
+      ? { dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype), maxShardSize: flags.maxShardSize }
+      : undefined,
+    threads: flags.threads,
   };
 }
 
@@ -154,14 +151,10 @@ function toOnnxOptions(flags: ExportFlags): Omit<OnnxExportOptions, "weights" | 
     text,
   } = flags;
   return {
-    ...(precision && { precisions: precision }),
-    quantization: {
-      ...(block !== undefined && { block }),
-      ...(symmetric && { symmetric }),
-      ...(reduceRange && { reduceRange }),
-    },
-    ...(file !== undefined && { calibration: { file, ...(tokens !== undefined && { tokens }) } }),
-    ...(text && { texts: text }),
+    precisions: precision,
+    quantization: { block, symmetric, reduceRange },
+    calibration: file === undefined ? undefined : { file, tokens },
+    texts: text,
   };
 }
 

@@ -16,7 +16,7 @@ import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision
 import type { LongCall } from "../../progress.ts";
 import type { BlockMatrix } from "../quantize/blocks.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
-import { blockBits, type Quantization, resolveQuantization } from "../quantize/settings.ts";
+import { blockBits, type Quantization, type QuantizationOptions, resolveQuantization } from "../quantize/settings.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-files.ts";
 
 const CALIBRATION_TOKENS = 8192;
@@ -26,9 +26,9 @@ export interface OnnxExportOptions {
   noise: NoiseMode;
   /** One file each; float32 alone unless given. */
   precisions?: readonly Precision[] | undefined;
-  quantization?: Partial<Quantization> | undefined;
+  quantization?: QuantizationOptions | undefined;
   /** An older spelling. @internal */
-  quantisation?: Partial<Quantization> | undefined;
+  quantisation?: QuantizationOptions | undefined;
   /** Text on which the codes of uint8, q4 and q4f16 are chosen, by GPTQ. */
   calibration?: { file: string; tokens?: number | undefined } | undefined;
   /** Text on which every file is compared with the model in float32. */

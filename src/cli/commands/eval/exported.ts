@@ -74,12 +74,9 @@ async function score(
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => streamTokens(text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    tokens: () => streamTokens(text, tokenizer, { signal, field }),
     onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
-    signal,
-    ...(length !== undefined && { length }),
-    ...(stride !== undefined && { stride }),
-    ...(threads !== undefined && { threads }),
+    ...{ length, stride, threads, signal },
   });
 }
 
