@@ -15,7 +15,7 @@ const LAYERS = [
 /** Modules beside the layers that any of them may use. */
 const COMMON = "^src/(errors|progress|version)\\.ts$";
 /** Entry points of the package: they may import every layer, and nothing imports them. */
-const ENTRIES = "^src/(index|schemas)\\.ts$";
+const ENTRIES = "^src/(schemas|((check|report|tasks)/)?index)\\.ts$";
 
 const below = (level) => LAYERS.slice(level + 1).flat();
 const layerRules = LAYERS.flatMap((folders, level) =>

@@ -12,13 +12,15 @@ const prompt = Array.from({ length: promptLength }, (_, i) => (i * 7919 + 13) % 
 /** Gives a function that generates so many tokens after the prompt, greedily and without an end token. */
 const ENGINES = {
   async nfc() {
-    const { Decoder, chooseFile, generate, openExportedModel } = await import("../dist/index.js");
+    const { chooseFile, openExportedModel } = await import("../dist/inference/exported/exported-model.js");
+    const { Decoder } = await import("../dist/inference/generate/decoder.js");
+    const { decodePrompts } = await import("../dist/inference/generate/generate.js");
     const model = await openExportedModel(folder);
     const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads });
     const tokenizer = { decode: () => "" }; // tokens are counted, not read
     return async (count) => {
       let tokens = 0;
-      for await (const { id } of generate(decoder, tokenizer, [prompt], { maxNewTokens: count }))
+      for await (const { id } of decodePrompts(decoder, tokenizer, [prompt], { maxNewTokens: count }))
         tokens += id === null ? 0 : 1;
       return tokens;
     };

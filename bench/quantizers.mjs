@@ -4,11 +4,12 @@ import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
+import { loadTokenizer } from "../dist/checkpoint/tokenizer.js";
 import { streamTokens, takeWindows } from "../dist/checkpoint/tokens.js";
 import { writeOnnxFile } from "../dist/export/onnx/onnx-files.js";
 import { quantizeBlocks } from "../dist/export/quantize/blocks.js";
 import { quantizeCalibrated } from "../dist/export/quantize/calibrate.js";
-import { loadTokenizer, openCheckpoint } from "../dist/index.js";
 import { scorePrecisions } from "../dist/inference/score/precisions.js";
 
 const { values: args, positionals } = parseArgs({

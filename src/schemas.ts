@@ -1,10 +1,12 @@
-// The JSON Schemas that the package publishes under schema/, made from the zod schemas.
+// The entry point "./schemas": the zod schemas of the files that nfc writes and reads, and schema/*.json made from them.
 import { z } from "zod";
 import { baselineSchema } from "./check/baseline.ts";
 import { sizeConfigSchema } from "./check/size-config.ts";
 import { nfcRecordSchema } from "./checkpoint/nfc-record.ts";
 import { comparisonSchema } from "./report/comparison/comparison-schema.ts";
 import { reportSchema } from "./report/schema.ts";
+
+export { baselineSchema, comparisonSchema, nfcRecordSchema, reportSchema, sizeConfigSchema };
 
 /** Name and text of every file under schema/. `scripts/make-schemas.mjs` writes them. */
 export function makeSchemaFiles(): { name: string; text: string }[] {

@@ -1,4 +1,5 @@
 // Opens a checkpoint of any supported naming, layout or place as canonical GPT-2 tensors, read lazily.
+
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
@@ -7,9 +8,10 @@ import { openSafetensors, type TensorReader } from "../formats/safetensors/reade
 import { readJsonFile } from "../io/json.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
+import type { LongCall } from "../progress.ts";
 import { CONFIG_FILE, parseConfig } from "./config-file.ts";
 import { FieldReader } from "./fields.ts";
-import { type DownloadProgress, fetchFromHub, isHubReference } from "./hub/hub.ts";
+import { fetchFromHub, isHubReference } from "./hub/hub.ts";
 import { type NamingPlan, type PlanInput, type PlannedTensor, planCheckpoint, settleHead } from "./naming/plan.ts";
 import { type NfcRecord, readNfcRecord } from "./nfc-record.ts";
 import { hasSameBytes, readPlanned, readPlannedChunks } from "./read.ts";
@@ -50,10 +52,8 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** Opening reports the progress of a download, which is its only slow part. */
-export type OpenProgress = DownloadProgress;
-
-export interface OpenOptions {
+/** The one slow part of opening is a download: `onProgress` hears of it. */
+export interface OpenOptions extends LongCall {
   /** Number of heads where config.json does not say. */
   nHead?: number | undefined;
   /** Overrides the activation of config.json or of the layout. */
@@ -62,8 +62,6 @@ export interface OpenOptions {
   trimVocab?: number | boolean | undefined;
   /** `hf://` sources: use the cache only. */
   offline?: boolean | undefined;
-  onProgress?: ((progress: OpenProgress) => void) | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 /** Real config.json files have a few kilobytes; label maps may make some hundred. */

@@ -15,8 +15,7 @@ import { inspectCommand } from "./commands/inspect.ts";
 import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import { serveCommand } from "./commands/serve.ts";
-import type { Context } from "./context.ts";
-import { EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
+import { type Context, EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
 
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
 export async function main(io: Io): Promise<number> {

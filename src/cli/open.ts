@@ -1,9 +1,8 @@
 // Opens the checkpoints that a command names, shows downloads, and closes them whatever happens.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { Context } from "./context.ts";
 import { type SourceFlags, toOpenOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
-import type { OutputFlags } from "./terminal.ts";
+import type { Context, OutputFlags } from "./terminal.ts";
 
 /** Runs `use` on an open checkpoint. */
 export async function withCheckpoint<T>(
@@ -18,8 +17,7 @@ export async function withCheckpoint<T>(
     const checkpoint = await openCheckpoint(model, {
       ...toOpenOptions(flags),
       signal: context.signal,
-      onProgress: ({ file, bytes, total }) =>
-        progress.show({ phase: "downloading", detail: file, done: bytes, total, unit: "bytes" }),
+      onProgress: progress.show,
     });
     try {
       return await use(checkpoint, progress);

@@ -6,11 +6,11 @@ import { formatBytes, formatCount, formatThousands } from "../report/render/form
 import { alignTable } from "../report/render/text.ts";
 import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
 import { TASK_SETTINGS } from "../tasks/train/settings.ts";
-import type { Context } from "./context.ts";
 import { type SourceFlags, toOpenOptions } from "./options.ts";
 import type { Progress } from "./progress.ts";
 import { SkippedLines } from "./skipped-lines.ts";
 import { formatScores } from "./task-table.ts";
+import type { Context } from "./terminal.ts";
 import { note, printResult } from "./terminal.ts";
 import { readSettings, type TrainFlags } from "./train-flags.ts";
 

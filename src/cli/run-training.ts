@@ -5,8 +5,8 @@ import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
 import type { TrainResult } from "../distill/train.ts";
 import { formatBytes, formatThousands } from "../report/render/format.ts";
 import { alignTable } from "../report/render/text.ts";
-import type { Context } from "./context.ts";
 import type { Progress } from "./progress.ts";
+import type { Context } from "./terminal.ts";
 import { note, printResult } from "./terminal.ts";
 import { readSettings, type TrainFlags } from "./train-flags.ts";
 

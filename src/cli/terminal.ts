@@ -1,4 +1,5 @@
-// Where the command line writes: results on stdout, everything else on stderr, in words or JSON.
+// What a command meets: its context, stdout for results, stderr for everything else in words or JSON, the browser.
+import { spawn } from "node:child_process";
 import { describeError, NfcError } from "../errors.ts";
 import { escapeTerminal } from "../io/printable.ts";
 
@@ -11,6 +12,14 @@ export interface Io {
   stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   on(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
   off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
+}
+
+/** What every command gets besides its arguments. */
+export interface Context {
+  io: Io;
+  signal: AbortSignal;
+  /** Runs another command line, without the program's name, in `io`. */
+  run(args: readonly string[], io: Io): Promise<void>;
 }
 
 export interface OutputFlags {
@@ -55,4 +64,12 @@ export function printResult(io: Io, flags: OutputFlags, json: unknown, text: () 
 /** A remark on stderr, unless `--quiet`. */
 export function note(io: Io, flags: OutputFlags, text: string): void {
   if (!flags.quiet) io.stderr.write(`note: ${text}\n`);
+}
+
+/** Opens an address or a file in the system's browser; `failed` hears why, where the system has no such program. */
+export function openBrowser(target: string, failed: (fact: string) => void): void {
+  const commands: Partial<Record<NodeJS.Platform, string>> = { darwin: "open", win32: "explorer" };
+  const child = spawn(commands[process.platform] ?? "xdg-open", [target], { stdio: "ignore", detached: true });
+  child.on("error", (error) => failed(error.message));
+  child.unref();
 }

@@ -15,16 +15,16 @@ export interface ConvertOptions extends LongCall {
   variant: Exclude<Variant, "dense">;
   strategy: TieStrategy;
   /** Text files for `calibrated`, and for the distance means of `noise-distance`. */
-  calibration?: readonly string[];
+  calibration?: readonly string[] | undefined;
   /** Field of .jsonl calibration text. */
-  field?: string;
-  calibrationTokens?: number;
-  noiseStd?: number;
+  field?: string | undefined;
+  calibrationTokens?: number | undefined;
+  noiseStd?: number | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
-  dtype?: FloatDtype;
-  maxShardSize?: number;
-  force?: boolean;
-  threads?: number;
-  /** The command line, for the record. */
-  command?: readonly string[];
+  dtype?: FloatDtype | undefined;
+  maxShardSize?: number | undefined;
+  force?: boolean | undefined;
+  threads?: number | undefined;
+  /** The command line, for the record of what nfc's own commands write. @internal */
+  command?: readonly string[] | undefined;
 }

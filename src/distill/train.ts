@@ -41,6 +41,7 @@ export interface TrainOptions extends LongCall {
   resume?: boolean | undefined;
   force?: boolean | undefined;
   session?: SessionOptions | undefined;
+  /** The command line, for the record of what nfc's own commands write. @internal */
   command?: readonly string[] | undefined;
 }
 

@@ -25,18 +25,19 @@ export interface ExportOptions extends LongCall {
   /** Folder to write. */
   output: string;
   /** Write onnx/model*.onnx. */
-  onnx?: OnnxExportOptions;
+  onnx?: OnnxExportOptions | undefined;
   /** Write model.safetensors. */
-  safetensors?: { dtype?: FloatDtype; maxShardSize?: number };
+  safetensors?: { dtype?: FloatDtype | undefined; maxShardSize?: number | undefined } | undefined;
   /** Expand tied models to plain GPT-2. */
-  gpt2?: boolean;
+  gpt2?: boolean | undefined;
   /** With `safetensors`: Hugging Face's names and, for a tied model, the Python class that transformers loads. */
-  hf?: boolean;
+  hf?: boolean | undefined;
   /** With `gpt2`: accept losing the distance means of noise-distance. */
-  dropNoise?: boolean;
-  force?: boolean;
-  threads?: number;
-  command?: readonly string[];
+  dropNoise?: boolean | undefined;
+  force?: boolean | undefined;
+  threads?: number | undefined;
+  /** The command line, for the record of what nfc's own commands write. @internal */
+  command?: readonly string[] | undefined;
 }
 
 export interface ExportResult {

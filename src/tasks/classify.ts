@@ -57,7 +57,7 @@ export class Classifier {
     return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
-  /** Opens a model in training: each call reads the weights as they then are. */
+  /** Of a model in training: the weights are read where they lie, at each call. @internal */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(buildLogitsGraph(config), options);
     const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));

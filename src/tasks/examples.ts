@@ -68,8 +68,8 @@ export interface BatchOptions {
   batchSize: number;
   /** Most tokens of a row. */
   length: number;
-  /** Seed and epoch of a random order; unless given, examples are ordered by length. */
-  shuffle?: { seed: number; epoch: number };
+  /** Shuffles, by epoch; without it the order is that of the lengths. */
+  shuffle?: { seed: number; epoch: number } | undefined;
 }
 
 /**

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
 import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../src/inference/generate/decoder.ts";
-import { generate } from "../../src/inference/generate/generate.ts";
+import { decodePrompts } from "../../src/inference/generate/generate.ts";
 import type { Precision } from "../../src/model/precision.ts";
 import { type Served, serve } from "../../src/serve/serve.ts";
 import { browserForTests, NO_CHROMIUM, type Visit, WHY } from "../support/browser.ts";
@@ -49,7 +49,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     const options = { threads: 1, shortLived: true };
     const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, options);
     let text = "";
-    for await (const event of generate(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
+    for await (const event of decodePrompts(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
       text += event.text;
     await decoder.close();
     return text;

@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
+import type { LongCall } from "../../progress.ts";
 import { CONFIG_FILE } from "../config-file.ts";
 import { describePickleConversion, findPickles } from "../foreign.ts";
 import { listFirstQuoted } from "../naming/layout.ts";
@@ -29,19 +30,10 @@ export interface HubReference {
   revision: string;
 }
 
-/** Progress of a download: bytes of all missing files together. */
-export interface DownloadProgress {
-  stage: "download";
-  file: string;
-  bytes: number;
-  total: number;
-}
-
-export interface HubOptions {
+/** `onProgress` hears of a download: the bytes of all missing files together. */
+export interface HubOptions extends LongCall {
   /** Use the cache only. */
   offline?: boolean | undefined;
-  onProgress?: ((progress: DownloadProgress) => void) | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 /** Everything a request needs. */
@@ -140,7 +132,7 @@ async function download(session: HubDownload, onProgress: HubOptions["onProgress
   for (const file of missing) {
     await fetchFile(session, commit, file, (length) => {
       bytes += length;
-      onProgress?.({ stage: "download", file: file.name, bytes, total });
+      onProgress?.({ phase: "downloading", done: bytes, total, unit: "bytes", detail: file.name });
     });
   }
   await cache.writeRef(reference.revision, commit);

@@ -3,8 +3,7 @@ import { appendFile } from "node:fs/promises";
 import { Command } from "commander";
 import type { CheckResult } from "../../check/check-sizes.ts";
 import { NfcError } from "../../errors.ts";
-import type { Context } from "../context.ts";
-import { note, type OutputFlags, printResult } from "../terminal.ts";
+import { type Context, note, type OutputFlags, printResult } from "../terminal.ts";
 
 interface CheckFlags extends OutputFlags {
   config?: string;

@@ -6,7 +6,6 @@ import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/config.ts";
 import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addCommonFlags,
@@ -19,7 +18,7 @@ import {
   type SourceFlags,
   toDtype,
 } from "../options.ts";
-import { note, printResult } from "../terminal.ts";
+import { type Context, note, printResult } from "../terminal.ts";
 
 interface ConvertFlags extends CommonFlags, SourceFlags {
   output: string;
@@ -111,13 +110,8 @@ function toOptions(flags: ConvertFlags): ConvertOptions {
     variant: flags.variant,
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     force: flags.force ?? false,
-    ...(calibration && { calibration }),
-    ...(calibrationTokens !== undefined && { calibrationTokens }),
-    ...(field !== undefined && { field }),
-    ...(noiseStd !== undefined && { noiseStd }),
-    ...(flags.dtype !== undefined && { dtype: toDtype(flags.dtype) }),
-    ...(maxShardSize !== undefined && { maxShardSize }),
-    ...(threads !== undefined && { threads }),
+    dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype),
+    ...{ calibration, calibrationTokens, field, noiseStd, maxShardSize, threads },
   };
 }
 

@@ -4,9 +4,8 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { formatCommand } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import type { Context } from "../context.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
-import type { Io } from "../terminal.ts";
+import type { Context, Io } from "../terminal.ts";
 
 /** Shipped with the package: fixtures/ lies beside dist/ and src/. */
 const FIXTURES = fileURLToPath(new URL("../../../fixtures/", import.meta.url));

@@ -1,9 +1,10 @@
 // nfc distill: a converted model learns from the model that it came from.
+
 import { Command } from "commander";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { addSourceFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import { runTraining } from "../run-training.ts";
+import type { Context } from "../terminal.ts";
 import { addSettingFlags, addTrainFlags, TEACHER_SETTINGS, type TrainFlags } from "../train-flags.ts";
 
 interface DistillFlags extends TrainFlags, SourceFlags {

@@ -6,8 +6,6 @@ import type { Evaluation } from "../../inference/score/evaluate.ts";
 import { PRECISIONS } from "../../model/precision.ts";
 import { formatPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import type { Context } from "../context.ts";
-import type { EvalFlags, TextFlags } from "../eval-flags.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addCommonFlags,
@@ -19,7 +17,8 @@ import {
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
 import { addSkipFlag } from "../skipped-lines.ts";
-import { note, printResult } from "../terminal.ts";
+import { type Context, note, printResult } from "../terminal.ts";
+import type { EvalFlags, TextFlags } from "./eval/flags.ts";
 
 const HELP = `
 Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of
@@ -63,7 +62,7 @@ export function evalCommand(context: Context): Command {
 async function run(context: Context, model: string, given: EvalFlags): Promise<void> {
   const { task, text } = given;
   if (task !== undefined) {
-    const { evalTask } = await import("../eval-task.ts");
+    const { evalTask } = await import("./eval/task.ts");
     return evalTask(context, model, { ...given, task });
   }
   if (!text || given.data !== undefined || given.skipInvalid)
@@ -73,7 +72,7 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
   const flags = { ...given, text };
   const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   if (flags.precision || (await hasOnnxFiles(model))) {
-    const { evalExport } = await import("../eval-export.ts");
+    const { evalExport } = await import("./eval/exported.ts");
     return evalExport(context, model, flags);
   }
   const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
@@ -99,19 +98,11 @@ async function score(
   progress: Progress,
 ): Promise<Evaluation> {
   const { evaluate } = await import("../../inference/score/evaluate.ts");
-  const { loadTokenizer } = await import("../../checkpoint/tokenizer.ts");
-  const { streamTokens } = await import("../../checkpoint/tokens.ts");
-  const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
-  const { length, stride, threads, field } = flags;
+  const { text, field, length, stride, threads } = flags;
   return evaluate(checkpoint, {
-    tokens: streamTokens(flags.text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    ...{ text, field, against, length, stride, threads, signal },
     noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
-    onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
-    signal,
-    ...(against && { against }),
-    ...(length !== undefined && { length }),
-    ...(stride !== undefined && { stride }),
-    ...(threads !== undefined && { threads }),
+    onProgress: progress.show,
   });
 }
 

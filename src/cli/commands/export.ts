@@ -8,7 +8,6 @@ import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { formatBytes, formatPercent } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addCommonFlags,
@@ -22,7 +21,7 @@ import {
   type SourceFlags,
   toDtype,
 } from "../options.ts";
-import { note, printResult } from "../terminal.ts";
+import { type Context, note, printResult } from "../terminal.ts";
 
 interface ExportFlags extends CommonFlags, SourceFlags {
   output: string;
@@ -134,14 +133,11 @@ function toOptions(flags: ExportFlags): ExportOptions {
     gpt2: flags.gpt2 ?? false,
     dropNoise: flags.dropNoise ?? false,
     hf: flags.hf ?? false,
-    ...(onnx && { onnx: { weights, noise, ...toOnnxOptions(flags) } }),
-    ...(safetensors && {
-      safetensors: {
-        ...(flags.dtype !== undefined && { dtype: toDtype(flags.dtype) }),
-        ...(flags.maxShardSize !== undefined && { maxShardSize: flags.maxShardSize }),
-      },
-    }),
-    ...(flags.threads !== undefined && { threads: flags.threads }),
+    onnx: onnx ? { weights, noise, ...toOnnxOptions(flags) } : undefined,
+    safetensors: safetensors
+      ? { dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype), maxShardSize: flags.maxShardSize }
+      : undefined,
+    threads: flags.threads,
   };
 }
 
@@ -156,14 +152,10 @@ function toOnnxOptions(flags: ExportFlags): Omit<OnnxExportOptions, "weights" | 
     text,
   } = flags;
   return {
-    ...(precision && { precisions: precision }),
-    quantization: {
-      ...(block !== undefined && { block }),
-      ...(symmetric && { symmetric }),
-      ...(reduceRange && { reduceRange }),
-    },
-    ...(file !== undefined && { calibration: { file, ...(tokens !== undefined && { tokens }) } }),
-    ...(text && { texts: text }),
+    precisions: precision,
+    quantization: { block, symmetric, reduceRange },
+    calibration: file === undefined ? undefined : { file, tokens },
+    texts: text,
   };
 }
 

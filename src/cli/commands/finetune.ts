@@ -1,12 +1,12 @@
 // nfc finetune: next-token training of any model without a teacher, or a classifier for a task of GLUE.
 import { Command } from "commander";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { addSourceFlags, parsePositiveNumber } from "../options.ts";
 import { type FinetuneTaskFlags, runTask } from "../run-task.ts";
 import { runTraining } from "../run-training.ts";
 import { addSkipFlag } from "../skipped-lines.ts";
+import type { Context } from "../terminal.ts";
 import {
   addSettingFlags,
   addTrainFlags,

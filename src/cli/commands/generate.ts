@@ -7,14 +7,12 @@ import { type EndTokenSource, readEndTokens } from "../../inference/generate/end
 import {
   DEFAULT_BATCH_SIZE,
   DEFAULT_NEW_TOKENS,
-  type GenerateOptions,
-  generate,
+  type DecodeOptions,
+  decodePrompts,
 } from "../../inference/generate/generate.ts";
 import { encodePrompt } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
-import type { Context } from "../context.ts";
-import { GenerationOutput } from "../generation-output.ts";
 import { withCheckpoint } from "../open.ts";
 import {
   addCommonFlags,
@@ -27,8 +25,9 @@ import {
   parseSeed,
   type SourceFlags,
 } from "../options.ts";
-import { collectOption, type PromptFlags, readPrompts } from "../prompts.ts";
-import { note } from "../terminal.ts";
+import { type Context, note } from "../terminal.ts";
+import { GenerationOutput } from "./generate/output.ts";
+import { collectOption, type PromptFlags, readPrompts } from "./generate/prompts.ts";
 
 interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags {
   precision?: Precision;
@@ -157,7 +156,7 @@ async function write(
   const prompts = texts.map((text, i) =>
     encodePrompt(text, tokenizer, source.config, { name: `prompt ${i + 1}`, reserved }),
   );
-  const options: GenerateOptions = {
+  const options: DecodeOptions = {
     ...{ temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop, seed },
     end: flags.ignoreEos ? [] : await readEndTokens(source),
     signal: context.signal,
@@ -168,7 +167,7 @@ async function write(
     const output = new GenerationOutput(context, flags, texts, prompts);
     const loadMs = performance.now() - started;
     output.start();
-    for await (const event of generate(decoder, tokenizer, prompts, options)) {
+    for await (const event of decodePrompts(decoder, tokenizer, prompts, options)) {
       output.add(event);
       if (!context.io.stdout.writable) break; // the reader has closed its end
     }

@@ -8,10 +8,10 @@ import { renderText } from "../../report/render/text.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
 import type { Task } from "../../tasks/tasks.ts";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
-import type { Context } from "../context.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { addSkipFlag, SkippedLines } from "../skipped-lines.ts";
+import type { Context } from "../terminal.ts";
 import { printResult } from "../terminal.ts";
 import { addSettingFlags, readSettings } from "../train-flags.ts";
 

@@ -1,9 +1,8 @@
 // nfc inspect: what a checkpoint is, and what tying would save.
 import { Command } from "commander";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags } from "../options.ts";
-import { printResult } from "../terminal.ts";
+import { type Context, printResult } from "../terminal.ts";
 
 export function inspectCommand(context: Context): Command {
   const command = new Command("inspect")

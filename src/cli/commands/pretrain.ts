@@ -1,9 +1,9 @@
 // nfc pretrain: trains a model of any variant from random weights.
 import { Command, Option } from "commander";
 import { VARIANTS, type Variant } from "../../model/config.ts";
-import type { Context } from "../context.ts";
 import { Progress } from "../progress.ts";
 import { runTraining } from "../run-training.ts";
+import type { Context } from "../terminal.ts";
 import { addTrainFlags, type TrainFlags } from "../train-flags.ts";
 
 interface PretrainFlags extends TrainFlags {

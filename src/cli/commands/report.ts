@@ -6,11 +6,10 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
 import type { TaskMeasurement } from "../../report/report.ts";
 import type { Report } from "../../report/schema.ts";
-import type { Context } from "../context.ts";
 import { withCheckpoint } from "../open.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags, toOpenOptions } from "../options.ts";
-import { type PageFlags, refuseExistingPage, writePage } from "../report-page.ts";
-import { printResult } from "../terminal.ts";
+import { type Context, printResult } from "../terminal.ts";
+import { type PageFlags, refuseExistingPage, writePage } from "./report/page.ts";
 
 interface ReportFlags extends CommonFlags, SourceFlags, PageFlags {
   title?: string;

@@ -1,9 +1,7 @@
 // nfc serve: a page that runs an exported model in the browser, on this machine only.
 import { Command, InvalidArgumentError } from "commander";
 import type { Served } from "../../serve/serve.ts";
-import { openBrowser } from "../browser.ts";
-import type { Context } from "../context.ts";
-import { note, type OutputFlags, printResult } from "../terminal.ts";
+import { type Context, note, type OutputFlags, openBrowser, printResult } from "../terminal.ts";
 
 interface ServeFlags extends OutputFlags {
   port?: number;

@@ -16,7 +16,7 @@ import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision
 import type { LongCall } from "../../progress.ts";
 import type { BlockMatrix } from "../quantize/blocks.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
-import { blockBits, type Quantization, resolveQuantization } from "../quantize/settings.ts";
+import { blockBits, type Quantization, type QuantizationOptions, resolveQuantization } from "../quantize/settings.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-files.ts";
 
 const CALIBRATION_TOKENS = 8192;
@@ -25,16 +25,18 @@ export interface OnnxExportOptions {
   weights: WeightStorage;
   noise: NoiseMode;
   /** One file each; float32 alone unless given. */
-  precisions?: readonly Precision[];
-  quantization?: Partial<Quantization>;
+  precisions?: readonly Precision[] | undefined;
+  quantization?: QuantizationOptions | undefined;
+  /** An older spelling. @internal */
+  quantisation?: QuantizationOptions | undefined;
   /** Text on which the codes of uint8, q4 and q4f16 are chosen, by GPTQ. */
-  calibration?: { file: string; tokens?: number };
+  calibration?: { file: string; tokens?: number | undefined } | undefined;
   /** Text on which every file is compared with the model in float32. */
-  texts?: readonly string[];
+  texts?: readonly string[] | undefined;
 }
 
 interface Common extends LongCall {
-  threads?: number;
+  threads?: number | undefined;
 }
 
 /**
@@ -48,7 +50,11 @@ export async function writeOnnxFiles(
   common: Common,
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
-  const quantization = resolveQuantization(checkpoint.config.n_embd, precisions, options.quantization);
+  const quantization = resolveQuantization(
+    checkpoint.config.n_embd,
+    precisions,
+    options.quantization ?? options.quantisation,
+  );
   await readTexts(options, common.signal);
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
@@ -79,7 +85,7 @@ async function readTexts({ texts = [], calibration }: OnnxExportOptions, signal?
 async function calibrate(
   checkpoint: Checkpoint,
   bits: 4 | 8,
-  { file, tokens = CALIBRATION_TOKENS }: { file: string; tokens?: number },
+  { file, tokens = CALIBRATION_TOKENS }: { file: string; tokens?: number | undefined },
   { block, symmetric }: Quantization,
   common: Common,
 ): Promise<Map<string, BlockMatrix>> {
@@ -110,7 +116,7 @@ export async function makeExportEntries(
   const quantization = resolveQuantization(
     checkpoint.config.n_embd,
     written.map(({ precision }) => precision),
-    options.quantization,
+    options.quantization ?? options.quantisation,
   );
   const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));

@@ -29,7 +29,7 @@ export type WeightStorage = "inline" | "external" | "shared";
 export interface OnnxFileOptions extends LongCall, Omit<PlanOptions, "onWeight"> {
   precision: Precision;
   weights: WeightStorage;
-  threads?: number;
+  threads?: number | undefined;
 }
 
 /** One written file, and its external data. */

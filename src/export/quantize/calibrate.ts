@@ -22,7 +22,7 @@ import { quantizeGptq } from "./gptq.ts";
 const EMBEDDING_DAMPING = 1;
 
 export interface CalibrateOptions extends BlockFormat, LongCall {
-  threads?: number;
+  threads?: number | undefined;
 }
 
 /**

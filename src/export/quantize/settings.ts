@@ -11,6 +11,9 @@ export interface Quantization {
   reduceRange: boolean;
 }
 
+/** What is asked of it; the rest has the default of the model. */
+export type QuantizationOptions = { [K in keyof Quantization]?: Quantization[K] | undefined };
+
 export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];
 const DEFAULT_BLOCK = 32;
 
@@ -28,7 +31,7 @@ export function blockBits(precision: Precision): 4 | 8 | null {
 export function resolveQuantization(
   width: number,
   precisions: readonly Precision[],
-  { block, symmetric = false, reduceRange = false }: Partial<Quantization> = {},
+  { block, symmetric = false, reduceRange = false }: QuantizationOptions = {},
 ): Quantization {
   const resolved = { block: block ?? DEFAULT_BLOCK, symmetric, reduceRange };
   const blocked = precisions.filter((precision) => blockBits(precision) !== null);

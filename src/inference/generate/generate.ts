@@ -9,7 +9,7 @@ import { TextStream } from "./text-stream.ts";
 export const DEFAULT_NEW_TOKENS = 64;
 export const DEFAULT_BATCH_SIZE = 8;
 
-export interface GenerateOptions extends SamplingOptions {
+export interface DecodeOptions extends SamplingOptions {
   maxNewTokens?: number | undefined;
   /** Ids that end a text; none: it goes on past them. See `readEndTokens`. */
   end?: readonly number[] | undefined;
@@ -42,11 +42,11 @@ export interface GenerateEvent {
  * @throws NfcError "usage" for a prompt that does not fit, "invalid-file" for logits that are not finite, "aborted" when
  * the signal fires while prompts are read
  */
-export async function* generate(
+export async function* decodePrompts(
   decoder: Decoder,
   tokenizer: Tokenizer,
   prompts: readonly (readonly number[])[],
-  options: GenerateOptions = {},
+  options: DecodeOptions = {},
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   for (const [row, prompt] of prompts.entries()) checkPrompt(prompt, decoder.config, `prompt ${row + 1}`);
   const rows = prompts.map((prompt, row) => new Row(row, prompt, tokenizer, decoder, options));
@@ -98,7 +98,7 @@ class Row {
     prompt: readonly number[],
     tokenizer: Tokenizer,
     { config, source }: Decoder,
-    { maxNewTokens = DEFAULT_NEW_TOKENS, end = [], stop = [], seed = 0, ...sampling }: GenerateOptions,
+    { maxNewTokens = DEFAULT_NEW_TOKENS, end = [], stop = [], seed = 0, ...sampling }: DecodeOptions,
   ) {
     this.index = index;
     this.prompt = prompt;

@@ -8,7 +8,7 @@ export interface PromptOptions {
   /** The prompt's name in messages. */
   name: string;
   /** Cut the prompt so that this many tokens can follow, at the least one; null: never cut it. */
-  reserved?: number | null;
+  reserved?: number | null | undefined;
 }
 
 /** @throws NfcError "usage" as `checkPrompt` */

@@ -1,11 +1,14 @@
 // Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
-import { throwIfAborted } from "../../errors.ts";
+import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import { streamTokens } from "../../checkpoint/tokens.ts";
+import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
+import type { LongCall } from "../../progress.ts";
 import {
   batchWindows,
   refuseInfinite,
@@ -21,14 +24,19 @@ import { AGAINST, buildScoringGraph } from "./scoring-graph.ts";
 
 export type { Score } from "./scored-text.ts";
 
-export interface ScoreOptions extends WindowOptions {
+interface ScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
   tokens: AsyncIterable<readonly number[]>;
-  onProgress?: ((tokens: number) => void) | undefined;
-  signal?: AbortSignal | undefined;
 }
 
-export interface EvaluateOptions extends ScoreOptions {
+/** Either `text` or `tokens` says what is scored. */
+export interface EvaluateOptions extends WindowOptions, LongCall {
+  /** Text files (.txt, .jsonl), read with the checkpoint's tokenizer. */
+  text?: readonly string[] | undefined;
+  /** Field of .jsonl lines that holds the text; "text" unless given. */
+  field?: string | undefined;
+  /** Ids of the text, in pieces. */
+  tokens?: AsyncIterable<readonly number[]> | undefined;
   /** Another model to compare with, on the same tokens. */
   against?: Checkpoint | undefined;
   noise?: NoiseMode | undefined;
@@ -60,15 +68,24 @@ export interface Evaluation extends Score {
 export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
   refuseClassifier(checkpoint);
   resolveWindow(checkpoint, options); // before the weights are read
+  const tokens = options.tokens ?? (await streamText(checkpoint, options));
   const scorer = await Scorer.open(checkpoint, options);
   try {
-    return await scorer.score(options);
+    return await scorer.score({ ...options, tokens });
   } finally {
     await scorer.close();
   }
 }
 
 const DAMAGED = "the checkpoint is damaged";
+async function streamText(
+  { folder, config }: Checkpoint,
+  { text, field, signal }: EvaluateOptions,
+): Promise<AsyncIterable<readonly number[]>> {
+  if (!text) throw new NfcError("usage", "nothing to score", { hint: "give text, the files, or tokens, their ids" });
+  return streamTokens(text, await loadTokenizer(folder, config), { field, signal });
+}
+
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;
 type Quantity = (typeof COMPARED)[number];
 
@@ -95,7 +112,7 @@ export class Scorer {
     const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
     if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
     const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
-    const session = await Session.withWeights(graph, weightOf, { ...(threads !== undefined && { threads }) });
+    const session = await Session.withWeights(graph, weightOf, { threads });
     return new Scorer(checkpoint, against, session, {});
   }
 
@@ -118,7 +135,7 @@ export class Scorer {
       total.seconds += (performance.now() - started) / 1000;
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
-      onProgress?.(total.tokens);
+      onProgress?.({ phase: "scoring", done: total.tokens, total: null, unit: "tokens" });
     }
     refuseShortText(total.tokens);
     refuseInfinite(subject, [sums.mean("nll")], DAMAGED);

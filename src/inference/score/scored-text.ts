@@ -10,9 +10,15 @@ const LOGITS_PER_BATCH = 16 * 2 ** 20;
 
 export interface WindowOptions {
   /** Window length; the smaller n_positions unless given. */
-  length?: number;
+  length?: number | undefined;
   /** Distance of the windows' starts; `length` unless given: windows that do not overlap. */
-  stride?: number;
+  stride?: number | undefined;
+}
+
+/** The windows that are scored. */
+export interface WindowSize {
+  length: number;
+  stride: number;
 }
 
 export interface Score {
@@ -32,7 +38,7 @@ export interface Subject {
 export function resolveWindow(
   subject: Subject,
   { against, length, stride }: WindowOptions & { against?: Subject | undefined },
-): Required<WindowOptions> {
+): WindowSize {
   const limit = Math.min(subject.config.n_positions, against?.config.n_positions ?? Number.POSITIVE_INFINITY);
   const size = length ?? limit;
   const step = stride ?? size;
@@ -84,7 +90,7 @@ export class ScoringBatch {
 export async function* batchWindows(
   tokens: AsyncIterable<readonly number[]>,
   { config, source }: Subject,
-  size: Required<WindowOptions>,
+  size: WindowSize,
 ): AsyncGenerator<ScoringBatch> {
   const batchSize = Math.max(1, Math.floor(LOGITS_PER_BATCH / (size.length * config.vocab_size)));
   for await (const batch of groupWindows(cutWindows(tokens, size), batchSize)) {

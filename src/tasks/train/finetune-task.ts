@@ -34,6 +34,7 @@ export interface FinetuneTaskOptions extends LongCall, TaskSource {
   resume?: boolean | "if-same" | undefined;
   force?: boolean | undefined;
   session?: SessionOptions | undefined;
+  /** The command line, for the record of what nfc's own commands write. @internal */
   command?: readonly string[] | undefined;
 }
 

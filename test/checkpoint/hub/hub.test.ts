@@ -3,12 +3,8 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, wr
 import type { ServerResponse } from "node:http";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
-import {
-  type DownloadProgress,
-  fetchFromHub,
-  isHubReference,
-  parseHubReference,
-} from "../../../src/checkpoint/hub/hub.ts";
+import { fetchFromHub, isHubReference, parseHubReference } from "../../../src/checkpoint/hub/hub.ts";
+import type { ProgressEvent } from "../../../src/progress.ts";
 import { failureOf } from "../../support/failure.ts";
 import { type FakeHub, type FakeHubOptions, json, startFakeHub } from "../../support/fake-hub.ts";
 import { tinyHfConfig, writeCheckpoint } from "../../support/make-checkpoint.ts";
@@ -157,11 +153,11 @@ describe("a download", () => {
 
   it("reports its bytes up to the total", async () => {
     const server = await serve();
-    const seen: DownloadProgress[] = [];
+    const seen: ProgressEvent[] = [];
     await fetchFromHub(SOURCE, { onProgress: (progress) => seen.push(progress) });
-    expect(seen.at(-1)).toMatchObject({ stage: "download", file: "model.safetensors" });
-    expect(seen.at(-1)?.bytes).toBe(seen.at(-1)?.total);
-    expect(seen.map(({ bytes }) => bytes)).toEqual(seen.map(({ bytes }) => bytes).sort((a, b) => a - b));
+    expect(seen.at(-1)).toMatchObject({ phase: "downloading", unit: "bytes", detail: "model.safetensors" });
+    expect(seen.at(-1)?.done).toBe(seen.at(-1)?.total);
+    expect(seen.map(({ done }) => done)).toEqual(seen.map(({ done }) => done).sort((a, b) => a - b));
     expect(server.requests.length).toBeGreaterThan(0);
   });
 

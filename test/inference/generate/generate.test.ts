@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer, type Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { Decoder } from "../../../src/inference/generate/decoder.ts";
 import { readEndTokens } from "../../../src/inference/generate/end-tokens.ts";
-import { type GenerateEvent, type GenerateOptions, generate } from "../../../src/inference/generate/generate.ts";
+import { type DecodeOptions, decodePrompts, type GenerateEvent } from "../../../src/inference/generate/generate.ts";
 import { encodePrompt } from "../../../src/inference/generate/prompt-ids.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -26,14 +26,14 @@ beforeAll(async () => {
 });
 afterAll(() => decoder.close());
 
-async function eventsOf(given: readonly (readonly number[])[], options: GenerateOptions): Promise<GenerateEvent[]> {
+async function eventsOf(given: readonly (readonly number[])[], options: DecodeOptions): Promise<GenerateEvent[]> {
   const events: GenerateEvent[] = [];
-  for await (const event of generate(decoder, tokenizer, given, options)) events.push(event);
+  for await (const event of decodePrompts(decoder, tokenizer, given, options)) events.push(event);
   return events;
 }
 
 /** Ids, text and ending of each prompt. */
-async function textsOf(given: readonly (readonly number[])[], options: GenerateOptions) {
+async function textsOf(given: readonly (readonly number[])[], options: DecodeOptions) {
   const events = await eventsOf(given, options);
   return given.map((_, row) => {
     const own = events.filter((event) => event.row === row);
@@ -46,7 +46,7 @@ async function textsOf(given: readonly (readonly number[])[], options: GenerateO
   });
 }
 
-const only = async (prompt: readonly number[], options: GenerateOptions) => (await textsOf([prompt], options))[0];
+const only = async (prompt: readonly number[], options: DecodeOptions) => (await textsOf([prompt], options))[0];
 
 describe("greedy text", () => {
   it("is the decoder's, with one event a token", async () => {
@@ -137,7 +137,7 @@ describe("an interrupt", () => {
     const whole = (await only(prompts[0] as number[], { maxNewTokens: 4 }))?.text as string;
     const events: GenerateEvent[] = [];
     const options = { stop: [`${whole}\u0000`], batchSize: 2, signal: controller.signal };
-    for await (const event of generate(decoder, tokenizer, prompts, options)) {
+    for await (const event of decodePrompts(decoder, tokenizer, prompts, options)) {
       events.push(event);
       if (event.row === 0 && events.filter(({ row }) => row === 0).length === 4) controller.abort();
     }

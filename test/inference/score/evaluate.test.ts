@@ -272,7 +272,12 @@ describe("what is refused", () => {
     }
     const error = await failureOf(() =>
       opened(MODEL, (model) =>
-        evaluate(model, { tokens: endless(), threads: 1, signal: abort.signal, onProgress: (n) => seen.push(n) }),
+        evaluate(model, {
+          tokens: endless(),
+          threads: 1,
+          signal: abort.signal,
+          onProgress: ({ done }) => seen.push(done),
+        }),
       ),
     );
     expect(error.code).toBe("aborted");

@@ -1,21 +1,21 @@
 // nfc eval --task: a classifier's metrics on a task of GLUE, with intervals and the confusion matrix; of exports as well.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { NfcError } from "../errors.ts";
-import type { Precision } from "../model/precision.ts";
-import { formatCount } from "../report/render/format.ts";
-import { alignTable } from "../report/render/text.ts";
-import type { Classifier, TaskScore } from "../tasks/classify.ts";
-import type { EncodedExample } from "../tasks/examples.ts";
-import type { ExportedClassifier } from "../tasks/exported-classifier.ts";
-import type { Task } from "../tasks/tasks.ts";
-import type { Context } from "./context.ts";
-import type { EvalFlags } from "./eval-flags.ts";
-import { withCheckpoint } from "./open.ts";
-import { Progress } from "./progress.ts";
-import { SkippedLines } from "./skipped-lines.ts";
-import { formatConfusion, formatScores } from "./task-table.ts";
-import { note, printResult } from "./terminal.ts";
+import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import { NfcError } from "../../../errors.ts";
+import type { Precision } from "../../../model/precision.ts";
+import { formatCount } from "../../../report/render/format.ts";
+import { alignTable } from "../../../report/render/text.ts";
+
+import type { Classifier, TaskScore } from "../../../tasks/classify.ts";
+import type { EncodedExample } from "../../../tasks/examples.ts";
+import type { ExportedClassifier } from "../../../tasks/exported-classifier.ts";
+import type { Task } from "../../../tasks/tasks.ts";
+import { withCheckpoint } from "../../open.ts";
+import { Progress } from "../../progress.ts";
+import { SkippedLines } from "../../skipped-lines.ts";
+import { formatConfusion, formatScores } from "../../task-table.ts";
+import { type Context, note, printResult } from "../../terminal.ts";
+import type { EvalFlags } from "./flags.ts";
 
 const DEFAULT_LENGTH = 128;
 
@@ -38,8 +38,8 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
     throw new NfcError("usage", "--task goes with --data alone, not with --text or --against", {
       hint: "leave them out",
     });
-  const { findTask } = await import("../tasks/tasks.ts");
-  const { hasOnnxFiles } = await import("../inference/exported/exported-model.ts");
+  const { findTask } = await import("../../../tasks/tasks.ts");
+  const { hasOnnxFiles } = await import("../../../inference/exported/exported-model.ts");
   const task = findTask(given.task);
   const flags = { ...given, data };
   const found =
@@ -59,7 +59,7 @@ interface Found {
 
 function scoreCheckpoint(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
   return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    const { Classifier } = await import("../tasks/classify.ts");
+    const { Classifier } = await import("../../../tasks/classify.ts");
     const classifier = await Classifier.ofCheckpoint(checkpoint, pickThreads(flags));
     try {
       const examples = await readExamples(context, checkpoint, task, flags);
@@ -73,8 +73,8 @@ function scoreCheckpoint(context: Context, model: string, task: Task, flags: Eva
 
 /** Every file on every example; one at a time in memory. */
 async function scoreExport(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
-  const { openExportedClassifier } = await import("../tasks/exported-classifier.ts");
-  const { Classifier } = await import("../tasks/classify.ts");
+  const { openExportedClassifier } = await import("../../../tasks/exported-classifier.ts");
+  const { Classifier } = await import("../../../tasks/classify.ts");
   const exported = await openExportedClassifier(model, flags.precision);
   const { config, files } = exported;
   const examples = await readExamples(context, exported, task, flags);
@@ -104,7 +104,7 @@ async function save(
   scores: readonly Scored[],
   flags: EvalTaskFlags,
 ): Promise<void> {
-  const { recordScores } = await import("../tasks/record-scores.ts");
+  const { recordScores } = await import("../../../tasks/record-scores.ts");
   const found = scores.flatMap(({ precision, ...rest }) =>
     precision ? [{ ...rest, precision, task: name, length }] : [],
   );
@@ -130,11 +130,11 @@ async function readExamples(
   task: Task,
   flags: EvalTaskFlags,
 ): Promise<Examples> {
-  const { listOutputs } = await import("../tasks/tasks.ts");
-  const { readTaskFile } = await import("../tasks/task-file.ts");
-  const { checkTextLength, encodeExamples } = await import("../tasks/examples.ts");
-  const { hasSameLabels } = await import("../model/classifier.ts");
-  const { loadTokenizer } = await import("../checkpoint/tokenizer.ts");
+  const { listOutputs } = await import("../../../tasks/tasks.ts");
+  const { readTaskFile } = await import("../../../tasks/task-file.ts");
+  const { checkTextLength, encodeExamples } = await import("../../../tasks/examples.ts");
+  const { hasSameLabels } = await import("../../../model/classifier.ts");
+  const { loadTokenizer } = await import("../../../checkpoint/tokenizer.ts");
   const labels = config.labels as readonly string[];
   const unnamed = labels.length === listOutputs(task).length && labels.every((label, id) => label === `LABEL_${id}`);
   if (unnamed)
@@ -175,7 +175,7 @@ async function scoreAll(
   precision: Precision | null,
   progress: Progress,
 ): Promise<Scored[]> {
-  const { scoreAnswers } = await import("../tasks/classify.ts");
+  const { scoreAnswers } = await import("../../../tasks/classify.ts");
   const scores: Scored[] = [];
   for (const { file, sha256, examples } of files) {
     const phase = `scoring ${file}${precision === null ? "" : `, ${precision}`}`;

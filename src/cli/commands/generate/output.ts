@@ -1,10 +1,11 @@
 // What nfc generate prints: text as it comes, whole texts in order for several prompts, or JSON; then the timing.
-import { NfcError } from "../errors.ts";
-import type { FinishReason, GenerateEvent } from "../inference/generate/generate.ts";
-import { escapeTerminal } from "../io/printable.ts";
-import { formatCount, formatThousands } from "../report/render/format.ts";
-import type { Context } from "./context.ts";
-import { note, type OutputFlags, printResult } from "./terminal.ts";
+
+import { NfcError } from "../../../errors.ts";
+import type { FinishReason, GenerateEvent } from "../../../inference/generate/generate.ts";
+import { escapeTerminal } from "../../../io/printable.ts";
+import { formatCount, formatThousands } from "../../../report/render/format.ts";
+
+import { type Context, note, type OutputFlags, printResult } from "../../terminal.ts";
 
 interface Written {
   prompt: string;

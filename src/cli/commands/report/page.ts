@@ -1,11 +1,9 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
 import { existsSync } from "node:fs";
-import { NfcError } from "../errors.ts";
-import { refuseUnmarkedFile } from "../io/own-file.ts";
-import { writeFileAtomic } from "../io/staging.ts";
-import { openBrowser } from "./browser.ts";
-import type { Context } from "./context.ts";
-import { note, type OutputFlags, printResult } from "./terminal.ts";
+import { NfcError } from "../../../errors.ts";
+import { refuseUnmarkedFile } from "../../../io/own-file.ts";
+import { writeFileAtomic } from "../../../io/staging.ts";
+import { type Context, note, type OutputFlags, openBrowser, printResult } from "../../terminal.ts";
 
 export interface PageFlags extends OutputFlags {
   html?: string;

@@ -1,6 +1,6 @@
 // What nfc eval can be told, for its three ways to score: text, a task, and exported files.
-import type { Precision } from "../model/precision.ts";
-import type { CommonFlags, SourceFlags } from "./options.ts";
+import type { Precision } from "../../../model/precision.ts";
+import type { CommonFlags, SourceFlags } from "../../options.ts";
 
 export interface EvalFlags extends CommonFlags, SourceFlags {
   text?: string[];

@@ -1,18 +1,18 @@
 // nfc eval on exported files: what each precision costs.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { NfcError } from "../errors.ts";
-import { chooseFile, type ExportedFile, type ExportedModel } from "../inference/exported/exported-model.ts";
-import type { PrecisionScore } from "../inference/score/precisions.ts";
-import { escapeTerminal } from "../io/printable.ts";
-import { nameModelFile } from "../model/precision.ts";
-import { formatMegabytes, formatPercent, formatSignedPercent, formatThousands } from "../report/render/format.ts";
-import { alignTable } from "../report/render/text.ts";
-import type { Context } from "./context.ts";
-import type { TextFlags } from "./eval-flags.ts";
-import { toOpenOptions } from "./options.ts";
-import { Progress } from "./progress.ts";
-import { note, printResult } from "./terminal.ts";
+import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import { NfcError } from "../../../errors.ts";
+import { chooseFile, type ExportedFile, type ExportedModel } from "../../../inference/exported/exported-model.ts";
+import type { PrecisionScore } from "../../../inference/score/precisions.ts";
+import { escapeTerminal } from "../../../io/printable.ts";
+import { nameModelFile } from "../../../model/precision.ts";
+import { formatMegabytes, formatPercent, formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
+import { alignTable } from "../../../report/render/text.ts";
+
+import { toOpenOptions } from "../../options.ts";
+import { Progress } from "../../progress.ts";
+import { type Context, note, printResult } from "../../terminal.ts";
+import type { TextFlags } from "./flags.ts";
 
 /** A scored file, and its change against the reference. */
 type Row = PrecisionScore & { file: string; bytes: number; percent: number | null };
@@ -30,8 +30,8 @@ export async function evalExport(context: Context, source: string, flags: TextFl
     throw new NfcError("usage", `${source}: --noise is for checkpoints: exported files have theirs in the graph`, {
       hint: "export with --noise sample, and leave the flag out here",
     });
-  const { openExportedModel } = await import("../inference/exported/exported-model.ts");
-  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
+  const { openExportedModel } = await import("../../../inference/exported/exported-model.ts");
+  const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
   const model = await openExportedModel(source);
   const files = selectFiles(model, flags);
   const progress = await Progress.open(context.io, flags);
@@ -64,18 +64,15 @@ async function score(
   { text, length, stride, threads, field }: TextFlags,
   progress: Progress,
 ): Promise<PrecisionScore[]> {
-  const { scorePrecisions } = await import("../inference/score/precisions.ts");
-  const { loadTokenizer } = await import("../checkpoint/tokenizer.ts");
-  const { streamTokens } = await import("../checkpoint/tokens.ts");
+  const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
+  const { loadTokenizer } = await import("../../../checkpoint/tokenizer.ts");
+  const { streamTokens } = await import("../../../checkpoint/tokens.ts");
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => streamTokens(text, tokenizer, { signal, ...(field !== undefined && { field }) }),
+    tokens: () => streamTokens(text, tokenizer, { signal, field }),
     onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
-    signal,
-    ...(length !== undefined && { length }),
-    ...(stride !== undefined && { stride }),
-    ...(threads !== undefined && { threads }),
+    ...{ length, stride, threads, signal },
   });
 }
 
@@ -86,7 +83,7 @@ async function save(
   against: Checkpoint | undefined,
   flags: TextFlags,
 ): Promise<void> {
-  const { recordExports } = await import("../inference/score/record-perplexity.ts");
+  const { recordExports } = await import("../../../inference/score/record-perplexity.ts");
   const recorded = await recordExports(model, flags.text, scores, against);
   if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
 }

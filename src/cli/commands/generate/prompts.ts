@@ -1,9 +1,9 @@
 // The prompts of a command: flags, a file with one a line, or all of what is piped in.
 import { readFile } from "node:fs/promises";
 import { addAbortSignal, type Readable } from "node:stream";
-import { NfcError } from "../errors.ts";
-import { withIoErrors } from "../io/io-error.ts";
-import type { Context } from "./context.ts";
+import { NfcError } from "../../../errors.ts";
+import { withIoErrors } from "../../../io/io-error.ts";
+import type { Context } from "../../terminal.ts";
 
 /** No model reads this much. */
 const MAX_STDIN_BYTES = 2 ** 26;
