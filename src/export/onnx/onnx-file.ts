@@ -11,10 +11,10 @@ import { nameModelFile, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import { TOOL } from "../../version.ts";
 import { writeModelTensors } from "../safetensors.ts";
+import { checkStoredWeights } from "./check-weights.ts";
 import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
-import { checkStoredWeights } from "./stored-weights.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
-import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weights.ts";
+import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weight-placement.ts";
 
 const SAFETENSORS = "model.safetensors";
 /** Room for the graph beside the weights in a file of at most 2 GiB. */
