@@ -1,4 +1,4 @@
-// nfc.baseline.json: what the models weighed when somebody last said that this was right. Small, sorted, to be committed.
+// nfc.baseline.json: the accepted weights of the models, which later checks are held against. It belongs into version control.
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";

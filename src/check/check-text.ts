@@ -1,4 +1,4 @@
-// A check's result for people: a table for terminals, Markdown for pull requests, annotations for GitHub.
+// The result of a check as text, as Markdown for pull requests, as JSON, and as annotations for GitHub.
 import { group, heading, type Line, list, paragraph, type Table } from "../report/render/blocks.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
 import { renderMarkdown } from "../report/render/markdown.ts";

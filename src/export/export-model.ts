@@ -15,9 +15,9 @@ import { isPlainGpt2 } from "../model/config.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
-import { makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/entries.ts";
 import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
-import { checkNoise, type OnnxFile } from "./onnx/onnx-files.ts";
+import { makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
+import { checkNoise, type OnnxFile } from "./onnx/onnx-file.ts";
 import { choosePreferredFile, makeTransformersJsConfig } from "./onnx/transformers-js-config.ts";
 import { checkExpandable, expandConfig, writeModelTensors } from "./safetensors.ts";
 

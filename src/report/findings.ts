@@ -1,4 +1,4 @@
-// What a reader of a report should not overlook: a head stored twice, growth, other shapes, what the noise cannot do.
+// Finds what a reader of a report should not overlook, such as a head that is stored twice or growth.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type ModelConfig, VARIANT_TRAITS, type Variant } from "../model/config.ts";
 import { isRecordedSource } from "./noted-quality.ts";

@@ -81,7 +81,7 @@ export function changeCells(change: Change, unit: Unit): string[] {
   return [plain(change.before), plain(change.after), withSign(change.difference), percentCell(change)];
 }
 
-/** Nothing for nothing, "new" where there was nothing before. */
+/** Empty where nothing changed, "new" where there was nothing before. */
 function percentCell({ difference, percent }: Pick<Change, "difference" | "percent">): string {
   if (difference === 0) return "";
   return percent === null ? "new" : formatSignedPercent(percent);

@@ -216,7 +216,7 @@ describe("nfc glue", () => {
   it("gives Markdown and an object of what is finished", async () => {
     // Both cells are there: nothing is trained.
     expect(await ok(...glue("--format", "markdown"))).toMatch(
-      /^\| `tied` \| 120,448 \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\] \|$/m,
+      /^\| `tied` \| 120,448 \| \d+\.\d\d \\\[\d+\.\d\d, \d+\.\d\d\\\] \|$/m,
     );
     const { rows, paper } = JSON.parse(await ok(...glue("--json", "--quiet")));
     expect(rows).toMatchObject([

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
 import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
-import type { OnnxExportOptions } from "../../src/export/onnx/entries.ts";
+import type { OnnxExportOptions } from "../../src/export/onnx/onnx-export.ts";
 import { Session } from "../../src/graph/session.ts";
 import { makePromptFeeds } from "../../src/inference/generate/decoding.ts";
 import { computeLogits } from "../../src/inference/layerwise.ts";

@@ -2,8 +2,8 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
-import type { OnnxExportOptions } from "../../export/onnx/entries.ts";
-import type { WeightStorage } from "../../export/onnx/onnx-files.ts";
+import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
+import type { WeightStorage } from "../../export/onnx/onnx-file.ts";
 import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { formatBytes, formatPercent } from "../../report/render/format.ts";

@@ -1,6 +1,6 @@
 // The part of config.json that tells transformers.js which file to take and how it is stored.
 import { isHalf, nameModelFile, PRECISIONS, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
-import type { OnnxFile } from "./onnx-files.ts";
+import type { OnnxFile } from "./onnx-file.ts";
 
 /** Small and close to float32 first: what a folder without the runtime's own choice is loaded in. */
 const PREFERENCE: readonly Precision[] = ["int8", "q4", "uint8", "q4f16", "fp16", "fp32"];

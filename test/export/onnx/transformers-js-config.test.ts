@@ -1,6 +1,6 @@
 // What config.json tells transformers.js: the dtype to load where its own is missing, data files, the cache's dtype.
 import { describe, expect, it } from "vitest";
-import type { OnnxFile } from "../../../src/export/onnx/onnx-files.ts";
+import type { OnnxFile } from "../../../src/export/onnx/onnx-file.ts";
 import { choosePreferredFile, makeTransformersJsConfig } from "../../../src/export/onnx/transformers-js-config.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
 

@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { OnnxExportOptions } from "../../../src/export/onnx/entries.ts";
+import type { OnnxExportOptions } from "../../../src/export/onnx/onnx-export.ts";
 import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import type { OnnxInitializer } from "../../../src/formats/onnx/structure.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";

@@ -17,7 +17,7 @@ import type { LongCall } from "../../progress.ts";
 import type { BlockMatrix } from "../quantize/blocks.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
 import { blockBits, type Quantization, type QuantizationOptions, resolveQuantization } from "../quantize/settings.ts";
-import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-files.ts";
+import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-file.ts";
 
 const CALIBRATION_TOKENS = 8192;
 
@@ -41,7 +41,7 @@ interface Common extends LongCall {
 
 /**
  * Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights.
- * @throws NfcError as `readTextPieces` for the texts, as `resolveQuantisation`, `writeOnnxFile` and `quantiseCalibrated`
+ * @throws NfcError as `readTextPieces` for the texts, as `resolveQuantization`, `writeOnnxFile` and `quantizeCalibrated`
  */
 export async function writeOnnxFiles(
   folder: string,

@@ -15,10 +15,10 @@ import { nameModelFile, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
 import { TOOL } from "../../version.ts";
 import { writeModelTensors } from "../safetensors.ts";
+import { checkStoredWeights } from "./check-weights.ts";
 import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
-import { checkStoredWeights } from "./stored-weights.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
-import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weights.ts";
+import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weight-placement.ts";
 
 /** Room for the graph beside the weights in a file of at most 2 GiB. */
 const GRAPH_RESERVE = 16 * 2 ** 20;

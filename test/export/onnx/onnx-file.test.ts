@@ -3,7 +3,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, statSyn
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
 import { beforeAll, describe, expect, it } from "vitest";
-import type { WeightStorage } from "../../../src/export/onnx/onnx-files.ts";
+import type { WeightStorage } from "../../../src/export/onnx/onnx-file.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { Session } from "../../../src/graph/session.ts";
 import { makePromptFeeds, makeStepFeeds, takeCache } from "../../../src/inference/generate/decoding.ts";
