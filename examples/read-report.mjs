@@ -1,6 +1,7 @@
 // Writes the report of a conversion as JSON, and reads it back as another program would.
 import { readFile, writeFile } from "node:fs/promises";
-import { convert, createReport, formatReport, openCheckpoint, parseReport } from "noiseformer-compiler";
+import { convert, createReport, openCheckpoint } from "noiseformer-compiler";
+import { formatReport, parseReport } from "noiseformer-compiler/report";
 
 const base = await openCheckpoint("fixtures/tiny-gpt2");
 await convert(base, { output: "out/symmetric", variant: "symmetric", strategy: "spectral" });

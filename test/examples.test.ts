@@ -9,7 +9,7 @@ import { temporaryFolder } from "./support/temp-folder.ts";
 
 const path = temporaryFolder("examples");
 const fences = PAGES.map(readFences);
-const programs = fences.flat().filter(({ text }) => text.includes('from "noiseformer-compiler"'));
+const programs = fences.flat().filter(({ text }) => text.includes('from "noiseformer-compiler'));
 const names = readdirSync("examples");
 
 // A package of its own, so that the programs import it by its name.
