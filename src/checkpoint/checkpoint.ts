@@ -50,7 +50,7 @@ export interface Checkpoint {
 }
 
 /** The one slow part of opening is a download. */
-export type OpenProgress = DownloadProgress;
+type OpenProgress = DownloadProgress;
 
 export interface OpenOptions {
   /** Number of heads where config.json does not say. */

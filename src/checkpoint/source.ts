@@ -8,8 +8,8 @@ import { findPickles, hasForeignName, makePickleError, refuseOtherFormat } from 
 import { listFirstQuoted } from "./naming/layout.ts";
 
 /** Hugging Face's names of the weights in a model folder. */
-export const WEIGHTS_FILE = "model.safetensors";
-export const INDEX_FILE = "model.safetensors.index.json";
+const WEIGHTS_FILE = "model.safetensors";
+const INDEX_FILE = "model.safetensors.index.json";
 
 /** The weights to open, and the folder of their config and tokenizer. */
 export interface LocalSource {

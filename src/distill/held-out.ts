@@ -11,7 +11,7 @@ import type { ParameterStore } from "./step/parameter-store.ts";
 const PIECE = 8192;
 
 /** The first `limit` tokens of a range, in pieces. */
-export async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
+async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
   const stop = Math.min(end, start + limit);
   for (let at = start; at < stop; at += PIECE) yield [...(await corpus.read(at, Math.min(PIECE, stop - at)))];
 }

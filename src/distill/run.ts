@@ -13,7 +13,7 @@ import { StepClock } from "./step-clock.ts";
 import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 
 /** Steps between checkpoints. */
-export const DEFAULT_SAVE_EVERY = 50;
+const DEFAULT_SAVE_EVERY = 50;
 /** A loss this many times ln V is far worse than guessing: the run has diverged. */
 const DIVERGED = 3;
 

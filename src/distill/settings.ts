@@ -3,11 +3,11 @@ import { totalmem } from "node:os";
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 
-export const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
+const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
 /** Which parameters move: the noise's alone, attention's (noise included), or all. */
 export const TRAINED_PARTS = ["all", "attention", "noise"] as const;
-export type TrainedPart = (typeof TRAINED_PARTS)[number];
+type TrainedPart = (typeof TRAINED_PARTS)[number];
 export const TEACHER_PRECISIONS = ["fp32", "int8"] as const;
 
 /** Everything that decides a run's result, besides its inputs. Plain JSON: `run.json` keeps it. */

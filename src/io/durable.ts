@@ -22,7 +22,7 @@ async function sync(path: string, flags: string): Promise<void> {
 }
 
 /** Syncs a file's content. Windows wants write access for that; POSIX does not, and the file may be read-only. */
-export function syncFile(path: string): Promise<void> {
+function syncFile(path: string): Promise<void> {
   return sync(path, WINDOWS ? "r+" : "r");
 }
 

@@ -3,7 +3,7 @@ import { NfcError } from "../../errors.ts";
 import { countBytes, countElements, type Dtype } from "../dtype.ts";
 import { compareCodePoints, encodeHeader, type TensorInfo } from "./header.ts";
 
-export const SINGLE_FILE = "model.safetensors";
+const SINGLE_FILE = "model.safetensors";
 export const INDEX_FILE = "model.safetensors.index.json";
 /** transformers before 5 crashes on a file without this entry, so every shard has it. */
 const FORMAT_METADATA = { format: "pt" } as const;

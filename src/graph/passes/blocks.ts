@@ -17,7 +17,7 @@ export interface BlockFormat {
 }
 
 /** What a parameter of the rewritten graph is made from. */
-export interface BlockSource {
+interface BlockSource {
   /** The parameter of the first graph. */
   weight: Value;
   /** Its rows are the output channels: [N, K]. */

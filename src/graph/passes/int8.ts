@@ -85,7 +85,7 @@ export function int8Product(x: Value, values: Value, scales: Value, c: Value | n
 }
 
 /** What a parameter of the rewritten graph is made from. */
-export interface Int8Source {
+interface Int8Source {
   /** The parameter of the first graph. */
   weight: Value;
   /** The product transposed it: its rows are the output channels. */

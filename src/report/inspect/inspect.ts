@@ -7,7 +7,7 @@ import type { ModelSummary } from "../schema.ts";
 import { summarize } from "../weigh/model-summary.ts";
 import { countTyingSaving, formatTyingFormula, isTied, sumEntries, tallyTensors } from "../weigh/tally.ts";
 
-export const INSPECTION_FORMAT = "nfc-inspect/1";
+const INSPECTION_FORMAT = "nfc-inspect/1";
 
 /** The answer of `nfc inspect`, ready for JSON. Bytes are bytes; MB nowhere. */
 export interface Inspection {

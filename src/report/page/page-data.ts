@@ -9,7 +9,7 @@ import { readTextLines } from "../../io/text.ts";
 import type { Report } from "../schema.ts";
 
 /** A point of a curve: optimiser step, and what was measured there. */
-export type Point = readonly [step: number, value: number];
+type Point = readonly [step: number, value: number];
 
 export interface TrainingCurves {
   loss: Point[];

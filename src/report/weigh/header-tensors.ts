@@ -7,7 +7,7 @@ import { escapeControls } from "../render/format.ts";
 
 /** What may be wrong with a model besides its size. */
 export const ACCIDENTS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
-export type Accident = (typeof ACCIDENTS)[number];
+type Accident = (typeof ACCIDENTS)[number];
 
 export interface Mishap {
   accident: Accident;
