@@ -1,9 +1,35 @@
-// Test runner settings: one closing line that any CI can read, coverage thresholds, no network.
+// Test runner settings: two projects, one closing line that any CI can read, coverage thresholds, no network.
 import { defineConfig } from "vitest/config";
+
+/** Tests that load an inference runtime, start a process or open a browser; all others are the unit project. */
+const RUNTIME = [
+  "check/check-sizes",
+  "checkpoint/{config-traps,foreign}",
+  "cli/**/*",
+  "convert/{calibration,convert,convert-faults,tie-pool}",
+  "distill/{diverge,kernels,phases,pretrain,resume,train}",
+  "distill/step/{losses,teacher-losses,training-step,transfer-step}",
+  "distill/teacher/*",
+  "export/{*,comparison/*,hf/*}",
+  "export/onnx/{entries,noise,onnx-files,precisions,stored-weights,verify}",
+  "export/quantize/calibrate",
+  "fixture",
+  "formats/onnx/reader",
+  "graph/**/*",
+  "inference/layerwise",
+  "inference/exported/exported-model",
+  "inference/generate/{decoder,generate,precisions}",
+  "inference/score/{evaluate,evaluate-trained,precisions}",
+  "io/{disk-full,kill}",
+  "model/{attention,gpt2}",
+  "report/page/page",
+  "report/weigh/header-tensors",
+  "serve/*",
+  "tasks/train/*",
+].map((name) => `test/${name}.test.ts`);
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     reporters: ["default", "./test/closing-line-reporter.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
@@ -15,5 +41,17 @@ export default defineConfig({
       exclude: ["src/**/*.as.ts"], // AssemblyScript
       thresholds: { lines: 90, functions: 90, branches: 80, statements: 90 },
     },
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: RUNTIME,
+          setupFiles: ["test/support/no-runtime.ts"],
+        },
+      },
+      { extends: true, test: { name: "runtime", include: RUNTIME } },
+    ],
   },
 });

@@ -15,8 +15,8 @@ const { error, stderr, binary } = await asc.compileString(source, {
 });
 if (error || !binary) throw new Error(`kernels.as.ts does not compile\n${stderr}`);
 
-const text = `// Made by \`npm run kernels\` from kernels.as.ts: the module as base64, and the sha256 of its source.
-export const SOURCE_SHA256 = "${createHash("sha256").update(source).digest("hex")}";
+const text = `// Made by \`npm run kernels\` from kernels.as.ts: the module as base64.
+// The sha256 of its source: ${createHash("sha256").update(source).digest("hex")}
 export const WASM_BASE64 =
   "${Buffer.from(binary).toString("base64")}";
 `;

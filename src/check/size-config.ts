@@ -7,9 +7,9 @@ import { parseJsonWith, readJsonFile } from "../io/json.ts";
 import { ACCIDENT_KINDS } from "../report/weigh/header-tensors.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
 
-export const CONFIG_FILE_NAME = "nfc.size.json";
+const CONFIG_FILE_NAME = "nfc.size.json";
 export const BASELINE_FILE_NAME = "nfc.baseline.json";
-export const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }';
+const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }';
 
 const CORRECT = `a correct one: ${EXAMPLE}`;
 
@@ -66,7 +66,7 @@ export async function readSizeConfig(folder: string, file?: string): Promise<Fou
 }
 
 /** @throws NfcError "invalid-file" naming the key, with a correct example */
-export function parseSizeConfig(raw: unknown, file: string): SizeConfig {
+function parseSizeConfig(raw: unknown, file: string): SizeConfig {
   const config = parseJsonWith(sizeConfigSchema, raw, file, CORRECT);
   const names = config.models.map(({ name, path }) => name ?? path);
   if (names.includes("__proto__"))

@@ -19,10 +19,10 @@ import { FieldReader, isJsonObject, quote } from "./fields.ts";
 export const CONFIG_FILE = "config.json";
 
 /** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
-export const VARIANT_KEY = "nfc_variant";
+const VARIANT_KEY = "nfc_variant";
 
 /** Hugging Face's names of the activations; the first is the one that is written. */
-export const HF_ACTIVATIONS: Readonly<Record<Activation, readonly string[]>> = {
+const HF_ACTIVATIONS: Readonly<Record<Activation, readonly string[]>> = {
   gelu_tanh: ["gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_tanh"],
   gelu: ["gelu", "gelu_python"],
   relu: ["relu"],
@@ -31,7 +31,7 @@ export const HF_ACTIVATIONS: Readonly<Record<Activation, readonly string[]>> = {
 };
 
 /** Second names of the same fields (GPT2Config.attribute_map, and nanoGPT's block_size). */
-export const CONFIG_ALIASES = {
+const CONFIG_ALIASES = {
   n_layer: ["num_hidden_layers"],
   n_head: ["num_attention_heads"],
   n_embd: ["hidden_size"],

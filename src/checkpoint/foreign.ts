@@ -29,7 +29,7 @@ const OTHER_FORMATS: Readonly<Record<string, { what: string; hint: string }>> = 
 };
 
 /** True for names that PyTorch pickles usually have. */
-export function hasPickleName(name: string): boolean {
+function hasPickleName(name: string): boolean {
   return PICKLE_EXTENSIONS.has(extname(name).toLowerCase());
 }
 

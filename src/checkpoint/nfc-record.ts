@@ -70,7 +70,7 @@ const taskScoreSchema = z.object({
 });
 
 /** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
-export const exportEntrySchema = z.object({
+const exportEntrySchema = z.object({
   precision: z.enum(PRECISIONS),
   /** Below the folder: onnx/model_q4.onnx. */
   file: z.string(),

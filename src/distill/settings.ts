@@ -3,7 +3,7 @@ import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./setting-table.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
 
-export const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
+const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
 
 const MAX_DEFAULT_LENGTH = 512;

@@ -15,8 +15,8 @@ import {
 } from "./ir.ts";
 import { ONNX_DATA_TYPE } from "./ops.ts";
 
-export const OPSET = 20;
-export const IR_VERSION = 9;
+const OPSET = 20;
+const IR_VERSION = 9;
 /** protobuf's limit for one message; ONNX Runtime refuses larger files. */
 export const MAX_INLINE_BYTES = 2 ** 31 - 1;
 

@@ -55,7 +55,7 @@ export async function removeBackup(backup: string, target: string): Promise<void
 }
 
 /** True when nothing is at `path`, or a folder without entries. */
-export async function isAbsentOrEmpty(path: string): Promise<boolean> {
+async function isAbsentOrEmpty(path: string): Promise<boolean> {
   try {
     return (await readdir(path)).length === 0;
   } catch (error) {

@@ -12,7 +12,7 @@ const ANOTHER_NAME = "choose another output folder";
 /** What is at the path of an output. */
 export type Occupancy = "free" | "empty-folder" | "folder" | "file";
 
-export async function readOccupancy(path: string): Promise<Occupancy> {
+async function readOccupancy(path: string): Promise<Occupancy> {
   try {
     if (!(await lstat(path)).isDirectory()) return "file";
     return (await readdir(path)).length === 0 ? "empty-folder" : "folder";

@@ -64,7 +64,7 @@ const provenanceSchema = z.object({
   notes: z.array(z.string()),
 });
 
-export const HEAD_STORAGE = ["tied", "copied", "separate"] as const;
+const HEAD_STORAGE = ["tied", "copied", "separate"] as const;
 
 const modelSchema = z
   .object({

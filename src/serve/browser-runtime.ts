@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 
 /** The version that the page was tested with, and the one that it takes from the CDN. */
-export const TESTED_VERSION = "4.3.1";
+const TESTED_VERSION = "4.3.1";
 export const CDN = "https://cdn.jsdelivr.net";
 
 /** ONNX Runtime's build without WebGPU: half the size of the one that transformers.js loads by default. */

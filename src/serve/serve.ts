@@ -9,7 +9,7 @@ import { findBrowserRuntime } from "./browser-runtime.ts";
 import { makeRequestListener } from "./http.ts";
 import { makeSite, type PageInfo } from "./site.ts";
 
-export const DEFAULT_PORT = 8765;
+const DEFAULT_PORT = 8765;
 /** How many ports from the default one on are tried. */
 const ATTEMPTS = 20;
 /** The only address that is listened on: this machine's own. */

@@ -34,7 +34,7 @@ export function compileCli(folder: string): string {
   return join(folder, "bin/nfc.js");
 }
 
-export interface Ending {
+interface Ending {
   code: number | null;
   signal: NodeJS.Signals | null;
   stdout: string;

@@ -1,5 +1,5 @@
 // Tiny training runs for tests: a trained source model, students of every variant, token ids, and what a run leaves.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { makeFreshModel } from "../../src/distill/fresh-model.ts";
@@ -105,9 +105,4 @@ export function signalAt(step: number): Pick<TrainOptions, "signal" | "onProgres
       if (unit === "steps" && done === step) controller.abort();
     },
   };
-}
-
-export function folder(path: string): string {
-  mkdirSync(path, { recursive: true });
-  return path;
 }

@@ -5,7 +5,7 @@ import { quote, showName } from "../fields.ts";
 import type { SourceTensor } from "./keys.ts";
 
 /** [in, out] as GPT-2 stores matrices, or [out, in] as torch.nn.Linear (nanoGPT) does. */
-export type Orientation = "conv1d" | "linear";
+type Orientation = "conv1d" | "linear";
 
 /** The dimensions and orientation that the shapes show. */
 export interface Layout {
@@ -25,7 +25,7 @@ const LAYER = /^h\.(0|[1-9]\d*)\./;
 const BIAS = /^(h\.\d+\.|ln_f\.).*bias$/;
 
 /** How many tensor names an error message lists. */
-export const MAX_LISTED = 6;
+const MAX_LISTED = 6;
 
 /** Up to {@link MAX_LISTED} facts and how many more there are. */
 export function listFirst(facts: readonly string[]): string {

@@ -53,7 +53,7 @@ export interface RegionRequest {
 
 const PAGE = 65_536;
 /** A memory's largest size: 2³² − 65,536 bytes, so that the end of every array is a 32-bit address */
-export const BANK_BYTES = 2 ** 32 - PAGE;
+const BANK_BYTES = 2 ** 32 - PAGE;
 /** Arrays begin at multiples of a cache line, and the floats up to the next one are theirs to be overwritten. */
 const LINE = 64;
 

@@ -8,7 +8,7 @@ import { summarize } from "../weigh/model-summary.ts";
 import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "../weigh/tally.ts";
 import { sumWeights } from "../weigh/weights.ts";
 
-export const INSPECTION_FORMAT = "nfc-inspect/1";
+const INSPECTION_FORMAT = "nfc-inspect/1";
 
 /** The answer of `nfc inspect`, ready for JSON. Bytes are bytes; MB nowhere. */
 export interface Inspection {

@@ -7,7 +7,7 @@ import { encodeMessage } from "../../../src/formats/onnx/encode.ts";
 import { openExportedModel } from "../../../src/inference/exported/exported-model.ts";
 import { failureOf } from "../../support/failure.ts";
 
-export interface Dim {
+interface Dim {
   dimValue?: number;
   dimParam?: string;
 }
@@ -23,7 +23,7 @@ export interface TensorProto {
   externalData?: { key: string; value: string }[];
   dataLocation?: number;
 }
-export interface NodeProto {
+interface NodeProto {
   opType: string;
   domain?: string;
   attribute?: object[];
@@ -48,7 +48,7 @@ export const CONFIG = {
 };
 
 export const FLOAT = 1;
-export const INT64 = 7;
+const INT64 = 7;
 export const HALF = 10;
 
 export function value(name: string, elemType: number, dims: readonly (number | string)[]): ValueProto {
