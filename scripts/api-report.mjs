@@ -27,7 +27,21 @@ const published = new Set(files.flatMap((file) => exportsOf(file).map(resolve)))
 /** Types of this package that public signatures name, and no entry point exports. */
 const hidden = new Set();
 
+/** Whether an interface gets its members from a table of settings: they are printed instead of how they are computed. */
+const isComputed = (node) =>
+  ts.isInterfaceDeclaration(node) && node.heritageClauses?.some((clause) => /SettingValues</.test(clause.getText()));
+
+function printMembers(node) {
+  const type = checker.getTypeAtLocation(node);
+  const members = checker.getPropertiesOfType(type).map((member) => {
+    const shown = checker.typeToString(checker.getTypeOfSymbol(member), node, ts.TypeFormatFlags.NoTruncation);
+    return `    ${member.name}: ${shown};\n`;
+  });
+  return `interface ${node.name.text} {\n${members.join("")}}`;
+}
+
 function print(node) {
+  if (isComputed(node)) return printMembers(node);
   const text = printer.printNode(ts.EmitHint.Unspecified, node, node.getSourceFile());
   if (!ts.isVariableDeclaration(node))
     return text.replace(/^export (declare )?/, "").replaceAll(/^ +private .*\n/gm, "");
@@ -35,6 +49,7 @@ function print(node) {
 }
 
 function findHidden(node) {
+  if (isComputed(node)) return;
   if (ts.isTypeReferenceNode(node) || ts.isExpressionWithTypeArguments(node)) {
     const symbol = checker.getSymbolAtLocation(node.typeName ?? node.expression);
     const target = symbol && resolve(symbol);

@@ -8,6 +8,7 @@ export type { ConvertOptions } from "./convert/convert-options.ts";
 export type { TieStrategy } from "./convert/tie.ts";
 export type { FreshOptions } from "./distill/fresh-model.ts";
 export { type PretrainOptions, pretrain } from "./distill/pretrain.ts";
+export type { Given } from "./distill/setting-table.ts";
 export type { TrainMode, TrainSettings } from "./distill/settings.ts";
 export { type TrainOptions, type TrainResult, train } from "./distill/train.ts";
 export type { TrainedModel } from "./distill/trained-model.ts";

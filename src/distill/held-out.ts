@@ -11,7 +11,7 @@ import { makeParameter } from "./step/store-binding.ts";
 const PIECE = 8192;
 
 /** Reads the first `limit` tokens of a range, piece by piece. */
-export async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
+async function* readRange({ corpus, start, end }: TokenRange, limit: number): AsyncGenerator<number[]> {
   const stop = Math.min(end, start + limit);
   for (let at = start; at < stop; at += PIECE) yield [...(await corpus.read(at, Math.min(PIECE, stop - at)))];
 }

@@ -114,7 +114,7 @@ export async function openTeacherSession(
 }
 
 /** The matrix of the head: [V, C] */
-export function readHeadMatrix(checkpoint: Checkpoint): Promise<Float32Array> {
+function readHeadMatrix(checkpoint: Checkpoint): Promise<Float32Array> {
   return checkpoint.readF32(nameHead(checkpoint.config));
 }
 

@@ -5,7 +5,7 @@ import { DTYPE_BITS, type Dtype, isDtype, rankAlignment } from "../dtype.ts";
 import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 
 /** The limit of the reference implementation; a real header has about 100 bytes a tensor. */
-export const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = 100_000_000;
 /** A file starts with the header's length: a little-endian u64. */
 export const PREFIX_BYTES = 8;
 /** Headers are padded with spaces so that the data section starts at a multiple of this. */

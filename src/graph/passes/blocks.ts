@@ -17,7 +17,7 @@ export interface BlockFormat {
 }
 
 /** The origin of a parameter of the rewritten graph. */
-export interface BlockSource {
+interface BlockSource {
   /** The parameter of the first graph. */
   weight: Value;
   /** Its rows are the output channels: [N, K]. */

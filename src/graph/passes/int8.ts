@@ -84,7 +84,7 @@ export function int8Product(x: Value, values: Value, scales: Value, c: Value | n
 }
 
 /** The origin of a parameter of the rewritten graph. */
-export interface Int8Source {
+interface Int8Source {
   /** The parameter of the first graph. */
   weight: Value;
   /** Whether the product transposes the weight, whose rows then are the output channels. */

@@ -48,7 +48,7 @@ export function makeGroupTable({ models }: Comparison, unit: "parameters" | "MB"
 }
 
 /** The notes on every model, each after the model's name. */
-export function listNotes({ models }: Comparison): Line[] {
+function listNotes({ models }: Comparison): Line[] {
   return models.flatMap((model) => model.notes.map((note) => [{ code: model.source }, `: ${note}`]));
 }
 

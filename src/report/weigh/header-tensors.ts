@@ -11,7 +11,7 @@ import { groupBy, sumWeights, type Weight } from "./weights.ts";
 
 /** What may be wrong with a model besides its size. */
 export const ACCIDENT_KINDS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
-export type AccidentKind = (typeof ACCIDENT_KINDS)[number];
+type AccidentKind = (typeof ACCIDENT_KINDS)[number];
 
 export interface Accident {
   kind: AccidentKind;
