@@ -155,7 +155,11 @@ export class Session {
   }
 
   private tensor({ dtype, data, shape }: Tensor): Ort.Tensor {
-    return new this.ort.Tensor(dtype as "float32", data as Float32Array, shape);
+    const tensor = new this.ort.Tensor(dtype as "float32", data as Float32Array, shape);
+    // Where JavaScript has a Float16Array (Node 24), the constructor turns the bits into one, which the native code of
+    // onnxruntime-node 1.30 takes for empty ("not enough space: expected 384, got 0"): it is handed the bits.
+    if (dtype === "float16") Object.assign(tensor, { cpuData: data });
+    return tensor;
   }
 }
 
