@@ -31,7 +31,7 @@ const WAYS: [string, Partial<ConvertOptions>][] = [
   ],
 ];
 
-describe.each(WAYS)("converting %s to a full disk", (_, options) => {
+describe.each(WAYS)("converting to a full disk: %s", (_, options) => {
   it("a conversion to a full disk reports it and leaves nothing behind, whichever call fails", async () => {
     const { out } = workplace();
     const { calls, error } = await withFault(0, "", () => converted({ output: out, ...options }));

@@ -21,7 +21,7 @@ describe.each(VARIANTS)("opening an export of %s", (variant: Variant) => {
   });
 
   it.each(storages)(
-    "an export with weights %s opens with the checkpoint's configuration and its files",
+    "an export with %s weights opens with the checkpoint's configuration and its files",
     async (weights) => {
       const folder = path(`${variant}-${weights}`);
       const found = await openExportedModel(folder);
