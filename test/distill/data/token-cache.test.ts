@@ -1,5 +1,6 @@
 // Corpora of token ids: text through the cache, .bin in place, and what every damaged or missing input says.
 import {
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -10,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { type CorpusOptions, TokenCorpus } from "../../../src/distill/data/token-cache.ts";
@@ -33,12 +34,12 @@ function bytesTokenizer(shift = 0): Tokenizer {
 }
 
 let folders = 0;
-/** A folder that no other test has, and text files in it. */
-function corpus(texts: Record<string, string | Uint8Array>): { files: string[]; cache: string } {
+/** A folder that no other test has, and files in it; one without content is named, but does not exist. */
+function corpus(texts: Record<string, string | Uint8Array | null>): { files: string[]; cache: string } {
   const folder = at(`${folders++}`);
   mkdirSync(folder);
   const files = Object.entries(texts).map(([name, content]) => {
-    writeFileSync(join(folder, name), content);
+    if (content !== null) writeFileSync(join(folder, name), content);
     return join(folder, name);
   });
   return { files, cache: join(folder, "cache") };
@@ -251,45 +252,34 @@ describe("token ids in .bin files", () => {
     expect(prints[0]).toBe(prints[1]);
     expect(prints[0]).not.toBe(prints[2]);
   });
-
-  it("token ids past the vocabulary are refused with file, position and id", async () => {
-    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": uint16(3, 256) });
-    const { code, message } = await failureOf(() => opened(files));
-    expect(code).toBe("mismatch");
-    expect(message).toBe(`${files[1]}: token 256 at position 1, the model has 256 tokens`);
-  });
-
-  it("a file of token ids with an odd number of bytes is refused", async () => {
-    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": new Uint8Array(5) });
-    const { code, message } = await failureOf(() => opened(files));
-    expect(code).toBe("invalid-file");
-    expect(message).toBe(`${files[1]}: 5 bytes are no whole number of uint16 token ids`);
-  });
 });
 
 describe("inputs that are no corpus", () => {
-  it.each([["a.txt"], ["a.bin"], ["a.jsonl"]])("an empty %s is refused", async (name) => {
-    const { files, cache } = corpus({ [name]: "" });
-    const { code, message } = await failureOf(() => opened(files, { cache }));
-    expect([code, message]).toEqual(["invalid-file", `${files[0]}: no tokens in it`]);
-  });
-
-  it.each(["txt", "bin"])("a missing .%s file is refused", async (ending) => {
-    const { code, message } = await failureOf(() => opened([at(`none.${ending}`)], { cache: at("unused") }));
-    expect([code, message]).toEqual(["not-found", `${at(`none.${ending}`)}: no such file or folder`]);
-  });
-
-  it("ids past the vocabulary, from a tokenizer that is not the model's, are refused", async () => {
-    const { files, cache } = corpus({ "a.txt": "ab~c" });
-    const { code, message } = await failureOf(() => opened(files, { cache, vocabulary: 126 }));
-    expect([code, message]).toEqual(["mismatch", `${files[0]}: token 126 at position 2, the model has 126 tokens`]);
-    expect(readdirSync(cache)).toEqual([]);
-  });
-
-  it("text without a tokenizer is refused", async () => {
-    const { files } = corpus({ "a.txt": "text", "b.txt": "text" });
-    const { code, message } = await failureOf(() => opened(files, { tokenizer: null }));
-    expect([code, message]).toEqual(["usage", `${files[0]} and 1 more: text needs a tokenizer`]);
+  type Row = [string, string, Record<string, string | Uint8Array | null>, Parameters<typeof opened>[1]?];
+  it.each<Row>([
+    ["invalid-file", "a.txt: no tokens in it", { "a.txt": "" }],
+    ["invalid-file", "a.jsonl: no tokens in it", { "a.jsonl": "" }],
+    ["invalid-file", "a.bin: no tokens in it", { "a.bin": "" }],
+    ["not-found", "a.txt: no such file or folder", { "a.txt": null }],
+    ["not-found", "a.bin: no such file or folder", { "a.bin": null }],
+    ["usage", "a.txt and 1 more: text needs a tokenizer", { "a.txt": "text", "b.txt": "text" }, { tokenizer: null }],
+    ["mismatch", "a.txt: token 126 at position 2, the model has 126 tokens", { "a.txt": "ab~c" }, { vocabulary: 126 }],
+    [
+      "mismatch",
+      "b.bin: token 256 at position 1, the model has 256 tokens",
+      { "a.bin": uint16(1, 2), "b.bin": uint16(3, 256) },
+    ],
+    [
+      "invalid-file",
+      "b.bin: 5 bytes are no whole number of uint16 token ids",
+      { "a.bin": uint16(1, 2), "b.bin": new Uint8Array(5) },
+    ],
+  ])("a corpus is refused as %s, and nothing is cached: %s", async (code, sentence, texts, options) => {
+    const { files, cache } = corpus(texts);
+    const error = await failureOf(() => opened(files, { cache, ...options }));
+    expect(error.code).toBe(code);
+    expect(error.message).toBe(join(dirname(cache), sentence));
+    expect(existsSync(cache) ? readdirSync(cache) : []).toEqual([]);
   });
 
   it("text and ids together are refused", async () => {
