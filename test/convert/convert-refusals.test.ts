@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFil
 import { join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
+import type { NfcError } from "../../src/errors.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
@@ -26,83 +27,102 @@ async function refused(options: Partial<ConvertOptions>, source = MODEL) {
   return error;
 }
 
-describe("sources that cannot be tied", () => {
-  it("a source that is tied already is refused", async () => {
-    const { out } = workplace();
-    await converted({ output: out });
-    const error = await refused({}, out);
-    expect(error.code).toBe("unsupported");
-    expect(error.message).toBe(`${out}: already tied (variant symmetric)`);
-    expect(error.hint).toBe("convert the dense checkpoint that it came from");
+describe("sources and calibration text that do not fit", () => {
+  const calibrated = (calibration: string[], source = MODEL) =>
+    refused({ strategy: "calibrated", calibration }, source);
+  const written = (name: string, content: string | Uint8Array) => {
+    writeFileSync(path(name), content);
+    return [path(name)];
+  };
+
+  it.each<[string, string, string, string, () => Promise<NfcError>]>([
+    [
+      "a source that is tied already",
+      "unsupported",
+      `${path("tied")}: already tied (variant symmetric)`,
+      "convert the dense checkpoint that it came from",
+      async () => {
+        await converted({ output: path("tied") });
+        return refused({}, path("tied"));
+      },
+    ],
+    [
+      "a source too short for distance buckets",
+      "unsupported",
+      `${path("short")}: n_positions 16 is too short for noise-distance, which needs 17`,
+      "take --variant symmetric",
+      async () => refused({ variant: "noise-distance" }, await writeCheckpoint(path("short"), { positions: 16 })),
+    ],
+    [
+      "a number in Q that is not finite",
+      "invalid-file",
+      "h.1.attn: head 1: Q or K is not finite",
+      "the checkpoint is damaged",
+      async () => {
+        const tensors = tinyTensors();
+        const bytes = tensors.find(({ name }) => name === "h.1.attn.c_attn.weight")?.bytes as Uint8Array;
+        new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4 * 5, Number.NaN, true); // head 1 of width 4
+        return refused({ strategy: "spectral" }, await writeCheckpoint(path("nan"), { tensors }));
+      },
+    ],
+    [
+      "the calibrated tie without calibration text",
+      "usage",
+      "the strategy calibrated needs calibration text",
+      "give --calibration FILE, or take --tie spectral",
+      () => refused({ strategy: "calibrated" }),
+    ],
+    [
+      "calibration text that does not exist",
+      "not-found",
+      `${path("nowhere.txt")}: no such file or folder`,
+      "check the path",
+      () => calibrated([path("nowhere.txt")]),
+    ],
+    [
+      "calibration text of one token",
+      "invalid-file",
+      `${path("one.txt")}: the text has under two tokens`,
+      "give a longer text",
+      () => calibrated(written("one.txt", "!")),
+    ],
+    [
+      "calibration text that is not UTF-8",
+      "invalid-file",
+      `${path("binary.txt")}: not UTF-8 (near byte 0)`,
+      "convert it, for example with iconv -t utf-8",
+      () => calibrated(written("binary.txt", Uint8Array.of(0xff, 0xfe, 0x80))),
+    ],
+    [
+      "calibrating a model without a tokenizer",
+      "not-found",
+      `${path("bare")}: no tokenizer.json, and its vocabulary of 11 is not GPT-2's`,
+      "put the model's tokenizer.json beside its weights",
+      async () => calibrated([TEXT], await writeCheckpoint(path("bare"))),
+    ],
+    [
+      "calibrating with a tokenizer that is not the model's",
+      "mismatch",
+      `${path("other")}/tokenizer.json has 384 ids, the model 300`,
+      "put the tokenizer files of this model beside its weights",
+      async () => {
+        const source = await writeCheckpoint(path("other"), { vocab: 300, positions: 32 });
+        copyFileSync(join(MODEL, "tokenizer.json"), join(source, "tokenizer.json"));
+        return calibrated([TEXT], source);
+      },
+    ],
+  ])("%s is refused", async (_, code, sentence, hint, refusal) => {
+    const error = await refusal();
+    expect([error.code, error.message, error.hint]).toEqual([code, sentence, hint]);
   });
 
-  it("a source too short for distance buckets is refused for noise-distance", async () => {
-    const source = await writeCheckpoint(path("short"), { positions: 16 });
-    const error = await refused({ variant: "noise-distance" }, source);
-    expect(error.message).toBe(`${source}: n_positions 16 is too short for noise-distance, which needs 17`);
-    expect(error.hint).toContain("--variant symmetric");
-  });
-
-  it("a number in Q that is not finite is refused with its layer and head", async () => {
-    const tensors = tinyTensors();
-    const bytes = tensors.find(({ name }) => name === "h.1.attn.c_attn.weight")?.bytes as Uint8Array;
-    new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4 * 5, Number.NaN, true); // row 0, column 5: head 1 of width 4
-    const source = await writeCheckpoint(path("nan"), { tensors });
-    const error = await refused({ strategy: "spectral" }, source);
-    expect(error.code).toBe("invalid-file");
-    expect(error.message).toBe("h.1.attn: head 1: Q or K is not finite");
-  });
-});
-
-describe("calibration text", () => {
-  it("the calibrated tie without calibration text is refused", async () => {
-    const error = await refused({ strategy: "calibrated" });
-    expect(error.code).toBe("usage");
-    expect(error.message).toBe("the strategy calibrated needs calibration text");
-    expect(error.hint).toContain("--calibration");
-  });
-
-  it("the calibrated tie with an empty list of calibration files is refused", async () => {
-    expect((await refused({ strategy: "calibrated", calibration: [] })).code).toBe("usage");
-  });
-
-  it("calibration text that does not exist is refused", async () => {
-    const error = await refused({ strategy: "calibrated", calibration: [path("nowhere.txt")] });
-    expect(error.code).toBe("not-found");
-    expect(error.message).toBe(`${path("nowhere.txt")}: no such file or folder`);
+  it("an empty list of calibration files is refused as none", async () => {
+    expect((await calibrated([])).code).toBe("usage");
   });
 
   it("calibration text that does not exist is refused when only the distance means need it", async () => {
     const error = await refused({ variant: "noise-distance", calibration: [path("nowhere.txt")] });
     expect(error.code).toBe("not-found");
-  });
-
-  it("calibration text of one token is refused", async () => {
-    writeFileSync(path("one.txt"), "!");
-    const error = await refused({ strategy: "calibrated", calibration: [path("one.txt")] });
-    expect(error.message).toBe(`${path("one.txt")}: the text has under two tokens`);
-  });
-
-  it("calibration text that is not UTF-8 is refused", async () => {
-    writeFileSync(path("binary.txt"), Uint8Array.of(0xff, 0xfe, 0x80));
-    const error = await refused({ strategy: "calibrated", calibration: [path("binary.txt")] });
-    expect(error.code).toBe("invalid-file");
-    expect(error.message).toContain(path("binary.txt"));
-  });
-
-  it("calibrating a model without a tokenizer is refused", async () => {
-    const source = await writeCheckpoint(path("no-tokenizer"));
-    const error = await refused({ strategy: "calibrated", calibration: [TEXT] }, source);
-    expect(error.code).toBe("not-found");
-    expect(error.message).toContain("no tokenizer.json");
-  });
-
-  it("calibrating with a tokenizer that is not the model's is refused", async () => {
-    const source = await writeCheckpoint(path("other-tokenizer"), { vocab: 300, positions: 32 });
-    copyFileSync(join(MODEL, "tokenizer.json"), join(source, "tokenizer.json"));
-    const error = await refused({ strategy: "calibrated", calibration: [TEXT] }, source);
-    expect(error.code).toBe("mismatch");
-    expect(error.message).toBe(`${source}/tokenizer.json has 384 ids, the model 300`);
   });
 });
 
@@ -269,21 +289,5 @@ describe.skipIf(!existsSync("/proc/self/fd"))("open files (needs /proc)", () => 
       await converted({ output: workplace().out });
     }
     expect(openFiles()).toBe(before);
-  });
-});
-
-describe("progress", () => {
-  it("progress counts layers, then bytes up to the size of the output", async () => {
-    const events: { phase: string; done: number; total: number | null; unit: string }[] = [];
-    const { byteLength } = await converted({ output: workplace().out, onProgress: (event) => events.push(event) });
-    const tying = events.filter(({ phase }) => phase === "tying");
-    expect(tying.map(({ done, total, unit }) => [done, total, unit])).toEqual([
-      [0, 2, "layers"],
-      [1, 2, "layers"],
-    ]);
-    const writing = events.filter(({ phase }) => phase === "writing");
-    expect(writing.at(-1)).toMatchObject({ done: byteLength, total: byteLength, unit: "bytes" });
-    const done = writing.map((event) => event.done);
-    expect(done).toEqual([...done].sort((a, b) => a - b));
   });
 });

@@ -212,3 +212,17 @@ describe("the output folder of a conversion", () => {
     });
   });
 });
+
+it("progress counts layers, then bytes up to the size of the output", async () => {
+  const events: { phase: string; done: number; total: number | null; unit: string }[] = [];
+  const { byteLength } = await converted({ output: path("progress"), onProgress: (event) => events.push(event) });
+  const tying = events.filter(({ phase }) => phase === "tying");
+  expect(tying.map(({ done, total, unit }) => [done, total, unit])).toEqual([
+    [0, 2, "layers"],
+    [1, 2, "layers"],
+  ]);
+  const writing = events.filter(({ phase }) => phase === "writing");
+  expect(writing.at(-1)).toMatchObject({ done: byteLength, total: byteLength, unit: "bytes" });
+  const done = writing.map((event) => event.done);
+  expect(done).toEqual([...done].sort((a, b) => a - b));
+});
