@@ -145,30 +145,38 @@ describe("repeating a tie", () => {
 });
 
 describe("input that is not finite", () => {
-  test.each(["qWeight", "kWeight", "qBias", "kBias"] as const)(
+  type Part = "qWeight" | "kWeight" | "qBias" | "kBias" | "sigma";
+  const refusal = (part: Part, at: number, value: number, options: Parameters<typeof randomLayer>[0] = {}) => {
+    const input = randomLayer(options);
+    (input[part] as Float32Array | Float64Array)[at] = value;
+    return failureOf(() => tieLayer(input));
+  };
+
+  test.each<[Part, string]>([
+    ["qWeight", "head 1: Q or K is not finite"],
+    ["sigma", "the layer's inputs are not finite"],
+  ])("a number in %s that is not finite is refused with the sentence: %s", async (part, sentence) => {
+    expect((await refusal(part, 4, Number.NaN)).message).toBe(sentence);
+  });
+
+  test.each<Part>(["qWeight", "kWeight", "qBias", "kBias"])(
     "a number in %s that is not finite is refused with its head",
     async (part) => {
-      const input = randomLayer();
-      (input[part] as Float32Array)[4] = Number.NaN; // column 4 of the first row: head 1
-      const { code, message } = await failureOf(() => tieLayer(input));
-      expect([code, message]).toEqual(["invalid-file", "head 1: Q or K is not finite"]);
+      const { code, message } = await refusal(part, 4, Number.NaN); // column 4 of the first row: head 1
+      expect(code).toBe("invalid-file");
+      expect(message).toMatch(/^head 1: Q or K/);
     },
   );
 
-  test("Q or K that is not finite is refused for every strategy, infinities too", async () => {
-    for (const strategy of TIE_STRATEGIES) {
-      const input = randomLayer({ strategy });
-      input.kWeight[0] = Number.POSITIVE_INFINITY;
-      expect((await failureOf(() => tieLayer(input))).message).toBe("head 0: Q or K is not finite");
-    }
+  test.each(TIE_STRATEGIES)("an infinity in K is refused with its head: %s", async (strategy) => {
+    const { code, message } = await refusal("kWeight", 0, Number.POSITIVE_INFINITY, { strategy });
+    expect(code).toBe("invalid-file");
+    expect(message).toMatch(/^head 0: Q or K/);
   });
 
-  test("a Σ that is not finite is refused, on its diagonal and off it", async () => {
-    for (const at of [0, 1, 168]) {
-      const input = randomLayer();
-      (input.sigma as Float64Array)[at] = Number.NaN;
-      const { code, message } = await failureOf(() => tieLayer(input));
-      expect([code, message]).toEqual(["invalid-file", "the layer's inputs are not finite"]);
-    }
+  test.each([0, 1, 168])("a Σ that is not finite at %i is refused as the layer's inputs", async (at) => {
+    const { code, message } = await refusal("sigma", at, Number.NaN);
+    expect(code).toBe("invalid-file");
+    expect(message).toContain("inputs");
   });
 });

@@ -165,12 +165,28 @@ describe("scores of every precision", () => {
 });
 
 describe("refusals of scoring", () => {
-  it("a text of under two tokens, a window that is too long, and an unknown token are refused", async () => {
-    const of = (options: Partial<PrecisionScoreOptions>) => failureOf(() => scored([dense], null, options));
-    expect((await of({ tokens: () => stream([5]) })).message).toBe("the text has under two tokens: nothing to score");
-    expect((await of({ length: 65 })).message).toBe("the window length 65 is not between 2 and n_positions, 64");
-    const error = await of({ tokens: () => stream([1, 384]) });
-    expect(error.message).toBe(`${dense.path}: the text has token 384, the model 384 tokens`);
+  it.each<[string, string, () => string, Partial<PrecisionScoreOptions>]>([
+    [
+      "a text of under two tokens",
+      "invalid-file",
+      () => "the text has under two tokens: nothing to score",
+      { tokens: () => stream([5]) },
+    ],
+    [
+      "a window that is too long",
+      "usage",
+      () => "the window length 65 is not between 2 and n_positions, 64",
+      { length: 65 },
+    ],
+    [
+      "an unknown token",
+      "mismatch",
+      () => `${dense.path}: the text has token 384, the model 384 tokens`,
+      { tokens: () => stream([1, 384]) },
+    ],
+  ])("%s is refused", async (_, code, sentence, options) => {
+    const error = await failureOf(() => scored([dense], null, options));
+    expect([error.code, error.message]).toEqual([code, sentence()]);
   });
 
   it.each([
