@@ -18,9 +18,9 @@ function workplace(): { parent: string; out: string } {
 }
 
 const WAYS: [string, Partial<ConvertOptions>][] = [
-  ["of one file", {}],
+  ["one file", {}],
   [
-    "of shards, with calibration text",
+    "shards, with calibration text",
     {
       variant: "noise-distance",
       strategy: "calibrated",

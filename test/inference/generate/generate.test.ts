@@ -190,10 +190,10 @@ describe("end tokens", () => {
 
   it.each<[string, unknown, Record<string, unknown>, number[]]>([
     ["generation_config.json", { eos_token_id: 5 }, { eos_token_id: 6 }, [5]],
-    ["a list there", { eos_token_id: [5, 9] }, { eos_token_id: 6 }, [5, 9]],
-    ["config.json without it", undefined, { eos_token_id: 6 }, [6]],
-    ["config.json when it is silent", { eos_token_id: null }, { eos_token_id: [6, 8] }, [6, 8]],
-    ["the vocabulary's, when both are silent", {}, {}, [7]],
+    ["a list in generation_config.json", { eos_token_id: [5, 9] }, { eos_token_id: 6 }, [5, 9]],
+    ["config.json where there is no generation_config.json", undefined, { eos_token_id: 6 }, [6]],
+    ["config.json where generation_config.json is silent", { eos_token_id: null }, { eos_token_id: [6, 8] }, [6, 8]],
+    ["the model's configuration where both files are silent", {}, {}, [7]],
   ])("the end tokens are those of %s", async (_, generation, rawConfig, expected) => {
     expect(await readEndTokens({ folder: folder(generation), config, rawConfig })).toEqual(expected);
   });
