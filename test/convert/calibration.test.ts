@@ -85,7 +85,7 @@ function softmax(scores: number[]): number[] {
 }
 
 describe("input statistics", () => {
-  test("are E[x̃ x̃ᵀ] of each layer's normalised inputs, with the constant 1 last", async () => {
+  test("the statistics of a layer are E[x̃ x̃ᵀ] of its normalized inputs, with the constant 1 last", async () => {
     await opened(MODEL, async (checkpoint) => {
       const { n_embd: C, vocab_size, n_layer } = checkpoint.config;
       const windows = windowsOf(vocab_size);
@@ -102,7 +102,7 @@ describe("input statistics", () => {
     });
   });
 
-  test("have no constant where the model has no biases", async () => {
+  test("the statistics of a layer have no constant where the model has no biases", async () => {
     const folder = await writeCheckpoint(at("bare"), { bias: false });
     await opened(folder, async (checkpoint) => {
       const windows = windowsOf(11, 2, 7);
@@ -114,7 +114,7 @@ describe("input statistics", () => {
     });
   });
 
-  test("tell how each head's attention spreads over its queries and keys", async () => {
+  test("the statistics of a layer tell how each head's attention spreads over its queries and keys", async () => {
     await opened(MODEL, async (checkpoint) => {
       const { n_embd, n_head, vocab_size } = checkpoint.config;
       const D = n_embd / n_head;
@@ -156,7 +156,7 @@ describe("input statistics", () => {
     });
   });
 
-  test("do not change when they are asked for twice", async () => {
+  test("the statistics of a layer do not change when they are asked for twice", async () => {
     await opened(MODEL, async (checkpoint) => {
       const run = await Calibration.open(checkpoint, windowsOf(checkpoint.config.vocab_size, 1), 1);
       expect(await run.inputStatistics(0)).toEqual(await run.inputStatistics(0));
@@ -164,7 +164,7 @@ describe("input statistics", () => {
   });
 });
 
-test("the hidden states after all layers give the logits of evaluation", async () => {
+test("the hidden states after all layers give the logits that evaluation gives", async () => {
   await opened(MODEL, async (checkpoint) => {
     const { n_embd: C, n_layer, vocab_size } = checkpoint.config;
     const windows = windowsOf(vocab_size);
@@ -243,12 +243,12 @@ describe("distance means", () => {
 
   const meanOf = (head: number) => (bucket: number) => means[head * 32 + bucket] as number;
 
-  test("lower the weighted residual of every head", () => {
+  test("fitted distance means lower the weighted residual of every head", () => {
     expect(means.length).toBe(4 * 32);
     for (let head = 0; head < 4; head++) expect(loss(head, meanOf(head))).toBeLessThan(0.999 * loss(head, () => 0));
   });
 
-  test("are the best there are: no change of a bucket lowers it", () => {
+  test("fitted distance means are optimal: no change of one bucket lowers the residual", () => {
     for (let head = 0; head < 4; head++) {
       const least = loss(head, meanOf(head));
       for (let bucket = 0; bucket < 32; bucket += 3)
@@ -259,7 +259,7 @@ describe("distance means", () => {
     }
   });
 
-  test("are nothing for a layer that ties without loss", async () => {
+  test("fitted distance means are 0 for a layer that ties without loss", async () => {
     await opened(MODEL, async (checkpoint) => {
       const { n_embd, vocab_size } = checkpoint.config;
       // The fixture with Q in K's place.

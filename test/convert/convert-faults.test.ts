@@ -18,9 +18,9 @@ function workplace(): { parent: string; out: string } {
 }
 
 const WAYS: [string, Partial<ConvertOptions>][] = [
-  ["of one file", {}],
+  ["one file", {}],
   [
-    "of shards, with calibration text",
+    "shards, with calibration text",
     {
       variant: "noise-distance",
       strategy: "calibrated",
@@ -31,8 +31,8 @@ const WAYS: [string, Partial<ConvertOptions>][] = [
   ],
 ];
 
-describe.each(WAYS)("a conversion %s on a full disk", (_, options) => {
-  it("says so and leaves nothing, whichever call it is that fails", async () => {
+describe.each(WAYS)("converting to a full disk: %s", (_, options) => {
+  it("a conversion to a full disk reports it and leaves nothing behind, whichever call fails", async () => {
     const { out } = workplace();
     const { calls, error } = await withFault(0, "", () => converted({ output: out, ...options }));
     expect(error).toBeUndefined();
@@ -48,7 +48,7 @@ describe.each(WAYS)("a conversion %s on a full disk", (_, options) => {
     }
   });
 
-  it("leaves an existing output as it was, or the new one whole", async () => {
+  it("a conversion to a full disk leaves an existing output as it was, or the whole new one", async () => {
     const first = workplace();
     await converted({ output: first.out, variant: "noise-shared" });
     const old = digest(first.out);

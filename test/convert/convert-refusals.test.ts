@@ -3,6 +3,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFil
 import { join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
+import type { NfcError } from "../../src/errors.ts";
 import { failureOf } from "../support/failure.ts";
 import { converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
@@ -26,94 +27,113 @@ async function refused(options: Partial<ConvertOptions>, source = MODEL) {
   return error;
 }
 
-describe("a source that cannot be tied", () => {
-  it("is tied already", async () => {
-    const { out } = workplace();
-    await converted({ output: out });
-    const error = await refused({}, out);
-    expect(error.code).toBe("unsupported");
-    expect(error.message).toBe(`${out}: already tied (variant symmetric)`);
-    expect(error.hint).toBe("convert the dense checkpoint that it came from");
+describe("sources and calibration text that do not fit", () => {
+  const calibrated = (calibration: string[], source = MODEL) =>
+    refused({ strategy: "calibrated", calibration }, source);
+  const written = (name: string, content: string | Uint8Array) => {
+    writeFileSync(path(name), content);
+    return [path(name)];
+  };
+
+  it.each<[string, string, string, string, () => Promise<NfcError>]>([
+    [
+      "a source that is tied already",
+      "unsupported",
+      `${path("tied")}: already tied (variant symmetric)`,
+      "convert the dense checkpoint that it came from",
+      async () => {
+        await converted({ output: path("tied") });
+        return refused({}, path("tied"));
+      },
+    ],
+    [
+      "a source too short for distance buckets",
+      "unsupported",
+      `${path("short")}: n_positions 16 is too short for noise-distance, which needs 17`,
+      "take --variant symmetric",
+      async () => refused({ variant: "noise-distance" }, await writeCheckpoint(path("short"), { positions: 16 })),
+    ],
+    [
+      "a number in Q that is not finite",
+      "invalid-file",
+      "h.1.attn: head 1: Q or K is not finite",
+      "the checkpoint is damaged",
+      async () => {
+        const tensors = tinyTensors();
+        const bytes = tensors.find(({ name }) => name === "h.1.attn.c_attn.weight")?.bytes as Uint8Array;
+        new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4 * 5, Number.NaN, true); // head 1 of width 4
+        return refused({ strategy: "spectral" }, await writeCheckpoint(path("nan"), { tensors }));
+      },
+    ],
+    [
+      "the calibrated tie without calibration text",
+      "usage",
+      "the strategy calibrated needs calibration text",
+      "give --calibration FILE, or take --tie spectral",
+      () => refused({ strategy: "calibrated" }),
+    ],
+    [
+      "calibration text that does not exist",
+      "not-found",
+      `${path("nowhere.txt")}: no such file or folder`,
+      "check the path",
+      () => calibrated([path("nowhere.txt")]),
+    ],
+    [
+      "calibration text of one token",
+      "invalid-file",
+      `${path("one.txt")}: the text has under two tokens`,
+      "give a longer text",
+      () => calibrated(written("one.txt", "!")),
+    ],
+    [
+      "calibration text that is not UTF-8",
+      "invalid-file",
+      `${path("binary.txt")}: not UTF-8 (near byte 0)`,
+      "convert it, for example with iconv -t utf-8",
+      () => calibrated(written("binary.txt", Uint8Array.of(0xff, 0xfe, 0x80))),
+    ],
+    [
+      "calibrating a model without a tokenizer",
+      "not-found",
+      `${path("bare")}: no tokenizer.json, and its vocabulary of 11 is not GPT-2's`,
+      "put the model's tokenizer.json beside its weights",
+      async () => calibrated([TEXT], await writeCheckpoint(path("bare"))),
+    ],
+    [
+      "calibrating with a tokenizer that is not the model's",
+      "mismatch",
+      `${path("other")}/tokenizer.json has 384 ids, the model 300`,
+      "put the tokenizer files of this model beside its weights",
+      async () => {
+        const source = await writeCheckpoint(path("other"), { vocab: 300, positions: 32 });
+        copyFileSync(join(MODEL, "tokenizer.json"), join(source, "tokenizer.json"));
+        return calibrated([TEXT], source);
+      },
+    ],
+  ])("%s is refused", async (_, code, sentence, hint, refusal) => {
+    const error = await refusal();
+    expect([error.code, error.message, error.hint]).toEqual([code, sentence, hint]);
   });
 
-  it("is too short for distance buckets", async () => {
-    const source = await writeCheckpoint(path("short"), { positions: 16 });
-    const error = await refused({ variant: "noise-distance" }, source);
-    expect(error.message).toBe(`${source}: n_positions 16 is too short for noise-distance, which needs 17`);
-    expect(error.hint).toContain("--variant symmetric");
+  it("an empty list of calibration files is refused as none", async () => {
+    expect((await calibrated([])).code).toBe("usage");
   });
 
-  it("has a number in Q that is none, named by layer and head", async () => {
-    const tensors = tinyTensors();
-    const bytes = tensors.find(({ name }) => name === "h.1.attn.c_attn.weight")?.bytes as Uint8Array;
-    new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4 * 5, Number.NaN, true); // row 0, column 5: head 1 of width 4
-    const source = await writeCheckpoint(path("nan"), { tensors });
-    const error = await refused({ strategy: "spectral" }, source);
-    expect(error.code).toBe("invalid-file");
-    expect(error.message).toBe("h.1.attn: head 1: Q or K is not finite");
-  });
-});
-
-describe("calibration", () => {
-  it("is needed by the calibrated tie", async () => {
-    const error = await refused({ strategy: "calibrated" });
-    expect(error.code).toBe("usage");
-    expect(error.message).toBe("the strategy calibrated needs calibration text");
-    expect(error.hint).toContain("--calibration");
-  });
-
-  it("is needed by the calibrated tie: an empty list is none", async () => {
-    expect((await refused({ strategy: "calibrated", calibration: [] })).code).toBe("usage");
-  });
-
-  it("must be there", async () => {
-    const error = await refused({ strategy: "calibrated", calibration: [path("nowhere.txt")] });
-    expect(error.code).toBe("not-found");
-    expect(error.message).toBe(`${path("nowhere.txt")}: no such file or folder`);
-  });
-
-  it("must be there when only the distance means need it", async () => {
+  it("calibration text that does not exist is refused when only the distance means need it", async () => {
     const error = await refused({ variant: "noise-distance", calibration: [path("nowhere.txt")] });
     expect(error.code).toBe("not-found");
   });
-
-  it("must have two tokens", async () => {
-    writeFileSync(path("one.txt"), "!");
-    const error = await refused({ strategy: "calibrated", calibration: [path("one.txt")] });
-    expect(error.message).toBe(`${path("one.txt")}: the text has under two tokens`);
-  });
-
-  it("must be text", async () => {
-    writeFileSync(path("binary.txt"), Uint8Array.of(0xff, 0xfe, 0x80));
-    const error = await refused({ strategy: "calibrated", calibration: [path("binary.txt")] });
-    expect(error.code).toBe("invalid-file");
-    expect(error.message).toContain(path("binary.txt"));
-  });
-
-  it("needs a tokenizer", async () => {
-    const source = await writeCheckpoint(path("no-tokenizer"));
-    const error = await refused({ strategy: "calibrated", calibration: [TEXT] }, source);
-    expect(error.code).toBe("not-found");
-    expect(error.message).toContain("no tokenizer.json");
-  });
-
-  it("needs the model's own tokenizer", async () => {
-    const source = await writeCheckpoint(path("other-tokenizer"), { vocab: 300, positions: 32 });
-    copyFileSync(join(MODEL, "tokenizer.json"), join(source, "tokenizer.json"));
-    const error = await refused({ strategy: "calibrated", calibration: [TEXT] }, source);
-    expect(error.code).toBe("mismatch");
-    expect(error.message).toBe(`${source}/tokenizer.json has 384 ids, the model 300`);
-  });
 });
 
-describe("an existing output", () => {
+describe("existing outputs", () => {
   async function existing() {
     const place = workplace();
     await converted({ output: place.out, variant: "noise-shared" });
     return { ...place, before: digest(place.out) };
   }
 
-  it("is refused without force, and untouched", async () => {
+  it("an existing output is refused without force and stays untouched", async () => {
     const { parent, out, before } = await existing();
     const error = await failureOf(() => converted({ output: out }));
     expect(error.code).toBe("exists");
@@ -123,14 +143,14 @@ describe("an existing output", () => {
     expect(readdirSync(parent)).toEqual(["out"]);
   });
 
-  it("is replaced with force, and nothing else is left", async () => {
+  it("an existing output is replaced with force, and nothing else is left beside it", async () => {
     const { parent, out } = await existing();
     await converted({ output: out, force: true });
     expect(await opened(out, ({ config }) => config.variant)).toBe("symmetric");
     expect(readdirSync(parent)).toEqual(["out"]);
   });
 
-  it("is untouched when the new conversion fails", async () => {
+  it("an existing output stays untouched when the new conversion fails", async () => {
     const { parent, out, before } = await existing();
     writeFileSync(path("short.txt"), "!");
     const options = { strategy: "calibrated", calibration: [path("short.txt")], force: true } as const;
@@ -139,7 +159,7 @@ describe("an existing output", () => {
     expect(readdirSync(parent)).toEqual(["out"]);
   });
 
-  it("is a file: refused whatever force says", async () => {
+  it("an output that is a file is refused with and without force", async () => {
     const { out } = workplace();
     writeFileSync(out, "mine");
     for (const force of [false, true])
@@ -147,7 +167,7 @@ describe("an existing output", () => {
   });
 });
 
-describe("an output in the place of its own source", () => {
+describe("outputs that would replace their own source", () => {
   /** The fixture's model in a folder of its own. */
   async function source(folder: string): Promise<string> {
     await writeCheckpoint(folder);
@@ -164,14 +184,14 @@ describe("an output in the place of its own source", () => {
     }
   }
 
-  it("is the source's folder", async () => {
+  it("an output that is the source's folder is refused", async () => {
     const model = await source(workplace().out);
     const before = digest(model);
     await expectRefused(model, model, join(model, "model.safetensors"));
     expect(digest(model)).toEqual(before);
   });
 
-  it("is the source's folder by another name", async () => {
+  it("an output that is the source's folder by another name is refused", async () => {
     const model = await source(workplace().out);
     const lost = join(model, "model.safetensors");
     await expectRefused(relative(process.cwd(), model), model, lost);
@@ -181,19 +201,19 @@ describe("an output in the place of its own source", () => {
     await expectRefused(model, `${model}-link`, join(`${model}-link`, "model.safetensors"));
   });
 
-  it("is the folder of a source given as a file", async () => {
+  it("an output that is the folder of a source file is refused", async () => {
     const model = await source(workplace().out);
     await expectRefused(model, join(model, "model.safetensors"), join(model, "model.safetensors"));
   });
 
-  it("is a folder around the source", async () => {
+  it("an output that contains the source's folder is refused", async () => {
     const { out } = workplace();
     const model = await source(join(out, "deep", "model"));
     writeFileSync(join(out, "config.json"), "{}"); // or force would not replace it anyway
     await expectRefused(out, model, join(model, "model.safetensors"));
   });
 
-  it("holds a shard of the source through a link", async () => {
+  it("an output that holds a shard of the source through a link is refused", async () => {
     const { parent, out } = workplace();
     const model = join(parent, "links");
     await writeCheckpoint(out, { shards: 2 });
@@ -202,7 +222,7 @@ describe("an output in the place of its own source", () => {
     await expectRefused(out, model, join(model, "model-00001-of-00002.safetensors"));
   });
 
-  it("holds the calibration text", async () => {
+  it("an output that holds the calibration text is refused", async () => {
     const { out } = workplace();
     await source(out);
     copyFileSync(TEXT, join(out, "text.txt"));
@@ -212,7 +232,7 @@ describe("an output in the place of its own source", () => {
     });
   });
 
-  it("is not meant when the output lies below or beside its source", async () => {
+  it("an output below or beside its source is accepted", async () => {
     const model = await source(workplace().out);
     await converted({ output: join(model, "nf") }, model);
     await converted({ output: `${model}-nf` }, model);
@@ -220,29 +240,32 @@ describe("an output in the place of its own source", () => {
   });
 });
 
-describe("an interruption", () => {
-  it.each(["tying", "writing"])("while %s ends as such and leaves nothing", async (phase) => {
-    const abort = new AbortController();
-    const onProgress = (event: { phase: string; done: number }) => {
-      if (event.phase === phase && event.done > 0) abort.abort();
-    };
-    const error = await refused({ strategy: "spectral", signal: abort.signal, onProgress });
-    expect(abort.signal.aborted).toBe(true);
-    expect(error.code).toBe("aborted");
-  });
+describe("interruptions", () => {
+  it.each(["tying", "writing"])(
+    "an interruption while %s ends the conversion as aborted and leaves nothing behind",
+    async (phase) => {
+      const abort = new AbortController();
+      const onProgress = (event: { phase: string; done: number }) => {
+        if (event.phase === phase && event.done > 0) abort.abort();
+      };
+      const error = await refused({ strategy: "spectral", signal: abort.signal, onProgress });
+      expect(abort.signal.aborted).toBe(true);
+      expect(error.code).toBe("aborted");
+    },
+  );
 
-  it("before the start leaves nothing", async () => {
+  it("an interruption before the start leaves nothing behind", async () => {
     expect((await refused({ signal: AbortSignal.abort() })).code).toBe("aborted");
   });
 
-  it("while the calibration text is read leaves nothing", async () => {
+  it("an interruption while the calibration text is read leaves nothing behind", async () => {
     const abort = new AbortController();
     setImmediate(() => abort.abort());
     const options = { strategy: "calibrated", calibration: [TEXT], signal: abort.signal } as const;
     expect((await refused(options)).code).toBe("aborted");
   });
 
-  it("leaves an existing output untouched, with force too", async () => {
+  it("an interruption leaves an existing output untouched, even with force", async () => {
     const { parent, out } = workplace();
     await converted({ output: out, variant: "noise-shared" });
     const before = digest(out);
@@ -256,7 +279,7 @@ describe("an interruption", () => {
 });
 
 describe.skipIf(!existsSync("/proc/self/fd"))("open files (needs /proc)", () => {
-  it("are closed when a conversion fails and when it succeeds", async () => {
+  it("all files are closed after a conversion fails and after it succeeds", async () => {
     const openFiles = () => readdirSync("/proc/self/fd").length;
     await converted({ output: workplace().out });
     const before = openFiles();
@@ -266,21 +289,5 @@ describe.skipIf(!existsSync("/proc/self/fd"))("open files (needs /proc)", () => 
       await converted({ output: workplace().out });
     }
     expect(openFiles()).toBe(before);
-  });
-});
-
-describe("progress", () => {
-  it("counts layers, then bytes up to all of them", async () => {
-    const events: { phase: string; done: number; total: number | null; unit: string }[] = [];
-    const { byteLength } = await converted({ output: workplace().out, onProgress: (event) => events.push(event) });
-    const tying = events.filter(({ phase }) => phase === "tying");
-    expect(tying.map(({ done, total, unit }) => [done, total, unit])).toEqual([
-      [0, 2, "layers"],
-      [1, 2, "layers"],
-    ]);
-    const writing = events.filter(({ phase }) => phase === "writing");
-    expect(writing.at(-1)).toMatchObject({ done: byteLength, total: byteLength, unit: "bytes" });
-    const done = writing.map((event) => event.done);
-    expect(done).toEqual([...done].sort((a, b) => a - b));
   });
 });

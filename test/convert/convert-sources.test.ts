@@ -64,8 +64,8 @@ const SOURCES: [string, WriteTinyOptions][] = [
   ["an MLP of odd width", { inner: 37, layout: "linear" }],
 ];
 
-describe.each(SOURCES)("a source of %s", (_, options) => {
-  it("is converted: S from the tie, everything else as the source has it", async () => {
+describe.each(SOURCES)("converting a source of %s", (_, options) => {
+  it("a converted source has S from the tie and everything else as the source has it", async () => {
     const source = await writeCheckpoint(fresh("source"), options);
     const output = fresh("out");
     await converted({ output, variant: "noise-distance", strategy: "spectral" }, source);
@@ -73,8 +73,8 @@ describe.each(SOURCES)("a source of %s", (_, options) => {
   });
 });
 
-describe.each(DTYPES)("--dtype %s", (dtype) => {
-  it.each(DTYPES)("stores every tensor of a source of %s in it", async (stored) => {
+describe.each(DTYPES)("converting with --dtype %s", (dtype) => {
+  it.each(DTYPES)("--dtype stores every tensor of a %s source in the dtype it names", async (stored) => {
     const source = await writeCheckpoint(fresh("source"), { dtype: stored });
     const output = fresh("out");
     await converted({ output, variant: "noise-per-head", strategy: "spectral", dtype }, source);
@@ -92,29 +92,29 @@ describe("what config.json keeps", () => {
     return JSON.parse(readFileSync(`${output}/config.json`, "utf8")) as Record<string, unknown>;
   };
 
-  it("keeps keys that it does not know", async () => {
+  it("config.json keeps keys that nfc does not know", async () => {
     expect(await configOf({ resid_pdrop: 0.1, custom: { a: 1 } })).toMatchObject({
       resid_pdrop: 0.1,
       custom: { a: 1 },
     });
   });
 
-  it("replaces the older name of the dtype", async () => {
+  it("config.json has the new name of the dtype in place of the older one", async () => {
     const config = await configOf({ torch_dtype: "float32" }, "F16");
     expect(config).toMatchObject({ dtype: "float16" });
     expect(config).not.toHaveProperty("torch_dtype");
   });
 
-  it("drops what is said of ONNX files, which are not copied", async () => {
+  it("config.json drops what the source says about ONNX files, which are not copied", async () => {
     const stale = { "transformers.js_config": { use_external_data_format: { "model.onnx": 1 } } };
     expect(await configOf(stale)).not.toHaveProperty("transformers.js_config");
   });
 });
 
-describe("shards", () => {
+describe("sharded outputs", () => {
   const LIMIT = 100_000;
 
-  it("hold the same tensors as one file, none larger than asked for unless it is one tensor", async () => {
+  it("shards hold the same tensors as one file, and none is larger than asked for unless it is one tensor", async () => {
     const [one, many] = [fresh("one"), fresh("many")];
     await converted({ output: one, maxShardSize: 2 ** 30 });
     expect(readdirSync(one)).toContain("model.safetensors");
@@ -145,19 +145,19 @@ describe("numbers that do not fit", () => {
     return converted({ output, dtype }, source);
   };
 
-  it("are refused by tensor name: half floats end at 65504", async () => {
+  it("numbers beyond 65504 are refused for F16 by tensor name", async () => {
     const error = await failureOf(() => written(70_000, "F16"));
     expect(error.message).toMatch(/h\.1\.mlp\.c_fc\.bias: 70000 does not fit F16$/);
     expect(error.hint).toBe("take bf16 or f32");
     expect(error.code).toBe("unsupported");
   });
 
-  it("are stored where they do fit", async () => {
+  it("numbers that fit the dtype are stored in it", async () => {
     await expect(written(65_504, "F16")).resolves.toBeDefined();
     await expect(written(70_000, "BF16")).resolves.toBeDefined();
   });
 
-  it("may be infinite in the source: they stay what they are", async () => {
+  it("infinite numbers of the source stay infinite", async () => {
     await expect(written(Number.NEGATIVE_INFINITY, "F16")).resolves.toBeDefined();
   });
 });

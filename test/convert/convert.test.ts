@@ -65,11 +65,11 @@ async function expectNoise(model: Checkpoint, means: "zero" | "fitted", logStd =
   }
 }
 
-describe.each(TIE_STRATEGIES)("the tie %s of the fixture", (strategy) => {
+describe.each(TIE_STRATEGIES)("converting with the tie %s", (strategy) => {
   const ties = opened(MODEL, (source) => tiesOf(source, strategy));
 
   it.each(TIED)(
-    "as %s: the shapes and the record of that variant, S from the tie, all else as bytes",
+    "a model converted to %s has that variant's shapes and record, S from the tie, and all else byte for byte",
     async (variant) => {
       const output = path(`${strategy}-${variant}`);
       const text = strategy === "calibrated" ? { calibration: [TEXT], calibrationTokens: CALIBRATION_TOKENS } : {};
@@ -98,8 +98,8 @@ describe.each(TIE_STRATEGIES)("the tie %s of the fixture", (strategy) => {
   );
 });
 
-describe("the record", () => {
-  it("keeps the history of a source that nfc trained", async () => {
+describe("the record of a conversion", () => {
+  it("the record keeps the history of a source that nfc trained", async () => {
     const trained = path("trained");
     cpSync(MODEL, trained, { recursive: true });
     const history = [{ step: "pretrain", tokens: 7 }];
@@ -120,7 +120,7 @@ describe("the record", () => {
     await opened(output, (model) => expect(model.record?.history).toEqual(history));
   });
 
-  it("names the source's files by size and sha256, and the calibration text", async () => {
+  it("the record names the source's files by size and SHA-256, and the calibration text", async () => {
     const output = path("record");
     const { record } = await converted({ output, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 128 });
     const sums = { ...digest(MODEL), ...digest(`${MODEL}/..`) };
@@ -138,7 +138,7 @@ describe("the record", () => {
     expect(record.tie?.calibration).toEqual({ file: TEXT, sha256: sums["text.txt"], tokens: 128 });
   });
 
-  it("has an error for every head of every layer, 0 to about 1 for a tie that fits", async () => {
+  it("the record has an error for every head of every layer, from 0 to about 1 for a tie that fits", async () => {
     const { record, config } = await converted({ output: path("errors"), strategy: "spectral" });
     expect(record.tie?.errors.map((heads) => heads.length)).toEqual(Array(config.n_layer).fill(config.n_head));
     for (const error of record.tie?.errors.flat() ?? []) {
@@ -148,8 +148,8 @@ describe("the record", () => {
   });
 });
 
-describe("the noise", () => {
-  it("of noise-distance has means fitted on calibration text whatever the tie", async () => {
+describe("the noise of a conversion", () => {
+  it("the noise means of noise-distance are fitted on calibration text whatever the tie", async () => {
     const output = path("fitted");
     await converted({
       output,
@@ -161,15 +161,18 @@ describe("the noise", () => {
     await opened(output, (model) => expectNoise(model, "fitted"));
   });
 
-  it.each(TIED.filter((variant) => variant !== "symmetric"))("of %s starts with the σ asked for", async (variant) => {
-    const output = path(`std-${variant}`);
-    await converted({ output, variant, noiseStd: 0.25 });
-    await opened(output, (model) => expectNoise(model, "zero", Math.log(0.25)));
-  });
+  it.each(TIED.filter((variant) => variant !== "symmetric"))(
+    "the noise of %s starts with the σ asked for",
+    async (variant) => {
+      const output = path(`std-${variant}`);
+      await converted({ output, variant, noiseStd: 0.25 });
+      await opened(output, (model) => expectNoise(model, "zero", Math.log(0.25)));
+    },
+  );
 });
 
-describe("the folder", () => {
-  it("has the tokenizer and generation files of the source, and a config.json that names the variant", async () => {
+describe("the output folder of a conversion", () => {
+  it("the output has the source's tokenizer and generation files, and a config.json that names the variant", async () => {
     const output = path("files");
     await converted({ output, variant: "noise-shared" });
     const [before, after] = [digest(MODEL), digest(output)];
@@ -183,29 +186,43 @@ describe("the folder", () => {
     });
   });
 
-  it("is the same to the byte when the command is run again", async () => {
+  it("the output is the same to the byte when the command is run again", async () => {
     const options = { variant: "noise-distance", strategy: "calibrated", calibration: [TEXT] } as const;
     for (const name of ["first", "second"])
       await converted({ ...options, calibrationTokens: CALIBRATION_TOKENS, output: path(name) });
     expect(digest(path("second"))).toEqual(digest(path("first")));
   });
 
-  it("is the same whatever the number of threads, when no text is run", async () => {
+  it("the output is the same for any number of threads when no text is run", async () => {
     for (const threads of [1, 2])
       await converted({ strategy: "spectral", threads, output: path(`threads-${threads}`) });
     expect(digest(path("threads-2"))).toEqual(digest(path("threads-1")));
   });
 
-  it("reports its bytes: the files listed are all of the weights", async () => {
+  it("the reported files and bytes are all of the weights", async () => {
     const { files, byteLength } = await converted({ output: path("bytes") });
     expect(files).toEqual([{ name: "model.safetensors", bytes: byteLength }]);
     expect(readFileSync(path("bytes", "model.safetensors")).length).toBe(byteLength);
   });
 
-  it("opens as the source's own model does: convert leaves the source open and usable", async () => {
+  it("the output opens as the source does, and the source stays open and usable", async () => {
     await opened(MODEL, async (source) => {
       await convert(source, { output: path("usable"), variant: "symmetric", strategy: "mean" });
       expect((await source.readF32("ln_f.weight")).length).toBe(source.config.n_embd);
     });
   });
+});
+
+it("progress counts layers, then bytes up to the size of the output", async () => {
+  const events: { phase: string; done: number; total: number | null; unit: string }[] = [];
+  const { byteLength } = await converted({ output: path("progress"), onProgress: (event) => events.push(event) });
+  const tying = events.filter(({ phase }) => phase === "tying");
+  expect(tying.map(({ done, total, unit }) => [done, total, unit])).toEqual([
+    [0, 2, "layers"],
+    [1, 2, "layers"],
+  ]);
+  const writing = events.filter(({ phase }) => phase === "writing");
+  expect(writing.at(-1)).toMatchObject({ done: byteLength, total: byteLength, unit: "bytes" });
+  const done = writing.map((event) => event.done);
+  expect(done).toEqual([...done].sort((a, b) => a - b));
 });

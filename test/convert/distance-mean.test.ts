@@ -48,7 +48,7 @@ const MEANS = [
   [-2, 0, 1, 1, -1, 4],
 ];
 
-describe("residuals μ[bucket] plus a constant a row", () => {
+describe("fitting residuals of the form μ[bucket] plus a constant per row", () => {
   const random = uniform(3);
   const shifts = Array.from({ length: 64 }, () => 5 * random());
   const exact = () =>
@@ -57,12 +57,12 @@ describe("residuals μ[bucket] plus a constant a row", () => {
       0.1 + Math.abs(random()),
     ]);
 
-  test("give μ back, up to a constant", () => {
+  test("the fit gives μ back, up to a constant", () => {
     for (const [head, found] of fitted(2, 16, [exact()]).entries())
       expectNear(centered(found), centered(MEANS[head] as number[]), 1e-4);
   });
 
-  test("give it back from many windows, scaled by the factor", () => {
+  test("the fit of many windows gives μ back, scaled by the factor", () => {
     for (const [head, found] of fitted(2, 16, [exact(), exact(), exact()], 8).entries())
       expectNear(
         centered(found),
@@ -71,18 +71,18 @@ describe("residuals μ[bucket] plus a constant a row", () => {
       );
   });
 
-  test("give the smallest μ of all that differ by a constant", () => {
+  test("the fit gives the smallest μ of all that differ by a constant", () => {
     for (const found of fitted(2, 16, [exact()])) expectNear([found.reduce((a, b) => a + b, 0)], [0], 1e-3);
   });
 
-  test("give nothing where they only differ from row to row", () => {
+  test("the fit is 0 where residuals differ only from row to row", () => {
     const flat = sampleOf(1, 16, (_, i) => [shifts[i] as number, 0.5]);
     expectNear(fitted(1, 16, [flat])[0] as number[], new Array<number>(BUCKETS).fill(0), 1e-5);
   });
 });
 
-describe("buckets", () => {
-  test("beyond the longest window take the value of the farthest that was seen", () => {
+describe("buckets without data", () => {
+  test("buckets beyond the longest window take the value of the farthest bucket that was seen", () => {
     const T = 5; // distances 0 to 4: buckets 0 to 3
     const [found = []] = fitted(1, T, [
       sampleOf(1, T, (_, i, j) => [MEANS[0]?.[TABLE[i - j] as number] as number, 0.5]),
@@ -91,7 +91,7 @@ describe("buckets", () => {
     expect(found.slice(4)).toEqual([found[3], found[3]]);
   });
 
-  test("that carry no weight between others stay 0", () => {
+  test("buckets without weight between others stay 0", () => {
     const [found = []] = fitted(1, 16, [
       sampleOf(1, 16, (_, i, j) => [MEANS[0]?.[TABLE[i - j] as number] as number, TABLE[i - j] === 2 ? 0 : 1]),
     ]);
@@ -99,13 +99,13 @@ describe("buckets", () => {
     expect(found[4]).not.toBe(0);
   });
 
-  test("are all 0 without a window, and where nothing has weight", () => {
+  test("buckets are all 0 without a window, and where nothing has weight", () => {
     expect(fitted(1, 16, [])).toEqual([new Array(BUCKETS).fill(0)]);
     expect(fitted(1, 16, [sampleOf(1, 16, () => [1, 0])])).toEqual([new Array(BUCKETS).fill(0)]);
   });
 });
 
-describe("noisy residuals", () => {
+describe("fitting noisy residuals", () => {
   /** Rows √w·([bucket = b] …, [row = i] …) and √w·r of one head, solved densely with a small ridge on μ. */
   function leastSquares(T: number, { residual, weight }: Sample): number[] {
     const normal = Matrix.zeros(BUCKETS + T, BUCKETS + T);
@@ -123,14 +123,14 @@ describe("noisy residuals", () => {
     return solve(normal, right).to1DArray().slice(0, BUCKETS);
   }
 
-  test("are fitted as dense weighted least squares fit them", () => {
+  test("the fit of noisy residuals is that of dense weighted least squares", () => {
     const random = uniform(9);
     const sample = sampleOf(1, 16, (_, i, j) => [random() * (1 + (i % 3)), Math.abs(random()) ** 3 / (1 + j)]);
     const [found = []] = fitted(1, 16, [sample]);
     expectNear(centered(found), centered(leastSquares(16, sample)), 1e-4);
   });
 
-  test("count by their weights", () => {
+  test("the fit of noisy residuals depends on their weights", () => {
     const random = uniform(10);
     const noise = Array.from({ length: 256 }, random);
     const weighted = (heavy: number) =>
@@ -141,7 +141,7 @@ describe("noisy residuals", () => {
     expect(far(centered(heavy), centered(even))).toBeGreaterThan(0.01);
   });
 
-  test("do not change with the scale of all weights", () => {
+  test("the fit of noisy residuals does not change with the scale of all weights", () => {
     const sample = sampleOf(1, 16, (_, i, j) => [Math.sin(i * 7 + j), 1 / (1 + j)]);
     const scaled = { ...sample, weight: sample.weight.map((value) => value * 2 ** -10) };
     expectNear(fitted(1, 16, [scaled])[0] as number[], fitted(1, 16, [sample])[0] as number[], 1e-6);
@@ -153,7 +153,7 @@ describe("scores that are not finite", () => {
     ["residual", Number.NaN],
     ["residual", Number.POSITIVE_INFINITY],
     ["weight", Number.NaN],
-  ] as const)("are refused: a %s of %f", async (part, bad) => {
+  ] as const)("scores that are not finite are refused: a %s of %f", async (part, bad) => {
     const sample = sampleOf(2, 16, () => [1, 0.5]);
     sample[part][16 * 16 + 5 * 16 + 3] = bad; // head 1, i = 5, j = 3
     const { code, message } = await failureOf(() => fitted(2, 16, [sample]));

@@ -63,8 +63,8 @@ function loss({ query, key, sigma, constant }: DenseHead, moments: Matrix, qPart
 
 const seeds = Array.from({ length: 16 }, (_, i) => i + 1);
 
-describe("the metric", () => {
-  test.each([true, false])("the error is the weighted loss of the scores (constant input: %s)", (constant) => {
+describe("the metric of a head's keys", () => {
+  test.each([true, false])("the error of a tie is the weighted loss of the scores (constant input: %s)", (constant) => {
     const head = randomHead(3, { width: 10, headDim: 3, constant });
     const moments = momentsOf(head, 5);
     const span = spanWith(head, moments);
@@ -78,7 +78,7 @@ describe("the metric", () => {
     }
   });
 
-  test("a tie made for it loses less of it than one that weighs all keys alike", () => {
+  test("a tie made in the key metric loses less of it than a tie that weighs all keys alike", () => {
     const ratios = seeds.map((seed) => {
       const head = randomHead(seed, { width: 16, headDim: 4 });
       const span = spanWith(head, momentsOf(head, seed + 100));
@@ -104,7 +104,7 @@ describe("the metric", () => {
     expect(projectFromSpan(nothing, findClosestForm(nothing))).toEqual(projectFromSpan(plain, findClosestForm(plain)));
   });
 
-  test("moments of rank one still give a finite tie", () => {
+  test("key moments of rank one still give a finite tie", () => {
     const head = randomHead(4, { width: 9, headDim: 3 });
     const v = randomMatrix(6, 1, uniform(1));
     const span = spanWith(head, v.mmul(v.transpose()));
@@ -112,7 +112,7 @@ describe("the metric", () => {
   });
 });
 
-test("moments that are not finite are refused by head", () => {
+test("key moments that are not finite are refused with their head", () => {
   const weight = Float32Array.from({ length: 16 }, (_, i) => Math.sin(i));
   const bias = new Float32Array(4);
   const layer = { n_embd: 4, n_head: 2, qWeight: weight, kWeight: weight, qBias: bias, kBias: bias, sigma: null };

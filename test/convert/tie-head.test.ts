@@ -52,7 +52,7 @@ function alternation(head: DenseHead, rounds: number): number {
   return Math.sqrt(best / visibleLoss(head, Matrix.zeros(form.rows, form.rows)));
 }
 
-describe("against 200 rounds of alternation, the closed form", () => {
+describe("the closed form against 200 rounds of alternation", () => {
   const heads = Array.from({ length: 24 }, (_, i) => ({
     seed: i + 1,
     width: 6 + (i % 7),
@@ -64,16 +64,19 @@ describe("against 200 rounds of alternation, the closed form", () => {
     [2, 1.05],
     [3, 1.02],
     [4, 1.02],
-  ])("with %i columns is at most %f times as far off, and nearer for most heads", (headDim, limit) => {
-    const ratios = heads.map(({ seed, ...options }) => {
-      const head = randomHead(seed, { ...options, headDim });
-      return tied(head).error / alternation(head, 200);
-    });
-    expect(Math.max(...ratios)).toBeLessThan(limit);
-    expect(ratios.filter((ratio) => ratio < 1).length).toBeGreaterThan(heads.length / 2);
-  });
+  ])(
+    "the closed form with %i columns is at most %f times as far off as alternation, and nearer for most heads",
+    (headDim, limit) => {
+      const ratios = heads.map(({ seed, ...options }) => {
+        const head = randomHead(seed, { ...options, headDim });
+        return tied(head).error / alternation(head, 200);
+      });
+      expect(Math.max(...ratios)).toBeLessThan(limit);
+      expect(ratios.filter((ratio) => ratio < 1).length).toBeGreaterThan(heads.length / 2);
+    },
+  );
 
-  test("is the same without a constant input, where one projection is exact", () => {
+  test("the closed form without a constant input is alternation's result, where one projection is exact", () => {
     for (const { seed, ...options } of heads) {
       const head = randomHead(seed, { ...options, headDim: 2, constant: false });
       expect(tied(head).error).toBeCloseTo(alternation(head, 1), 9);
@@ -81,7 +84,7 @@ describe("against 200 rounds of alternation, the closed form", () => {
   });
 });
 
-describe("what is minimised", () => {
+describe("the objective of a tied head", () => {
   /** J(P) + ¼(τ − π)², in dense matrices; J(P) without a constant input. */
   function objective(head: DenseHead): (s: Matrix) => number {
     const { sigma, constant } = head;
@@ -112,7 +115,7 @@ describe("what is minimised", () => {
     { seed: 6, constant: false, identity: true },
   ];
 
-  test.each(cases)("does not fall by any change of S̃: %o", ({ seed, ...options }) => {
+  test.each(cases)("the objective does not fall by any change of S̃: %o", ({ seed, ...options }) => {
     const head = randomHead(seed, options);
     const value = objective(head);
     const { s } = tied(head);
@@ -126,8 +129,8 @@ describe("what is minimised", () => {
   });
 });
 
-describe("the error", () => {
-  test("is that of dense arithmetic, for any S̃", () => {
+describe("the error of a tied head", () => {
+  test("the error of any S̃ is that of dense arithmetic", () => {
     for (const options of [{}, { constant: false }, { identity: true }]) {
       const head = randomHead(11, options);
       const { s, error } = tied(head);
@@ -139,12 +142,12 @@ describe("the error", () => {
     }
   });
 
-  test("is 1 for S̃ = 0", () => {
+  test("the error of S̃ = 0 is 1", () => {
     const span = spanOf(randomHead(12));
     expect(measureTieError(span, new Float64Array(7 * 3))).toBe(1);
   });
 
-  test.each(["query", "key", "both"])("is 0, and so is S̃, for a head whose %s is 0", (part) => {
+  test.each(["query", "key", "both"])("the error and S̃ are 0 for a head whose %s is 0", (part) => {
     const head = randomHead(13);
     if (part !== "key") head.query = Matrix.zeros(9, 3);
     if (part !== "query") head.key = Matrix.zeros(9, 3);
@@ -153,14 +156,14 @@ describe("the error", () => {
     expect(s.norm()).toBe(0);
   });
 
-  test("is 0 for a head that only adds terms constant along the keys", () => {
+  test("the error of a head that only adds terms constant along the keys is at most 1", () => {
     const head = randomHead(14);
     const key = Matrix.zeros(9, 3).setRow(8, [1, -2, 0.5]); // the key is its bias, whatever the input
     expect(visibleLoss({ ...head, key }, Matrix.zeros(9, 9))).toBeLessThan(1e-9);
     expect(tied({ ...head, key }).error).toBeLessThanOrEqual(1);
   });
 
-  test("and S̃S̃ᵀ stay when a term constant along the keys is added: W̃q (W̃k + e cᵀ)ᵀ = M + (W̃q c) eᵀ", () => {
+  test("the error and S̃S̃ᵀ stay when a term constant along the keys is added: W̃q (W̃k + e cᵀ)ᵀ = M + (W̃q c) eᵀ", () => {
     for (const identity of [false, true]) {
       const head = randomHead(15, { identity });
       const key = head.key.clone().setRow(8, [5, -7, 2]);
@@ -172,9 +175,9 @@ describe("the error", () => {
   });
 });
 
-describe("a head with q = k", () => {
+describe("heads with q = k", () => {
   test.each([{}, { constant: false }, { identity: true }, { constant: false, identity: true }])(
-    "is reproduced: %o",
+    "a head with q = k is reproduced: %o",
     (options) => {
       const head = randomHead(21, options);
       const same = { ...head, key: head.query };
@@ -184,8 +187,8 @@ describe("a head with q = k", () => {
   );
 });
 
-describe("mean, query and key", () => {
-  test("are their combinations of W̃q and W̃k, and of nothing else", () => {
+describe("the strategies mean, query and key", () => {
+  test("mean, query and key are their combinations of W̃q and W̃k, and of nothing else", () => {
     for (const options of [{}, { constant: false }]) {
       const head = randomHead(31, options);
       const span = spanOf(head);
@@ -203,7 +206,7 @@ describe("mean, query and key", () => {
   });
 });
 
-describe("hard heads stay finite:", () => {
+describe("hard heads", () => {
   const base = randomHead(41);
   const repeated = new Matrix(base.query.to2DArray().map(([a = 0, b = 0]) => [a, a, b]));
   const heads: Record<string, DenseHead> = {
@@ -222,14 +225,17 @@ describe("hard heads stay finite:", () => {
     "more columns than inputs": randomHead(42, { width: 2, headDim: 4 }),
   };
 
-  test.each(Object.entries(heads))("%s", (_, head) => {
-    const { s, error } = tied(head);
-    expect(flat(s).every(Number.isFinite)).toBe(true);
-    expect(error).toBeGreaterThanOrEqual(0);
-    expect(error).toBeLessThan(1 + 1e-3);
-  });
+  test.each(Object.entries(heads))(
+    "the tie of a hard head is finite, with an error of at most about 1: %s",
+    (_, head) => {
+      const { s, error } = tied(head);
+      expect(flat(s).every(Number.isFinite)).toBe(true);
+      expect(error).toBeGreaterThanOrEqual(0);
+      expect(error).toBeLessThan(1 + 1e-3);
+    },
+  );
 
-  test.each([1e-30, 1e30])("a head scaled by %f is tied alike", (factor) => {
+  test.each([1e-30, 1e30])("a head scaled by %f has the same tie, scaled alike", (factor) => {
     const scaled = { ...base, query: base.query.clone().mul(factor), key: base.key.clone().mul(factor) };
     const [plain, result] = [tied(base), tied(scaled)];
     expect(result.error).toBeCloseTo(plain.error, 9);

@@ -31,8 +31,8 @@ async function workerOf(name: string, body: string): Promise<URL> {
   return pathToFileURL(at(name));
 }
 
-describe("workers", () => {
-  test.each([2, 3, 4, 8])("give the bytes of a tie in place, with %i threads", async (threads) => {
+describe("tying in workers", () => {
+  test.each([2, 3, 4, 8])("%i threads give the bytes of a tie in the calling thread", async (threads) => {
     const pool = poolOf(compiled, threads);
     for (const strategy of ["calibrated", "spectral"] as const) {
       const input = randomLayer({ strategy, ...(strategy === "spectral" && { sigma: null }) });
@@ -40,7 +40,7 @@ describe("workers", () => {
     }
   });
 
-  test("serve one layer after another, with and without biases", async () => {
+  test("workers serve one layer after another, with and without biases", async () => {
     const pool = poolOf(compiled);
     for (let seed = 1; seed <= 3; seed++) {
       const input = randomLayer({ seed, bare: seed === 2, n_embd: 15, n_head: 5 });
@@ -48,7 +48,7 @@ describe("workers", () => {
     }
   });
 
-  test("send their NfcError on as one, with its hint", async () => {
+  test("an NfcError in a worker rejects the tie as an NfcError with its hint", async () => {
     const input = randomLayer();
     input.qWeight[10] = Number.NaN; // head 3
     const { code, message, hint } = await failureOf(() => poolOf(compiled).tie(input));
@@ -59,7 +59,7 @@ describe("workers", () => {
     ]);
   });
 
-  test("are replaced after a fault, and no late answer reaches the next layer", async () => {
+  test("workers are replaced after a fault, and no late answer reaches the next layer", async () => {
     const pool = poolOf(compiled);
     const broken = randomLayer({ seed: 2 });
     broken.qWeight[0] = Number.NaN; // the first lane faults at once; the second works on
@@ -68,24 +68,24 @@ describe("workers", () => {
     expect(await pool.tie(input)).toEqual(tieLayer(input));
   });
 
-  test("that throw reject the tie with what they threw", async () => {
+  test("workers that throw reject the tie with what they threw", async () => {
     const worker = await workerOf("throws.js", 'parentPort.on("message", () => { throw new RangeError("a bug"); });');
     await expect(poolOf(worker).tie(randomLayer())).rejects.toThrow(new RangeError("a bug"));
   });
 
-  test("that exit reject the tie with their code", async () => {
+  test("workers that exit reject the tie with their exit code", async () => {
     const worker = await workerOf("exits.js", 'parentPort.on("message", () => process.exit(7));');
     await expect(poolOf(worker).tie(randomLayer())).rejects.toThrow("a tie worker ended with code 7");
   });
 
-  test("that cannot start reject the tie", async () => {
+  test("workers that cannot start reject the tie", async () => {
     const worker = await workerOf("broken.js", "this is no JavaScript");
     await expect(poolOf(worker).tie(randomLayer())).rejects.toThrow(SyntaxError);
   });
 });
 
-describe("an abort", () => {
-  test("while workers are busy rejects at once, and the pool closes", async () => {
+describe("aborting a tie in workers", () => {
+  test("an abort while workers are busy rejects at once, and the pool closes", async () => {
     const worker = await workerOf("hangs.js", 'parentPort.on("message", () => { for (;;); });');
     const pool = poolOf(worker);
     const stop = new AbortController();
@@ -95,12 +95,12 @@ describe("an abort", () => {
     await pool.close();
   });
 
-  test("before the tie rejects too", async () => {
+  test("an abort before the tie rejects it", async () => {
     const failure = await failureOf(() => poolOf(compiled).tie(randomLayer(), { signal: AbortSignal.abort() }));
     expect(failure.code).toBe("aborted");
   });
 
-  test("of a layer lets the next one through unharmed", async () => {
+  test("an abort of one layer lets the next one through unharmed", async () => {
     const pool = poolOf(compiled);
     const stop = new AbortController();
     const failure = failureOf(() => pool.tie(randomLayer({ seed: 5 }), { signal: stop.signal }));
@@ -110,7 +110,7 @@ describe("an abort", () => {
     expect(await pool.tie(input)).toEqual(tieLayer(input));
   });
 
-  test("leaves no listener on the signal after a tie", async () => {
+  test("a finished tie leaves no listener on the abort signal", async () => {
     const { signal } = new AbortController();
     const [added, removed]: [unknown[], unknown[]] = [[], []];
     const watched = Object.assign(Object.create(signal) as AbortSignal, {
@@ -123,15 +123,15 @@ describe("an abort", () => {
   });
 });
 
-describe("in place", () => {
+describe("tying in the calling thread", () => {
   const trap = () => workerOf("trap.js", 'parentPort.on("message", () => process.exit(1));');
 
-  test("with one thread", async () => {
+  test("one thread ties without a worker", async () => {
     const input = randomLayer();
     expect(await poolOf(await trap(), 1).tie(input)).toEqual(tieLayer(input));
   });
 
-  test("without a compiled worker", async () => {
+  test("a pool without a compiled worker ties in the calling thread", async () => {
     const input = randomLayer();
     expect(await poolOf(pathToFileURL(at("missing.js"))).tie(input)).toEqual(tieLayer(input));
   });

@@ -19,8 +19,8 @@ function ridged(sigma: Matrix): Matrix {
   return Matrix.add(sigma, Matrix.eye(sigma.rows).mul((1e-4 * sigma.trace()) / sigma.rows));
 }
 
-describe("the stored layer", () => {
-  test("is Q for the strategy query and K for key, to the bit", () => {
+describe("the layer that is stored", () => {
+  test("the stored layer is Q for the strategy query and K for key, to the bit", () => {
     const input = randomLayer();
     const query = tieLayer({ ...input, strategy: "query" });
     const key = tieLayer({ ...input, strategy: "key" });
@@ -28,7 +28,7 @@ describe("the stored layer", () => {
     expect([key.weight, key.bias]).toEqual([input.kWeight, input.kBias]);
   });
 
-  test("is the float32 mean of Q and K for the strategy mean", () => {
+  test("the stored layer is the float32 mean of Q and K for the strategy mean", () => {
     const input = randomLayer({ seed: 2 });
     const { weight, bias } = tieLayer({ ...input, strategy: "mean" });
     expect(weight).toEqual(input.qWeight.map((value, i) => (value + (input.kWeight[i] as number)) / 2));
@@ -36,7 +36,7 @@ describe("the stored layer", () => {
   });
 
   test.each(TIE_STRATEGIES)(
-    "has each head of %s in its own columns, with the error that it is said to have",
+    "the stored layer has each head of %s in its own columns, with the error that is reported for it",
     (strategy) => {
       for (const bare of [false, true]) {
         const input = randomLayer({ seed: 3, strategy, bare });
@@ -57,7 +57,7 @@ describe("the stored layer", () => {
     },
   );
 
-  test("is refused where it exceeds float32, though Q and K do not", async () => {
+  test("a tied layer that exceeds float32 is refused, though Q and K do not exceed it", async () => {
     const input = randomLayer({ seed: 4, strategy: "spectral" });
     input.sigma = null;
     const largest = Math.max(...[...input.qWeight, ...input.kWeight].map(Math.abs));
@@ -69,7 +69,7 @@ describe("the stored layer", () => {
     expect(failure.message).toMatch(/^head \d+: the tied weights exceed float32$/);
   });
 
-  test("differs by head only where that head's Q or K does", () => {
+  test("the stored layer differs only in the head whose Q or K differs", () => {
     const input = randomLayer({ seed: 4 });
     const before = tieLayer(input).weight;
     input.qWeight[2 * 12 + 7] = 3; // row 2, head 2
@@ -79,7 +79,7 @@ describe("the stored layer", () => {
     expect([...changed]).toEqual([2]);
   });
 
-  test.each(["calibrated", "spectral"] as const)("keeps q·k of a layer with Q = K: %s", (strategy) => {
+  test.each(["calibrated", "spectral"] as const)("the stored layer keeps q·k of a layer with Q = K: %s", (strategy) => {
     const input = randomLayer({ seed: 5, strategy });
     const same = { ...input, kWeight: input.qWeight, kBias: input.qBias };
     if (strategy === "spectral") same.sigma = null;
@@ -93,7 +93,7 @@ describe("the stored layer", () => {
     }
   });
 
-  test("is the best of the strategies in the metric of the inputs when calibrated", () => {
+  test("the calibrated tie has the smallest error of all strategies in the metric of the inputs", () => {
     const input = randomLayer({ seed: 6 });
     const errors = (strategy: LayerTieInput["strategy"]) => tieLayer({ ...input, strategy }).errors;
     for (const other of ["mean", "query", "key"] as const)
@@ -102,13 +102,13 @@ describe("the stored layer", () => {
   });
 });
 
-describe("Σ", () => {
-  test("of rank 1 gets a ridge that keeps S finite", () => {
+describe("the input statistics Σ", () => {
+  test("a Σ of rank 1 gets a ridge that keeps S finite", () => {
     const { weight, bias, errors } = tieLayer(randomLayer({ seed: 7, sigma: new Float64Array(169).fill(1) }));
     expect([...weight, ...(bias ?? []), ...errors].every(Number.isFinite)).toBe(true);
   });
 
-  test("counts by its shape, not by its scale", () => {
+  test("a Σ counts by its shape, not by its scale", () => {
     const input = randomLayer({ seed: 8 });
     const scaled = tieLayer({ ...input, sigma: input.sigma?.map((value) => value * 1024) ?? null });
     const plain = tieLayer(input);
@@ -116,14 +116,14 @@ describe("Σ", () => {
     for (const [i, value] of plain.weight.entries()) expect(scaled.weight[i]).toBeCloseTo(value, 5);
   });
 
-  test("is left as it was", () => {
+  test("Σ is not changed by the tie", () => {
     const input = randomLayer({ seed: 9 });
     const before = input.sigma?.slice();
     tieLayer(input);
     expect(input.sigma).toEqual(before);
   });
 
-  test("of the identity is what the strategy spectral stands for, but for the ridge", () => {
+  test("a Σ of the identity gives the spectral tie, but for the ridge", () => {
     const input = randomLayer({ seed: 10 });
     const identity = tieLayer({ ...input, sigma: flat(Matrix.eye(13)) });
     const spectral = tieLayer({ ...input, sigma: null, strategy: "spectral" });
@@ -131,12 +131,12 @@ describe("Σ", () => {
   });
 });
 
-describe("the same input", () => {
-  test.each(TIE_STRATEGIES)("gives the same bytes: %s", (strategy) => {
+describe("repeating a tie", () => {
+  test.each(TIE_STRATEGIES)("the same input gives the same bytes: %s", (strategy) => {
     expect(tieLayer(randomLayer({ strategy }))).toEqual(tieLayer(randomLayer({ strategy })));
   });
 
-  test("gives the same heads, alone or together and in any order", () => {
+  test("the same input gives the same heads, alone or together and in any order", () => {
     const input = randomLayer();
     const [third, first] = tieHeads(input, [2, 0]);
     const all = tieHeads(input, [0, 1, 2, 3]);
@@ -145,27 +145,38 @@ describe("the same input", () => {
 });
 
 describe("input that is not finite", () => {
-  test.each(["qWeight", "kWeight", "qBias", "kBias"] as const)("in %s is named by its head", async (part) => {
-    const input = randomLayer();
-    (input[part] as Float32Array)[4] = Number.NaN; // column 4 of the first row: head 1
-    const { code, message } = await failureOf(() => tieLayer(input));
-    expect([code, message]).toEqual(["invalid-file", "head 1: Q or K is not finite"]);
+  type Part = "qWeight" | "kWeight" | "qBias" | "kBias" | "sigma";
+  const refusal = (part: Part, at: number, value: number, options: Parameters<typeof randomLayer>[0] = {}) => {
+    const input = randomLayer(options);
+    (input[part] as Float32Array | Float64Array)[at] = value;
+    return failureOf(() => tieLayer(input));
+  };
+
+  test.each<[Part, string]>([
+    ["qWeight", "head 1: Q or K is not finite"],
+    ["sigma", "the layer's inputs are not finite"],
+  ])("a number in %s that is not finite is refused with the sentence: %s", async (part, sentence) => {
+    expect((await refusal(part, 4, Number.NaN)).message).toBe(sentence);
   });
 
-  test("of any strategy is refused, infinities too", async () => {
-    for (const strategy of TIE_STRATEGIES) {
-      const input = randomLayer({ strategy });
-      input.kWeight[0] = Number.POSITIVE_INFINITY;
-      expect((await failureOf(() => tieLayer(input))).message).toBe("head 0: Q or K is not finite");
-    }
+  test.each<Part>(["qWeight", "kWeight", "qBias", "kBias"])(
+    "a number in %s that is not finite is refused with its head",
+    async (part) => {
+      const { code, message } = await refusal(part, 4, Number.NaN); // column 4 of the first row: head 1
+      expect(code).toBe("invalid-file");
+      expect(message).toMatch(/^head 1: Q or K/);
+    },
+  );
+
+  test.each(TIE_STRATEGIES)("an infinity in K is refused with its head: %s", async (strategy) => {
+    const { code, message } = await refusal("kWeight", 0, Number.POSITIVE_INFINITY, { strategy });
+    expect(code).toBe("invalid-file");
+    expect(message).toMatch(/^head 0: Q or K/);
   });
 
-  test("in Σ is refused, on its diagonal and off it", async () => {
-    for (const at of [0, 1, 168]) {
-      const input = randomLayer();
-      (input.sigma as Float64Array)[at] = Number.NaN;
-      const { code, message } = await failureOf(() => tieLayer(input));
-      expect([code, message]).toEqual(["invalid-file", "the layer's inputs are not finite"]);
-    }
+  test.each([0, 1, 168])("a Σ that is not finite at %i is refused as the layer's inputs", async (at) => {
+    const { code, message } = await refusal("sigma", at, Number.NaN);
+    expect(code).toBe("invalid-file");
+    expect(message).toContain("inputs");
   });
 });

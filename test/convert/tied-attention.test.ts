@@ -18,22 +18,25 @@ function part(values: Float32Array, rows: number, which: number): number[] {
 }
 
 describe("projections", () => {
-  test.each(["conv1d", "linear"] as const)("are the first two thirds of c_attn's columns: %s", async (layout) => {
-    const folder = await writeCheckpoint(at(layout), { layout });
-    await opened(folder, async (checkpoint) => {
-      for (const layer of [0, 1]) {
-        const found = await readProjections(checkpoint, layer);
-        const weight = tinyValues(`h.${layer}.attn.c_attn.weight`, 3 * C * C);
-        const bias = tinyValues(`h.${layer}.attn.c_attn.bias`, 3 * C);
-        expect([...found.qWeight]).toEqual(part(weight, C, 0));
-        expect([...found.kWeight]).toEqual(part(weight, C, 1));
-        expect([...(found.qBias ?? [])]).toEqual(part(bias, 1, 0));
-        expect([...(found.kBias ?? [])]).toEqual(part(bias, 1, 1));
-      }
-    });
-  });
+  test.each(["conv1d", "linear"] as const)(
+    "the projections Q and K are the first two thirds of c_attn's columns: %s",
+    async (layout) => {
+      const folder = await writeCheckpoint(at(layout), { layout });
+      await opened(folder, async (checkpoint) => {
+        for (const layer of [0, 1]) {
+          const found = await readProjections(checkpoint, layer);
+          const weight = tinyValues(`h.${layer}.attn.c_attn.weight`, 3 * C * C);
+          const bias = tinyValues(`h.${layer}.attn.c_attn.bias`, 3 * C);
+          expect([...found.qWeight]).toEqual(part(weight, C, 0));
+          expect([...found.kWeight]).toEqual(part(weight, C, 1));
+          expect([...(found.qBias ?? [])]).toEqual(part(bias, 1, 0));
+          expect([...(found.kBias ?? [])]).toEqual(part(bias, 1, 1));
+        }
+      });
+    },
+  );
 
-  test("have no biases where the model has none", async () => {
+  test("the projections have no biases where the model has none", async () => {
     const folder = await writeCheckpoint(at("bare"), { bias: false });
     await opened(folder, async (checkpoint) => {
       const { qBias, kBias } = await readProjections(checkpoint, 0);
@@ -48,7 +51,7 @@ describe("the scratch file", () => {
     bias: Float32Array.from({ length: C }, (_, i) => start - i),
   });
 
-  test("gives each layer back, whatever the order, and is removed", async () => {
+  test("the scratch file gives each layer back in any order, and is removed", async () => {
     const path = at("scratch");
     const scratch = await TieScratch.create(path, C);
     await scratch.put(1, layerOf(100));
@@ -59,19 +62,19 @@ describe("the scratch file", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("knows that a layer was never written", async () => {
+  test("the scratch file refuses to read a layer that was never written", async () => {
     const scratch = await TieScratch.create(at("empty"), C);
     await expect(scratch.read(0)).rejects.toThrow("layer 0 was not written");
     await scratch.remove();
   });
 
-  test("is not put over a file that is there", async () => {
+  test("the scratch file is not written over a file that exists", async () => {
     const scratch = await TieScratch.create(at("taken"), C);
     expect((await failureOf(() => TieScratch.create(at("taken"), C))).message).toContain(at("taken"));
     await scratch.remove();
   });
 
-  test("in a folder that is not there is an error that names it", async () => {
+  test("a scratch file in a folder that does not exist is an error that names the folder", async () => {
     expect((await failureOf(() => TieScratch.create(at("no", "where"), C))).message).toContain(at("no", "where"));
   });
 });
@@ -82,7 +85,7 @@ describe("c_attn of the tied model", () => {
     bias: Float32Array.from({ length: C }, (_, i) => -i),
   };
 
-  test.each(["F32", "F16", "BF16"] as const)("is S, then V's own bytes, in %s", async (dtype) => {
+  test.each(["F32", "F16", "BF16"] as const)("the tied c_attn is S followed by V's own bytes, in %s", async (dtype) => {
     const folder = await writeCheckpoint(at(`source-${dtype}`), { dtype });
     await opened(folder, async (checkpoint) => {
       for (const [name, rows] of [

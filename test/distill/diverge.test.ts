@@ -20,7 +20,7 @@ beforeAll(async () => {
 const RECKLESS = { steps: 30, lr: 1.5, noiseLr: 1, warmup: 20, clip: 0, transferSteps: 0, evalEvery: 30 };
 
 describe("a learning rate that is far too high", () => {
-  it("ends with the step, the parts of the loss and the last checkpoint, which holds good numbers", async () => {
+  it("a diverged run ends with the step, the parts of the loss and the last checkpoint, which holds finite numbers", async () => {
     const student = await shop.student("noise-distance");
     const options = { output: path("fast"), settings: RECKLESS, saveEvery: 1 };
     const failure = await failureOf(() => shop.distil(student, options));
@@ -47,7 +47,7 @@ describe("a learning rate that is far too high", () => {
     expect(digest(checkpoint)).toEqual(before);
   });
 
-  it("is noticed in the second step, before any checkpoint", async () => {
+  it("a divergence is noticed in the second step, before any checkpoint", async () => {
     const student = await shop.student("symmetric");
     const options = { output: path("faster"), settings: { ...RECKLESS, lr: 1e30, warmup: 0 }, saveEvery: 1 };
     const { code, message } = await failureOf(() => shop.distil(student, options));
@@ -55,7 +55,7 @@ describe("a learning rate that is far too high", () => {
     expect(message).toMatch(/^step 2: .*; no checkpoint yet in \S+faster\.run$/);
   });
 
-  it("is noticed by the evaluation after the last step", async () => {
+  it("a divergence is noticed by the evaluation after the last step", async () => {
     const settings = { lr: 1e30, warmup: 0, steps: 1 };
     const { code, message } = await failureOf(() =>
       shop.run("finetune", shop.base, { output: path("last"), settings }),
@@ -64,7 +64,7 @@ describe("a learning rate that is far too high", () => {
     expect(message).toContain("step 1: the run has diverged (the loss on held-out text is not finite)");
   });
 
-  it("is noticed in the transfer of attention", async () => {
+  it("a divergence is noticed in the transfer of attention", async () => {
     const student = await shop.student("symmetric");
     const settings = { transferSteps: 4, transferLr: 1e30 };
     const { code, message } = await failureOf(() => shop.distil(student, { output: path("transfer"), settings }));
@@ -73,8 +73,8 @@ describe("a learning rate that is far too high", () => {
   });
 });
 
-describe("a NaN", () => {
-  it("in a checkpoint that is gone on with is named with that checkpoint", async () => {
+describe("models with a NaN", () => {
+  it("a NaN in the checkpoint of a resumed run is reported with that checkpoint", async () => {
     const options = { output: path("poisoned"), settings: { steps: 6, evalEvery: 6 } };
     await failureOf(() => shop.run("finetune", shop.base, { ...options, ...signalAt(3) }));
     await poison(path("poisoned.run", "checkpoint"), "value/h.1.mlp.c_fc.weight");
@@ -85,7 +85,7 @@ describe("a NaN", () => {
     );
   });
 
-  it("in the model to train is refused before anything is written, and so is one in the teacher", async () => {
+  it("a NaN in the model to train or in the teacher is refused before anything is written", async () => {
     const [student, teacher] = [await shop.student("symmetric"), path("bad-teacher")];
     await shop.run("finetune", shop.base, { output: teacher, settings: { steps: 1 } });
     await poison(teacher, "h.0.ln_1.weight");

@@ -7,12 +7,12 @@ function only(lengths: number[], shared = 0): Region {
   return allocate([{ name: "test", lengths }], undefined, shared)[0] as Region;
 }
 
-describe("kernels", () => {
-  it("are what their source compiles to", () => {
+describe("WebAssembly kernels", () => {
+  it("the kernels are what their source compiles to", () => {
     expect(() => execFileSync(process.execPath, ["scripts/make-kernels.mjs", "--check"])).not.toThrow();
   });
 
-  it.each([0, 1, 3, 4, 5, 1003])("sum squares of %i floats in float64", (length) => {
+  it.each([0, 1, 3, 4, 5, 1003])("the kernels sum the squares of %i floats in float64", (length) => {
     const { kernels, arrays } = only([length]);
     const [x] = arrays as [Float32Array];
     for (let i = 0; i < length; i++) x[i] = Math.sin(i + 1) * 10 ** ((i % 13) - 6);
@@ -20,7 +20,7 @@ describe("kernels", () => {
     expect(Math.abs(kernels.sumOfSquares(x.byteOffset, length) - expected)).toBeLessThanOrEqual(1e-14 * expected);
   });
 
-  it("sum a million equal squares without drift, and squares beyond float32", () => {
+  it("the kernels sum a million equal squares without drift, and squares beyond float32", () => {
     const { kernels, arrays } = only([1_000_000, 2]);
     const [many, large] = arrays as [Float32Array, Float32Array];
     many.fill(0.1);
@@ -29,7 +29,7 @@ describe("kernels", () => {
     expect(kernels.sumOfSquares(large.byteOffset, 2) / 5e60).toBeCloseTo(1, 6);
   });
 
-  it.each([1, 6, 1003])("add %i floats and touch no neighbour", (length) => {
+  it.each([1, 6, 1003])("the kernels add %i floats and touch no neighbor", (length) => {
     const { kernels, arrays } = only([length, length, 4]);
     const [target, source, neighbor] = arrays as [Float32Array, Float32Array, Float32Array];
     const expected = Float32Array.from(target, (_, i) => Math.fround(i / 3) + Math.fround(i / 7));
@@ -41,7 +41,7 @@ describe("kernels", () => {
     expect(neighbor).toEqual(Float32Array.of(7, 7, 7, 7));
   });
 
-  it("work above 2 GiB, where an address is negative as a signed number", () => {
+  it("the kernels work above 2 GiB, where an address is negative as a signed number", () => {
     const { kernels, arrays } = only([550_000_000, 5, 5]);
     const [, target, source] = arrays as [Float32Array, Float32Array, Float32Array];
     expect(target.byteOffset).toBeGreaterThan(2 ** 31);
@@ -54,7 +54,7 @@ describe("kernels", () => {
 });
 
 describe("allocate", () => {
-  it("keeps a request in one memory, in order, on cache lines, and makes no memory larger than needed", () => {
+  it("allocate keeps a request in one memory, in order, on cache lines, and makes no memory larger than needed", () => {
     const requests = [3, 10_000, 7_000, 1].map((length) => ({ name: `n${length}`, lengths: [length, length] }));
     const regions = allocate(requests, 131_072, 5);
     const buffers = regions.map((region) => region.shared.buffer);
@@ -73,7 +73,7 @@ describe("allocate", () => {
     expect(regions[0]?.shared).toHaveLength(5);
   });
 
-  it("refuses what no memory holds, by name", () => {
+  it("allocate refuses by name what no memory holds", () => {
     expect(() => allocate([{ name: "wte.weight", lengths: [600_000_000, 600_000_000] }])).toThrow(
       expect.objectContaining({
         code: "unsupported",
@@ -84,5 +84,5 @@ describe("allocate", () => {
     expect(() => allocate([{ name: "x", lengths: [16_384] }], 65_536, 1)).toThrow(/x: its arrays take/);
   });
 
-  it("gives nothing for nothing", () => expect(allocate([])).toEqual([]));
+  it("allocate gives no memory for no requests", () => expect(allocate([])).toEqual([]));
 });

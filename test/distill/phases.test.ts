@@ -44,12 +44,12 @@ async function distilled(
   return result;
 }
 
-describe("a student", () => {
+describe("distilling students of every kind", () => {
   it.each<[string, TinyOptions]>([
     ["with a head of its own", { head: "own" }],
     ["without biases", { bias: false }],
     ["in nanoGPT's orientation", { layout: "linear", bias: false }],
-  ])("%s learns", async (name, options) => {
+  ])("a student %s learns", async (name, options) => {
     const teacher = await model(`teacher ${name}`, options);
     const student = path(`student ${name}`);
     await converted({ output: student, variant: "noise-distance" }, teacher);
@@ -67,7 +67,7 @@ describe("a student", () => {
     });
   });
 
-  it("learns from a teacher of another depth and width, without transfer", async () => {
+  it("a student learns from a teacher of another depth and width, without transfer", async () => {
     const teacher = await model("deep", { layers: 3, width: 48, heads: 3 });
     const student = await shop.student("symmetric");
     const { folder } = await distilled(student, teacher, { transferSteps: 0, kd: 1, steps: 20 });
@@ -79,12 +79,12 @@ describe("a student", () => {
     expect(failure.hint).toContain("--transfer-steps 0");
   });
 
-  it("learns from a tied teacher with noise, at its mean", async () => {
+  it("a student learns from a tied teacher with noise, at its mean", async () => {
     const teacher = await shop.student("noise-distance");
     await distilled(await shop.student("noise-per-head"), teacher, { transferSteps: 2 });
   });
 
-  it("has its teacher's vocabulary and no longer windows", async () => {
+  it("a teacher of another vocabulary, and one with fewer positions than the window, are refused", async () => {
     const student = await shop.student("symmetric");
     const other = await failureOf(async () => distilled(student, await model("other", { vocab: 62 })));
     expect([other.code, other.hint]).toEqual(["mismatch", "the teacher must have the student's vocabulary"]);
@@ -94,31 +94,37 @@ describe("a student", () => {
     expect(short.message).toMatch(/^windows of 16 tokens, but the teacher .*short has 8 positions$/);
   });
 
-  it("of windows as long as its positions, and of one window of two tokens", async () => {
+  it("a student learns in windows as long as its positions, and in one window of two tokens", async () => {
     const student = await shop.student("noise-distance");
     await distilled(student, shop.base, { length: 32, batchSize: 2, transferSteps: 1, steps: 3 });
     await distilled(student, shop.base, { length: 2, batchSize: 1, transferSteps: 1, steps: 3 });
   });
 });
 
-describe("a dtype", () => {
-  it.each(["F16", "BF16", "F64"] as const)("of %s is written back, frozen tensors byte for byte", async (dtype) => {
-    const source = await writeCheckpoint(path(dtype), { ...SHAPE, dtype });
-    const output = path(`${dtype}-tuned`);
-    // Weights of ±1 are far from what a model has: guessing is bad, but finite.
-    await shop.run("finetune", source, { output, settings: { steps: 2, train: "attention", lr: 1e-2, evalEvery: 9 } });
-    await opened(source, (before) =>
-      opened(output, async (after) => {
-        for (const { name } of listParameters(before.config)) {
-          expect(after.tensors.get(name)?.dtype).toBe(dtype);
-          const same = (await bytesOf(before, name)).equals(await bytesOf(after, name));
-          expect([name, same]).toEqual([name, !name.includes(".attn.")]);
-        }
-      }),
-    );
-  });
+describe("dtypes of the trained model", () => {
+  it.each(["F16", "BF16", "F64"] as const)(
+    "a model in %s is written back in it, its frozen tensors byte for byte",
+    async (dtype) => {
+      const source = await writeCheckpoint(path(dtype), { ...SHAPE, dtype });
+      const output = path(`${dtype}-tuned`);
+      // Weights of ±1 are far from what a model has: guessing is bad, but finite.
+      await shop.run("finetune", source, {
+        output,
+        settings: { steps: 2, train: "attention", lr: 1e-2, evalEvery: 9 },
+      });
+      await opened(source, (before) =>
+        opened(output, async (after) => {
+          for (const { name } of listParameters(before.config)) {
+            expect(after.tensors.get(name)?.dtype).toBe(dtype);
+            const same = (await bytesOf(before, name)).equals(await bytesOf(after, name));
+            expect([name, same]).toEqual([name, !name.includes(".attn.")]);
+          }
+        }),
+      );
+    },
+  );
 
-  it("of a bare file of weights, with config.json beside it", async () => {
+  it("a single file of weights with config.json beside it is trained", async () => {
     const source = `${await model("bare")}/model.safetensors`;
     const { folder, perplexity } = await shop.run("finetune", source, {
       output: path("tuned"),
@@ -129,7 +135,7 @@ describe("a dtype", () => {
   });
 });
 
-it("training begins with moments of its own: AdamW's first step is as long as the rate", async () => {
+it("the training after the transfer begins with fresh moments: AdamW's first step is as long as the rate", async () => {
   const student = await shop.student("symmetric");
   const settings = { transferSteps: 3, lr: 1e-3, warmup: 0, floor: 1, decay: 0, clip: 0, evalEvery: 99 };
   await shop.distil(student, { output: path("transfer"), settings: { ...settings, steps: 3 } });

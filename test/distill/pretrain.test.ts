@@ -21,7 +21,7 @@ async function* stream(ids: readonly number[]) {
 }
 
 describe("fresh weights", () => {
-  it.each(VARIANTS)("are GPT-2's in %s", async (variant) => {
+  it.each(VARIANTS)("fresh weights are initialized as GPT-2's in %s", async (variant) => {
     const wide = writeJson(path("wide.json"), { ...TINY_CONFIG, n_embd: 128, n_layer: 8 });
     const model = await makeFreshModel({ config: wide, variant, seed: 1 });
     expect([...model.tensors.keys()]).toEqual(listParameters(model.config).map(({ name }) => name));
@@ -42,7 +42,7 @@ describe("fresh weights", () => {
     await model.close();
   });
 
-  it("are the same for the same seed, others for another, and differ from tensor to tensor", async () => {
+  it("fresh weights follow from the seed and differ from tensor to tensor", async () => {
     const weights = async (seed: number, name = "h.0.mlp.c_fc.weight") =>
       (await makeFreshModel({ config, seed })).readF32(name);
     expect(await weights(4)).toEqual(await weights(4));
@@ -50,18 +50,18 @@ describe("fresh weights", () => {
     expect(await weights(4, "h.1.mlp.c_fc.weight")).not.toEqual(await weights(4));
   });
 
-  it("have no tensor by another name", async () => {
+  it("a fresh model has no tensor by another name", async () => {
     const model = await makeFreshModel({ config, seed: 0 });
     expect((await failureOf(() => model.readF32("h.9.attn.c_attn.weight"))).code).toBe("not-found");
     expect((await failureOf(() => model.reader.readF32("wte.weight"))).code).toBe("not-found");
   });
 });
 
-describe("the config", () => {
+describe("the config of a fresh model", () => {
   const fresh = (raw: unknown, options: Partial<FreshOptions> = {}) =>
     makeFreshModel({ config: writeJson(path("given.json"), raw), seed: 0, ...options });
 
-  it("may be as short as four numbers: GPT-2's defaults for the rest", async () => {
+  it("a config of four numbers is enough, with GPT-2's defaults for the rest", async () => {
     const { n_layer, n_head, n_embd, n_positions } = TINY_CONFIG;
     const { config: full } = await fresh({ n_layer, n_head, n_embd, n_positions });
     expect(full).toEqual({
@@ -81,13 +81,13 @@ describe("the config", () => {
     });
   });
 
-  it("takes the vocabulary from the tokenizer, unless it says itself", async () => {
+  it("the vocabulary is the config's, else the tokenizer's", async () => {
     const { vocab_size: _, ...rest } = TINY_CONFIG;
     expect((await fresh(rest, { tokenizerFolder: MODEL })).config.vocab_size).toBe(384);
     expect((await fresh({ ...rest, vocab_size: 400 }, { tokenizerFolder: MODEL })).config.vocab_size).toBe(400);
   });
 
-  it("takes the variant from the flag, else from itself", async () => {
+  it("the variant is the flag's, else the config's", async () => {
     const raw = { ...TINY_CONFIG, nfc_variant: "noise-shared" };
     expect((await fresh(raw)).config.variant).toBe("noise-shared");
     expect((await fresh(raw, { variant: "symmetric" })).config.variant).toBe("symmetric");
@@ -114,21 +114,21 @@ describe("the config", () => {
     ["null", null, "given.json"],
     ["a number", 3, "given.json"],
     ["another architecture", { ...TINY_CONFIG, model_type: "llama" }, "llama"],
-  ])("with %s is refused in one line", async (_, raw, sign) => {
+  ])("a config with %s is refused in one line", async (_, raw, sign) => {
     const { code, message } = await failureOf(() => fresh(raw));
     expect(["invalid-file", "unsupported"]).toContain(code);
     expect(message).toContain("given.json");
     expect(message).toContain(sign);
   });
 
-  it("that is no JSON, or not there, is refused in one line", async () => {
+  it("a config that is not JSON or does not exist is refused", async () => {
     writeFileSync(path("broken.json"), "{");
     expect((await failureOf(() => makeFreshModel({ config: path("broken.json"), seed: 0 }))).code).toBe("invalid-file");
     expect((await failureOf(() => makeFreshModel({ config: path("none.json"), seed: 0 }))).code).toBe("not-found");
   });
 });
 
-describe("pretraining", () => {
+describe("pretraining a fresh model", () => {
   it.each(VARIANTS)("%s learns, and its output is a model like any other", async (variant) => {
     const student = await makeFreshModel({ config, variant, seed: 2 });
     const settings = settingsFor("pretrain", student, { steps: 60, lr: 1e-2, evalEvery: 20 });
@@ -144,7 +144,7 @@ describe("pretraining", () => {
     });
   });
 
-  it("without biases writes a model without biases", async () => {
+  it("pretraining without biases writes a model without biases", async () => {
     const bare = await makeFreshModel({
       config: writeJson(path("bare.json"), { ...TINY_CONFIG, bias: false }),
       seed: 2,
@@ -161,7 +161,7 @@ describe("pretraining", () => {
     });
   });
 
-  it("with a head of its own writes both matrices", async () => {
+  it("pretraining with an untied head writes both matrices", async () => {
     const raw = { ...TINY_CONFIG, tie_word_embeddings: false };
     const own = await makeFreshModel({ config: writeJson(path("own.json"), raw), seed: 2 });
     await train(own, {
@@ -173,7 +173,7 @@ describe("pretraining", () => {
     await opened(path("own"), (model) => expect(model.tensors.has("lm_head.weight")).toBe(true));
   });
 
-  it("shows all variants the same windows: the first loss differs by the weights alone", async () => {
+  it("pretraining shows all variants the same windows, so that the first loss differs by the weights alone", async () => {
     const first = async (variant: "symmetric" | "noise-shared") => {
       const student = await makeFreshModel({ config, variant, seed: 2 });
       const settings = settingsFor("pretrain", student, { steps: 1, noise: "mean" });
@@ -184,7 +184,7 @@ describe("pretraining", () => {
     expect(await first("noise-shared")).toBe(await first("symmetric"));
   });
 
-  it("from text with the tokenizer beside the config takes it along", async () => {
+  it("pretraining from text copies the tokenizer beside the config into the output", async () => {
     mkdirSync(path("home"));
     for (const file of ["tokenizer.json", "tokenizer_config.json"]) copyFileSync(join(MODEL, file), path("home", file));
     const { vocab_size: _, ...rest } = TINY_CONFIG;

@@ -44,12 +44,12 @@ async function straight(name: string, variant: Variant, settings: Partial<TrainS
   return { student, result, weights: weightsOf(path(name)), metrics: metricsOf(path(name)) };
 }
 
-describe.each(VARIANTS)("a distillation to %s", (variant) => {
+describe.each(VARIANTS)("resuming a distillation to %s", (variant) => {
   // 2: in the transfer; 3: at its end; 4: one step on; 6: at an evaluation; 7: before the last step.
   it.each([
     ["one micro-batch", {}],
     ["two micro-batches", { accumulate: 2, batchSize: 2 }],
-  ])("of %s goes on after each step as if it had not stopped", async (name, more) => {
+  ])("a distillation with %s resumes after each step as if it had not stopped", async (name, more) => {
     const settings = { ...STEPS, transferSteps: variant === "dense" ? 0 : 3, ...more };
     const expected = await straight(`${variant}-${name}`, variant, settings);
     for (const step of [2, 3, 4, 6, 7]) {
@@ -70,7 +70,7 @@ describe.each(VARIANTS)("a distillation to %s", (variant) => {
   });
 });
 
-it("goes on from wherever it was interrupted: at every reading of the signal", async () => {
+it("a distillation resumes from wherever it was interrupted, at every reading of the signal", async () => {
   const settings = { steps: 4, transferSteps: 1, evalEvery: 2, warmup: 0 };
   const expected = await straight("everywhere", "noise-distance", settings);
   const endings = { before: 0, saved: 0 };
@@ -97,7 +97,7 @@ it("goes on from wherever it was interrupted: at every reading of the signal", a
   expect(readdirSync(path("")).filter((name) => /\.run$|\.nfc-/.test(name))).toEqual([]);
 });
 
-it("goes on after a crash from the checkpoint before it, evaluations included", async () => {
+it("a distillation resumes after a crash from the last checkpoint, evaluations included", async () => {
   const expected = await straight("crash", "noise-shared", STEPS);
   for (let step = 1; step <= STEPS.steps; step++) {
     const options = { output: path(`crash-${step}`), settings: STEPS, saveEvery: 3 };
@@ -113,7 +113,7 @@ it("goes on after a crash from the checkpoint before it, evaluations included", 
   }
 });
 
-it("is stopped again and again, a step at a time", async () => {
+it("a distillation stopped after every single step ends with the same bytes", async () => {
   const expected = await straight("often", "noise-per-head", STEPS);
   const options = { output: path("often-stopped"), settings: STEPS };
   for (let step = 1; step < STEPS.steps; step++)
@@ -123,7 +123,7 @@ it("is stopped again and again, a step at a time", async () => {
   expect(metricsOf(options.output)).toEqual(expected.metrics);
 });
 
-it("that was killed when its output was in place ends again, and leaves another's output alone", async () => {
+it("a distillation killed when its output was in place ends again, and leaves another's output alone", async () => {
   const expected = await straight("ended", "symmetric", STEPS);
   const options = { output: path("ended-twice"), settings: STEPS };
   await failureOf(() => shop.distil(expected.student, { ...options, ...signalAt(5) }));
@@ -143,7 +143,7 @@ it("that was killed when its output was in place ends again, and leaves another'
   expect(existsSync(`${options.output}.run`)).toBe(false);
 });
 
-it("goes on when the disk was full at any time, whose fault is told as such", async () => {
+it("a distillation resumes when the disk was full at any time, and the full disk is reported", async () => {
   const settings = { steps: 3, evalEvery: 2, transferSteps: 1, warmup: 0 };
   const expected = await straight("disk", "symmetric", settings);
   const outcomes = { begun: 0, saved: 0 };
@@ -173,7 +173,7 @@ it.each([
   ["a cached teacher", { cacheTeacher: 8 }],
   ["noise at its mean", { noise: "mean" }],
   ["attention alone", { train: "attention" }],
-] as [string, Partial<TrainSettings>][])("goes on with %s", async (name, more) => {
+] as [string, Partial<TrainSettings>][])("a distillation resumes with %s", async (name, more) => {
   const settings = { ...STEPS, ...more };
   const expected = await straight(name, "noise-distance", settings);
   const options = { output: path(`${name}-stopped`), settings };
@@ -184,7 +184,7 @@ it.each([
   expect(metricsOf(options.output)).toEqual(expected.metrics);
 });
 
-it("writes each step once, in order, and each evaluation after its step", async () => {
+it("a distillation writes each step once, in order, and each evaluation after its step", async () => {
   const { metrics } = await straight("metrics", "noise-distance", STEPS);
   expect(metrics.map(({ step, phase }) => `${phase ?? "eval"} ${step}`)).toEqual(
     "transfer 1,transfer 2,transfer 3,train 4,train 5,train 6,eval 6,train 7,train 8,eval 8".split(","),
@@ -195,7 +195,7 @@ it("writes each step once, in order, and each evaluation after its step", async 
   expect(Object.keys(fourth)).toEqual(["step", "phase", "loss", "nll", "kl", "noise_kl", "lr", "grad_norm", "tokens"]);
 });
 
-it("gives the same bytes for the same seed, and others for another", async () => {
+it("a distillation gives the same bytes for the same seed, and others for another", async () => {
   const weights = async (name: string, seed: number) =>
     (await straight(name, "noise-shared", { ...STEPS, seed })).weights;
   const [first, again, other] = [await weights("seed-a", 5), await weights("seed-b", 5), await weights("seed-c", 6)];
@@ -203,7 +203,7 @@ it("gives the same bytes for the same seed, and others for another", async () =>
   expect(other.equals(first)).toBe(false);
 });
 
-describe("what has changed since a run began is refused by name", () => {
+describe("changes since a run began", () => {
   it.each<[string, () => Promise<Partial<Given>>]>([
     ["lr (0.001 → 0.002)", async () => ({ settings: { ...CHANGING, lr: 2e-3 } })],
     ["seed (0 → 1)", async () => ({ settings: { ...CHANGING, seed: 1 } })],
@@ -213,7 +213,7 @@ describe("what has changed since a run began is refused by name", () => {
     ["held-out data (null → ", async () => ({ heldOut: [writeIds(path("held.bin"), 300)] })],
     ["model", async () => ({ model: path("model-changed") })],
     ["teacher", async () => ({ teacherFrom: path("teacher-changed") })],
-  ])("%s", async (change, options) => {
+  ])("a change since the run began is refused by name: %s", async (change, options) => {
     const output = path("changing");
     if (!existsSync(`${output}.run`)) {
       const student = await shop.student("noise-distance");
@@ -236,7 +236,7 @@ describe("what has changed since a run began is refused by name", () => {
     expect(digest(`${output}.run`)).toEqual(before);
   });
 
-  it("but not how often it saves, nor the threads", async () => {
+  it("a change of the saving interval or the threads is accepted", async () => {
     const student = await shop.student("noise-distance");
     const options = { output: path("changing"), settings: CHANGING, saveEvery: 1, session: { threads: 2 } };
     expect((await shop.distil(student, { ...options, resume: true })).resumedFrom).toBe(2);

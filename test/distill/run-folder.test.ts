@@ -61,8 +61,8 @@ function arraysOf(store: ParameterStore): Float32Array[] {
   });
 }
 
-describe("a run", () => {
-  it("lies beside its output, and gives back settings, state and arrays", async () => {
+describe("the folder of a run", () => {
+  it("the run lies beside its output and gives back settings, state and arrays", async () => {
     const run = await begun();
     expect(run.path).toMatch(/out\d+\.run$/);
     expect(new RunFolder(`${run.path.slice(0, -4)}/`, textStateSchema).path).toBe(run.path);
@@ -82,12 +82,12 @@ describe("a run", () => {
     expect(existsSync(run.path)).toBe(false);
   });
 
-  it("belongs to one process at a time; what a killed one holds is free", async () => {
+  it("the run belongs to one process at a time, and one held by a killed process is free", async () => {
     const run = await begun();
     await run.claim();
     expect(await failureOf(() => run.claim())).toMatchObject({
       code: "exists",
-      message: `${run.path}: process ${process.pid} is at work in it`,
+      message: expect.stringContaining(`process ${process.pid}`),
     });
     await run.create({ lr: 0.2 });
     expect((await failureOf(() => run.claim())).code).toBe("exists");
@@ -99,15 +99,16 @@ describe("a run", () => {
     expect(existsSync(run.path)).toBe(false);
   });
 
-  it("does not take weights of another step for the best ones", async () => {
+  it("the run does not take weights of another step for the best ones", async () => {
     const run = await begun();
     await run.saveBest(filled(1), { step: 8, perplexity: 3 });
     const error = await failureOf(() => run.loadBest(filled(1), { step: 4 }));
-    expect(error.message).toBe(`${run.path}/best: holds the weights of step 8, not 4`);
+    expect(error.code).toBe("invalid-file");
+    expect(error.message).toContain("step 8, not 4");
     expect(error.hint).toContain("the run cannot go on");
   });
 
-  it("keeps best values apart from the checkpoint", async () => {
+  it("the run keeps best values apart from the checkpoint", async () => {
     const run = await begun();
     const [best, later] = [filled(1), filled(50)];
     await run.saveBest(best, { step: 2, perplexity: 3 });
@@ -118,14 +119,14 @@ describe("a run", () => {
     expect(later.slot("a").moment1).toEqual(moments);
   });
 
-  it("without a checkpoint begins anew, and what was written of its metrics goes", async () => {
+  it("a run without a checkpoint begins anew, and its metrics are removed", async () => {
     const run = await begun();
     await run.append({ step: 1 });
     expect(await run.load(filled(1))).toBe(null);
     expect(readFileSync(run.metrics, "utf8")).toBe("");
   });
 
-  it("puts back a checkpoint that a killed process had moved away", async () => {
+  it("a run puts back a checkpoint that a killed process had moved away", async () => {
     const run = await begun();
     const store = filled(3);
     await run.save(store, STATE);
@@ -139,40 +140,62 @@ describe("a run", () => {
   });
 });
 
-describe("a folder that is there", () => {
-  it("with an unfinished run is refused unless it may be replaced", async () => {
+describe("a folder in the place of the run", () => {
+  it("a folder with an unfinished run is refused unless it may be replaced", async () => {
     const run = await begun();
     const { code, message, hint } = await failureOf(() => run.refuseOccupied(false));
-    expect([code, message]).toEqual(["exists", `${run.path}: an unfinished run is there`]);
+    expect(code).toBe("exists");
+    expect(message).toContain(run.path);
     expect(hint).toMatch(/--resume.*--force/);
     await run.refuseOccupied(true);
   });
 
-  it("with anything else is refused whatever the flags, and stays", async () => {
+  it("a folder with anything else is refused whatever the flags, and stays", async () => {
     const run = new RunFolder(path("mine"), textStateSchema);
     mkdirSync(run.path);
     writeFileSync(join(run.path, "thesis.txt"), "precious");
     for (const force of [false, true]) {
       const { code, message } = await failureOf(() => run.refuseOccupied(force));
-      expect([code, message]).toEqual(["exists", `${run.path}: holds thesis.txt, which is no part of a training run`]);
+      expect(code).toBe("exists");
+      expect(message).toContain("thesis.txt");
     }
     const file = new RunFolder(path("file"), textStateSchema);
     writeFileSync(file.path, "precious");
     await failureOf(() => file.refuseOccupied(true));
   });
 
-  it("with the rest of a run that was being removed is none", async () => {
+  it("a folder with the rest of a run that was being removed counts as none", async () => {
     const run = await begun();
     await run.save(filled(1), STATE);
     rmSync(join(run.path, "run.json"));
-    expect((await failureOf(() => run.identity())).message).toBe(`${run.path}: there is no run to go on with`);
+    expect((await failureOf(() => run.identity())).code).toBe("not-found");
     await run.refuseOccupied(false);
     await run.create({ lr: 1 });
     expect(readdirSync(run.path).sort()).toEqual(["metrics.jsonl", "run.json"]);
   });
 });
 
-describe("damage is told in one line that names the file", () => {
+describe("the sentences of refusals", () => {
+  const claim = (run: RunFolder) => run.claim();
+  const strange = (run: RunFolder) => writeFileSync(join(run.path, "thesis.txt"), "precious");
+  const saveBest = (run: RunFolder) => run.saveBest(filled(1), { step: 8, perplexity: 3 });
+  const loseIdentity = (run: RunFolder) => rmSync(join(run.path, "run.json"));
+
+  it.each<[string, (run: RunFolder) => unknown, (run: RunFolder) => unknown]>([
+    [": process PID is at work in it", claim, claim],
+    ["/best: holds the weights of step 8, not 4", saveBest, (run) => run.loadBest(filled(1), { step: 4 })],
+    [": an unfinished run is there", () => {}, (run) => run.refuseOccupied(false)],
+    [": holds thesis.txt, which is no part of a training run", strange, (run) => run.refuseOccupied(true)],
+    [": there is no run to go on with", loseIdentity, (run) => run.identity()],
+  ])("the folder of a run is refused with the sentence: %s", async (sentence, prepare, action) => {
+    const run = await begun();
+    await prepare(run);
+    const { message } = await failureOf(async () => action(run));
+    expect(message).toBe(`${run.path}${sentence.replace("PID", `${process.pid}`)}`);
+  });
+});
+
+describe("damaged runs", () => {
   const cut = (name: string, bytes: number) => (run: RunFolder) => truncateSync(join(run.path, name), bytes);
   const content = (name: string, text: string) => (run: RunFolder) => writeFileSync(join(run.path, name), text);
   const missing = (name: string) => (run: RunFolder) => rmSync(join(run.path, name));
@@ -189,7 +212,7 @@ describe("damage is told in one line that names the file", () => {
     ["weights missing", missing("checkpoint/model.safetensors"), "model.safetensors: no such file"],
     ["metrics missing", missing("metrics.jsonl"), "metrics.jsonl: no such file"],
     ["metrics cut short", cut("metrics.jsonl", 3), "metrics.jsonl: 3 bytes"],
-  ])("%s", async (_, damage, sign) => {
+  ])("a damaged run is refused with the file's name: %s", async (_, damage, sign) => {
     const run = await begun();
     const metricsBytes = await run.append({ step: 1 });
     await run.save(filled(1), { ...STATE, metricsBytes });
@@ -203,7 +226,7 @@ describe("damage is told in one line that names the file", () => {
     expect(failure.hint).toBe(`the run cannot go on: remove ${run.path} and start it again`);
   });
 
-  it("arrays that are missing or of another size", async () => {
+  it("a run whose arrays are missing or of another size is refused", async () => {
     const run = await begun();
     await run.save(filled(1), STATE);
     const wider = new ParameterStore([...SPECS.slice(0, 2), { name: "b", shape: [8], trained: true }]);
@@ -216,7 +239,7 @@ describe("damage is told in one line that names the file", () => {
 });
 
 describe("a disk that is full at any one call", () => {
-  it("leaves the old checkpoint or, once it is safe, the new one", async () => {
+  it("a full disk leaves the old checkpoint or, once it is safe, the new one", async () => {
     const run = await begun();
     const [old, next] = [filled(1), filled(500)];
     await run.save(old, STATE);
@@ -237,7 +260,7 @@ describe("a disk that is full at any one call", () => {
     }
   });
 
-  it("while metrics are written leaves a piece of a line, which the next start cuts off", async () => {
+  it("a full disk while metrics are written leaves a piece of a line, which the next start cuts off", async () => {
     const run = await begun();
     const metricsBytes = await run.append({ step: 1 });
     await run.save(filled(1), { ...STATE, metricsBytes });

@@ -14,8 +14,8 @@ const SMALL: ModelConfig = {
 const TINY: ModelConfig = { ...SMALL, n_layer: 2, n_head: 2, n_embd: 32, n_positions: 64 };
 const DENSE: ModelConfig = { ...TINY, variant: "dense" };
 
-describe("defaults", () => {
-  it("are a step of 4,096 tokens in windows of at most 512", () => {
+describe("default settings", () => {
+  it("the default step is 4,096 tokens in windows of at most 512", () => {
     for (const config of [SMALL, TINY]) {
       const { length, batchSize, accumulate } = resolveTrainSettings("distill", config);
       expect(length).toBe(Math.min(512, config.n_positions));
@@ -25,7 +25,7 @@ describe("defaults", () => {
     expect(resolveTrainSettings("distill", SMALL).accumulate).toBeGreaterThan(1);
   });
 
-  it("keep the tokens of a step when the window or the micro-batch is given", () => {
+  it("the default step keeps its tokens when the window or the micro-batch is given", () => {
     expect(resolveTrainSettings("distill", TINY, { length: 16 })).toMatchObject({
       length: 16,
       batchSize: 256,
@@ -35,14 +35,14 @@ describe("defaults", () => {
     expect(resolveTrainSettings("distill", SMALL, { batchSize: 2 })).toMatchObject({ batchSize: 2, accumulate: 1 });
   });
 
-  it("go by task", () => {
+  it("the defaults depend on the command", () => {
     expect(resolveTrainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 1e-3, evalEvery: 100 });
     expect(resolveTrainSettings("distill", { ...TINY, n_embd: 1024 }).lr).toBe(2.5e-4);
     expect(resolveTrainSettings("finetune", TINY)).toMatchObject({ steps: 300, kd: 0, lr: 1e-4, decay: 0.01 });
     expect(resolveTrainSettings("pretrain", TINY)).toMatchObject({ steps: 2000, kd: 0, lr: 1e-3, decay: 0.1 });
   });
 
-  it("transfer attention in three tenths of the steps where it can be, and warm up in a twentieth of the rest", () => {
+  it("attention is transferred in three tenths of the steps where it can be, and a twentieth of the rest is warmup", () => {
     expect(resolveTrainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
     expect(resolveTrainSettings("distill", TINY, {}, DENSE)).toMatchObject({
       transferSteps: 50,
@@ -58,19 +58,19 @@ describe("defaults", () => {
     expect(resolveTrainSettings("distill", TINY, { transferSteps: 0 }, DENSE).transferSteps).toBe(0);
   });
 
-  it("give way to what is given, but not to undefined", () => {
+  it("the defaults give way to given settings, but not to undefined", () => {
     const given = { steps: 7, lr: 0.1, seed: 4, evalEvery: 2, clip: 0 };
     expect(resolveTrainSettings("finetune", TINY, given)).toMatchObject(given);
     const none = { steps: undefined, lr: undefined } as unknown as Partial<TrainSettings>;
     expect(resolveTrainSettings("finetune", TINY, none)).toEqual(resolveTrainSettings("finetune", TINY));
   });
 
-  it("hold for a run of one step", () => {
+  it("the defaults hold for a run of one step", () => {
     expect(resolveTrainSettings("distill", TINY, { steps: 1 })).toMatchObject({ steps: 1, evalEvery: 1, warmup: 0 });
   });
 });
 
-describe("settings that cannot be", () => {
+describe("settings that are refused", () => {
   it.each<[Partial<TrainSettings>, string]>([
     [{ length: 1 }, "windows of 1 tokens are too short"],
     [{ evalTokens: 1 }, "--eval-tokens 1 is too few"],
@@ -83,18 +83,18 @@ describe("settings that cannot be", () => {
     [{ beta1: 1 }, "--beta1 1 is not below 1"],
     [{ beta2: 1.5 }, "--beta2 1.5 is not below 1"],
     [{ floor: 2 }, "--lr-floor 2 is above 1"],
-  ])("%o", async (given, message) => {
+  ])("impossible settings are refused: %o", async (given, message) => {
     const failure = await failureOf(() => resolveTrainSettings("distill", TINY, { steps: 10, ...given }));
     expect([failure.code, failure.message]).toEqual(["usage", message]);
     expect(failure.hint).toBeTruthy();
   });
 
-  it("a micro-batch that no memory holds", async () => {
+  it("a micro-batch that no memory holds is refused", async () => {
     const { message } = await failureOf(() => resolveTrainSettings("distill", TINY, { batchSize: 1e9 }));
     expect(message).toMatch(/^a micro-batch of 1000000000 windows needs about \d+ GB, this machine has \d+$/);
   });
 
-  it("transfer of attention to the noise", async () => {
+  it("attention transfer with only the noise in training is refused", async () => {
     const config = { ...TINY, variant: "noise-distance" } as const;
     const { message } = await failureOf(() =>
       resolveTrainSettings("distill", config, { train: "noise", transferSteps: 3 }),
@@ -103,7 +103,7 @@ describe("settings that cannot be", () => {
   });
 });
 
-it("names each setting that has changed, with both values, long ones cut", () => {
+it("the changed settings are listed with both values, long ones cut", () => {
   const old = { lr: 0.1, seed: 0, data: "0123456789abcdefXYZ", teacher: null, gone: 1 };
   const now = { lr: 0.2, seed: 0, data: "fedcba9876543210XYZ", teacher: "t", added: 2 };
   expect(listChangedSettings(old, now)).toEqual([

@@ -5,8 +5,8 @@ import { formatDuration, StepClock } from "../../src/distill/step-clock.ts";
 import type { ProgressEvent } from "../../src/progress.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
-describe("the live line", () => {
-  it("has loss and parts, rate, speed, the last score and the time left, from a running mean", () => {
+describe("the live line of training", () => {
+  it("the live line has the loss and its parts, rate, speed, the last score and the time left, from a running mean", () => {
     const now = vi.spyOn(performance, "now");
     const shown: ProgressEvent[] = [];
     const settings = resolveTrainSettings("distill", tinyModelConfig(), { steps: 100 });
@@ -32,7 +32,7 @@ describe("the live line", () => {
     now.mockRestore();
   });
 
-  it("is not needed", () => {
+  it("the live line is optional", () => {
     const clock = new StepClock(resolveTrainSettings("finetune", tinyModelConfig()), undefined);
     clock.start();
     expect(clock.stop(1, { loss: 1 }, 1, 1).seconds).toBeGreaterThanOrEqual(0);
@@ -46,7 +46,7 @@ describe("the live line", () => {
     [3599, "59:59"],
     [3600, "1:00:00"],
     [90061, "25:01:01"],
-  ])("shows %f seconds as %s", (seconds, text) => {
+  ])("the time left of %f seconds is shown as %s", (seconds, text) => {
     expect(formatDuration(seconds)).toBe(text);
   });
 });

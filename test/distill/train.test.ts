@@ -41,58 +41,64 @@ async function finetuned(name: string, variant: Variant, settings: Partial<Train
 
 const NOISY = ["noise-shared", "noise-per-head", "noise-distance"] as const;
 
-describe("--train", () => {
-  it.each(NOISY)("noise moves noise alone: %s", async (variant) => {
+describe("what --train moves", () => {
+  it.each(NOISY)("--train noise moves noise alone: %s", async (variant) => {
     const { changed } = await finetuned(`noise-${variant}`, variant, { train: "noise" });
     const parts = variant === "noise-distance" ? ["noise_mean", "noise_log_std"] : ["noise_log_std"];
     expect(changed.sort()).toEqual([0, 1].flatMap((n) => parts.map((part) => `h.${n}.attn.${part}`)).sort());
   });
 
-  it.each(["dense", "symmetric", ...NOISY] as const)("attention moves attention alone: %s", async (variant) => {
+  it.each(["dense", "symmetric", ...NOISY] as const)("--train attention moves attention alone: %s", async (variant) => {
     const { changed } = await finetuned(`attention-${variant}`, variant, { train: "attention" });
     expect(changed.filter((name) => !name.includes(".attn."))).toEqual([]);
     expect(changed).toContain("h.1.attn.c_proj.bias");
     expect(changed).toContain("h.0.attn.c_attn.weight");
   });
 
-  it("all moves all", async () => {
+  it("--train all moves every tensor", async () => {
     const { changed } = await finetuned("all", "noise-distance", {});
     expect(changed).toHaveLength(
       listParameters(await opened(shop.base, ({ config }) => ({ ...config, variant: "noise-distance" }))).length,
     );
   });
 
-  it.each(["symmetric", ...NOISY] as const)("attention transfer moves scores alone: %s", async (variant) => {
-    const student = await shop.student(variant);
-    const output = path(`scores-${variant}`);
-    await shop.distil(student, { output, settings: { steps: 3, transferSteps: 3 } });
-    const parts = ["c_attn.weight", "c_attn.bias", ...(variant === "noise-distance" ? ["noise_mean"] : [])];
-    const expected = [0, 1].flatMap((n) => parts.map((part) => `h.${n}.attn.${part}`));
-    expect((await changedTensors(student, output)).sort()).toEqual(expected.sort());
-  });
+  it.each(["symmetric", ...NOISY] as const)(
+    "attention transfer moves only what makes the scores: %s",
+    async (variant) => {
+      const student = await shop.student(variant);
+      const output = path(`scores-${variant}`);
+      await shop.distil(student, { output, settings: { steps: 3, transferSteps: 3 } });
+      const parts = ["c_attn.weight", "c_attn.bias", ...(variant === "noise-distance" ? ["noise_mean"] : [])];
+      const expected = [0, 1].flatMap((n) => parts.map((part) => `h.${n}.attn.${part}`));
+      expect((await changedTensors(student, output)).sort()).toEqual(expected.sort());
+    },
+  );
 
-  it("trains what the data sees of the noise, with its deviation held at the mean", async () => {
+  it("--train noise with the noise at its mean and no prior moves the noise means alone", async () => {
     const { changed } = await finetuned("mean-only", "noise-distance", { train: "noise", noise: "mean", noiseKl: 0 });
     expect(changed).toEqual(["h.0.attn.noise_mean", "h.1.attn.noise_mean"]);
   });
 
-  it("is refused where there is no noise", async () => {
+  it("--train noise is refused where there is no noise", async () => {
     const { code, message } = await failureOf(() => finetuned("none", "symmetric", { train: "noise" }));
     expect([code, message]).toEqual(["usage", "a symmetric model has no noise to train"]);
   });
 });
 
 describe("a constant noise mean", () => {
-  it.each(["noise-shared", "noise-per-head"] as const)("does not move without the prior: %s", async (variant) => {
-    const { changed } = await finetuned(`still-${variant}`, variant, { noiseKl: 0, noiseLr: 1 });
-    expect(changed.filter((name) => name.includes("noise"))).toEqual([
-      "h.0.attn.noise_log_std",
-      "h.1.attn.noise_log_std",
-    ]);
-  });
+  it.each(["noise-shared", "noise-per-head"] as const)(
+    "a constant noise mean does not move without the prior: %s",
+    async (variant) => {
+      const { changed } = await finetuned(`still-${variant}`, variant, { noiseKl: 0, noiseLr: 1 });
+      expect(changed.filter((name) => name.includes("noise"))).toEqual([
+        "h.0.attn.noise_log_std",
+        "h.1.attn.noise_log_std",
+      ]);
+    },
+  );
 
   it.each(["noise-shared", "noise-per-head"] as const)(
-    "falls to 0 by the prior, as in arithmetic: %s",
+    "a constant noise mean falls to 0 by the prior, as in arithmetic: %s",
     async (variant) => {
       // From 1 on, since a mean of 0 is where the prior wants it.
       const start = path(`one-${variant}`);
@@ -116,8 +122,8 @@ describe("a constant noise mean", () => {
   );
 });
 
-describe("the same numbers come", () => {
-  it("from two micro-batches of 2 as from one of 4, up to rounding", async () => {
+describe("runs that must give the same numbers", () => {
+  it("two micro-batches of 2 give the numbers of one of 4, up to rounding", async () => {
     // Noise at its mean: draws go by micro-batch.
     const settings = { noise: "mean", steps: 5, transferSteps: 2 } as const;
     const student = await shop.student("noise-distance");
@@ -130,7 +136,7 @@ describe("the same numbers come", () => {
     expect(one.map(({ tokens }) => tokens)).toEqual(two.map(({ tokens }) => tokens));
   });
 
-  it("from kd 0 as from a fine-tuning without a teacher", async () => {
+  it("a distillation with kd 0 gives the weights of fine-tuning without a teacher", async () => {
     const settings = { steps: 4, lr: 1e-3, kd: 0, transferSteps: 0 };
     const student = await shop.student("noise-per-head");
     await shop.distil(student, { output: path("kd0"), settings });
@@ -138,7 +144,7 @@ describe("the same numbers come", () => {
     expect(weightsOf(path("kd0")).equals(weightsOf(path("plain")))).toBe(true);
   });
 
-  it("from loss and parts: (1 − kd)·NLL + kd·T²·KL + β·prior", async () => {
+  it("the loss is the sum of its parts: (1 − kd)·NLL + kd·T²·KL + β·prior", async () => {
     const student = await shop.student("noise-distance");
     for (const [kd, temperature] of [
       [1, 1],
@@ -155,8 +161,8 @@ describe("the same numbers come", () => {
   });
 });
 
-describe("a run", () => {
-  it("keeps the best weights on held-out text, and says so", async () => {
+describe("results of a run", () => {
+  it("a run keeps the weights that are best on held-out text, and reports their score", async () => {
     const output = path("best");
     // A rate that ruins the model after a while.
     const settings = { steps: 12, lr: 0.1, warmup: 12, evalEvery: 1 };
@@ -182,7 +188,7 @@ describe("a run", () => {
     expect(result.heldOutTokens).toBe(60);
   });
 
-  it("records itself in nfc.json", async () => {
+  it("a run records itself in nfc.json", async () => {
     const output = path("recorded");
     const first = path("recorded-first");
     await shop.distil(await shop.student("symmetric"), { output: first });
@@ -198,7 +204,7 @@ describe("a run", () => {
   });
 });
 
-describe("refused before anything is written", () => {
+describe("refusals before anything is written", () => {
   const CASES: [string, string, string, () => Promise<Given>][] = [
     [
       "an output that is there",
@@ -255,7 +261,7 @@ describe("refused before anything is written", () => {
     ["a teacher's share without one", "usage", "there is no teacher", async () => ({ settings: { kd: 0.5 } })],
   ];
 
-  it.each(CASES)("%s", async (_, code, sign, options) => {
+  it.each(CASES)("a run is refused before anything is written: %s", async (_, code, sign, options) => {
     const given = await options();
     const before = digest(path(""));
     const failure = await failureOf(() => shop.run("finetune", shop.base, { output: path("refused"), ...given }));
@@ -264,7 +270,7 @@ describe("refused before anything is written", () => {
     expect(digest(path(""))).toEqual(before);
   });
 
-  it("a folder beside the output that is no run, --force or not", async () => {
+  it("a folder beside the output that is not a run is refused with and without --force", async () => {
     mkdirSync(path("guarded.run"));
     writeFileSync(path("guarded.run", "thesis.txt"), "precious");
     for (const force of [false, true]) {
@@ -275,7 +281,7 @@ describe("refused before anything is written", () => {
   });
 });
 
-it("--force replaces an output and an unfinished run, at the end and not before", async () => {
+it("--force replaces an output and an unfinished run at the end, not before", async () => {
   const output = path("replaced");
   await shop.run("finetune", shop.base, { output, settings: { steps: 1 } });
   const old = digest(output);

@@ -16,24 +16,24 @@ const logitsOf = (model: string, windows: readonly Int32Array[]) =>
   opened(model, (checkpoint) => computeLogits(checkpoint, windows, { threads: 1 }));
 
 describe.skipIf(!existsSync(GOLDEN))("layerwiseLogits", () => {
-  it.each(VARIANTS)("of %s are the reference implementation's", async (variant) => {
+  it.each(VARIANTS)("layerwise logits of %s are the reference implementation's", async (variant) => {
     const { folder, ids, logits } = await goldenModel(variant, path(variant));
     expect(worstOf(await logitsOf(folder, ids), logits)).toBeLessThan(1e-5);
   });
 });
 
 describe("layerwiseLogits", () => {
-  it("of a batch are those of its windows", async () => {
+  it("layerwise logits of a batch are those of its windows", async () => {
     const [together, a, b] = [await logitsOf(MODEL, [A, B]), await logitsOf(MODEL, [A]), await logitsOf(MODEL, [B])];
     expect(worstOf(together, Float32Array.of(...a, ...b))).toBeLessThan(1e-5);
   });
 
-  it("of a text do not depend on what follows", async () => {
+  it("layerwise logits of a text do not depend on the tokens after it", async () => {
     const [whole, start] = [await logitsOf(MODEL, [A]), await logitsOf(MODEL, [A.slice(0, 5)])];
     expect(worstOf(whole.slice(0, start.length), start)).toBeLessThan(1e-5);
   });
 
-  it("of half floats are those of the same values in float32", async () => {
+  it("layerwise logits of half floats are those of the same values in float32", async () => {
     const windows = [Int32Array.of(1, 2, 10, 0, 7)];
     const half = await writeCheckpoint(path("half"), { dtype: "F16" });
     const { config, tensors } = await opened(half, async (checkpoint) => ({
@@ -54,7 +54,7 @@ describe("layerwiseLogits", () => {
     expect(await logitsOf(half, windows)).toEqual(await logitsOf(single, windows));
   });
 
-  it("of an untied head use the head's matrix", async () => {
+  it("layerwise logits of a model with its own head use the head's matrix", async () => {
     const [own, tied] = await Promise.all(
       (["own", "none"] as const).map(async (head) =>
         logitsOf(await writeCheckpoint(path(`head-${head}`), { head }), [Int32Array.of(3, 4)]),
@@ -63,7 +63,7 @@ describe("layerwiseLogits", () => {
     expect(worstOf(own as Float32Array, tied as Float32Array)).toBeGreaterThan(0.1);
   });
 
-  it("of a model without biases are finite and differ from those with them", async () => {
+  it("layerwise logits of a model without biases are finite and differ from those with biases", async () => {
     const window = [Int32Array.of(3, 4, 5)];
     const [bare, biased] = await Promise.all(
       [false, true].map(async (bias) => logitsOf(await writeCheckpoint(path(`bias-${bias}`), { bias }), window)),
@@ -74,7 +74,7 @@ describe("layerwiseLogits", () => {
 });
 
 describe("embedWindows", () => {
-  it("adds the token's and the position's row", async () => {
+  it("an embedded token is the sum of the token's row and the position's row", async () => {
     await opened(MODEL, async (checkpoint) => {
       const { x, batch, length } = await embedWindows(checkpoint, [A, B]);
       expect([batch, length]).toEqual([2, 8]);
@@ -89,7 +89,7 @@ describe("embedWindows", () => {
     });
   });
 
-  it("reads rows that lie in different pieces of the stream", async () => {
+  it("embedding reads rows that lie across pieces of the stream", async () => {
     const checkpoint = await openCheckpoint(MODEL);
     const wte = await bytesOf(checkpoint, "wte.weight");
     const pieces = {
@@ -103,7 +103,7 @@ describe("embedWindows", () => {
     await checkpoint.close();
   });
 
-  it("does not go on with a tensor that ends early", async () => {
+  it("embedding fails on a tensor that ends early", async () => {
     await opened(MODEL, async (checkpoint) => {
       const short = {
         ...checkpoint,
@@ -117,7 +117,7 @@ describe("embedWindows", () => {
 });
 
 describe("LayerSession", () => {
-  it("reads only the weights that its outputs need", async () => {
+  it("a layer session reads only the weights that its outputs need", async () => {
     await opened(MODEL, async (checkpoint) => {
       const read: string[] = [];
       const readF32 = (name: string) => {
@@ -136,7 +136,7 @@ describe("LayerSession", () => {
     });
   });
 
-  it("gives attention that looks back only, and whose probabilities sum to 1", async () => {
+  it("attention in a layer looks back only, and its probabilities sum to 1", async () => {
     await opened(MODEL, async (checkpoint) => {
       const session = await LayerSession.open(checkpoint, 0, {
         threads: 1,

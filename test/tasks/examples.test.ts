@@ -8,8 +8,8 @@ const tokenizer = { encode: (text: string) => [...text].map((letter) => letter.c
 const encode = (texts: string[], length: number) =>
   String.fromCharCode(...(encodeExamples([{ texts, label: 0 }], tokenizer, length)[0]?.ids ?? []));
 
-describe("texts", () => {
-  it("are joined by a newline, and lose the end of the longer one first", () => {
+describe("encoded texts", () => {
+  it("a pair of texts is joined by a newline and loses the end of the longer one first", () => {
     expect(encode(["abc"], 10)).toBe("abc");
     expect(encode(["abc", "de"], 10)).toBe("abc\nde");
     expect(encode(["abcdefgh", "xy"], 8)).toBe("abcde\nxy");
@@ -18,13 +18,13 @@ describe("texts", () => {
     expect(encode(["abcdef"], 4)).toBe("abcd");
   });
 
-  it("that are empty still have a token", () => {
+  it("an empty text still has a token", () => {
     expect(encode([""], 4)).toBe("\n");
     expect(encode(["", ""], 4)).toBe("\n");
   });
 });
 
-describe("batches", () => {
+describe("batches of examples", () => {
   const examples = Array.from({ length: 103 }, (_, i) => ({
     ids: Array.from({ length: 1 + ((i * 37) % 29) }, (_, k) => k),
     label: i,
@@ -32,7 +32,7 @@ describe("batches", () => {
   const all = (options: { shuffle?: { seed: number; epoch: number } }) =>
     batchExamples(examples, { batchSize: 8, length: 29, ...options });
 
-  it("hold every example once, each with its label, ids and last token", () => {
+  it("the batches hold every example once, each with its label, ids and last token", () => {
     for (const options of [{}, { shuffle: { seed: 1, epoch: 0 } }]) {
       const batches = all(options);
       expect(batches).toHaveLength(13);
@@ -48,7 +48,7 @@ describe("batches", () => {
     }
   });
 
-  it("are the same for a seed and epoch, and others for others", () => {
+  it("the batches are the same for the same seed and epoch, and differ for others", () => {
     const order = (seed: number, epoch: number) =>
       all({ shuffle: { seed, epoch } }).flatMap(({ indices }) => [...indices]);
     expect(order(1, 0)).toEqual(order(1, 0));
@@ -56,7 +56,7 @@ describe("batches", () => {
     expect(order(2, 0)).not.toEqual(order(1, 0));
   });
 
-  it("are of few lengths, never beyond the longest", () => {
+  it("the batches have few different lengths, never beyond the longest text", () => {
     expect([1, 8, 9, 13, 17, 25, 33, 65, 97].map((tokens) => padLength(tokens, 128))).toEqual([
       8, 8, 12, 16, 24, 32, 48, 96, 128,
     ]);

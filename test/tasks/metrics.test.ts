@@ -5,8 +5,8 @@ import { bootstrap, computeMetric, countConfusion, meanAndSpread } from "../../s
 const answers = (actual: number[], predicted: number[]) => ({ actual, predicted });
 const A = answers([0, 1, 1, 0, 1, 1, 0, 0, 1, 0], [0, 1, 0, 0, 1, 1, 1, 0, 0, 0]);
 
-describe("classes", () => {
-  it("accuracy, F1 and Matthews of ordinary answers", () => {
+describe("metrics of classes", () => {
+  it("accuracy, F1 and Matthews of ordinary answers are those of their formulas", () => {
     // TP 3, FP 1, FN 2, TN 4
     expect(computeMetric("accuracy", A)).toBe(0.7);
     expect(computeMetric("f1", A)).toBeCloseTo((2 * 3) / (2 * 3 + 1 + 2), 12);
@@ -23,12 +23,12 @@ describe("classes", () => {
     ["class 1 neither there nor predicted", [0, 0, 0], [0, 0, 0], 0, 0],
     ["all right", [0, 1, 1], [0, 1, 1], 1, 1],
     ["all wrong", [0, 1, 1, 0], [1, 0, 0, 1], 0, -1],
-  ])("%s", (_, actual, predicted, f1, matthews) => {
+  ])("F1 and Matthews are defined for %s", (_, actual, predicted, f1, matthews) => {
     expect(computeMetric("f1", answers(actual, predicted))).toBeCloseTo(f1, 12);
     expect(computeMetric("matthews", answers(actual, predicted))).toBeCloseTo(matthews, 12);
   });
 
-  it("Matthews of three classes", () => {
+  it("Matthews of three classes is scikit-learn's", () => {
     // scikit-learn: matthews_corrcoef([0, 1, 2, 2, 1, 0], [0, 2, 2, 2, 1, 1]) = 0.522232967867094
     expect(computeMetric("matthews", answers([0, 1, 2, 2, 1, 0], [0, 2, 2, 2, 1, 1]))).toBeCloseTo(
       0.522232967867094,
@@ -37,9 +37,9 @@ describe("classes", () => {
   });
 });
 
-describe("numbers", () => {
+describe("metrics of numbers", () => {
   const x = [1, 2, 3, 4, 5];
-  it("Pearson and Spearman", () => {
+  it("Pearson and Spearman are those of published examples", () => {
     expect(computeMetric("pearson", answers(x, [2, 4, 6, 8, 10]))).toBeCloseTo(1, 12);
     expect(computeMetric("pearson", answers(x, [5, 6, 7, 8, 7]))).toBeCloseTo(0.8320502943378437, 12); // 6/√52
     expect(computeMetric("spearman", answers(x, [5, 6, 7, 8, 7]))).toBeCloseTo(0.8207826816681233, 12); // scipy.stats.spearmanr's example
@@ -47,7 +47,7 @@ describe("numbers", () => {
     expect(computeMetric("spearman", answers([1, 1, 2, 2], [1, 2, 1, 2]))).toBeCloseTo(0, 12);
   });
 
-  it("are not defined for a constant", () => {
+  it("Pearson and Spearman are not defined for a constant", () => {
     for (const name of ["pearson", "spearman"] as const) {
       expect(computeMetric(name, answers(x, [3, 3, 3, 3, 3]))).toBeNaN();
       expect(computeMetric(name, answers([3, 3], [1, 2]))).toBeNaN();
@@ -71,11 +71,11 @@ describe("numbers", () => {
   });
 });
 
-describe("intervals", () => {
+describe("confidence intervals", () => {
   const actual = Array.from({ length: 400 }, (_, i) => i % 2);
   const predicted = actual.map((label, i) => (i % 5 === 0 ? 1 - label : label)); // 80 % right
 
-  it("hold the value, are those of the normal approximation, and the same again", () => {
+  it("an interval holds the value, is near the normal approximation, and is the same when computed again", () => {
     const interval = bootstrap("accuracy", { actual, predicted });
     const half = 1.96 * Math.sqrt((0.8 * 0.2) / 400);
     expect(interval?.[0]).toBeCloseTo(0.8 - half, 1.7);
@@ -83,12 +83,12 @@ describe("intervals", () => {
     expect(bootstrap("accuracy", { actual, predicted })).toEqual(interval);
   });
 
-  it("are one point where all answers are right", () => {
+  it("an interval is one point where all answers are right", () => {
     expect(bootstrap("accuracy", { actual, predicted: actual })).toEqual([1, 1]);
   });
 });
 
-it("mean and sample deviation over seeds", () => {
+it("the mean and the sample deviation over seeds are computed, with no deviation for one seed", () => {
   expect(meanAndSpread([1, 2, 3, 4])).toEqual({ mean: 2.5, spread: Math.sqrt(5 / 3) });
   expect(meanAndSpread([7])).toEqual({ mean: 7, spread: null });
 });

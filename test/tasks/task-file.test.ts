@@ -16,7 +16,7 @@ async function read(task: string, content: string) {
   return readTaskFile(folder, "dev.tsv", findTask(task), undefined);
 }
 
-describe("files as GLUE has them", () => {
+describe("files in GLUE's format", () => {
   it.each<[string, string, { texts: string[]; label: number }[]]>([
     [
       "cola",
@@ -54,7 +54,7 @@ describe("files as GLUE has them", () => {
       [{ texts: ["A.", "B."], label: 2 }],
     ],
     ["wnli", "index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\t1\n", [{ texts: ["A.", "B."], label: 1 }]],
-  ])("%s", async (task, content, examples) => {
+  ])("a file of %s is read into texts and labels", async (task, content, examples) => {
     expect((await read(task, content)).examples).toEqual(examples);
   });
 
@@ -73,14 +73,14 @@ describe("files as GLUE has them", () => {
     expect(findTask("SST-2").name).toBe("sst2");
   });
 
-  it("the same content has the same hash, another label another", async () => {
+  it("the hash of a file is the same for the same content and differs with a label", async () => {
     const hash = async (label: number) => (await read("sst2", `sentence\tlabel\nx\t${label}\n`)).sha256;
     expect(await hash(1)).toBe(await hash(1));
     expect(await hash(1)).not.toBe(await hash(0));
   });
 });
 
-describe("what does not parse is an error with its line", () => {
+describe("files that do not parse", () => {
   it.each([
     ["a missing column", "sst2", "sentence\tlabel\nfine\t1\nno label\n", "line 3: 1 columns, not 2"],
     ["a tab in the text", "sst2", "sentence\tlabel\nfi\tne\t1\n", "line 2: 3 columns, not 2"],
@@ -101,7 +101,7 @@ describe("what does not parse is an error with its line", () => {
     ["a header of another task", "qnli", "sentence\tlabel\nfine\t1\n", 'no column "question"'],
     ["a file without examples", "sst2", "sentence\tlabel\n", "has no examples"],
     ["an empty file", "cola", "", "has no examples"],
-  ])("%s", async (_, task, content, fact) => {
+  ])("a task file is refused with its fault: %s", async (_, task, content, fact) => {
     const error = await failureOf(() => read(task, content));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(fact);
@@ -109,7 +109,7 @@ describe("what does not parse is an error with its line", () => {
     expect(error.hint).toBeTruthy();
   });
 
-  it("or, where that is asked, is left out and told of, unless most are wrong", async () => {
+  it("invalid lines are left out and reported where that is asked for, unless most are invalid", async () => {
     mkdirSync(path("qqp"));
     const good = "1\t2\t3\tHow?\tWhy?\t0\n";
     const header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n";
@@ -131,7 +131,7 @@ describe("what does not parse is an error with its line", () => {
       expect((await failureOf(() => reading(lines, () => {}))).message).toContain("line 2: 1 columns, not 6");
   });
 
-  it("bytes that are no UTF-8, a missing file, an unknown task", async () => {
+  it("a file that is not UTF-8, a missing file and an unknown task are refused", async () => {
     mkdirSync(path("latin"));
     writeFileSync(path("latin/dev.tsv"), Buffer.from("sentence\tlabel\ncaf\xe9\t1\n", "latin1"));
     const reading = () => readTaskFile(path("latin"), "dev.tsv", findTask("sst2"));

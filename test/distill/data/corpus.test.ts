@@ -21,25 +21,25 @@ async function found(...patterns: string[]): Promise<string[]> {
 }
 
 describe("the files of a corpus", () => {
-  it("are the named ones in the order of the arguments", async () => {
+  it("a corpus is the named files in the order of the arguments", async () => {
     expect(await found("b.txt", "a.jsonl")).toEqual(["b.txt", "a.jsonl"]);
   });
 
-  it("may have any ending when they are named", async () => {
+  it("a named file may have any ending", async () => {
     expect(await found("deep/notes.md")).toEqual(["deep/notes.md"]);
   });
 
-  it("are a folder's text and id files, sorted, from every depth", async () => {
+  it("a folder stands for its text or id files, sorted, from every depth", async () => {
     expect(await found("deep")).toEqual(["deep/d.txt", "deep/er/c.ndjson"]);
     expect(await found("ids")).toEqual(["ids/1.bin", "ids/2.bin"]);
   });
 
-  it("are what a glob matches, sorted", async () => {
+  it("a glob stands for the files it matches, sorted", async () => {
     expect(await found("**/*.{txt,jsonl}")).toEqual(["a.jsonl", "b.txt", "deep/d.txt", "odd[1].txt"]);
     expect(await found("deep/*")).toEqual(["deep/d.txt", "deep/notes.md"]);
   });
 
-  it("come once, however often they are named", async () => {
+  it("a file comes once, however often it is named", async () => {
     expect(await found("deep/d.txt", "deep", "**/d.txt", "deep/../b.txt", "b.txt")).toEqual([
       "deep/d.txt",
       "deep/er/c.ndjson",
@@ -47,11 +47,11 @@ describe("the files of a corpus", () => {
     ]);
   });
 
-  it("may have the characters of a glob in their names", async () => {
+  it("a file may have the characters of a glob in its name", async () => {
     expect(await found("odd[1].txt")).toEqual(["odd[1].txt"]);
   });
 
-  it("are named as the argument was, relative or not", async () => {
+  it("a file is named as its argument was, relative or absolute", async () => {
     const folder = relative(process.cwd(), at("deep"));
     expect(await findCorpusFiles([`${folder}/*.txt`])).toEqual([`${folder.split(sep).join("/")}/d.txt`]);
     expect(await findCorpusFiles([folder])).toEqual([join(folder, "d.txt"), join(folder, "er/c.ndjson")]);
@@ -59,19 +59,19 @@ describe("the files of a corpus", () => {
   });
 });
 
-describe("arguments that name no corpus", () => {
+describe("arguments that are no corpus", () => {
   it.each([
     ["missing.txt", "no such file or folder"],
     ["b.txt/inside.txt", "no such file or folder"],
     ["*.csv", "no file matches this glob"],
     ["only", "no .txt, .jsonl, .ndjson or .bin file in this folder"],
-  ])("%s", async (pattern, fact) => {
+  ])("an argument that names no corpus is refused: %s", async (pattern, fact) => {
     const { code, message } = await failureOf(() => found("b.txt", pattern));
     expect(code).toBe("not-found");
     expect(message).toBe(`${at(pattern)}: ${fact}`);
   });
 
-  it("text and token ids together", async () => {
+  it("text and token ids together are refused", async () => {
     const { code, message } = await failureOf(() => found("b.txt", "ids"));
     expect(code).toBe("usage");
     expect(message).toBe(`${at("ids/1.bin")} holds token ids, ${at("b.txt")} text: a corpus is one or the other`);

@@ -1,5 +1,6 @@
 // Corpora of token ids: text through the cache, .bin in place, and what every damaged or missing input says.
 import {
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -10,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { type CorpusOptions, TokenCorpus } from "../../../src/distill/data/token-cache.ts";
@@ -33,12 +34,12 @@ function bytesTokenizer(shift = 0): Tokenizer {
 }
 
 let folders = 0;
-/** A folder that no other test has, and text files in it. */
-function corpus(texts: Record<string, string | Uint8Array>): { files: string[]; cache: string } {
+/** A folder that no other test has, and files in it; one without content is named, but does not exist. */
+function corpus(texts: Record<string, string | Uint8Array | null>): { files: string[]; cache: string } {
   const folder = at(`${folders++}`);
   mkdirSync(folder);
   const files = Object.entries(texts).map(([name, content]) => {
-    writeFileSync(join(folder, name), content);
+    if (content !== null) writeFileSync(join(folder, name), content);
     return join(folder, name);
   });
   return { files, cache: join(folder, "cache") };
@@ -71,8 +72,8 @@ function cacheFile(cache: string): string {
 
 afterEach(() => vi.unstubAllEnvs());
 
-describe("text", () => {
-  it("is tokenised once, and then comes from the cache", async () => {
+describe("a corpus of text", () => {
+  it("a text is tokenized once and then comes from the cache", async () => {
     const { files, cache } = corpus({ "a.txt": "one two", "b.txt": "three" });
     const first = await opened(files, { cache });
     expect(Buffer.from(first.ids).toString()).toBe("one two\n\nthree");
@@ -81,7 +82,7 @@ describe("text", () => {
     expect(statSync(cacheFile(cache)).size).toBe(2 * first.ids.length + 16);
   });
 
-  it("longer than a piece arrives whole", async () => {
+  it("a text longer than a piece arrives whole", async () => {
     const text = "Ein längerer Satz.\nUnd noch einer.\n".repeat(20_000);
     const { files, cache } = corpus({ "a.txt": text });
     const data = await TokenCorpus.open(files, bytesTokenizer(), { vocabulary: 256, cache });
@@ -91,7 +92,7 @@ describe("text", () => {
     await data.close();
   });
 
-  it("has uint32 ids from a vocabulary of more than 65,536", async () => {
+  it("a text has uint32 ids with a vocabulary of more than 65,536", async () => {
     const { files, cache } = corpus({ "a.txt": "ab" });
     const tokenizer = bytesTokenizer(70_000);
     expect((await opened(files, { cache, tokenizer, vocabulary: 70_256 })).ids).toEqual([70_097, 70_098]);
@@ -99,7 +100,7 @@ describe("text", () => {
     expect((await opened(files, { cache, tokenizer, vocabulary: 70_256 })).fromCache).toBe(true);
   });
 
-  it("comes from a field of .jsonl lines", async () => {
+  it("a text comes from a field of .jsonl lines", async () => {
     const { files, cache } = corpus({ "a.jsonl": '{"text":"a","body":"x"}\n{"text":"b","body":"y"}' });
     expect(Buffer.from((await opened(files, { cache })).ids).toString()).toBe("a\n\nb");
     const other = await opened(files, { cache, field: "body" });
@@ -108,7 +109,7 @@ describe("text", () => {
     expect((await failureOf(() => opened(files, { cache, field: "none" }))).message).toContain("line 1");
   });
 
-  it("has another fingerprint with other content, another tokenizer, or as .txt instead of .jsonl", async () => {
+  it("a text has another fingerprint with other content, another tokenizer, or as .txt instead of .jsonl", async () => {
     const line = '{"text":"a"}';
     const { files, cache } = corpus({ "a.txt": line, "a.jsonl": line, "b.txt": "b" });
     const [text = "", json = "", other = ""] = files;
@@ -124,14 +125,14 @@ describe("text", () => {
     for (const print of prints) expect(print).toMatch(/^[0-9a-f]{64}$/);
   });
 
-  it("keeps its fingerprint and its cache when the file moves", async () => {
+  it("a text keeps its fingerprint and its cache when the file moves", async () => {
     const { files, cache } = corpus({ "a.txt": "same", "b.txt": "same" });
     const [a = "", b = ""] = files;
     const first = await opened([a], { cache });
     expect(await opened([b], { cache })).toEqual({ ...first, fromCache: true });
   });
 
-  it("reports its bytes", async () => {
+  it("the bytes of a text are reported as it is tokenized", async () => {
     const { files, cache } = corpus({ "a.txt": "one two", "b.txt": "three" });
     const events: string[] = [];
     await opened(files, {
@@ -147,14 +148,14 @@ describe("text", () => {
   });
 });
 
-describe("the cache", () => {
+describe("the cache of token ids", () => {
   it.each<[string, (path: string) => void]>([
     ["cut", (path) => truncateSync(path, statSync(path).size - 2)],
     ["cut to nothing", (path) => truncateSync(path, 0)],
     ["longer", (path) => writeFileSync(path, Buffer.concat([readFileSync(path), Buffer.alloc(2)]))],
     ["zeros", (path) => writeFileSync(path, Buffer.alloc(statSync(path).size))],
     ["without its middle", (path) => writeFileSync(path, readFileSync(path).subarray(4))],
-  ])("is written again when it is damaged: %s", async (_, damage) => {
+  ])("a damaged cache is written again: %s", async (_, damage) => {
     const { files, cache } = corpus({ "a.txt": "one two three" });
     const first = await opened(files, { cache });
     damage(cacheFile(cache));
@@ -162,7 +163,7 @@ describe("the cache", () => {
     expect((await opened(files, { cache })).fromCache).toBe(true);
   });
 
-  it("loses what a killed process left of it", async () => {
+  it("the cache loses what a killed process left in it", async () => {
     const { files, cache } = corpus({ "a.txt": "one two three" });
     const first = await opened(files, { cache });
     const path = cacheFile(cache);
@@ -172,7 +173,7 @@ describe("the cache", () => {
     expect(cacheFile(cache)).toBe(path);
   });
 
-  it("is in $NFC_CACHE, else in $XDG_CACHE_HOME/nfc", async () => {
+  it("the cache is in $NFC_CACHE, else in $XDG_CACHE_HOME/nfc", async () => {
     const { files } = corpus({ "a.txt": "text" });
     const [own, xdg] = [at("own"), at("xdg")];
     vi.stubEnv("XDG_CACHE_HOME", xdg);
@@ -184,14 +185,14 @@ describe("the cache", () => {
     expect(readdirSync(join(own, "tokens"))).toHaveLength(1);
   });
 
-  it("may be written by several at once", async () => {
+  it("the cache may be written by several callers at once", async () => {
     const { files, cache } = corpus({ "a.txt": "word ".repeat(100_000) });
     const all = await Promise.all(Array.from({ length: 4 }, () => opened(files, { cache })));
     for (const { ids } of all) expect(Buffer.from(ids).equals(readFileSync(files[0] as string))).toBe(true);
     cacheFile(cache);
   });
 
-  it("is not left behind by an abort, nor by a fault of the text", async () => {
+  it("the cache is not left half written by an abort or by a fault of the text", async () => {
     const { files, cache } = corpus({ "a.txt": "line\n".repeat(200_000), "b.txt": new Uint8Array([0x61, 0xff]) });
     const [good = ""] = files;
     const abort = new AbortController();
@@ -206,7 +207,7 @@ describe("the cache", () => {
     expect((await opened([good], { cache })).fromCache).toBe(false);
   });
 
-  it("that cannot be written is named, with --cache as the way out, whichever call fails", async () => {
+  it("a cache that cannot be written is named, with --cache as the way out, whichever call fails", async () => {
     const { files, cache } = corpus({ "a.txt": "text" });
     const { calls } = await withFault(0, "", () => opened(files, { cache }));
     expect(calls).toBeGreaterThanOrEqual(8);
@@ -224,7 +225,7 @@ describe("the cache", () => {
     expect((await opened(files, { cache })).ids).toHaveLength(4);
   });
 
-  it("below a file is an error of the cache, not of the text", async () => {
+  it("a cache below a file is an error of the cache, not of the text", async () => {
     const { files } = corpus({ "a.txt": "text" });
     const { code, hint } = await failureOf(() => opened(files, { cache: join(files[0] as string, "cache") }));
     expect(code).toBe("io");
@@ -233,7 +234,7 @@ describe("the cache", () => {
 });
 
 describe("token ids in .bin files", () => {
-  it("are read in place, one file after the other", async () => {
+  it("token ids are read in place, one file after the other", async () => {
     const { files } = corpus({ "a.bin": uint16(1, 2, 3), "b.bin": uint16(), "c.bin": uint16(4, 255) });
     const data = await TokenCorpus.open(files, null, { vocabulary: 256, cache: join(tmpdir(), "never", "made") });
     expect([data.tokens, data.fromCache]).toEqual([5, false]);
@@ -244,55 +245,44 @@ describe("token ids in .bin files", () => {
     await data.close();
   });
 
-  it("have a fingerprint of their content", async () => {
+  it("token ids have a fingerprint of their content", async () => {
     const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": uint16(1, 2), "c.bin": uint16(2, 1) });
     const prints: string[] = [];
     for (const path of files) prints.push((await opened([path])).fingerprint);
     expect(prints[0]).toBe(prints[1]);
     expect(prints[0]).not.toBe(prints[2]);
   });
-
-  it("past the vocabulary are refused with file, position and id", async () => {
-    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": uint16(3, 256) });
-    const { code, message } = await failureOf(() => opened(files));
-    expect(code).toBe("mismatch");
-    expect(message).toBe(`${files[1]}: token 256 at position 1, the model has 256 tokens`);
-  });
-
-  it("cannot be an odd number of bytes", async () => {
-    const { files } = corpus({ "a.bin": uint16(1, 2), "b.bin": new Uint8Array(5) });
-    const { code, message } = await failureOf(() => opened(files));
-    expect(code).toBe("invalid-file");
-    expect(message).toBe(`${files[1]}: 5 bytes are no whole number of uint16 token ids`);
-  });
 });
 
-describe("what is no corpus", () => {
-  it.each([["a.txt"], ["a.bin"], ["a.jsonl"]])("an empty %s", async (name) => {
-    const { files, cache } = corpus({ [name]: "" });
-    const { code, message } = await failureOf(() => opened(files, { cache }));
-    expect([code, message]).toEqual(["invalid-file", `${files[0]}: no tokens in it`]);
+describe("inputs that are no corpus", () => {
+  type Row = [string, string, Record<string, string | Uint8Array | null>, Parameters<typeof opened>[1]?];
+  it.each<Row>([
+    ["invalid-file", "a.txt: no tokens in it", { "a.txt": "" }],
+    ["invalid-file", "a.jsonl: no tokens in it", { "a.jsonl": "" }],
+    ["invalid-file", "a.bin: no tokens in it", { "a.bin": "" }],
+    ["not-found", "a.txt: no such file or folder", { "a.txt": null }],
+    ["not-found", "a.bin: no such file or folder", { "a.bin": null }],
+    ["usage", "a.txt and 1 more: text needs a tokenizer", { "a.txt": "text", "b.txt": "text" }, { tokenizer: null }],
+    ["mismatch", "a.txt: token 126 at position 2, the model has 126 tokens", { "a.txt": "ab~c" }, { vocabulary: 126 }],
+    [
+      "mismatch",
+      "b.bin: token 256 at position 1, the model has 256 tokens",
+      { "a.bin": uint16(1, 2), "b.bin": uint16(3, 256) },
+    ],
+    [
+      "invalid-file",
+      "b.bin: 5 bytes are no whole number of uint16 token ids",
+      { "a.bin": uint16(1, 2), "b.bin": new Uint8Array(5) },
+    ],
+  ])("a corpus is refused as %s, and nothing is cached: %s", async (code, sentence, texts, options) => {
+    const { files, cache } = corpus(texts);
+    const error = await failureOf(() => opened(files, { cache, ...options }));
+    expect(error.code).toBe(code);
+    expect(error.message).toBe(join(dirname(cache), sentence));
+    expect(existsSync(cache) ? readdirSync(cache) : []).toEqual([]);
   });
 
-  it.each(["txt", "bin"])("a missing .%s file", async (ending) => {
-    const { code, message } = await failureOf(() => opened([at(`none.${ending}`)], { cache: at("unused") }));
-    expect([code, message]).toEqual(["not-found", `${at(`none.${ending}`)}: no such file or folder`]);
-  });
-
-  it("ids past the vocabulary, from a tokenizer that is not the model's", async () => {
-    const { files, cache } = corpus({ "a.txt": "ab~c" });
-    const { code, message } = await failureOf(() => opened(files, { cache, vocabulary: 126 }));
-    expect([code, message]).toEqual(["mismatch", `${files[0]}: token 126 at position 2, the model has 126 tokens`]);
-    expect(readdirSync(cache)).toEqual([]);
-  });
-
-  it("text without a tokenizer", async () => {
-    const { files } = corpus({ "a.txt": "text", "b.txt": "text" });
-    const { code, message } = await failureOf(() => opened(files, { tokenizer: null }));
-    expect([code, message]).toEqual(["usage", `${files[0]} and 1 more: text needs a tokenizer`]);
-  });
-
-  it("text and ids together", async () => {
+  it("text and ids together are refused", async () => {
     const { files } = corpus({ "a.txt": "text", "b.bin": uint16(1) });
     expect((await failureOf(() => opened(files))).code).toBe("usage");
   });

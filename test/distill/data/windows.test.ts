@@ -38,10 +38,10 @@ async function order(batches: Batches, count: number): Promise<number[]> {
 const ascending = (count: number) => Array.from({ length: count }, (_, i) => i);
 const sorted = (values: readonly number[]) => [...values].sort((a, b) => a - b);
 
-describe("permuted", () => {
+describe("permutations of windows", () => {
   const integer = fc.integer({ min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER });
 
-  it("is a permutation for any size and key", () => {
+  it("permuted is a permutation for any size and key", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 600 }), integer, fc.nat(), (size, seed, epoch) => {
         const images = ascending(size).map((i) => permuteIndex(i, size, [seed, epoch]));
@@ -50,7 +50,7 @@ describe("permuted", () => {
     );
   });
 
-  it("is a permutation around powers of four, where the network grows", () => {
+  it("permuted is a permutation around powers of four, where the network grows", () => {
     for (const size of [3, 4, 5, 15, 16, 17, 63, 64, 65, 1023, 1024, 1025, 65_536, 65_537]) {
       const images = new Set(ascending(size).map((i) => permuteIndex(i, size, [1, 2])));
       expect(images.size).toBe(size);
@@ -58,7 +58,7 @@ describe("permuted", () => {
     }
   });
 
-  it("stays inside, without collisions, where a table would not fit", () => {
+  it("permuted stays in range without collisions for sizes beyond any table", () => {
     const size = 2 ** 40 + 12_345;
     const images = ascending(20_000).map((i) => permuteIndex(size - 1 - i, size, [7, 0]));
     expect(new Set(images).size).toBe(images.length);
@@ -67,7 +67,7 @@ describe("permuted", () => {
     expect(Math.abs(mean - 0.5)).toBeLessThan(5 * Math.sqrt(1 / 12 / images.length)); // 5 σ
   });
 
-  it("takes every index everywhere equally often over the epochs", () => {
+  it("permuted puts every index at every place equally often over the epochs", () => {
     const [size, epochs] = [11, 5500];
     const counts = new Float64Array(size * size);
     for (let epoch = 0; epoch < epochs; epoch++)
@@ -81,7 +81,7 @@ describe("permuted", () => {
     expect(chiSquared).toBeLessThan(100 + 5 * 14.2);
   });
 
-  it("has all orders of four about equally often", () => {
+  it("permuted gives all orders of four about equally often", () => {
     const counts = new Map<string, number>();
     for (let seed = 0; seed < 4800; seed++) {
       const images = ascending(4)
@@ -94,8 +94,8 @@ describe("permuted", () => {
   });
 });
 
-describe("batches", () => {
-  it("show every window once an epoch, in another order each time and for each seed", async () => {
+describe("batches of windows", () => {
+  it("batches show every window once per epoch, in another order for each epoch and each seed", async () => {
     const data = await range(10 * 32 + 5);
     const batches = new Batches(data, { length: 10, batchSize: 4, seed: 1 });
     expect([batches.windowCount, batches.perEpoch]).toEqual([32, 8]);
@@ -110,7 +110,7 @@ describe("batches", () => {
     expect(other).not.toEqual(first);
   });
 
-  it("continue over the end of an epoch that they do not divide", async () => {
+  it("batches continue over the end of an epoch that they do not divide", async () => {
     const batches = new Batches(await range(71), { length: 10, batchSize: 4, seed: 3 });
     expect([batches.windowCount, batches.perEpoch]).toEqual([7, 1.75]);
     const windows = await order(batches, 7);
@@ -118,14 +118,14 @@ describe("batches", () => {
       expect(sorted(windows.slice(7 * epoch, 7 * epoch + 7))).toEqual(ascending(7));
   });
 
-  it("may be larger than an epoch", async () => {
+  it("a batch may be larger than an epoch", async () => {
     const batches = new Batches(await range(21), { length: 10, batchSize: 5, seed: 3 });
     const { windows } = await batches.batch(0);
     expect(sorted([...windows.slice(0, 2)])).toEqual([0, 1]);
     expect(sorted([...windows.slice(2, 4)])).toEqual([0, 1]);
   });
 
-  it("have labels that are the inputs shifted by one", async () => {
+  it("the labels of a batch are its inputs shifted by one", async () => {
     const corpus = await counting(1000);
     const batches = new Batches({ corpus, start: 300, end: 1000 }, { length: 7, batchSize: 3, seed: 5 });
     for (const index of [0, 1, 33, 1_000_000]) {
@@ -139,13 +139,13 @@ describe("batches", () => {
     }
   });
 
-  it("use the last window that the range holds, and nothing past it", async () => {
+  it("batches use the last window that the range holds, and nothing past it", async () => {
     const whole = await range(101);
     expect(new Batches(whole, { length: 10, batchSize: 1, seed: 0 }).windowCount).toBe(10);
     expect(new Batches({ ...whole, end: 100 }, { length: 10, batchSize: 1, seed: 0 }).windowCount).toBe(9);
   });
 
-  it("are the same for the same index, whatever came before", async () => {
+  it("a batch is the same for the same index, whatever came before", async () => {
     const data = await range(5000);
     const one = new Batches(data, { length: 16, batchSize: 4, seed: 9 });
     await order(one, 40);
@@ -153,12 +153,12 @@ describe("batches", () => {
     expect(await two.batch(123)).toEqual(await one.batch(123));
   });
 
-  it("keep their order from release to release: resumed runs depend on it", async () => {
+  it("batches keep their order from release to release, which resumed runs depend on", async () => {
     const batches = new Batches(await range(101), { length: 10, batchSize: 10, seed: 1337 });
     expect((await order(batches, 2)).join(" ")).toBe("9 5 1 3 4 6 7 2 0 8 6 2 4 3 8 9 1 5 7 0");
   });
 
-  it("need a window", async () => {
+  it("batches of a range without a window are refused", async () => {
     const data = await range(10);
     const { code, message } = await failureOf(() => new Batches(data, { length: 10, batchSize: 1, seed: 0 }));
     expect(code).toBe("invalid-file");
@@ -166,13 +166,13 @@ describe("batches", () => {
   });
 });
 
-describe("the held-out end", () => {
+describe("the held-out end of a corpus", () => {
   it.each([
     [100_000, 128, 2000, "2 %"],
     [1000, 16, 34, "two windows at least"],
     [4_000_000, 128, 65_536, "no more than 65,536 tokens"],
     [33, 10, 22, "the shortest corpus"],
-  ])("of %i tokens at length %i has %i: %s", async (tokens, length, expected) => {
+  ])("the held-out end of %i tokens at length %i has %i: %s", async (tokens, length, expected) => {
     const corpus = await counting(tokens);
     const { train, heldOut } = holdOut(corpus, length);
     expect([train.start, train.end, heldOut.start, heldOut.end]).toEqual([
@@ -185,7 +185,7 @@ describe("the held-out end", () => {
     expect(new Batches(heldOut, { length, batchSize: 1, seed: 0 }).windowCount).toBeGreaterThanOrEqual(2);
   });
 
-  it("is refused when it leaves nothing to train on", async () => {
+  it("a held-out end that leaves nothing to train on is refused", async () => {
     const corpus = await counting(32);
     const { code, message } = await failureOf(() => holdOut(corpus, 10));
     expect(code).toBe("invalid-file");

@@ -116,7 +116,7 @@ describe("the head's loss", () => {
       "a cold teacher in chunks and blocks",
       { chunk: 4, rowsAtOnce: 5, nllWeight: EVEN, klWeight: HOLES, temperature: 0.5 },
     ],
-  ])("with %s is the formula's, gradients included", async (_, given) => {
+  ])("the head's loss with %s is the formula's, gradients included", async (_, given) => {
     const { nll, kl, dHidden, dMatrix } = await run(given);
     const [hidden, matrix] = [[...HIDDEN], [...MATRIX]];
     const expected = formula(hidden, matrix, given);
@@ -136,7 +136,7 @@ describe("the head's loss", () => {
       }
   });
 
-  it("leaves out the matrix's gradient where it is frozen", async () => {
+  it("the head's loss leaves out the matrix's gradient where the matrix is frozen", async () => {
     const given = { chunk: 4, rowsAtOnce: 3, nllWeight: EVEN, klWeight: EVEN, temperature: 1 };
     const [frozen, trained] = [await run({ ...given, matrixTrained: false }), await run(given)];
     expect([frozen.chunks, trained.chunks]).toEqual([0, 3]);

@@ -22,14 +22,14 @@ function formula(made: ParameterStore): number {
 }
 
 describe("the noise prior", () => {
-  it("is KL(N(μ, σ²) ‖ N(0, 1)), means and deviations averaged apart", () => {
+  it("the noise prior is KL(N(μ, σ²) ‖ N(0, 1)), with means and deviations averaged apart", () => {
     const made = store();
     expect(new NoisePrior(made).value()).toBeCloseTo(formula(made), 6);
     for (const name of made.names) made.value(name).fill(0);
     expect(new NoisePrior(made).value()).toBe(0);
   });
 
-  it("adds its gradient to what is there", () => {
+  it("the noise prior adds its gradient to what is there", () => {
     const made = store();
     const prior = new NoisePrior(made);
     for (const name of made.names) made.slot(name).total.fill(10);
@@ -48,14 +48,14 @@ describe("the noise prior", () => {
     expect([...made.slot("wte.weight").total]).toEqual([10, 10, 10, 10]);
   });
 
-  it("leaves every bit alone at a weight of 0", () => {
+  it("the noise prior at a weight of 0 leaves every bit of the gradients alone", () => {
     const made = store();
     for (const name of made.names) made.slot(name).total.fill(-0);
     new NoisePrior(made).addGradient(0);
     for (const name of made.names) for (const total of made.slot(name).total) expect(Object.is(total, -0)).toBe(true);
   });
 
-  it("has a value for frozen noise, and no gradient; a model without noise has 0", () => {
+  it("the noise prior has a value and no gradient for frozen noise, and is 0 for a model without noise", () => {
     const frozen = store(false);
     const prior = new NoisePrior(frozen);
     prior.addGradient(1);

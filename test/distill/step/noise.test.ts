@@ -83,7 +83,7 @@ function* words(seed: bigint, counter: bigint): Generator<number> {
 describe("halfNormals", () => {
   const table = buildNormalTable();
 
-  it("is antisymmetric and rises, with variance ½ and a normal's kurtosis to 1 %", () => {
+  it("halfNormals is antisymmetric and rises, with variance ½ and a normal's kurtosis to 1 %", () => {
     expect(table).toHaveLength(65_536);
     expect(table.every((q, k) => q === -(table[65_535 - k] as number))).toBe(true);
     expect(table.every((q, k) => k === 0 || q > (table[k - 1] as number))).toBe(true);
@@ -91,7 +91,7 @@ describe("halfNormals", () => {
     expect(Math.abs(mean(table, (q) => q ** 4) / 0.25 / 3 - 1)).toBeLessThan(0.01);
   });
 
-  it("holds the quantiles at (k + ½) / 65,536", () => {
+  it("halfNormals holds the quantiles at (k + ½) / 65,536", () => {
     const scale = 3.0902323061678132 / quantileOf(0.999); // Φ⁻¹(0.999), from tables
     for (const k of [0, 1, 100, 20_000, 32_767, 32_768, 50_000, 65_500, 65_534, 65_535]) {
       const p = (k + 0.5) / 65_536;
@@ -108,7 +108,7 @@ describe("halfNormals", () => {
 });
 
 describe("NoiseBuffers", () => {
-  it("draws what four xoshiro128++ generators give, which begin from seed, step, array and lane", () => {
+  it("the noise is what four xoshiro128++ generators give, which begin from seed, step, array and lane", () => {
     const table = buildNormalTable();
     const seed = 123_456_789;
     const step = 70_000;
@@ -124,7 +124,7 @@ describe("NoiseBuffers", () => {
     }
   });
 
-  it("depends on seed, step and index alone: not on past draws, other arrays or the memory", () => {
+  it("the noise depends on seed, step and index alone: not on past draws, other arrays or the memory", () => {
     const noise = new NoiseBuffers([5, 1000, 1000], 3);
     for (const step of [0, 9, 4]) noise.draw(step);
     expect([...noise.arrays]).toEqual(drawn(3, 4, [5, 1000, 1000]));
@@ -133,7 +133,7 @@ describe("NoiseBuffers", () => {
     expect(drawn(-1, 0, [8])).not.toEqual(drawn(1, 0, [8]));
   });
 
-  it("spreads over several memories with the same draws", () => {
+  it("the noise is the same when it spreads over several memories", () => {
     const sizes = [20_000, 20_000, 20_000];
     const noise = new NoiseBuffers(sizes, 5, { bankBytes: 393_216 });
     noise.draw(2);
@@ -141,15 +141,15 @@ describe("NoiseBuffers", () => {
     expect([...noise.arrays]).toEqual(drawn(5, 2, sizes));
   });
 
-  it("holds nothing for no layers", () => expect(drawn(1, 1, [])).toEqual([]));
+  it("the noise of no layers takes no memory", () => expect(drawn(1, 1, [])).toEqual([]));
 
-  describe.each([0, 1, 20_261_124])("with seed %i", (seed) => {
+  describe.each([0, 1, 20_261_124])("noise with seed %i", (seed) => {
     let arrays: Float32Array[] = [];
     beforeAll(() => {
       arrays = drawn(seed, 17, [N, N]);
     });
 
-    it("has a normal's moments", () => {
+    it("the noise has a normal's moments", () => {
       const [x] = arrays as [Float32Array];
       const z = (power: number, expected: number, variance: number) =>
         (mean(x, (value) => value ** power) - expected) * Math.sqrt(N / variance);
@@ -159,7 +159,7 @@ describe("NoiseBuffers", () => {
       expect(Math.abs(z(4, 3, 96))).toBeLessThan(Z);
     });
 
-    it("has a normal's distribution and tails", () => {
+    it("the noise has a normal's distribution and tails", () => {
       const [x] = arrays as [Float32Array];
       expect(kolmogorovSmirnov(x)).toBeLessThan(2.7); // 2·exp(−2·2.7²) = 9e-7
       for (const bound of [3, 4]) {
@@ -169,7 +169,7 @@ describe("NoiseBuffers", () => {
       }
     });
 
-    it("has no correlation along an array, between lanes, arrays, steps or seeds", () => {
+    it("the noise has no correlation along an array, between lanes, arrays, steps or seeds", () => {
       const [x, y] = arrays as [Float32Array, Float32Array];
       const [next] = drawn(seed, 18, [N]) as [Float32Array];
       const [other] = drawn(seed + 1, 17, [N]) as [Float32Array];
@@ -184,7 +184,7 @@ describe("NoiseBuffers", () => {
     });
   });
 
-  it("shares no draws between 64 steps of 4 arrays: every pair is uncorrelated", () => {
+  it("the noise of 64 steps of 4 arrays shares no draws: every pair is uncorrelated", () => {
     const noise = new NoiseBuffers([512, 512, 512, 512], 1);
     const rows: Float32Array[] = [];
     for (let step = 0; step < 64; step++) {

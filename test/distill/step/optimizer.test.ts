@@ -1,4 +1,4 @@
-// The optimiser: clipping, the two rates, decay on matrices alone, and what a change of phase forgets.
+// The optimizer: clipping, the two rates, decay on matrices alone, and what a change of phase forgets.
 import { describe, expect, it } from "vitest";
 import { Optimizer, type OptimizerOptions, scheduleRate } from "../../../src/distill/step/optimizer.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
@@ -39,8 +39,8 @@ function store(gradient: number): ParameterStore {
 /** How far each parameter's first value has moved from 1. */
 const moves = (made: ParameterStore) => SPECS.map(({ name }) => 1 - (made.value(name)[0] as number));
 
-describe("the optimiser", () => {
-  it("moves weights by one rate and noise by another, along the schedule, and gives the weights'", () => {
+describe("the optimizer", () => {
+  it("the optimizer moves weights by one rate and noise by another, along the schedule, and returns the weights'", () => {
     const made = store(3);
     const optimizer = new Optimizer(made, OPTIONS);
     // With the same gradient in every step, AdamW moves by the rate.
@@ -54,7 +54,7 @@ describe("the optimiser", () => {
     }
   });
 
-  it("shrinks matrices alone by decay, by lr · decay of their values", () => {
+  it("the optimizer decays matrices alone, by lr · decay of their values", () => {
     const made = store(0);
     const optimizer = new Optimizer(made, { ...OPTIONS, epsilon: 1e-8, decay: 0.5, warmup: 0 });
     optimizer.update(0, 0);
@@ -62,7 +62,7 @@ describe("the optimiser", () => {
     for (const [i, moved] of moves(made).entries()) expect(moved).toBeCloseTo(expected[i] as number, 7);
   });
 
-  it("has the norm of all its gradients, not finite when one is not", () => {
+  it("the optimizer has the norm of all its gradients, which is not finite when one of them is not", () => {
     const made = store(2);
     const numbers = SPECS.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
     expect(new Optimizer(made, OPTIONS).norm()).toBeCloseTo(2 * Math.sqrt(numbers), 4);
@@ -71,7 +71,7 @@ describe("the optimiser", () => {
     expect(new Optimizer(made, OPTIONS).norm()).toBe(Number.NaN);
   });
 
-  it("scales gradients to the norm that is allowed, and leaves smaller ones alone", () => {
+  it("the optimizer scales gradients to the allowed norm and leaves smaller ones alone", () => {
     const first = (clip: number, gradient: number) => {
       const made = store(gradient);
       const optimizer = new Optimizer(made, { ...OPTIONS, clip });
@@ -86,7 +86,7 @@ describe("the optimiser", () => {
     expect(first(1e6, 5).moment).toBeCloseTo(0.5, 6);
   });
 
-  it("moves what it is told alone, and forgets its moments", () => {
+  it("the optimizer moves only the parameters it is given, and forgets their moments on reset", () => {
     const made = store(1);
     const optimizer = new Optimizer(made, { ...OPTIONS, names: ["wte.weight"] });
     optimizer.update(0, optimizer.norm());

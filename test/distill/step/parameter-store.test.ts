@@ -34,8 +34,8 @@ function largestError(actual: Float32Array, expected: number[]): number {
   return Math.max(...expected.map((value, i) => Math.abs((actual[i] as number) - value))) / scale;
 }
 
-describe("update", () => {
-  it.each([1, 2, 3, 4, 7, 64, 1003])("is AdamW on %i floats over ten steps", (length) => {
+describe("updating a parameter", () => {
+  it.each([1, 2, 3, 4, 7, 64, 1003])("update is AdamW on %i floats over ten steps", (length) => {
     const store = single(length);
     const { value, gradient, moment1, moment2 } = store.slot("w");
     for (let i = 0; i < length; i++) value[i] = wave(i);
@@ -67,7 +67,7 @@ describe("update", () => {
     expect(moved).toBeGreaterThan(1e-2);
   });
 
-  it("leaves the bits of a value alone without gradient and decay", () => {
+  it("update leaves the bits of a value alone without gradient and decay", () => {
     const store = single(1000);
     const { value, moment1, moment2 } = store.slot("w");
     for (let i = 0; i < 1000; i++) value[i] = wave(i) * 10 ** ((i % 70) - 40);
@@ -77,7 +77,7 @@ describe("update", () => {
     expect([...moment1, ...moment2].every((moment) => moment === 0)).toBe(true);
   });
 
-  it("keeps a decay of lr · decay = 1e-6, which 1 − 1e-6 in float32 misses by 1.3 %", () => {
+  it("update keeps a decay of lr · decay = 1e-6, which 1 − 1e-6 in float32 misses by 1.3 %", () => {
     const store = single(20_000);
     const { value } = store.slot("w");
     for (let i = 0; i < value.length; i++) value[i] = 0.25 * 16 ** (i / value.length);
@@ -87,7 +87,7 @@ describe("update", () => {
     expect(Math.abs(shrink / 1e-6 - 1)).toBeLessThan(3e-3);
   });
 
-  it("shows a NaN gradient, and sets subnormal moments to zero", () => {
+  it("update shows a NaN gradient and sets subnormal moments to zero", () => {
     const store = single(4);
     const { value, gradient, moment1, moment2 } = store.slot("w");
     value.fill(1);
@@ -101,7 +101,7 @@ describe("update", () => {
     expect((moment2[2] as number) / 0.95e-37).toBeCloseTo(1, 5);
   });
 
-  it("gives the same bits every time, whatever memory the parameter lies in", () => {
+  it("update gives the same bits every time, whatever memory the parameter lies in", () => {
     const run = (bankBytes?: number) => {
       const specs = ["a", "b", "c"].map((name) => ({ name, shape: [37, 11], trained: true }));
       const store = new ParameterStore(specs, bankBytes === undefined ? {} : { bankBytes });
@@ -120,21 +120,21 @@ describe("update", () => {
     expect(run(8192)).toEqual(run());
   });
 
-  it("refuses a frozen and an unknown parameter", () => {
+  it("update refuses a frozen and an unknown parameter", () => {
     const store = new ParameterStore([{ name: "w", shape: [2], trained: false }]);
     expect(() => store.update("w", SETTINGS)).toThrow("w is frozen");
     expect(() => store.slot("x")).toThrow("no parameter x");
   });
 });
 
-describe("the store", () => {
+describe("the parameter store", () => {
   const specs = [
     { name: "wte.weight", shape: [5, 3], trained: true },
     { name: "ln_f.weight", shape: [3], trained: false },
     { name: "h.0.mlp.c_fc.weight", shape: [70, 30], trained: true },
   ];
 
-  it("holds zeros in the shapes, a value only for the frozen, every parameter in one memory", () => {
+  it("the store holds zeros in the shapes, only a value for frozen parameters, and every parameter in one memory", () => {
     const store = new ParameterStore(specs, { bankBytes: 34_000 });
     expect(store.names).toEqual(specs.map((spec) => spec.name));
     expect(store.trained).toEqual(["wte.weight", "h.0.mlp.c_fc.weight"]);
@@ -156,7 +156,7 @@ describe("the store", () => {
     expect(store.slot("wte.weight").moment2).toEqual(new Float32Array(15));
   });
 
-  it("takes the norm over several memories", () => {
+  it("the store takes the norm over several memories", () => {
     const store = new ParameterStore(specs, { bankBytes: 34_000 });
     store.slot("wte.weight").gradient.fill(2);
     store.slot("h.0.mlp.c_fc.weight").gradient.fill(-0.5);
@@ -166,13 +166,13 @@ describe("the store", () => {
     expect(store.gradientNorm([])).toBe(0);
   });
 
-  it("refuses a parameter that no memory holds", () => {
+  it("the store refuses a parameter that no memory holds", () => {
     expect(() => new ParameterStore(specs, { bankBytes: 33_000 })).toThrow(
       expect.objectContaining({ code: "unsupported", message: expect.stringContaining("h.0.mlp.c_fc.weight") }),
     );
   });
 
-  it("adds rows in order, repeated ones too", () => {
+  it("the store adds rows in order, repeated ones too", () => {
     const store = new ParameterStore(specs);
     const { gradient } = store.slot("wte.weight");
     gradient.fill(1);
@@ -181,8 +181,8 @@ describe("the store", () => {
   });
 });
 
-describe("accumulation", () => {
-  it("sums gradients into totals, which norm and update take", () => {
+describe("accumulating gradients", () => {
+  it("accumulation sums gradients into totals, which norm and update take", () => {
     const store = single(5, { accumulate: true });
     const plain = single(5);
     const { gradient, total } = store.slot("w");
@@ -201,7 +201,7 @@ describe("accumulation", () => {
     expect(store.value("w")[0]).toBeLessThan(0);
   });
 
-  it("is nothing to do where the gradient is the total", () => {
+  it("accumulation has nothing to do where the gradient is the total", () => {
     const store = single(3);
     store.slot("w").gradient.fill(2);
     store.accumulate(["w"]);

@@ -7,7 +7,7 @@ import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 describe("learningRate", () => {
   const schedule = { peak: 2e-3, steps: 101, warmup: 20, floor: 0.05 };
 
-  it("rises linearly, then follows half a cosine to the floor at the last step", () => {
+  it("the learning rate rises linearly, then follows half a cosine to the floor at the last step", () => {
     expect(scheduleRate(0, schedule)).toBeCloseTo(1e-4, 15);
     expect(scheduleRate(9, schedule)).toBeCloseTo(1e-3, 15);
     expect(scheduleRate(19, schedule)).toBe(2e-3);
@@ -18,7 +18,7 @@ describe("learningRate", () => {
     expect(scheduleRate(500, schedule)).toBeCloseTo(1e-4, 15);
   });
 
-  it("begins at the peak without warmup, and is finite in the shortest runs", () => {
+  it("the learning rate begins at the peak without warmup and is finite in the shortest runs", () => {
     expect(scheduleRate(0, { ...schedule, warmup: 0 })).toBe(2e-3);
     expect(scheduleRate(0, { peak: 1, steps: 1, warmup: 0, floor: 0.05 })).toBe(1);
     expect(scheduleRate(1, { peak: 1, steps: 2, warmup: 2, floor: 0.05 })).toBe(1);
@@ -28,9 +28,9 @@ describe("learningRate", () => {
   });
 });
 
-describe("decayed", () => {
+describe("weight decay", () => {
   it.each(["dense", "noise-shared", "noise-distance"] as const)(
-    "takes the matrices of %s and nothing else",
+    "weight decay applies to the matrices of %s and to nothing else",
     (variant) => {
       const specs = listParameters(tinyModelConfig({ variant }));
       const names = specs.filter(({ name, shape }) => isDecayed(name, shape)).map(({ name }) => name);

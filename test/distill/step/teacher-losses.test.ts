@@ -147,7 +147,7 @@ describe("a teacher of k tokens", () => {
     [4, 4], // blocks of 4 and 2 rows
     [V - 1, N],
   ] as const)
-    it(`k = ${k}, ${rowsAtOnce} rows at once: KL and gradients as computed by hand`, async () => {
+    it(`the loss of a teacher of k = ${k} tokens, ${rowsAtOnce} rows at once, has the KL and gradients computed by hand`, async () => {
       const given = problem();
       const { kl, dLogits } = bruteForce(given, k);
       const { dHidden, dMatrix } = throughHead(given, dLogits);
@@ -162,7 +162,7 @@ describe("a teacher of k tokens", () => {
       }
     });
 
-  it("has the gradient of its own KL, by central differences", async () => {
+  it("the loss of a teacher of k tokens has the gradient of its own KL, by central differences", async () => {
     const given = problem();
     const { run, feeds, close } = await head(given, 4, "float64", N);
     const { dHidden, dMatrix } = await run();
@@ -185,7 +185,7 @@ describe("a teacher of k tokens", () => {
     await close();
   });
 
-  it("is the whole teacher when k is the vocabulary", async () => {
+  it("the loss of a teacher of k tokens is the whole teacher's when k is the vocabulary", async () => {
     for (const sharpness of [2, 12]) {
       const given = problem(sharpness);
       const [sparse, dense] = [await once(given, V, "float32", N), await once(given, null, "float32", N)];
@@ -196,7 +196,7 @@ describe("a teacher of k tokens", () => {
     }
   });
 
-  it("never exceeds the whole teacher's KL, and grows with k", async () => {
+  it("the loss of a teacher of k tokens never exceeds the whole teacher's KL, and grows with k", async () => {
     const given = problem();
     const total = async (k: number | null) => (await once(given, k, "float64", N)).kl.reduce((sum, x) => sum + x);
     const sums = [await total(1), await total(4), await total(10), await total(null)];
@@ -204,7 +204,7 @@ describe("a teacher of k tokens", () => {
     expect(new Set(sums).size).toBe(4);
   });
 
-  it("is as accurate in float32 where the teacher is all but certain", async () => {
+  it("the loss of a teacher of k tokens is as accurate in float32 where the teacher is almost certain", async () => {
     const given = problem(60);
     const { kl, dLogits } = bruteForce(given, 6);
     const found = await once(given, 6, "float32", N);
@@ -212,7 +212,7 @@ describe("a teacher of k tokens", () => {
     expect(worst(found.dHidden, throughHead(given, dLogits).dHidden)).toBeLessThan(1e-4);
   });
 
-  it("stays finite, and pulls the same way, where the student is all but certain of something else", async () => {
+  it("the loss of a teacher of k tokens stays finite, and pulls the same way, where the student is almost certain of another token", async () => {
     for (const sharpness of [2, 60])
       for (const size of [4, 8, 100]) {
         const given = problem(sharpness);

@@ -18,7 +18,7 @@ import { temporaryFolder } from "../../support/temp-folder.ts";
 const BATCH = 2;
 const LENGTH = 32;
 
-describe.skipIf(!existsSync(GOLDEN))("a training step equals the reference", () => {
+describe.skipIf(!existsSync(GOLDEN))("a training step against the reference", () => {
   const folder = temporaryFolder("step");
   // 64 and 20: several chunks of the vocabulary (211) and of the rows (64), the last one of each smaller.
   for (const [vocabularyChunk, rowsAtOnce] of [
@@ -26,7 +26,7 @@ describe.skipIf(!existsSync(GOLDEN))("a training step equals the reference", () 
     [64, 20],
   ] as const)
     for (const variant of VARIANTS)
-      test(`${variant}, head in chunks of ${vocabularyChunk}: losses, gradients, three steps`, async () => {
+      test(`a training step of ${variant}, with the head in chunks of ${vocabularyChunk}, has the losses, gradients and three steps of the reference`, async () => {
         const run = await openGolden(variant, folder(`${variant}-${rowsAtOnce}`), { vocabularyChunk, rowsAtOnce });
         for (const [i, expected] of run.losses.entries()) {
           const losses = await run.gradients();

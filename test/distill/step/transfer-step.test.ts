@@ -111,8 +111,8 @@ const CASES: [string, Variant, TinyOptions, TinyOptions][] = [
   ["of a symmetric teacher", "symmetric", {}, { variant: "symmetric" }],
 ];
 
-describe("one layer", () => {
-  it.each(CASES)("%s: loss and gradients are the formula's", async (_, variant, own, other) => {
+describe("the transfer of one layer", () => {
+  it.each(CASES)("the transfer's loss and gradients are the formula's: %s", async (_, variant, own, other) => {
     const student = tinyModelConfig({ ...OPTIONS, ...own, variant, layers: 1 });
     const teacher = tinyModelConfig({ ...OPTIONS, ...other, layers: 1 });
     const { store, teacherWeights, step } = await opened(student, teacher);
@@ -140,7 +140,7 @@ describe("one layer", () => {
     await step.close();
   });
 
-  it("leaves V alone", async () => {
+  it("the transfer has no gradient for V", async () => {
     const config = tinyModelConfig({ ...OPTIONS, variant: "symmetric", layers: 1 });
     const { store, step } = await opened(config, tinyModelConfig({ ...OPTIONS, layers: 1 }));
     const { gradient } = store.slot("h.0.attn.c_attn.weight");
@@ -153,37 +153,40 @@ describe("one layer", () => {
   });
 });
 
-describe("three layers", () => {
-  it.each([false, true])("gradients are those of the loss; scores scaled by layer: %s", async (inverse) => {
-    const more = { layers: 3, scale: inverse };
-    const config = (variant: Variant): ModelConfig => ({
-      ...tinyModelConfig({ ...OPTIONS, variant, layers: more.layers }),
-      scale_attn_by_inverse_layer_idx: inverse,
-    });
-    const { store, step } = await opened(config("noise-distance"), config("dense"));
-    await step.run(INPUTS, 1);
-    for (let layer = 0; layer < 3; layer++) {
-      const names = step.targets.filter((name) => name.startsWith(`h.${layer}.`));
-      const gradients = names.map((name) => store.slot(name).gradient.slice());
-      const norm = Math.sqrt(gradients.flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
-      // Along its own gradient the loss rises by the gradient's norm.
-      const move = async (length: number) => {
-        for (const [k, name] of names.entries())
-          store.value(name).forEach((x, i, values) => {
-            values[i] = x + (length * (gradients[k]?.[i] as number)) / norm;
-          });
-        return step.run(INPUTS, 1);
-      };
-      const up = await move(1e-2);
-      const down = await move(-2e-2);
-      await move(1e-2);
-      expect((up - down) / 2e-2 / norm).toBeCloseTo(1, 2);
-    }
-    await step.close();
-  });
+describe("the transfer of three layers", () => {
+  it.each([false, true])(
+    "the transfer's gradients are those of its loss (scores scaled by layer: %s)",
+    async (inverse) => {
+      const more = { layers: 3, scale: inverse };
+      const config = (variant: Variant): ModelConfig => ({
+        ...tinyModelConfig({ ...OPTIONS, variant, layers: more.layers }),
+        scale_attn_by_inverse_layer_idx: inverse,
+      });
+      const { store, step } = await opened(config("noise-distance"), config("dense"));
+      await step.run(INPUTS, 1);
+      for (let layer = 0; layer < 3; layer++) {
+        const names = step.targets.filter((name) => name.startsWith(`h.${layer}.`));
+        const gradients = names.map((name) => store.slot(name).gradient.slice());
+        const norm = Math.sqrt(gradients.flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
+        // Along its own gradient the loss rises by the gradient's norm.
+        const move = async (length: number) => {
+          for (const [k, name] of names.entries())
+            store.value(name).forEach((x, i, values) => {
+              values[i] = x + (length * (gradients[k]?.[i] as number)) / norm;
+            });
+          return step.run(INPUTS, 1);
+        };
+        const up = await move(1e-2);
+        const down = await move(-2e-2);
+        await move(1e-2);
+        expect((up - down) / 2e-2 / norm).toBeCloseTo(1, 2);
+      }
+      await step.close();
+    },
+  );
 });
 
-it("is 0, with gradients of 0, where the student is its teacher", async () => {
+it("the transfer's loss and gradients are 0 where the student is its teacher", async () => {
   const config = tinyModelConfig({ ...OPTIONS, layers: 2 });
   const { store, teacherWeights, step } = await opened(config, config);
   for (const [name, values] of teacherWeights) store.value(name).set(values);
@@ -192,7 +195,7 @@ it("is 0, with gradients of 0, where the student is its teacher", async () => {
   await step.close();
 });
 
-it("takes models of the same layers, heads and width alone, and what makes their scores", () => {
+it("the transfer takes models of equal layers, heads and width, and trains what makes their scores", () => {
   const config = tinyModelConfig(OPTIONS);
   expect(canTransfer(config, { ...config, n_inner: 5, variant: "symmetric", vocab_size: 4 })).toBe(true);
   for (const key of ["n_layer", "n_head", "n_embd"] as const)

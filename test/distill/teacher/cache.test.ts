@@ -43,7 +43,7 @@ describe("TopKFile", () => {
     [65_536, [0, 7, 65_535, 3, 2, 1], 8 + 6 * 4],
     [65_537, [65_536, 7, 65_535, 3, 2, 1], 8 + 6 * 6],
   ] as const)
-    it(`keeps ids and log-probabilities of a vocabulary of ${vocabulary}`, async () => {
+    it(`the file keeps ids and log-probabilities of a vocabulary of ${vocabulary}`, async () => {
       const path = fresh();
       const file = await TopKFile.open(path, 6, vocabulary);
       const written = empty();
@@ -56,7 +56,7 @@ describe("TopKFile", () => {
       expect(readFileSync(path).byteLength).toBe(3 * bytes);
     });
 
-  it("lacks what was never written, and leaves the arrays alone then", async () => {
+  it("the file lacks what was never written, and then leaves the arrays alone", async () => {
     const file = await TopKFile.open(fresh(), 6, 65_536);
     await file.write(2, entry, empty());
     const into = stored([1, 2, 3, 4, 5, 6]);
@@ -65,7 +65,7 @@ describe("TopKFile", () => {
     await file.close();
   });
 
-  it("takes no entry that was cut, at any byte", async () => {
+  it("the file rejects an entry that was cut, at any byte", async () => {
     const { path, size } = await filled();
     for (let cut = 3 * size - 1; cut >= 2 * size; cut--) {
       truncateSync(path, cut);
@@ -73,7 +73,7 @@ describe("TopKFile", () => {
     }
   });
 
-  it("takes no entry half of which is still the disk's zeros, at any byte", async () => {
+  it("the file rejects an entry half of which is still the disk's zeros, at any byte", async () => {
     const { path, size } = await filled();
     const whole = readFileSync(path);
     for (let from = 0; from < size; from++) {
@@ -84,7 +84,7 @@ describe("TopKFile", () => {
     }
   });
 
-  it("takes no entry with a wrong byte, and none that belongs to another window", async () => {
+  it("the file rejects an entry with a wrong byte, and one that belongs to another window", async () => {
     const { path, size } = await filled();
     const whole = readFileSync(path);
     for (let i = 0; i < size; i++) {
@@ -97,7 +97,7 @@ describe("TopKFile", () => {
     expect(await present(path)).toEqual([false, false, false, false]);
   });
 
-  it("says which folder it cannot use, and how to choose another", async () => {
+  it("a file in an unusable folder is refused with the folder's name and how to choose another", async () => {
     const path = fresh();
     writeFileSync(path, "");
     const error = await failureOf(() => TopKFile.open(`${path}/x.topk`, 6, 100));
@@ -106,7 +106,7 @@ describe("TopKFile", () => {
   });
 });
 
-describe("CachedTeacher", () => {
+describe("a teacher with a cache", () => {
   const [BATCH, LENGTH, VOCAB, K] = [2, 8, 61, 5];
   let checkpoint: Checkpoint;
   let corpus: TokenCorpus;
@@ -156,7 +156,7 @@ describe("CachedTeacher", () => {
     readF32: (name) => Promise.reject(new Error(`the teacher runs: ${name}`)),
   });
 
-  it("feeds what the teacher says of each window, rounded to float16", async () => {
+  it("a cached teacher feeds what the teacher gives for each window, rounded to float16", async () => {
     const teacher = await CachedTeacher.open(checkpoint, options(fresh()));
     const direct = await TopKTeacher.open(checkpoint, { length: LENGTH, k: K, precision: "fp32", threads: 1 });
     const { ids, logs } = await feeds(teacher, 9, 4);
@@ -171,7 +171,7 @@ describe("CachedTeacher", () => {
     await teacher.close();
   });
 
-  it("runs the teacher for missing windows alone, and gives the same bits from the file", async () => {
+  it("a cached teacher runs its model for missing windows alone, and gives the same bits from the file", async () => {
     const cache = fresh();
     const first = await CachedTeacher.open(checkpoint, options(cache));
     const told = [await feeds(first, 3, 0), await feeds(first, 7, 3)];
@@ -182,7 +182,7 @@ describe("CachedTeacher", () => {
     await second.close();
   });
 
-  it("tells the same of a window whatever stands beside it in the batch", async () => {
+  it("a cached teacher gives the same for a window whatever stands beside it in the batch", async () => {
     const teachers = [
       await CachedTeacher.open(checkpoint, options(fresh(), { precision: "int8" })),
       await CachedTeacher.open(checkpoint, options(fresh(), { precision: "int8" })),
@@ -192,7 +192,7 @@ describe("CachedTeacher", () => {
     for (const teacher of teachers) await teacher.close();
   });
 
-  it("keeps apart whatever an entry depends on, and shares what it does not", async () => {
+  it("a cached teacher keeps apart whatever an entry depends on, and shares the rest", async () => {
     const cache = fresh();
     const other = await openCheckpoint(await writeCheckpoint(at("other"), { width: 16, vocab: VOCAB, seed: 9 }));
     const variations: [Checkpoint, Partial<CachedTeacherOptions>][] = [
@@ -215,14 +215,14 @@ describe("CachedTeacher", () => {
     await other.close();
   });
 
-  it("refuses more tokens than there are", async () => {
+  it("a cached teacher refuses more tokens than there are", async () => {
     const error = await failureOf(() => CachedTeacher.open(checkpoint, options(fresh(), { k: VOCAB + 1 })));
     expect(error).toMatchObject({ code: "usage", hint: "take 61 at most" });
   });
 });
 
 describe("a run with a cached teacher", () => {
-  it("makes the same bytes from an empty, a full, and a torn file, over epochs", async () => {
+  it("a run writes the same bytes with an empty, a full and a torn cache file, over epochs", async () => {
     const shop = await workshop(at);
     const student = await shop.student("symmetric");
     // 3000 ids less the held-out end: 183 windows of 16; 4 a step, so that 60 steps are more than an epoch.

@@ -116,7 +116,7 @@ function distance(a: Float32Array, b: Float32Array): number {
 
 for (const name of ["a tied head", "a head of its own, no biases"])
   describe(`a teacher with ${name}`, () => {
-    it("feeds hidden states and head chunks that make its logits", async () => {
+    it("a teacher feeds hidden states and head chunks that make its logits", async () => {
       const teacher = await Teacher.open(model(name), shape);
       const feeds = await teacher.feeds(inputs);
       const expected = await logitsOf(model(name));
@@ -135,7 +135,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
       await teacher.close();
     });
 
-    it("in int8 is near the same, and its head is int8", async () => {
+    it("a teacher in int8 is near the float32 teacher, and its head is int8", async () => {
       const [full, cheap] = [
         await Teacher.open(model(name), shape),
         await Teacher.open(model(name), { ...shape, precision: "int8" }),
@@ -159,7 +159,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
     });
 
     for (const rowsAtOnce of [100, 5]) // one block, and blocks of 5, 5 and 2
-      it(`gives the k most likely tokens over the whole vocabulary, ${rowsAtOnce} rows at once`, async () => {
+      it(`a top-k teacher gives the k most likely tokens of the whole vocabulary, ${rowsAtOnce} rows at once`, async () => {
         const k = 7;
         const teacher = await TopKTeacher.open(model(name), {
           length: LENGTH,
@@ -186,7 +186,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
         await teacher.close();
       });
 
-    it("in int8 finds nearly the same tokens", async () => {
+    it("a top-k teacher in int8 finds nearly the same tokens", async () => {
       const options = { length: LENGTH, k: 7, threads: 1 };
       const [full, cheap] = [
         await TopKTeacher.open(model(name), { ...options, precision: "fp32" }),
@@ -199,7 +199,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
       await cheap.close();
     });
 
-    it("with all tokens known, teaches the step what its hidden states do", async () => {
+    it("a top-k teacher with all tokens teaches the step what its hidden states do", async () => {
       const [full, known] = [
         await Teacher.open(model(name), shape),
         await TopKTeacher.open(model(name), { length: LENGTH, k: VOCAB, precision: "fp32", threads: 1 }),

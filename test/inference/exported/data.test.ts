@@ -15,13 +15,13 @@ beforeEach(() => rmSync(folder, { recursive: true, force: true }));
 const written = (change?: (model: ModelProto) => void, config?: object) => writeChanged(folder, change, config);
 const refusal = () => refusalOf(folder);
 
-describe("external data", () => {
+describe("external data of an export", () => {
   /** A folder whose one weight has 64 bytes at 16 in `location`. */
   const withData = (location: string, entries: Record<string, string> = { offset: "16", length: "64" }) =>
     written(({ graph }) => graph.initializer.push(externalTensor("w", [16], { location, ...entries })));
   const data = (bytes: number, name = "model.onnx_data") => writeFileSync(onnx(name), new Uint8Array(bytes));
 
-  it("inside the folder and long enough opens, split or linked within", async () => {
+  it("external data inside the folder opens when it is long enough, split or linked within the folder", async () => {
     withData("model.onnx_data_1");
     data(80, "model.onnx_data_1");
     const [file] = (await openExportedModel(folder)).files.values();
@@ -39,7 +39,7 @@ describe("external data", () => {
     "C:\\model.onnx_data",
     "\\\\host\\share",
     "sub/../../x",
-  ])("at %s leaves the folder", async (location) => {
+  ])("external data at %s is refused because it leaves the folder", async (location) => {
     withData(location);
     writeFileSync(join(folder, "model.onnx_data"), new Uint8Array(80));
     const { code, message } = await refusal();
@@ -56,36 +56,41 @@ describe("external data", () => {
     "model.onnx_data\0",
     "model_fp16.onnx_data",
     "config.json",
-  ])("at %j is not the model's own", async (location) => {
+  ])("external data at %j is refused because it is not the model's own", async (location) => {
     withData(location);
     data(80);
     expect((await refusal()).message).toMatch(/is not model\.onnx_data or model\.onnx_data_N$/);
   });
 
-  it("that is missing, short, a folder, or a link out is refused", async () => {
+  it.each<[string, string, string, () => void]>([
+    ["is missing", "not-found", "no such file or folder", () => {}],
+    ["is too short", "invalid-file", "has 79 bytes, model.onnx needs 80", () => data(79)],
+    ["is a folder", "invalid-file", "is no regular file", () => mkdirSync(onnx("model.onnx_data"))],
+    [
+      "is a link out of the folder",
+      "invalid-file",
+      `is a link that leads out of ${folder}`,
+      () => {
+        writeFileSync(path("secret"), new Uint8Array(80));
+        symlinkSync(path("secret"), onnx("model.onnx_data"));
+      },
+    ],
+  ])("external data that %s is refused", async (_, code, sentence, prepare) => {
     withData("model.onnx_data");
-    expect(await refusal()).toMatchObject({
-      code: "not-found",
-      message: `${onnx("model.onnx_data")}: no such file or folder`,
-    });
-    data(79);
-    expect((await refusal()).message).toBe(`${onnx("model.onnx_data")}: has 79 bytes, model.onnx needs 80`);
-    rmSync(onnx("model.onnx_data"));
-    mkdirSync(onnx("model.onnx_data"));
-    expect((await refusal()).message).toMatch(/is no regular file/);
-    rmSync(onnx("model.onnx_data"), { recursive: true });
-    writeFileSync(path("secret"), new Uint8Array(80));
-    symlinkSync(path("secret"), onnx("model.onnx_data"));
-    expect((await refusal()).message).toBe(`${onnx("model.onnx_data")}: is a link that leads out of ${folder}`);
+    prepare();
+    const error = await refusal();
+    expect([error.code, error.message]).toEqual([code, `${onnx("model.onnx_data")}: ${sentence}`]);
   });
 
-  it("of a length that is not stated is that of the shape", async () => {
+  it("external data without a stated length has the length of the shape", async () => {
     withData("model.onnx_data", { offset: "16" });
     data(79);
-    expect((await refusal()).message).toMatch(/has 79 bytes, model\.onnx needs 80/);
+    const { code, message } = await refusal();
+    expect(code).toBe("invalid-file");
+    expect(message).toContain("needs 80");
   });
 
-  it("of another length than the shape's is refused", async () => {
+  it("external data of another length than the shape's is refused", async () => {
     withData("model.onnx_data", { length: "68" });
     data(80);
     expect((await refusal()).message).toMatch(/tensor "w" has 68 bytes, its shape and dtype ask for 64/);

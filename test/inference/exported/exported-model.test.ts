@@ -12,7 +12,7 @@ import { CONFIG, decoderProto, encoded, HALF, value, writeFolder } from "./expor
 
 const path = temporaryFolder("exported-model");
 
-describe.each(VARIANTS)("an export of %s", (variant: Variant) => {
+describe.each(VARIANTS)("opening an export of %s", (variant: Variant) => {
   const storages = ["inline", "external", "shared"] as const;
   const model = () => (variant === "dense" ? MODEL : path(variant));
   beforeAll(async () => {
@@ -20,22 +20,25 @@ describe.each(VARIANTS)("an export of %s", (variant: Variant) => {
     for (const weights of storages) await exported(model(), path(`${variant}-${weights}`), { weights });
   });
 
-  it.each(storages)("with weights %s opens with the checkpoint's configuration and its files", async (weights) => {
-    const folder = path(`${variant}-${weights}`);
-    const found = await openExportedModel(folder);
-    const config = await opened(model(), (checkpoint) => checkpoint.config);
-    expect(found.config).toEqual(config);
-    expect(found).toMatchObject({ source: folder, folder, record: { variant }, rawConfig: { model_type: "gpt2" } });
-    const file = join(folder, "onnx/model.onnx");
-    const data = weights === "inline" ? [] : [`${file}_data`];
-    const bytes = [file, ...data].reduce((sum, one) => sum + statSync(one).size, 0);
-    const types = { cacheDtype: "float32", logitsDtype: "float32" };
-    expect(chooseFile(found, "fp32")).toEqual({ precision: "fp32", path: file, data, bytes, ...types });
-    expect(await hasOnnxFiles(folder)).toBe(weights !== "shared");
-  });
+  it.each(storages)(
+    "an export with %s weights opens with the checkpoint's configuration and its files",
+    async (weights) => {
+      const folder = path(`${variant}-${weights}`);
+      const found = await openExportedModel(folder);
+      const config = await opened(model(), (checkpoint) => checkpoint.config);
+      expect(found.config).toEqual(config);
+      expect(found).toMatchObject({ source: folder, folder, record: { variant }, rawConfig: { model_type: "gpt2" } });
+      const file = join(folder, "onnx/model.onnx");
+      const data = weights === "inline" ? [] : [`${file}_data`];
+      const bytes = [file, ...data].reduce((sum, one) => sum + statSync(one).size, 0);
+      const types = { cacheDtype: "float32", logitsDtype: "float32" };
+      expect(chooseFile(found, "fp32")).toEqual({ precision: "fp32", path: file, data, bytes, ...types });
+      expect(await hasOnnxFiles(folder)).toBe(weights !== "shared");
+    },
+  );
 });
 
-describe("precisions", () => {
+describe("precisions of an export", () => {
   const half = encoded(decoderProto({ cache: HALF }));
   const files = {
     "config.json": CONFIG,
@@ -45,7 +48,7 @@ describe("precisions", () => {
     "onnx/model_bnb4.onnx": "not looked at",
   };
 
-  it("are listed in their order, with the dtypes of the graph", async () => {
+  it("the precisions are listed in their order, with the dtypes of the graph", async () => {
     const model = await openExportedModel(writeFolder(path("precisions"), files));
     expect([...model.files.keys()]).toEqual(["fp16", "int8", "q4f16"]);
     expect(chooseFile(model, "fp16")).toMatchObject({ cacheDtype: "float16", logitsDtype: "float16" });
@@ -54,7 +57,7 @@ describe("precisions", () => {
     expect(chooseFile(model, "q4f16").bytes).toBe(half.byteLength);
   });
 
-  it("are fp32 or the first there is, unless one is asked for", async () => {
+  it("the chosen precision is fp32 or the first there is, unless one is asked for", async () => {
     const folder = path("precisions");
     expect(chooseFile(await openExportedModel(folder)).precision).toBe("fp16");
     writeFolder(folder, { "onnx/model.onnx": encoded(decoderProto()) });
@@ -65,7 +68,7 @@ describe("precisions", () => {
     expect(error.message).toBe(`${folder}: has no q4 file; it has fp32, fp16, int8, q4f16`);
   });
 
-  it("name a folder however it is named", async () => {
+  it("an export opens by a relative path and through a link", async () => {
     writeFolder(path("named"), { "config.json": CONFIG, "onnx/model.onnx": encoded(decoderProto()) });
     const source = relative(process.cwd(), path("named"));
     const model = await openExportedModel(source);
@@ -76,7 +79,7 @@ describe("precisions", () => {
   });
 });
 
-describe("files of other tools open where they fit", () => {
+describe("files written by other tools", () => {
   const openedWith = (change: (model: ReturnType<typeof decoderProto>) => void, config: object = CONFIG) => {
     const model = decoderProto();
     change(model);
@@ -103,11 +106,11 @@ describe("files of other tools open where they fit", () => {
       "of the newest format",
       (model) => Object.assign(model, { irVersion: 13, opsetImport: [{ domain: "ai.onnx", version: 26 }] }),
     ],
-  ])("%s", async (_, change) => {
+  ])("a model file %s opens", async (_, change) => {
     expect((await openedWith(change)).config).toMatchObject({ n_layer: 2, n_head: 4 });
   });
 
-  it("takes GPT-2's second names of the sizes, its defaults, and token ids of the vocabulary only", async () => {
+  it("a config.json is read with GPT-2's second names of the sizes, its defaults, and only the token ids in the vocabulary", async () => {
     const { config } = await openedWith(() => {}, {
       ...{ model_type: "gpt2", num_hidden_layers: 2, num_attention_heads: 4, hidden_size: 32 },
       ...{ max_position_embeddings: 16, vocab_size: 40, bos_token_id: 40, eos_token_id: [39, 7] },
@@ -118,7 +121,7 @@ describe("files of other tools open where they fit", () => {
   });
 });
 
-describe("folders that are no export", () => {
+describe("folders that are not exports", () => {
   const onnx = encoded(decoderProto());
   const checkpoint = { "config.json": CONFIG, "model.safetensors": "" };
   it.each<[string, Record<string, string | object>, string, RegExp, RegExp]>([
@@ -180,14 +183,14 @@ describe("folders that are no export", () => {
       /model\.onnx: byte 0 begins/,
       /download/,
     ],
-  ])("%s", async (name, files, code, message, hint) => {
+  ])("a folder that is not an export is refused: %s", async (name, files, code, message, hint) => {
     const error = await failureOf(() => openExportedModel(writeFolder(path(`no-${name}`.replaceAll(" ", "-")), files)));
     expect(error.code).toBe(code);
     expect(error.message).toMatch(message);
     expect(error.hint ?? "").toMatch(hint);
   });
 
-  it("a file, a reference to the Hub, and nothing at all", async () => {
+  it("a file, a reference to the Hub, and a path that does not exist are refused", async () => {
     const file = join(writeFolder(path("file"), { "model.onnx": onnx }), "model.onnx");
     expect(await failureOf(() => openExportedModel(file))).toMatchObject({
       code: "usage",
@@ -199,7 +202,7 @@ describe("folders that are no export", () => {
 });
 
 describe("hasOnnxFiles", () => {
-  it("tells exports from checkpoints; a folder with both is a checkpoint", async () => {
+  it("hasOnnxFiles is true for exports and false for checkpoints, also for a folder with both", async () => {
     const onnx = { "onnx/model.onnx": "" };
     expect(await hasOnnxFiles(writeFolder(path("h1"), onnx))).toBe(true);
     expect(await hasOnnxFiles(writeFolder(path("h2"), { "onnx/other.onnx": "" }))).toBe(true);
@@ -211,8 +214,8 @@ describe("hasOnnxFiles", () => {
   });
 });
 
-describe.skipIf(!existsSync(join(SHARED, "models/base")))("the shared model", () => {
-  it("is no export", async () => {
+describe.skipIf(!existsSync(join(SHARED, "models/base")))("the shared base model", () => {
+  it("the shared base model is a checkpoint and is refused as an export", async () => {
     expect(await hasOnnxFiles(join(SHARED, "models/base"))).toBe(false);
     expect((await failureOf(() => openExportedModel(join(SHARED, "models/base")))).hint).toMatch(/nfc export/);
   });

@@ -36,30 +36,30 @@ const replace =
     values[values.findIndex((one) => one.name === name)] = value(name, elemType, dims);
   };
 
-it("the folder that the cases spoil opens", async () => {
+it("the folder that the cases damage opens while it is whole", async () => {
   expect((await openExportedModel(written())).files.size).toBe(1);
 });
 
-describe("a config.json that disagrees with the graph", () => {
+describe("config.json against the graph", () => {
   it.each<[string, object, string]>([
     ["n_layer", { n_layer: 3 }, "the number of layers is 2, but n_layer is 3"],
     ["n_head", { n_head: 8 }, "the number of heads in past_key_values.0.key is 4, but n_head is 8"],
     ["n_embd", { n_embd: 64 }, "the width of past_key_values.0.key, 4 heads of 8, is 32, but n_embd is 64"],
     ["vocab_size", { vocab_size: 41 }, "the vocabulary of the logits is 40, but vocab_size is 41"],
     ["n_positions", { n_positions: 32 }, 'the number of rows of "wpe.weight" is 16, but n_positions is 32'],
-  ])("in %s is refused with both numbers", async (_, config, fact) => {
+  ])("a config.json with another %s than the graph is refused with both numbers", async (_, config, fact) => {
     written(() => {}, config);
     const { code, message } = await refusal();
     expect(code).toBe("mismatch");
     expect(message).toBe(`${onnx("model.onnx")}: ${fact} in ${join(folder, "config.json")}`);
   });
 
-  it("in the sizes of present, too", async () => {
+  it("a config.json with other sizes than the outputs present is refused", async () => {
     written(replace("output", "present.1.value", FLOAT, ["b", 4, "t", 16]));
     expect((await refusal()).message).toMatch(/the width of present\.1\.value, 4 heads of 16, is 64, but n_embd is 32/);
   });
 
-  it("in the variant", async () => {
+  it("a config.json with another variant than nfc.json is refused", async () => {
     written(() => {}, { nfc_variant: "symmetric" });
     const record = {
       ...{
@@ -134,13 +134,13 @@ describe("inputs and outputs that do not fit", () => {
       /logits is of no stated shape/,
     ],
     ["present missing", ({ graph }) => graph.output.pop(), /present\.1\.value is missing/],
-  ])("%s", async (_, change, message) => {
+  ])("inputs and outputs that do not fit are refused: %s", async (_, change, message) => {
     written(change);
     expect((await refusal()).message).toMatch(message);
   });
 });
 
-describe("graphs that are not run", () => {
+describe("graphs that are never run", () => {
   it.each<[string, (model: ModelProto) => void, RegExp]>([
     [
       "If",
@@ -184,14 +184,14 @@ describe("graphs that are not run", () => {
       ({ graph }) => graph.initializer.push({ name: "w", dims: [8], dataType: 1, rawData: new Uint8Array(31) }),
       /tensor "w" has 31 bytes, its shape and dtype ask for 32/,
     ],
-  ])("%s", async (_, change, message) => {
+  ])("a graph is refused without being run: %s", async (_, change, message) => {
     written(change);
     expect((await refusal()).message).toMatch(message);
   });
 });
 
-describe("links and odd files", () => {
-  it("a model file or an onnx folder elsewhere is refused", async () => {
+describe("links and damaged files", () => {
+  it("a model file or an onnx folder that is linked from elsewhere is refused", async () => {
     written();
     renameSync(onnx("model.onnx"), path("elsewhere.onnx"));
     symlinkSync(path("elsewhere.onnx"), onnx("model.onnx"));
@@ -204,7 +204,7 @@ describe("links and odd files", () => {
     rmSync(path("elsewhere"), { recursive: true });
   });
 
-  it("a folder in place of a file, a link in a circle", async () => {
+  it("a folder in place of the model file and a circular link are refused", async () => {
     written();
     rmSync(onnx("model.onnx"));
     mkdirSync(onnx("model.onnx"));
@@ -214,7 +214,7 @@ describe("links and odd files", () => {
     expect((await refusal()).message).toMatch(/too many symbolic links/);
   });
 
-  it("a model file cut anywhere is refused", async () => {
+  it("a model file that is cut anywhere is refused", async () => {
     written();
     const size = encoded(decoderProto()).byteLength;
     for (let length = size - 1; length >= 0; length -= 7) {
@@ -223,7 +223,7 @@ describe("links and odd files", () => {
     }
   });
 
-  it("a model file spoilt anywhere opens or is refused, with the numbers of config.json", async () => {
+  it("a model file with wrong bytes anywhere opens with the numbers of config.json or is refused", async () => {
     written();
     const content = encoded(decoderProto());
     const spoil = fc.array(fc.tuple(fc.nat(content.byteLength - 1), fc.nat(255)), { minLength: 1, maxLength: 3 });

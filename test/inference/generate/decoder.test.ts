@@ -49,14 +49,14 @@ async function expectLogits(actual: readonly Float32Array[], prompts: readonly (
 }
 
 describe("logits of the last position", () => {
-  it("are those of our forward pass, after a prompt and after each step", async () => {
+  it("the decoder's logits are those of the layerwise forward pass, after a prompt and after each step", async () => {
     const [prompt = []] = PROMPTS;
     await expectLogits(await decoder.prompt([prompt]), [prompt]);
     await expectLogits(await decoder.step([17]), [[...prompt, 17]]);
     await expectLogits(await decoder.step([2]), [[...prompt, 17, 2]]);
   });
 
-  it("are the same for each row of a padded batch", async () => {
+  it("the decoder's logits are right for each row of a padded batch", async () => {
     await expectLogits(await decoder.prompt(PROMPTS), PROMPTS);
     const ids = [4, 5, 6];
     await expectLogits(
@@ -65,7 +65,7 @@ describe("logits of the last position", () => {
     );
   });
 
-  it("are the same for the rows that are kept, in a new order", async () => {
+  it("the decoder's logits follow the rows that are kept, in a new order", async () => {
     await decoder.prompt(PROMPTS);
     await decoder.step([4, 5, 6]);
     decoder.keep([2, 1]);
@@ -81,14 +81,14 @@ describe("logits of the last position", () => {
     await expectLogits(await decoder.step([9]), [[...(texts[1] as number[]), 8, 9]]);
   });
 
-  it("do not depend on what was decoded before", async () => {
+  it("the decoder's logits do not depend on what was decoded before", async () => {
     const [first] = (await decoder.prompt([PROMPTS[1] as number[]])).map((logits) => logits.slice());
     await decoder.step([7]);
     const [second] = await decoder.prompt([PROMPTS[1] as number[]]);
     expect(second).toEqual(first);
   });
 
-  it("are the same when a batch is too large to be read in one piece", async () => {
+  it("the decoder's logits are the same when a batch is too large to be read in one piece", async () => {
     // 2,000 rows of 384 logits: 21 positions a piece, so these 40 come in two.
     const long = Array.from({ length: 40 }, (_, i) => (7 * i + 3) % 384);
     const batch = Array.from({ length: 2000 }, (_, row) =>
@@ -100,7 +100,7 @@ describe("logits of the last position", () => {
 });
 
 describe("greedy text", () => {
-  it("is that of our forward pass, alone and in a batch", async () => {
+  it("greedy text is that of the layerwise forward pass, alone and in a batch", async () => {
     const together = await greedy(decoder, PROMPTS, 20);
     for (const [row, prompt] of PROMPTS.entries()) {
       expect(await greedy(decoder, [prompt], 20)).toEqual([together[row]]);
@@ -109,7 +109,7 @@ describe("greedy text", () => {
     expect(new Set(together.flat()).size).toBeGreaterThan(5);
   });
 
-  it("of a checkpoint is that of its export", async () => {
+  it("greedy text of a checkpoint is that of its export", async () => {
     await opened(source, async (checkpoint) => {
       const own = await Decoder.ofCheckpoint(checkpoint, { threads: 1 });
       const file = join(path("onnx"), "onnx/model.onnx");
@@ -119,7 +119,7 @@ describe("greedy text", () => {
   });
 });
 
-it("a checkpoint's noise follows from its seed", async () => {
+it("the noise of a checkpoint follows from its seed", async () => {
   await opened(source, async (checkpoint) => {
     const logitsOf = async (seed: number) => {
       const own = await Decoder.ofCheckpoint(checkpoint, { noise: { kind: "generated", seed }, threads: 1 });
@@ -138,8 +138,8 @@ it("an abort ends the reading of prompts", async () => {
   expect(code).toBe("aborted");
 });
 
-describe("a float16 model", () => {
-  it("gets its cache back as bits, rows that are kept alone, and its logits become float32", async () => {
+describe("float16 models", () => {
+  it("a float16 model gets its cache back as bits, also for kept rows alone, and its logits become float32", async () => {
     const fed: Tensors[] = [];
     const bits = Uint16Array.from({ length: 3 * 2 }, (_, i) => 0x3c00 + i); // [B = 3, H = 1, S = 2, D = 1]
     const session = {
@@ -175,8 +175,8 @@ describe("a float16 model", () => {
   });
 });
 
-describe("a model without position_ids", () => {
-  it("takes prompts of one length, and refuses padding", async () => {
+describe("models without position_ids", () => {
+  it("a model without position_ids takes prompts of one length and refuses padding", async () => {
     const session = await ModelSession.ofFile(chooseFile(model), model.config, { threads: 1 });
     Object.defineProperty(session, "hasPositions", { value: false });
     const { code, message } = await failureOf(() => new Decoder(session).prompt(PROMPTS));

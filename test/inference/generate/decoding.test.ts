@@ -14,15 +14,15 @@ function rows(tensor: Tensor | undefined): number[][] {
   return Array.from({ length: batch }, (_, row) => values.slice(row * length, (row + 1) * length));
 }
 
-describe("the first step", () => {
-  it("of one prompt has no padding, and counts positions from 0", () => {
+describe("the first step of decoding", () => {
+  it("the first step of one prompt has no padding and counts positions from 0", () => {
     const feeds = makePromptFeeds([[7, 8, 9]], config);
     expect(rows(feeds.input_ids)).toEqual([[7, 8, 9]]);
     expect(rows(feeds.attention_mask)).toEqual([[1, 1, 1]]);
     expect(rows(feeds.position_ids)).toEqual([[0, 1, 2]]);
   });
 
-  it("pads shorter prompts on the left; their positions start at their first token", () => {
+  it("the first step pads shorter prompts on the left, and their positions start at their first token", () => {
     const feeds = makePromptFeeds([[7], [1, 2, 3, 4], [5, 6]], config, { padId: 10 });
     expect(rows(feeds.input_ids)).toEqual([
       [10, 10, 10, 7],
@@ -41,14 +41,14 @@ describe("the first step", () => {
     ]);
   });
 
-  it("pads with 0 unless told otherwise", () => {
+  it("the first step pads with token 0 unless another is given", () => {
     expect(rows(makePromptFeeds([[7], [1, 2]], config).input_ids)).toEqual([
       [0, 7],
       [1, 2],
     ]);
   });
 
-  it("has an empty cache for every layer, with heads and their width as numbers", () => {
+  it("the first step has an empty cache for every layer, with heads and their width as numbers", () => {
     const feeds = makePromptFeeds([[7], [1, 2]], config);
     const cache = Object.keys(feeds).filter((name) => name.startsWith("past"));
     expect(cache).toEqual(
@@ -57,17 +57,17 @@ describe("the first step", () => {
     for (const name of cache) expect(feeds[name]).toMatchObject({ dtype: "float32", shape: [2, 2, 0, 4] });
   });
 
-  it("has a float16 cache, as bits, for files that want one", () => {
+  it("the first step has a float16 cache, as bits, for files that need one", () => {
     const cache = makePromptFeeds([[7]], config, { cacheDtype: "float16" })["past_key_values.1.value"];
     expect(cache).toEqual({ dtype: "float16", data: new Uint16Array(0), shape: [1, 2, 0, 4] });
   });
 });
 
-describe("a later step", () => {
+describe("later steps of decoding", () => {
   const first = makePromptFeeds([[7], [1, 2, 3]], config);
   const cache = { "past_key_values.0.key": makeFloat32Tensor(new Float32Array(0), [2, 2, 0, 4]) };
 
-  it("adds its tokens to the mask, and goes on counting in each row", () => {
+  it("a later step adds its tokens to the mask and continues each row's positions", () => {
     const feeds = makeStepFeeds(first, [[20], [30]], cache);
     expect(rows(feeds.input_ids)).toEqual([[20], [30]]);
     expect(rows(feeds.attention_mask)).toEqual([
@@ -78,7 +78,7 @@ describe("a later step", () => {
     expect(feeds["past_key_values.0.key"]).toBe(cache["past_key_values.0.key"]);
   });
 
-  it("may have several tokens, and be followed by another", () => {
+  it("a later step may have several tokens and be followed by another", () => {
     const second = makeStepFeeds(
       first,
       [
@@ -99,7 +99,7 @@ describe("a later step", () => {
     ]);
   });
 
-  it("takes the present of the step before as its past, and nothing else", () => {
+  it("a later step takes the present of the step before as its past, and nothing else", () => {
     const present = makeFloat32Tensor(new Float32Array(16), [1, 2, 2, 4]);
     const outputs = { logits: makeFloat32Tensor(new Float32Array(1), [1]), "present.1.value": present };
     expect(takeCache(outputs)).toEqual({ "past_key_values.1.value": present });

@@ -48,8 +48,8 @@ async function textsOf(given: readonly (readonly number[])[], options: DecodeOpt
 
 const only = async (prompt: readonly number[], options: DecodeOptions) => (await textsOf([prompt], options))[0];
 
-describe("greedy text", () => {
-  it("is the decoder's, with one event a token", async () => {
+describe("generating greedily", () => {
+  it("greedy text is the decoder's, with one event per token", async () => {
     const [ids = []] = await greedy(decoder, [prompts[0] as number[]], 12);
     const events = await eventsOf([prompts[0] as number[]], { maxNewTokens: 12 });
     expect(events.map(({ id }) => id)).toEqual(ids);
@@ -57,15 +57,15 @@ describe("greedy text", () => {
     expect(events.map(({ finish }) => finish)).toEqual([...Array(11).fill(null), "length"]);
   });
 
-  it("of a batch, and of several batches, is that of single prompts", async () => {
+  it("greedy text of one or several batches is that of single prompts", async () => {
     const single = [];
     for (const prompt of prompts) single.push(await only(prompt, { maxNewTokens: 10 }));
     for (const batchSize of [1, 2, 3]) expect(await textsOf(prompts, { maxNewTokens: 10, batchSize })).toEqual(single);
   });
 });
 
-describe("a text ends", () => {
-  it("at an end token, which is among the ids but not in the text", async () => {
+describe("ends of a text", () => {
+  it("a text ends at an end token, which is among the ids but not in the text", async () => {
     const whole = await only(prompts[0] as number[], { maxNewTokens: 12 });
     const end = whole?.ids[5] as number;
     const at = whole?.ids.indexOf(end) as number;
@@ -74,7 +74,7 @@ describe("a text ends", () => {
     expect(text).toBe(tokenizer.decode(whole?.ids.slice(0, at) as number[]));
   });
 
-  it("before a stop string, wherever the tokens are cut", async () => {
+  it("a text ends before a stop string, wherever its tokens are cut", async () => {
     const whole = (await only(prompts[0] as number[], { maxNewTokens: 20 }))?.text as string;
     for (const from of [3, 5, 8]) {
       const stop = whole.slice(from, from + 6);
@@ -83,7 +83,7 @@ describe("a text ends", () => {
     }
   });
 
-  it("with what a stop string held back when another limit comes first", async () => {
+  it("a text includes what a stop string held back when another limit comes first", async () => {
     const whole = (await only(prompts[0] as number[], { maxNewTokens: 6 }))?.text as string;
     const stop = `${whole.slice(-2)}\u0000`;
     expect(await only(prompts[0] as number[], { maxNewTokens: 6, stop: [stop] })).toMatchObject({
@@ -92,14 +92,14 @@ describe("a text ends", () => {
     });
   });
 
-  it("when the model's 64 positions are full", async () => {
+  it("a text ends when the model's 64 positions are full", async () => {
     const prompt = tokenizer.encode("a b c d e f g h i j k l m n o p q r s t u v w x y z a b").slice(0, 50);
     const { ids, finish } = (await only(prompt, { maxNewTokens: 40 })) ?? {};
     expect({ count: ids?.length, finish }).toEqual({ count: 64 - prompt.length, finish: "positions" });
     expect(await only(prompt, { maxNewTokens: 64 - prompt.length })).toMatchObject({ finish: "length" });
   });
 
-  it("for each row of a batch on its own", async () => {
+  it("each text of a batch ends on its own", async () => {
     const long = Array.from({ length: 60 }, (_, i) => 3 + i);
     const batch = [long, prompts[1] as number[], prompts[2] as number[]];
     const single = [];
@@ -109,8 +109,8 @@ describe("a text ends", () => {
   });
 });
 
-describe("drawn text", () => {
-  it("follows from seed and prompt number, whatever the batches", async () => {
+describe("sampling text", () => {
+  it("sampled text follows from the seed and the number of the prompt, whatever the batches", async () => {
     const options = { temperature: 1.2, topK: 50, maxNewTokens: 12, seed: 5 };
     const same = [prompts[0], prompts[0], prompts[0]] as number[][];
     const first = await textsOf(same, options);
@@ -119,20 +119,20 @@ describe("drawn text", () => {
     expect((await textsOf(same, { ...options, seed: 6 }))[0]).not.toEqual(first[0]);
   });
 
-  it("with top-k 1 is greedy", async () => {
+  it("sampled text with top-k 1 is greedy text", async () => {
     const greedily = await only(prompts[1] as number[], { maxNewTokens: 12 });
     expect(await only(prompts[1] as number[], { maxNewTokens: 12, topK: 1, temperature: 3 })).toEqual(greedily);
   });
 
-  it("repeats less under a penalty", async () => {
+  it("sampled text repeats less under a repetition penalty", async () => {
     const plain = await only(prompts[0] as number[], { maxNewTokens: 40 });
-    const penalised = await only(prompts[0] as number[], { maxNewTokens: 40, repetitionPenalty: 5 });
-    expect(new Set(penalised?.ids).size).toBeGreaterThan(new Set(plain?.ids).size);
+    const penalized = await only(prompts[0] as number[], { maxNewTokens: 40, repetitionPenalty: 5 });
+    expect(new Set(penalized?.ids).size).toBeGreaterThan(new Set(plain?.ids).size);
   });
 });
 
-describe("an interrupt", () => {
-  it("ends unfinished texts, of batches to come as well, with what was held back", async () => {
+describe("interrupting generation", () => {
+  it("an interrupt ends unfinished texts, also of batches to come, and gives what was held back", async () => {
     const controller = new AbortController();
     const whole = (await only(prompts[0] as number[], { maxNewTokens: 4 }))?.text as string;
     const events: GenerateEvent[] = [];
@@ -150,8 +150,8 @@ describe("an interrupt", () => {
   });
 });
 
-describe("prompts", () => {
-  it("without tokens, or without room, are refused before anything runs", async () => {
+describe("prompts that do not fit", () => {
+  it("a prompt without tokens or without room is refused before anything runs", async () => {
     const full = Array<number>(64).fill(5);
     expect(await failureOf(() => eventsOf([[1], []], {}))).toMatchObject({
       code: "usage",
@@ -165,7 +165,7 @@ describe("prompts", () => {
     expect(await only(full.slice(1), {})).toMatchObject({ finish: "positions" });
   });
 
-  it("are cut to their end when room is reserved, and never to nothing", () => {
+  it("a prompt is cut to its end when room is reserved, and never to nothing", () => {
     const text =
       "a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l m n o p q r s t u v w x y z";
     const ids = tokenizer.encode(text);
@@ -190,19 +190,19 @@ describe("end tokens", () => {
 
   it.each<[string, unknown, Record<string, unknown>, number[]]>([
     ["generation_config.json", { eos_token_id: 5 }, { eos_token_id: 6 }, [5]],
-    ["a list there", { eos_token_id: [5, 9] }, { eos_token_id: 6 }, [5, 9]],
-    ["config.json without it", undefined, { eos_token_id: 6 }, [6]],
-    ["config.json when it is silent", { eos_token_id: null }, { eos_token_id: [6, 8] }, [6, 8]],
-    ["the vocabulary's, when both are silent", {}, {}, [7]],
-  ])("are those of %s", async (_, generation, rawConfig, expected) => {
+    ["a list in generation_config.json", { eos_token_id: [5, 9] }, { eos_token_id: 6 }, [5, 9]],
+    ["config.json where there is no generation_config.json", undefined, { eos_token_id: 6 }, [6]],
+    ["config.json where generation_config.json is silent", { eos_token_id: null }, { eos_token_id: [6, 8] }, [6, 8]],
+    ["the model's configuration where both files are silent", {}, {}, [7]],
+  ])("the end tokens are those of %s", async (_, generation, rawConfig, expected) => {
     expect(await readEndTokens({ folder: folder(generation), config, rawConfig })).toEqual(expected);
   });
 
-  it("are none for a model that names none, and need no folder", async () => {
+  it("a model that names no end tokens has none, and needs no folder", async () => {
     expect(await readEndTokens({ folder: null, config: {} as ModelConfig, rawConfig: {} })).toEqual([]);
   });
 
-  it.each([["x"], [[1, "x"]], [1.5]])("refuse %j", async (eos_token_id) => {
+  it.each([["x"], [[1, "x"]], [1.5]])("end tokens of the wrong kind are refused: %j", async (eos_token_id) => {
     const name = folder({ eos_token_id });
     const { code, message } = await failureOf(() => readEndTokens({ folder: name, config, rawConfig: {} }));
     expect(code).toBe("invalid-file");

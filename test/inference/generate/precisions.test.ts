@@ -48,8 +48,8 @@ async function errorOf(decoder: Decoder, logits: Float32Array | undefined, text:
 /** float16 rounds sums; int8 rounds activations by one scale for all that run together. */
 const ROUNDING: Record<Precision, number> = { fp32: 1e-5, fp16: 5e-3, int8: 0.1, uint8: 1e-5, q4: 1e-5, q4f16: 5e-3 };
 
-describe.each(PRECISIONS)("%s", (precision) => {
-  it("says the same of a text in steps, padded, as of the whole alone", async () => {
+describe.each(PRECISIONS)("decoding with %s weights", (precision) => {
+  it("the logits of a text in padded steps are those of the whole text alone", async () => {
     const decoder = decoderOf(precision);
     await decoder.prompt(PROMPTS);
     await decoder.step([7, 8]);
@@ -58,7 +58,7 @@ describe.each(PRECISIONS)("%s", (precision) => {
     expect(await errorOf(decoder, logits, [9, 300, 2, 8, 9])).toBeLessThan(ROUNDING[precision]);
   });
 
-  it("writes greedy text in a batch", async () => {
+  it("greedy text in a batch has the length asked for, and in fp16 is that of fp32", async () => {
     const texts = await greedy(decoderOf(precision), PROMPTS, 12);
     expect(texts.map((text) => text.length)).toEqual([12, 12]);
     if (precision === "fp16") expect(texts).toEqual(await greedy(decoderOf("fp32"), PROMPTS, 12));

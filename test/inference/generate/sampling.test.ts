@@ -28,7 +28,7 @@ function expectClose(actual: readonly number[], expected: readonly number[]): vo
   for (const [i, value] of expected.entries()) expect(actual[i]).toBeCloseTo(value, 5);
 }
 
-describe("the probabilities that tokens are drawn with", () => {
+describe("probabilities of the next token", () => {
   // softmax of transformers' warpers (5.18) on LOGITS
   it.each<[string, SamplingOptions, number[]]>([
     [
@@ -42,22 +42,22 @@ describe("the probabilities that tokens are drawn with", () => {
     ["top-p 0.5", { topP: 0.5 }, [0, 0, 0, 0.5, 0, 0, 0.5, 0]],
     ["temperature 1.5, then top-p 0.7", { temperature: 1.5, topP: 0.7 }, [0.263767, 0, 0, 0.368116, 0, 0, 0.368116, 0]],
     ["top-k 4, then top-p 0.9", { topK: 4, topP: 0.9 }, [0.232697, 0, 0, 0.383652, 0, 0, 0.383652, 0]],
-  ])("are Hugging Face's for %s", (_, options, expected) => {
+  ])("the probabilities are Hugging Face's for %s", (_, options, expected) => {
     expectClose(probabilities(options), expected);
   });
 
-  it("keep all tokens with top-k 0, or as large as the vocabulary, and with top-p 1", () => {
+  it("the probabilities keep all tokens with top-k 0, with top-k as large as the vocabulary, and with top-p 1", () => {
     const all = probabilities({});
     for (const options of [{ topK: 0 }, { topK: 8 }, { topK: 99 }, { topP: 1 }])
       expect(probabilities(options)).toEqual(all);
     expect(all.every((p) => p > 0)).toBe(true);
   });
 
-  it("keep the likeliest token however small top-p is", () => {
+  it("the probabilities keep the likeliest token however small top-p is", () => {
     expect(probabilities({ topP: 1e-9 }, [0, 3, 1])).toEqual([0, 1, 0]);
   });
 
-  it("with top-p are those of the definition on a large vocabulary", () => {
+  it("the probabilities with top-p on a large vocabulary are those of the definition", () => {
     const random = makeRandom(4);
     const logits = Array.from({ length: 5000 }, () => Math.fround(Math.floor(1e4 * random()) / 1e3));
     const full = probabilities({}, logits);
@@ -80,20 +80,20 @@ describe("the probabilities that tokens are drawn with", () => {
 });
 
 describe("the k-th largest value", () => {
-  it("is the sorted list's", () => {
+  it("the k-th largest value is that of the sorted list", () => {
     const random = makeRandom(9);
     const values = Float32Array.from({ length: 1000 }, () => Math.floor(300 * random())); // with many ties
     const sorted = values.slice().sort().reverse();
     for (const k of [1, 2, 7, 40, 333, 999, 1000]) expect(findKthLargest(values, k)).toBe(sorted[k - 1]);
   });
 
-  it("is -∞ where there are fewer finite ones", () => {
+  it("the k-th largest value is -∞ where there are fewer finite ones", () => {
     expect(findKthLargest(Float32Array.of(1, Number.NEGATIVE_INFINITY, 3), 3)).toBe(Number.NEGATIVE_INFINITY);
   });
 });
 
 describe("the repetition penalty", () => {
-  it("is Hugging Face's, on prompt and text, once a token", () => {
+  it("the repetition penalty is Hugging Face's, on prompt and text, once per token", () => {
     const logits = Float32Array.from(LOGITS);
     const sampler = new Sampler({ repetitionPenalty: 1.3 }, () => 0, PROMPT);
     expect(sampler.next(logits)).toBe(6);
@@ -103,7 +103,7 @@ describe("the repetition penalty", () => {
     expectClose([...second], [1.5, -0.65, 0.25, 1.5384615, -1, 0.75, 1.5384615, -3.8999999]);
   });
 
-  it("comes before temperature, top-k and top-p", () => {
+  it("the repetition penalty comes before temperature, top-k and top-p", () => {
     const options = { repetitionPenalty: 1.3, temperature: 0.7, topK: 5, topP: 0.85 };
     const logits = Float32Array.from(LOGITS);
     new Sampler(options, () => 0, PROMPT).next(logits);
@@ -111,13 +111,13 @@ describe("the repetition penalty", () => {
   });
 });
 
-describe("greedy", () => {
-  it("is the default, and temperature 0", () => {
+describe("greedy choice and invalid logits", () => {
+  it("greedy choice is the default and is what temperature 0 gives", () => {
     expect([{}, { repetitionPenalty: 2 }, { temperature: 0, topK: 5 }].map(isGreedy)).toEqual([true, true, true]);
     expect([{ temperature: 1 }, { topK: 5 }, { topP: 0.5 }].map(isGreedy)).toEqual([false, false, false]);
   });
 
-  it("takes the first of the largest, without a draw", () => {
+  it("greedy choice takes the first of the largest logits, without a draw", () => {
     const sampler = new Sampler({}, () => {
       throw new Error("a draw");
     });
@@ -129,7 +129,7 @@ describe("greedy", () => {
     [0, 0, Number.NaN],
     [0, Number.POSITIVE_INFINITY, 0],
     [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY],
-  ])("refuses logits %s, %s, %s, drawn or not", async (...logits) => {
+  ])("the logits %s, %s, %s are refused, sampled or not", async (...logits) => {
     for (const options of [{}, { topK: 2 }]) {
       const sampler = new Sampler(options, () => 0, [], "out/onnx");
       const { code, message } = await failureOf(() => sampler.next(Float32Array.from(logits)));
@@ -138,14 +138,14 @@ describe("greedy", () => {
   });
 });
 
-describe("a draw", () => {
-  it("is the token at the share of the sum", () => {
+describe("drawing a token", () => {
+  it("a draw is the token at the drawn share of the sum", () => {
     const three = { ids: Int32Array.of(1, 3, 4), weights: Float64Array.of(1, 2, 1) };
     expect([0, 0.249, 0.25, 0.749, 0.75, 0.9999, 1].map((at) => draw(three, at))).toEqual([1, 1, 3, 3, 4, 4, 4]);
   });
 
   it.each<SamplingOptions>([{ temperature: 1 }, { temperature: 0.7, topK: 5 }, { topP: 0.9 }])(
-    "has the frequencies of its probabilities (%j)",
+    "draws have the frequencies of the probabilities (%j)",
     (options) => {
       const sampler = new Sampler(options, makeRandom(12));
       const expected = probabilities(options);
@@ -167,14 +167,14 @@ describe("a draw", () => {
 });
 
 describe("random numbers", () => {
-  it("are xoshiro128**'s", () => {
+  it("the random numbers are those of xoshiro128**", () => {
     const next = xoshiro128(Uint32Array.of(1, 2, 3, 4));
     expect(Array.from({ length: 8 }, next)).toEqual([
       11520, 0, 5927040, 70819200, 2031721883, 1637235492, 1287239034, 3734860849,
     ]);
   });
 
-  it("follow from seed and stream", () => {
+  it("the random numbers follow from seed and stream", () => {
     const first = (seed: number, stream?: number) => {
       const next = makeRandom(seed, stream);
       return Array.from({ length: 4 }, next);
@@ -184,7 +184,7 @@ describe("random numbers", () => {
     expect(new Set(all.flat()).size).toBe(20);
   });
 
-  it("fill [0, 1) evenly, also across seeds", () => {
+  it("the random numbers fill [0, 1) evenly, also across seeds", () => {
     const perSeed = Array.from({ length: 5000 }, (_, seed) => makeRandom(seed)());
     const next = makeRandom(3);
     const ofOne = Array.from({ length: 5000 }, next);

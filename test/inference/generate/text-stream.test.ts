@@ -23,8 +23,8 @@ function pieces(ids: string | readonly number[], stops: string[] = [], tokenizer
   return { out, end: stream.end(), stopped: stream.stopped };
 }
 
-describe("characters", () => {
-  it("of several bytes come whole", () => {
+describe("characters of a stream", () => {
+  it("a character of several bytes is given whole", () => {
     expect(pieces("aé€😀!")).toEqual({
       out: ["a", "", "é", "", "", "€", "", "", "", "😀", "!"],
       end: "",
@@ -32,23 +32,23 @@ describe("characters", () => {
     });
   });
 
-  it("that a text ends within become a replacement character", () => {
+  it("a character that the text ends within becomes a replacement character", () => {
     expect(pieces([...BYTES.encode("a€").slice(0, 3)])).toMatchObject({ out: ["a", "", ""], end: "\ufffd" });
   });
 
-  it("that no byte can complete come out once it is known", () => {
+  it("bytes that cannot complete a character are given as soon as that is known", () => {
     expect(pieces([0xe2, 0x82, 0x61, 0x62]).out).toEqual(["", "", "\ufffda", "b"]);
     // Stray continuation bytes, then text: nothing is lost, nothing comes twice.
     expect(pieces([0x80, 0x80, 0x80, 0x80, 0x80, 0x61, 0x62]).out.join("")).toBe("\ufffd\ufffd\ufffd\ufffd\ufffdab");
     expect(pieces([0x61, 0x80, 0x80]).end).toBe("\ufffd\ufffd");
   });
 
-  it("may be the replacement character itself", () => {
+  it("the replacement character itself is given as a character", () => {
     const { out, end } = pieces("x\ufffd\ufffdy");
     expect(out.join("") + end).toBe("x\ufffd\ufffdy");
   });
 
-  it("of the model's tokenizers come whole", async () => {
+  it("characters from the model's tokenizers are given whole", async () => {
     const own = (await readTokenizer(MODEL)) as Tokenizer;
     const gpt2 = await loadTokenizer(null, { vocab_size: 50_257 } as ModelConfig);
     for (const tokenizer of [own, gpt2]) {
@@ -60,7 +60,7 @@ describe("characters", () => {
     }
   });
 
-  it("are unknown for ids that pad a vocabulary", async () => {
+  it("an id that only pads the vocabulary gives an empty text", async () => {
     const gpt2 = await loadTokenizer(null, { vocab_size: 50_304 } as ModelConfig);
     expect(pieces([...gpt2.encode("a"), 50_300, ...gpt2.encode(" b")], [], gpt2).out).toEqual(["a", "", " b"]);
   });
@@ -79,18 +79,18 @@ describe("a tokenizer whose first token reads differently", () => {
         .replace(/^ /, ""),
   };
 
-  it("keeps the space after the prompt and between tokens", () => {
+  it("a stream keeps the space after the prompt and between tokens", () => {
     expect(pieces([1, 2, 3], [], metaspace, [0]).out).toEqual([" was", " late", "ly"]);
   });
 });
 
 describe("stop strings", () => {
-  it("end the text before them, also across tokens", () => {
+  it("a stop string ends the text before it, also across tokens", () => {
     expect(pieces("one two.\n\nthree", ["\n\n"])).toMatchObject({ stopped: true, end: "" });
     expect(pieces("one two.\n\nthree", ["\n\n"]).out.join("")).toBe("one two.");
   });
 
-  it("may lie within one token", async () => {
+  it("a stop string may lie within one token", async () => {
     const own = (await readTokenizer(MODEL)) as Tokenizer;
     const id = own.encode("the").find((token) => own.decode([token]).length > 1) as number;
     const text = own.decode([id]);
@@ -98,23 +98,23 @@ describe("stop strings", () => {
     expect({ out, stopped }).toEqual({ out: [text[0], ""], stopped: true });
   });
 
-  it("hold back only what may become one, and give it back", () => {
+  it("a stop string holds back only text that may become it, and gives it back", () => {
     expect(pieces("a--b---", ["---"])).toEqual({ out: ["a", "", "", "--b", "", "", ""], end: "", stopped: true });
     expect(pieces("a--", ["---"])).toEqual({ out: ["a", "", ""], end: "--", stopped: false });
     // "aab" begins anew within "aaab".
     expect(pieces("aaab", ["aab"]).out).toEqual(["", "", "a", ""]);
   });
 
-  it("that come first count, whatever their order", () => {
+  it("the stop string that comes first in the text counts, whatever the order of the list", () => {
     expect(pieces("xyz", ["z", "y"]).out.join("")).toBe("x");
     expect(pieces("abcd", ["bcd", "c"]).out.join("")).toBe("ab");
   });
 
-  it("of several bytes are matched as characters", () => {
+  it("a stop string of several bytes is matched as characters", () => {
     expect(pieces("a€b", ["€"])).toMatchObject({ out: ["a", "", "", "", ""], stopped: true });
   });
 
-  it("are found in what was held back at the end", () => {
+  it("a stop string is found in what was held back at the end", () => {
     // The unfinished character's replacement completes the stop string.
     expect(pieces([0x61, 0xe2], ["\ufffd"])).toEqual({ out: ["a", ""], end: "", stopped: true });
   });

@@ -12,7 +12,7 @@ const path = temporaryFolder("evaluate-trained");
 const base = join(SHARED, "models/base");
 const valid = join(SHARED, "data/text/valid.txt");
 
-describe.skipIf(!existsSync(base) || !existsSync(valid))("a trained model", () => {
+describe.skipIf(!existsSync(base) || !existsSync(valid))("a trained model's perplexity", () => {
   /** The first 28,000 bytes of valid.txt: 8,105 tokens. */
   function excerpt(): string {
     const file = path("valid-28000.txt");
@@ -28,7 +28,7 @@ describe.skipIf(!existsSync(base) || !existsSync(valid))("a trained model", () =
   it.each([
     [256, 53.62705695052299, 8073],
     [128, 52.342186422275404, 8104],
-  ])("has Hugging Face's perplexity with stride %i", async (stride, expected, tokens) => {
+  ])("the perplexity of a trained model with stride %i is Hugging Face's", async (stride, expected, tokens) => {
     const file = excerpt();
     await opened(base, async (model) => {
       const text = streamTokens([file], await loadTokenizer(model.folder, model.config));

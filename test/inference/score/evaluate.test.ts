@@ -111,7 +111,7 @@ describe("perplexity", () => {
     [20, 7],
     [2, 2],
     [2, 1],
-  ])("of windows of %i every %i is what the recipe gives in float64", async (length, stride) => {
+  ])("the perplexity of windows of %i every %i is what the recipe gives in float64", async (length, stride) => {
     for (const model of [MODEL, tied]) {
       const result = await measured(model, { length, stride });
       const expected = await expectedPerplexity(model, length, stride);
@@ -122,17 +122,17 @@ describe("perplexity", () => {
     }
   });
 
-  it("takes the model's positions as the window, without overlap, unless told otherwise", async () => {
+  it("the window is the model's positions, without overlap, unless told otherwise", async () => {
     expect(await measured(MODEL)).toMatchObject({ length: 64, stride: 64 });
     expect(await measured(MODEL, { length: 30 })).toMatchObject({ length: 30, stride: 30 });
   });
 
-  it("does not depend on how the text comes in pieces", async () => {
+  it("the perplexity does not depend on how the text is cut into pieces", async () => {
     const whole = await opened(MODEL, (model) => evaluate(model, { tokens: stream(ids, TOKENS), threads: 1 }));
     expect((await measured(MODEL)).nll).toBe(whole.nll);
   });
 
-  it("of a text shorter than a window is the mean over all its tokens but the first", async () => {
+  it("the perplexity of a text shorter than a window is the mean over all its tokens but the first", async () => {
     const short = ids.slice(0, 9);
     const result = await measured(MODEL, {}, short);
     expect(result).toMatchObject({ tokens: 8, windows: 1 });
@@ -142,19 +142,19 @@ describe("perplexity", () => {
     expect(result.nll).toBeCloseTo(sum / 8, 5);
   });
 
-  it("with sampled noise repeats with the seed, and differs from the mean's and another seed's", async () => {
+  it("the perplexity with sampled noise repeats with the seed, and differs from the mean's and another seed's", async () => {
     const nll = async (seed: number) => (await measured(tied, { noise: { kind: "generated", seed } })).nll;
     expect(await nll(3)).toBe(await nll(3));
     expect(await nll(3)).not.toBe(await nll(4));
     expect(await nll(3)).not.toBe((await measured(tied)).nll);
   });
 
-  it("is measured with a speed", async () => {
+  it("the speed is measured with the perplexity", async () => {
     expect((await measured(MODEL)).tokensPerSecond).toBeGreaterThan(0);
   });
 });
 
-describe("against another model", () => {
+describe("comparing two models", () => {
   const compared = async (model: string, other: string, options: Omit<EvaluateOptions, "tokens"> = {}) => {
     const against = await openCheckpoint(other);
     try {
@@ -164,7 +164,7 @@ describe("against another model", () => {
     }
   };
 
-  it("itself, the KL is 0 and every choice agrees", async () => {
+  it("a model compared with itself has a KL of 0, and every choice agrees", async () => {
     const { against, perplexity } = await compared(tied, tied);
     expect(against?.kl).toBe(0);
     expect(against?.agreement).toBe(1);
@@ -174,7 +174,7 @@ describe("against another model", () => {
   it.each([
     [64, 64],
     [40, 16],
-  ])("KL and agreement are the sums written out, in windows of %i every %i", async (length, stride) => {
+  ])("the KL and the agreement are the sums written out, in windows of %i every %i", async (length, stride) => {
     const result = await compared(tied, MODEL, { length, stride });
     const terms = { kl: 0, agreement: 0, weight: 0 };
     const found = recipe(length, stride);
@@ -196,14 +196,15 @@ describe("against another model", () => {
     expect(result.perplexity).toBe((await measured(tied, { length, stride })).perplexity);
   });
 
-  it("with fewer positions, the window is as long as both can read", async () => {
+  it("the window of two models is as long as both can read", async () => {
     const short = await writeCheckpoint(path("short-context"), { vocab: 384, positions: 24 });
     expect(await compared(MODEL, short)).toMatchObject({ length: 24, stride: 24 });
     const error = await failureOf(() => compared(MODEL, short, { length: 25 }));
-    expect(error.message).toBe("the window length 25 is not between 2 and n_positions, 24");
+    expect(error.code).toBe("usage");
+    expect(error.message).toContain("n_positions, 24");
   });
 
-  it("of another vocabulary is refused", async () => {
+  it("a model of another vocabulary is refused", async () => {
     const other = await writeCheckpoint(path("other-vocabulary"));
     const error = await failureOf(() => compared(MODEL, other));
     expect(error.code).toBe("mismatch");
@@ -224,33 +225,33 @@ function mean(values: readonly number[]): number {
   return values.reduce((a, b) => a + b, 0) / values.length;
 }
 
-describe("what is refused", () => {
-  it.each([1, 65, 2.5, 0, -3, Number.NaN])("a window of %d tokens", async (length) => {
+describe("refusals of evaluation", () => {
+  it.each([1, 65, 2.5, 0, -3, Number.NaN])("a window of %d tokens is refused", async (length) => {
     const error = await failureOf(() => measured(MODEL, { length }));
     expect(error.code).toBe("usage");
     expect(error.message).toBe(`the window length ${length} is not between 2 and n_positions, 64`);
   });
 
-  it.each([0, -1, 33, 1.5])("a stride of %d in windows of 32", async (stride) => {
+  it.each([0, -1, 33, 1.5])("a stride of %d in windows of 32 is refused", async (stride) => {
     const error = await failureOf(() => measured(MODEL, { length: 32, stride }));
     expect(error.code).toBe("usage");
     expect(error.message).toBe(`the stride ${stride} is not between 1 and the window length, 32`);
   });
 
-  it.each([384, 1e9, -1])("a token %d that the model does not have", async (token) => {
+  it.each([384, 1e9, -1])("the token %d, which the model does not have, is refused", async (token) => {
     const error = await failureOf(() => measured(MODEL, {}, [1, 2, token, 3]));
     expect(error.code).toBe("mismatch");
     expect(error.message).toBe(`${MODEL}: the text has token ${token}, the model 384 tokens`);
     expect(error.hint).toBe("use the model's own tokenizer");
   });
 
-  it.each([[[]], [[5]]])("a text of under two tokens: %j", async (tokens) => {
+  it.each([[[]], [[5]]])("a text of under two tokens is refused: %j", async (tokens) => {
     const error = await failureOf(() => measured(MODEL, {}, tokens));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toBe("the text has under two tokens: nothing to score");
   });
 
-  it("weights that are not numbers: the result is none either", async () => {
+  it("a model whose loss is not finite is refused", async () => {
     const tensors = tinyTensors({ vocab: 384, positions: 64 });
     const bytes = tensors.find(({ name }) => name === "ln_f.weight")?.bytes as Uint8Array;
     new DataView(bytes.buffer, bytes.byteOffset).setFloat32(0, Number.NaN, true);
@@ -261,7 +262,7 @@ describe("what is refused", () => {
     expect(error.hint).toBe("the checkpoint is damaged");
   });
 
-  it("an interruption between two batches", async () => {
+  it("an interruption between two batches ends the evaluation as aborted", async () => {
     const abort = new AbortController();
     const seen: number[] = [];
     async function* endless() {

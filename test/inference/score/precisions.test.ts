@@ -64,12 +64,12 @@ const evaluated = (model: string, against: string | null, window: { length?: num
     return result;
   });
 
-describe("an exported file", () => {
+describe("scoring exported files", () => {
   it.each([
     [64, 64],
     [40, 16],
     [2, 1],
-  ])("in windows of %i every %i has its checkpoint's perplexity", async (length, stride) => {
+  ])("an exported file in windows of %i every %i has its checkpoint's perplexity", async (length, stride) => {
     const results = await scored([dense, other], null, { length, stride });
     for (const [i, model] of [MODEL, tied].entries()) {
       const expected = await evaluated(model, null, { length, stride });
@@ -83,7 +83,7 @@ describe("an exported file", () => {
     expect(results.map(({ precision }) => precision)).toEqual(["fp32", "q4"]);
   });
 
-  it("against another file is what the checkpoints are against each other; the reference itself is not compared", async () => {
+  it("an exported file compares with another as their checkpoints do, and the reference itself is not compared", async () => {
     const window = { length: 40, stride: 16 };
     const [first, second] = await scored([dense, other], dense, window);
     const expected = await evaluated(tied, MODEL, window);
@@ -103,7 +103,7 @@ describe("an exported file", () => {
     expect(second?.agreement).toBeLessThan(1);
   });
 
-  it("against a checkpoint is the same, and next to nothing from its own", async () => {
+  it("an exported file compares with a checkpoint as with its file, and hardly differs from its own checkpoint", async () => {
     const [first, second] = await opened(MODEL, (reference) => scored([dense, other], reference));
     const [, byFile] = await scored([dense, other], dense);
     expect(first?.agreement).toBe(1);
@@ -114,7 +114,7 @@ describe("an exported file", () => {
     expect(second?.logitError).toBeCloseTo(byFile?.logitError as number, 4);
   });
 
-  it("logit error is the spread of the logits' differences about their mean, written out", async () => {
+  it("the logit error is the spread of the logits' differences about their mean, written out", async () => {
     const short = ids.slice(0, 20);
     const [{ logitError } = { logitError: null }] = await scored([other], dense, { tokens: () => stream(short) });
     const logits = (model: string) => opened(model, (open) => computeLogits(open, [Int32Array.from(short)]));
@@ -129,7 +129,7 @@ describe("an exported file", () => {
     expect(logitError).toBeCloseTo(Math.sqrt(sum / (short.length - 1)), 5);
   });
 
-  it("of a text that fills several comparisons is the same however it is cut", async () => {
+  it("the score of a text that fills several comparisons is the same however it is cut", async () => {
     // 384 tokens in the vocabulary: 2,730 positions a comparison, which 20 windows of every token pass.
     const long = { length: 64, stride: 1 };
     const [result] = await scored([dense], null, long);
@@ -137,15 +137,15 @@ describe("an exported file", () => {
     expect(result?.nll).toBeCloseTo(expected.nll, 6);
   });
 
-  it("reports how far it is", async () => {
+  it("scoring reports the tokens done, up to all of them", async () => {
     const seen: number[] = [];
     const [result] = await scored([dense], null, { onProgress: (tokens) => seen.push(tokens) });
     expect(seen.at(-1)).toBe(result?.tokens);
   });
 });
 
-describe("every precision", () => {
-  it("scores near the float32 model, the finer the nearer; float16 caches and all", async () => {
+describe("scores of every precision", () => {
+  it("every precision scores near the float32 model, the finer the nearer, with float16 caches too", async () => {
     const onnx = { weights: "inline", noise: { kind: "mean" }, precisions: PRECISIONS } as const;
     await opened(tied, (checkpoint) => exportModel(checkpoint, { output: path("all"), onnx, threads: 1 }));
     const { files, config: own } = await openExportedModel(path("all"));
@@ -164,27 +164,43 @@ describe("every precision", () => {
   });
 });
 
-describe("what is refused", () => {
-  it("a text of under two tokens, a window that is too long, an unknown token", async () => {
-    const of = (options: Partial<PrecisionScoreOptions>) => failureOf(() => scored([dense], null, options));
-    expect((await of({ tokens: () => stream([5]) })).message).toBe("the text has under two tokens: nothing to score");
-    expect((await of({ length: 65 })).message).toBe("the window length 65 is not between 2 and n_positions, 64");
-    const error = await of({ tokens: () => stream([1, 384]) });
-    expect(error.message).toBe(`${dense.path}: the text has token 384, the model 384 tokens`);
+describe("refusals of scoring", () => {
+  it.each<[string, string, () => string, Partial<PrecisionScoreOptions>]>([
+    [
+      "a text of under two tokens",
+      "invalid-file",
+      () => "the text has under two tokens: nothing to score",
+      { tokens: () => stream([5]) },
+    ],
+    [
+      "a window that is too long",
+      "usage",
+      () => "the window length 65 is not between 2 and n_positions, 64",
+      { length: 65 },
+    ],
+    [
+      "an unknown token",
+      "mismatch",
+      () => `${dense.path}: the text has token 384, the model 384 tokens`,
+      { tokens: () => stream([1, 384]) },
+    ],
+  ])("%s is refused", async (_, code, sentence, options) => {
+    const error = await failureOf(() => scored([dense], null, options));
+    expect([error.code, error.message]).toEqual([code, sentence()]);
   });
 
   it.each([
     ["n_head", { n_head: 2 }],
     ["n_layer", { n_layer: 1 }],
     ["vocab_size", { vocab_size: 400 }],
-  ])("a file that disagrees about %s", async (_, change) => {
+  ])("a file that disagrees about %s is refused", async (_, change) => {
     const error = await failureOf(() => scored([dense], null, {}, { ...config, ...change }));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toMatch(new RegExp(`^${dense.path}: does not run: [^\n]+$`));
     expect(error.hint).toBe("export the model again");
   });
 
-  it("a reference of another vocabulary", async () => {
+  it("a reference of another vocabulary is refused", async () => {
     const error = await opened(MODEL, (reference) =>
       failureOf(() => scored([dense], reference, {}, { ...config, vocab_size: 400 })),
     );
@@ -192,12 +208,12 @@ describe("what is refused", () => {
     expect(error.message).toBe(`${dense.path} has 400 tokens, ${MODEL} 384`);
   });
 
-  it("a file that is not there", async () => {
+  it("a file that does not exist is refused", async () => {
     const error = await failureOf(() => scored([{ ...dense, path: join(path(), "none.onnx") }], null));
     expect(error.code).toBe("invalid-file");
   });
 
-  it("an interruption", async () => {
+  it("an interruption ends the scoring as aborted", async () => {
     const abort = new AbortController();
     const error = await failureOf(() =>
       scored([dense], null, { length: 2, signal: abort.signal, onProgress: () => abort.abort(), tokens: endless }),

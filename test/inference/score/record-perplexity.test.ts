@@ -54,7 +54,7 @@ async function noted(
 const recordOf = (folder: string): NfcRecord => JSON.parse(readFileSync(`${folder}/nfc.json`, "utf8"));
 
 describe("recordPerplexity", () => {
-  it("adds an entry and changes nothing else of the folder", async () => {
+  it("recording a perplexity adds an entry to nfc.json and changes nothing else in the folder", async () => {
     const folder = await model();
     const [record, before] = [recordOf(folder), digest(folder)];
     expect(await noted(folder, [text("a.txt")], result(12.5))).toBe(`${folder}/nfc.json`);
@@ -64,7 +64,7 @@ describe("recordPerplexity", () => {
     expect({ ...after, "nfc.json": "" }).toEqual({ ...before, "nfc.json": "" });
   });
 
-  it("replaces the entry of the same text and length, and keeps others", async () => {
+  it("recording a perplexity replaces the entry of the same text and length, and keeps others", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt")], result(12.5));
     await noted(folder, [text("b.txt")], result(3));
@@ -78,7 +78,7 @@ describe("recordPerplexity", () => {
     ]);
   });
 
-  it("tells strides apart", async () => {
+  it("entries of different strides are kept apart", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt")], result(12.5));
     await noted(folder, [text("a.txt")], { ...result(11), stride: 16 });
@@ -88,7 +88,7 @@ describe("recordPerplexity", () => {
     ]);
   });
 
-  it("tells texts apart by content, not by name; several are one entry", async () => {
+  it("entries of different texts are kept apart by content, not by name, and several texts are one entry", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt"), text("b.txt")], result(2));
     expect(recordOf(folder).perplexity).toEqual([
@@ -103,7 +103,7 @@ describe("recordPerplexity", () => {
     ]);
   });
 
-  it("notes the source's perplexity when it was compared with the source, and keeps it later", async () => {
+  it("the source's perplexity is noted when it was compared with the source, and kept later", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt")], result(12.5, 10, 9), MODEL);
     expect(recordOf(folder).perplexity?.[0]).toMatchObject({ perplexity: 12.5, source: 9 });
@@ -111,40 +111,43 @@ describe("recordPerplexity", () => {
     expect(recordOf(folder).perplexity?.[0]).toMatchObject({ perplexity: 12, source: 9 });
   });
 
-  it("does not take another model for the source", async () => {
+  it("the perplexity of another model is not taken for the source's", async () => {
     const folder = await model();
     const other = await writeCheckpoint(path("other"), { vocab: 384 });
     await noted(folder, [text("a.txt")], result(12.5, 10, 9), other);
     expect(recordOf(folder).perplexity?.[0]).not.toHaveProperty("source");
   });
 
-  it("gives a record that opens again", async () => {
+  it("a record with an added perplexity opens again", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt")], result(12.5, 10, 9), MODEL);
     expect(await opened(folder, ({ record }) => record)).toEqual(recordOf(folder));
   });
 
-  it("leaves models without a record alone", async () => {
+  it("a model without a record is left alone", async () => {
     const folder = await writeCheckpoint(path("plain"));
     const before = digest(folder);
     expect(await noted(folder, [text("a.txt")], result(2))).toBeNull();
     expect(digest(folder)).toEqual(before);
   });
 
-  it("leaves out a perplexity past every number, which JSON cannot hold", async () => {
+  it("a perplexity too large for a number, which JSON cannot hold, is left out", async () => {
     const folder = await model();
     const before = digest(folder);
     expect(await noted(folder, [text("a.txt")], result(Number.POSITIVE_INFINITY))).toBeNull();
     expect(digest(folder)).toEqual(before);
   });
 
-  it.skipIf(process.getuid?.() === 0)("leaves a read-only model alone (root may write anywhere)", async () => {
-    const folder = await model();
-    chmodSync(`${folder}/nfc.json`, 0o444);
-    expect(await noted(folder, [text("a.txt")], result(2))).toBeNull();
-    chmodSync(`${folder}/nfc.json`, 0o644);
-    chmodSync(folder, 0o555);
-    expect(await noted(folder, [text("a.txt")], result(2))).toBeNull();
-    chmodSync(folder, 0o755);
-  });
+  it.skipIf(process.getuid?.() === 0)(
+    "a read-only model is left alone (skipped for root, who may write anywhere)",
+    async () => {
+      const folder = await model();
+      chmodSync(`${folder}/nfc.json`, 0o444);
+      expect(await noted(folder, [text("a.txt")], result(2))).toBeNull();
+      chmodSync(`${folder}/nfc.json`, 0o644);
+      chmodSync(folder, 0o555);
+      expect(await noted(folder, [text("a.txt")], result(2))).toBeNull();
+      chmodSync(folder, 0o755);
+    },
+  );
 });

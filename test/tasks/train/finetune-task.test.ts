@@ -26,9 +26,9 @@ const tune = (output: string, options: Partial<FinetuneTaskOptions> = {}, model 
 /** Weights and configuration, without the record, which holds times and paths. */
 const model = (folder: string) => Object.entries(digest(folder)).filter(([name]) => !/nfc\.json|metrics/.test(name));
 
-describe("a model", () => {
+describe("fine-tuning on a task", () => {
   it.each(["dense", "noise-per-head", "noise-distance"] as const)(
-    "%s learns the task, and is a classifier",
+    "%s learns the task and becomes a classifier",
     async (variant) => {
       const source = variant === "dense" ? MODEL : path(variant);
       if (variant !== "dense") await converted({ output: source, variant });
@@ -64,7 +64,7 @@ describe("a model", () => {
     ["mnli", 3],
     ["qqp", 2],
     ["stsb", 1],
-  ] as const)("runs on %s in its own format", async (name, outputs) => {
+  ] as const)("%s runs in its own file format and has its own outputs", async (name, outputs) => {
     const folder = writePairs(path(`glue/${name}`), name);
     const settings = { ...SETTINGS, epochs: 1, length: 48 };
     const { dev, examples } = await tune(path(`${name}-tuned`), { task: findTask(name), data: folder, settings });
@@ -75,7 +75,7 @@ describe("a model", () => {
     await opened(path(`${name}-tuned`), ({ config }) => expect(config.labels).toHaveLength(outputs));
   });
 
-  it("learns from a classifier as well, and goes on from one", async () => {
+  it("a classifier serves as a teacher and as the start of more training", async () => {
     const [teacher, student] = [path("dense-tuned"), path("taught")];
     const { settings } = await opened(teacher, (checkpoint) => tune(student, { teacher: checkpoint }));
     expect(settings.kd).toBe(0.5);
@@ -84,7 +84,7 @@ describe("a model", () => {
     expect(dev.metrics.accuracy).toBeGreaterThan(0.95);
   });
 
-  it("stops when nothing gets better, and keeps the best step", async () => {
+  it("a run stops when nothing gets better, and keeps the best step", async () => {
     const { best, steps } = await tune(path("early"), { settings: { ...SETTINGS, epochs: 50, patience: 2 } });
     const evaluations = readFileSync(path("early/metrics.jsonl"), "utf8")
       .split("\n")
@@ -95,7 +95,7 @@ describe("a model", () => {
     expect(best.score).toBe(Math.max(...evaluations.map(({ eval: { accuracy } }) => accuracy)));
   });
 
-  it("splits the development file where asked, the same way for a seed", async () => {
+  it("a run splits the development file where asked, in the same way for the same seed", async () => {
     const folder = writeSst2(path("dev alone"));
     rmSync(`${folder}/train.tsv`);
     const options = { data: folder, splitDev: 0.25, settings: { ...SETTINGS, epochs: 1 } };
@@ -106,7 +106,7 @@ describe("a model", () => {
   });
 });
 
-it("a metric that is not defined is no score, and anything is better", async () => {
+it("a metric that is not defined counts as no score, and any score beats it", async () => {
   const folder = writePairs(path("constant"), "stsb");
   const text = readFileSync(`${folder}/dev.tsv`, "utf8").replace(/\t[\d.]+$/gm, "\t2.6");
   writeFileSync(`${folder}/dev.tsv`, text.replace(/^(.*)\t2\.6/, "$1\tscore"));
@@ -116,8 +116,8 @@ it("a metric that is not defined is no score, and anything is better", async () 
   expect(best.score).toBeNull();
 });
 
-describe("an interrupted run", () => {
-  it.each([3, 10, 17])("of noise-shared that stops at step %d goes on to the same bytes", async (at) => {
+describe("interrupted runs on a task", () => {
+  it.each([3, 10, 17])("a run of noise-shared interrupted at step %d resumes to the same bytes", async (at) => {
     const source = path(`shared-${at}`);
     await converted({ output: source, variant: "noise-shared" });
     // The prior's gradient is made anew at each step, and step 10 is interrupted before its evaluation.
@@ -136,7 +136,7 @@ describe("an interrupted run", () => {
     expect(model(out)).toEqual(model(path(`whole-${at}`)));
   });
 
-  it('goes on with "if-same" where it is the same, and starts over where it is not', async () => {
+  it('resume "if-same" continues a run with the same settings and starts over otherwise', async () => {
     const out = path("if-same");
     const interrupt = async () => {
       const abort = new AbortController();
@@ -153,7 +153,7 @@ describe("an interrupted run", () => {
     expect((await tune(out, { resume: "if-same", force: true })).resumedFrom).toBeNull();
   });
 
-  it("is left alone while another process is at work in it", async () => {
+  it("a run that another process works on is left alone", async () => {
     const out = path("locked");
     mkdirSync(`${out}.run`);
     writeFileSync(`${out}.run/lock`, `${process.ppid}\n`);
@@ -162,7 +162,7 @@ describe("an interrupted run", () => {
     expect(readFileSync(`${out}.run/lock`, "utf8")).toBe(`${process.ppid}\n`);
   });
 
-  it("with other settings or data is not taken up", async () => {
+  it("an interrupted run with other settings or data is not resumed", async () => {
     const abort = new AbortController();
     const out = path("changed");
     const onProgress = ({ done }: { done: number }) => done === 2 && abort.abort();
@@ -175,7 +175,7 @@ describe("an interrupted run", () => {
   });
 });
 
-describe("what does not fit is refused, and nothing is written", () => {
+describe("refusals before anything is written", () => {
   const refusal = async (options: Partial<FinetuneTaskOptions>, source = MODEL) => {
     const before = readdirSync(path("")).length;
     const error = await failureOf(() => tune(path("refused"), options, source));
@@ -183,14 +183,14 @@ describe("what does not fit is refused, and nothing is written", () => {
     return `${error.code}: ${error.message}`;
   };
 
-  it("a teacher that is none", async () => {
+  it("a language model as teacher, and distilling without a teacher, are refused", async () => {
     await opened(MODEL, async (teacher) => {
       expect(await refusal({ teacher })).toContain("is a language model, not a teacher for SST-2");
     });
     expect(await refusal({ settings: { ...SETTINGS, kd: 0.5 } })).toContain("usage: there is no teacher");
   });
 
-  it("a teacher of another vocabulary, or too short for the texts", async () => {
+  it("a teacher of another vocabulary, and one too short for the texts, are refused", async () => {
     await opened(path("dense-tuned"), async (teacher) => {
       const other = { ...teacher, config: { ...teacher.config, vocab_size: 100 } };
       expect(await refusal({ teacher: other })).toMatch(/^mismatch: .* has 384 tokens, its teacher .* 100$/);
@@ -201,7 +201,7 @@ describe("what does not fit is refused, and nothing is written", () => {
     });
   });
 
-  it("a classifier of another task, texts beyond the positions, and shares that are none", async () => {
+  it("a classifier of another task, texts longer than the model, and shares out of range are refused", async () => {
     const cola = path("CoLA");
     mkdirSync(cola);
     for (const file of ["train", "dev"]) writeFileSync(`${cola}/${file}.tsv`, "a\t1\t\tIt is.\nb\t0\t*\tIs it is.\n");
@@ -217,7 +217,7 @@ describe("what does not fit is refused, and nothing is written", () => {
       expect(await refusal({ settings })).toContain(fact);
   });
 
-  it("a split beside a training file, or one that leaves a part empty", async () => {
+  it("a split beside a training file, and a split that leaves a part empty, are refused", async () => {
     expect(await refusal({ splitDev: 0.5 })).toContain("train.tsv is there: nothing has to be split");
     const [alone, few] = [path("dev alone"), path("one example")];
     mkdirSync(few);
@@ -226,7 +226,7 @@ describe("what does not fit is refused, and nothing is written", () => {
     expect(await refusal({ data: few, splitDev: 1e-9 })).toContain("leaves no examples to score on");
   });
 
-  it("a damaged training file, by its line", async () => {
+  it("a damaged training file is refused with its line", async () => {
     const folder = writeSst2(path("damaged"));
     writeFileSync(`${folder}/train.tsv`, "sentence\tlabel\nfine\t1\nbroken\n");
     expect(await refusal({ data: folder })).toBe(`invalid-file: ${folder}/train.tsv: line 3: 1 columns, not 2`);

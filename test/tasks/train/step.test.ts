@@ -51,8 +51,8 @@ async function oneStep(
   });
 }
 
-describe("logits", () => {
-  it("are those of the last token, whatever the padding", async () => {
+describe("a classifier's logits", () => {
+  it("the logits are those of the last token, whatever the padding", async () => {
     const folder = await write(3);
     await opened(folder, async (checkpoint) => {
       const classifier = await Classifier.ofCheckpoint(checkpoint, { threads: 1 });
@@ -70,7 +70,7 @@ describe("logits", () => {
   });
 });
 
-describe("one step", () => {
+describe("one training step on a task", () => {
   const CLASSES = {
     "wte.weight": [0.8784128311100734, 0.015021189696991868],
     "wpe.weight": [0.8628636143483398, -0.40489694751596167],
@@ -92,7 +92,7 @@ describe("one step", () => {
     ["of classes", 3, [2, 0, 1], 2.2414992308433743, CLASSES],
     ["of a regression", 1, [0.5, -1.25, 2], 6.956333699685991, NUMBER],
   ] as const)(
-    "%s has PyTorch's loss and gradients, in a full batch and beside padding rows",
+    "a step %s has PyTorch's loss and gradients, in a full batch and beside padding rows",
     async (_, labels, truth, loss, expected) => {
       const folder = await write(labels);
       for (const rows of [3, 5]) {
@@ -106,7 +106,7 @@ describe("one step", () => {
     },
   );
 
-  it("learns from a teacher as PyTorch does", async () => {
+  it("a step with a teacher has PyTorch's losses and gradients", async () => {
     const teacher = Float32Array.from([1, 0, -1, 0.5, 0.25, 2, -1, 3, 0]);
     const { losses, gradient } = await oneStep(await write(3), [2, 0, 1], { kd: 0.4, temperature: 2, teacher });
     expect(losses.loss / 3).toBeCloseTo(1.9844687488485802, 4);
@@ -115,7 +115,7 @@ describe("one step", () => {
     expect(gradient("h.0.attn.c_attn.weight").norm).toBeCloseTo(1.0639834503093963, 4);
   });
 
-  it("moves the distance means of a tied model", async () => {
+  it("a step moves the distance means of a tied model", async () => {
     const { gradient } = await oneStep(await write(3, "noise-distance"), [2, 0, 1]);
     expect(gradient("h.1.attn.noise_mean").norm).toBeGreaterThan(1e-6);
   });
