@@ -19,21 +19,21 @@ const COMMANDS = [
   "demo",
 ] as const;
 
-describe("help", () => {
-  it("lists the commands, with examples", async () => {
+describe("help of nfc", () => {
+  it("the help lists the commands, with examples", async () => {
     const { code, stdout, stderr } = await nfc(["--help"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     await expect(stdout).toMatchFileSnapshot("snapshots/help.txt");
   });
 
-  it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {
+  it.each(COMMANDS)("the help of %s lists its flags, with examples", async (command) => {
     const { code, stdout, stderr } = await nfc([command, "--help"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toContain("$ nfc ");
     await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
   });
 
-  it("has examples whose flags exist", async () => {
+  it("the examples of every help have flags that exist", async () => {
     for (const command of [[], ...COMMANDS.map((name) => [name])]) {
       const { stdout } = await nfc([...command, "--help"]);
       const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => (line as string).split(/ *(#|>>)/)[0]);
@@ -47,17 +47,17 @@ describe("help", () => {
     }
   });
 
-  it("of a command is the same by either name", async () => {
+  it("nfc help COMMAND prints what nfc COMMAND --help prints", async () => {
     expect((await nfc(["help", "convert"])).stdout).toBe((await nfc(["convert", "--help"])).stdout);
   });
 
-  it("is what a line without a command gets, on stderr, as wrong usage", async () => {
+  it("a line without a command is wrong usage, and prints the help on stderr", async () => {
     const { code, stdout, stderr } = await nfc([]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toBe((await nfc(["--help"])).stdout);
   });
 
-  it("is as wide as the terminal", async () => {
+  it("the help is as wide as the terminal", async () => {
     const io = (columns: number) => {
       const signals = new EventEmitter();
       const stdout = Object.assign(new Recorder(), { columns });
@@ -70,7 +70,7 @@ describe("help", () => {
   });
 });
 
-it.each(["--version", "-V"])("%s is the package's version", async (flag) => {
+it.each(["--version", "-V"])("nfc %s prints the package's version", async (flag) => {
   expect(await nfc([flag])).toEqual({ code: 0, stdout: `${TOOL.version}\n`, stderr: "" });
 });
 
@@ -116,7 +116,7 @@ const USAGE: [string, string[], string][] = [
 ];
 
 describe("wrong usage", () => {
-  it.each(USAGE)("%s is told in one line", async (_, args, line) => {
+  it.each(USAGE)("%s is refused in one line", async (_, args, line) => {
     expect(await refused(args)).toBe(line.replace(" is invalid. ", " is invalid: "));
   });
 
@@ -133,12 +133,12 @@ describe("wrong usage", () => {
     ["--max-shard-size", "2 apples", "not a size such as 500MB or 2GiB"],
     ["--max-shard-size", "0.5B", "not a size such as 500MB or 2GiB"],
     ["--n-head", "x", "not a positive integer"],
-  ])("%s %s is told as such", async (flag, value, fact) => {
+  ])("%s %s is refused with the reason", async (flag, value, fact) => {
     const line = await refused(["convert", "x", "-o", "y", `${flag}=${value}`]);
     expect(line).toContain(`argument '${value}' is invalid: ${fact};`);
   });
 
-  it.each(["-1", "1.5", "16777217", "x"])("--seed %s is told as such", async (value) => {
+  it.each(["-1", "1.5", "16777217", "x"])("--seed %s is refused with its range", async (value) => {
     expect(await refused(["export", "x", "-o", "y", `--seed=${value}`])).toContain("not an integer from 0 to 16777216");
   });
 
@@ -146,7 +146,7 @@ describe("wrong usage", () => {
     ["a command line", ["convert", "--json"], "usage"],
     ["an unknown command", ["bogus", "--json"], "usage"],
     ["a file", ["inspect", "/nowhere", "--json"], "not-found"],
-  ])("of %s is an object on stdout with --json, beside the line on stderr", async (_, args, kind) => {
+  ])("the error of %s is an object on stdout with --json, beside the line on stderr", async (_, args, kind) => {
     const { code, stdout, stderr } = await nfc(args);
     expect(code).toBe(2);
     const { error } = JSON.parse(stdout);
@@ -163,17 +163,17 @@ describe("bad input", () => {
     ["export", ["export", "/nowhere", "-o", "/nowhere-out"]],
     ["report", ["report", "/nowhere", MODEL]],
     ["report", ["report", MODEL, "/nowhere"]],
-  ])("of %s: a model that is not there is told in one line", async (_, args) => {
+  ])("nfc %s refuses a model that does not exist in one line", async (_, args) => {
     expect(await refused(args)).toBe("/nowhere: no such file or folder; check the path");
   });
 
-  it("is told on one line whatever its name holds", async () => {
+  it("an error stays on one line whatever the name of the file", async () => {
     expect(await refused(["inspect", "/no\nwhere\u001b[31m"])).toBe(
       "/no\\u{a}where\\u{1b}[31m: no such file or folder; check the path",
     );
   });
 
-  it("is told with --quiet, too", async () => {
+  it("an error is printed with --quiet as well", async () => {
     expect(await refused(["inspect", "/nowhere", "--quiet"])).toContain("no such file");
   });
 });

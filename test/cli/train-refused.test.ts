@@ -20,7 +20,7 @@ beforeAll(async () => {
   await converted({ output: student, variant: "noise-distance" });
 });
 
-describe("refused in one line", () => {
+describe("refusals of nfc distill, finetune and pretrain", () => {
   const distill = (...flags: string[]) => ["distill", student, "--teacher", MODEL, "--data", TEXT, ...cache, ...flags];
 
   it.each<[string[], string]>([
@@ -40,11 +40,11 @@ describe("refused in one line", () => {
     [["--resume"], "there is no run to go on with; leave out --resume"],
     [["--valid", "/nowhere.txt"], "/nowhere.txt: no such file or folder; check the path"],
     [["--kd", "0.5", "--bogus"], "unknown option '--bogus'"],
-  ])("%j", async (flags, line) => {
+  ])("nfc distill %j is refused in one line", async (flags, line) => {
     expect(await refused(distill("-o", output(), ...flags))).toContain(line);
   });
 
-  it("what is missing", async () => {
+  it("a missing required option or file is refused in one line", async () => {
     expect(await refused(["distill", student, "--data", TEXT, "-o", output()])).toContain(
       "required option '--teacher <model>'",
     );
@@ -56,14 +56,14 @@ describe("refused in one line", () => {
     );
   });
 
-  it("data of two kinds", async () => {
+  it("a corpus of text and token ids together is refused in one line", async () => {
     const ids = writeIds(path("mixed.bin"));
     expect(await refused(["finetune", MODEL, "--data", ids, TEXT, "-o", output()])).toContain(
       "a corpus is one or the other",
     );
   });
 
-  it("a run that diverges, as an object with --json too", async () => {
+  it("a run that diverges is refused in one line, and as an object with --json", async () => {
     const out = output();
     const line = [
       "finetune",
@@ -93,7 +93,7 @@ describe("refused in one line", () => {
   });
 
   it.each(DEVICES.filter((device) => device !== "cpu"))(
-    "--device %s where it is not, with nothing written",
+    "--device %s is refused where there is none, and nothing is written",
     async (device) => {
       const out = output();
       const line = ["finetune", MODEL, "--data", TEXT, "-o", out, ...SHORT, ...cache, "--device", device, "-q"];
