@@ -28,12 +28,6 @@ beforeAll(async () => {
 const generate = (args: readonly string[], options: Parameters<typeof nfc>[1] = {}) =>
   nfc(["generate", path("onnx"), "--threads", "1", "-n", "8", ...args], options);
 
-it("the help of nfc generate has examples", async () => {
-  const { code, stdout } = await nfc(["generate", "--help"]);
-  expect(code).toBe(0);
-  await expect(stdout).toMatchFileSnapshot("snapshots/help-generate.txt");
-});
-
 describe("nfc generate of one prompt", () => {
   it("one prompt is continued greedily on stdout, with the timing on stderr", async () => {
     const { code, stdout, stderr } = await generate(["--prompt", "It was"]);

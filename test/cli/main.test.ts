@@ -9,9 +9,12 @@ import { MODEL } from "../support/fixture.ts";
 const COMMANDS = [
   "inspect",
   "convert",
+  "distill",
   "finetune",
+  "pretrain",
   "eval",
   "glue",
+  "generate",
   "export",
   "serve",
   "report",
@@ -19,28 +22,36 @@ const COMMANDS = [
   "demo",
 ] as const;
 
+/** The command lines that a help shows, without their comments. */
+function readExamples(help: string): string[] {
+  return [...help.matchAll(/\$ (?:cat \S+ \| )?nfc (.+)/g)].map(
+    ([, line]) => (line as string).split(/ *(#|>>)/)[0] as string,
+  );
+}
+
+// docs/reference/commands.md has the whole help of every command, and a test of that page compares them.
 describe("help of nfc", () => {
-  it("the help lists the commands, with examples", async () => {
+  it("nfc --help prints examples on stdout alone, and exits with 0", async () => {
     const { code, stdout, stderr } = await nfc(["--help"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    await expect(stdout).toMatchFileSnapshot("snapshots/help.txt");
+    expect(readExamples(stdout)).not.toEqual([]);
   });
 
-  it.each(COMMANDS)("the help of %s lists its flags, with examples", async (command) => {
+  it.each(COMMANDS)("nfc %s --help prints examples on stdout alone, and exits with 0", async (command) => {
     const { code, stdout, stderr } = await nfc([command, "--help"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(stdout).toContain("$ nfc ");
-    await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
+    expect(readExamples(stdout)).not.toEqual([]);
   });
 
   it("the examples of every help have flags that exist", async () => {
     for (const command of [[], ...COMMANDS.map((name) => [name])]) {
       const { stdout } = await nfc([...command, "--help"]);
-      const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => (line as string).split(/ *(#|>>)/)[0]);
-      for (const example of examples.filter((line) => !/hf:|^(demo|check)/.test(line as string))) {
-        // The models are not there: that must be all that is wrong.
-        const args = (example as string).split(" ").map((part) => part.replace(/^(out|gpt2)/, "/nowhere/$1"));
-        expect((await nfc(args)).stderr, example).toMatch(
+      for (const example of readExamples(stdout).filter((line) => !/hf:|^(demo|check)/.test(line))) {
+        // The files are not there: that must be all that is wrong.
+        const args = Array.from(example.matchAll(/(["'])(.*?)\1|\S+/g), ([word, , quoted]) =>
+          (quoted ?? word).replace(/^(out|gpt2|small|my|train)/, "/nowhere/$1"),
+        );
+        expect((await nfc(args, { stdin: "piped text" })).stderr, example).toMatch(
           /^nfc: \/nowhere\/.*: no such file or folder; check the path\n$/,
         );
       }

@@ -1,24 +1,15 @@
 // What the training commands refuse: one line, exit code 2, nothing written.
 import { existsSync } from "node:fs";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { checkDevice, DEVICES } from "../../src/graph/session.ts";
 import { nfc, refused } from "../support/cli.ts";
-import { converted, MODEL, TEXT } from "../support/fixture.ts";
+import { SHORT, studentForTests } from "../support/cli-train.ts";
+import { MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { writeIds } from "../support/training.ts";
 
 const path = temporaryFolder("cli-train-refused");
-const SHORT = ["--steps", "3", "--batch-size", "2", "--length", "32", "--eval-every", "2", "--threads", "1"];
-let student = "";
-let cache: string[] = [];
-let count = 0;
-const output = () => path(`out${count++}`);
-
-beforeAll(async () => {
-  student = path("student");
-  cache = ["--cache", path("cache")];
-  await converted({ output: student, variant: "noise-distance" });
-});
+const { student, cache, output } = studentForTests(path);
 
 describe("refusals of nfc distill, finetune and pretrain", () => {
   const distill = (...flags: string[]) => ["distill", student, "--teacher", MODEL, "--data", TEXT, ...cache, ...flags];

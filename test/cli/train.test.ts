@@ -1,46 +1,15 @@
-// The training commands as they are typed: help, results in words and JSON, and refusals in one line.
+// The training commands as they are typed: settings, and results in words and JSON.
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { nfc, refused } from "../support/cli.ts";
+import { SHORT, studentForTests } from "../support/cli-train.ts";
 import { converted, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
 
 const path = temporaryFolder("cli-train");
-const COMMANDS = ["distill", "finetune", "pretrain"] as const;
-const SHORT = ["--steps", "3", "--batch-size", "2", "--length", "32", "--eval-every", "2", "--threads", "1"];
-let student = "";
-let cache: string[] = [];
-let count = 0;
-const output = () => path(`out${count++}`);
-
-beforeAll(async () => {
-  student = path("student");
-  cache = ["--cache", path("cache")];
-  await converted({ output: student, variant: "noise-distance" });
-});
-
-describe("help of the training commands", () => {
-  it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {
-    const { code, stdout, stderr } = await nfc([command, "--help"]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
-  });
-
-  it.each(COMMANDS)("the help of %s has examples whose flags exist", async (command) => {
-    const { stdout } = await nfc([command, "--help"]);
-    const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => line as string);
-    expect(examples.length).toBeGreaterThan(1);
-    for (const example of examples) {
-      // The files are not there: that must be all that is wrong.
-      const line = example.split(" ").map((part) => part.replace(/^(out|gpt2|small|my|train)/, "/nowhere/$1"));
-      expect((await nfc(line)).stderr, example).toMatch(
-        /^nfc: \/nowhere\/.*: no such file or folder; check the path\n$/,
-      );
-    }
-  });
-});
+const { student, cache, output } = studentForTests(path);
 
 describe("nfc distill", () => {
   it("nfc distill prints the perplexities of the teacher and of the student before and after", async () => {
