@@ -97,13 +97,15 @@ describe("weights that are checked after writing", () => {
   it.each(CASES)("a %s file with %s wrong is no output", async (precision, _, name, damage) => {
     const { error, onnx } = await failureWith({ precisions: [precision] }, spoilt(name, damage));
     expect(error.code).toBe("mismatch");
+    // The path is that of the output, not of the folder in which it is made.
     expect(error.message).toBe(`${join(onnx, nameModelFile(precision))}: ${name}: read back, its bytes differ`);
     expect(error.hint).toBeTruthy();
   });
 
   it.each(["external", "shared"] as const)("one wrong bit in %s weights is refused", async (weights) => {
     const { error } = await failureWith({ weights }, spoilt("h.0.mlp.c_fc.weight", lastBit));
-    expect(error.message).toMatch(/: h\.0\.mlp\.c_fc\.weight: read back, its bytes differ$/);
+    expect(error.code).toBe("mismatch");
+    expect(error.message).toContain(": h.0.mlp.c_fc.weight: ");
   });
 
   it("external weights that end too early are refused", async () => {
@@ -116,7 +118,8 @@ describe("weights that are checked after writing", () => {
     const model = await modelOf("noise-shared", path("noisy"));
     const options = { noise: { kind: "generated", seed: 1 } as const };
     const { error } = await failureWith(options, spoilt("h.0.mlp.c_fc.weight", lastBit), model);
-    expect(error.message).toMatch(/: h\.0\.mlp\.c_fc\.weight: read back, its bytes differ$/);
+    expect(error.code).toBe("mismatch");
+    expect(error.message).toContain(": h.0.mlp.c_fc.weight: ");
   });
 
   it("a weight under another name, or of another shape, is refused", async () => {
