@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 
 /** Tests that load an inference runtime, start a process or open a browser; all others are the unit project. */
 const RUNTIME = [
+  "api",
   "check/check-sizes",
   "checkpoint/{config-traps,foreign}",
   "cli/**/*",
@@ -10,10 +11,12 @@ const RUNTIME = [
   "distill/{diverge,kernels,phases,pretrain,resume,train}",
   "distill/step/{losses,teacher-losses,training-step,transfer-step}",
   "distill/teacher/*",
-  "export/{*,comparison/*,hf/*}",
+  "docs",
+  "examples",
+  "export/{*,hf/*}",
   "export/onnx/{check-weights,noise,onnx-export,onnx-file,precisions,verify}",
   "export/quantize/calibrate",
-  "{api,docs,examples,fixture}",
+  "fixture",
   "formats/onnx/reader",
   "graph/**/*",
   "inference/layerwise",
@@ -22,7 +25,7 @@ const RUNTIME = [
   "inference/score/{evaluate,evaluate-trained,precisions}",
   "io/{disk-full,kill}",
   "model/{attention,gpt2}",
-  "report/page/page",
+  "report/{comparison/comparison,page/page}",
   "report/weigh/header-tensors",
   "serve/*",
   "tasks/train/*",

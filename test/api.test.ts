@@ -119,7 +119,7 @@ it("evaluate scores text files as it scores their tokens", async () => {
   });
 });
 
-it("generate gives a checkpoint's text as its export's", async () => {
+it("generate writes the same text for a checkpoint and for its export", async () => {
   const output = path("onnx");
   const options = { prompts: ["Anna keeps her old lantern"], maxNewTokens: 8, threads: 1 };
   const own = await withModel(async (model) => {
@@ -152,7 +152,7 @@ it("train and pretrain need no settings but the steps", async () => {
   expect(scratch.folder).toBe(path("scratch"));
 });
 
-it("train distils where there is a teacher, and transfers attention where it can", async () => {
+it("train distills where there is a teacher, and transfers attention where it can", async () => {
   const settings = { steps: 10, length: 16, batchSize: 2, evalTokens: 64 };
   await withModel(async (teacher) => {
     await main.convert(teacher, { output: path("tied"), variant: "symmetric", strategy: "spectral" });

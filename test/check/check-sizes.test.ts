@@ -56,10 +56,10 @@ async function only(options: Partial<CheckOptions> = {}) {
   return model;
 }
 
-describe("absolute limits", () => {
+describe("absolute limits of checkSizes", () => {
   beforeEach(() => put(path("tied"), "model"));
 
-  it("bytes of a folder, a file, a glob, and external data with its graph", async () => {
+  it("the size is that of a folder, a file, a glob, or a graph with its external data", async () => {
     put(path("onnx"), "export");
     put(path("external"), "external");
     configure(
@@ -81,7 +81,7 @@ describe("absolute limits", () => {
     expect(models[0]?.parameters).toBe(120_448);
   });
 
-  it("external data of any name, as PyTorch's exporter has it", async () => {
+  it("external data counts under any name, also that of PyTorch's exporter", async () => {
     put(path("external"), "external");
     const model = `${repo}/external/onnx/model.onnx`;
     nameData(model, "model.onnx.data");
@@ -92,7 +92,7 @@ describe("absolute limits", () => {
     for (const { size, failures } of models) expect({ size, failures }).toEqual({ size: bytes, failures: [] });
   });
 
-  it("weights that two formats share once", async () => {
+  it("weights that two formats share count once", async () => {
     await exported(path("tied"), `${repo}/shared`, { weights: "shared" });
     configure({ path: "shared" });
     const bytes = ["model.onnx", "model.onnx_data"].map((file) => statSync(`${repo}/shared/onnx/${file}`).size);
@@ -102,7 +102,7 @@ describe("absolute limits", () => {
   it.each([
     ["is missing", "model.onnx.data", "no such file"],
     ["lies elsewhere", "../../../model_", "leaves the model's folder"],
-  ])("external data that %s is no model", async (_, name, text) => {
+  ])("a graph whose external data %s is unreadable", async (_, name, text) => {
     put(path("external"), "external");
     nameData(`${repo}/external/onnx/model.onnx`, name);
     configure({ path: "external/onnx/model.onnx" });
@@ -111,7 +111,7 @@ describe("absolute limits", () => {
     expect(failures[0]).toContain(text);
   });
 
-  it("whatever else a path names is added up, and is no training state", async () => {
+  it("other files that a path names are added up, and are no training state", async () => {
     configure({ path: "model/*" });
     const { size, failures, groups } = await only();
     const all = readdirSync(`${repo}/model`).map((file) => statSync(`${repo}/model/${file}`).size);
@@ -125,7 +125,7 @@ describe("absolute limits", () => {
     [{ maxPerplexity: 3 }, "maxPerplexity: no nfc.json beside it notes one"],
     [{ minAccuracy: 0.5 }, "minAccuracy: no nfc.json beside it notes one"],
     [{ dtype: "F16" }, "its matrices are F32, not F16"],
-  ])("%j fails", async (limits, text) => {
+  ])("a model over the limits %j fails", async (limits, text) => {
     configure({ path: "model", ...limits });
     const { passed, failures } = await only();
     expect(passed).toBe(false);
@@ -133,13 +133,13 @@ describe("absolute limits", () => {
     expect(failures[0]).toContain(text);
   });
 
-  it("and passes at the byte", async () => {
+  it("a model exactly at its limits passes", async () => {
     const { length } = readFileSync(`${repo}/model/model.safetensors`);
     configure({ path: "model", limit: length, maxParameters: 120_448, dtype: "F32" });
     expect((await only()).passed).toBe(true);
   });
 
-  it("a budget is for every file that is meant, and for the file that was measured", async () => {
+  it("a budget applies to every file named, and only to the file that was measured", async () => {
     const noted = (folder: string, change: object) => {
       const file = `${repo}/${folder}/nfc.json`;
       writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
@@ -164,7 +164,7 @@ describe("absolute limits", () => {
     expect((await only()).failures).toEqual(none);
   });
 
-  it("a perplexity and an accuracy that nfc.json notes are held against the budget", async () => {
+  it("the perplexity and accuracy in nfc.json are held against the budget", async () => {
     const file = `${repo}/model/nfc.json`;
     const record = JSON.parse(readFileSync(file, "utf8"));
     const perplexity = [{ file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 }];
@@ -177,12 +177,12 @@ describe("absolute limits", () => {
   });
 });
 
-describe("what size-limit's users rely on", () => {
+describe("paths and entries of the configuration", () => {
   it.each([
     ["a missing file", "nowhere.safetensors"],
     ["an empty folder", "empty"],
     ["a glob without a match", "models/*.onnx"],
-  ])("%s fails", async (_, missing) => {
+  ])("%s fails the check", async (_, missing) => {
     mkdirSync(`${repo}/empty`);
     configure({ path: missing });
     const { passed, failures, size } = await only();
@@ -210,10 +210,10 @@ describe("what size-limit's users rely on", () => {
   });
 });
 
-describe("a baseline", () => {
+describe("the baseline of checkSizes", () => {
   beforeEach(() => put(path("tied"), "model"));
 
-  it("is small, sorted and the same again, and knows files by their hash", async () => {
+  it("the baseline is small, sorted and reproducible, and holds the hashes of files", async () => {
     configure({ name: "tied", path: "model", maxGrowth: "0" });
     expect((await check({ updateBaseline: true })).updated).toBe(true);
     const text = readFileSync(BASELINE, "utf8");
@@ -228,7 +228,7 @@ describe("a baseline", () => {
     expect(await only()).toMatchObject({ passed: true, groups: [] });
   });
 
-  it("that is damaged is refused, and written anew on demand", async () => {
+  it("a damaged baseline is refused, and written anew on demand", async () => {
     configure({ name: "tied", path: "model" });
     writeFileSync(BASELINE, '{ "format": "nfc-baseline/1" }');
     const { message, hint } = await failureOf(() => check());
@@ -237,7 +237,7 @@ describe("a baseline", () => {
     expect(await only()).toMatchObject({ passed: true });
   });
 
-  it("fails a model that grew, names the group, and notices that K is back", async () => {
+  it("a model that grew over the baseline fails with the group that grew, and K back in c_attn is noticed", async () => {
     configure({ path: "model", maxGrowth: "1 %" });
     await check({ updateBaseline: true });
     cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
@@ -253,7 +253,7 @@ describe("a baseline", () => {
     expect((await only()).passed).toBe(true);
   });
 
-  it("allows growth up to the limit, in per cent or bytes", async () => {
+  it("growth is allowed up to its limit, in percent or bytes", async () => {
     configure({ path: "model", maxGrowth: "10 %" });
     await check({ updateBaseline: true });
     cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
@@ -269,7 +269,7 @@ describe("a baseline", () => {
     }
   });
 
-  it("that is not there passes, unless it is required; a new model is told as such", async () => {
+  it("a missing baseline passes unless it is required, and a new model gets a note", async () => {
     configure({ path: "model", maxGrowth: "1 %" });
     expect((await only()).passed).toBe(true);
     expect((await only({ requireBaseline: true })).failures[0]).toContain("the baseline does not know this model");
@@ -282,7 +282,7 @@ describe("a baseline", () => {
     });
   });
 
-  it("that is named has to be there, and below the configuration", async () => {
+  it("a baseline that is named must exist, below the configuration", async () => {
     configure({ path: "model", maxGrowth: "1 %" });
     const missing = await failureOf(() => check({ baseline: `${repo}/nfc.baselin.json` }));
     expect(missing).toMatchObject({ code: "not-found", message: `${repo}/nfc.baselin.json: no such file` });
@@ -298,7 +298,7 @@ describe("a baseline", () => {
     expect((await failureOf(() => check({ updateBaseline: true }))).message).toContain("lies outside");
   });
 
-  it("knows models that are called like what every object has", async () => {
+  it("models may have the names of object properties, but not __proto__", async () => {
     configure({ name: "constructor", path: "model", maxGrowth: "0" }, { name: "toString", path: "model" });
     expect((await check()).passed).toBe(true);
     await check({ updateBaseline: true });
@@ -307,7 +307,7 @@ describe("a baseline", () => {
     expect((await failureOf(check)).message).toContain("__proto__ is no name for a model");
   });
 
-  it("is not written while a model is over its own limit, missing or unreadable", async () => {
+  it("the baseline is not written while a model is over its own limit, missing or unreadable", async () => {
     configure({ path: "model", limit: 1 });
     expect((await check({ updateBaseline: true })).updated).toBe(false);
     configure({ path: "missing" });
@@ -319,7 +319,7 @@ describe("a baseline", () => {
   });
 });
 
-describe("accidents", () => {
+describe("accidents that checkSizes finds", () => {
   const write = (folder: string, options: Parameters<typeof writeCheckpoint>[1]) =>
     writeCheckpoint(`${repo}/${folder}`, options);
   const failures = async (allow: string[] = []) => {
@@ -327,22 +327,56 @@ describe("accidents", () => {
     return (await only()).failures;
   };
 
-  it("the head stored twice", async () => {
-    await write("model", { head: "copy" });
-    expect(await failures()).toEqual([
-      "model.safetensors: the head is stored twice, as wte.weight and lm_head.weight: tie it (logits = h · wteᵀ)",
-    ]);
-    expect(await failures(["head-twice"])).toEqual([]);
+  /** Models with an accident each, by its kind. */
+  const ACCIDENTS = {
+    "head-twice": () => write("model", { head: "copy" }),
+    "mask-buffers": () => write("model", { masks: true, base: "transformer." }),
+    "optimiser-state": async () => {
+      const bytes = encode(new Float32Array(2), "F32");
+      const state = { name: "optimizer.exp_avg.wte.weight", dtype: "F32", shape: [2], bytes };
+      await write("model", { tensors: [...tinyTensors(), state] });
+      writeFileSync(`${repo}/model/optimizer.pt`, "state");
+    },
+    dtype: async () => {
+      await write("model", { dtype: "F16" });
+      configure({ path: "model" });
+      await check({ updateBaseline: true });
+      await write("model", { dtype: "F32" });
+    },
+  };
+  type Kind = keyof typeof ACCIDENTS;
+
+  it.each<[string, Kind, string[]]>([
+    ["a head stored twice", "head-twice", ["lm_head.weight"]],
+    ["stored mask buffers", "mask-buffers", ["4 attention mask buffers"]],
+    ["optimizer state inside a file and beside it", "optimiser-state", ["optimizer.exp_avg", "model/optimizer.pt"]],
+    ["another dtype than the baseline's", "dtype", ["F32, not F16"]],
+  ])("%s fails the check, unless the configuration allows %s", async (_, kind, facts) => {
+    await ACCIDENTS[kind]();
+    expect(await failures()).toEqual(facts.map((fact) => expect.stringContaining(fact)));
+    expect(await failures([kind])).toEqual([]);
   });
 
-  it("mask buffers", async () => {
-    await write("model", { masks: true, base: "transformer." });
-    expect(await failures()).toEqual([
-      "model.safetensors: 4 attention mask buffers are stored: save the parameters only",
-    ]);
+  it.each<[Kind, string[]]>([
+    [
+      "head-twice",
+      ["model.safetensors: the head is stored twice, as wte.weight and lm_head.weight: tie it (logits = h · wteᵀ)"],
+    ],
+    ["mask-buffers", ["model.safetensors: 4 attention mask buffers are stored: save the parameters only"]],
+    [
+      "optimiser-state",
+      [
+        "model.safetensors: 1 tensors are optimiser state, such as optimizer.exp_avg.wte.weight",
+        "model/optimizer.pt is training state: leave it out of the model",
+      ],
+    ],
+    ["dtype", ["its matrices are F32, not F16: was it saved in another format?"]],
+  ])("the accident %s is told in exact sentences", async (kind, sentences) => {
+    await ACCIDENTS[kind]();
+    expect(await failures()).toEqual(sentences);
   });
 
-  it("none in a model whose MLP has the shape of its embedding", async () => {
+  it("an MLP of the embedding's shape is no accident", async () => {
     const matrix = (name: string, shape: number[]) => ({
       name,
       dtype: "F32" as const,
@@ -355,37 +389,14 @@ describe("accidents", () => {
     expect(await failures()).toEqual([]);
   });
 
-  it("optimiser state inside a file, and beside it", async () => {
-    const state = {
-      name: "optimizer.exp_avg.wte.weight",
-      dtype: "F32",
-      shape: [2],
-      bytes: encode(new Float32Array(2), "F32"),
-    };
-    await write("model", { tensors: [...tinyTensors(), state] });
-    writeFileSync(`${repo}/model/optimizer.pt`, "state");
-    expect(await failures()).toEqual([
-      "model.safetensors: 1 tensors are optimiser state, such as optimizer.exp_avg.wte.weight",
-      "model/optimizer.pt is training state: leave it out of the model",
-    ]);
-  });
-
-  it("another format than the baseline's", async () => {
-    await write("model", { dtype: "F16" });
-    configure({ path: "model" });
-    await check({ updateBaseline: true });
-    await write("model", { dtype: "F32" });
-    expect((await only()).failures).toEqual(["its matrices are F32, not F16: was it saved in another format?"]);
-  });
-
-  it("none in our own exports", async () => {
+  it("our own exports have no accidents", async () => {
     put(path("onnx"), "model");
     expect(await failures()).toEqual([]);
   });
 });
 
-describe("files that mean harm, or none", () => {
-  it("50 GB are looked at by their header", async () => {
+describe("hostile and damaged files in checkSizes", () => {
+  it("a file of 50 GB is judged by its header", async () => {
     put(path("external"), "model");
     truncateSync(`${repo}/model/onnx/model.onnx_data`, 50e9);
     configure({ path: "model/onnx/model.onnx", limit: "1 GB" });
@@ -394,7 +405,7 @@ describe("files that mean harm, or none", () => {
     expect(failures[0]).toContain("over the limit of 1,000.0 MB");
   });
 
-  it("a path out of the folder, and a link to a folder elsewhere, are not followed", async () => {
+  it("paths and links that lead out of the folder are not followed", async () => {
     configure({ path: "../tied" });
     expect(await failureOf(check)).toMatchObject({ code: "usage", message: expect.stringContaining("lies outside") });
     mkdirSync(`${repo}/models`);
@@ -413,7 +424,7 @@ describe("files that mean harm, or none", () => {
     expect((await only()).failures[0]).toContain("no file matches");
   });
 
-  it("links to files in the folder are files, as in a cache of Hugging Face's; those that lead nowhere are no model", async () => {
+  it("links inside the folder count as files, as in Hugging Face's cache, and dangling ones are unreadable", async () => {
     put(path("tied"), "blobs");
     mkdirSync(`${repo}/snapshots/a`, { recursive: true });
     symlinkSync("../../blobs/model.safetensors", `${repo}/snapshots/a/model.safetensors`);
@@ -425,13 +436,13 @@ describe("files that mean harm, or none", () => {
     expect((await check()).models[0]).toMatchObject({ passed: false, unreadable: true });
   });
 
-  it("names cannot write on the terminal", async () => {
+  it("names of models cannot control the terminal", async () => {
     configure({ name: "a\u001b[31m\nb", path: "nothing" });
     const text = renderCheckText(await check());
     for (const raw of ["\u001b", "\nb"]) expect(text).not.toContain(raw);
   });
 
-  it("a package.json that is none is refused", async () => {
+  it("a malformed package.json is refused", async () => {
     writeFileSync(`${repo}/package.json`, "null");
     expect((await failureOf(check)).message).toContain("package.json: content: ");
   });
@@ -451,7 +462,7 @@ describe("files that mean harm, or none", () => {
     expect(error.hint).toBeTruthy();
   });
 
-  it("a spoilt configuration, baseline or model ends in a result or one line", async () => {
+  it("any damage to a configuration, baseline or model ends in a result or a one-line error", async () => {
     put(path("tied"), "model");
     put(path("onnx"), "export");
     configure({ path: "model", maxGrowth: "1 %" }, { path: "export/onnx/*.onnx" });

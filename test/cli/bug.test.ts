@@ -10,14 +10,14 @@ vi.mock("../../src/report/inspect/inspect.ts", () => ({
 }));
 
 describe("a command that throws something that is no NfcError", () => {
-  it("exits with 70 and prints the stack", async () => {
+  it("an internal error exits with 70 and prints the stack", async () => {
     const { code, stdout, stderr } = await nfc(["inspect", MODEL]);
     expect({ code, stdout }).toEqual({ code: 70, stdout: "" });
     expect(stderr).toMatch(/^nfc: internal error, please report it\nTypeError: boom\n +at /);
     expect(stderr).toContain("bug.test.ts");
   });
 
-  it("prints an object as well with --json", async () => {
+  it("an internal error is also an object with --json", async () => {
     const { code, stdout } = await nfc(["inspect", MODEL, "--json"]);
     expect(code).toBe(70);
     expect(JSON.parse(stdout)).toEqual({ error: { code: "internal", message: "boom", hint: null } });

@@ -24,8 +24,8 @@ afterAll(() => process.chdir(home));
 const configure = (...models: object[]) => writeFileSync(`${repo}/nfc.size.json`, JSON.stringify({ models }));
 const grow = () => cpSync(DENSE, `${repo}/models/tied.safetensors`);
 
-describe("a new user's way", () => {
-  it("a baseline, a model that grew, and the new baseline where that is right", async () => {
+describe("nfc check from the first baseline on", () => {
+  it("a model that grew over its baseline fails until the baseline is updated", async () => {
     const first = await nfc(["check", "--update-baseline"]);
     expect({ code: first.code, stderr: first.stderr }).toEqual({ code: 0, stderr: "" });
     expect(first.stdout).toMatch(/^tied +\S+ kB +1\.0 MB +120,448 +ok$/m);
@@ -45,8 +45,8 @@ describe("a new user's way", () => {
   });
 });
 
-describe("exit codes", () => {
-  it("0 as it should be, 1 grown or missing, 2 wrong usage or configuration, 3 unreadable", async () => {
+describe("exit codes of nfc check", () => {
+  it("nfc check exits with 0 for success, 1 for growth or a missing file, 2 for wrong usage, 3 for an unreadable file", async () => {
     expect((await nfc(["check"])).code).toBe(0);
     configure({ path: "models/tied.safetensors", limit: "1 kB" });
     expect((await nfc(["check"])).code).toBe(1);
@@ -66,7 +66,7 @@ describe("exit codes", () => {
     expect(stdout).toContain("unreadable");
   });
 
-  it("without a configuration 2, with an example", async () => {
+  it("nfc check without a configuration exits with 2, and shows an example", async () => {
     rmSync("nfc.size.json");
     const { code, stderr } = await nfc(["check"]);
     expect(code).toBe(2);
@@ -74,8 +74,8 @@ describe("exit codes", () => {
   });
 });
 
-describe("for machines", () => {
-  it("--json is size-limit's array, alone on stdout, when it fails too", async () => {
+describe("nfc check for machines", () => {
+  it("--json prints size-limit's array alone on stdout, on failure as well", async () => {
     configure({ name: "tied", path: "models/tied.safetensors", limit: 1000 }, { name: "gone", path: "gone.onnx" });
     const { code, stdout } = await nfc(["check", "--json"]);
     expect(code).toBe(1);
@@ -85,7 +85,7 @@ describe("for machines", () => {
     ]);
   });
 
-  it("replaces tables and baselines of its own alone", async () => {
+  it("only tables and baselines that nfc wrote are replaced", async () => {
     writeFileSync("notes.md", "mine");
     const weights = readFileSync("models/tied.safetensors");
     for (const flags of [
@@ -109,7 +109,7 @@ describe("for machines", () => {
     }
   });
 
-  it("a budget of a model whose nfc.json is damaged fails alone, and a file that is no model is none", async () => {
+  it("a damaged nfc.json fails only the model with a budget, and a file that is no model is unreadable", async () => {
     mkdirSync("models/bad");
     cpSync(path("tied/model.safetensors"), "models/bad/model.safetensors");
     writeFileSync("models/bad/nfc.json", "[]");
@@ -127,14 +127,14 @@ describe("for machines", () => {
     expect(stderr).toBe("nfc: cannot be read: models/bad, README.md; see above\n");
   });
 
-  it("a summary that cannot be written is told in a line, after the result", async () => {
+  it("a summary that cannot be written is an error in one line, after the result", async () => {
     const { code, stdout, stderr } = await nfc(["check"], { env: { GITHUB_STEP_SUMMARY: path("no/such/summary.md") } });
     expect(code).toBe(2);
     expect(stdout).toMatch(/^tied .* ok$/m);
     expect(stderr).toMatch(/^nfc: .*summary\.md: no such file[^\n]*\n$/);
   });
 
-  it("Markdown begins with its marker and goes to the file and to GitHub's summary; faults become annotations", async () => {
+  it("Markdown with its marker goes to the file and to GitHub's summary, and faults become annotations", async () => {
     configure({ name: "a|b,c:d", path: "models/tied.safetensors", limit: 1000 });
     const env = { GITHUB_ACTIONS: "true", GITHUB_STEP_SUMMARY: path("summary.md") };
     const { code, stderr } = await nfc(["check", "--markdown", "sizes.md", "--key", "my models"], { env });
@@ -149,7 +149,7 @@ describe("for machines", () => {
     );
   });
 
-  it("a baseline is not updated in CI, unless forced", async () => {
+  it("a baseline is updated in CI with --force only", async () => {
     const env = { CI: "true" };
     const { code, stderr } = await nfc(["check", "--update-baseline"], { env });
     expect(code).toBe(2);
@@ -159,7 +159,7 @@ describe("for machines", () => {
     expect(existsSync("nfc.baseline.json")).toBe(true);
   });
 
-  it("--require-baseline fails where there is none", async () => {
+  it("--require-baseline fails where there is no baseline", async () => {
     const { code, stdout } = await nfc(["check", "--require-baseline"]);
     expect(code).toBe(1);
     expect(stdout).toContain("the baseline does not know this model");

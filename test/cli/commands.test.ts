@@ -28,19 +28,19 @@ beforeAll(async () => {
 });
 
 describe("nfc inspect", () => {
-  it("says what the checkpoint is and what tying would save", async () => {
+  it("nfc inspect says what the checkpoint is and what tying would save", async () => {
     const { stdout, stderr } = await ok("inspect", MODEL);
     expect(stderr).toBe("");
     for (const part of ["2, 4 heads of 16 each", "would save 8,320 parameters (6.46 %)"])
       expect(stdout).toContain(part);
   });
 
-  it("gives the same as an object", async () => {
+  it("nfc inspect --json gives the same as an object", async () => {
     const inspection = await json<{ config: object }>("inspect", MODEL);
     expect(inspection.config).toMatchObject({ n_layer: 2, n_head: 4, n_embd: 64, variant: "dense" });
   });
 
-  it("takes --n-head where nothing says it", async () => {
+  it("nfc inspect takes --n-head where the checkpoint does not say it", async () => {
     const folder = await writeCheckpoint(path("bare"), { config: null });
     expect((await nfc(["inspect", folder])).stderr).toContain("--n-head");
     expect((await json<{ config: object }>("inspect", folder, "--n-head", "2")).config).toMatchObject({ n_head: 2 });
@@ -57,7 +57,7 @@ describe("nfc convert", () => {
     files: { name: string; bytes: number }[];
   }
 
-  it("prints where it wrote, the parameters before and after, and the tie's error", async () => {
+  it("nfc convert prints the output, the parameters before and after, and the tie's error", async () => {
     const output = fresh();
     const { stdout, stderr } = await ok("convert", MODEL, "-o", output, "--variant", "symmetric", ...THREADS);
     const [first, second, third, ...rest] = stdout.trimEnd().split("\n");
@@ -68,13 +68,13 @@ describe("nfc convert", () => {
     expect(stderr).toMatch(/^(tying h\.\d \(\d\/2\)|writing .+)$/m);
   });
 
-  it("prints a line for each layer with --verbose", async () => {
+  it("nfc convert --verbose prints a line for each layer", async () => {
     const { stdout } = await ok("convert", MODEL, "-o", fresh(), "--verbose", "--tie", "mean");
     expect(stdout).toMatch(/layer +head 0 +head 1 +head 2 +head 3/);
     expect(stdout.match(/^h\.\d( +\d\.\d{3}){4}$/gm)).toHaveLength(2);
   });
 
-  it("gives the same as an object", async () => {
+  it("nfc convert --json gives the same as an object", async () => {
     const output = fresh();
     const result = await json<Converted>("convert", MODEL, "-o", output, "--variant", "noise-shared", "--tie", "key");
     expect(result).toMatchObject({ output, variant: "noise-shared", tie: { strategy: "key", calibration: null } });
@@ -82,7 +82,7 @@ describe("nfc convert", () => {
     expect(result.files).toEqual([{ name: "model.safetensors", bytes: result.bytes }]);
   });
 
-  it("ties by the text when there is some: calibrated, distance means fitted", async () => {
+  it("nfc convert with text ties by it, and fits the distance means", async () => {
     const { record } = await opened(tied, (model) => model);
     expect(record).toMatchObject({
       variant: "noise-distance",
@@ -90,12 +90,12 @@ describe("nfc convert", () => {
     });
   });
 
-  it("says that means stay 0 without text", async () => {
+  it("nfc convert without text says that the distance means stay 0", async () => {
     const { stderr } = await ok("convert", MODEL, "-o", fresh(), "--tie", "mean");
     expect(stderr).toContain("note: without --calibration the distance means stay 0: give text for a better start\n");
   });
 
-  it("honours --dtype, --max-shard-size and --noise-std", async () => {
+  it("nfc convert obeys --dtype, --max-shard-size and --noise-std", async () => {
     const output = fresh();
     const flags = ["--dtype", "f16", "--max-shard-size", "100kB", "--noise-std", "0.5", "--variant", "noise-shared"];
     const { files } = await json<Converted>("convert", MODEL, "-o", output, "--tie", "mean", ...flags);
@@ -106,7 +106,7 @@ describe("nfc convert", () => {
     });
   });
 
-  it("reads a field of .jsonl calibration text", async () => {
+  it("nfc convert reads one field of .jsonl calibration text", async () => {
     const lines = path("calibration.jsonl");
     writeFileSync(lines, `${JSON.stringify({ body: readFileSync(text, "utf8") })}\n`);
     const flags = ["--calibration", lines, "--field", "body", "--calibration-tokens", "128"];
@@ -114,14 +114,14 @@ describe("nfc convert", () => {
     expect(result.tie.calibration).toMatchObject({ tokens: 128 });
   });
 
-  it("records the command as it was typed", async () => {
+  it("the record has the command as it was typed", async () => {
     const output = fresh();
     await ok("convert", MODEL, "-o", output, "--tie", "mean", "--quiet");
     const { record } = await opened(output, (model) => model);
     expect(record?.command).toEqual(["nfc", "convert", MODEL, "-o", output, "--tie", "mean", "--quiet"]);
   });
 
-  it("does not overwrite without --force", async () => {
+  it("nfc convert overwrites with --force only", async () => {
     const output = fresh();
     await ok("convert", MODEL, "-o", output, "--tie", "mean");
     const before = digest(output);
@@ -133,7 +133,7 @@ describe("nfc convert", () => {
     expect(digest(output)).not.toEqual(before);
   });
 
-  it("notes what was normalised in the source", async () => {
+  it("nfc convert notes what it normalized in the source", async () => {
     const source = await writeCheckpoint(path("nanogpt"), { base: "transformer.", layout: "linear", head: "copy" });
     const { stderr } = await ok("convert", source, "-o", fresh(), "--tie", "mean");
     expect(stderr).toMatch(/^note: .+/m);
@@ -148,7 +148,7 @@ describe("nfc eval", () => {
     against?: { perplexity: number; kl: number; agreement: number };
   }
 
-  it("prints perplexity, the other model's with --against, and what was scored", async () => {
+  it("nfc eval prints perplexities, the comparison of --against, and what was scored", async () => {
     const { stdout } = await ok("eval", tied, "--text", text, "--against", MODEL, "--no-record", ...THREADS);
     const lines = stdout.trimEnd().split("\n");
     expect(lines[0]).toMatch(/^model +perplexity +nll$/);
@@ -158,7 +158,7 @@ describe("nfc eval", () => {
     expect(lines[5]).toMatch(/^[\d,]+ tokens in \d+ windows of 64, stride 64, [\d,]+ tokens\/s$/);
   });
 
-  it("gives the same as an object", async () => {
+  it("nfc eval --json gives the same as an object", async () => {
     const flags = ["--text", text, "--against", MODEL, "--stride", "32", "--length", "48", "--no-record"];
     const result = await json<Evaluated>("eval", tied, ...flags, ...THREADS);
     expect(result).toMatchObject({ model: tied, reference: MODEL, length: 48, stride: 32 });
@@ -166,7 +166,7 @@ describe("nfc eval", () => {
     expect(result.against?.kl).toBeGreaterThan(0);
   });
 
-  it("notes the perplexity in nfc.json, unless told not to", async () => {
+  it("nfc eval notes the perplexity in nfc.json, unless --no-record is given", async () => {
     const model = fresh();
     await ok("convert", MODEL, "-o", model, "--tie", "mean", "--variant", "symmetric");
     const perplexities = () => opened(model, ({ record }) => record?.perplexity);
@@ -177,7 +177,7 @@ describe("nfc eval", () => {
     expect(await perplexities()).toMatchObject([{ file: "short.txt", source: expect.any(Number) }]);
   });
 
-  it("samples noise by seed, and does not record that", async () => {
+  it("nfc eval samples noise by seed, and does not record that", async () => {
     const flags = ["--text", text, "--noise", "sample", ...THREADS];
     const before = digest(tied);
     const a = await json<Evaluated>("eval", tied, ...flags, "--seed", "1");
@@ -186,7 +186,7 @@ describe("nfc eval", () => {
     expect(digest(tied)).toEqual(before);
   });
 
-  it("says what is wrong with the text: not there, empty, or a window that is too long", async () => {
+  it("nfc eval refuses a text that is missing or empty, and a window that is too long", async () => {
     expect((await nfc(["eval", MODEL, "--text", "/nowhere.txt"])).stderr).toContain("/nowhere.txt: no such file");
     writeFileSync(path("empty.txt"), "");
     expect((await nfc(["eval", MODEL, "--text", path("empty.txt")])).stderr).toContain("under two tokens");
@@ -222,7 +222,7 @@ describe("nfc export", () => {
     [["--precision", "q4", "--block-size", "24"], "not one of 16, 32, 64, 128"],
     [["--precision", "fp16", "--share-weights"], "--share-weights is for fp32"],
     [["--hf", "--gpt2"], "--gpt2 and --hf do not go together: plain GPT-2 needs no code; give one of them"],
-  ])("refuses %j, which it would have to ignore", async (flags, line) => {
+  ])("nfc export refuses %j, which would have no effect", async (flags, line) => {
     const output = fresh();
     const { code, stderr } = await nfc(["export", MODEL, "-o", output, ...flags]);
     expect(code).toBe(2);
@@ -230,7 +230,7 @@ describe("nfc export", () => {
     expect(existsSync(output)).toBe(false);
   });
 
-  it("prints the files and how well they were checked", async () => {
+  it("nfc export prints the files and the accuracy of their check", async () => {
     const output = fresh();
     const { stdout, stderr } = await ok("export", tied, "-o", output, ...THREADS);
     const [files, header, rule, row, end] = stdout.split("\n");
@@ -251,7 +251,7 @@ describe("nfc export", () => {
     [["--dtype", "bf16"], ["model.safetensors"], undefined],
     [["--gpt2", "--drop-noise"], ["model.safetensors"], undefined],
     [["--noise", "sample", "--seed", "5"], ["onnx/model.onnx"], "inline"],
-  ])("with %j writes what it says", async (flags, files, weights) => {
+  ])("nfc export %j writes the files that the flags name", async (flags, files, weights) => {
     const output = fresh();
     const result = await json<Exported>("export", tied, "-o", output, ...flags, ...THREADS);
     expect(result).toMatchObject({ output, files });
@@ -259,7 +259,7 @@ describe("nfc export", () => {
     for (const file of files) expect(existsSync(join(output, file))).toBe(true);
   });
 
-  it("says that plain GPT-2 is not smaller, and refuses it where it would change the logits", async () => {
+  it("nfc export --gpt2 says that the result is not smaller, and refuses to change the logits", async () => {
     const { stderr } = await ok("export", tied, "-o", fresh(), "--gpt2", "--drop-noise");
     expect(stderr).toContain("note: expanded to plain GPT-2: q = k = s is stored twice, so this is not smaller");
     const { code, stderr: refusal } = await nfc(["export", tied, "-o", fresh(), "--gpt2"]);
@@ -267,7 +267,7 @@ describe("nfc export", () => {
     expect(refusal).toContain("--drop-noise");
   });
 
-  it("says that a graph with noise draws it afresh", async () => {
+  it("nfc export says that a graph with noise draws it afresh", async () => {
     const { stdout } = await ok("export", tied, "-o", fresh(), "--noise", "sample", ...THREADS);
     expect(stdout).toContain("the files load and draw fresh noise at each run");
   });
@@ -276,7 +276,7 @@ describe("nfc export", () => {
 describe("nfc demo", () => {
   const PARTS = ["cache", "nf", "nf-distilled", "nf-onnx"];
 
-  it("runs the whole way, wins most of the lost loss back, and runs again over its own results", async () => {
+  it("nfc demo runs every step, regains most of the lost loss, and runs again over its own results", async () => {
     const output = fresh();
     for (let run = 0; run < 2; run++) {
       const { stdout, stderr } = await ok("demo", "-o", output, ...THREADS);
@@ -295,7 +295,7 @@ describe("nfc demo", () => {
     }
   });
 
-  it("gives the report as an object, alone on stdout", async () => {
+  it("nfc demo --json prints the report alone on stdout", async () => {
     const output = fresh();
     const { stdout, stderr } = await ok("demo", "-o", output, "--json", ...THREADS);
     expect(parseReport(JSON.parse(stdout), "stdout").format).toBe("nfc-report/1");

@@ -69,7 +69,7 @@ const recordOf = (folder: string) => JSON.parse(readFileSync(`${folder}/nfc.json
 const exportsOf = (folder: string): ExportEntry[] => recordOf(folder).exports ?? [];
 
 describe("nfc eval of an export", () => {
-  it("prints what each file costs, and what was scored", async () => {
+  it("nfc eval of an export prints what each file costs, and what was scored", async () => {
     const { stdout } = await ok(master, "--no-record");
     const lines = stdout.trimEnd().split("\n");
     expect(lines[0]).toMatch(/^precision +MB +perplexity +% +KL \(nats\) +top-1 agreement +tokens\/s$/);
@@ -79,7 +79,7 @@ describe("nfc eval of an export", () => {
     expect(lines).toHaveLength(5);
   });
 
-  it("with --precision scores those, and the fp32 file, which they are compared with", async () => {
+  it("--precision scores the files named, and the fp32 file for comparison", async () => {
     const result = await json(master, "--precision", "q4", "--length", "48", "--stride", "32", "--no-record");
     expect(result).toMatchObject({ model: master, reference: "fp32", precisions: [{ length: 48, stride: 32 }, {}] });
     const [fp32, q4] = result.precisions;
@@ -97,7 +97,7 @@ describe("nfc eval of an export", () => {
     expect((await json(master, "--precision", "fp32", "--no-record")).precisions).toHaveLength(1);
   });
 
-  it("with --against compares all with that checkpoint, in a line of its own", async () => {
+  it("--against compares every file with that checkpoint, in a line of its own", async () => {
     const flags = ["--precision", "q4", "--against", MODEL, "--no-record"];
     const { reference, referencePerplexity, precisions } = await json(master, ...flags);
     expect(reference).toBe(MODEL);
@@ -109,7 +109,7 @@ describe("nfc eval of an export", () => {
     expect(lines[3]).toMatch(/^q4 .* [+-]?0\.00 % +-?0\.0000 +100\.00 % +[\d,]+$/);
   });
 
-  it("without the fp32 file and --against gives perplexities alone", async () => {
+  it("an export without the fp32 file and --against gets perplexities only", async () => {
     const folder = fresh();
     rmSync(`${folder}/onnx/model.onnx`);
     const { reference, precisions } = await json(folder, "--no-record");
@@ -117,7 +117,7 @@ describe("nfc eval of an export", () => {
     expect((await ok(folder, "--no-record")).stdout).toMatch(/^precision +MB +perplexity +tokens\/s\n/);
   });
 
-  it("of a folder with safetensors too scores the checkpoint, unless a precision is asked for", async () => {
+  it("nfc eval of a folder with safetensors scores the checkpoint, unless a precision is named", async () => {
     await exported(tied, path("both"), { safetensors: {} });
     expect((await ok(path("both"), "--no-record")).stdout).toMatch(/^model +perplexity +nll\n/);
     const flags = ["--precision", "fp32", "--no-record"];
@@ -125,8 +125,8 @@ describe("nfc eval of an export", () => {
   });
 });
 
-describe("what is noted in nfc.json", () => {
-  it("is an entry for each file, next to what the record says already", async () => {
+describe("the record that nfc eval of an export writes", () => {
+  it("nfc.json gets an entry for each file, next to what it holds already", async () => {
     const folder = fresh();
     const before = recordOf(folder);
     const { stderr } = await ok(folder);
@@ -144,7 +144,7 @@ describe("what is noted in nfc.json", () => {
     expect(q4?.perplexity?.logitError).toBeGreaterThan(0);
   });
 
-  it("keeps what the export says of a file, unless that is gone or has another size", async () => {
+  it("the entry of a file is kept, unless the file is gone or has another size", async () => {
     const folder = fresh();
     const { size: bytes } = statSync(`${folder}/onnx/model_q4.onnx`);
     const entry = { precision: "q4", file: "onnx/model_q4.onnx", bytes, block: 32, symmetric: true };
@@ -162,7 +162,7 @@ describe("what is noted in nfc.json", () => {
     });
   });
 
-  it("takes the checkpoint that was exported for the float32 model, and no other", async () => {
+  it("only the checkpoint that was exported counts as the float32 model", async () => {
     const folder = fresh();
     await ok(folder, "--against", MODEL);
     expect(exportsOf(folder)[0]?.perplexity).toMatchObject({ kl: null, agreement: null, logitError: null });
@@ -176,7 +176,7 @@ describe("what is noted in nfc.json", () => {
     expect(exportsOf(folder)[1]?.perplexity?.kl).toBe(q4?.perplexity?.kl);
   });
 
-  it("is nothing with --no-record, for files that draw noise, and without an nfc.json", async () => {
+  it("nothing is noted with --no-record, for files that draw noise, and without an nfc.json", async () => {
     const before = digest(master);
     await ok(master, "--no-record");
     expect(digest(master)).toEqual(before);
@@ -189,11 +189,11 @@ describe("what is noted in nfc.json", () => {
   });
 });
 
-describe("what is refused in one line", () => {
+describe("refusals of nfc eval of an export", () => {
   const evaluate = (folder: string, ...flags: string[]) =>
     refused(["eval", folder, "--text", text, ...THREADS, ...flags]);
 
-  it("flags that do not fit", async () => {
+  it("flags that do not fit an export are refused in one line", async () => {
     expect(await evaluate(master, "--noise", "sample")).toBe(
       `${master}: --noise is for checkpoints: exported files have theirs in the graph; export with --noise sample, and leave the flag out here`,
     );
@@ -206,7 +206,7 @@ describe("what is refused in one line", () => {
     );
   });
 
-  it("logits that are no numbers", async () => {
+  it("an export with logits that are not finite is refused in one line", async () => {
     const folder = path("nan");
     await exported(tied, folder, { weights: "shared" });
     await poison(folder, "ln_f.weight");
@@ -217,7 +217,7 @@ describe("what is refused in one line", () => {
     ["n_head", { n_head: 2 }],
     ["n_layer", { n_layer: 3 }],
     ["vocab_size", { vocab_size: 400 }],
-  ])("a config.json that disagrees with the graph about %s", async (_, change) => {
+  ])("a config.json that disagrees with the graph about %s is refused in one line", async (_, change) => {
     const folder = fresh();
     const file = `${folder}/config.json`;
     writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
@@ -239,19 +239,19 @@ describe("what is refused in one line", () => {
         symlinkSync(path("dense/onnx/model.onnx"), `${folder}/onnx/model.onnx`);
       },
     ],
-  ])("a folder with %s", async (_, spoil) => {
+  ])("a folder with %s is refused in one line", async (_, spoil) => {
     const folder = fresh();
     spoil(folder);
     expect(await evaluate(folder)).toContain(folder);
   });
 
-  it("a model file by its name", async () => {
+  it("a model file given by its own name is refused in one line", async () => {
     expect(await evaluate(`${master}/onnx/model.onnx`)).toContain("name the model's folder");
   });
 });
 
-describe("nfc report", () => {
-  it("shows exports with what eval noted of them", async () => {
+describe("nfc report of exports", () => {
+  it("nfc report shows exports with what nfc eval noted of them", async () => {
     const folder = fresh();
     await ok(folder);
     const { code, stdout } = await nfc(["report", MODEL, tied, folder, path("dense")]);

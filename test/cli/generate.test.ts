@@ -28,30 +28,24 @@ beforeAll(async () => {
 const generate = (args: readonly string[], options: Parameters<typeof nfc>[1] = {}) =>
   nfc(["generate", path("onnx"), "--threads", "1", "-n", "8", ...args], options);
 
-it("its help has examples", async () => {
-  const { code, stdout } = await nfc(["generate", "--help"]);
-  expect(code).toBe(0);
-  await expect(stdout).toMatchFileSnapshot("snapshots/help-generate.txt");
-});
-
-describe("one prompt", () => {
-  it("is continued on stdout, greedily, with the timing on stderr", async () => {
+describe("nfc generate of one prompt", () => {
+  it("one prompt is continued greedily on stdout, with the timing on stderr", async () => {
     const { code, stdout, stderr } = await generate(["--prompt", "It was"]);
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${textOf("It was")}\n` });
     expect(stderr).toMatch(TIMING);
   });
 
-  it("comes from a checkpoint as well", async () => {
+  it("one prompt is continued by a checkpoint as well", async () => {
     const { code, stdout } = await nfc(["generate", MODEL, "-p", "It was", "-n", "8", "-q"]);
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${textOf("It was")}\n` });
   });
 
-  it("is printed itself with --echo", async () => {
+  it("--echo prints the prompt itself", async () => {
     const { stdout, stderr } = await generate(["--prompt", "It was", "--echo", "-q"]);
     expect({ stdout, stderr }).toEqual({ stdout: `It was${textOf("It was")}\n`, stderr: "" });
   });
 
-  it("is written 64 tokens unless told otherwise, or until the positions are full", async () => {
+  it("64 tokens are written by default, or fewer until the positions are full", async () => {
     const { stderr } = await nfc(["generate", path("onnx"), "-p", "It was", "--ignore-eos"]);
     const prompt = tokenizer.encode("It was").length;
     const [note, timing] = stderr.split("\n");
@@ -59,13 +53,13 @@ describe("one prompt", () => {
     expect(timing).toMatch(new RegExp(`^${64 - prompt} tokens, `));
   });
 
-  it("ends before --stop", async () => {
+  it("the text ends before the text of --stop", async () => {
     const stop = textOf("It was").slice(4, 6);
     const { stdout } = await generate(["-p", "It was", "--stop", stop, "--stop", "\u0000"]);
     expect(stdout).toBe(`${textOf("It was").slice(0, textOf("It was").indexOf(stop))}\n`);
   });
 
-  it("too long for the model is cut with --truncate only", async () => {
+  it("a prompt too long for the model is cut with --truncate only", async () => {
     const long = `${"The old man went home. ".repeat(20)}It was`;
     expect(await refused(["generate", path("onnx"), "-p", long])).toMatch(
       /^prompt 1 has \d+ tokens, and the model takes at most 63; shorten it, or keep its end with --truncate$/,
@@ -75,7 +69,7 @@ describe("one prompt", () => {
     expect(stderr).toMatch(/^8 tokens/);
   });
 
-  it("shows control characters on a terminal, which would obey them", async () => {
+  it("control characters are made visible on a terminal, which would obey them", async () => {
     const args = ["-p", "a\u001b[31mb\n\tc", "--echo"];
     const startOf = async (ttyOut: boolean) => (await generate(args, { ttyOut })).stdout.slice(0, 13);
     expect(await startOf(false)).toMatch("a\u001b[31mb\n\tc");
@@ -83,23 +77,23 @@ describe("one prompt", () => {
   });
 });
 
-describe("drawn text", () => {
+describe("sampled text of nfc generate", () => {
   const drawn = ["-p", "It was", "--temperature", "1.5", "--top-k", "100", "--top-p", "0.99"];
 
-  it("follows from the seed", async () => {
+  it("sampled text follows from the seed", async () => {
     const first = await generate([...drawn, "--seed", "3"]);
     expect((await generate([...drawn, "--seed", "3"])).stdout).toBe(first.stdout);
     expect((await generate([...drawn, "--seed", "4"])).stdout).not.toBe(first.stdout);
     expect(first.stderr).toMatch(/, seed 3\n$/);
   });
 
-  it("has a seed of its own when none is given, and tells it", async () => {
+  it("sampled text gets a seed when none is given, and the seed is printed", async () => {
     const first = await generate(drawn);
     const [, seed] = /, seed (\d+)\n$/.exec(first.stderr) ?? [];
     expect((await generate([...drawn, "--seed", seed as string])).stdout).toBe(first.stdout);
   });
 
-  it("can come from a checkpoint's noise alone", async () => {
+  it("sampled text can come from the noise of a checkpoint alone", async () => {
     const source = await modelOf("noise-per-head", path("noisy"));
     await overwrite(source, "h.0.attn.noise_log_std", 1);
     const textAt = async (seed: string) =>
@@ -109,11 +103,11 @@ describe("drawn text", () => {
   });
 });
 
-describe("several prompts", () => {
+describe("nfc generate of several prompts", () => {
   const PROMPTS = ["It was", "The old sailor", "In the morning the girl"];
   const whole = PROMPTS.map((prompt) => () => `${prompt}${textOf(prompt)}\n`);
 
-  it("are printed with their texts, in order, whatever the batches", async () => {
+  it("several prompts are printed with their texts, in order, whatever the batches", async () => {
     const args = PROMPTS.flatMap((prompt) => ["-p", prompt]);
     for (const size of ["1", "2", "8"]) {
       const { stdout, stderr } = await generate([...args, "--batch-size", size]);
@@ -122,21 +116,21 @@ describe("several prompts", () => {
     }
   });
 
-  it("may be the lines of a file", async () => {
+  it("several prompts may be the lines of a file", async () => {
     writeFileSync(path("prompts.txt"), `${PROMPTS.join("\r\n")}\n`);
     const { stdout } = await generate(["--prompts-file", path("prompts.txt")]);
     expect(stdout).toBe(whole.map((text) => text()).join("\n"));
   });
 });
 
-describe("stdin", () => {
-  it("is the prompt when none is given, without its last newline", async () => {
+describe("nfc generate of stdin", () => {
+  it("stdin is the prompt when none is given, without its last newline", async () => {
     for (const stdin of ["It was", "It was\n", "It was\r\n"])
       expect((await generate(["-q"], { stdin })).stdout).toBe(`${textOf("It was")}\n`);
     expect((await generate(["-q", "--echo"], { stdin: "It was\n\n" })).stdout).toMatch(/^It was\n/);
   });
 
-  it("is one of several prompts as -", async () => {
+  it("stdin is one of several prompts, as -", async () => {
     const { stdout } = await generate(["-p", "It was", "-p", "-", "-q"], { stdin: "The old sailor\n" });
     expect(stdout).toBe(`It was${textOf("It was")}\n\nThe old sailor${textOf("The old sailor")}\n`);
   });
@@ -144,14 +138,14 @@ describe("stdin", () => {
   it.each<[string, string | Uint8Array, string]>([
     ["empty", "\n", "prompt 1 is empty; give some text to start from"],
     ["not UTF-8", Uint8Array.of(0x61, 0xff), "stdin: not UTF-8; convert it, for example with iconv -t utf-8"],
-  ])("is refused when %s", async (_, stdin, message) => {
+  ])("stdin is refused when it is %s", async (_, stdin, message) => {
     const { code, stdout, stderr } = await generate([], { stdin });
     expect({ code, stdout, stderr }).toEqual({ code: 2, stdout: "", stderr: `nfc: ${message}\n` });
   });
 });
 
-describe("--json", () => {
-  it("has texts, ids, endings and speeds, and nothing else on stdout", async () => {
+describe("nfc generate --json", () => {
+  it("the object has texts, ids, endings and speeds, and nothing else is on stdout", async () => {
     const { stdout, stderr } = await generate(["-p", "It was", "-p", "The old sailor", "--json"]);
     const { texts: written, loadMs, ...rest } = JSON.parse(stdout);
     expect(stderr).toBe("");
@@ -175,7 +169,7 @@ describe("--json", () => {
     expect(loadMs).toBeGreaterThan(0);
   });
 
-  it("has no speed of writing where one token is written, and no precision for a checkpoint", async () => {
+  it("the object has no writing speed for one token, and no precision for a checkpoint", async () => {
     const { stdout } = await nfc([
       "generate",
       MODEL,
@@ -193,7 +187,7 @@ describe("--json", () => {
   });
 });
 
-describe("an interrupt", () => {
+describe("an interrupted nfc generate", () => {
   const long = ["generate", path("onnx"), "-p", "It was", "--ignore-eos", "-n", "60", "--threads", "1"];
   /** SIGINT at the first text. */
   const interruptedRun = (args: readonly string[]) => {
@@ -206,7 +200,7 @@ describe("an interrupt", () => {
     });
   };
 
-  it("keeps what there is, ends with 130 and says so", async () => {
+  it("an interruption keeps the text so far, exits with 130 and says so", async () => {
     const { code, stdout, stderr } = await interruptedRun(long);
     expect(code).toBe(130);
     const whole = await nfc(long);
@@ -216,7 +210,7 @@ describe("an interrupt", () => {
     expect(stderr).toMatch(/\nnfc: interrupted after \d+ tokens?; the text so far was written\n$/);
   });
 
-  it("prints the unfinished texts of a batch too", async () => {
+  it("an interruption prints the unfinished texts of a batch as well", async () => {
     const args = [
       ...long.slice(0, 2),
       "--echo",
@@ -232,7 +226,7 @@ describe("an interrupt", () => {
   });
 });
 
-describe("what is refused", () => {
+describe("refusals of nfc generate", () => {
   it.each<[string, string[], string | RegExp]>([
     ["no prompt", [], 'there is no prompt; give --prompt "…", or pipe text in'],
     ["an empty prompt", ["-p", "a", "-p", ""], "prompt 2 is empty; give some text to start from"],
@@ -251,20 +245,20 @@ describe("what is refused", () => {
     ["a top-p above 1", ["-p", "a", "--top-p", "1.5"], /not above 0 and at most 1/],
     ["a negative temperature", ["-p", "a", "--temperature", "-1"], /not a number from 0/],
     ["no tokens to write", ["-p", "a", "-n", "0"], /not a positive integer/],
-  ])("%s", async (_, args, message) => {
+  ])("nfc generate refuses %s", async (_, args, message) => {
     const line = await refused(["generate", path("onnx"), ...args]);
     if (typeof message === "string") expect(line).toBe(message);
     else expect(line).toMatch(message);
   });
 
-  it("an empty line among prompts, by its number", async () => {
+  it("an empty line among prompts is refused by its number", async () => {
     writeFileSync(path("gap.txt"), "a\n\nb\n");
     expect(await refused(["generate", path("onnx"), "--prompts-file", path("gap.txt")])).toBe(
       `${path("gap.txt")}: line 2 is empty; give one prompt a line`,
     );
   });
 
-  it("a model whose logits are not finite, by its name", async () => {
+  it("a model whose logits are not finite is refused by its name", async () => {
     const source = await modelOf("symmetric", path("damaged"));
     await poison(source, "ln_f.weight");
     for (const flags of [[], ["--top-k", "5"]])
@@ -273,7 +267,7 @@ describe("what is refused", () => {
       );
   });
 
-  it("a folder that holds no model", async () => {
+  it("a folder that holds no model is refused", async () => {
     mkdirSync(path("empty"));
     expect(await refused(["generate", path("empty"), "-p", "a"])).toMatch(/holds no safetensors checkpoint/);
   });

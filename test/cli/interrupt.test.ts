@@ -22,7 +22,7 @@ const COMMANDS: [string, (folder: string) => string[], string][] = [
 ];
 
 describe.each(COMMANDS)("an interrupted %s", (_, args, sign) => {
-  it.each(["SIGINT", "SIGTERM"])("by %s exits with 130 and leaves nothing", async (signal) => {
+  it.each(["SIGINT", "SIGTERM"])("%s exits with 130 and leaves nothing", async (signal) => {
     const folder = parent();
     const { code, stdout, stderr } = await interrupted(args(folder), sign, signal);
     expect({ code, stdout }).toEqual({ code: 130, stdout: "" });
@@ -30,7 +30,7 @@ describe.each(COMMANDS)("an interrupted %s", (_, args, sign) => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it("leaves an existing output untouched, with --force too", async () => {
+  it("an interruption with --force leaves an existing output untouched", async () => {
     const folder = parent();
     await nfc(["convert", MODEL, "-o", `${folder}/out`, "--tie", "key"]);
     const before = digest(`${folder}/out`);
@@ -40,7 +40,7 @@ describe.each(COMMANDS)("an interrupted %s", (_, args, sign) => {
   });
 });
 
-it("an interrupted command says so as an object with --json", async () => {
+it("an interrupted command is an object with --json", async () => {
   const args = ["convert", MODEL, "-o", `${parent()}/out`, "--json"];
   const { code, stdout } = await interrupted(args, "tying");
   expect(code).toBe(130);
@@ -54,7 +54,7 @@ it("an interrupted eval exits with 130", async () => {
   expect(code).toBe(130);
 });
 
-it("an interrupted demo stops at the command it is at", async () => {
+it("an interrupted demo stops at its current command", async () => {
   const folder = parent();
   const { code, stderr } = await interrupted(["demo", "-o", `${folder}/demo`, "--threads", "1"], "tying");
   expect(code).toBe(130);

@@ -76,8 +76,8 @@ async function killed(cwd: string, args: string[], delay: number): Promise<boole
 
 const momentsOf = (took: number) => Array.from({ length: MOMENTS }, (_, i) => (took * (i + 1) * 1.1) / MOMENTS);
 
-describe.each(SUBJECTS)("$name, killed", ({ args, other, next }) => {
-  it("leaves a whole output or none, and the next run leaves nothing else", async () => {
+describe.each(SUBJECTS)("$name, killed by a signal", ({ args, other, next }) => {
+  it("a killed command leaves a complete output or none, and the next run clears the rest", async () => {
     const { files, took } = await complete(folder(), args());
     const endings = { killed: 0, nothing: 0 };
     for (const delay of momentsOf(took)) {
@@ -93,7 +93,7 @@ describe.each(SUBJECTS)("$name, killed", ({ args, other, next }) => {
     expect(endings.nothing).toBeGreaterThan(0);
   }, 120_000);
 
-  it("leaves an existing output as it was, or the new one whole, with --force", async () => {
+  it("a killed command with --force leaves the existing output as it was, or the new one complete", async () => {
     const cwd = folder();
     const out = join(cwd, "out");
     const { files: old } = await complete(cwd, args(other));

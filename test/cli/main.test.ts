@@ -9,9 +9,12 @@ import { MODEL } from "../support/fixture.ts";
 const COMMANDS = [
   "inspect",
   "convert",
+  "distill",
   "finetune",
+  "pretrain",
   "eval",
   "glue",
+  "generate",
   "export",
   "serve",
   "report",
@@ -19,45 +22,53 @@ const COMMANDS = [
   "demo",
 ] as const;
 
-describe("help", () => {
-  it("lists the commands, with examples", async () => {
+/** The command lines that a help shows, without their comments. */
+function readExamples(help: string): string[] {
+  return [...help.matchAll(/\$ (?:cat \S+ \| )?nfc (.+)/g)].map(
+    ([, line]) => (line as string).split(/ *(#|>>)/)[0] as string,
+  );
+}
+
+// docs/reference/commands.md has the whole help of every command, and a test of that page compares them.
+describe("help of nfc", () => {
+  it("nfc --help prints examples on stdout alone, and exits with 0", async () => {
     const { code, stdout, stderr } = await nfc(["--help"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    await expect(stdout).toMatchFileSnapshot("snapshots/help.txt");
+    expect(readExamples(stdout)).not.toEqual([]);
   });
 
-  it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {
+  it.each(COMMANDS)("nfc %s --help prints examples on stdout alone, and exits with 0", async (command) => {
     const { code, stdout, stderr } = await nfc([command, "--help"]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(stdout).toContain("$ nfc ");
-    await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
+    expect(readExamples(stdout)).not.toEqual([]);
   });
 
-  it("has examples whose flags exist", async () => {
+  it("the examples of every help have flags that exist", async () => {
     for (const command of [[], ...COMMANDS.map((name) => [name])]) {
       const { stdout } = await nfc([...command, "--help"]);
-      const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => (line as string).split(/ *(#|>>)/)[0]);
-      for (const example of examples.filter((line) => !/hf:|^(demo|check)/.test(line as string))) {
-        // The models are not there: that must be all that is wrong.
-        const args = (example as string).split(" ").map((part) => part.replace(/^(out|gpt2)/, "/nowhere/$1"));
-        expect((await nfc(args)).stderr, example).toMatch(
+      for (const example of readExamples(stdout).filter((line) => !/hf:|^(demo|check)/.test(line))) {
+        // The files are not there: that must be all that is wrong.
+        const args = Array.from(example.matchAll(/(["'])(.*?)\1|\S+/g), ([word, , quoted]) =>
+          (quoted ?? word).replace(/^(out|gpt2|small|my|train)/, "/nowhere/$1"),
+        );
+        expect((await nfc(args, { stdin: "piped text" })).stderr, example).toMatch(
           /^nfc: \/nowhere\/.*: no such file or folder; check the path\n$/,
         );
       }
     }
   });
 
-  it("of a command is the same by either name", async () => {
+  it("nfc help COMMAND prints what nfc COMMAND --help prints", async () => {
     expect((await nfc(["help", "convert"])).stdout).toBe((await nfc(["convert", "--help"])).stdout);
   });
 
-  it("is what a line without a command gets, on stderr, as wrong usage", async () => {
+  it("a line without a command is wrong usage, and prints the help on stderr", async () => {
     const { code, stdout, stderr } = await nfc([]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toBe((await nfc(["--help"])).stdout);
   });
 
-  it("is as wide as the terminal", async () => {
+  it("the help is as wide as the terminal", async () => {
     const io = (columns: number) => {
       const signals = new EventEmitter();
       const stdout = Object.assign(new Recorder(), { columns });
@@ -70,7 +81,7 @@ describe("help", () => {
   });
 });
 
-it.each(["--version", "-V"])("%s is the package's version", async (flag) => {
+it.each(["--version", "-V"])("nfc %s prints the package's version", async (flag) => {
   expect(await nfc([flag])).toEqual({ code: 0, stdout: `${TOOL.version}\n`, stderr: "" });
 });
 
@@ -116,7 +127,7 @@ const USAGE: [string, string[], string][] = [
 ];
 
 describe("wrong usage", () => {
-  it.each(USAGE)("%s is told in one line", async (_, args, line) => {
+  it.each(USAGE)("%s is refused in one line", async (_, args, line) => {
     expect(await refused(args)).toBe(line.replace(" is invalid. ", " is invalid: "));
   });
 
@@ -133,12 +144,12 @@ describe("wrong usage", () => {
     ["--max-shard-size", "2 apples", "not a size such as 500MB or 2GiB"],
     ["--max-shard-size", "0.5B", "not a size such as 500MB or 2GiB"],
     ["--n-head", "x", "not a positive integer"],
-  ])("%s %s is told as such", async (flag, value, fact) => {
+  ])("%s %s is refused with the reason", async (flag, value, fact) => {
     const line = await refused(["convert", "x", "-o", "y", `${flag}=${value}`]);
     expect(line).toContain(`argument '${value}' is invalid: ${fact};`);
   });
 
-  it.each(["-1", "1.5", "16777217", "x"])("--seed %s is told as such", async (value) => {
+  it.each(["-1", "1.5", "16777217", "x"])("--seed %s is refused with its range", async (value) => {
     expect(await refused(["export", "x", "-o", "y", `--seed=${value}`])).toContain("not an integer from 0 to 16777216");
   });
 
@@ -146,7 +157,7 @@ describe("wrong usage", () => {
     ["a command line", ["convert", "--json"], "usage"],
     ["an unknown command", ["bogus", "--json"], "usage"],
     ["a file", ["inspect", "/nowhere", "--json"], "not-found"],
-  ])("of %s is an object on stdout with --json, beside the line on stderr", async (_, args, kind) => {
+  ])("the error of %s is an object on stdout with --json, beside the line on stderr", async (_, args, kind) => {
     const { code, stdout, stderr } = await nfc(args);
     expect(code).toBe(2);
     const { error } = JSON.parse(stdout);
@@ -163,17 +174,17 @@ describe("bad input", () => {
     ["export", ["export", "/nowhere", "-o", "/nowhere-out"]],
     ["report", ["report", "/nowhere", MODEL]],
     ["report", ["report", MODEL, "/nowhere"]],
-  ])("of %s: a model that is not there is told in one line", async (_, args) => {
+  ])("nfc %s refuses a model that does not exist in one line", async (_, args) => {
     expect(await refused(args)).toBe("/nowhere: no such file or folder; check the path");
   });
 
-  it("is told on one line whatever its name holds", async () => {
+  it("an error stays on one line whatever the name of the file", async () => {
     expect(await refused(["inspect", "/no\nwhere\u001b[31m"])).toBe(
       "/no\\u{a}where\\u{1b}[31m: no such file or folder; check the path",
     );
   });
 
-  it("is told with --quiet, too", async () => {
+  it("an error is printed with --quiet as well", async () => {
     expect(await refused(["inspect", "/nowhere", "--quiet"])).toContain("no such file");
   });
 });

@@ -23,8 +23,8 @@ function folder(): string {
   return made;
 }
 
-describe("the process", () => {
-  it("prints its version and nothing else", async () => {
+describe("the nfc process", () => {
+  it("the process prints its version and nothing else", async () => {
     expect(await start(bin, ["--version"]).ending).toEqual({
       code: 0,
       signal: null,
@@ -33,7 +33,7 @@ describe("the process", () => {
     });
   });
 
-  it("exits with 2 on wrong usage, and with 2 on bad input", async () => {
+  it("the process exits with 2 on wrong usage and on bad input", async () => {
     expect(await start(bin, ["bogus"]).ending).toMatchObject({ code: 2, stdout: "" });
     const bad = await start(bin, ["inspect", "/nowhere"]).ending;
     expect(bad).toMatchObject({
@@ -43,7 +43,7 @@ describe("the process", () => {
     });
   });
 
-  it("finds the fixture of the demo from any folder, and writes below that folder", async () => {
+  it("the demo finds its fixture from any folder, and writes below that folder", async () => {
     const cwd = folder();
     const { code, stdout, stderr } = await start(bin, ["demo"], { cwd }).ending;
     expect({ code, ...(code !== 0 && { stderr }) }).toEqual({ code: 0 });
@@ -51,7 +51,7 @@ describe("the process", () => {
     expect(readdirSync(join(cwd, "out/demo")).sort()).toEqual(["cache", "nf", "nf-distilled", "nf-onnx"]);
   });
 
-  it("ties in worker threads to the same bytes as in one", async () => {
+  it("worker threads tie to the same bytes as one thread", async () => {
     const parent = folder();
     const options = { variant: "symmetric", strategy: "spectral" } as const;
     const { record } = await converted({ ...options, output: join(parent, "here"), threads: 1 });
@@ -62,7 +62,7 @@ describe("the process", () => {
     expect(record.tie?.errors.flat().length).toBe(8);
   });
 
-  it("names a bad head from a worker thread", async () => {
+  it("an error in a worker thread names the bad head", async () => {
     const tensors = tinyTensors();
     const bytes = tensors.find(({ name }) => name === "h.1.attn.c_attn.weight")?.bytes as Uint8Array;
     new DataView(bytes.buffer, bytes.byteOffset).setFloat32(4 * 5, Number.NaN, true); // row 0, column 5: head 1 of width 4
@@ -72,7 +72,7 @@ describe("the process", () => {
     expect(stderr).toContain("nfc: h.1.attn: head 1: Q or K is not finite; the checkpoint is damaged\n");
   });
 
-  it("survives a reader that closes its output early", async () => {
+  it("the process survives a reader that closes its output early", async () => {
     const { process: child, ending } = start(bin, ["report", MODEL, MODEL, "--json"]);
     child.stdout?.destroy();
     const { code, stderr } = await ending;
@@ -81,7 +81,7 @@ describe("the process", () => {
   });
 });
 
-describe("a signal", () => {
+describe("a signal to the nfc process", () => {
   // Large enough that much is left to do when the sign shows.
   beforeAll(async () => {
     await writeCheckpoint(path("large"), { width: 64, heads: 4, layers: 6, vocab: 20_000, positions: 64 });
@@ -102,7 +102,7 @@ describe("a signal", () => {
     expect(readdirSync(parent)).toEqual([]);
   });
 
-  it("SIGTERM ends a demo with 130", async () => {
+  it("SIGTERM ends a demo with exit code 130", async () => {
     const cwd = folder();
     const running = start(bin, ["demo"], { cwd });
     await running.shows("tying");

@@ -10,7 +10,7 @@ const path = temporaryFolder("progress");
 let count = 0;
 const convert = () => ["convert", MODEL, "-o", path(`out-${count++}`), "--tie", "mean", "--variant", "symmetric"];
 
-describe("a line", () => {
+describe("a line of progress", () => {
   it.each<[ProgressEvent, string]>([
     [{ phase: "tying", detail: "h.3", done: 4, total: 12, unit: "layers" }, "tying h.3 (4/12)"],
     [{ phase: "writing", done: 12_100_000, total: 469_400_000, unit: "bytes" }, "writing 12.1 MB of 469.4 MB"],
@@ -18,12 +18,12 @@ describe("a line", () => {
     [{ phase: "scoring", done: 12_288, total: null, unit: "tokens" }, "scoring 12,288 tokens"],
     [{ phase: "scoring", done: 1000, total: 2000, unit: "tokens" }, "scoring 1,000 of 2,000 tokens"],
     [{ phase: "verifying", done: 0, total: null, unit: "steps" }, "verifying"],
-  ])("%j reads as a sentence", (event, line) => {
+  ])("the event %j reads as a sentence", (event, line) => {
     expect(describeEvent(event)).toBe(line);
   });
 });
 
-describe("without a terminal", () => {
+describe("progress without a terminal", () => {
   const bytes = (phase: string, done: number): ProgressEvent => ({ phase, done, total: 100, unit: "bytes" });
 
   async function open() {
@@ -39,7 +39,7 @@ describe("without a terminal", () => {
     vi.useRealTimers();
   });
 
-  it("is the first event of each phase, then one a tenth and a second at most", async () => {
+  it("each phase prints its first event, then at most one line per tenth and per second", async () => {
     const { progress, lines } = await open();
     for (let done = 0; done <= 100; done++) {
       progress.show(bytes("writing", done));
@@ -50,20 +50,20 @@ describe("without a terminal", () => {
     expect(lines()[0]).toBe("writing 0 B of 100 B");
   });
 
-  it("is not more when phases run side by side", async () => {
+  it("phases side by side print no more lines", async () => {
     const { progress, lines } = await open();
     for (let done = 0; done <= 100; done++) for (const phase of ["tying", "writing"]) progress.show(bytes(phase, done));
     expect(lines()).toEqual(["tying 0 B of 100 B", "writing 0 B of 100 B"]);
   });
 
-  it("is plain text: no colour, no cursor movement", async () => {
+  it("progress without a terminal is plain text, without color and cursor movement", async () => {
     const { stderr } = await nfc(convert());
     expect(stderr).toMatch(/^tying h\.0 \(0\/2\)\n/);
     expect(stderr).toMatch(/^[\n -~]*$/);
   });
 });
 
-describe("on a terminal", () => {
+describe("progress on a terminal", () => {
   const cyan = "\u001b[36m";
 
   beforeEach(() => {
@@ -77,7 +77,7 @@ describe("on a terminal", () => {
     vi.unstubAllEnvs();
   });
 
-  it("is a spinner that is cleared at the end, with the cursor shown again", async () => {
+  it("progress is a spinner that is cleared at the end, with the cursor shown again", async () => {
     const { code, stdout, stderr } = await nfc(convert(), { tty: true });
     expect(code).toBe(0);
     expect(stderr).toContain("tying h.0 (0/2)");
@@ -88,13 +88,13 @@ describe("on a terminal", () => {
     expect(stdout).not.toContain("\u001b");
   });
 
-  it("has no colour with NO_COLOR", async () => {
+  it("progress has no color with NO_COLOR", async () => {
     const { stderr } = await nfc(convert(), { tty: true, env: { NO_COLOR: "1" } });
     expect(stderr).toContain("tying");
     expect(stderr).not.toContain(cyan);
   });
 
-  it("ends before an error is told", async () => {
+  it("progress ends before an error is printed", async () => {
     const args = ["convert", MODEL, "-o", path("failing"), "--calibration", MODEL];
     const { code, stderr } = await nfc(args, { tty: true });
     expect(code).toBe(2);

@@ -25,7 +25,7 @@ describe("--quiet", () => {
     ["export", () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"]],
     ["report", () => ["report", MODEL, tied]],
     ["demo", () => ["demo", "-o", fresh()]],
-  ])("leaves stderr of %s empty, with a terminal too", async (_, args) => {
+  ])("--quiet leaves the stderr of %s empty, also on a terminal", async (_, args) => {
     for (const tty of [false, true]) {
       const { code, stdout, stderr } = await nfc([...args(), "--quiet", ...THREADS], { tty });
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -34,7 +34,7 @@ describe("--quiet", () => {
   });
 });
 
-it("an output in the place of its source is refused by both commands, --force or not", async () => {
+it("nfc convert and export refuse an output in the place of its source, with --force as well", async () => {
   const model = path("own");
   await writeCheckpoint(model);
   for (const command of ["convert", "export"]) {

@@ -13,7 +13,7 @@ afterAll(() => {
   else process.env.NFC_CACHE = cache;
 });
 
-it("the worked example", { timeout: 120_000 }, async () => {
+it("the worked example of the README runs and prints what it says", { timeout: 120_000 }, async () => {
   const example = readFences("README.md").find(({ text }) => text.includes("nfc distill"))?.text as string;
   const steps = example.split(/^\$ npx nfc /m).slice(1);
   expect(steps.length).toBe(8);

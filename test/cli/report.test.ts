@@ -18,7 +18,7 @@ beforeAll(async () => {
 });
 
 describe("nfc report", () => {
-  it("compares two models as text and as Markdown", async () => {
+  it("nfc report compares two models as text and as Markdown", async () => {
     const { stdout, stderr } = await ok("report", MODEL, tied);
     expect(stderr).toBe("");
     expect(stdout).toContain("128,768");
@@ -27,14 +27,17 @@ describe("nfc report", () => {
     expect(markdown).toContain("h.1");
   });
 
-  it.each([[["--json"]], [["--format", "json"]]])("with %j gives an object that fits the schema", async (flags) => {
-    const { stdout } = await ok("report", MODEL, tied, "--title", "A title", ...flags);
-    expect(parseReport(JSON.parse(stdout), "stdout").title).toBe("A title");
-  });
+  it.each([[["--json"]], [["--format", "json"]]])(
+    "nfc report %j gives an object that fits the schema",
+    async (flags) => {
+      const { stdout } = await ok("report", MODEL, tied, "--title", "A title", ...flags);
+      expect(parseReport(JSON.parse(stdout), "stdout").title).toBe("A title");
+    },
+  );
 });
 
 describe("nfc report of other than two checkpoints", () => {
-  it("is a table of all of them, as text, Markdown, JSON and page", async () => {
+  it("nfc report of one model, of three or of exports is a table, as text, Markdown, JSON and page", async () => {
     const onnx = path("onnx");
     await ok("export", tied, "-o", onnx, ...THREADS);
     const file = `${onnx}/onnx/model.onnx`;
@@ -55,7 +58,7 @@ describe("nfc report of other than two checkpoints", () => {
     [["--heads"], "--layers, --heads and --glue are for two checkpoints"],
     [["--glue", "out"], "--layers, --heads and --glue are for two checkpoints"],
     [["--open"], "--open opens the page of --html"],
-  ])("%j is refused", async (flags, message) => {
+  ])("nfc report of one model refuses %j", async (flags, message) => {
     const { code, stderr } = await nfc(["report", MODEL, ...flags]);
     expect(code).toBe(2);
     expect(stderr).toContain(message);
@@ -63,7 +66,7 @@ describe("nfc report of other than two checkpoints", () => {
 });
 
 describe("nfc report --html", () => {
-  it("replaces no file that is not a page, not even with --force", async () => {
+  it("--html replaces only pages, even with --force", async () => {
     const file = path("mine.txt");
     writeFileSync(file, "mine");
     const { code, stderr } = await nfc(["report", MODEL, "--html", file, "--force"]);
@@ -74,7 +77,7 @@ describe("nfc report --html", () => {
     expect(readFileSync(file, "utf8")).toBe("mine");
   });
 
-  it("writes one page, and keeps an existing one unless forced", async () => {
+  it("--html writes one page, and keeps an existing one without --force", async () => {
     const page = path("report.html");
     const { stdout } = await ok("report", MODEL, tied, "--html", page, "--title", "<b>A & B</b>");
     expect(stdout).toBe(`${page}\n`);

@@ -22,14 +22,14 @@ beforeAll(async () => {
 });
 
 describe("nfc finetune --task", () => {
-  it("prints the score with its interval", async () => {
+  it("nfc finetune --task prints the score with its interval", async () => {
     const stdout = await ok("finetune", MODEL, "--task", "SST-2", "--data", data, "-o", path("again"), ...QUICK);
     expect(stdout).toMatch(/^model +metric +score +95 % interval +loss$/m);
     expect(stdout).toMatch(/accuracy +\d+\.\d\d % +\d+\.\d\d % to \d+\.\d\d % +\d\.\d{4}/);
     expect(stdout).toMatch(/160 examples, 60 steps planned; scored on 40 examples/);
   });
 
-  it("gives the result as an object", async () => {
+  it("nfc finetune --task --json gives the result as an object", async () => {
     const args = ["--task", "sst2", "--data", data, "-o", path("json"), ...QUICK, "--json"];
     const result = JSON.parse(await ok("finetune", MODEL, ...args));
     expect(result).toMatchObject({ task: "sst2", examples: 160, steps: 60, resumedFrom: null, dev: { examples: 40 } });
@@ -42,7 +42,7 @@ describe("nfc finetune --task", () => {
     [["--kd", "0.5"], "there is no teacher"],
     [["--warmup", "2"], "--warmup 2 is above 1; with --task it is a share"],
     [["--split-dev", "0.5"], "train.tsv is there: nothing has to be split"],
-  ])("refuses %j", async (flags, line) => {
+  ])("nfc finetune --task refuses %j", async (flags, line) => {
     const base = ["finetune", MODEL, "--task", "sst2", "--data", data, "-o", path("refused")];
     const { code, stderr } = await nfc([...base, ...flags]);
     expect(code).toBe(2);
@@ -50,7 +50,7 @@ describe("nfc finetune --task", () => {
     expect(existsSync(path("refused"))).toBe(false);
   });
 
-  it("--skip-invalid leaves lines out that do not parse, in eval as well", async () => {
+  it("--skip-invalid leaves out lines that cannot be parsed, in nfc eval as well", async () => {
     const torn = writeSst2(path("torn/SST-2"));
     for (const file of ["train.tsv", "dev.tsv"])
       writeFileSync(`${torn}/${file}`, `${readFileSync(`${torn}/${file}`, "utf8")}torn\n`);
@@ -65,13 +65,13 @@ describe("nfc finetune --task", () => {
     expect(scored.stderr).toContain(`note: ${torn}/dev.tsv: 1 line left out: 42\n`);
   });
 
-  it("refuses a folder without the task's files", async () => {
+  it("a folder without the task's files is refused", async () => {
     const { code, stderr } = await nfc(["finetune", MODEL, "--task", "rte", "--data", path(""), "-o", path("refused")]);
     expect(code).toBe(2);
     expect(stderr).toContain("dev.tsv: no such file");
   });
 
-  it("stops where the loss is far worse than guessing", async () => {
+  it("the run stops where the loss is far worse than guessing", async () => {
     const args = ["--task", "sst2", "--data", data, "-o", path("lost"), ...QUICK, "--lr", "100"];
     const { code, stderr } = await nfc(["finetune", MODEL, ...args]);
     expect(code).toBe(2);
@@ -79,14 +79,14 @@ describe("nfc finetune --task", () => {
     expect(existsSync(path("lost"))).toBe(false);
   });
 
-  it("names --split-dev where there is no training file", async () => {
+  it("--split-dev is suggested where there is no training file", async () => {
     const alone = writeSst2(path("alone/SST-2"));
     rmSync(`${alone}/train.tsv`);
     const { stderr } = await nfc(["finetune", MODEL, "--task", "sst2", "--data", alone, "-o", path("refused")]);
     expect(stderr).toContain("train.tsv: no such file; give --split-dev 0.2 to hold a part of dev.tsv out");
   });
 
-  it("takes --warmup as a share of the steps, and as steps without --task", async () => {
+  it("--warmup is a share of the steps with --task, and a number of steps without", async () => {
     const args = ["--task", "sst2", "--data", data, "-o", path("warm"), ...QUICK, "--warmup", "0.5"];
     expect((await nfc(["finetune", MODEL, ...args])).code).toBe(0);
     const rates = readFileSync(path("warm/metrics.jsonl"), "utf8").matchAll(/"lr":([\d.e-]+)/g);
@@ -100,7 +100,7 @@ describe("nfc finetune --task", () => {
     });
   });
 
-  it("refuses its flags without --task", async () => {
+  it("the flags of --task are refused without it", async () => {
     const { code, stderr } = await nfc(["finetune", MODEL, "--data", "x.txt", "-o", path("refused"), "--epochs", "2"]);
     expect({ code, stderr }).toEqual({
       code: 2,
@@ -110,7 +110,7 @@ describe("nfc finetune --task", () => {
 });
 
 describe("nfc eval --task", () => {
-  it("prints metrics and the confusion matrix", async () => {
+  it("nfc eval --task prints metrics and the confusion matrix", async () => {
     const stdout = await ok("eval", path("tuned"), "--task", "sst2", "--data", data, "--length", "24");
     expect(stdout).toMatch(/accuracy +\d+\.\d\d %/);
     expect(stdout).toMatch(/^actual \\ predicted +negative +positive$/m);
@@ -130,19 +130,19 @@ describe("nfc eval --task", () => {
     ],
     [["--task", "rte", "--data", data], "classifies as negative, positive, RTE is entailment, not_entailment"],
     [["--task", "sst2", "--data", data, "--length", "65"], "texts of 65 tokens, but the model has 64 positions"],
-  ])("refuses %j", async (flags, line) => {
+  ])("nfc eval --task refuses %j", async (flags, line) => {
     const { code, stderr } = await nfc(["eval", path("tuned"), ...flags]);
     expect(code).toBe(2);
     expect(stderr).toContain(line);
   });
 
-  it("reads texts of the length that the classifier was trained with", async () => {
+  it("texts are read up to the length that the classifier was trained with", async () => {
     const args = ["eval", path("tuned"), "--task", "sst2", "--data", data, "--json", "--quiet"];
     expect(JSON.parse(await ok(...args)).length).toBe(24);
     expect(JSON.parse(await ok(...args, "--length", "9")).length).toBe(9);
   });
 
-  it("takes classes without names for the task's, and says so; names cannot write on the terminal", async () => {
+  it("classes without names are taken for the task's with a note, and names cannot control the terminal", async () => {
     const [unnamed, evil] = [path("unnamed"), path("evil")];
     for (const [folder, labels] of [
       [unnamed, ["LABEL_0", "LABEL_1"]],
@@ -161,7 +161,7 @@ describe("nfc eval --task", () => {
     expect(refused.stderr).toContain("neg\\u{1b}[31m, a\\u{a}FAKE LINE");
   });
 
-  it("refuses a language model, and text for a classifier", async () => {
+  it("nfc eval refuses a language model for a task, and text for a classifier", async () => {
     const task = await nfc(["eval", MODEL, "--task", "sst2", "--data", data]);
     expect(task.stderr).toBe(
       `nfc: ${MODEL}: is a language model, it has no score.weight; make a classifier of it first: nfc finetune --task\n`,
@@ -196,7 +196,7 @@ describe("nfc glue", () => {
     await converted({ output: path("tied"), variant: "symmetric" });
   });
 
-  it("keeps what an interruption leaves, goes on, and gives the table beside the paper's", async () => {
+  it("an interrupted nfc glue keeps its cells, goes on, and prints the table beside the paper's", async () => {
     const { code, stderr } = await interrupted(glue("--seeds", "2"), "tied, fine-tuning");
     expect(code).toBe(130);
     expect(stderr).toContain(
@@ -213,7 +213,7 @@ describe("nfc glue", () => {
     expect(stdout).toMatch(/^SymAttn \(paper\) +87\.04$/m);
   });
 
-  it("gives Markdown and an object of what is finished", async () => {
+  it("nfc glue gives finished cells as Markdown and as an object", async () => {
     // Both cells are there: nothing is trained.
     expect(await ok(...glue("--format", "markdown"))).toMatch(
       /^\| `tied` \| 120,448 \| \d+\.\d\d \\\[\d+\.\d\d, \d+\.\d\d\\\] \|$/m,
@@ -232,13 +232,13 @@ describe("nfc glue", () => {
     [["--models", `${MODEL},${MODEL}`], "two models are called tiny-gpt2; rename one of the folders"],
     [["--tasks", "sst2,rte"], "RTE/dev.tsv: no such file"],
     [["--tasks", ","], "nothing to do"],
-  ])("refuses %j", async (flags, line) => {
+  ])("nfc glue refuses %j", async (flags, line) => {
     const { code, stderr } = await nfc(glue(...flags));
     expect(code).toBe(2);
     expect(stderr).toContain(line);
   });
 
-  it("refuses a model that does not fit before the first cell is made", async () => {
+  it("a model that does not fit is refused before the first cell is made", async () => {
     const other = path("other-labels");
     cpSync(path("tuned"), other, { recursive: true });
     const config = JSON.parse(readFileSync(`${other}/config.json`, "utf8"));
@@ -253,20 +253,20 @@ describe("nfc glue", () => {
     expect(existsSync(fresh)).toBe(false);
   });
 
-  it("removes what a killed run has left beside a finished cell", async () => {
+  it("the remains of a killed run beside a finished cell are removed", async () => {
     cpSync(path("tuned"), path("cells/tied.sst2.0"), { recursive: true });
     await ok(...glue());
     expect(existsSync(path("cells/tied.sst2.0"))).toBe(false);
   });
 
-  it("writes a model's name into Markdown as a name", async () => {
+  it("the name of a model is escaped in Markdown", async () => {
     const evil = path("x|<b>y");
     cpSync(MODEL, evil, { recursive: true });
     const flags = ["--models", evil, "--format", "markdown", "-o", path("evil-cells"), "--epochs", "1"];
     expect(await ok(...glue(), ...flags)).toMatch(/^\| <code>x&#124;&#60;b&#62;y<\/code> \| 128,768 \| [^|]+ \|$/m);
   });
 
-  it("refuses a cell that was made from other data", async () => {
+  it("a cell made from other data is refused", async () => {
     const [file, dev] = [`${data}/train.tsv`, `${data}/dev.tsv`];
     const [train, own] = [readFileSync(file, "utf8"), readFileSync(dev, "utf8")];
     writeFileSync(file, train.replace("\t1\n", "\t0\n"));
@@ -279,7 +279,7 @@ describe("nfc glue", () => {
     writeFileSync(dev, own);
   });
 
-  it("leaves lines out that do not parse, where that is asked, and says which", async () => {
+  it("--skip-invalid leaves out lines that cannot be parsed, and names them", async () => {
     const file = `${data}/train.tsv`;
     const train = readFileSync(file, "utf8");
     const first = `${file}: line 162: 1 columns, not 2`;
@@ -293,7 +293,7 @@ describe("nfc glue", () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: `note: ${file}: 2 lines left out: 162, 163\n` });
   });
 
-  it("nfc report shows the scores of its two models, by their weights", async () => {
+  it("nfc report shows the scores of its two models, found by their weights", async () => {
     const { stdout } = await nfc(["report", MODEL, path("tied"), "--glue", path("cells"), "--json"]);
     const { tasks } = JSON.parse(stdout);
     expect(tasks).toHaveLength(1);
@@ -318,7 +318,7 @@ describe("nfc glue", () => {
       (cell) => ({ ...cell, model: "again", identity: { ...cell.identity, lr: 1 } }),
       "differ: lr (",
     ],
-  ])("nfc report --glue meets %s", async (_, name, change, fault) => {
+  ])("nfc report --glue handles %s", async (_, name, change, fault) => {
     const cell = JSON.parse(readFileSync(path("cells/tied.sst2.0.json"), "utf8")) as GlueCell;
     writeFileSync(path(`cells/${name}`), JSON.stringify(change(cell)));
     const { code, stdout, stderr } = await nfc(["report", MODEL, path("tied"), "--glue", path("cells"), "--json"]);
@@ -327,7 +327,7 @@ describe("nfc glue", () => {
     if (code === 0) expect(JSON.parse(stdout).tasks[0].after.seeds).toBe(2);
   });
 
-  it("makes a damaged cell again with --force", async () => {
+  it("a damaged cell is made again with --force", async () => {
     const file = path("cells/tied.sst2.0.json");
     const kept = JSON.parse(readFileSync(file, "utf8"));
     writeFileSync(file, "");
@@ -336,7 +336,7 @@ describe("nfc glue", () => {
     expect(JSON.parse(readFileSync(file, "utf8"))).toEqual(kept);
   });
 
-  it("refuses a cell that is none", async () => {
+  it("a file that is no cell is refused", async () => {
     const file = path("cells/tied.sst2.0.json");
     renameSync(file, `${file}.kept`);
     writeFileSync(file, "{}");

@@ -12,38 +12,38 @@ function terminal() {
   return { io, stdout, stderr };
 }
 
-describe("errorLine", () => {
-  it("joins message and hint", () => {
+describe("formatError", () => {
+  it("an error line joins message and hint", () => {
     expect(formatError(new NfcError("io", "a: disk full", { hint: "free some space" }))).toBe(
       "a: disk full; free some space",
     );
     expect(formatError(new NfcError("io", "a: disk full"))).toBe("a: disk full");
   });
 
-  it("makes control characters visible", () => {
+  it("control characters in an error are made visible", () => {
     expect(formatError(new NfcError("io", "a\r\n\u001b[2J\u007f\u009b"))).toBe("a\\u{d}\\u{a}\\u{1b}[2J\\u{7f}\\u{9b}");
   });
 });
 
 describe("reportFailure", () => {
-  it("gives 2 for a fault that the user can mend", () => {
+  it("a fault that the user can mend exits with 2", () => {
     const { io, stdout, stderr } = terminal();
     expect(reportFailure(new NfcError("io", "full", { hint: "mend" }), io, {})).toBe(EXIT.usage);
     expect([stdout.text, stderr.text]).toEqual(["", "nfc: full; mend\n"]);
   });
 
-  it("gives 130 for an interruption", () => {
+  it("an interruption exits with 130", () => {
     const { io } = terminal();
     expect(reportFailure(new NfcError("aborted", "interrupted"), io, {})).toBe(130);
   });
 
-  it("prints the fault as an object with --json, null for no hint", () => {
+  it("a fault is an object with --json, with null for no hint", () => {
     const { io, stdout } = terminal();
     reportFailure(new NfcError("io", "full"), io, { json: true });
     expect(JSON.parse(stdout.text)).toEqual({ error: { code: "io", message: "full", hint: null } });
   });
 
-  it("gives 70 and a stack for anything else", () => {
+  it("any other error exits with 70 and prints the stack", () => {
     for (const thrown of [new TypeError("boom"), "a string"]) {
       const { io, stderr } = terminal();
       expect(reportFailure(thrown, io, {})).toBe(70);
@@ -52,7 +52,7 @@ describe("reportFailure", () => {
     }
   });
 
-  it("prints a bug as an object with --json, too", () => {
+  it("an internal error is an object with --json as well", () => {
     const { io, stdout } = terminal();
     reportFailure(new TypeError("boom"), io, { json: true });
     expect(JSON.parse(stdout.text)).toEqual({ error: { code: "internal", message: "boom", hint: null } });
@@ -60,7 +60,7 @@ describe("reportFailure", () => {
 });
 
 describe("printResult", () => {
-  it("ends every text with one newline", () => {
+  it("every printed text ends with one newline", () => {
     for (const text of ["a", "a\n"]) {
       const { io, stdout } = terminal();
       printResult(io, {}, {}, () => text);
@@ -68,7 +68,7 @@ describe("printResult", () => {
     }
   });
 
-  it("prints the object, not the text, with --json", () => {
+  it("--json prints the object instead of the text", () => {
     const { io, stdout } = terminal();
     printResult(io, { json: true }, { a: [1] }, () => "no");
     expect(JSON.parse(stdout.text)).toEqual({ a: [1] });
@@ -76,7 +76,7 @@ describe("printResult", () => {
   });
 });
 
-it("notes go to stderr, unless quiet", () => {
+it("notes go to stderr, unless --quiet is given", () => {
   const { io, stdout, stderr } = terminal();
   note(io, {}, "remark");
   note(io, { quiet: true }, "not this");

@@ -32,24 +32,27 @@ function args(output: string, steps: number, more: string[] = []): string[] {
   return ["pretrain", "--config", config, "--data", data, "-o", output, ...shape, ...more];
 }
 
-describe("an interrupted run", () => {
-  it.each(["SIGINT", "SIGTERM"])("by %s ends with 130, one line, and what --resume needs", async (signal) => {
-    const output = path(signal);
-    const { code, stdout, stderr } = await interrupted(args(output, 40), "pretraining", signal);
-    expect({ code, stdout }).toEqual({ code: 130, stdout: "" });
-    expect(stderr.trimEnd().split("\n").at(-1)).toBe(
-      `nfc: interrupted; step 1 of 40 is saved in ${output}.run; the same command with --resume goes on from there`,
-    );
-    expect(existsSync(output)).toBe(false);
-    const resumed = await nfc(args(output, 40, ["--resume", "--json"]));
-    expect(resumed.code).toBe(0);
-    expect(JSON.parse(resumed.stdout).resumedFrom).toBe(1);
-    await nfc(args(path(`${signal}-whole`), 40));
-    expect(weightsOf(output).equals(weightsOf(path(`${signal}-whole`)))).toBe(true);
-    expect(metricsOf(output)).toEqual(metricsOf(path(`${signal}-whole`)));
-  });
+describe("an interrupted training run", () => {
+  it.each(["SIGINT", "SIGTERM"])(
+    "a run interrupted by %s exits with 130 and one line, and --resume ends with the same bytes",
+    async (signal) => {
+      const output = path(signal);
+      const { code, stdout, stderr } = await interrupted(args(output, 40), "pretraining", signal);
+      expect({ code, stdout }).toEqual({ code: 130, stdout: "" });
+      expect(stderr.trimEnd().split("\n").at(-1)).toBe(
+        `nfc: interrupted; step 1 of 40 is saved in ${output}.run; the same command with --resume goes on from there`,
+      );
+      expect(existsSync(output)).toBe(false);
+      const resumed = await nfc(args(output, 40, ["--resume", "--json"]));
+      expect(resumed.code).toBe(0);
+      expect(JSON.parse(resumed.stdout).resumedFrom).toBe(1);
+      await nfc(args(path(`${signal}-whole`), 40));
+      expect(weightsOf(output).equals(weightsOf(path(`${signal}-whole`)))).toBe(true);
+      expect(metricsOf(output)).toEqual(metricsOf(path(`${signal}-whole`)));
+    },
+  );
 
-  it("says so as an object with --json", async () => {
+  it("an interrupted run is an object with --json", async () => {
     const output = path("json");
     const { code, stdout } = await interrupted(args(output, 40, ["--json"]), "pretraining");
     expect(code).toBe(130);
@@ -62,7 +65,7 @@ describe("an interrupted run", () => {
     });
   });
 
-  it("before its first step has written nothing", async () => {
+  it("a run interrupted before its first step writes nothing", async () => {
     const output = path("early");
     const { code, stderr } = await interrupted(args(output, 4), "hashing the corpus");
     expect(code).toBe(130);
@@ -70,7 +73,7 @@ describe("an interrupted run", () => {
     expect(readdirSync(path("")).filter((name) => name.includes("early"))).toEqual([]);
   });
 
-  it("that cannot save says why, and keeps the code", async () => {
+  it("an interrupted run that cannot save says why, and exits with 130", async () => {
     const output = path("full");
     const line = args(output, 40);
     const { code, stderr } = await nfc(line, {
@@ -87,7 +90,7 @@ describe("an interrupted run", () => {
   });
 });
 
-describe("a process", () => {
+describe("a training process", () => {
   let bin = "";
   beforeAll(() => {
     mkdirSync(path("package"));
@@ -95,7 +98,7 @@ describe("a process", () => {
   });
   const endless = (output: string) => args(path(output), 1_000_000, ["--eval-every", "1000000"]);
 
-  it("saves at the first SIGINT", async () => {
+  it("the first SIGINT saves the run", async () => {
     const child = start(bin, endless("once"));
     await child.shows("pretraining");
     child.process.kill("SIGINT");
@@ -106,7 +109,7 @@ describe("a process", () => {
     expect(state.step).toBe(Number(step));
   });
 
-  it("ends at a second one at once, and what it has saved before is whole", async () => {
+  it("the second SIGINT ends the process at once, and the saved run is intact", async () => {
     const child = start(bin, [...endless("twice"), "--save-every", "1"]);
     await child.shows("pretraining");
     child.process.kill("SIGINT");

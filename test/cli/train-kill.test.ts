@@ -47,7 +47,7 @@ async function stepsSaved(run: string): Promise<number> {
 }
 
 describe.each([1, 7, 50])("a run that saves every %i steps", (saveEvery) => {
-  it("survives kills", async () => {
+  it("a run that is killed and resumed again and again ends with the bytes of an unbroken run", async () => {
     const cwd = path("");
     const output = `out-${saveEvery}`;
     const run = path(`${output}.run`);

@@ -1,26 +1,17 @@
 // What the training commands refuse: one line, exit code 2, nothing written.
 import { existsSync } from "node:fs";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { checkDevice, DEVICES } from "../../src/graph/session.ts";
 import { nfc, refused } from "../support/cli.ts";
-import { converted, MODEL, TEXT } from "../support/fixture.ts";
+import { SHORT, studentForTests } from "../support/cli-train.ts";
+import { MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { writeIds } from "../support/training.ts";
 
 const path = temporaryFolder("cli-train-refused");
-const SHORT = ["--steps", "3", "--batch-size", "2", "--length", "32", "--eval-every", "2", "--threads", "1"];
-let student = "";
-let cache: string[] = [];
-let count = 0;
-const output = () => path(`out${count++}`);
+const { student, cache, output } = studentForTests(path);
 
-beforeAll(async () => {
-  student = path("student");
-  cache = ["--cache", path("cache")];
-  await converted({ output: student, variant: "noise-distance" });
-});
-
-describe("refused in one line", () => {
+describe("refusals of nfc distill, finetune and pretrain", () => {
   const distill = (...flags: string[]) => ["distill", student, "--teacher", MODEL, "--data", TEXT, ...cache, ...flags];
 
   it.each<[string[], string]>([
@@ -40,11 +31,11 @@ describe("refused in one line", () => {
     [["--resume"], "there is no run to go on with; leave out --resume"],
     [["--valid", "/nowhere.txt"], "/nowhere.txt: no such file or folder; check the path"],
     [["--kd", "0.5", "--bogus"], "unknown option '--bogus'"],
-  ])("%j", async (flags, line) => {
+  ])("nfc distill %j is refused in one line", async (flags, line) => {
     expect(await refused(distill("-o", output(), ...flags))).toContain(line);
   });
 
-  it("what is missing", async () => {
+  it("a missing required option or file is refused in one line", async () => {
     expect(await refused(["distill", student, "--data", TEXT, "-o", output()])).toContain(
       "required option '--teacher <model>'",
     );
@@ -56,14 +47,14 @@ describe("refused in one line", () => {
     );
   });
 
-  it("data of two kinds", async () => {
+  it("a corpus of text and token ids together is refused in one line", async () => {
     const ids = writeIds(path("mixed.bin"));
     expect(await refused(["finetune", MODEL, "--data", ids, TEXT, "-o", output()])).toContain(
       "a corpus is one or the other",
     );
   });
 
-  it("a run that diverges, as an object with --json too", async () => {
+  it("a run that diverges is refused in one line, and as an object with --json", async () => {
     const out = output();
     const line = [
       "finetune",
@@ -93,7 +84,7 @@ describe("refused in one line", () => {
   });
 
   it.each(DEVICES.filter((device) => device !== "cpu"))(
-    "--device %s where it is not, with nothing written",
+    "--device %s is refused where there is none, and nothing is written",
     async (device) => {
       const out = output();
       const line = ["finetune", MODEL, "--data", TEXT, "-o", out, ...SHORT, ...cache, "--device", device, "-q"];

@@ -1,49 +1,18 @@
-// The training commands as they are typed: help, results in words and JSON, and refusals in one line.
+// The training commands as they are typed: settings, and results in words and JSON.
 import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { nfc, refused } from "../support/cli.ts";
+import { SHORT, studentForTests } from "../support/cli-train.ts";
 import { converted, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
 
 const path = temporaryFolder("cli-train");
-const COMMANDS = ["distill", "finetune", "pretrain"] as const;
-const SHORT = ["--steps", "3", "--batch-size", "2", "--length", "32", "--eval-every", "2", "--threads", "1"];
-let student = "";
-let cache: string[] = [];
-let count = 0;
-const output = () => path(`out${count++}`);
-
-beforeAll(async () => {
-  student = path("student");
-  cache = ["--cache", path("cache")];
-  await converted({ output: student, variant: "noise-distance" });
-});
-
-describe("help", () => {
-  it.each(COMMANDS)("of %s lists its flags, with examples", async (command) => {
-    const { code, stdout, stderr } = await nfc([command, "--help"]);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    await expect(stdout).toMatchFileSnapshot(`snapshots/help-${command}.txt`);
-  });
-
-  it.each(COMMANDS)("of %s has examples whose flags exist", async (command) => {
-    const { stdout } = await nfc([command, "--help"]);
-    const examples = [...stdout.matchAll(/\$ nfc (.+)/g)].map(([, line]) => line as string);
-    expect(examples.length).toBeGreaterThan(1);
-    for (const example of examples) {
-      // The files are not there: that must be all that is wrong.
-      const line = example.split(" ").map((part) => part.replace(/^(out|gpt2|small|my|train)/, "/nowhere/$1"));
-      expect((await nfc(line)).stderr, example).toMatch(
-        /^nfc: \/nowhere\/.*: no such file or folder; check the path\n$/,
-      );
-    }
-  });
-});
+const { student, cache, output } = studentForTests(path);
 
 describe("nfc distill", () => {
-  it("prints a table of perplexities: teacher, before, after", async () => {
+  it("nfc distill prints the perplexities of the teacher and of the student before and after", async () => {
     const out = output();
     const { code, stdout, stderr } = await nfc([
       "distill",
@@ -71,7 +40,7 @@ describe("nfc distill", () => {
     expect(existsSync(`${out}.run`)).toBe(false);
   });
 
-  it("prints an object with --json, and nothing else with --quiet", async () => {
+  it("nfc distill --json --quiet prints an object and nothing else", async () => {
     const out = output();
     const line = [
       "distill",
@@ -119,7 +88,7 @@ describe("nfc distill", () => {
     expect(history.at(-1)).toMatchObject({ step: "distill", command: ["nfc", ...line], settings: result.settings });
   });
 
-  it("takes every flag of the settings", async () => {
+  it("nfc distill accepts a flag for every setting", async () => {
     const flags =
       "--steps 4 --batch-size 2 --accumulate 2 --length 16 --lr 0.01 --noise-lr 0.02 --warmup 1 --lr-floor 0.5 --beta1 0.8 --beta2 0.9 --weight-decay 0.2 --clip 0 --noise-kl 0.3 --train attention --noise mean --seed 5 --eval-every 4 --eval-tokens 100 --kd 0.25 --temperature 2 --transfer-steps 2 --transfer-lr 0.03 --transfer-noise-lr 0.04 --save-every 1 --teacher-precision int8";
     const line = [
@@ -154,16 +123,19 @@ describe("nfc distill", () => {
     });
   });
 
-  it.each(["dense", "symmetric"] as const)("transfers attention unless the student is dense: %s", async (variant) => {
-    const model = variant === "dense" ? MODEL : path("symmetric");
-    if (variant === "symmetric") await converted({ output: model, variant });
-    const line = ["distill", model, "--teacher", MODEL, "--data", TEXT, "-o", output(), ...SHORT, ...cache, "--json"];
-    expect(JSON.parse((await nfc(line)).stdout).settings.transferSteps).toBe(variant === "dense" ? 0 : 1);
-  });
+  it.each(["dense", "symmetric"] as const)(
+    "nfc distill transfers attention unless the student is dense: %s",
+    async (variant) => {
+      const model = variant === "dense" ? MODEL : path("symmetric");
+      if (variant === "symmetric") await converted({ output: model, variant });
+      const line = ["distill", model, "--teacher", MODEL, "--data", TEXT, "-o", output(), ...SHORT, ...cache, "--json"];
+      expect(JSON.parse((await nfc(line)).stdout).settings.transferSteps).toBe(variant === "dense" ? 0 : 1);
+    },
+  );
 });
 
 describe("nfc finetune and nfc pretrain", () => {
-  it("train on folders and globs", async () => {
+  it("nfc finetune trains on folders and globs", async () => {
     mkdirSync(path("corpus", "deep"), { recursive: true });
     copyFileSync(TEXT, path("corpus", "a.txt"));
     writeFileSync(path("corpus", "deep", "b.jsonl"), `${JSON.stringify({ text: readFileSync(TEXT, "utf8") })}\n`);
@@ -183,7 +155,7 @@ describe("nfc finetune and nfc pretrain", () => {
     expect(folder).toBeGreaterThan(1.5 * one);
   });
 
-  it("pretrain from token ids, then finetune the result, which has no tokenizer", async () => {
+  it("nfc pretrain learns from token ids, and nfc finetune goes on without a tokenizer", async () => {
     const data = writeIds(path("ids.bin"));
     const config = writeJson(path("config.json"), TINY_CONFIG);
     const out = output();
@@ -208,7 +180,7 @@ describe("nfc finetune and nfc pretrain", () => {
     await opened(out, ({ config: { variant } }) => expect(variant).toBe("noise-shared"));
   });
 
-  it("say when an earlier step was better", async () => {
+  it("nfc finetune says when an earlier step was better", async () => {
     const line = [
       "finetune",
       MODEL,

@@ -54,9 +54,9 @@ beforeAll(async () => {
   });
 });
 
-describe("transformers.js, text-classification", () => {
+describe("transformers.js for text classification", () => {
   it.each(PRECISIONS)(
-    "%s gives the labels and probabilities of our own forward pass, alone and in a batch",
+    "the %s file gives the labels and probabilities of our own forward pass, alone and in a batch",
     async (precision) => {
       const dtype = toTransformersJsDtype(precision) as "fp32";
       const classify = await pipeline("text-classification", "tuned", { dtype });
@@ -86,10 +86,10 @@ const IN_THE_PAGE = `
   globalThis.classify = async (dtype, texts) =>
     (await pipeline("text-classification", "tuned", { dtype, device: "wasm" }))(texts);`;
 
-describe.skipIf(NO_CHROMIUM)(`transformers.js in Chromium${WHY}`, { timeout: 60_000 }, () => {
+describe.skipIf(NO_CHROMIUM)(`transformers.js for text classification in Chromium${WHY}`, { timeout: 60_000 }, () => {
   const visit = browserForTests();
 
-  it("classifies as our own forward pass does, in every precision", async () => {
+  it("the browser classifies as our own forward pass does, in every precision", async () => {
     const { page, errors } = await visit();
     const { files } = findBrowserRuntime([process.cwd()]);
     if (!files) throw new Error("transformers.js is a development dependency");
@@ -120,10 +120,10 @@ describe.skipIf(NO_CHROMIUM)(`transformers.js in Chromium${WHY}`, { timeout: 60_
   });
 });
 
-describe("nfc eval --task of the files", () => {
+describe("nfc eval --task of exported files", () => {
   const args = () => ["eval", path("models/tuned"), "--task", "sst2", "--data", path("SST-2"), "--length", "24"];
 
-  it("scores every precision on every example, in float32 as the checkpoint", async () => {
+  it("every precision is scored on every example, and float32 scores as the checkpoint", async () => {
     const run = async (model: string) =>
       JSON.parse((await nfc(["eval", model, ...args().slice(2), "--json", "--threads", "1"])).stdout).files;
     const [dense] = await run(path("tuned"));
@@ -135,14 +135,14 @@ describe("nfc eval --task of the files", () => {
     for (const file of files) expect(Math.abs(file.loss - dense.loss)).toBeLessThan(0.1);
   });
 
-  it("shows a row a file, and the confusion matrix of one alone", async () => {
+  it("the table has a row per file, and a single file gets its confusion matrix", async () => {
     const all = (await nfc([...args(), "--threads", "1"])).stdout;
     expect(all).toMatch(/^model +metric +score[\s\S]+^fp32 +accuracy[\s\S]+^q4f16 +accuracy/m);
     expect(all).not.toContain("predicted");
     expect((await nfc([...args(), "--precision", "q4"])).stdout).toMatch(/^q4 +accuracy[\s\S]+actual \\ predicted/m);
   });
 
-  it("notes what each file scores, where report and check find it", async () => {
+  it("the scores of files are noted in nfc.json, where report and check find them", async () => {
     const record = () => JSON.parse(readFileSync(path("models/tuned/nfc.json"), "utf8")) as NfcRecord;
     const flags = [...args().slice(2), "--threads", "1"];
     const { stderr } = await nfc(["eval", path("models/tuned"), ...flags]);
@@ -194,7 +194,7 @@ describe("nfc eval --task of the files", () => {
     ]);
   });
 
-  it("refuses a precision that is not there, and other models", async () => {
+  it("a precision that does not exist, and models of other kinds, are refused", async () => {
     await exported(path("tied"), path("language"));
     const language = await nfc(["eval", path("language"), ...args().slice(2)]);
     expect(language).toMatchObject({ code: 2, stdout: "" });
@@ -210,11 +210,11 @@ describe("nfc eval --task of the files", () => {
   });
 });
 
-describe("exports of other numbers", () => {
+describe("exports with other weights", () => {
   const scores = async (folder: string) =>
     (await compareModels([path(folder)])).models.map(({ quality }) => quality.map(({ measure }) => measure));
 
-  it("do not keep the score", async () => {
+  it("exports with other weights do not keep the score", async () => {
     expect(await scores("tuned")).toEqual([["accuracy"]]);
     for (const [folder, safetensors, more] of [
       ["same", {}, {}],
@@ -225,22 +225,23 @@ describe("exports of other numbers", () => {
     expect([await scores("same"), await scores("half"), await scores("plain")]).toEqual([[["accuracy"]], [[]], [[]]]);
   });
 
-  it("and shared weights, whose config.json would have to be two, are refused", async () => {
+  it("shared weights of a classifier, which would need two config.json files, are refused", async () => {
     const error = await failureOf(() => exported(path("tuned"), path("shared"), { weights: "shared" }));
-    expect(error.message).toBe("ONNX and safetensors of a classifier have different config.json files");
+    expect(error.code).toBe("usage");
+    expect(error.message).toContain("config.json");
     expect(existsSync(path("shared"))).toBe(false);
   });
 });
 
-describe("the folder", () => {
-  it("has as many parameters in every file, by their headers", async () => {
+describe("the folder of an exported classifier", () => {
+  it("every file of a classifier has the same number of parameters, by its header", async () => {
     const { models } = await compareModels([path("models/tuned")]);
     expect(models).toHaveLength(PRECISIONS.length);
     expect(new Set(models.map(({ parameters }) => parameters))).toEqual(new Set([models[0]?.parameters]));
     expect(models[0]?.groups.find(({ group }) => group === "head")?.parameters).toBe(2 * 64);
   });
 
-  it("has a model card and a tokenizer that pads", () => {
+  it("the folder of a classifier has a model card and a tokenizer that pads", () => {
     const card = readFileSync(path("models/tuned/README.md"), "utf8");
     expect(card).toContain("pipeline_tag: text-classification");
     expect(card).toContain("that classifies texts (negative, positive)");
@@ -251,13 +252,13 @@ describe("the folder", () => {
     );
   });
 
-  it("is refused where text is written", async () => {
+  it("a classifier is refused where text is written", async () => {
     const error = await failureOf(() => openExportedModel(path("models/tuned")));
     expect(error.message).toContain("is that of a classifier, which writes no text");
   });
 });
 
-it("a file with other weights is no output", async () => {
+it("a classifier's file with other weights is no output", async () => {
   await opened(path("tuned"), async (model) => {
     async function* chunks(name: string) {
       for await (const chunk of model.chunks(name)) {
@@ -279,7 +280,7 @@ it.each([
   [{ texts: ["a.txt"] }, {}, "--text is for language models, this is a classifier"],
   [{}, { hf: true, safetensors: {} }, "--hf is for language models, this is a classifier"],
   [{}, { safetensors: {} }, "ONNX and safetensors of a classifier have different config.json files"],
-] as const)("%j with %j is refused", async (onnx, options, words) => {
+] as const)("an export of a classifier as %j with %j is refused", async (onnx, options, words) => {
   const error = await failureOf(() =>
     opened(path("tuned"), (model) =>
       exportModel(model, {
@@ -289,5 +290,5 @@ it.each([
       }),
     ),
   );
-  expect(error.message).toBe(words);
+  expect(error).toMatchObject({ code: "usage", message: words });
 });

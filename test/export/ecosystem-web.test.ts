@@ -52,8 +52,8 @@ describe.each([
   ["noise-distance", "shared"],
   ["symmetric", "external"],
   ["dense", "inline"],
-] as const)("%s with weights %s", (variant, weights) => {
-  it("runs in the browser's runtime as in Node's, from prompt to cached step", async () => {
+] as const)("the file of a %s model with weights %s, in the browser's runtime", (variant, weights) => {
+  it("the browser's runtime computes what Node's does, from the prompt to a step with the cache", async () => {
     const source = await modelOf(variant, path(`source-${variant}-${weights}`));
     const folder = path(`${variant}-${weights}`);
     await exported(source, folder, { weights });
@@ -96,7 +96,7 @@ describe("every precision in the browser's runtime", () => {
     await exported(await modelOf("noise-distance", path("source")), path("all"), { precisions: PRECISIONS });
   });
 
-  it.each(PRECISIONS)("%s gives Node's logits", async (precision) => {
+  it.each(PRECISIONS)("the %s file has Node's logits in the browser's runtime", async (precision) => {
     const model = await openExportedModel(path("all"));
     const file = chooseFile(model, precision);
     const feeds = makePromptFeeds(PADDED, model.config, { cacheDtype: file.cacheDtype });

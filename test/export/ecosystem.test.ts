@@ -73,7 +73,7 @@ describe.each(CASES)("transformers.js on $variant with weights $weights", ({ var
     return () => generator.close();
   });
 
-  it("generates greedily what our own decoders do", async () => {
+  it("transformers.js generates greedily the tokens of our own decoders", async () => {
     for (const text of TEXTS) {
       const ids = generator.encode(text);
       const [generated] = await generator.generate([ids], TOKENS);
@@ -89,7 +89,7 @@ describe.each(CASES)("transformers.js on $variant with weights $weights", ({ var
     }
   });
 
-  it("generates for a batch padded on the left what it generates for each text alone", async () => {
+  it("a batch padded on the left gives the tokens of each text alone", async () => {
     const rows = TEXTS.map((text) => generator.encode(text));
     expect(new Set(rows.map((row) => row.length)).size).toBe(TEXTS.length);
     const single: number[][] = [];
@@ -108,22 +108,25 @@ describe("transformers.js on every precision", () => {
     await exported(source, path("models/all"), { precisions: PRECISIONS });
   });
 
-  it.each(PRECISIONS)("%s: writes what nfc generate does, alone and in a batch", async (precision) => {
-    const generator = await load("all", precision);
-    const model = await openExportedModel(path("models/all"));
-    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads: 1 });
-    const rows = TEXTS.map((text) => generator.encode(text));
-    for (const prompts of [rows.slice(0, 1), rows])
-      expect(await generator.generate(prompts, TOKENS)).toEqual(await greedy(decoder, prompts, TOKENS));
-    await decoder.close();
-    await generator.close();
-  });
+  it.each(PRECISIONS)(
+    "transformers.js on the %s file writes what nfc generate does, alone and in a batch",
+    async (precision) => {
+      const generator = await load("all", precision);
+      const model = await openExportedModel(path("models/all"));
+      const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads: 1 });
+      const rows = TEXTS.map((text) => generator.encode(text));
+      for (const prompts of [rows.slice(0, 1), rows])
+        expect(await generator.generate(prompts, TOKENS)).toEqual(await greedy(decoder, prompts, TOKENS));
+      await decoder.close();
+      await generator.close();
+    },
+  );
 });
 
 const base = join(SHARED, "models/base");
 
-describe.skipIf(!existsSync(base))("transformers.js on a trained model, tied", () => {
-  it("writes the text that our own decoders do", async () => {
+describe.skipIf(!existsSync(base))("transformers.js on a trained model that was tied", () => {
+  it("transformers.js on a trained model writes the text of our own decoders", async () => {
     const source = path("base-tied");
     await converted({ output: source, variant: "noise-distance", strategy: "mean" }, base);
     await exported(source, path("models/base"));

@@ -24,7 +24,7 @@ function workplace(): { parent: string; out: string } {
 }
 
 describe.each(["inline", "external", "shared"] as const)("an export with weights %s on a full disk", (weights) => {
-  it("says so and leaves nothing, whichever call it is that fails", async () => {
+  it("any failing write ends in an error and leaves nothing", async () => {
     const { out } = workplace();
     const { calls, error } = await withFault(0, "", () => exported(model, out, { weights }));
     expect(error).toBeUndefined();
@@ -40,7 +40,7 @@ describe.each(["inline", "external", "shared"] as const)("an export with weights
     }
   });
 
-  it("leaves an existing output as it was, or the new one whole", async () => {
+  it("any failing write leaves an existing output as it was, or the new one complete", async () => {
     const first = workplace();
     await exported(model, first.out, { safetensors: {} });
     const old = digest(first.out);

@@ -22,8 +22,8 @@ const NAMES = { F64: "float64", F32: "float32", F16: "float16", BF16: "bfloat16"
 const written = (model: string, output: string, options: Partial<ExportOptions> = {}) =>
   opened(model, (checkpoint) => exportModel(checkpoint, { output, safetensors: {}, ...options }));
 
-describe.each(DTYPES)("a source of %s", (stored) => {
-  it.each([undefined, ...DTYPES])("written as %s has the source's values in it", async (dtype) => {
+describe.each(DTYPES)("safetensors written from a source of %s", (stored) => {
+  it.each([undefined, ...DTYPES])("a source written as %s keeps its values", async (dtype) => {
     const model = await writeCheckpoint(fresh("model"), { dtype: stored, variant: "noise-distance" });
     const output = fresh("out");
     await written(model, output, { safetensors: dtype ? { dtype } : {} });
@@ -43,8 +43,8 @@ describe.each(DTYPES)("a source of %s", (stored) => {
   });
 });
 
-describe("other sources", () => {
-  it("in Linear orientation are written as GPT-2 stores them", async () => {
+describe("safetensors written from other sources", () => {
+  it("a source in Linear orientation is written as GPT-2 stores it", async () => {
     const model = await writeCheckpoint(fresh("model"), { base: "transformer.", layout: "linear", head: "copy" });
     const output = fresh("out");
     await written(model, output);
@@ -55,7 +55,7 @@ describe("other sources", () => {
     expect(worstOf(await ownLogits(output, [[1, 2, 3]]), await ownLogits(model, [[1, 2, 3]]))).toBe(0);
   });
 
-  it("are split into shards of the size asked for", async () => {
+  it("weights are split into shards of the requested size", async () => {
     const output = fresh("out");
     const { files } = await written(MODEL, output, { safetensors: { maxShardSize: 100_000 } });
     expect(files.length).toBeGreaterThan(3);
@@ -63,7 +63,7 @@ describe("other sources", () => {
     expect(worstOf(await ownLogits(output), await ownLogits(MODEL))).toBe(0);
   });
 
-  it("with numbers that half floats cannot hold are refused by name", async () => {
+  it("numbers that half floats cannot hold are refused by name", async () => {
     const big = new Uint8Array(Float32Array.from({ length: 8 }, () => 1e6).buffer);
     const tensors = tinyTensors().map((tensor) => (tensor.name === "ln_f.bias" ? { ...tensor, bytes: big } : tensor));
     const model = await writeCheckpoint(fresh("model"), { tensors });
@@ -72,9 +72,9 @@ describe("other sources", () => {
   });
 });
 
-describe("plain GPT-2", () => {
+describe("plain GPT-2 made from tied models", () => {
   it.each(VARIANTS.filter((variant) => variant !== "noise-distance"))(
-    "made from %s gives its logits",
+    "plain GPT-2 made from %s has its logits",
     async (variant) => {
       const model = await modelOf(variant, fresh("model"));
       const output = fresh("out");
@@ -91,7 +91,7 @@ describe("plain GPT-2", () => {
     },
   );
 
-  it("is [s, s, v], byte for byte, and has no noise", async () => {
+  it("plain GPT-2 stores [s, s, v], byte for byte, and no noise", async () => {
     const model = await modelOf("noise-per-head", fresh("model"));
     const output = fresh("out");
     await written(model, output, { gpt2: true });
@@ -114,7 +114,7 @@ describe("plain GPT-2", () => {
     ["half floats", { dtype: "F16" }, "BF16"],
     ["no biases", { bias: false }, undefined],
     ["Linear orientation", { layout: "linear" }, "F64"],
-  ] as const)("is made from %s", async (_, options, dtype?: FloatDtype) => {
+  ] as const)("plain GPT-2 is made from %s", async (_, options, dtype?: FloatDtype) => {
     const model = await writeCheckpoint(fresh("model"), { variant: "symmetric", ...options });
     const output = fresh("out");
     await written(model, output, { gpt2: true, safetensors: dtype ? { dtype } : {} });
@@ -124,7 +124,7 @@ describe("plain GPT-2", () => {
     );
   });
 
-  it("cannot hold distance means: refused, by name", async () => {
+  it("plain GPT-2 cannot hold distance means, and names the model it refuses", async () => {
     const model = await modelOf("noise-distance", fresh("model"));
     const error = await failureOf(() => written(model, fresh("out"), { gpt2: true }));
     expect(error.code).toBe("unsupported");
@@ -134,7 +134,7 @@ describe("plain GPT-2", () => {
     expect(error.hint).toContain("--drop-noise");
   });
 
-  it("loses the distance means when told to: the logits are the symmetric model's", async () => {
+  it("plain GPT-2 without the distance means has the logits of the symmetric model", async () => {
     const distance = await modelOf("noise-distance", fresh("model"));
     const output = fresh("out");
     await written(distance, output, { gpt2: true, dropNoise: true });

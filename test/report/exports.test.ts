@@ -45,8 +45,8 @@ function reportOn(...exports: ExportedModel[]): Report {
   return createReport(before, after, { exports });
 }
 
-describe("exports", () => {
-  test("have sizes, ratios to the float32 weights, and what nfc.json says", () => {
+describe("the exports in a report", () => {
+  test("every export has its size, its ratio to the float32 weights, and what nfc.json says", () => {
     const [summary] = reportOn(exportOf(MEASURED)).exports;
     expect(summary).toMatchObject({ source: "out/onnx", variant: "symmetric", parameters: 117352704 });
     expect(summary?.files.map(({ file, bytes, ratio }) => [file, bytes, Number(ratio.toFixed(4))])).toEqual([
@@ -61,12 +61,12 @@ describe("exports", () => {
     expect(summary?.files[2]?.quality).toBeNull();
   });
 
-  test("what was recorded of a file of another size does not count", () => {
+  test("a record does not count where the file now has another size", () => {
     const stale = { ...(MEASURED[1] as ExportEntry), bytes: 5 };
     expect(reportOn(exportOf([stale])).exports[0]?.files[1]?.quality).toBeNull();
   });
 
-  test("are a table each in the text, without empty columns", () => {
+  test("the text has one table per export, without empty columns", () => {
     const text = renderReportText(reportOn(exportOf(MEASURED), exportOf(undefined, "out/other")));
     expect(text).toContain(
       [
@@ -83,7 +83,7 @@ describe("exports", () => {
     );
   });
 
-  test("are tables in the Markdown", () => {
+  test("the Markdown has a table of the exports", () => {
     expect(renderReportMarkdown(reportOn(exportOf(MEASURED)))).toContain(
       [
         "Exported, `out/onnx`: symmetric, 117,352,704 parameters, measured on valid.txt (1,000 tokens)",
@@ -97,7 +97,7 @@ describe("exports", () => {
     );
   });
 
-  test("measured on several texts name the text in every line", () => {
+  test("exports measured on several texts name the text in every line", () => {
     const [fp32, int8] = MEASURED as [ExportEntry, ExportEntry];
     const other = { ...int8, perplexity: { ...int8.perplexity, file: "b.txt", stride: 128 } } as ExportEntry;
     const text = renderReportText(reportOn(exportOf([fp32, other])));
@@ -105,7 +105,7 @@ describe("exports", () => {
     expect(text).toMatch(/^int8 .* 98\.00 % +b\.txt, stride 128 \(1,000 tokens\)$/m);
   });
 
-  test("with hostile names break neither lines nor tables", () => {
+  test("hostile names of exports break neither lines nor tables", () => {
     const evil = "a\u001b[2J|b\n@all <img>";
     const report = reportOn(exportOf([entry("fp32", { file: evil })], evil));
     expect(renderReportText(report)).not.toContain("\u001b");
@@ -116,7 +116,7 @@ describe("exports", () => {
     expect(markdown).toContain("a\\\\u\\{1b\\}\\[2J\\|b\\\\u\\{a\\}`@`all &lt;img&gt;");
   });
 
-  test("are written and read back; a report from before there were any has none", () => {
+  test("exports are written and read back, and an older report without them has none", () => {
     const report = JSON.parse(formatReport(reportOn(exportOf(MEASURED))));
     expect(parseReport(report, "r.json").exports).toEqual(report.exports);
     const { exports, ...older } = report;

@@ -22,17 +22,17 @@ function report(source: string, title?: string) {
 /** Cells of a row: pipes that no backslash precedes. */
 const cellsOf = (line: string) => line.split(/(?<!\\)\|/).length - 2;
 
-describe("the Markdown", () => {
-  test("is this for a tiny model", async () => {
+describe("the report as Markdown", () => {
+  test("the Markdown for a tiny model is exactly this", async () => {
     await expect(renderReportMarkdown(report("models/base"))).toMatchFileSnapshot("snapshots/report.md");
   });
 
-  test("is this with layers and heads", async () => {
+  test("the Markdown with layers and heads is exactly this", async () => {
     const markdown = renderReportMarkdown(report("models/base", "Weekly *build*"), { layers: true, heads: true });
     await expect(markdown).toMatchFileSnapshot("snapshots/report-layers-heads.md");
   });
 
-  test("has as many cells in every row of a table as in its heading, whatever the names", () => {
+  test("every row of a Markdown table has as many cells as its heading, whatever the names", () => {
     fc.assert(
       fc.property(
         fc.string({ unit: fc.constantFrom("|", "\\", "`", "a", "\n", "<", "*", " ", "_"), maxLength: 12 }),
@@ -51,7 +51,7 @@ describe("the Markdown", () => {
     );
   });
 
-  test("says that a constant mean changes nothing in mean mode", () => {
+  test("the Markdown says that a constant mean changes nothing in mean mode", () => {
     expect(renderReportMarkdown(report("m"))).toContain("which the softmax cannot see: in mean mode");
   });
 });

@@ -17,17 +17,17 @@ function tinyReport(variant: ModelConfig["variant"] = "noise-per-head"): Report 
   return createReport(before, after, { title: "A tiny model" });
 }
 
-describe("the text", () => {
-  test("is this for a tiny model", async () => {
+describe("the report as text", () => {
+  test("the text for a tiny model is exactly this", async () => {
     await expect(renderReportText(tinyReport())).toMatchFileSnapshot("snapshots/report.txt");
   });
 
-  test("is this with layers and heads", async () => {
+  test("the text with layers and heads is exactly this", async () => {
     const text = renderReportText(tinyReport(), { layers: true, heads: true });
     await expect(text).toMatchFileSnapshot("snapshots/report-layers-heads.txt");
   });
 
-  test("has the published figures of GPT-2 small, in lines that fit a terminal", () => {
+  test("the text of GPT-2 small has the published figures, in lines that fit a terminal", () => {
     const report = createReport(fakeCheckpoint(GPT2_SMALL), fakeCheckpoint({ ...GPT2_SMALL, variant: "symmetric" }));
     const lines = renderReportText(report).split("\n");
     expect(lines).toContain("total       124,439,808  117,352,704  -7,087,104    -5.70 %");
@@ -35,19 +35,19 @@ describe("the text", () => {
     expect(reportLine(report)).toBe("124,439,808 -> 117,352,704 parameters (-5.70 %), 497.8 MB -> 469.4 MB");
   });
 
-  test("shows layers and heads only when asked", () => {
+  test("layers and heads are shown only when asked for", () => {
     const text = renderReportText(tinyReport());
     expect(text).not.toMatch(/h\.0|worst head/);
     expect(renderReportText(tinyReport(), { layers: true })).toMatch(/^h\.1 +872 /m);
     expect(renderReportText(tinyReport(), { heads: true })).toMatch(/^layer +head 0 +1$/m);
   });
 
-  test("leaves out groups that both models lack", () => {
+  test("groups that both models lack are left out", () => {
     expect(renderReportText(tinyReport())).not.toMatch(/^head +\d/m);
     expect(renderReportText(tinyReport("symmetric"))).not.toMatch(/^noise +\d/m);
   });
 
-  test("splits the errors of many heads into several tables", () => {
+  test("the errors of many heads are split into several tables", () => {
     const config: ModelConfig = { ...TINY, n_embd: 25, n_head: 25, variant: "symmetric" };
     const before = fakeCheckpoint({ ...config, variant: "dense" });
     const report = createReport(before, fakeCheckpoint(config, { record: recordOf(before, config) }));
@@ -57,7 +57,7 @@ describe("the text", () => {
     expect(text).toMatch(/^layer +head 24$/m);
   });
 
-  test("shows KL and agreement where they were measured, and gaps where they were not", () => {
+  test("KL and agreement are shown where they were measured, with gaps elsewhere", () => {
     const report = createReport(fakeCheckpoint(TINY), fakeCheckpoint(TINY), {
       measurements: [
         { file: "a.txt", tokens: 10, before: 60, after: 66, kl: 0.25, agreement: 0.5 },
@@ -69,14 +69,14 @@ describe("the text", () => {
     expect(text).toMatch(/^b\.txt +20 +70\.00$/m);
   });
 
-  test("has no title line, tie or provenance where there is none", () => {
+  test("a report without a title, tie or provenance has no line for them", () => {
     const text = renderReportText(createReport(fakeCheckpoint(TINY), fakeCheckpoint(TINY)));
     expect(text).toMatch(/^ +before +after\n/);
     expect(text).not.toMatch(/Tie|made by|Where the difference|opened/);
     expect(text).toMatch(/note: both models have the same parameters and bytes in every group\n$/);
   });
 
-  test("lets no name from a file move the cursor or fake a line", () => {
+  test("a name from a file can neither move the cursor nor fake a line", () => {
     const evil = "x\u001b[2J\ntotal 0\r\u202e";
     const before = fakeCheckpoint(TINY, { source: evil, notes: [evil] });
     const config: ModelConfig = { ...TINY, variant: "symmetric" };

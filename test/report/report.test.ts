@@ -20,7 +20,7 @@ const group = (report: Report, name: string) => report.groups.find((row) => row.
 const codes = (report: Report) => report.findings.map(({ code }) => code);
 const textOf = (report: Report, code: string) => report.findings.find((finding) => finding.code === code)?.text;
 
-describe("GPT-2 small", () => {
+describe("a report on GPT-2 small", () => {
   test("tying Q and K takes 124,439,808 parameters to 117,352,704, which is 5.70 % less", () => {
     const { total, breakdown } = converted(GPT2_SMALL, { variant: "symmetric" });
     expect(total.parameters).toMatchObject({ before: 124439808, after: 117352704, difference: -7087104 });
@@ -37,7 +37,7 @@ describe("GPT-2 small", () => {
     ["noise-shared", 24],
     ["noise-per-head", 288],
     ["noise-distance", 4752],
-  ] as const)("%s adds %d noise parameters, told apart from the tie", (variant, noise) => {
+  ] as const)("%s adds %d noise parameters, counted apart from the tie", (variant, noise) => {
     const report = converted(GPT2_SMALL, { variant });
     expect(report.breakdown.noise).toEqual({ parameters: noise, bytes: 4 * noise });
     expect(report.breakdown.tying?.parameters).toBe(-7087104);
@@ -92,7 +92,7 @@ describe("GPT-2 small", () => {
     expect(textOf(report, "grown")).toMatch(/31,510,272 more parameters, 126\.0 MB more \(\+25\.32 %\)/);
   });
 
-  test("a head that is a copy of the embedding counts no parameters, and its bytes are called out", () => {
+  test("a copied head counts no parameters, and the report names its bytes", () => {
     const copy = { name: "lm_head.weight", dtype: "F32", shape: [50257, 768] } as const;
     const after = fakeCheckpoint(GPT2_SMALL, { unused: [{ ...copy, shape: [...copy.shape] }], prefix: "transformer." });
     const report = createReport(fakeCheckpoint(GPT2_SMALL), after);
@@ -106,7 +106,7 @@ describe("GPT-2 small", () => {
   });
 });
 
-describe("any two models", () => {
+describe("a report on any two models", () => {
   const dimensions = fc.record({
     n_layer: fc.integer({ min: 1, max: 4 }),
     n_head: fc.constantFrom(1, 2, 4),
@@ -146,7 +146,7 @@ describe("any two models", () => {
     );
   });
 
-  test("the same model twice differs in nothing, and the report says that", () => {
+  test("the same model twice has no difference, and the report says so", () => {
     const report = createReport(fakeCheckpoint(symmetric), fakeCheckpoint(symmetric));
     expect(report.total.parameters).toMatchObject({ difference: 0, percent: 0 });
     expect(report.breakdown.tying).toBeNull();
@@ -158,7 +158,7 @@ describe("any two models", () => {
     expect(text()).toBe(text());
   });
 
-  test("a model that was tied already is compared without a tie", () => {
+  test("a model that was already tied is compared without a tie", () => {
     const report = createReport(fakeCheckpoint(symmetric), fakeCheckpoint({ ...TINY, variant: "noise-per-head" }));
     expect(report.breakdown).toMatchObject({ tying: null, noise: { parameters: 8 }, rest: { parameters: 0 } });
     expect(textOf(report, "grown")).toBe("after has 8 more parameters, 32 B more (+0.43 %)");
@@ -183,13 +183,13 @@ describe("any two models", () => {
     expect(report.breakdown.tying).toMatchObject({ parameters: -128, formula: "L C^2 = 2 * 8^2 (no biases)" });
   });
 
-  test("a dense model made from a tied one is untied: the tie counts with a plus", () => {
+  test("the tie of a dense model made from a tied one counts with a plus", () => {
     const report = createReport(fakeCheckpoint(symmetric), fakeCheckpoint(TINY));
     expect(report.breakdown.tying).toMatchObject({ parameters: 144, bytes: 576 });
   });
 });
 
-describe("precision", () => {
+describe("the precision in a report", () => {
   test("another precision is named, and each tensor counts in its own", () => {
     const before = fakeCheckpoint(TINY);
     const after = fakeCheckpoint(symmetric, { dtype: (name) => (name.startsWith("h.0.") ? "F16" : "F32") });
@@ -206,7 +206,7 @@ describe("precision", () => {
     expect(half.total).toMatchObject({ parameters: { difference: 0 }, bytes: { percent: -50 } });
   });
 
-  test("half the layer's c_attn bytes follow its own dtype", () => {
+  test("every part of c_attn counts bytes in the dtype of its layer's c_attn", () => {
     const after = fakeCheckpoint(symmetric, { dtype: (name) => (name.includes("c_attn") ? "BF16" : "F32") });
     const report = createReport(fakeCheckpoint(TINY), after);
     expect(group(report, "attention.qk")?.bytes.after).toBe(2 * 144);
@@ -214,7 +214,7 @@ describe("precision", () => {
   });
 });
 
-describe("what a reader must be told", () => {
+describe("findings of a report", () => {
   test.each(["noise-shared", "noise-per-head"] as const)(
     "the constant mean of %s changes nothing in mean mode",
     (variant) => {
@@ -236,7 +236,7 @@ describe("what a reader must be told", () => {
     );
   });
 
-  test("mask buffers and padding rows in the file are no parameters", () => {
+  test("mask buffers and padding rows in a file count as no parameters", () => {
     const masks = [{ name: "h.0.attn.bias", dtype: "BOOL", shape: [1, 1, 20, 20] }] as const;
     const before = fakeCheckpoint(TINY, {
       unused: masks.map((mask) => ({ ...mask, shape: [...mask.shape] })),
@@ -253,7 +253,7 @@ describe("what a reader must be told", () => {
     expect(codes(report)).toEqual(["no-record"]);
   });
 
-  test("a record without tie errors is said to have none", () => {
+  test("the report says so when a record has no tie errors", () => {
     const before = fakeCheckpoint(TINY);
     const report = createReport(
       before,
@@ -262,15 +262,15 @@ describe("what a reader must be told", () => {
     expect(codes(report)).toEqual(["no-tie-errors"]);
   });
 
-  test("a model made from another source than the first is not passed off as made from it", () => {
+  test("the report says so when the second model was made from another source than the first", () => {
     const other = fakeCheckpoint({ ...TINY, vocab_size: 12 });
     const after = fakeCheckpoint(symmetric, { record: recordOf(other, symmetric) });
     expect(codes(createReport(fakeCheckpoint(TINY), after))).toEqual(["other-source"]);
   });
 });
 
-describe("tie errors", () => {
-  test("every layer has its minimum, median and maximum, and so has the model", () => {
+describe("tie errors in a report", () => {
+  test("every layer and the model have a minimum, median and maximum of tie errors", () => {
     const report = converted({ ...TINY, n_head: 4 }, { variant: "symmetric" });
     expect(report.tie).toEqual({
       strategy: "calibrated",
@@ -285,7 +285,7 @@ describe("tie errors", () => {
     });
   });
 
-  test("the median of an odd number of heads is the middle one", () => {
+  test("the median error of an odd number of heads is the middle one", () => {
     const before = fakeCheckpoint(TINY);
     const tie = { strategy: "mean", calibration: null, errors: [[0.5, 0.1, 0.2]] };
     const report = createReport(before, fakeCheckpoint(symmetric, { record: recordOf(before, symmetric, { tie }) }));
@@ -300,7 +300,7 @@ describe("tie errors", () => {
   });
 });
 
-describe("perplexities", () => {
+describe("perplexities in a report", () => {
   const entry = { file: "valid.txt", sha256: SHA("c"), tokens: 1000, perplexity: 87.4, source: 62.2 };
   const measured = { file: "valid.txt", sha256: SHA("c"), tokens: 1000, kl: null, agreement: null };
   const withEntry = (source: string) => {
@@ -309,7 +309,7 @@ describe("perplexities", () => {
     return [before, fakeCheckpoint(symmetric, { record })] as const;
   };
 
-  test("nfc.json gives that of the model, and of its source if that is the first model", () => {
+  test("nfc.json gives the perplexity of the model, and of its source if that is the first model", () => {
     expect(createReport(...withEntry("elsewhere/base/")).perplexity).toEqual([
       { ...measured, before: 62.2, after: 87.4 },
     ]);
@@ -317,11 +317,11 @@ describe("perplexities", () => {
     expect(createReport(...withEntry("hf://owner/base@main")).perplexity[0]?.before).toBe(62.2);
   });
 
-  test("that of another source is not shown as the first model's", () => {
+  test("the perplexity of another source is not shown as the first model's", () => {
     expect(createReport(...withEntry("models/other")).perplexity).toEqual([{ ...measured, before: null, after: 87.4 }]);
   });
 
-  test("the first model's own record counts for it", () => {
+  test("the first model's perplexity may come from its own record", () => {
     const before = fakeCheckpoint(symmetric, {
       record: recordOf(fakeCheckpoint(TINY), symmetric, { perplexity: [{ ...entry, perplexity: 70 }] }),
     });
@@ -330,7 +330,7 @@ describe("perplexities", () => {
     ]);
   });
 
-  test("what was measured just now takes the place of the record, text by text, sorted by name", () => {
+  test("a new measurement replaces that of the record for the same text, and texts are sorted by name", () => {
     const [before, after] = withEntry("models/base");
     const report = createReport(before, after, {
       measurements: [
@@ -347,7 +347,7 @@ describe("perplexities", () => {
   });
 });
 
-describe("provenance", () => {
+describe("the provenance in a report", () => {
   test("source files with their hashes, the command and the history come from nfc.json", () => {
     const before = fakeCheckpoint(TINY);
     const history = [{ step: "distill", steps: 300 }];

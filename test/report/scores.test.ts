@@ -31,8 +31,8 @@ const MEASURED: TaskMeasurement[] = [
   { task: "rte", metric: "accuracy", after: one(0.5) },
 ];
 
-describe("measured scores", () => {
-  it("are rows with differences in points, a task each", () => {
+describe("measured scores in a report", () => {
+  it("each task is a row with its difference in points", () => {
     expect(makeTaskTable(reportWith(MEASURED), "task")?.rows).toEqual([
       [{ code: "cola" }, "matthews", "0.092 ± 0.027", "0.107 ± 0.040", "+0.015"],
       [{ code: "sst2" }, "accuracy", "80.00 %", "79.00 %", "-1.00"],
@@ -40,7 +40,7 @@ describe("measured scores", () => {
     ]);
   });
 
-  it("have the mean of what both models were measured on, as GLUE has it", () => {
+  it("the mean covers the tasks that both models were measured on, as in GLUE", () => {
     const mean = computeTaskMean(reportWith(MEASURED).tasks);
     expect(mean?.tasks).toBe(2);
     expect(mean?.before).toBeCloseTo((9.2 + 80) / 2);
@@ -48,7 +48,7 @@ describe("measured scores", () => {
     expect(computeTaskMean([])).toBeNull();
   });
 
-  it("stand in the text, the Markdown, the page and its headline, and fit the schema", () => {
+  it("scores stand in the text, the Markdown, the page and its headline, and fit the schema", () => {
     const report = reportWith(MEASURED);
     expect(renderReportText(report)).toMatch(/^cola +matthews +0\.092 ± 0\.027 +0\.107 ± 0\.040 +\+0\.015$/m);
     expect(renderReportMarkdown(report)).toContain("| `sst2` | accuracy | 80.00 % | 79.00 % | -1.00 |");
@@ -58,15 +58,15 @@ describe("measured scores", () => {
   });
 });
 
-describe("a classifier", () => {
-  it("shows what its nfc.json notes, unless something else was measured", () => {
+describe("the scores of a classifier", () => {
+  it("a classifier shows the score that its nfc.json notes, unless another was measured", () => {
     expect(reportWith([], 0.75).tasks).toEqual([{ task: "sst2", metric: "accuracy", before: null, after: one(0.75) }]);
     expect(page(reportWith([], 0.75))).toContain("<dt>sst2, accuracy</dt><dd>75.00 %</dd>");
     const measured = [{ task: "sst2", metric: "accuracy", after: one(0.8) }];
     expect(reportWith(measured, 0.75).tasks[0]?.after).toEqual(one(0.8));
   });
 
-  it("and no model without scores shows any", () => {
+  it("a model without scores shows none", () => {
     const report = reportWith([]);
     expect(report.tasks).toEqual([]);
     expect(renderReportText(report)).not.toContain("Task");

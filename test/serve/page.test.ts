@@ -55,7 +55,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     return text;
   }
 
-  it("shows the model by name and size, and starts with int8", async () => {
+  it("the page shows the model by name and size, and starts with int8", async () => {
     await ready("int8");
     expect(await opened.page.getByRole("heading", { level: 1 }).textContent()).toMatch(/onnx$/);
     expect(await opened.page.locator("#facts").textContent()).toContain(
@@ -65,7 +65,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     expect(options.map((option) => option.split(" ")[0])).toEqual(PRECISIONS);
   });
 
-  it.each(PRECISIONS)("writes with %s what nfc writes", async (precision) => {
+  it.each(PRECISIONS)("the page writes with %s what nfc writes", async (precision) => {
     await opened.page.getByLabel("Precision").selectOption(precision);
     await ready(precision);
     expect(await write(PROMPT, TOKENS)).toBe(await ownText(precision));
@@ -73,7 +73,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     expect(Number(await opened.page.locator("#speed").textContent())).toBeGreaterThan(0);
   });
 
-  it("stops when asked, and says so", async () => {
+  it("the page stops writing on request, and says so", async () => {
     const { page } = opened;
     await page.getByLabel("Prompt").fill("Anna");
     await page.getByLabel("New tokens").fill("60");
@@ -83,7 +83,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     expect(await page.getByRole("button", { name: "Generate" }).isEnabled()).toBe(true);
   });
 
-  it("says that a prompt is too long, and goes on", async () => {
+  it("the page says that a prompt is too long, and goes on", async () => {
     await opened.page.getByLabel("Prompt").fill(`${PROMPT} `.repeat(8));
     await opened.page.getByRole("button", { name: "Generate" }).click();
     const alert = opened.page.getByRole("alert");
@@ -93,14 +93,14 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     expect(await alert.isVisible()).toBe(false);
   });
 
-  it("shows a prompt as text, not as markup", async () => {
+  it("the page shows a prompt as text, not as markup", async () => {
     const prompt = '<img src="x" onerror="document.title=1">';
     await write(prompt, 1);
     expect(await opened.page.locator("#given").textContent()).toBe(prompt);
     expect(await opened.page.title()).toMatch(/· nfc$/);
   });
 
-  it("asks no other host, and nothing goes wrong in silence", () => {
+  it("the page asks no other host, and no error goes unseen", () => {
     expect(opened.requests.length).toBeGreaterThan(10);
     expect(opened.requests.filter((url) => !url.startsWith(served.url) && !url.startsWith("data:"))).toEqual([]);
     expect(opened.errors).toEqual([]);

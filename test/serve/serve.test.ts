@@ -45,7 +45,7 @@ function ask(address: string, { method = "GET", headers = {}, port = served.port
   });
 }
 
-describe("what is served", () => {
+describe("answers of the server", () => {
   it.each([
     ["/", "text/html; charset=utf-8", "<!doctype html>"],
     ["/app.js", "text/javascript; charset=utf-8", "//"],
@@ -55,27 +55,27 @@ describe("what is served", () => {
     ["/model/tokenizer.json", "application/json; charset=utf-8", "{"],
     ["/library/transformers.min.js", "text/javascript; charset=utf-8", ""],
     ["/library/ort-wasm-simd-threaded.wasm", "application/wasm", "\0asm"],
-  ])("%s as %s", async (address, type, start) => {
+  ])("%s is served as %s", async (address, type, start) => {
     const { status, headers, body } = await ask(address);
     expect({ status, type: headers["content-type"] }).toEqual({ status: 200, type });
     expect(body.startsWith(start)).toBe(true);
     expect(Number(headers["content-length"])).toBe(body.length);
   });
 
-  it("the model's files, to the byte, and again only when they changed", async () => {
+  it("the model's files are served to the byte, and again only after a change", async () => {
     const { body, headers } = await ask("/model/onnx/model_q4.onnx?v=1");
     expect(Buffer.from(body, "latin1").equals(readFileSync(path("onnx/onnx/model_q4.onnx")))).toBe(true);
     const again = await ask("/model/onnx/model_q4.onnx", { headers: { "if-none-match": headers.etag as string } });
     expect({ status: again.status, body: again.body }).toEqual({ status: 304, body: "" });
   });
 
-  it("nothing but headers to HEAD", async () => {
+  it("a HEAD request gets headers only", async () => {
     const { status, headers, body } = await ask("/model/onnx/model.onnx", { method: "HEAD" });
     expect({ status, body }).toEqual({ status: 200, body: "" });
     expect(Number(headers["content-length"])).toBe(readFileSync(path("onnx/onnx/model.onnx")).length);
   });
 
-  it("with headers that isolate the page and keep it from other hosts", async () => {
+  it("headers isolate the page and keep it from other hosts", async () => {
     const { headers } = await ask("/");
     expect(headers["cross-origin-opener-policy"]).toBe("same-origin");
     expect(headers["cross-origin-embedder-policy"]).toBe("require-corp");
@@ -83,7 +83,7 @@ describe("what is served", () => {
     expect(headers["content-security-policy"]).not.toContain("http");
   });
 
-  it("the model as the page is told of it", async () => {
+  it("model.json describes the model to the page", async () => {
     expect(JSON.parse((await ask("/model.json")).body)).toMatchObject({
       variant: "dense",
       parameters: 128_768,
@@ -92,7 +92,7 @@ describe("what is served", () => {
   });
 });
 
-describe("what is not", () => {
+describe("requests that the server refuses", () => {
   it.each([
     "/../secret.txt",
     "/model/../../secret.txt",
@@ -113,12 +113,12 @@ describe("what is not", () => {
     "/package.json",
     "/library/../package.json",
     `/${"a".repeat(5000)}`,
-  ])("%s", async (address) => {
+  ])("the address %s is not found", async (address) => {
     const { status, body } = await ask(address);
     expect({ status, body }).toEqual({ status: 404, body: "not found\n" });
   });
 
-  it.each(["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])("%s", async (method) => {
+  it.each(["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])("the method %s is not allowed", async (method) => {
     const { status, headers } = await ask("/", { method });
     expect({ status, allow: headers.allow }).toEqual({ status: 405, allow: "GET, HEAD" });
   });
@@ -130,12 +130,12 @@ describe("what is not", () => {
     "127.0.0.1.evil.example:PORT",
     "127.0.0.1:PORT:1",
     "[::1]:PORT",
-  ])("another site's name that points here: %s", async (host) => {
+  ])("another site's name that points to this machine is refused: %s", async (host) => {
     const { status } = await ask("/model.json", { headers: { host: host.replace("PORT", String(served.port)) } });
     expect(status).toBe(403);
   });
 
-  it("a file that has become a link since", async () => {
+  it("a file that has become a link after the start is not found", async () => {
     await exported(MODEL, path("later"));
     const other = await serve(path("later"), { port: 0 });
     try {
@@ -150,7 +150,7 @@ describe("what is not", () => {
     }
   });
 
-  it("anything to other machines: only 127.0.0.1 is listened on", async () => {
+  it("other machines get no connection, because the server listens on 127.0.0.1 only", async () => {
     const addresses = Object.values(networkInterfaces()).flatMap((list = []) => list);
     const outward = addresses.find(({ family, internal }) => family === "IPv4" && !internal)?.address ?? "127.0.0.2";
     const refused = await new Promise((resolve) => {
@@ -162,7 +162,7 @@ describe("what is not", () => {
   });
 });
 
-describe("folders that are refused before a port is opened", () => {
+describe("folders and ports that are refused before the server starts", () => {
   const spoiled = (name: string, spoil: (folder: string) => void): string => {
     cpSync(path("onnx"), path(name), { recursive: true });
     spoil(path(name));
@@ -196,19 +196,19 @@ describe("folders that are refused before a port is opened", () => {
       },
       "is a link that leads out of",
     ],
-  ])("%s", async (name, spoil, fact) => {
+  ])("a folder with %s is refused", async (name, spoil, fact) => {
     const error = await failureOf(() => serve(spoiled(name, spoil), { port: 0 }));
     expect(`${error.message} ${error.hint}`).toContain(fact);
   });
 
-  it("a port that is taken", async () => {
+  it("a port that is in use is refused", async () => {
     const error = await failureOf(() => serve(path("onnx"), { port: served.port }));
     expect(error).toMatchObject({ code: "io", message: `port ${served.port}: another program uses it` });
     expect(error.hint).toContain("--port");
   });
 });
 
-it("without a port the first free one is taken, and it is free again after the end", async () => {
+it("without a port the server takes the first free one, and frees it at the end", async () => {
   const first = await serve(path("onnx"));
   const second = await serve(path("onnx"));
   expect(second.port).toBeGreaterThan(first.port);
@@ -222,7 +222,7 @@ it("without a port the first free one is taken, and it is free again after the e
   await new Promise((resolve) => server.close(resolve));
 });
 
-it("where transformers.js is not installed, the page takes it from a CDN, and only from there", async () => {
+it("where transformers.js is not installed, the page takes it from one CDN only", async () => {
   mkdirSync(path("nowhere"), { recursive: true });
   const other = await serve(path("onnx"), { port: 0, libraryFolders: [path("nowhere")] });
   try {

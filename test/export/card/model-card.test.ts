@@ -55,12 +55,12 @@ function card(source: string, changes: Partial<ModelCard> = {}): ModelCard {
 const blocks = (markdown: string) => markdown.split("\n\n");
 const sections = (markdown: string) => [...markdown.matchAll(/^### (.*)$/gm)].map(([, title]) => title);
 
-describe("the card", () => {
-  it("is this for two precisions", async () => {
+describe("the model card", () => {
+  it("the card for two precisions is exactly this", async () => {
     await expect(renderModelCard(card("hf://owner/base@main"))).toMatchFileSnapshot("snapshots/model-card.md");
   });
 
-  it("has the snippets of what lies in the folder", () => {
+  it("the card has the snippets for the files in the folder", () => {
     const none = { exports: [] };
     expect(sections(renderModelCard(card("base", { ...none, weights: "compact" })))).toEqual([
       "nfc",
@@ -71,13 +71,13 @@ describe("the card", () => {
     expect(sections(renderModelCard(card("base", { weights: "hf" })))).toHaveLength(7);
   });
 
-  it("feeds a float16 cache where that is all there is", () => {
+  it("the card's snippet feeds a float16 cache where no other file exists", () => {
     const half = { precision: "q4f16", file: "onnx/model_q4f16.onnx", bytes: 1, ratio: 0.1, quality: null } as const;
     expect(renderModelCard(card("base", { exports: [half] }))).toContain("(1, 2, 0, 4), np.float16)");
     expect(renderModelCard(card("base"))).toContain("(1, 2, 0, 4), np.float32)");
   });
 
-  it("names a base model only when it lies on the Hub, and never a machine's folders", () => {
+  it("the card names a base model only when it lies on the Hub, and never a folder of this machine", () => {
     expect(renderModelCard(card("hf://owner/base@main"))).toContain('\nbase_model: "owner/base"\n');
     const local = renderModelCard(card("/home/somebody/secret/base/"));
     expect(local).not.toContain("base_model");
@@ -85,13 +85,13 @@ describe("the card", () => {
     expect(local).toContain("from `base`");
   });
 
-  it("says when the tokenizer is missing", () => {
+  it("the card says when the tokenizer is missing", () => {
     expect(renderModelCard(card("base", { tokenizer: false }))).toContain("no `tokenizer.json`");
     expect(renderModelCard(card("base"))).not.toContain("no `tokenizer.json`");
   });
 });
 
-it("cannot be broken by names", () => {
+it("names cannot break the markup of a model card", () => {
   const unit = fc.constantFrom("|", "\\", "`", "a", "\n", "<", "*", " ", "_", "-", "#", '"', "'", "@", ":", "\u202e");
   const usual = renderModelCard(card("base", { name: "model-folder" }));
   fc.assert(
@@ -121,7 +121,7 @@ it("cannot be broken by names", () => {
   );
 });
 
-it("is written from what lies in a folder", async () => {
+it("a model card is written from the files in a folder", async () => {
   const source = await writeCheckpoint(path("tied"), { variant: "symmetric" });
   mkdirSync(path("hf"));
   await opened(source, async (checkpoint) => {

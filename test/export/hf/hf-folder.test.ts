@@ -39,8 +39,8 @@ async function hfFolder(source: string, folder: string, options: HfFolderOptions
 const configIn = (folder: string) => JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
 const CODE = readFileSync(new URL(`../../../assets/${HF_CODE_FILE}`, import.meta.url), "utf8");
 
-describe.each(TIED)("a model of %s", (variant) => {
-  it("names a class of the module beside it, and reads back as the same model", async () => {
+describe.each(TIED)("the Hugging Face folder of a %s model", (variant) => {
+  it("the config names a class of the module beside it, and the folder reads back as the same model", async () => {
     const source = await writeCheckpoint(path(variant), { variant });
     const folder = await hfFolder(source, path(`${variant}-hf`));
     const config = configIn(folder);
@@ -55,12 +55,12 @@ describe.each(TIED)("a model of %s", (variant) => {
     expect(await ownLogits(folder, PROMPT)).toEqual(await ownLogits(source, PROMPT));
   });
 
-  it("is told from the others by name in the module", () => {
+  it("the module has the variant by name", () => {
     expect(CODE).toContain(`\n${variant} `);
   });
 });
 
-it("writes a dense model as transformers' own GPT-2", async () => {
+it("a dense model is written as transformers' own GPT-2", async () => {
   const source = await writeCheckpoint(path("dense"), {});
   const folder = await hfFolder(source, path("dense-hf"));
   expect(existsSync(join(folder, HF_CODE_FILE))).toBe(false);
@@ -68,7 +68,7 @@ it("writes a dense model as transformers' own GPT-2", async () => {
   expect(configIn(folder).architectures).toEqual(["GPT2LMHeadModel"]);
 });
 
-it("names tensors as transformers saves them, the untied head outside the transformer", async () => {
+it("tensors have the names that transformers saves, with the untied head outside the transformer", async () => {
   const source = await writeCheckpoint(path("own-head"), { variant: "noise-distance", head: "own" });
   const folder = await hfFolder(source, path("own-head-hf"));
   const reader = await openSafetensors(join(folder, "model.safetensors"));
@@ -80,7 +80,7 @@ it("names tensors as transformers saves them, the untied head outside the transf
   );
 });
 
-it("gives a model without biases zeros, in the dtype of its weights, which compute the same", async () => {
+it("a model without biases gets zeros in the dtype of its weights, which compute the same", async () => {
   const source = await writeCheckpoint(path("no-bias"), { variant: "symmetric", bias: false, dtype: "BF16" });
   const folder = await hfFolder(source, path("no-bias-hf"));
   await opened(folder, async (checkpoint) => {
@@ -91,7 +91,7 @@ it("gives a model without biases zeros, in the dtype of its weights, which compu
   expect(await ownLogits(folder, PROMPT)).toEqual(await ownLogits(source, PROMPT));
 });
 
-it("converts and shards when asked", async () => {
+it("a Hugging Face folder is converted and split into shards on request", async () => {
   const source = await writeCheckpoint(path("shards"), { variant: "noise-per-head" });
   const folder = await hfFolder(source, path("shards-hf"), { dtype: "F16", maxShardSize: 2000 });
   expect(configIn(folder).dtype).toBe("float16");
@@ -101,7 +101,7 @@ it("converts and shards when asked", async () => {
   });
 });
 
-it("leaves auto_map behind where the module is not copied", async () => {
+it("auto_map is dropped where the module is not copied", async () => {
   const folder = await hfFolder(await writeCheckpoint(path("next"), { variant: "symmetric" }), path("next-hf"));
   mkdirSync(path("next-plain"));
   await opened(folder, (checkpoint) => writeModelFiles(path("next-plain"), checkpoint, checkpoint.config));
@@ -109,13 +109,13 @@ it("leaves auto_map behind where the module is not copied", async () => {
   expect(configIn(path("next-plain"))).not.toHaveProperty("auto_map");
 });
 
-describe("the module", () => {
-  it("has as many distance buckets as nfc", () => {
+describe("the Python module of a Hugging Face folder", () => {
+  it("the module has as many distance buckets as nfc", () => {
     expect(CODE).toContain(`\nBUCKETS = ${DISTANCE_BUCKETS}\n`);
   });
 
   const python = spawnSync("python3", ["--version"]).status === 0;
-  it.skipIf(!python)("compiles", () => {
+  it.skipIf(!python)("the module compiles in Python", () => {
     const script = "import ast, sys; ast.parse(sys.stdin.read(), feature_version=(3, 9))";
     const { status, stderr } = spawnSync("python3", ["-c", script], { input: CODE, encoding: "utf8" });
     expect(stderr).toBe("");

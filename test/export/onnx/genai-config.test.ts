@@ -13,7 +13,7 @@ interface Genai {
 
 const genai = (...args: Parameters<typeof makeGenaiConfig>) => makeGenaiConfig(...args) as unknown as Genai;
 
-it("names every input and output of the graph", () => {
+it("genai_config.json names every input and output of the graph", () => {
   const { inputs, outputs } = genai(TINY, "onnx/model.onnx").model.decoder;
   const graph = buildDecoderGraph(TINY, { kind: "mean" });
   const layers = [...Array(TINY.n_layer).keys()];
@@ -23,7 +23,7 @@ it("names every input and output of the graph", () => {
   expect(named(outputs)).toEqual(new Set(graph.outputs.map(({ name }) => name)));
 });
 
-it("has the sizes of the model, the file and a cache that is not shared", () => {
+it("genai_config.json has the sizes of the model, the file and a cache that is not shared", () => {
   const { model, search } = genai({ ...GPT2_SMALL, eos_token_id: 50256 }, "onnx/model_quantized.onnx");
   expect(model).toMatchObject({ type: "decoder", context_length: 1024, vocab_size: 50257, eos_token_id: 50256 });
   expect(model).not.toHaveProperty("bos_token_id");

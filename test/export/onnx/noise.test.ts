@@ -23,8 +23,8 @@ async function sampled(variant: (typeof NOISY)[number], seed: number, noiseStd =
   return { model, folder, onnx, logits: await onnxLogits(folder, PROMPTS, model) };
 }
 
-describe.each(NOISY)("%s", (variant) => {
-  it("gives the same first run with the same seed, another one with another", async () => {
+describe.each(NOISY)("a graph of %s that draws noise", (variant) => {
+  it("the first run follows from the seed", async () => {
     const [a, again, b] = [await sampled(variant, 7), await sampled(variant, 7), await sampled(variant, 8)];
     expect(again.logits).toEqual(a.logits);
     expect(worstOf(b.logits, a.logits)).toBeGreaterThan(1e-3);
@@ -32,7 +32,7 @@ describe.each(NOISY)("%s", (variant) => {
     expect(a.onnx[0]?.verification).toBeNull();
   });
 
-  it("draws fresh noise at every run of a session", async () => {
+  it("every run of a session draws fresh noise", async () => {
     const { folder, model } = await sampled(variant, 7);
     const config = await opened(model, (checkpoint) => checkpoint.config);
     const session = await Session.fromFile(`${folder}/onnx/model.onnx`, { threads: 1 });
@@ -43,12 +43,12 @@ describe.each(NOISY)("%s", (variant) => {
     expect(worstOf(first, second)).toBeGreaterThan(1e-3);
   });
 
-  it("with a σ near 0 gives the logits of the mean", async () => {
+  it("a graph with σ near 0 gives the logits of the mean", async () => {
     const { model, logits } = await sampled(variant, 7, 1e-9);
     expect(worstOf(logits, await ownLogits(model))).toBeLessThan(1e-4);
   });
 
-  it("needs σ, and one draw for each head, or one for all of them", async () => {
+  it("the graph needs σ, and one draw per head or one for all heads", async () => {
     const { folder } = await sampled(variant, 7);
     const { graph } = decoded(folder);
     const noise = graph.initializer.map(({ name }) => name as string).filter((name) => name.includes("noise_"));
@@ -60,7 +60,7 @@ describe.each(NOISY)("%s", (variant) => {
   });
 });
 
-it("a token that sees only itself is not moved by noise; one that sees two is", async () => {
+it("noise moves no token that sees only itself, and moves one that sees two", async () => {
   for (const variant of ["noise-shared", "noise-per-head"] as const) {
     const { model, folder } = await sampled(variant, 3);
     const [drawn, own] = [await onnxLogits(folder, [[5, 6]], model), await ownLogits(model, [[5, 6]])];
@@ -69,7 +69,7 @@ it("a token that sees only itself is not moved by noise; one that sees two is", 
   }
 });
 
-it.each(["dense", "symmetric"] satisfies Variant[])("%s has none to sample", async (variant) => {
+it.each(["dense", "symmetric"] satisfies Variant[])("a %s model has no noise to sample", async (variant) => {
   const model = variant === "dense" ? MODEL : path("symmetric");
   if (variant === "symmetric") await converted({ output: model });
   const noise = { kind: "generated", seed: 1 } as const;

@@ -26,8 +26,8 @@ beforeAll(async () => {
 
 const entryOf = (entries: readonly ExportEntry[], precision: Precision) =>
   entries.find((entry) => entry.precision === precision) as ExportEntry;
-describe("with a text", () => {
-  it("every file has its perplexity beside that of the float32 model, which is what eval measures", async () => {
+describe("an ONNX export with a text", () => {
+  it("every file has its perplexity beside that of the float32 model, as eval measures it", async () => {
     const { perplexity, tokens, length, stride } = await opened(model, async (checkpoint) => {
       const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
       return evaluate(checkpoint, { tokens: streamTokens([text], tokenizer), threads: 1 });
@@ -41,7 +41,7 @@ describe("with a text", () => {
     expect(entryOf(all, "fp32").perplexity?.perplexity).toBeCloseTo(perplexity, 3);
   });
 
-  it("what is lost is nothing in fp32, and most in 4 bits", () => {
+  it("the loss of quality is zero in fp32 and largest in 4 bits", () => {
     const lost = (precision: Precision) => entryOf(all, precision).perplexity?.kl as number;
     expect(lost("fp32")).toBeLessThan(1e-9);
     expect(entryOf(all, "fp32").perplexity?.agreement).toBe(1);
@@ -49,33 +49,36 @@ describe("with a text", () => {
     expect(Math.abs(lost("q4f16") / lost("q4") - 1)).toBeLessThan(0.05);
   });
 
-  it("nfc.json has what the command gives", () => {
+  it("nfc.json has the exports that the command returns", () => {
     expect(JSON.parse(readFileSync(path("all/nfc.json"), "utf8")).exports).toEqual(all);
   });
 
-  it.each(["texts", "calibration"] as const)("of %s, a bad one is refused before anything is written", async (kind) => {
-    writeFileSync(path("bad.jsonl"), '{"text": "a good line"}\n{"text": \n');
-    for (const [name, code] of [
-      ["nothing.txt", "not-found"],
-      ["bad.jsonl", "invalid-file"],
-    ] as const) {
-      const before = readdirSync(path());
-      const phases: string[] = [];
-      const onProgress = ({ phase }: { phase: string }) => phases.push(phase);
-      const given = kind === "texts" ? { texts: [text, path(name)] } : { calibration: { file: path(name) } };
-      const error = await failureOf(() =>
-        exported(model, path("no"), { precisions: ["fp32", "q4"], onProgress, ...given }),
-      );
-      expect(error.code).toBe(code);
-      expect(error.message).toContain(path(name));
-      expect(phases).toEqual([]);
-      expect(readdirSync(path())).toEqual(before);
-    }
-  });
+  it.each(["texts", "calibration"] as const)(
+    "a missing or damaged file among the %s is refused before anything is written",
+    async (kind) => {
+      writeFileSync(path("bad.jsonl"), '{"text": "a good line"}\n{"text": \n');
+      for (const [name, code] of [
+        ["nothing.txt", "not-found"],
+        ["bad.jsonl", "invalid-file"],
+      ] as const) {
+        const before = readdirSync(path());
+        const phases: string[] = [];
+        const onProgress = ({ phase }: { phase: string }) => phases.push(phase);
+        const given = kind === "texts" ? { texts: [text, path(name)] } : { calibration: { file: path(name) } };
+        const error = await failureOf(() =>
+          exported(model, path("no"), { precisions: ["fp32", "q4"], onProgress, ...given }),
+        );
+        expect(error.code).toBe(code);
+        expect(error.message).toContain(path(name));
+        expect(phases).toEqual([]);
+        expect(readdirSync(path())).toEqual(before);
+      }
+    },
+  );
 });
 
-describe("of each file", () => {
-  it("size and rounding are noted, what does not apply is not", () => {
+describe("the entry of each exported file", () => {
+  it("every entry has its file's size and rounding, and no field that does not apply", () => {
     const described = all.map(({ perplexity, bytes, ...entry }) => {
       expect(bytes).toBe(statSync(path("all", entry.file)).size);
       return entry;
@@ -91,14 +94,14 @@ describe("of each file", () => {
     ]);
   });
 
-  it("external data counts", async () => {
+  it("the size of an entry includes external data", async () => {
     const folder = path("external");
     const { exports } = await exported(model, folder, { weights: "external", precisions: ["fp32", "q4"] });
     for (const { file, bytes } of exports)
       expect(bytes).toBe(statSync(join(folder, file)).size + statSync(join(folder, `${file}_data`)).size);
   });
 
-  it("calibration is noted where blocks are chosen by it", async () => {
+  it("calibration is noted where it chose the blocks", async () => {
     const calibration = { file: TEXT, tokens: 128 };
     const quantization = { block: 16, symmetric: true, reduceRange: true };
     const options = { precisions: ["int8", "q4"], calibration, quantization } as const;

@@ -42,14 +42,14 @@ function typeOf(info: Onnx.IValueInfoProto): string {
 const signature = (infos: readonly Onnx.IValueInfoProto[]) =>
   Object.fromEntries(infos.map((info) => [info.name as string, typeOf(info)]));
 
-describe.each(VARIANTS)("%s", (variant) => {
-  it.each(STORAGES)("with weights %s gives our own logits", async (weights) => {
+describe.each(VARIANTS)("an exported ONNX file of %s", (variant) => {
+  it.each(STORAGES)("the file with weights %s has our own logits", async (weights) => {
     const logits = await onnxLogits(folderOf(variant, weights), PROMPTS, modelFor(variant));
     expect(logits.every(Number.isFinite)).toBe(true);
     expect(worstOf(logits, await ownLogits(modelFor(variant)))).toBeLessThan(1e-4);
   });
 
-  it("has the names, dtypes and dimensions that transformers.js and optimum expect", () => {
+  it("the graph has the names, dtypes and dimensions that transformers.js and optimum expect", () => {
     const { model, graph } = decoded(folderOf(variant, "inline"));
     const total = "past_sequence_length + sequence_length";
     const layers = [0, 1];
@@ -77,7 +77,7 @@ describe.each(VARIANTS)("%s", (variant) => {
     ]);
   });
 
-  it("stores the tied head once, and never transposes it", () => {
+  it("the graph stores the tied head once, and never transposes it", () => {
     const { graph } = decoded(folderOf(variant, "inline"));
     expect(graph.initializer.filter(({ name }) => name === "wte.weight")).toHaveLength(1);
     expect(graph.initializer.filter(({ dims }) => dims?.map(Number).join() === "384,64")).toHaveLength(1);
@@ -87,7 +87,7 @@ describe.each(VARIANTS)("%s", (variant) => {
     expect(Number(head?.attribute?.find(({ name }) => name === "transB")?.i)).toBe(1);
   });
 
-  it("holds each weight that it needs once, and none that the softmax cannot see", () => {
+  it("the graph holds each weight it needs once, and none that the softmax cannot see", () => {
     const { graph } = decoded(folderOf(variant, "inline"));
     const names = graph.initializer.map(({ name }) => name as string);
     expect(new Set(names).size).toBe(names.length);
@@ -100,7 +100,7 @@ describe.each(VARIANTS)("%s", (variant) => {
     );
   });
 
-  it("continues from its cache, in steps of any length, as if the text were read at once", async () => {
+  it("steps of any length from the cache compute what reading the whole text does", async () => {
     const config = configFor(variant);
     const session = await Session.fromFile(join(folderOf(variant, "inline"), "onnx/model.onnx"), { threads: 1 });
     const whole = (await session.run(makePromptFeeds(PROMPTS, config))).logits?.data as Float32Array;
@@ -132,13 +132,13 @@ describe.each(VARIANTS)("%s", (variant) => {
 describe("weights in external data", () => {
   const folder = () => folderOf("noise-distance", "external");
 
-  it("lie in model.onnx_data, beside a small graph", () => {
+  it("external weights lie in model.onnx_data, beside a small graph", () => {
     expect(readdirSync(join(folder(), "onnx")).sort()).toEqual(["model.onnx", "model.onnx_data"]);
     expect(statSync(join(folder(), "onnx/model.onnx")).size).toBeLessThan(64 * 1024);
     expect(existsSync(join(folder(), "model.safetensors"))).toBe(false);
   });
 
-  it("are addressed without gaps or overlaps, with the file's own name", () => {
+  it("external weights are addressed without gaps or overlaps, by the name of their file", () => {
     const { graph } = decoded(folder());
     const places = graph.initializer
       .filter(({ externalData }) => (externalData?.length ?? 0) > 0)
@@ -154,7 +154,7 @@ describe("weights in external data", () => {
     expect(statSync(join(folder(), "onnx/model.onnx_data")).size).toBe(end);
   });
 
-  it("start at a page where a tensor is larger than 1 MiB", async () => {
+  it("an external weight starts at a page where a tensor is larger than 1 MiB", async () => {
     const model = await writeCheckpoint(path("large"), { vocab: 5000, width: 64, positions: 21, layers: 1 });
     await exported(model, path("large-external"), { weights: "external" });
     const wte = decoded(path("large-external")).graph.initializer.find(({ name }) => name === "wte.weight");
@@ -169,7 +169,7 @@ describe("weights in external data", () => {
 describe("shared weights", () => {
   const folder = () => folderOf("noise-per-head", "shared");
 
-  it("are one safetensors file, which model.safetensors links to", async () => {
+  it("shared weights are one safetensors file, to which model.safetensors is a link", async () => {
     expect(readdirSync(join(folder(), "onnx")).sort()).toEqual(["model.onnx", "model.onnx_data"]);
     expect(lstatSync(join(folder(), "model.safetensors")).isSymbolicLink()).toBe(true);
     expect(readlinkSync(join(folder(), "model.safetensors"))).toBe("onnx/model.onnx_data");
@@ -180,7 +180,7 @@ describe("shared weights", () => {
     await reader.close();
   });
 
-  it("open as the model they came from, noise included", async () => {
+  it("shared weights open as the model they came from, noise included", async () => {
     await opened(folder(), (shared) =>
       opened(modelFor("noise-per-head"), async (model) => {
         expect(shared.config).toEqual(model.config);
@@ -190,7 +190,7 @@ describe("shared weights", () => {
     );
   });
 
-  it("are float32 whatever the source's dtype, and config.json says so", async () => {
+  it("shared weights are float32 whatever the source's dtype, and config.json says so", async () => {
     const model = await writeCheckpoint(path("half"), { dtype: "F16" });
     await exported(model, path("half-shared"), { weights: "shared" });
     expect(JSON.parse(readFileSync(path("half-shared", "config.json"), "utf8"))).toMatchObject({ dtype: "float32" });
@@ -200,17 +200,17 @@ describe("shared weights", () => {
   });
 });
 
-describe("config.json", () => {
+describe("the config.json of an export", () => {
   const configJson = (folder: string) => JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
 
-  it.each(["external", "shared"] as const)("tells browsers of the data file of %s weights", (weights) => {
+  it.each(["external", "shared"] as const)("config.json tells browsers of the data file of %s weights", (weights) => {
     expect(configJson(folderOf("symmetric", weights))).toMatchObject({
       model_type: "gpt2",
       "transformers.js_config": { use_external_data_format: { "model.onnx": 1 } },
     });
   });
 
-  it("says nothing of data files when there are none, even if the source's does", async () => {
+  it("config.json names no data files when there are none, even if the source's does", async () => {
     const said = ["transformers.js_config", { dtype: "fp32" }] as const; // it would ask for q8 in a browser
     expect(configJson(folderOf("symmetric", "inline"))).toHaveProperty(...said);
     await exported(folderOf("symmetric", "shared"), path("again"));
@@ -218,7 +218,7 @@ describe("config.json", () => {
   });
 });
 
-describe("other models", () => {
+describe("exported files of other models", () => {
   it.each([
     ["an untied head", { head: "own" }],
     ["no biases", { bias: false }],
@@ -227,7 +227,7 @@ describe("other models", () => {
     ["double floats", { dtype: "F64" }],
     ["an MLP of odd width", { inner: 37 }],
     ["one head", { heads: 1 }],
-  ] as const)("with %s give our own logits in every storage", async (name, options) => {
+  ] as const)("models with %s have our own logits in every storage", async (name, options) => {
     const model = await writeCheckpoint(path(`from ${name}`), options);
     for (const weights of STORAGES) {
       const folder = path(`${name} ${weights}`);
@@ -238,7 +238,7 @@ describe("other models", () => {
     }
   });
 
-  it("an untied head has its own matrix", async () => {
+  it("an untied head has its own matrix, without a transposition", async () => {
     const { graph } = decoded(path("an untied head inline"));
     expect(graph.initializer.map(({ name }) => name)).toEqual(expect.arrayContaining(["wte.weight", "lm_head.weight"]));
     expect(
@@ -247,8 +247,8 @@ describe("other models", () => {
   });
 });
 
-describe.skipIf(!existsSync(GOLDEN))("the reference implementation's models", () => {
-  it.each(VARIANTS)("%s: its exported file gives PyTorch's logits", async (variant) => {
+describe.skipIf(!existsSync(GOLDEN))("exported files of the reference implementation's models", () => {
+  it.each(VARIANTS)("the exported file of %s has PyTorch's logits", async (variant) => {
     const { folder, ids, logits } = await goldenModel(variant, path(`golden-${variant}`));
     await exported(folder, path(`golden-${variant}-onnx`));
     const prompts = ids.map((row) => [...row]);
@@ -256,7 +256,7 @@ describe.skipIf(!existsSync(GOLDEN))("the reference implementation's models", ()
   });
 });
 
-it("the result tells the files, where the weights are, and how well they were checked", async () => {
+it("the result of an export has its files, the storage of the weights, and the accuracy of the check", async () => {
   const { files, onnx } = await exported(MODEL, path("result"), { weights: "external" });
   expect(files).toEqual(["onnx/model.onnx", "onnx/model.onnx_data"]);
   expect(onnx).toMatchObject([{ precision: "fp32", weights: "external", files }]);

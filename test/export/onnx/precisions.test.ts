@@ -24,12 +24,12 @@ const decode = (folder: string, precision: Precision) =>
   ModelProto.decode(readFileSync(`${folder}/onnx/${nameModelFile(precision)}`));
 const initializers = (model: Onnx.ModelProto) => model.graph?.initializer as Onnx.TensorProto[];
 
-describe.each(VARIANTS)("%s", (variant) => {
+describe.each(VARIANTS)("precisions of a %s model", (variant) => {
   beforeAll(async () => {
     await exported(await modelOf(variant, path(`${variant}-model`)), path(variant), { precisions: PRECISIONS });
   });
 
-  it.each(PRECISIONS)("%s stores the tied embedding once", (precision) => {
+  it.each(PRECISIONS)("the %s file stores the tied embedding once", (precision) => {
     const bytes = (VOCABULARY * WIDTH * BITS[precision]) / 8;
     const large = initializers(decode(path(variant), precision)).filter(
       ({ rawData }) => (rawData?.length ?? 0) >= bytes,
@@ -37,7 +37,7 @@ describe.each(VARIANTS)("%s", (variant) => {
     expect(large.map(({ name }) => name?.split("/")[0])).toEqual(["wte.weight"]);
   });
 
-  it.each(PRECISIONS)("%s has float32 logits, and the sums of the model in float32", (precision) => {
+  it.each(PRECISIONS)("the %s file has float32 logits, and sums in float32", (precision) => {
     const { graph } = decode(path(variant), precision);
     const typeOf = (name: string) =>
       [...(graph?.input ?? []), ...(graph?.output ?? [])].find((value) => value.name === name)?.type?.tensorType
@@ -52,8 +52,8 @@ describe.each(VARIANTS)("%s", (variant) => {
   });
 });
 
-describe("sizes", () => {
-  it("fall with the bits: weights of products have theirs, and blocks their scales", () => {
+describe("sizes of the precisions", () => {
+  it("sizes fall with the bits per weight, plus the scales of blocks", () => {
     const weights = 12 * WIDTH * WIDTH * 2 + VOCABULARY * WIDTH; // two dense layers and the embedding
     const scales = (weights / 32) * 2;
     const rest = 64 * WIDTH; // positions
@@ -74,7 +74,7 @@ describe("sizes", () => {
     }
   });
 
-  it("an export written again is the same to the byte", async () => {
+  it("every precision written again is the same to the byte", async () => {
     await exported(MODEL, path("again"), { precisions: PRECISIONS });
     const files = (folder: string) => Object.entries(digest(folder)).filter(([name]) => name.startsWith("onnx/"));
     expect(files(path("again"))).toEqual(files(path("dense")));
@@ -90,7 +90,7 @@ describe("models of other shapes, in every precision", () => {
     ["without biases", { width: 32, bias: false }],
     ["with a head of its own", { width: 32, head: "own" }],
     ["in bfloat16", { width: 32, dtype: "BF16" }],
-  ] as const)("%s", async (name, options) => {
+  ] as const)("a model %s is exported in every precision", async (name, options) => {
     const { onnx } = await exported(await writeCheckpoint(path(`${name} model`), options), path(name), {
       precisions: PRECISIONS,
     });
@@ -99,7 +99,7 @@ describe("models of other shapes, in every precision", () => {
     );
   });
 
-  it.each([16, 32, 64])("blocks of %d, symmetric and not", async (block) => {
+  it.each([16, 32, 64])("blocks of %d are exported, symmetric and not", async (block) => {
     for (const symmetric of [false, true]) {
       const folder = path(`${block} ${symmetric}`);
       const precisions: Precision[] = ["uint8", "q4", "q4f16"];
@@ -110,7 +110,7 @@ describe("models of other shapes, in every precision", () => {
     }
   });
 
-  it("int8 of reduced range keeps to ±63", async () => {
+  it("int8 codes of reduced range stay within ±63", async () => {
     await exported(MODEL, path("reduced"), { precisions: ["int8"], quantization: { reduceRange: true } });
     const codes = initializers(decode(path("reduced"), "int8")).filter(({ dataType }) => dataType === 3);
     const largest = codes.map(({ rawData }) =>
@@ -125,7 +125,7 @@ describe("models of other shapes, in every precision", () => {
     [{ width: 48, heads: 3 }, { block: 32 }, "blocks of 32 do not divide n_embd 48; choose 16"],
     [{ width: 64, heads: 4 }, { block: 128 }, "blocks of 128 do not divide n_embd 64; choose 16 or 32 or 64"],
     [{ width: 64, heads: 4 }, { block: 24 }, "blocks of 24: not one of 16, 32, 64, 128; choose one of them"],
-  ])("%j with %j is refused in words", async (shape, quantization, words) => {
+  ])("an export of a model with %j and quantization %j is refused in words", async (shape, quantization, words) => {
     const model = await writeCheckpoint(path(`refused ${words}`), shape);
     const error = await failureOf(() => exported(model, path("refused"), { precisions: ["int8", "q4"], quantization }));
     expect(`${error.message}; ${error.hint}`).toBe(words);
@@ -146,7 +146,7 @@ describe("models of other shapes, in every precision", () => {
   });
 });
 
-describe("a model whose weights float16 holds, but not its products", () => {
+describe("a model whose weights fit float16 but whose products do not", () => {
   const large = (name: string) =>
     tinyTensors({ width: 32 }).map((tensor) => {
       if (tensor.name !== name) return tensor;
@@ -155,25 +155,28 @@ describe("a model whose weights float16 holds, but not its products", () => {
     });
 
   // Queries, keys and values: these are float16 in every runtime, where ONNX Runtime's CPU build keeps others in float32.
-  it.each<Precision>(["fp16", "q4f16"])("is refused in %s, for what it is", async (precision) => {
-    const tensors = large("h.1.attn.c_attn.weight");
-    const model = await writeCheckpoint(path(`overflow ${precision}`), { width: 32, tensors });
-    const error = await failureOf(() => exported(model, path("overflow-onnx"), { precisions: [precision] }));
-    expect(error.code).toBe("unsupported");
-    const file = path(`overflow-onnx/onnx/${nameModelFile(precision)}`);
-    expect(error.message).toBe(`${file}: products of this model pass 65504, the largest number of float16`);
-    expect(error.hint).toBe("export fp32, int8, uint8 or q4");
-    expect(existsSync(path("overflow-onnx"))).toBe(false);
-  });
+  it.each<Precision>(["fp16", "q4f16"])(
+    "a model whose products pass float16 is refused in %s, with a hint",
+    async (precision) => {
+      const tensors = large("h.1.attn.c_attn.weight");
+      const model = await writeCheckpoint(path(`overflow ${precision}`), { width: 32, tensors });
+      const error = await failureOf(() => exported(model, path("overflow-onnx"), { precisions: [precision] }));
+      expect(error.code).toBe("unsupported");
+      const file = path(`overflow-onnx/onnx/${nameModelFile(precision)}`);
+      expect(error.message).toBe(`${file}: products of this model pass 65504, the largest number of float16`);
+      expect(error.hint).toBe("export fp32, int8, uint8 or q4");
+      expect(existsSync(path("overflow-onnx"))).toBe(false);
+    },
+  );
 
-  it("is written in all precisions that the hint names", async () => {
+  it("a model whose products pass float16 is written in all precisions that the hint names", async () => {
     const model = await writeCheckpoint(path("overflow"), { width: 32, tensors: large("h.1.attn.c_attn.weight") });
     const { onnx } = await exported(model, path("no-overflow"), { precisions: ["fp32", "int8", "uint8", "q4"] });
     expect(onnx).toHaveLength(4);
   });
 });
 
-describe("a wrong byte in a weight is caught", () => {
+describe("verifyOnnx of a file with wrong bytes", () => {
   /** What is spoilt in the bytes of an initializer. */
   type Damage = (bytes: Uint8Array) => void;
   const flip =
@@ -208,7 +211,7 @@ describe("a wrong byte in a weight is caught", () => {
     ["q4f16", "some blocks", "h.1.mlp.c_proj.weight/values", flipRow(256)],
   ];
 
-  it.each(CASES)("%s: %s", async (precision, damage, name, spoil) => {
+  it.each(CASES)("verifyOnnx of a %s file notices wrong bytes in %s", async (precision, damage, name, spoil) => {
     await opened(MODEL, async (checkpoint) => {
       const plan: PrecisionPlan = await planPrecision(checkpoint, precision, {
         noise: { kind: "mean" },

@@ -13,7 +13,7 @@ function file(precision: Precision, data = 0): OnnxFile {
 }
 
 describe("transformersJsConfig", () => {
-  it("says nothing where both files are there that transformers.js takes by itself", () => {
+  it("the config names no dtype where both default files of transformers.js exist", () => {
     expect(makeTransformersJsConfig([file("fp32"), file("int8")])).toBeNull();
     expect(makeTransformersJsConfig([file("int8"), file("uint8"), file("q4"), file("fp32")])).toBeNull();
   });
@@ -25,25 +25,25 @@ describe("transformersJsConfig", () => {
     [["uint8", "q4", "q4f16"], "q4"],
     [["fp16", "int8"], "q8"],
     [["fp16"], "fp16"],
-  ])("of %j names a dtype whose file is there: %s", (precisions, dtype) => {
+  ])("the config of an export of %j names a dtype whose file exists: %s", (precisions, dtype) => {
     expect(makeTransformersJsConfig(precisions.map((precision) => file(precision)))).toMatchObject({ dtype });
   });
 
-  it("gives the number of data files by model file, for those that have any", () => {
+  it("the config gives the number of data files by model file, for files that have any", () => {
     expect(makeTransformersJsConfig([file("fp32", 3), file("fp16", 1), file("int8")])).toEqual({
       use_external_data_format: { "model.onnx": 3, "model_fp16.onnx": 1 },
       kv_cache_dtype: { fp16: "float16" },
     });
   });
 
-  it("gives the cache's dtype of the files in half precision, by the names of transformers.js", () => {
+  it("the config gives the cache's dtype of half-precision files, by the names of transformers.js", () => {
     const config = makeTransformersJsConfig(PRECISIONS.map((precision) => file(precision)));
     expect(config).toEqual({ kv_cache_dtype: { fp16: "float16", q4f16: "float16" } });
   });
 });
 
 describe("preferredFile", () => {
-  it("is the first there is of int8, q4, uint8, q4f16, fp16, fp32, whatever the order", () => {
+  it("the preferred file is the first of int8, q4, uint8, q4f16, fp16, fp32, whatever the order given", () => {
     const left = PRECISIONS.map((precision) => ({ precision }));
     const order: Precision[] = [];
     for (let best = choosePreferredFile(left); best; best = choosePreferredFile(left)) {
@@ -53,5 +53,5 @@ describe("preferredFile", () => {
     expect(order).toEqual(["int8", "q4", "uint8", "q4f16", "fp16", "fp32"]);
   });
 
-  it("is none without files", () => expect(choosePreferredFile([])).toBeNull());
+  it("an export without files has no preferred file", () => expect(choosePreferredFile([])).toBeNull());
 });

@@ -17,7 +17,7 @@ async function file(model: string, name: string): Promise<string> {
 }
 
 describe("verifyOnnx", () => {
-  it("accepts the model's own export, well within the tolerance", async () => {
+  it("verifyOnnx accepts the model's own export, well within the tolerance", async () => {
     const onnx = await file(MODEL, "own");
     const { worst, tolerance } = await opened(MODEL, (checkpoint) => verifyOnnx(onnx, checkpoint, options));
     expect(worst).toBeLessThan(tolerance / 2);
@@ -25,20 +25,20 @@ describe("verifyOnnx", () => {
     expect(tolerance).toBeLessThan(10 * LOGIT_TOLERANCE);
   });
 
-  it("scales the tolerance with the logits where they are large", async () => {
+  it("the tolerance scales with large logits", async () => {
     const big = await writeCheckpoint(path("big"), { tensors: scaled("ln_f.weight", 1000) });
     const onnx = await file(big, "big-onnx");
     const { tolerance } = await opened(big, (checkpoint) => verifyOnnx(onnx, checkpoint, options));
     expect(tolerance).toBeGreaterThan(100 * LOGIT_TOLERANCE);
   });
 
-  it("takes prompts no longer than the model's positions", async () => {
+  it("the prompts of the check are no longer than the model's positions", async () => {
     const short = await writeCheckpoint(path("short"), { positions: 5 });
     const { onnx } = await exported(short, path("short-onnx"));
     expect(onnx[0]?.verification?.positions).toBe(2 * 5 + 2 * 2 + 5 + 3);
   });
 
-  it("refuses another model's export", async () => {
+  it("another model's export is refused", async () => {
     const other = await writeCheckpoint(path("other"), { seed: 2 });
     const onnx = await file(await writeCheckpoint(path("this"), {}), "this-onnx");
     const error = await failureOf(() => opened(other, (checkpoint) => verifyOnnx(onnx, checkpoint, options)));
@@ -52,7 +52,7 @@ describe("verifyOnnx", () => {
     ["the positions", "wpe.weight"],
     ["the last norm", "ln_f.bias"],
     ["the distance means", "h.0.attn.noise_mean"],
-  ])("notices a change of 1 in a hundred in %s", async (_, name) => {
+  ])("a change of one in a hundred in %s is noticed", async (_, name) => {
     const variant = "noise-distance";
     const onnx = await file(await writeCheckpoint(path(`plain ${name}`), { variant }), `onnx ${name}`);
     const changed = await writeCheckpoint(path(`changed ${name}`), {
@@ -63,7 +63,7 @@ describe("verifyOnnx", () => {
     expect(error.code).toBe("mismatch");
   });
 
-  it("refuses weights that are not numbers, and blames the model", async () => {
+  it("a model with weights that are not finite is refused, and blamed", async () => {
     const onnx = await file(await writeCheckpoint(path("sound"), {}), "sound-onnx");
     const nan = await writeCheckpoint(path("nan"), { tensors: scaled("h.0.mlp.c_fc.bias", Number.NaN) });
     const error = await failureOf(() => opened(nan, (checkpoint) => verifyOnnx(onnx, checkpoint, options)));
@@ -72,7 +72,7 @@ describe("verifyOnnx", () => {
     expect(error.hint).toBe("the checkpoint is damaged");
   });
 
-  it("refuses a file whose weights are not numbers while the model's are", async () => {
+  it("a file whose weights are not finite is refused when the model's are", async () => {
     const model = await writeCheckpoint(path("good"), {});
     const onnx = await file(model, "good-onnx");
     const bytes = readFileSync(onnx);
@@ -88,14 +88,14 @@ describe("verifyOnnx", () => {
     expect(error.message).toContain("differ from the model's by Infinity");
   });
 
-  it("refuses a file that ONNX Runtime does not load", async () => {
+  it("a file that ONNX Runtime cannot load is refused", async () => {
     writeFileSync(path("broken.onnx"), "no protobuf");
     const error = await failureOf(() => opened(MODEL, (c) => verifyOnnx(path("broken.onnx"), c, options)));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(`${path("broken.onnx")}: ONNX Runtime refuses it`);
   });
 
-  it("refuses a graph whose external data is missing", async () => {
+  it("a graph whose external data is missing is refused", async () => {
     await exported(MODEL, path("external"), { weights: "external" });
     mkdirSync(path("lost"));
     copyFileSync(path("external", "onnx/model.onnx"), path("lost", "model.onnx"));
@@ -103,7 +103,7 @@ describe("verifyOnnx", () => {
     expect(error.code).toBe("invalid-file");
   });
 
-  it("stops when its signal fires", async () => {
+  it("verifyOnnx stops when its signal fires", async () => {
     const onnx = await file(MODEL, "aborted");
     const signal = AbortSignal.abort();
     const error = await failureOf(() => opened(MODEL, (c) => verifyOnnx(onnx, c, { ...options, signal })));
@@ -118,13 +118,13 @@ describe("verifySampled", () => {
     return output;
   };
 
-  it("accepts a graph that draws noise", async () => {
+  it("verifySampled accepts a graph that draws noise", async () => {
     const noisy = await model("noisy", 1);
     await exported(noisy, path("noisy-onnx"), { noise: { kind: "generated", seed: 1 } });
     await opened(noisy, (checkpoint) => verifySampled(path("noisy-onnx", "onnx/model.onnx"), checkpoint, options));
   });
 
-  it("refuses a graph that does not", async () => {
+  it("verifySampled refuses a graph that draws no noise", async () => {
     const noisy = await model("quiet", 1);
     const onnx = await file(noisy, "quiet-onnx");
     const error = await failureOf(() => opened(noisy, (checkpoint) => verifySampled(onnx, checkpoint, options)));
@@ -132,7 +132,7 @@ describe("verifySampled", () => {
     expect(error.message).toBe(`${onnx}: two runs give equal logits, so no noise is drawn`);
   });
 
-  it("refuses weights that are not numbers", async () => {
+  it("verifySampled refuses weights that are not finite", async () => {
     const variant = "noise-shared";
     const nan = await writeCheckpoint(path("nan-noise"), {
       variant,

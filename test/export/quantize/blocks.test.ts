@@ -37,7 +37,7 @@ function errorOf(weights: Float32Array, decoded: Float32Array, importance: (i: n
   return weights.reduce((sum, w, i) => sum + importance(i) * (w - (decoded[i] as number)) ** 2, 0);
 }
 
-describe("as ONNX Runtime's quantizer", () => {
+describe("quantizeBlocks beside ONNX Runtime's quantizer", () => {
   // quantize_matmul_4bits and _8bits of onnxruntime 1.30.0 (Python) on float16 weights: values, scales' bits, zero points.
   test.each([
     {
@@ -85,13 +85,16 @@ describe("as ONNX Runtime's quantizer", () => {
       scales: [8983, 8927, 9200, 9104, 9136, 8814],
       zeroPoints: "70867f7c849e",
     },
-  ] as const)("$bits bits, symmetric: $symmetric, block $block", ({ bits, symmetric, block, ...expected }) => {
-    const format = { bits, symmetric, block, shape: [40, 3] as const, byRow: false };
-    const matrix = quantizeBlocks(sample(), { ...format, rule: "extreme", name: "w" });
-    expect(hex(matrix.values)).toBe(expected.values);
-    expect(halves(matrix)).toEqual(expected.scales);
-    expect(hex(matrix.zeroPoints)).toBe(expected.zeroPoints);
-  });
+  ] as const)(
+    "blocks are ONNX Runtime's at $bits bits, symmetric: $symmetric, block $block",
+    ({ bits, symmetric, block, ...expected }) => {
+      const format = { bits, symmetric, block, shape: [40, 3] as const, byRow: false };
+      const matrix = quantizeBlocks(sample(), { ...format, rule: "extreme", name: "w" });
+      expect(hex(matrix.values)).toBe(expected.values);
+      expect(halves(matrix)).toEqual(expected.scales);
+      expect(hex(matrix.zeroPoints)).toBe(expected.zeroPoints);
+    },
+  );
 });
 
 const formats = fc.record({
@@ -101,7 +104,7 @@ const formats = fc.record({
 });
 const finite = fc.float({ min: -1000, max: 1000, noNaN: true });
 
-test("least squares are never worse than the extremes, weighted or not", () => {
+test("scales by least squares are never worse than scales by extremes, weighted or not", () => {
   const matrices = fc.record({
     format: formats,
     weights: fc.array(finite, { minLength: 3, maxLength: 150 }),
@@ -124,7 +127,7 @@ test("least squares are never worse than the extremes, weighted or not", () => {
   );
 });
 
-test("least squares beat the extremes on bell-shaped weights, and importance moves the error", () => {
+test("scales by least squares beat those by extremes on bell-shaped weights, and importance moves the error", () => {
   const weights = Float32Array.from({ length: 64 * 256 }, (_, i) => {
     const [a, b, c] = [17, 31, 101].map((p) => ((i * p * 2654435761) % 2 ** 32) / 2 ** 32) as [number, number, number];
     return (a + b + c - 1.5) / 10;
@@ -146,7 +149,7 @@ test("least squares beat the extremes on bell-shaped weights, and importance mov
   );
 });
 
-test("[K, N] and [N, K] give the same bytes, and decode to where they came from", () => {
+test("[K, N] and [N, K] give the same bytes, and decode to their own layout", () => {
   fc.assert(
     fc.property(formats, fc.integer({ min: 1, max: 70 }), fc.integer({ min: 1, max: 5 }), (format, inner, channels) => {
       const byRow = congruence(channels * inner);
@@ -169,7 +172,7 @@ test("[K, N] and [N, K] give the same bytes, and decode to where they came from"
   );
 });
 
-test("codes that a grid holds exactly come back exactly, denormals and zeros included", () => {
+test("weights that a grid holds exactly come back exactly, denormals and zeros included", () => {
   for (const unit of [1, 2 ** -20, 0]) {
     const weights = Float32Array.from({ length: 32 }, (_, k) => ((k % 16) - 8) * unit);
     const format = { bits: 4 as const, symmetric: true, block: 32, shape: [1, 32] as const, byRow: true };
@@ -182,7 +185,7 @@ test("codes that a grid holds exactly come back exactly, denormals and zeros inc
   expect([...dequantizeBlocks(quantizeBlocks(tiny, { ...format, name: "w" }), format)]).toEqual(Array(16).fill(0));
 });
 
-test("toHalf is the rounding of io/dtype, below 2¹⁶", () => {
+test("toHalf rounds as io/dtype does, below 2¹⁶", () => {
   const half = (x: number) => decodeFloats(encodeFloats(Float32Array.of(x), "F16"), "F16")[0];
   fc.assert(
     fc.property(fc.float({ min: -65000, max: 65000, noNaN: true }), (x) => {
@@ -192,7 +195,7 @@ test("toHalf is the rounding of io/dtype, below 2¹⁶", () => {
   );
 });
 
-describe("refused", () => {
+describe("weights that quantizeBlocks refuses", () => {
   const options = { bits: 4, block: 16, shape: [1, 16], byRow: true, name: "h.0.mlp.c_fc.weight" } as const;
   for (const symmetric of [true, false])
     for (const [value, code] of [
@@ -200,7 +203,7 @@ describe("refused", () => {
       [Number.NEGATIVE_INFINITY, "invalid-file"],
       [3e6, "unsupported"],
     ] as const)
-      test(`${value}, symmetric: ${symmetric}`, async () => {
+      test(`a weight of ${value} is refused by name, symmetric: ${symmetric}`, async () => {
         const weights = new Float32Array(16).fill(0.1);
         weights[9] = value;
         const failure = await failureOf(() => quantizeBlocks(weights, { ...options, symmetric }));

@@ -66,22 +66,25 @@ async function compared(model: string, train: string, text: string, tokens: numb
   });
 }
 
-describe("on the fixture", () => {
+describe("calibration on the fixture", () => {
   beforeAll(() =>
     converted({ output: at("symmetric"), strategy: "calibrated", calibration: [TRAIN], calibrationTokens: 4096 }),
   );
 
-  test.each(["dense", "symmetric"])("%s: the products of all layers and the head lose less", async (variant) => {
-    const result = await compared(variant === "dense" ? MODEL : at("symmetric"), TRAIN, TEXT, 4096);
-    const linear = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
-    const blocks = Array.from({ length: result.layers }, (_, layer) =>
-      linear.map((name) => `h.${layer}.${name}.weight`),
-    );
-    expect(result.names.sort()).toEqual([...blocks.flat(), "wte.weight"].sort());
-    expect(result.calibrated).toBeLessThan(0.8 * result.plain);
-  });
+  test.each(["dense", "symmetric"])(
+    "the products of all layers and the head lose less with calibration in the %s model",
+    async (variant) => {
+      const result = await compared(variant === "dense" ? MODEL : at("symmetric"), TRAIN, TEXT, 4096);
+      const linear = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"];
+      const blocks = Array.from({ length: result.layers }, (_, layer) =>
+        linear.map((name) => `h.${layer}.${name}.weight`),
+      );
+      expect(result.names.sort()).toEqual([...blocks.flat(), "wte.weight"].sort());
+      expect(result.calibrated).toBeLessThan(0.8 * result.plain);
+    },
+  );
 
-  test("reports a layer at a time, and ends when told to", () =>
+  test("calibration reports one layer at a time, and stops when its signal fires", () =>
     opened(MODEL, async (checkpoint) => {
       const windows = await windowsOf(checkpoint, TEXT, 256);
       const events: ProgressEvent[] = [];
@@ -110,8 +113,8 @@ describe("on the fixture", () => {
 });
 
 const BASE = join(SHARED, "models/base");
-describe.skipIf(!existsSync(BASE))("on the shared model", () => {
-  test("a fifth less is lost than by plain rounding", { timeout: 120_000 }, async () => {
+describe.skipIf(!existsSync(BASE))("calibration on the shared model", () => {
+  test("calibrated rounding loses a fifth less than plain rounding", { timeout: 120_000 }, async () => {
     const text = join(SHARED, "data/text");
     const result = await compared(BASE, join(text, "train.txt"), join(text, "valid.txt"), 4096);
     expect(result.calibrated).toBeLessThan(0.8 * result.plain);

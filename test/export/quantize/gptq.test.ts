@@ -47,37 +47,40 @@ function weightsOf(count: number, seed = 2): Float32Array {
 
 const name = "w";
 
-describe("the factor", () => {
-  test.each([5, 128, 300])("tr(E H Eᵀ) = Σ_k d_k (e_k + Σ_{j>k} e_j a_kj)² at K = %i", (inner) => {
-    const damping = 0.01;
-    const gram = gramOf(inputs(inner + 20, inner), inner);
-    const errors = weightsOf(inner);
-    let mean = 0;
-    for (let k = 0; k < inner; k++) mean += (gram[k * inner + k] as number) / inner;
-    let expected = 0;
-    for (let i = 0; i < inner; i++)
-      for (let j = 0; j < inner; j++) {
-        const h = (gram[i * inner + j] as number) + (i === j ? damping * mean : 0);
-        expected += h * (errors[i] as number) * (errors[j] as number);
+describe("computeFeedback", () => {
+  test.each([5, 128, 300])(
+    "the feedback factor satisfies tr(E H Eᵀ) = Σ_k d_k (e_k + Σ_{j>k} e_j a_kj)² at K = %i",
+    (inner) => {
+      const damping = 0.01;
+      const gram = gramOf(inputs(inner + 20, inner), inner);
+      const errors = weightsOf(inner);
+      let mean = 0;
+      for (let k = 0; k < inner; k++) mean += (gram[k * inner + k] as number) / inner;
+      let expected = 0;
+      for (let i = 0; i < inner; i++)
+        for (let j = 0; j < inner; j++) {
+          const h = (gram[i * inner + j] as number) + (i === j ? damping * mean : 0);
+          expected += h * (errors[i] as number) * (errors[j] as number);
+        }
+      const { shares, costs } = computeFeedback(gram, inner, damping);
+      let sum = 0;
+      for (let k = 0; k < inner; k++) {
+        let total = errors[k] as number;
+        for (let j = k + 1; j < inner; j++) total += (errors[j] as number) * (shares[k * inner + j] as number);
+        sum += (costs[k] as number) * total ** 2;
       }
-    const { shares, costs } = computeFeedback(gram, inner, damping);
-    let sum = 0;
-    for (let k = 0; k < inner; k++) {
-      let total = errors[k] as number;
-      for (let j = k + 1; j < inner; j++) total += (errors[j] as number) * (shares[k * inner + j] as number);
-      sum += (costs[k] as number) * total ** 2;
-    }
-    expect(sum / expected).toBeCloseTo(1, 10);
-  });
+      expect(sum / expected).toBeCloseTo(1, 10);
+    },
+  );
 
-  test("inputs that never fire leave it finite", () => {
+  test("inputs that are always zero leave the feedback factor finite", () => {
     const { shares, costs } = computeFeedback(new Float64Array(9), 3, 0.01);
     expect([...costs]).toEqual([1, 1, 1]);
     expect([...shares].every(Number.isFinite)).toBe(true);
   });
 });
 
-describe("the loss", () => {
+describe("the loss of quantizeGptq", () => {
   for (const bits of [4, 8] as const)
     for (const symmetric of [true, false])
       for (const [inner, block] of [
@@ -85,7 +88,7 @@ describe("the loss", () => {
         [200, 64],
         [96, 128],
       ] as const)
-        test(`is at most half of plain rounding: ${bits} bits, symmetric: ${symmetric}, K = ${inner}, block ${block}`, () => {
+        test(`the loss is at most half of plain rounding's: ${bits} bits, symmetric: ${symmetric}, K = ${inner}, block ${block}`, () => {
           const x = inputs(400, inner);
           const weights = weightsOf(7 * inner);
           const format: MatrixFormat = { bits, symmetric, block, shape: [7, inner], byRow: true };
@@ -97,7 +100,7 @@ describe("the loss", () => {
           expect(lossOf(other, weights, gptq, inner)).toBeLessThan(0.7 * lossOf(other, weights, plain, inner));
         });
 
-  test("with inputs that have nothing in common it is plain rounding", () => {
+  test("GPTQ with uncorrelated inputs is plain rounding", () => {
     const inner = 160;
     const gram = new Float64Array(inner * inner);
     for (let k = 0; k < inner; k++) gram[k * inner + k] = 1;
@@ -109,7 +112,7 @@ describe("the loss", () => {
   });
 });
 
-test("the more damping, the nearer to the weights themselves", () => {
+test("more damping keeps the decoded weights nearer to the originals", () => {
   const inner = 96;
   const x = inputs(200, inner);
   const weights = weightsOf(9 * inner);
@@ -122,7 +125,7 @@ test("the more damping, the nearer to the weights themselves", () => {
   expect(errors[2]).toBeLessThan(errors[1]);
 });
 
-test("[K, N] gives the bytes of [N, K], over more channels than are done at once", () => {
+test("GPTQ gives the same bytes for [K, N] and [N, K], over more channels than one batch holds", () => {
   const [inner, channels] = [48, 1030];
   const byRow = weightsOf(inner * channels);
   const byColumn = Float32Array.from(byRow, (_, i) => byRow[(i % channels) * inner + Math.floor(i / channels)] ?? 0);

@@ -7,8 +7,8 @@ import { fakeCheckpoint, GPT2_SMALL, recordOf, TINY } from "../../support/fake-c
 
 const symmetric: ModelConfig = { ...GPT2_SMALL, variant: "symmetric" };
 
-describe("an inspection", () => {
-  test("of GPT-2 small counts it and says what tying would save", () => {
+describe("inspect", () => {
+  test("the inspection of GPT-2 small counts its parameters and says what tying would save", () => {
     const inspection = inspect(fakeCheckpoint(GPT2_SMALL, { prefix: "transformer.", notes: ["a note"] }));
     expect(inspection).toMatchObject({
       format: "nfc-inspect/1",
@@ -29,7 +29,7 @@ describe("an inspection", () => {
   });
 
   test.each(["dense", "symmetric", "noise-shared", "noise-per-head", "noise-distance"] as const)(
-    "of %s has groups that add up to its parameters, bytes and 100 percent",
+    "the groups of %s add up to its parameters, its bytes and 100 percent",
     (variant) => {
       const { groups, parameters, bytes } = inspect(
         fakeCheckpoint({ ...TINY, variant, tied_head: false }, { dtype: "F16" }),
@@ -41,7 +41,7 @@ describe("an inspection", () => {
     },
   );
 
-  test("of a tied model says what tying has saved, in percent of the dense one, the noise not counted", () => {
+  test("the inspection of a tied model gives the saving in percent of the dense one, noise not counted", () => {
     for (const variant of ["symmetric", "noise-distance"] as const) {
       const { tying } = inspect(fakeCheckpoint({ ...symmetric, variant }));
       expect(tying).toMatchObject({ done: true, parameters: 7087104, bytes: 28348416 });
@@ -49,25 +49,25 @@ describe("an inspection", () => {
     }
   });
 
-  test("tells nanoGPT's orientation", () => {
+  test("the inspection tells nanoGPT's orientation", () => {
     expect(inspect(fakeCheckpoint(TINY, { transposed: true })).layout.orientation).toBe("linear");
   });
 
-  test("is plain data: JSON keeps all of it", () => {
+  test("the inspection is plain data, and JSON keeps all of it", () => {
     const inspection = inspect(fakeCheckpoint(TINY, { record: recordOf(fakeCheckpoint(TINY), TINY) }));
     expect(JSON.parse(JSON.stringify(inspection))).toEqual(inspection);
   });
 });
 
-describe("its text", () => {
-  test("is this for a tiny dense model", async () => {
+describe("the text of an inspection", () => {
+  test("the text for a tiny dense model is exactly this", async () => {
     const masks = [{ name: "h.0.attn.bias", dtype: "BOOL" as const, shape: [1, 1, 20, 20] }];
     const notes = ["1 attention mask buffer dropped (not parameters)"];
     const text = renderInspection(inspect(fakeCheckpoint(TINY, { unused: masks, notes })));
     await expect(text).toMatchFileSnapshot("snapshots/inspect.txt");
   });
 
-  test("is this for a tiny tied model with a head of its own", async () => {
+  test("the text for a tiny tied model with its own head is exactly this", async () => {
     const config: ModelConfig = {
       ...TINY,
       variant: "noise-shared",
@@ -84,14 +84,14 @@ describe("its text", () => {
     await expect(text).toMatchFileSnapshot("snapshots/inspect-tied.txt");
   });
 
-  test("calls a copied head out", () => {
+  test("the text points out a copied head", () => {
     const copy = [{ name: "lm_head.weight", dtype: "F32" as const, shape: [50257, 768] }];
     const text = renderInspection(inspect(fakeCheckpoint(GPT2_SMALL, { unused: copy })));
     expect(text).toContain("note: the head is stored twice, as a copy of the token embedding, 154.4 MB: more than");
     expect(text).not.toContain("not parameters");
   });
 
-  test("lets no name from a file move the cursor", () => {
+  test("a name from a file cannot move the cursor", () => {
     const evil = "x\u001b[2J\r\n";
     const text = renderInspection(inspect(fakeCheckpoint(TINY, { source: evil, notes: [evil], prefix: evil })));
     expect(text.replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);

@@ -47,8 +47,8 @@ beforeAll(async () => {
   );
 });
 
-describe("markup", () => {
-  it("takes text for text and markup for markup", () => {
+describe("the html helper", () => {
+  it("text is escaped, and markup is kept", () => {
     expect(html`<p>${HOSTILE}</p>`.html).not.toMatch(/<script|<img/);
     expect(html`<p title="${'" onload="x'}">${new Markup("<b>bold</b>")}${["<", 1]}</p>`.html).toBe(
       '<p title="&quot; onload=&quot;x"><b>bold</b>&lt;1</p>',
@@ -57,7 +57,7 @@ describe("markup", () => {
   });
 });
 
-describe("charts", () => {
+describe("charts of the page", () => {
   const chart = { title: "A title", description: "What it shows" };
   const charts = [
     drawBarChart(chart, [{ label: "x", before: 4, after: 2, values: ["4", "2"] }]),
@@ -77,7 +77,7 @@ describe("charts", () => {
     ),
   ];
 
-  it("are named and described for readers of screens", () => {
+  it("every chart has a name and a description for screen readers", () => {
     for (const { html: markup } of charts) {
       expect(markup).toMatch(/^<svg [^>]*role="img"/);
       expect(markup).toContain("<title>A title</title><desc>What it shows</desc>");
@@ -85,7 +85,7 @@ describe("charts", () => {
     }
   });
 
-  it("bars are as long as their values, half for half", () => {
+  it("the length of a bar is proportional to its value", () => {
     const widths = [...(charts[0]?.html.matchAll(/width="([\d.]+)" height="13"/g) ?? [])].map(([, width]) =>
       Number(width),
     );
@@ -93,7 +93,7 @@ describe("charts", () => {
     expect((widths[1] as number) / (widths[0] as number)).toBeCloseTo(0.5, 2);
   });
 
-  it("of nothing, one point or equal values are no numbers that are none", () => {
+  it("charts of no points, one point or equal values contain no NaN", () => {
     for (const points of [
       [],
       [[1, 1]],
@@ -106,8 +106,8 @@ describe("charts", () => {
   });
 });
 
-describe("what is shown", () => {
-  it("the attention maps are those of the models: rows of probabilities", async () => {
+describe("the content of the page", () => {
+  it("the attention maps are those of the models, as rows of probabilities", async () => {
     const { attention } = await dataOf(tied);
     expect(attention?.tokens.join("")).toBe(SENTENCE.slice(0, attention?.tokens.join("").length));
     expect(attention?.pairs).toHaveLength(4);
@@ -135,7 +135,7 @@ describe("what is shown", () => {
     expect(new Set(attention?.pairs.map(({ after }) => JSON.stringify(after))).size).toBe(4);
   });
 
-  it("the training curves are those of metrics.jsonl, whatever else stands there", async () => {
+  it("the training curves are those of metrics.jsonl, whatever else the file holds", async () => {
     const { training } = await dataOf(tied);
     expect(training?.loss).toHaveLength(60);
     expect(training?.heldOut).toEqual([
@@ -144,7 +144,7 @@ describe("what is shown", () => {
     ]);
   });
 
-  it("the page is whole, says all of it, and is small", async () => {
+  it("the page is complete, contains every fact, and is small", async () => {
     const data = await dataOf(tied);
     const page = renderReportPage(data);
     expect(page.length).toBeLessThan(300_000);
@@ -164,7 +164,7 @@ describe("what is shown", () => {
     expect(renderReportPage(await dataOf(tied))).toBe(page);
   });
 
-  it("two dense models have no tie, noise or training", async () => {
+  it("the page of two dense models shows no tie, noise or training", async () => {
     const page = renderReportPage(await dataOf(MODEL));
     expect(page).not.toContain("What tying could not keep");
     expect(page).not.toContain("What the noise has become");
@@ -172,7 +172,7 @@ describe("what is shown", () => {
   });
 });
 
-describe.skipIf(NO_CHROMIUM)(`in Chromium${WHY}`, { timeout: 60_000 }, () => {
+describe.skipIf(NO_CHROMIUM)(`the page in Chromium${WHY}`, { timeout: 60_000 }, () => {
   const visit = browserForTests();
   let file = "";
 
@@ -194,7 +194,7 @@ describe.skipIf(NO_CHROMIUM)(`in Chromium${WHY}`, { timeout: 60_000 }, () => {
     [390, "light"],
     [1280, "dark"],
   ] as const)(
-    "a hostile name is text, at a width of %d in %s, and nothing else is loaded",
+    "a hostile name is shown as text, at a width of %d in %s, and nothing else is loaded",
     async (width, colorScheme) => {
       const { page, errors, requests } = await visit({ viewport: { width, height: 800 }, colorScheme });
       await page.goto(`file://${file}`);
@@ -208,7 +208,7 @@ describe.skipIf(NO_CHROMIUM)(`in Chromium${WHY}`, { timeout: 60_000 }, () => {
     },
   );
 
-  it("prints on white paper", async () => {
+  it("the page prints on white paper", async () => {
     const { page } = await visit({ colorScheme: "dark" });
     await page.goto(`file://${file}`);
     await page.emulateMedia({ media: "print", colorScheme: "dark" });
@@ -217,7 +217,7 @@ describe.skipIf(NO_CHROMIUM)(`in Chromium${WHY}`, { timeout: 60_000 }, () => {
   });
 });
 
-it("metrics of a classifier show its score", async () => {
+it("the curves of a classifier show its score", async () => {
   mkdirSync(path("metrics"));
   await opened(MODEL, async (model) => {
     writeFileSync(path("metrics/metrics.jsonl"), '{"step":10,"eval":{"loss":0.5,"accuracy":0.75}}\n');

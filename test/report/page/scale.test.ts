@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { listTicks, makeScale, widenToTicks } from "../../../src/report/page/scale.ts";
 
-test("a scale takes the ends of its domain to those of its range, in either direction", () => {
+test("a scale maps the ends of its domain to those of its range, in either direction", () => {
   const y = makeScale([10, 20], [208, 26]);
   expect([10, 15, 20].map(y)).toEqual([208, 117, 26]);
   expect(makeScale([0, 0], [0, 1])(0)).toBe(0.5);
@@ -11,7 +11,7 @@ test("a scale takes the ends of its domain to those of its range, in either dire
 
 const round = (values: readonly number[]) => values.map((value) => Number(value.toPrecision(12)));
 
-describe("ticks", () => {
+describe("ticks of an axis", () => {
   test.each([
     [[0, 10], 5, [0, 2, 4, 6, 8, 10]],
     [[1, 60], 8, [10, 20, 30, 40, 50, 60]],
@@ -20,11 +20,14 @@ describe("ticks", () => {
     [[120, 1500], 4, [500, 1000, 1500]],
     [[0, 31], 4, [0, 10, 20, 30]],
     [[2.5, 2.5001], 3, [2.5, 2.50005, 2.5001]],
-  ] as [[number, number], number, number[]][])("of %j, about %i, are %j", (interval, count, expected) => {
-    expect(round(listTicks(interval, count))).toEqual(expected);
-  });
+  ] as [[number, number], number, number[]][])(
+    "the ticks of %j, with about %i wanted, are %j",
+    (interval, count, expected) => {
+      expect(round(listTicks(interval, count))).toEqual(expected);
+    },
+  );
 
-  test("lie inside, apart by 1, 2 or 5 times a power of ten, and are at least half and at most twice as many as wanted", () => {
+  test("ticks lie inside, apart by 1, 2 or 5 times a power of ten, and number from half to twice as many as wanted", () => {
     const intervals = fc
       .tuple(fc.double({ min: -1e6, max: 1e6, noNaN: true }), fc.double({ min: 1e-3, max: 1e6, noNaN: true }))
       .map(([low, width]) => [low, low + width] as const);
@@ -43,7 +46,7 @@ describe("ticks", () => {
   });
 });
 
-describe("a widened interval", () => {
+describe("widening of an interval", () => {
   test.each([
     [
       [2.013, 2.5],
@@ -65,7 +68,7 @@ describe("a widened interval", () => {
       [1, 999],
       [0, 1000],
     ],
-  ] as [[number, number], number[]][])("of %j is %j", (interval, expected) => {
+  ] as [[number, number], number[]][])("the widened interval of %j is %j", (interval, expected) => {
     expect(round(widenToTicks(interval))).toEqual(expected);
   });
 });

@@ -13,7 +13,7 @@ import {
   formatThousands,
 } from "../../../src/report/render/format.ts";
 
-describe("numbers", () => {
+describe("numbers for readers", () => {
   test("thousands are separated by commas, whatever the sign", () => {
     expect([0, 999, 1000, -1234567, 124439808].map(formatThousands)).toEqual([
       "0",
@@ -28,7 +28,7 @@ describe("numbers", () => {
     fc.assert(fc.property(fc.maxSafeInteger(), (n) => Number(formatThousands(n).replaceAll(",", "")) === n));
   });
 
-  test("a difference carries its sign, and none where there is no difference", () => {
+  test("a difference carries its sign, and zero carries none", () => {
     expect([288, -7087104, 0].map(formatSigned)).toEqual(["+288", "-7,087,104", "0"]);
   });
 
@@ -43,7 +43,7 @@ describe("numbers", () => {
     ]);
   });
 
-  test("a column in MB shows kilobytes, and does not round something to nothing", () => {
+  test("a column in MB shows kilobytes, and rounds no size down to nothing", () => {
     expect([0, 96, -96, 1152, 6230444800].map(formatMegabytes)).toEqual([
       "0",
       "<0.001",
@@ -59,7 +59,7 @@ describe("numbers", () => {
     expect([-5.6952, 0.001, 0].map(formatSignedPercent)).toEqual(["-5.70 %", "+0.00 %", "0.00 %"]);
   });
 
-  test("one thing is singular", () => {
+  test("the noun of a count of one is singular", () => {
     expect([formatCount(1, "file"), formatCount(2, "file"), formatCount(0, "file")]).toEqual([
       "1 file",
       "2 files",
@@ -68,8 +68,8 @@ describe("numbers", () => {
   });
 });
 
-describe("commands", () => {
-  test("a command line quotes what a shell would take apart", () => {
+describe("command lines for readers", () => {
+  test("a command line quotes every character that a shell would interpret", () => {
     expect(formatCommand(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
       "nfc convert 'my model' -o 'it'\\''s' '$HOME' ''",
     );

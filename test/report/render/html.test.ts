@@ -17,6 +17,6 @@ test.each([
     { kind: "table", heading: [EVIL], rows: [[{ code: EVIL }]], align: "l" } as const,
     `<div class="scroll"><table><thead><tr><th scope="col">${SAFE}</th></tr></thead><tbody><tr><td>${SAFE}</td></tr></tbody></table></div>`,
   ],
-])("%j", (block, expected) => {
+])("a block of %j becomes its HTML", (block, expected) => {
   expect(renderBlock(block).html).toBe(expected);
 });

@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import { group, heading, list, notes, paragraph } from "../../../src/report/render/blocks.ts";
 import { escapeMarkdown, formatCode, renderMarkdown } from "../../../src/report/render/markdown.ts";
 
-describe("blocks", () => {
-  test("have a blank line between them, in groups as well; empty ones leave no trace", () => {
+describe("blocks in Markdown", () => {
+  test("blocks have a blank line between them, in groups as well, and empty ones leave no trace", () => {
     const blocks = [
       heading(2, ["From ", { code: "a" }]),
       group(paragraph("a < b ", { strong: "c_d" }), list(["one", [{ code: "two" }]])),
@@ -28,8 +28,8 @@ describe("blocks", () => {
   });
 });
 
-describe("inline code", () => {
-  test("is between backticks for plain names", () => {
+describe("inline code in Markdown", () => {
+  test("a plain name stands between backticks", () => {
     expect(formatCode("transformer.h.0/attn_c (1) *<b>*")).toBe("`transformer.h.0/attn_c (1) *<b>*`");
   });
 
@@ -41,19 +41,19 @@ describe("inline code", () => {
     ["", "<code></code>"],
     ["`</code><script>", "<code>&#96;&#60;/code&#62;&#60;script&#62;</code>"],
     ["a\nb", "<code>a&#92;u&#123;a&#125;b</code>"],
-  ])("of %j is %j", (name, expected) => {
+  ])("the inline code of %j is %j", (name, expected) => {
     expect(formatCode(name)).toBe(expected);
   });
 });
 
-describe("text", () => {
-  test("loses its meaning to Markdown, HTML and mentions", () => {
+describe("text in Markdown", () => {
+  test("text means nothing to Markdown, HTML or mentions", () => {
     expect(escapeMarkdown("a|b `c` <img> **d** [e](f) #1 @team")).toBe(
       "a\\|b \\`c\\` &lt;img&gt; \\*\\*d\\*\\* \\[e\\](f) \\#1 `@`team",
     );
   });
 
-  test("stays in its line", () => {
+  test("text stays on its line", () => {
     expect(escapeMarkdown("a\r\n\n# b")).not.toMatch(/[\r\n]/);
   });
 });

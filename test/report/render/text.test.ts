@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import { group, heading, list, notes, paragraph } from "../../../src/report/render/blocks.ts";
 import { alignTable, renderText } from "../../../src/report/render/text.ts";
 
-describe("blocks", () => {
-  test("have a blank line between them, but for those of a group; empty ones leave no trace", () => {
+describe("blocks in text", () => {
+  test("blocks have a blank line between them except within a group, and empty ones leave no trace", () => {
     const blocks = [
       heading(2, ["From ", { code: "a" }]),
       group(paragraph("a < b ", { strong: "c_d" }), list(["one", [{ code: "two" }]])),
@@ -38,7 +38,7 @@ describe("blocks", () => {
   });
 });
 
-describe("tables", () => {
+describe("tables in text", () => {
   test("columns are as wide as their widest cell, and lines have no trailing spaces", () => {
     const rows = [
       ["group", "n", ""],
@@ -58,7 +58,7 @@ describe("tables", () => {
     expect(alignTable([["a", "b"]], { align: "l", indent: "  " })).toEqual(["  a  b"]);
   });
 
-  test("characters outside the basic plane count once", () => {
+  test("characters outside the basic plane count as one column", () => {
     expect(
       alignTable(
         [

@@ -32,7 +32,7 @@ describe("the weights of an export", () => {
     await exported(await modelOf("symmetric", path("symmetric-model")), path("symmetric"), { precisions: PRECISIONS });
   });
 
-  it.each(PRECISIONS)("%s: as many by group as in the checkpoint", async (precision) => {
+  it.each(PRECISIONS)("the %s file has as many weights in each group as the checkpoint", async (precision) => {
     for (const [model, folder] of [
       [MODEL, "dense"],
       [path("symmetric-model"), "symmetric"],
@@ -43,7 +43,7 @@ describe("the weights of an export", () => {
     }
   });
 
-  it("and the columns of c_attn tell tied from dense", async () => {
+  it("the columns of c_attn tell a tied model from a dense one", async () => {
     const parts = async (file: string) => new Set((await readHeaderTensors(file)).map(findAttentionParts));
     expect(await parts(`${path("dense")}/onnx/model_quantized.onnx`)).toEqual(new Set([null, 3]));
     expect(await parts(`${path("symmetric")}/onnx/model.onnx`)).toEqual(new Set([null, 2]));
@@ -53,20 +53,23 @@ describe("the weights of an export", () => {
     ["m.transformer.", {}],
     ["_orig_mod.module.", { "wte.weight": "lm_head.weight" }],
     ["decoder.", { "h.0.attn.c_attn.weight": "h.0.attn.c_attn.weight_quantized" }],
-  ])("names behind %s, %j, say the same", async (prefix, others: Record<string, string>) => {
-    const structure = await readOnnxStructure(`${path("dense")}/onnx/model.onnx`);
-    const initializers = structure.initializers.map((one) => ({
-      ...one,
-      name: CONSTANT.test(one.name) ? one.name : `${prefix}${others[one.name] ?? one.name}`,
-    }));
-    const scalar = { name: "scalar_tensor", dtype: 1, dims: [], byteLength: 4, offset: 0, external: null };
-    const mask = { ...scalar, name: "val_128", dims: [1, 1, 8, 8], byteLength: 256 };
-    const foreign = readOnnxTensors({ ...structure, initializers: [...initializers, scalar, mask] });
-    expect(byGroup(foreign)).toEqual(byGroup(readOnnxTensors(structure)));
-    expect(new Set(foreign.map(findAttentionParts))).toEqual(new Set([null, 3]));
-  });
+  ])(
+    "weights whose names have the prefix %s and the changes %j are grouped alike",
+    async (prefix, others: Record<string, string>) => {
+      const structure = await readOnnxStructure(`${path("dense")}/onnx/model.onnx`);
+      const initializers = structure.initializers.map((one) => ({
+        ...one,
+        name: CONSTANT.test(one.name) ? one.name : `${prefix}${others[one.name] ?? one.name}`,
+      }));
+      const scalar = { name: "scalar_tensor", dtype: 1, dims: [], byteLength: 4, offset: 0, external: null };
+      const mask = { ...scalar, name: "val_128", dims: [1, 1, 8, 8], byteLength: 256 };
+      const foreign = readOnnxTensors({ ...structure, initializers: [...initializers, scalar, mask] });
+      expect(byGroup(foreign)).toEqual(byGroup(readOnnxTensors(structure)));
+      expect(new Set(foreign.map(findAttentionParts))).toEqual(new Set([null, 3]));
+    },
+  );
 
-  it("a copied head is an accident, a tied one is not", async () => {
+  it("a copied head is an accident, and a tied one is not", async () => {
     const tensors = await readHeaderTensors(`${path("dense")}/onnx/model.onnx`);
     expect(findAccidents("m.onnx", tensors)).toEqual([]);
     const wte = tensors.find(({ name }) => name === "wte.weight") as HeaderTensor;
@@ -75,7 +78,7 @@ describe("the weights of an export", () => {
   });
 });
 
-describe("packedWeights", () => {
+describe("countPackedWeights", () => {
   const initializer = (name: string, dims: number[], dtype = 2): OnnxInitializer => {
     const byteLength = dims.reduce((product, dim) => product * dim, 1);
     return { name, dtype, dims, byteLength, offset: 0, external: null };
@@ -92,18 +95,18 @@ describe("packedWeights", () => {
   });
   const lookUp: NodeMessage = { opType: "GatherBlockQuantized", input: ["codes", "ids", "scales"] };
 
-  it("a product says how many weights its codes are, without the padding of the last block", () => {
+  it("a product gives the number of weights in its codes, without the padding of the last block", () => {
     const found = countPackedWeights([product(50, 6)], [codes, scales]);
     expect(Object.fromEntries(found)).toEqual({ codes: 300, scales: 0 });
   });
 
-  it("a look-up counts all codes, unless a product of the same matrix knows better, in either order", () => {
+  it("a look-up counts all codes unless a product of the same matrix has a size, in either order", () => {
     expect(countPackedWeights([lookUp], [codes, scales]).get("codes")).toBe(384);
     expect(countPackedWeights([lookUp, product(50, 6)], [codes, scales]).get("codes")).toBe(300);
     expect(countPackedWeights([product(50, 6), lookUp], [codes, scales]).get("codes")).toBe(300);
   });
 
-  it("looks through what only changes shape or type, and not forever", () => {
+  it("nodes that only change shape or type are followed, and a loop of them ends", () => {
     const view = (opType: string, from: string, to: string): NodeMessage => ({ opType, input: [from], output: [to] });
     const nodes = [view("Reshape", "codes", "r"), view("Cast", "scales", "c"), { ...lookUp, input: ["r", "ids", "c"] }];
     expect(Object.fromEntries(countPackedWeights(nodes, [codes, scales]))).toEqual({ codes: 384, scales: 0 });
@@ -115,11 +118,11 @@ describe("packedWeights", () => {
     ["more than the bytes can hold", 2 ** 40, 6],
     ["beyond exact numbers", 2 ** 50, 2 ** 50],
     ["negative", -50, 6],
-  ])("does not believe sizes that are %s", (_, K, N) => {
+  ])("sizes that are %s are not believed", (_, K, N) => {
     expect(countPackedWeights([product(K, N)], [codes, scales]).has("codes")).toBe(false);
   });
 
-  it("asks no prototype and no missing input", () => {
+  it("names of object prototypes and missing inputs are ignored", () => {
     const nodes: NodeMessage[] = [{ opType: "constructor", input: ["codes"] }, { opType: "MatMulNBits" }, {}];
     expect(countPackedWeights(nodes, [codes, scales]).size).toBe(0);
   });

@@ -9,13 +9,13 @@ const WEIGHTS = [
   { group: "b", parameters: 2, bytes: 8 },
 ];
 
-test("parameters are unknown as soon as one's are, bytes never", () => {
+test("the sum of parameters is unknown when one number is, and the sum of bytes is always known", () => {
   expect(sumWeights(WEIGHTS)).toEqual({ parameters: null, bytes: 15 });
   expect(sumWeights(WEIGHTS.filter(({ group }) => group === "b"))).toEqual({ parameters: 3, bytes: 12 });
   expect(sumWeights([])).toEqual({ parameters: 0, bytes: 0 });
 });
 
-test("groups come in the order in which they come up", () => {
+test("groups come in the order of their first member", () => {
   expect(Object.entries(sumGroups(WEIGHTS))).toEqual([
     ["b", { parameters: 3, bytes: 12 }],
     ["a", { parameters: null, bytes: 3 }],
@@ -26,6 +26,6 @@ test("groups come in the order in which they come up", () => {
   ]);
 });
 
-test("every group of parameters is in one of the groups of tensors", () => {
+test("every group of parameters belongs to a group of tensors", () => {
   expect(TENSOR_GROUPS).toEqual(expect.arrayContaining(Object.values(TENSOR_GROUP_OF)));
 });

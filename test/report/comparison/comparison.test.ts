@@ -33,7 +33,7 @@ function change(folder: string, edit: (record: Record<string, unknown>) => void)
 }
 
 describe("compareModels", () => {
-  it("takes checkpoints, folders of exports and ONNX files in the order given, precisions in theirs", async () => {
+  it("checkpoints, folders of exports and ONNX files come in the order given, precisions in their own", async () => {
     const found = await compareModels([MODEL, tied, path("onnx")]);
     expect(comparisonSchema.parse(found)).toEqual(found);
     const files = ["", "_quantized", "_q4"].map((suffix) => path(`onnx/onnx/model${suffix}.onnx`));
@@ -48,7 +48,7 @@ describe("compareModels", () => {
     ]);
   });
 
-  it("counts the same parameters in every file of a model, its bytes as the disk has them", async () => {
+  it("every file of a model has the same number of parameters, and its size on disk", async () => {
     const { models } = await compareModels([MODEL, tied, path("onnx")]);
     const [dense, symmetric] = await Promise.all(
       [MODEL, tied].map((model) => opened(model, ({ config }) => countParameters(config))),
@@ -63,7 +63,7 @@ describe("compareModels", () => {
     expect(models[1]?.change?.parameters).toBeCloseTo(100 * ((symmetric as number) / (dense as number) - 1), 10);
   });
 
-  it("external data counts by what the header says of it, and is not needed", async () => {
+  it("external data counts by the header's figures, and need not exist", async () => {
     const output = path("external");
     await exported(tied, output, { weights: "external" });
     const all = statSync(`${output}/onnx/model.onnx`).size + statSync(`${output}/onnx/model.onnx_data`).size;
@@ -72,7 +72,7 @@ describe("compareModels", () => {
     expect(Math.abs((model?.bytes as number) - all)).toBeLessThan(4096); // alignment between the tensors
   });
 
-  it("a folder with weights and exports gives both; a link out of it is not followed", async () => {
+  it("a folder with weights and exports gives both, and a link out of it is not followed", async () => {
     const both = path("both");
     cpSync(tied, both, { recursive: true });
     cpSync(path("onnx/onnx"), join(both, "onnx"), { recursive: true });
@@ -81,14 +81,14 @@ describe("compareModels", () => {
     expect((await failureOf(() => compareModels([both]))).message).toContain("is a link that leads out of");
   });
 
-  it("reads an ONNX file of any name, without config.json and nfc.json", async () => {
+  it("an ONNX file of any name is read without config.json and nfc.json", async () => {
     mkdirSync(path("plain"));
     cpSync(path("onnx/onnx/model.onnx"), path("plain/decoder_model.onnx"));
     const [model] = (await compareModels([path("plain")])).models;
     expect(model).toMatchObject({ kind: "onnx", weights: "F32", variant: null, quality: [] });
   });
 
-  it("shows what nfc.json noted: perplexities by text, the score of a task, and of a file only if its size is that", async () => {
+  it("the comparison shows what nfc.json noted, and for a file only if its size still matches", async () => {
     const folder = path("noted");
     cpSync(tied, folder, { recursive: true });
     const text = { file: "valid.txt", sha256: "0".repeat(64), tokens: 100, length: 8, stride: 8 };
@@ -124,13 +124,13 @@ describe("compareModels", () => {
   it.each([
     ["nope", "nope: no such file or folder"],
     ["nope.onnx", "nope.onnx: no such file or folder"],
-  ])("%s is one line", async (name, message) => {
+  ])("a model that does not exist, %s, is refused in one line", async (name, message) => {
     expect((await failureOf(() => compareModels([MODEL, path(name)]))).message).toBe(path(message));
   });
 });
 
-describe("its texts", () => {
-  it("are aligned lines and tables of Markdown, with a heading if there is one", async () => {
+describe("texts of a comparison", () => {
+  it("the comparison is aligned lines in text and tables in Markdown, with an optional heading", async () => {
     const found = await compareModels([MODEL, tied], { title: "Two" });
     const text = renderComparisonText(found);
     expect(text).toMatch(/^Two\n\nmodel +weights +variant +parameters +% +MB +%\n-+/);
@@ -140,7 +140,7 @@ describe("its texts", () => {
     expect(markdown.match(/^\| model.+\n\| --- \| --- \| --- \| ---: \|/m)).not.toBeNull();
   });
 
-  it("hostile names are text in each of them", async () => {
+  it("hostile names stay text in every format", async () => {
     const found = await compareModels([tied]);
     const hostile = '<script>alert(1)</script>|`x`\u001b[2J\u202e"';
     const [model] = found.models;
@@ -155,7 +155,7 @@ describe("its texts", () => {
       expect(text).not.toContain("<script");
   });
 
-  it("the page holds the tables and a chart that is described", async () => {
+  it("the page has the tables and a chart with a description", async () => {
     const page = renderComparisonPage(await compareModels([MODEL, tied, path("onnx")]));
     expect(page).toMatch(/<svg [^>]*role="img"[^>]*><title>Bytes of every model<\/title><desc>.*-6\.\d\d %/);
     for (const words of ["5 models", "Parameters by group", "Megabytes by group", "model_q4.onnx"])
