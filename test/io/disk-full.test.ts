@@ -48,7 +48,7 @@ const FILES = [
 ];
 
 describe("a disk that is full at any one call", () => {
-  it("leaves nothing of a new output, and says which path is full", async () => {
+  it("a full disk leaves nothing of a new output, and the error says which path is full", async () => {
     const parent = await temporaryFolder();
     const calls = await callsOf(() => writeModel(join(parent, "out-0")));
     expect(calls).toBeGreaterThan(20);
@@ -61,7 +61,7 @@ describe("a disk that is full at any one call", () => {
     }
   });
 
-  it("leaves an existing output untouched", async () => {
+  it("a full disk leaves an existing output untouched", async () => {
     const first = await oldModel();
     const calls = await callsOf(() => writeModel(first.target, true));
     for (let failing = 1; failing <= calls; failing++) {
@@ -81,7 +81,7 @@ describe("a disk that is full at any one call", () => {
     }
   });
 
-  it("leaves a single file as it was, or new", async () => {
+  it("a full disk leaves a single file as it was, or new", async () => {
     const folder = await temporaryFolder();
     const path = join(folder, "nfc.json");
     await writeFile(path, "old");
@@ -118,7 +118,7 @@ describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", (
     rmSync(tinyDisk as string, { recursive: true });
   });
 
-  it("is reported full, names the file, and is empty afterwards", async () => {
+  it("a real full disk is reported with the file's name, and is empty afterwards", async () => {
     const fault = await faultOf(() => writeModel(target));
     expect(fault.code).toBe("io");
     expect(fault.message).toBe(`${target}/model-00001-of-00002.safetensors: disk full`);
@@ -126,7 +126,7 @@ describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", (
     expect(await readdir(tinyDisk as string)).toEqual([]);
   });
 
-  it("keeps an output that was there", async () => {
+  it("a real full disk keeps an output that was there", async () => {
     await mkdir(target);
     await writeFile(join(target, "config.json"), "old");
     await faultOf(() => writeModel(target, true));
@@ -134,7 +134,7 @@ describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", (
     expect(await readFile(join(target, "config.json"), "utf8")).toBe("old");
   });
 
-  it("keeps a file that was there", async () => {
+  it("a real full disk keeps a file that was there", async () => {
     const path = join(target, "config.json");
     const fault = await faultOf(() => writeFileAtomic(path, new Uint8Array(2_000_000)));
     expect(fault.message).toBe(`${path}: disk full`);

@@ -13,35 +13,35 @@ async function jsonFile(content: string | Uint8Array): Promise<string> {
   return path;
 }
 
-describe("a JSON file", () => {
-  it("is read", async () => {
+describe("reading JSON files", () => {
+  it("a JSON file is read", async () => {
     expect(await readJsonFile(await jsonFile('{"a": [1, "é"]}'))).toEqual({ a: [1, "é"] });
   });
 
-  it("may start with a byte order mark", async () => {
+  it("a JSON file may start with a byte order mark", async () => {
     expect(await readJsonFile(await jsonFile("\ufeff[]"))).toEqual([]);
   });
 
-  it("that is not JSON is refused on one line", async () => {
+  it("a file that is not JSON is refused on one line", async () => {
     const path = await jsonFile('{\n  "a": 1,\n}\n');
     const fault = await faultOf(() => readJsonFile(path));
     expect(fault.code).toBe("invalid-file");
     expect(fault.message).toMatch(`${path}: not valid JSON: `);
   });
 
-  it("that is empty is refused", async () => {
+  it("an empty file is refused", async () => {
     const path = await jsonFile("");
     expect((await faultOf(() => readJsonFile(path))).message).toBe(
       `${path}: not valid JSON: Unexpected end of JSON input`,
     );
   });
 
-  it("that is not UTF-8 is refused", async () => {
+  it("a file that is not UTF-8 is refused", async () => {
     const path = await jsonFile(Uint8Array.of(0x22, 0xff, 0x22));
     expect((await faultOf(() => readJsonFile(path))).message).toBe(`${path}: not valid UTF-8`);
   });
 
-  it("that is too large is refused", async () => {
+  it("a file that is too large is refused", async () => {
     const path = await jsonFile('"12345678"');
     const fault = await faultOf(() => readJsonFile(path, { maxBytes: 9 }));
     expect(fault.code).toBe("invalid-file");
@@ -49,7 +49,7 @@ describe("a JSON file", () => {
     expect(await readJsonFile(path, { maxBytes: 10 })).toBe("12345678");
   });
 
-  it("that is not there is reported", async () => {
+  it("a missing file is reported", async () => {
     const path = join(await temporaryFolder(), "config.json");
     const fault = await faultOf(() => readJsonFile(path));
     expect(fault).toMatchObject({ code: "not-found", message: `${path}: no such file or folder` });

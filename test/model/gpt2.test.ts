@@ -13,9 +13,9 @@ import { makeParameterLookup } from "../../src/model/layers.ts";
 
 const golden = new URL("../../../shared/golden/", import.meta.url).pathname;
 
-describe.skipIf(!existsSync(golden))("the forward pass equals the reference", () => {
+describe.skipIf(!existsSync(golden))("the forward pass against the reference", () => {
   for (const variant of VARIANTS) {
-    test(`${variant}: logits at the mean and with fed noise`, async () => {
+    test(`the forward pass of ${variant} equals the reference: logits at the mean and with fed noise`, async () => {
       const reader = await openSafetensors(`${golden}${variant}.safetensors`);
       const { config: raw } = JSON.parse(await readFile(`${golden}${variant}.json`, "utf8"));
       const config: ModelConfig = {

@@ -22,7 +22,7 @@ function read(content: Uint8Array): Promise<OnnxStructure> {
   return readOnnxStructure(file);
 }
 
-describe("malformed files are refused", () => {
+describe("malformed ONNX files", () => {
   const model = (write: (w: protobuf.Writer) => protobuf.Writer) => bytes((w) => write(w.uint32(key(1, 0)).int64(9)));
   const inGraph = (write: (w: protobuf.Writer) => protobuf.Writer) =>
     model((w) => write(w.uint32(key(7, 2)).fork()).ldelim());
@@ -122,14 +122,14 @@ describe("malformed files are refused", () => {
       /length "0x10", which is no number/,
     ],
   ];
-  it.each(cases)("%s", async (_, content, message) => {
+  it.each(cases)("a malformed ONNX file is refused: %s", async (_, content, message) => {
     const error = await failureOf(() => read(content));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toMatch(message);
     expect(error.message).toMatch(/^\S+\.onnx: /);
   });
 
-  it("a million empty messages", async () => {
+  it("a million empty messages are refused", async () => {
     const started = performance.now();
     const node = Uint8Array.of(key(1, 2), 0);
     const graph = Buffer.alloc(2 * 1_000_001, node);
@@ -138,7 +138,7 @@ describe("malformed files are refused", () => {
     expect(performance.now() - started).toBeLessThan(20_000);
   });
 
-  it("and messages within messages are not followed", async () => {
+  it("messages within messages are not followed", async () => {
     let nested: Uint8Array = new Uint8Array(0);
     for (let depth = 0; depth < 2000; depth++) {
       const graph = nested; // GraphProto.node → NodeProto.attribute → AttributeProto.g → …
@@ -150,7 +150,7 @@ describe("malformed files are refused", () => {
   });
 });
 
-describe("whatever the bytes", () => {
+describe("ONNX files of any bytes", () => {
   /** Sound: every stored range lies in the file; refused: an NfcError of one line. */
   async function readOrRefuse(content: Uint8Array): Promise<"read" | "refused"> {
     try {
@@ -178,7 +178,7 @@ describe("whatever the bytes", () => {
     });
   });
 
-  it("a file cut anywhere is refused, or what is left is sound", async () => {
+  it("an ONNX file cut anywhere is refused, or what is left is sound", async () => {
     let refused = 0;
     for (let length = 0; length < valid.byteLength; length++)
       if ((await readOrRefuse(valid.subarray(0, length))) === "refused") refused++;
@@ -186,14 +186,14 @@ describe("whatever the bytes", () => {
     expect(await readOrRefuse(valid)).toBe("read");
   });
 
-  it("random bytes are", async () => {
+  it("an ONNX file of random bytes is refused or sound", async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (content) => void (await readOrRefuse(content))),
       { numRuns: 1000 },
     );
   });
 
-  it("a spoilt file is", async () => {
+  it("a spoiled ONNX file is refused or sound", async () => {
     const mutation = fc.record({
       at: fc.nat(),
       kind: fc.constantFrom("flip", "set", "insert", "remove"),

@@ -266,9 +266,9 @@ const REFUSED: Refusal[] = [
   },
 ];
 
-describe("a header is refused for", () => {
+describe("refused headers", () => {
   for (const { name, header, data, message } of REFUSED) {
-    it(name, async () => {
+    it(`a header is refused for ${name}`, async () => {
       const fault = await faultOf(() => parse(header, data));
       expect(fault.code).toBe("invalid-file");
       expect(fault.message).toBe(`${FILE}: ${message}`);
@@ -276,26 +276,26 @@ describe("a header is refused for", () => {
   }
 });
 
-describe("a file is refused for", () => {
+describe("refused files", () => {
   const length = (bytes: Uint8Array, size = bytes.byteLength) => readHeaderLength(bytes.subarray(0, 8), size, FILE);
 
-  it("having no bytes", async () => {
+  it("a file without bytes is refused", async () => {
     expect((await faultOf(() => length(new Uint8Array(0)))).message).toBe(
       `${FILE}: 0 bytes are too few for a safetensors file`,
     );
   });
 
-  it("having fewer than 8 bytes", async () => {
+  it("a file of fewer than 8 bytes is refused", async () => {
     expect((await faultOf(() => length(new Uint8Array(7)))).message).toBe(
       `${FILE}: 7 bytes are too few for a safetensors file`,
     );
   });
 
-  it("a header length of 0", async () => {
+  it("a header length of 0 is refused", async () => {
     expect((await faultOf(() => length(new Uint8Array(8)))).message).toBe(`${FILE}: the header is empty`);
   });
 
-  it("a header length over the limit, even if the file were that large", async () => {
+  it("a header length over the limit is refused, even if the file were that large", async () => {
     const bytes = Buffer.alloc(8);
     bytes.writeBigUInt64LE(100_000_001n);
     const fault = await faultOf(() => length(bytes, 200_000_000));
@@ -304,92 +304,92 @@ describe("a file is refused for", () => {
     );
   });
 
-  it("a header length of 2^64 - 1", async () => {
+  it("a header length of 2^64 - 1 is refused", async () => {
     const fault = await faultOf(() => length(new Uint8Array(8).fill(255), 1000));
     expect(fault.message).toContain("claims 18446744073709551615 bytes");
   });
 
-  it("a header length that reaches beyond the file", async () => {
+  it("a header length that reaches beyond the file is refused", async () => {
     const bytes = fileBytes("{}").subarray(0, 9);
     expect((await faultOf(() => length(bytes))).message).toBe(
       `${FILE}: the header claims 2 bytes, but the file has only 9`,
     );
   });
 
-  it("being a Git LFS pointer, with the command that fetches the file", async () => {
+  it("a Git LFS pointer is refused with the command that fetches the file", async () => {
     const fault = await faultOf(() => length(Buffer.from("version https://git-lfs.github.com/spec/v1\n")));
     expect(fault.message).toBe(`${FILE}: this is a Git LFS pointer, not a safetensors file`);
     expect(fault.hint).toContain("git lfs pull");
   });
 
-  it("nothing when the length is at the limit", () => {
+  it("a header length at the limit is accepted", () => {
     const bytes = Buffer.alloc(8);
     bytes.writeBigUInt64LE(100_000_000n);
     expect(readHeaderLength(bytes, 100_000_008, FILE)).toBe(100_000_000);
   });
 });
 
-describe("a header is accepted with", () => {
-  it("no tensors", () => {
+describe("accepted headers", () => {
+  it("a header without tensors is accepted", () => {
     expect(parse("{}").tensors.size).toBe(0);
   });
 
-  it("metadata that is null", () => {
+  it("metadata that is null is accepted", () => {
     expect(Object.keys(parse('{"__metadata__":null}').metadata)).toEqual([]);
   });
 
-  it("white space of all four kinds around it", () => {
+  it("white space of all four kinds around a header is accepted", () => {
     expect(parse(` \t\r\n{"a":${f32(0, 4)}}\n\r\t `, 4).tensors.size).toBe(1);
   });
 
-  it("names in any order, and gives them in offset order", () => {
+  it("names in any order are accepted and given in offset order", () => {
     const { tensors } = parse(`{"c":${f32(8, 12)},"a":${f32(4, 8)},"b":${f32(0, 4)}}`, 12);
     expect([...tensors.keys()]).toEqual(["b", "a", "c"]);
   });
 
-  it("metadata after the tensors", () => {
+  it("metadata after the tensors is accepted", () => {
     expect(parse(`{"a":${f32(0, 4)},"__metadata__":{"format":"pt"}}`, 4).metadata.format).toBe("pt");
   });
 
-  it("tensors at offsets that are no multiple of their element", () => {
+  it("tensors at offsets that are no multiple of their element are accepted", () => {
     const header = `{"a":${entry("U8", "[1]", "[0,1]")},"b":${f32(1, 5)}}`;
     expect(parse(header, 5).tensors.get("b")).toEqual({ name: "b", dtype: "F32", shape: [1], begin: 1, end: 5 });
   });
 
-  it("a scalar", () => {
+  it("a scalar is accepted", () => {
     expect(parse(`{"a":${entry("F32", "[]", "[0,4]")}}`, 4).tensors.get("a")?.shape).toEqual([]);
   });
 
-  it("empty tensors, at the begin, in the middle and at the end", () => {
+  it("empty tensors are accepted at the begin, in the middle and at the end", () => {
     const header = `{"z":${f32(8, 8)},"a":${f32(0, 4)},"n":${f32(4, 4)},"b":${f32(4, 8)},"y":${f32(0, 0)},"x":${f32(8, 8)}}`;
     expect([...parse(header, 8).tensors.keys()]).toEqual(["y", "a", "n", "b", "z", "x"]);
   });
 
-  it("an empty tensor with a huge dimension", () => {
+  it("an empty tensor with a huge dimension is accepted", () => {
     const header = `{"a":${entry("F32", "[0,1099511627776,1099511627776]", "[0,0]")}}`;
     expect(parse(header).tensors.get("a")?.shape).toEqual([0, 2 ** 40, 2 ** 40]);
   });
 
-  it("extra fields of any kind, even twice", () => {
+  it("extra fields of any kind are accepted, even twice", () => {
     const extra = '"x":[1,{"y":null,"z":[true,-1.5e3]}],"x":"w"';
     const header = `{"a":{${extra},"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`;
     expect(parse(header, 1).tensors.size).toBe(1);
   });
 
-  it("an empty name", () => {
+  it("an empty name is accepted", () => {
     expect(parse(`{"":${f32(0, 4)}}`, 4).tensors.has("")).toBe(true);
   });
 
-  it("escaped names and fields", () => {
+  it("escaped names and fields are accepted", () => {
     const header = `{"\\ud83d\\ude00\\n":{"\\u0064type":"F\\u00332","shape":[1],"data_offsets":[0,4]}}`;
     expect([...parse(header, 4).tensors.keys()]).toEqual(["😀\n"]);
   });
 
-  it("a duplicate metadata key: the last value counts", () => {
+  it("a duplicate metadata key is accepted, and the last value counts", () => {
     expect(parse('{"__metadata__":{"k":"1","k":"2"}}').metadata.k).toBe("2");
   });
 
-  it("names that mean something to JavaScript objects", () => {
+  it("names that mean something to JavaScript objects are accepted", () => {
     const header = `{"__metadata__":{"__proto__":"p"},"__proto__":${f32(0, 4)},"constructor":${f32(4, 8)}}`;
     const { tensors, metadata } = parse(header, 8);
     expect([...tensors.keys()]).toEqual(["__proto__", "constructor"]);
@@ -397,28 +397,28 @@ describe("a header is accepted with", () => {
     expect(metadata.toString).toBeUndefined();
   });
 
-  it("sub-byte tensors that fill whole bytes", () => {
+  it("sub-byte tensors that fill whole bytes are accepted", () => {
     const header = `{"a":${entry("F4", "[3,2]", "[0,3]")},"b":${entry("F6_E3M2", "[4]", "[3,6]")}}`;
     expect(parse(header, 6).tensors.size).toBe(2);
   });
 });
 
 /** Expected bytes: what the Python library 0.8.0 writes for the same tensors. */
-describe("the encoder writes what the Python library writes", () => {
+describe("the encoder against the Python library", () => {
   const headerText = (bytes: Uint8Array) => Buffer.from(bytes.subarray(8)).toString("utf8");
 
-  it("for one tensor, padded to a multiple of 8", () => {
+  it("one tensor is encoded as by the Python library, padded to a multiple of 8", () => {
     const { bytes } = encodeHeader([{ name: "test", dtype: "F32", shape: [2, 2] }], {});
     expect(Buffer.from(bytes).toString("latin1")).toBe(
       '@\0\0\0\0\0\0\0{"test":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}    ',
     );
   });
 
-  it("for no tensors", () => {
+  it("no tensors are encoded as by the Python library", () => {
     expect(Buffer.from(encodeHeader([], {}).bytes).toString("latin1")).toBe("\b\0\0\0\0\0\0\0{}      ");
   });
 
-  it("for metadata, mixed dtypes, an empty tensor, a scalar and a name that needs escapes", () => {
+  it("metadata, mixed dtypes, an empty tensor, a scalar and a name that needs escapes are encoded as by the Python library", () => {
     const tensors = [
       { name: "b", dtype: "I64", shape: [3] },
       { name: "a", dtype: "F16", shape: [2] },
@@ -436,7 +436,7 @@ describe("the encoder writes what the Python library writes", () => {
     expect(order.map(({ name }) => name)).toEqual(["b", "z", 'é\n"\\\u0001\x7f/', "a", "c"]);
   });
 
-  it("for the order of all dtypes", () => {
+  it("all dtypes are ordered as by the Python library", () => {
     const expected =
       "U64 I64 F64 C64 F32 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 BOOL";
     const dtypes = expected.split(" ").sort() as ["BOOL"];
@@ -447,7 +447,7 @@ describe("the encoder writes what the Python library writes", () => {
     expect(order.map(({ dtype }) => dtype).join(" ")).toBe(expected);
   });
 
-  it("for names whose order differs between code points and UTF-16", () => {
+  it("names whose order differs between code points and UTF-16 are ordered as by the Python library", () => {
     const names = ["\u{1f600}", "\uff5e", "z", "", "é", "e\u0301"];
     const { order } = encodeHeader(
       names.map((name) => ({ name, dtype: "U8", shape: [1] })),
@@ -457,38 +457,38 @@ describe("the encoder writes what the Python library writes", () => {
   });
 });
 
-describe("the encoder", () => {
-  it("sorts metadata keys, so that equal input gives equal bytes", () => {
+describe("the encoder of headers", () => {
+  it("the encoder sorts metadata keys, so that equal input gives equal bytes", () => {
     expect(encodeHeader([], { b: "2", a: "1" }).bytes).toEqual(encodeHeader([], { a: "1", b: "2" }).bytes);
   });
 
-  it("refuses two tensors of one name", async () => {
+  it("the encoder refuses two tensors of one name", async () => {
     const tensor = { name: "a", dtype: "U8", shape: [1] } as const;
     const fault = await faultOf(() => encodeHeader([tensor, tensor], {}));
     expect(fault.message).toBe('tensor "a" cannot be written: two tensors have this name');
   });
 
-  it("refuses a tensor named __metadata__", async () => {
+  it("the encoder refuses a tensor named __metadata__", async () => {
     const fault = await faultOf(() => encodeHeader([{ name: "__metadata__", dtype: "U8", shape: [1] }], {}));
     expect(fault.message).toBe('tensor "__metadata__" cannot be written: the name is reserved');
   });
 
-  it("refuses a name with a lone surrogate", async () => {
+  it("the encoder refuses a name with a lone surrogate", async () => {
     const fault = await faultOf(() => encodeHeader([{ name: "a\ud800", dtype: "U8", shape: [1] }], {}));
     expect(fault.message).toBe('"a\\ud800" cannot be written: it has a lone surrogate');
   });
 
-  it("refuses a fractional dimension", async () => {
+  it("the encoder refuses a fractional dimension", async () => {
     const fault = await faultOf(() => encodeHeader([{ name: "a", dtype: "U8", shape: [1.5] }], {}));
     expect(fault.message).toBe('tensor "a" cannot be written: U8 [1.5] is no valid size');
   });
 
-  it("refuses a sub-byte tensor that is no whole byte", async () => {
+  it("the encoder refuses a sub-byte tensor that is no whole byte", async () => {
     const fault = await faultOf(() => encodeHeader([{ name: "a", dtype: "F4", shape: [3] }], {}));
     expect(fault.message).toBe('tensor "a" cannot be written: F4 [3] is no valid size');
   });
 
-  it("refuses a header over the limit of the format", async () => {
+  it("the encoder refuses a header over the limit of the format", async () => {
     const fault = await faultOf(() => encodeHeader([], { note: "x".repeat(100_000_000) }));
     expect(fault.code).toBe("unsupported");
     expect(fault.message).toBe("a safetensors header of 100000032 bytes is over the limit of 100000000");

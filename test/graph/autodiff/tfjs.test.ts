@@ -201,7 +201,7 @@ beforeAll(async () => {
   await tf.setBackend("cpu");
 });
 
-describe("gradients of a tiny GPT-2 agree with TensorFlow.js", () => {
+describe("gradients of a tiny GPT-2", () => {
   const cases: [string, ModelConfig][] = [
     ...VARIANTS.map((variant): [string, ModelConfig] => [variant, configOf(variant)]),
     ...ACTIVATIONS.slice(1).map((activation): [string, ModelConfig] => [
@@ -211,7 +211,7 @@ describe("gradients of a tiny GPT-2 agree with TensorFlow.js", () => {
     ["a head of its own", configOf("dense", { tied_head: false })],
   ];
   for (const [name, config] of cases)
-    it(name, async () => {
+    it(`the gradients of a tiny GPT-2 agree with TensorFlow.js: ${name}`, async () => {
       const batch = batchFor(config);
       const [mine, reference] = [await ours(config, batch), theirs(config, batch)];
       expect(Math.abs(mine.loss - reference.loss)).toBeLessThan(1e-5);
