@@ -107,7 +107,7 @@ describe("malformed JSON", () => {
     ["a missing comma", "[1 2]", 'expected "," or "]"'],
     ["a leading zero", "01", "a number starts with 0"],
     ["a minus alone", "-", "expected a digit"],
-    ["a misspelt word", "nul", "expected a value"],
+    ["a misspelled word", "nul", "expected a value"],
     ["an empty text", "", "expected a value"],
     ["text after the end", "{} x", "something follows the closing bracket"],
     ["an array that never closes", "[[[", "expected a value"],

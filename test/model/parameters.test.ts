@@ -4,9 +4,8 @@ import { type ModelConfig, VARIANTS, type Variant } from "../../src/model/config
 import { countParameters, groupParameters, listParameters, PARAMETER_GROUPS } from "../../src/model/parameters.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
-function gpt2(n_layer: number, n_head: number, n_embd: number, variant: Variant = "dense"): ModelConfig {
-  const base = tinyModelConfig({ variant });
-  return { ...base, n_layer, n_head, n_embd, n_inner: 4 * n_embd, n_positions: 1024, vocab_size: 50257 };
+function gpt2(layers: number, heads: number, width: number, variant: Variant = "dense"): ModelConfig {
+  return tinyModelConfig({ layers, heads, width, positions: 1024, vocab: 50257, variant });
 }
 
 /** name, layers, heads, width, total, removed by tying, percent */

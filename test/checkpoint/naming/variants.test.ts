@@ -1,4 +1,4 @@
-// The compact variants: recognised by tensors, config.json or nfc.json, which must agree.
+// The compact variants: recognized by tensors, config.json or nfc.json, which must agree.
 import { describe, expect, it } from "vitest";
 import { VARIANTS } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";

@@ -1,33 +1,17 @@
 // Malformed and hostile ONNX files: reading one ends in a sound structure or one line, in bounded time and memory.
-import { writeFileSync } from "node:fs";
 import fc from "fast-check";
-import protobuf from "protobufjs/light.js";
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../../src/errors.ts";
-import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
-import type { OnnxStructure } from "../../../src/formats/onnx/structure.ts";
 import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
 import { failureOf } from "../../support/failure.ts";
-import { temporaryFolder } from "../../support/temp-folder.ts";
+import { bytes, key, structureReader, type Write } from "./messages.ts";
 
-const path = temporaryFolder("onnx-hostile");
-const bytes = (write: (w: protobuf.Writer) => protobuf.Writer) => write(protobuf.Writer.create()).finish();
-/** Key of a field: number and wire type. */
-const key = (id: number, wire: number) => (id << 3) | wire;
-
-let count = 0;
-function read(content: Uint8Array): Promise<OnnxStructure> {
-  const file = path(`${count++ % 8}.onnx`);
-  writeFileSync(file, content);
-  return readOnnxStructure(file);
-}
+const read = structureReader("onnx-hostile");
 
 describe("malformed ONNX files", () => {
-  const model = (write: (w: protobuf.Writer) => protobuf.Writer) => bytes((w) => write(w.uint32(key(1, 0)).int64(9)));
-  const inGraph = (write: (w: protobuf.Writer) => protobuf.Writer) =>
-    model((w) => write(w.uint32(key(7, 2)).fork()).ldelim());
-  const ofTensor = (write: (w: protobuf.Writer) => protobuf.Writer) =>
-    inGraph((w) => write(w.uint32(key(5, 2)).fork()).ldelim());
+  const model = (write: Write) => bytes((w) => write(w.uint32(key(1, 0)).int64(9)));
+  const inGraph = (write: Write) => model((w) => write(w.uint32(key(7, 2)).fork()).ldelim());
+  const ofTensor = (write: Write) => inGraph((w) => write(w.uint32(key(5, 2)).fork()).ldelim());
   const external = (entries: [string, string][]) =>
     changedProto(({ graph }) => {
       graph.initializer = [externalTensor("w", [4], {})];

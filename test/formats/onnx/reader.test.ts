@@ -1,28 +1,18 @@
 // The reader of ONNX structures: equal to an independent decoder on real exports; weights stay unread.
 import { createHash } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
-import protobuf from "protobufjs/light.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodeMessage } from "../../../src/formats/onnx/encode.ts";
 import { countTensorBytes, readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
-import type { OnnxStructure } from "../../../src/formats/onnx/structure.ts";
 import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
 import { decoded, exported, modelOf } from "../../support/exported.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
+import { bytes, key, structureReader, type Write } from "./messages.ts";
 
 const path = temporaryFolder("onnx-reader");
-const bytes = (write: (w: protobuf.Writer) => protobuf.Writer) => write(protobuf.Writer.create()).finish();
-/** Key of a field: number and wire type. */
-const key = (id: number, wire: number) => (id << 3) | wire;
-
-let count = 0;
-function read(content: Uint8Array): Promise<OnnxStructure> {
-  const file = path(`${count++ % 8}.onnx`);
-  writeFileSync(file, content);
-  return readOnnxStructure(file);
-}
+const read = structureReader("onnx-read");
 
 const digest = (data: Uint8Array) => createHash("sha256").update(data).digest("hex");
 
@@ -135,8 +125,7 @@ describe("the structure of an ONNX file", () => {
   });
 
   it("a model in parts is read as their sum, with packed shapes and the newest of two operator sets", async () => {
-    const graph = (write: (w: protobuf.Writer) => protobuf.Writer) =>
-      bytes((w) => w.uint32(key(7, 2)).bytes(bytes(write)));
+    const graph = (write: Write) => bytes((w) => w.uint32(key(7, 2)).bytes(bytes(write)));
     const tensor = bytes((w) => w.uint32(key(1, 2)).fork().int64(3).int64(5).ldelim().uint32(key(2, 0)).int32(1));
     const opset = (domain: string, version: number) =>
       bytes((w) =>

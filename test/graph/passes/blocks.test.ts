@@ -20,7 +20,7 @@ const draw = (count: number) => Float32Array.from({ length: count }, random);
 const bytes = (count: number) => Uint8Array.from({ length: count }, () => Math.floor(128 * (random() + 1)));
 const [M, N, V] = [3, 5, 7];
 
-/** The tensors of an [N, K] matrix in MatMulNBits' layout, with nothing in them that any quantiser would choose. */
+/** The tensors of an [N, K] matrix in MatMulNBits' layout, with nothing in them that any quantizer would choose. */
 interface Stored {
   values: Uint8Array;
   scales: Uint16Array; // float16

@@ -108,7 +108,7 @@ describe("rewriting a graph", () => {
   });
 });
 
-/** What `recognise` says of the nodes of a graph, in order. */
+/** What `recognize` says of the nodes of a graph, in order. */
 function seen<T>(graph: Graph, recognize: (...args: Parameters<NodeRule>) => T): T[] {
   const found: T[] = [];
   rewriteGraph(graph, (...args) => {
