@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeUtf8, JsonCursor } from "../../src/formats/json-strict.ts";
-import { faultOf } from "../io/support.ts";
+import { failureOf } from "../support/failure.ts";
 
 function accepts(text: string): void {
   const cursor = new JsonCursor(text, "text");
@@ -114,7 +114,7 @@ describe("malformed JSON", () => {
   ];
   for (const [name, text, fact] of cases) {
     it(`a malformed text is refused: ${name}`, async () => {
-      const fault = await faultOf(() => accepts(text));
+      const fault = await failureOf(() => accepts(text));
       expect(fault.code).toBe("invalid-file");
       expect(fault.message).toMatch(/^text is not valid JSON: .* at character \d+$/);
       expect(fault.message).toContain(fact);
@@ -122,7 +122,7 @@ describe("malformed JSON", () => {
   }
 
   it("a text nested too deeply is refused before the stack overflows", async () => {
-    const fault = await faultOf(() => accepts("[".repeat(1_000_000)));
+    const fault = await failureOf(() => accepts("[".repeat(1_000_000)));
     expect(fault.message).toBe("text is not valid JSON: nested deeper than 128 levels at character 129");
   });
 
@@ -137,12 +137,12 @@ describe("malformed JSON", () => {
 
 describe("the text of a header", () => {
   it("decodeUtf8 refuses a byte order mark", async () => {
-    const fault = await faultOf(() => decodeUtf8(Uint8Array.of(0xef, 0xbb, 0xbf, 0x7b), "x: the header"));
+    const fault = await failureOf(() => decodeUtf8(Uint8Array.of(0xef, 0xbb, 0xbf, 0x7b), "x: the header"));
     expect(fault.message).toBe("x: the header starts with a byte order mark");
   });
 
   it("decodeUtf8 refuses malformed UTF-8", async () => {
-    const fault = await faultOf(() => decodeUtf8(Uint8Array.of(0x22, 0xc3, 0x28), "x: the header"));
+    const fault = await failureOf(() => decodeUtf8(Uint8Array.of(0x22, 0xc3, 0x28), "x: the header"));
     expect(fault.message).toBe("x: the header is not valid UTF-8");
   });
 });

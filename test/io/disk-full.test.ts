@@ -8,8 +8,9 @@ import { afterAll, describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { makeBytesSource, writeSafetensors } from "../../src/formats/safetensors/writer.ts";
 import { withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
+import { failureOf } from "../support/failure.ts";
 import { withFault } from "./faults.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 const megabyte = new Uint8Array(1_500_000).fill(1);
@@ -75,7 +76,7 @@ describe("a disk that is full at any one call", () => {
       const late = (error as NfcError).message.includes("the replaced output could not be removed");
       expect(content).toBe(late ? "new" : "old");
       if (!late) expect(others).toEqual([]);
-      await faultOf(() => withStagedDirectory(target, {}, async () => undefined));
+      await failureOf(() => withStagedDirectory(target, {}, async () => undefined));
       expect(await readdir(parent)).toEqual(["out"]);
       expect(await readFile(join(target, "config.json"), "utf8")).toBe(content);
     }
@@ -119,7 +120,7 @@ describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", (
   });
 
   it("a real full disk is reported with the file's name, and is empty afterwards", async () => {
-    const fault = await faultOf(() => writeModel(target));
+    const fault = await failureOf(() => writeModel(target));
     expect(fault.code).toBe("io");
     expect(fault.message).toBe(`${target}/model-00001-of-00002.safetensors: disk full`);
     expect(fault.hint).toContain("free some space");
@@ -129,14 +130,14 @@ describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", (
   it("a real full disk keeps an output that was there", async () => {
     await mkdir(target);
     await writeFile(join(target, "config.json"), "old");
-    await faultOf(() => writeModel(target, true));
+    await failureOf(() => writeModel(target, true));
     expect(await readdir(tinyDisk as string)).toEqual(["out"]);
     expect(await readFile(join(target, "config.json"), "utf8")).toBe("old");
   });
 
   it("a real full disk keeps a file that was there", async () => {
     const path = join(target, "config.json");
-    const fault = await faultOf(() => writeFileAtomic(path, new Uint8Array(2_000_000)));
+    const fault = await failureOf(() => writeFileAtomic(path, new Uint8Array(2_000_000)));
     expect(fault.message).toBe(`${path}: disk full`);
     expect(await readdir(target)).toEqual(["config.json"]);
     expect(await readFile(path, "utf8")).toBe("old");

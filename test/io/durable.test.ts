@@ -4,8 +4,9 @@ import { devNull } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { writeChunks, writeDurably, writeFully } from "../../src/io/durable.ts";
+import { failureOf } from "../support/failure.ts";
 import { withFault } from "./faults.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 afterEach(() => vi.restoreAllMocks());
@@ -58,7 +59,10 @@ describe("durable writes", () => {
     const path = join(await temporaryFolder(), "out");
     await fs.writeFile(path, "older");
     const write = (overwrite: boolean) => writeDurably(path, (file) => file.write(Buffer.from("new")), { overwrite });
-    expect(await faultOf(() => write(false))).toMatchObject({ code: "exists", message: `${path}: it exists already` });
+    expect(await failureOf(() => write(false))).toMatchObject({
+      code: "exists",
+      message: `${path}: it exists already`,
+    });
     expect(await fs.readFile(path, "utf8")).toBe("older");
     await write(true);
     expect(await fs.readFile(path, "utf8")).toBe("new");
@@ -91,7 +95,7 @@ describe("durable writes", () => {
     const controller = new AbortController();
     const path = join(await temporaryFolder(), "out");
     const onBytes = () => controller.abort();
-    const fault = await faultOf(() => writeChunks(path, text("a", "b"), { onBytes, signal: controller.signal }));
+    const fault = await failureOf(() => writeChunks(path, text("a", "b"), { onBytes, signal: controller.signal }));
     expect(fault.code).toBe("aborted");
     expect(await fs.readFile(path, "utf8")).toBe("a");
   });

@@ -6,7 +6,8 @@ import { basename, dirname, join, parse } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { stageDirectory, withStagedDirectory } from "../../src/io/staging.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { failureOf } from "../support/failure.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 /** A process number that no system gives out. */
@@ -113,7 +114,7 @@ describe("existing targets of a staged folder", () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(target, "old");
-    const fault = await faultOf(() => stageDirectory(target));
+    const fault = await failureOf(() => stageDirectory(target));
     expect(fault.code).toBe("exists");
     expect(fault.message).toBe(`${target}: the output folder exists already and is not empty`);
     expect(fault.hint).toContain("--force");
@@ -123,11 +124,11 @@ describe("existing targets of a staged folder", () => {
   it("a target that is a file is refused, with and without force", async () => {
     const target = join(await temporaryFolder(), "out");
     await writeFile(target, "text");
-    expect(await faultOf(() => stageDirectory(target))).toMatchObject({
+    expect(await failureOf(() => stageDirectory(target))).toMatchObject({
       code: "exists",
       message: `${target}: a file is there already`,
     });
-    expect(await faultOf(() => stageDirectory(target, { force: true }))).toMatchObject({
+    expect(await failureOf(() => stageDirectory(target, { force: true }))).toMatchObject({
       code: "usage",
       message: `${target}: this is a file, --force replaces folders only`,
     });
@@ -137,14 +138,14 @@ describe("existing targets of a staged folder", () => {
   it("a target that is a broken link is refused", async () => {
     const target = join(await temporaryFolder(), "out");
     await symlink("nowhere", target);
-    const fault = await faultOf(() => stageDirectory(target));
+    const fault = await failureOf(() => stageDirectory(target));
     expect(fault).toMatchObject({ code: "exists", message: `${target}: this is a broken symbolic link` });
   });
 
   it("a target below a file is refused", async () => {
     const file = join(await temporaryFolder(), "file");
     await writeFile(file, "");
-    const fault = await faultOf(() => stageDirectory(join(file, "out")));
+    const fault = await failureOf(() => stageDirectory(join(file, "out")));
     expect(fault.message).toBe(`${join(file, "out")}: a part of this path is a file, not a folder`);
   });
 
@@ -153,7 +154,7 @@ describe("existing targets of a staged folder", () => {
     const target = join(parent, "out");
     const staged = await stageDirectory(target);
     await modelFolder(target, "somebody else's");
-    expect((await faultOf(() => staged.commit())).code).toBe("exists");
+    expect((await failureOf(() => staged.commit())).code).toBe("exists");
     await staged.discard();
     expect(await contentOf(target)).toBe("somebody else's");
     expect(await readdir(parent)).toEqual(["out"]);
@@ -189,7 +190,7 @@ describe("replacing a target with force", () => {
     const target = join(await temporaryFolder(), "photos");
     await mkdir(target);
     await writeFile(join(target, "cat.jpg"), "");
-    const fault = await faultOf(() => stageDirectory(target, { force: true }));
+    const fault = await failureOf(() => stageDirectory(target, { force: true }));
     expect(fault.code).toBe("usage");
     expect(fault.message).toBe(
       `${target}: --force will not replace this folder: it does not look like a model (no config.json, nfc.json, .safetensors or .onnx in it)`,
@@ -201,7 +202,7 @@ describe("replacing a target with force", () => {
     const target = join(await temporaryFolder(), "clone");
     await modelFolder(target, "x");
     await mkdir(join(target, ".git"));
-    const fault = await faultOf(() => stageDirectory(target, { force: true }));
+    const fault = await failureOf(() => stageDirectory(target, { force: true }));
     expect(fault.message).toBe(`${target}: --force will not replace this folder: it is a git repository`);
   });
 
@@ -211,7 +212,7 @@ describe("replacing a target with force", () => {
     await modelFolder(target, "x");
     for (const current of [target, join(target, "below")]) {
       vi.spyOn(process, "cwd").mockReturnValue(current);
-      const fault = await faultOf(() => stageDirectory(target, { force: true }));
+      const fault = await failureOf(() => stageDirectory(target, { force: true }));
       expect(fault.code).toBe("usage");
       expect(fault.message).toBe(`${target}: this is the current folder or one around it, it cannot be an output`);
     }
@@ -228,7 +229,7 @@ describe("replacing a target with force", () => {
 
   it("force does not replace the home folder or one around it", async () => {
     for (const target of [homedir(), dirname(homedir())].filter((folder) => folder !== parse(folder).root)) {
-      const fault = await faultOf(() => stageDirectory(target, { force: true }));
+      const fault = await failureOf(() => stageDirectory(target, { force: true }));
       expect(fault.message).toBe(`${target}: this is your home folder or one around it, it cannot be an output`);
     }
   });
@@ -244,7 +245,7 @@ describe("replacing a target with force", () => {
 
   it("force does not replace the root of the file system", async () => {
     const { root } = parse(process.cwd());
-    const fault = await faultOf(() => stageDirectory(root, { force: true }));
+    const fault = await failureOf(() => stageDirectory(root, { force: true }));
     expect(fault.message).toBe(`${root}: this is the root of the file system, it cannot be an output`);
   });
 });
@@ -265,7 +266,7 @@ describe("what a killed process left", () => {
     const target = join(parent, "out");
     await modelFolder(join(parent, old), "old");
     await modelFolder(join(parent, tmp), "new");
-    expect((await faultOf(() => stageDirectory(target))).code).toBe("exists");
+    expect((await failureOf(() => stageDirectory(target))).code).toBe("exists");
     expect(await contentOf(target)).toBe("old");
     expect(await readdir(parent)).toEqual(["out"]);
   });
@@ -284,7 +285,7 @@ describe("what a killed process left", () => {
     const target = join(parent, "out");
     await modelFolder(join(parent, old), "old");
     await modelFolder(target, "new");
-    await faultOf(() => stageDirectory(target));
+    await failureOf(() => stageDirectory(target));
     expect(await contentOf(target)).toBe("new");
     expect(await readdir(parent)).toEqual(["out"]);
   });
@@ -293,7 +294,7 @@ describe("what a killed process left", () => {
     const parent = await temporaryFolder();
     await modelFolder(join(parent, old), "old");
     await writeFile(join(parent, "out"), "text");
-    expect((await faultOf(() => stageDirectory(join(parent, "out")))).code).toBe("exists");
+    expect((await failureOf(() => stageDirectory(join(parent, "out")))).code).toBe("exists");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
@@ -358,7 +359,7 @@ describe("filling a staged folder", () => {
 
   it("an error in filling speaks of the target, not of the staging folder", async () => {
     const target = join(await temporaryFolder(), "out");
-    const fault = await faultOf(() =>
+    const fault = await failureOf(() =>
       withStagedDirectory(target, {}, async (folder) => {
         throw new NfcError("io", `${folder}/model.safetensors: disk full`, { hint: `see ${folder}` });
       }),
@@ -373,7 +374,7 @@ describe("filling a staged folder", () => {
   it("an error in filling names the file that the system complained about", async () => {
     const parent = await temporaryFolder();
     const missing = join(parent, "tokenizer.json");
-    const fault = await faultOf(() => withStagedDirectory(join(parent, "out"), {}, () => readFile(missing)));
+    const fault = await failureOf(() => withStagedDirectory(join(parent, "out"), {}, () => readFile(missing)));
     expect(fault).toMatchObject({ code: "not-found", message: `${missing}: no such file or folder` });
   });
 });

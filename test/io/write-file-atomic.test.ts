@@ -3,7 +3,8 @@ import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { writeFileAtomic } from "../../src/io/staging.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { failureOf } from "../support/failure.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 
@@ -44,7 +45,7 @@ describe("atomic writes of a file", () => {
     const folder = await temporaryFolder();
     await mkdir(join(folder, "out"));
     await writeFile(join(folder, "out/file"), "");
-    const fault = await faultOf(() => writeFileAtomic(join(folder, "out"), "x"));
+    const fault = await failureOf(() => writeFileAtomic(join(folder, "out"), "x"));
     expect(fault.message).toBe(`${join(folder, "out")}: this is a folder, a file is expected`);
     expect(await readdir(folder)).toEqual(["out"]);
   });

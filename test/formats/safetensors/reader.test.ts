@@ -7,7 +7,8 @@ import { describe, expect, it, vi } from "vitest";
 import { encodeFloats } from "../../../src/formats/dtype.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { PIECE_BYTES, PositionalFile } from "../../../src/io/positional-file.ts";
-import { faultOf, fileBytes, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { fileBytes, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const temporaryFolder = temporaryFolders();
 
@@ -70,7 +71,7 @@ describe("an open safetensors file", () => {
   it("integers are refused where floats are asked for", async () => {
     const path = await mixedFile(Float32Array.of(1));
     const reader = await openSafetensors(path);
-    const fault = await faultOf(() => reader.readF32("byte"));
+    const fault = await failureOf(() => reader.readF32("byte"));
     expect(fault.code).toBe("unsupported");
     expect(fault.message).toBe(`${path}: tensor "byte": U8 is no float format`);
     await reader.close();
@@ -81,7 +82,7 @@ describe("an open safetensors file", () => {
     const reader = await openSafetensors(path);
     const calls = [() => reader.readBytes("nope"), () => reader.readF32("nope"), () => reader.chunks("nope")];
     for (const call of calls) {
-      const fault = await faultOf(call);
+      const fault = await failureOf(call);
       expect(fault.code).toBe("not-found");
       expect(fault.message).toBe(`${path}: no tensor "nope"`);
     }
@@ -187,7 +188,7 @@ describe("pieces of a tensor", () => {
     const reader = await openSafetensors(path);
     const offset = reader.tensors.get("a")?.offset as number;
     await truncate(path, offset + PIECE_BYTES);
-    const fault = await faultOf(() => gather(reader.chunks("a")));
+    const fault = await failureOf(() => gather(reader.chunks("a")));
     expect(fault.code).toBe("io");
     expect(fault.message).toBe(
       `${path}: the file ends at byte ${offset + PIECE_BYTES}; it has been cut since it was opened`,
@@ -212,7 +213,7 @@ describe("a file larger than 4 GiB", () => {
     const reader = await openSafetensors(path);
     expect([...(await reader.readF32("tail"))]).toEqual([3.5, -2]);
     expect(reader.byteLength).toBe(start.byteLength + gap + 8);
-    const fault = await faultOf(() => reader.readBytes("gap"));
+    const fault = await failureOf(() => reader.readBytes("gap"));
     expect(fault.message).toBe(`${path}: tensor "gap": ${gap} bytes do not fit in one array`);
     await reader.close();
   });
@@ -221,7 +222,7 @@ describe("a file larger than 4 GiB", () => {
 describe("a file that cannot be opened", () => {
   it("a file that does not exist is reported", async () => {
     const path = join(await temporaryFolder(), "none.safetensors");
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault).toMatchObject({
       code: "not-found",
       message: `${path}: no such file or folder`,
@@ -232,14 +233,14 @@ describe("a file that cannot be opened", () => {
   it("a folder in the place of a file is reported", async () => {
     const path = join(await temporaryFolder(), "folder.safetensors");
     await mkdir(path);
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault).toMatchObject({ code: "io", message: `${path}: this is a folder, a file is expected` });
   });
 
   it.skipIf(process.platform === "win32")(
     "a device in the place of a file is reported, instead of waiting for it",
     async () => {
-      const fault = await faultOf(() => openSafetensors("/dev/null"));
+      const fault = await failureOf(() => openSafetensors("/dev/null"));
       expect(fault.message).toBe("/dev/null: this is no regular file, a file is expected");
     },
   );
@@ -247,7 +248,7 @@ describe("a file that cannot be opened", () => {
   it("an empty file is reported", async () => {
     const path = join(await temporaryFolder(), "empty.safetensors");
     await writeFile(path, "");
-    expect((await faultOf(() => openSafetensors(path))).message).toBe(
+    expect((await failureOf(() => openSafetensors(path))).message).toBe(
       `${path}: 0 bytes are too few for a safetensors file`,
     );
   });
@@ -255,7 +256,9 @@ describe("a file that cannot be opened", () => {
   it("a broken header is reported", async () => {
     const path = join(await temporaryFolder(), "broken.safetensors");
     await writeFile(path, fileBytes("[]"));
-    expect((await faultOf(() => openSafetensors(path))).message).toBe(`${path}: the header is an array, not an object`);
+    expect((await failureOf(() => openSafetensors(path))).message).toBe(
+      `${path}: the header is an array, not an object`,
+    );
   });
 
   it.skipIf(!existsSync("/proc/self/fd"))("a file that cannot be opened is closed again", async () => {
@@ -265,7 +268,7 @@ describe("a file that cannot be opened", () => {
     const handle = await open(path);
     expect(await stillOpen()).toBe(1);
     await handle.close();
-    await faultOf(() => openSafetensors(path));
+    await failureOf(() => openSafetensors(path));
     expect(await stillOpen()).toBe(0);
   });
 
@@ -276,7 +279,7 @@ describe("a file that cannot be opened", () => {
     await writeFile(path, bytes);
     const probe = await open(path);
     const read = vi.spyOn(Object.getPrototypeOf(probe), "read");
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(read.mock.calls.map(([buffer]) => (buffer as Uint8Array).byteLength)).toEqual([8]);
     read.mockRestore();
     await probe.close();

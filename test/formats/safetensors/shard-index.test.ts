@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
-import { faultOf, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const temporaryFolder = temporaryFolders();
 const A = "model-00001-of-00002.safetensors";
@@ -168,7 +169,7 @@ describe("refused shard indexes", () => {
   for (const { name, index, fact } of cases) {
     it(`a shard index is refused for ${name}`, async () => {
       const { path } = await sharded(index);
-      const fault = await faultOf(() => openSafetensors(path));
+      const fault = await failureOf(() => openSafetensors(path));
       expect(fault.code).toBe("invalid-file");
       expect(fault.message).toBe(path + fact);
     });
@@ -176,21 +177,21 @@ describe("refused shard indexes", () => {
 
   it("a tensor that the index does not name is refused", async () => {
     const { folder, path } = await sharded({ weight_map: { x: A, z: B } });
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, A)}: tensor "y": the index ${path} does not name it`);
   });
 
   it("a tensor that two shards hold is refused", async () => {
     const { folder, path } = await sharded();
     await writeShard(join(folder, B), ["x", "z"], 3);
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, B)}: tensor "x": it is also in "${A}"`);
   });
 
   it("a missing shard is refused", async () => {
     const { folder, path } = await sharded();
     await rm(join(folder, B));
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.code).toBe("not-found");
     expect(fault.message).toBe(`${join(folder, B)}: no such file, but it is named by ${path}`);
     expect(fault.hint).toBe("a shard is missing: download the whole checkpoint");
@@ -199,19 +200,19 @@ describe("refused shard indexes", () => {
   it("a broken shard is refused", async () => {
     const { folder, path } = await sharded();
     await writeFile(join(folder, B), "short");
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, B)}: 5 bytes are too few for a safetensors file`);
   });
 
   it("a file too large for a shard index is refused without reading it", async () => {
     const { path } = await sharded();
     await truncate(path, 100_000_001);
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${path}: 100000001 bytes are too many for a shard index`);
   });
 
   it("a missing shard index is reported", async () => {
     const path = join(await temporaryFolder(), INDEX);
-    expect((await faultOf(() => openSafetensors(path))).code).toBe("not-found");
+    expect((await failureOf(() => openSafetensors(path))).code).toBe("not-found");
   });
 });

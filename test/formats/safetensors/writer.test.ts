@@ -8,7 +8,8 @@ import { countBytes, DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.t
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { makeBytesSource, type TensorSource, writeSafetensors } from "../../../src/formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../../../src/io/positional-file.ts";
-import { faultOf, temporaryFolders } from "../../io/support.ts";
+import { temporaryFolders } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const temporaryFolder = temporaryFolders();
 const SINGLE = "model.safetensors";
@@ -192,14 +193,14 @@ describe("writing shards", () => {
 
   it("shards are refused for a limit that is no size", async () => {
     for (const maxShardSize of [0, -5, 1.5, Number.NaN]) {
-      const fault = await faultOf(() => writeSafetensors("unused", [filled("a", 5)], { maxShardSize }));
+      const fault = await failureOf(() => writeSafetensors("unused", [filled("a", 5)], { maxShardSize }));
       expect(fault.code).toBe("usage");
       expect(fault.message).toBe(`${maxShardSize} is no size for a shard: a positive number of bytes is needed`);
     }
   });
 
   it("one name is refused twice, even in different shards", async () => {
-    const fault = await faultOf(() =>
+    const fault = await failureOf(() =>
       writeSafetensors("unused", [filled("a", 5), filled("a", 5)], { maxShardSize: 5 }),
     );
     expect(fault.message).toBe('tensor "a" cannot be written: two tensors have this name');
@@ -209,7 +210,7 @@ describe("writing shards", () => {
 describe("sources of written tensors", () => {
   it("a source that delivers too few bytes is reported", async () => {
     const folder = await temporaryFolder();
-    const fault = await faultOf(() => writeSafetensors(folder, [source([new Uint8Array(3)], [5])]));
+    const fault = await failureOf(() => writeSafetensors(folder, [source([new Uint8Array(3)], [5])]));
     expect(fault.code).toBe("mismatch");
     expect(fault.message).toBe(`${join(folder, SINGLE)}: tensor "t": its source delivers 3 bytes, not 5`);
   });
@@ -226,7 +227,7 @@ describe("sources of written tensors", () => {
         }
       },
     };
-    const fault = await faultOf(() => writeSafetensors(folder, [endless]));
+    const fault = await failureOf(() => writeSafetensors(folder, [endless]));
     expect(fault.code).toBe("mismatch");
     expect(fault.message).toBe(`${join(folder, SINGLE)}: tensor "t": its source delivers more than 5 bytes`);
     expect(asked).toBe(2);
@@ -262,7 +263,7 @@ describe("progress of a write", () => {
   it("a write ends with an error when the signal fires before the first byte", async () => {
     const folder = await temporaryFolder();
     const options = { signal: AbortSignal.abort() };
-    const fault = await faultOf(() => writeSafetensors(folder, [filled("a", 5)], options));
+    const fault = await failureOf(() => writeSafetensors(folder, [filled("a", 5)], options));
     expect(fault.code).toBe("aborted");
     expect(await readdir(folder)).toEqual([]);
   });
@@ -272,7 +273,7 @@ describe("progress of a write", () => {
     const controller = new AbortController();
     const large = makeBytesSource("a", "U8", [3 * PIECE_BYTES], new Uint8Array(3 * PIECE_BYTES));
     const written = vi.fn(() => controller.abort());
-    const fault = await faultOf(() =>
+    const fault = await failureOf(() =>
       writeSafetensors(folder, [large], { signal: controller.signal, onBytes: written }),
     );
     expect(fault.code).toBe("aborted");
@@ -286,14 +287,14 @@ describe("a late signal", () => {
     const folder = await temporaryFolder();
     const controller = new AbortController();
     const options = { signal: controller.signal, onBytes: () => controller.abort() };
-    expect((await faultOf(() => writeSafetensors(folder, [filled("a", 5)], options))).code).toBe("aborted");
+    expect((await failureOf(() => writeSafetensors(folder, [filled("a", 5)], options))).code).toBe("aborted");
   });
 });
 
 describe("the folder of a write", () => {
   it("a write to a folder that is not there is reported", async () => {
     const folder = join(await temporaryFolder(), "none");
-    const fault = await faultOf(() => writeSafetensors(folder, [filled("a", 5)]));
+    const fault = await failureOf(() => writeSafetensors(folder, [filled("a", 5)]));
     expect(fault.code).toBe("not-found");
     expect(fault.message).toBe(`${join(folder, SINGLE)}: no such file or folder`);
   });
