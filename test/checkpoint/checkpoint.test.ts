@@ -84,17 +84,17 @@ const FORMS: [string, WriteTinyOptions & { open?: OpenOptions }][] = [
   ["a width beyond one block of a transposition", { width: 40, inner: 70, layout: "linear", layers: 1 }],
 ];
 
-describe("openCheckpoint", () => {
-  it.each(FORMS)("reads the same model from %s", async (_, options) => {
+describe("opening a checkpoint", () => {
+  it.each(FORMS)("the same model is read from %s", async (_, options) => {
     await opened(options, expectCanonical);
   });
 
-  it.each(VARIANTS)("reads %s in both orientations", async (variant) => {
+  it.each(VARIANTS)("the variant %s is read in both orientations", async (variant) => {
     await opened({ variant }, expectCanonical);
     await opened({ variant, layout: "linear" }, expectCanonical);
   });
 
-  it("takes a file, with config.json beside it", async () => {
+  it("a single file is opened with the config.json beside it", async () => {
     const folder = await writeCheckpoint(path("file"), { file: "step-100.safetensors", base: "transformer." });
     const checkpoint = await openCheckpoint(`${folder}/step-100.safetensors`);
     expect(checkpoint.folder).toBe(folder);
@@ -103,7 +103,7 @@ describe("openCheckpoint", () => {
     await checkpoint.close();
   });
 
-  it("takes a shard index", async () => {
+  it("a shard index is opened with all of its shards", async () => {
     const folder = await writeCheckpoint(path("index"), { shards: 2 });
     const checkpoint = await openCheckpoint(`${folder}/model.safetensors.index.json`);
     await expectCanonical(checkpoint);
@@ -111,7 +111,7 @@ describe("openCheckpoint", () => {
     await checkpoint.close();
   });
 
-  it("says where the bytes of a tensor lie", async () => {
+  it("every tensor says where its bytes lie in the file", async () => {
     await opened({ masks: true }, async (checkpoint) => {
       const tensor = checkpoint.tensors.get("wpe.weight");
       expect(tensor).toMatchObject({ sourceName: "wpe.weight", transposed: false, dtype: "F32" });
@@ -119,7 +119,7 @@ describe("openCheckpoint", () => {
     });
   });
 
-  it("hands out file bytes in pieces that are views of the reader's buffer, not copies", async () => {
+  it("file bytes come in pieces that are views of the reader's buffer, not copies", async () => {
     await opened({}, async (checkpoint) => {
       const buffers = new Set<ArrayBufferLike>();
       for (const name of ["wte.weight", "ln_f.weight"]) {
@@ -129,21 +129,21 @@ describe("openCheckpoint", () => {
     });
   });
 
-  it("notes a missing config.json", async () => {
+  it("a missing config.json is noted", async () => {
     await opened({ config: null, open: { nHead: 2 } }, (checkpoint, folder) => {
       expect(checkpoint.rawConfig).toEqual({});
       expect(checkpoint.notes).toContain(`no config.json in ${folder}: dimensions are those of the tensors`);
     });
   });
 
-  it("asks for --n-head without config.json", async () => {
+  it("a model without config.json asks for --n-head", async () => {
     const folder = await writeCheckpoint(path("headless"), { config: null });
     const error = await failureOf(() => openCheckpoint(folder));
     expect(error.code).toBe("usage");
     expect(error.hint).toContain("--n-head");
   });
 
-  it("finds nothing under an unknown name", async () => {
+  it("an unknown tensor name is refused", async () => {
     await opened({}, async (checkpoint) => {
       const error = await failureOf(() => checkpoint.readF32("h.9.ln_1.weight"));
       expect(error.code).toBe("not-found");
@@ -151,7 +151,7 @@ describe("openCheckpoint", () => {
     });
   });
 
-  it("refuses config.json that is not JSON, by name", async () => {
+  it("a config.json that is not JSON is refused by its path", async () => {
     const folder = await writeCheckpoint(path("broken"), { config: null });
     await writeFile(`${folder}/config.json`, "{");
     const error = await failureOf(() => openCheckpoint(folder));
@@ -159,7 +159,7 @@ describe("openCheckpoint", () => {
     expect(error.code).toBe("invalid-file");
   });
 
-  it("passes on the warnings of the reader", async () => {
+  it("the warnings of the reader become notes of the checkpoint", async () => {
     const folder = await writeCheckpoint(path("warned"), { shards: 2 });
     const weight_map = Object.fromEntries(
       tinyTensors().map(({ name }, index) => [name, `model-0000${(index % 2) + 1}-of-00002.safetensors`]),
@@ -173,22 +173,22 @@ describe("openCheckpoint", () => {
     await checkpoint.close();
   });
 
-  it("stops at once when its signal has fired", async () => {
+  it("opening stops at once when its signal has fired", async () => {
     const folder = await writeCheckpoint(path("aborted"));
     const error = await failureOf(() => openCheckpoint(folder, { signal: AbortSignal.abort() }));
     expect(error.code).toBe("aborted");
   });
 });
 
-describe("the head", () => {
-  it("that equals wte byte by byte is tied", async () => {
+describe("the head of a checkpoint", () => {
+  it("a head that equals wte byte by byte is tied", async () => {
     await opened({ head: "copy" }, (checkpoint) => {
       expect(checkpoint.config.tied_head).toBe(true);
       expect(checkpoint.tensors.has("lm_head.weight")).toBe(false);
     });
   });
 
-  it.each([0, 11 * 8 - 1])("that differs from wte in value %i alone is a head of its own", async (at) => {
+  it.each([0, 11 * 8 - 1])("a head that differs from wte in value %i alone stays separate", async (at) => {
     const tensors = tinyTensors({ head: "copy" });
     const head = tensors.find(({ name }) => name === "lm_head.weight");
     if (head === undefined) throw new Error("no head");
@@ -201,13 +201,13 @@ describe("the head", () => {
     });
   });
 
-  it("that lies in another shard is compared as well", async () => {
+  it("a head that lies in another shard is compared with wte as well", async () => {
     await opened({ head: "copy", shards: 2 }, (checkpoint) => expect(checkpoint.config.tied_head).toBe(true));
   });
 });
 
-describe("--trim-vocab", () => {
-  it("cuts wte and a separate head, in chunks and in values", async () => {
+describe("trimming the vocabulary", () => {
+  it("--trim-vocab cuts wte and a separate head, in chunks and in values", async () => {
     await opened({ head: "own", open: { trimVocab: 7 } }, async (checkpoint) => {
       expect(checkpoint.config.vocab_size).toBe(7);
       for (const name of ["wte.weight", "lm_head.weight"]) {
@@ -219,7 +219,7 @@ describe("--trim-vocab", () => {
     });
   });
 
-  it("takes the tokenizer's size", async () => {
+  it("--trim-vocab without a number takes the tokenizer's size", async () => {
     const folder = await writeCheckpoint(path("trim"));
     await writeFile(`${folder}/vocab.json`, JSON.stringify({ a: 0, b: 1, c: 5 }));
     const checkpoint = await openCheckpoint(folder, { trimVocab: true });
@@ -228,7 +228,7 @@ describe("--trim-vocab", () => {
   });
 });
 
-describe("nfc.json", () => {
+describe("nfc.json beside a checkpoint", () => {
   const record = {
     format: "nfc/1",
     tool: { name: "nfc", version: "0.1.0" },
@@ -241,16 +241,16 @@ describe("nfc.json", () => {
   } as const;
   const text = formatNfcRecord(structuredClone(record) as never);
 
-  it("comes with the checkpoint", async () => {
+  it("the record of nfc.json comes with the checkpoint", async () => {
     await opened({ variant: "noise-shared", record: text }, (checkpoint) => expect(checkpoint.record).toEqual(record));
   });
 
-  it("that contradicts the tensors is refused", async () => {
+  it("an nfc.json that contradicts the tensors is refused", async () => {
     const error = await failureOf(() => opened({ variant: "symmetric", record: text }, () => {}));
     expect(error.code).toBe("mismatch");
   });
 
-  it("is null where there is none", async () => {
+  it("the record of a checkpoint without nfc.json is null", async () => {
     await opened({}, (checkpoint) => expect(checkpoint.record).toBeNull());
   });
 });

@@ -10,8 +10,8 @@ import { tinyHfConfig, tinyModelConfig } from "../support/make-checkpoint.ts";
 const parse = (raw: unknown) => parseConfig(raw, "m/config.json");
 const refused = (raw: unknown) => failureOf(() => parse(raw));
 
-describe("parseConfig", () => {
-  it("reads the config.json of GPT-2", () => {
+describe("reading config.json", () => {
+  it("parseConfig reads the config.json of GPT-2", () => {
     const config = parse({
       model_type: "gpt2",
       n_layer: 12,
@@ -37,7 +37,7 @@ describe("parseConfig", () => {
     });
   });
 
-  it("treats null as absent", () => {
+  it("a field that is null counts as absent", () => {
     expect(parse({ n_inner: null, activation_function: null, tie_word_embeddings: null })).toMatchObject({
       n_inner: undefined,
       activation: undefined,
@@ -45,7 +45,7 @@ describe("parseConfig", () => {
     });
   });
 
-  it("honours n_inner, layer_norm_epsilon and both scale flags", () => {
+  it("n_inner, layer_norm_epsilon and both scale flags are honored", () => {
     const raw = {
       n_inner: 100,
       layer_norm_epsilon: 1e-6,
@@ -64,11 +64,11 @@ describe("parseConfig", () => {
     ["swish", "silu"],
     ["silu", "silu"],
     ["tanh", "tanh"],
-  ])("reads activation_function %s as %s", (name, activation) => {
+  ])("activation_function %s is read as %s", (name, activation) => {
     expect(parse({ activation_function: name }).activation).toBe(activation);
   });
 
-  it("refuses an unknown activation_function and lists the known ones", async () => {
+  it("an unknown activation_function is refused with the list of known ones", async () => {
     const error = await refused({ activation_function: "quick_gelu" });
     expect(error.code).toBe("unsupported");
     expect(error.message).toBe('m/config.json: activation_function "quick_gelu" is not known');
@@ -76,37 +76,37 @@ describe("parseConfig", () => {
     expect(error.hint).toContain("--activation");
   });
 
-  it("does not look at an unknown activation_function that the user overrides", () => {
+  it("an unknown activation_function is not looked at when the user overrides it", () => {
     const config = parseConfig({ activation_function: "quick_gelu" }, "c", { activation: "gelu" });
     expect(config.activation).toBe("gelu");
   });
 
-  it.each(["num_hidden_layers", "num_attention_heads", "hidden_size"])("reads the alias %s", (alias) => {
+  it.each(["num_hidden_layers", "num_attention_heads", "hidden_size"])("the alias %s is read", (alias) => {
     const name = { num_hidden_layers: "n_layer", num_attention_heads: "n_head", hidden_size: "n_embd" }[alias] ?? "";
     expect(parse({ [alias]: 6 })).toMatchObject({ [name]: 6 });
   });
 
-  it("reads nanoGPT's model_args: block_size is n_positions, and it is no Hugging Face config", () => {
+  it("nanoGPT's model_args are read: block_size is n_positions, and it is no Hugging Face config", () => {
     const config = parse({ n_layer: 2, n_head: 2, n_embd: 8, block_size: 64, bias: false, vocab_size: 65, dropout: 0 });
     expect(config).toMatchObject({ n_positions: 64, isHuggingFace: false, vocab_size: 65 });
   });
 
-  it("refuses two names of one number that differ", async () => {
+  it("two names of one number that differ are refused", async () => {
     const error = await refused({ n_embd: 8, hidden_size: 16 });
     expect(error.message).toBe("m/config.json: n_embd is 8, but hidden_size is 16");
   });
 
-  it("ignores a legacy n_ctx that differs from n_positions, and says so", () => {
+  it("a legacy n_ctx that differs from n_positions is ignored with a note", () => {
     const config = parse({ n_positions: 1024, n_ctx: 512 });
     expect(config.n_positions).toBe(1024);
     expect(config.notes).toEqual(["m/config.json: n_ctx 512 is legacy and ignored; n_positions is 1024"]);
   });
 
-  it("falls back on n_ctx where there is no n_positions", () => {
+  it("n_ctx serves where there is no n_positions", () => {
     expect(parse({ n_ctx: 512 })).toMatchObject({ n_positions: 512, notes: [] });
   });
 
-  it("notes that reorder_and_upcast_attn is ignored", () => {
+  it("a note says that reorder_and_upcast_attn is ignored", () => {
     expect(parse({ reorder_and_upcast_attn: true }).notes[0]).toContain("rounding only");
   });
 
@@ -133,19 +133,19 @@ describe("parseConfig", () => {
     ["eos_token_id", "end"],
     ["bos_token_id", 1.5],
     ["model_type", 2],
-  ])("refuses %s: %j by name and value", async (key, value) => {
+  ])("the field %s with the value %j is refused by name and value", async (key, value) => {
     const error = await refused({ [key]: value });
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(`m/config.json: ${key} is ${JSON.stringify(value)}`);
   });
 
-  it.each([["[]"], ['"gpt2"'], ["null"], ["7"]])("refuses the content %s", async (text) => {
+  it.each([["[]"], ['"gpt2"'], ["null"], ["7"]])("the content %s is refused as no JSON object", async (text) => {
     const error = await refused(JSON.parse(text));
     expect(error.message).toBe(`m/config.json: is ${text}, not a JSON object`);
   });
 
   it.each(["gpt_neo", "gptj", "gpt_bigcode", "gpt_neox", "imagegpt", "openai-gpt", "llama"])(
-    "refuses model_type %s",
+    "model_type %s is refused",
     async (type) => {
       const error = await refused({ model_type: type });
       expect(error.code).toBe("unsupported");
@@ -153,27 +153,27 @@ describe("parseConfig", () => {
     },
   );
 
-  it("refuses cross attention", async () => {
+  it("cross attention is refused", async () => {
     expect((await refused({ add_cross_attention: true })).message).toContain("add_cross_attention");
   });
 
-  it("refuses quantised weights", async () => {
+  it("quantized weights are refused", async () => {
     expect((await refused({ quantization_config: { bits: 4 } })).message).toContain("quantization_config");
   });
 
-  it("refuses pruned heads, and accepts an empty list of them", async () => {
+  it("pruned heads are refused, and an empty list of them is accepted", async () => {
     expect((await refused({ pruned_heads: { 0: [1] } })).message).toContain("pruned_heads");
     expect(parse({ pruned_heads: {} }).notes).toEqual([]);
   });
 
-  it("takes the first of several end tokens, and a negative id as none", () => {
+  it("the first of several end tokens is taken, and a negative id counts as none", () => {
     expect(parse({ eos_token_id: [5, 6], bos_token_id: -1 })).toMatchObject({
       eos_token_id: 5,
       bos_token_id: undefined,
     });
   });
 
-  it("throws nothing but NfcError, whatever the JSON", () => {
+  it("parseConfig throws nothing but NfcError, whatever the JSON", () => {
     const keys = Object.keys(parse({}));
     const object = fc.dictionary(
       fc.constantFrom(...keys, "model_type", "activation_function", "n_ctx", "__proto__"),
@@ -191,8 +191,8 @@ describe("parseConfig", () => {
   });
 });
 
-describe("toHfConfig", () => {
-  it.each(VARIANTS)("is read back as the same configuration (%s)", (variant) => {
+describe("writing config.json", () => {
+  it.each(VARIANTS)("a configuration written by toHfConfig is read back the same (%s)", (variant) => {
     const config = { ...tinyModelConfig({ variant, inner: 24 }), activation: "gelu", bos_token_id: 3 } as const;
     const written = toHfConfig({ ...config, scale_attn_weights: false, layer_norm_epsilon: 1e-6 }, {});
     expect(parse(written)).toMatchObject({
@@ -202,11 +202,11 @@ describe("toHfConfig", () => {
     });
   });
 
-  it("keeps model_type gpt2 for every variant", () => {
+  it("the written model_type is gpt2 for every variant", () => {
     for (const variant of VARIANTS) expect(toHfConfig(tinyModelConfig({ variant }), {}).model_type).toBe("gpt2");
   });
 
-  it("keeps unknown keys and architectures, and removes second names that would contradict", () => {
+  it("unknown keys and architectures are kept, and second names that would contradict are removed", () => {
     const raw = {
       ...tinyHfConfig(),
       resid_pdrop: 0.1,
@@ -222,12 +222,12 @@ describe("toHfConfig", () => {
     expect(Object.keys(written)).not.toContain("block_size");
   });
 
-  it("drops the variant of a compact source when the result is dense", () => {
+  it("the variant of a compact source is dropped when the result is dense", () => {
     const written = toHfConfig(tinyModelConfig(), tinyHfConfig({ variant: "symmetric" }));
     expect(Object.keys(written)).not.toContain("nfc_variant");
   });
 
-  it("writes GPT-2's default inner width as null, and says when the head is not tied", () => {
+  it("GPT-2's default inner width is written as null, and an untied head is declared", () => {
     expect(toHfConfig(tinyModelConfig({ head: "own" }), {})).toMatchObject({
       n_inner: null,
       tie_word_embeddings: false,

@@ -45,8 +45,8 @@ function tensors(): RawTensor[] {
   });
 }
 
-describe("the forward pass honours", () => {
-  test.each(REFERENCE)("%j", async (settings, last, mean) => {
+describe("settings of config.json in the forward pass", () => {
+  test.each(REFERENCE)("the forward pass honors %j", async (settings, last, mean) => {
     const folder = path(Object.keys(settings)[0] ?? "plain", String(Object.values(settings)[0]));
     await writeCheckpoint(folder, { tensors: tensors(), config: { ...tinyHfConfig(SIZES), ...settings } });
     const logits = await opened(folder, (checkpoint) => computeLogits(checkpoint, [IDS]));

@@ -18,7 +18,7 @@ async function refusal(name: string, content: Uint8Array | string) {
   return failureOf(() => openCheckpoint(path(name)));
 }
 
-describe("a pickle", () => {
+describe("pickles", () => {
   it.each([
     ["a zip of torch.save", "pytorch_model.bin", ZIP],
     ["a zip under another name", "weights.safetensors", ZIP],
@@ -26,7 +26,7 @@ describe("a pickle", () => {
     ["a bare pickle of protocol 2", "old.pt", PICKLE_2],
     ["a bare pickle of protocol 4", "model.dat", PICKLE_4],
     ["a file that is called like one", "ckpt.ckpt", [1, 2, 3]],
-  ])("is refused: %s", async (_, name, bytes) => {
+  ])("a PyTorch pickle is refused: %s", async (_, name, bytes) => {
     const error = await refusal(name, Uint8Array.from(bytes));
     expect(error.code).toBe("unsupported");
     expect(error.message).toContain(`${path(name)}: is a PyTorch pickle`);
@@ -34,7 +34,7 @@ describe("a pickle", () => {
     expect(error.hint).toContain(path(name));
   });
 
-  it("is told from a safetensors file whose header length begins like one", async () => {
+  it("a pickle is told from a safetensors file whose header length begins like one", async () => {
     const tensors = tinyTensors();
     for (let padding = 0; padding < 256; padding++) {
       const bytes = encodeSafetensors(tensors, { format: "pt", padding: "x".repeat(padding) });
@@ -47,7 +47,7 @@ describe("a pickle", () => {
     throw new Error("no header length began with 0x80");
   });
 
-  it("named as an index of shards is refused with all shards in the recipe", async () => {
+  it("a pickle named as an index of shards is refused with all shards in the recipe", async () => {
     await mkdir(path("shards"));
     const shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
     for (const shard of shards) await writeFile(path("shards", shard), "");
@@ -56,21 +56,21 @@ describe("a pickle", () => {
     for (const shard of shards) expect(error.hint).toContain(path("shards", shard));
   });
 
-  it("named as an index without its shards is refused all the same", async () => {
+  it("a pickle named as an index without its shards is refused all the same", async () => {
     await mkdir(path("alone"));
     const error = await refusal("alone/pytorch_model.bin.index.json", "{}");
     expect(error.message).toContain("is a PyTorch pickle");
   });
 });
 
-describe("pickleRecipe", () => {
-  it("is one shell line, with quotes where a path needs them", () => {
+describe("the recipe for pickles", () => {
+  it("pickleRecipe is one shell line, with quotes where a path needs them", () => {
     const recipe = describePickleConversion(["/models/it's mine/ckpt.pt"]);
     expect(recipe).not.toMatch(/[\r\n]/);
     expect(recipe.endsWith(` '/models/it'\\''s mine' '/models/it'\\''s mine/ckpt.pt'`)).toBe(true);
   });
 
-  it("reaches a program as the script and its paths", () => {
+  it("the recipe's shell line reaches a program as the script and its paths", () => {
     const print = "process.stdout.write(JSON.stringify(process.argv.slice(1)))";
     const line = describePickleConversion(["a b/$x.pt"]).replace(
       /^python3 -c/,
@@ -84,44 +84,44 @@ describe("pickleRecipe", () => {
   });
 });
 
-describe("picklesOf", () => {
-  it("prefers pytorch_model.bin, then its shards, then the first there is", () => {
+describe("finding pickles", () => {
+  it("findPickles prefers pytorch_model.bin, then its shards, then the first there is", () => {
     expect(findPickles("m", ["ckpt.pt", "pytorch_model.bin"])).toEqual(["m/pytorch_model.bin"]);
     const shards = ["pytorch_model-00002-of-00002.bin", "pytorch_model-00001-of-00002.bin"];
     expect(findPickles("m", ["x.pt", ...shards])).toEqual([`m/${shards[1]}`, `m/${shards[0]}`]);
     expect(findPickles("m", ["ckpt.pt", "config.json"])).toEqual(["m/ckpt.pt"]);
   });
 
-  it("passes over what trainers leave beside the weights", () => {
+  it("findPickles passes over what trainers leave beside the weights", () => {
     expect(findPickles("m", ["training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"])).toEqual([]);
   });
 });
 
-describe("another format", () => {
+describe("other formats", () => {
   it.each([
     ["model.onnx", "an ONNX model"],
     ["model.gguf", "a GGUF (llama.cpp) model"],
     ["tf_model.h5", "a TensorFlow checkpoint"],
     ["flax_model.msgpack", "a Flax checkpoint"],
     ["weights.npz", "a NumPy archive"],
-  ])("is refused by the name of the format: %s", async (name, what) => {
+  ])("another format is refused by its name: %s", async (name, what) => {
     const error = await refusal(name, "\x08\x07\x12\x07something");
     expect(error.code).toBe("unsupported");
     expect(error.message).toBe(`${path(name)}: is ${what}, not safetensors`);
     expect(error.hint).toBeTruthy();
   });
 
-  it("is recognised by its first bytes: GGUF", async () => {
+  it("a GGUF file is recognized by its first bytes", async () => {
     expect((await refusal("model", "GGUF\x03\0\0\0\0\0")).message).toContain("GGUF");
   });
 
-  it("is recognised by its first bytes: a Git LFS pointer", async () => {
+  it("a Git LFS pointer is recognized by its first bytes", async () => {
     const error = await refusal("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     expect(error.message).toContain("is a Git LFS pointer");
     expect(error.hint).toContain("git lfs pull");
   });
 
-  it("that nobody knows is left to the safetensors reader, which says what is wrong", async () => {
+  it("a file that nobody knows is left to the safetensors reader, which says what is wrong", async () => {
     const error = await refusal("empty.safetensors", "");
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(path("empty.safetensors"));

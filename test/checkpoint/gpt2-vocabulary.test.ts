@@ -38,7 +38,7 @@ const run = fc
   .map((codes) => String.fromCodePoint(...codes));
 const text = fc.array(run, { maxLength: 20 }).map((runs) => runs.join(""));
 
-describe("encode", () => {
+describe("encoding with GPT-2's vocabulary", () => {
   it.each([
     ["nothing", ""],
     ["U+FEFF", "\ufeffabc \ufeff x"],
@@ -49,11 +49,11 @@ describe("encode", () => {
     ["names of properties", "constructor __proto__ toString"],
     ["one long word", "a".repeat(500)],
     ["another model's special tokens", "<|im_start|> <|fim_prefix|><|endofprompt|>"],
-  ])("gives r50k_base's ids: %s", (_, sample) => {
+  ])("encoding gives r50k_base's ids: %s", (_, sample) => {
     expect(tokenizer.encode(sample)).toEqual(r50k.encode(sample));
   });
 
-  test("gives r50k_base's ids for any text", () => {
+  test("encoding gives r50k_base's ids for any text", () => {
     fc.assert(
       fc.property(text, (sample) => {
         expect(tokenizer.encode(sample)).toEqual(r50k.encode(sample));
@@ -69,8 +69,8 @@ describe("encode", () => {
   });
 });
 
-describe("decode", () => {
-  test("gives r50k_base's text for any ids, unfinished characters too", () => {
+describe("decoding with GPT-2's vocabulary", () => {
+  test("decoding gives r50k_base's text for any ids, unfinished characters too", () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 0, max: 50_256 })), (ids) => {
         expect(tokenizer.decode(ids)).toBe(decode(ids));
@@ -79,7 +79,7 @@ describe("decode", () => {
     );
   });
 
-  test("shows padding rows of the vocabulary as the end of a text", () => {
+  test("padding rows of the vocabulary are shown as the end of a text", () => {
     expect(tokenizer.decode([64, 50_300])).toBe(`a${END}`);
   });
 });

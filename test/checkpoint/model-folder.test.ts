@@ -20,8 +20,8 @@ function emptyFolder(): string {
 
 const FILES = [...TOKENIZER_FILES, "generation_config.json"];
 
-describe("writeModelFiles", () => {
-  it("copies every tokenizer and generation file that is there, and no other", async () => {
+describe("the files of a model folder", () => {
+  it("writeModelFiles copies every tokenizer and generation file that is there, and no other", async () => {
     const source = await writeCheckpoint(path("full"));
     for (const name of [...FILES, "README.md", "training_args.bin"]) writeFileSync(`${source}/${name}`, `of ${name}`);
     const folder = emptyFolder();
@@ -30,7 +30,7 @@ describe("writeModelFiles", () => {
     for (const name of FILES) expect(readFileSync(`${folder}/${name}`, "utf8")).toBe(`of ${name}`);
   });
 
-  it("makes writable files of read-only ones, and files of links", async () => {
+  it("copies of read-only files are writable, and copies of links are files", async () => {
     const source = await writeCheckpoint(path("read-only"));
     writeFileSync(`${source}/vocab.json`, "{}");
     chmodSync(`${source}/vocab.json`, 0o444);
@@ -43,7 +43,7 @@ describe("writeModelFiles", () => {
     }
   });
 
-  it("writes a config.json for the configuration given, other keys kept, with what is added", async () => {
+  it("config.json is written for the given configuration, with other keys kept and extra keys added", async () => {
     const source = await writeCheckpoint(path("keys"), { config: { ...tinyHfConfig(), resid_pdrop: 0.25 } });
     const folder = emptyFolder();
     await opened(source, (checkpoint) =>
@@ -57,7 +57,7 @@ describe("writeModelFiles", () => {
     });
   });
 
-  it("names the file that cannot be written", async () => {
+  it("a file that cannot be written is named", async () => {
     const error = await failureOf(() =>
       opened(MODEL, (checkpoint) => writeModelFiles(path("missing-folder"), checkpoint, checkpoint.config)),
     );
@@ -82,19 +82,22 @@ async function gather(chunks: AsyncIterable<Uint8Array>): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-describe("convertChunks", () => {
+describe("converting chunks", () => {
   const values = Float32Array.from({ length: 101 }, (_, i) => Math.sin(i) * 10 ** ((i % 7) - 3));
   const dtypes: FloatDtype[] = ["F64", "F32", "F16", "BF16"];
   const pairs = dtypes.flatMap((from) => dtypes.map((to) => [from, to] as const));
 
-  it.each(pairs)("from %s to %s gives what converting at once gives, whatever the pieces", async (from, to) => {
-    const bytes = encode(values, from);
-    const expected = from === to ? bytes : encodeFloats(decodeFloats(bytes, from), to);
-    for (const size of [1, 3, 8, 13, 4096]) {
-      const result = await gather(convertChunks(pieces(bytes, size), { name: "x", dtype: from }, to));
-      expect(result.equals(expected), `pieces of ${size}`).toBe(true);
-    }
-  });
+  it.each(pairs)(
+    "converting from %s to %s in pieces equals converting at once, whatever the pieces",
+    async (from, to) => {
+      const bytes = encode(values, from);
+      const expected = from === to ? bytes : encodeFloats(decodeFloats(bytes, from), to);
+      for (const size of [1, 3, 8, 13, 4096]) {
+        const result = await gather(convertChunks(pieces(bytes, size), { name: "x", dtype: from }, to));
+        expect(result.equals(expected), `pieces of ${size}`).toBe(true);
+      }
+    },
+  );
 
   const stored = async (value: number, from: FloatDtype, to: FloatDtype) => {
     const bytes =
@@ -111,7 +114,7 @@ describe("convertChunks", () => {
     [3.4e38, "F32", "BF16", "keep the tensor's own dtype"],
     [1e39, "F64", "F32", "keep the tensor's own dtype"],
     [-1e39, "F64", "BF16", "keep the tensor's own dtype"],
-  ] as const)("refuses %d in %s that would become infinite in %s", async (value, from, to, hint) => {
+  ] as const)("the value %d in %s is refused when it would become infinite in %s", async (value, from, to, hint) => {
     const error = await failureOf(() => stored(value, from, to));
     expect(error.code).toBe("unsupported");
     expect(error.message).toMatch(new RegExp(`^x: \\S+ does not fit ${to}$`));
@@ -125,13 +128,13 @@ describe("convertChunks", () => {
     [Number.POSITIVE_INFINITY, "F32", "F16", Number.POSITIVE_INFINITY],
     [Number.NEGATIVE_INFINITY, "F64", "F32", Number.NEGATIVE_INFINITY],
     [Number.NaN, "F64", "BF16", Number.NaN],
-  ] as const)("stores %d of %s in %s", async (value, from, to, expected) => {
+  ] as const)("the value %d of %s is stored in %s", async (value, from, to, expected) => {
     expect(await stored(value, from, to)).toBe(expected);
   });
 });
 
-describe("tensorSource", () => {
-  it("passes the bytes of a tensor through in its own dtype, and names another", async () => {
+describe("tensor sources", () => {
+  it("makeTensorSource passes the bytes of a tensor through in its own dtype, and converts to another", async () => {
     await opened(MODEL, async (checkpoint) => {
       const tensor = checkpoint.tensors.get("ln_f.weight");
       if (!tensor) throw new Error("ln_f.weight");

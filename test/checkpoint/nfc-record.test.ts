@@ -25,22 +25,22 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-describe("nfc.json", () => {
-  it("is read back as it was written, with all that a training step recorded", async () => {
+describe("the record nfc.json", () => {
+  it("a record is read back as it was written, with all that a training step recorded", async () => {
     await writeFile(join(folder, "nfc.json"), formatNfcRecord(record));
     expect(await readNfcRecord(folder)).toEqual(record);
   });
 
-  it("is null where there is none", async () => {
+  it("the record of a folder without nfc.json is null", async () => {
     expect(await readNfcRecord(join(folder, "nowhere"))).toBeNull();
   });
 
-  it("needs neither tie nor perplexity", () => {
+  it("a record needs neither tie nor perplexity", () => {
     const { perplexity: _, ...rest } = record;
     expect(parseNfcRecord({ ...rest, tie: null }, "nfc.json").tie).toBeNull();
   });
 
-  it("of another format version asks for another version of the tool", async () => {
+  it("a record of another format version asks for another version of the tool", async () => {
     const error = await failureOf(() => parseNfcRecord({ ...record, format: "nfc/2" }, "m/nfc.json"));
     expect(error.code).toBe("unsupported");
     expect(error.message).toBe('m/nfc.json: format "nfc/2" is not nfc/1');
@@ -58,7 +58,7 @@ describe("nfc.json", () => {
     ["format", { ...record, format: undefined }],
     ["content", []],
     ["content", null],
-  ])("names the field that does not fit: %s", async (field, raw) => {
+  ])("the refusal of a record names the field that does not fit: %s", async (field, raw) => {
     const error = await failureOf(() => parseNfcRecord(raw, "m/nfc.json"));
     expect(error.code).toBe("invalid-file");
     expect(error.message.startsWith(`m/nfc.json: ${field}: `)).toBe(true);

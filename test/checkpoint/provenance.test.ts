@@ -12,8 +12,8 @@ import { temporaryFolder } from "../support/temp-folder.ts";
 const path = temporaryFolder("provenance");
 const sha256 = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
 
-describe("sourceOf", () => {
-  it("hashes every shard", async () => {
+describe("the source of a model", () => {
+  it("describeSource hashes every shard", async () => {
     const folder = await writeCheckpoint(path("shards"), { shards: 2 });
     await opened(folder, async (checkpoint) => {
       const source = await describeSource(checkpoint);
@@ -29,14 +29,14 @@ describe("sourceOf", () => {
     });
   });
 
-  it("stops when its signal fires", async () => {
+  it("describeSource stops when its signal fires", async () => {
     const error = await failureOf(() => opened(MODEL, (checkpoint) => describeSource(checkpoint, AbortSignal.abort())));
     expect(error.code).toBe("aborted");
   });
 });
 
-describe("continuedRecord", () => {
-  it("of a model without a record starts with its own files", async () => {
+describe("the record of the next model", () => {
+  it("the record of a model without nfc.json starts with the model's own files", async () => {
     await opened(MODEL, async (checkpoint) => {
       const record = await continueRecord(checkpoint, { step: "export" }, { command: ["nfc", "export"] });
       expect(record).toMatchObject({
@@ -50,7 +50,7 @@ describe("continuedRecord", () => {
     });
   });
 
-  it("of a converted model keeps the tie and the first source, and adds a step; perplexities stay behind", async () => {
+  it("the record of a converted model keeps the tie and the first source, adds a step and drops perplexities", async () => {
     const folder = path("tied");
     const { record: first } = await converted({ output: folder, strategy: "spectral" });
     const measured = [{ file: "a.txt", sha256: "0".repeat(64), tokens: 3, perplexity: 2 }];

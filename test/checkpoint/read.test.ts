@@ -13,8 +13,8 @@ import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("read");
 
-describe("transpose", () => {
-  it("moves [r, s] to [s, r] for any shape", () => {
+describe("transposing stored matrices", () => {
+  it("transposeInto moves [r, s] to [s, r] for any shape", () => {
     const size = fc.integer({ min: 1, max: 70 });
     fc.assert(
       fc.property(size, size, (rows, columns) => {
@@ -30,20 +30,23 @@ describe("transpose", () => {
     );
   });
 
-  it.each(["F16", "BF16", "F32", "F64"] as const)("of %s bytes is exact, also from an odd address", (dtype) => {
-    const [rows, columns] = [3, 35];
-    const values = Float32Array.from({ length: rows * columns }, (_, i) => i);
-    const turned = transposeInto(values, rows, columns, new Float32Array(values.length));
-    const bytes = encode(values, dtype);
-    const shifted = new Uint8Array(bytes.length + 1);
-    shifted.set(bytes, 1);
-    const elementBytes = bytes.length / values.length;
-    expect(transposeBytes(bytes, rows, columns, elementBytes)).toEqual(encode(turned, dtype));
-    expect(transposeBytes(shifted.subarray(1), rows, columns, elementBytes)).toEqual(encode(turned, dtype));
-  });
+  it.each(["F16", "BF16", "F32", "F64"] as const)(
+    "transposing %s bytes is exact, also from an odd address",
+    (dtype) => {
+      const [rows, columns] = [3, 35];
+      const values = Float32Array.from({ length: rows * columns }, (_, i) => i);
+      const turned = transposeInto(values, rows, columns, new Float32Array(values.length));
+      const bytes = encode(values, dtype);
+      const shifted = new Uint8Array(bytes.length + 1);
+      shifted.set(bytes, 1);
+      const elementBytes = bytes.length / values.length;
+      expect(transposeBytes(bytes, rows, columns, elementBytes)).toEqual(encode(turned, dtype));
+      expect(transposeBytes(shifted.subarray(1), rows, columns, elementBytes)).toEqual(encode(turned, dtype));
+    },
+  );
 });
 
-describe("sameBytes", () => {
+describe("comparing stored tensors", () => {
   /** Two pieces of the reader and a bit. */
   const COUNT = 2 * 2 ** 21 + 3;
   const tensor = (name: string, edit?: (values: Float32Array) => void): RawTensor => {
@@ -52,7 +55,7 @@ describe("sameBytes", () => {
     return { name, dtype: "F32", shape: [COUNT], bytes: encode(values, "F32") };
   };
 
-  it("compares large tensors piece by piece, to the last byte", async () => {
+  it("hasSameBytes compares large tensors piece by piece, to the last byte", async () => {
     const last = tensor("last", (values) => values.fill(2, COUNT - 1));
     const short = { ...tensor("short"), shape: [COUNT - 1], bytes: tensor("short").bytes.subarray(4) };
     await writeFile(path("large.safetensors"), encodeSafetensors([tensor("a"), tensor("b"), last, short]));
@@ -66,8 +69,8 @@ describe("sameBytes", () => {
   });
 });
 
-describe("throwIfAborted", () => {
-  it("does nothing without a signal, or before it fires", () => {
+describe("signals", () => {
+  it("throwIfAborted does nothing without a signal, or before it fires", () => {
     expect(() => throwIfAborted(undefined)).not.toThrow();
     expect(() => throwIfAborted(new AbortController().signal)).not.toThrow();
   });

@@ -9,8 +9,8 @@ const shared = (name: string) => fileURLToPath(new URL(`../../../shared/${name}`
 const BASE = shared("models/base");
 const TINY = shared("golden/tiny-gpt2");
 
-describe.skipIf(!existsSync(BASE))("models/base", () => {
-  it("opens as a GPT-2 of 5,853,184 parameters", async () => {
+describe.skipIf(!existsSync(BASE))("the trained model models/base", () => {
+  it("models/base opens as a GPT-2 of 5,853,184 parameters", async () => {
     const checkpoint = await openCheckpoint(BASE);
     expect(checkpoint.config).toEqual({
       ...{ n_layer: 6, n_head: 4, n_embd: 256, n_inner: 1024, n_positions: 256, vocab_size: 4096 },
@@ -26,15 +26,15 @@ describe.skipIf(!existsSync(BASE))("models/base", () => {
     await checkpoint.close();
   });
 
-  it("has nothing to trim for its tokenizer", async () => {
+  it("models/base has nothing to trim for its tokenizer", async () => {
     const checkpoint = await openCheckpoint(BASE, { trimVocab: true });
     expect(checkpoint.config.vocab_size).toBe(4096);
     await checkpoint.close();
   });
 });
 
-describe.skipIf(!existsSync(TINY))("golden/tiny-gpt2", () => {
-  it("opens among several safetensors files, because model.safetensors comes first", async () => {
+describe.skipIf(!existsSync(TINY))("the golden model tiny-gpt2", () => {
+  it("tiny-gpt2 opens among several safetensors files, because model.safetensors comes first", async () => {
     const checkpoint = await openCheckpoint(TINY);
     expect(checkpoint.config).toMatchObject({ n_layer: 2, n_head: 4, n_embd: 64, vocab_size: 211, n_positions: 48 });
     expect(checkpoint.tensors.get("h.1.mlp.c_proj.weight")).toMatchObject({

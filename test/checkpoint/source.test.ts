@@ -19,99 +19,99 @@ const refusalOf = async (name: string, ...files: string[]) => {
   return failureOf(() => resolveLocal(folder));
 };
 
-describe("a folder", () => {
-  it("means its model.safetensors before all", async () => {
+describe("the weights of a folder", () => {
+  it("a folder means its model.safetensors before all", async () => {
     const folder = await folderOf("full", "model.safetensors.index.json", "other.safetensors", "pytorch_model.bin");
     await writeCheckpoint(folder);
     expect(await resolveLocal(folder)).toEqual({ weights: `${folder}/model.safetensors`, folder });
   });
 
-  it("means its index when the weights are in shards", async () => {
+  it("a folder with shards means its index", async () => {
     const folder = await writeCheckpoint(path("sharded"), { shards: 2 });
     expect((await resolveLocal(folder)).weights).toBe(`${folder}/model.safetensors.index.json`);
   });
 
-  it("means its only safetensors file, whatever the name", async () => {
+  it("a folder means its only safetensors file, whatever the name", async () => {
     const folder = await writeCheckpoint(path("single"), { file: "gpt.fp16.safetensors" });
     await writeFile(`${folder}/.hidden.safetensors`, "");
     expect((await resolveLocal(folder)).weights).toBe(`${folder}/gpt.fp16.safetensors`);
   });
 
-  it("with several files asks for one by name", async () => {
+  it("a folder with several checkpoints asks for one by name", async () => {
     const error = await refusalOf("several", "b.safetensors", "a.safetensors");
     expect(error.code).toBe("usage");
     expect(error.message).toBe(`${path("several")}: holds several checkpoints: a.safetensors, b.safetensors`);
   });
 
-  it("with only pytorch_model.bin is refused with the recipe", async () => {
+  it("a folder with only pytorch_model.bin is refused with the recipe", async () => {
     const error = await refusalOf("pickled", "config.json", "pytorch_model.bin", "training_args.bin");
     expect(error.code).toBe("unsupported");
     expect(error.message).toContain("pytorch_model.bin: is a PyTorch pickle");
     expect(error.hint).toContain(`${path("pickled")} ${path("pickled", "pytorch_model.bin")}`);
   });
 
-  it("with only nanoGPT's ckpt.pt is refused with the recipe", async () => {
+  it("a folder with only nanoGPT's ckpt.pt is refused with the recipe", async () => {
     expect((await refusalOf("nano", "ckpt.pt")).hint).toContain(path("nano", "ckpt.pt"));
   });
 
-  it("with shards of a pickle is refused with a recipe for all of them", async () => {
+  it("a folder with shards of a pickle is refused with a recipe for all of them", async () => {
     const shards = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"];
     const error = await refusalOf("pickles", ...shards);
     expect(error.message).toContain(`${path("pickles")}: holds 2 PyTorch pickles`);
     for (const shard of shards) expect(error.hint).toContain(path("pickles", shard));
   });
 
-  it("with a pickle called model.safetensors is refused", async () => {
+  it("a folder with a pickle called model.safetensors is refused", async () => {
     const folder = await folderOf("disguised");
     await writeFile(`${folder}/model.safetensors`, Uint8Array.of(0x50, 0x4b, 3, 4, 0, 0, 8, 8, 0, 0));
     expect((await failureOf(() => resolveLocal(folder))).message).toContain("is a PyTorch pickle");
   });
 
-  it("with only an ONNX model is refused by name", async () => {
+  it("a folder with only an ONNX model is refused by name", async () => {
     const error = await refusalOf("exported", "model.onnx", "config.json");
     expect(error.code).toBe("unsupported");
     expect(error.message).toBe(`${path("exported")}: holds model.onnx, but no safetensors file`);
   });
 
-  it("with only an onnx folder is refused by name", async () => {
+  it("a folder with only an onnx folder is refused by name", async () => {
     const folder = await folderOf("exported2");
     await mkdir(`${folder}/onnx`);
     expect((await failureOf(() => resolveLocal(folder))).message).toContain("holds onnx, but");
   });
 
-  it("with shards but no index says what is missing", async () => {
+  it("a folder with shards but no index is refused with what is missing", async () => {
     const error = await refusalOf("noindex", "model-00001-of-00002.safetensors");
     expect(error.code).toBe("not-found");
     expect(error.message).toContain("has shards but no model.safetensors.index.json");
   });
 
-  it("with nothing in it says what was expected", async () => {
+  it("an empty folder is refused with what was expected", async () => {
     const error = await refusalOf("nothing");
     expect(error.code).toBe("not-found");
     expect(error.hint).toContain("model.safetensors");
   });
 });
 
-describe("a file", () => {
-  it("that is not there is reported by its path", async () => {
+describe("a path to a single file", () => {
+  it("a missing file is reported by its path", async () => {
     const error = await failureOf(() => resolveLocal(path("absent")));
     expect(error.code).toBe("not-found");
     expect(error.message).toBe(`${path("absent")}: no such file or folder`);
   });
 
-  it("that looks like the name of a Hub model leads to hf://", async () => {
+  it("a path that looks like the name of a Hub model leads to hf://", async () => {
     const error = await failureOf(() => resolveLocal("openai-community/gpt2"));
     expect(error.hint).toBe("for a model of the Hugging Face Hub write hf://openai-community/gpt2");
   });
 
-  it("that is config.json leads to its folder", async () => {
+  it("a path to config.json leads to its folder", async () => {
     const folder = await folderOf("configured", "config.json");
     const error = await failureOf(() => resolveLocal(`${folder}/config.json`));
     expect(error.code).toBe("usage");
     expect(error.hint).toBe(`give the model's folder: ${folder}`);
   });
 
-  it("that is one shard leads to the index", async () => {
+  it("a path to one shard leads to the index", async () => {
     const folder = await folderOf("shard", "model-00001-of-00002.safetensors");
     const error = await failureOf(() => resolveLocal(`${folder}/model-00001-of-00002.safetensors`));
     expect(error.message).toContain("is one shard of a checkpoint");
@@ -119,13 +119,13 @@ describe("a file", () => {
   });
 });
 
-describe("selectWeights", () => {
-  it("takes the only index of another name", () => {
+describe("choosing the weights among names", () => {
+  it("selectWeights takes the only index of another name", () => {
     const names = ["gpt.safetensors.index.json", "gpt-00001-of-00001.safetensors"];
     expect(selectWeights(names, "m")).toBe("gpt.safetensors.index.json");
   });
 
-  it("is null without any", () => {
+  it("selectWeights is null without any weights", () => {
     expect(selectWeights(["config.json", "model-00001-of-00002.safetensors"], "m")).toBeNull();
   });
 });

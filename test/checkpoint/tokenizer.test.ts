@@ -19,7 +19,7 @@ afterAll(() => rm(folder, { recursive: true }));
 const withVocabulary = (vocab_size: number) => ({ vocab_size }) as Parameters<typeof loadTokenizer>[1];
 
 describe("the model's tokenizer.json", () => {
-  test("encodes and decodes", async () => {
+  test("the model's tokenizer encodes and decodes", async () => {
     const tokenizer = await loadTokenizer(model, withVocabulary(384));
     const ids = tokenizer.encode("The old sailor.\n");
     expect(ids.length).toBeLessThan(12);
@@ -32,7 +32,7 @@ describe("the model's tokenizer.json", () => {
     expect(tokenizer.encode("<|endoftext|>")).toEqual([0]);
   });
 
-  test("pieces encode like the whole", async () => {
+  test("pieces of a text encode like the whole", async () => {
     const tokenizer = await loadTokenizer(model, withVocabulary(384));
     const path = join(folder, "long.txt");
     const text = (await readFile(join(fixtures, "text.txt"), "utf8")).repeat(20);
@@ -42,14 +42,14 @@ describe("the model's tokenizer.json", () => {
     expect(streamed).toEqual(tokenizer.encode(text));
   });
 
-  test("more ids than the model has", async () => {
+  test("a tokenizer with more ids than the model is refused", async () => {
     await expect(loadTokenizer(model, withVocabulary(383))).rejects.toMatchObject({
       code: "mismatch",
       message: expect.stringMatching(/tokenizer\.json has 384 ids, the model 383$/),
     });
   });
 
-  test("a file that is no tokenizer", async () => {
+  test("a file that is no tokenizer is refused", async () => {
     await writeFile(join(folder, "tokenizer.json"), '{"model":{"type":"Nonsense"}}');
     await expect(loadTokenizer(folder, withVocabulary(384))).rejects.toMatchObject({ code: "invalid-file" });
   });
@@ -70,7 +70,7 @@ test("vocab.json with merges.txt gives the same ids as tokenizer.json", async ()
   expect(then.decode(then.encode(text))).toBe(text);
 });
 
-describe("without tokenizer files", () => {
+describe("a model without tokenizer files", () => {
   test("GPT-2's vocabulary is built in, its padded form too", async () => {
     for (const size of [50_257, 50_304]) {
       const tokenizer = await loadTokenizer(null, withVocabulary(size));
@@ -81,7 +81,7 @@ describe("without tokenizer files", () => {
     }
   });
 
-  test("another vocabulary has none", async () => {
+  test("a vocabulary that is not GPT-2's is refused without tokenizer files", async () => {
     const empty = await mkdtemp(join(folder, "empty-"));
     await cp(join(model, "config.json"), join(empty, "config.json"));
     await expect(loadTokenizer(empty, withVocabulary(384))).rejects.toMatchObject({

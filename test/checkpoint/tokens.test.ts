@@ -27,8 +27,8 @@ async function ours(count: number, length: number, stride: number, piece?: numbe
   return result;
 }
 
-describe("windows", () => {
-  test("are the recipe's for any length, stride and piece", async () => {
+describe("windows of a text", () => {
+  test("windows are those of Hugging Face's recipe for any length, stride and piece", async () => {
     const sizes = fc.record({
       count: fc.integer({ min: 1, max: 90 }),
       length: fc.integer({ min: 2, max: 20 }),
@@ -42,14 +42,14 @@ describe("windows", () => {
     );
   });
 
-  test("every token is fresh exactly once", async () => {
+  test("every token is fresh in exactly one window", async () => {
     const fresh = (await ours(1000, 64, 24)).reduce((sum, [, , count]) => sum + (count as number), 0);
     expect(fresh).toBe(1000);
   });
 });
 
-describe("first windows", () => {
-  test("whole windows until the count is reached", async () => {
+describe("first windows of a text", () => {
+  test("takeWindows gives whole windows until the count is reached", async () => {
     const result = await takeWindows(stream(100), { length: 16, count: 40, name: "t" });
     expect(result.map((ids) => [ids[0], ids.length])).toEqual([
       [0, 16],
@@ -65,7 +65,7 @@ describe("first windows", () => {
     ]);
   });
 
-  test("a text of one token", async () => {
+  test("a text of one token is refused", async () => {
     await expect(takeWindows(stream(1), { length: 16, count: 8, name: "t.txt" })).rejects.toThrow(
       "t.txt: the text has under two tokens",
     );

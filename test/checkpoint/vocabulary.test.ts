@@ -13,25 +13,25 @@ async function folderWith(name: string, files: Record<string, unknown>): Promise
   return path(name);
 }
 
-describe("tokenizerSize", () => {
-  it("is one more than the largest id of tokenizer.json, added tokens included", async () => {
+describe("the size of a tokenizer", () => {
+  it("the size is one more than the largest id of tokenizer.json, added tokens included", async () => {
     const tokenizer = { model: { vocab: { a: 0, b: 4 } }, added_tokens: [{ id: 6, content: "<|end|>" }] };
     expect(
       await readTokenizerSize(await folderWith("json", { "tokenizer.json": tokenizer, "vocab.json": { a: 99 } })),
     ).toBe(7);
   });
 
-  it("needs no added tokens", async () => {
+  it("the size is known without added tokens", async () => {
     expect(
       await readTokenizerSize(await folderWith("plain", { "tokenizer.json": { model: { vocab: { a: 2 } } } })),
     ).toBe(3);
   });
 
-  it("falls back on vocab.json", async () => {
+  it("vocab.json gives the size where there is no tokenizer.json", async () => {
     expect(await readTokenizerSize(await folderWith("vocab", { "vocab.json": { a: 0, b: 1 } }))).toBe(2);
   });
 
-  it("is unknown without either", async () => {
+  it("the size is unknown without tokenizer.json and vocab.json", async () => {
     expect(await readTokenizerSize(await folderWith("none", {}))).toBeUndefined();
   });
 
@@ -39,7 +39,7 @@ describe("tokenizerSize", () => {
     ["no-vocab", { model: {} }],
     ["no-model", {}],
     ["no-ids", { model: { vocab: { a: "0" } }, added_tokens: ["x"] }],
-  ])("of a file without ids is refused (%s)", async (name, tokenizer) => {
+  ])("a tokenizer file without ids is refused (%s)", async (name, tokenizer) => {
     const folder = await folderWith(name, { "tokenizer.json": tokenizer });
     const error = await failureOf(() => readTokenizerSize(folder));
     expect(error.code).toBe("invalid-file");

@@ -43,15 +43,15 @@ function oracleBrain(bits: number): number {
   return ((below >>> 16) + (up ? 1 : 0)) & 0xffff;
 }
 
-describe("sizes", () => {
-  it("knows the 22 dtypes of the reference implementation, exactly as spelt there", () => {
+describe("sizes of dtypes", () => {
+  it("the 22 dtypes are those of the reference implementation, exactly as spelled there", () => {
     expect(Object.keys(DTYPE_BITS)).toHaveLength(22);
     expect(isDtype("F8_E4M3FNUZ")).toBe(true);
     expect(isDtype("f32")).toBe(false);
     expect(isDtype("toString")).toBe(false);
   });
 
-  it("calls only the four weight formats floats", () => {
+  it("only the four weight formats are called floats", () => {
     expect(Object.keys(DTYPE_BITS).filter((name) => isDtype(name) && isFloatDtype(name))).toEqual([
       "F16",
       "BF16",
@@ -60,13 +60,13 @@ describe("sizes", () => {
     ]);
   });
 
-  it("ranks wider formats higher", () => {
+  it("a wider format has a higher rank", () => {
     expect(rankAlignment("F64")).toBeGreaterThan(rankAlignment("F32"));
     expect(rankAlignment("BF16")).toBeGreaterThan(rankAlignment("F16"));
     expect(rankAlignment("F32")).toBeGreaterThan(rankAlignment("U32"));
   });
 
-  it("computes bytes, for scalars and sub-byte formats too", () => {
+  it("byte counts are right for scalars and sub-byte formats too", () => {
     expect(countBytes("F32", [3, 4])).toBe(48);
     expect(countBytes("BF16", [])).toBe(2);
     expect(countBytes("F64", [5, 0, 7])).toBe(0);
@@ -74,17 +74,17 @@ describe("sizes", () => {
     expect(countBytes("F6_E2M3", [4])).toBe(3);
   });
 
-  it("refuses a shape that is no whole number of bytes", () => {
+  it("a shape that is no whole number of bytes is refused", () => {
     expect(() => countBytes("F4", [3])).toThrow("F4 [3] has no whole, safe number of bytes");
   });
 
-  it("refuses a size beyond 2^53", () => {
+  it("a size beyond 2^53 is refused", () => {
     expect(() => countBytes("F32", [2 ** 40, 2 ** 20])).toThrow(RangeError);
   });
 });
 
-describe("decoding", () => {
-  it("decodes all 65,536 half floats as @petamoriken/float16 does", () => {
+describe("decoding floats", () => {
+  it("all 65,536 half floats are decoded as by @petamoriken/float16", () => {
     const halves = Uint16Array.from({ length: 65536 }, (_, i) => i);
     const decoded = decodeFloats(new Uint8Array(halves.buffer), "F16");
     const halfView = new DataView(halves.buffer);
@@ -92,17 +92,17 @@ describe("decoding", () => {
     expect(wrong).toEqual([]);
   });
 
-  it("decodes bfloat16 as the upper half of a float32", () => {
+  it("bfloat16 is decoded as the upper half of a float32", () => {
     const bytes = Uint8Array.of(0x80, 0x3f, 0x49, 0xc0, 0x80, 0x7f, 0x01, 0x00, 0x00, 0x80);
     expect([...decodeFloats(bytes, "BF16")]).toEqual([1, -3.140625, Number.POSITIVE_INFINITY, 2 ** -133, -0]);
   });
 
-  it("rounds F64 to the nearest float32", () => {
+  it("F64 is rounded to the nearest float32", () => {
     const doubles = Float64Array.of(Math.PI, 1e300, -1e-50, 16777217, 16777219);
     expect([...decodeFloats(new Uint8Array(doubles.buffer), "F64")]).toEqual([...doubles].map(Math.fround));
   });
 
-  it("reads every format at an odd offset, as tensors in files often lie", () => {
+  it("every format is read at an odd offset, as tensors in files often lie", () => {
     for (const dtype of ["F64", "F32", "F16", "BF16"] as const) {
       const values = Float32Array.of(1, -2, 0.5);
       const encoded = encodeFloats(values, dtype);
@@ -112,30 +112,30 @@ describe("decoding", () => {
     }
   });
 
-  it("fills a given array and returns the part it used", () => {
+  it("decoding fills a given array and returns the part it used", () => {
     const into = new Float32Array(4).fill(9);
     const used = decodeFloats(encodeFloats(Float32Array.of(1, 2), "BF16"), "BF16", into);
     expect([...used]).toEqual([1, 2]);
     expect([...into]).toEqual([1, 2, 9, 9]);
   });
 
-  it("refuses bytes that are no whole number of elements", () => {
+  it("bytes that are no whole number of elements are refused", () => {
     expect(() => decodeFloats(new Uint8Array(5), "F32")).toThrow("5 bytes are no whole number of F32");
   });
 
-  it("refuses an array that is too short", () => {
+  it("an array that is too short for the values is refused", () => {
     expect(() => decodeFloats(new Uint8Array(8), "F32", new Float32Array(1))).toThrow("2 values do not fit in 1");
   });
 });
 
-describe("encoding", () => {
-  it("gives back all half floats that are not NaN, bit for bit", () => {
+describe("encoding floats", () => {
+  it("all half floats that are not NaN come back bit for bit", () => {
     const halves = Uint16Array.from({ length: 65536 }, (_, i) => i).filter((half) => (half & 0x7fff) <= 0x7c00);
     const decoded = decodeFloats(new Uint8Array(halves.buffer), "F16");
     expect(halvesOf(decoded)).toEqual(halves);
   });
 
-  it("rounds to half floats as @petamoriken/float16 does at every midpoint and beside it", () => {
+  it("half floats are rounded as by @petamoriken/float16 at every midpoint and beside it", () => {
     const bits: number[] = [];
     for (let half = 0; half <= 0x7bff; half++) {
       const low = decodeFloats(Uint8Array.of(half & 255, half >> 8), "F16")[0] as number;
@@ -149,7 +149,7 @@ describe("encoding", () => {
     expect(halvesOf(values.map((value) => -value))).toEqual(Uint16Array.from(values, (value) => oracleHalf(-value)));
   });
 
-  it("rounds random float32 bit patterns to half floats as @petamoriken/float16 does", () => {
+  it("random float32 bit patterns are rounded to half floats as by @petamoriken/float16", () => {
     fc.assert(
       fc.property(fc.uint32Array({ minLength: 64, maxLength: 512 }), (bits) => {
         const values = Float32Array.from(bits, floatOfBits).filter((value) => !Number.isNaN(value));
@@ -158,7 +158,7 @@ describe("encoding", () => {
     );
   });
 
-  it("rounds random float32 bit patterns to bfloat16 by exact distance", () => {
+  it("random float32 bit patterns are rounded to bfloat16 by exact distance", () => {
     fc.assert(
       fc.property(fc.uint32Array({ minLength: 64, maxLength: 512 }), (bits) => {
         const finite = bits.filter((word) => (word & 0x7f800000) !== 0x7f800000);
@@ -168,13 +168,13 @@ describe("encoding", () => {
     );
   });
 
-  it("rounds bfloat16 ties to even", () => {
+  it("ties in bfloat16 are rounded to even", () => {
     const ties = Uint32Array.of(0x3f808000, 0x3f818000, 0xbf808000, 0x7f7f8000, 0x00008000);
     const brains = new Uint16Array(encodeFloats(new Float32Array(ties.buffer), "BF16").buffer);
     expect([...brains]).toEqual([0x3f80, 0x3f82, 0xbf80, 0x7f80, 0]);
   });
 
-  it("keeps NaN a NaN of the same sign, and infinity infinite", () => {
+  it("NaN stays a NaN of the same sign, and infinity stays infinite", () => {
     // The last pattern is a signalling NaN whose payload lies in the bits that both formats drop.
     const bits = Uint32Array.of(0x7fc00000, 0xffc00000, 0x7f800000, 0xff800000, 0x7f800001);
     const values = new Float32Array(bits.buffer);
@@ -182,12 +182,12 @@ describe("encoding", () => {
     expect([...new Uint16Array(encodeFloats(values, "BF16").buffer)]).toEqual([0x7fc0, 0xffc0, 0x7f80, 0xff80, 0x7fc0]);
   });
 
-  it("widens to F64 exactly", () => {
+  it("widening to F64 is exact", () => {
     const values = Float32Array.of(0.1, -0, 2 ** -149, 3.4e38);
     expect([...new Float64Array(encodeFloats(values, "F64").buffer)]).toEqual([...values]);
   });
 
-  it("returns a view for F32, without a copy", () => {
+  it("encoding to F32 returns a view without a copy", () => {
     const values = Float32Array.of(1, 2, 3).subarray(1);
     const bytes = encodeFloats(values, "F32");
     values[0] = 7;

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeUtf8, JsonCursor } from "../../src/formats/json-strict.ts";
-import { faultOf } from "../io/support.ts";
+import { failureOf } from "../support/failure.ts";
 
 function accepts(text: string): void {
   const cursor = new JsonCursor(text, "text");
@@ -29,8 +29,8 @@ function read(cursor: JsonCursor): unknown {
   return Object.fromEntries(members);
 }
 
-describe("a strict JSON text", () => {
-  it("is read as JSON.parse reads it", () => {
+describe("strict JSON", () => {
+  it("a strict JSON text is read as JSON.parse reads it", () => {
     fc.assert(
       fc.property(fc.jsonValue({ stringUnit: "grapheme" }), fc.constantFrom("", " \t"), (value, indent) => {
         const text = JSON.stringify(value, undefined, indent);
@@ -39,7 +39,7 @@ describe("a strict JSON text", () => {
     );
   });
 
-  it("is accepted exactly when JSON.parse accepts it", () => {
+  it("a text is accepted exactly when JSON.parse accepts it", () => {
     const piece = fc.constantFrom(
       ...'{}[],:"\\ntrufalse-+.eE0123456789 \t\u0000\u00e9'.split(""),
       "null",
@@ -56,7 +56,7 @@ describe("a strict JSON text", () => {
     );
   });
 
-  it("keeps duplicate keys visible", () => {
+  it("duplicate keys stay visible", () => {
     const keys: string[] = [];
     const cursor = new JsonCursor('{"a": 1, "a": 2}', "text");
     cursor.object((key) => {
@@ -66,11 +66,11 @@ describe("a strict JSON text", () => {
     expect(keys).toEqual(["a", "a"]);
   });
 
-  it("keeps every digit of a number", () => {
+  it("every digit of a number is kept", () => {
     expect(new JsonCursor("9007199254740993", "text").number()).toBe("9007199254740993");
   });
 
-  it("resolves escapes and surrogate pairs", () => {
+  it("escapes and surrogate pairs are resolved", () => {
     expect(new JsonCursor('"\\u00e9\\n\\/\\"\\\\\\ud83d\\ude00"', "text").string()).toBe('é\n/"\\😀');
   });
 });
@@ -92,7 +92,7 @@ function outcome(call: () => unknown): string {
   }
 }
 
-describe("a malformed text", () => {
+describe("malformed JSON", () => {
   const cases: [string, string, string][] = [
     ["a lone high surrogate", '"\\ud800"', "a lone surrogate in a string"],
     ["a lone low surrogate", '"\\udc00"', "a lone surrogate in a string"],
@@ -107,42 +107,42 @@ describe("a malformed text", () => {
     ["a missing comma", "[1 2]", 'expected "," or "]"'],
     ["a leading zero", "01", "a number starts with 0"],
     ["a minus alone", "-", "expected a digit"],
-    ["a misspelt word", "nul", "expected a value"],
+    ["a misspelled word", "nul", "expected a value"],
     ["an empty text", "", "expected a value"],
     ["text after the end", "{} x", "something follows the closing bracket"],
     ["an array that never closes", "[[[", "expected a value"],
   ];
   for (const [name, text, fact] of cases) {
-    it(`is refused for ${name}`, async () => {
-      const fault = await faultOf(() => accepts(text));
+    it(`a malformed text is refused: ${name}`, async () => {
+      const fault = await failureOf(() => accepts(text));
       expect(fault.code).toBe("invalid-file");
       expect(fault.message).toMatch(/^text is not valid JSON: .* at character \d+$/);
       expect(fault.message).toContain(fact);
     });
   }
 
-  it("is refused when nested too deeply, before the stack overflows", async () => {
-    const fault = await faultOf(() => accepts("[".repeat(1_000_000)));
+  it("a text nested too deeply is refused before the stack overflows", async () => {
+    const fault = await failureOf(() => accepts("[".repeat(1_000_000)));
     expect(fault.message).toBe("text is not valid JSON: nested deeper than 128 levels at character 129");
   });
 
-  it("may be nested 128 deep, as in the reference", () => {
+  it("a text may be nested 128 deep, as in the reference", () => {
     expect(() => accepts("[".repeat(128) + "]".repeat(128))).not.toThrow();
   });
 
-  it("with a number of millions of digits is no trouble", () => {
+  it("a number of millions of digits is read", () => {
     expect(new JsonCursor("1".repeat(5_000_000), "text").number()).toHaveLength(5_000_000);
   });
 });
 
-describe("decodeUtf8", () => {
-  it("refuses a byte order mark", async () => {
-    const fault = await faultOf(() => decodeUtf8(Uint8Array.of(0xef, 0xbb, 0xbf, 0x7b), "x: the header"));
+describe("the text of a header", () => {
+  it("decodeUtf8 refuses a byte order mark", async () => {
+    const fault = await failureOf(() => decodeUtf8(Uint8Array.of(0xef, 0xbb, 0xbf, 0x7b), "x: the header"));
     expect(fault.message).toBe("x: the header starts with a byte order mark");
   });
 
-  it("refuses malformed UTF-8", async () => {
-    const fault = await faultOf(() => decodeUtf8(Uint8Array.of(0x22, 0xc3, 0x28), "x: the header"));
+  it("decodeUtf8 refuses malformed UTF-8", async () => {
+    const fault = await failureOf(() => decodeUtf8(Uint8Array.of(0x22, 0xc3, 0x28), "x: the header"));
     expect(fault.message).toBe("x: the header is not valid UTF-8");
   });
 });

@@ -26,7 +26,7 @@ async function evaluate(build: (g: Graph) => Value[], feeds: Record<string, Tens
 
 const matrix = makeFloat32Tensor(Float32Array.of(1, 2, 3, 4, 5, 6), [2, 3]);
 
-describe("shapes are checked when the graph is built", () => {
+describe("checks when the graph is built", () => {
   const cases: [string, (g: Graph) => unknown, string][] = [
     ["Add", (g) => ops.add(floats(g, "a", 2, 3), floats(g, "b", 4)), "Add: shapes [2, 3] and [4] do not broadcast"],
     [
@@ -100,11 +100,13 @@ describe("shapes are checked when the graph is built", () => {
       "output y: a is no computed value, or an output already",
     ],
   ];
-  for (const [name, build, message] of cases) test(name, () => expect(() => build(graph())).toThrow(message));
+  for (const [name, build, message] of cases)
+    test(`a wrong input is refused when the graph is built: ${name}`, () =>
+      expect(() => build(graph())).toThrow(message));
 });
 
-describe("values are what ONNX Runtime computes", () => {
-  test("arithmetic broadcasts", async () => {
+describe("values from ONNX Runtime", () => {
+  test("arithmetic broadcasts its operands", async () => {
     const [sum, difference, product, quotient, least, most] = await evaluate(
       (g) => {
         const [a, b] = [floats(g, "a", 2, 3), floats(g, "b", 3)];
@@ -131,7 +133,7 @@ describe("values are what ONNX Runtime computes", () => {
     expect(product).toEqual([29, 65, 65, 155]);
   });
 
-  test("activations", async () => {
+  test("activations have their values", async () => {
     const x = makeFloat32Tensor(Float32Array.of(-1, 0, 2), [3]);
     const [tanhGelu, exactGelu, relu, sigmoid] = await evaluate(
       (g) => {
@@ -146,7 +148,7 @@ describe("values are what ONNX Runtime computes", () => {
     expect(sigmoid?.[0]).toBeCloseTo(0.26894143, 6);
   });
 
-  test("reductions, argmax and picks", async () => {
+  test("reductions, argmax and picks have their values", async () => {
     const [sum, most, best, picked] = await evaluate(
       (g) => {
         const a = floats(g, "a", 2, 3);
@@ -167,7 +169,7 @@ describe("values are what ONNX Runtime computes", () => {
     ]);
   });
 
-  test("data movement with sizes known only at run time", async () => {
+  test("data moves through sizes known only at run time", async () => {
     const [moved, joined, part, counted] = await evaluate(
       (g) => {
         const a = floats(g, "a", "rows", 3);

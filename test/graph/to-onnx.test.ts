@@ -49,7 +49,7 @@ afterAll(() => rm(folder, { recursive: true }));
 
 const x = makeFloat32Tensor(Float32Array.of(0, 1), [1, 2]);
 
-describe("serialisation", () => {
+describe("writing a graph as ONNX", () => {
   test("an independent decoder reads everything back", async () => {
     const decoded = onnx.ModelProto.decode(await collect(streamOnnx(model(), inline)));
     expect(Number(decoded.irVersion)).toBe(9);

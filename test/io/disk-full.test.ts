@@ -8,8 +8,9 @@ import { afterAll, describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { makeBytesSource, writeSafetensors } from "../../src/formats/safetensors/writer.ts";
 import { withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
+import { failureOf } from "../support/failure.ts";
 import { withFault } from "./faults.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 const megabyte = new Uint8Array(1_500_000).fill(1);
@@ -48,7 +49,7 @@ const FILES = [
 ];
 
 describe("a disk that is full at any one call", () => {
-  it("leaves nothing of a new output, and says which path is full", async () => {
+  it("a full disk leaves nothing of a new output, and the error says which path is full", async () => {
     const parent = await temporaryFolder();
     const calls = await callsOf(() => writeModel(join(parent, "out-0")));
     expect(calls).toBeGreaterThan(20);
@@ -61,7 +62,7 @@ describe("a disk that is full at any one call", () => {
     }
   });
 
-  it("leaves an existing output untouched", async () => {
+  it("a full disk leaves an existing output untouched", async () => {
     const first = await oldModel();
     const calls = await callsOf(() => writeModel(first.target, true));
     for (let failing = 1; failing <= calls; failing++) {
@@ -75,13 +76,13 @@ describe("a disk that is full at any one call", () => {
       const late = (error as NfcError).message.includes("the replaced output could not be removed");
       expect(content).toBe(late ? "new" : "old");
       if (!late) expect(others).toEqual([]);
-      await faultOf(() => withStagedDirectory(target, {}, async () => undefined));
+      await failureOf(() => withStagedDirectory(target, {}, async () => undefined));
       expect(await readdir(parent)).toEqual(["out"]);
       expect(await readFile(join(target, "config.json"), "utf8")).toBe(content);
     }
   });
 
-  it("leaves a single file as it was, or new", async () => {
+  it("a full disk leaves a single file as it was, or new", async () => {
     const folder = await temporaryFolder();
     const path = join(folder, "nfc.json");
     await writeFile(path, "old");
@@ -118,25 +119,25 @@ describe.skipIf(!tinyDisk)("a real disk of 1 MiB (needs permission to mount)", (
     rmSync(tinyDisk as string, { recursive: true });
   });
 
-  it("is reported full, names the file, and is empty afterwards", async () => {
-    const fault = await faultOf(() => writeModel(target));
+  it("a real full disk is reported with the file's name, and is empty afterwards", async () => {
+    const fault = await failureOf(() => writeModel(target));
     expect(fault.code).toBe("io");
     expect(fault.message).toBe(`${target}/model-00001-of-00002.safetensors: disk full`);
     expect(fault.hint).toContain("free some space");
     expect(await readdir(tinyDisk as string)).toEqual([]);
   });
 
-  it("keeps an output that was there", async () => {
+  it("a real full disk keeps an output that was there", async () => {
     await mkdir(target);
     await writeFile(join(target, "config.json"), "old");
-    await faultOf(() => writeModel(target, true));
+    await failureOf(() => writeModel(target, true));
     expect(await readdir(tinyDisk as string)).toEqual(["out"]);
     expect(await readFile(join(target, "config.json"), "utf8")).toBe("old");
   });
 
-  it("keeps a file that was there", async () => {
+  it("a real full disk keeps a file that was there", async () => {
     const path = join(target, "config.json");
-    const fault = await faultOf(() => writeFileAtomic(path, new Uint8Array(2_000_000)));
+    const fault = await failureOf(() => writeFileAtomic(path, new Uint8Array(2_000_000)));
     expect(fault.message).toBe(`${path}: disk full`);
     expect(await readdir(target)).toEqual(["config.json"]);
     expect(await readFile(path, "utf8")).toBe("old");

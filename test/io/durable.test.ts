@@ -4,8 +4,9 @@ import { devNull } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { writeChunks, writeDurably, writeFully } from "../../src/io/durable.ts";
+import { failureOf } from "../support/failure.ts";
 import { withFault } from "./faults.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 afterEach(() => vi.restoreAllMocks());
@@ -32,15 +33,15 @@ const text = (...parts: string[]) =>
     for (const part of parts) yield Buffer.from(part);
   })();
 
-describe("writeDurably", () => {
-  it("continues a write of which the system takes only a part", async () => {
+describe("durable writes", () => {
+  it("a write of which the system takes only a part is continued", async () => {
     await shortenWrites();
     const path = join(await temporaryFolder(), "out");
     expect(await writeChunks(path, text("abcdefgh", "", "ij"))).toBe(10);
     expect(await fs.readFile(path, "utf8")).toBe("abcdefghij");
   });
 
-  it("syncs the file after its last byte", async () => {
+  it("a file is synced after its last byte", async () => {
     const prototype = await handlePrototype();
     const calls: string[] = [];
     for (const name of ["write", "sync"] as const) {
@@ -54,17 +55,20 @@ describe("writeDurably", () => {
     expect(calls).toEqual(["write", "write", "sync"]);
   });
 
-  it("refuses a path where a file is, unless it may be overwritten", async () => {
+  it("a path where a file is gets refused, unless it may be overwritten", async () => {
     const path = join(await temporaryFolder(), "out");
     await fs.writeFile(path, "older");
     const write = (overwrite: boolean) => writeDurably(path, (file) => file.write(Buffer.from("new")), { overwrite });
-    expect(await faultOf(() => write(false))).toMatchObject({ code: "exists", message: `${path}: it exists already` });
+    expect(await failureOf(() => write(false))).toMatchObject({
+      code: "exists",
+      message: `${path}: it exists already`,
+    });
     expect(await fs.readFile(path, "utf8")).toBe("older");
     await write(true);
     expect(await fs.readFile(path, "utf8")).toBe("new");
   });
 
-  it("names the path that it was told to show", async () => {
+  it("an error names the path that the writer was told to show", async () => {
     const path = join(await temporaryFolder(), "temporary");
     const fill = () => writeDurably(path, (file) => file.write(Uint8Array.of(1)), { shown: "model/out" });
     for (const failing of [1, 2, 3]) {
@@ -74,31 +78,31 @@ describe("writeDurably", () => {
     }
   });
 
-  it("accepts a file system that has no sync, and no other fault of it", async () => {
+  it("a file system that has no sync is accepted, and no other fault of it", async () => {
     const folder = await temporaryFolder();
     const write = (name: string) => writeChunks(join(folder, name), text("a"));
     expect(await withFault(3, "ENOTSUP", () => write("a"))).toEqual({ calls: 3, error: undefined });
     expect((await withFault(3, "EIO", () => write("b"))).error).toMatchObject({ code: "io" });
   });
 
-  it("passes on what its callback throws", async () => {
+  it("writeDurably passes on what its callback throws", async () => {
     const fault = new Error("the source failed");
     const path = join(await temporaryFolder(), "out");
     await expect(writeDurably(path, () => Promise.reject(fault))).rejects.toBe(fault);
   });
 
-  it("ends between two pieces when its signal fires", async () => {
+  it("a durable write ends between two pieces when its signal fires", async () => {
     const controller = new AbortController();
     const path = join(await temporaryFolder(), "out");
     const onBytes = () => controller.abort();
-    const fault = await faultOf(() => writeChunks(path, text("a", "b"), { onBytes, signal: controller.signal }));
+    const fault = await failureOf(() => writeChunks(path, text("a", "b"), { onBytes, signal: controller.signal }));
     expect(fault.code).toBe("aborted");
     expect(await fs.readFile(path, "utf8")).toBe("a");
   });
 });
 
-describe("writeFully", () => {
-  it("writes at a position, also in several parts", async () => {
+describe("writes at a position", () => {
+  it("writeFully writes at a position, also in several parts", async () => {
     await shortenWrites();
     const path = join(await temporaryFolder(), "out");
     const handle = await fs.open(path, "w+");

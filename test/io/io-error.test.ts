@@ -7,7 +7,7 @@ function systemError(code: string): Error {
   return Object.assign(new Error(`${code}: something`), { code });
 }
 
-describe("an error of the operating system", () => {
+describe("errors of the operating system", () => {
   const cases: [string, string, string][] = [
     ["ENOSPC", "io", "out/model.safetensors: disk full"],
     ["EDQUOT", "io", "out/model.safetensors: disk full: your quota is used up"],
@@ -25,7 +25,7 @@ describe("an error of the operating system", () => {
     ["ENAMETOOLONG", "io", "out/model.safetensors: the name is too long for this file system"],
   ];
   for (const [number, code, message] of cases) {
-    it(`${number} names the path and says what to do`, () => {
+    it(`the message for ${number} names the path and says what to do`, () => {
       const original = systemError(number);
       const error = toIoError(original, "out/model.safetensors") as NfcError;
       expect(error).toBeInstanceOf(NfcError);
@@ -35,8 +35,8 @@ describe("an error of the operating system", () => {
   }
 });
 
-describe("any other error", () => {
-  it("stays as it is: an NfcError, a bug, a number nobody can mend, no error at all", () => {
+describe("other errors", () => {
+  it("any other error stays as it is: an NfcError, a bug, a number nobody can mend, no error at all", () => {
     for (const error of [
       new NfcError("usage", "u"),
       new TypeError("t"),

@@ -3,7 +3,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readJsonFile } from "../../src/io/json.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { failureOf } from "../support/failure.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 
@@ -13,45 +14,45 @@ async function jsonFile(content: string | Uint8Array): Promise<string> {
   return path;
 }
 
-describe("a JSON file", () => {
-  it("is read", async () => {
+describe("reading JSON files", () => {
+  it("a JSON file is read", async () => {
     expect(await readJsonFile(await jsonFile('{"a": [1, "é"]}'))).toEqual({ a: [1, "é"] });
   });
 
-  it("may start with a byte order mark", async () => {
+  it("a JSON file may start with a byte order mark", async () => {
     expect(await readJsonFile(await jsonFile("\ufeff[]"))).toEqual([]);
   });
 
-  it("that is not JSON is refused on one line", async () => {
+  it("a file that is not JSON is refused on one line", async () => {
     const path = await jsonFile('{\n  "a": 1,\n}\n');
-    const fault = await faultOf(() => readJsonFile(path));
+    const fault = await failureOf(() => readJsonFile(path));
     expect(fault.code).toBe("invalid-file");
     expect(fault.message).toMatch(`${path}: not valid JSON: `);
   });
 
-  it("that is empty is refused", async () => {
+  it("an empty file is refused", async () => {
     const path = await jsonFile("");
-    expect((await faultOf(() => readJsonFile(path))).message).toBe(
+    expect((await failureOf(() => readJsonFile(path))).message).toBe(
       `${path}: not valid JSON: Unexpected end of JSON input`,
     );
   });
 
-  it("that is not UTF-8 is refused", async () => {
+  it("a file that is not UTF-8 is refused", async () => {
     const path = await jsonFile(Uint8Array.of(0x22, 0xff, 0x22));
-    expect((await faultOf(() => readJsonFile(path))).message).toBe(`${path}: not valid UTF-8`);
+    expect((await failureOf(() => readJsonFile(path))).message).toBe(`${path}: not valid UTF-8`);
   });
 
-  it("that is too large is refused", async () => {
+  it("a file that is too large is refused", async () => {
     const path = await jsonFile('"12345678"');
-    const fault = await faultOf(() => readJsonFile(path, { maxBytes: 9 }));
+    const fault = await failureOf(() => readJsonFile(path, { maxBytes: 9 }));
     expect(fault.code).toBe("invalid-file");
     expect(fault.message).toBe(`${path}: 10 bytes, more than the 9 that are allowed here`);
     expect(await readJsonFile(path, { maxBytes: 10 })).toBe("12345678");
   });
 
-  it("that is not there is reported", async () => {
+  it("a missing file is reported", async () => {
     const path = join(await temporaryFolder(), "config.json");
-    const fault = await faultOf(() => readJsonFile(path));
+    const fault = await failureOf(() => readJsonFile(path));
     expect(fault).toMatchObject({ code: "not-found", message: `${path}: no such file or folder` });
   });
 });

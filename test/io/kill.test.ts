@@ -74,7 +74,7 @@ async function callsOf(target: string, mode: string): Promise<number> {
 }
 
 describe("a process that is killed before any one of its calls", () => {
-  it("leaves no output, or a whole one", async () => {
+  it("a killed process leaves no output, or a whole one", async () => {
     const calls = await callsOf(join(await temporaryFolder(), "out"), "folder");
     expect(calls).toBeGreaterThan(20);
     let committed = 0;
@@ -94,7 +94,7 @@ describe("a process that is killed before any one of its calls", () => {
     expect(committed).toBeLessThan(calls / 2);
   }, 120_000);
 
-  it("leaves the output that was there, or the new one whole, at the latest when the next command looks", async () => {
+  it("a killed process leaves the output that was there, or the new one whole, at the latest when the next command looks", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await callsOf(target, "folder");
@@ -113,7 +113,7 @@ describe("a process that is killed before any one of its calls", () => {
     expect(away).toBe(1);
   }, 120_000);
 
-  it("leaves a single file old or new", async () => {
+  it("a killed process leaves a single file old or new", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await callsOf(target, "file");
@@ -133,7 +133,7 @@ describe("a process that is killed before any one of its calls", () => {
 
 describe("a process that is killed from outside at a random moment", () => {
   for (const mode of ["folder-loop", "file-loop"]) {
-    it(`leaves a whole output (${mode})`, async () => {
+    it(`a process killed at a random moment leaves a whole output (${mode})`, async () => {
       const parent = await temporaryFolder();
       const target = join(parent, "out");
       await callsOf(target, mode.replace("-loop", ""));

@@ -25,18 +25,18 @@ const HOSTILE: readonly (readonly [string, string])[] = [
   ["lone surrogate", "\ud800"],
 ];
 
-describe.each(Object.entries(TARGETS))("%s", (name, neutralize) => {
-  test.each(HOSTILE)("does not pass on a %s", (_name, character) => {
+describe.each(Object.entries(TARGETS))("untrusted text through %s", (name, neutralize) => {
+  test.each(HOSTILE)("the character %s is not passed on", (_name, character) => {
     const text = neutralize(`a${character}b`);
     expect(text).not.toContain(character);
     expect(text).toMatch(/a.+b/);
   });
 
-  test("leaves other scripts as they are", () => {
+  test("other scripts are left as they are", () => {
     expect(neutralize("модель/模型/ä/𝛍")).toContain("модель/模型/ä/𝛍");
   });
 
-  test("passes on no unprintable character of any text, but for the tab and line break of a page", () => {
+  test("no unprintable character of any text is passed on, but for the tab and line break of a page", () => {
     const unprintable =
       name === "escapeHtml" ? /(?![\t\n])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u : /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/u;
     fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => !unprintable.test(neutralize(text))));
@@ -47,16 +47,16 @@ test("a terminal sees code points", () => {
   expect(escapeTerminal("a\u001b[2Jb\nc\u202ed\u{e0041}")).toBe("a\\u{1b}[2Jb\\u{a}c\\u{202e}d\\u{e0041}");
 });
 
-describe("JSON", () => {
-  test("of a hostile name stays on one line and away from the terminal", () => {
+describe("untrusted text as JSON", () => {
+  test("the JSON of a hostile name stays on one line and away from the terminal", () => {
     expect(quoteUntrusted('a\n\u001b[31m"\u2028\u009b\u202e')).toBe('"a\\n\\u001b[31m\\"\\u2028\\u009b\\u202e"');
   });
 
-  test("of any text is read back as the same text", () => {
+  test("the JSON of any text is read back as the same text", () => {
     fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => JSON.parse(escapeJson({ text })).text === text));
   });
 
-  test("of a long name is shortened", () => {
+  test("the JSON of a long name is shortened", () => {
     expect(quoteUntrusted("x".repeat(10_000))).toBe(`"${"x".repeat(120)}…"`);
   });
 });

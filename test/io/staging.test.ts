@@ -6,7 +6,8 @@ import { basename, dirname, join, parse } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { stageDirectory, withStagedDirectory } from "../../src/io/staging.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { failureOf } from "../support/failure.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 /** A process number that no system gives out. */
@@ -25,8 +26,8 @@ function contentOf(folder: string): Promise<string> {
   return readFile(join(folder, "config.json"), "utf8");
 }
 
-describe("a staged folder", () => {
-  it("lies beside its target and becomes it on commit, subfolders included", async () => {
+describe("staged folders", () => {
+  it("a staged folder lies beside its target and becomes it on commit, subfolders included", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     const staged = await stageDirectory(target);
@@ -39,7 +40,7 @@ describe("a staged folder", () => {
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("vanishes on discard", async () => {
+  it("a staged folder vanishes on discard", async () => {
     const parent = await temporaryFolder();
     const staged = await stageDirectory(join(parent, "out"));
     await modelFolder(staged.path, "x");
@@ -48,7 +49,7 @@ describe("a staged folder", () => {
     expect(await readdir(parent)).toEqual([]);
   });
 
-  it("stays when discard comes after commit", async () => {
+  it("a committed folder stays when discard comes after commit", async () => {
     const target = join(await temporaryFolder(), "out");
     const staged = await stageDirectory(target);
     await staged.commit();
@@ -56,13 +57,13 @@ describe("a staged folder", () => {
     expect(existsSync(target)).toBe(true);
   });
 
-  it("cannot be committed twice", async () => {
+  it("a staged folder cannot be committed twice", async () => {
     const staged = await stageDirectory(join(await temporaryFolder(), "out"));
     await staged.commit();
     await expect(staged.commit()).rejects.toThrow("this output is committed or discarded already");
   });
 
-  it("gets the parent folders that are missing, and takes them away again on discard", async () => {
+  it("missing parent folders are made, and taken away again on discard", async () => {
     const top = await temporaryFolder();
     await (await stageDirectory(join(top, "a/b/out"))).discard();
     expect(await readdir(top)).toEqual([]);
@@ -70,7 +71,7 @@ describe("a staged folder", () => {
     expect(await readdir(join(top, "a/b"))).toEqual(["out"]);
   });
 
-  it("leaves parent folders in which something else appeared", async () => {
+  it("parent folders in which something else appeared are left", async () => {
     const top = await temporaryFolder();
     const staged = await stageDirectory(join(top, "a/b/out"));
     await writeFile(join(top, "a/other"), "");
@@ -78,7 +79,7 @@ describe("a staged folder", () => {
     expect(await readdir(join(top, "a"))).toEqual(["other"]);
   });
 
-  it("keeps its target when the current folder changes", async () => {
+  it("a staged folder keeps its target when the current folder changes", async () => {
     const target = join(await temporaryFolder(), "out");
     const cwd = vi.spyOn(process, "cwd").mockReturnValue(dirname(target));
     const staged = await stageDirectory("out");
@@ -87,7 +88,7 @@ describe("a staged folder", () => {
     expect(existsSync(target)).toBe(true);
   });
 
-  it("replaces the folder behind a symbolic link, not the link", async () => {
+  it("a commit replaces the folder behind a symbolic link, not the link", async () => {
     const parent = await temporaryFolder();
     await modelFolder(join(parent, "real"), "old");
     await symlink(join(parent, "real"), join(parent, "link"));
@@ -99,8 +100,8 @@ describe("a staged folder", () => {
   });
 });
 
-describe("an existing target", () => {
-  it("that is an empty folder is filled", async () => {
+describe("existing targets of a staged folder", () => {
+  it("a target that is an empty folder is filled", async () => {
     const target = join(await temporaryFolder(), "out");
     await mkdir(target);
     const staged = await stageDirectory(target);
@@ -109,57 +110,57 @@ describe("an existing target", () => {
     expect(await contentOf(target)).toBe("new");
   });
 
-  it("that is a folder is refused before work begins, with --force as the way out", async () => {
+  it("a target that is a folder is refused before work begins, with --force as the way out", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(target, "old");
-    const fault = await faultOf(() => stageDirectory(target));
+    const fault = await failureOf(() => stageDirectory(target));
     expect(fault.code).toBe("exists");
     expect(fault.message).toBe(`${target}: the output folder exists already and is not empty`);
     expect(fault.hint).toContain("--force");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("that is a file is refused, with and without force", async () => {
+  it("a target that is a file is refused, with and without force", async () => {
     const target = join(await temporaryFolder(), "out");
     await writeFile(target, "text");
-    expect(await faultOf(() => stageDirectory(target))).toMatchObject({
+    expect(await failureOf(() => stageDirectory(target))).toMatchObject({
       code: "exists",
       message: `${target}: a file is there already`,
     });
-    expect(await faultOf(() => stageDirectory(target, { force: true }))).toMatchObject({
+    expect(await failureOf(() => stageDirectory(target, { force: true }))).toMatchObject({
       code: "usage",
       message: `${target}: this is a file, --force replaces folders only`,
     });
     expect(await readFile(target, "utf8")).toBe("text");
   });
 
-  it("that is a broken link is refused", async () => {
+  it("a target that is a broken link is refused", async () => {
     const target = join(await temporaryFolder(), "out");
     await symlink("nowhere", target);
-    const fault = await faultOf(() => stageDirectory(target));
+    const fault = await failureOf(() => stageDirectory(target));
     expect(fault).toMatchObject({ code: "exists", message: `${target}: this is a broken symbolic link` });
   });
 
-  it("below a file is refused", async () => {
+  it("a target below a file is refused", async () => {
     const file = join(await temporaryFolder(), "file");
     await writeFile(file, "");
-    const fault = await faultOf(() => stageDirectory(join(file, "out")));
+    const fault = await failureOf(() => stageDirectory(join(file, "out")));
     expect(fault.message).toBe(`${join(file, "out")}: a part of this path is a file, not a folder`);
   });
 
-  it("that appeared while the work went on is refused at commit and left alone", async () => {
+  it("a target that appeared while the work went on is refused at commit and left alone", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     const staged = await stageDirectory(target);
     await modelFolder(target, "somebody else's");
-    expect((await faultOf(() => staged.commit())).code).toBe("exists");
+    expect((await failureOf(() => staged.commit())).code).toBe("exists");
     await staged.discard();
     expect(await contentOf(target)).toBe("somebody else's");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("is replaced with force, all of it", async () => {
+  it("a target is replaced with force, all of it", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(target, "old");
@@ -174,9 +175,9 @@ describe("an existing target", () => {
   });
 });
 
-describe("force", () => {
+describe("replacing a target with force", () => {
   for (const name of ["config.json", "nfc.json", "a.safetensors", "a.onnx"]) {
-    it(`replaces a folder that has ${name}`, async () => {
+    it(`force replaces a folder that has ${name}`, async () => {
       const target = join(await temporaryFolder(), "out");
       await mkdir(target);
       await writeFile(join(target, name), "");
@@ -185,11 +186,11 @@ describe("force", () => {
     });
   }
 
-  it("does not replace a folder that does not look like a model", async () => {
+  it("force does not replace a folder that does not look like a model", async () => {
     const target = join(await temporaryFolder(), "photos");
     await mkdir(target);
     await writeFile(join(target, "cat.jpg"), "");
-    const fault = await faultOf(() => stageDirectory(target, { force: true }));
+    const fault = await failureOf(() => stageDirectory(target, { force: true }));
     expect(fault.code).toBe("usage");
     expect(fault.message).toBe(
       `${target}: --force will not replace this folder: it does not look like a model (no config.json, nfc.json, .safetensors or .onnx in it)`,
@@ -197,27 +198,27 @@ describe("force", () => {
     expect(await readdir(target)).toEqual(["cat.jpg"]);
   });
 
-  it("does not replace a git repository", async () => {
+  it("force does not replace a git repository", async () => {
     const target = join(await temporaryFolder(), "clone");
     await modelFolder(target, "x");
     await mkdir(join(target, ".git"));
-    const fault = await faultOf(() => stageDirectory(target, { force: true }));
+    const fault = await failureOf(() => stageDirectory(target, { force: true }));
     expect(fault.message).toBe(`${target}: --force will not replace this folder: it is a git repository`);
   });
 
-  it("does not replace the current folder or one around it, model or not", async () => {
+  it("force does not replace the current folder or one around it, model or not", async () => {
     const target = join(await temporaryFolder(), "out");
     await modelFolder(join(target, "below"), "x");
     await modelFolder(target, "x");
     for (const current of [target, join(target, "below")]) {
       vi.spyOn(process, "cwd").mockReturnValue(current);
-      const fault = await faultOf(() => stageDirectory(target, { force: true }));
+      const fault = await failureOf(() => stageDirectory(target, { force: true }));
       expect(fault.code).toBe("usage");
       expect(fault.message).toBe(`${target}: this is the current folder or one around it, it cannot be an output`);
     }
   });
 
-  it("replaces a folder whose name only begins like the current folder's", async () => {
+  it("force replaces a folder whose name only begins like the current folder's", async () => {
     const parent = await temporaryFolder();
     await modelFolder(join(parent, "out"), "old");
     await mkdir(join(parent, "out-2"));
@@ -226,14 +227,14 @@ describe("force", () => {
     expect(await readdir(join(parent, "out"))).toEqual([]);
   });
 
-  it("does not replace the home folder or one around it", async () => {
+  it("force does not replace the home folder or one around it", async () => {
     for (const target of [homedir(), dirname(homedir())].filter((folder) => folder !== parse(folder).root)) {
-      const fault = await faultOf(() => stageDirectory(target, { force: true }));
+      const fault = await failureOf(() => stageDirectory(target, { force: true }));
       expect(fault.message).toBe(`${target}: this is your home folder or one around it, it cannot be an output`);
     }
   });
 
-  it("needs no current folder when the target is absolute", async () => {
+  it("force needs no current folder when the target is absolute", async () => {
     const target = join(await temporaryFolder(), "out");
     vi.spyOn(process, "cwd").mockImplementation(() => {
       throw Object.assign(new Error("ENOENT: uv_cwd"), { code: "ENOENT" });
@@ -242,9 +243,9 @@ describe("force", () => {
     expect(existsSync(target)).toBe(true);
   });
 
-  it("does not replace the root of the file system", async () => {
+  it("force does not replace the root of the file system", async () => {
     const { root } = parse(process.cwd());
-    const fault = await faultOf(() => stageDirectory(root, { force: true }));
+    const fault = await failureOf(() => stageDirectory(root, { force: true }));
     expect(fault.message).toBe(`${root}: this is the root of the file system, it cannot be an output`);
   });
 });
@@ -253,24 +254,24 @@ describe("what a killed process left", () => {
   const tmp = `.out.nfc-tmp-${DEAD_PID}-0123456789ab`;
   const old = `.out.nfc-old-${DEAD_PID}-0123456789ab`;
 
-  it("is removed when the same target is staged again", async () => {
+  it("a killed process's folder is removed when the same target is staged again", async () => {
     const parent = await temporaryFolder();
     await modelFolder(join(parent, tmp), "half");
     await (await stageDirectory(join(parent, "out"))).commit();
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("is restored when the old output was moved away and no new one came", async () => {
+  it("an old output is restored when it was moved away and no new one came", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(join(parent, old), "old");
     await modelFolder(join(parent, tmp), "new");
-    expect((await faultOf(() => stageDirectory(target))).code).toBe("exists");
+    expect((await failureOf(() => stageDirectory(target))).code).toBe("exists");
     expect(await contentOf(target)).toBe("old");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("is restored over an empty folder too", async () => {
+  it("an old output is restored over an empty folder too", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(join(parent, old), "old");
@@ -279,25 +280,25 @@ describe("what a killed process left", () => {
     expect(await contentOf(target)).toBe("old");
   });
 
-  it("is removed when the new output is in place", async () => {
+  it("an old output is removed when the new output is in place", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(join(parent, old), "old");
     await modelFolder(target, "new");
-    await faultOf(() => stageDirectory(target));
+    await failureOf(() => stageDirectory(target));
     expect(await contentOf(target)).toBe("new");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("is removed when a file took the place of the target", async () => {
+  it("an old output is removed when a file took the place of the target", async () => {
     const parent = await temporaryFolder();
     await modelFolder(join(parent, old), "old");
     await writeFile(join(parent, "out"), "text");
-    expect((await faultOf(() => stageDirectory(join(parent, "out")))).code).toBe("exists");
+    expect((await failureOf(() => stageDirectory(join(parent, "out")))).code).toBe("exists");
     expect(await readdir(parent)).toEqual(["out"]);
   });
 
-  it("stays when it belongs to another target", async () => {
+  it("a killed process's folder stays when it belongs to another target", async () => {
     const parent = await temporaryFolder();
     const names = [
       ".other.nfc-tmp-1-0123456789ab",
@@ -310,7 +311,7 @@ describe("what a killed process left", () => {
     expect((await readdir(parent)).sort()).toEqual(names.sort());
   });
 
-  it.skipIf(process.platform === "win32")("stays while its process is alive", async () => {
+  it.skipIf(process.platform === "win32")("a staged folder stays while its process is alive", async () => {
     const parent = await temporaryFolder();
     const name = `.out.nfc-tmp-${process.ppid}-0123456789ab`;
     await mkdir(join(parent, name));
@@ -318,7 +319,7 @@ describe("what a killed process left", () => {
     expect(await readdir(parent)).toEqual([name]);
   });
 
-  it("is told from what this process is writing at the moment, though the number is the same", async () => {
+  it("a killed process's folder is told from what this process is writing, though the process number is the same", async () => {
     const parent = await temporaryFolder();
     const leftover = join(parent, `.out.nfc-tmp-${process.pid}-0123456789ab`);
     await mkdir(leftover);
@@ -332,8 +333,8 @@ describe("what a killed process left", () => {
   });
 });
 
-describe("withStagedDirectory", () => {
-  it("commits what was filled in and returns its result", async () => {
+describe("filling a staged folder", () => {
+  it("withStagedDirectory commits what was filled in and returns its result", async () => {
     const target = join(await temporaryFolder(), "out");
     const result = await withStagedDirectory(target, {}, async (folder) => {
       await modelFolder(folder, "x");
@@ -343,7 +344,7 @@ describe("withStagedDirectory", () => {
     expect(await contentOf(target)).toBe("x");
   });
 
-  it("leaves nothing when filling fails, and the old output untouched", async () => {
+  it("a failed filling leaves nothing new, and the old output untouched", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(target, "old");
@@ -356,9 +357,9 @@ describe("withStagedDirectory", () => {
     expect(await contentOf(target)).toBe("old");
   });
 
-  it("speaks of the target, not of the staging folder", async () => {
+  it("an error in filling speaks of the target, not of the staging folder", async () => {
     const target = join(await temporaryFolder(), "out");
-    const fault = await faultOf(() =>
+    const fault = await failureOf(() =>
       withStagedDirectory(target, {}, async (folder) => {
         throw new NfcError("io", `${folder}/model.safetensors: disk full`, { hint: `see ${folder}` });
       }),
@@ -370,10 +371,10 @@ describe("withStagedDirectory", () => {
     });
   });
 
-  it("names the file that the system complained about", async () => {
+  it("an error in filling names the file that the system complained about", async () => {
     const parent = await temporaryFolder();
     const missing = join(parent, "tokenizer.json");
-    const fault = await faultOf(() => withStagedDirectory(join(parent, "out"), {}, () => readFile(missing)));
+    const fault = await failureOf(() => withStagedDirectory(join(parent, "out"), {}, () => readFile(missing)));
     expect(fault).toMatchObject({ code: "not-found", message: `${missing}: no such file or folder` });
   });
 });

@@ -1,9 +1,8 @@
-// Shared by the io tests: temporary folders, hand-made safetensors files, and looking at what a call threw.
+// Shared by the io tests: temporary folders, hand-made safetensors files, and all bytes of an iteration.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect } from "vitest";
-import { NfcError } from "../../src/errors.ts";
+import { afterEach } from "vitest";
 
 /** A function that gives each test a folder of its own; it is removed after the test. */
 export function temporaryFolders(): () => Promise<string> {
@@ -29,19 +28,6 @@ export function fileBytes(header: string | Uint8Array, data: Uint8Array | number
 export async function writeTensors(path: string, header: unknown, data: Uint8Array | number = 0): Promise<string> {
   await writeFile(path, fileBytes(JSON.stringify(header), data));
   return path;
-}
-
-/** The NfcError that `call` throws or rejects with; the test fails when it does neither, or throws something else. */
-export async function faultOf(call: () => unknown): Promise<NfcError> {
-  try {
-    await call();
-  } catch (error) {
-    expect(error).toBeInstanceOf(NfcError);
-    const fault = error as NfcError;
-    expect(fault.message).not.toContain("\n");
-    return fault;
-  }
-  throw new Error("nothing was thrown");
 }
 
 /** All bytes of an iteration whose pieces share a buffer. */

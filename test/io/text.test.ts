@@ -22,7 +22,7 @@ async function pieces(paths: readonly string[], options?: TextOptions): Promise<
   return result;
 }
 
-describe("text files", () => {
+describe("reading text files", () => {
   test("a short file is one piece", async () => {
     expect(await pieces([await file("a.txt", "one\ntwo")])).toEqual(["one\ntwo"]);
   });
@@ -50,7 +50,7 @@ describe("text files", () => {
     expect((await pieces([await file("split.txt", text)])).join("")).toBe(text);
   });
 
-  test("a file that is not UTF-8", async () => {
+  test("a file that is not UTF-8 is refused", async () => {
     const path = await file("latin1.txt", Uint8Array.of(0x61, 0xe9, 0x62));
     await expect(pieces([path])).rejects.toMatchObject({
       code: "invalid-file",
@@ -58,21 +58,21 @@ describe("text files", () => {
     });
   });
 
-  test("a truncated last character", async () => {
+  test("a truncated last character is refused", async () => {
     const path = await file("cut.txt", Uint8Array.of(0x61, 0xc3));
     await expect(pieces([path])).rejects.toThrow("not UTF-8");
   });
 
-  test("a missing file", async () => {
+  test("a missing file is reported", async () => {
     await expect(pieces([join(folder, "none.txt")])).rejects.toMatchObject({ code: "not-found" });
   });
 
-  test("an aborted read", async () => {
+  test("a read ends when its signal has fired", async () => {
     const path = await file("a.txt", "one");
     await expect(pieces([path], { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "aborted" });
   });
 
-  test("bytes are counted", async () => {
+  test("bytes are counted as they are read", async () => {
     let bytes = 0;
     const path = await file("count.txt", "é!");
     await pieces([path], { onBytes: (n) => (bytes += n) });
@@ -80,18 +80,18 @@ describe("text files", () => {
   });
 });
 
-describe(".jsonl files", () => {
-  test("the field of each line, joined by blank lines; empty lines are skipped", async () => {
+describe("reading .jsonl files", () => {
+  test("the field of each line is read, joined by blank lines, and empty lines are skipped", async () => {
     const path = await file("a.jsonl", '{"text":"one"}\n\n{"text":"two\\n"}\n{"text":"three"}');
     expect((await pieces([path])).join("")).toBe("one\n\ntwo\n\n\nthree");
   });
 
-  test("another field", async () => {
+  test("another field is read when asked", async () => {
     const path = await file("b.jsonl", '{"content":"one"}\n');
     expect(await pieces([path], { field: "content" })).toEqual(["one"]);
   });
 
-  test("a line without the field, by number", async () => {
+  test("a line without the field is refused by number", async () => {
     const path = await file("c.jsonl", '{"text":"one"}\n{"content":"two"}\n');
     await expect(pieces([path])).rejects.toMatchObject({
       message: expect.stringMatching(/c\.jsonl: line 2 has no string in the field "text"$/),
@@ -99,7 +99,7 @@ describe(".jsonl files", () => {
     });
   });
 
-  test("a line that is not JSON, by number", async () => {
+  test("a line that is not JSON is refused by number", async () => {
     const path = await file("d.jsonl", '{"text":"one"}\n\n{"text":\n');
     await expect(pieces([path])).rejects.toThrow(/d\.jsonl: line 3 is not JSON$/);
   });

@@ -3,12 +3,13 @@ import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { writeFileAtomic } from "../../src/io/staging.ts";
-import { faultOf, temporaryFolders } from "./support.ts";
+import { failureOf } from "../support/failure.ts";
+import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
 
-describe("writeFileAtomic", () => {
-  it("writes text and bytes, and replaces what was there", async () => {
+describe("atomic writes of a file", () => {
+  it("writeFileAtomic writes text and bytes, and replaces what was there", async () => {
     const folder = await temporaryFolder();
     const path = join(folder, "nfc.json");
     await writeFileAtomic(path, "é");
@@ -18,13 +19,13 @@ describe("writeFileAtomic", () => {
     expect(await readdir(folder)).toEqual(["nfc.json"]);
   });
 
-  it("creates the folders above", async () => {
+  it("writeFileAtomic creates the folders above", async () => {
     const folder = await temporaryFolder();
     await writeFileAtomic(join(folder, "a/b/report.json"), "{}");
     expect(await readdir(join(folder, "a/b"))).toEqual(["report.json"]);
   });
 
-  it("writes to the destination of a symbolic link", async () => {
+  it("writeFileAtomic writes to the destination of a symbolic link", async () => {
     const folder = await temporaryFolder();
     await writeFile(join(folder, "real"), "old");
     await symlink("real", join(folder, "link"));
@@ -33,23 +34,23 @@ describe("writeFileAtomic", () => {
     expect((await readdir(folder)).sort()).toEqual(["link", "real"]);
   });
 
-  it("removes what a killed process left", async () => {
+  it("writeFileAtomic removes what a killed process left", async () => {
     const folder = await temporaryFolder();
     await writeFile(join(folder, `.a.nfc-tmp-${2 ** 31 - 2}-0123456789ab`), "half");
     await writeFileAtomic(join(folder, "a"), "x");
     expect(await readdir(folder)).toEqual(["a"]);
   });
 
-  it("refuses a folder, and leaves it alone", async () => {
+  it("writeFileAtomic refuses a folder, and leaves it alone", async () => {
     const folder = await temporaryFolder();
     await mkdir(join(folder, "out"));
     await writeFile(join(folder, "out/file"), "");
-    const fault = await faultOf(() => writeFileAtomic(join(folder, "out"), "x"));
+    const fault = await failureOf(() => writeFileAtomic(join(folder, "out"), "x"));
     expect(fault.message).toBe(`${join(folder, "out")}: this is a folder, a file is expected`);
     expect(await readdir(folder)).toEqual(["out"]);
   });
 
-  it("lets the last of many writers win, whole", async () => {
+  it("the last of many writers wins, whole", async () => {
     const folder = await temporaryFolder();
     const path = join(folder, "a");
     const texts = Array.from({ length: 8 }, (_, i) => String(i).repeat(100_000));

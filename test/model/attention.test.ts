@@ -81,7 +81,7 @@ function check({ data, shape }: Tensor, sizes: Sizes, mean: Float32Array, mask: 
         }
 }
 
-describe("the bias of noise-distance", () => {
+describe("the attention bias of noise-distance", () => {
   it.each<[string, Sizes]>([
     ["T = S", { batch: 2, length: 19, past: 0, positions: 64 }],
     ["T = S = 1", { batch: 1, length: 1, past: 0, positions: 64 }],
@@ -93,19 +93,22 @@ describe("the bias of noise-distance", () => {
     ["S beyond the positions, T = 1", { batch: 1, length: 1, past: 99, positions: 20 }],
     ["fewer positions than exact buckets", { batch: 1, length: 12, past: 3, positions: 7 }],
     ["one position", { batch: 1, length: 3, past: 0, positions: 1 }],
-  ])("%s, with sizes known at run time and before", async (_, sizes) => {
-    const mean = meansOf();
-    for (const fixed of [false, true]) check(await biasOf(sizes, mean, { fixed }), sizes, mean);
-  });
+  ])(
+    "the bias follows μ at the bucket of each distance: %s, with sizes known at run time and before",
+    async (_, sizes) => {
+      const mean = meansOf();
+      for (const fixed of [false, true]) check(await biasOf(sizes, mean, { fixed }), sizes, mean);
+    },
+  );
 
-  it("does not depend on what is padded, but where that is", async () => {
+  it("the bias does not depend on what is padded, but where that is", async () => {
     const sizes = { batch: 2, length: 4, past: 6, positions: 64 };
     const mask = [...Array(10).fill(1), 0, 0, 0, ...Array(7).fill(1)];
     const mean = meansOf();
     check(await biasOf(sizes, mean, { mask }), sizes, mean, mask);
   });
 
-  it("gives the last queries behind a cache what they have in the whole text", async () => {
+  it("the last queries behind a cache get the bias that they have in the whole text", async () => {
     const mean = meansOf();
     const whole = await biasOf({ batch: 1, length: 24, past: 0, positions: 64 }, mean);
     for (const past of [1, 11, 23]) {

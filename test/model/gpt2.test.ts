@@ -10,24 +10,16 @@ import type { NoiseMode } from "../../src/model/attention.ts";
 import { type ModelConfig, VARIANTS } from "../../src/model/config.ts";
 import { declareTextInputs, gpt2, lmHead } from "../../src/model/gpt2.ts";
 import { makeParameterLookup } from "../../src/model/layers.ts";
+import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 const golden = new URL("../../../shared/golden/", import.meta.url).pathname;
 
-describe.skipIf(!existsSync(golden))("the forward pass equals the reference", () => {
+describe.skipIf(!existsSync(golden))("the forward pass against the reference", () => {
   for (const variant of VARIANTS) {
-    test(`${variant}: logits at the mean and with fed noise`, async () => {
+    test(`the forward pass of ${variant} equals the reference: logits at the mean and with fed noise`, async () => {
       const reader = await openSafetensors(`${golden}${variant}.safetensors`);
       const { config: raw } = JSON.parse(await readFile(`${golden}${variant}.json`, "utf8"));
-      const config: ModelConfig = {
-        ...raw,
-        n_inner: 4 * raw.n_embd,
-        activation: "gelu_tanh",
-        scale_attn_weights: true,
-        scale_attn_by_inverse_layer_idx: false,
-        tied_head: true,
-        bias: true,
-        variant,
-      };
+      const config: ModelConfig = { ...tinyModelConfig(), ...raw, n_inner: 4 * raw.n_embd, variant };
       expect(await worst(reader, config, { kind: "mean" }, "mean_logits")).toBeLessThan(1e-5);
       expect(await worst(reader, config, { kind: "fed" }, "sample_logits")).toBeLessThan(1e-5);
       await reader.close();

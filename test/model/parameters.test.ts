@@ -4,9 +4,8 @@ import { type ModelConfig, VARIANTS, type Variant } from "../../src/model/config
 import { countParameters, groupParameters, listParameters, PARAMETER_GROUPS } from "../../src/model/parameters.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
-function gpt2(n_layer: number, n_head: number, n_embd: number, variant: Variant = "dense"): ModelConfig {
-  const base = tinyModelConfig({ variant });
-  return { ...base, n_layer, n_head, n_embd, n_inner: 4 * n_embd, n_positions: 1024, vocab_size: 50257 };
+function gpt2(layers: number, heads: number, width: number, variant: Variant = "dense"): ModelConfig {
+  return tinyModelConfig({ layers, heads, width, positions: 1024, vocab: 50257, variant });
 }
 
 /** name, layers, heads, width, total, removed by tying, percent */
@@ -18,9 +17,9 @@ const SIZES = [
   ["distilgpt2", 6, 12, 768, 81_912_576, 3_543_552, "4.33"],
 ] as const;
 
-describe("parameterCount", () => {
+describe("counting parameters", () => {
   it.each(SIZES)(
-    "%s has its published size, and tying removes L (C² + C)",
+    "the model %s has its published size, and tying removes L (C² + C)",
     (_, layers, heads, width, total, removed, percent) => {
       expect(countParameters(gpt2(layers, heads, width))).toBe(total);
       expect(countParameters(gpt2(layers, heads, width, "symmetric"))).toBe(total - removed);
@@ -33,11 +32,11 @@ describe("parameterCount", () => {
     ["noise-shared", 12 * 2],
     ["noise-per-head", 12 * 24],
     ["noise-distance", 12 * (12 * 32 + 12)],
-  ] as const)("%s adds %i noise parameters to GPT-2 small", (variant, noise) => {
+  ] as const)("the variant %s adds %i noise parameters to GPT-2 small", (variant, noise) => {
     expect(countParameters(gpt2(12, 12, 768, variant))).toBe(124_439_808 - 7_087_104 + noise);
   });
 
-  it("without biases tying removes L C²", () => {
+  it("tying removes L C² from a model without biases", () => {
     const count = (variant: Variant) => countParameters({ ...gpt2(12, 12, 768, variant), bias: false });
     expect(count("dense") - count("symmetric")).toBe(12 * 768 ** 2);
   });
@@ -48,8 +47,8 @@ describe("parameterCount", () => {
   });
 });
 
-describe("parameterSpecs", () => {
-  it("lists GPT-2's names and shapes in order", () => {
+describe("listing parameters", () => {
+  it("listParameters gives GPT-2's names and shapes in order", () => {
     const specs = listParameters(tinyModelConfig({ layers: 1, variant: "noise-distance", inner: 24, head: "own" }));
     expect(specs.map(({ name, shape, layer }) => `${name} [${shape}] ${layer}`)).toEqual([
       "wte.weight [11,8] null",
@@ -74,13 +73,13 @@ describe("parameterSpecs", () => {
     ]);
   });
 
-  it("lists no bias without biases", () => {
+  it("listParameters gives no bias for a model without biases", () => {
     expect(listParameters(tinyModelConfig({ bias: false })).filter(({ name }) => name.includes("bias"))).toEqual([]);
   });
 });
 
-describe("parameterGroups", () => {
-  it.each(VARIANTS)("splits every parameter without loss (%s)", (variant) => {
+describe("grouping parameters", () => {
+  it.each(VARIANTS)("every parameter is split into groups without loss (%s)", (variant) => {
     const config = tinyModelConfig({ variant, head: "own" });
     const sum = listParameters(config)
       .flatMap((spec) => groupParameters(spec, config))
@@ -88,7 +87,7 @@ describe("parameterGroups", () => {
     expect(sum).toBe(countParameters(config));
   });
 
-  it("splits c_attn into q, k, v, or into qk, v", () => {
+  it("c_attn is split into q, k, v, or into qk, v", () => {
     const spec = { name: "h.0.attn.c_attn.weight", layer: 0 };
     expect(groupParameters({ ...spec, shape: [8, 24] }, tinyModelConfig())).toEqual([
       { group: "attention.q", count: 64 },
@@ -112,7 +111,7 @@ describe("parameterGroups", () => {
     expect(attention("symmetric") / attention("dense")).toBe(0.75);
   });
 
-  it("uses every group", () => {
+  it("every group is used", () => {
     const groups = (variant: Variant) => {
       const config = tinyModelConfig({ variant, head: "own" });
       return listParameters(config).flatMap((spec) => groupParameters(spec, config).map(({ group }) => group));
@@ -130,7 +129,7 @@ describe("parameterGroups", () => {
     ["h.1.ln_2.bias", "norms"],
     ["ln_f.weight", "norms"],
     ["lm_head.weight", "head"],
-  ])("counts %s as %s", (name, group) => {
+  ])("the parameter %s is counted as %s", (name, group) => {
     expect(groupParameters({ name, shape: [3, 2], layer: 1 }, tinyModelConfig())).toEqual([{ group, count: 6 }]);
   });
 });

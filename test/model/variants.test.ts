@@ -15,8 +15,8 @@ import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 const HEADS = 4;
 
-describe("a row of VARIANT_TRAITS", () => {
-  it("decides everything that code asks about a variant", () => {
+describe("the traits of variants", () => {
+  it("a row of VARIANT_TRAITS decides everything that code asks about a variant", () => {
     const facts = VARIANTS.map((variant) => {
       const shapes = shapeNoise(variant, HEADS);
       return [
@@ -44,13 +44,13 @@ describe("a row of VARIANT_TRAITS", () => {
     ]);
   });
 
-  it("describes each variant in words of its own", () => {
+  it("each variant is described in words of its own", () => {
     expect(new Set(VARIANTS.map((variant) => VARIANT_TRAITS[variant].attention)).size).toBe(VARIANTS.length);
   });
 });
 
-describe("findParameterKind", () => {
-  it("tells every parameter of a model, with and without its layer", () => {
+describe("kinds of parameters", () => {
+  it("findParameterKind tells every parameter of a model, with and without its layer", () => {
     const config = { ...tinyModelConfig({ layers: 1, variant: "noise-distance", head: "own" }), labels: ["a", "b"] };
     const kinds = listParameters(config).map(({ name }) => [name, findParameterKind(name)]);
     expect(kinds).toEqual([
@@ -78,7 +78,7 @@ describe("findParameterKind", () => {
     for (const [name, kind] of kinds) expect(findParameterKind((name as string).replace("h.0.", ""))).toBe(kind);
   });
 
-  it.each(["const_1", "h.0.foo.weight", "wter.weight", "transformer"])("has none for %s", (name) => {
+  it.each(["const_1", "h.0.foo.weight", "wter.weight", "transformer"])("findParameterKind has none for %s", (name) => {
     expect(findParameterKind(name)).toBeNull();
   });
 });

@@ -18,13 +18,13 @@ function positive(n: number, seed: number): Matrix {
   return half.transpose().mmul(half);
 }
 
-describe("products", () => {
+describe("matrix products", () => {
   // Every remainder of the tile of 2 × 4 sums, and vectors.
   const shapes = [1, 2, 3, 5, 8].flatMap((n) =>
     [1, 2, 3, 4, 5, 6, 7, 9].map((m) => [n, 1 + ((n * m) % 6), m] as const),
   );
 
-  test.each(shapes)("of [%i, %i] and %i columns or rows", (n, k, m) => {
+  test.each(shapes)("the product of [%i, %i] and %i columns or rows is ml-matrix's", (n, k, m) => {
     const random = uniform(n * 100 + m);
     const [a, b] = [randomMatrix(n, k, random), randomMatrix(k, m, random)];
     expectClose(multiply(flat(a), flat(b), n, k, m), a.mmul(b));
@@ -32,18 +32,21 @@ describe("products", () => {
     expectClose(multiplyRows(flat(a), flat(b.transpose()), n, k, m), a.mmul(b));
   });
 
-  test.each([1, 2, 3, 4, 5, 6, 9, 13])("of a matrix of %i rows with itself are symmetric to the bit", (n) => {
-    const a = randomMatrix(n, 5, uniform(n));
-    const rows = flat(a);
-    const columns = flat(a.transpose());
-    const expected = a.mmul(a.transpose());
-    expectClose(multiplyRows(rows, rows, n, 5, n), expected);
-    const product = multiplyTransposed(columns, columns, n, 5, n);
-    expectClose(product, expected);
-    for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) expect(product[i * n + j]).toBe(product[j * n + i]);
-  });
+  test.each([1, 2, 3, 4, 5, 6, 9, 13])(
+    "the product of a matrix of %i rows with itself is symmetric to the bit",
+    (n) => {
+      const a = randomMatrix(n, 5, uniform(n));
+      const rows = flat(a);
+      const columns = flat(a.transpose());
+      const expected = a.mmul(a.transpose());
+      expectClose(multiplyRows(rows, rows, n, 5, n), expected);
+      const product = multiplyTransposed(columns, columns, n, 5, n);
+      expectClose(product, expected);
+      for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) expect(product[i * n + j]).toBe(product[j * n + i]);
+    },
+  );
 
-  test("leave their factors as they were", () => {
+  test("a product leaves its factors as they were", () => {
     const [a, b] = [flat(randomMatrix(3, 4, uniform(1))), flat(randomMatrix(4, 5, uniform(2)))];
     const before = [a.slice(), b.slice()];
     multiply(a, b, 3, 4, 5);
@@ -52,7 +55,7 @@ describe("products", () => {
 });
 
 describe("the Cholesky factor", () => {
-  test.each([1, 2, 3, 10, 40])("of a positive definite matrix of %i rows is ml-matrix's", (n) => {
+  test.each([1, 2, 3, 10, 40])("the Cholesky factor of a positive definite matrix of %i rows is ml-matrix's", (n) => {
     const matrix = positive(n, n);
     const before = flat(matrix);
     const values = flat(matrix);
@@ -63,7 +66,7 @@ describe("the Cholesky factor", () => {
     expect(Matrix.sub(l.mmul(l.transpose()), matrix).norm()).toBeLessThan(1e-13 * matrix.norm());
   });
 
-  test("of a matrix of low rank is finite, with pivots at their floor, and still multiplies back", () => {
+  test("the Cholesky factor of a matrix of low rank is finite, with pivots at their floor, and still multiplies back", () => {
     const half = randomMatrix(10, 3, uniform(5));
     const matrix = half.mmul(half.transpose());
     const factor = cholesky(flat(matrix), 10, FLOOR);
@@ -74,7 +77,7 @@ describe("the Cholesky factor", () => {
     expect(Matrix.sub(l.mmul(l.transpose()), matrix).norm()).toBeLessThan(1e-6 * matrix.norm());
   });
 
-  test("of zero, and of a matrix with a zero row, is finite and has no zero pivot", () => {
+  test("the Cholesky factor of zero, and of a matrix with a zero row, is finite and has no zero pivot", () => {
     const withZero = positive(4, 1);
     for (let i = 0; i < 4; i++) withZero.set(i, 2, 0).set(2, i, 0);
     for (const matrix of [Matrix.zeros(3, 3), withZero]) {
@@ -84,7 +87,7 @@ describe("the Cholesky factor", () => {
     }
   });
 
-  test("does not depend on the scale of a column", () => {
+  test("the Cholesky factor does not depend on the scale of a column", () => {
     const matrix = positive(5, 3);
     const grade = [1, 2 ** -60, 1, 2 ** 40, 1];
     const graded = new Matrix(
@@ -102,7 +105,7 @@ describe("the triangular solve", () => {
     [4, 1],
     [7, 3],
     [30, 8],
-  ])("of %i rows and %i right-hand sides is ml-matrix's", (n, m) => {
+  ])("the triangular solve of %i rows and %i right-hand sides is ml-matrix's", (n, m) => {
     const factor = new CholeskyDecomposition(positive(n, n + m)).lowerTriangularMatrix;
     const right = randomMatrix(n, m, uniform(m));
     const solution = flat(right);
@@ -111,7 +114,7 @@ describe("the triangular solve", () => {
     expectClose(flat(factor.transpose().mmul(fromFlat(solution, n, m))), right, 1e-12);
   });
 
-  test("with the factor of a singular matrix is finite", () => {
+  test("the triangular solve with the factor of a singular matrix is finite", () => {
     const half = randomMatrix(6, 2, uniform(6));
     const factor = cholesky(flat(half.mmul(half.transpose())), 6, FLOOR);
     const solution = flat(randomMatrix(6, 2, uniform(7)));

@@ -32,12 +32,12 @@ function checkDecomposition(matrix: Matrix, unit = 1): void {
   }
 }
 
-describe("random matrices", () => {
-  test.each([1, 2, 3, 4, 7, 16, 33, 129, 257])("of %i rows are decomposed", (n) => {
+describe("eigenvalues of random matrices", () => {
+  test.each([1, 2, 3, 4, 7, 16, 33, 129, 257])("a random matrix of %i rows is decomposed", (n) => {
     checkDecomposition(randomSymmetric(n, n));
   });
 
-  test.each([2, 3, 9, 40, 129])("of %i rows have the eigenvalues that ml-matrix finds", (n) => {
+  test.each([2, 3, 9, 40, 129])("a random matrix of %i rows has the eigenvalues that ml-matrix finds", (n) => {
     const matrix = randomSymmetric(n, 100 + n);
     const expected = new EVD(matrix, { assumeSymmetric: true }).realEigenvalues.sort((a, b) => b - a);
     const { values } = decomposeSymmetric(flat(matrix), n);
@@ -45,7 +45,7 @@ describe("random matrices", () => {
       expect(Math.abs((values[i] as number) - (expected[i] as number))).toBeLessThan(TOLERANCE * matrix.norm());
   });
 
-  test("have the eigenvectors that ml-matrix finds, up to the sign", () => {
+  test("a random matrix has the eigenvectors that ml-matrix finds, up to the sign", () => {
     const matrix = randomSymmetric(10, 3);
     const { realEigenvalues, eigenvectorMatrix } = new EVD(matrix, { assumeSymmetric: true });
     const order = [...realEigenvalues.keys()].sort(
@@ -60,7 +60,7 @@ describe("random matrices", () => {
   });
 });
 
-describe("special matrices", () => {
+describe("eigenvalues of special matrices", () => {
   test("an empty matrix has no eigenvalues", () => {
     expect(decomposeSymmetric(new Float64Array(0), 0)).toEqual({
       values: new Float64Array(0),
@@ -75,13 +75,13 @@ describe("special matrices", () => {
     });
   });
 
-  test("the identity and its multiples", () => {
+  test("the identity and its multiples have one repeated eigenvalue", () => {
     checkDecomposition(Matrix.eye(7));
     checkDecomposition(Matrix.eye(7).mul(-2.5));
     expect([...decomposeSymmetric(flat(Matrix.eye(5)), 5).values]).toEqual([1, 1, 1, 1, 1]);
   });
 
-  test("zero", () => {
+  test("a zero matrix has only zero eigenvalues", () => {
     checkDecomposition(Matrix.zeros(6, 6));
     expect([...decomposeSymmetric(new Float64Array(16), 4).values].every((value) => value === 0)).toBe(true);
   });
@@ -92,7 +92,7 @@ describe("special matrices", () => {
     expect([...decomposeSymmetric(flat(matrix), 5).values]).toEqual([7, 3, 2, 0, -1]);
   });
 
-  test("a repeated eigenvalue in a rotated frame", () => {
+  test("a repeated eigenvalue in a rotated frame is found", () => {
     const { eigenvectorMatrix: q } = new EVD(randomSymmetric(12, 5), { assumeSymmetric: true });
     const values = [4, 4, 4, 4, 1, 1, 1, 0, 0, -2, -2, -2];
     const matrix = q.mmul(Matrix.diag(values)).mmul(q.transpose());
@@ -110,14 +110,14 @@ describe("special matrices", () => {
     for (const value of values.subarray(3)) expect(Math.abs(value)).toBeLessThan(TOLERANCE * matrix.norm());
   });
 
-  test("all ones, a matrix of rank 1", () => {
+  test("a matrix of ones, which has rank 1, has one eigenvalue that is not 0", () => {
     const { values } = decomposeSymmetric(new Float64Array(64).fill(1), 8);
     expect(values[0]).toBeCloseTo(8, 12);
     checkDecomposition(Matrix.ones(8, 8));
   });
 });
 
-describe("scales", () => {
+describe("eigenvalues at all scales", () => {
   test.each([1e150, 1e155, 1e300, 1e-100, 1e-150, 1e-160, 1e-200, 1e-300])(
     "entries of %f are neither too large nor too small",
     (unit) => {
@@ -125,7 +125,7 @@ describe("scales", () => {
     },
   );
 
-  test("entries that shrink by hundreds of orders of magnitude, downwards and upwards", () => {
+  test("entries that shrink by hundreds of orders of magnitude, downwards and upwards, are decomposed", () => {
     const base = randomSymmetric(20, 9);
     const graded = (grade: (i: number) => number) =>
       new Matrix(Array.from({ length: 20 }, (_, i) => base.getRow(i).map((value, j) => value * grade(i) * grade(j))));
@@ -141,27 +141,27 @@ describe("scales", () => {
   });
 });
 
-describe("input", () => {
-  test("is left as it was", () => {
+describe("the input of the eigenvalue solver", () => {
+  test("the input is left as it was", () => {
     const matrix = flat(randomSymmetric(6, 1));
     const before = matrix.slice();
     decomposeSymmetric(matrix, 6);
     expect(matrix).toEqual(before);
   });
 
-  test("counts with its lower triangle only", () => {
+  test("only the lower triangle of the input counts", () => {
     const matrix = flat(randomSymmetric(6, 2));
     const lower = matrix.map((value, at) => (at % 6 > Math.floor(at / 6) ? Number.NaN : value));
     expect(decomposeSymmetric(lower, 6)).toEqual(decomposeSymmetric(matrix, 6));
   });
 
-  test("gives the same bits each time", () => {
+  test("the same input gives the same bits each time", () => {
     const matrix = flat(randomSymmetric(30, 4));
     expect(decomposeSymmetric(matrix, 30)).toEqual(decomposeSymmetric(matrix.slice(), 30));
   });
 
   test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
-    "with %f in any place is refused, not iterated on",
+    "an input with %f in any place is refused, not iterated on",
     (bad) => {
       for (const [n, at] of [
         [1, 0],

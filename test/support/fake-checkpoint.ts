@@ -7,34 +7,19 @@ import { countBytes, type Dtype } from "../../src/formats/dtype.ts";
 import type { StoredTensor, TensorReader } from "../../src/formats/safetensors/reader.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { listParameters } from "../../src/model/parameters.ts";
+import { tinyModelConfig } from "./make-checkpoint.ts";
 
 /** GPT-2 small, as published. */
-export const GPT2_SMALL: ModelConfig = {
-  n_layer: 12,
-  n_head: 12,
-  n_embd: 768,
-  n_inner: 3072,
-  n_positions: 1024,
-  vocab_size: 50257,
-  layer_norm_epsilon: 1e-5,
-  activation: "gelu_tanh",
-  scale_attn_weights: true,
-  scale_attn_by_inverse_layer_idx: false,
-  tied_head: true,
-  bias: true,
-  variant: "dense",
-};
+export const GPT2_SMALL: ModelConfig = tinyModelConfig({
+  layers: 12,
+  heads: 12,
+  width: 768,
+  positions: 1024,
+  vocab: 50257,
+});
 
 /** Two layers of width 8: small enough to count by hand. */
-export const TINY: ModelConfig = {
-  ...GPT2_SMALL,
-  n_layer: 2,
-  n_head: 2,
-  n_embd: 8,
-  n_inner: 32,
-  n_positions: 20,
-  vocab_size: 11,
-};
+export const TINY: ModelConfig = tinyModelConfig();
 
 export const SHA = (digit: string) => digit.repeat(64);
 

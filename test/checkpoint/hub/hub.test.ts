@@ -61,12 +61,12 @@ const snapshot = (commit = "c".repeat(40)) => `${root()}/snapshots/${commit}`;
 const downloads = (server: FakeHub) =>
   new Set(server.requests.filter((line) => line.includes("/resolve/")).map((line) => line.split("/").at(-1)));
 
-describe("parseHubReference", () => {
+describe("references to the Hub", () => {
   it.each([
     ["hf://openai-community/gpt2", "openai-community/gpt2", "main"],
     ["hf://a/b.c_d-e@v1.0", "a/b.c_d-e", "v1.0"],
     ["hf://a/b@refs/pr/1", "a/b", "refs/pr/1"],
-  ])("reads %s", (source, name, revision) => {
+  ])("the Hub reference %s is read", (source, name, revision) => {
     expect(parseHubReference(source)).toEqual({ name, revision });
   });
 
@@ -80,19 +80,19 @@ describe("parseHubReference", () => {
     "hf://a/b@x//y",
     "hf://a b/c",
     "hf://a/..",
-  ])("refuses %s", async (source) => {
+  ])("the Hub reference %s is refused", async (source) => {
     const error = await failureOf(() => parseHubReference(source));
     expect(error.code).toBe("usage");
     expect(error.message).toBe(`${source}: is not hf://owner/name or hf://owner/name@revision`);
   });
 
-  it("tells hf:// from paths", () => {
+  it("isHubReference tells hf:// from paths", () => {
     expect(["hf://a/b", "a/b", "./hf:/a"].map(isHubReference)).toEqual([true, false, false]);
   });
 });
 
-describe("a download", () => {
-  it("opens the model, from the cache of all Hugging Face tools", async () => {
+describe("downloads from the Hub", () => {
+  it("a downloaded model opens from the cache of all Hugging Face tools", async () => {
     await serve();
     const checkpoint = await openCheckpoint(SOURCE);
     expect(checkpoint.source).toBe(SOURCE);
@@ -106,13 +106,13 @@ describe("a download", () => {
     expect(readdirSync(`${root()}/blobs`).some((name) => name.endsWith(".incomplete"))).toBe(false);
   });
 
-  it("fetches what nfc uses and nothing else", async () => {
+  it("a download fetches what nfc uses and nothing else", async () => {
     const server = await serve();
     await fetchFromHub(SOURCE);
     expect([...downloads(server)].sort()).toEqual(["config.json", "model.safetensors", "tokenizer.json", "vocab.json"]);
   });
 
-  it("is not repeated for the same commit", async () => {
+  it("a download is not repeated for the same commit", async () => {
     const server = await serve();
     await fetchFromHub(SOURCE);
     server.requests.length = 0;
@@ -120,7 +120,7 @@ describe("a download", () => {
     expect(downloads(server).size).toBe(0);
   });
 
-  it("takes the blobs that another commit left", async () => {
+  it("a download takes the blobs that another commit left", async () => {
     await serve();
     await fetchFromHub(SOURCE);
     const files = filesOf(snapshot());
@@ -133,7 +133,7 @@ describe("a download", () => {
     expect(bodies.length).toBeLessThan(2);
   });
 
-  it("takes a named revision", async () => {
+  it("a download takes a named revision", async () => {
     const server = await serve({ revisions: ["v1.0", "refs/pr/1"] });
     await fetchFromHub(`${SOURCE}@v1.0`);
     await fetchFromHub(`${SOURCE}@refs/pr/1`);
@@ -142,7 +142,7 @@ describe("a download", () => {
     expect((await fetchFromHub(`${SOURCE}@${server.commit}`)).folder).toBe(snapshot());
   });
 
-  it("fetches the index and the shards that it names", async () => {
+  it("a download of shards fetches the index and the shards that it names", async () => {
     const files = filesOf(await writeCheckpoint(path("shards"), { shards: 2 }));
     const server = await serve({ files: { ...files, "model-00009-of-00009.safetensors": Buffer.from("unused") } });
     const checkpoint = await openCheckpoint(SOURCE);
@@ -151,7 +151,7 @@ describe("a download", () => {
     expect(downloads(server)).not.toContain("model-00009-of-00009.safetensors");
   });
 
-  it("reports its bytes up to the total", async () => {
+  it("a download reports its bytes up to the total", async () => {
     const server = await serve();
     const seen: ProgressEvent[] = [];
     await fetchFromHub(SOURCE, { onProgress: (progress) => seen.push(progress) });
@@ -161,7 +161,7 @@ describe("a download", () => {
     expect(server.requests.length).toBeGreaterThan(0);
   });
 
-  it("prints nothing", async () => {
+  it("a download prints nothing", async () => {
     await serve();
     const spies = (["log", "debug", "info", "warn", "error"] as const).map((name) =>
       vi.spyOn(console, name).mockReturnValue(),
@@ -170,7 +170,7 @@ describe("a download", () => {
     for (const spy of spies) expect(spy).not.toHaveBeenCalled();
   });
 
-  it("follows HF_HOME when HF_HUB_CACHE is not set", async () => {
+  it("a download follows HF_HOME when HF_HUB_CACHE is not set", async () => {
     await serve();
     delete process.env.HF_HUB_CACHE;
     delete process.env.HUGGINGFACE_HUB_CACHE;
@@ -179,7 +179,7 @@ describe("a download", () => {
     );
   });
 
-  it("that is interrupted is reported as such, and leaves no half file", async () => {
+  it("an interrupted download is reported as such and leaves no half file", async () => {
     await serve();
     const stop = new AbortController();
     const error = await failureOf(() => fetchFromHub(SOURCE, { signal: stop.signal, onProgress: () => stop.abort() }));
@@ -189,14 +189,14 @@ describe("a download", () => {
   });
 });
 
-describe("a token", () => {
-  it("in HF_TOKEN is sent", async () => {
+describe("tokens for the Hub", () => {
+  it("the token in HF_TOKEN is sent", async () => {
     await serve({ token: "hf_secret" });
     vi.stubEnv("HF_TOKEN", "hf_secret");
     expect((await fetchFromHub(SOURCE)).folder).toBe(snapshot());
   });
 
-  it("of `hf auth login` is sent", async () => {
+  it("the token of `hf auth login` is sent", async () => {
     await serve({ token: "hf_file" });
     mkdirSync(path("home"), { recursive: true });
     writeFileSync(path("home", "token"), "hf_file\n");
@@ -204,7 +204,7 @@ describe("a token", () => {
     rmSync(path("home", "token"));
   });
 
-  it("that is none is refused without showing it", async () => {
+  it("a HF_TOKEN that is no token is refused without showing it", async () => {
     await serve();
     vi.stubEnv("HF_TOKEN", "my-password");
     const error = await failureOf(() => fetchFromHub(SOURCE));
@@ -212,7 +212,7 @@ describe("a token", () => {
     expect(error.message).toBe('HF_TOKEN: a Hugging Face access token starts with "hf_"');
   });
 
-  it("that the Hub does not take leads to HF_TOKEN (401)", async () => {
+  it("a token that the Hub does not accept leads to HF_TOKEN (401)", async () => {
     await serve({ token: "hf_secret" });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.code).toBe("network");
@@ -221,8 +221,8 @@ describe("a token", () => {
   });
 });
 
-describe("offline", () => {
-  it("uses a complete cached snapshot without asking anybody", async () => {
+describe("working offline", () => {
+  it("a complete cached snapshot is used offline without asking anybody", async () => {
     const server = await serve();
     await fetchFromHub(SOURCE);
     server.requests.length = 0;
@@ -238,7 +238,7 @@ describe("offline", () => {
     ["the weights are missing", () => rmSync(`${snapshot()}/model.safetensors`)],
     ["a link leads nowhere", () => rmSync(`${root()}/blobs`, { recursive: true })],
     ["the revision is not a commit", () => writeFileSync(`${root()}/refs/main`, "../../x")],
-  ])("says so when %s", async (what, spoil) => {
+  ])("the cache is not complete offline when %s", async (what, spoil) => {
     await serve();
     if (what !== "nothing is cached") await fetchFromHub(SOURCE);
     spoil();
@@ -247,7 +247,7 @@ describe("offline", () => {
     expect(error.message).toBe(`${SOURCE}: not complete in the cache (${root()}), and offline`);
   });
 
-  it("says so when one shard is missing", async () => {
+  it("the cache is not complete offline when one shard is missing", async () => {
     await serve({ files: filesOf(await writeCheckpoint(path("shards2"), { shards: 2 })) });
     await fetchFromHub(SOURCE);
     expect((await fetchFromHub(SOURCE, { offline: true })).folder).toBe(snapshot());
@@ -255,7 +255,7 @@ describe("offline", () => {
     expect((await failureOf(() => fetchFromHub(SOURCE, { offline: true }))).code).toBe("not-found");
   });
 
-  it("is where an unreachable Hub leads, with a note, when all is cached", async () => {
+  it("an unreachable Hub leads to the cached snapshot with a note", async () => {
     await serve();
     await fetchFromHub(SOURCE);
     await stopServing();
@@ -265,7 +265,7 @@ describe("offline", () => {
     });
   });
 
-  it("is where a failing Hub leads as well", async () => {
+  it("a failing Hub leads to the cached snapshot as well", async () => {
     await serve();
     await fetchFromHub(SOURCE);
     await stopServing();
@@ -274,8 +274,8 @@ describe("offline", () => {
   });
 });
 
-describe("a failure", () => {
-  it("of the connection names the endpoint and the reason", async () => {
+describe("failures of the Hub", () => {
+  it("a failed connection names the endpoint and the reason", async () => {
     const { url } = await serve();
     await stopServing();
     const error = await failureOf(() => fetchFromHub(SOURCE));
@@ -288,7 +288,7 @@ describe("a failure", () => {
     [404, "not-found", "no such model or revision main (404)", "check"],
     [429, "network", "the Hub answers with status 429", "later"],
     [500, "network", "the Hub answers with status 500", "later"],
-  ])("of status %i is one line", async (status, code, fact, hint) => {
+  ])("the Hub's status %i is reported on one line", async (status, code, fact, hint) => {
     await serve({ intercept: always((response) => json(response, status, { error: "two\nlines" })) });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.code).toBe(code);
@@ -296,30 +296,30 @@ describe("a failure", () => {
     expect(error.hint).toContain(hint);
   });
 
-  it("of an unknown revision is a 404", async () => {
+  it("an unknown revision is a 404", async () => {
     await serve();
     const error = await failureOf(() => fetchFromHub(`${SOURCE}@nope`));
     expect(error.message).toBe(`${SOURCE}@nope: no such model or revision nope (404)`);
   });
 
-  it("to speak the API is reported", async () => {
+  it("an answer that is not the API's is reported", async () => {
     await serve({ intercept: always((response) => response.end("<html>\n</html>")) });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.message).toContain("does not answer like a Hugging Face Hub");
     expect(error.hint).toBe("check HF_ENDPOINT");
   });
 
-  it("to name a commit is reported", async () => {
+  it("a Hub that names no commit is reported", async () => {
     await serve({ intercept: always((response) => json(response, 200, { id: NAME, sha: "../../etc" })) });
     expect((await failureOf(() => fetchFromHub(SOURCE))).message).toBe(`${SOURCE}: the Hub named no commit for main`);
   });
 
-  it("of HF_ENDPOINT to be a URL is reported", async () => {
+  it("an HF_ENDPOINT that is not a URL is reported", async () => {
     vi.stubEnv("HF_ENDPOINT", "not a url");
     expect((await failureOf(() => fetchFromHub(SOURCE))).message).toBe("HF_ENDPOINT: not a url is not a URL");
   });
 
-  it("of a body that ends early leaves nothing behind", async () => {
+  it("a body that ends early leaves nothing behind", async () => {
     await serve({
       intercept: ({ url, headers }, response) => {
         if (!url?.endsWith("model.safetensors") || headers.range !== undefined) return false;
@@ -334,7 +334,7 @@ describe("a failure", () => {
     expect(readdirSync(`${root()}/blobs`).some((name) => name.endsWith(".incomplete"))).toBe(false);
   });
 
-  it.each(["model.safetensors", "config.json"])("of the hash of %s is reported, and nothing is kept", async (name) => {
+  it.each(["model.safetensors", "config.json"])("a wrong hash of %s is reported, and nothing is kept", async (name) => {
     await serve({
       intercept: ({ url, headers }, response) => {
         if (!url?.endsWith(name) || headers.range !== undefined) return false;
@@ -348,7 +348,7 @@ describe("a failure", () => {
     expect(existsSync(`${snapshot()}/${name}`)).toBe(false);
   });
 
-  it("to write the cache names the place", async () => {
+  it("a cache that cannot be written is named by its place", async () => {
     await serve();
     writeFileSync(path("occupied"), "");
     vi.stubEnv("HF_HUB_CACHE", path("occupied", "cache"));
@@ -357,7 +357,7 @@ describe("a failure", () => {
     expect(error.message).toContain("a part of this path is a file");
   });
 
-  it("to hash a file is reported", async () => {
+  it("a file without a usable hash is reported", async () => {
     await serve({
       intercept: ({ url }, response) => {
         if (!url?.includes("/tree/")) return false;
@@ -369,7 +369,7 @@ describe("a failure", () => {
     expect(error.message).toBe("model.safetensors: the Hub sent no usable hash of it");
   });
 
-  it("of a repository with a pickle only is refused with the recipe", async () => {
+  it("a repository with only a pickle is refused with the recipe", async () => {
     await serve({ files: { "config.json": Buffer.from("{}"), "pytorch_model.bin": Buffer.from("PK") } });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.code).toBe("unsupported");
@@ -377,13 +377,13 @@ describe("a failure", () => {
     expect(error.hint).toContain("weights_only=True");
   });
 
-  it("of a repository without weights is reported", async () => {
+  it("a repository without weights is reported", async () => {
     await serve({ files: { "README.md": Buffer.from("x"), "../../evil.safetensors": Buffer.from("x") } });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.message).toBe(`${SOURCE}: holds no safetensors checkpoint`);
   });
 
-  it("of a repository with several checkpoints is reported", async () => {
+  it("a repository with several checkpoints is reported", async () => {
     await serve({ files: { "a.safetensors": Buffer.from("x"), "b.safetensors": Buffer.from("x") } });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.message).toBe(`${SOURCE}: holds several checkpoints: a.safetensors, b.safetensors`);

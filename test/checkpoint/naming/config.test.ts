@@ -5,35 +5,35 @@ import { failureOf } from "../../support/failure.ts";
 import { tinyHfConfig } from "../../support/make-checkpoint.ts";
 import { plan, refused } from "../../support/tiny-plan.ts";
 
-describe("activation", () => {
+describe("the activation of a model", () => {
   const { activation_function: _, ...silent } = tinyHfConfig();
 
-  it("is config.json's", () => {
+  it("the activation is the one in config.json", () => {
     expect(plan({ raw: { ...silent, activation_function: "relu" } }).config.activation).toBe("relu");
   });
 
-  it("is GPT-2's tanh GELU for a Hugging Face config that does not name it, whatever the layout", () => {
+  it("a Hugging Face config that names no activation means GPT-2's tanh GELU, whatever the layout", () => {
     const result = plan({ raw: silent, layout: "linear" });
     expect(result.config.activation).toBe("gelu_tanh");
     expect(result.notes.join()).toContain("tanh GELU assumed");
   });
 
-  it("is the exact GELU for nanoGPT's layout without a Hugging Face config, and the note says how to change it", () => {
+  it("nanoGPT's layout without a Hugging Face config means the exact GELU, and the note says how to change it", () => {
     const result = plan({ raw: null, nHead: 2, layout: "linear" });
     expect(result.config.activation).toBe("gelu");
     expect(result.notes.join()).toContain("exact GELU assumed, as nanoGPT uses (--activation gelu_tanh for GPT-2's)");
   });
 
-  it("is the exact GELU for nanoGPT's layout with nanoGPT's own model_args", () => {
+  it("nanoGPT's layout with nanoGPT's own model_args means the exact GELU", () => {
     const raw = { n_layer: 2, n_head: 2, n_embd: 8, block_size: 20, vocab_size: 11, bias: true, dropout: 0 };
     expect(plan({ raw, layout: "linear" }).config.activation).toBe("gelu");
   });
 
-  it("is GPT-2's for GPT-2's layout without any config", () => {
+  it("GPT-2's layout without any config means GPT-2's tanh GELU", () => {
     expect(plan({ raw: null, nHead: 2 }).config.activation).toBe("gelu_tanh");
   });
 
-  it("is the user's before all", () => {
+  it("the user's activation comes before all others", () => {
     expect(plan({ activation: "silu" }).config.activation).toBe("silu");
     expect(plan({ raw: null, nHead: 2, layout: "linear", activation: "gelu_tanh" }).config.activation).toBe(
       "gelu_tanh",
@@ -70,8 +70,8 @@ function bigTensors(C: number, layers: number): SourceTensor[] {
   return shapes.map(([name, shape]) => ({ name, shape, dtype: "F32" }));
 }
 
-describe("without config.json", () => {
-  it("all dimensions come from the tensors, n_head from the user", () => {
+describe("a model without config.json", () => {
+  it("all dimensions come from the tensors, and n_head from the user", () => {
     const result = plan({ raw: null, nHead: 4, inner: 24, layers: 3 });
     expect(result.config).toMatchObject({
       n_layer: 3,
@@ -110,13 +110,13 @@ describe("without config.json", () => {
     expect((await refused({ raw: null, nHead })).message).toBe(`--n-head ${nHead} is not a positive integer`);
   });
 
-  it("--n-head must divide the width", async () => {
+  it("an --n-head that does not divide the width is refused", async () => {
     const error = await refused({ raw: null, nHead: 3 });
     expect(error.message).toBe("m.safetensors: n_embd 8 is not divisible by n_head 3");
   });
 });
 
-describe("config.json", () => {
+describe("a model with config.json", () => {
   it.each([
     ["n_layer", 3, "missing h.2.ln_1.weight"],
     ["n_layer", 1, "unexpected h.1.ln_1.weight"],
@@ -124,35 +124,35 @@ describe("config.json", () => {
     ["n_positions", 19, "wpe.weight is [20, 8], expected [19, 8]"],
     ["vocab_size", 12, "wte.weight is [11, 8], expected [12, 8]"],
     ["n_embd", 16, "wte.weight is [11, 8], expected [11, 16]"],
-  ])("that says %s %i against the weights is refused with both facts", async (key, value, fact) => {
+  ])("a config.json that says %s %i against the weights is refused with both facts", async (key, value, fact) => {
     const error = await refused({ raw: { ...tinyHfConfig(), [key]: value } });
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(fact);
   });
 
-  it("points at itself when shapes disagree", async () => {
+  it("the hint points at config.json when shapes disagree", async () => {
     const error = await refused({ raw: { ...tinyHfConfig(), vocab_size: 12 } });
     expect(error.hint).toContain("the weights and config.json disagree: correct n_layer");
   });
 
-  it("without n_inner means 4 n_embd, as in transformers", async () => {
+  it("a config.json without n_inner means 4 n_embd, as in transformers", async () => {
     const error = await refused({ inner: 24, raw: tinyHfConfig() });
     expect(error.message).toContain("h.0.mlp.c_fc.weight is [8, 24], expected [8, 32]");
   });
 
-  it("whose n_head does not divide n_embd is refused", async () => {
+  it("a config.json whose n_head does not divide n_embd is refused", async () => {
     const error = await refused({ raw: { ...tinyHfConfig(), n_head: 3 } });
     expect(error.message).toBe("config.json: n_embd 8 is not divisible by n_head 3");
   });
 
-  it("and --n-head must agree", async () => {
+  it("an --n-head that differs from config.json is refused", async () => {
     const error = await refused({ nHead: 4 });
     expect(error.code).toBe("usage");
     expect(error.message).toBe("config.json: n_head is 2, but --n-head says 4");
     expect(plan({ nHead: 2 }).config.n_head).toBe(2);
   });
 
-  it("of Cerebras-GPT (2048 positions, exact GELU, own inner width) decides", () => {
+  it("the config.json of Cerebras-GPT (2048 positions, exact GELU, own inner width) decides", () => {
     const raw = {
       ...tinyHfConfig(),
       activation_function: "gelu",
@@ -164,7 +164,7 @@ describe("config.json", () => {
     expect(result.config).toMatchObject({ activation: "gelu", n_positions: 64, n_inner: 40, layer_norm_epsilon: 1e-6 });
   });
 
-  it("carries its notes into the plan", () => {
+  it("the notes of config.json are carried into the plan", () => {
     expect(plan({ raw: { ...tinyHfConfig(), n_ctx: 9 } }).notes.join()).toContain("n_ctx 9 is legacy");
   });
 });

@@ -58,8 +58,8 @@ const options = fc.record(
   { requiredKeys: [] },
 );
 
-describe("planCheckpoint", () => {
-  it("answers arbitrary tensor lists and configs with a plan or an NfcError", () => {
+describe("planning hostile checkpoints", () => {
+  it("arbitrary tensor lists and configs lead to a plan or an NfcError", () => {
     fc.assert(
       fc.property(fc.uniqueArray(tensor, { selector: ({ name }) => name }), config, options, (tensors, raw, rest) => {
         tryPlan({ ...rest, tensors }, raw);
@@ -68,7 +68,7 @@ describe("planCheckpoint", () => {
     );
   });
 
-  it("answers a good checkpoint with one thing changed with a plan or an NfcError", () => {
+  it("a good checkpoint with one thing changed leads to a plan or an NfcError", () => {
     const good = fc.record({
       variant: fc.constantFrom(...VARIANTS),
       layout: fc.constantFrom("conv1d" as const, "linear" as const),

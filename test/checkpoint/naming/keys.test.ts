@@ -3,8 +3,8 @@ import { describe, expect, it } from "vitest";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { adding, plan, refused } from "../../support/tiny-plan.ts";
 
-describe("names", () => {
-  it("of openai-community/gpt2 are taken as they are", () => {
+describe("tensor names", () => {
+  it("the names of openai-community/gpt2 are taken as they are", () => {
     const result = plan();
     expect([...result.tensors.keys()]).toEqual(listParameters(result.config).map(({ name }) => name));
     for (const { name, source, transposed } of result.tensors.values()) {
@@ -23,14 +23,14 @@ describe("names", () => {
     ["_orig_mod.module.", "transformer.", "both, the other way round"],
     ["model.transformer.", "", "Lightning"],
     ["state_dict.model.", "transformer.", "a saved wrapper"],
-  ])("with prefix %s%s (%s) are stripped", (prefix, base) => {
+  ])("the prefix %s%s (%s) is stripped from the names", (prefix, base) => {
     const result = plan({ prefix, base });
     expect(result.tensors.get("h.1.mlp.c_fc.weight")?.source).toBe(`${prefix}${base}h.1.mlp.c_fc.weight`);
     expect(result.notes).toEqual([`prefix "${prefix}${base}" stripped from the tensor names`]);
   });
 
   it.each(["", "_orig_mod.", "module.", "model."])(
-    "with lm_head beside transformer. are stripped (wrapper %j)",
+    "the prefix transformer. is stripped beside lm_head (wrapper %j)",
     (prefix) => {
       const result = plan({ prefix, base: "transformer.", head: "copy" });
       expect(result.tensors.get("lm_head.weight")?.source).toBe(`${prefix}lm_head.weight`);
@@ -38,12 +38,12 @@ describe("names", () => {
     },
   );
 
-  it("keep a prefix that not all of them carry", async () => {
+  it("a prefix that not all names carry is kept", async () => {
     const error = await refused({ prefix: "module.", edit: adding(["extra.weight", [1]]) });
     expect(error.message).toContain("no wte.weight among its");
   });
 
-  it("that end up equal are refused", async () => {
+  it("names that end up equal are refused", async () => {
     const error = await refused({
       base: "transformer.",
       edit: adding(["lm_head.weight", [11, 8]], ["transformer.lm_head.weight", [11, 8]]),
@@ -51,17 +51,17 @@ describe("names", () => {
     expect(error.message).toContain('are both "lm_head.weight"');
   });
 
-  it("of mask buffers are dropped and not counted, in any dtype", () => {
+  it("mask buffers are dropped and not counted, in any dtype", () => {
     const result = plan({ masks: true, base: "transformer." });
     expect(result.tensors.size).toBe(listParameters(result.config).length);
     expect(result.notes).toContain("4 attention mask buffers dropped (not parameters)");
   });
 
-  it("of mask buffers never include c_attn.bias", () => {
+  it("c_attn.bias is never taken for a mask buffer", () => {
     expect(plan({ masks: true }).tensors.get("h.0.attn.c_attn.bias")?.shape).toEqual([24]);
   });
 
-  it("of a mask buffer with a parameter's shape are refused", async () => {
+  it("a mask buffer with a parameter's shape is refused", async () => {
     const error = await refused({ edit: adding(["h.0.attn.bias", [24]]) });
     expect(error.message).toBe("m.safetensors: unexpected h.0.attn.bias");
   });
@@ -77,7 +77,7 @@ describe("names", () => {
     ["transformer.h.0.crossattention.c_attn.weight", "cross attention's"],
     ["base_model.model.transformer.h.0.attn.c_attn.lora_A.weight", "LoRA"],
     ["transformer.h.0.attn.c_attn.qweight", "quantised"],
-  ])("like %s are refused as %s", async (name, whose) => {
+  ])("the name %s is refused as %s", async (name, whose) => {
     const error = await refused({ edit: () => [{ name, dtype: "F32", shape: [8, 24] }] });
     expect(error.code).toBe("unsupported");
     expect(error.message).toContain(`tensor "${name}" is`);
@@ -85,7 +85,7 @@ describe("names", () => {
     expect(error.hint).toBeTruthy();
   });
 
-  it("of no tensor at all are refused", async () => {
+  it("a file without tensors is refused", async () => {
     const error = await refused({ edit: () => [], raw: null });
     expect(error.message).toContain("no wte.weight among its 0 tensors");
   });

@@ -10,8 +10,8 @@ import { adding, plan, refused, reshaping, without } from "../../support/tiny-pl
 
 const path = temporaryFolder("naming");
 
-describe("the head", () => {
-  it("beside wte is compared before it counts", () => {
+describe("the head in a plan", () => {
+  it("a head beside wte is compared before it counts", () => {
     const result = plan({ head: "copy" });
     expect(result.headCandidate).toBe(true);
     const tied = settleHead(result, true);
@@ -24,13 +24,13 @@ describe("the head", () => {
     expect(untied.notes.join()).toContain("kept as a head of its own");
   });
 
-  it("in another dtype than wte is a head of its own", () => {
+  it("a head in another dtype than wte stays separate", () => {
     const result = plan({ head: "copy", dtype: (name) => (name === "lm_head.weight" ? "F16" : "F32") });
     expect(result.headCandidate).toBe(false);
     expect(result.config.tied_head).toBe(false);
   });
 
-  it("alone (safetensors' save_model with its alias) is wte as well", () => {
+  it("a head alone (safetensors' save_model with its alias) is wte as well", () => {
     const metadata = { "transformer.wte.weight": "lm_head.weight" };
     const result = plan({ head: "only", base: "transformer.", metadata });
     expect(result.tensors.get("wte.weight")).toMatchObject({ source: "lm_head.weight", shape: [11, 8] });
@@ -39,38 +39,38 @@ describe("the head", () => {
     expect(result.notes).toContain('"transformer.wte.weight" is "lm_head.weight" (alias in the file\'s metadata)');
   });
 
-  it("alone without an alias is wte as well, and the note says so", () => {
+  it("a head alone without an alias is wte as well, and the note says so", () => {
     const result = plan({ head: "only", base: "transformer." });
     expect(result.tensors.get("wte.weight")?.source).toBe("lm_head.weight");
     expect(result.notes).toContain("wte.weight is not stored: lm_head.weight serves as both");
   });
 
-  it("under an alias of wte (the other way round) is tied", () => {
+  it("a head under an alias of wte (the other way round) is tied", () => {
     const metadata = { "lm_head.weight": "transformer.wte.weight", format: "pt" };
     expect(plan({ base: "transformer.", metadata }).config.tied_head).toBe(true);
   });
 
-  it("of another shape than wte is refused with both shapes", async () => {
+  it("a head of another shape than wte is refused with both shapes", async () => {
     const error = await refused({ edit: adding(["lm_head.weight", [12, 8]]) });
     expect(error.message).toContain("lm_head.weight is [12, 8], expected [11, 8]");
   });
 
-  it("that config.json calls separate must be there", async () => {
+  it("a head that config.json calls separate must be there", async () => {
     const error = await refused({ raw: { ...tinyHfConfig(), tie_word_embeddings: false } });
     expect(error.message).toContain("lm_head.weight is missing");
     expect(error.hint).toContain("tie_word_embeddings");
   });
 
-  it("cannot stand in for wte when config.json calls it separate", async () => {
+  it("a head that config.json calls separate cannot stand in for wte", async () => {
     const error = await refused({ head: "only", raw: { ...tinyHfConfig(), tie_word_embeddings: false } });
     expect(error.message).toContain("no wte.weight");
   });
 });
 
-describe("the vocabulary", () => {
+describe("the vocabulary in a plan", () => {
   const gpt2 = { vocab: 50304, width: 2, heads: 1, layers: 1, positions: 4, layout: "linear" } as const;
 
-  it("of 50304 is kept, with a note on its 47 padding rows", () => {
+  it("a vocabulary of 50304 is kept, with a note on its 47 padding rows", () => {
     const result = plan(gpt2);
     expect(result.config.vocab_size).toBe(50304);
     expect(result.notes.join()).toContain(
@@ -78,7 +78,7 @@ describe("the vocabulary", () => {
     );
   });
 
-  it("of 50304 is trimmed to 50257", () => {
+  it("a vocabulary of 50304 is trimmed to 50257", () => {
     const result = plan({ ...gpt2, trimVocab: true, head: "copy" });
     expect(result.config.vocab_size).toBe(50257);
     expect(result.tensors.get("wte.weight")?.shape).toEqual([50257, 2]);
@@ -86,54 +86,54 @@ describe("the vocabulary", () => {
     expect(result.notes).toContain("vocabulary trimmed from 50304 to 50257 rows");
   });
 
-  it("is trimmed to the tokenizer's size", () => {
+  it("a vocabulary is trimmed to the tokenizer's size", () => {
     expect(plan({ trimVocab: true, tokenizerSize: 7 }).config.vocab_size).toBe(7);
   });
 
-  it("is trimmed to a given number", () => {
+  it("a vocabulary is trimmed to a given number", () => {
     expect(plan({ trimVocab: 9, tokenizerSize: 7 }).tensors.get("wte.weight")?.shape).toEqual([9, 8]);
   });
 
-  it.each([undefined, 11, 20])("without padding is left alone (tokenizer of %s)", (tokenizerSize) => {
+  it.each([undefined, 11, 20])("a vocabulary without padding is left alone (tokenizer of %s)", (tokenizerSize) => {
     const result = plan({ trimVocab: true, tokenizerSize });
     expect(result.config.vocab_size).toBe(11);
     expect(result.notes).toContain("vocabulary 11: no padding rows to trim");
   });
 
-  it.each([12, 0, -1, 1.5, Number.NaN])("cannot be trimmed to %s", async (trimVocab) => {
+  it.each([12, 0, -1, 1.5, Number.NaN])("a vocabulary cannot be trimmed to %s", async (trimVocab) => {
     const error = await refused({ trimVocab });
     expect(error.code).toBe("usage");
     expect(error.message).toContain(`cannot be trimmed to ${trimVocab}`);
   });
 
-  it("that loses its end token loses the id as well", () => {
+  it("a vocabulary that loses its end token loses the id as well", () => {
     const result = plan({ raw: { ...tinyHfConfig(), eos_token_id: 10, bos_token_id: 3 }, trimVocab: 8 });
     expect(result.config.bos_token_id).toBe(3);
     expect(result.config).not.toHaveProperty("eos_token_id");
     expect(result.notes).toContain("eos_token_id 10 is beyond the trimmed vocabulary; ignored");
   });
 
-  it("bounds the token ids of config.json", () => {
+  it("the vocabulary bounds the token ids of config.json", () => {
     const result = plan({ raw: { ...tinyHfConfig(), eos_token_id: 50256, bos_token_id: 3 } });
     expect(result.config).toMatchObject({ bos_token_id: 3 });
     expect(result.config).not.toHaveProperty("eos_token_id");
     expect(result.notes).toContain("config.json: eos_token_id 50256 is beyond the vocabulary of 11; ignored");
   });
 
-  it("of GPT-2's size without a config brings GPT-2's end token", () => {
+  it("a vocabulary of GPT-2's size without a config brings GPT-2's end token", () => {
     expect(plan({ ...gpt2, raw: null, nHead: 1 }).config).toMatchObject({ bos_token_id: 50256, eos_token_id: 50256 });
   });
 });
 
-describe("dtypes", () => {
-  it("that are mixed are kept per tensor and noted", () => {
+describe("the dtypes in a plan", () => {
+  it("mixed dtypes are kept per tensor and noted", () => {
     const result = plan({ dtype: (name) => (name.includes("ln_") ? "F32" : "BF16") });
     expect(result.tensors.get("wte.weight")?.dtype).toBe("BF16");
     expect(result.tensors.get("ln_f.weight")?.dtype).toBe("F32");
     expect(result.notes).toContain("mixed dtypes: 18 tensors BF16, 10 tensors F32");
   });
 
-  it.each(["I8", "U8", "F8_E4M3", "I64"] as const)("%s of a parameter are refused by name", async (dtype) => {
+  it.each(["I8", "U8", "F8_E4M3", "I64"] as const)("the dtype %s of a parameter is refused by name", async (dtype) => {
     const edit = (tensors: SourceTensor[]) =>
       tensors.map((tensor) => (tensor.name === "h.0.mlp.c_fc.weight" ? { ...tensor, dtype } : tensor));
     const error = await refused({ edit });
@@ -142,19 +142,19 @@ describe("dtypes", () => {
 });
 
 describe("incomplete or foreign tensors", () => {
-  it("that are missing are listed by name, and how many more", async () => {
+  it("missing tensors are listed by name, with the number of those not listed", async () => {
     const error = await refused({ edit: without(/mlp\.c_proj|ln_f|ln_2/) });
     expect(error.message).toBe(
       "m.safetensors: missing h.0.ln_2.weight, h.0.ln_2.bias, h.0.mlp.c_proj.weight, h.0.mlp.c_proj.bias, h.1.ln_2.weight, h.1.ln_2.bias and 4 more",
     );
   });
 
-  it("that are unexpected are listed under their stored names", async () => {
+  it("unexpected tensors are listed under their stored names", async () => {
     const error = await refused({ base: "transformer.", edit: adding(["v_head.weight", [2, 8]]) });
     expect(error.message).toBe("m.safetensors: unexpected v_head.weight");
   });
 
-  it("that are a classifier's head make a classifier, of the names that config.json has", async () => {
+  it("a classifier's head makes a classifier, with the label names of config.json", async () => {
     const folder = (labels: number, config?: object) =>
       writeCheckpoint(path(`labels ${labels} ${config !== undefined}`), {
         ...{ labels, base: "transformer." },
@@ -169,28 +169,28 @@ describe("incomplete or foreign tensors", () => {
     expect((await failureOf(() => labelsOf(odd))).message).toContain("id2label");
   });
 
-  it("of all three kinds stand in one line", async () => {
+  it("missing, misshapen and unexpected tensors stand in one line", async () => {
     const edit = (tensors: SourceTensor[]) =>
       adding(["extra", [1]])(reshaping("ln_f.bias", [9])(without(/^ln_f\.weight/)(tensors)));
     const error = await refused({ edit });
     expect(error.message).toBe("m.safetensors: missing ln_f.weight; ln_f.bias is [9], expected [8]; unexpected extra");
   });
 
-  it("without wpe are refused", async () => {
+  it("a checkpoint without wpe is refused", async () => {
     expect((await refused({ edit: without(/wpe/) })).message).toContain("no wpe.weight among its");
   });
 
-  it("with a gap in the layers are refused", async () => {
+  it("a gap in the layers is refused", async () => {
     const error = await refused({ layers: 3, edit: without(/^h\.1\./) });
     expect(error.message).toBe("m.safetensors: layer 1 (h.1.*) is missing");
   });
 
-  it("with absurdly many layers are refused", async () => {
+  it("absurdly many layers are refused", async () => {
     const many = Array.from({ length: 1025 }, (_, layer) => [`h.${layer}.x`, [1]] as [string, number[]]);
     expect((await refused({ edit: adding(...many) })).message).toContain("1025 layers");
   });
 
-  it("of absurd width are refused", async () => {
+  it("an absurd width is refused", async () => {
     const edit = reshaping("wte.weight", [2, 2 ** 17]);
     expect((await refused({ edit })).message).toContain("widths end at 65536");
   });

@@ -80,8 +80,8 @@ function arbitraryModel({ text, bytes, int32, int64, float }: Scalars, listed: n
   });
 }
 
-describe("encodeMessage", () => {
-  it("writes models that onnx-proto reads as they were", () => {
+describe("encoding ONNX messages", () => {
+  it("onnx-proto reads encoded models as they were", () => {
     const plain = (message: Onnx.ModelProto) =>
       onnx.ModelProto.toObject(message, { defaults: true, longs: String, bytes: String });
     fc.assert(
@@ -93,7 +93,7 @@ describe("encodeMessage", () => {
     );
   });
 
-  it("writes the bytes of onnx-proto, which packs lists and writes zeros and empty texts, where there are none", () => {
+  it("the encoded bytes are those of onnx-proto, which packs lists and writes zeros and empty texts, where a model has none", () => {
     const scalars = Object.fromEntries(
       Object.entries<fc.Arbitrary<number | string | Uint8Array>>(SCALARS as never).map(([name, arbitrary]) => [
         name,
@@ -109,13 +109,13 @@ describe("encodeMessage", () => {
     );
   });
 
-  it("repeats the key of each number of a list", () => {
+  it("the key is repeated for each number of a list", () => {
     expect(hex(encodeMessage("AttributeProto", { floats: [1, -2], ints: [3, 4] }))).toBe(
       "3d0000803f" + "3d000000c0" + "4003" + "4004",
     );
   });
 
-  it("writes any int64, float and text so that onnx-proto reads the same", () => {
+  it("onnx-proto reads any int64, float and text the same", () => {
     const stored = (value: object) => onnx.AttributeProto.decode(encodeMessage("AttributeProto", value));
     fc.assert(
       fc.property(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), SCALARS.float, SCALARS.text, (i, f, name) => {
@@ -126,7 +126,7 @@ describe("encodeMessage", () => {
     );
   });
 
-  it("writes integers of any length", () => {
+  it("integers of any length are written", () => {
     const encoded = (i: number | bigint) => hex(encodeMessage("AttributeProto", { ints: [i] }).subarray(1));
     expect([0, 127, 128, 300].map(encoded)).toEqual(["00", "7f", "8001", "ac02"]);
     expect(encoded(-1)).toBe("ffffffffffffffffff01");
@@ -136,13 +136,13 @@ describe("encodeMessage", () => {
     expect(encoded(-(2n ** 63n))).toBe("80808080808080808001");
   });
 
-  it("leaves out what readers take for granted: zeros, empty texts, bytes and lists", () => {
+  it("zeros, empty texts, bytes and lists are left out, because readers take them for granted", () => {
     expect(encodeMessage("NodeProto", { name: undefined, domain: "", input: [] })).toHaveLength(0);
     expect(encodeMessage("TensorProto", { dataType: 0, rawData: new Uint8Array() })).toHaveLength(0);
     expect(encodeMessage("AttributeProto", { f: 0, i: 0n })).toHaveLength(0);
   });
 
-  it("keeps zeros and empty texts in lists and in a choice, and the sign of a float", () => {
+  it("zeros and empty texts in lists and in a choice are kept, and so is the sign of a float", () => {
     expect(hex(encodeMessage("NodeProto", { input: ["", "a"] }))).toBe("0a00" + "0a0161");
     expect(hex(encodeMessage("TensorProto", { dims: [0] }))).toBe("0800");
     expect(hex(encodeMessage("TensorShapeProto", { dim: [{ dimValue: 0 }, {}] }))).toBe("0a020800" + "0a00");
@@ -157,23 +157,23 @@ describe("encodeMessage", () => {
     ["a text for bytes", { rawData: "x" }, /^TensorProto\.rawData: bytes is expected, not string$/],
     ["null for a message", { externalData: [null] }, /^TensorProto\.externalData: message is expected, not object$/],
     ["an unknown field", { dims: [1], dim: 1 }, /^TensorProto has not all of the fields dims, dim$/],
-  ])("refuses %s", (_, value, message) => {
+  ])("encodeMessage refuses %s", (_, value, message) => {
     expect(() => encodeMessage("TensorProto", value)).toThrow(message);
   });
 
-  it("refuses a message that the schema lacks", () => {
+  it("a message that the schema lacks is refused", () => {
     expect(() => encodeMessage("FunctionProto", {})).toThrow("the ONNX schema has no message FunctionProto");
   });
 });
 
-describe("encodeHead", () => {
-  it("precedes a payload as encodeMessage does", () => {
+describe("encoding the head of a payload", () => {
+  it("encodeHead precedes a payload as encodeMessage does", () => {
     const rawData = new Uint8Array(300).fill(7);
     const framed = Buffer.concat([encodeHead("TensorProto", "rawData", rawData.byteLength), rawData]);
     expect(hex(framed)).toBe(hex(encodeMessage("TensorProto", { rawData })));
   });
 
-  it("refuses a field without a length", () => {
+  it("encodeHead refuses a field without a length", () => {
     expect(() => encodeHead("TensorProto", "dataType", 1)).toThrow(
       "TensorProto.dataType is no field of a stated length",
     );

@@ -1,33 +1,17 @@
 // Malformed and hostile ONNX files: reading one ends in a sound structure or one line, in bounded time and memory.
-import { writeFileSync } from "node:fs";
 import fc from "fast-check";
-import protobuf from "protobufjs/light.js";
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../../src/errors.ts";
-import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
-import type { OnnxStructure } from "../../../src/formats/onnx/structure.ts";
 import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
 import { failureOf } from "../../support/failure.ts";
-import { temporaryFolder } from "../../support/temp-folder.ts";
+import { bytes, key, structureReader, type Write } from "./messages.ts";
 
-const path = temporaryFolder("onnx-hostile");
-const bytes = (write: (w: protobuf.Writer) => protobuf.Writer) => write(protobuf.Writer.create()).finish();
-/** Key of a field: number and wire type. */
-const key = (id: number, wire: number) => (id << 3) | wire;
+const read = structureReader("onnx-hostile");
 
-let count = 0;
-function read(content: Uint8Array): Promise<OnnxStructure> {
-  const file = path(`${count++ % 8}.onnx`);
-  writeFileSync(file, content);
-  return readOnnxStructure(file);
-}
-
-describe("malformed files are refused", () => {
-  const model = (write: (w: protobuf.Writer) => protobuf.Writer) => bytes((w) => write(w.uint32(key(1, 0)).int64(9)));
-  const inGraph = (write: (w: protobuf.Writer) => protobuf.Writer) =>
-    model((w) => write(w.uint32(key(7, 2)).fork()).ldelim());
-  const ofTensor = (write: (w: protobuf.Writer) => protobuf.Writer) =>
-    inGraph((w) => write(w.uint32(key(5, 2)).fork()).ldelim());
+describe("malformed ONNX files", () => {
+  const model = (write: Write) => bytes((w) => write(w.uint32(key(1, 0)).int64(9)));
+  const inGraph = (write: Write) => model((w) => write(w.uint32(key(7, 2)).fork()).ldelim());
+  const ofTensor = (write: Write) => inGraph((w) => write(w.uint32(key(5, 2)).fork()).ldelim());
   const external = (entries: [string, string][]) =>
     changedProto(({ graph }) => {
       graph.initializer = [externalTensor("w", [4], {})];
@@ -122,14 +106,14 @@ describe("malformed files are refused", () => {
       /length "0x10", which is no number/,
     ],
   ];
-  it.each(cases)("%s", async (_, content, message) => {
+  it.each(cases)("a malformed ONNX file is refused: %s", async (_, content, message) => {
     const error = await failureOf(() => read(content));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toMatch(message);
     expect(error.message).toMatch(/^\S+\.onnx: /);
   });
 
-  it("a million empty messages", async () => {
+  it("a million empty messages are refused", async () => {
     const started = performance.now();
     const node = Uint8Array.of(key(1, 2), 0);
     const graph = Buffer.alloc(2 * 1_000_001, node);
@@ -138,7 +122,7 @@ describe("malformed files are refused", () => {
     expect(performance.now() - started).toBeLessThan(20_000);
   });
 
-  it("and messages within messages are not followed", async () => {
+  it("messages within messages are not followed", async () => {
     let nested: Uint8Array = new Uint8Array(0);
     for (let depth = 0; depth < 2000; depth++) {
       const graph = nested; // GraphProto.node → NodeProto.attribute → AttributeProto.g → …
@@ -150,7 +134,7 @@ describe("malformed files are refused", () => {
   });
 });
 
-describe("whatever the bytes", () => {
+describe("ONNX files of any bytes", () => {
   /** Sound: every stored range lies in the file; refused: an NfcError of one line. */
   async function readOrRefuse(content: Uint8Array): Promise<"read" | "refused"> {
     try {
@@ -178,7 +162,7 @@ describe("whatever the bytes", () => {
     });
   });
 
-  it("a file cut anywhere is refused, or what is left is sound", async () => {
+  it("an ONNX file cut anywhere is refused, or what is left is sound", async () => {
     let refused = 0;
     for (let length = 0; length < valid.byteLength; length++)
       if ((await readOrRefuse(valid.subarray(0, length))) === "refused") refused++;
@@ -186,14 +170,14 @@ describe("whatever the bytes", () => {
     expect(await readOrRefuse(valid)).toBe("read");
   });
 
-  it("random bytes are", async () => {
+  it("an ONNX file of random bytes is refused or sound", async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (content) => void (await readOrRefuse(content))),
       { numRuns: 1000 },
     );
   });
 
-  it("a spoilt file is", async () => {
+  it("a spoiled ONNX file is refused or sound", async () => {
     const mutation = fc.record({
       at: fc.nat(),
       kind: fc.constantFrom("flip", "set", "insert", "remove"),

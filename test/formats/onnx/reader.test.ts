@@ -1,28 +1,18 @@
 // The reader of ONNX structures: equal to an independent decoder on real exports; weights stay unread.
 import { createHash } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
-import protobuf from "protobufjs/light.js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodeMessage } from "../../../src/formats/onnx/encode.ts";
 import { countTensorBytes, readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
-import type { OnnxStructure } from "../../../src/formats/onnx/structure.ts";
 import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
 import { decoded, exported, modelOf } from "../../support/exported.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
+import { bytes, key, structureReader, type Write } from "./messages.ts";
 
 const path = temporaryFolder("onnx-reader");
-const bytes = (write: (w: protobuf.Writer) => protobuf.Writer) => write(protobuf.Writer.create()).finish();
-/** Key of a field: number and wire type. */
-const key = (id: number, wire: number) => (id << 3) | wire;
-
-let count = 0;
-function read(content: Uint8Array): Promise<OnnxStructure> {
-  const file = path(`${count++ % 8}.onnx`);
-  writeFileSync(file, content);
-  return readOnnxStructure(file);
-}
+const read = structureReader("onnx-read");
 
 const digest = (data: Uint8Array) => createHash("sha256").update(data).digest("hex");
 
@@ -40,7 +30,7 @@ function weightOf(tensor: Onnx.ITensorProto) {
   return { name: tensor.name, dtype: tensor.dataType, dims: tensor.dims?.map(Number), byteLength, external };
 }
 
-describe("real exports", () => {
+describe("the ONNX reader on real exports", () => {
   const storages = ["inline", "external", "shared"] as const;
   const variants = ["dense", "noise-distance"] as const;
   const folderOf = (variant: string, weights: string) => path(`${variant}-${weights}`);
@@ -52,7 +42,7 @@ describe("real exports", () => {
   });
 
   it.each(variants.flatMap((variant) => storages.map((weights) => [variant, weights] as const)))(
-    "of %s with weights %s read as onnx-proto decodes them",
+    "the export of %s with weights %s is read as onnx-proto decodes it",
     async (variant, weights) => {
       const folder = folderOf(variant, weights);
       const file = join(folder, "onnx/model.onnx");
@@ -81,8 +71,8 @@ describe("real exports", () => {
   );
 });
 
-describe("what is read", () => {
-  it("leaves weights unread: a file of 2 GB, most of it a hole, opens at once", async () => {
+describe("the structure of an ONNX file", () => {
+  it("weights stay unread: a file of 2 GB, most of it a hole, opens at once", async () => {
     const length = 2 ** 31 - 2 ** 20;
     const raw = bytes((w) => w.uint32(key(9, 2)).uint32(length));
     const header = encodeMessage("TensorProto", { name: "wte.weight", dims: [length / 4], dataType: 1 });
@@ -113,7 +103,7 @@ describe("what is read", () => {
     expect(initializers).toEqual([{ ...weight, offset: front.byteLength }]);
   });
 
-  it("names ops with graphs of their own, functions, sparse tensors and external attributes", async () => {
+  it("ops with graphs of their own, functions, sparse tensors and external attributes are named", async () => {
     const external = externalTensor("c", [1], { location: "/etc/passwd" });
     const structure = await read(
       changedProto((model) => {
@@ -134,9 +124,8 @@ describe("what is read", () => {
     expect(structure.ops).toContainEqual({ domain: "", type: "Constant", count: 2 });
   });
 
-  it("takes a model in parts as their sum, packed shapes, and the newest of two operator sets", async () => {
-    const graph = (write: (w: protobuf.Writer) => protobuf.Writer) =>
-      bytes((w) => w.uint32(key(7, 2)).bytes(bytes(write)));
+  it("a model in parts is read as their sum, with packed shapes and the newest of two operator sets", async () => {
+    const graph = (write: Write) => bytes((w) => w.uint32(key(7, 2)).bytes(bytes(write)));
     const tensor = bytes((w) => w.uint32(key(1, 2)).fork().int64(3).int64(5).ldelim().uint32(key(2, 0)).int32(1));
     const opset = (domain: string, version: number) =>
       bytes((w) =>
@@ -166,7 +155,7 @@ describe("what is read", () => {
     expect(structure.opsets).toEqual(new Map([["", 17]]));
   });
 
-  it("measures lists of numbers, and takes a dimension of -1 for a free one", async () => {
+  it("lists of numbers are measured, and a dimension of -1 is a free one", async () => {
     const ten = bytes((w) =>
       w.uint32(key(8, 2)).string("w").uint32(key(2, 0)).int32(1).uint32(key(4, 2)).fork().float(1).float(2).ldelim(),
     );
@@ -200,7 +189,7 @@ describe("what is read", () => {
     expect(structure.inputs).toEqual([{ name: "x", dtype: 7, dims: [null, null] }]);
   });
 
-  it("counts the bytes of packed dtypes", () => {
+  it("bytes are counted for packed dtypes", () => {
     expect(countTensorBytes(1, [3, 5])).toBe(60);
     expect(countTensorBytes(22, [3, 5])).toBe(8);
     expect(countTensorBytes(10, [])).toBe(2);

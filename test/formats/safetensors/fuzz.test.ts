@@ -54,8 +54,8 @@ const validFile = fc.tuple(tensors, metadata).map(([list, entries]) => {
   return Buffer.concat([bytes, new Uint8Array(order.at(-1)?.end ?? 0)]);
 });
 
-describe("arbitrary bytes", () => {
-  it("as a file are refused with an NfcError or make a sound header", () => {
+describe("arbitrary bytes as safetensors", () => {
+  it("arbitrary bytes as a file are refused with an NfcError or make a sound header", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (file) => {
         const header = readOrRefuse(file);
@@ -65,7 +65,7 @@ describe("arbitrary bytes", () => {
     );
   });
 
-  it("as a header are refused with an NfcError or make a sound header", () => {
+  it("arbitrary bytes as a header are refused with an NfcError or make a sound header", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(64), (json, dataLength) => {
         const header = refusing(() => parseHeader(json, dataLength, "f"));
@@ -75,7 +75,7 @@ describe("arbitrary bytes", () => {
     );
   });
 
-  it("as a shard index are refused with an NfcError or give names inside the folder", () => {
+  it("arbitrary bytes as a shard index are refused with an NfcError or give names inside the folder", () => {
     const text = fc.constantFrom(
       ...'{}[]",:./\\ ab0'.split(""),
       "weight_map",
@@ -94,7 +94,7 @@ describe("arbitrary bytes", () => {
   });
 });
 
-describe("a valid file", () => {
+describe("a valid safetensors file with changes", () => {
   const mutation = fc.record({ at: fc.nat(), kind: fc.constantFrom("set", "insert", "remove"), byte: fc.nat(255) });
 
   function mutate(file: Buffer, mutations: { at: number; kind: string; byte: number }[]): Buffer {
@@ -108,7 +108,7 @@ describe("a valid file", () => {
     return Buffer.from(bytes);
   }
 
-  it("with any few bytes changed is refused with an NfcError or still sound", () => {
+  it("a valid file with any few bytes changed is refused with an NfcError or still sound", () => {
     fc.assert(
       fc.property(validFile, fc.array(mutation, { minLength: 1, maxLength: 4 }), (file, mutations) => {
         const mutated = mutate(file, mutations);
@@ -119,7 +119,7 @@ describe("a valid file", () => {
     );
   });
 
-  it("cut anywhere is refused", () => {
+  it("a valid file cut anywhere is refused", () => {
     fc.assert(
       fc.property(validFile, fc.nat(), (file, at) => {
         expect(readOrRefuse(file.subarray(0, at % file.byteLength))).toBeUndefined();
@@ -128,7 +128,7 @@ describe("a valid file", () => {
     );
   });
 
-  it("with its header's members replaced by other JSON is refused with an NfcError or still sound", () => {
+  it("a valid file with its header's members replaced by other JSON is refused with an NfcError or still sound", () => {
     const odd = fc.oneof(fc.jsonValue(), fc.constantFrom(-1, 1.5, 2 ** 53, 2 ** 63, 1e300, "F32", [0, 4], [4, 0]));
     const oddTensor = fc.record(
       { dtype: fc.oneof(dtype, odd), shape: fc.oneof(shape, odd), data_offsets: odd },
@@ -145,15 +145,15 @@ describe("a valid file", () => {
   });
 });
 
-describe("claims of a header", () => {
-  it("cost nothing: a tensor of 4 PB in a file of 100 bytes is refused by arithmetic", () => {
+describe("the cost of claims in a header", () => {
+  it("a tensor of 4 PB in a file of 100 bytes is refused by arithmetic, at no cost", () => {
     const header = '{"a":{"dtype":"F32","shape":[1125899906842624],"data_offsets":[0,4503599627370496]}}';
     const before = process.memoryUsage().arrayBuffers;
     expect(readOrRefuse(fileBytes(header, 8))).toBeUndefined();
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(1_000_000);
   });
 
-  it("cost no more than their text: a megabyte of digits, of dimensions and of names is read at once", () => {
+  it("a megabyte of digits, of dimensions and of names costs no more than its text: it is read at once", () => {
     const digits = `{"a":{"dtype":"U8","shape":[${"9".repeat(1_000_000)}],"data_offsets":[0,1]}}`;
     const dimensions = `{"a":{"dtype":"U8","shape":[${"1,".repeat(500_000)}1],"data_offsets":[0,2]}}`;
     const longName = `{"${"n".repeat(1_000_000)}":{}}`;
@@ -170,8 +170,8 @@ describe("claims of a header", () => {
   });
 });
 
-describe("encoding and parsing", () => {
-  it("are inverse to each other", () => {
+describe("the safetensors header", () => {
+  it("encoding and parsing a header are inverse to each other", () => {
     fc.assert(
       fc.property(tensors, metadata, (list, entries) => {
         const { bytes, order } = encodeHeader(list, entries);

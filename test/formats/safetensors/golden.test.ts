@@ -17,10 +17,10 @@ const files = existsSync(golden)
     )
   : [];
 
-describe.skipIf(!existsSync(golden))("the golden files", () => {
+describe.skipIf(!existsSync(golden))("golden safetensors files", () => {
   const temporaryFolder = temporaryFolders();
 
-  it("are all there", () => {
+  it("the golden files are all there", () => {
     expect(files).toHaveLength(7);
   });
 
@@ -56,7 +56,7 @@ describe.skipIf(!existsSync(golden))("the golden files", () => {
     ],
   ];
   for (const [file, name, shape, first, sum] of numbers) {
-    it(`give numpy's numbers: ${name} of ${file}`, async () => {
+    it(`a golden file gives numpy's numbers: ${name} of ${file}`, async () => {
       const reader = await openSafetensors(join(golden, file));
       const values = await reader.readF32(name);
       expect(reader.tensors.get(name)?.shape).toEqual(shape);
@@ -67,7 +67,7 @@ describe.skipIf(!existsSync(golden))("the golden files", () => {
   }
 
   for (const file of files) {
-    it(`are laid out as our writer lays them out: ${file}`, async () => {
+    it(`a golden file is laid out as nfc writes it: ${file}`, async () => {
       const path = join(golden, file);
       const reader = await openSafetensors(path);
       const { bytes } = encodeHeader([...reader.tensors.values()], reader.metadata);
@@ -76,7 +76,7 @@ describe.skipIf(!existsSync(golden))("the golden files", () => {
     });
   }
 
-  it("are written again byte for byte: tiny-gpt2/model.safetensors", async () => {
+  it("tiny-gpt2/model.safetensors is written again byte for byte", async () => {
     const path = join(golden, "tiny-gpt2/model.safetensors");
     const folder = await temporaryFolder();
     const reader = await openSafetensors(path);

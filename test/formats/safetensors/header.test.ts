@@ -1,7 +1,14 @@
 // Every rule of the safetensors header: what must be refused, each with its message, and what must be accepted.
 import { describe, expect, it } from "vitest";
-import { encodeHeader, parseHeader, readHeaderLength } from "../../../src/formats/safetensors/header.ts";
-import { faultOf, fileBytes } from "../../io/support.ts";
+import type { ErrorCode } from "../../../src/errors.ts";
+import {
+  encodeHeader,
+  parseHeader,
+  readHeaderLength,
+  type TensorShape,
+} from "../../../src/formats/safetensors/header.ts";
+import { fileBytes } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const FILE = "m.safetensors";
 
@@ -266,130 +273,181 @@ const REFUSED: Refusal[] = [
   },
 ];
 
-describe("a header is refused for", () => {
-  for (const { name, header, data, message } of REFUSED) {
-    it(name, async () => {
-      const fault = await faultOf(() => parse(header, data));
-      expect(fault.code).toBe("invalid-file");
-      expect(fault.message).toBe(`${FILE}: ${message}`);
-    });
-  }
+const lengthOf = (bytes: Uint8Array, size = bytes.byteLength) => readHeaderLength(bytes.subarray(0, 8), size, FILE);
+const lengthBytes = (length: bigint) => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(length);
+  return bytes;
+};
+const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/v1\n");
+const encodeTensors = (...tensors: TensorShape[]) => encodeHeader(tensors, {});
+const BYTE: TensorShape = { name: "a", dtype: "U8", shape: [1] };
+
+/** Every refusal of this module: what is refused, by which call, with which code, in which sentence. */
+const REFUSALS: [string, () => unknown, ErrorCode, string][] = [
+  ...REFUSED.map(({ name, header, data, message }): [string, () => unknown, ErrorCode, string] => [
+    `a header is refused for ${name}`,
+    () => parse(header, data),
+    "invalid-file",
+    `${FILE}: ${message}`,
+  ]),
+  [
+    "a file without bytes is refused",
+    () => lengthOf(new Uint8Array(0)),
+    "invalid-file",
+    `${FILE}: 0 bytes are too few for a safetensors file`,
+  ],
+  [
+    "a file of fewer than 8 bytes is refused",
+    () => lengthOf(new Uint8Array(7)),
+    "invalid-file",
+    `${FILE}: 7 bytes are too few for a safetensors file`,
+  ],
+  [
+    "a header length of 0 is refused",
+    () => lengthOf(new Uint8Array(8)),
+    "invalid-file",
+    `${FILE}: the header is empty`,
+  ],
+  [
+    "a header length over the limit is refused, even if the file were that large",
+    () => lengthOf(lengthBytes(100_000_001n), 200_000_000),
+    "invalid-file",
+    `${FILE}: the header claims 100000001 bytes (limit 100000000); is this a safetensors file?`,
+  ],
+  [
+    "a header length of 2^64 - 1 is refused",
+    () => lengthOf(lengthBytes(2n ** 64n - 1n), 1000),
+    "invalid-file",
+    `${FILE}: the header claims 18446744073709551615 bytes (limit 100000000); is this a safetensors file?`,
+  ],
+  [
+    "a header length that reaches beyond the file is refused",
+    () => lengthOf(fileBytes("{}").subarray(0, 9)),
+    "invalid-file",
+    `${FILE}: the header claims 2 bytes, but the file has only 9`,
+  ],
+  [
+    "a Git LFS pointer is refused",
+    () => lengthOf(LFS_POINTER),
+    "invalid-file",
+    `${FILE}: this is a Git LFS pointer, not a safetensors file`,
+  ],
+  [
+    "the encoding of two tensors of one name is refused",
+    () => encodeTensors(BYTE, BYTE),
+    "usage",
+    'tensor "a" cannot be written: two tensors have this name',
+  ],
+  [
+    "the encoding of a tensor named __metadata__ is refused",
+    () => encodeTensors({ ...BYTE, name: "__metadata__" }),
+    "usage",
+    'tensor "__metadata__" cannot be written: the name is reserved',
+  ],
+  [
+    "the encoding of a name with a lone surrogate is refused",
+    () => encodeTensors({ ...BYTE, name: "a\ud800" }),
+    "usage",
+    '"a\\ud800" cannot be written: it has a lone surrogate',
+  ],
+  [
+    "the encoding of a fractional dimension is refused",
+    () => encodeTensors({ ...BYTE, shape: [1.5] }),
+    "usage",
+    'tensor "a" cannot be written: U8 [1.5] is no valid size',
+  ],
+  [
+    "the encoding of a sub-byte tensor that is no whole byte is refused",
+    () => encodeTensors({ ...BYTE, dtype: "F4", shape: [3] }),
+    "usage",
+    'tensor "a" cannot be written: F4 [3] is no valid size',
+  ],
+  [
+    "the encoding of a header over the limit of the format is refused",
+    () => encodeHeader([], { note: "x".repeat(100_000_000) }),
+    "unsupported",
+    "a safetensors header of 100000032 bytes is over the limit of 100000000",
+  ],
+];
+
+describe("refusals of a safetensors header", () => {
+  it.each(REFUSALS)("%s", async (_, action, code, sentence) => {
+    const error = await failureOf(action);
+    expect(error.code).toBe(code);
+    expect(error.message).toBe(sentence);
+  });
+
+  it("a Git LFS pointer is refused with the command that fetches the file", async () => {
+    expect((await failureOf(() => lengthOf(LFS_POINTER))).hint).toContain("git lfs pull");
+  });
 });
 
-describe("a file is refused for", () => {
-  const length = (bytes: Uint8Array, size = bytes.byteLength) => readHeaderLength(bytes.subarray(0, 8), size, FILE);
-
-  it("having no bytes", async () => {
-    expect((await faultOf(() => length(new Uint8Array(0)))).message).toBe(
-      `${FILE}: 0 bytes are too few for a safetensors file`,
-    );
+describe("accepted headers", () => {
+  it("a header length at the limit is accepted", () => {
+    expect(readHeaderLength(lengthBytes(100_000_000n), 100_000_008, FILE)).toBe(100_000_000);
   });
 
-  it("having fewer than 8 bytes", async () => {
-    expect((await faultOf(() => length(new Uint8Array(7)))).message).toBe(
-      `${FILE}: 7 bytes are too few for a safetensors file`,
-    );
-  });
-
-  it("a header length of 0", async () => {
-    expect((await faultOf(() => length(new Uint8Array(8)))).message).toBe(`${FILE}: the header is empty`);
-  });
-
-  it("a header length over the limit, even if the file were that large", async () => {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(100_000_001n);
-    const fault = await faultOf(() => length(bytes, 200_000_000));
-    expect(fault.message).toBe(
-      `${FILE}: the header claims 100000001 bytes (limit 100000000); is this a safetensors file?`,
-    );
-  });
-
-  it("a header length of 2^64 - 1", async () => {
-    const fault = await faultOf(() => length(new Uint8Array(8).fill(255), 1000));
-    expect(fault.message).toContain("claims 18446744073709551615 bytes");
-  });
-
-  it("a header length that reaches beyond the file", async () => {
-    const bytes = fileBytes("{}").subarray(0, 9);
-    expect((await faultOf(() => length(bytes))).message).toBe(
-      `${FILE}: the header claims 2 bytes, but the file has only 9`,
-    );
-  });
-
-  it("being a Git LFS pointer, with the command that fetches the file", async () => {
-    const fault = await faultOf(() => length(Buffer.from("version https://git-lfs.github.com/spec/v1\n")));
-    expect(fault.message).toBe(`${FILE}: this is a Git LFS pointer, not a safetensors file`);
-    expect(fault.hint).toContain("git lfs pull");
-  });
-
-  it("nothing when the length is at the limit", () => {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(100_000_000n);
-    expect(readHeaderLength(bytes, 100_000_008, FILE)).toBe(100_000_000);
-  });
-});
-
-describe("a header is accepted with", () => {
-  it("no tensors", () => {
+  it("a header without tensors is accepted", () => {
     expect(parse("{}").tensors.size).toBe(0);
   });
 
-  it("metadata that is null", () => {
+  it("metadata that is null is accepted", () => {
     expect(Object.keys(parse('{"__metadata__":null}').metadata)).toEqual([]);
   });
 
-  it("white space of all four kinds around it", () => {
+  it("white space of all four kinds around a header is accepted", () => {
     expect(parse(` \t\r\n{"a":${f32(0, 4)}}\n\r\t `, 4).tensors.size).toBe(1);
   });
 
-  it("names in any order, and gives them in offset order", () => {
+  it("names in any order are accepted and given in offset order", () => {
     const { tensors } = parse(`{"c":${f32(8, 12)},"a":${f32(4, 8)},"b":${f32(0, 4)}}`, 12);
     expect([...tensors.keys()]).toEqual(["b", "a", "c"]);
   });
 
-  it("metadata after the tensors", () => {
+  it("metadata after the tensors is accepted", () => {
     expect(parse(`{"a":${f32(0, 4)},"__metadata__":{"format":"pt"}}`, 4).metadata.format).toBe("pt");
   });
 
-  it("tensors at offsets that are no multiple of their element", () => {
+  it("tensors at offsets that are no multiple of their element are accepted", () => {
     const header = `{"a":${entry("U8", "[1]", "[0,1]")},"b":${f32(1, 5)}}`;
     expect(parse(header, 5).tensors.get("b")).toEqual({ name: "b", dtype: "F32", shape: [1], begin: 1, end: 5 });
   });
 
-  it("a scalar", () => {
+  it("a scalar is accepted", () => {
     expect(parse(`{"a":${entry("F32", "[]", "[0,4]")}}`, 4).tensors.get("a")?.shape).toEqual([]);
   });
 
-  it("empty tensors, at the begin, in the middle and at the end", () => {
+  it("empty tensors are accepted at the begin, in the middle and at the end", () => {
     const header = `{"z":${f32(8, 8)},"a":${f32(0, 4)},"n":${f32(4, 4)},"b":${f32(4, 8)},"y":${f32(0, 0)},"x":${f32(8, 8)}}`;
     expect([...parse(header, 8).tensors.keys()]).toEqual(["y", "a", "n", "b", "z", "x"]);
   });
 
-  it("an empty tensor with a huge dimension", () => {
+  it("an empty tensor with a huge dimension is accepted", () => {
     const header = `{"a":${entry("F32", "[0,1099511627776,1099511627776]", "[0,0]")}}`;
     expect(parse(header).tensors.get("a")?.shape).toEqual([0, 2 ** 40, 2 ** 40]);
   });
 
-  it("extra fields of any kind, even twice", () => {
+  it("extra fields of any kind are accepted, even twice", () => {
     const extra = '"x":[1,{"y":null,"z":[true,-1.5e3]}],"x":"w"';
     const header = `{"a":{${extra},"dtype":"U8","shape":[1],"data_offsets":[0,1]}}`;
     expect(parse(header, 1).tensors.size).toBe(1);
   });
 
-  it("an empty name", () => {
+  it("an empty name is accepted", () => {
     expect(parse(`{"":${f32(0, 4)}}`, 4).tensors.has("")).toBe(true);
   });
 
-  it("escaped names and fields", () => {
+  it("escaped names and fields are accepted", () => {
     const header = `{"\\ud83d\\ude00\\n":{"\\u0064type":"F\\u00332","shape":[1],"data_offsets":[0,4]}}`;
     expect([...parse(header, 4).tensors.keys()]).toEqual(["😀\n"]);
   });
 
-  it("a duplicate metadata key: the last value counts", () => {
+  it("a duplicate metadata key is accepted, and the last value counts", () => {
     expect(parse('{"__metadata__":{"k":"1","k":"2"}}').metadata.k).toBe("2");
   });
 
-  it("names that mean something to JavaScript objects", () => {
+  it("names that mean something to JavaScript objects are accepted", () => {
     const header = `{"__metadata__":{"__proto__":"p"},"__proto__":${f32(0, 4)},"constructor":${f32(4, 8)}}`;
     const { tensors, metadata } = parse(header, 8);
     expect([...tensors.keys()]).toEqual(["__proto__", "constructor"]);
@@ -397,28 +455,28 @@ describe("a header is accepted with", () => {
     expect(metadata.toString).toBeUndefined();
   });
 
-  it("sub-byte tensors that fill whole bytes", () => {
+  it("sub-byte tensors that fill whole bytes are accepted", () => {
     const header = `{"a":${entry("F4", "[3,2]", "[0,3]")},"b":${entry("F6_E3M2", "[4]", "[3,6]")}}`;
     expect(parse(header, 6).tensors.size).toBe(2);
   });
 });
 
 /** Expected bytes: what the Python library 0.8.0 writes for the same tensors. */
-describe("the encoder writes what the Python library writes", () => {
+describe("the encoder against the Python library", () => {
   const headerText = (bytes: Uint8Array) => Buffer.from(bytes.subarray(8)).toString("utf8");
 
-  it("for one tensor, padded to a multiple of 8", () => {
+  it("one tensor is encoded as by the Python library, padded to a multiple of 8", () => {
     const { bytes } = encodeHeader([{ name: "test", dtype: "F32", shape: [2, 2] }], {});
     expect(Buffer.from(bytes).toString("latin1")).toBe(
       '@\0\0\0\0\0\0\0{"test":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}    ',
     );
   });
 
-  it("for no tensors", () => {
+  it("no tensors are encoded as by the Python library", () => {
     expect(Buffer.from(encodeHeader([], {}).bytes).toString("latin1")).toBe("\b\0\0\0\0\0\0\0{}      ");
   });
 
-  it("for metadata, mixed dtypes, an empty tensor, a scalar and a name that needs escapes", () => {
+  it("metadata, mixed dtypes, an empty tensor, a scalar and a name that needs escapes are encoded as by the Python library", () => {
     const tensors = [
       { name: "b", dtype: "I64", shape: [3] },
       { name: "a", dtype: "F16", shape: [2] },
@@ -436,7 +494,7 @@ describe("the encoder writes what the Python library writes", () => {
     expect(order.map(({ name }) => name)).toEqual(["b", "z", 'é\n"\\\u0001\x7f/', "a", "c"]);
   });
 
-  it("for the order of all dtypes", () => {
+  it("all dtypes are ordered as by the Python library", () => {
     const expected =
       "U64 I64 F64 C64 F32 U32 I32 BF16 F16 U16 I16 F8_E5M2FNUZ F8_E4M3FNUZ F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 BOOL";
     const dtypes = expected.split(" ").sort() as ["BOOL"];
@@ -447,7 +505,7 @@ describe("the encoder writes what the Python library writes", () => {
     expect(order.map(({ dtype }) => dtype).join(" ")).toBe(expected);
   });
 
-  it("for names whose order differs between code points and UTF-16", () => {
+  it("names whose order differs between code points and UTF-16 are ordered as by the Python library", () => {
     const names = ["\u{1f600}", "\uff5e", "z", "", "é", "e\u0301"];
     const { order } = encodeHeader(
       names.map((name) => ({ name, dtype: "U8", shape: [1] })),
@@ -457,40 +515,8 @@ describe("the encoder writes what the Python library writes", () => {
   });
 });
 
-describe("the encoder", () => {
-  it("sorts metadata keys, so that equal input gives equal bytes", () => {
+describe("the encoder of headers", () => {
+  it("the encoder sorts metadata keys, so that equal input gives equal bytes", () => {
     expect(encodeHeader([], { b: "2", a: "1" }).bytes).toEqual(encodeHeader([], { a: "1", b: "2" }).bytes);
-  });
-
-  it("refuses two tensors of one name", async () => {
-    const tensor = { name: "a", dtype: "U8", shape: [1] } as const;
-    const fault = await faultOf(() => encodeHeader([tensor, tensor], {}));
-    expect(fault.message).toBe('tensor "a" cannot be written: two tensors have this name');
-  });
-
-  it("refuses a tensor named __metadata__", async () => {
-    const fault = await faultOf(() => encodeHeader([{ name: "__metadata__", dtype: "U8", shape: [1] }], {}));
-    expect(fault.message).toBe('tensor "__metadata__" cannot be written: the name is reserved');
-  });
-
-  it("refuses a name with a lone surrogate", async () => {
-    const fault = await faultOf(() => encodeHeader([{ name: "a\ud800", dtype: "U8", shape: [1] }], {}));
-    expect(fault.message).toBe('"a\\ud800" cannot be written: it has a lone surrogate');
-  });
-
-  it("refuses a fractional dimension", async () => {
-    const fault = await faultOf(() => encodeHeader([{ name: "a", dtype: "U8", shape: [1.5] }], {}));
-    expect(fault.message).toBe('tensor "a" cannot be written: U8 [1.5] is no valid size');
-  });
-
-  it("refuses a sub-byte tensor that is no whole byte", async () => {
-    const fault = await faultOf(() => encodeHeader([{ name: "a", dtype: "F4", shape: [3] }], {}));
-    expect(fault.message).toBe('tensor "a" cannot be written: F4 [3] is no valid size');
-  });
-
-  it("refuses a header over the limit of the format", async () => {
-    const fault = await faultOf(() => encodeHeader([], { note: "x".repeat(100_000_000) }));
-    expect(fault.code).toBe("unsupported");
-    expect(fault.message).toBe("a safetensors header of 100000032 bytes is over the limit of 100000000");
   });
 });

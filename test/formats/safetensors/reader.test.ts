@@ -7,7 +7,8 @@ import { describe, expect, it, vi } from "vitest";
 import { encodeFloats } from "../../../src/formats/dtype.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { PIECE_BYTES, PositionalFile } from "../../../src/io/positional-file.ts";
-import { faultOf, fileBytes, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { fileBytes, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const temporaryFolder = temporaryFolders();
 
@@ -25,8 +26,8 @@ async function mixedFile(values: Float32Array): Promise<string> {
   return writeTensors(join(await temporaryFolder(), "mixed.safetensors"), header, Buffer.concat(parts));
 }
 
-describe("an open file", () => {
-  it("tells names, dtypes, shapes and absolute places", async () => {
+describe("an open safetensors file", () => {
+  it("an open file tells names, dtypes, shapes and absolute places", async () => {
     const path = await mixedFile(Float32Array.of(1, 2, 3));
     const reader = await openSafetensors(path);
     expect([...reader.tensors.keys()]).toEqual(["byte", "F64", "F32", "F16", "BF16"]);
@@ -42,14 +43,14 @@ describe("an open file", () => {
     await reader.close();
   });
 
-  it("gives every float format as float32", async () => {
+  it("every float format is read as float32", async () => {
     const values = Float32Array.of(0, -1.5, 0.25, 1024);
     const reader = await openSafetensors(await mixedFile(values));
     for (const name of ["F64", "F32", "F16", "BF16"]) expect(await reader.readF32(name)).toEqual(values);
     await reader.close();
   });
 
-  it("fills a given array and returns the part it used", async () => {
+  it("reading fills a given array and returns the part it used", async () => {
     const reader = await openSafetensors(await mixedFile(Float32Array.of(1, 2)));
     for (const name of ["F32", "BF16"]) {
       const into = new Float32Array(3).fill(9);
@@ -59,7 +60,7 @@ describe("an open file", () => {
     await reader.close();
   });
 
-  it("refuses a given array that is too short", async () => {
+  it("a given array that is too short is refused", async () => {
     const reader = await openSafetensors(await mixedFile(Float32Array.of(1, 2)));
     for (const name of ["F32", "F16"]) {
       await expect(reader.readF32(name, new Float32Array(1))).rejects.toThrow("2 values do not fit in 1");
@@ -67,28 +68,28 @@ describe("an open file", () => {
     await reader.close();
   });
 
-  it("refuses integers where floats are asked for", async () => {
+  it("integers are refused where floats are asked for", async () => {
     const path = await mixedFile(Float32Array.of(1));
     const reader = await openSafetensors(path);
-    const fault = await faultOf(() => reader.readF32("byte"));
+    const fault = await failureOf(() => reader.readF32("byte"));
     expect(fault.code).toBe("unsupported");
     expect(fault.message).toBe(`${path}: tensor "byte": U8 is no float format`);
     await reader.close();
   });
 
-  it("names the file and the tensor when a name is unknown", async () => {
+  it("the refusal of an unknown name says the file and the tensor", async () => {
     const path = await mixedFile(Float32Array.of(1));
     const reader = await openSafetensors(path);
     const calls = [() => reader.readBytes("nope"), () => reader.readF32("nope"), () => reader.chunks("nope")];
     for (const call of calls) {
-      const fault = await faultOf(call);
+      const fault = await failureOf(call);
       expect(fault.code).toBe("not-found");
       expect(fault.message).toBe(`${path}: no tensor "nope"`);
     }
     await reader.close();
   });
 
-  it("returns bytes of their own, which later reads leave alone", async () => {
+  it("bytes that were read are a copy, which later reads leave alone", async () => {
     const reader = await openSafetensors(await mixedFile(Float32Array.of(1, 2)));
     const first = await reader.readBytes("F32");
     await reader.readBytes("F16");
@@ -96,14 +97,14 @@ describe("an open file", () => {
     await reader.close();
   });
 
-  it("can be closed twice, and then refuses to read", async () => {
+  it("a file can be closed twice, and then refuses to read", async () => {
     const reader = await openSafetensors(await mixedFile(Float32Array.of(1)));
     await reader.close();
     await reader.close();
     await expect(reader.readBytes("F32")).rejects.toThrow("the reader is closed");
   });
 
-  it("reads back every kind of value that was stored", async () => {
+  it("every kind of value that was stored is read back", async () => {
     const float = fc.float({ noNaN: true });
     await fc.assert(
       fc.asyncProperty(fc.array(float, { maxLength: 40 }), async (list) => {
@@ -118,7 +119,7 @@ describe("an open file", () => {
   });
 });
 
-describe("pieces", () => {
+describe("pieces of a tensor", () => {
   const size = 2 * PIECE_BYTES + 12;
 
   async function largeFile(): Promise<{ path: string; data: Buffer }> {
@@ -128,7 +129,7 @@ describe("pieces", () => {
     return { path: await writeTensors(join(await temporaryFolder(), "large.safetensors"), header, data), data };
   }
 
-  it("are 8 MiB each, the last shorter, and all views of one buffer", async () => {
+  it("pieces are 8 MiB each, the last shorter, and all views of one buffer", async () => {
     const { path, data } = await largeFile();
     const reader = await openSafetensors(path);
     const lengths: number[] = [];
@@ -145,7 +146,7 @@ describe("pieces", () => {
     await reader.close();
   });
 
-  it("of two iterations at the same time do not disturb each other", async () => {
+  it("pieces of two iterations at the same time do not disturb each other", async () => {
     const { path, data } = await largeFile();
     const reader = await openSafetensors(path);
     const [first, second] = await Promise.all([gather(reader.chunks("a")), gather(reader.chunks("a"))]);
@@ -153,7 +154,7 @@ describe("pieces", () => {
     await reader.close();
   });
 
-  it("of an empty tensor are none", async () => {
+  it("an empty tensor has no pieces", async () => {
     const header = { a: { dtype: "F32", shape: [0], data_offsets: [0, 0] } };
     const reader = await openSafetensors(await writeTensors(join(await temporaryFolder(), "e.safetensors"), header));
     expect((await gather(reader.chunks("a"))).byteLength).toBe(0);
@@ -161,7 +162,7 @@ describe("pieces", () => {
     await reader.close();
   });
 
-  it("are converted one by one when a large tensor is read as float32", async () => {
+  it("pieces are converted one by one when a large tensor is read as float32", async () => {
     const count = PIECE_BYTES / 2 + 3;
     const data = Buffer.alloc(count * 2);
     for (let i = 0; i < count; i++) data.writeUInt16LE(0x3f80 + (i % 7), i * 2);
@@ -175,19 +176,19 @@ describe("pieces", () => {
     await reader.close();
   });
 
-  it("are never asked for beyond the file", async () => {
+  it("pieces are never asked for beyond the file", async () => {
     const { path } = await largeFile();
     const file = await PositionalFile.open(path);
     await expect(gather(file.pieces(1, file.size))).rejects.toThrow(`the file has only ${file.size} bytes`);
     await file.close();
   });
 
-  it("report a file that was cut while it was open", async () => {
+  it("reading pieces reports a file that was cut while it was open", async () => {
     const { path } = await largeFile();
     const reader = await openSafetensors(path);
     const offset = reader.tensors.get("a")?.offset as number;
     await truncate(path, offset + PIECE_BYTES);
-    const fault = await faultOf(() => gather(reader.chunks("a")));
+    const fault = await failureOf(() => gather(reader.chunks("a")));
     expect(fault.code).toBe("io");
     expect(fault.message).toBe(
       `${path}: the file ends at byte ${offset + PIECE_BYTES}; it has been cut since it was opened`,
@@ -197,7 +198,7 @@ describe("pieces", () => {
 });
 
 describe("a file larger than 4 GiB", () => {
-  it("is read at its end, without touching the rest", async () => {
+  it("a file larger than 4 GiB is read at its end, without touching the rest", async () => {
     const gap = 4.5 * 2 ** 30;
     const path = join(await temporaryFolder(), "sparse.safetensors");
     const header = {
@@ -212,16 +213,16 @@ describe("a file larger than 4 GiB", () => {
     const reader = await openSafetensors(path);
     expect([...(await reader.readF32("tail"))]).toEqual([3.5, -2]);
     expect(reader.byteLength).toBe(start.byteLength + gap + 8);
-    const fault = await faultOf(() => reader.readBytes("gap"));
+    const fault = await failureOf(() => reader.readBytes("gap"));
     expect(fault.message).toBe(`${path}: tensor "gap": ${gap} bytes do not fit in one array`);
     await reader.close();
   });
 });
 
 describe("a file that cannot be opened", () => {
-  it("is reported when it does not exist", async () => {
+  it("a file that does not exist is reported", async () => {
     const path = join(await temporaryFolder(), "none.safetensors");
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault).toMatchObject({
       code: "not-found",
       message: `${path}: no such file or folder`,
@@ -229,51 +230,56 @@ describe("a file that cannot be opened", () => {
     });
   });
 
-  it("is reported when it is a folder", async () => {
+  it("a folder in the place of a file is reported", async () => {
     const path = join(await temporaryFolder(), "folder.safetensors");
     await mkdir(path);
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault).toMatchObject({ code: "io", message: `${path}: this is a folder, a file is expected` });
   });
 
-  it.skipIf(process.platform === "win32")("is reported when it is a device, instead of waiting for it", async () => {
-    const fault = await faultOf(() => openSafetensors("/dev/null"));
-    expect(fault.message).toBe("/dev/null: this is no regular file, a file is expected");
-  });
+  it.skipIf(process.platform === "win32")(
+    "a device in the place of a file is reported, instead of waiting for it",
+    async () => {
+      const fault = await failureOf(() => openSafetensors("/dev/null"));
+      expect(fault.message).toBe("/dev/null: this is no regular file, a file is expected");
+    },
+  );
 
-  it("is reported when it is empty", async () => {
+  it("an empty file is reported", async () => {
     const path = join(await temporaryFolder(), "empty.safetensors");
     await writeFile(path, "");
-    expect((await faultOf(() => openSafetensors(path))).message).toBe(
+    expect((await failureOf(() => openSafetensors(path))).message).toBe(
       `${path}: 0 bytes are too few for a safetensors file`,
     );
   });
 
-  it("is reported when its header is broken", async () => {
+  it("a broken header is reported", async () => {
     const path = join(await temporaryFolder(), "broken.safetensors");
     await writeFile(path, fileBytes("[]"));
-    expect((await faultOf(() => openSafetensors(path))).message).toBe(`${path}: the header is an array, not an object`);
+    expect((await failureOf(() => openSafetensors(path))).message).toBe(
+      `${path}: the header is an array, not an object`,
+    );
   });
 
-  it.skipIf(!existsSync("/proc/self/fd"))("is closed again", async () => {
+  it.skipIf(!existsSync("/proc/self/fd"))("a file that cannot be opened is closed again", async () => {
     const path = join(await temporaryFolder(), "broken.safetensors");
     await writeFile(path, fileBytes("[]"));
     const stillOpen = async () => (await openPaths()).filter((name) => name === path).length;
     const handle = await open(path);
     expect(await stillOpen()).toBe(1);
     await handle.close();
-    await faultOf(() => openSafetensors(path));
+    await failureOf(() => openSafetensors(path));
     expect(await stillOpen()).toBe(0);
   });
 
-  it("costs 8 bytes of reading when its header claims more than the file has", async () => {
+  it("a header that claims more than the file has costs 8 bytes of reading", async () => {
     const path = join(await temporaryFolder(), "claim.safetensors");
     const bytes = fileBytes("{}", 4);
     bytes.writeBigUInt64LE(99_999_999n);
     await writeFile(path, bytes);
     const probe = await open(path);
     const read = vi.spyOn(Object.getPrototypeOf(probe), "read");
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(read.mock.calls.map(([buffer]) => (buffer as Uint8Array).byteLength)).toEqual([8]);
     read.mockRestore();
     await probe.close();

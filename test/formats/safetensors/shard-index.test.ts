@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
-import { faultOf, gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { gather, temporaryFolders, writeTensors } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const temporaryFolder = temporaryFolders();
 const A = "model-00001-of-00002.safetensors";
@@ -31,7 +32,7 @@ async function sharded(index: unknown = { metadata: { total_size: 12 }, weight_m
 }
 
 describe("a sharded checkpoint", () => {
-  it("reads like one file", async () => {
+  it("a sharded checkpoint reads like one file", async () => {
     const { folder, path } = await sharded();
     const reader = await openSafetensors(path);
     expect([...reader.tensors.keys()]).toEqual(["x", "y", "z"]);
@@ -44,13 +45,13 @@ describe("a sharded checkpoint", () => {
     await reader.close();
   });
 
-  it("has the metadata of all shards, the first one deciding", async () => {
+  it("a sharded checkpoint has the metadata of all shards, and the first shard decides", async () => {
     const reader = await openSafetensors((await sharded()).path);
     expect({ ...reader.metadata }).toEqual({ format: "pt", origin: "first", extra: "e" });
     await reader.close();
   });
 
-  it("may have its shards in a folder below", async () => {
+  it("shards may lie in a folder below the index", async () => {
     const { folder, path } = await sharded({ weight_map: { x: `shards/${A}`, y: `./shards/${A}`, z: B } });
     await mkdir(join(folder, "shards"));
     await rename(join(folder, A), join(folder, "shards", A));
@@ -59,7 +60,7 @@ describe("a sharded checkpoint", () => {
     await reader.close();
   });
 
-  it("may have symbolic links for shards, as the Hugging Face cache does", async () => {
+  it("shards may be symbolic links, as in the Hugging Face cache", async () => {
     const { folder, path } = await sharded();
     const blobs = await mkdtemp(join(tmpdir(), "nfc-io-blobs-"));
     await rename(join(folder, A), join(blobs, "d1ce"));
@@ -70,20 +71,20 @@ describe("a sharded checkpoint", () => {
     await rm(blobs, { recursive: true });
   });
 
-  it("may have a dot in its shard names", async () => {
+  it("shard names may have a dot", async () => {
     const { folder, path } = await sharded({ weight_map: { x: "a..b.safetensors", y: "a..b.safetensors", z: B } });
     await rename(join(folder, A), join(folder, "a..b.safetensors"));
     await (await openSafetensors(path)).close();
   });
 
-  it("is read with a warning when total_size is wrong", async () => {
+  it("a wrong total_size leads to a warning", async () => {
     const { path } = await sharded({ metadata: { total_size: 13 }, weight_map: { x: A, y: A, z: B } });
     const reader = await openSafetensors(path);
     expect(reader.warnings).toEqual([`${path}: metadata.total_size is 13, but the tensors have 12 bytes`]);
     await reader.close();
   });
 
-  it("is read without a warning when there is no metadata", async () => {
+  it("an index without metadata is read without a warning", async () => {
     for (const metadata of [undefined, null, {}]) {
       const reader = await openSafetensors((await sharded({ metadata, weight_map: { x: A, y: A, z: B } })).path);
       expect(reader.warnings).toEqual([]);
@@ -92,7 +93,7 @@ describe("a sharded checkpoint", () => {
   });
 });
 
-describe("a shard index is refused for", () => {
+describe("refused shard indexes", () => {
   const cases: { name: string; index: unknown; fact: string }[] = [
     {
       name: "text that is not JSON",
@@ -166,52 +167,52 @@ describe("a shard index is refused for", () => {
     },
   ];
   for (const { name, index, fact } of cases) {
-    it(name, async () => {
+    it(`a shard index is refused for ${name}`, async () => {
       const { path } = await sharded(index);
-      const fault = await faultOf(() => openSafetensors(path));
+      const fault = await failureOf(() => openSafetensors(path));
       expect(fault.code).toBe("invalid-file");
       expect(fault.message).toBe(path + fact);
     });
   }
 
-  it("a tensor that it does not name", async () => {
+  it("a tensor that the index does not name is refused", async () => {
     const { folder, path } = await sharded({ weight_map: { x: A, z: B } });
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, A)}: tensor "y": the index ${path} does not name it`);
   });
 
-  it("a tensor that two shards hold", async () => {
+  it("a tensor that two shards hold is refused", async () => {
     const { folder, path } = await sharded();
     await writeShard(join(folder, B), ["x", "z"], 3);
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, B)}: tensor "x": it is also in "${A}"`);
   });
 
-  it("a missing shard", async () => {
+  it("a missing shard is refused", async () => {
     const { folder, path } = await sharded();
     await rm(join(folder, B));
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.code).toBe("not-found");
     expect(fault.message).toBe(`${join(folder, B)}: no such file, but it is named by ${path}`);
     expect(fault.hint).toBe("a shard is missing: download the whole checkpoint");
   });
 
-  it("a broken shard", async () => {
+  it("a broken shard is refused", async () => {
     const { folder, path } = await sharded();
     await writeFile(join(folder, B), "short");
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${join(folder, B)}: 5 bytes are too few for a safetensors file`);
   });
 
-  it("being too large to be one, without reading it", async () => {
+  it("a file too large for a shard index is refused without reading it", async () => {
     const { path } = await sharded();
     await truncate(path, 100_000_001);
-    const fault = await faultOf(() => openSafetensors(path));
+    const fault = await failureOf(() => openSafetensors(path));
     expect(fault.message).toBe(`${path}: 100000001 bytes are too many for a shard index`);
   });
 
-  it("not being there", async () => {
+  it("a missing shard index is reported", async () => {
     const path = join(await temporaryFolder(), INDEX);
-    expect((await faultOf(() => openSafetensors(path))).code).toBe("not-found");
+    expect((await failureOf(() => openSafetensors(path))).code).toBe("not-found");
   });
 });

@@ -8,7 +8,8 @@ import { countBytes, DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.t
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { makeBytesSource, type TensorSource, writeSafetensors } from "../../../src/formats/safetensors/writer.ts";
 import { PIECE_BYTES } from "../../../src/io/positional-file.ts";
-import { faultOf, temporaryFolders } from "../../io/support.ts";
+import { temporaryFolders } from "../../io/support.ts";
+import { failureOf } from "../../support/failure.ts";
 
 const temporaryFolder = temporaryFolders();
 const SINGLE = "model.safetensors";
@@ -28,8 +29,8 @@ function source(chunks: Uint8Array[], shape: number[]): TensorSource {
   };
 }
 
-describe("one file", () => {
-  it("has exactly the bytes that the Python library 0.8.0 writes", async () => {
+describe("writing one safetensors file", () => {
+  it("a written file has exactly the bytes that the Python library 0.8.0 writes", async () => {
     const folder = await temporaryFolder();
     const i64 = new Uint8Array(BigInt64Array.of(0n, 1n, 2n).buffer);
     await writeSafetensors(folder, [
@@ -50,7 +51,7 @@ describe("one file", () => {
     expect((await readFile(join(folder, SINGLE))).toString("hex")).toBe(expected);
   });
 
-  it("carries the caller's metadata, and format pt whatever the caller says", async () => {
+  it("a written file carries the caller's metadata, and format pt whatever the caller says", async () => {
     const folder = await temporaryFolder();
     await writeSafetensors(folder, [filled("a", 1)], { metadata: { format: "np", made: "here" } });
     const reader = await openSafetensors(join(folder, SINGLE));
@@ -58,14 +59,14 @@ describe("one file", () => {
     await reader.close();
   });
 
-  it("is reported with its size", async () => {
+  it("a written file is reported with its size", async () => {
     const folder = await temporaryFolder();
     const result = await writeSafetensors(folder, [filled("a", 1000)]);
     const { size } = await stat(join(folder, SINGLE));
     expect(result).toEqual({ files: [{ name: SINGLE, bytes: size }], byteLength: size });
   });
 
-  it("may have no tensors at all", async () => {
+  it("a file may be written without any tensors", async () => {
     const folder = await temporaryFolder();
     await writeSafetensors(folder, [], { maxShardSize: 10 });
     const reader = await openSafetensors(join(folder, SINGLE));
@@ -73,7 +74,7 @@ describe("one file", () => {
     await reader.close();
   });
 
-  it("reads back what was written, for any dtypes, shapes and sizes of pieces", async () => {
+  it("a written file reads back as it was, for any dtypes, shapes and sizes of pieces", async () => {
     const tensor = fc.record({
       name: fc.string({ unit: "grapheme", maxLength: 6 }).filter((name) => name !== "__metadata__"),
       dtype: fc.constantFrom(...(Object.keys(DTYPE_BITS) as Dtype[])),
@@ -101,7 +102,7 @@ describe("one file", () => {
     );
   });
 
-  it("keeps the order of large and small pieces", async () => {
+  it("large and small pieces keep their order", async () => {
     const folder = await temporaryFolder();
     const sizes = [3, 2 * PIECE_BYTES + 5, 1, 700_000, 700_000, 1_048_576, 0, 9];
     const chunks = sizes.map((size, i) => new Uint8Array(size).fill(i + 1));
@@ -113,7 +114,7 @@ describe("one file", () => {
     await reader.close();
   });
 
-  it("copies a file through a reader byte for byte, though all pieces share one buffer", async () => {
+  it("a file is copied through a reader byte for byte, though all pieces share one buffer", async () => {
     const [from, to] = [await temporaryFolder(), await temporaryFolder()];
     const large = new Uint8Array(PIECE_BYTES + 10_000).map((_, i) => i % 251);
     await writeSafetensors(from, [
@@ -140,8 +141,8 @@ async function* pieces(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Arr
   for (let at = 0; at < bytes.byteLength; at += size) yield bytes.slice(at, at + size);
 }
 
-describe("shards", () => {
-  it("are filled in the given order up to the limit, with Hugging Face's names and index", async () => {
+describe("writing shards", () => {
+  it("shards are filled in the given order up to the limit, with Hugging Face's names and index", async () => {
     const folder = await temporaryFolder();
     const tensors = [filled("e", 6), filled("b", 4), filled("d", 11), filled("a", 5), filled("c", 5)];
     const { files, byteLength } = await writeSafetensors(folder, tensors, {
@@ -176,7 +177,7 @@ describe("shards", () => {
     }
   });
 
-  it("count total_size in bytes and total_parameters in elements", async () => {
+  it("shards count total_size in bytes and total_parameters in elements", async () => {
     const folder = await temporaryFolder();
     const tensors = ["a", "b"].map((name) => makeBytesSource(name, "F16", [2, 3], new Uint8Array(12)));
     await writeSafetensors(folder, tensors, { maxShardSize: 12 });
@@ -184,37 +185,37 @@ describe("shards", () => {
     expect(index.metadata).toEqual({ total_parameters: 12, total_size: 24 });
   });
 
-  it("are not made when everything fits", async () => {
+  it("shards are not made when everything fits", async () => {
     const folder = await temporaryFolder();
     await writeSafetensors(folder, [filled("a", 5), filled("b", 5)], { maxShardSize: 10 });
     expect(await readdir(folder)).toEqual([SINGLE]);
   });
 
-  it("are refused for a limit that is no size", async () => {
+  it("shards are refused for a limit that is no size", async () => {
     for (const maxShardSize of [0, -5, 1.5, Number.NaN]) {
-      const fault = await faultOf(() => writeSafetensors("unused", [filled("a", 5)], { maxShardSize }));
+      const fault = await failureOf(() => writeSafetensors("unused", [filled("a", 5)], { maxShardSize }));
       expect(fault.code).toBe("usage");
       expect(fault.message).toBe(`${maxShardSize} is no size for a shard: a positive number of bytes is needed`);
     }
   });
 
-  it("may not hold one name twice, even in different files", async () => {
-    const fault = await faultOf(() =>
+  it("one name is refused twice, even in different shards", async () => {
+    const fault = await failureOf(() =>
       writeSafetensors("unused", [filled("a", 5), filled("a", 5)], { maxShardSize: 5 }),
     );
     expect(fault.message).toBe('tensor "a" cannot be written: two tensors have this name');
   });
 });
 
-describe("a source", () => {
-  it("that delivers too few bytes is reported", async () => {
+describe("sources of written tensors", () => {
+  it("a source that delivers too few bytes is reported", async () => {
     const folder = await temporaryFolder();
-    const fault = await faultOf(() => writeSafetensors(folder, [source([new Uint8Array(3)], [5])]));
+    const fault = await failureOf(() => writeSafetensors(folder, [source([new Uint8Array(3)], [5])]));
     expect(fault.code).toBe("mismatch");
     expect(fault.message).toBe(`${join(folder, SINGLE)}: tensor "t": its source delivers 3 bytes, not 5`);
   });
 
-  it("that delivers too many bytes is reported, and asked for no more", async () => {
+  it("a source that delivers too many bytes is reported, and asked for no more", async () => {
     const folder = await temporaryFolder();
     let asked = 0;
     const endless: TensorSource = {
@@ -226,13 +227,13 @@ describe("a source", () => {
         }
       },
     };
-    const fault = await faultOf(() => writeSafetensors(folder, [endless]));
+    const fault = await failureOf(() => writeSafetensors(folder, [endless]));
     expect(fault.code).toBe("mismatch");
     expect(fault.message).toBe(`${join(folder, SINGLE)}: tensor "t": its source delivers more than 5 bytes`);
     expect(asked).toBe(2);
   });
 
-  it("that fails is reported as it failed", async () => {
+  it("a source that fails is reported as it failed", async () => {
     const failing: TensorSource = {
       ...source([], [5]),
       // biome-ignore lint/correctness/useYield: it fails before it yields
@@ -244,8 +245,8 @@ describe("a source", () => {
   });
 });
 
-describe("progress", () => {
-  it("counts every byte of every file, up to the total", async () => {
+describe("progress of a write", () => {
+  it("progress counts every byte of every file, up to the total", async () => {
     const folder = await temporaryFolder();
     const calls: [number, number][] = [];
     const tensors = [filled("a", 2_000_000), filled("b", 10), filled("c", 2_000_000)];
@@ -259,20 +260,20 @@ describe("progress", () => {
     expect(calls.length).toBeGreaterThan(3);
   });
 
-  it("ends with an error when the signal fires before the first byte", async () => {
+  it("a write ends with an error when the signal fires before the first byte", async () => {
     const folder = await temporaryFolder();
     const options = { signal: AbortSignal.abort() };
-    const fault = await faultOf(() => writeSafetensors(folder, [filled("a", 5)], options));
+    const fault = await failureOf(() => writeSafetensors(folder, [filled("a", 5)], options));
     expect(fault.code).toBe("aborted");
     expect(await readdir(folder)).toEqual([]);
   });
 
-  it("ends with an error when the signal fires in the middle of a tensor", async () => {
+  it("a write ends with an error when the signal fires in the middle of a tensor", async () => {
     const folder = await temporaryFolder();
     const controller = new AbortController();
     const large = makeBytesSource("a", "U8", [3 * PIECE_BYTES], new Uint8Array(3 * PIECE_BYTES));
     const written = vi.fn(() => controller.abort());
-    const fault = await faultOf(() =>
+    const fault = await failureOf(() =>
       writeSafetensors(folder, [large], { signal: controller.signal, onBytes: written }),
     );
     expect(fault.code).toBe("aborted");
@@ -281,19 +282,19 @@ describe("progress", () => {
   });
 });
 
-describe("a signal", () => {
-  it("that fires after the last byte still ends with an error, before the wait for the disk", async () => {
+describe("a late signal", () => {
+  it("a signal that fires after the last byte still ends a write with an error, before the wait for the disk", async () => {
     const folder = await temporaryFolder();
     const controller = new AbortController();
     const options = { signal: controller.signal, onBytes: () => controller.abort() };
-    expect((await faultOf(() => writeSafetensors(folder, [filled("a", 5)], options))).code).toBe("aborted");
+    expect((await failureOf(() => writeSafetensors(folder, [filled("a", 5)], options))).code).toBe("aborted");
   });
 });
 
-describe("a folder that is not there", () => {
-  it("is reported", async () => {
+describe("the folder of a write", () => {
+  it("a write to a folder that is not there is reported", async () => {
     const folder = join(await temporaryFolder(), "none");
-    const fault = await faultOf(() => writeSafetensors(folder, [filled("a", 5)]));
+    const fault = await failureOf(() => writeSafetensors(folder, [filled("a", 5)]));
     expect(fault.code).toBe("not-found");
     expect(fault.message).toBe(`${join(folder, SINGLE)}: no such file or folder`);
   });

@@ -34,8 +34,8 @@ async function run(graph: Graph, feeds: Record<string, number[]>): Promise<Recor
   return Object.fromEntries(Object.entries(result).map(([name, { data }]) => [name, Array.from(data, Number)]));
 }
 
-describe("which nodes are walked", () => {
-  it("leaves out what no target needs", () => {
+describe("the nodes of a backward pass", () => {
+  it("nodes that no target needs are left out", () => {
     const { graph, x } = setup([2, 3], [3, 4]);
     const [a, w] = x as [Value, Value];
     const y = ops.matmul(ops.relu(a), w);
@@ -45,14 +45,14 @@ describe("which nodes are walked", () => {
     expect(built.mock.calls.map(([{ op }]) => op)).toEqual(["Transpose", "MatMul"]);
   });
 
-  it("needs no rule off the way to the targets", () => {
+  it("no rule is needed off the way to the targets", () => {
     const { x } = setup([2, 3], [2, 1]);
     const [a, w] = x as [Value, Value];
     const y = ops.mul(ops.reduceMax(a, [1], true), w);
     expect(backward(new Map([[y, seedFor(y)]]), [w]).size).toBe(1);
   });
 
-  it("goes through no condition or index, though they depend on a target", async () => {
+  it("conditions and indices are not walked, though they depend on a target", async () => {
     const { graph, x } = setup([3]);
     const [a] = x as [Value];
     const y = ops.where(ops.less(graph.scalar(0), a), shapes.gather(a, ops.cast(a, "int64")), a);
@@ -61,7 +61,7 @@ describe("which nodes are walked", () => {
     expect(await run(graph, { x0: [1, 2, -1], [`r.${y.name}`]: [1, 10, 100] })).toEqual({ da: [0, 1, 110] });
   });
 
-  it("gives no entry for targets that the seeds do not depend on", () => {
+  it("targets that the seeds do not depend on get no entry", () => {
     const { x } = setup([3], [3], [3]);
     const [a, b, c] = x as [Value, Value, Value];
     const y = ops.mul(a, b);
@@ -69,7 +69,7 @@ describe("which nodes are walked", () => {
     expect([...gradients.keys()]).toEqual([a]);
   });
 
-  it("reaches the end of a graph deeper than the call stack", () => {
+  it("a graph deeper than the call stack is walked to its end", () => {
     const { x } = setup([1]);
     let y = x[0] as Value;
     for (let i = 0; i < 20_000; i++) y = ops.tanh(y);
@@ -77,8 +77,8 @@ describe("which nodes are walked", () => {
   });
 });
 
-describe("targets and seeds", () => {
-  it("a target inside the graph and one before it", async () => {
+describe("targets and seeds of a backward pass", () => {
+  it("a target inside the graph and one before it both get their gradient", async () => {
     const { graph, x } = setup([2], [2]);
     const [a, w] = x as [Value, Value];
     const h = ops.mul(a, a);
@@ -90,7 +90,7 @@ describe("targets and seeds", () => {
     expect(result).toEqual({ dh: [5, 70], da: [20, 420] });
   });
 
-  it("does not walk past a target that lies inside the graph", () => {
+  it("a target that lies inside the graph is not walked past", () => {
     const { x } = setup([2, 3], [2, 1]);
     const [a, w] = x as [Value, Value];
     const h = ops.reduceMax(a, [1], true); // has no rule
@@ -98,7 +98,7 @@ describe("targets and seeds", () => {
     expect(backward(new Map([[y, seedFor(y)]]), [h]).size).toBe(1);
   });
 
-  it("several seeds add up, one of them inside the graph, one a target", async () => {
+  it("several seeds add up, one of them inside the graph and one a target", async () => {
     const { graph, x } = setup([2]);
     const [a] = x as [Value];
     const h = ops.mul(a, a);
@@ -138,7 +138,7 @@ describe("targets and seeds", () => {
     expect(await run(graph, { x0: [1], [`r.${y.name}`]: [1] })).toEqual({ da: [2 ** 60] });
   });
 
-  it("walks the same nodes again for other seeds", async () => {
+  it("the same nodes are walked again for other seeds", async () => {
     const { graph, x } = setup([3], [3]);
     const [a, w] = x as [Value, Value];
     const y = ops.layerNorm(shapes.reshape(a, [1, 3]), w, null, 1e-5);
@@ -150,14 +150,14 @@ describe("targets and seeds", () => {
   });
 });
 
-describe("faults are found when the graph is built", () => {
-  it("names an op without a rule", () => {
+describe("faults of a backward pass when the graph is built", () => {
+  it("an op without a rule is named", () => {
     const { x } = setup([2, 3]);
     const y = ops.tanh(ops.reduceMax(x[0] as Value, [1]));
     expect(() => gradient(y, x[0] as Value)).toThrow("backward: no gradient rule for ReduceMax");
   });
 
-  it("names a seed of another shape, with both shapes", () => {
+  it("a seed of another shape is refused with both shapes", () => {
     const { graph, x } = setup([2, 3]);
     const y = ops.tanh(x[0] as Value);
     expect(() => gradient(y, x[0] as Value, graph.input("r", "float32", [3]))).toThrow(
@@ -165,13 +165,13 @@ describe("faults are found when the graph is built", () => {
     );
   });
 
-  it("refuses a large table gathered along an inner axis", () => {
+  it("a large table gathered along an inner axis is refused", () => {
     const { graph, x } = setup([2, 65]);
     const y = shapes.gather(x[0] as Value, graph.ints([1, 2]), 1);
     expect(() => gradient(y, x[0] as Value)).toThrow("Gather on axis 1 of a table of 65 entries has no rule");
   });
 
-  it("refuses to repeat a sum along an axis of unknown length", () => {
+  it("a sum along an axis of unknown length is refused", () => {
     const graph = new Graph();
     const x = graph.input("x", "float32", ["n", 3]);
     const y = ops.reduceSum(x, [0]);
@@ -179,8 +179,8 @@ describe("faults are found when the graph is built", () => {
   });
 });
 
-describe("outputGradient", () => {
-  it("names a value that two targets share, and a seed that is a gradient itself", async () => {
+describe("gradients as outputs", () => {
+  it("takeOutputGradient names a value that two targets share, and a seed that is a gradient itself", async () => {
     const { graph, x } = setup([2], [2]);
     const [a, b] = x as [Value, Value];
     const y = ops.add(a, b);

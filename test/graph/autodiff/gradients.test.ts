@@ -61,13 +61,13 @@ async function slopes(build: (x: Value) => Value, points: Float32Array): Promise
 }
 
 describe("gradient rules", () => {
-  it("has cases for every rule", () => {
+  it("every gradient rule has cases", () => {
     const covered = [...Object.keys(GRADIENT_CASES), ...Object.keys(CLOSED_FORMS), "RandomNormalLike"];
     expect(covered.sort()).toEqual(Object.keys(RULES).sort());
   });
 
   for (const [op, cases] of Object.entries(GRADIENT_CASES))
-    it(`${op} agrees with finite differences`, async () => {
+    it(`the gradient of ${op} agrees with finite differences`, async () => {
       const tolerance = op === "LayerNormalization" ? LAYER_NORM_TOLERANCE : TOLERANCE;
       for (const [i, spec] of cases.entries()) {
         const check = await checkGradients(spec);
@@ -80,7 +80,7 @@ describe("gradient rules", () => {
 
   for (const [op, forms] of Object.entries(CLOSED_FORMS))
     for (const { name, build, slope } of forms)
-      it(`${op} (${name}) has its derivative`, async () => {
+      it(`the gradient of ${op} (${name}) is its derivative`, async () => {
         const points = Float32Array.from({ length: 241 }, (_, i) => (i - 120) / 20);
         const computed = await slopes(build, points);
         for (const [i, x] of points.entries())
@@ -187,7 +187,7 @@ describe("random chains of ops", () => {
   const shape = fc.array(dim, { minLength: 1, maxLength: 3 });
   const link = fc.record({ kind: fc.nat(LINKS.length - 1), a: fc.nat(11), b: fc.nat(11) });
 
-  it("agree with finite differences", async () => {
+  it("the gradients of random chains of ops agree with finite differences", async () => {
     await fc.assert(
       fc.asyncProperty(shape, fc.nat(7), fc.array(link, { minLength: 1, maxLength: 8 }), async (first, mask, links) => {
         // The second input broadcasts with the first: some of its axes are 1.

@@ -11,6 +11,7 @@ import { declareTextInputs, gpt2, lmHead } from "../../../src/model/gpt2.ts";
 import { makeParameterLookup } from "../../../src/model/layers.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { uniform } from "../../numeric/matrices.ts";
+import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 import { relativeError } from "./finite-differences.ts";
 
 const [B, T, C, H] = [2, 20, 16, 2];
@@ -19,19 +20,7 @@ const V = 70;
 const TOLERANCE = 1e-4;
 
 const configOf = (variant: Variant, rest: Partial<ModelConfig> = {}): ModelConfig => ({
-  n_layer: 2,
-  n_head: H,
-  n_embd: C,
-  n_inner: 4 * C,
-  n_positions: 24,
-  vocab_size: V,
-  layer_norm_epsilon: 1e-5,
-  activation: "gelu_tanh",
-  scale_attn_weights: true,
-  scale_attn_by_inverse_layer_idx: false,
-  tied_head: true,
-  bias: true,
-  variant,
+  ...tinyModelConfig({ variant, heads: H, width: C, positions: 24, vocab: V }),
   ...rest,
 });
 
@@ -201,7 +190,7 @@ beforeAll(async () => {
   await tf.setBackend("cpu");
 });
 
-describe("gradients of a tiny GPT-2 agree with TensorFlow.js", () => {
+describe("gradients of a tiny GPT-2", () => {
   const cases: [string, ModelConfig][] = [
     ...VARIANTS.map((variant): [string, ModelConfig] => [variant, configOf(variant)]),
     ...ACTIVATIONS.slice(1).map((activation): [string, ModelConfig] => [
@@ -211,7 +200,7 @@ describe("gradients of a tiny GPT-2 agree with TensorFlow.js", () => {
     ["a head of its own", configOf("dense", { tied_head: false })],
   ];
   for (const [name, config] of cases)
-    it(name, async () => {
+    it(`the gradients of a tiny GPT-2 agree with TensorFlow.js: ${name}`, async () => {
       const batch = batchFor(config);
       const [mine, reference] = [await ours(config, batch), theirs(config, batch)];
       expect(Math.abs(mine.loss - reference.loss)).toBeLessThan(1e-5);

@@ -20,7 +20,7 @@ const draw = (count: number) => Float32Array.from({ length: count }, random);
 const bytes = (count: number) => Uint8Array.from({ length: count }, () => Math.floor(128 * (random() + 1)));
 const [M, N, V] = [3, 5, 7];
 
-/** The tensors of an [N, K] matrix in MatMulNBits' layout, with nothing in them that any quantiser would choose. */
+/** The tensors of an [N, K] matrix in MatMulNBits' layout, with nothing in them that any quantizer would choose. */
 interface Stored {
   values: Uint8Array;
   scales: Uint16Array; // float16
@@ -74,12 +74,12 @@ const FORMATS = ([4, 8] as const).flatMap((bits) =>
   [true, false].flatMap((symmetric) => [16, 32, 64, 128].map((block) => ({ bits, symmetric, block }))),
 );
 
-describe.each(FORMATS)("$bits bits, symmetric: $symmetric, block $block", (format) => {
+describe.each(FORMATS)("blocks of $bits bits, symmetric: $symmetric, block $block", (format) => {
   const options: BlockOptions = { ...format, tables, accuracy: 4 };
 
   // Less than a block, whole blocks, and a last one that is not full.
   it.each([format.block - 3, 2 * format.block, 2 * format.block + 8])(
-    "multiplies by weights of %d inputs",
+    "a product multiplies by weights of %d inputs in blocks",
     async (K) => {
       const weight = stored(N, K, format);
       const channels = weightsOf(weight, K, format);
@@ -104,7 +104,7 @@ describe.each(FORMATS)("$bits bits, symmetric: $symmetric, block $block", (forma
     },
   );
 
-  it("looks rows up in the bytes that a product reads", async () => {
+  it("a lookup takes rows from the bytes that a product reads", async () => {
     const K = 256;
     const weight = stored(V, K, format);
     const graph = new Graph();
@@ -135,7 +135,7 @@ describe.each(FORMATS)("$bits bits, symmetric: $symmetric, block $block", (forma
   });
 });
 
-describe("what is stored", () => {
+describe("the weights that a block graph stores", () => {
   const build = () => {
     const graph = new Graph();
     const ids = graph.input("ids", "int64", ["rows"]);
@@ -152,11 +152,11 @@ describe("what is stored", () => {
   const w = ["w/values uint8 [48,2,8]", "w/scales float16 [48,2]", "w/zero_points uint8 [48,1]"];
   const kept = ["kept/values uint8 [2,3,8]", "kept/scales float16 [2,3]", "kept/zero_points uint8 [2,2]"];
 
-  it("is every weight, in blocks", () => {
+  it("every weight is stored in blocks", () => {
     expect(parametersWith({}).sort()).toEqual([...table, ...w, ...kept].sort());
   });
 
-  it("is another weight as it was, where it is not chosen", () => {
+  it("a weight that is not chosen is stored as it was", () => {
     const chosen = ({ name }: Value) => name !== "kept";
     expect(parametersWith({ chosen }).sort()).toEqual([...table, ...w, "kept float32 [48,2]"].sort());
   });
@@ -164,11 +164,11 @@ describe("what is stored", () => {
   it.each([
     ["float16", "table float16 [7,32]"],
     ["as it is", "table float32 [7,32]"],
-  ] as const)("is a table in %s, when asked", (storage, parameter) => {
+  ] as const)("a table is stored in %s when asked", (storage, parameter) => {
     expect(parametersWith({ tables: () => storage }).sort()).toEqual([parameter, ...w, ...kept].sort());
   });
 
-  it("says how exact products have to be", () => {
+  it("products say how exact they have to be", () => {
     const levels = ([0, 4] as const).map((accuracy) => {
       const { nodes } = pruneGraph(toBlockGraph(build(), { ...format, tables, accuracy }).graph);
       return nodes.filter(({ op }) => op === "MatMulNBits").map(({ attributes }) => attributes.accuracy_level);
@@ -179,7 +179,7 @@ describe("what is stored", () => {
     ]);
   });
 
-  it("is refused where rows are no whole blocks", () => {
+  it("rows that are no whole blocks are refused", () => {
     expect(() => parametersWith({ block: 64 })).toThrow("GatherBlockQuantized: blocks of 64 do not divide 32");
   });
 });

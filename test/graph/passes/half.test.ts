@@ -28,11 +28,11 @@ function dtypesByOp(graph: Graph): Record<string, string[]> {
 const parameterDtypes = (graph: Graph) =>
   Object.fromEntries(pruneGraph(graph).parameters.map(({ name, dtype }) => [name, dtype]));
 
-describe.each(VARIANTS)("the decoder of %s", (variant) => {
+describe.each(VARIANTS)("the float16 decoder of %s", (variant) => {
   const original = buildDecoderGraph(tinyModelConfig({ variant }), { kind: "mean" });
   const half = lowered(original, "logits");
 
-  it("multiplies in float16, and adds up and exponentiates in float32", () => {
+  it("products are computed in float16, and sums and exponentials in float32", () => {
     const dtypes = dtypesByOp(half);
     expect(dtypes.Gemm).toEqual(["float16"]);
     expect(dtypes.MatMul).toEqual(["float16"]);
@@ -42,26 +42,26 @@ describe.each(VARIANTS)("the decoder of %s", (variant) => {
     expect(dtypes.Mul).not.toContain("float16");
   });
 
-  it("feeds each op inputs of the dtype that it is computed in", () => {
+  it("each op gets inputs of the dtype that it is computed in", () => {
     for (const { op, inputs } of pruneGraph(half).nodes.filter((node) => node.op !== "Cast" && node.op !== "Where")) {
       const floats = inputs.flatMap((input) => (input && /^float/.test(input.dtype) ? [input.dtype] : []));
       expect(new Set(floats).size, `${op}: ${floats}`).toBeLessThanOrEqual(1);
     }
   });
 
-  it("stores matrices and their biases in float16, norms and noise in float32", () => {
+  it("matrices and their biases are stored in float16, norms and noise in float32", () => {
     for (const [name, dtype] of Object.entries(parameterDtypes(half)))
       expect(dtype, name).toBe(/(ln_\w+\.|noise_)/.test(name) ? "float32" : "float16");
   });
 
-  it("has the inputs and outputs of the float32 graph, its cache in float16", () => {
+  it("inputs and outputs are those of the float32 graph, with the cache in float16", () => {
     const ports = (graph: Graph) => [...graph.inputs, ...graph.outputs].map(({ name, shape }) => ({ name, shape }));
     expect(ports(half)).toEqual(ports(original));
     for (const { name, dtype } of [...half.inputs, ...half.outputs])
       expect(dtype, name).toBe(/^(past|present)/.test(name) ? "float16" : name === "logits" ? "float32" : "int64");
   });
 
-  it("casts no value twice", () => {
+  it("no value is cast twice", () => {
     const casts = pruneGraph(half).nodes.filter(({ op }) => op === "Cast");
     const keys = casts.map(({ inputs, outputs }) => `${inputs[0]?.name} ${outputs[0]?.dtype}`);
     expect(new Set(keys).size).toBe(keys.length);
@@ -86,10 +86,10 @@ const BOTH = ["float16", "float32"];
 const random = uniform(5);
 const draw = (count: number) => Float32Array.from({ length: count }, random);
 
-describe("halfGraph", () => {
+describe("lowering a graph to float16", () => {
   const x = (graph: Graph) => graph.input("x", "float32", [2, 4]);
 
-  it("halves a weight that products and moves read, and keeps one that a sum reads", () => {
+  it("a weight that products and moves read is stored in half, and one that a sum reads is kept", () => {
     const graph = new Graph();
     const w = graph.parameter("w", [4, 4]);
     const v = graph.parameter("v", [4, 4]);
@@ -99,7 +99,7 @@ describe("halfGraph", () => {
     expect(parameterDtypes(lowered(graph))).toEqual({ w: "float32", v: "float16" });
   });
 
-  it("moves data in the dtype that it has: half, where all of it is", () => {
+  it("data moves in the dtype that it has: half, where all of it is", () => {
     const graph = new Graph();
     const input = x(graph);
     const product = gemm(input, graph.parameter("w", [4, 4]));
@@ -111,7 +111,7 @@ describe("halfGraph", () => {
     expect(dtypesByOp(half)).toMatchObject({ Reshape: ["float16"], Transpose: ["float16"], Concat: BOTH });
   });
 
-  it("adds the bias of a product in blocks in float16, and nothing else", () => {
+  it("the bias of a product in blocks is added in float16, and nothing else is", () => {
     const graph = new Graph();
     const inner = gemm(graph.input("x", "float32", [2, 32]), graph.parameter("w", [32, 32]), {
       c: graph.parameter("c", [32]),
@@ -127,7 +127,7 @@ describe("halfGraph", () => {
     expect(parameterDtypes(half)).toMatchObject({ c: "float16" });
   });
 
-  it("gives the same numbers, but for the rounding of operands and products", async () => {
+  it("the numbers are the same, but for the rounding of operands and products", async () => {
     const graph = new Graph();
     const stream = x(graph);
     const normed = layerNorm(stream, graph.parameter("g", [4]), null, 1e-5);
@@ -141,7 +141,7 @@ describe("halfGraph", () => {
     expect(half).not.toEqual(full);
   });
 
-  it("keeps a residual stream beyond float16's range", async () => {
+  it("a residual stream beyond float16's range is kept", async () => {
     const graph = new Graph();
     const stream = x(graph);
     const normed = layerNorm(stream, graph.parameter("g", [4]), null, 1e-5);
@@ -154,7 +154,7 @@ describe("halfGraph", () => {
     for (const [i, value] of full.entries()) expect(Math.abs(value - (y[i] as number))).toBeLessThan(2e-3);
   });
 
-  it("rounds weights to float16 and nothing below it", async () => {
+  it("weights are rounded to float16, and no further", async () => {
     const graph = new Graph();
     graph.output(gemm(graph.input("x", "float32", [1, 2]), graph.parameter("w", [2, 2])), "y");
     const w = Float32Array.of(1 + 2 ** -10, 1 + 2 ** -11, 65504, 2 ** -24);

@@ -62,14 +62,14 @@ async function runInt8(
   return { outputs, parameters, ops: live.nodes.map(({ op }) => op) };
 }
 
-describe("quantise", () => {
-  it("scales each output channel to its largest magnitude", () => {
+describe("quantizing to int8", () => {
+  it("each output channel is scaled to its largest magnitude", () => {
     const { values, scales } = quantize(Float32Array.of(1, 0, -254, -2, 0, 127), [2, 3]);
     expect([...values]).toEqual([64, 0, -127, -127, 0, 64]);
     expect([...scales]).toEqual([Math.fround(2 / 127), 0, 2]);
   });
 
-  it("is off by half a scale at most", () => {
+  it("a quantized weight is off by half a scale at most", () => {
     const w = draw(K * N);
     const { values, scales } = quantize(w, [K, N]);
     for (const [i, x] of w.entries()) {
@@ -78,7 +78,7 @@ describe("quantise", () => {
     }
   });
 
-  it("scales by row where the rows are the output channels", () => {
+  it("scales are by row where the rows are the output channels", () => {
     const w = draw(K * N);
     const { values, scales } = quantize(turned(w, K, N), [N, K], { byRow: true });
     const straight = quantize(w, [K, N]);
@@ -87,7 +87,7 @@ describe("quantise", () => {
     expect(dequantize({ values, scales }, true)).toEqual(turned(dequantize(straight, false), K, N));
   });
 
-  it("keeps to seven bits when asked, so that pairs of products fit int16", () => {
+  it("quantize keeps to seven bits when asked, so that pairs of products fit int16", () => {
     const { values } = quantize(draw(K * N), [K, N], { largest: INT8_REDUCED });
     const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
     expect(largest).toBe(63);
@@ -95,12 +95,12 @@ describe("quantise", () => {
   });
 });
 
-describe("int8Graph", () => {
+describe("products in int8", () => {
   const [x, w, c] = [draw(M * K), draw(K * N), draw(N)];
 
   for (const transB of [false, true])
     for (const bias of [false, true])
-      it(`computes x·W${transB ? "ᵀ" : ""}${bias ? " + c" : ""} in integers`, async () => {
+      it(`the int8 graph computes x·W${transB ? "ᵀ" : ""}${bias ? " + c" : ""} in integers`, async () => {
         const graph = new Graph();
         const weight = graph.parameter("w", transB ? [N, K] : [K, N]);
         const input = graph.input("x", "float32", [M, K]);
@@ -113,7 +113,7 @@ describe("int8Graph", () => {
         expect(ops).not.toContain("Gemm");
       });
 
-  it("turns x where the product does", async () => {
+  it("the int8 graph turns x where the product does", async () => {
     const graph = new Graph();
     const input = graph.input("x", "float32", [K, M]);
     graph.output(gemm(input, graph.parameter("w", [K, N]), { transA: true }), "y");
@@ -122,7 +122,7 @@ describe("int8Graph", () => {
     for (const [i, value] of expected(x, w, null).entries()) expect(y[i]).toBeCloseTo(value, 4);
   });
 
-  it("leaves other nodes, weights that were not chosen, and a table that is read as rows too", async () => {
+  it("the int8 graph leaves other nodes, weights that were not chosen, and a table that is read as rows too", async () => {
     const graph = new Graph();
     const table = graph.parameter("table", [N, K]);
     const rows = gather(table, graph.input("ids", "int64", [M])); // [M, K]
@@ -151,7 +151,7 @@ describe("int8Graph", () => {
       expect(Math.abs((y[i] as number) - value)).toBeLessThan(1e-3);
   });
 
-  it("reads a table's rows from what its product multiplies by, and stores it once", async () => {
+  it("the int8 graph reads a table's rows from what its product multiplies by, and stores it once", async () => {
     const graph = new Graph();
     const table = graph.parameter("table", [N, K]);
     const picked = gather(table, graph.input("ids", "int64", [M])); // [M, K]
@@ -174,7 +174,7 @@ describe("int8Graph", () => {
       expect(y[i]).toBeCloseTo(value, 4);
   });
 
-  it("stores a table in float16 when asked", async () => {
+  it("the int8 graph stores a table in float16 when asked", async () => {
     const graph = new Graph();
     graph.output(gather(graph.parameter("table", [N, K]), graph.input("ids", "int64", [M])), "picked");
     const { graph: built } = toInt8Graph(graph, { tables: () => "float16" });
@@ -182,7 +182,7 @@ describe("int8Graph", () => {
     expect(built.outputs.map(({ dtype }) => dtype)).toEqual(["float32"]);
   });
 
-  it("shares one quantised weight between products", async () => {
+  it("products share one quantized weight", async () => {
     const graph = new Graph();
     const weight = graph.parameter("w", [K, K]);
     graph.output(gemm(gemm(graph.input("x", "float32", [M, K]), weight), weight), "y");
@@ -190,7 +190,7 @@ describe("int8Graph", () => {
     expect(parameters).toEqual(["w/int8 int8 [24,24]", "w/int8/scales float32 [24]"]);
   });
 
-  it("refuses matrices that do not multiply, naming both", () => {
+  it("matrices that do not multiply are refused, and both are named", () => {
     const graph = new Graph();
     const input = graph.input("x", "float32", [M, K]);
     const scales = graph.parameter("s", [N]);

@@ -53,8 +53,8 @@ async function run(graph: Graph, weights: Record<string, TensorArray>, feeds: Te
   return Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, Array.from(data, Number)]));
 }
 
-describe("rewriteGraph", () => {
-  it("copies what the outputs need, and all inputs, under the same names", () => {
+describe("rewriting a graph", () => {
+  it("rewriteGraph copies what the outputs need, and all inputs, under the same names", () => {
     const original = sample();
     const before = described(original);
     const copy = rewriteGraph(original, asItIs);
@@ -70,7 +70,7 @@ describe("rewriteGraph", () => {
     expect(kept).toEqual(["Gemm", "Relu", "Mul", "Split"]);
   });
 
-  it("puts a rule's values in the place of a node's, and leaves behind what only that node read", async () => {
+  it("a rule's values take the place of a node's, and what only that node read is left behind", async () => {
     const copy = rewriteGraph(sample(), (node, { of }) => {
       if (node.op !== "Gemm") return null;
       const [x, , c] = node.inputs as [Value, Value, Value];
@@ -86,7 +86,7 @@ describe("rewriteGraph", () => {
     expect(outputs).toEqual({ left: [3, 0, 9], right: [12, 6, 0] });
   });
 
-  it("changes dtypes of inputs and weights, and outputs, where it is told to", () => {
+  it("dtypes of inputs, weights and outputs change where the rules say so", () => {
     const graph = new Graph();
     const x = graph.input("x", "float32", [2]);
     graph.output(add(x, graph.parameter("w", [2])), "y");
@@ -98,7 +98,7 @@ describe("rewriteGraph", () => {
     expect([inputs, parameters, outputs]).toEqual([["x float64 [2]"], ["w float64 [2]"], ["y float16 [2]"]]);
   });
 
-  it("copies a shared weight and a shared constant once", () => {
+  it("a shared weight and a shared constant are copied once", () => {
     const graph = new Graph();
     const w = graph.parameter("w", [3]);
     const x = graph.input("x", "float32", [3]);
@@ -108,7 +108,7 @@ describe("rewriteGraph", () => {
   });
 });
 
-/** What `recognise` says of the nodes of a graph, in order. */
+/** What `recognize` says of the nodes of a graph, in order. */
 function seen<T>(graph: Graph, recognize: (...args: Parameters<NodeRule>) => T): T[] {
   const found: T[] = [];
   rewriteGraph(graph, (...args) => {
@@ -118,7 +118,7 @@ function seen<T>(graph: Graph, recognize: (...args: Parameters<NodeRule>) => T):
   return found;
 }
 
-describe("weightProduct", () => {
+describe("recognizing products by a weight", () => {
   const product = (build: (graph: Graph) => Value) => {
     const graph = new Graph();
     graph.output(build(graph), "y");
@@ -130,12 +130,12 @@ describe("weightProduct", () => {
   it.each([
     ["x·W", false, {}],
     ["x·Wᵀ", true, { transB: true }],
-  ] as const)("sees %s", (_, transposed, options) => {
+  ] as const)("weightProduct sees %s", (_, transposed, options) => {
     const found = product((graph) => gemm(x(graph), graph.parameter("w", transposed ? [6, 4] : [4, 6]), options));
     expect(found).toMatchObject({ c: null, transposed, x: { name: "x" }, weight: { name: "w" } });
   });
 
-  it("sees the bias, and turns x where the product does", () => {
+  it("weightProduct sees the bias, and turns x where the product does", () => {
     const found = product((graph) => {
       const c = graph.parameter("c", [6]);
       return gemm(graph.input("x", "float32", [4, "rows"]), graph.parameter("w", [4, 6]), { transA: true, c });
@@ -152,17 +152,17 @@ describe("weightProduct", () => {
       "a weight that is no float32",
       (graph) => gemm(graph.input("x", "float64", [2, 4]), graph.parameter("w", [4, 6], "float64")),
     ],
-  ])("is null for %s", (_, build) => expect(product(build)).toBeNull());
+  ])("weightProduct is null for %s", (_, build) => expect(product(build)).toBeNull());
 });
 
-describe("rowLookup", () => {
+describe("recognizing row lookups", () => {
   const lookup = (build: (graph: Graph, rows: Value) => Value) => {
     const graph = new Graph();
     graph.output(build(graph, graph.input("rows", "int64", [2])), "y");
     return seen(graph, rowLookup)[0];
   };
 
-  it("sees rows of a matrix", () => {
+  it("rowLookup sees rows of a matrix", () => {
     const found = lookup((graph, rows) => gather(graph.parameter("w", [5, 4]), rows));
     expect(found).toMatchObject({ table: { name: "w" }, rows: { name: "rows" } });
   });
@@ -172,7 +172,7 @@ describe("rowLookup", () => {
     ["entries of a vector", (graph, rows) => gather(graph.parameter("w", [5]), rows)],
     ["rows of an activation", (graph, rows) => gather(graph.input("x", "float32", [5, 4]), rows)],
     ["rows of integers", (graph, rows) => gather(graph.parameter("w", [5, 4], "int64"), rows)],
-  ])("is null for %s", (_, build) => expect(lookup(build)).toBeNull());
+  ])("rowLookup is null for %s", (_, build) => expect(lookup(build)).toBeNull());
 });
 
 it("halfLookup stores the table in float16 and gives float32", async () => {
