@@ -57,9 +57,7 @@ export class FieldReader {
       throw new NfcError(
         "invalid-file",
         `${this.file}: ${found[0]} is ${values[0]}, but ${found[other]} is ${values[other]}`,
-        {
-          hint: "they are two names of one number: delete the wrong one",
-        },
+        { hint: "they are two names of one number: delete the wrong one" },
       );
     }
     return values[0];

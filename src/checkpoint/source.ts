@@ -80,9 +80,7 @@ export function selectWeights(names: readonly string[], folder: string): string 
   throw new NfcError(
     "usage",
     `${folder}: holds several checkpoints: ${listFirstQuoted([...indexes, ...files].sort())}`,
-    {
-      hint: "name the file itself",
-    },
+    { hint: "name the file itself" },
   );
 }
 
@@ -99,9 +97,7 @@ function makeNothingToReadError(folder: string, names: readonly string[]): NfcEr
     return new NfcError(
       "unsupported",
       `${folder}: holds ${listFirstQuoted(foreign.map((name) => basename(name)))}, but no safetensors file`,
-      {
-        hint: "give the safetensors checkpoint it was made from",
-      },
+      { hint: "give the safetensors checkpoint it was made from" },
     );
   }
   return new NfcError("not-found", `${folder}: holds no safetensors checkpoint`, {

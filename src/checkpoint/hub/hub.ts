@@ -180,9 +180,7 @@ function makeNoWeightsError(source: string, names: readonly string[]): NfcError 
   return new NfcError(
     "unsupported",
     `${source}: holds only PyTorch pickles (${listFirstQuoted(pickles)}); nfc reads safetensors`,
-    {
-      hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}`,
-    },
+    { hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}` },
   );
 }
 

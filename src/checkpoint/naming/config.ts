@@ -52,9 +52,7 @@ export function resolveConfig(input: ConfigInput, notes: string[]): ModelConfig 
     throw new NfcError(
       "invalid-file",
       `${nameConfigFile(input)}: n_embd ${width} is not divisible by n_head ${heads}`,
-      {
-        hint: "correct n_head (config.json, or --n-head without one)",
-      },
+      { hint: "correct n_head (config.json, or --n-head without one)" },
     );
   }
   const inner = config?.n_inner ?? (config?.isHuggingFace ? 4 * width : layout.inner);

@@ -82,9 +82,7 @@ function findMatrix(file: string, tensors: ReadonlyMap<string, SourceTensor>, ke
     throw new NfcError(
       "invalid-file",
       `${file}: no ${key} among its ${names.length} tensors (${listFirstQuoted(names)})`,
-      {
-        hint: "is it a GPT-2 checkpoint, and is it complete?",
-      },
+      { hint: "is it a GPT-2 checkpoint, and is it complete?" },
     );
   }
   const [rows, columns] = tensor.shape;
@@ -130,9 +128,7 @@ function detectMlp(
   throw new NfcError(
     "invalid-file",
     `${file}: h.0.mlp.c_fc.weight is ${showShape(shape)}, expected ${width} on one side`,
-    {
-      hint: `wte.weight says that the width is ${width}`,
-    },
+    { hint: `wte.weight says that the width is ${width}` },
   );
 }
 

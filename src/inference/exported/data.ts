@@ -71,9 +71,7 @@ function checkLocation(path: string, tensor: string, { location }: OnnxExternal,
   throw new NfcError(
     "invalid-file",
     `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`,
-    {
-      hint: "export the model again, or rewrite it with onnx.save and that location",
-    },
+    { hint: "export the model again, or rewrite it with onnx.save and that location" },
   );
 }
 
