@@ -177,11 +177,10 @@ async function selectFiles(
 function makeNoWeightsError(source: string, names: readonly string[]): NfcError {
   const pickles = findPickles("", names);
   if (pickles.length === 0) return new NfcError("not-found", `${source}: holds no safetensors checkpoint`);
-  return new NfcError(
-    "unsupported",
-    `${source}: holds only PyTorch pickles (${listFirstQuoted(pickles)}); nfc reads safetensors`,
-    { hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}` },
-  );
+  const message = `${source}: holds only PyTorch pickles (${listFirstQuoted(pickles)}); nfc reads safetensors`;
+  return new NfcError("unsupported", message, {
+    hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}`,
+  });
 }
 
 async function fetchFile(

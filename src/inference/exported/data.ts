@@ -68,11 +68,10 @@ function checkLocation(path: string, tensor: string, { location }: OnnxExternal,
   const leaves = /^[\\/]|^[A-Za-z]:/.test(location) || location.split(/[\\/]/).includes("..");
   if (own || (anyName && !leaves)) return;
   const fact = leaves ? "leaves the model's folder" : `is not ${model}_data or ${model}_data_N`;
-  throw new NfcError(
-    "invalid-file",
-    `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`,
-    { hint: "export the model again, or rewrite it with onnx.save and that location" },
-  );
+  const message = `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`;
+  throw new NfcError("invalid-file", message, {
+    hint: "export the model again, or rewrite it with onnx.save and that location",
+  });
 }
 
 /** @throws NfcError "invalid-file" for a file that lies elsewhere than its name says, "not-found" */
