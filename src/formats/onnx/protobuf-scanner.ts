@@ -143,11 +143,7 @@ export class ProtobufScanner {
 
   private async readBytes({ begin, end }: ByteRange): Promise<Uint8Array> {
     const length = end - begin;
-    if (length > this.window.byteLength) {
-      const bytes = new Uint8Array(length);
-      await this.file.readInto(bytes, begin);
-      return bytes;
-    }
+    if (length > this.window.byteLength) return this.file.read(begin, length);
     if (!this.holds(begin, length)) await this.load(begin);
     return this.window.subarray(begin - this.start, end - this.start);
   }

@@ -81,11 +81,9 @@ interface OpenShard {
 async function openShard(path: string, origin?: string): Promise<OpenShard> {
   const file = await openNamed(path, origin);
   try {
-    const prefix = new Uint8Array(Math.min(PREFIX_BYTES, file.size));
-    await file.readInto(prefix, 0);
+    const prefix = await file.read(0, Math.min(PREFIX_BYTES, file.size));
     const length = readHeaderLength(prefix, file.size, path);
-    const json = new Uint8Array(length);
-    await file.readInto(json, PREFIX_BYTES);
+    const json = await file.read(PREFIX_BYTES, length);
     const dataOffset = PREFIX_BYTES + length;
     return { file, header: parseHeader(json, file.size - dataOffset, path), dataOffset };
   } catch (error) {
@@ -125,9 +123,7 @@ function makeReader(path: string, shards: readonly OpenShard[], warnings: readon
     warnings,
     async readBytes(name) {
       const { tensor, file } = find(name);
-      const bytes = new Uint8Array(checkArrayBytes(tensor, tensor.byteLength));
-      await file.readInto(bytes, tensor.offset);
-      return bytes;
+      return file.read(tensor.offset, checkArrayBytes(tensor, tensor.byteLength));
     },
     async readF32(name, into) {
       const { tensor, file } = find(name);
