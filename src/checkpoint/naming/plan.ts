@@ -3,7 +3,7 @@ import { NfcError } from "../../errors.ts";
 import { type FloatDtype, isFloatDtype } from "../../formats/dtype.ts";
 import type { Activation, ModelConfig, Variant } from "../../model/config.ts";
 import { listParameters } from "../../model/parameters.ts";
-import type { ParsedConfig } from "../config-file.ts";
+import { type ParsedConfig, parseConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import { resolveConfig } from "./config.ts";
@@ -62,7 +62,8 @@ export function planCheckpoint(input: PlanInput): NamingPlan {
   const layout = detectLayout(file, tensors);
   if (layout.orientation === "linear") notes.push("matrices stored [out, in] (as torch.nn.Linear does): transposed");
   if (!layout.bias) notes.push("no biases (nanoGPT's bias=False)");
-  const complete = resolveConfig({ ...input, layout, tensors, config, tiedHead: !headCandidate }, notes);
+  const known = { config: config ?? parseConfig({}, file), layout, tensors, tiedHead: !headCandidate };
+  const complete = resolveConfig({ ...input, ...known }, notes);
   checkTensors(file, tensors, complete, layout, config);
   const planned = planTensors(file, tensors, complete, layout, notes);
   const plan = trimVocabulary({ config: complete, tensors: planned, notes, headCandidate }, input);
