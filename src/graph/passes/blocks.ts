@@ -118,11 +118,6 @@ function blockLookup(
     inputs: zeroPoints ? [data, rows, scales, zeroPoints] : [data, rows, scales],
     dtype: scales.dtype,
     shape: [...rows.shape, width],
-    attributes: {
-      gather_axis: { int: 0 },
-      quantize_axis: { int: 1 },
-      block_size: { int: block },
-      bits: { int: bits },
-    },
+    attributes: { gather_axis: { int: 0 }, quantize_axis: { int: 1 }, block_size: { int: block }, bits: { int: bits } },
   });
 }
