@@ -75,17 +75,11 @@ function listMerges(mergesText: string): string[] {
 /** tokenizer.json for GPT-2's older pair of files. */
 function makeByteLevelBpe(vocab: Record<string, number>, mergesText: string): object {
   const merges = listMerges(mergesText);
-  const end = { id: vocab[END_OF_TEXT], content: END_OF_TEXT, special: true };
-  const added = end.id === undefined ? [] : [end];
+  const id = vocab[END_OF_TEXT];
+  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
   return {
     version: "1.0",
-    added_tokens: added.map((token) => ({
-      ...token,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-    })),
+    added_tokens: id === undefined ? [] : [{ id, content: END_OF_TEXT, special: true, ...plain }],
     normalizer: null,
     pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
     post_processor: null,

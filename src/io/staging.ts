@@ -41,7 +41,7 @@ export function stageDirectory(target: string, { force = false }: StageOptions =
       await checkTarget(place.path, target, force);
       const path = claimName(place.path, "tmp");
       await mkdir(path);
-      return new Staging(path, place, parents);
+      return makeStaging(path, place, parents);
     } catch (error) {
       await parents.removeIfEmpty();
       throw error;
@@ -147,70 +147,66 @@ interface Place {
   force: boolean;
 }
 
-class Staging implements StagedDirectory {
-  readonly path: string;
-  private readonly place: Place;
-  private readonly parents: Parents;
-  private finished = false;
+function makeStaging(staged: string, place: Place, parents: Parents): StagedDirectory {
+  const { path, shown, force } = place;
+  let finished = false;
+  return {
+    path: staged,
+    async commit() {
+      if (finished) throw new Error(`${shown}: this output is committed or discarded already`);
+      await withIoErrors(shown, async () => {
+        await syncTree(staged);
+        const occupancy = await checkTarget(path, shown, force);
+        const backup = occupancy === "folder" ? claimName(path, "old") : undefined;
+        try {
+          await moveIn(staged, place, parents, { occupancy, backup });
+          finished = true;
+          if (backup) await dropBackup(backup, place);
+        } finally {
+          if (backup) release(backup);
+        }
+        release(staged);
+      });
+    },
+    async discard() {
+      if (finished) return;
+      finished = true;
+      await withIoErrors(shown, async () => {
+        await rm(staged, { recursive: true, force: true });
+        release(staged);
+        await parents.removeIfEmpty();
+      });
+    },
+  };
+}
 
-  constructor(path: string, place: Place, parents: Parents) {
-    this.path = path;
-    this.place = place;
-    this.parents = parents;
-  }
-
-  async commit(): Promise<void> {
-    if (this.finished) throw new Error(`${this.place.shown}: this output is committed or discarded already`);
-    await withIoErrors(this.place.shown, async () => {
-      await syncTree(this.path);
-      const { path, shown, force } = this.place;
-      const occupancy = await checkTarget(path, shown, force);
-      const backup = occupancy === "folder" ? claimName(path, "old") : undefined;
-      try {
-        await this.moveIn(occupancy, backup);
-        this.finished = true;
-        if (backup) await dropBackup(backup, this.place);
-      } finally {
-        if (backup) release(backup);
-      }
-      release(this.path);
-    });
-  }
-
-  discard(): Promise<void> {
-    return withIoErrors(this.place.shown, async () => {
-      if (this.finished) return;
-      this.finished = true;
-      await rm(this.path, { recursive: true, force: true });
-      release(this.path);
-      await this.parents.removeIfEmpty();
-    });
-  }
-
-  /**
-   * Moves the old output, if any, to its backup name and the new one in, and takes that back when a step fails. A kill
-   * between the two renames leaves the old one under the backup name: the next {@link stageDirectory} restores it.
-   */
-  private async moveIn(occupancy: Occupancy, backup: string | undefined): Promise<void> {
-    const { path, shown } = this.place;
-    const undo: (() => Promise<void>)[] = [];
-    try {
-      if (backup) {
-        await rename(path, backup);
-        undo.unshift(() => rename(backup, path));
-      }
-      // POSIX replaces an empty folder in one step; Windows wants it gone.
-      if (occupancy === "empty-folder" && process.platform === "win32") await rmdir(path);
-      await rename(this.path, path);
-      undo.unshift(() => rename(path, this.path));
-      await this.parents.sync();
-    } catch (error) {
-      for (const step of undo) await step();
-      const code = readErrno(error);
-      if (code === "ENOTEMPTY" || code === "EEXIST") throw makeExistsError(shown, "folder");
-      if (code === "ENOTDIR") throw makeExistsError(shown, "file");
-      throw error;
+/**
+ * Moves the old output, if any, to its backup name and the new one in, and takes that back when a step fails. A kill
+ * between the two renames leaves the old one under the backup name: the next {@link stageDirectory} restores it.
+ */
+async function moveIn(
+  staged: string,
+  { path, shown }: Place,
+  parents: Parents,
+  { occupancy, backup }: { occupancy: Occupancy; backup: string | undefined },
+): Promise<void> {
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    if (backup) {
+      await rename(path, backup);
+      undo.unshift(() => rename(backup, path));
     }
+    // POSIX replaces an empty folder in one step; Windows wants it gone.
+    if (occupancy === "empty-folder" && process.platform === "win32") await rmdir(path);
+    await rename(staged, path);
+    undo.unshift(() => rename(path, staged));
+    await parents.sync();
+  } catch (error) {
+    for (const step of undo) await step();
+    const code = readErrno(error);
+    if (code === "ENOTEMPTY" || code === "EEXIST") throw makeExistsError(shown, "folder");
+    if (code === "ENOTDIR") throw makeExistsError(shown, "file");
+    throw error;
   }
 }
 

@@ -41,24 +41,17 @@ function explainStatus(status: number, { source, reference, endpoint }: HubConte
   const page = `${endpoint}/${reference.name}`;
   const explain = (code: "network" | "not-found", fact: string, hint: string) =>
     new NfcError(code, `${source}: ${fact}`, { hint, cause });
-  switch (status) {
-    case 401:
-      return explain(
-        "network",
-        "the Hub wants a valid token (401)",
-        `check the name; for a private or gated model set HF_TOKEN (${page})`,
-      );
-    case 403:
-      return explain(
-        "network",
-        "the Hub denies access (403)",
-        `accept the model's terms on ${page} and set HF_TOKEN to a token of that account`,
-      );
-    case 404:
-      return explain("not-found", `no such model or revision ${reference.revision} (404)`, `check ${page}`);
-    default:
-      return explain("network", `the Hub answers with status ${status}`, "try again later");
+  if (status === 401) {
+    const hint = `check the name; for a private or gated model set HF_TOKEN (${page})`;
+    return explain("network", "the Hub wants a valid token (401)", hint);
   }
+  if (status === 403) {
+    const hint = `accept the model's terms on ${page} and set HF_TOKEN to a token of that account`;
+    return explain("network", "the Hub denies access (403)", hint);
+  }
+  if (status === 404)
+    return explain("not-found", `no such model or revision ${reference.revision} (404)`, `check ${page}`);
+  return explain("network", `the Hub answers with status ${status}`, "try again later");
 }
 
 /** The system's code for a failed connection (ECONNREFUSED, ENOTFOUND, ...), else the message. */
