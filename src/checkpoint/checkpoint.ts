@@ -33,15 +33,15 @@ export interface CheckpointTensor {
 
 /** An open checkpoint; `tensors` is exactly `listParameters(config)`. */
 export interface Checkpoint {
-  /** As the user named it. */
+  /** The name that the user gave. */
   readonly source: string;
-  /** Where config and tokenizer files lie. */
+  /** The folder of config and tokenizer files. */
   readonly folder: string | null;
   readonly reader: TensorReader;
   readonly config: ModelConfig;
   readonly rawConfig: Record<string, unknown>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** One line for each thing that was normalised, dropped or assumed. */
+  /** One line for each thing that was normalized, dropped or assumed. */
   readonly notes: readonly string[];
   /** nfc.json when present. */
   readonly record: NfcRecord | null;
@@ -52,7 +52,7 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** The one slow part of opening is a download: `onProgress` hears of it. */
+/** `onProgress` is told of a download, the one slow part of opening. */
 export interface OpenOptions extends LongCall {
   /** Number of heads where config.json does not say. */
   nHead?: number | undefined;

@@ -1,4 +1,4 @@
-// config.json: reads and checks the fields of a model's file, and makes the file of a model that is written.
+// Reads and checks the fields of a model's config.json, and makes that of a model to be written.
 import { NfcError } from "../errors.ts";
 import {
   ACTIVATIONS,
@@ -115,7 +115,7 @@ export interface ParsedConfig {
   variant: Variant | undefined;
   bos_token_id: number | undefined;
   eos_token_id: number | undefined;
-  /** By id, from id2label. */
+  /** Names by id, from id2label. */
   labels: readonly string[] | undefined;
   notes: string[];
 }

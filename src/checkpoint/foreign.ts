@@ -1,4 +1,4 @@
-// Recognises files that are no safetensors (pickles, ONNX, GGUF, ...) and says how to convert them.
+// Recognizes files that are no safetensors (pickles, ONNX, GGUF, ...) and says how to convert them.
 import { basename, dirname, extname, join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { withFile } from "../io/positional-file.ts";
@@ -13,7 +13,7 @@ const HEADER_STARTS = new Set([..."{ \t\r\n"].map((character) => character.charC
 /** "version https://git-lfs.github.com/spec/v1": what a clone without git-lfs holds instead of the weights. */
 const LFS_POINTER_START = "version h";
 
-/** Other formats: how to know them, and what to do. */
+/** Other formats by their extension, and the advice for each. */
 const OTHER_FORMATS: Readonly<Record<string, { what: string; hint: string }>> = {
   ".onnx": { what: "an ONNX model", hint: "give the safetensors checkpoint it was exported from" },
   ".gguf": { what: "a GGUF (llama.cpp) model", hint: "give the safetensors checkpoint it was made from" },

@@ -1,4 +1,4 @@
-// The number formats of safetensors: their sizes, and the conversion of the float formats to and from float32.
+// Defines the number formats of safetensors and their sizes, and converts the float formats to and from float32.
 
 /**
  * Every dtype name of the safetensors reference implementation (0.8) with its width in bits, in the reference's

@@ -52,7 +52,7 @@ function loadRuntime(): Promise<Runtime> {
   return runtime;
 }
 
-/** Stops its own messages: the error that it throws says the same. */
+/** Turns off ONNX Runtime's own messages, because the errors that it throws say the same. */
 function silence(ort: Runtime): Runtime {
   ort.env.logLevel = "fatal";
   return ort;
@@ -176,7 +176,7 @@ function toOrtOptions({
   arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Only errors are logged: warnings are meant for the makers of a graph.
+  // Memory patterns raise the peak of memory and are no gain for dynamic shapes. Warnings are for the makers of a graph.
   return {
     executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,

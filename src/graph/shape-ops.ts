@@ -173,7 +173,7 @@ function elementAxis(op: string, shape: Shape, indices: Shape, axis: number): nu
   return at;
 }
 
-/** For each row r of a matrix x [N, V], x[r, indices[r]]: [N]. */
+/** Picks x[r, indices[r]] from each row r of a matrix x [N, V]: [N]. */
 export function pick(x: Value, indices: Value): Value {
   return reshape(gatherElements(x, unsqueeze(indices, [1]), 1), indices.shape);
 }

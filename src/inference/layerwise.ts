@@ -1,4 +1,4 @@
-// The forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
+// Runs the forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
 
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../errors.ts";
@@ -38,7 +38,7 @@ export async function embedWindows(checkpoint: Checkpoint, windows: readonly Int
   return { x, batch: windows.length, length };
 }
 
-/** The same, each window as a batch of its own: attention scores [1, H, T, T] are then the largest tensors of a run. */
+/** Embeds each window as a batch of its own, so that the largest tensors of a run are attention scores [1, H, T, T]. */
 export async function embedWindowsApart(checkpoint: Checkpoint, windows: readonly Int32Array[]): Promise<Hidden[]> {
   const { x, length } = await embedWindows(checkpoint, windows);
   const size = x.length / windows.length;

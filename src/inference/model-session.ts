@@ -1,4 +1,4 @@
-// A model as a session with the inputs and outputs of an export: an exported file, or a checkpoint in memory.
+// Opens an exported file, or a checkpoint in memory, as a session with the inputs and outputs of an export.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { describeError, NfcError } from "../errors.ts";

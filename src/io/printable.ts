@@ -7,10 +7,10 @@
  */
 export const UNPRINTABLE = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
-/** How much of an offending text a message quotes. */
+/** Characters of an offending text that a message quotes. */
 const MAX_QUOTED = 120;
 
-/** For a terminal: unprintable characters become \u{...}. */
+/** Text for a terminal, whose unprintable characters become \u{...}. */
 export function escapeTerminal(text: string): string {
   return text.replace(UNPRINTABLE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
 }

@@ -1,4 +1,4 @@
-// All-or-nothing output: a folder is filled beside its target and renamed into place, a file likewise.
+// Makes outputs appear whole or not at all: a folder or file is filled beside its target and then renamed into place.
 import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
@@ -11,7 +11,7 @@ export { toIoError } from "./io-error.ts";
 
 /** A folder being filled; nothing is visible at the target before `commit`. */
 export interface StagedDirectory {
-  /** Where to write. */
+  /** The folder to write to. */
   readonly path: string;
   /**
    * Syncs everything and moves it to the target.
@@ -140,9 +140,9 @@ async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {
 }
 
 interface Place {
-  /** As the user wrote it. */
+  /** The path that the user wrote. */
   shown: string;
-  /** Absolute, without symbolic links. */
+  /** The absolute path without symbolic links. */
   path: string;
   force: boolean;
 }
@@ -210,7 +210,7 @@ async function moveIn(
   }
 }
 
-/** The new output is in place and synced by now; the error tells of a backup that cannot be removed. */
+/** Removes the backup. The new output is in place and synced by now, which the error says if that fails. */
 async function dropBackup(backup: string, { path, shown }: Place): Promise<void> {
   try {
     await removeBackup(backup, path);

@@ -14,7 +14,7 @@ export interface TextOptions {
   /** Field of a .jsonl line that holds the text. */
   field?: string | undefined;
   signal?: AbortSignal | undefined;
-  /** Is called with the bytes of each piece that is read. */
+  /** Called with the number of bytes of each piece that is read. */
   onBytes?: ((bytes: number) => void) | undefined;
 }
 
@@ -108,7 +108,7 @@ export async function* readTextLines(
   let rest = "";
   let number = 0;
   for await (const text of decodePieces(path, options)) {
-    // A long line is put together once, at its end.
+    // Nothing is split without a line break, so that a long line is put together once, at its end.
     const lines = text.includes("\n") ? (rest + text).split("\n") : [rest + text];
     rest = lines.pop() as string;
     if (rest.length > MAX_LINE_LENGTH)

@@ -164,7 +164,7 @@ export interface AttentionOutput {
   probabilities: Value; // [B, H, T, S]
 }
 
-/** Attention of one layer on normalised hidden states x [B·T, C]. */
+/** Attention of one layer on normalized hidden states x [B·T, C]. */
 export function attention(
   x: Value,
   parameters: ParameterLookup,

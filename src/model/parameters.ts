@@ -29,7 +29,7 @@ const KINDS = [
   [/(^|\.)mlp\./, "mlp"],
   [/(^|\.)ln_\w+\./, "norm"],
 ] as const;
-/** What a parameter is for, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]. */
+/** The purpose of a parameter, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]. */
 export type ParameterKind = (typeof KINDS)[number][1];
 
 /** The kind of a parameter, by its canonical name or its name within a layer; null for a name that is not GPT-2's. */
@@ -136,7 +136,7 @@ export function groupParameters(spec: ParameterSpec, config: ModelConfig): { gro
   return groups.map((group) => ({ group, count: count / groups.length }));
 }
 
-/** The group of a parameter by its name; null for c_attn, whose columns are of several, and for what is no parameter. */
+/** The group of a parameter by its name; null for c_attn, whose columns are of several, and for other names. */
 export function findParameterGroup(name: string): ParameterGroup | null {
   const kind = findParameterKind(name);
   return kind === null || kind === "attention input" ? null : GROUPS[kind];

@@ -1,4 +1,4 @@
-// Eigenvalues and eigenvectors of a dense symmetric matrix: Householder tridiagonalisation, then implicit QL.
+// Finds the eigenvalues and eigenvectors of a dense symmetric matrix: Householder tridiagonalization, then implicit QL.
 
 export interface SymmetricEigen {
   /** Descending: [n] */

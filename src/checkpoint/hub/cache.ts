@@ -1,4 +1,4 @@
-// The Hugging Face cache on disk: blobs by hash, snapshots of links to them, refs. The layout of huggingface_hub.
+// Reads and writes the Hugging Face cache in the layout of huggingface_hub: blobs by hash, snapshots of links, refs.
 import { createHash, type Hash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
@@ -123,7 +123,7 @@ function newHash(file: RemoteFile): Hash {
   return isSha256 ? createHash("sha256") : createHash("sha1").update(`blob ${file.size}\0`);
 }
 
-/** A relative link, so that the cache can be moved; a copy where the system has no links (Windows without the right). */
+/** Makes a relative link, so that the cache can be moved; a copy where the system has no links (Windows without the right). */
 async function link(blob: string, pointer: string): Promise<void> {
   try {
     await symlink(relative(dirname(pointer), blob), pointer);

@@ -6,7 +6,7 @@ type HubLibrary = typeof import("@huggingface/hub");
 /** The request that messages are about. */
 export interface HubContext {
   hub: Pick<HubLibrary, "HubApiError" | "InvalidApiResponseFormatError">;
-  /** As the user wrote it. */
+  /** The reference that the user wrote. */
   source: string;
   reference: { name: string; revision: string };
   endpoint: string;
@@ -29,7 +29,7 @@ export function toHubError(error: unknown, context: HubContext): { error: unknow
     const fact = `${endpoint} does not answer like a Hugging Face Hub (${toOneLine(error)})`;
     return { error: network(fact, "check HF_ENDPOINT"), unreachable: false };
   }
-  // The library hands a broken download's stream the bare message instead of the error
+  // The library hands a broken download's stream the bare message instead of the error.
   if (typeof error === "string" || (error instanceof TypeError && CONNECTION_FAILURES.has(error.message))) {
     const hint = "check the network, HF_ENDPOINT and proxies; a complete download is used offline";
     return { error: network(`${endpoint} cannot be reached (${describeReason(error)})`, hint), unreachable: true };

@@ -33,7 +33,7 @@ export function listFirst(facts: readonly string[]): string {
   return facts.slice(0, MAX_LISTED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
-/** As `listFirst`, for names from untrusted files: odd ones are quoted. */
+/** Lists names from untrusted files as `listFirst` does, and quotes odd ones. */
 export function listFirstQuoted(names: readonly string[]): string {
   return listFirst(names.map(showName));
 }

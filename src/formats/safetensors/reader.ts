@@ -27,7 +27,7 @@ export interface TensorReader {
   readonly files: readonly string[];
   /** Bytes of all these files together. */
   readonly byteLength: number;
-  /** In offset order, file by file. */
+  /** All tensors in offset order, file by file. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   /** `__metadata__` of all files; for a key in several files, the first counts. The object has no prototype. */
   readonly metadata: Readonly<Record<string, string>>;

@@ -102,7 +102,7 @@ function parseWeightMap(cursor: JsonCursor, path: string): Map<string, string> {
   return weightMap;
 }
 
-/** Both kinds of separator are checked on every system, because an index may come from another one. */
+/** Both kinds of separator are checked on every system, because an index may come from another system. */
 function checkContained(name: string, where: string): string {
   if (name === "" || name.includes("\0")) throw invalid(`${where}: ${quoteUntrusted(name)} is no file name`);
   const absolute = /^[\\/]/.test(name) || /^[A-Za-z]:/.test(name);

@@ -32,9 +32,9 @@ export interface BlockGraph {
 }
 
 export interface BlockOptions extends BlockFormat {
-  /** Which weights of products are stored in blocks; all unless given. */
+  /** Whether a product's weight is stored in blocks; all are unless given. */
   chosen?: ((weight: Value) => boolean) | undefined;
-  /** How tables that are looked up are stored. */
+  /** The storage of a table that is looked up. */
   tables: (table: Value) => TableStorage;
   /** 0: products in float. 4: x in int8 by block, which is faster and about half a per cent off. */
   accuracy: 0 | 4;

@@ -99,9 +99,9 @@ export interface Int8Graph {
 }
 
 export interface Int8Options {
-  /** Which weights of products become int8; all unless given. */
+  /** Whether a product's weight becomes int8; all do unless given. */
   chosen?: ((weight: Value) => boolean) | undefined;
-  /** How tables that are looked up are stored; as they are unless given. */
+  /** The storage of a table that is looked up; as it is unless given. */
   tables?: ((table: Value) => TableStorage) | undefined;
 }
 

@@ -1,4 +1,4 @@
-// The configuration of an exported model: config.json alone, since an ONNX file shows no more than sizes.
+// Makes the configuration of an exported model from config.json alone, since an ONNX file shows no more than sizes.
 
 import { checkHeads, completeConfig, type ParsedConfig, requireSize, type Size } from "../../checkpoint/config-file.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";

@@ -1,4 +1,4 @@
-// The files of one exported model: external data where it may lie, large enough, and nothing outside the folder.
+// Locates the files of one exported model: external data must be large enough and must not lie outside the folder.
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../../errors.ts";

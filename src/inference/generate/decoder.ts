@@ -1,4 +1,4 @@
-// A model that reads prompts and then one token a row at a time, with its KV cache: an exported file, or a checkpoint.
+// Feeds a model prompts and then one token a row at a time, and keeps its KV cache.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";

@@ -11,7 +11,7 @@ export const DEFAULT_BATCH_SIZE = 8;
 
 export interface DecodeOptions extends SamplingOptions {
   maxNewTokens?: number | undefined;
-  /** Ids that end a text; none: it goes on past them. See `readEndTokens`. */
+  /** Ids that end a text; with none, it goes on past them. See `readEndTokens`. */
   end?: readonly number[] | undefined;
   /** The text ends before the first of these strings. */
   stop?: readonly string[] | undefined;
@@ -19,7 +19,7 @@ export interface DecodeOptions extends SamplingOptions {
   seed?: number | undefined;
   /** Prompts that share a batch. */
   batchSize?: number | undefined;
-  /** Once it fires, unfinished texts end as "interrupted". */
+  /** Unfinished texts end as "interrupted" once it fires. */
   signal?: AbortSignal | undefined;
 }
 

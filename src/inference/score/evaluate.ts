@@ -1,4 +1,4 @@
-// Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
+// Measures the perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";

@@ -1,4 +1,4 @@
-// Perplexity of exported files on text, and the loss of each against a reference: KL, top-1 agreement, logit error.
+// Measures the perplexity of exported files on text, and the loss of each against a reference: KL, top-1 agreement, logit error.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../../errors.ts";
