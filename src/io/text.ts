@@ -108,7 +108,7 @@ export async function* readTextLines(
   let rest = "";
   let number = 0;
   for await (const text of decodePieces(path, options)) {
-    // Nothing is split without a line break, so that a long line is put together once, at its end.
+    // A text without a line break is only appended, so that a long line is put together once, at its end.
     const lines = text.includes("\n") ? (rest + text).split("\n") : [rest + text];
     rest = lines.pop() as string;
     if (rest.length > MAX_LINE_LENGTH)

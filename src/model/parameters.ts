@@ -85,7 +85,9 @@ export function nameHead({ tied_head }: Pick<ModelConfig, "tied_head">): string 
 function listLayerShapes(config: ModelConfig): [string, number[]][] {
   const { n_embd: C, n_inner: I } = config;
   const qkv = countAttentionParts(config.variant) * C;
-  const noise = shapeNoise(config.variant, config.n_head);
+  const { mean, logStd } = shapeNoise(config.variant, config.n_head) ?? {};
+  const noiseShapes: [string, number[]][] = [];
+  if (mean && logStd) noiseShapes.push(["attn.noise_mean", mean], ["attn.noise_log_std", logStd]);
   const shapes: [string, number[]][] = [
     ["ln_1.weight", [C]],
     ["ln_1.bias", [C]],
@@ -93,12 +95,7 @@ function listLayerShapes(config: ModelConfig): [string, number[]][] {
     ["attn.c_attn.bias", [qkv]],
     ["attn.c_proj.weight", [C, C]],
     ["attn.c_proj.bias", [C]],
-    ...(noise === null
-      ? []
-      : ([
-          ["attn.noise_mean", noise.mean],
-          ["attn.noise_log_std", noise.logStd],
-        ] as [string, number[]][])),
+    ...noiseShapes,
     ["ln_2.weight", [C]],
     ["ln_2.bias", [C]],
     ["mlp.c_fc.weight", [C, I]],
