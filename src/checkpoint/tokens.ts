@@ -3,7 +3,7 @@ import { NfcError } from "../errors.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces`; "unsupported" for an id past the vocabulary */
+/** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces` */
 export async function* streamTokens(
   paths: readonly string[],
   tokenizer: Tokenizer,

@@ -1,4 +1,4 @@
-// The only import of ONNX Runtime: loads it on first use, makes sessions from graphs or files, runs them on typed arrays.
+// Loads ONNX Runtime on first use, the only import of it; makes sessions of graphs or files and runs them on typed arrays.
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
@@ -85,7 +85,7 @@ export class Session {
     return createSession(encodeOnnx(graph, { parameters: "inputs" }), options);
   }
 
-  /** A session that owns a copy of the weights, taken from memory: no file is written, and the 2 GiB limit of files is not met. */
+  /** A session that owns a copy of the weights, taken from memory, so that the 2 GiB limit of files does not apply. */
   static async withWeights(
     graph: Graph,
     weightOf: (parameter: Value) => TensorArray,
@@ -176,7 +176,7 @@ function toOrtOptions({
   arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // Memory patterns raise the peak of memory and are no gain for dynamic shapes. Warnings are for the makers of a graph.
+  // Memory patterns raise peak memory and gain nothing for dynamic shapes. Warnings are for the makers of a graph.
   return {
     executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,

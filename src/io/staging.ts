@@ -79,7 +79,7 @@ function showAtTarget(target: string, staged: string, error: unknown): unknown {
   return new NfcError(known.code, known.message.replaceAll(staged, target), { hint, cause: known });
 }
 
-/** Moves back a folder that a killed process had moved away to replace it. Call it before reading a folder that runs replace. */
+/** Moves back a folder that a killed process had moved away to replace it. Call it before reading such a folder. */
 export function recoverDirectory(target: string): Promise<void> {
   return withIoErrors(target, async () => cleanLeftovers(await resolveTarget(target)));
 }

@@ -98,7 +98,8 @@ async function* readJsonlTexts(path: string, options: TextOptions): AsyncGenerat
 }
 
 /**
- * Reads the lines of a UTF-8 file with their numbers, from 1, and without their ends; a byte order mark is dropped, and so is an empty last line.
+ * Reads the lines of a UTF-8 file with their numbers, from 1, and without their ends. A byte order mark and an empty last
+ * line are dropped.
  * @throws NfcError "not-found", "invalid-file" (not UTF-8; a line that is too long), "aborted"
  */
 export async function* readTextLines(

@@ -16,7 +16,7 @@ export interface NamedTensors {
   notes: string[];
 }
 
-/** The prefixes that training frameworks put before every name: torch.compile, DistributedDataParallel, Lightning, saved wrappers. */
+/** Prefixes before every name, of torch.compile, DistributedDataParallel, Lightning and saved wrappers. */
 const WRAPPER_PREFIXES = ["_orig_mod.", "module.", "model.", "state_dict."];
 
 /** The base model's attribute in GPT2LMHeadModel and nanoGPT; heads stand beside it. */

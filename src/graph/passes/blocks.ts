@@ -48,7 +48,7 @@ interface BlockParameters {
 
 /**
  * A copy of the graph in which each weight W of a product becomes `NAME/values`, `NAME/scales` and, unless symmetric,
- * `NAME/zero_points`, in the layout of MatMulNBits; a table stored "quantised" is read from the same tensors. Scales are
+ * `NAME/zero_points`, in the layout of MatMulNBits; a table stored "quantized" is read from the same tensors. Scales are
  * stored in float16, half a bit less a weight at block 32; the op wants them in float32, which ONNX Runtime makes once,
  * when it loads the file. Inputs and outputs keep their names.
  */

@@ -107,7 +107,7 @@ export interface Int8Options {
 
 /**
  * A copy of the graph in which x·W, with W a parameter that `chosen` takes, runs in int8. Each such W becomes `NAME/int8`
- * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantised" is read from the same tensors, so
+ * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantized" is read from the same tensors, so
  * that a tied embedding is stored once. Inputs and outputs keep their names.
  */
 export function toInt8Graph(

@@ -115,4 +115,4 @@ export function castOnce(value: Value, dtype: GraphDtype): Value {
 }
 
 /** The storage of a table that is looked up: as the products' weights are, in float16, or as it is. */
-export type TableStorage = "quantised" | "float16" | "as it is";
+export type TableStorage = "quantized" | "float16" | "as it is";

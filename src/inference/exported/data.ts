@@ -61,7 +61,7 @@ function listExtents({ path, initializers }: OnnxStructure, anyName: boolean): M
   return ends;
 }
 
-/** transformers.js looks for `<model file>_data`, `_data_1`, …; other names are refused, so that no file outside the folder is read. */
+/** Accepts the names that transformers.js looks for, `<model file>_data`, `_data_1`, …, and none outside the folder. */
 function checkLocation(path: string, tensor: string, { location }: OnnxExternal, anyName: boolean): void {
   const model = basename(path);
   const own = location.startsWith(`${model}_data`) && /^(_[1-9]\d{0,2})?$/.test(location.slice(model.length + 5));

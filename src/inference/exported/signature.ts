@@ -1,4 +1,4 @@
-// Checks the inputs and outputs of an ONNX file against config.json: names, dtypes, and every size that both of them state.
+// Checks the inputs and outputs of an ONNX file against config.json: names, dtypes, and every size that both state.
 
 import { showName } from "../../checkpoint/fields.ts";
 import { NfcError } from "../../errors.ts";

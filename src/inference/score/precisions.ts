@@ -1,4 +1,4 @@
-// Measures the perplexity of exported files on text, and the loss of each against a reference: KL, top-1 agreement, logit error.
+// Measures the perplexity of exported files on text, and their KL, top-1 agreement and logit error to a reference.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../../errors.ts";
