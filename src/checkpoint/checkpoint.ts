@@ -33,15 +33,15 @@ export interface CheckpointTensor {
 
 /** An open checkpoint; `tensors` is exactly `listParameters(config)`. */
 export interface Checkpoint {
-  /** As the user named it. */
+  /** The name that the user gave. */
   readonly source: string;
-  /** Where config and tokenizer files lie. */
+  /** The folder of config and tokenizer files. */
   readonly folder: string | null;
   readonly reader: TensorReader;
   readonly config: ModelConfig;
   readonly rawConfig: Record<string, unknown>;
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
-  /** One line for each thing that was normalised, dropped or assumed. */
+  /** One line for each thing that was normalized, dropped or assumed. */
   readonly notes: readonly string[];
   /** nfc.json when present. */
   readonly record: NfcRecord | null;
@@ -52,7 +52,7 @@ export interface Checkpoint {
   close(): Promise<void>;
 }
 
-/** The one slow part of opening is a download: `onProgress` hears of it. */
+/** `onProgress` is told of a download, the one slow part of opening. */
 export interface OpenOptions extends LongCall {
   /** Number of heads where config.json does not say. */
   nHead?: number | undefined;
@@ -75,8 +75,8 @@ const MAX_CONFIG_BYTES = 2 ** 24;
  */
 export async function openCheckpoint(source: string, options: OpenOptions = {}): Promise<Checkpoint> {
   throwIfAborted(options.signal);
-  const fetched = await fetchIfRemote(source, options);
-  const { weights, folder } = await resolveLocal(fetched.path);
+  const fetched = isHubReference(source) ? await fetchFromHub(source, options) : { folder: source, notes: [] };
+  const { weights, folder } = await resolveLocal(fetched.folder);
   const raw = await readConfig(folder);
   const config = raw === null ? null : parseConfig(raw, join(folder, CONFIG_FILE), { activation: options.activation });
   const record = await readNfcRecord(folder);
@@ -100,7 +100,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
     const notes = [
       ...fetched.notes,
       ...reader.warnings,
-      ...(config === null ? [noteMissingConfig(folder)] : []),
+      ...(config === null ? [`no ${CONFIG_FILE} in ${folder}: dimensions are those of the tensors`] : []),
       ...plan.notes,
     ];
     return makeCheckpoint({ source, folder, reader, rawConfig: raw ?? {}, notes, record }, plan);
@@ -110,22 +110,11 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
   }
 }
 
-/** `hf://` sources are downloaded into the Hub's cache, the rest are paths. */
-async function fetchIfRemote(source: string, options: OpenOptions): Promise<{ path: string; notes: string[] }> {
-  if (!isHubReference(source)) return { path: source, notes: [] };
-  const { folder, notes } = await fetchFromHub(source, options);
-  return { path: folder, notes };
-}
-
 /** The content of a config.json, which must be an object; null when there is none. */
 export async function readConfig(folder: string): Promise<Record<string, unknown> | null> {
   const file = join(folder, CONFIG_FILE);
   if (!existsSync(file)) return null;
   return new FieldReader(await readJsonFile(file, { maxBytes: MAX_CONFIG_BYTES }), file).raw;
-}
-
-function noteMissingConfig(folder: string): string {
-  return `no ${CONFIG_FILE} in ${folder}: dimensions are those of the tensors`;
 }
 
 async function settlePlan(

@@ -1,4 +1,4 @@
-// config.json: reads and checks the fields of a model's file, and makes the file of a model that is written.
+// Reads and checks the fields of a model's config.json, and makes that of a model to be written.
 import { NfcError } from "../errors.ts";
 import {
   ACTIVATIONS,
@@ -115,7 +115,7 @@ export interface ParsedConfig {
   variant: Variant | undefined;
   bos_token_id: number | undefined;
   eos_token_id: number | undefined;
-  /** By id, from id2label. */
+  /** Names by id, from id2label. */
   labels: readonly string[] | undefined;
   notes: string[];
 }
@@ -158,7 +158,50 @@ export function parseConfig(
   };
 }
 
-/** id2label: {"0": "negative", "1": "positive"} */
+export type Size = "n_layer" | "n_head" | "n_embd" | "n_positions" | "vocab_size";
+
+/** A size that config.json must state. @throws NfcError "invalid-file" with this hint where it does not */
+export function requireSize(config: ParsedConfig, size: Size, hint: string): number {
+  const value = config[size];
+  if (value !== undefined) return value;
+  throw new NfcError("invalid-file", `${config.file}: ${size} is missing`, { hint });
+}
+
+/** @throws NfcError "invalid-file" with this hint when the heads do not divide the width */
+export function checkHeads(
+  { file }: ParsedConfig,
+  { n_embd, n_head }: Pick<ModelConfig, "n_embd" | "n_head">,
+  hint?: string,
+): void {
+  if (n_embd % n_head === 0) return;
+  throw new NfcError("invalid-file", `${file}: n_embd ${n_embd} is not divisible by n_head ${n_head}`, { hint });
+}
+
+/**
+ * The configuration of a model of these sizes. The other fields are those that are `known`, else those of config.json,
+ * else GPT-2's. Fingerprints of models depend on the order of the keys.
+ */
+export function completeConfig(
+  config: ParsedConfig,
+  { n_layer, n_head, n_embd, n_positions, vocab_size }: Pick<ModelConfig, Size>,
+  known: Partial<ModelConfig>,
+): ModelConfig {
+  return {
+    ...{ n_layer, n_head, n_embd },
+    n_inner: config.n_inner ?? 4 * n_embd,
+    ...{ n_positions, vocab_size },
+    layer_norm_epsilon: config.layer_norm_epsilon,
+    activation: config.activation ?? "gelu_tanh",
+    scale_attn_weights: config.scale_attn_weights,
+    scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
+    tied_head: config.tie_word_embeddings ?? true,
+    bias: true,
+    variant: config.variant ?? "dense",
+    ...known,
+  };
+}
+
+/** Reads id2label: {"0": "negative", "1": "positive"}. */
 function readLabels(fields: FieldReader): readonly string[] | undefined {
   const value = fields.value("id2label");
   if (value === undefined || value === null) return undefined;

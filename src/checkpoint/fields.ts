@@ -54,13 +54,8 @@ export class FieldReader {
     const values = found.map((name) => this.check(name, range, "an integer", Number.isInteger));
     const other = values.findIndex((value) => value !== values[0]);
     if (other > 0) {
-      throw new NfcError(
-        "invalid-file",
-        `${this.file}: ${found[0]} is ${values[0]}, but ${found[other]} is ${values[other]}`,
-        {
-          hint: "they are two names of one number: delete the wrong one",
-        },
-      );
+      const message = `${this.file}: ${found[0]} is ${values[0]}, but ${found[other]} is ${values[other]}`;
+      throw new NfcError("invalid-file", message, { hint: "they are two names of one number: delete the wrong one" });
     }
     return values[0];
   }

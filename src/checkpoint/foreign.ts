@@ -1,7 +1,7 @@
-// Recognises files that are no safetensors (pickles, ONNX, GGUF, ...) and says how to convert them.
+// Recognizes files that are no safetensors (pickles, ONNX, GGUF, ...) and says how to convert them.
 import { basename, dirname, extname, join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { PositionalFile } from "../io/positional-file.ts";
+import { withFile } from "../io/positional-file.ts";
 
 /** Extensions that PyTorch programs give to pickles. */
 const PICKLE_EXTENSIONS = new Set([".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"]);
@@ -13,7 +13,7 @@ const HEADER_STARTS = new Set([..."{ \t\r\n"].map((character) => character.charC
 /** "version https://git-lfs.github.com/spec/v1": what a clone without git-lfs holds instead of the weights. */
 const LFS_POINTER_START = "version h";
 
-/** Other formats: how to know them, and what to do. */
+/** Other formats by their extension, and the advice for each. */
 const OTHER_FORMATS: Readonly<Record<string, { what: string; hint: string }>> = {
   ".onnx": { what: "an ONNX model", hint: "give the safetensors checkpoint it was exported from" },
   ".gguf": { what: "a GGUF (llama.cpp) model", hint: "give the safetensors checkpoint it was made from" },
@@ -43,7 +43,7 @@ export function hasForeignName(name: string): boolean {
  * @throws NfcError `unsupported`; for a pickle the hint is a one-line Python command that converts it
  */
 export async function refuseOtherFormat(path: string): Promise<void> {
-  const head = await readHead(path);
+  const head = await withFile(path, (file) => file.read(0, Math.min(SIGNATURE_BYTES, file.size)));
   if (looksLikeSafetensors(head)) return;
   const other = recognizeFormat(path, head);
   if (other !== null)
@@ -82,17 +82,6 @@ export function describePickleConversion(files: readonly string[]): string {
 /** One argument of a POSIX shell, quoted only where it must be. */
 function shellQuote(text: string): string {
   return /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
-async function readHead(path: string): Promise<Uint8Array> {
-  const file = await PositionalFile.open(path);
-  try {
-    const head = new Uint8Array(Math.min(SIGNATURE_BYTES, file.size));
-    await file.readInto(head, 0);
-    return head;
-  } finally {
-    await file.close();
-  }
 }
 
 function looksLikeSafetensors(head: Uint8Array): boolean {

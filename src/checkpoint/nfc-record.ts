@@ -57,7 +57,7 @@ const exportedPerplexitySchema = z.object({
 });
 
 const taskScoreSchema = z.object({
-  /** Of GLUE, such as "sst2"; and its development file, with the hash of the examples. */
+  /** A task of GLUE, such as "sst2"; then its development file and the hash of the examples. */
   task: z.string(),
   file: z.string(),
   sha256,
@@ -65,16 +65,16 @@ const taskScoreSchema = z.object({
   /** Most tokens of a text. */
   length: count,
   loss: z.number(),
-  /** The task's own first; null where one is not defined. */
+  /** The task's own metric is the first; one that is not defined is null. */
   metrics: z.record(z.string(), z.number().nullable()),
 });
 
 /** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
 const exportEntrySchema = z.object({
   precision: z.enum(PRECISIONS),
-  /** Below the folder: onnx/model_q4.onnx. */
+  /** The path below the folder: onnx/model_q4.onnx. */
   file: z.string(),
-  /** With its external data. */
+  /** Bytes of the file and its external data. */
   bytes: count,
   /** Inputs that share a scale. */
   block: count.exactOptional(),

@@ -7,7 +7,7 @@ import { contains, resolveTarget } from "../io/output-guard.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 
 /**
- * Whatever `--force` says: an output may lie beside or below its source, but never take its place.
+ * Allows an output beside or below its source, but never in its place, even with `--force`.
  * @param inputs further files that are read, such as calibration text
  * @throws NfcError "usage" naming the file that would be lost; "not-found" for an input that is not there
  */
@@ -26,7 +26,7 @@ export async function refuseOwnSource(
         });
 }
 
-/** Where a file's name lies and where its bytes lie: the Hub's cache is made of links, and losing either loses it. */
+/** The places of a file's name and of its bytes, which differ for a link, as in the Hub's cache. */
 function listPlaces(file: string): Promise<string[]> {
   return withIoErrors(file, async () => [join(await realpath(dirname(file)), basename(file)), await realpath(file)]);
 }

@@ -1,4 +1,4 @@
-// Where a model comes from: hashes of its files, and the nfc.json that the next model built on it carries.
+// Describes the origin of a model: hashes of its files, and the nfc.json of the next model built on it.
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { sha256File } from "../io/sha256.ts";
@@ -17,7 +17,7 @@ export async function describeSource(checkpoint: Checkpoint, signal?: AbortSigna
 
 /**
  * The record of a model made from `checkpoint` by one more step. The first command stays on top, later ones go with
- * their step. Perplexities and scores stay behind unless the weights are the same.
+ * their step. Perplexities and scores are dropped unless the weights are the same.
  */
 export async function continueRecord(
   checkpoint: Checkpoint,

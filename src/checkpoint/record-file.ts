@@ -1,4 +1,4 @@
-// Writes what was measured into a model's nfc.json, where that can be; the entries of an export's files.
+// Writes measurements into a model's nfc.json where it can be written, and merges the entries of an export's files.
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
 import { writeFileAtomic } from "../io/staging.ts";

@@ -77,13 +77,8 @@ export function selectWeights(names: readonly string[], folder: string): string 
   if (indexes.length === 1) return indexes[0] ?? null;
   const files = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
   if (indexes.length === 0 && files.length <= 1) return files[0] ?? null;
-  throw new NfcError(
-    "usage",
-    `${folder}: holds several checkpoints: ${listFirstQuoted([...indexes, ...files].sort())}`,
-    {
-      hint: "name the file itself",
-    },
-  );
+  const message = `${folder}: holds several checkpoints: ${listFirstQuoted([...indexes, ...files].sort())}`;
+  throw new NfcError("usage", message, { hint: "name the file itself" });
 }
 
 function makeNothingToReadError(folder: string, names: readonly string[]): NfcError {
@@ -96,13 +91,8 @@ function makeNothingToReadError(folder: string, names: readonly string[]): NfcEr
   }
   const foreign = names.filter((name) => hasForeignName(name) || name === "onnx");
   if (foreign.length > 0) {
-    return new NfcError(
-      "unsupported",
-      `${folder}: holds ${listFirstQuoted(foreign.map((name) => basename(name)))}, but no safetensors file`,
-      {
-        hint: "give the safetensors checkpoint it was made from",
-      },
-    );
+    const message = `${folder}: holds ${listFirstQuoted(foreign.map((name) => basename(name)))}, but no safetensors file`;
+    return new NfcError("unsupported", message, { hint: "give the safetensors checkpoint it was made from" });
   }
   return new NfcError("not-found", `${folder}: holds no safetensors checkpoint`, {
     hint: `expected ${SINGLE_FILE} or ${INDEX_FILE} in it`,

@@ -1,4 +1,4 @@
-// Text to token ids: the model's own tokenizer.json, vocab.json with merges.txt, or GPT-2's built-in vocabulary.
+// Turns text into token ids by the model's own tokenizer.json, vocab.json with merges.txt, or GPT-2's built-in vocabulary.
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -30,7 +30,7 @@ export const TOKENIZER_FILES = [
 ] as const;
 
 export interface Tokenizer {
-  /** Where it comes from, for reports. */
+  /** The name of its source, for reports. */
   readonly name: string;
   /** sha256 of its definition: caches of token ids are keyed by it. */
   readonly fingerprint: string;
@@ -38,7 +38,7 @@ export interface Tokenizer {
   readonly size: number;
   /** False when text must be encoded whole, because pieces cut at newlines might encode differently. */
   readonly piecewise: boolean;
-  /** Special tokens in the text (`<|endoftext|>`) are recognised, as Hugging Face's tokenizers do. */
+  /** Special tokens in the text (`<|endoftext|>`) are recognized, as Hugging Face's tokenizers do. */
   encode(text: string): number[];
   decode(ids: readonly number[]): string;
 }
@@ -72,20 +72,14 @@ function listMerges(mergesText: string): string[] {
   return mergesText.split(/\r?\n/).filter((line) => line !== "" && !line.startsWith("#version"));
 }
 
-/** tokenizer.json for GPT-2's older pair of files. */
+/** Makes the content of a tokenizer.json from GPT-2's older pair of files. */
 function makeByteLevelBpe(vocab: Record<string, number>, mergesText: string): object {
   const merges = listMerges(mergesText);
-  const end = { id: vocab[END_OF_TEXT], content: END_OF_TEXT, special: true };
-  const added = end.id === undefined ? [] : [end];
+  const id = vocab[END_OF_TEXT];
+  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
   return {
     version: "1.0",
-    added_tokens: added.map((token) => ({
-      ...token,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-    })),
+    added_tokens: id === undefined ? [] : [{ id, content: END_OF_TEXT, special: true, ...plain }],
     normalizer: null,
     pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
     post_processor: null,
@@ -112,7 +106,7 @@ async function makeHuggingFace(path: string, json: object): Promise<Tokenizer> {
       piecewise: pre_tokenizer?.type === "ByteLevel" && !added_tokens.some((token) => token.lstrip || token.rstrip),
       encode: (text) => inner.encode(text, { add_special_tokens: false }).ids,
       decode: (tokens) =>
-        tokens.length === 0 // which the library refuses
+        tokens.length === 0 // the library refuses an empty list
           ? ""
           : inner.decode([...tokens], { skip_special_tokens: false, clean_up_tokenization_spaces: false }),
     };
@@ -143,7 +137,7 @@ async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<
   const merges = await withIoErrors(MERGES, () => readFile(MERGES, "utf8"));
   const vocab = Object.fromEntries(listGpt2Tokens(merges).map((token, id) => [token, id]));
   const tokenizer = await makeHuggingFace(MERGES, makeByteLevelBpe(vocab, merges));
-  const last = GPT2_VOCABULARY - 1; // what ids of padding rows are shown as: the end of a text
+  const last = GPT2_VOCABULARY - 1; // ids of padding rows are shown as the end of a text
   const decode = (ids: readonly number[]) => tokenizer.decode(ids.map((id) => Math.min(id, last)));
   return { ...tokenizer, name: "GPT-2 (built in)", encode: makeWordEncoder(tokenizer), decode };
 }

@@ -1,9 +1,9 @@
-// Token streams and windows: files to ids without holding the text, and ids to overlapping windows for scoring.
+// Turns files into streams of ids without holding the text, and ids into overlapping windows for scoring.
 import { NfcError } from "../errors.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** Ids of the files' text, piece by piece. @throws NfcError as `readTextPieces`; "unsupported" for an id past the vocabulary */
+/** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces` */
 export async function* streamTokens(
   paths: readonly string[],
   tokenizer: Tokenizer,
@@ -33,21 +33,21 @@ export async function* cutWindows(
   { length, stride }: { length: number; stride: number },
 ): AsyncGenerator<Window> {
   let buffer: number[] = [];
-  let seen = 0; // ids at the buffer's start that an earlier window has scored
+  let scored = 0; // ids at the buffer's start that an earlier window has scored
   let first = true;
   for await (const ids of tokens) {
     for (const id of ids) buffer.push(id);
     let start = 0;
-    // One id more than a window: only then is it known not to be the last.
+    // A window with an id after it is not the last one.
     while (buffer.length - start > length) {
-      yield { ids: Int32Array.from(buffer.slice(start, start + length)), fresh: first ? length : length - seen };
+      yield { ids: Int32Array.from(buffer.slice(start, start + length)), fresh: first ? length : length - scored };
       first = false;
-      seen = length - stride;
+      scored = length - stride;
       start += stride;
     }
     if (start > 0) buffer = buffer.slice(start);
   }
-  const fresh = buffer.length - (first ? 0 : seen);
+  const fresh = buffer.length - (first ? 0 : scored);
   if (fresh > 0) yield { ids: Int32Array.from(buffer), fresh };
 }
 

@@ -5,7 +5,7 @@ import type { Graph, Value } from "../graph/ir.ts";
 import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
 import { makeFloat32Tensor, type Tensor } from "../graph/session.ts";
 import { concat, readSize, transpose, unsqueeze } from "../graph/shape-ops.ts";
-import { embedWindowsApart, type Hidden, LayerSession } from "../inference/layerwise.ts";
+import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/layerwise.ts";
 import {
   type AttentionContext,
   type AttentionOutput,
@@ -56,7 +56,7 @@ export class Calibration {
 
   async inputStatistics(layer: number): Promise<LayerStatistics> {
     const { config } = this.checkpoint;
-    const session = await LayerSession.open(this.checkpoint, layer, {
+    const session = await openLayerSession(this.checkpoint, layer, {
       threads: this.threads,
       outputs: (graph, { normed, attention, output }) => {
         graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
@@ -87,7 +87,7 @@ export class Calibration {
     const { config } = this.checkpoint;
     const weights = new Map([[STUDENT_WEIGHT, tied.weight]]);
     if (tied.bias) weights.set(STUDENT_BIAS, tied.bias);
-    const session = await LayerSession.open(this.checkpoint, layer, {
+    const session = await openLayerSession(this.checkpoint, layer, {
       threads: this.threads,
       weights,
       outputs: (graph, block, context) =>

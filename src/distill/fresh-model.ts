@@ -1,7 +1,7 @@
 // A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
 import { dirname } from "node:path";
 import { type Checkpoint, makeMemoryCheckpoint } from "../checkpoint/checkpoint.ts";
-import { parseConfig } from "../checkpoint/config-file.ts";
+import { checkHeads, completeConfig, parseConfig, requireSize, type Size } from "../checkpoint/config-file.ts";
 import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import { countElements } from "../formats/dtype.ts";
@@ -77,42 +77,26 @@ async function readFreshConfig(
   folder: string,
 ): Promise<ModelConfig> {
   const parsed = parseConfig(raw, file);
-  const need = (key: "n_layer" | "n_head" | "n_embd" | "n_positions"): number => {
-    const value = parsed[key];
-    if (value !== undefined) return value;
-    throw new NfcError("invalid-file", `${file}: ${key} is missing`, {
-      hint: 'a config needs at least {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 256}',
-    });
+  const { vocab_size, bos_token_id, eos_token_id } = parsed;
+  const size = (key: Size) =>
+    requireSize(parsed, key, 'a config needs at least {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 256}');
+  const sizes = {
+    ...{ n_layer: size("n_layer"), n_head: size("n_head"), n_embd: size("n_embd"), n_positions: size("n_positions") },
+    vocab_size: vocab_size ?? GPT2_VOCABULARY,
   };
-  const { layer_norm_epsilon, scale_attn_weights, scale_attn_by_inverse_layer_idx, bos_token_id, eos_token_id } =
-    parsed;
-  const [n_layer, n_head, n_embd, n_positions] = [need("n_layer"), need("n_head"), need("n_embd"), need("n_positions")];
-  if (n_embd % n_head !== 0)
-    throw new NfcError("invalid-file", `${file}: n_embd ${n_embd} is not divisible by n_head ${n_head}`);
-  const config: ModelConfig = {
-    n_layer,
-    n_head,
-    n_embd,
-    n_inner: parsed.n_inner ?? 4 * n_embd,
-    n_positions,
-    vocab_size: parsed.vocab_size ?? GPT2_VOCABULARY,
-    layer_norm_epsilon,
-    activation: parsed.activation ?? "gelu_tanh",
-    scale_attn_weights,
-    scale_attn_by_inverse_layer_idx,
-    tied_head: parsed.tie_word_embeddings ?? true,
+  checkHeads(parsed, sizes);
+  const config = completeConfig(parsed, sizes, {
     bias: raw.bias !== false,
-    variant: variant ?? parsed.variant ?? "dense",
+    ...(variant && { variant }),
     ...(bos_token_id !== undefined && { bos_token_id }),
     ...(eos_token_id !== undefined && { eos_token_id }),
-  };
+  });
   const needed = countNeededPositions(config.variant);
-  if (n_positions < needed)
-    throw new NfcError(
-      "unsupported",
-      `${file}: n_positions ${n_positions} is too short for ${config.variant}, which needs ${needed}`,
-    );
-  if (parsed.vocab_size !== undefined) return config;
+  if (sizes.n_positions < needed) {
+    const fact = `n_positions ${sizes.n_positions} is too short for ${config.variant}, which needs ${needed}`;
+    throw new NfcError("unsupported", `${file}: ${fact}`);
+  }
+  if (vocab_size !== undefined) return config;
   return { ...config, vocab_size: (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY };
 }
 

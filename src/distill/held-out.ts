@@ -2,7 +2,7 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions, Tensors } from "../graph/session.ts";
-import { Scorer } from "../inference/score/evaluate.ts";
+import { openLiveScorer, openScorer, type Scorer } from "../inference/score/evaluate.ts";
 import { isUsedAtMean } from "../model/parameters.ts";
 import type { TokenRange } from "./data/windows.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
@@ -27,7 +27,7 @@ export interface HeldOutOptions {
 
 export async function scoreCheckpoint(checkpoint: Checkpoint, options: HeldOutOptions): Promise<number> {
   const { threads } = options.session;
-  const scorer = await Scorer.open(checkpoint, threads === undefined ? {} : { threads });
+  const scorer = await openScorer(checkpoint, { threads });
   try {
     return await measure(scorer, options);
   } finally {
@@ -54,7 +54,7 @@ export class HeldOut {
       .filter((name) => isUsedAtMean(name, config))
       .map((name) => [name, makeParameter(store, name)] as const);
     const weights: Tensors = Object.fromEntries(entries);
-    return new HeldOut(await Scorer.live({ config, source }, weights, options.session), options);
+    return new HeldOut(await openLiveScorer({ config, source }, weights, options.session), options);
   }
 
   perplexity(): Promise<number> {

@@ -1,4 +1,4 @@
-// The number formats of safetensors: their sizes, and the conversion of the float formats to and from float32.
+// Defines the number formats of safetensors and their sizes, and converts the float formats to and from float32.
 
 /**
  * Every dtype name of the safetensors reference implementation (0.8) with its width in bits, in the reference's
@@ -80,18 +80,11 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype, into?: Float3
   if (!Number.isInteger(count)) throw new RangeError(`${bytes.byteLength} bytes are no whole number of ${dtype}`);
   if (into && into.length < count) throw new RangeError(`${count} values do not fit in ${into.length}`);
   const out = into ? into.subarray(0, count) : new Float32Array(count);
-  switch (dtype) {
-    case "F32":
-      new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes);
-      return out;
-    case "F64":
-      out.set(align(bytes, Float64Array));
-      return out;
-    case "F16":
-      return decodeHalf(align(bytes, Uint16Array), out);
-    case "BF16":
-      return decodeBrain(align(bytes, Uint16Array), out);
-  }
+  if (dtype === "F16") return decodeHalf(align(bytes, Uint16Array), out);
+  if (dtype === "BF16") return decodeBrain(align(bytes, Uint16Array), out);
+  if (dtype === "F64") out.set(align(bytes, Float64Array));
+  else viewBytes(out).set(bytes);
+  return out;
 }
 
 /**
@@ -99,16 +92,10 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype, into?: Float3
  * NaN of the same sign. F32 is a view of `values`, not a copy.
  */
 export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Array {
-  switch (dtype) {
-    case "F32":
-      return viewBytes(values);
-    case "F64":
-      return viewBytes(Float64Array.from(values));
-    case "F16":
-      return viewBytes(encodeHalf(viewBits(values)));
-    case "BF16":
-      return viewBytes(encodeBrain(viewBits(values)));
-  }
+  if (dtype === "F32") return viewBytes(values);
+  if (dtype === "F64") return viewBytes(Float64Array.from(values));
+  const bits = viewBits(values);
+  return viewBytes(dtype === "F16" ? encodeHalf(bits) : encodeBrain(bits));
 }
 
 /** The bytes of a typed array: a view, not a copy. */

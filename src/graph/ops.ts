@@ -4,15 +4,17 @@ import type { Attribute, GraphDtype, Value } from "./ir.ts";
 
 const FLOATS: readonly GraphDtype[] = ["float32", "float64", "float16"];
 
+/** A value's dtype and shape, for messages. */
+export function showType({ dtype, shape }: Value): string {
+  return `${dtype} ${formatShape(shape)}`;
+}
+
 function sameDtype(op: string, a: Value, b: Value): void {
-  if (a.dtype !== b.dtype)
-    throw new Error(
-      `${op}: ${a.name} is ${a.dtype} ${formatShape(a.shape)}, ${b.name} ${b.dtype} ${formatShape(b.shape)}`,
-    );
+  if (a.dtype !== b.dtype) throw new Error(`${op}: ${a.name} is ${showType(a)}, ${b.name} ${showType(b)}`);
 }
 
 function float(op: string, x: Value): void {
-  if (!FLOATS.includes(x.dtype)) throw new Error(`${op}: ${x.name} is ${x.dtype} ${formatShape(x.shape)}, not a float`);
+  if (!FLOATS.includes(x.dtype)) throw new Error(`${op}: ${x.name} is ${showType(x)}, not a float`);
 }
 
 export interface SingleOp {
@@ -105,36 +107,24 @@ export const ONNX_DATA_TYPE: Record<GraphDtype, number> = {
 /** [..., M, K] · [..., K, N] → [..., M, N], batch dimensions broadcast. */
 export function matmul(a: Value, b: Value): Value {
   sameDtype("MatMul", a, b);
-  const fault = () => new Error(`MatMul: ${formatShape(a.shape)} and ${formatShape(b.shape)} do not multiply`);
-  if (a.shape.length < 2 || b.shape.length < 2 || dimAt(a.shape, -1) !== dimAt(b.shape, -2)) throw fault();
+  if (a.shape.length < 2 || b.shape.length < 2 || dimAt(a.shape, -1) !== dimAt(b.shape, -2))
+    throw new Error(`MatMul: ${formatShape(a.shape)} and ${formatShape(b.shape)} do not multiply`);
   const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), "MatMul");
-  return single({
-    op: "MatMul",
-    inputs: [a, b],
-    dtype: a.dtype,
-    shape: [...batch, dimAt(a.shape, -2), dimAt(b.shape, -1)],
-  });
+  const shape = [...batch, dimAt(a.shape, -2), dimAt(b.shape, -1)];
+  return single({ op: "MatMul", inputs: [a, b], dtype: a.dtype, shape });
 }
 
 /** α·op(a)·op(b) + c: [M, K] · [K, N] → [M, N] after op, which transposes when asked; c is broadcast to the result. */
 export function gemm(
   a: Value,
   b: Value,
-  options: {
-    c?: Value | null | undefined;
-    transA?: boolean | undefined;
-    transB?: boolean | undefined;
-    alpha?: number | undefined;
-  } = {},
+  { c, transA, transB, alpha = 1 }: { c?: Value | null; transA?: boolean; transB?: boolean; alpha?: number } = {},
 ): Value {
-  const { c = null, transA = false, transB = false, alpha = 1 } = options;
   sameDtype("Gemm", a, b);
   const [m, k] = transA ? [a.shape[1], a.shape[0]] : a.shape;
   const [k2, n] = transB ? [b.shape[1], b.shape[0]] : b.shape;
   if (a.shape.length !== 2 || b.shape.length !== 2 || k !== k2)
-    throw new Error(
-      `Gemm: ${formatShape(a.shape)}${transA ? "ᵀ" : ""} and ${formatShape(b.shape)}${transB ? "ᵀ" : ""} do not multiply`,
-    );
+    throw new Error(`Gemm: ${showOperand(a, transA)} and ${showOperand(b, transB)} do not multiply`);
   const shape = [m as Dim, n as Dim];
   if (c && !isSameShape(broadcastShapes(c.shape, shape, "Gemm"), shape))
     throw new Error(`Gemm: C ${formatShape(c.shape)} does not broadcast to ${formatShape(shape)}`);
@@ -144,6 +134,8 @@ export function gemm(
   if (alpha !== 1) attributes.alpha = { float: alpha };
   return single({ op: "Gemm", inputs: c ? [a, b, c] : [a, b], dtype: a.dtype, shape, attributes });
 }
+
+const showOperand = ({ shape }: Value, transposed = false) => `${formatShape(shape)}${transposed ? "ᵀ" : ""}`;
 
 /** e^x / Σ e^x along an axis, in the shape of x. */
 export function softmax(x: Value, axis = -1): Value {
@@ -166,25 +158,16 @@ export function layerNorm(x: Value, weight: Value, bias: Value | null, epsilon: 
   for (const p of [weight, bias])
     if (p && !isSameShape(p.shape, last))
       throw new Error(`LayerNormalization: ${p.name} ${formatShape(p.shape)} does not fit ${formatShape(x.shape)}`);
-  return single({
-    op: "LayerNormalization",
-    inputs: bias ? [x, weight, bias] : [x, weight],
-    dtype: x.dtype,
-    shape: x.shape,
-    attributes: { axis: { int: -1 }, epsilon: { float: epsilon } },
-  });
+  const inputs = bias ? [x, weight, bias] : [x, weight];
+  const attributes = { axis: { int: -1 }, epsilon: { float: epsilon } };
+  return single({ op: "LayerNormalization", inputs, dtype: x.dtype, shape: x.shape, attributes });
 }
 
 function reduce(op: string, x: Value, axes: readonly number[], keepdims: boolean): Value {
   const reduced = new Set(axes.map((axis) => normalizeAxis(axis, x.shape, op)));
   const shape = x.shape.flatMap((dim, i) => (reduced.has(i) ? (keepdims ? [1] : []) : [dim]));
-  return single({
-    op,
-    inputs: [x, x.graph.ints([...reduced])],
-    dtype: x.dtype,
-    shape,
-    attributes: { keepdims: { int: keepdims ? 1 : 0 } },
-  });
+  const attributes = { keepdims: { int: keepdims ? 1 : 0 } };
+  return single({ op, inputs: [x, x.graph.ints([...reduced])], dtype: x.dtype, shape, attributes });
 }
 
 export const reduceSum = (x: Value, axes: readonly number[], keepdims = false) =>
@@ -200,13 +183,8 @@ export const reduceLogSumExp = (x: Value, axes: readonly number[], keepdims = fa
 export function argMax(x: Value, axis = -1): Value {
   const at = normalizeAxis(axis, x.shape, "ArgMax");
   const shape = x.shape.filter((_, i) => i !== at);
-  return single({
-    op: "ArgMax",
-    inputs: [x],
-    dtype: "int64",
-    shape,
-    attributes: { axis: { int: at }, keepdims: { int: 0 } },
-  });
+  const attributes = { axis: { int: at }, keepdims: { int: 0 } };
+  return single({ op: "ArgMax", inputs: [x], dtype: "int64", shape, attributes });
 }
 
 /** Standard normal draws, one an entry of `like`; ONNX Runtime's generator advances with each run. */

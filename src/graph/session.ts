@@ -1,18 +1,12 @@
-// The only import of ONNX Runtime: loads it on first use, makes sessions from graphs or files, runs them on typed arrays.
+// Loads ONNX Runtime on first use, the only import of it; makes sessions of graphs or files and runs them on typed arrays.
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
-import type { Graph, GraphDtype, Value } from "./ir.ts";
+import { viewBytes } from "../formats/dtype.ts";
+import type { ConstantData, Graph, GraphDtype, Value } from "./ir.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
 type Runtime = typeof Ort;
-export type TensorArray =
-  | Float32Array
-  | Float64Array
-  | BigInt64Array
-  | Int32Array
-  | Uint16Array
-  | Uint8Array
-  | Int8Array;
+export type TensorArray = ConstantData | Uint16Array;
 
 /** A dense tensor, row-major; float16 as the bits of a Uint16Array. */
 export interface Tensor {
@@ -58,7 +52,7 @@ function loadRuntime(): Promise<Runtime> {
   return runtime;
 }
 
-/** Stops its own messages: the error that it throws says the same. */
+/** Turns off ONNX Runtime's own messages, because the errors that it throws say the same. */
 function silence(ort: Runtime): Runtime {
   ort.env.logLevel = "fatal";
   return ort;
@@ -79,7 +73,7 @@ export class Session {
   private readonly ort: Runtime;
   private readonly session: Ort.InferenceSession;
 
-  private constructor(ort: Runtime, session: Ort.InferenceSession) {
+  constructor(ort: Runtime, session: Ort.InferenceSession) {
     this.ort = ort;
     this.session = session;
     this.inputNames = session.inputNames;
@@ -88,32 +82,24 @@ export class Session {
 
   /** A session whose weights are fed with every run. */
   static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-    const ort = await loadRuntime();
-    const model = encodeOnnx(graph, { parameters: "inputs" });
-    return new Session(
-      ort,
-      await createOnDevice(options, () => ort.InferenceSession.create(model, toOrtOptions(options))),
-    );
+    return createSession(encodeOnnx(graph, { parameters: "inputs" }), options);
   }
 
-  /** A session that owns a copy of the weights, taken from memory: no file is written, and the 2 GiB limit of files is not met. */
+  /** A session that owns a copy of the weights, taken from memory, so that the 2 GiB limit of files does not apply. */
   static async withWeights(
     graph: Graph,
     weightOf: (parameter: Value) => TensorArray,
     options: SessionOptions = {},
   ): Promise<Session> {
-    const ort = await loadRuntime();
     const externalData: { path: string; data: Uint8Array }[] = [];
     const model = encodeOnnx(graph, {
       parameters: (parameter) => {
-        const weight = weightOf(parameter);
-        const data = new Uint8Array(weight.buffer, weight.byteOffset, weight.byteLength);
+        const data = viewBytes(weightOf(parameter));
         externalData.push({ path: parameter.name, data });
         return { location: parameter.name, offset: 0, byteLength: data.byteLength };
       },
     });
-    const full = { ...toOrtOptions(options), externalData };
-    return new Session(ort, await createOnDevice(options, () => ort.InferenceSession.create(model, full)));
+    return createSession(model, options, externalData);
   }
 
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
@@ -141,12 +127,10 @@ export class Session {
     const inputs: Record<string, Ort.Tensor> = {};
     for (const [name, tensor] of Object.entries(feeds)) inputs[name] = this.tensor(tensor);
     const results = await this.session.run(inputs, fetches);
-    return Object.fromEntries(
-      Object.entries(results).map(([name, tensor]) => [
-        name,
-        { dtype: tensor.type as GraphDtype, data: readData(tensor), shape: tensor.dims },
-      ]),
-    );
+    const toTensor = (result: Ort.Tensor) => {
+      return { dtype: result.type as GraphDtype, data: readData(result), shape: result.dims };
+    };
+    return Object.fromEntries(Object.entries(results).map(([name, result]) => [name, toTensor(result)]));
   }
 
   async close(): Promise<void> {
@@ -170,10 +154,16 @@ function readData({ type, data }: Ort.Tensor): TensorArray {
   return new Uint16Array(buffer, byteOffset, length);
 }
 
-/** Names the device in the error: one that is built in may still lack its driver. */
-async function createOnDevice<T>({ device = "cpu" }: SessionOptions, create: () => Promise<T>): Promise<T> {
+/** Creates a session and names the device in an error: one that is built in may still lack its driver. */
+async function createSession(
+  model: Uint8Array,
+  options: SessionOptions,
+  externalData: { path: string; data: Uint8Array }[] = [],
+): Promise<Session> {
+  const { device = "cpu" } = options;
+  const ort = await loadRuntime();
   try {
-    return await create();
+    return new Session(ort, await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData }));
   } catch (error) {
     if (device === "cpu") throw error;
     throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${describeError(error).split("\n")[0]}`, {
@@ -190,7 +180,7 @@ function toOrtOptions({
   arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // memPattern off: peak memory is lower and dynamic shapes gain nothing from it. Only errors are logged: warnings are meant for the makers of a graph.
+  // Memory patterns raise peak memory and gain nothing for dynamic shapes. Warnings are for the makers of a graph.
   return {
     executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,

@@ -1,7 +1,7 @@
 // Op builders that move data: reshape, transpose, slice, split, concat, gather, and shapes known only at run time.
 import { addDims, type Dim, dimAt, formatShape, isSameShape, multiplyDims, normalizeAxis, type Shape } from "./dims.ts";
 import type { Graph, Value } from "./ir.ts";
-import { cast, like, single } from "./ops.ts";
+import { cast, like, showType, single } from "./ops.ts";
 
 /** The places where named dimensions can be read at run time: name → (value, axis). */
 export type DimSources = ReadonlyMap<string, { value: Value; axis: number }>;
@@ -11,14 +11,9 @@ export function readSize(value: Value, axis: number): Value {
   const at = normalizeAxis(axis, value.shape, "Shape");
   const dim = value.shape[at] as Dim;
   if (typeof dim === "number") return value.graph.ints([dim]);
+  const attributes = { start: { int: at }, end: { int: at + 1 } };
   return value.graph.memo(`size ${value.name} ${at}`, () =>
-    single({
-      op: "Shape",
-      inputs: [value],
-      dtype: "int64",
-      shape: [1],
-      attributes: { start: { int: at }, end: { int: at + 1 } },
-    }),
+    single({ op: "Shape", inputs: [value], dtype: "int64", shape: [1], attributes }),
   );
 }
 
@@ -34,12 +29,8 @@ export function readDimSize(dim: Dim, sources: DimSources, graph: Graph): Value 
 function shapeVector(like: Value, shape: Shape, sources: DimSources): Value {
   const { graph } = like;
   if (shape.every((dim) => typeof dim === "number")) return graph.ints(shape as number[]);
-  return graph.memo(`shape [${shape.join()}]`, () =>
-    concat(
-      shape.map((dim) => readDimSize(dim, sources, graph)),
-      0,
-    ),
-  );
+  const sizes = () => shape.map((dim) => readDimSize(dim, sources, graph));
+  return graph.memo(`shape [${shape.join()}]`, () => concat(sizes(), 0));
 }
 
 function elements(shape: Shape): Dim {
@@ -77,9 +68,7 @@ export function concat(values: readonly Value[], axis: number): Value {
   const others = (shape: Shape) => shape.filter((_, i) => i !== at);
   for (const value of values)
     if (value.dtype !== first.dtype || !isSameShape(others(value.shape), others(first.shape)))
-      throw new Error(
-        `Concat: ${first.dtype} ${formatShape(first.shape)} and ${value.dtype} ${formatShape(value.shape)} differ outside axis ${at}`,
-      );
+      throw new Error(`Concat: ${showType(first)} and ${showType(value)} differ outside axis ${at}`);
   const shape = [...first.shape];
   shape[at] = values.map((value) => value.shape[at] as Dim).reduce(addDims);
   return single({ op: "Concat", inputs: values, dtype: first.dtype, shape, attributes: { axis: { int: at } } });
@@ -134,13 +123,9 @@ export function zeros(x: Value, shape: Shape): Value {
 /** zeros[shape] with updates[r] added at row indices[r]: indices int64 [R], updates [R, ...shape.slice(1)]. */
 export function scatterRows(updates: Value, indices: Value, shape: Shape): Value {
   const rows = indices.shape[0] as Dim;
-  return single({
-    op: "ScatterND",
-    inputs: [zeros(updates, shape), reshape(cast(indices, "int64"), [rows, 1]), updates],
-    dtype: updates.dtype,
-    shape,
-    attributes: { reduction: { string: "add" } },
-  });
+  const inputs = [zeros(updates, shape), reshape(cast(indices, "int64"), [rows, 1]), updates];
+  const attributes = { reduction: { string: "add" } };
+  return single({ op: "ScatterND", inputs, dtype: updates.dtype, shape, attributes });
 }
 
 /** Splits x into equal parts along an axis: [..., N, ...] → parts of [..., N / parts, ...]. */
@@ -150,12 +135,9 @@ export function split(x: Value, parts: number, axis: number): Value[] {
   if (typeof size !== "number" || size % parts !== 0)
     throw new Error(`Split: axis ${at} of ${formatShape(x.shape)} does not divide into ${parts}`);
   const shape = x.shape.map((dim, i) => (i === at ? size / parts : dim));
-  return x.graph.node({
-    op: "Split",
-    inputs: [x],
-    outputs: Array.from({ length: parts }, () => ({ dtype: x.dtype, shape })),
-    attributes: { axis: { int: at }, num_outputs: { int: parts } },
-  });
+  const outputs = Array.from({ length: parts }, () => ({ dtype: x.dtype, shape }));
+  const attributes = { axis: { int: at }, num_outputs: { int: parts } };
+  return x.graph.node({ op: "Split", inputs: [x], outputs, attributes });
 }
 
 /** x[..., indices, ...] along an axis: the axis is replaced by the shape of `indices`. */
@@ -170,13 +152,8 @@ export function gather(x: Value, indices: Value, axis = 0): Value {
 export function gatherElements(x: Value, indices: Value, axis: number): Value {
   integer("GatherElements", indices);
   const at = elementAxis("GatherElements", x.shape, indices.shape, axis);
-  return single({
-    op: "GatherElements",
-    inputs: [x, indices],
-    dtype: x.dtype,
-    shape: indices.shape,
-    attributes: { axis: { int: at } },
-  });
+  const attributes = { axis: { int: at } };
+  return single({ op: "GatherElements", inputs: [x, indices], dtype: x.dtype, shape: indices.shape, attributes });
 }
 
 /** x with updates written at `indices` along one axis (each place at most once). */
@@ -185,13 +162,8 @@ export function scatterElements(x: Value, indices: Value, updates: Value, axis: 
   const at = elementAxis("ScatterElements", x.shape, indices.shape, axis);
   if (!isSameShape(updates.shape, indices.shape))
     throw new Error(`ScatterElements: ${formatShape(updates.shape)} updates at ${formatShape(indices.shape)} places`);
-  return single({
-    op: "ScatterElements",
-    inputs: [x, indices, updates],
-    dtype: x.dtype,
-    shape: x.shape,
-    attributes: { axis: { int: at } },
-  });
+  const attributes = { axis: { int: at } };
+  return single({ op: "ScatterElements", inputs: [x, indices, updates], dtype: x.dtype, shape: x.shape, attributes });
 }
 
 function elementAxis(op: string, shape: Shape, indices: Shape, axis: number): number {
@@ -201,12 +173,12 @@ function elementAxis(op: string, shape: Shape, indices: Shape, axis: number): nu
   return at;
 }
 
-/** For each row r of a matrix x [N, V], x[r, indices[r]]: [N]. */
+/** Picks x[r, indices[r]] from each row r of a matrix x [N, V]: [N]. */
 export function pick(x: Value, indices: Value): Value {
   return reshape(gatherElements(x, unsqueeze(indices, [1]), 1), indices.shape);
 }
 
-/** 0, 1, …, length − 1 as int64 [dim]; `length` is an int64 [1]. */
+/** Counts 0, 1, …, length − 1 as int64 [dim]; `length` is an int64 [1]. */
 export function range(length: Value, dim: Dim): Value {
   const { graph } = length;
   const scalar = single({ op: "Squeeze", inputs: [length, graph.ints([0])], dtype: "int64", shape: [] });
@@ -222,5 +194,5 @@ export function unsqueeze(x: Value, axes: readonly number[]): Value {
 
 function integer(op: string, indices: Value): void {
   if (indices.dtype !== "int64" && indices.dtype !== "int32")
-    throw new Error(`${op}: the indices ${indices.name} are ${indices.dtype} ${formatShape(indices.shape)}`);
+    throw new Error(`${op}: the indices ${indices.name} are ${showType(indices)}`);
 }

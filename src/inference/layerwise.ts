@@ -1,4 +1,4 @@
-// The forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
+// Runs the forward pass one layer at a time, so that memory holds one layer's weights: for calibration and self-checks.
 
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../errors.ts";
@@ -38,7 +38,7 @@ export async function embedWindows(checkpoint: Checkpoint, windows: readonly Int
   return { x, batch: windows.length, length };
 }
 
-/** The same, each window as a batch of its own: attention scores [1, H, T, T] are then the largest tensors of a run. */
+/** Embeds each window as a batch of its own, so that the largest tensors of a run are attention scores [1, H, T, T]. */
 export async function embedWindowsApart(checkpoint: Checkpoint, windows: readonly Int32Array[]): Promise<Hidden[]> {
   const { x, length } = await embedWindows(checkpoint, windows);
   const size = x.length / windows.length;
@@ -95,48 +95,38 @@ export interface LayerSessionOptions {
 }
 
 /** One block, or a part of it, as a session over hidden states; noise at its mean. */
-export class LayerSession {
-  private readonly session: Session;
-  private readonly width: number;
+export interface LayerSession {
+  run(hidden: Hidden, into?: Tensors): Promise<Record<string, Tensor>>;
+  close(): Promise<void>;
+}
 
-  private constructor(session: Session, width: number) {
-    this.session = session;
-    this.width = width;
-  }
-
-  static async open(checkpoint: Checkpoint, layer: number, options: LayerSessionOptions): Promise<LayerSession> {
-    const { config } = checkpoint;
-    const graph = new Graph();
-    const dims: [Dim, Dim] = ["batch_size", "sequence_length"];
-    const x = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
-    const ids = graph.input("input_ids", "int64", dims); // only its shape is read
-    const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
-    options.outputs(
-      graph,
-      block(x, makeLayerLookup(makeParameterLookup(graph, config), layer), context, layer),
-      context,
+export async function openLayerSession(
+  checkpoint: Checkpoint,
+  layer: number,
+  { threads = 0, outputs, weights: given }: LayerSessionOptions,
+): Promise<LayerSession> {
+  const { config } = checkpoint;
+  const graph = new Graph();
+  const dims: [Dim, Dim] = ["batch_size", "sequence_length"];
+  const input = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
+  const ids = graph.input("input_ids", "int64", dims); // only its shape is read
+  const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+  const parameters = makeLayerLookup(makeParameterLookup(graph, config), layer);
+  outputs(graph, block(input, parameters, context, layer), context);
+  const weights = new Map(given);
+  for (const { name } of pruneGraph(graph).parameters)
+    if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
+  const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
+  const session = await Session.withWeights(graph, weightOf, { threads, shortLived: true });
+  const run = ({ x, batch, length }: Hidden, into?: Tensors) =>
+    session.run(
+      {
+        x: makeFloat32Tensor(x, [batch * length, config.n_embd]),
+        input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
+      },
+      into,
     );
-    const weights = new Map(options.weights);
-    for (const { name } of pruneGraph(graph).parameters)
-      if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
-    const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
-    return new LayerSession(
-      await Session.withWeights(graph, weightOf, { threads: options.threads ?? 0, shortLived: true }),
-      config.n_embd,
-    );
-  }
-
-  async run({ x, batch, length }: Hidden, into: Tensors = {}): Promise<Record<string, Tensor>> {
-    const feeds = {
-      x: makeFloat32Tensor(x, [batch * length, this.width]),
-      input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
-    };
-    return this.session.run(feeds, into);
-  }
-
-  close(): Promise<void> {
-    return this.session.close();
-  }
+  return { run, close: () => session.close() };
 }
 
 /**
@@ -151,7 +141,7 @@ export async function computeLogits(
   let hidden = await embedWindows(checkpoint, windows);
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
     throwIfAborted(signal);
-    const session = await LayerSession.open(checkpoint, layer, {
+    const session = await openLayerSession(checkpoint, layer, {
       threads,
       outputs: (graph, { output }) => graph.output(output, "output"),
     });

@@ -1,4 +1,4 @@
-// A model as a session with the inputs and outputs of an export: an exported file, or a checkpoint in memory.
+// Opens an exported file, or a checkpoint in memory, as a session with the inputs and outputs of an export.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { describeError, NfcError } from "../errors.ts";
@@ -16,63 +16,61 @@ export interface CheckpointSessionOptions extends SessionOptions {
   noise?: NoiseMode | undefined;
 }
 
-export class ModelSession {
+export interface ModelSession extends FileDtypes {
   /** The model's name in messages. */
   readonly source: string;
   readonly config: ModelConfig;
-  readonly cacheDtype: FileDtypes["cacheDtype"];
-  readonly logitsDtype: FileDtypes["logitsDtype"];
   /** Whether it is told positions: without them, padded prompts go wrong. */
   readonly hasPositions: boolean;
-  private readonly session: Session;
-
-  private constructor(source: string, config: ModelConfig, dtypes: FileDtypes, session: Session) {
-    this.source = source;
-    this.config = config;
-    this.cacheDtype = dtypes.cacheDtype;
-    this.logitsDtype = dtypes.logitsDtype;
-    this.hasPositions = session.inputNames.includes("position_ids");
-    this.session = session;
-  }
-
-  /** @throws NfcError "invalid-file" when ONNX Runtime refuses the file */
-  static async ofFile(file: ExportedFile, config: ModelConfig, options: SessionOptions = {}): Promise<ModelSession> {
-    return new ModelSession(file.path, config, file, await Session.fromFile(file.path, options));
-  }
-
-  /** The stored weights, in float32. */
-  static async ofCheckpoint(
-    checkpoint: Checkpoint,
-    { noise = { kind: "mean" }, ...options }: CheckpointSessionOptions = {},
-  ): Promise<ModelSession> {
-    refuseClassifier(checkpoint);
-    const weights = await readWeights(checkpoint);
-    const graph = buildDecoderGraph(checkpoint.config, noise);
-    const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, options);
-    return new ModelSession(checkpoint.source, checkpoint.config, FLOAT32, session);
-  }
-
   /**
-   * As `Session.run`. A file without position_ids is not fed any.
+   * Runs the model as `Session.run` does. A file without position_ids is not fed any.
    * @throws NfcError "invalid-file" when ONNX Runtime cannot run the file on this
    */
-  async run(feeds: Tensors, into?: Tensors, outputs?: readonly string[]): Promise<Tensors> {
-    const { position_ids, ...rest } = feeds;
-    try {
-      return await this.session.run(
-        { ...rest, ...(position_ids && this.hasPositions && { position_ids }) },
-        into,
-        outputs,
-      );
-    } catch (cause) {
-      throw new NfcError("invalid-file", `${this.source}: does not run: ${describeError(cause).split("\n")[0]}`, {
-        hint: "export the model again",
-        cause,
-      });
-    }
-  }
+  run(feeds: Tensors, into?: Tensors, outputs?: readonly string[]): Promise<Tensors>;
+  close(): Promise<void>;
+}
 
-  close(): Promise<void> {
-    return this.session.close();
-  }
+/** @throws NfcError "invalid-file" when ONNX Runtime refuses the file */
+export async function openFileSession(
+  file: ExportedFile,
+  config: ModelConfig,
+  options: SessionOptions = {},
+): Promise<ModelSession> {
+  return makeModelSession(file.path, config, file, await Session.fromFile(file.path, options));
+}
+
+/** Opens a session on the stored weights, in float32. */
+export async function openCheckpointSession(
+  checkpoint: Checkpoint,
+  { noise = { kind: "mean" }, ...options }: CheckpointSessionOptions = {},
+): Promise<ModelSession> {
+  refuseClassifier(checkpoint);
+  const weights = await readWeights(checkpoint);
+  const graph = buildDecoderGraph(checkpoint.config, noise);
+  const session = await Session.withWeights(graph, ({ name }) => weights.get(name) as Float32Array, options);
+  return makeModelSession(checkpoint.source, checkpoint.config, FLOAT32, session);
+}
+
+function makeModelSession(
+  source: string,
+  config: ModelConfig,
+  { cacheDtype, logitsDtype }: FileDtypes,
+  session: Session,
+): ModelSession {
+  const hasPositions = session.inputNames.includes("position_ids");
+  return {
+    ...{ source, config, cacheDtype, logitsDtype, hasPositions },
+    async run({ position_ids, ...feeds }, into, outputs) {
+      const known = position_ids && hasPositions ? { ...feeds, position_ids } : feeds;
+      try {
+        return await session.run(known, into, outputs);
+      } catch (cause) {
+        throw new NfcError("invalid-file", `${source}: does not run: ${describeError(cause).split("\n")[0]}`, {
+          hint: "export the model again",
+          cause,
+        });
+      }
+    },
+    close: () => session.close(),
+  };
 }

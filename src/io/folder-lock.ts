@@ -1,4 +1,4 @@
-// A lock on a folder: a file with the number of the process that works in it. A killed process leaves its file behind.
+// Locks a folder by a file with the number of the process that works in it; a killed process leaves its file behind.
 import { mkdir, readFile, rm, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";

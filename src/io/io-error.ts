@@ -7,38 +7,27 @@ interface Meaning {
   hint: string;
 }
 
-const DISK_FULL: Meaning = {
-  code: "io",
-  fact: "disk full",
-  hint: "free some space or choose an output folder on another disk",
-};
-const PERMISSION: Meaning = {
-  code: "io",
-  fact: "permission denied",
-  hint: "check the owner and the permissions of the file and its folder",
-};
-const TOO_MANY_FILES: Meaning = {
-  code: "io",
-  fact: "too many open files",
-  hint: "raise the limit (ulimit -n) or close other programs",
-};
+const io = (fact: string, hint: string): Meaning => ({ code: "io", fact, hint });
+const SPACE = "free some space or choose an output folder on another disk";
+const PERMISSION = io("permission denied", "check the owner and the permissions of the file and its folder");
+const TOO_MANY_FILES = io("too many open files", "raise the limit (ulimit -n) or close other programs");
 
 const MEANINGS: ReadonlyMap<string, Meaning> = new Map<string, Meaning>([
-  ["ENOSPC", DISK_FULL],
-  ["EDQUOT", { ...DISK_FULL, fact: "disk full: your quota is used up" }],
-  ["EFBIG", { code: "io", fact: "the file is too large for this file system", hint: "write smaller shards" }],
+  ["ENOSPC", io("disk full", SPACE)],
+  ["EDQUOT", io("disk full: your quota is used up", SPACE)],
+  ["EFBIG", io("the file is too large for this file system", "write smaller shards")],
   ["EACCES", PERMISSION],
   ["EPERM", PERMISSION],
-  ["EROFS", { code: "io", fact: "the file system is read-only", hint: "choose another output folder" }],
+  ["EROFS", io("the file system is read-only", "choose another output folder")],
   ["EMFILE", TOO_MANY_FILES],
   ["ENFILE", TOO_MANY_FILES],
-  ["EIO", { code: "io", fact: "the device reports an input/output error", hint: "check the disk" }],
-  ["EBUSY", { code: "io", fact: "another program is using it", hint: "close that program and try again" }],
+  ["EIO", io("the device reports an input/output error", "check the disk")],
+  ["EBUSY", io("another program is using it", "close that program and try again")],
   ["ENOENT", { code: "not-found", fact: "no such file or folder", hint: "check the path" }],
   ["ENOTDIR", { code: "not-found", fact: "a part of this path is a file, not a folder", hint: "check the path" }],
-  ["EISDIR", { code: "io", fact: "this is a folder, a file is expected", hint: "check the path" }],
-  ["ELOOP", { code: "io", fact: "too many symbolic links", hint: "check the links along the path" }],
-  ["ENAMETOOLONG", { code: "io", fact: "the name is too long for this file system", hint: "choose a shorter name" }],
+  ["EISDIR", io("this is a folder, a file is expected", "check the path")],
+  ["ELOOP", io("too many symbolic links", "check the links along the path")],
+  ["ENAMETOOLONG", io("the name is too long for this file system", "choose a shorter name")],
   ["EEXIST", { code: "exists", fact: "it exists already", hint: "choose another name" }],
   ["ENOTEMPTY", { code: "exists", fact: "it exists already and is not empty", hint: "choose another name" }],
 ]);

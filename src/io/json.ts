@@ -1,7 +1,7 @@
 // Reads a JSON file (config.json, tokenizer.json, nfc.json) with errors that name it.
 import type { z } from "zod";
 import { describeError, NfcError } from "../errors.ts";
-import { PositionalFile } from "./positional-file.ts";
+import { withFile } from "./positional-file.ts";
 
 /** The largest JSON files of a model folder are tokenizers, of some 30 MB; a larger file is a mistake or an attack. */
 const MAX_JSON_BYTES = 256 * 1024 * 1024;
@@ -16,24 +16,15 @@ export interface ReadJsonOptions {
  * Reads a JSON file's value. A byte order mark, which some Windows editors write, is allowed.
  * @throws NfcError `not-found`, `io`, `invalid-file` (not UTF-8, not JSON, larger than `maxBytes`)
  */
-export async function readJsonFile(
+export function readJsonFile(
   path: string,
   { maxBytes = MAX_JSON_BYTES, hint }: ReadJsonOptions = {},
 ): Promise<unknown> {
-  const file = await PositionalFile.open(path);
-  try {
-    if (file.size > maxBytes) {
-      throw new NfcError(
-        "invalid-file",
-        `${path}: ${file.size} bytes, more than the ${maxBytes} that are allowed here`,
-      );
-    }
-    const bytes = new Uint8Array(file.size);
-    await file.readInto(bytes, 0);
-    return parseJson(bytes, path, hint);
-  } finally {
-    await file.close();
-  }
+  return withFile(path, async (file) => {
+    const fact = `${file.size} bytes, more than the ${maxBytes} that are allowed here`;
+    if (file.size > maxBytes) throw new NfcError("invalid-file", `${path}: ${fact}`);
+    return parseJson(await file.read(0, file.size), path, hint);
+  });
 }
 
 function parseJson(bytes: Uint8Array, path: string, hint: string | undefined): unknown {

@@ -8,7 +8,7 @@ import { isProcessRunning } from "./process.ts";
 /** `tmp`: an output being written; `old`: the output that a new one is about to replace. */
 type Kind = "tmp" | "old";
 
-/** Paths that this process uses. Its own number always belongs to a running process, so it cannot tell. */
+/** Paths that this process uses: its number, which always belongs to a running process, does not tell. */
 const inUse = new Set<string>();
 
 interface Leftover {

@@ -9,7 +9,7 @@ import { readErrno } from "./io-error.ts";
 const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
 const ANOTHER_NAME = "choose another output folder";
 
-/** What is at the path of an output. */
+/** The kind of thing at the path of an output. */
 export type Occupancy = "free" | "empty-folder" | "folder" | "file";
 
 async function readOccupancy(path: string): Promise<Occupancy> {
@@ -72,7 +72,7 @@ async function findForbiddenPlace(path: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** Undefined for a folder that does not exist: a deleted working folder, or an account without a home. */
+/** Gives undefined for a folder that does not exist: a deleted working folder, or an account without a home. */
 async function resolveFolder(find: () => string): Promise<string | undefined> {
   try {
     return await realpath(find());

@@ -1,7 +1,7 @@
 // Guards files that a later run of nfc replaces: a file that nfc did not write is never overwritten.
-import { open } from "node:fs/promises";
+import { existsSync } from "node:fs";
 import { NfcError } from "../errors.ts";
-import { readErrno, withIoErrors } from "./io-error.ts";
+import { withFile } from "./positional-file.ts";
 
 const BEGINNING = 4096;
 
@@ -11,21 +11,8 @@ const BEGINNING = 4096;
  * @throws NfcError "exists"
  */
 export async function refuseUnmarkedFile(file: string, mark: string, what: string): Promise<void> {
-  const beginning = await withIoErrors(file, () => readBeginning(file));
-  if (beginning === null || beginning === "" || beginning.includes(mark)) return;
+  if (!existsSync(file)) return;
+  const beginning = await withFile(file, (opened) => opened.read(0, Math.min(BEGINNING, opened.size)));
+  if (beginning.length === 0 || Buffer.from(beginning).includes(mark)) return;
   throw new NfcError("exists", `${file}: is there, and is not ${what}`, { hint: "choose another name, or remove it" });
-}
-
-async function readBeginning(file: string): Promise<string | null> {
-  const handle = await open(file, "r").catch((error: unknown) => {
-    if (readErrno(error) === "ENOENT") return null;
-    throw error;
-  });
-  if (!handle) return null;
-  try {
-    const { bytesRead, buffer } = await handle.read(Buffer.alloc(BEGINNING), 0, BEGINNING, 0);
-    return buffer.subarray(0, bytesRead).toString("latin1");
-  } finally {
-    await handle.close();
-  }
 }

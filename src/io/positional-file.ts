@@ -55,6 +55,13 @@ export class PositionalFile {
     }
   }
 
+  /** The `length` bytes from `offset` on, in a new array. @throws NfcError `io` when the file ends before */
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    await this.readInto(bytes, offset);
+    return bytes;
+  }
+
   /**
    * Reads the bytes `offset` to `offset + length` in pieces of {@link PIECE_BYTES} (the last may be shorter). All pieces are
    * views of one buffer, from its start: each is valid until the next is asked for.
@@ -76,5 +83,15 @@ export class PositionalFile {
   close(): Promise<void> {
     this.idle.length = 0;
     return withIoErrors(this.path, () => this.handle.close());
+  }
+}
+
+/** Opens the file at `path` for `use`, and closes it afterwards. @throws NfcError as {@link PositionalFile.open} */
+export async function withFile<T>(path: string, use: (file: PositionalFile) => Promise<T>): Promise<T> {
+  const file = await PositionalFile.open(path);
+  try {
+    return await use(file);
+  } finally {
+    await file.close();
   }
 }

@@ -1,15 +1,16 @@
-// Text from files and networks made harmless to print: one class of characters that no output passes on as they are.
+// Escapes the unprintable characters of text from files and networks, which no output passes on as they are.
 
 /**
- * Characters that move a cursor, hide, or reorder what is shown: controls, format characters (direction marks, joiners,
- * byte order marks), line and paragraph separators, and surrogates without a partner.
+ * Characters that move a cursor, hide, or reorder the text around them: controls, format characters (direction marks,
+ * byte order marks), line and paragraph separators, and surrogates without a partner. The zero-width non-joiner (U+200C)
+ * and joiner (U+200D) are left out, because Persian words and emoji are written with them.
  */
-export const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+export const UNPRINTABLE = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
-/** How much of an offending text a message quotes. */
+/** Characters of an offending text that a message quotes. */
 const MAX_QUOTED = 120;
 
-/** For a terminal: unprintable characters become \u{...}. */
+/** Text for a terminal, whose unprintable characters become \u{...}. */
 export function escapeTerminal(text: string): string {
   return text.replace(UNPRINTABLE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
 }

@@ -1,4 +1,4 @@
-// Whether the process that left a file behind still runs.
+// Tells whether the process that left a file behind still runs.
 import { readErrno } from "./io-error.ts";
 
 /** True for a process of this or another user; false for a number that no process can have. */

@@ -1,21 +1,18 @@
 // Computes the sha256 of one or several files as a stream.
 import { createHash } from "node:crypto";
 import { throwIfAborted } from "../errors.ts";
-import { PositionalFile } from "./positional-file.ts";
+import { withFile } from "./positional-file.ts";
 
 /** Hexadecimal sha256 of a file. @throws NfcError as opening and reading do; "aborted" */
-export async function sha256File(path: string, signal?: AbortSignal): Promise<string> {
-  const file = await PositionalFile.open(path);
-  try {
+export function sha256File(path: string, signal?: AbortSignal): Promise<string> {
+  return withFile(path, async (file) => {
     const hash = createHash("sha256");
     for await (const piece of file.pieces(0, file.size)) {
       throwIfAborted(signal);
       hash.update(piece);
     }
     return hash.digest("hex");
-  } finally {
-    await file.close();
-  }
+  });
 }
 
 /** The sha256 of a single file; for several files, that of the list of their hashes in hexadecimal, one a line. */

@@ -1,4 +1,4 @@
-// All-or-nothing output: a folder is filled beside its target and renamed into place, a file likewise.
+// Makes outputs appear whole or not at all: a folder or file is filled beside its target and then renamed into place.
 import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
@@ -11,7 +11,7 @@ export { toIoError } from "./io-error.ts";
 
 /** A folder being filled; nothing is visible at the target before `commit`. */
 export interface StagedDirectory {
-  /** Where to write. */
+  /** The folder to write to. */
   readonly path: string;
   /**
    * Syncs everything and moves it to the target.
@@ -41,7 +41,7 @@ export function stageDirectory(target: string, { force = false }: StageOptions =
       await checkTarget(place.path, target, force);
       const path = claimName(place.path, "tmp");
       await mkdir(path);
-      return new Staging(path, place, parents);
+      return makeStaging(path, place, parents);
     } catch (error) {
       await parents.removeIfEmpty();
       throw error;
@@ -79,7 +79,7 @@ function showAtTarget(target: string, staged: string, error: unknown): unknown {
   return new NfcError(known.code, known.message.replaceAll(staged, target), { hint, cause: known });
 }
 
-/** Moves back a folder that a killed process had moved away to replace it. Call it before reading a folder that runs replace. */
+/** Moves back a folder that a killed process had moved away to replace it. Call it before reading such a folder. */
 export function recoverDirectory(target: string): Promise<void> {
   return withIoErrors(target, async () => cleanLeftovers(await resolveTarget(target)));
 }
@@ -140,81 +140,77 @@ async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {
 }
 
 interface Place {
-  /** As the user wrote it. */
+  /** The path that the user wrote. */
   shown: string;
-  /** Absolute, without symbolic links. */
+  /** The absolute path without symbolic links. */
   path: string;
   force: boolean;
 }
 
-class Staging implements StagedDirectory {
-  readonly path: string;
-  private readonly place: Place;
-  private readonly parents: Parents;
-  private finished = false;
+function makeStaging(staged: string, place: Place, parents: Parents): StagedDirectory {
+  const { path, shown, force } = place;
+  let finished = false;
+  return {
+    path: staged,
+    async commit() {
+      if (finished) throw new Error(`${shown}: this output is committed or discarded already`);
+      await withIoErrors(shown, async () => {
+        await syncTree(staged);
+        const occupancy = await checkTarget(path, shown, force);
+        const backup = occupancy === "folder" ? claimName(path, "old") : undefined;
+        try {
+          await moveIn(staged, place, parents, { occupancy, backup });
+          finished = true;
+          if (backup) await dropBackup(backup, place);
+        } finally {
+          if (backup) release(backup);
+        }
+        release(staged);
+      });
+    },
+    async discard() {
+      if (finished) return;
+      finished = true;
+      await withIoErrors(shown, async () => {
+        await rm(staged, { recursive: true, force: true });
+        release(staged);
+        await parents.removeIfEmpty();
+      });
+    },
+  };
+}
 
-  constructor(path: string, place: Place, parents: Parents) {
-    this.path = path;
-    this.place = place;
-    this.parents = parents;
-  }
-
-  async commit(): Promise<void> {
-    if (this.finished) throw new Error(`${this.place.shown}: this output is committed or discarded already`);
-    await withIoErrors(this.place.shown, async () => {
-      await syncTree(this.path);
-      const { path, shown, force } = this.place;
-      const occupancy = await checkTarget(path, shown, force);
-      const backup = occupancy === "folder" ? claimName(path, "old") : undefined;
-      try {
-        await this.moveIn(occupancy, backup);
-        this.finished = true;
-        if (backup) await dropBackup(backup, this.place);
-      } finally {
-        if (backup) release(backup);
-      }
-      release(this.path);
-    });
-  }
-
-  discard(): Promise<void> {
-    return withIoErrors(this.place.shown, async () => {
-      if (this.finished) return;
-      this.finished = true;
-      await rm(this.path, { recursive: true, force: true });
-      release(this.path);
-      await this.parents.removeIfEmpty();
-    });
-  }
-
-  /**
-   * Moves the old output, if any, to its backup name and the new one in, and takes that back when a step fails. A kill
-   * between the two renames leaves the old one under the backup name: the next {@link stageDirectory} restores it.
-   */
-  private async moveIn(occupancy: Occupancy, backup: string | undefined): Promise<void> {
-    const { path, shown } = this.place;
-    const undo: (() => Promise<void>)[] = [];
-    try {
-      if (backup) {
-        await rename(path, backup);
-        undo.unshift(() => rename(backup, path));
-      }
-      // POSIX replaces an empty folder in one step; Windows wants it gone.
-      if (occupancy === "empty-folder" && process.platform === "win32") await rmdir(path);
-      await rename(this.path, path);
-      undo.unshift(() => rename(path, this.path));
-      await this.parents.sync();
-    } catch (error) {
-      for (const step of undo) await step();
-      const code = readErrno(error);
-      if (code === "ENOTEMPTY" || code === "EEXIST") throw makeExistsError(shown, "folder");
-      if (code === "ENOTDIR") throw makeExistsError(shown, "file");
-      throw error;
+/**
+ * Moves the old output, if any, to its backup name and the new one in, and takes that back when a step fails. A kill
+ * between the two renames leaves the old one under the backup name: the next {@link stageDirectory} restores it.
+ */
+async function moveIn(
+  staged: string,
+  { path, shown }: Place,
+  parents: Parents,
+  { occupancy, backup }: { occupancy: Occupancy; backup: string | undefined },
+): Promise<void> {
+  const undo: (() => Promise<void>)[] = [];
+  try {
+    if (backup) {
+      await rename(path, backup);
+      undo.unshift(() => rename(backup, path));
     }
+    // POSIX replaces an empty folder in one step; Windows wants it gone.
+    if (occupancy === "empty-folder" && process.platform === "win32") await rmdir(path);
+    await rename(staged, path);
+    undo.unshift(() => rename(path, staged));
+    await parents.sync();
+  } catch (error) {
+    for (const step of undo) await step();
+    const code = readErrno(error);
+    if (code === "ENOTEMPTY" || code === "EEXIST") throw makeExistsError(shown, "folder");
+    if (code === "ENOTDIR") throw makeExistsError(shown, "file");
+    throw error;
   }
 }
 
-/** The new output is in place and synced by now; the error tells of a backup that cannot be removed. */
+/** Removes the backup. The new output is in place and synced by now, which the error says if that fails. */
 async function dropBackup(backup: string, { path, shown }: Place): Promise<void> {
   try {
     await removeBackup(backup, path);

@@ -14,7 +14,7 @@ export interface TextOptions {
   /** Field of a .jsonl line that holds the text. */
   field?: string | undefined;
   signal?: AbortSignal | undefined;
-  /** Is called with the bytes of each piece that is read. */
+  /** Called with the number of bytes of each piece that is read. */
   onBytes?: ((bytes: number) => void) | undefined;
 }
 
@@ -98,7 +98,8 @@ async function* readJsonlTexts(path: string, options: TextOptions): AsyncGenerat
 }
 
 /**
- * Reads the lines of a UTF-8 file with their numbers, from 1, and without their ends; a byte order mark is dropped, and so is an empty last line.
+ * Reads the lines of a UTF-8 file with their numbers, from 1, and without their ends. A byte order mark and an empty last
+ * line are dropped.
  * @throws NfcError "not-found", "invalid-file" (not UTF-8; a line that is too long), "aborted"
  */
 export async function* readTextLines(
@@ -108,7 +109,7 @@ export async function* readTextLines(
   let rest = "";
   let number = 0;
   for await (const text of decodePieces(path, options)) {
-    // A long line is put together once, at its end.
+    // A text without a line break is only appended, so that a long line is put together once, at its end.
     const lines = text.includes("\n") ? (rest + text).split("\n") : [rest + text];
     rest = lines.pop() as string;
     if (rest.length > MAX_LINE_LENGTH)

@@ -164,7 +164,7 @@ export interface AttentionOutput {
   probabilities: Value; // [B, H, T, S]
 }
 
-/** Attention of one layer on normalised hidden states x [B·T, C]. */
+/** Attention of one layer on normalized hidden states x [B·T, C]. */
 export function attention(
   x: Value,
   parameters: ParameterLookup,
@@ -212,18 +212,14 @@ function addNoise(
   layer: number,
   factor: number,
 ): Value {
-  const { config, noise } = context;
+  const { config, noise, batch, length, keyLength } = context;
   const draws = countDraws(config.variant, config.n_head);
   if (noise.kind === "mean" || draws === 0) return dots;
   const logStd = parameters("attn.noise_log_std"); // [1 or H]
   const sigma = reshape(scale(exp(logStd), factor), [draws, 1, 1]); // [1 or H, 1, 1]
   const epsilon =
     noise.kind === "fed"
-      ? declareNoiseInput(context, draws, layer)
+      ? dots.graph.input(`eps.${layer}`, "float32", [batch, draws, length, keyLength])
       : randomNormalLike(draws === 1 ? slice(dots, 1, 0, 1) : dots, noise.seed + layer); // [B, 1 or H, T, S]
   return add(dots, mul(sigma, epsilon));
-}
-
-function declareNoiseInput({ mask, batch, length, keyLength }: AttentionContext, draws: number, layer: number): Value {
-  return mask.graph.input(`eps.${layer}`, "float32", [batch, draws, length, keyLength]);
 }

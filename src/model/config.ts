@@ -1,6 +1,6 @@
 // The model configuration, and the table of attention variants: together they define a model's mathematics.
 
-/** What code may ask about an attention variant. */
+/** The properties of an attention variant that code depends on. */
 export interface VariantTraits {
   /** Whether Q and K of every head are one projection: c_attn is [s, v] instead of [q, k, v]. */
   tied: boolean;

@@ -1,7 +1,7 @@
 // The parts of a block besides attention: linear layers, layer norm, activation and MLP; and the lookup of weights.
 import type { Graph, Value } from "../graph/ir.ts";
 import { gelu, gemm, layerNorm, mul, relu, sigmoid, tanh } from "../graph/ops.ts";
-import type { ModelConfig } from "./config.ts";
+import type { Activation, ModelConfig } from "./config.ts";
 import { listParameters } from "./parameters.ts";
 
 /** A weight by its name within the scope (`mlp.c_fc.weight` within a layer). @throws Error when the model has none */
@@ -43,21 +43,14 @@ export function norm(x: Value, name: string, parameters: ParameterLookup, config
 
 /** activation(x·W_fc + b)·W_proj + b */
 export function mlp(x: Value, parameters: ParameterLookup, config: ModelConfig): Value {
-  const inner = activate(linear(x, "mlp.c_fc", parameters), config); // [N, n_inner]
+  const inner = ACTIVATE[config.activation](linear(x, "mlp.c_fc", parameters)); // [N, n_inner]
   return linear(inner, "mlp.c_proj", parameters); // [N, C]
 }
 
-function activate(x: Value, { activation }: ModelConfig): Value {
-  switch (activation) {
-    case "gelu_tanh":
-      return gelu(x, "tanh");
-    case "gelu":
-      return gelu(x, "none");
-    case "relu":
-      return relu(x);
-    case "silu":
-      return mul(x, sigmoid(x));
-    case "tanh":
-      return tanh(x);
-  }
-}
+const ACTIVATE: Readonly<Record<Activation, (x: Value) => Value>> = {
+  gelu_tanh: (x) => gelu(x, "tanh"),
+  gelu: (x) => gelu(x, "none"),
+  relu,
+  silu: (x) => mul(x, sigmoid(x)),
+  tanh,
+};

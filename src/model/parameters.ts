@@ -29,7 +29,7 @@ const KINDS = [
   [/(^|\.)mlp\./, "mlp"],
   [/(^|\.)ln_\w+\./, "norm"],
 ] as const;
-/** What a parameter is for, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]. */
+/** The purpose of a parameter, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]. */
 export type ParameterKind = (typeof KINDS)[number][1];
 
 /** The kind of a parameter, by its canonical name or its name within a layer; null for a name that is not GPT-2's. */
@@ -85,7 +85,9 @@ export function nameHead({ tied_head }: Pick<ModelConfig, "tied_head">): string 
 function listLayerShapes(config: ModelConfig): [string, number[]][] {
   const { n_embd: C, n_inner: I } = config;
   const qkv = countAttentionParts(config.variant) * C;
-  const noise = shapeNoise(config.variant, config.n_head);
+  const { mean, logStd } = shapeNoise(config.variant, config.n_head) ?? {};
+  const noiseShapes: [string, number[]][] = [];
+  if (mean && logStd) noiseShapes.push(["attn.noise_mean", mean], ["attn.noise_log_std", logStd]);
   const shapes: [string, number[]][] = [
     ["ln_1.weight", [C]],
     ["ln_1.bias", [C]],
@@ -93,12 +95,7 @@ function listLayerShapes(config: ModelConfig): [string, number[]][] {
     ["attn.c_attn.bias", [qkv]],
     ["attn.c_proj.weight", [C, C]],
     ["attn.c_proj.bias", [C]],
-    ...(noise === null
-      ? []
-      : ([
-          ["attn.noise_mean", noise.mean],
-          ["attn.noise_log_std", noise.logStd],
-        ] as [string, number[]][])),
+    ...noiseShapes,
     ["ln_2.weight", [C]],
     ["ln_2.bias", [C]],
     ["mlp.c_fc.weight", [C, I]],
@@ -136,7 +133,7 @@ export function groupParameters(spec: ParameterSpec, config: ModelConfig): { gro
   return groups.map((group) => ({ group, count: count / groups.length }));
 }
 
-/** The group of a parameter by its name; null for c_attn, whose columns are of several, and for what is no parameter. */
+/** The group of a parameter by its name; null for c_attn, whose columns are of several, and for other names. */
 export function findParameterGroup(name: string): ParameterGroup | null {
   const kind = findParameterKind(name);
   return kind === null || kind === "attention input" ? null : GROUPS[kind];

@@ -1,13 +1,13 @@
-// A permutation of 0 … size − 1 that is computed index by index, without a table.
+// Computes a permutation of 0 … size − 1 index by index, without a table.
 import { mixBits } from "./random.ts";
 
 /** Four make a Feistel network a strong permutation in theory (Luby & Rackoff 1988); more help its tiny halves here. */
 const ROUNDS = 8;
 
 /**
- * Where a permutation of 0 … size − 1 takes `index`, without a table. `key`: integers below 2^53 that choose it.
- * A Feistel network permutes the least 4^k that holds them all; whatever falls outside goes through it again until it
- * falls inside ("cycle walking", Black & Rogaway 2002), under four times on average.
+ * Gives the image of `index` under a permutation of 0 … size − 1. `key`: integers below 2^53 that choose it.
+ * A Feistel network permutes the least 4^k numbers that include them all; a result outside goes through it again until
+ * it falls inside ("cycle walking", Black & Rogaway 2002), under four times on average.
  */
 export function permuteIndex(index: number, size: number, key: readonly number[]): number {
   let half = 1; // 2^k

@@ -1,4 +1,4 @@
-// Seeded random numbers: xoshiro128** (Blackman & Vigna 2018), one independent stream a row of a batch.
+// Draws seeded random numbers by xoshiro128** (Blackman & Vigna 2018), with independent streams.
 
 /** 2⁻⁵³: a double's random bits as a number in [0, 1). */
 const UNIT = 2 ** -53;

@@ -1,4 +1,4 @@
-// Eigenvalues and eigenvectors of a dense symmetric matrix: Householder tridiagonalisation, then implicit QL.
+// Finds the eigenvalues and eigenvectors of a dense symmetric matrix: Householder tridiagonalization, then implicit QL.
 
 export interface SymmetricEigen {
   /** Descending: [n] */
@@ -113,7 +113,7 @@ function accumulate(a: Float64Array, betas: Float64Array, n: number): Float64Arr
 
 /** Implicit QL with Wilkinson shifts; off[i] couples i and i + 1. Rotations are applied to the rows of `z`. */
 function diagonalize(d: Float64Array, off: Float64Array, z: Float64Array, n: number): void {
-  let passed = 0; // magnitude of the rows so far: entries that shrink downwards would not converge against their neighbours
+  let passed = 0; // magnitude of the rows so far: entries that shrink downwards would not converge against their neighbors
   for (let low = 0; low < n; low++) {
     passed = Math.max(passed, Math.abs(d[low] as number) + Math.abs(off[low] as number));
     for (let sweep = 0; ; sweep++) {

@@ -63,9 +63,7 @@ export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): P
     throw new NfcError(
       "unsupported",
       `${model.source}: has no tokenizer.json, without which the page cannot read text`,
-      {
-        hint: "put the model's tokenizer.json beside config.json",
-      },
+      { hint: "put the model's tokenizer.json beside config.json" },
     );
   const info = describeModel(model, runtime);
   const site = new Map<string, Resource>([["/model.json", { type: JSON_TYPE, text: JSON.stringify(info) }]]);

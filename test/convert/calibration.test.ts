@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { type LayerTie, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
-import { computeLogits, embedWindows, LayerSession } from "../../src/inference/layerwise.ts";
+import { computeLogits, embedWindows, openLayerSession } from "../../src/inference/layerwise.ts";
 import { computeScoreScale, makeBucketTable } from "../../src/model/attention.ts";
 import { uniform } from "../numeric/matrices.ts";
 import { MODEL, opened } from "../support/fixture.ts";
@@ -41,7 +41,7 @@ async function normed(checkpoint: Checkpoint, name: string, x: Float32Array): Pr
 async function statesBefore(checkpoint: Checkpoint, windows: Int32Array[], layer: number): Promise<Float32Array> {
   let hidden = await embedWindows(checkpoint, windows);
   for (let at = 0; at < layer; at++) {
-    const session = await LayerSession.open(checkpoint, at, {
+    const session = await openLayerSession(checkpoint, at, {
       outputs: (graph, { output }) => graph.output(output, "output"),
     });
     hidden = { ...hidden, x: Float32Array.from((await session.run(hidden)).output?.data as Float32Array) };

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
-import { computeLogits, embedWindows, LayerSession } from "../../src/inference/layerwise.ts";
+import { computeLogits, embedWindows, openLayerSession } from "../../src/inference/layerwise.ts";
 import { VARIANTS } from "../../src/model/config.ts";
 import { bytesOf, MODEL, opened } from "../support/fixture.ts";
 import { GOLDEN, goldenModel, worstOf } from "../support/golden-models.ts";
@@ -125,7 +125,7 @@ describe("LayerSession", () => {
         return checkpoint.readF32(name);
       };
       const watched = { ...checkpoint, readF32 };
-      const session = await LayerSession.open(watched, 1, {
+      const session = await openLayerSession(watched, 1, {
         threads: 1,
         outputs: (graph, { normed }) => graph.output(normed, "normed"),
       });
@@ -138,7 +138,7 @@ describe("LayerSession", () => {
 
   it("attention in a layer looks back only, and its probabilities sum to 1", async () => {
     await opened(MODEL, async (checkpoint) => {
-      const session = await LayerSession.open(checkpoint, 0, {
+      const session = await openLayerSession(checkpoint, 0, {
         threads: 1,
         outputs: (graph, { attention }) => graph.output(attention.probabilities, "p"),
       });

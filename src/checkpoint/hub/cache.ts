@@ -1,20 +1,10 @@
-// The Hugging Face cache on disk: blobs by hash, snapshots of links to them, refs. The layout of huggingface_hub.
+// Reads and writes the Hugging Face cache in the layout of huggingface_hub: blobs by hash, snapshots of links, refs.
 import { createHash, type Hash, randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import {
-  copyFile,
-  type FileHandle,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { NfcError } from "../../errors.ts";
+import { type DurableFile, writeDurably } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { readJsonFile } from "../../io/json.ts";
 import { selectWeights } from "../source.ts";
@@ -105,20 +95,24 @@ export async function readShardNames(index: string): Promise<string[]> {
 
 async function writeBlob(blob: string, file: RemoteFile, content: AsyncIterable<Uint8Array>): Promise<void> {
   const partial = `${blob}.${randomBytes(4).toString("hex")}.incomplete`;
-  const handle = await open(partial, "wx");
+  const hash = newHash(file);
+  let bytes = 0;
+  const fill = async (output: DurableFile) => {
+    for await (const chunk of content) {
+      hash.update(chunk);
+      bytes += chunk.byteLength;
+      await output.write(chunk);
+    }
+  };
   try {
-    const hash = newHash(file);
-    const bytes = await drain(content, handle, hash);
+    await writeDurably(partial, fill, { shown: blob });
     if (bytes !== file.size || hash.digest("hex") !== file.hash) {
       throw new NfcError("network", `${file.name}: arrived damaged (${bytes} of ${file.size} bytes)`, {
         hint: "try again",
       });
     }
-    await handle.sync();
-    await handle.close();
     await rename(partial, blob);
   } catch (error) {
-    await handle.close();
     await rm(partial, { force: true });
     throw error;
   }
@@ -129,17 +123,7 @@ function newHash(file: RemoteFile): Hash {
   return isSha256 ? createHash("sha256") : createHash("sha1").update(`blob ${file.size}\0`);
 }
 
-async function drain(content: AsyncIterable<Uint8Array>, handle: FileHandle, hash: Hash): Promise<number> {
-  let bytes = 0;
-  for await (const chunk of content) {
-    hash.update(chunk);
-    bytes += chunk.byteLength;
-    await handle.appendFile(chunk);
-  }
-  return bytes;
-}
-
-/** A relative link, so that the cache can be moved; a copy where the system has no links (Windows without the right). */
+/** Makes a relative link, so that the cache can be moved; a copy where the system has no links (Windows without the right). */
 async function link(blob: string, pointer: string): Promise<void> {
   try {
     await symlink(relative(dirname(pointer), blob), pointer);

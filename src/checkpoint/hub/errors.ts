@@ -6,7 +6,7 @@ type HubLibrary = typeof import("@huggingface/hub");
 /** The request that messages are about. */
 export interface HubContext {
   hub: Pick<HubLibrary, "HubApiError" | "InvalidApiResponseFormatError">;
-  /** As the user wrote it. */
+  /** The reference that the user wrote. */
   source: string;
   reference: { name: string; revision: string };
   endpoint: string;
@@ -29,7 +29,7 @@ export function toHubError(error: unknown, context: HubContext): { error: unknow
     const fact = `${endpoint} does not answer like a Hugging Face Hub (${toOneLine(error)})`;
     return { error: network(fact, "check HF_ENDPOINT"), unreachable: false };
   }
-  // The library hands a broken download's stream the bare message instead of the error
+  // The library hands a broken download's stream the bare message instead of the error.
   if (typeof error === "string" || (error instanceof TypeError && CONNECTION_FAILURES.has(error.message))) {
     const hint = "check the network, HF_ENDPOINT and proxies; a complete download is used offline";
     return { error: network(`${endpoint} cannot be reached (${describeReason(error)})`, hint), unreachable: true };
@@ -41,24 +41,17 @@ function explainStatus(status: number, { source, reference, endpoint }: HubConte
   const page = `${endpoint}/${reference.name}`;
   const explain = (code: "network" | "not-found", fact: string, hint: string) =>
     new NfcError(code, `${source}: ${fact}`, { hint, cause });
-  switch (status) {
-    case 401:
-      return explain(
-        "network",
-        "the Hub wants a valid token (401)",
-        `check the name; for a private or gated model set HF_TOKEN (${page})`,
-      );
-    case 403:
-      return explain(
-        "network",
-        "the Hub denies access (403)",
-        `accept the model's terms on ${page} and set HF_TOKEN to a token of that account`,
-      );
-    case 404:
-      return explain("not-found", `no such model or revision ${reference.revision} (404)`, `check ${page}`);
-    default:
-      return explain("network", `the Hub answers with status ${status}`, "try again later");
+  if (status === 401) {
+    const hint = `check the name; for a private or gated model set HF_TOKEN (${page})`;
+    return explain("network", "the Hub wants a valid token (401)", hint);
   }
+  if (status === 403) {
+    const hint = `accept the model's terms on ${page} and set HF_TOKEN to a token of that account`;
+    return explain("network", "the Hub denies access (403)", hint);
+  }
+  if (status === 404)
+    return explain("not-found", `no such model or revision ${reference.revision} (404)`, `check ${page}`);
+  return explain("network", `the Hub answers with status ${status}`, "try again later");
 }
 
 /** The system's code for a failed connection (ECONNREFUSED, ENOTFOUND, ...), else the message. */

@@ -30,7 +30,7 @@ export interface HubReference {
   revision: string;
 }
 
-/** `onProgress` hears of a download: the bytes of all missing files together. */
+/** `onProgress` is told of the bytes of all missing files together. */
 export interface HubOptions extends LongCall {
   /** Use the cache only. */
   offline?: boolean | undefined;
@@ -39,7 +39,7 @@ export interface HubOptions extends LongCall {
 /** Everything a request needs. */
 interface HubDownload {
   hub: HubLibrary;
-  /** As the user wrote it, for messages. */
+  /** The reference that the user wrote, for messages. */
   source: string;
   reference: HubReference;
   cache: ModelCache;
@@ -64,7 +64,7 @@ export function parseHubReference(source: string): HubReference {
 
 /**
  * The folder of a Hub model in the cache that every Hugging Face tool shares (HF_HUB_CACHE, HF_HOME), downloading what
- * is missing. Honours HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`) and HF_HUB_OFFLINE. When the Hub cannot
+ * is missing. Honors HF_ENDPOINT, HF_TOKEN (or the token of `hf auth login`) and HF_HUB_OFFLINE. When the Hub cannot
  * be reached, a complete cached snapshot is used, with a note.
  * @throws NfcError `network`, `not-found` or `usage`, in one line
  */
@@ -177,13 +177,10 @@ async function selectFiles(
 function makeNoWeightsError(source: string, names: readonly string[]): NfcError {
   const pickles = findPickles("", names);
   if (pickles.length === 0) return new NfcError("not-found", `${source}: holds no safetensors checkpoint`);
-  return new NfcError(
-    "unsupported",
-    `${source}: holds only PyTorch pickles (${listFirstQuoted(pickles)}); nfc reads safetensors`,
-    {
-      hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}`,
-    },
-  );
+  const message = `${source}: holds only PyTorch pickles (${listFirstQuoted(pickles)}); nfc reads safetensors`;
+  return new NfcError("unsupported", message, {
+    hint: `download the repository, then convert it once: ${describePickleConversion(pickles)}`,
+  });
 }
 
 async function fetchFile(
@@ -195,7 +192,7 @@ async function fetchFile(
   const { hub, request, reference, cache } = session;
   throwIfAborted(session.signal);
   const repo = { type: "model", name: reference.name } as const;
-  // Plain HTTP: the xet protocol holds parts of a file in memory to fetch them in parallel
+  // Plain HTTP is used, because the xet protocol holds parts of a file in memory to fetch them in parallel.
   const blob = await hub.downloadFile({ ...request, repo, path: file.name, revision: commit, xet: false });
   if (blob === null) throw new NfcError("not-found", `${session.source}: ${file.name} is not there any more`);
   await cache.store(commit, file, async function* () {

@@ -11,7 +11,7 @@ import {
   type Variant,
 } from "../../model/config.ts";
 import { SCORE } from "../../model/parameters.ts";
-import type { ParsedConfig } from "../config-file.ts";
+import { checkHeads, completeConfig, type ParsedConfig } from "../config-file.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import type { SourceTensor } from "./keys.ts";
 import { type Layout, showShape } from "./layout.ts";
@@ -32,7 +32,8 @@ export interface ConfigInput {
   file: string;
   layout: Layout;
   tensors: ReadonlyMap<string, SourceTensor>;
-  config: ParsedConfig | null;
+  /** An empty one under the name of the weights' file where there is no config.json. */
+  config: ParsedConfig;
   /** The variant that nfc.json names. */
   recordVariant?: Variant | undefined;
   tiedHead: boolean;
@@ -46,53 +47,36 @@ export interface ConfigInput {
  */
 export function resolveConfig(input: ConfigInput, notes: string[]): ModelConfig {
   const { config, layout } = input;
-  const width = config?.n_embd ?? layout.width;
-  const heads = resolveHeadCount(input, notes);
-  if (width % heads !== 0) {
-    throw new NfcError(
-      "invalid-file",
-      `${nameConfigFile(input)}: n_embd ${width} is not divisible by n_head ${heads}`,
-      {
-        hint: "correct n_head (config.json, or --n-head without one)",
-      },
-    );
-  }
-  const inner = config?.n_inner ?? (config?.isHuggingFace ? 4 * width : layout.inner);
-  const positions = config?.n_positions ?? layout.positions;
-  return {
-    n_layer: config?.n_layer ?? layout.layers,
-    n_head: heads,
-    n_embd: width,
-    n_inner: inner,
-    n_positions: positions,
-    vocab_size: config?.vocab_size ?? layout.vocabulary,
-    layer_norm_epsilon: config?.layer_norm_epsilon ?? 1e-5,
+  const sizes = {
+    n_layer: config.n_layer ?? layout.layers,
+    n_head: resolveHeadCount(input, notes),
+    n_embd: config.n_embd ?? layout.width,
+    n_positions: config.n_positions ?? layout.positions,
+    vocab_size: config.vocab_size ?? layout.vocabulary,
+  };
+  checkHeads(config, sizes, "correct n_head (config.json, or --n-head without one)");
+  return completeConfig(config, sizes, {
+    n_inner: config.n_inner ?? (config.isHuggingFace ? 4 * sizes.n_embd : layout.inner),
     activation: resolveActivation(input, notes),
-    scale_attn_weights: config?.scale_attn_weights ?? true,
-    scale_attn_by_inverse_layer_idx: config?.scale_attn_by_inverse_layer_idx ?? false,
     tied_head: input.tiedHead,
     bias: layout.bias,
-    variant: resolveVariant(input, heads, positions, notes),
+    variant: resolveVariant(input, sizes, notes),
     ...resolveTokenIds(input, notes),
     ...resolveLabels(input),
-  };
+  });
 }
 
 /** A model is a classifier if score.weight is stored; config.json only names the outputs. */
 function resolveLabels({ tensors, config }: ConfigInput): Pick<ModelConfig, "labels"> {
   const rows = tensors.get(SCORE)?.shape[0];
   if (rows === undefined) return {};
-  return { labels: config?.labels ?? Array.from({ length: rows }, (_, id) => `LABEL_${id}`) };
-}
-
-function nameConfigFile(input: ConfigInput): string {
-  return input.config?.file ?? input.file;
+  return { labels: config.labels ?? Array.from({ length: rows }, (_, id) => `LABEL_${id}`) };
 }
 
 /** n_head from config.json, the flag, the noise parameters' [H], or the published sizes; no other tensor shows it. */
 function resolveHeadCount(input: ConfigInput, notes: string[]): number {
   const { config, nHead, layout } = input;
-  if (config?.n_head !== undefined) {
+  if (config.n_head !== undefined) {
     if (nHead === undefined || nHead === config.n_head) return config.n_head;
     throw new NfcError("usage", `${config.file}: n_head is ${config.n_head}, but --n-head says ${nHead}`, {
       hint: "leave --n-head out; it is for checkpoints whose config.json does not say",
@@ -118,8 +102,8 @@ function resolveHeadCount(input: ConfigInput, notes: string[]): number {
 function resolveActivation(input: ConfigInput, notes: string[]): Activation {
   const { config, activation, layout } = input;
   if (activation !== undefined) return activation;
-  if (config?.activation !== undefined) return config.activation;
-  const nanoGpt = layout.orientation === "linear" && !config?.isHuggingFace;
+  if (config.activation !== undefined) return config.activation;
+  const nanoGpt = layout.orientation === "linear" && !config.isHuggingFace;
   notes.push(
     nanoGpt
       ? "activation: exact GELU assumed, as nanoGPT uses (--activation gelu_tanh for GPT-2's)"
@@ -129,11 +113,15 @@ function resolveActivation(input: ConfigInput, notes: string[]): Activation {
 }
 
 /** nfc.json and config.json may name the variant; the tensors must bear it out. */
-function resolveVariant(input: ConfigInput, heads: number, positions: number, notes: string[]): Variant {
-  const fitting = findVariants(input, heads);
+function resolveVariant(
+  input: ConfigInput,
+  { n_head, n_positions }: Pick<ModelConfig, "n_head" | "n_positions">,
+  notes: string[],
+): Variant {
+  const fitting = findVariants(input, n_head);
   const { recordVariant, config } = input;
-  const stated = recordVariant ?? config?.variant;
-  if (recordVariant !== undefined && config?.variant !== undefined && recordVariant !== config.variant) {
+  const stated = recordVariant ?? config.variant;
+  if (recordVariant !== undefined && config.variant !== undefined && recordVariant !== config.variant) {
     throw makeContradiction(input, `nfc.json says ${recordVariant}, but config.json says ${config.variant}`);
   }
   if (stated !== undefined && !fitting.includes(stated)) {
@@ -143,9 +131,9 @@ function resolveVariant(input: ConfigInput, heads: number, positions: number, no
   const variant = stated ?? fitting[0] ?? "dense";
   if (stated === undefined && !isPlainGpt2(variant)) notes.push(`variant ${variant} recognised by its tensors`);
   const needed = countNeededPositions(variant);
-  if (positions < needed) {
-    const fact = `${variant} needs at least ${needed} positions, n_positions is ${positions}`;
-    throw new NfcError("unsupported", `${nameConfigFile(input)}: ${fact}`);
+  if (n_positions < needed) {
+    const fact = `${variant} needs at least ${needed} positions, n_positions is ${n_positions}`;
+    throw new NfcError("unsupported", `${input.config.file}: ${fact}`);
   }
   return variant;
 }
@@ -183,18 +171,18 @@ function hasSameShape(a: readonly number[] | undefined, b: readonly number[] | u
 /** bos and eos of config.json where they are in the vocabulary; GPT-2's where its vocabulary comes without a config. */
 function resolveTokenIds(input: ConfigInput, notes: string[]): Pick<ModelConfig, "bos_token_id" | "eos_token_id"> {
   const { config, layout } = input;
-  if (!config?.isHuggingFace && (layout.vocabulary === GPT2_VOCABULARY || layout.vocabulary === NANOGPT_VOCABULARY)) {
+  if (!config.isHuggingFace && (layout.vocabulary === GPT2_VOCABULARY || layout.vocabulary === NANOGPT_VOCABULARY)) {
     return {
-      bos_token_id: config?.bos_token_id ?? GPT2_END_OF_TEXT,
-      eos_token_id: config?.eos_token_id ?? GPT2_END_OF_TEXT,
+      bos_token_id: config.bos_token_id ?? GPT2_END_OF_TEXT,
+      eos_token_id: config.eos_token_id ?? GPT2_END_OF_TEXT,
     };
   }
   const ids: Pick<ModelConfig, "bos_token_id" | "eos_token_id"> = {};
   for (const key of ["bos_token_id", "eos_token_id"] as const) {
-    const id = config?.[key];
+    const id = config[key];
     if (id === undefined) continue;
     if (id < layout.vocabulary) ids[key] = id;
-    else notes.push(`${nameConfigFile(input)}: ${key} ${id} is beyond the vocabulary of ${layout.vocabulary}; ignored`);
+    else notes.push(`${input.config.file}: ${key} ${id} is beyond the vocabulary of ${layout.vocabulary}; ignored`);
   }
   return ids;
 }

@@ -16,7 +16,7 @@ export interface NamedTensors {
   notes: string[];
 }
 
-/** The prefixes that training frameworks put before every name: torch.compile, DistributedDataParallel, Lightning, saved wrappers. */
+/** Prefixes before every name, of torch.compile, DistributedDataParallel, Lightning and saved wrappers. */
 const WRAPPER_PREFIXES = ["_orig_mod.", "module.", "model.", "state_dict."];
 
 /** The base model's attribute in GPT2LMHeadModel and nanoGPT; heads stand beside it. */
@@ -26,24 +26,30 @@ const HEADS = /^(lm_head|score|classifier|multiple_choice_head|v_head|qa_outputs
 /** Causal mask buffers. A match by the suffix `attn.bias` would take `attn.c_attn.bias`, which is a parameter. */
 export const MASK_BUFFER = /^h\.\d+\.attn\.(bias|masked_bias)$/;
 
-/** Names that other architectures and formats give away, each with what it is. */
-const FOREIGN_NAMES: readonly [RegExp, string][] = [
-  [/(^|\/)h\d+\/(attn|mlp|ln_[12])\//, "TensorFlow's naming of GPT-2"],
-  [/(^|\.)attn\.attention\.[a-z]+_proj\./, "GPT-Neo's"],
-  [/(^|\.)attn\.[qkv]_proj\./, "GPT-J's"],
-  [/(^|\.)(attention|self_attention)\.query_key_value\./, "GPT-NeoX's or BLOOM's"],
-  [/(^|\.)self_attn\.([qkv]|qkv)_proj\./, "a Llama- or OPT-like model's"],
-  [/^(tokens|positions)_embed\./, "GPT-1's"],
-  [/(^|\.)(crossattention|ln_cross_attn)\./, "cross attention's"],
-  [/\.lora_(A|B|embedding_[AB])\b/, "a LoRA adapter's"],
-  [/\.(qweight|qzeros|g_idx|SCB|absmax|quant_map)$/, "a quantised model's"],
+/** Names that other architectures and formats give away: whose they are, and what to do about it. */
+const FOREIGN_NAMES: readonly { pattern: RegExp; whose: string; hint?: string }[] = [
+  {
+    pattern: /(^|\/)h\d+\/(attn|mlp|ln_[12])\//,
+    whose: "TensorFlow's naming of GPT-2",
+    hint: "convert it to safetensors first: transformers 4, from_pretrained(..., from_tf=True), save_pretrained",
+  },
+  { pattern: /(^|\.)attn\.attention\.[a-z]+_proj\./, whose: "GPT-Neo's" },
+  { pattern: /(^|\.)attn\.[qkv]_proj\./, whose: "GPT-J's" },
+  { pattern: /(^|\.)(attention|self_attention)\.query_key_value\./, whose: "GPT-NeoX's or BLOOM's" },
+  { pattern: /(^|\.)self_attn\.([qkv]|qkv)_proj\./, whose: "a Llama- or OPT-like model's" },
+  { pattern: /^(tokens|positions)_embed\./, whose: "GPT-1's" },
+  { pattern: /(^|\.)(crossattention|ln_cross_attn)\./, whose: "cross attention's" },
+  {
+    pattern: /\.lora_(A|B|embedding_[AB])\b/,
+    whose: "a LoRA adapter's",
+    hint: "merge the adapter into its base model first (peft: merge_and_unload), then save it",
+  },
+  {
+    pattern: /\.(qweight|qzeros|g_idx|SCB|absmax|quant_map)$/,
+    whose: "a quantised model's",
+    hint: "use the float16, bfloat16 or float32 checkpoint it was made from",
+  },
 ];
-const FOREIGN_HINTS: Readonly<Record<string, string>> = {
-  "TensorFlow's naming of GPT-2":
-    "convert it to safetensors first: transformers 4, from_pretrained(..., from_tf=True), save_pretrained",
-  "a LoRA adapter's": "merge the adapter into its base model first (peft: merge_and_unload), then save it",
-  "a quantised model's": "use the float16, bfloat16 or float32 checkpoint it was made from",
-};
 const DEFAULT_FOREIGN_HINT =
   "nfc reads GPT-2, DistilGPT-2, DialoGPT, Cerebras-GPT, nanoGPT and its own compact checkpoints";
 
@@ -124,10 +130,9 @@ function isMaskBuffer(key: string, shape: readonly number[]): boolean {
 }
 
 function refuseForeign(file: string, name: string, key: string): void {
-  for (const [pattern, whose] of FOREIGN_NAMES) {
-    if (!pattern.test(key)) continue;
-    throw new NfcError("unsupported", `${file}: tensor ${quote(name)} is ${whose}, not GPT-2's`, {
-      hint: FOREIGN_HINTS[whose] ?? DEFAULT_FOREIGN_HINT,
-    });
-  }
+  const found = FOREIGN_NAMES.find(({ pattern }) => pattern.test(key));
+  if (!found) return;
+  throw new NfcError("unsupported", `${file}: tensor ${quote(name)} is ${found.whose}, not GPT-2's`, {
+    hint: found.hint ?? DEFAULT_FOREIGN_HINT,
+  });
 }

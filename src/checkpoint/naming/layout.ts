@@ -33,7 +33,7 @@ export function listFirst(facts: readonly string[]): string {
   return facts.slice(0, MAX_LISTED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
 
-/** As `listFirst`, for names from untrusted files: odd ones are quoted. */
+/** Lists names from untrusted files as `listFirst` does, and quotes odd ones. */
 export function listFirstQuoted(names: readonly string[]): string {
   return listFirst(names.map(showName));
 }
@@ -58,11 +58,10 @@ export function detectLayout(file: string, tensors: ReadonlyMap<string, SourceTe
   const attn = detectAttention(file, findMatrix(file, tensors, "h.0.attn.c_attn.weight"), width);
   const mlp = detectMlp(file, findMatrix(file, tensors, "h.0.mlp.c_fc.weight"), width);
   if (mlp.orientation !== null && mlp.orientation !== attn.orientation) {
-    throw new NfcError(
-      "invalid-file",
-      `${file}: h.0.attn.c_attn.weight is stored as ${attn.orientation} and h.0.mlp.c_fc.weight as ${mlp.orientation}`,
-      { hint: "all weight matrices of a checkpoint must be stored the same way, [in, out] or [out, in]" },
-    );
+    const message = `${file}: h.0.attn.c_attn.weight is stored as ${attn.orientation} and h.0.mlp.c_fc.weight as ${mlp.orientation}`;
+    throw new NfcError("invalid-file", message, {
+      hint: "all weight matrices of a checkpoint must be stored the same way, [in, out] or [out, in]",
+    });
   }
   return {
     ...attn,
@@ -79,20 +78,13 @@ function findMatrix(file: string, tensors: ReadonlyMap<string, SourceTensor>, ke
   const tensor = tensors.get(key);
   if (tensor === undefined) {
     const names = [...tensors.values()].map((other) => other.name);
-    throw new NfcError(
-      "invalid-file",
-      `${file}: no ${key} among its ${names.length} tensors (${listFirstQuoted(names)})`,
-      {
-        hint: "is it a GPT-2 checkpoint, and is it complete?",
-      },
-    );
+    const message = `${file}: no ${key} among its ${names.length} tensors (${listFirstQuoted(names)})`;
+    throw new NfcError("invalid-file", message, { hint: "is it a GPT-2 checkpoint, and is it complete?" });
   }
   const [rows, columns] = tensor.shape;
   if (tensor.shape.length !== 2 || rows === undefined || columns === undefined || rows < 1 || columns < 1) {
-    throw new NfcError(
-      "invalid-file",
-      `${file}: ${quote(tensor.name)} is ${showShape(tensor.shape)}, expected a matrix`,
-    );
+    const message = `${file}: ${quote(tensor.name)} is ${showShape(tensor.shape)}, expected a matrix`;
+    throw new NfcError("invalid-file", message);
   }
   return [rows, columns];
 }
@@ -127,13 +119,8 @@ function detectMlp(
   const [rows, columns] = shape;
   if (rows === width) return { orientation: columns === width ? null : "conv1d", inner: columns };
   if (columns === width) return { orientation: "linear", inner: rows };
-  throw new NfcError(
-    "invalid-file",
-    `${file}: h.0.mlp.c_fc.weight is ${showShape(shape)}, expected ${width} on one side`,
-    {
-      hint: `wte.weight says that the width is ${width}`,
-    },
-  );
+  const message = `${file}: h.0.mlp.c_fc.weight is ${showShape(shape)}, expected ${width} on one side`;
+  throw new NfcError("invalid-file", message, { hint: `wte.weight says that the width is ${width}` });
 }
 
 /** Layers must be numbered 0, 1, 2, ... without a gap. */

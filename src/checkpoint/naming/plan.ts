@@ -1,9 +1,9 @@
-// Plans how the tensors of any supported checkpoint become canonical GPT-2 tensors. Pure: it sees names, shapes, configs.
+// Plans how the tensors of any supported checkpoint become canonical GPT-2 tensors. No function here opens a file.
 import { NfcError } from "../../errors.ts";
 import { type FloatDtype, isFloatDtype } from "../../formats/dtype.ts";
 import type { Activation, ModelConfig, Variant } from "../../model/config.ts";
 import { listParameters } from "../../model/parameters.ts";
-import type { ParsedConfig } from "../config-file.ts";
+import { type ParsedConfig, parseConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import { resolveConfig } from "./config.ts";
@@ -13,7 +13,7 @@ import { detectLayout, type Layout, listFirst, listFirstQuoted, showShape } from
 export type { SourceTensor } from "./keys.ts";
 
 export interface PlanInput {
-  /** For messages. */
+  /** The name of the weights' file, for messages. */
   file: string;
   tensors: readonly SourceTensor[];
   metadata?: Readonly<Record<string, string>> | undefined;
@@ -27,7 +27,7 @@ export interface PlanInput {
   tokenizerSize?: number | undefined;
 }
 
-/** Where a canonical tensor comes from. `shape` is canonical: [in, out], padding rows trimmed. */
+/** The source of a canonical tensor. `shape` is canonical: [in, out], padding rows trimmed. */
 export interface PlannedTensor {
   name: string;
   source: string;
@@ -50,7 +50,7 @@ export interface NamingPlan {
 const TURNED = /\.(c_attn|c_proj|c_fc)\.weight$/;
 
 /**
- * Recognises the naming, layout and variant of a checkpoint.
+ * Recognizes the naming, layout and variant of a checkpoint.
  * @throws NfcError that names file, tensor and fact, for anything that cannot be read as GPT-2
  */
 export function planCheckpoint(input: PlanInput): NamingPlan {
@@ -62,7 +62,8 @@ export function planCheckpoint(input: PlanInput): NamingPlan {
   const layout = detectLayout(file, tensors);
   if (layout.orientation === "linear") notes.push("matrices stored [out, in] (as torch.nn.Linear does): transposed");
   if (!layout.bias) notes.push("no biases (nanoGPT's bias=False)");
-  const complete = resolveConfig({ ...input, layout, tensors, config, tiedHead: !headCandidate }, notes);
+  const known = { config: config ?? parseConfig({}, file), layout, tensors, tiedHead: !headCandidate };
+  const complete = resolveConfig({ ...input, ...known }, notes);
   checkTensors(file, tensors, complete, layout, config);
   const planned = planTensors(file, tensors, complete, layout, notes);
   const plan = trimVocabulary({ config: complete, tensors: planned, notes, headCandidate }, input);

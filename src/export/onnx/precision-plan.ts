@@ -78,7 +78,7 @@ function lowerGraph(graph: Graph): Graph {
  * In blocks the token embedding is quantised like the products, which it is one of when the head is tied; positions are
  * few. In int8, whose rows lose far less, both are.
  */
-const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantised" : "float16");
+const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantized" : "float16");
 
 /** The few rows of a classifier's head decide alone, and weigh nothing. */
 const isQuantized = ({ name }: Value): boolean => name !== SCORE;
@@ -90,7 +90,7 @@ interface Quantized {
 }
 
 async function planInt8(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
-  const { graph, sources } = toInt8Graph(original, { chosen: isQuantized, tables: () => "quantised" });
+  const { graph, sources } = toInt8Graph(original, { chosen: isQuantized, tables: () => "quantized" });
   const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
   const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
     const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });

@@ -7,7 +7,7 @@ import { gemm } from "../../graph/ops.ts";
 import type { BlockFormat } from "../../graph/passes/blocks.ts";
 import { weightProduct } from "../../graph/passes/rewrite.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
-import { embedWindowsApart, type Hidden, LayerSession } from "../../inference/layerwise.ts";
+import { embedWindowsApart, type Hidden, openLayerSession } from "../../inference/layerwise.ts";
 import { makeParameterLookup, norm } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
 import { addInto } from "../../numeric/linalg.ts";
@@ -70,7 +70,7 @@ async function buildInputGrams(
   { threads = 0 }: CalibrateOptions,
 ): Promise<Map<string, Float64Array>> {
   const sizes = new Map<string, number>();
-  const session = await LayerSession.open(checkpoint, layer, {
+  const session = await openLayerSession(checkpoint, layer, {
     threads,
     outputs: (graph, { output }) => {
       for (const { x, name } of listLinearLayers(graph, output)) {
@@ -116,7 +116,7 @@ async function advanceHidden(
   weights: ReadonlyMap<string, Float32Array>,
   { threads = 0 }: CalibrateOptions,
 ): Promise<Hidden[]> {
-  const session = await LayerSession.open(checkpoint, layer, {
+  const session = await openLayerSession(checkpoint, layer, {
     threads,
     weights,
     outputs: (graph, { output }) => graph.output(output, "output"),

@@ -22,10 +22,10 @@ export function encodeHead(message: string, name: string, byteLength: number): U
   return encoder.finish();
 }
 
-/** Writes from the last byte to the first: the length of a nested message is known when its turn comes. */
+/** Writes from the last byte to the first: the length of a nested message is known before it is written. */
 class Encoder {
   private bytes = Buffer.allocUnsafe(1024);
-  /** Where the part that is written begins; it ends with the buffer. */
+  /** The place at which the written part begins; it ends with the buffer. */
   private at = this.bytes.length;
 
   prepend(message: string, value: object): void {

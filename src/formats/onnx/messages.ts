@@ -1,4 +1,4 @@
-// The messages of an ONNX file as plain objects, decoded by the schema; payloads are their place in the file.
+// Decodes the messages of an ONNX file by the schema into plain objects, which name the places of payloads.
 import type { ByteRange, ProtobufScanner, WireField } from "./protobuf-scanner.ts";
 import { findSchema, type SchemaField } from "./schema.ts";
 

@@ -1,4 +1,4 @@
-// Counts the weights that the packed initializers of an ONNX file stand for, which only the nodes that read them tell.
+// Counts the weights that the packed initializers of an ONNX file stand for, by the nodes that read them.
 import type { NodeMessage } from "./messages.ts";
 import type { OnnxInitializer } from "./structure.ts";
 
@@ -41,7 +41,7 @@ export function countPackedWeights(
     for (const scale of places.scales.map((place) => behind(input[place]))) if (scale) weights.set(scale.name, 0);
     const codes = places.codes === null ? undefined : behind(input[places.codes]);
     const count = codes && countWeights(node, codes);
-    // Where a matrix is both looked up and multiplied with, the product tells its size, and the lookup counts its padding.
+    // The smaller count is right for a matrix that is both looked up and multiplied with: the lookup counts its padding.
     if (codes && count !== undefined) weights.set(codes.name, Math.min(count, weights.get(codes.name) ?? count));
   }
   return weights;

@@ -1,7 +1,7 @@
 // Walks over the fields of a protobuf file by position: payloads are skipped unread, so that memory and time do not
 // grow with them, and a hostile file can ask for neither.
 import { NfcError } from "../../errors.ts";
-import { PositionalFile } from "../../io/positional-file.ts";
+import type { PositionalFile } from "../../io/positional-file.ts";
 import { decodeUtf8 } from "../json-strict.ts";
 
 /** Bytes read at once: few, because only some dozen bytes between two skipped payloads are needed. */
@@ -42,14 +42,9 @@ export class ProtobufScanner {
   private fields = 0;
   private texts = 0;
 
-  private constructor(file: PositionalFile) {
+  constructor(file: PositionalFile) {
     this.file = file;
     this.window = new Uint8Array(Math.min(WINDOW_BYTES, file.size));
-  }
-
-  /** @throws NfcError `not-found`, `io` */
-  static async open(path: string): Promise<ProtobufScanner> {
-    return new ProtobufScanner(await PositionalFile.open(path));
   }
 
   /** The outermost message. */
@@ -90,10 +85,6 @@ export class ProtobufScanner {
     const values: number[] = [];
     for (this.at = field.begin; this.at < field.end; ) values.push(this.readVarint(field.end));
     return values;
-  }
-
-  close(): Promise<void> {
-    return this.file.close();
   }
 
   invalid(fact: string): NfcError {
@@ -143,11 +134,7 @@ export class ProtobufScanner {
 
   private async readBytes({ begin, end }: ByteRange): Promise<Uint8Array> {
     const length = end - begin;
-    if (length > this.window.byteLength) {
-      const bytes = new Uint8Array(length);
-      await this.file.readInto(bytes, begin);
-      return bytes;
-    }
+    if (length > this.window.byteLength) return this.file.read(begin, length);
     if (!this.holds(begin, length)) await this.load(begin);
     return this.window.subarray(begin - this.start, end - this.start);
   }

@@ -1,4 +1,5 @@
 // Reads the declarations of an ONNX file (inputs, outputs, weights, ops) without its weights; files may be untrusted.
+import { withFile } from "../../io/positional-file.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 import {
   decode,
@@ -33,14 +34,12 @@ export function countTensorBytes(dtype: number, dims: readonly number[]): number
  * which is limited.
  * @throws NfcError `invalid-file` for anything that is no well-formed ONNX model, `not-found`, `io`
  */
-export async function readOnnxStructure(path: string): Promise<OnnxStructure> {
-  const scanner = await ProtobufScanner.open(path);
-  try {
+export function readOnnxStructure(path: string): Promise<OnnxStructure> {
+  return withFile(path, async (file) => {
+    const scanner = new ProtobufScanner(file);
     const model: ModelMessage = await decode(scanner, "ModelProto", scanner.whole, {});
     return toStructure(model, scanner, path);
-  } finally {
-    await scanner.close();
-  }
+  });
 }
 
 function toStructure(model: ModelMessage, scanner: ProtobufScanner, path: string): OnnxStructure {
@@ -49,24 +48,16 @@ function toStructure(model: ModelMessage, scanner: ProtobufScanner, path: string
   if (irVersion < 1) throw scanner.invalid("is no ONNX model: it has no IR version");
   const { node = [], initializer = [], input = [], output = [], sparseInitializer = [] } = graph;
   const attributes = node.flatMap(({ attribute = [] }) => attribute);
-  const initializers = listUnique(
-    scanner,
-    initializer.map((tensor) => toInitializer(scanner, tensor)),
-  );
+  const initializers = initializer.map((tensor) => toInitializer(scanner, tensor));
+  const inputs = input.map((value) => toValue(scanner, value));
+  const outputs = output.map((value) => toValue(scanner, value));
+  for (const named of [initializers, inputs, outputs]) refuseDuplicates(scanner, named);
   const attributeTensors = attributes.flatMap(({ t, tensors = [] }) => (t ? [t, ...tensors] : tensors));
   return {
     ...{ path, fileBytes: scanner.whole.end, irVersion, producer: { name: producerName, version: producerVersion } },
     opsets: toOpsets(model),
     metadata: new Map((model.metadataProps ?? []).map(({ key = "", value = "" }) => [key, value])),
-    inputs: listUnique(
-      scanner,
-      input.map((value) => toValue(scanner, value)),
-    ),
-    outputs: listUnique(
-      scanner,
-      output.map((value) => toValue(scanner, value)),
-    ),
-    initializers,
+    ...{ inputs, outputs, initializers },
     packed: countPackedWeights(node, initializers),
     ops: countOps(node),
     subgraphs: [...new Set(node.filter(holdsGraph).map(({ opType = "" }) => opType))],
@@ -104,13 +95,12 @@ const holdsGraph = ({ attribute = [] }: NodeMessage): boolean => attribute.some(
 const isExternal = ({ dataLocation, externalData }: TensorMessage): boolean =>
   dataLocation === EXTERNAL || externalData !== undefined;
 
-function listUnique<T extends { name: string }>(scanner: ProtobufScanner, values: T[]): T[] {
+function refuseDuplicates(scanner: ProtobufScanner, values: readonly { name: string }[]): void {
   const names = new Set<string>();
   for (const { name } of values) {
     if (names.has(name)) throw scanner.invalid(`has the name ${quoteUntrusted(name)} twice`);
     names.add(name);
   }
-  return values;
 }
 
 function toValue(scanner: ProtobufScanner, { name = "", type }: ValueMessage): OnnxValue {

@@ -24,7 +24,7 @@ export interface OnnxInitializer {
   dims: number[];
   /** Bytes of the values as they are stored: in the model file, or where `external` says. */
   byteLength: number;
-  /** Where raw_data begins in the file; null for external data and for lists of numbers. */
+  /** The byte of the file at which raw_data begins; null for external data and for lists of numbers. */
   offset: number | null;
   external: OnnxExternal | null;
 }

@@ -238,10 +238,8 @@ export function encodeHeader(
   const json = Buffer.from(`{${members.join(",")}}`, "utf8");
   const length = Math.ceil(json.byteLength / HEADER_ALIGNMENT) * HEADER_ALIGNMENT;
   if (length > MAX_HEADER_BYTES) {
-    throw new NfcError(
-      "unsupported",
-      `a safetensors header of ${length} bytes is over the limit of ${MAX_HEADER_BYTES}`,
-    );
+    const message = `a safetensors header of ${length} bytes is over the limit of ${MAX_HEADER_BYTES}`;
+    throw new NfcError("unsupported", message);
   }
   const bytes = new Uint8Array(PREFIX_BYTES + length).fill(0x20);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(length), true);

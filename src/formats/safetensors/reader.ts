@@ -2,9 +2,9 @@
 import { NfcError } from "../../errors.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
-import { countElements, type Dtype, decodeFloats, isFloatDtype } from "../dtype.ts";
+import { countElements, type Dtype, decodeFloats, isFloatDtype, viewBytes } from "../dtype.ts";
 import { PREFIX_BYTES, parseHeader, readHeaderLength, type SafetensorsHeader } from "./header.ts";
-import { checkShards, readShardIndex, type ShardIndex } from "./shard-index.ts";
+import { checkShards, readShardIndex } from "./shard-index.ts";
 
 /** The limit of a Uint8Array in Node 20, far above the largest tensor of GPT-2 XL (322 MB). */
 const MAX_ARRAY_BYTES = 2 ** 32;
@@ -27,7 +27,7 @@ export interface TensorReader {
   readonly files: readonly string[];
   /** Bytes of all these files together. */
   readonly byteLength: number;
-  /** In offset order, file by file. */
+  /** All tensors in offset order, file by file. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   /** `__metadata__` of all files; for a key in several files, the first counts. The object has no prototype. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -58,9 +58,17 @@ export interface TensorReader {
  * @throws NfcError `not-found`, `invalid-file`, `io`
  */
 export async function openSafetensors(path: string): Promise<TensorReader> {
-  if (path.endsWith(".index.json")) return openSharded(path, await readShardIndex(path));
-  const shard = await openShard(path);
-  return new FilesReader(path, [shard], []);
+  const index = path.endsWith(".index.json") ? await readShardIndex(path) : null;
+  const shards: OpenShard[] = [];
+  try {
+    if (index) for (const file of index.files) shards.push(await openShard(file.path, `named by ${path}`));
+    else shards.push(await openShard(path));
+    const headers = shards.map(({ header }) => header);
+    return makeReader(path, shards, index ? checkShards(index, headers) : []);
+  } catch (error) {
+    await Promise.all(shards.map(({ file }) => file.close()));
+    throw error;
+  }
 }
 
 /** One open file with its header. `dataOffset` is where the data section begins. */
@@ -70,26 +78,12 @@ interface OpenShard {
   dataOffset: number;
 }
 
-async function openSharded(path: string, index: ShardIndex): Promise<TensorReader> {
-  const shards: OpenShard[] = [];
-  try {
-    for (const shard of index.files) shards.push(await openShard(shard.path, `named by ${path}`));
-    const headers = shards.map(({ header }) => header);
-    return new FilesReader(path, shards, checkShards(index, headers));
-  } catch (error) {
-    await Promise.all(shards.map(({ file }) => file.close()));
-    throw error;
-  }
-}
-
 async function openShard(path: string, origin?: string): Promise<OpenShard> {
   const file = await openNamed(path, origin);
   try {
-    const prefix = new Uint8Array(Math.min(PREFIX_BYTES, file.size));
-    await file.readInto(prefix, 0);
+    const prefix = await file.read(0, Math.min(PREFIX_BYTES, file.size));
     const length = readHeaderLength(prefix, file.size, path);
-    const json = new Uint8Array(length);
-    await file.readInto(json, PREFIX_BYTES);
+    const json = await file.read(PREFIX_BYTES, length);
     const dataOffset = PREFIX_BYTES + length;
     return { file, header: parseHeader(json, file.size - dataOffset, path), dataOffset };
   } catch (error) {
@@ -109,71 +103,62 @@ async function openNamed(path: string, origin: string | undefined): Promise<Posi
   }
 }
 
-class FilesReader implements TensorReader {
-  readonly path: string;
-  readonly files: readonly string[];
-  readonly byteLength: number;
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly warnings: readonly string[];
-  private readonly open: ReadonlyMap<string, PositionalFile>;
-  private closed = false;
+function makeReader(path: string, shards: readonly OpenShard[], warnings: readonly string[]): TensorReader {
+  const files = new Map(shards.map(({ file }) => [file.path, file]));
+  const tensors = new Map(shards.flatMap(listStoredTensors).map((tensor) => [tensor.name, tensor]));
+  let closed = false;
+  const find = (name: string): { tensor: StoredTensor; file: PositionalFile } => {
+    if (closed) throw new Error(`${path}: the reader is closed`);
+    const tensor = tensors.get(name);
+    const file = tensor && files.get(tensor.file);
+    if (!tensor || !file) throw new NfcError("not-found", `${path}: no tensor ${quoteUntrusted(name)}`);
+    return { tensor, file };
+  };
+  return {
+    path,
+    files: [...files.keys()],
+    byteLength: shards.reduce((sum, { file }) => sum + file.size, 0),
+    tensors,
+    metadata: Object.assign(Object.create(null), ...shards.map(({ header }) => header.metadata).reverse()),
+    warnings,
+    async readBytes(name) {
+      const { tensor, file } = find(name);
+      return file.read(tensor.offset, checkArrayBytes(tensor, tensor.byteLength));
+    },
+    async readF32(name, into) {
+      const { tensor, file } = find(name);
+      return readFloats(tensor, file, into);
+    },
+    chunks(name) {
+      const { tensor, file } = find(name);
+      return file.pieces(tensor.offset, tensor.byteLength);
+    },
+    async close() {
+      if (closed) return;
+      closed = true;
+      await Promise.all([...files.values()].map((file) => file.close()));
+    },
+  };
+}
 
-  constructor(path: string, shards: readonly OpenShard[], warnings: readonly string[]) {
-    this.path = path;
-    this.open = new Map(shards.map(({ file }) => [file.path, file]));
-    this.files = [...this.open.keys()];
-    this.byteLength = shards.reduce((sum, { file }) => sum + file.size, 0);
-    this.tensors = new Map(shards.flatMap(listStoredTensors).map((tensor) => [tensor.name, tensor]));
-    this.metadata = Object.assign(Object.create(null), ...shards.map(({ header }) => header.metadata).reverse());
-    this.warnings = warnings;
+async function readFloats(tensor: StoredTensor, file: PositionalFile, into?: Float32Array): Promise<Float32Array> {
+  const { dtype } = tensor;
+  if (!isFloatDtype(dtype)) {
+    const where = `${tensor.file}: tensor ${quoteUntrusted(tensor.name)}`;
+    throw new NfcError("unsupported", `${where}: ${dtype} is no float format`);
   }
-
-  async readBytes(name: string): Promise<Uint8Array> {
-    const { tensor, file } = this.find(name);
-    const bytes = new Uint8Array(checkArrayBytes(tensor, tensor.byteLength));
-    await file.readInto(bytes, tensor.offset);
-    return bytes;
-  }
-
-  async readF32(name: string, into?: Float32Array): Promise<Float32Array> {
-    const { tensor, file } = this.find(name);
-    const { dtype } = tensor;
-    if (!isFloatDtype(dtype)) {
-      throw new NfcError("unsupported", `${tensor.file}: tensor ${quoteUntrusted(name)}: ${dtype} is no float format`);
-    }
-    const count = countElements(tensor.shape);
-    if (into && into.length < count) throw new RangeError(`${count} values do not fit in ${into.length}`);
-    const out = into ? into.subarray(0, count) : new Float32Array(checkArrayBytes(tensor, count * 4) / 4);
-    if (dtype === "F32") {
-      await file.readInto(new Uint8Array(out.buffer, out.byteOffset, out.byteLength), tensor.offset);
-      return out;
-    }
-    let done = 0;
-    for await (const piece of file.pieces(tensor.offset, tensor.byteLength)) {
-      done += decodeFloats(piece, dtype, out.subarray(done)).length;
-    }
+  const count = countElements(tensor.shape);
+  if (into && into.length < count) throw new RangeError(`${count} values do not fit in ${into.length}`);
+  const out = into ? into.subarray(0, count) : new Float32Array(checkArrayBytes(tensor, count * 4) / 4);
+  if (dtype === "F32") {
+    await file.readInto(viewBytes(out), tensor.offset);
     return out;
   }
-
-  chunks(name: string): AsyncIterable<Uint8Array> {
-    const { tensor, file } = this.find(name);
-    return file.pieces(tensor.offset, tensor.byteLength);
+  let done = 0;
+  for await (const piece of file.pieces(tensor.offset, tensor.byteLength)) {
+    done += decodeFloats(piece, dtype, out.subarray(done)).length;
   }
-
-  async close(): Promise<void> {
-    if (this.closed) return;
-    this.closed = true;
-    await Promise.all([...this.open.values()].map((file) => file.close()));
-  }
-
-  private find(name: string): { tensor: StoredTensor; file: PositionalFile } {
-    if (this.closed) throw new Error(`${this.path}: the reader is closed`);
-    const tensor = this.tensors.get(name);
-    const file = tensor && this.open.get(tensor.file);
-    if (!tensor || !file) throw new NfcError("not-found", `${this.path}: no tensor ${quoteUntrusted(name)}`);
-    return { tensor, file };
-  }
+  return out;
 }
 
 function listStoredTensors({ file, header, dataOffset }: OpenShard): StoredTensor[] {

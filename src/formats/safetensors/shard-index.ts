@@ -1,7 +1,7 @@
 // Parses the shard index (*.safetensors.index.json), keeps its paths inside its folder, and checks it against the shards.
 import { dirname, join, posix } from "node:path";
 import { NfcError } from "../../errors.ts";
-import { PositionalFile } from "../../io/positional-file.ts";
+import { withFile } from "../../io/positional-file.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 import type { SafetensorsHeader } from "./header.ts";
@@ -27,18 +27,13 @@ export interface ShardIndex {
  * absolute names and names with `..` are refused.
  * @throws NfcError `not-found`, `invalid-file`, `io`
  */
-export async function readShardIndex(path: string): Promise<ShardIndex> {
-  const file = await PositionalFile.open(path);
-  try {
+export function readShardIndex(path: string): Promise<ShardIndex> {
+  return withFile(path, async (file) => {
     if (file.size > MAX_INDEX_BYTES) {
       throw new NfcError("invalid-file", `${path}: ${file.size} bytes are too many for a shard index`);
     }
-    const bytes = new Uint8Array(file.size);
-    await file.readInto(bytes, 0);
-    return parseShardIndex(bytes, path);
-  } finally {
-    await file.close();
-  }
+    return parseShardIndex(await file.read(0, file.size), path);
+  });
 }
 
 /** Parses the bytes of an index for {@link readShardIndex}, without file access. */
@@ -107,7 +102,7 @@ function parseWeightMap(cursor: JsonCursor, path: string): Map<string, string> {
   return weightMap;
 }
 
-/** Both kinds of separator are checked on every system, because an index may come from another one. */
+/** Both kinds of separator are checked on every system, because an index may come from another system. */
 function checkContained(name: string, where: string): string {
   if (name === "" || name.includes("\0")) throw invalid(`${where}: ${quoteUntrusted(name)} is no file name`);
   const absolute = /^[\\/]/.test(name) || /^[A-Za-z]:/.test(name);

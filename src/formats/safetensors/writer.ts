@@ -53,7 +53,7 @@ export async function writeSafetensors(
   const files = plan.files.map(({ name, bytes }) => ({ name, bytes }));
   if (index) files.push({ name: INDEX_FILE, bytes: index.byteLength });
   const byteLength = files.reduce((sum, file) => sum + file.bytes, 0);
-  const progress = new Progress(byteLength, options);
+  const progress = trackProgress(byteLength, options);
   for (const file of plan.files) {
     await writeOne(join(folder, file.name), progress, (output) => writeTensors(output, file, sources));
   }
@@ -76,7 +76,7 @@ export function makeBytesSource(name: string, dtype: Dtype, shape: readonly numb
 async function writeOne(path: string, progress: Progress, fill: (output: Output) => Promise<void>): Promise<void> {
   progress.check(path);
   const write = async (file: DurableFile) => {
-    const output = new Output(path, file, progress);
+    const output = makeOutput(path, file, progress);
     await fill(output);
     await output.flush();
     progress.check(path);
@@ -110,59 +110,51 @@ async function writeTensor(output: Output, tensor: TensorInfo, source: TensorSou
   }
 }
 
-/** Counts the bytes of all files and ends the write when the signal fires. */
-class Progress {
-  private readonly total: number;
-  private readonly options: WriteOptions;
-  private written = 0;
+/** Counts the bytes of all files, and ends the write when the signal fires. */
+interface Progress {
+  check(path: string): void;
+  add(bytes: number): void;
+}
 
-  constructor(total: number, options: WriteOptions) {
-    this.total = total;
-    this.options = options;
-  }
-
-  check(path: string): void {
-    const { signal } = this.options;
-    if (!signal?.aborted) return;
-    throw new NfcError("aborted", `${path}: writing was interrupted`, { cause: signal.reason });
-  }
-
-  add(bytes: number): void {
-    this.written += bytes;
-    this.options.onBytes?.(this.written, this.total);
-  }
+function trackProgress(total: number, { signal, onBytes }: WriteOptions): Progress {
+  let written = 0;
+  return {
+    check(path) {
+      if (!signal?.aborted) return;
+      throw new NfcError("aborted", `${path}: writing was interrupted`, { cause: signal.reason });
+    },
+    add(bytes) {
+      written += bytes;
+      onBytes?.(written, total);
+    },
+  };
 }
 
 /** One file being written: small pieces are gathered, large ones go straight to the system. */
-class Output {
-  readonly path: string;
-  private readonly file: DurableFile;
-  private readonly progress: Progress;
-  private readonly gathered = new Uint8Array(GATHER_BYTES);
-  private pending = 0;
+interface Output {
+  path: string;
+  write(bytes: Uint8Array): Promise<void>;
+  flush(): Promise<void>;
+}
 
-  constructor(path: string, file: DurableFile, progress: Progress) {
-    this.path = path;
-    this.file = file;
-    this.progress = progress;
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    this.progress.check(this.path);
-    if (this.pending + bytes.byteLength > GATHER_BYTES) await this.flush();
-    if (bytes.byteLength > GATHER_BYTES) return this.pass(bytes);
-    this.gathered.set(bytes, this.pending);
-    this.pending += bytes.byteLength;
-  }
-
-  async flush(): Promise<void> {
-    const length = this.pending;
-    this.pending = 0;
-    if (length > 0) await this.pass(this.gathered.subarray(0, length));
-  }
-
-  private async pass(bytes: Uint8Array): Promise<void> {
-    await this.file.write(bytes);
-    this.progress.add(bytes.byteLength);
-  }
+function makeOutput(path: string, file: DurableFile, progress: Progress): Output {
+  const gathered = new Uint8Array(GATHER_BYTES);
+  let pending = 0;
+  const pass = async (bytes: Uint8Array) => {
+    await file.write(bytes);
+    progress.add(bytes.byteLength);
+  };
+  const flush = async () => {
+    const length = pending;
+    pending = 0;
+    if (length > 0) await pass(gathered.subarray(0, length));
+  };
+  const write = async (bytes: Uint8Array) => {
+    progress.check(path);
+    if (pending + bytes.byteLength > GATHER_BYTES) await flush();
+    if (bytes.byteLength > GATHER_BYTES) return pass(bytes);
+    gathered.set(bytes, pending);
+    pending += bytes.byteLength;
+  };
+  return { path, write, flush };
 }

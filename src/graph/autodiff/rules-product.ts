@@ -55,8 +55,4 @@ function reduceSumRule({ node, grads }: RuleContext): (Value | null)[] {
   return [expand(kept, x.shape)];
 }
 
-export const PRODUCT_RULES: Record<string, Rule> = {
-  MatMul: matmulRule,
-  Gemm: gemmRule,
-  ReduceSum: reduceSumRule,
-};
+export const PRODUCT_RULES: Record<string, Rule> = { MatMul: matmulRule, Gemm: gemmRule, ReduceSum: reduceSumRule };

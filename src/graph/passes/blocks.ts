@@ -32,9 +32,9 @@ export interface BlockGraph {
 }
 
 export interface BlockOptions extends BlockFormat {
-  /** Which weights of products are stored in blocks; all unless given. */
+  /** Whether a product's weight is stored in blocks; all are unless given. */
   chosen?: ((weight: Value) => boolean) | undefined;
-  /** How tables that are looked up are stored. */
+  /** The storage of a table that is looked up. */
   tables: (table: Value) => TableStorage;
   /** 0: products in float. 4: x in int8 by block, which is faster and about half a per cent off. */
   accuracy: 0 | 4;
@@ -48,7 +48,7 @@ interface BlockParameters {
 
 /**
  * A copy of the graph in which each weight W of a product becomes `NAME/values`, `NAME/scales` and, unless symmetric,
- * `NAME/zero_points`, in the layout of MatMulNBits; a table stored "quantised" is read from the same tensors. Scales are
+ * `NAME/zero_points`, in the layout of MatMulNBits; a table stored "quantized" is read from the same tensors. Scales are
  * stored in float16, half a bit less a weight at block 32; the op wants them in float32, which ONNX Runtime makes once,
  * when it loads the file. Inputs and outputs keep their names.
  */
@@ -118,11 +118,6 @@ function blockLookup(
     inputs: zeroPoints ? [data, rows, scales, zeroPoints] : [data, rows, scales],
     dtype: scales.dtype,
     shape: [...rows.shape, width],
-    attributes: {
-      gather_axis: { int: 0 },
-      quantize_axis: { int: 1 },
-      block_size: { int: block },
-      bits: { int: bits },
-    },
+    attributes: { gather_axis: { int: 0 }, quantize_axis: { int: 1 }, block_size: { int: block }, bits: { int: bits } },
   });
 }

@@ -99,15 +99,15 @@ export interface Int8Graph {
 }
 
 export interface Int8Options {
-  /** Which weights of products become int8; all unless given. */
+  /** Whether a product's weight becomes int8; all do unless given. */
   chosen?: ((weight: Value) => boolean) | undefined;
-  /** How tables that are looked up are stored; as they are unless given. */
+  /** The storage of a table that is looked up; as it is unless given. */
   tables?: ((table: Value) => TableStorage) | undefined;
 }
 
 /**
  * A copy of the graph in which x·W, with W a parameter that `chosen` takes, runs in int8. Each such W becomes `NAME/int8`
- * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantised" is read from the same tensors, so
+ * in its own layout and its scales `NAME/int8/scales` [N]; a table stored "quantized" is read from the same tensors, so
  * that a tied embedding is stored once. Inputs and outputs keep their names.
  */
 export function toInt8Graph(

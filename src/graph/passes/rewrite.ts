@@ -88,12 +88,12 @@ export function halfLookup({ table, rows }: RowLookup, { graph }: Rewrite): Valu
 }
 
 export interface WeightRules {
-  /** Which weights of products are stored anew. */
+  /** Whether a product's weight is stored anew. */
   chosen: (weight: Value) => boolean;
-  /** How tables that are looked up are stored. */
+  /** The storage of a table that is looked up. */
   tables: (table: Value) => TableStorage;
   product: (product: WeightProduct, graph: Graph) => Value;
-  /** The lookup of a table that is stored as the products' weights are. */
+  /** Builds the lookup of a table that is stored as the products' weights are. */
   lookup: (lookup: RowLookup, graph: Graph) => Value;
 }
 
@@ -115,4 +115,4 @@ export function castOnce(value: Value, dtype: GraphDtype): Value {
 }
 
 /** The storage of a table that is looked up: as the products' weights are, in float16, or as it is. */
-export type TableStorage = "quantised" | "float16" | "as it is";
+export type TableStorage = "quantized" | "float16" | "as it is";

@@ -31,22 +31,18 @@ function checkFormat({ path, irVersion, opsets }: OnnxStructure): void {
 }
 
 function checkOps({ path, ops, subgraphs, functions, sparse, externalAttributes }: OnnxStructure): void {
+  const refuse = (fact: string) => {
+    throw new NfcError("unsupported", `${path}: ${fact}`, { hint: EXPORT_AGAIN });
+  };
+  const [branching] = subgraphs;
+  if (branching !== undefined)
+    refuse(`the op ${quoteUntrusted(branching)} holds a graph of its own; control flow is not run`);
+  if (functions > 0) refuse("defines functions of its own, which are not run");
   const foreign = ops.find(({ domain }) => !DOMAINS.includes(domain));
-  const facts: [boolean, string][] = [
-    [
-      subgraphs.length > 0,
-      `the op ${quoteUntrusted(subgraphs[0] ?? "")} holds a graph of its own; control flow is not run`,
-    ],
-    [functions > 0, "defines functions of its own, which are not run"],
-    [
-      foreign !== undefined,
-      `the op ${quoteUntrusted(foreign?.type ?? "")} is of the foreign domain ${quoteUntrusted(foreign?.domain ?? "")}`,
-    ],
-    [sparse > 0, "holds sparse tensors, which are not run"],
-    [externalAttributes > 0, "an attribute has its data in another file, which is not read"],
-  ];
-  const fault = facts.find(([holds]) => holds);
-  if (fault) throw new NfcError("unsupported", `${path}: ${fault[1]}`, { hint: EXPORT_AGAIN });
+  if (foreign)
+    refuse(`the op ${quoteUntrusted(foreign.type)} is of the foreign domain ${quoteUntrusted(foreign.domain)}`);
+  if (sparse > 0) refuse("holds sparse tensors, which are not run");
+  if (externalAttributes > 0) refuse("an attribute has its data in another file, which is not read");
 }
 
 /** Stored bytes must be those of shape and dtype; lists of numbers have other lengths and are left to ONNX Runtime. */

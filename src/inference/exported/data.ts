@@ -1,4 +1,4 @@
-// The files of one exported model: external data where it may lie, large enough, and nothing outside the folder.
+// Locates the files of one exported model: external data must be large enough and must not lie outside the folder.
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../../errors.ts";
@@ -61,20 +61,17 @@ function listExtents({ path, initializers }: OnnxStructure, anyName: boolean): M
   return ends;
 }
 
-/** transformers.js looks for `<model file>_data`, `_data_1`, …; other names are refused, so that no file outside the folder is read. */
+/** Accepts the names that transformers.js looks for, `<model file>_data`, `_data_1`, …, and none outside the folder. */
 function checkLocation(path: string, tensor: string, { location }: OnnxExternal, anyName: boolean): void {
   const model = basename(path);
   const own = location.startsWith(`${model}_data`) && /^(_[1-9]\d{0,2})?$/.test(location.slice(model.length + 5));
   const leaves = /^[\\/]|^[A-Za-z]:/.test(location) || location.split(/[\\/]/).includes("..");
   if (own || (anyName && !leaves)) return;
   const fact = leaves ? "leaves the model's folder" : `is not ${model}_data or ${model}_data_N`;
-  throw new NfcError(
-    "invalid-file",
-    `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`,
-    {
-      hint: "export the model again, or rewrite it with onnx.save and that location",
-    },
-  );
+  const message = `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`;
+  throw new NfcError("invalid-file", message, {
+    hint: "export the model again, or rewrite it with onnx.save and that location",
+  });
 }
 
 /** @throws NfcError "invalid-file" for a file that lies elsewhere than its name says, "not-found" */

@@ -18,7 +18,7 @@ import { locateData, refuseLinkOut } from "./data.ts";
 import { checkSignature } from "./signature.ts";
 
 const ONNX_FOLDER = "onnx";
-/** In the names of a checkpoint's weights and of their index. */
+/** A part of the names of a checkpoint's weights and of their index. */
 const SAFETENSORS = ".safetensors";
 
 export interface ExportedFile {
@@ -33,14 +33,14 @@ export interface ExportedFile {
 }
 
 export interface ExportedModel {
-  /** As the user named it. */
+  /** The name that the user gave. */
   source: string;
-  /** Absolute. */
+  /** The absolute path. */
   folder: string;
   config: ModelConfig;
   rawConfig: Record<string, unknown>;
   record: NfcRecord | null;
-  /** In the order of PRECISIONS. */
+  /** The files in the order of PRECISIONS. */
   files: ReadonlyMap<Precision, ExportedFile>;
 }
 

@@ -1,4 +1,4 @@
-// Checks the inputs and outputs of an ONNX file against config.json: names, dtypes, and every size that both of them state.
+// Checks the inputs and outputs of an ONNX file against config.json: names, dtypes, and every size that both state.
 
 import { showName } from "../../checkpoint/fields.ts";
 import { NfcError } from "../../errors.ts";
@@ -18,7 +18,7 @@ export interface ExportedTypes {
 }
 
 const CACHE = /^past_key_values\.(\d{1,6})\.(?:key|value)$/;
-/** Without `position_ids` the graph counts the positions itself. */
+/** A graph without `position_ids` counts the positions itself. */
 const REQUIRED_IDS: readonly string[] = ["input_ids", "attention_mask"];
 const OPTIONAL_ID = "position_ids";
 
@@ -26,7 +26,7 @@ const OPTIONAL_ID = "position_ids";
 const MAX_SHOWN = 8;
 const MISMATCHED = "config.json and ONNX files of different models are mixed: restore the set that belongs together";
 
-/** What a dimension must be: a number, or free to vary from call to call. */
+/** The kind that a dimension must have: a number, or free to vary from call to call. */
 type DimKind = "number" | "free" | "any";
 
 /** A file under test; `nameConfigFile` names config.json in messages. */

@@ -1,4 +1,4 @@
-// A model that reads prompts and then one token a row at a time, with its KV cache: an exported file, or a checkpoint.
+// Feeds a model prompts and then one token a row at a time, and keeps its KV cache.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
@@ -6,7 +6,12 @@ import { decodeFloats } from "../../formats/dtype.ts";
 import type { SessionOptions, Tensor, TensorArray, Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
-import { type CheckpointSessionOptions, ModelSession } from "../model-session.ts";
+import {
+  type CheckpointSessionOptions,
+  type ModelSession,
+  openCheckpointSession,
+  openFileSession,
+} from "../model-session.ts";
 import { makeEmptyCache, makeIdFeeds, padLeft, takeCache } from "./decoding.ts";
 
 /** Logits of one piece of the prompts (rows · V float32) stay below this, unless a piece has one token a row. */
@@ -30,12 +35,12 @@ export class Decoder {
 
   /** @throws NfcError "invalid-file" when ONNX Runtime refuses the file */
   static async ofFile(file: ExportedFile, config: ModelConfig, options: SessionOptions = {}): Promise<Decoder> {
-    return new Decoder(await ModelSession.ofFile(file, config, options));
+    return new Decoder(await openFileSession(file, config, options));
   }
 
   /** The stored weights, in float32. */
   static async ofCheckpoint(checkpoint: Checkpoint, options: CheckpointSessionOptions = {}): Promise<Decoder> {
-    return new Decoder(await ModelSession.ofCheckpoint(checkpoint, options));
+    return new Decoder(await openCheckpointSession(checkpoint, options));
   }
 
   /**

@@ -1,4 +1,4 @@
-// The tokens at which a model's text ends: generation_config.json's, else config.json's; one or several.
+// Reads the tokens at which a model's text ends: generation_config.json's, else config.json's; one or several.
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import type { ModelConfig } from "../../model/config.ts";
 const MAX_BYTES = 2 ** 20;
 
 export interface EndTokenSource {
-  /** Where generation_config.json may lie. */
+  /** The folder in which generation_config.json may lie. */
   folder: string | null;
   config: ModelConfig;
   rawConfig: Record<string, unknown>;

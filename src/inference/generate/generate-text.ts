@@ -14,7 +14,7 @@ import { encodePrompt } from "./prompt-ids.ts";
 export interface GenerateOptions extends DecodeOptions {
   /** Texts to continue. */
   prompts: readonly string[];
-  /** Which file of an export; fp32, or the first there is, unless given. */
+  /** The file of an export; fp32, or the first there is, unless given. */
   precision?: Precision | undefined;
   /** A checkpoint's noise, its mean unless given; an export has its own built in. */
   noise?: NoiseMode | undefined;

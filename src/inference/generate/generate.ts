@@ -3,7 +3,7 @@ import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeRandom } from "../../numeric/random.ts";
 import type { Decoder } from "./decoder.ts";
 import { checkPrompt } from "./prompt-ids.ts";
-import { Sampler, type SamplingOptions } from "./sampling.ts";
+import { makeSampler, type SamplingOptions } from "./sampling.ts";
 import { TextStream } from "./text-stream.ts";
 
 export const DEFAULT_NEW_TOKENS = 64;
@@ -11,7 +11,7 @@ export const DEFAULT_BATCH_SIZE = 8;
 
 export interface DecodeOptions extends SamplingOptions {
   maxNewTokens?: number | undefined;
-  /** Ids that end a text; none: it goes on past them. See `readEndTokens`. */
+  /** Ids that end a text; with none, it goes on past them. See `readEndTokens`. */
   end?: readonly number[] | undefined;
   /** The text ends before the first of these strings. */
   stop?: readonly string[] | undefined;
@@ -19,7 +19,7 @@ export interface DecodeOptions extends SamplingOptions {
   seed?: number | undefined;
   /** Prompts that share a batch. */
   batchSize?: number | undefined;
-  /** Once it fires, unfinished texts end as "interrupted". */
+  /** Unfinished texts end as "interrupted" once it fires. */
   signal?: AbortSignal | undefined;
 }
 
@@ -49,7 +49,7 @@ export async function* decodePrompts(
   options: DecodeOptions = {},
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   for (const [row, prompt] of prompts.entries()) checkPrompt(prompt, decoder.config, `prompt ${row + 1}`);
-  const rows = prompts.map((prompt, row) => new Row(row, prompt, tokenizer, decoder, options));
+  const rows = prompts.map((prompt, row) => startRow(row, prompt, tokenizer, decoder, options));
   const size = options.batchSize ?? DEFAULT_BATCH_SIZE;
   for (let start = 0; start < rows.length; start += size)
     yield* generateBatch(decoder, rows.slice(start, start + size), options.signal);
@@ -83,50 +83,39 @@ async function* generateBatch(
 }
 
 /** One prompt and its text. */
-class Row {
-  readonly prompt: readonly number[];
-  private readonly index: number;
-  private readonly sampler: Sampler;
-  private readonly stream: TextStream;
-  private readonly end: ReadonlySet<number>;
-  /** Tokens that may still come, by request and by the model's positions. */
-  private wanted: number;
-  private room: number;
-
-  constructor(
-    index: number,
-    prompt: readonly number[],
-    tokenizer: Tokenizer,
-    { config, source }: Decoder,
-    { maxNewTokens = DEFAULT_NEW_TOKENS, end = [], stop = [], seed = 0, ...sampling }: DecodeOptions,
-  ) {
-    this.index = index;
-    this.prompt = prompt;
-    this.sampler = new Sampler(sampling, makeRandom(seed, index), prompt, source);
-    this.stream = new TextStream(tokenizer, prompt, stop);
-    this.end = new Set(end);
-    this.wanted = maxNewTokens;
-    this.room = config.n_positions - prompt.length;
-  }
-
+interface Row {
+  prompt: readonly number[];
   /** Chooses the token after the last one. */
-  take(logits: Float32Array): GenerateEvent {
-    const id = this.sampler.next(logits);
-    this.wanted -= 1;
-    this.room -= 1;
-    if (this.end.has(id)) return this.event(id, this.stream.end(), "end");
-    const text = this.stream.push(id);
-    if (this.stream.stopped) return this.event(id, text, "stop");
-    if (this.wanted > 0 && this.room > 0) return this.event(id, text, null);
-    const rest = this.stream.end();
-    return this.event(id, text + rest, this.stream.stopped ? "stop" : this.wanted > 0 ? "positions" : "length");
-  }
+  take(logits: Float32Array): GenerateEvent;
+  interrupt(): GenerateEvent;
+}
 
-  interrupt(): GenerateEvent {
-    return this.event(null, this.stream.end(), "interrupted");
-  }
-
-  private event(id: number | null, text: string, finish: FinishReason | null): GenerateEvent {
-    return { row: this.index, id, text, finish };
-  }
+function startRow(
+  index: number,
+  prompt: readonly number[],
+  tokenizer: Tokenizer,
+  { config, source }: Decoder,
+  { maxNewTokens = DEFAULT_NEW_TOKENS, end = [], stop = [], seed = 0, ...sampling }: DecodeOptions,
+): Row {
+  const choose = makeSampler(sampling, makeRandom(seed, index), prompt, source);
+  const stream = new TextStream(tokenizer, prompt, stop);
+  const ends = new Set(end);
+  let wanted = maxNewTokens;
+  let room = config.n_positions - prompt.length;
+  const event = (id: number | null, text: string, finish: FinishReason | null) => ({ row: index, id, text, finish });
+  return {
+    prompt,
+    take(logits) {
+      const id = choose(logits);
+      wanted -= 1;
+      room -= 1;
+      if (ends.has(id)) return event(id, stream.end(), "end");
+      const text = stream.push(id);
+      if (stream.stopped) return event(id, text, "stop");
+      if (wanted > 0 && room > 0) return event(id, text, null);
+      const rest = stream.end();
+      return event(id, text + rest, stream.stopped ? "stop" : wanted > 0 ? "positions" : "length");
+    },
+    interrupt: () => event(null, stream.end(), "interrupted"),
+  };
 }

@@ -1,4 +1,4 @@
-// Prompts as token ids that leave a model room to go on: refused with advice, or cut to their end.
+// Makes token ids of prompts that leave a model room to go on: longer ones are refused, or cut to their end.
 
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { NfcError } from "../../errors.ts";

@@ -17,38 +17,34 @@ export function isGreedy({ temperature, topK, topP }: SamplingOptions): boolean 
   return temperature === 0 || (temperature === undefined && topK === undefined && topP === undefined);
 }
 
-/** The order of operations is Hugging Face's: penalty, temperature, top-k, top-p. */
-export class Sampler {
-  private readonly options: SamplingOptions;
-  private readonly random: () => number;
-  private readonly seen: Set<number>;
-  private readonly source: string;
-
-  /** `random` in [0, 1); `prompt`: ids that count as repeated; `source`: the model's name in messages. */
-  constructor(options: SamplingOptions, random: () => number, prompt: Iterable<number> = [], source = "the model") {
-    this.options = options;
-    this.random = random;
-    this.seen = new Set(prompt);
-    this.source = source;
-  }
-
-  /** A token id. Changes `logits` [V]. @throws NfcError "invalid-file" for logits that are not finite */
-  next(logits: Float32Array): number {
-    penalize(logits, this.seen, this.options.repetitionPenalty ?? 1);
+/**
+ * Gives a function that chooses a token id and changes its logits [V]; it throws NfcError "invalid-file" for logits that
+ * are not finite. The order of operations is Hugging Face's: penalty, temperature, top-k, top-p.
+ * @param random draws from [0, 1)
+ * @param prompt ids that count as repeated
+ * @param source the model's name in messages
+ */
+export function makeSampler(
+  options: SamplingOptions,
+  random: () => number,
+  prompt: Iterable<number> = [],
+  source = "the model",
+): (logits: Float32Array) => number {
+  const used = new Set(prompt);
+  return (logits) => {
+    penalize(logits, used, options.repetitionPenalty ?? 1);
     const best = argmax(logits);
     if (!Number.isFinite(logits[best]))
-      throw new NfcError("invalid-file", `${this.source}: its logits are not finite`, {
-        hint: "its weights are damaged",
-      });
-    const id = isGreedy(this.options) ? best : draw(selectCandidates(logits, this.options), this.random());
-    this.seen.add(id);
+      throw new NfcError("invalid-file", `${source}: its logits are not finite`, { hint: "its weights are damaged" });
+    const id = isGreedy(options) ? best : draw(selectCandidates(logits, options), random());
+    used.add(id);
     return id;
-  }
+  };
 }
 
-function penalize(logits: Float32Array, seen: ReadonlySet<number>, penalty: number): void {
+function penalize(logits: Float32Array, used: ReadonlySet<number>, penalty: number): void {
   if (penalty === 1) return;
-  for (const id of seen) {
+  for (const id of used) {
     const logit = logits[id] as number;
     logits[id] = logit < 0 ? logit * penalty : logit / penalty;
   }

@@ -1,4 +1,4 @@
-// Token ids to text as they come: whole characters only, and nothing of a stop string or of what may become one.
+// Turns token ids into text as they come: whole characters only, and nothing that is or may become a stop string.
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 
 /** The character that decoders put for the bytes of an unfinished one. */
@@ -7,7 +7,7 @@ const UNFINISHED = /\ufffd+$/;
 const CONTEXT = 4;
 
 export class TextStream {
-  /** A stop string has come: the text has ended before it. */
+  /** Whether a stop string has come; the text ends before it. */
   stopped = false;
   private readonly tokenizer: Tokenizer;
   private readonly stops: readonly string[];

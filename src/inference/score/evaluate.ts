@@ -1,4 +1,4 @@
-// Perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
+// Measures the perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
@@ -69,7 +69,7 @@ export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions)
   refuseClassifier(checkpoint);
   resolveWindow(checkpoint, options); // before the weights are read
   const tokens = options.tokens ?? (await streamText(checkpoint, options));
-  const scorer = await Scorer.open(checkpoint, options);
+  const scorer = await openScorer(checkpoint, options);
   try {
     return await scorer.score({ ...options, tokens });
   } finally {
@@ -87,51 +87,40 @@ async function streamText(
 }
 
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;
-type Quantity = (typeof COMPARED)[number];
 
 /** A model, or two, ready to score texts. */
-export class Scorer {
-  private readonly subject: Subject;
-  private readonly against: Subject | undefined;
-  private readonly session: Session;
-  private readonly weights: Tensors;
+export interface Scorer {
+  score(options: ScoreOptions): Promise<Evaluation>;
+  close(): Promise<void>;
+}
 
-  private constructor(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors) {
-    this.subject = subject;
-    this.against = against;
-    this.session = session;
-    this.weights = weights;
-  }
+/** Opens stored models, whose weights the session owns. */
+export async function openScorer(
+  checkpoint: Checkpoint,
+  { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
+): Promise<Scorer> {
+  const graph = buildScoringGraph(checkpoint.config, against?.config, noise);
+  const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
+  if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
+  const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
+  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { threads }), {});
+}
 
-  /** Opens stored models, whose weights the session owns. */
-  static async open(
-    checkpoint: Checkpoint,
-    { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
-  ): Promise<Scorer> {
-    const graph = buildScoringGraph(checkpoint.config, against?.config, noise);
-    const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
-    if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
-    const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
-    const session = await Session.withWeights(graph, weightOf, { threads });
-    return new Scorer(checkpoint, against, session, {});
-  }
+/** Opens a model in training: its weights are read where they lie, at each call. */
+export async function openLiveScorer(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
+  const graph = buildScoringGraph(subject.config, undefined, { kind: "mean" });
+  return makeScorer(subject, undefined, await Session.withInputs(graph, options), weights);
+}
 
-  /** Opens a model in training: its weights are read where they lie, at each call. */
-  static async live(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
-    const graph = buildScoringGraph(subject.config, undefined, { kind: "mean" });
-    return new Scorer(subject, undefined, await Session.withInputs(graph, options), weights);
-  }
-
-  async score(options: ScoreOptions): Promise<Evaluation> {
-    const { signal, onProgress } = options;
-    const { against, subject } = this;
-    const size = resolveWindow(subject, { ...options, against });
+function makeScorer(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors): Scorer {
+  const score = async ({ tokens, signal, onProgress, ...window }: ScoreOptions): Promise<Evaluation> => {
+    const size = resolveWindow(subject, { ...window, against });
     const total = { tokens: 0, windows: 0, seconds: 0 };
     const sums = new Sums(against ? COMPARED : COMPARED.slice(0, 1));
-    for await (const batch of batchWindows(options.tokens, subject, size)) {
+    for await (const batch of batchWindows(tokens, subject, size)) {
       throwIfAborted(signal);
       const started = performance.now();
-      await this.add(batch, sums);
+      sums.add(batch, await session.run({ ...weights, ...makeBatchFeeds(batch) }));
       total.seconds += (performance.now() - started) / 1000;
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
@@ -150,23 +139,18 @@ export class Scorer {
         against: { ...sums.score("nll_against"), kl: sums.mean("kl"), agreement: sums.mean("agreement") },
       }),
     };
-  }
+  };
+  return { score, close: () => session.close() };
+}
 
-  private async add(batch: ScoringBatch, sums: Sums<Quantity>): Promise<void> {
-    const { length, windows } = batch;
-    const ids = windows.flatMap((window) => [...window.ids]);
-    const shape = [windows.length, length];
-    const positions = ids.map((_, i) => i % length);
-    const outputs = await this.session.run({
-      ...this.weights,
-      input_ids: makeInt64Tensor(ids, shape),
-      position_ids: makeInt64Tensor(positions, shape),
-      ...batch.scored(),
-    });
-    sums.add(batch, outputs);
-  }
-
-  close(): Promise<void> {
-    return this.session.close();
-  }
+function makeBatchFeeds(batch: ScoringBatch): Tensors {
+  const { length, windows } = batch;
+  const ids = windows.flatMap((window) => [...window.ids]);
+  const shape = [windows.length, length];
+  const positions = ids.map((_, i) => i % length);
+  return {
+    input_ids: makeInt64Tensor(ids, shape),
+    position_ids: makeInt64Tensor(positions, shape),
+    ...batch.scored(),
+  };
 }

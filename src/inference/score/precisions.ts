@@ -1,4 +1,4 @@
-// Perplexity of exported files on text, and the loss of each against a reference: KL, top-1 agreement, logit error.
+// Measures the perplexity of exported files on text, and their KL, top-1 agreement and logit error to a reference.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../../errors.ts";
@@ -7,7 +7,7 @@ import type { ModelConfig } from "../../model/config.ts";
 import type { Precision } from "../../model/precision.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
 import { makePromptFeeds } from "../generate/decoding.ts";
-import { ModelSession } from "../model-session.ts";
+import { type ModelSession, openCheckpointSession, openFileSession } from "../model-session.ts";
 import {
   batchWindows,
   refuseInfinite,
@@ -68,7 +68,7 @@ export async function scorePrecisions(
   const subject = { config, source: files[0]?.path ?? "" };
   const against = reference && isCheckpoint(reference) ? reference : undefined;
   const size = resolveWindow(subject, { ...options, against });
-  const panel = new PrecisionScorer(config, { arena: false, ...(threads !== undefined && { threads }) });
+  const panel = new PrecisionScorer(config, { arena: false, threads });
   const total = { tokens: 0, windows: 0 };
   try {
     await panel.open(files, reference, signal);
@@ -129,7 +129,7 @@ class PrecisionScorer {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (reference && isCheckpoint(reference))
-      this.reference = { model: this.keep(await ModelSession.ofCheckpoint(reference, this.options)), seconds: 0 };
+      this.reference = { model: this.keep(await openCheckpointSession(reference, this.options)), seconds: 0 };
     else if (reference) this.reference = { model: await this.openFile(reference), seconds: 0 };
     for (const file of files) {
       throwIfAborted(signal);
@@ -182,7 +182,7 @@ class PrecisionScorer {
   }
 
   private async openFile(file: ExportedFile): Promise<ModelSession> {
-    return this.keep(await ModelSession.ofFile(file, this.config, this.options));
+    return this.keep(await openFileSession(file, this.config, this.options));
   }
 
   private keep<T extends { close(): Promise<void> }>(session: T): T {

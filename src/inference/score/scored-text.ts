@@ -1,4 +1,4 @@
-// The recipe of a perplexity: the windows of a text, the positions of each that are scored, and the weighted mean.
+// Defines the recipe of a perplexity: the windows of a text, the positions of each that are scored, and the weighted mean.
 
 import { cutWindows, type Window } from "../../checkpoint/tokens.ts";
 import { NfcError } from "../../errors.ts";
@@ -63,7 +63,7 @@ export class ScoringBatch {
   readonly rows: readonly number[];
   /** The ids that they should predict. */
   readonly labels: readonly number[];
-  /** For each window, how many of the rows are its own, and its weight. */
+  /** The number of rows of each window, and its weight. */
   readonly spans: readonly { count: number; weight: number }[];
 
   constructor(batch: readonly Window[]) {

@@ -1,4 +1,4 @@
-// The graph that scores text: negative log-likelihoods of a model, and its divergence from another model.
+// Builds the graphs that score text: negative log-likelihoods of a model, and its divergence from another model.
 import { Graph, type Value } from "../../graph/ir.ts";
 import { argMax, cast, equal, exp, logSoftmax, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
 import { gather, pick } from "../../graph/shape-ops.ts";
@@ -25,7 +25,7 @@ export function buildScoringGraph(own: ModelConfig, against: ModelConfig | undef
 type LogitsDtype = "float32" | "float16";
 
 /**
- * The same from logits that two models have given, [N, V]: `logits`, and `reference` unless its dtype is null; and
+ * Scores the logits [N, V] that two models have given: `logits`, and `reference` unless its dtype is null. Adds
  * `squared_error` [M], the variance of the logits' differences at a position, whose mean the softmax does not see.
  */
 export function buildComparisonGraph(vocabulary: number, own: LogitsDtype, reference: LogitsDtype | null): Graph {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeFloat32Tensor } from "../../graph/session.ts";
-import { embedWindows, LayerSession } from "../../inference/layerwise.ts";
+import { embedWindows, openLayerSession } from "../../inference/layerwise.ts";
 import { readTextLines } from "../../io/text.ts";
 import { hasDistanceMean, VARIANT_TRAITS } from "../../model/config.ts";
 import type { Report } from "../schema.ts";
@@ -154,7 +154,7 @@ async function computeAttentionMaps(
   let hidden = await embedWindows(checkpoint, [window]);
   const last = Math.max(...chosen.map(({ layer }) => layer));
   for (let layer = 0; layer <= last; layer++) {
-    const session = await LayerSession.open(checkpoint, layer, {
+    const session = await openLayerSession(checkpoint, layer, {
       outputs: (graph, { attention, output }) => {
         graph.output(attention.probabilities, "probabilities"); // [1, H, T, T]
         graph.output(output, "output");

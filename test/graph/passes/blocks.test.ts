@@ -69,7 +69,7 @@ async function run(graph: Graph, tensors: Record<string, TensorArray>, feeds: Te
   return outputs;
 }
 
-const tables = () => "quantised" as const;
+const tables = () => "quantized" as const;
 const FORMATS = ([4, 8] as const).flatMap((bits) =>
   [true, false].flatMap((symmetric) => [16, 32, 64, 128].map((block) => ({ bits, symmetric, block }))),
 );

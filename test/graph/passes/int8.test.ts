@@ -163,7 +163,7 @@ describe("products in int8", () => {
       graph,
       weights,
       { ids: makeInt64Tensor(ids, [M]) },
-      () => "quantised",
+      () => "quantized",
     );
     expect(parameters).toEqual(["table/int8 int8 [7,24]", "table/int8/scales float32 [7]"]);
     const rows = dequantize(quantize(weights.table, [N, K], { byRow: true }), true);

@@ -5,7 +5,7 @@ import type { Tensor, Tensors } from "../../../src/graph/session.ts";
 import { chooseFile, type ExportedModel, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../../src/inference/generate/decoder.ts";
 import { computeLogits } from "../../../src/inference/layerwise.ts";
-import { ModelSession } from "../../../src/inference/model-session.ts";
+import { type ModelSession, openFileSession } from "../../../src/inference/model-session.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { opened } from "../../support/fixture.ts";
@@ -177,7 +177,7 @@ describe("float16 models", () => {
 
 describe("models without position_ids", () => {
   it("a model without position_ids takes prompts of one length and refuses padding", async () => {
-    const session = await ModelSession.ofFile(chooseFile(model), model.config, { threads: 1 });
+    const session = await openFileSession(chooseFile(model), model.config, { threads: 1 });
     Object.defineProperty(session, "hasPositions", { value: false });
     const { code, message } = await failureOf(() => new Decoder(session).prompt(PROMPTS));
     expect(code).toBe("unsupported");

@@ -4,7 +4,7 @@ import {
   draw,
   findKthLargest,
   isGreedy,
-  Sampler,
+  makeSampler,
   type SamplingOptions,
   selectCandidates,
 } from "../../../src/inference/generate/sampling.ts";
@@ -95,18 +95,18 @@ describe("the k-th largest value", () => {
 describe("the repetition penalty", () => {
   it("the repetition penalty is Hugging Face's, on prompt and text, once per token", () => {
     const logits = Float32Array.from(LOGITS);
-    const sampler = new Sampler({ repetitionPenalty: 1.3 }, () => 0, PROMPT);
-    expect(sampler.next(logits)).toBe(6);
+    const sampler = makeSampler({ repetitionPenalty: 1.3 }, () => 0, PROMPT);
+    expect(sampler(logits)).toBe(6);
     expectClose([...logits], [1.5, -0.65, 0.25, 1.5384615, -1, 0.75, 2, -3.8999999]);
     const second = Float32Array.from(LOGITS);
-    expect(sampler.next(second)).toBe(3); // 6 has been written by now: 2 / 1.3 for both
+    expect(sampler(second)).toBe(3); // 6 has been written by now: 2 / 1.3 for both
     expectClose([...second], [1.5, -0.65, 0.25, 1.5384615, -1, 0.75, 1.5384615, -3.8999999]);
   });
 
   it("the repetition penalty comes before temperature, top-k and top-p", () => {
     const options = { repetitionPenalty: 1.3, temperature: 0.7, topK: 5, topP: 0.85 };
     const logits = Float32Array.from(LOGITS);
-    new Sampler(options, () => 0, PROMPT).next(logits);
+    makeSampler(options, () => 0, PROMPT)(logits);
     expectClose(probabilities(options, [...logits]), [0.243949, 0, 0, 0.257728, 0, 0, 0.498322, 0]);
   });
 });
@@ -118,10 +118,10 @@ describe("greedy choice and invalid logits", () => {
   });
 
   it("greedy choice takes the first of the largest logits, without a draw", () => {
-    const sampler = new Sampler({}, () => {
+    const sampler = makeSampler({}, () => {
       throw new Error("a draw");
     });
-    expect(sampler.next(Float32Array.from(LOGITS))).toBe(3);
+    expect(sampler(Float32Array.from(LOGITS))).toBe(3);
   });
 
   it.each([
@@ -131,8 +131,8 @@ describe("greedy choice and invalid logits", () => {
     [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY],
   ])("the logits %s, %s, %s are refused, sampled or not", async (...logits) => {
     for (const options of [{}, { topK: 2 }]) {
-      const sampler = new Sampler(options, () => 0, [], "out/onnx");
-      const { code, message } = await failureOf(() => sampler.next(Float32Array.from(logits)));
+      const sampler = makeSampler(options, () => 0, [], "out/onnx");
+      const { code, message } = await failureOf(() => sampler(Float32Array.from(logits)));
       expect({ code, message }).toEqual({ code: "invalid-file", message: "out/onnx: its logits are not finite" });
     }
   });
@@ -147,12 +147,12 @@ describe("drawing a token", () => {
   it.each<SamplingOptions>([{ temperature: 1 }, { temperature: 0.7, topK: 5 }, { topP: 0.9 }])(
     "draws have the frequencies of the probabilities (%j)",
     (options) => {
-      const sampler = new Sampler(options, makeRandom(12));
+      const sampler = makeSampler(options, makeRandom(12));
       const expected = probabilities(options);
       const draws = 40_000;
       const counts = LOGITS.map(() => 0);
       for (let i = 0; i < draws; i++) {
-        const id = sampler.next(Float32Array.from(LOGITS));
+        const id = sampler(Float32Array.from(LOGITS));
         counts[id] = (counts[id] as number) + 1;
       }
       let chiSquare = 0;
