@@ -14,7 +14,7 @@ import { countParameters, findParameterKind, isNoiseParameter, listParameters } 
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";
-import { makeTiedSource, TieScratch } from "./tied-attention.ts";
+import { createTieScratch, makeTiedSource, type TieScratch } from "./tied-attention.ts";
 
 export interface ConvertResult {
   folder: string;
@@ -55,7 +55,7 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, config: Mode
   const { maxShardSize, onProgress } = options;
   const stop = new AbortController();
   const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
-  const scratch = await TieScratch.create(join(folder, ".ties"), config.n_embd);
+  const scratch = await createTieScratch(join(folder, ".ties"), config.n_embd);
   const source = describeSource(checkpoint, signal);
   const running = startTies(checkpoint, { ...options, signal }, scratch);
   // Attached before anything is awaited, so that no fault counts as unhandled.
