@@ -10,10 +10,10 @@ import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 import { isPriorOnly, planHeadChunks } from "./step/step-graph.ts";
-import { TrainingStep } from "./step/training-step.ts";
-import { TransferStep } from "./step/transfer-step.ts";
-import { CachedTeacher } from "./teacher/cache.ts";
-import { Teacher, type TeacherSource } from "./teacher/teacher.ts";
+import { openTrainingStep } from "./step/training-step.ts";
+import { openTransferStep } from "./step/transfer-step.ts";
+import { openCachedTeacher } from "./teacher/cache.ts";
+import { openTeacher, type TeacherSource } from "./teacher/teacher.ts";
 
 /** The losses of a step: means in nats, and the sum that is minimized. */
 export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;
@@ -56,7 +56,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const teacherWeights = await readWeights(teacher);
   const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
   const models = { student: config, teacher: teacher.config, teacherWeights };
-  const step = await TransferStep.open({ ...session, ...models, batch, length }, store);
+  const step = await openTransferStep({ ...session, ...models, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
@@ -82,9 +82,9 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const { settings, config, store, session } = context;
   const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
   const shape = { batch, length };
-  const teacher = context.teacher ? await openTeacher(context.teacher, context) : null;
+  const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
   const noise = new StepNoise(config, settings);
-  const step = await TrainingStep.open(
+  const step = await openTrainingStep(
     {
       ...shape,
       config,
@@ -128,13 +128,13 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   };
 }
 
-function openTeacher(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
+function openTeacherSource(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
   const { settings, config, session, range, cache } = context;
   const { batchSize: batch, length, cacheTeacher: k, teacherPrecision: precision } = settings;
   const shared = { ...session, batch, length, precision };
   return k > 0
-    ? CachedTeacher.open(teacher, { ...shared, k, range, cache })
-    : Teacher.open(teacher, { ...shared, chunks: planHeadChunks(config.vocab_size) });
+    ? openCachedTeacher(teacher, { ...shared, k, range, cache })
+    : openTeacher(teacher, { ...shared, chunks: planHeadChunks(config.vocab_size) });
 }
 
 function makeReport(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {

@@ -6,7 +6,7 @@ import { Graph, type Value } from "../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import { classifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { declareTextInputs } from "../model/gpt2.ts";
+import { declareTextInputs, makeTextFeeds } from "../model/gpt2.ts";
 import { makeParameterLookup } from "../model/layers.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "./examples.ts";
 import { type Answers, bootstrap, computeMetric, countConfusion, type MetricName } from "./metrics.ts";
@@ -104,15 +104,7 @@ function buildLogitsGraph(config: ModelConfig): Graph {
 
 /** Feeds a batch to the graph of a classifier. */
 export function makeBatchFeeds({ ids, last, length }: ExampleBatch): Tensors {
-  const shape = [last.length, length];
-  return {
-    input_ids: makeInt64Tensor(ids, shape),
-    position_ids: makeInt64Tensor(
-      ids.map((_, i) => i % length),
-      shape,
-    ),
-    last: makeInt64Tensor(last, [last.length]),
-  };
+  return { ...makeTextFeeds(ids, [last.length, length]), last: makeInt64Tensor(last, [last.length]) };
 }
 
 /** Feeds a batch to an exported classifier: ids, and a mask of 1 up to each row's last token. */
