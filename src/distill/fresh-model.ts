@@ -1,4 +1,4 @@
-// A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
+// Makes a model with random weights, from which pretraining starts: GPT-2's initialization, in any variant.
 import { dirname } from "node:path";
 import { type Checkpoint, makeMemoryCheckpoint } from "../checkpoint/checkpoint.ts";
 import { parseConfig } from "../checkpoint/config-file.ts";
@@ -16,7 +16,7 @@ const STD = 0.02;
 export interface FreshOptions {
   /** config.json of a GPT-2 (n_layer, n_head, n_embd, n_positions at least). */
   config: string;
-  /** What config.json says unless given. */
+  /** The variant of config.json unless given. */
   variant?: Variant | undefined;
   /** Folder of the tokenizer; config.json's unless given. */
   tokenizerFolder?: string | undefined;
@@ -36,39 +36,24 @@ export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint>
   const none = (name: string): never => {
     throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
   };
+  const empty = {
+    tensors: new Map(),
+    readF32: async (name: string) => none(name),
+    chunks: none,
+    close: async () => undefined,
+  };
+  const file = { path: options.config, files: [options.config], byteLength: 0, metadata: {}, warnings: [] };
   const base: Checkpoint = {
+    ...empty,
     source: options.config,
     folder,
-    reader: makeConfigReader(options.config),
+    reader: { ...empty, ...file, readBytes: none },
     config,
     rawConfig: raw,
-    tensors: new Map(),
     notes: [],
     record: null,
-    readF32: async (name) => none(name),
-    chunks: none,
-    close: async () => undefined,
   };
   return makeMemoryCheckpoint(base, new Map([...values].map(([name, numbers]) => [name, () => numbers])));
-}
-
-/** The one file that such a model comes from. */
-function makeConfigReader(file: string): Checkpoint["reader"] {
-  const none = (name: string) => {
-    throw new NfcError("not-found", `${file}: has no tensor ${name}`);
-  };
-  return {
-    path: file,
-    files: [file],
-    byteLength: 0,
-    tensors: new Map(),
-    metadata: {},
-    warnings: [],
-    readBytes: none,
-    readF32: none,
-    chunks: none,
-    close: async () => undefined,
-  };
 }
 
 async function readFreshConfig(
@@ -84,8 +69,7 @@ async function readFreshConfig(
       hint: 'a config needs at least {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 256}',
     });
   };
-  const { layer_norm_epsilon, scale_attn_weights, scale_attn_by_inverse_layer_idx, bos_token_id, eos_token_id } =
-    parsed;
+  const { bos_token_id, eos_token_id } = parsed;
   const [n_layer, n_head, n_embd, n_positions] = [need("n_layer"), need("n_head"), need("n_embd"), need("n_positions")];
   if (n_embd % n_head !== 0)
     throw new NfcError("invalid-file", `${file}: n_embd ${n_embd} is not divisible by n_head ${n_head}`);
@@ -96,10 +80,10 @@ async function readFreshConfig(
     n_inner: parsed.n_inner ?? 4 * n_embd,
     n_positions,
     vocab_size: parsed.vocab_size ?? GPT2_VOCABULARY,
-    layer_norm_epsilon,
+    layer_norm_epsilon: parsed.layer_norm_epsilon,
     activation: parsed.activation ?? "gelu_tanh",
-    scale_attn_weights,
-    scale_attn_by_inverse_layer_idx,
+    scale_attn_weights: parsed.scale_attn_weights,
+    scale_attn_by_inverse_layer_idx: parsed.scale_attn_by_inverse_layer_idx,
     tied_head: parsed.tie_word_embeddings ?? true,
     bias: raw.bias !== false,
     variant: variant ?? parsed.variant ?? "dense",

@@ -5,7 +5,7 @@ import type { SessionOptions } from "../graph/session.ts";
 import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
-import { StepNoise } from "./step/noise.ts";
+import { makeStepNoise } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
@@ -83,7 +83,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
   const shape = { batch, length };
   const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
-  const noise = new StepNoise(config, settings);
+  const noise = makeStepNoise(config, settings);
   const step = await openTrainingStep(
     {
       ...shape,

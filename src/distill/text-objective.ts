@@ -5,7 +5,7 @@ import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import type { LongCall } from "../progress.ts";
 import { type Batch, Batches, type TokenRange } from "./data/windows.ts";
-import { HeldOut, type HeldOutOptions, scoreCheckpoint } from "./held-out.ts";
+import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
 import type { TrainSettings } from "./settings.ts";
@@ -53,7 +53,7 @@ export class TextObjective implements Objective<RunState> {
     const { student, settings, store, split, session, signal } = parts;
     const { evalTokens: tokens, length } = settings;
     const options = { range: split.heldOut, tokens, length, session, signal };
-    return new TextObjective(parts, await HeldOut.open(student, store, options), options);
+    return new TextObjective(parts, await openHeldOut(student, store, options), options);
   }
 
   /** The state of a run that begins: student and teacher are scored on the held-out text. */

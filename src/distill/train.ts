@@ -11,6 +11,7 @@ import type { LongCall } from "../progress.ts";
 import { detectCorpusKind, findCorpusFiles } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
+import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import { RunFolder, type RunIdentity, type RunState, textStateSchema } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
 import type { Given } from "./setting-table.ts";
@@ -99,6 +100,16 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
     await corpus.close();
     await separate?.close();
   }
+}
+
+/** `settings.seed` decides the weights as well as the windows. */
+export interface PretrainOptions extends Omit<FreshOptions, "seed">, Omit<TrainOptions, "teacher" | "task"> {}
+
+/** Trains a model of any variant from random weights. @throws NfcError as `makeFreshModel` and `train` */
+export async function pretrain(options: PretrainOptions): Promise<TrainResult> {
+  const { config, variant, tokenizerFolder, ...rest } = options;
+  const model = await makeFreshModel({ config, variant, tokenizerFolder, seed: rest.settings?.seed ?? 0 });
+  return train(model, { ...rest, task: "pretrain" });
 }
 
 /** A run whose folder this process holds. */

@@ -1,6 +1,6 @@
 // Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
 
-import { StepNoise } from "../../distill/step/noise.ts";
+import { makeStepNoise, type StepNoise } from "../../distill/step/noise.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
@@ -76,7 +76,7 @@ export class ClassifierStep {
     const known = this.buckets.get(length);
     if (known) return known;
     const { config, batchSize: batch, session: options, kd, temperature } = this.options;
-    const noise = new StepNoise(config, { ...this.options, length });
+    const noise = makeStepNoise(config, { ...this.options, length });
     const trained = new Set(this.store.trained);
     const graph = buildClassifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
     const session = await Session.withInputs(graph, options);
