@@ -4,14 +4,11 @@ import { makeStepNoise, type StepNoise } from "../../distill/step/noise.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
-import type { ModelConfig } from "../../model/config.ts";
 import { computeRowLoss, makeBatchFeeds } from "../classify.ts";
 import type { ExampleBatch } from "../examples.ts";
 import { buildClassifierStepGraph, type ClassifierGraphOptions, TARGETS, TEACHER, WEIGHT } from "./step-graph.ts";
 
-export interface ClassifierStepOptions
-  extends Omit<ClassifierGraphOptions, "batch" | "length" | "trained" | "noise" | "config"> {
-  config: ModelConfig;
+export interface ClassifierStepOptions extends Pick<ClassifierGraphOptions, "config" | "kd" | "temperature"> {
   batchSize: number;
   noise: "sample" | "mean";
   seed: number;
@@ -21,8 +18,9 @@ export interface ClassifierStepOptions
 /** Sums over the examples of a batch. */
 export interface ClassifierLosses {
   loss: number;
-  /** CE, or squared error; and T²·KL to the teacher where there is one. */
+  /** Cross-entropy, or squared error. */
   own: number;
+  /** T²·KL to the teacher; 0 without one. */
   teacher: number;
 }
 
@@ -35,6 +33,7 @@ interface Bucket {
 export class ClassifierStep {
   private readonly options: ClassifierStepOptions;
   private readonly store: ParameterStore;
+  /** By padded length. */
   private readonly buckets = new Map<number, Bucket>();
 
   constructor(options: ClassifierStepOptions, store: ParameterStore) {
