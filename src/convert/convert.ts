@@ -40,7 +40,16 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
     const { written, source, ties, calibration } = await writeWeights(folder, checkpoint, config, options);
     await writeModelFiles(folder, checkpoint, config, options.dtype ? { dtype: options.dtype } : {});
     const tie = { strategy: options.strategy, calibration, errors: ties.map(({ errors }) => errors) };
-    const record = { ...makeRecord(checkpoint, options), source, tie };
+    const record: NfcRecord = {
+      format: NFC_RECORD_FORMAT,
+      tool: TOOL,
+      variant: options.variant,
+      command: [...(options.command ?? [])],
+      history: dropScores(checkpoint.record), // of a source that nfc pretrain or finetune made
+      notes: [...checkpoint.notes],
+      source,
+      tie,
+    };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
     return { folder: output, config, record, parameters, ...written };
@@ -134,18 +143,4 @@ function makeNoiseSource(
     yield encodeFloats(values, dtype);
   }
   return { name, dtype, shape, chunks };
-}
-
-function makeRecord(
-  checkpoint: Checkpoint,
-  { variant, command = [] }: ConvertOptions,
-): Omit<NfcRecord, "source" | "tie"> {
-  return {
-    format: NFC_RECORD_FORMAT,
-    tool: TOOL,
-    variant,
-    command: [...command],
-    history: dropScores(checkpoint.record), // of a source that nfc pretrain or finetune made
-    notes: [...checkpoint.notes],
-  };
 }

@@ -1,8 +1,8 @@
-// The two phases of a run, behind one interface: attention transfer, and training on the loss.
+// Opens the two phases of a run: attention transfer, and training on the loss.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
+import { VARIANT_TRAITS } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
 import { makeStepNoise } from "./step/noise.ts";
@@ -29,13 +29,12 @@ export interface Phase {
 }
 
 export interface PhaseContext {
-  settings: TrainSettings;
-  config: ModelConfig;
-  store: ParameterStore;
+  student: Checkpoint;
   teacher: Checkpoint | null;
+  settings: TrainSettings;
+  store: ParameterStore;
   session: SessionOptions;
-  /** The tokens that the batches' windows are taken from. */
-  range: TokenRange;
+  split: { train: TokenRange; heldOut: TokenRange };
   /** Folder for cache files. */
   cache?: string | undefined;
 }
@@ -51,11 +50,11 @@ function toOptimizerOptions({ settings, store }: PhaseContext) {
 }
 
 async function openTransfer(context: PhaseContext): Promise<Phase> {
-  const { settings, config, store, session } = context;
+  const { settings, student, store, session } = context;
   const teacher = context.teacher as Checkpoint;
   const teacherWeights = await readWeights(teacher);
   const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
-  const models = { student: config, teacher: teacher.config, teacherWeights };
+  const models = { student: student.config, teacher: teacher.config, teacherWeights };
   const step = await openTransferStep({ ...session, ...models, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
@@ -79,23 +78,14 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
 }
 
 async function openTraining(context: PhaseContext): Promise<Phase> {
-  const { settings, config, store, session } = context;
+  const { settings, store, session } = context;
+  const { config } = context.student;
   const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
-  const shape = { batch, length };
   const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
   const noise = makeStepNoise(config, settings);
-  const step = await openTrainingStep(
-    {
-      ...shape,
-      config,
-      trained: new Set(store.trained),
-      noise: noise.mode,
-      teacher: teacher?.input ?? null,
-      temperature,
-    },
-    store,
-    session,
-  );
+  const trained = new Set(store.trained);
+  const options = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
+  const step = await openTrainingStep(options, store, session);
   const prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
@@ -129,12 +119,12 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
 }
 
 function openTeacherSource(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
-  const { settings, config, session, range, cache } = context;
+  const { settings, student, session, split, cache } = context;
   const { batchSize: batch, length, cacheTeacher: k, teacherPrecision: precision } = settings;
   const shared = { ...session, batch, length, precision };
   return k > 0
-    ? openCachedTeacher(teacher, { ...shared, k, range, cache })
-    : openTeacher(teacher, { ...shared, chunks: planHeadChunks(config.vocab_size) });
+    ? openCachedTeacher(teacher, { ...shared, k, range: split.train, cache })
+    : openTeacher(teacher, { ...shared, chunks: planHeadChunks(student.config.vocab_size) });
 }
 
 function makeReport(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {

@@ -14,7 +14,7 @@ export interface Answers {
 export function computeMetric(name: MetricName, answers: Answers): number {
   switch (name) {
     case "accuracy":
-      return mean(answers, (predicted, actual) => (predicted === actual ? 1 : 0));
+      return countRight(answers) / answers.actual.length;
     case "f1":
       return f1(countConfusion(answers, 2));
     case "matthews":
@@ -26,10 +26,10 @@ export function computeMetric(name: MetricName, answers: Answers): number {
   }
 }
 
-function mean({ predicted, actual }: Answers, of: (predicted: number, actual: number) => number): number {
-  let sum = 0;
-  for (let i = 0; i < actual.length; i++) sum += of(predicted[i] as number, actual[i] as number);
-  return sum / actual.length;
+function countRight({ predicted, actual }: Answers): number {
+  let right = 0;
+  for (let i = 0; i < actual.length; i++) if (predicted[i] === actual[i]) right++;
+  return right;
 }
 
 /** Counts [actual][predicted], for `classes` classes or as many as there are. */

@@ -11,24 +11,15 @@ export interface StepBatch {
   labels: Int32Array; // [B·T], −1 where there is none
 }
 
-/** Weights of a row's losses: (1 − kd)/rows with a label, kd·T²/rows. */
-export interface LossWeights {
-  nll: number;
-  kl: number;
-}
-
-/** Sums over the rows of a micro-batch, in nats. */
-export interface StepLosses {
-  nll: number;
-  kl: number;
-}
+type StepLosses = Record<"nll" | "kl", number>;
 
 export interface TrainingStep {
   /**
-   * Computes the gradients of one micro-batch into the store's `gradient` arrays.
+   * Computes the gradients of one micro-batch into the store's `gradient` arrays; gives the losses' sums, in nats.
+   * @param weights of a row's losses: (1 − kd)/rows with a label, kd·T²/rows
    * @param feeds the teacher's part, and `eps.N` [B, 1 or H, T, T] where noise is fed
    */
-  run(batch: StepBatch, weights: LossWeights, feeds?: Readonly<Record<string, Tensor>>): Promise<StepLosses>;
+  run(batch: StepBatch, weights: StepLosses, feeds?: Readonly<Record<string, Tensor>>): Promise<StepLosses>;
   close(): Promise<void>;
 }
 

@@ -99,11 +99,7 @@ function makeTeacherTargets(logits: Float32Array, width: number, temperature: nu
   for (let row = 0; row < rows; row++) {
     const at = row * width < logits.length ? row * width : 0;
     const z = logits.subarray(at, at + width);
-    if (width === 1) {
-      out[row] = z[0] as number;
-      continue;
-    }
-    out.set(computeSoftmax(z, temperature), row * width);
+    out.set(width === 1 ? z : computeSoftmax(z, temperature), row * width);
   }
   return out;
 }
