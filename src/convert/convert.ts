@@ -109,7 +109,7 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     );
 }
 
-/** Everything the model stores: c_attn tied, noise fresh, the rest as it lies in the source. */
+/** Lists all tensors of the model: c_attn tied, noise fresh, the rest as it lies in the source. */
 function makeTensorSources(
   checkpoint: Checkpoint,
   config: ModelConfig,
