@@ -44,7 +44,7 @@ export class TiePool {
       const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
       return assembleLayer(input, ties.flat());
     } catch (error) {
-      await this.close(); // else a worker still at work would answer the next call with this one's heads
+      await this.close(); // otherwise a worker that still runs would answer the next call with these heads
       throw error;
     }
   }

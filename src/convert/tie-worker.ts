@@ -1,4 +1,4 @@
-// Worker thread: ties the heads it is sent.
+// The worker thread that ties the heads of a request.
 import { parentPort } from "node:worker_threads";
 import { NfcError } from "../errors.ts";
 import { type LayerTieInput, tieHeads } from "./tie.ts";

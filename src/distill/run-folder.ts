@@ -1,4 +1,4 @@
-// A training run on disk, beside its output: settings, the last checkpoint, the best weights, and the metrics so far.
+// The folder of a training run, beside its output: settings, the last checkpoint, the best weights, and the metrics.
 
 import { existsSync } from "node:fs";
 import { appendFile, mkdir, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
@@ -83,8 +83,8 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 
   /**
-   * Whether the output is this run's, which was killed before its folder was removed. The metrics tell: they hold times,
-   * so that those of two runs differ.
+   * Whether the output is that of this run, which was killed before its folder was removed. Both then have the same
+   * metrics; those of two runs differ, as they hold times.
    */
   async hasEnded(): Promise<boolean> {
     const files = [this.metrics, join(this.output, METRICS_FILE)] as const;

@@ -1,4 +1,4 @@
-// Tables of settings: each declares name, flag, help, default and limits, from which types, values and flags are made.
+// Tables of settings declare names, flags, help, defaults and limits; types, values and flags are made from them.
 import { NfcError } from "../errors.ts";
 
 export type NumberKind = "positive integer" | "integer from 0" | "positive number" | "number from 0" | "seed";

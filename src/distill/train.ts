@@ -1,4 +1,4 @@
-// Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes what it made.
+// Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes the model.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
@@ -30,7 +30,7 @@ export interface TrainOptions extends LongCall {
   settings?: Given<TrainSettings> | undefined;
   /** Files, folders and globs of training text, or token ids. */
   data: readonly string[];
-  /** The same for the held-out text; the end of `data` unless given. */
+  /** Files, folders and globs of held-out text; the end of `data` unless given. */
   heldOut?: readonly string[] | undefined;
   /** Field of .jsonl lines that holds the text. */
   field?: string | undefined;

@@ -57,7 +57,7 @@ export class Classifier {
     return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
-  /** Of a model in training: the weights are read where they lie, at each call. @internal */
+  /** Opens a model in training: its weights are read where they lie, at each call. @internal */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(buildLogitsGraph(config), options);
     const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
@@ -131,7 +131,7 @@ export function scoreAnswers(
   task: Task,
   examples: readonly EncodedExample[],
   logits: Float32Array,
-  { interval = true }: { interval?: boolean } = {},
+  { interval = true }: { interval?: boolean | undefined } = {},
 ): TaskScore {
   if (!logits.every(Number.isFinite))
     throw new NfcError("invalid-file", `${task.title}: the model's logits are not finite`, {

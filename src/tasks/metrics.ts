@@ -119,7 +119,7 @@ export function bootstrap(name: MetricName, { predicted, actual }: Answers, seed
   return [quantile(values, 0.025), quantile(values, 0.975)];
 }
 
-/** The quantile by linear interpolation, as numpy's default. */
+/** Interpolates linearly, as numpy does by default. */
 function quantile(sorted: readonly number[], share: number): number {
   const at = share * (sorted.length - 1);
   const low = Math.floor(at);
@@ -127,7 +127,7 @@ function quantile(sorted: readonly number[], share: number): number {
   return a + (at - low) * (b - a);
 }
 
-/** Mean, and sample standard deviation (null of one value). */
+/** Computes the mean, and the sample standard deviation (null for one value). */
 export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
   const middle = values.reduce((a, b) => a + b, 0) / values.length;
   if (values.length < 2) return { mean: middle, spread: null };

@@ -1,4 +1,4 @@
-// Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept, so that it can go on.
+// Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept for the next call.
 import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
@@ -32,7 +32,7 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   /** For tasks without a training file. */
   splitDev?: number | undefined;
   session?: SessionOptions | undefined;
-  /** Where a cell of other settings lies: start it over. */
+  /** Makes a cell again whose settings differ. */
   force?: boolean | undefined;
 }
 
