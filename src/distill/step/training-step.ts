@@ -6,7 +6,7 @@ import { buildStepGraph, nameGradient, nameHeadChunk, STEP, type StepGraph, type
 import { bindStore } from "./store-binding.ts";
 
 /** A micro-batch: B windows of T tokens. */
-export interface StepBatch {
+interface StepBatch {
   inputs: Int32Array; // [B·T]
   labels: Int32Array; // [B·T], −1 where there is none
 }
