@@ -4,8 +4,8 @@ import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
 import { Optimizer } from "../dist/distill/step/optimizer.js";
 import { ParameterStore } from "../dist/distill/step/parameter-store.js";
 import { planHeadChunks } from "../dist/distill/step/step-graph.js";
-import { TrainingStep } from "../dist/distill/step/training-step.js";
-import { Teacher } from "../dist/distill/teacher/teacher.js";
+import { openTrainingStep } from "../dist/distill/step/training-step.js";
+import { openTeacher } from "../dist/distill/teacher/teacher.js";
 
 const settings = JSON.parse(process.argv[2]);
 const { batch, length, kd, threads, profile } = settings;
@@ -17,11 +17,11 @@ const specs = [...checkpoint.tensors.values()].map(({ name, shape }) => ({ name,
 const store = new ParameterStore(specs);
 for (const { name } of specs) store.value(name).set(await checkpoint.readF32(name));
 const source = await openCheckpoint(settings.teacher);
-const teacher = await Teacher.open(source, { batch, length, threads, chunks: planHeadChunks(config.vocab_size) });
-const step = await TrainingStep.open(
+const teacher = await openTeacher(source, { batch, length, threads, chunks: planHeadChunks(config.vocab_size) });
+const step = await openTrainingStep(
   { config, batch, length, trained: new Set(store.trained), noise: "mean", teacher: teacher.input },
   store,
-  { threads, ...(profile && { profile }) },
+  { threads, profile },
 );
 const optimizer = new Optimizer(store, {
   names: store.trained,

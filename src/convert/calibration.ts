@@ -18,17 +18,17 @@ import type { BlockOutput } from "../model/gpt2.ts";
 import { addInto } from "../numeric/linalg.ts";
 import { DistanceFit } from "./distance-mean.ts";
 
-/** S of one layer, as it will be stored. */
+/** The tied matrix S of one layer, as it will be stored: its scores are sᵢ·sⱼ with s = xS + bias. */
 export interface TiedWeights {
   weight: Float32Array; // [C, C]
   bias: Float32Array | null; // [C]
 }
 
-/** What the tie of one layer is to be close on. */
+/** Moments of the teacher's text that the tie of a layer is weighted by. */
 export interface LayerStatistics {
   /** Σ = E[x̃ x̃ᵀ] with x̃ = [ln_1(x), 1], float64 [(C+1), (C+1)]; without biases x̃ = ln_1(x), [C, C] */
   sigma: Float64Array;
-  /** Per head E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: H times [2D, 2D] */
+  /** Per head Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: H times [2D, 2D] */
   keyMoments: Float64Array[];
 }
 
@@ -65,24 +65,28 @@ export class Calibration {
         graph.output(output, "output");
       },
     });
-    const moments = new Moments(config.n_embd, config.bias);
+    const grams = new Float64Array(config.n_embd ** 2);
+    const sums = new Float64Array(config.n_embd);
     const spreads = new Float64Array((4 * config.n_embd ** 2) / config.n_head);
+    let count = 0;
     this.next = [];
     for (const hidden of this.hidden) {
       const { gram, sum, spread, output } = await session.run(hidden);
-      moments.add(gram?.data as Float32Array, sum?.data as Float32Array, hidden.length);
+      addInto(grams, gram?.data as Float32Array);
+      addInto(sums, sum?.data as Float32Array);
       addInto(spreads, spread?.data as Float32Array);
+      count += hidden.length;
       this.next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) });
     }
     await session.close();
     const perHead = spreads.length / config.n_head;
     const keyMoments = Array.from({ length: config.n_head }, (_, head) =>
-      spreads.slice(head * perHead, (head + 1) * perHead).map((value) => value / moments.count),
+      spreads.slice(head * perHead, (head + 1) * perHead).map((value) => value / count),
     );
-    return { sigma: moments.mean(), keyMoments };
+    return { sigma: averageMoments(grams, config.bias ? sums : null, count), keyMoments };
   }
 
-  /** μ[h, bucket], float32 [H, 32]: what the tied scores lack of the teacher's, as a function of distance. */
+  /** Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance. */
   async distanceMean(layer: number, tied: TiedWeights): Promise<Float32Array> {
     const { config } = this.checkpoint;
     const weights = new Map([[STUDENT_WEIGHT, tied.weight]]);
@@ -134,7 +138,7 @@ function buildFitOutputs(
 
 /**
  * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij: [1, H, 2D, 2D]. z is
- * centred first, which changes nothing but the rounding.
+ * centered first, which changes nothing but the rounding.
  */
 function measureKeySpread({ query, present, probabilities }: AttentionOutput): Value {
   const z = concat([query, present.key], 3); // [1, H, T, 2D]
@@ -145,37 +149,15 @@ function measureKeySpread({ query, present, probabilities }: AttentionOutput): V
   return sub(square(centered, mul(received, centered)), square(means, means));
 }
 
-/** Sums of xᵀx and x in float64, to Σ. */
-class Moments {
-  private readonly width: number;
-  private readonly constant: boolean;
-  private readonly gram: Float64Array;
-  private readonly sum: Float64Array;
-  count = 0;
-
-  constructor(width: number, constant: boolean) {
-    this.width = width;
-    this.constant = constant;
-    this.gram = new Float64Array(width * width);
-    this.sum = new Float64Array(width);
+/** Σ of `LayerStatistics` from Σ xᵀx [C, C] and Σ x [C] over `count` positions; without the constant 1 if `sum` is null. */
+function averageMoments(gram: Float64Array, sum: Float64Array | null, count: number): Float64Array {
+  if (!sum) return gram.map((value) => value / count);
+  const n = sum.length;
+  const sigma = new Float64Array((n + 1) ** 2);
+  for (let i = 0; i < n; i++) {
+    sigma.set(gram.subarray(i * n, (i + 1) * n), i * (n + 1));
+    sigma[i * (n + 1) + n] = sigma[n * (n + 1) + i] = sum[i] as number;
   }
-
-  add(gram: Float32Array, sum: Float32Array, count: number): void {
-    addInto(this.gram, gram);
-    addInto(this.sum, sum);
-    this.count += count;
-  }
-
-  mean(): Float64Array {
-    const n = this.width;
-    const size = this.constant ? n + 1 : n;
-    const sigma = new Float64Array(size * size);
-    for (let i = 0; i < n; i++)
-      for (let j = 0; j < n; j++) sigma[i * size + j] = (this.gram[i * n + j] as number) / this.count;
-    if (this.constant) {
-      for (let i = 0; i < n; i++) sigma[i * size + n] = sigma[n * size + i] = (this.sum[i] as number) / this.count;
-      sigma[n * size + n] = 1;
-    }
-    return sigma;
-  }
+  sigma[sigma.length - 1] = count;
+  return sigma.map((value) => value / count);
 }

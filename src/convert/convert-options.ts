@@ -1,4 +1,4 @@
-// What a conversion can be told, and the defaults.
+// The options of a conversion, and their defaults.
 import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/config.ts";
 import type { LongCall } from "../progress.ts";

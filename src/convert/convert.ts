@@ -14,7 +14,7 @@ import { countParameters, findParameterKind, isNoiseParameter, listParameters } 
 import { TOOL } from "../version.ts";
 import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
 import { startTies, type TiedLayer } from "./tie-layers.ts";
-import { makeTiedSource, TieScratch } from "./tied-attention.ts";
+import { createTieScratch, makeTiedSource, type TieScratch } from "./tied-attention.ts";
 
 export interface ConvertResult {
   folder: string;
@@ -40,7 +40,16 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
     const { written, source, ties, calibration } = await writeWeights(folder, checkpoint, config, options);
     await writeModelFiles(folder, checkpoint, config, options.dtype ? { dtype: options.dtype } : {});
     const tie = { strategy: options.strategy, calibration, errors: ties.map(({ errors }) => errors) };
-    const record = { ...makeRecord(checkpoint, options), source, tie };
+    const record: NfcRecord = {
+      format: NFC_RECORD_FORMAT,
+      tool: TOOL,
+      variant: options.variant,
+      command: [...(options.command ?? [])],
+      history: dropScores(checkpoint.record), // of a source that nfc pretrain or finetune made
+      notes: [...checkpoint.notes],
+      source,
+      tie,
+    };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
     return { folder: output, config, record, parameters, ...written };
@@ -55,7 +64,7 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, config: Mode
   const { maxShardSize, onProgress } = options;
   const stop = new AbortController();
   const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
-  const scratch = await TieScratch.create(join(folder, ".ties"), config.n_embd);
+  const scratch = await createTieScratch(join(folder, ".ties"), config.n_embd);
   const source = describeSource(checkpoint, signal);
   const running = startTies(checkpoint, { ...options, signal }, scratch);
   // Attached before anything is awaited, so that no fault counts as unhandled.
@@ -100,7 +109,7 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     );
 }
 
-/** Everything the model stores: c_attn tied, noise fresh, the rest as it lies in the source. */
+/** Lists all tensors of the model: c_attn tied, noise fresh, the rest as it lies in the source. */
 function makeTensorSources(
   checkpoint: Checkpoint,
   config: ModelConfig,
@@ -134,18 +143,4 @@ function makeNoiseSource(
     yield encodeFloats(values, dtype);
   }
   return { name, dtype, shape, chunks };
-}
-
-function makeRecord(
-  checkpoint: Checkpoint,
-  { variant, command = [] }: ConvertOptions,
-): Omit<NfcRecord, "source" | "tie"> {
-  return {
-    format: NFC_RECORD_FORMAT,
-    tool: TOOL,
-    variant,
-    command: [...command],
-    history: dropScores(checkpoint.record), // of a source that nfc pretrain or finetune made
-    notes: [...checkpoint.notes],
-  };
 }

@@ -2,11 +2,11 @@
 import { NfcError } from "../errors.ts";
 import { solvePositive } from "../numeric/linalg.ts";
 
-/** Ridge relative to the mean diagonal: picks the smallest μ along the constant shift, which the softmax cannot see. */
+/** Ridge relative to the mean diagonal. It chooses the smallest μ, since a constant added to μ changes no softmax. */
 const RIDGE = 1e-6;
 
 /**
- * For each head minimises Σ_i Σ_{j≤i} w_ij (r_ij − μ[bucket(i−j)] − c_i)² over μ and the row constants c_i (the softmax
+ * For each head minimizes Σ_i Σ_{j≤i} w_ij (r_ij − μ[bucket(i−j)] − c_i)² over μ and the row constants c_i (the softmax
  * ignores a row's mean). With W_ib = Σ_j w_ij [bucket = b], R_i = Σ_j w_ij r_ij and w_i = Σ_j w_ij the normal equations
  * are A = diag(Σ_i W_ib) − Σ_i W_i W_iᵀ / w_i, and rhs_b = Σ_ij w_ij r_ij [bucket = b] − Σ_i W_ib R_i / w_i.
  */

@@ -1,29 +1,30 @@
-// The key side of the tie's metric when the teacher's attention is known: which differences between keys it looks at.
+// The metric of a tie where the teacher's attention is known: errors count by the differences between keys that it weighs.
+// M̂, P, Γ, Γ̂, L, S̃ and u are those of tie-head.ts.
 import { multiply, multiplyRows, solveLower, transpose } from "../numeric/linalg.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
 
-/** Directions that keep a smaller share of their length beside the others are noise: moments are sums in float32. */
+/** A direction that keeps a smaller share of its length beside the others is noise, as moments are sums in float32. */
 const INDEPENDENT = 1e-5;
-/** Least γ over the mean γ: keys that the text never tells apart still count for something. */
+/** Smallest γ relative to the mean γ, so that differences between keys that the text never shows still count. */
 const METRIC_FLOOR = 1e-4;
-/** d = γ^p in `weightForm`. ¼ would be the geometric mean exactly; measured on a trained model, ⅛ ties best. */
+/** p of `weightForm`: ¼ would be the geometric mean of γ_i and γ_j; on a trained model ⅛ ties best. */
 const WEIGHT_POWER = 1 / 8;
 
-/** A form in coordinates where the nearest positive semidefinite one is sought by plain projection. */
+/** A form in coordinates in which J of `findClosestForm` is a sum of unweighted squares. */
 export interface FormView {
   /** Symmetric target, 0 along the constant input: [n, n] */
   inner: Float64Array;
-  /** What the form gives each key whatever the query, 0 along the constant input: [n]; null without a constant input. */
+  /** m, the part of the form that depends on the key alone, 0 along the constant input: [n]; null without one. */
   free: Float64Array | null;
-  /** Direction of the constant input, of length 1: [n] */
+  /** Direction of the constant input, of length 1: [n]; null without one. */
   unit: Float64Array | null;
   /** Takes Y [n, D] back to whitened coordinates. */
   restore: (y: Float64Array, D: number) => Float64Array;
 }
 
 /**
- * Γ̂ = L⁻¹ΓL⁻ᵀ [n, n] for the moments Γ [2D, 2D] of the head's [q, k] and the factor L [n, n] of the span. null when the
- * attention never weighs different keys: there is nothing to measure then.
+ * Computes Γ̂ = L⁻¹ΓL⁻ᵀ [n, n] from the moments Γ [2D, 2D] and the factor L [n, n]. Gives null when Γ is 0, that is when
+ * the attention never weighs different keys.
  */
 export function whitenMetric(factor: Float64Array, moments: Float64Array, n: number, D: number): Float64Array | null {
   const padded = new Float64Array(n * n); // the constant input does not vary: its row and column are 0
@@ -35,12 +36,12 @@ export function whitenMetric(factor: Float64Array, moments: Float64Array, n: num
 }
 
 /**
- * The form M̂ as a metric Γ̂ on the keys makes it look: ‖(M̂ − P)Γ̂^½‖² is to fall. In the eigenvectors of Γ̂ (u, the
- * constant input, is one of them, with eigenvalue 0) the symmetric N that is closest to M̂ has
+ * Makes the minimum of ‖(M̂ − P)Γ̂^½‖² over P a nearest point in the Frobenius norm. In the eigenvectors of Γ̂ (u is one of
+ * them, with eigenvalue 0), with eigenvalues γ, the closest symmetric N has the derivative 0 by N_ij = N_ji, so that
  *
  *     N_ij = (γ_j M̂_ij + γ_i M̂_ji) / (γ_i + γ_j),   and P costs   Σ ½(γ_i + γ_j)(N_ij − P_ij)²  more than N.
  *
- * With d_i²d_j² in place of ½(γ_i + γ_j), d = γ^p, scaling row and column i by d_i makes that a Frobenius distance.
+ * ½(γ_i + γ_j) is approximated by d_i²d_j² with d = γ^p; rows and columns are then scaled by d.
  */
 export function weightForm(form: Float64Array, metric: Float64Array, unit: Float64Array | null, n: number): FormView {
   const { values, vectors } = decomposeWithUnit(metric, unit, n);
@@ -67,7 +68,7 @@ export function weightForm(form: Float64Array, metric: Float64Array, unit: Float
   return { inner, free, unit: axis, restore };
 }
 
-/** Eigenvectors of Γ̂ in rows, u first; eigenvalues floored, so that no direction goes unweighted. */
+/** Gives the eigenvectors of Γ̂ in rows, u first, and its eigenvalues, raised to the least γ. */
 function decomposeWithUnit(metric: Float64Array, unit: Float64Array | null, n: number) {
   const raised = Float64Array.from(metric);
   const above = 2 * trace(metric, n); // puts u first

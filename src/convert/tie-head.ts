@@ -1,29 +1,36 @@
-// Ties one head: the rank-D positive semidefinite form closest to its bilinear form, in closed form.
+// Ties one head: finds the positive semidefinite form of rank D that is closest to the head's bilinear form.
+//
+// A head scores the inputs x̃_i, x̃_j (rows, with a constant 1 at the end where the model has biases) as x̃_i M x̃_jᵀ with
+// M = W̃q W̃kᵀ; a tied head as x̃_i S̃S̃ᵀ x̃_jᵀ. W̃q, W̃k and S̃ are [rows, D], the bias their last row. Σ = E[x̃ᵀx̃] weighs the
+// directions of the inputs; Γ (`SpanOptions.keyMoments`) weighs those of the keys by the teacher's attention. With
+// e the unit vector of the constant, B = [W̃q, W̃k, e] and the Cholesky factor L of BᵀΣB, M = B K Bᵀ. The whitened
+// coordinates are Y = LᵀT for S̃ = B T: there M̂ = LᵀKL stands for M, P = YYᵀ for S̃S̃ᵀ, Γ̂ = L⁻¹ΓL⁻ᵀ for Γ, and
+// ‖Σ^½(M − S̃S̃ᵀ)Σ^½‖ = ‖M̂ − P‖ (Frobenius norms). A part of S̃ outside the span of B would only add to the error.
 
 import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
 import { dot } from "../numeric/products.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
 import { type FormView, weightForm, whitenMetric } from "./key-metric.ts";
 
-/** Smallest pivot of the Cholesky factor of G, relative: dependent columns of Q and K are common (and harmless). */
+/** Smallest relative pivot of the Cholesky factor of BᵀΣB: dependent columns of W̃q and W̃k are common and harmless. */
 const PIVOT_FLOOR = 1e-12;
-/** τ over the norm of what is seen of the form; see `projectWithFixedMean`. */
+/** τ of `projectWithFixedMean`, relative to the norm of the part of the form that the softmax depends on. */
 const CONSTANT_SCALE = 10;
 
-/** A head in the span of B = [W̃q, W̃k, e]: everything below works on matrices of 2D + 1 rows. */
+/** A head in the span of B: everything below works on matrices of n = 2D + 1 rows, 2D without a constant input. */
 export interface HeadSpan {
   /** C + 1 with a constant input, C without. */
   rows: number;
   headDim: number;
-  /** [rows, 2D + 1], without a constant input [rows, 2D] */
+  /** B: [rows, n] */
   basis: Float64Array;
-  /** L with L Lᵀ = BᵀΣB */
+  /** L: [n, n] */
   factor: Float64Array;
-  /** M̂ = LᵀKL, where W̃q W̃kᵀ = B K Bᵀ */
+  /** M̂: [n, n] */
   form: Float64Array;
   /** e in whitened coordinates, of length 1; null without a constant input */
   unit: Float64Array | null;
-  /** Γ̂, the metric on the keys in whitened coordinates: [n, n]; null for the one on the queries */
+  /** Γ̂: [n, n]; null where the keys are weighed by Σ, as the queries are */
   metric: Float64Array | null;
 }
 
@@ -33,11 +40,11 @@ export interface SpanOptions {
   constant: boolean;
   /** Σ [rows, rows] with its ridge; null is the identity. */
   sigma: Float64Array | null;
-  /** E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: [2D, 2D] */
-  keyMoments?: Float64Array | null;
+  /** Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: [2D, 2D] */
+  keyMoments?: Float64Array | null | undefined;
 }
 
-/** Coordinates of the head's bilinear form. */
+/** Brings a head's bilinear form to whitened coordinates. */
 export function buildHeadSpan(query: Float64Array, key: Float64Array, options: SpanOptions): HeadSpan {
   const { rows, headDim: D, constant, sigma, keyMoments = null } = options;
   const n = 2 * D + (constant ? 1 : 0);
@@ -55,7 +62,7 @@ export function buildHeadSpan(query: Float64Array, key: Float64Array, options: S
   return { rows, headDim: D, basis, factor, form: whitenForm(flushExactZeros(factor, gram, n), n, D), unit, metric };
 }
 
-/** L without the pivots of columns of B that are 0: a head without Q or K has the form 0, not one of floored pivots. */
+/** Clears the rows of L that belong to columns of B that are 0, so that a head without Q or K has the form 0. */
 function flushExactZeros(factor: Float64Array, gram: Float64Array, n: number): Float64Array {
   return factor.map((value, at) => (gram[Math.floor(at / n) * (n + 1)] === 0 ? 0 : value));
 }
@@ -73,17 +80,17 @@ function takeLastRow(factor: Float64Array, n: number): Float64Array {
 }
 
 /**
- * Minimises ‖Σ^½ (M + a eᵀ − S̃S̃ᵀ) Σ^½‖_F over S̃ [rows, D] and the free vector a (a term constant along the keys
- * vanishes in the softmax); gives S̃ in whitened coordinates, Y [2D + 1, D]. There, u the direction of e, N = I − uuᵀ
- * and m = N M̂ᵀu, the best a leaves
+ * Minimizes ‖Σ^½ (M + a eᵀ − S̃S̃ᵀ) Σ^½‖² over S̃ and the free vector a (a term that is the same for all keys vanishes in
+ * the softmax); gives Y [n, D]. With u the direction of e in whitened coordinates, N = I − uuᵀ and m = N M̂ᵀu, the
+ * minimum over a is
  *
  *     J(P) = ‖N(M̂ − P)N‖² + ‖m − N P u‖²,    P positive semidefinite of rank D, π = uᵀPu free.
  *
- * With the teacher's attention p at hand, what counts is Σ_j p_ij (e_ij − ē_i)², the softmax's divergence to second
- * order for errors e_ij of the scores: J(P) = ‖Σ^½ (M − P) Γ^½‖² with Γ of `SpanOptions.keyMoments`, brought to the
- * form above by `weightForm`.
+ * Where the teacher's attention p is known, errors e_ij of the scores count as Σ_j p_ij (e_ij − ē_i)² instead, the
+ * divergence of the softmax to second order. Then J(P) = ‖(M̂ − P)Γ̂^½‖², which `weightForm` brings to the form above.
  *
- * The lower bound need not be reached: `projectWithFixedMean` spends one of the D ranks on m, `completeMean` none. The better one is taken.
+ * Of two candidates in closed form the one with the smaller J is taken: `projectWithFixedMean` spends one of the D ranks
+ * on m, `completeMean` none.
  */
 export function findClosestForm(span: HeadSpan): Float64Array {
   const { headDim: D, unit, form, metric } = span;
@@ -101,7 +108,7 @@ export function findClosestForm(span: HeadSpan): Float64Array {
   return second && measureTieError(span, second) < measureTieError(span, first) ? second : first;
 }
 
-/** What the softmax can see of a form's symmetric part, and τ. */
+/** The part of a form that the softmax depends on, and τ. */
 interface FormParts {
   inner: Float64Array; // N sym(M̂) N: [n, n]
   free: Float64Array; // m: [n]
@@ -114,7 +121,7 @@ interface FormParts {
  *
  *     Z = N sym(M̂) N + (m uᵀ + u mᵀ)/√2 + (τ/2) u uᵀ,
  *
- * so the D largest positive eigenpairs of Z are its exact minimiser (Eckart and Young).
+ * which the D largest positive eigenpairs of Z minimize exactly (Eckart and Young 1936).
  */
 function projectWithFixedMean({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array {
   const z = Float64Array.from(inner);
@@ -128,8 +135,8 @@ function projectWithFixedMean({ inner, free, tau }: FormParts, u: Float64Array, 
 }
 
 /**
- * The first term of J at its least, by V Λ Vᵀ of N sym(M̂) N; then the second, by Y = VΛ^½ + u sᵀ with s = Λ^−½Vᵀm. Exact
- * where a tie exists (q = k). null when π = sᵀs is past τ.
+ * Minimizes the first term of J by the D largest positive eigenpairs V Λ Vᵀ of N sym(M̂) N, then the second one by
+ * Y = VΛ^½ + u sᵀ with s = Λ^−½Vᵀm, which is exact for a head with q = k. Gives null when π = sᵀs exceeds τ.
  */
 function completeMean({ inner, free, tau }: FormParts, u: Float64Array, n: number, D: number): Float64Array | null {
   const y = takePositiveRoot(inner, n, D);
@@ -216,8 +223,8 @@ export function combineWeights(span: HeadSpan, query: number, key: number): Floa
 }
 
 /**
- * √J(P) for P = S̃S̃ᵀ, relative to √J(0): the share of the head's form, as far as the softmax can see it, that a tie
- * loses. 0 for a head that is 0.
+ * Gives √J(P) relative to √J(0): the share that a tie loses of the part of the head's form that the softmax depends on.
+ * It is 0 for a head that is 0.
  */
 export function measureTieError(span: HeadSpan, whitened: Float64Array): number {
   const { form, headDim: D } = span;
@@ -228,7 +235,7 @@ export function measureTieError(span: HeadSpan, whitened: Float64Array): number 
   return whole === 0 ? 0 : Math.sqrt(measureError(rest, span) / whole);
 }
 
-/** ‖EΓ̂^½‖²; without Γ̂ ‖E N‖², what is left of E when the best term constant along the keys is added. */
+/** ‖EΓ̂^½‖²; without Γ̂ ‖E N‖², which is the minimum over terms that are the same for all keys. */
 function measureError(e: Float64Array, span: HeadSpan): number {
   const { unit, metric } = span;
   const n = spanSize(span);

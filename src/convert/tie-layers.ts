@@ -17,13 +17,13 @@ const MAX_SCORES = 2 ** 23;
 
 type CalibrationRecord = NonNullable<NfcRecord["tie"]>["calibration"];
 
-/** What the tie of one layer leaves in memory; S lies in the scratch file. */
+/** The part of a layer's tie that stays in memory; S lies in the scratch file. */
 export interface TiedLayer {
   errors: number[];
   noiseMean: Float32Array | null;
 }
 
-/** Ties at work in the background, one layer after another. */
+/** Ties that run in the background, one layer after another. */
 export interface RunningTies {
   /** Each layer, once it is tied; rejected from the first fault on. */
   layers: Promise<TiedLayer>[];
@@ -37,7 +37,7 @@ export interface RunningTies {
  * flow through them, and the heads of a layer are spread over threads. Abort `options.signal` to stop early.
  */
 export function startTies(checkpoint: Checkpoint, options: ConvertOptions, scratch: TieScratch): RunningTies {
-  const pool = new TiePool(options.threads === undefined ? {} : { threads: options.threads });
+  const pool = new TiePool({ threads: options.threads });
   const setup = openCalibration(checkpoint, options);
   const total = checkpoint.config.n_layer;
   const layers: Promise<TiedLayer>[] = [];
@@ -52,7 +52,7 @@ export function startTies(checkpoint: Checkpoint, options: ConvertOptions, scrat
     layers[layer] = tie(layer, turn);
     turn = layers[layer];
   }
-  // Whoever needs a layer sees its fault; a layer that nobody waits for must not count as unhandled.
+  // Callers see the fault of the layer that they await; the fault of any other must not count as unhandled.
   const settled = Promise.allSettled(layers).then(() => pool.close());
   return { layers, calibration: setup.then((calibrated) => calibrated?.record ?? null), settled };
 }
@@ -78,7 +78,7 @@ async function openCalibration(
   // Loaded here, so that a tie without text needs no ONNX Runtime.
   const { Calibration } = await import("./calibration.ts");
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
-  const stream = streamTokens(paths, tokenizer, { ...(signal && { signal }), ...(field && { field }) });
+  const stream = streamTokens(paths, tokenizer, { signal, field });
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
   const length = Math.min(checkpoint.config.n_positions, calibrationTokens, longest);
   const windows = await takeWindows(stream, { length, count: calibrationTokens, name: file });
@@ -110,7 +110,7 @@ async function tieOne(
   const projections = await readProjections(checkpoint, layer);
   const tie = await nameLayerInErrors(
     layer,
-    pool.tie({ n_embd, n_head, ...projections, sigma, keyMoments, strategy }, signal ? { signal } : {}),
+    pool.tie({ n_embd, n_head, ...projections, sigma, keyMoments, strategy }, { signal }),
   );
   await scratch.put(layer, tie);
   const noiseMean =
@@ -125,10 +125,6 @@ async function nameLayerInErrors<T>(layer: number, work: Promise<T>): Promise<T>
     return await work;
   } catch (error) {
     if (!(error instanceof NfcError) || error.code === "aborted") throw error;
-    throw new NfcError(
-      error.code,
-      `h.${layer}.attn: ${error.message}`,
-      error.hint === undefined ? {} : { hint: error.hint },
-    );
+    throw new NfcError(error.code, `h.${layer}.attn: ${error.message}`, { hint: error.hint });
   }
 }

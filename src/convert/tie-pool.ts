@@ -11,13 +11,19 @@ const WORKER = new URL("./tie-worker.js", import.meta.url);
 /** More threads than this only wait for memory. */
 const MAX_THREADS = 8;
 
+export interface TiePoolOptions {
+  /** All cores unless given. */
+  threads?: number | undefined;
+  /** The compiled worker; another one in tests. */
+  worker?: URL | undefined;
+}
+
 export class TiePool {
   private readonly workers: Worker[] = [];
   private readonly size: number;
   private readonly worker: URL;
 
-  /** `threads`: all cores unless given. `worker`: for tests. */
-  constructor({ threads = availableParallelism(), worker = WORKER }: { threads?: number; worker?: URL } = {}) {
+  constructor({ threads = availableParallelism(), worker = WORKER }: TiePoolOptions = {}) {
     this.worker = worker;
     this.size = existsSync(worker) ? Math.min(threads, MAX_THREADS) : 1;
   }
@@ -26,7 +32,7 @@ export class TiePool {
    * Ties one layer. One call at a time.
    * @throws NfcError as `tieLayer`, "aborted"; Error when a worker dies
    */
-  async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal } = {}): Promise<LayerTie> {
+  async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<LayerTie> {
     const heads = Array.from({ length: input.n_head }, (_, head) => head);
     if (this.size === 1) return assembleLayer(input, tieHeads(input, heads));
     // The cheap ties keep up with the writer on one thread; each further one costs 60 MB.
@@ -38,7 +44,7 @@ export class TiePool {
       const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
       return assembleLayer(input, ties.flat());
     } catch (error) {
-      await this.close(); // else a worker still at work would answer the next call with this one's heads
+      await this.close(); // otherwise a worker that still runs would answer the next call with these heads
       throw error;
     }
   }
@@ -56,7 +62,11 @@ export class TiePool {
       // Removed one by one: `terminate` waits for "exit" with a listener of its own.
       const listeners = {
         message: (reply: TieReply) =>
-          settle(() => ("ties" in reply ? resolve(reply.ties) : reject(toError(reply.fault)))),
+          settle(() =>
+            "ties" in reply
+              ? resolve(reply.ties)
+              : reject(new NfcError("invalid-file", reply.fault.message, { hint: reply.fault.hint })),
+          ),
         error: (error: unknown) => settle(() => reject(error)),
         exit: (code: number) => settle(() => reject(new Error(`a tie worker ended with code ${code}`))),
       };
@@ -72,8 +82,4 @@ export class TiePool {
       worker.postMessage(request);
     });
   }
-}
-
-function toError({ message, hint }: { message: string; hint: string | undefined }): NfcError {
-  return new NfcError("invalid-file", message, hint === undefined ? {} : { hint });
 }

@@ -1,9 +1,9 @@
-// Worker thread: ties the heads it is sent.
+// The worker thread that ties the heads of a request.
 import { parentPort } from "node:worker_threads";
 import { NfcError } from "../errors.ts";
 import { type LayerTieInput, tieHeads } from "./tie.ts";
 
-/** What the pool sends, and what comes back. */
+/** The message from the pool; the worker answers with a `TieReply`. */
 export interface TieRequest {
   input: LayerTieInput;
   heads: number[];

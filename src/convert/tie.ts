@@ -12,7 +12,7 @@ import {
 export const TIE_STRATEGIES = ["calibrated", "spectral", "mean", "query", "key"] as const;
 export type TieStrategy = (typeof TIE_STRATEGIES)[number];
 
-/** Added to Σ's diagonal, relative to its mean: keeps directions that the text never visits from running free. */
+/** The ridge on Σ's diagonal, relative to its mean: it bounds S̃ in directions that the text never takes. */
 const RIDGE = 1e-4;
 
 export interface LayerTieInput {
@@ -24,10 +24,10 @@ export interface LayerTieInput {
   /** [C], or null in a model without biases: its inputs then have no constant. */
   qBias: Float32Array | null;
   kBias: Float32Array | null;
-  /** Σ = E[x̃x̃ᵀ], x̃ = [x, 1] (x without biases), before the ridge; null is the identity. */
+  /** Σ = E[x̃ᵀx̃] of the rows x̃ = [x, 1] (x without biases), before the ridge; null is the identity. */
   sigma: Float64Array | null;
-  /** How each head's attention weighs its keys (`SpanOptions.keyMoments`): H times [2D, 2D]. Without it all keys alike. */
-  keyMoments?: readonly Float64Array[] | null;
+  /** Γ of each head (`SpanOptions.keyMoments`): H times [2D, 2D]; all keys count alike without it. */
+  keyMoments?: readonly Float64Array[] | null | undefined;
   strategy: TieStrategy;
 }
 
@@ -88,7 +88,7 @@ function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key:
   }
 }
 
-/** S is stored in float32, whose largest number this is. */
+/** The largest number of float32, in which S is stored. */
 const MAX_FLOAT32 = 3.4028234663852886e38;
 
 /**
@@ -110,7 +110,7 @@ export function assembleLayer({ n_embd: C, n_head, qBias }: LayerTieInput, ties:
   return { weight, bias, errors: ties.map(({ error }) => error) };
 }
 
-/** W̃ of one head: its columns of the weight, the bias as one more row. */
+/** Gives W̃ of one head: its columns of the weight, and the bias as one more row. */
 function takeHeadColumns(
   weight: Float32Array,
   bias: Float32Array | null,

@@ -1,11 +1,11 @@
-// c_attn of a tied layer: [q, k, v] columns become [s, v], v's bytes untouched, S read back from a scratch file.
-import type { FileHandle } from "node:fs/promises";
+// Makes c_attn of a tied layer: columns [q, k, v] become [s, v], v byte by byte, S from a scratch file.
 import { open, rm } from "node:fs/promises";
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import { collectBytes, convertChunks } from "../checkpoint/model-folder.ts";
 import { encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
-import { toIoError } from "../io/staging.ts";
+import { writeFully } from "../io/durable.ts";
+import { withIoErrors } from "../io/io-error.ts";
 import type { TiedWeights } from "./calibration.ts";
 
 export interface LayerProjections {
@@ -15,7 +15,7 @@ export interface LayerProjections {
   kBias: Float32Array | null; // [C]
 }
 
-/** Q and K of one layer, out of c_attn [C, 3C] = [q, k, v]. */
+/** Reads Q and K of one layer from c_attn [C, 3C] = [q, k, v]. */
 export async function readProjections(checkpoint: Checkpoint, layer: number): Promise<LayerProjections> {
   const width = checkpoint.config.n_embd;
   const weight = await checkpoint.readF32(`h.${layer}.attn.c_attn.weight`);
@@ -35,56 +35,37 @@ export async function readProjections(checkpoint: Checkpoint, layer: number): Pr
 }
 
 /** S of all layers on disk: GPT-2 XL's would take half a gigabyte of memory. */
-export class TieScratch {
-  private readonly file: FileHandle;
-  private readonly path: string;
-  private readonly width: number;
+export interface TieScratch {
+  put(layer: number, tied: TiedWeights): Promise<void>;
+  /** Reads what was put for a layer; `bias` is 0 where there was none. */
+  read(layer: number): Promise<{ weight: Float32Array; bias: Float32Array }>;
+  remove(): Promise<void>;
+}
 
-  private constructor(file: FileHandle, path: string, width: number) {
-    this.file = file;
-    this.path = path;
-    this.width = width;
-  }
-
-  static async create(path: string, width: number): Promise<TieScratch> {
-    try {
-      return new TieScratch(await open(path, "wx+"), path, width);
-    } catch (error) {
-      throw toIoError(error, path);
-    }
-  }
-
-  /** Bytes of one layer: the weight, then a row for the bias. */
-  private offset(layer: number): number {
-    return layer * (this.width + 1) * this.width * 4;
-  }
-
-  async put(layer: number, { weight, bias }: TiedWeights): Promise<void> {
-    const rows = new Float32Array((this.width + 1) * this.width);
-    rows.set(weight);
-    if (bias) rows.set(bias, weight.length);
-    try {
+/** Creates the file; each layer has `width` rows of the weight and one of the bias. */
+export async function createTieScratch(path: string, width: number): Promise<TieScratch> {
+  const file = await withIoErrors(path, () => open(path, "wx+"));
+  const makeRows = () => new Float32Array((width + 1) * width);
+  return {
+    async put(layer, { weight, bias }) {
+      const rows = makeRows();
+      rows.set(weight);
+      if (bias) rows.set(bias, weight.length);
       const bytes = new Uint8Array(rows.buffer);
-      const { bytesWritten } = await this.file.write(bytes, 0, bytes.byteLength, this.offset(layer));
-      if (bytesWritten !== bytes.byteLength) throw Object.assign(new Error("short write"), { code: "ENOSPC" });
-    } catch (error) {
-      throw toIoError(error, this.path);
-    }
-  }
-
-  /** What was put for a layer; `bias` is 0 where there was none. */
-  async read(layer: number): Promise<{ weight: Float32Array; bias: Float32Array }> {
-    const rows = new Float32Array((this.width + 1) * this.width);
-    const { bytesRead } = await this.file.read(new Uint8Array(rows.buffer), 0, rows.byteLength, this.offset(layer));
-    if (bytesRead !== rows.byteLength) throw new Error(`${this.path}: layer ${layer} was not written`);
-    const size = this.width * this.width;
-    return { weight: rows.subarray(0, size), bias: rows.subarray(size) };
-  }
-
-  async remove(): Promise<void> {
-    await this.file.close();
-    await rm(this.path, { force: true });
-  }
+      await withIoErrors(path, () => writeFully(file, bytes, layer * bytes.byteLength));
+    },
+    async read(layer) {
+      const rows = makeRows();
+      const bytes = new Uint8Array(rows.buffer);
+      const { bytesRead } = await file.read(bytes, 0, bytes.byteLength, layer * bytes.byteLength);
+      if (bytesRead !== bytes.byteLength) throw new Error(`${path}: layer ${layer} was not written`);
+      return { weight: rows.subarray(0, width * width), bias: rows.subarray(width * width) };
+    },
+    async remove() {
+      await file.close();
+      await rm(path, { force: true });
+    },
+  };
 }
 
 /** c_attn.weight [C, 2C] or c_attn.bias [2C] of a tied layer, as a source for the writer. */

@@ -1,4 +1,4 @@
-// A model with random weights, as pretraining starts from: GPT-2's initialisation, in any variant.
+// Makes a model with random weights, from which pretraining starts: GPT-2's initialization, in any variant.
 import { dirname } from "node:path";
 import { type Checkpoint, makeMemoryCheckpoint } from "../checkpoint/checkpoint.ts";
 import { checkHeads, completeConfig, parseConfig, requireSize, type Size } from "../checkpoint/config-file.ts";
@@ -16,7 +16,7 @@ const STD = 0.02;
 export interface FreshOptions {
   /** config.json of a GPT-2 (n_layer, n_head, n_embd, n_positions at least). */
   config: string;
-  /** What config.json says unless given. */
+  /** The variant of config.json unless given. */
   variant?: Variant | undefined;
   /** Folder of the tokenizer; config.json's unless given. */
   tokenizerFolder?: string | undefined;
@@ -36,39 +36,24 @@ export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint>
   const none = (name: string): never => {
     throw new NfcError("not-found", `${options.config}: a ${config.variant} model has no tensor ${name}`);
   };
+  const empty = {
+    tensors: new Map(),
+    readF32: async (name: string) => none(name),
+    chunks: none,
+    close: async () => undefined,
+  };
+  const file = { path: options.config, files: [options.config], byteLength: 0, metadata: {}, warnings: [] };
   const base: Checkpoint = {
+    ...empty,
     source: options.config,
     folder,
-    reader: makeConfigReader(options.config),
+    reader: { ...empty, ...file, readBytes: none },
     config,
     rawConfig: raw,
-    tensors: new Map(),
     notes: [],
     record: null,
-    readF32: async (name) => none(name),
-    chunks: none,
-    close: async () => undefined,
   };
   return makeMemoryCheckpoint(base, new Map([...values].map(([name, numbers]) => [name, () => numbers])));
-}
-
-/** The one file that such a model comes from. */
-function makeConfigReader(file: string): Checkpoint["reader"] {
-  const none = (name: string) => {
-    throw new NfcError("not-found", `${file}: has no tensor ${name}`);
-  };
-  return {
-    path: file,
-    files: [file],
-    byteLength: 0,
-    tensors: new Map(),
-    metadata: {},
-    warnings: [],
-    readBytes: none,
-    readF32: none,
-    chunks: none,
-    close: async () => undefined,
-  };
 }
 
 async function readFreshConfig(

@@ -1,7 +1,7 @@
-// Perplexity on held-out tokens while a model trains.
+// Measures perplexity on held-out tokens while a model trains.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import type { SessionOptions, Tensors } from "../graph/session.ts";
+import type { SessionOptions } from "../graph/session.ts";
 import { openLiveScorer, openScorer, type Scorer } from "../inference/score/evaluate.ts";
 import { isUsedAtMean } from "../model/parameters.ts";
 import type { TokenRange } from "./data/windows.ts";
@@ -26,8 +26,7 @@ export interface HeldOutOptions {
 }
 
 export async function scoreCheckpoint(checkpoint: Checkpoint, options: HeldOutOptions): Promise<number> {
-  const { threads } = options.session;
-  const scorer = await openScorer(checkpoint, { threads });
+  const scorer = await openScorer(checkpoint, { threads: options.session.threads });
   try {
     return await measure(scorer, options);
   } finally {
@@ -35,42 +34,28 @@ export async function scoreCheckpoint(checkpoint: Checkpoint, options: HeldOutOp
   }
 }
 
-/** Scores the parameters of a store, as they are at each call; the noise is at its mean. */
-export class HeldOut {
-  private readonly scorer: Scorer;
-  private readonly options: HeldOutOptions;
+export interface HeldOut {
+  perplexity(): Promise<number>;
+  close(): Promise<void>;
+}
 
-  private constructor(scorer: Scorer, options: HeldOutOptions) {
-    this.scorer = scorer;
-    this.options = options;
-  }
-
-  static async open(
-    { config, source }: Pick<Checkpoint, "config" | "source">,
-    store: ParameterStore,
-    options: HeldOutOptions,
-  ): Promise<HeldOut> {
-    const entries = store.names
-      .filter((name) => isUsedAtMean(name, config))
-      .map((name) => [name, makeParameter(store, name)] as const);
-    const weights: Tensors = Object.fromEntries(entries);
-    return new HeldOut(await openLiveScorer({ config, source }, weights, options.session), options);
-  }
-
-  perplexity(): Promise<number> {
-    return measure(this.scorer, this.options);
-  }
-
-  close(): Promise<void> {
-    return this.scorer.close();
-  }
+/** Opens a model whose weights are a store's, as they are at each call; the noise is at its mean. */
+export async function openHeldOut(
+  { config, source }: Pick<Checkpoint, "config" | "source">,
+  store: ParameterStore,
+  options: HeldOutOptions,
+): Promise<HeldOut> {
+  const names = store.names.filter((name) => isUsedAtMean(name, config));
+  const weights = Object.fromEntries(names.map((name) => [name, makeParameter(store, name)]));
+  const scorer = await openLiveScorer({ config, source }, weights, options.session);
+  return { perplexity: () => measure(scorer, options), close: () => scorer.close() };
 }
 
 /**
- * The perplexity, cut to a finite number because JSON has no infinity.
+ * Gives the perplexity, cut to a finite number because JSON has no infinity.
  * @throws NfcError "invalid-file" when the loss itself is not finite; "aborted"
  */
 async function measure(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
-  const result = await scorer.score({ tokens: readRange(range, tokens), length, ...(signal && { signal }) });
+  const result = await scorer.score({ tokens: readRange(range, tokens), length, signal });
   return Math.min(result.perplexity, Number.MAX_VALUE);
 }

@@ -1,19 +1,19 @@
-// The two phases of a run, behind one interface: attention transfer, and training on the loss.
+// Opens the two phases of a run: attention transfer, and training on the loss.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
+import { VARIANT_TRAITS } from "../model/config.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import type { TrainSettings } from "./settings.ts";
-import { StepNoise } from "./step/noise.ts";
+import { makeStepNoise } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 import { isPriorOnly, planHeadChunks } from "./step/step-graph.ts";
-import { TrainingStep } from "./step/training-step.ts";
-import { TransferStep } from "./step/transfer-step.ts";
-import { CachedTeacher } from "./teacher/cache.ts";
-import { Teacher, type TeacherSource } from "./teacher/teacher.ts";
+import { openTrainingStep } from "./step/training-step.ts";
+import { openTransferStep } from "./step/transfer-step.ts";
+import { openCachedTeacher } from "./teacher/cache.ts";
+import { openTeacher, type TeacherSource } from "./teacher/teacher.ts";
 
 /** The losses of a step: means in nats, and the sum that is minimized. */
 export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;
@@ -29,13 +29,12 @@ export interface Phase {
 }
 
 export interface PhaseContext {
-  settings: TrainSettings;
-  config: ModelConfig;
-  store: ParameterStore;
+  student: Checkpoint;
   teacher: Checkpoint | null;
+  settings: TrainSettings;
+  store: ParameterStore;
   session: SessionOptions;
-  /** The tokens that the batches' windows are taken from. */
-  range: TokenRange;
+  split: { train: TokenRange; heldOut: TokenRange };
   /** Folder for cache files. */
   cache?: string | undefined;
 }
@@ -51,12 +50,12 @@ function toOptimizerOptions({ settings, store }: PhaseContext) {
 }
 
 async function openTransfer(context: PhaseContext): Promise<Phase> {
-  const { settings, config, store, session } = context;
+  const { settings, student, store, session } = context;
   const teacher = context.teacher as Checkpoint;
   const teacherWeights = await readWeights(teacher);
   const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
-  const models = { student: config, teacher: teacher.config, teacherWeights };
-  const step = await TransferStep.open({ ...session, ...models, batch, length }, store);
+  const models = { student: student.config, teacher: teacher.config, teacherWeights };
+  const step = await openTransferStep({ ...session, ...models, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
@@ -79,23 +78,14 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
 }
 
 async function openTraining(context: PhaseContext): Promise<Phase> {
-  const { settings, config, store, session } = context;
+  const { settings, store, session } = context;
+  const { config } = context.student;
   const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
-  const shape = { batch, length };
-  const teacher = context.teacher ? await openTeacher(context.teacher, context) : null;
-  const noise = new StepNoise(config, settings);
-  const step = await TrainingStep.open(
-    {
-      ...shape,
-      config,
-      trained: new Set(store.trained),
-      noise: noise.mode,
-      teacher: teacher?.input ?? null,
-      temperature,
-    },
-    store,
-    session,
-  );
+  const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
+  const noise = makeStepNoise(config, settings);
+  const trained = new Set(store.trained);
+  const options = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
+  const step = await openTrainingStep(options, store, session);
   const prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
@@ -128,13 +118,13 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   };
 }
 
-function openTeacher(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
-  const { settings, config, session, range, cache } = context;
+function openTeacherSource(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
+  const { settings, student, session, split, cache } = context;
   const { batchSize: batch, length, cacheTeacher: k, teacherPrecision: precision } = settings;
   const shared = { ...session, batch, length, precision };
   return k > 0
-    ? CachedTeacher.open(teacher, { ...shared, k, range, cache })
-    : Teacher.open(teacher, { ...shared, chunks: planHeadChunks(config.vocab_size) });
+    ? openCachedTeacher(teacher, { ...shared, k, range: split.train, cache })
+    : openTeacher(teacher, { ...shared, chunks: planHeadChunks(student.config.vocab_size) });
 }
 
 function makeReport(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {

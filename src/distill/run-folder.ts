@@ -1,4 +1,4 @@
-// A training run on disk, beside its output: settings, the last checkpoint, the best weights, and the metrics so far.
+// The folder of a training run, beside its output: settings, the last checkpoint, the best weights, and the metrics.
 
 import { existsSync } from "node:fs";
 import { appendFile, mkdir, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
@@ -83,8 +83,8 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 
   /**
-   * Whether the output is this run's, which was killed before its folder was removed. The metrics tell: they hold times,
-   * so that those of two runs differ.
+   * Whether the output is that of this run, which was killed before its folder was removed. Both then have the same
+   * metrics; those of two runs differ, as they hold times.
    */
   async hasEnded(): Promise<boolean> {
     const files = [this.metrics, join(this.output, METRICS_FILE)] as const;
@@ -129,18 +129,14 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   async load(store: ParameterStore): Promise<State | null> {
     const folder = join(this.path, "checkpoint");
     await recoverDirectory(folder);
-    const state = existsSync(folder) ? await this.whole(() => this.readCheckpoint(folder, store)) : null;
-    await this.whole(() => this.cutMetrics(state?.metricsBytes ?? 0));
-    return state;
-  }
-
-  private async readCheckpoint(folder: string, store: ParameterStore): Promise<State> {
-    const file = join(folder, "state.json");
-    const state = parseJsonWith(this.schema, await readJsonFile(file), file);
-    const arrays = (name: string) =>
-      PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
-    await readArrays(folder, store.trained.flatMap(arrays));
-    return state;
+    return this.whole(async () => {
+      const state = existsSync(folder) ? await readState(folder, this.schema) : null;
+      const arrays = (name: string) =>
+        PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
+      if (state) await readArrays(folder, store.trained.flatMap(arrays));
+      await this.cutMetrics(state?.metricsBytes ?? 0);
+      return state;
+    });
   }
 
   /** Cuts off the lines that a killed run wrote after its checkpoint. */
@@ -179,8 +175,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     await recoverDirectory(folder);
     const arrays = store.trained.map((name): [string, Float32Array] => [name, store.value(name)]);
     await this.whole(async () => {
-      const file = join(folder, "state.json");
-      const { step } = parseJsonWith(z.object({ step: z.int() }), await readJsonFile(file), file);
+      const { step } = await readState(folder, z.object({ step: z.int() }));
       if (step !== best.step)
         throw new NfcError("invalid-file", `${folder}: holds the weights of step ${step}, not ${best.step}`);
       await readArrays(folder, arrays);
@@ -223,6 +218,11 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
 
 function makeArraySource(name: string, shape: readonly number[], data: Float32Array): TensorSource {
   return makeBytesSource(name, "F32", shape, viewBytes(data));
+}
+
+async function readState<State>(folder: string, schema: z.ZodType<State>): Promise<State> {
+  const file = join(folder, "state.json");
+  return parseJsonWith(schema, await readJsonFile(file), file);
 }
 
 /** Fills arrays from the model.safetensors of a folder, each under its name. */

@@ -1,4 +1,4 @@
-// What tells one training run from another: its settings and the fingerprints of its inputs, compared when it goes on.
+// Compares a run that goes on with the one that began: its settings, and the fingerprints of its inputs.
 import { createHash } from "node:crypto";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { describeSource } from "../checkpoint/provenance.ts";
@@ -21,11 +21,8 @@ export async function claimRun(
   identity: RunIdentity,
   { resume, force }: { resume: boolean; force: boolean },
 ): Promise<void> {
-  if (!resume) {
-    await folder.refuseOccupied(force);
-    return folder.claim();
-  }
-  const changed = listChangedSettings(await folder.identity(), identity);
+  if (!resume) await folder.refuseOccupied(force);
+  const changed = resume ? listChangedSettings(await folder.identity(), identity) : [];
   if (changed.length > 0)
     throw new NfcError("mismatch", `${folder.path}: this run had other settings: ${changed.join(", ")}`, {
       hint: "resume with the settings that it began with, or start over with --force",

@@ -1,23 +1,22 @@
-// Tables of settings: name, flag, help, default and limits are declared once; types, resolution and flags follow.
+// Tables of settings declare names, flags, help, defaults and limits; types, values and flags are made from them.
 import { NfcError } from "../errors.ts";
 
-/** What a number may be. */
 export type NumberKind = "positive integer" | "integer from 0" | "positive number" | "number from 0" | "seed";
-/** What a value may be: a number, or one of some names. */
+/** The kind of a value: a number, or one of some names. */
 type Kind = NumberKind | readonly string[];
 type ValueOf<K> = K extends readonly (infer Name)[] ? Name : number;
 
-/** Why a value cannot be, and what to do; null for one that can. */
+/** The reason why a value is refused, and a hint; null for one that is accepted. */
 export type Refusal = readonly [message: string, hint: string] | null;
 
 interface SettingOptions<Value, Context> {
   /** The default as the help shows it, for all commands or by command; "" where the help says it itself. */
-  shown?: string | Readonly<Record<string, string>>;
+  shown?: string | Readonly<Record<string, string>> | undefined;
   check?(value: Value, context: Context): Refusal;
   /** Value of the flag without its argument, where that is optional. */
-  bare?: Value;
-  /** Whether it is for training with a teacher alone. */
-  teacher?: boolean;
+  bare?: Value | undefined;
+  /** Whether only training with a teacher uses it. */
+  teacher?: boolean | undefined;
 }
 
 export interface Setting<K extends Kind = Kind, Context = never> extends SettingOptions<ValueOf<K>, Context> {
@@ -36,10 +35,10 @@ export type SettingValues<Table extends SettingTable> = {
   -readonly [Name in keyof Table]: ValueOf<Table[Name]["kind"]>;
 };
 
-/** Some of the settings; what is undefined keeps its default. */
+/** Some of the settings; undefined ones keep their defaults. */
 export type Given<Settings> = { [Name in keyof Settings]?: Settings[Name] | undefined };
 
-/** A default that is no function is what the help shows unless `options` say otherwise. */
+/** The help shows a default that is no function, unless `options` say otherwise. */
 export function declare<const K extends Kind, Context = unknown>(
   flag: string | null,
   kind: K,
@@ -51,8 +50,8 @@ export function declare<const K extends Kind, Context = unknown>(
 }
 
 /**
- * All settings: what is given, defaults for the rest.
- * @param makeContext what defaults and checks are handed; they may read other settings from `settings`, in any order
+ * Gives all settings: those that are given, and defaults for the rest.
+ * @param makeContext makes the argument of defaults and checks; they may read other settings from `settings`, in any order
  * @throws NfcError "usage" for a value that its check refuses
  */
 export function resolveSettings<Table extends SettingTable>(

@@ -1,4 +1,4 @@
-// The settings of training on text, their defaults by task, and what they must not be.
+// The settings of training on text: their flags, defaults by task, and limits.
 import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./setting-table.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
@@ -19,7 +19,7 @@ const MEASURED_WIDTH = 256;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
-/** What the defaults and limits of settings depend on. */
+/** The facts that defaults and limits of settings depend on. */
 export interface TextContext {
   task: TrainMode;
   config: ModelConfig;
@@ -30,6 +30,10 @@ export interface TextContext {
   settings: Record<"steps" | "length" | "accumulate" | "transferSteps" | "temperature", number> & { train: string };
 }
 
+const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
+const chooseDecay = ({ task }: TextContext) => WEIGHT_DECAY[task];
+const chooseWarmup = ({ settings }: TextContext) => Math.round(0.05 * (settings.steps - settings.transferSteps));
+
 /** Everything that decides the result of a run on text, besides its inputs. Plain JSON: `run.json` keeps it. */
 export const TEXT_SETTINGS = {
   /** Optimizer steps, attention transfer included. */
@@ -37,13 +41,10 @@ export const TEXT_SETTINGS = {
     shown: { distill: "1000", finetune: "300", pretrain: "2000" },
   }),
   /** Tokens of a window. */
-  length: declare(
-    "--length <n>",
-    "positive integer",
-    "tokens of a window",
-    ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH),
-    { shown: "n_positions, at most 512", check: checkLength },
-  ),
+  length: declare("--length <n>", "positive integer", "tokens of a window", chooseLength, {
+    shown: "n_positions, at most 512",
+    check: checkLength,
+  }),
   /** Windows of a micro-batch. */
   batchSize: declare(
     "--batch-size <n>",
@@ -69,27 +70,21 @@ export const TEXT_SETTINGS = {
     shown: { distill: "0.001, above a width of 256 less", finetune: "0.0001", pretrain: "0.001" },
   }),
   noiseLr: declare("--noise-lr <rate>", "positive number", "peak learning rate of the noise parameters", 1e-2),
-  warmup: declare(
-    "--warmup <steps>",
-    "integer from 0",
-    "steps of linear warmup",
-    ({ settings }: TextContext) => Math.round(0.05 * (settings.steps - settings.transferSteps)),
-    { shown: "5 %", check: checkWarmup },
-  ),
+  warmup: declare("--warmup <steps>", "integer from 0", "steps of linear warmup", chooseWarmup, {
+    shown: "5 %",
+    check: checkWarmup,
+  }),
   floor: declare("--lr-floor <share>", "number from 0", "last learning rate, as a share of the peak", 0.05, {
-    check: checkFloor,
+    check: (share) =>
+      share <= 1 ? null : [`--lr-floor ${share} is above 1`, "it is the last learning rate as a share of the peak"],
   }),
   beta1: declare("--beta1 <b>", "number from 0", "AdamW's β1", 0.9, { check: (value) => checkBeta("beta1", value) }),
   beta2: declare("--beta2 <b>", "number from 0", "AdamW's β2", 0.95, { check: (value) => checkBeta("beta2", value) }),
   epsilon: declare(null, "positive number", "AdamW's ε", 1e-8),
   /** Decoupled weight decay. */
-  decay: declare(
-    "--weight-decay <d>",
-    "number from 0",
-    "decay of matrices",
-    ({ task }: TextContext) => WEIGHT_DECAY[task],
-    { shown: "0.01; pretrain 0.1" },
-  ),
+  decay: declare("--weight-decay <d>", "number from 0", "decay of matrices", chooseDecay, {
+    shown: "0.01; pretrain 0.1",
+  }),
   clip: declare("--clip <norm>", "number from 0", "largest norm of the gradient, 0 for none", 1),
   /** kd in (1 − kd)·NLL + kd·T²·KL. */
   kd: declare(
@@ -190,11 +185,6 @@ function checkLength(length: number, { config: { n_positions } }: TextContext): 
 
 function checkWarmup(steps: number): Refusal {
   return Number.isInteger(steps) ? null : [`--warmup ${steps} is no number of steps`, "with --task it is a share"];
-}
-
-function checkFloor(share: number): Refusal {
-  if (share <= 1) return null;
-  return [`--lr-floor ${share} is above 1`, "it is the last learning rate as a share of the peak"];
 }
 
 function checkBeta(name: string, value: number): Refusal {

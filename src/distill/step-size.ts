@@ -1,4 +1,4 @@
-// How many windows make up a step, and in how many micro-batches they fit into memory.
+// Chooses the windows of a step, and the micro-batches in which they fit into memory.
 import { totalmem } from "node:os";
 import type { ModelConfig } from "../model/config.ts";
 import type { Refusal } from "./setting-table.ts";
@@ -30,7 +30,7 @@ export function checkMemory(batchSize: number, config: ModelConfig, length: numb
   ];
 }
 
-/** An estimate of the activations of one window: about 40 values a channel and 6 maps a head in each layer. */
+/** Estimates the activations of one window: about 40 values a channel and 6 maps a head in each layer. */
 function estimateActivationBytes({ n_layer, n_embd, n_head }: ModelConfig, length: number): number {
   return 4 * n_layer * length * (40 * n_embd + 6 * n_head * length);
 }

@@ -1,64 +1,43 @@
-// Training on text: what a step learns from windows of a corpus, and how held-out text scores it.
+// Training on text: makes the gradients of a step from windows of a corpus, and scores held-out text.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
-import type { SessionOptions } from "../graph/session.ts";
 import type { LongCall } from "../progress.ts";
-import { type Batch, Batches, type TokenRange } from "./data/windows.ts";
-import { HeldOut, type HeldOutOptions, scoreCheckpoint } from "./held-out.ts";
+import { type Batch, Batches } from "./data/windows.ts";
+import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
-import type { TrainSettings } from "./settings.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
 import { StepClock } from "./step-clock.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "./training-loop.ts";
 
 /** A run has diverged when its loss is this many times that of guessing, ln V. */
 const FAR_WORSE = 3;
 
-export interface TextObjectiveParts extends LongCall {
-  student: Checkpoint;
-  teacher: Checkpoint | null;
-  settings: TrainSettings;
-  store: ParameterStore;
-  split: { train: TokenRange; heldOut: TokenRange };
-  session: SessionOptions;
-  /** Folder for cache files. */
-  cache?: string | undefined;
-}
+export interface TextObjectiveParts extends LongCall, PhaseContext {}
 
 export class TextObjective implements Objective<RunState> {
   readonly steps: number;
-  private readonly settings: TrainSettings;
-  private readonly context: PhaseContext;
+  private readonly parts: TextObjectiveParts;
   private readonly batches: Batches;
   private readonly heldOut: HeldOut;
-  private readonly heldOutOptions: HeldOutOptions;
   private readonly clock: StepClock;
   private phase: Phase | null = null;
 
-  private constructor(parts: TextObjectiveParts, heldOut: HeldOut, heldOutOptions: HeldOutOptions) {
-    const { student, teacher, settings, store, split, session, cache, onProgress } = parts;
-    const { length, batchSize, accumulate, seed } = settings;
-    this.steps = settings.steps;
-    this.settings = settings;
-    this.context = { settings, config: student.config, store, teacher, session, range: split.train, cache };
-    this.batches = new Batches(split.train, { length, batchSize: batchSize * accumulate, seed });
+  private constructor(parts: TextObjectiveParts, heldOut: HeldOut) {
+    const { length, batchSize, accumulate, seed, steps } = parts.settings;
+    this.steps = steps;
+    this.parts = parts;
+    this.batches = new Batches(parts.split.train, { length, batchSize: batchSize * accumulate, seed });
     this.heldOut = heldOut;
-    this.heldOutOptions = heldOutOptions;
-    this.clock = new StepClock(settings, onProgress);
+    this.clock = new StepClock(parts.settings, parts.onProgress);
   }
 
   static async open(parts: TextObjectiveParts): Promise<TextObjective> {
-    const { student, settings, store, split, session, signal } = parts;
-    const { evalTokens: tokens, length } = settings;
-    const options = { range: split.heldOut, tokens, length, session, signal };
-    return new TextObjective(parts, await HeldOut.open(student, store, options), options);
+    return new TextObjective(parts, await openHeldOut(parts.student, parts.store, toHeldOutOptions(parts)));
   }
 
   /** The state of a run that begins: student and teacher are scored on the held-out text. */
   async begin(): Promise<RunState> {
-    const { teacher } = this.context;
+    const { teacher } = this.parts;
     return {
       step: 0,
       tokens: 0,
@@ -66,7 +45,7 @@ export class TextObjective implements Objective<RunState> {
       best: null,
       evaluated: 0,
       before: await this.heldOut.perplexity(),
-      teacher: teacher ? await scoreCheckpoint(teacher, this.heldOutOptions) : null,
+      teacher: teacher ? await scoreCheckpoint(teacher, toHeldOutOptions(this.parts)) : null,
     };
   }
 
@@ -85,7 +64,7 @@ export class TextObjective implements Objective<RunState> {
       index: step - phase.start,
       check: (norm) => this.check(step + 1, report, norm),
       report: (lr, norm, state) => {
-        const { batchSize, accumulate, length } = this.settings;
+        const { batchSize, accumulate, length } = this.parts.settings;
         const tokens = batchSize * accumulate * length;
         const speed = this.clock.stop(step + 1, report, lr, tokens);
         const total = state.tokens + tokens;
@@ -96,7 +75,7 @@ export class TextObjective implements Objective<RunState> {
   }
 
   isEvaluated(step: number): boolean {
-    const { evalEvery, transferSteps } = this.settings;
+    const { evalEvery, transferSteps } = this.parts.settings;
     return step % evalEvery === 0 && step > transferSteps;
   }
 
@@ -111,11 +90,11 @@ export class TextObjective implements Objective<RunState> {
   }
 
   private async openPhase(step: number): Promise<Phase> {
-    const { transferSteps } = this.settings;
+    const { transferSteps } = this.parts.settings;
     if (this.phase && step < transferSteps === (this.phase.name === "transfer")) return this.phase;
     await this.phase?.close();
     this.phase = null;
-    const phase = await openPhase(step, this.context);
+    const phase = await openPhase(step, this.parts);
     this.phase = phase;
     // A run that is resumed right here has read the moments of the phase before from its checkpoint.
     if (step === transferSteps) phase.optimizer.reset();
@@ -124,7 +103,7 @@ export class TextObjective implements Objective<RunState> {
 
   /** The step's windows, cut into micro-batches. */
   private async readMicroBatches(step: number): Promise<Batch[]> {
-    const { batchSize, accumulate, length } = this.settings;
+    const { batchSize, accumulate, length } = this.parts.settings;
     const { inputs, labels, windows } = await this.batches.batch(step);
     return Array.from({ length: accumulate }, (_, micro) => {
       const [from, to] = [micro * batchSize, (micro + 1) * batchSize];
@@ -137,9 +116,13 @@ export class TextObjective implements Objective<RunState> {
   }
 
   private check(step: number, report: StepReport, norm: number): void {
-    const lost = report.nll !== undefined && report.nll > FAR_WORSE * Math.log(this.context.config.vocab_size);
+    const lost = report.nll !== undefined && report.nll > FAR_WORSE * Math.log(this.parts.student.config.vocab_size);
     if (Number.isFinite(report.loss) && Number.isFinite(norm) && !lost) return;
     const losses = Object.entries(report).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
     throw new Divergence(step, `${losses.join(", ")}, gradient norm ${norm.toPrecision(4)}`);
   }
+}
+
+function toHeldOutOptions({ settings, split, session, signal }: TextObjectiveParts): HeldOutOptions {
+  return { range: split.heldOut, tokens: settings.evalTokens, length: settings.length, session, signal };
 }

@@ -1,4 +1,4 @@
-// Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes what it made.
+// Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes the model.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../checkpoint/own-source.ts";
@@ -11,6 +11,7 @@ import type { LongCall } from "../progress.ts";
 import { detectCorpusKind, findCorpusFiles } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
+import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import { RunFolder, type RunIdentity, type RunState, textStateSchema } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
 import type { Given } from "./setting-table.ts";
@@ -29,7 +30,7 @@ export interface TrainOptions extends LongCall {
   settings?: Given<TrainSettings> | undefined;
   /** Files, folders and globs of training text, or token ids. */
   data: readonly string[];
-  /** The same for the held-out text; the end of `data` unless given. */
+  /** Files, folders and globs of held-out text; the end of `data` unless given. */
   heldOut?: readonly string[] | undefined;
   /** Field of .jsonl lines that holds the text. */
   field?: string | undefined;
@@ -99,6 +100,16 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
     await corpus.close();
     await separate?.close();
   }
+}
+
+/** `settings.seed` decides the weights as well as the windows. */
+export interface PretrainOptions extends Omit<FreshOptions, "seed">, Omit<TrainOptions, "teacher" | "task"> {}
+
+/** Trains a model of any variant from random weights. @throws NfcError as `makeFreshModel` and `train` */
+export async function pretrain(options: PretrainOptions): Promise<TrainResult> {
+  const { config, variant, tokenizerFolder, ...rest } = options;
+  const model = await makeFreshModel({ config, variant, tokenizerFolder, seed: rest.settings?.seed ?? 0 });
+  return train(model, { ...rest, task: "pretrain" });
 }
 
 /** A run whose folder this process holds. */

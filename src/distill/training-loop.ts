@@ -1,10 +1,10 @@
-// The loop of a training run, whatever it learns from: steps, metrics, evaluations, checkpoints, and the best weights.
+// The loop of every training run: steps, metrics, evaluations, checkpoints, and the best weights.
 import { describeError, NfcError } from "../errors.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 
-/** What every run keeps in its checkpoint. */
+/** The state that every run keeps in its checkpoint. */
 export interface LoopState {
   /** Steps done. */
   step: number;
@@ -14,7 +14,7 @@ export interface LoopState {
   best: { step: number } | null;
 }
 
-/** A line of metrics.jsonl, and what changes in the state with it. */
+/** A line of metrics.jsonl, and the changes of the state that go with it. */
 export interface Outcome<State> {
   entry: object;
   changes: Partial<State>;
@@ -31,7 +31,7 @@ export interface PreparedStep<State> {
   report(lr: number, norm: number, state: State): Outcome<State>;
 }
 
-/** What a run learns from, and how it is scored. */
+/** Makes the gradients of a run, and scores its parameters. */
 export interface Objective<State extends LoopState> {
   /** Steps of the whole run. */
   readonly steps: number;
@@ -118,7 +118,7 @@ export class TrainingLoop<State extends LoopState> {
     const { optimizer, index, check, report } = await this.objective.prepareStep(step);
     const norm = optimizer.norm();
     check(norm);
-    // The parameters are saved before they move: the losses have just shown that they are good.
+    // The parameters are saved before they move: the losses just computed show that they are good.
     if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
     const lr = optimizer.update(index, norm);
     const { entry, changes } = report(lr, norm, this.state);
@@ -126,7 +126,7 @@ export class TrainingLoop<State extends LoopState> {
     await this.log(entry);
   }
 
-  /** An interrupted evaluation comes first when the run goes on. */
+  /** A run that goes on begins with the evaluation in which it was interrupted. */
   private isEvaluationDue(): boolean {
     const { step, evaluated } = this.state;
     return step !== evaluated && (step === this.objective.steps || this.objective.isEvaluated(step));

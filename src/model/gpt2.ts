@@ -3,6 +3,7 @@
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, gemm } from "../graph/ops.ts";
+import { makeInt64Tensor, type Tensor } from "../graph/session.ts";
 import { gather, reshape } from "../graph/shape-ops.ts";
 import {
   type AttentionContext,
@@ -99,5 +100,14 @@ export function declareTextInputs(
     positions: graph.input("position_ids", "int64", [batch, length]),
     attentionMask: null,
     past: [],
+  };
+}
+
+/** Feeds those inputs: ids [B·T] and their positions, each [B, T]. */
+export function makeTextFeeds(ids: Int32Array, [batch, length]: readonly [number, number]): Record<string, Tensor> {
+  const positions = ids.map((_, i) => i % length);
+  return {
+    input_ids: makeInt64Tensor(ids, [batch, length]),
+    position_ids: makeInt64Tensor(positions, [batch, length]),
   };
 }

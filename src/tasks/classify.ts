@@ -6,7 +6,7 @@ import { Graph, type Value } from "../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import { classifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { declareTextInputs } from "../model/gpt2.ts";
+import { declareTextInputs, makeTextFeeds } from "../model/gpt2.ts";
 import { makeParameterLookup } from "../model/layers.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "./examples.ts";
 import { type Answers, bootstrap, computeMetric, countConfusion, type MetricName } from "./metrics.ts";
@@ -57,7 +57,7 @@ export class Classifier {
     return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
-  /** Of a model in training: the weights are read where they lie, at each call. @internal */
+  /** Opens a model in training: its weights are read where they lie, at each call. @internal */
   static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
     const session = await Session.withInputs(buildLogitsGraph(config), options);
     const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
@@ -104,15 +104,7 @@ function buildLogitsGraph(config: ModelConfig): Graph {
 
 /** Feeds a batch to the graph of a classifier. */
 export function makeBatchFeeds({ ids, last, length }: ExampleBatch): Tensors {
-  const shape = [last.length, length];
-  return {
-    input_ids: makeInt64Tensor(ids, shape),
-    position_ids: makeInt64Tensor(
-      ids.map((_, i) => i % length),
-      shape,
-    ),
-    last: makeInt64Tensor(last, [last.length]),
-  };
+  return { ...makeTextFeeds(ids, [last.length, length]), last: makeInt64Tensor(last, [last.length]) };
 }
 
 /** Feeds a batch to an exported classifier: ids, and a mask of 1 up to each row's last token. */
@@ -139,7 +131,7 @@ export function scoreAnswers(
   task: Task,
   examples: readonly EncodedExample[],
   logits: Float32Array,
-  { interval = true }: { interval?: boolean } = {},
+  { interval = true }: { interval?: boolean | undefined } = {},
 ): TaskScore {
   if (!logits.every(Number.isFinite))
     throw new NfcError("invalid-file", `${task.title}: the model's logits are not finite`, {

@@ -1,4 +1,4 @@
-// Opens a folder with the ONNX files of a classifier: its classes, and what files of which precision there are.
+// Opens a folder with the ONNX files of a classifier: reads its classes, and finds the file of each precision.
 import { join, resolve } from "node:path";
 import { readConfig } from "../checkpoint/checkpoint.ts";
 import { CONFIG_FILE, parseConfig } from "../checkpoint/config-file.ts";

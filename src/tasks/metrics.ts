@@ -14,7 +14,7 @@ export interface Answers {
 export function computeMetric(name: MetricName, answers: Answers): number {
   switch (name) {
     case "accuracy":
-      return mean(answers, (predicted, actual) => (predicted === actual ? 1 : 0));
+      return countRight(answers) / answers.actual.length;
     case "f1":
       return f1(countConfusion(answers, 2));
     case "matthews":
@@ -26,10 +26,10 @@ export function computeMetric(name: MetricName, answers: Answers): number {
   }
 }
 
-function mean({ predicted, actual }: Answers, of: (predicted: number, actual: number) => number): number {
-  let sum = 0;
-  for (let i = 0; i < actual.length; i++) sum += of(predicted[i] as number, actual[i] as number);
-  return sum / actual.length;
+function countRight({ predicted, actual }: Answers): number {
+  let right = 0;
+  for (let i = 0; i < actual.length; i++) if (predicted[i] === actual[i]) right++;
+  return right;
 }
 
 /** Counts [actual][predicted], for `classes` classes or as many as there are. */
@@ -119,7 +119,7 @@ export function bootstrap(name: MetricName, { predicted, actual }: Answers, seed
   return [quantile(values, 0.025), quantile(values, 0.975)];
 }
 
-/** The quantile by linear interpolation, as numpy's default. */
+/** Interpolates linearly, as numpy does by default. */
 function quantile(sorted: readonly number[], share: number): number {
   const at = share * (sorted.length - 1);
   const low = Math.floor(at);
@@ -127,7 +127,7 @@ function quantile(sorted: readonly number[], share: number): number {
   return a + (at - low) * (b - a);
 }
 
-/** Mean, and sample standard deviation (null of one value). */
+/** Computes the mean, and the sample standard deviation (null for one value). */
 export function meanAndSpread(values: readonly number[]): { mean: number; spread: number | null } {
   const middle = values.reduce((a, b) => a + b, 0) / values.length;
   if (values.length < 2) return { mean: middle, spread: null };

@@ -1,4 +1,4 @@
-// Notes what the files of an exported classifier score on a task in its nfc.json, where nfc report and nfc check find it.
+// Writes the scores of an exported classifier's files into its nfc.json, where nfc report and nfc check find them.
 import { basename } from "node:path";
 import type { ExportEntry } from "../checkpoint/nfc-record.ts";
 import { changeRecord, drawsNoise, mergeEntries } from "../checkpoint/record-file.ts";
@@ -20,7 +20,7 @@ export interface FileScore {
   score: TaskScore;
 }
 
-/** Adds or replaces entries. Gives the path of nfc.json; null without one, where it cannot be written, and for drawn noise. */
+/** Adds or replaces entries. Gives the path of nfc.json; null without one, if it cannot be written, and for drawn noise. */
 export async function recordScores(model: ExportedClassifier, scores: readonly FileScore[]): Promise<string | null> {
   const { record, folder, files } = model;
   if (record === null || drawsNoise(record)) return null;

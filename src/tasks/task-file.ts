@@ -35,7 +35,7 @@ const MAX_EXAMPLES = 10_000_000;
 const FEW = 100;
 
 /**
- * All examples of a file of `folder`.
+ * Reads all examples of a file of `folder`.
  * @throws NfcError "not-found" without the file, "invalid-file" naming the line for one without the columns or with a
  * label that is none, and for a file without labels (GLUE's test files)
  */

@@ -13,9 +13,9 @@ export interface Task {
   /** Classes in the order of their ids, as Hugging Face's datasets have them; empty for a regression. */
   classes: readonly string[];
   /** Values of the label column for each class; the ids "0", "1", … unless given. */
-  values?: readonly string[];
+  values?: readonly string[] | undefined;
   /** Columns of files without a header. */
-  columns?: readonly string[];
+  columns?: readonly string[] | undefined;
   /** The first is the task's own. */
   metrics: readonly [MetricName, ...MetricName[]];
   train: string;

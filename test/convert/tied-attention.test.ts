@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { CheckpointTensor } from "../../src/checkpoint/checkpoint.ts";
-import { makeTiedSource, readProjections, TieScratch } from "../../src/convert/tied-attention.ts";
+import { createTieScratch, makeTiedSource, readProjections } from "../../src/convert/tied-attention.ts";
 import { decodeFloats } from "../../src/formats/dtype.ts";
 import { failureOf } from "../support/failure.ts";
 import { columns, opened } from "../support/fixture.ts";
@@ -53,7 +53,7 @@ describe("the scratch file", () => {
 
   test("the scratch file gives each layer back in any order, and is removed", async () => {
     const path = at("scratch");
-    const scratch = await TieScratch.create(path, C);
+    const scratch = await createTieScratch(path, C);
     await scratch.put(1, layerOf(100));
     await scratch.put(0, { ...layerOf(0), bias: null });
     expect(await scratch.read(1)).toEqual(layerOf(100));
@@ -63,19 +63,19 @@ describe("the scratch file", () => {
   });
 
   test("the scratch file refuses to read a layer that was never written", async () => {
-    const scratch = await TieScratch.create(at("empty"), C);
+    const scratch = await createTieScratch(at("empty"), C);
     await expect(scratch.read(0)).rejects.toThrow("layer 0 was not written");
     await scratch.remove();
   });
 
   test("the scratch file is not written over a file that exists", async () => {
-    const scratch = await TieScratch.create(at("taken"), C);
-    expect((await failureOf(() => TieScratch.create(at("taken"), C))).message).toContain(at("taken"));
+    const scratch = await createTieScratch(at("taken"), C);
+    expect((await failureOf(() => createTieScratch(at("taken"), C))).message).toContain(at("taken"));
     await scratch.remove();
   });
 
   test("a scratch file in a folder that does not exist is an error that names the folder", async () => {
-    expect((await failureOf(() => TieScratch.create(at("no", "where"), C))).message).toContain(at("no", "where"));
+    expect((await failureOf(() => createTieScratch(at("no", "where"), C))).message).toContain(at("no", "where"));
   });
 });
 

@@ -65,8 +65,8 @@ async function detectKind(path: string): Promise<"file" | "folder" | null> {
 }
 
 /** The files that match, sorted by code units so that the order does not depend on the system. */
-async function matchGlob(pattern: string, folder?: string): Promise<string[]> {
+async function matchGlob(pattern: string, folder = process.cwd()): Promise<string[]> {
   const slashed = process.platform === "win32" ? pattern.replaceAll("\\", "/") : pattern;
-  const options = { absolute: isAbsolute(pattern), expandDirectories: false, ...(folder && { cwd: folder }) };
+  const options = { absolute: isAbsolute(pattern), expandDirectories: false, cwd: folder };
   return (await glob(slashed, options)).sort();
 }

@@ -1,4 +1,4 @@
-// A training corpus as token ids on disk: text is tokenised once into a cache file, nanoGPT's .bin is read in place.
+// A training corpus as token ids on disk: text is tokenized once into a cache file, nanoGPT's .bin is read in place.
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -22,11 +22,9 @@ export interface CorpusOptions extends LongCall {
   vocabulary: number;
 }
 
-interface Parts {
-  name: string;
+interface Source {
   fingerprint: string;
   fromCache: boolean;
-  vocabulary: number;
   ids: readonly Ids[];
 }
 
@@ -42,7 +40,7 @@ export class TokenCorpus {
   private readonly ids: readonly Ids[];
   private readonly vocabulary: number;
 
-  private constructor({ name, fingerprint, fromCache, vocabulary, ids }: Parts) {
+  private constructor(name: string, vocabulary: number, { fingerprint, fromCache, ids }: Source) {
     this.name = name;
     this.fingerprint = fingerprint;
     this.fromCache = fromCache;
@@ -65,7 +63,7 @@ export class TokenCorpus {
     const source = await (detectCorpusKind(files) === "ids"
       ? openBins(files, options)
       : openText(files, tokenizer, options));
-    const corpus = new TokenCorpus({ name, vocabulary: options.vocabulary, ...source });
+    const corpus = new TokenCorpus(name, options.vocabulary, source);
     if (corpus.tokens > 0) return corpus;
     await corpus.close();
     throw makeEmptyError(name);
@@ -96,8 +94,6 @@ async function readIds({ file, width }: Ids, at: number, target: Int32Array, voc
   for (const [i, id] of raw.entries()) if (id >= vocabulary) throw makeIdError(file.path, id, at + i, vocabulary);
   target.set(raw);
 }
-
-type Source = Pick<Parts, "fingerprint" | "fromCache" | "ids">;
 
 async function openBins(files: readonly string[], options: CorpusOptions): Promise<Source> {
   const ids: Ids[] = [];
@@ -170,8 +166,7 @@ async function* tokenizeFiles(
     onProgress?.({ phase: "tokenising", done, total, unit: "bytes" });
   };
   let count = 0;
-  const text = { onBytes, ...(field !== undefined && { field }), ...(signal && { signal }) };
-  for await (const ids of streamTokens(files, tokenizer, text)) {
+  for await (const ids of streamTokens(files, tokenizer, { onBytes, field, signal })) {
     throwIfAborted(signal);
     const wrong = ids.findIndex((id) => id >= vocabulary);
     if (wrong >= 0) throw makeIdError(nameCorpus(files), ids[wrong] as number, count + wrong, vocabulary);

@@ -1,4 +1,4 @@
-// The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that only a whole file has.
+// The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that marks a whole file.
 import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -74,7 +74,7 @@ function encodeTrailer(count: number, width: IdWidth): Uint8Array {
   return bytes;
 }
 
-/** Runs a call on the cache file; its fault says how to choose another folder. */
+/** Runs a call on the cache file; the hint of its error says how to choose another folder. */
 export async function replaceInCache<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await withIoErrors(path, action);

@@ -36,8 +36,6 @@ export interface Batch {
 export class Batches {
   /** Windows of an epoch: ⌊(tokens − 1)/length⌋. Window w covers the range's ids w·length … w·length + length. */
   readonly windowCount: number;
-  /** Batches of an epoch, a fraction in general. */
-  readonly perEpoch: number;
   private readonly range: TokenRange;
   private readonly length: number;
   private readonly size: number;
@@ -48,7 +46,6 @@ export class Batches {
     const tokens = range.end - range.start;
     this.windowCount = Math.floor((tokens - 1) / length);
     if (this.windowCount < 1) throw makeTooShortError(range.corpus, tokens, 1, length);
-    this.perEpoch = this.windowCount / batchSize;
     this.range = range;
     this.length = length;
     this.size = batchSize;

@@ -1,10 +1,10 @@
-// The optimiser's and the noise's inner loops in AssemblyScript: `npm run kernels` compiles them to wasm.ts.
+// The inner loops of optimizer and noise in AssemblyScript: `npm run kernels` compiles them to wasm.ts.
 // Arrays are float32 at byte addresses that are multiples of 16. Loops go in fours, over the padding that memory.ts
 // leaves behind every array. No fused multiply-add, so that every machine gives the same bits.
 
 const SMALLEST_NORMAL: f32 = 1.17549435e-38;
 
-/** Subnormals to zero (NaN stays): a moment whose gradient has stopped would remain one for ever, and they are slow. */
+/** Sets subnormals to zero (NaN stays): a moment without a gradient would stay subnormal for ever, which is slow. */
 function flushed(x: v128): v128 {
   return v128.andnot(x, f32x4.lt(f32x4.abs(x), f32x4.splat(SMALLEST_NORMAL)));
 }
@@ -74,7 +74,7 @@ export function addInto(target: usize, source: usize, length: usize): void {
   }
 }
 
-/** The finaliser of splitmix64 (Steele, Lea and Flood 2014) on both lanes */
+/** The finalizer of splitmix64 (Steele, Lea and Flood 2014) on both lanes */
 function hashed(z: v128): v128 {
   z = i64x2.mul(v128.xor(z, i64x2.shr_u(z, 30)), i64x2.splat(0xbf58476d1ce4e5b9));
   z = i64x2.mul(v128.xor(z, i64x2.shr_u(z, 27)), i64x2.splat(0x94d049bb133111eb));
@@ -94,6 +94,8 @@ function normal(table: usize, bits: u32): f32 {
  * Standard normal draws: each is the sum of two entries of `table` (65,536 quantiles of N(0, ½)) that 32 bits of
  * xoshiro128++ (Blackman and Vigna 2021) choose. Four generators are interleaved. The 128 bits of generator i are
  * (seed, 4·stream + i) through four Feistel rounds, a bijection: no two (seed, stream, i) begin alike.
+ * The generator is apart from numeric/random.ts (xoshiro128**) because its bits are the noise of training: another one
+ * would change every model that is trained with noise.
  */
 export function normals(target: usize, length: usize, table: usize, seed: u64, stream: u64): void {
   let a01 = i64x2.splat(seed);

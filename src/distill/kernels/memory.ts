@@ -17,7 +17,7 @@ declare namespace WebAssembly {
   }
 }
 
-/** What kernels.as.ts exports. Arrays are addresses in bytes (`byteOffset`), lengths count floats. */
+/** The exports of kernels.as.ts. Arrays are addresses in bytes (`byteOffset`), lengths count floats. */
 export interface Kernels {
   adamw(
     value: number,
@@ -54,7 +54,7 @@ export interface RegionRequest {
 const PAGE = 65_536;
 /** A memory's largest size: 2³² − 65,536 bytes, so that the end of every array is a 32-bit address */
 const BANK_BYTES = 2 ** 32 - PAGE;
-/** Arrays begin at multiples of a cache line, and the floats up to the next one are theirs to be overwritten. */
+/** Arrays begin at multiples of a cache line; kernels may overwrite the floats from an array's end to the next one. */
 const LINE = 64;
 
 const roundUpToLine = (length: number) => Math.ceil((length * 4) / LINE) * LINE;

@@ -1,4 +1,4 @@
-// The softmax over a vocabulary in chunks: each chunk's own, and its share of the whole.
+// Builds the softmax over a vocabulary in chunks: the softmax of each chunk, and its share of the whole.
 import type { Value } from "../../graph/ir.ts";
 import { exp, log, reduceLogSumExp, reduceMax, softmax, sub } from "../../graph/ops.ts";
 import { concat } from "../../graph/shape-ops.ts";

@@ -6,7 +6,7 @@ import { concat, gather, reshape, slice } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax } from "./distribution.ts";
 import { buildDenseTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
-/** What the student learns from besides the labels. */
+/** The teacher's outputs, from which the student learns besides the labels. */
 export type TeacherSignal =
   /** The teacher's logits for some rows (of the N) and one chunk of the vocabulary, [n, v]. */
   | { kind: "logits"; logits(rows: { start: number; end: number }, chunk: number): Value }

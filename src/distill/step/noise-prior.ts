@@ -3,8 +3,8 @@ import { findParameterKind } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 
 /**
- * KL = ½(mean μ² + mean(σ² − 1 − ln σ²)) with σ = e^log_std: the two halves are averaged apart, so that a mean with 32
- * values a head does not drown σ.
+ * KL = ½(mean μ² + mean(σ² − 1 − ln σ²)) with σ = e^log_std: the two halves are averaged apart, so that σ counts as
+ * much as a mean with 32 values a head.
  */
 export class NoisePrior {
   private readonly store: ParameterStore;

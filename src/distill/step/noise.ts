@@ -1,4 +1,5 @@
 // The attention noise ε of training: standard normal draws that depend on seed, step and layer alone.
+import { countElements } from "../../formats/dtype.ts";
 import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
 import { countDraws, type ModelConfig } from "../../model/config.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
@@ -9,7 +10,7 @@ const TABLE_SIZE = 65_536;
 const STREAMS_PER_STEP = 65_536n;
 
 /**
- * One array a size, filled anew for every step. Draws are functions of (seed, step, array index): nothing is kept from
+ * Has an array for each size, filled anew for every step. Draws are functions of (seed, step, array index): nothing is kept from
  * step to step, so that a resumed run draws as it would have, and no two arrays or steps begin with the same generator
  * state. How a draw is made: `normals` in kernels.as.ts.
  */
@@ -23,7 +24,7 @@ export class NoiseBuffers {
    * @param options `bankBytes`: the most that one memory holds
    * @throws NfcError "unsupported" if an array exceeds a memory, or memory lacks
    */
-  constructor(sizes: readonly number[], seed: number, options: { bankBytes?: number } = {}) {
+  constructor(sizes: readonly number[], seed: number, options: { bankBytes?: number | undefined } = {}) {
     const requests = sizes.map((size, index) => ({ name: `noise of layer ${index}`, lengths: [size] }));
     this.regions = allocate(requests, options.bankBytes, TABLE_SIZE);
     this.seed = BigInt(seed);
@@ -81,27 +82,26 @@ function normalQuantile(p: number, below: number): number {
   return x;
 }
 
-/** Draws and feeds ε of every layer, one micro-batch at a time, where the variant has noise and the run draws it. */
-export class StepNoise {
+export interface StepNoise {
   readonly mode: "fed" | "mean";
-  private readonly buffers: NoiseBuffers;
-  private readonly shape: readonly number[];
+  /** Draws ε of every layer, for one micro-batch. */
+  feeds(draw: number): Record<string, Tensor>;
+}
 
-  constructor(
-    config: ModelConfig,
-    { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
-  ) {
-    const draws = countDraws(config.variant, config.n_head);
-    this.mode = noise === "sample" && draws > 0 ? "fed" : "mean";
-    this.shape = [batchSize, draws, length, length];
-    const size = this.shape.reduce((a, b) => a * b, 1);
-    this.buffers = new NoiseBuffers(this.mode === "fed" ? Array(config.n_layer).fill(size) : [], seed);
-  }
-
-  feeds(draw: number): Record<string, Tensor> {
-    this.buffers.draw(draw);
-    return Object.fromEntries(
-      this.buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, this.shape)]),
-    );
-  }
+/** Makes the noise of a run: nothing is fed where the variant has none, or the run is at its mean. */
+export function makeStepNoise(
+  config: ModelConfig,
+  { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
+): StepNoise {
+  const draws = countDraws(config.variant, config.n_head);
+  const mode = noise === "sample" && draws > 0 ? "fed" : "mean";
+  const shape = [batchSize, draws, length, length];
+  const buffers = new NoiseBuffers(mode === "fed" ? Array(config.n_layer).fill(countElements(shape)) : [], seed);
+  return {
+    mode,
+    feeds(draw) {
+      buffers.draw(draw);
+      return Object.fromEntries(buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, shape)]));
+    },
+  };
 }

@@ -1,4 +1,4 @@
-// The optimizer of a model: gradient norm, learning rate, clipping, AdamW with its rates for weights and for noise.
+// Moves a model's parameters: gradient norm, learning rate, clipping, AdamW with its rates for weights and for noise.
 
 import { isNoiseParameter } from "../../model/parameters.ts";
 import type { TrainSettings } from "../settings.ts";
@@ -56,20 +56,14 @@ export class Optimizer {
   }
 }
 
-export interface Schedule {
-  peak: number;
-  steps: number;
-  /** Steps of the linear rise */
-  warmup: number;
-  /** The last rate, as a fraction of the peak */
-  floor: number;
-}
-
 /**
  * The rate of a step, counted from 0: peak · (step + 1) / warmup, then a half cosine from the peak to floor · peak at
  * the last step.
  */
-export function scheduleRate(step: number, { peak, steps, warmup, floor }: Schedule): number {
+export function scheduleRate(
+  step: number,
+  { peak, steps, warmup, floor }: { peak: number } & Pick<OptimizerOptions, "steps" | "warmup" | "floor">,
+): number {
   if (step < warmup) return (peak * (step + 1)) / warmup;
   const progress = Math.min(1, (step - warmup) / Math.max(1, steps - 1 - warmup));
   return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);

@@ -36,7 +36,7 @@ interface Entry {
 }
 
 /**
- * All arrays begin as zeros, in WebAssembly memory of up to 4 GiB each, and can be fed to ONNX Runtime and be its
+ * Arrays begin as zeros in WebAssembly memory of up to 4 GiB each. They can be fed to ONNX Runtime and be its
  * preallocated outputs. Sums run in a fixed order: the same calls give the same bits.
  */
 export class ParameterStore {
@@ -51,7 +51,7 @@ export class ParameterStore {
    */
   constructor(
     specs: readonly { name: string; shape: readonly number[]; trained: boolean }[],
-    options: { accumulate?: boolean; bankBytes?: number } = {},
+    options: { accumulate?: boolean | undefined; bankBytes?: number | undefined } = {},
   ) {
     this.hasTotals = options.accumulate ?? false;
     this.names = specs.map((spec) => spec.name);

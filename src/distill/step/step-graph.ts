@@ -10,7 +10,7 @@ import { makeParameterLookup, type ParameterLookup } from "../../model/layers.ts
 import { findParameterKind, isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
 import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
 
-/** How the student learns from a teacher: from its final hidden states and head, or from cached log-probabilities. */
+/** The teacher's part of the step: its final hidden states and head, or cached log-probabilities. */
 export type TeacherInput =
   | { kind: "hidden"; n_embd: number; precision: "fp32" | "int8" }
   | { kind: "top-k"; k: number };
@@ -25,10 +25,10 @@ export interface StepOptions {
   /** `fed`: σ·ε with ε from outside; `mean`: ε = 0. */
   noise: "mean" | "fed";
   teacher: TeacherInput | null;
-  temperature?: number;
+  temperature?: number | undefined;
   /** Vocabulary rows, and rows of hidden states, that go through the head at once. */
-  vocabularyChunk?: number;
-  rowsAtOnce?: number;
+  vocabularyChunk?: number | undefined;
+  rowsAtOnce?: number | undefined;
 }
 
 /** Vocabulary rows of a chunk: the product for dW is nearly twice as fast as with all of GPT-2's vocabulary. */
@@ -142,7 +142,7 @@ export function outputModelGradients(
 /** Matrices whose gradients are made of rows. */
 const EMBEDDINGS: ReadonlySet<string> = new Set(["wte.weight", "wpe.weight", "lm_head.weight"]);
 
-/** Whether the data's loss does not depend on a parameter: it follows the noise prior alone. */
+/** Whether the noise prior alone moves a parameter, as the data's loss does not depend on it. */
 export function isPriorOnly(name: string, config: ModelConfig, noise: StepOptions["noise"]): boolean {
   const drawn = noise === "fed" && findParameterKind(name) === "noise log std";
   return !drawn && !isUsedAtMean(name, config);

@@ -6,13 +6,13 @@ import { nameGradient, STEP } from "./step-graph.ts";
 export interface StoreBinding {
   /** The parameters that the session reads, by their names. */
   parameters: Record<string, Tensor>;
-  /** Where the session writes its gradients: the store's arrays, and one for the rows of the embedding. */
+  /** The session writes its gradients here: to the store's arrays, and one for the rows of the embedding. */
   gradients: Record<string, Tensor>;
   /**
    * Completes the embeddings' gradients after a run on `ids` [B·T]: adds the rows to wte's, and clears wpe's beyond T.
    * wte's gradient is cleared first, unless the graph has written the head's part of it.
    */
-  addEmbeddingRows(ids: Int32Array, options?: { hasHeadGradient?: boolean }): void;
+  addEmbeddingRows(ids: Int32Array, options?: { hasHeadGradient?: boolean | undefined }): void;
 }
 
 /** The graph has the outputs of `outputModelGradients`, for `batch` windows of `length` tokens. */

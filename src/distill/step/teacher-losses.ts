@@ -4,10 +4,10 @@ import { add, div, exp, like, log, max, min, mul, reduceSum, scale, shift, sub }
 import { gatherElements, scatterElements, zeros } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 
-/** What a teacher contributes: KL of each row, and its part of dL/dz. */
+/** KL of each row, and the teacher's part of dL/dz. */
 export interface TeacherPart {
   kl: Value; // [n, 1]
-  /** (b/T)·q of the student as factors of `softmax`, and what is subtracted; one a chunk. */
+  /** The gradient is studentWeight·q − subtract, with q of the student and one term `subtract` a chunk. */
   studentWeight: Value; // [n, 1]
   subtract: readonly Value[]; // [n, v]
 }
@@ -27,7 +27,7 @@ export function buildDenseTeacher(warm: Distribution, logits: readonly Value[], 
   };
 }
 
-/** Smallest rest: 1 − Σ of float32 probabilities is no better than this. */
+/** Smallest rest: 1 − Σ of float32 probabilities is not more exact. */
 const TINY = 1e-6;
 /**
  * Largest t_rest/q_rest in the gradient. It enters a known token's twice and cancels there but for rounding, which this
@@ -36,7 +36,7 @@ const TINY = 1e-6;
 const MAX_RATIO = 1e4;
 
 /**
- * KL to a teacher of whom only the k most likely tokens are known; the rest of the vocabulary counts as one outcome.
+ * KL to a teacher of which only the k most likely tokens are known; the rest of the vocabulary counts as one outcome.
  * With t_j for the k known tokens and t_rest = 1 − Σ t_j, q likewise: KL = Σ_k t_j ln(t_j/q_j) + t_rest ln(t_rest/q_rest);
  * dKL/dz_j = q_j − t_j for a known token, q_j·(1 − t_rest/q_rest) for the others. The log-probabilities were taken at
  * temperature 1: only T = 1 is possible.

@@ -2,10 +2,10 @@
 import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { logSoftmax, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
-import { makeFloat32Tensor, makeInt64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
 import { attention, buildAttentionContext, computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { block, declareTextInputs, embed } from "../../model/gpt2.ts";
+import { block, declareTextInputs, embed, makeTextFeeds } from "../../model/gpt2.ts";
 import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.ts";
 import { isUsedAtMean, listParameters } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
@@ -34,98 +34,91 @@ function listLayerTargets(config: ModelConfig): string[] {
   return TARGETS.filter((name) => (config.bias || !name.endsWith("bias")) && isUsedAtMean(name, config));
 }
 
+export interface TransferStep {
+  /** Names of the parameters that get a gradient. */
+  readonly targets: readonly string[];
+  /** Computes the gradients of one micro-batch [B·T], times `weight`; gives the loss summed over layers, in nats. */
+  run(inputs: Int32Array, weight: number): Promise<number>;
+  close(): Promise<void>;
+}
+
 /**
  * L = Σ over layers of the mean over heads and positions of KL(P_teacher ‖ P_student), noise at the mean. One session
  * serves all layers: a layer's weights are fed, so that memory holds one layer's attention maps.
  */
-export class TransferStep {
-  readonly targets: readonly string[];
-  private readonly options: TransferOptions;
-  private readonly store: ParameterStore;
-  private readonly embedding: Session;
-  private readonly layers: readonly TransferSession[];
-  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+export async function openTransferStep(options: TransferOptions, store: ParameterStore): Promise<TransferStep> {
+  const { student, batch, length } = options;
+  const layers = await openLayerSessions(options);
+  const embedding = await Session.withInputs(buildEmbeddingGraph(options), options);
+  const readParameters = makeParameterReader(options, store);
+  const makeStream = () =>
+    makeFloat32Tensor(new Float32Array(batch * length * student.n_embd), [batch * length, student.n_embd]);
   /** The residual stream, read and written by turns: [N, C] each. */
-  private readonly streams: readonly [Tensor, Tensor];
-
-  private constructor(options: TransferOptions, store: ParameterStore, embedding: Session, layers: TransferSession[]) {
-    const { student, teacher, batch, length } = options;
-    const shape = [batch * length, student.n_embd];
-    const stream = () => makeFloat32Tensor(new Float32Array(batch * length * student.n_embd), shape);
-    this.options = options;
-    this.store = store;
-    this.embedding = embedding;
-    this.layers = layers;
-    this.shapes = new Map(listParameters(teacher).map((spec) => [spec.name, spec.shape]));
-    this.streams = [stream(), stream()];
-    this.targets = listTransferTargets(student);
-  }
-
-  static async open(options: TransferOptions, store: ParameterStore): Promise<TransferStep> {
-    const byFactor = new Map<string, TransferSession>();
-    const layers: TransferSession[] = [];
-    for (let layer = 0; layer < options.student.n_layer; layer++) {
-      const factors = [options.student, options.teacher].map((config) => computeScoreScale(config, layer)).join();
-      const session = byFactor.get(factors) ?? {
-        session: await Session.withInputs(buildTransferGraph(options, layer), options),
-        builtFor: layer,
-      };
-      byFactor.set(factors, session);
-      layers.push(session);
-    }
-    return new TransferStep(options, store, await Session.withInputs(buildEmbeddingGraph(options), options), layers);
-  }
-
-  /** Computes the gradients of one micro-batch [B·T], times `weight`; gives the loss summed over layers, in nats. */
-  async run(inputs: Int32Array, weight: number): Promise<number> {
-    const { batch, length } = this.options;
-    const positions = inputs.map((_, i) => i % length);
-    const feeds = {
-      input_ids: makeInt64Tensor(inputs, [batch, length]),
-      position_ids: makeInt64Tensor(positions, [batch, length]),
-    };
-    const weights = this.feedsOf(this.embedding, (name) => name);
-    await this.embedding.run({ ...feeds, ...weights }, { output: this.streams[0] });
-    let total = 0;
-    for (const [layer, { session, builtFor }] of this.layers.entries()) {
-      const named = (name: string) => name.replace(`h.${builtFor}.`, `h.${layer}.`);
-      const [read, write] = layer % 2 === 0 ? this.streams : [this.streams[1], this.streams[0]];
-      const into: Record<string, Tensor> = { output: write };
-      for (const name of listLayerTargets(this.options.student)) {
-        const { gradient, shape } = this.store.slot(`h.${layer}.${name}`);
-        into[nameGradient(name)] = makeFloat32Tensor(gradient, shape);
-      }
+  const streams = [makeStream(), makeStream()] as const;
+  return {
+    targets: listTransferTargets(student),
+    async run(inputs, weight) {
+      const feeds = makeTextFeeds(inputs, [batch, length]);
+      await embedding.run({ ...feeds, ...readParameters(embedding, (name) => name) }, { output: streams[0] });
       const factor = makeFloat32Tensor(new Float32Array([weight]), []);
-      const output = await session.run({ x: read, weight: factor, ...this.feedsOf(session, named) }, into);
-      total += ((output.loss as Tensor).data as Float32Array)[0] as number;
-    }
-    return total;
-  }
-
-  async close(): Promise<void> {
-    for (const session of new Set([this.embedding, ...this.layers.map((layer) => layer.session)]))
-      await session.close();
-  }
-
-  /** The parameters that a session asks for, by their names in the model. */
-  private feedsOf(session: Session, named: (name: string) => string): Record<string, Tensor> {
-    const feeds: Record<string, Tensor> = {};
-    for (const input of session.inputNames) {
-      const name = named(input.slice(input.indexOf("/") + 1));
-      if (input.startsWith(STUDENT)) feeds[input] = makeParameter(this.store, name);
-      if (input.startsWith(TEACHER)) {
-        const weight = this.options.teacherWeights.get(name) as Float32Array;
-        feeds[input] = makeFloat32Tensor(weight, this.shapes.get(name) as readonly number[]);
+      let total = 0;
+      for (const [layer, { session, builtFor }] of layers.entries()) {
+        const named = (name: string) => name.replace(`h.${builtFor}.`, `h.${layer}.`);
+        const [read, write] = layer % 2 === 0 ? streams : [streams[1], streams[0]];
+        const into: Record<string, Tensor> = { output: write };
+        for (const name of listLayerTargets(student)) {
+          const { gradient, shape } = store.slot(`h.${layer}.${name}`);
+          into[nameGradient(name)] = makeFloat32Tensor(gradient, shape);
+        }
+        const output = await session.run({ x: read, weight: factor, ...readParameters(session, named) }, into);
+        total += ((output.loss as Tensor).data as Float32Array)[0] as number;
       }
-    }
-    return feeds;
-  }
+      return total;
+    },
+    async close() {
+      for (const session of new Set([embedding, ...layers.map((layer) => layer.session)])) await session.close();
+    },
+  };
 }
 
 /** A session for all layers whose scores have the same factor; its inputs are named after layer `builtFor`. */
 interface TransferSession {
   session: Session;
   builtFor: number;
+}
+
+/** The session of each layer. */
+async function openLayerSessions(options: TransferOptions): Promise<TransferSession[]> {
+  const byFactor = new Map<string, TransferSession>();
+  const layers: TransferSession[] = [];
+  for (let layer = 0; layer < options.student.n_layer; layer++) {
+    const factors = [options.student, options.teacher].map((config) => computeScoreScale(config, layer)).join();
+    const session = byFactor.get(factors) ?? {
+      session: await Session.withInputs(buildTransferGraph(options, layer), options),
+      builtFor: layer,
+    };
+    byFactor.set(factors, session);
+    layers.push(session);
+  }
+  return layers;
+}
+
+/** Makes a function that feeds a session the parameters that it asks for, `named` as in the model. */
+function makeParameterReader({ teacher, teacherWeights }: TransferOptions, store: ParameterStore) {
+  const shapes = new Map(listParameters(teacher).map(({ name, shape }) => [name, shape]));
+  return (session: Session, named: (name: string) => string): Record<string, Tensor> => {
+    const feeds: Record<string, Tensor> = {};
+    for (const input of session.inputNames) {
+      const name = named(input.slice(input.indexOf("/") + 1));
+      if (input.startsWith(STUDENT)) feeds[input] = makeParameter(store, name);
+      if (input.startsWith(TEACHER))
+        feeds[input] = makeFloat32Tensor(
+          teacherWeights.get(name) as Float32Array,
+          shapes.get(name) as readonly number[],
+        );
+    }
+    return feeds;
+  };
 }
 
 const STUDENT = "student/";

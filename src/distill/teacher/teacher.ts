@@ -4,15 +4,8 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
 import { Graph, pruneGraph } from "../../graph/ir.ts";
 import { type Int8Graph, quantize, quantizeWeights, toInt8Graph, transposeMatrix } from "../../graph/passes/int8.ts";
-import {
-  makeFloat32Tensor,
-  makeInt64Tensor,
-  Session,
-  type SessionOptions,
-  type Tensor,
-  type TensorArray,
-} from "../../graph/session.ts";
-import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
+import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type TensorArray } from "../../graph/session.ts";
+import { declareTextInputs, gpt2, makeTextFeeds } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
 import type { TrainSettings } from "../settings.ts";
@@ -26,7 +19,7 @@ export interface TeacherOptions extends SessionOptions {
   /** The vocabulary's chunks in the student's step. */
   chunks: readonly HeadChunk[];
   /** Precision of the teacher's matrix products, the head's included; fp32 unless given. */
-  precision?: TeacherPrecision;
+  precision?: TeacherPrecision | undefined;
 }
 
 /** A teacher, run or read from a cache, that a step learns from besides the labels. */
@@ -37,55 +30,31 @@ export interface TeacherSource {
   close(): Promise<void>;
 }
 
-/** A frozen model whose distribution the student learns; its noise is at the mean. */
-export class Teacher implements TeacherSource {
-  readonly input: TeacherInput;
-  private readonly session: Session;
-  private readonly shape: readonly [number, number];
-  private readonly hidden: Tensor;
-  private readonly head: Record<string, Tensor>;
-
-  private constructor(session: Session, head: Record<string, Tensor>, width: number, options: TeacherOptions) {
-    const { batch, length, precision = "fp32" } = options;
-    this.session = session;
-    this.hidden = makeFloat32Tensor(new Float32Array(batch * length * width), [batch * length, width]);
-    this.head = head;
-    this.shape = [batch, length];
-    this.input = { kind: "hidden", n_embd: width, precision };
-  }
-
-  static async open(checkpoint: Checkpoint, options: TeacherOptions): Promise<Teacher> {
-    const { config } = checkpoint;
-    const { batch, length, precision = "fp32" } = options;
-    const graph = new Graph();
-    const { hidden } = gpt2(config, makeParameterLookup(graph, config), declareTextInputs(graph, batch, length), {
-      kind: "mean",
-    });
-    graph.output(hidden, "hidden");
-    const head = await makeHeadTensors(checkpoint, options);
-    return new Teacher(await openTeacherSession(graph, checkpoint, precision, options), head, config.n_embd, options);
-  }
-
-  async feeds(inputs: Int32Array): Promise<Record<string, Tensor>> {
-    await this.session.run(makeTokenFeeds(inputs, this.shape), { hidden: this.hidden });
-    return { [STEP.teacherHidden]: this.hidden, ...this.head };
-  }
-
-  close(): Promise<void> {
-    return this.session.close();
-  }
-}
-
-/** Ids [B·T] and their positions, each [B, T]. */
-export function makeTokenFeeds(inputs: Int32Array, shape: readonly [number, number]): Record<string, Tensor> {
-  const positions = inputs.map((_, i) => i % shape[1]);
-  return { input_ids: makeInt64Tensor(inputs, shape), position_ids: makeInt64Tensor(positions, shape) };
+/** Opens a frozen model whose distribution the student learns; its noise is at the mean. */
+export async function openTeacher(checkpoint: Checkpoint, options: TeacherOptions) {
+  const { config } = checkpoint;
+  const { batch, length, precision = "fp32" } = options;
+  const graph = new Graph();
+  const inputs = declareTextInputs(graph, batch, length);
+  graph.output(gpt2(config, makeParameterLookup(graph, config), inputs, { kind: "mean" }).hidden, "hidden");
+  const head = await makeHeadTensors(checkpoint, options);
+  const session = await openTeacherSession(graph, checkpoint, precision, options);
+  const { n_embd } = config;
+  const hidden = makeFloat32Tensor(new Float32Array(batch * length * n_embd), [batch * length, n_embd]);
+  return {
+    input: { kind: "hidden", n_embd, precision },
+    async feeds(ids: Int32Array): Promise<Record<string, Tensor>> {
+      await session.run(makeTextFeeds(ids, [batch, length]), { hidden });
+      return { [STEP.teacherHidden]: hidden, ...head };
+    },
+    close: () => session.close(),
+  } satisfies TeacherSource;
 }
 
 /** The head's matrix in chunks: [v, C], or in int8 [C, v] with its scales [v]. */
 async function makeHeadTensors(checkpoint: Checkpoint, options: TeacherOptions): Promise<Record<string, Tensor>> {
   const { chunks, precision = "fp32" } = options;
-  const matrix = await readHeadMatrix(checkpoint);
+  const matrix = await checkpoint.readF32(nameHead(checkpoint.config)); // [V, C]
   const width = checkpoint.config.n_embd;
   const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
     const rows = matrix.subarray(first * width, (first + count) * width);
@@ -111,11 +80,6 @@ export async function openTeacherSession(
   for (const { name } of pruneGraph(built.graph).parameters)
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
   return Session.withWeights(built.graph, ({ name }) => weights.get(name) as TensorArray, options);
-}
-
-/** The matrix of the head: [V, C] */
-function readHeadMatrix(checkpoint: Checkpoint): Promise<Float32Array> {
-  return checkpoint.readF32(nameHead(checkpoint.config));
 }
 
 type ModelSource = Pick<Checkpoint, "source" | "config">;

@@ -3,13 +3,13 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { sub } from "../../graph/ops.ts";
-import type { Session, SessionOptions } from "../../graph/session.ts";
+import type { SessionOptions } from "../../graph/session.ts";
 import { concat, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { declareTextInputs, gpt2, lmHead } from "../../model/gpt2.ts";
+import { declareTextInputs, gpt2, lmHead, makeTextFeeds } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { chunkedSoftmax } from "../step/distribution.ts";
-import { makeTokenFeeds, openTeacherSession, type TeacherPrecision } from "./teacher.ts";
+import { openTeacherSession, type TeacherPrecision } from "./teacher.ts";
 
 /** Largest temporary of the head, in elements: 64 MB. */
 const HEAD_ELEMENTS = 16 * 2 ** 20;
@@ -24,33 +24,26 @@ export interface TopKOptions extends SessionOptions {
   k: number;
   precision: TeacherPrecision;
   /** Rows that go through the head at once. */
-  rowsAtOnce?: number;
+  rowsAtOnce?: number | undefined;
 }
 
-/** Finds the most likely tokens of a frozen model, whose noise is at the mean. */
-export class TopKTeacher {
-  private readonly session: Session;
-  private readonly length: number;
+/** A frozen model whose noise is at the mean. */
+export interface TopKTeacher {
+  /** Finds the most likely tokens after each of the T tokens of one window. */
+  run(inputs: Int32Array): Promise<TopK>;
+  close(): Promise<void>;
+}
 
-  private constructor(session: Session, length: number) {
-    this.session = session;
-    this.length = length;
-  }
-
-  static async open(checkpoint: Checkpoint, options: TopKOptions): Promise<TopKTeacher> {
-    const graph = buildTopKGraph(checkpoint.config, options);
-    return new TopKTeacher(await openTeacherSession(graph, checkpoint, options.precision, options), options.length);
-  }
-
-  /** Runs on the T tokens of one window. */
-  async run(inputs: Int32Array): Promise<TopK> {
-    const { ids, log_probabilities } = await this.session.run(makeTokenFeeds(inputs, [1, this.length]));
-    return { ids: ids?.data as BigInt64Array, logProbabilities: log_probabilities?.data as Float32Array };
-  }
-
-  close(): Promise<void> {
-    return this.session.close();
-  }
+export async function openTopKTeacher(checkpoint: Checkpoint, options: TopKOptions): Promise<TopKTeacher> {
+  const graph = buildTopKGraph(checkpoint.config, options);
+  const session = await openTeacherSession(graph, checkpoint, options.precision, options);
+  return {
+    async run(inputs) {
+      const { ids, log_probabilities } = await session.run(makeTextFeeds(inputs, [1, options.length]));
+      return { ids: ids?.data as BigInt64Array, logProbabilities: log_probabilities?.data as Float32Array };
+    },
+    close: () => session.close(),
+  };
 }
 
 /** ids and ln softmax(z) of the k largest logits z, the rows in blocks. */
@@ -59,21 +52,18 @@ function buildTopKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOpti
   const parameters = makeParameterLookup(graph, config);
   const { hidden } = gpt2(config, parameters, declareTextInputs(graph, 1, length), { kind: "mean" }); // [T, C]
   const rows = rowsAtOnce ?? Math.max(1, Math.floor(HEAD_ELEMENTS / config.vocab_size));
-  const blocks: [Value, Value][] = [];
+  const ids: Value[] = [];
+  const logProbabilities: Value[] = [];
   for (let start = 0; start < length; start += rows) {
     const end = Math.min(length, start + rows);
     const part = start === 0 && end === length ? hidden : slice(hidden, 0, start, end);
     const logits = lmHead(part, config, parameters); // [n, V]
-    const [largest, ids] = selectTopK(logits, k); // [n, k]
-    blocks.push([ids, sub(largest, chunkedSoftmax([logits]).logNormalizer)]);
+    const [largest, where] = selectTopK(logits, k); // [n, k]
+    ids.push(where);
+    logProbabilities.push(sub(largest, chunkedSoftmax([logits]).logNormalizer));
   }
-  const joined = (part: 0 | 1) =>
-    concat(
-      blocks.map((block) => block[part]),
-      0,
-    ); // [T, k]
-  graph.output(joined(0), "ids");
-  graph.output(joined(1), "log_probabilities");
+  graph.output(concat(ids, 0), "ids"); // [T, k]
+  graph.output(concat(logProbabilities, 0), "log_probabilities"); // [T, k]
   return graph;
 }
 

@@ -183,7 +183,7 @@ async function withSession(
   }
 }
 
-/** Two fixed pseudo-random prompts (a linear congruential generator; Numerical Recipes' constants). */
+/** Draws two pseudo-random prompts by a fixed seed. */
 function drawPrompts(vocabulary: number, length: number): number[][] {
   const random = makeRandom(PROMPT_SEED);
   return Array.from({ length: PROMPTS }, () => Array.from({ length }, () => Math.floor(random() * vocabulary)));

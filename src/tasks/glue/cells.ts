@@ -91,7 +91,7 @@ export async function readGlueScores(
 function refuseOthers(folder: string, first: GlueCell, cell: GlueCell): void {
   const shared = ({ identity: { seed, ...rest } }: GlueCell) => ({
     ...rest,
-    ...(rest.data !== undefined && { data: String(rest.data).replace(/ \d+$/, "") }),
+    data: String(rest.data).replace(/ \d+$/, ""),
     "development data": String(rest["development data"]).replace(/ \d+$/, ""),
   });
   const changed = listChangedSettings(shared(first), shared(cell));

@@ -1,4 +1,4 @@
-// Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept, so that it can go on.
+// Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept for the next call.
 import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
@@ -32,7 +32,7 @@ export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
   /** For tasks without a training file. */
   splitDev?: number | undefined;
   session?: SessionOptions | undefined;
-  /** Where a cell of other settings lies: start it over. */
+  /** Makes a cell again whose settings differ. */
   force?: boolean | undefined;
 }
 
@@ -178,7 +178,8 @@ async function makeRow(checkpoint: Checkpoint, { name, cells }: RowPlan, options
   for (const plans of cells) {
     const made: GlueCell[] = [];
     for (const plan of plans) made.push(plan.known ?? (await makeCell(checkpoint, name, plan, options)));
-    for (const { work } of plans) await dropWeights(work);
+    // The table needs the scores alone; the fine-tuned weights would fill the disk.
+    for (const { work } of plans) await withIoErrors(work, () => rm(work, { recursive: true, force: true }));
     const { task } = (plans[0] as CellPlan).source;
     entries.push({ task: task.name, ...averageCells(task, made), cells: made });
   }
@@ -205,9 +206,4 @@ async function makeCell(
   });
   const { metrics, interval } = dev;
   return writeCell(file, { identity, model: name, task: task.name, seed, examples, steps, best, metrics, interval });
-}
-
-/** Removes the fine-tuned weights, which would fill the disk: the table needs the scores alone. */
-function dropWeights(work: string): Promise<void> {
-  return withIoErrors(work, () => rm(work, { recursive: true, force: true }));
 }

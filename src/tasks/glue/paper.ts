@@ -1,6 +1,5 @@
-// The paper's rows of the GLUE table, to stand beside ours.
+// The rows of the GLUE table in the paper (arXiv 2601.11619): CoLA's Matthews correlation, accuracies elsewhere.
 
-/** Rows of the paper's table (arXiv 2601.11619): CoLA's Matthews correlation, accuracies elsewhere. */
 export const PAPER_ROWS: readonly { model: string; scores: Readonly<Record<string, number>> }[] = [
   {
     model: "NanoGPT_Base",

@@ -66,7 +66,7 @@ export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOpti
   }
 }
 
-/** Whether the folder holds this very run; one whose settings cannot be read counts as another. */
+/** Whether the folder holds a run of this identity; one whose settings cannot be read counts as another. */
 async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdentity): Promise<boolean> {
   if (!folder.exists()) return false;
   const known = await folder.identity().catch((error: unknown) => {
@@ -176,7 +176,7 @@ function checkTeacher(
   checkTeacherFits(student, teacher, length);
 }
 
-/** Computed once for all epochs: the teacher has no noise and does not depend on the order of the examples. */
+/** Computes the teacher's logits once for all epochs: they do not depend on noise or the order of the examples. */
 async function computeTeacherLogits(
   teacher: Checkpoint,
   train: readonly EncodedExample[],

@@ -15,7 +15,7 @@ const LEARNING_RATE_WIDTH = 768;
 const MAX_LENGTH = 128;
 const MAX_EVAL_EVERY = 500;
 
-/** What a task's run depends on besides its settings. */
+/** The facts that defaults and limits of a task's settings depend on. */
 export interface TaskContext {
   task: Task;
   config: ModelConfig;

@@ -1,17 +1,14 @@
 // Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
 
-import { StepNoise } from "../../distill/step/noise.ts";
+import { makeStepNoise, type StepNoise } from "../../distill/step/noise.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
-import type { ModelConfig } from "../../model/config.ts";
 import { computeRowLoss, makeBatchFeeds } from "../classify.ts";
 import type { ExampleBatch } from "../examples.ts";
 import { buildClassifierStepGraph, type ClassifierGraphOptions, TARGETS, TEACHER, WEIGHT } from "./step-graph.ts";
 
-export interface ClassifierStepOptions
-  extends Omit<ClassifierGraphOptions, "batch" | "length" | "trained" | "noise" | "config"> {
-  config: ModelConfig;
+export interface ClassifierStepOptions extends Pick<ClassifierGraphOptions, "config" | "kd" | "temperature"> {
   batchSize: number;
   noise: "sample" | "mean";
   seed: number;
@@ -21,8 +18,9 @@ export interface ClassifierStepOptions
 /** Sums over the examples of a batch. */
 export interface ClassifierLosses {
   loss: number;
-  /** CE, or squared error; and T²·KL to the teacher where there is one. */
+  /** Cross-entropy, or squared error. */
   own: number;
+  /** T²·KL to the teacher; 0 without one. */
   teacher: number;
 }
 
@@ -35,6 +33,7 @@ interface Bucket {
 export class ClassifierStep {
   private readonly options: ClassifierStepOptions;
   private readonly store: ParameterStore;
+  /** By padded length. */
   private readonly buckets = new Map<number, Bucket>();
 
   constructor(options: ClassifierStepOptions, store: ParameterStore) {
@@ -76,7 +75,7 @@ export class ClassifierStep {
     const known = this.buckets.get(length);
     if (known) return known;
     const { config, batchSize: batch, session: options, kd, temperature } = this.options;
-    const noise = new StepNoise(config, { ...this.options, length });
+    const noise = makeStepNoise(config, { ...this.options, length });
     const trained = new Set(this.store.trained);
     const graph = buildClassifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
     const session = await Session.withInputs(graph, options);
@@ -100,11 +99,7 @@ function makeTeacherTargets(logits: Float32Array, width: number, temperature: nu
   for (let row = 0; row < rows; row++) {
     const at = row * width < logits.length ? row * width : 0;
     const z = logits.subarray(at, at + width);
-    if (width === 1) {
-      out[row] = z[0] as number;
-      continue;
-    }
-    out.set(computeSoftmax(z, temperature), row * width);
+    out.set(width === 1 ? z : computeSoftmax(z, temperature), row * width);
   }
   return out;
 }

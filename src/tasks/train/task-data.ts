@@ -37,18 +37,13 @@ export async function readTask({ task, data, splitDev, ...reading }: TaskSource,
   const random = makeRandom(seed, 0);
   const parts: { train: TaskData["examples"]; dev: TaskData["examples"] } = { train: [], dev: [] };
   for (const example of dev.examples) parts[random() < splitDev ? "dev" : "train"].push(example);
-  const of = (part: "train" | "dev") => ({
-    name: `${join(data, task.dev[0])} (${part} part)`,
-    examples: parts[part],
-    sha256: `${dev.sha256} ${part} ${splitDev} ${seed}`,
-  });
-  for (const [part, purpose] of [
-    ["train", "to train on"],
-    ["dev", "to score on"],
-  ] as const)
+  const makePart = (part: "train" | "dev", purpose: string): TaskData => {
     if (parts[part].length === 0)
       throw new NfcError("usage", `--split-dev ${splitDev} leaves no examples ${purpose}`, {
         hint: "give a share between 0 and 1, such as 0.2",
       });
-  return { train: of("train"), dev: of("dev") };
+    const name = `${join(data, task.dev[0])} (${part} part)`;
+    return { name, examples: parts[part], sha256: `${dev.sha256} ${part} ${splitDev} ${seed}` };
+  };
+  return { train: makePart("train", "to train on"), dev: makePart("dev", "to score on") };
 }

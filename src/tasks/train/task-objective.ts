@@ -1,4 +1,4 @@
-// Fine-tuning on a task: what a step learns from a batch of examples, and how the development set scores it.
+// Fine-tuning on a task: makes the gradients of a step from a batch of examples, and scores the development set.
 
 import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";

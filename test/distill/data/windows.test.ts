@@ -98,7 +98,7 @@ describe("batches of windows", () => {
   it("batches show every window once per epoch, in another order for each epoch and each seed", async () => {
     const data = await range(10 * 32 + 5);
     const batches = new Batches(data, { length: 10, batchSize: 4, seed: 1 });
-    expect([batches.windowCount, batches.perEpoch]).toEqual([32, 8]);
+    expect(batches.windowCount).toBe(32);
     const windows = await order(batches, 16);
     const [first, second] = [windows.slice(0, 32), windows.slice(32)];
     expect(sorted(first)).toEqual(ascending(32));
@@ -112,7 +112,7 @@ describe("batches of windows", () => {
 
   it("batches continue over the end of an epoch that they do not divide", async () => {
     const batches = new Batches(await range(71), { length: 10, batchSize: 4, seed: 3 });
-    expect([batches.windowCount, batches.perEpoch]).toEqual([7, 1.75]);
+    expect(batches.windowCount).toBe(7);
     const windows = await order(batches, 7);
     for (let epoch = 0; epoch < 4; epoch++)
       expect(sorted(windows.slice(7 * epoch, 7 * epoch + 7))).toEqual(ascending(7));

@@ -7,8 +7,8 @@ import { openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { NoisePrior } from "../../../src/distill/step/noise-prior.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { planHeadChunks } from "../../../src/distill/step/step-graph.ts";
-import { TrainingStep } from "../../../src/distill/step/training-step.ts";
-import { Teacher } from "../../../src/distill/teacher/teacher.ts";
+import { openTrainingStep } from "../../../src/distill/step/training-step.ts";
+import { openTeacher } from "../../../src/distill/teacher/teacher.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { makeFloat32Tensor, type Tensor } from "../../../src/graph/session.ts";
 import { VARIANTS, type Variant } from "../../../src/model/config.ts";
@@ -67,9 +67,9 @@ async function openGolden(variant: Variant, folder: string, chunking: { vocabula
   const prior = new NoisePrior(store);
   const source = await openCheckpoint(join(GOLDEN, "tiny-gpt2"));
   const chunks = planHeadChunks(config.vocab_size, chunking.vocabularyChunk);
-  const teacher = await Teacher.open(source, { batch: BATCH, length: LENGTH, chunks });
+  const teacher = await openTeacher(source, { batch: BATCH, length: LENGTH, chunks });
   const noisy = config.variant.startsWith("noise");
-  const step = await TrainingStep.open(
+  const step = await openTrainingStep(
     {
       config,
       batch: BATCH,

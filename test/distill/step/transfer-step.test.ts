@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { canTransfer } from "../../../src/distill/settings.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { listTransferTargets, TransferStep } from "../../../src/distill/step/transfer-step.ts";
+import { listTransferTargets, openTransferStep } from "../../../src/distill/step/transfer-step.ts";
 import type { ModelConfig, Variant } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { type TinyOptions, tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
@@ -29,7 +29,7 @@ async function opened(student: ModelConfig, teacher: ModelConfig) {
   const store = new ParameterStore(listParameters(student).map((spec) => ({ ...spec, trained: true })));
   for (const [name, values] of randomWeights(student, 5)) store.value(name).set(values);
   const teacherWeights = randomWeights(teacher, 9);
-  const step = await TransferStep.open(
+  const step = await openTransferStep(
     { student, teacher, teacherWeights, batch: BATCH, length: LENGTH, threads: 1 },
     store,
   );

@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Checkpoint, openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { TokenCorpus } from "../../../src/distill/data/token-cache.ts";
 import { STEP } from "../../../src/distill/step/step-graph.ts";
-import { CachedTeacher, type CachedTeacherOptions, TopKFile } from "../../../src/distill/teacher/cache.ts";
-import { TopKTeacher } from "../../../src/distill/teacher/top-k.ts";
+import { type CachedTeacherOptions, openCachedTeacher, openTopKFile } from "../../../src/distill/teacher/cache.ts";
+import type { TeacherSource } from "../../../src/distill/teacher/teacher.ts";
+import { openTopKTeacher } from "../../../src/distill/teacher/top-k.ts";
 import type { Tensor } from "../../../src/graph/session.ts";
 import { failureOf } from "../../support/failure.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
@@ -16,7 +17,7 @@ const at = temporaryFolder("teacher-cache");
 let names = 0;
 const fresh = () => at(`${names++}`);
 
-describe("TopKFile", () => {
+describe("openTopKFile", () => {
   const logProbabilities = Float32Array.of(-0.25, -1.5, -3, -0.0625, -2, -17);
   const stored = (ids: number[]) => ({ ids: BigInt64Array.from(ids, BigInt), logProbabilities });
   const empty = () => ({ ids: new BigInt64Array(6), logProbabilities: new Float32Array(6) });
@@ -25,14 +26,14 @@ describe("TopKFile", () => {
   /** A file of windows 0 … 2, all alike. */
   async function filled(): Promise<{ path: string; size: number }> {
     const path = fresh();
-    const file = await TopKFile.open(path, 6, 65_536);
+    const file = await openTopKFile(path, 6, 65_536);
     for (const window of [0, 1, 2]) await file.write(window, entry, empty());
     await file.close();
     return { path, size: readFileSync(path).byteLength / 3 };
   }
 
   async function present(path: string): Promise<boolean[]> {
-    const file = await TopKFile.open(path, 6, 65_536);
+    const file = await openTopKFile(path, 6, 65_536);
     const found: boolean[] = [];
     for (const window of [0, 1, 2, 3]) found.push(await file.read(window, empty()));
     await file.close();
@@ -45,7 +46,7 @@ describe("TopKFile", () => {
   ] as const)
     it(`the file keeps ids and log-probabilities of a vocabulary of ${vocabulary}`, async () => {
       const path = fresh();
-      const file = await TopKFile.open(path, 6, vocabulary);
+      const file = await openTopKFile(path, 6, vocabulary);
       const written = empty();
       await file.write(2, stored([...ids]), written);
       const read = empty();
@@ -57,7 +58,7 @@ describe("TopKFile", () => {
     });
 
   it("the file lacks what was never written, and then leaves the arrays alone", async () => {
-    const file = await TopKFile.open(fresh(), 6, 65_536);
+    const file = await openTopKFile(fresh(), 6, 65_536);
     await file.write(2, entry, empty());
     const into = stored([1, 2, 3, 4, 5, 6]);
     for (const hole of [0, 1, 3, 1000]) expect(await file.read(hole, into)).toBe(false);
@@ -100,7 +101,7 @@ describe("TopKFile", () => {
   it("a file in an unusable folder is refused with the folder's name and how to choose another", async () => {
     const path = fresh();
     writeFileSync(path, "");
-    const error = await failureOf(() => TopKFile.open(`${path}/x.topk`, 6, 100));
+    const error = await failureOf(() => openTopKFile(`${path}/x.topk`, 6, 100));
     expect(error).toMatchObject({ code: "io", hint: "choose a folder for cache files with --cache" });
     expect(error.message).toContain(`${path}/x.topk`);
   });
@@ -139,7 +140,7 @@ describe("a teacher with a cache", () => {
     const parts = await Promise.all(Array.from(windows, (window) => corpus.read(window * LENGTH, LENGTH)));
     return Int32Array.from(parts.flatMap((part) => [...part]));
   };
-  async function feeds(teacher: CachedTeacher, ...windows: number[]) {
+  async function feeds(teacher: TeacherSource, ...windows: number[]) {
     const found = await teacher.feeds(await inputsOf(Int32Array.from(windows)), Int32Array.from(windows));
     const [ids, logs] = [found[STEP.teacherIds], found[STEP.teacherLogProbabilities]];
     expect([ids?.shape, logs?.shape]).toEqual([
@@ -157,8 +158,8 @@ describe("a teacher with a cache", () => {
   });
 
   it("a cached teacher feeds what the teacher gives for each window, rounded to float16", async () => {
-    const teacher = await CachedTeacher.open(checkpoint, options(fresh()));
-    const direct = await TopKTeacher.open(checkpoint, { length: LENGTH, k: K, precision: "fp32", threads: 1 });
+    const teacher = await openCachedTeacher(checkpoint, options(fresh()));
+    const direct = await openTopKTeacher(checkpoint, { length: LENGTH, k: K, precision: "fp32", threads: 1 });
     const { ids, logs } = await feeds(teacher, 9, 4);
     for (const [b, window] of [9, 4].entries()) {
       const expected = await direct.run(await inputsOf(Int32Array.of(window)));
@@ -173,10 +174,10 @@ describe("a teacher with a cache", () => {
 
   it("a cached teacher runs its model for missing windows alone, and gives the same bits from the file", async () => {
     const cache = fresh();
-    const first = await CachedTeacher.open(checkpoint, options(cache));
+    const first = await openCachedTeacher(checkpoint, options(cache));
     const told = [await feeds(first, 3, 0), await feeds(first, 7, 3)];
     await first.close();
-    const second = await CachedTeacher.open(unreadable(), options(cache));
+    const second = await openCachedTeacher(unreadable(), options(cache));
     expect([await feeds(second, 3, 0), await feeds(second, 7, 3)]).toEqual(told);
     await expect(feeds(second, 3, 1)).rejects.toThrow("the teacher runs");
     await second.close();
@@ -184,8 +185,8 @@ describe("a teacher with a cache", () => {
 
   it("a cached teacher gives the same for a window whatever stands beside it in the batch", async () => {
     const teachers = [
-      await CachedTeacher.open(checkpoint, options(fresh(), { precision: "int8" })),
-      await CachedTeacher.open(checkpoint, options(fresh(), { precision: "int8" })),
+      await openCachedTeacher(checkpoint, options(fresh(), { precision: "int8" })),
+      await openCachedTeacher(checkpoint, options(fresh(), { precision: "int8" })),
     ] as const;
     const [a, b] = [await feeds(teachers[0], 2, 5), await feeds(teachers[1], 8, 2)];
     expect(a.logs.slice(0, LENGTH * K)).toEqual(b.logs.slice(LENGTH * K));
@@ -208,7 +209,7 @@ describe("a teacher with a cache", () => {
     ];
     const files: number[] = [];
     for (const [model, given] of variations) {
-      await (await CachedTeacher.open(model, options(cache, given))).close();
+      await (await openCachedTeacher(model, options(cache, given))).close();
       files.push(readdirSync(cache).length);
     }
     expect(files).toEqual([1, 2, 3, 4, 5, 6, 7, 7]);
@@ -216,7 +217,7 @@ describe("a teacher with a cache", () => {
   });
 
   it("a cached teacher refuses more tokens than there are", async () => {
-    const error = await failureOf(() => CachedTeacher.open(checkpoint, options(fresh(), { k: VOCAB + 1 })));
+    const error = await failureOf(() => openCachedTeacher(checkpoint, options(fresh(), { k: VOCAB + 1 })));
     expect(error).toMatchObject({ code: "usage", hint: "take 61 at most" });
   });
 });

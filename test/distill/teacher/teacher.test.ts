@@ -9,12 +9,12 @@ import {
   STEP,
   type TeacherInput,
 } from "../../../src/distill/step/step-graph.ts";
-import { TrainingStep } from "../../../src/distill/step/training-step.ts";
-import { makeTokenFeeds, Teacher } from "../../../src/distill/teacher/teacher.ts";
-import { TopKTeacher } from "../../../src/distill/teacher/top-k.ts";
+import { openTrainingStep } from "../../../src/distill/step/training-step.ts";
+import { openTeacher } from "../../../src/distill/teacher/teacher.ts";
+import { openTopKTeacher } from "../../../src/distill/teacher/top-k.ts";
 import { Graph, type Value } from "../../../src/graph/ir.ts";
 import { Session, type Tensor } from "../../../src/graph/session.ts";
-import { declareTextInputs, gpt2, lmHead } from "../../../src/model/gpt2.ts";
+import { declareTextInputs, gpt2, lmHead, makeTextFeeds } from "../../../src/model/gpt2.ts";
 import { makeParameterLookup } from "../../../src/model/layers.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -63,7 +63,7 @@ async function logitsOf(checkpoint: Checkpoint): Promise<Float32Array> {
   const session = await Session.withWeights(graph, ({ name }: Value) => weights.get(name) as Float32Array, {
     threads: 1,
   });
-  const { logits } = await session.run(makeTokenFeeds(inputs, [BATCH, LENGTH]));
+  const { logits } = await session.run(makeTextFeeds(inputs, [BATCH, LENGTH]));
   await session.close();
   return (logits as Tensor).data as Float32Array;
 }
@@ -101,7 +101,7 @@ async function step(checkpoint: Checkpoint, input: TeacherInput, feeds: Record<s
     vocabularyChunk: 40,
     rowsAtOnce: 10,
   } as const;
-  const training = await TrainingStep.open(options, store, { threads: 1 });
+  const training = await openTrainingStep(options, store, { threads: 1 });
   const rows = BATCH * LENGTH;
   const losses = await training.run({ inputs, labels: inputs }, { nll: 0, kl: 1 / rows }, feeds);
   await training.close();
@@ -117,7 +117,7 @@ function distance(a: Float32Array, b: Float32Array): number {
 for (const name of ["a tied head", "a head of its own, no biases"])
   describe(`a teacher with ${name}`, () => {
     it("a teacher feeds hidden states and head chunks that make its logits", async () => {
-      const teacher = await Teacher.open(model(name), shape);
+      const teacher = await openTeacher(model(name), shape);
       const feeds = await teacher.feeds(inputs);
       const expected = await logitsOf(model(name));
       const hidden = feeds[STEP.teacherHidden]?.data as Float32Array;
@@ -137,8 +137,8 @@ for (const name of ["a tied head", "a head of its own, no biases"])
 
     it("a teacher in int8 is near the float32 teacher, and its head is int8", async () => {
       const [full, cheap] = [
-        await Teacher.open(model(name), shape),
-        await Teacher.open(model(name), { ...shape, precision: "int8" }),
+        await openTeacher(model(name), shape),
+        await openTeacher(model(name), { ...shape, precision: "int8" }),
       ];
       const [a, b] = [await full.feeds(inputs), await cheap.feeds(inputs)];
       expect(b[nameTeacherChunk(1)]).toMatchObject({ dtype: "int8", shape: [16, 21] });
@@ -161,7 +161,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
     for (const rowsAtOnce of [100, 5]) // one block, and blocks of 5, 5 and 2
       it(`a top-k teacher gives the k most likely tokens of the whole vocabulary, ${rowsAtOnce} rows at once`, async () => {
         const k = 7;
-        const teacher = await TopKTeacher.open(model(name), {
+        const teacher = await openTopKTeacher(model(name), {
           length: LENGTH,
           k,
           precision: "fp32",
@@ -189,8 +189,8 @@ for (const name of ["a tied head", "a head of its own, no biases"])
     it("a top-k teacher in int8 finds nearly the same tokens", async () => {
       const options = { length: LENGTH, k: 7, threads: 1 };
       const [full, cheap] = [
-        await TopKTeacher.open(model(name), { ...options, precision: "fp32" }),
-        await TopKTeacher.open(model(name), { ...options, precision: "int8" }),
+        await openTopKTeacher(model(name), { ...options, precision: "fp32" }),
+        await openTopKTeacher(model(name), { ...options, precision: "int8" }),
       ];
       const [a, b] = [await full.run(inputs.subarray(0, LENGTH)), await cheap.run(inputs.subarray(0, LENGTH))];
       expect(distance(b.logProbabilities, a.logProbabilities)).toBeLessThan(0.03);
@@ -201,8 +201,8 @@ for (const name of ["a tied head", "a head of its own, no biases"])
 
     it("a top-k teacher with all tokens teaches the step what its hidden states do", async () => {
       const [full, known] = [
-        await Teacher.open(model(name), shape),
-        await TopKTeacher.open(model(name), { length: LENGTH, k: VOCAB, precision: "fp32", threads: 1 }),
+        await openTeacher(model(name), shape),
+        await openTopKTeacher(model(name), { length: LENGTH, k: VOCAB, precision: "fp32", threads: 1 }),
       ];
       const parts = [await known.run(inputs.subarray(0, LENGTH)), await known.run(inputs.subarray(LENGTH))];
       const feeds: Record<string, Tensor> = {
