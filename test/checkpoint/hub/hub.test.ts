@@ -4,6 +4,7 @@ import type { ServerResponse } from "node:http";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { fetchFromHub, isHubReference, parseHubReference } from "../../../src/checkpoint/hub/hub.ts";
+import type { ErrorCode } from "../../../src/errors.ts";
 import type { ProgressEvent } from "../../../src/progress.ts";
 import { failureOf } from "../../support/failure.ts";
 import { type FakeHub, type FakeHubOptions, json, startFakeHub } from "../../support/fake-hub.ts";
@@ -203,22 +204,6 @@ describe("tokens for the Hub", () => {
     expect((await fetchFromHub(SOURCE)).folder).toBe(snapshot());
     rmSync(path("home", "token"));
   });
-
-  it("a HF_TOKEN that is no token is refused without showing it", async () => {
-    await serve();
-    vi.stubEnv("HF_TOKEN", "my-password");
-    const error = await failureOf(() => fetchFromHub(SOURCE));
-    expect(error.code).toBe("usage");
-    expect(error.message).toBe('HF_TOKEN: a Hugging Face access token starts with "hf_"');
-  });
-
-  it("a token that the Hub does not accept leads to HF_TOKEN (401)", async () => {
-    await serve({ token: "hf_secret" });
-    const error = await failureOf(() => fetchFromHub(SOURCE));
-    expect(error.code).toBe("network");
-    expect(error.message).toBe(`${SOURCE}: the Hub wants a valid token (401)`);
-    expect(error.hint).toContain("HF_TOKEN");
-  });
 });
 
 describe("working offline", () => {
@@ -274,32 +259,128 @@ describe("working offline", () => {
   });
 });
 
+interface Failure {
+  what: string;
+  /** Makes the Hub, or the settings, that the download fails with. */
+  arrange: () => unknown;
+  source?: string;
+  code: ErrorCode;
+  /** <endpoint> stands for the address of the Hub. */
+  sentence: string;
+  /** A part of the hint. */
+  hint?: string;
+}
+
+const answering = (status: number, body: unknown = { error: "two\nlines" }) =>
+  serve({ intercept: always((response) => json(response, status, body)) });
+
+const FAILURES: Failure[] = [
+  {
+    what: "a connection that fails",
+    arrange: async () => {
+      await serve();
+      await stopServing();
+    },
+    code: "network",
+    sentence: `${SOURCE}: <endpoint> cannot be reached (ECONNREFUSED)`,
+  },
+  {
+    what: "an HF_ENDPOINT that is not a URL",
+    arrange: () => vi.stubEnv("HF_ENDPOINT", "not a url"),
+    code: "usage",
+    sentence: "HF_ENDPOINT: not a url is not a URL",
+  },
+  {
+    what: "an HF_TOKEN that is no token",
+    arrange: async () => {
+      await serve();
+      vi.stubEnv("HF_TOKEN", "my-password");
+    },
+    code: "usage",
+    sentence: 'HF_TOKEN: a Hugging Face access token starts with "hf_"',
+  },
+  {
+    what: "a missing token",
+    arrange: () => serve({ token: "hf_secret" }),
+    code: "network",
+    sentence: `${SOURCE}: the Hub wants a valid token (401)`,
+    hint: "HF_TOKEN",
+  },
+  {
+    what: "the status 403",
+    arrange: () => answering(403),
+    code: "network",
+    sentence: `${SOURCE}: the Hub denies access (403)`,
+    hint: "terms",
+  },
+  {
+    what: "the status 404",
+    arrange: () => answering(404),
+    code: "not-found",
+    sentence: `${SOURCE}: no such model or revision main (404)`,
+    hint: "check",
+  },
+  {
+    what: "the status 429",
+    arrange: () => answering(429),
+    code: "network",
+    sentence: `${SOURCE}: the Hub answers with status 429`,
+    hint: "later",
+  },
+  {
+    what: "the status 500",
+    arrange: () => answering(500),
+    code: "network",
+    sentence: `${SOURCE}: the Hub answers with status 500`,
+    hint: "later",
+  },
+  {
+    what: "an unknown revision",
+    arrange: () => serve(),
+    source: `${SOURCE}@nope`,
+    code: "not-found",
+    sentence: `${SOURCE}@nope: no such model or revision nope (404)`,
+  },
+  {
+    what: "an answer without a commit",
+    arrange: () => answering(200, { id: NAME, sha: "../../etc" }),
+    code: "network",
+    sentence: `${SOURCE}: the Hub named no commit for main`,
+  },
+  {
+    what: "a file without a usable hash",
+    arrange: () =>
+      serve({
+        intercept: ({ url }, response) => {
+          if (!url?.includes("/tree/")) return false;
+          json(response, 200, [{ type: "file", path: "model.safetensors", size: 1, oid: "../../../evil" }]);
+          return true;
+        },
+      }),
+    code: "network",
+    sentence: "model.safetensors: the Hub sent no usable hash of it",
+  },
+  {
+    what: "a repository without weights",
+    arrange: () => serve({ files: { "README.md": Buffer.from("x"), "../../evil.safetensors": Buffer.from("x") } }),
+    code: "not-found",
+    sentence: `${SOURCE}: holds no safetensors checkpoint`,
+  },
+  {
+    what: "a repository with several checkpoints",
+    arrange: () => serve({ files: { "a.safetensors": Buffer.from("x"), "b.safetensors": Buffer.from("x") } }),
+    code: "usage",
+    sentence: `${SOURCE}: holds several checkpoints: a.safetensors, b.safetensors`,
+  },
+];
+
 describe("failures of the Hub", () => {
-  it("a failed connection names the endpoint and the reason", async () => {
-    const { url } = await serve();
-    await stopServing();
-    const error = await failureOf(() => fetchFromHub(SOURCE));
-    expect(error.code).toBe("network");
-    expect(error.message).toBe(`${SOURCE}: ${url} cannot be reached (ECONNREFUSED)`);
-  });
-
-  it.each([
-    [403, "network", "the Hub denies access (403)", "terms"],
-    [404, "not-found", "no such model or revision main (404)", "check"],
-    [429, "network", "the Hub answers with status 429", "later"],
-    [500, "network", "the Hub answers with status 500", "later"],
-  ])("the Hub's status %i is reported on one line", async (status, code, fact, hint) => {
-    await serve({ intercept: always((response) => json(response, status, { error: "two\nlines" })) });
-    const error = await failureOf(() => fetchFromHub(SOURCE));
+  it.each(FAILURES)("$what is reported on one line", async ({ arrange, source = SOURCE, code, sentence, hint }) => {
+    await arrange();
+    const error = await failureOf(() => fetchFromHub(source));
     expect(error.code).toBe(code);
-    expect(error.message).toBe(`${SOURCE}: ${fact}`);
-    expect(error.hint).toContain(hint);
-  });
-
-  it("an unknown revision is a 404", async () => {
-    await serve();
-    const error = await failureOf(() => fetchFromHub(`${SOURCE}@nope`));
-    expect(error.message).toBe(`${SOURCE}@nope: no such model or revision nope (404)`);
+    expect(error.message).toBe(sentence.replace("<endpoint>", String(process.env.HF_ENDPOINT)));
+    if (hint !== undefined) expect(error.hint).toContain(hint);
   });
 
   it("an answer that is not the API's is reported", async () => {
@@ -307,16 +388,6 @@ describe("failures of the Hub", () => {
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.message).toContain("does not answer like a Hugging Face Hub");
     expect(error.hint).toBe("check HF_ENDPOINT");
-  });
-
-  it("a Hub that names no commit is reported", async () => {
-    await serve({ intercept: always((response) => json(response, 200, { id: NAME, sha: "../../etc" })) });
-    expect((await failureOf(() => fetchFromHub(SOURCE))).message).toBe(`${SOURCE}: the Hub named no commit for main`);
-  });
-
-  it("an HF_ENDPOINT that is not a URL is reported", async () => {
-    vi.stubEnv("HF_ENDPOINT", "not a url");
-    expect((await failureOf(() => fetchFromHub(SOURCE))).message).toBe("HF_ENDPOINT: not a url is not a URL");
   });
 
   it("a body that ends early leaves nothing behind", async () => {
@@ -357,35 +428,11 @@ describe("failures of the Hub", () => {
     expect(error.message).toContain("a part of this path is a file");
   });
 
-  it("a file without a usable hash is reported", async () => {
-    await serve({
-      intercept: ({ url }, response) => {
-        if (!url?.includes("/tree/")) return false;
-        json(response, 200, [{ type: "file", path: "model.safetensors", size: 1, oid: "../../../evil" }]);
-        return true;
-      },
-    });
-    const error = await failureOf(() => fetchFromHub(SOURCE));
-    expect(error.message).toBe("model.safetensors: the Hub sent no usable hash of it");
-  });
-
   it("a repository with only a pickle is refused with the recipe", async () => {
     await serve({ files: { "config.json": Buffer.from("{}"), "pytorch_model.bin": Buffer.from("PK") } });
     const error = await failureOf(() => fetchFromHub(SOURCE));
     expect(error.code).toBe("unsupported");
     expect(error.message).toContain("holds only PyTorch pickles (pytorch_model.bin)");
     expect(error.hint).toContain("weights_only=True");
-  });
-
-  it("a repository without weights is reported", async () => {
-    await serve({ files: { "README.md": Buffer.from("x"), "../../evil.safetensors": Buffer.from("x") } });
-    const error = await failureOf(() => fetchFromHub(SOURCE));
-    expect(error.message).toBe(`${SOURCE}: holds no safetensors checkpoint`);
-  });
-
-  it("a repository with several checkpoints is reported", async () => {
-    await serve({ files: { "a.safetensors": Buffer.from("x"), "b.safetensors": Buffer.from("x") } });
-    const error = await failureOf(() => fetchFromHub(SOURCE));
-    expect(error.message).toBe(`${SOURCE}: holds several checkpoints: a.safetensors, b.safetensors`);
   });
 });

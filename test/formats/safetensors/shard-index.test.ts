@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rename, rm, symlink, truncate, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { ErrorCode } from "../../../src/errors.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { gather, temporaryFolders, writeTensors } from "../../io/support.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -175,44 +176,55 @@ describe("refused shard indexes", () => {
     });
   }
 
-  it("a tensor that the index does not name is refused", async () => {
-    const { folder, path } = await sharded({ weight_map: { x: A, z: B } });
-    const fault = await failureOf(() => openSafetensors(path));
-    expect(fault.message).toBe(`${join(folder, A)}: tensor "y": the index ${path} does not name it`);
-  });
-
-  it("a tensor that two shards hold is refused", async () => {
+  it.each<{ what: string; spoil: (folder: string, path: string) => unknown; code: ErrorCode; sentence: string }>([
+    {
+      what: "a tensor that the index does not name",
+      spoil: (_, path) => writeFile(path, JSON.stringify({ weight_map: { x: A, z: B } })),
+      code: "invalid-file",
+      sentence: `FOLDER/${A}: tensor "y": the index FOLDER/${INDEX} does not name it`,
+    },
+    {
+      what: "a tensor that two shards hold",
+      spoil: (folder) => writeShard(join(folder, B), ["x", "z"], 3),
+      code: "invalid-file",
+      sentence: `FOLDER/${B}: tensor "x": it is also in "${A}"`,
+    },
+    {
+      what: "a missing shard",
+      spoil: (folder) => rm(join(folder, B)),
+      code: "not-found",
+      sentence: `FOLDER/${B}: no such file, but it is named by FOLDER/${INDEX}`,
+    },
+    {
+      what: "a broken shard",
+      spoil: (folder) => writeFile(join(folder, B), "short"),
+      code: "invalid-file",
+      sentence: `FOLDER/${B}: 5 bytes are too few for a safetensors file`,
+    },
+    {
+      what: "an index too large to be one, which stays unread,",
+      spoil: (_, path) => truncate(path, 100_000_001),
+      code: "invalid-file",
+      sentence: `FOLDER/${INDEX}: 100000001 bytes are too many for a shard index`,
+    },
+    {
+      what: "a missing index",
+      spoil: (_, path) => rm(path),
+      code: "not-found",
+      sentence: `FOLDER/${INDEX}: no such file or folder`,
+    },
+  ])("$what is refused", async ({ spoil, code, sentence }) => {
     const { folder, path } = await sharded();
-    await writeShard(join(folder, B), ["x", "z"], 3);
-    const fault = await failureOf(() => openSafetensors(path));
-    expect(fault.message).toBe(`${join(folder, B)}: tensor "x": it is also in "${A}"`);
+    await spoil(folder, path);
+    const error = await failureOf(() => openSafetensors(path));
+    expect(error.code).toBe(code);
+    expect(error.message).toBe(sentence.replaceAll("FOLDER/", join(folder, "/")));
   });
 
-  it("a missing shard is refused", async () => {
+  it("a missing shard leads to the download of the whole checkpoint", async () => {
     const { folder, path } = await sharded();
     await rm(join(folder, B));
-    const fault = await failureOf(() => openSafetensors(path));
-    expect(fault.code).toBe("not-found");
-    expect(fault.message).toBe(`${join(folder, B)}: no such file, but it is named by ${path}`);
-    expect(fault.hint).toBe("a shard is missing: download the whole checkpoint");
-  });
-
-  it("a broken shard is refused", async () => {
-    const { folder, path } = await sharded();
-    await writeFile(join(folder, B), "short");
-    const fault = await failureOf(() => openSafetensors(path));
-    expect(fault.message).toBe(`${join(folder, B)}: 5 bytes are too few for a safetensors file`);
-  });
-
-  it("a file too large for a shard index is refused without reading it", async () => {
-    const { path } = await sharded();
-    await truncate(path, 100_000_001);
-    const fault = await failureOf(() => openSafetensors(path));
-    expect(fault.message).toBe(`${path}: 100000001 bytes are too many for a shard index`);
-  });
-
-  it("a missing shard index is reported", async () => {
-    const path = join(await temporaryFolder(), INDEX);
-    expect((await failureOf(() => openSafetensors(path))).code).toBe("not-found");
+    const error = await failureOf(() => openSafetensors(path));
+    expect(error.hint).toBe("a shard is missing: download the whole checkpoint");
   });
 });
