@@ -114,10 +114,11 @@ it("names cannot break the markup of a model card", () => {
       const widths = table.split("\n").map((line) => line.split(/(?<!\\)\|/).length);
       expect(widths).toHaveLength(3);
       expect(new Set(widths).size).toBe(1);
-      const prose = markdown.replaceAll(/```[\s\S]*?```/g, "");
+      // Only a line of its own closes a fence: backticks within a line of code do not.
+      const prose = markdown.replaceAll(/^```[\s\S]*?^```$/gm, "");
       expect(prose.replaceAll(/`[^`\n]*`|<\/?code>/g, "")).not.toMatch(/(?<!\\)<|\u202e/);
     }),
-    { numRuns: 200 },
+    { numRuns: 200, examples: [["```<"]] },
   );
 });
 
