@@ -69,9 +69,9 @@ describe("the text", () => {
     expect(text).toMatch(/^b\.txt +20 +70\.00$/m);
   });
 
-  test("has no title line, tie or provenance where there is none", () => {
+  test("has the names of the models for a title, and no tie or provenance where there is none", () => {
     const text = renderReportText(createReport(fakeCheckpoint(TINY), fakeCheckpoint(TINY)));
-    expect(text).toMatch(/^ +before +after\n/);
+    expect(text).toMatch(/^models\/base -> models\/base\n/);
     expect(text).not.toMatch(/Tie|made by|Where the difference|opened/);
     expect(text).toMatch(/note: both models have the same parameters and bytes in every group\n$/);
   });

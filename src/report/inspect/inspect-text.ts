@@ -1,10 +1,10 @@
 // An inspection as plain text for a terminal.
 import type { ModelConfig } from "../../model/config.ts";
 import { CONSTANT_MEAN, describeExtra, describeHead, hasConstantMean } from "../findings.ts";
-import { type Block, group, list, notes, paragraph, type Table } from "../render/blocks.ts";
+import { notes, paragraph, type Table } from "../render/blocks.ts";
 import { formatBytes, formatCount, formatMegabytes, formatPercent, formatThousands } from "../render/format.ts";
 import { renderText } from "../render/text.ts";
-import { describeMaker, describeSteps } from "../report-blocks.ts";
+import { makeProvenance } from "../report-blocks.ts";
 import { GROUP_LABELS } from "../tables.ts";
 import type { Inspection } from "./inspect.ts";
 
@@ -15,7 +15,7 @@ export function renderInspection(inspection: Inspection): string {
     makeGroupTable(inspection),
     paragraph(describeTying(inspection)),
     notes(listNotes(inspection)),
-    makeProvenance(inspection),
+    ...makeProvenance("model", { ...inspection, notes: [] }),
   ]);
 }
 
@@ -82,9 +82,4 @@ function listNotes({ config, head, bytes, parameters, notes: opened, storage }: 
     ...(hasConstantMean(config.variant) ? [`${config.variant}: ${CONSTANT_MEAN}`] : []),
     ...opened,
   ];
-}
-
-function makeProvenance({ provenance }: Inspection): Block {
-  if (provenance === null) return group();
-  return group(paragraph(...describeMaker(provenance)), list(describeSteps(provenance).flat()));
 }

@@ -19,3 +19,8 @@ export function renderSection(title: string, ...content: readonly (Markup | Bloc
   const parts = content.map((part) => (part instanceof Markup ? part : renderBlock(part)));
   return html`<section><h2>${title}</h2>${parts}</section>`;
 }
+
+/** A chart, and what it shows in words. */
+export function renderFigure(chart: Markup, caption = ""): Markup {
+  return html`<figure>${chart}${caption === "" ? "" : html`<figcaption>${caption}</figcaption>`}</figure>`;
+}
