@@ -146,7 +146,7 @@ export class LayerSession {
 export async function computeLogits(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
-  { threads = 0, signal }: { threads?: number; signal?: AbortSignal } = {},
+  { threads = 0, signal }: { threads?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<Float32Array> {
   let hidden = await embedWindows(checkpoint, windows);
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {

@@ -104,14 +104,11 @@ function listRemarks(model: string, flags: ConvertFlags): string[] {
 }
 
 function toOptions(flags: ConvertFlags): ConvertOptions {
-  const { calibration, calibrationTokens, field, noiseStd, maxShardSize, threads } = flags;
+  const { output, variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads } = flags;
   return {
-    output: flags.output,
-    variant: flags.variant,
+    ...{ output, variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
-    force: flags.force ?? false,
-    dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype),
-    ...{ calibration, calibrationTokens, field, noiseStd, maxShardSize, threads },
+    dtype: toDtype(flags.dtype),
   };
 }
 

@@ -63,16 +63,8 @@ export async function writeOnnxFiles(
     if (bits && options.calibration && !calibrated.has(bits))
       calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantization, common));
     const known = bits === null ? undefined : calibrated.get(bits);
-    files.push(
-      await writeOnnxFile(folder, checkpoint, {
-        ...common,
-        precision,
-        weights,
-        noise,
-        quantization,
-        ...(known && { calibrated: known }),
-      }),
-    );
+    const settings = { ...common, precision, weights, noise, quantization, calibrated: known };
+    files.push(await writeOnnxFile(folder, checkpoint, settings));
   }
   return files;
 }
@@ -145,10 +137,9 @@ async function measure(
   const { files, config } = await openExportedModel(folder);
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
-    tokens: () => streamTokens(texts, tokenizer, signal ? { signal } : {}),
+    tokens: () => streamTokens(texts, tokenizer, { signal }),
     onProgress: (done) => onProgress?.({ phase: "comparing on text", done, total: null, unit: "tokens" }),
-    ...(threads !== undefined && { threads }),
-    ...(signal && { signal }),
+    ...{ threads, signal },
   });
   const text = await describeScoredText(texts);
   const entries = scores.flatMap((score) => {

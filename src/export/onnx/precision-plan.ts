@@ -35,7 +35,7 @@ export interface PlanOptions {
   noise: NoiseMode;
   quantization: Quantization;
   /** Weights in blocks that are known already, by name: from calibration. */
-  calibrated?: ReadonlyMap<string, BlockMatrix>;
+  calibrated?: ReadonlyMap<string, BlockMatrix> | undefined;
   /** Called before each weight is quantised. */
   onWeight?: (name: string, done: number, total: number) => void;
 }

@@ -60,7 +60,7 @@ export async function verifyOnnx(
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
   const prompts = drawPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
-  const reference = await computeLogits(checkpoint, windows, { threads, ...(signal && { signal }) });
+  const reference = await computeLogits(checkpoint, windows, { threads, signal });
   if (!reference.every(Number.isFinite))
     throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
       hint: "the checkpoint is damaged",
@@ -183,7 +183,7 @@ async function withSession(
   }
 }
 
-/** Two fixed pseudo-random prompts (a linear congruential generator; Numerical Recipes' constants). */
+/** Two pseudo-random prompts, which are the same for every model of a vocabulary. */
 function drawPrompts(vocabulary: number, length: number): number[][] {
   const random = makeRandom(PROMPT_SEED);
   return Array.from({ length: PROMPTS }, () => Array.from({ length }, () => Math.floor(random() * vocabulary)));

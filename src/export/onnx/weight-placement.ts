@@ -12,8 +12,8 @@ const ALIGN_THRESHOLD = 1 << 20;
 const ALIGNMENT = 4096;
 
 export interface ProgressHooks {
-  onBytes?: (written: number) => void;
-  signal?: AbortSignal;
+  onBytes?: ((written: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** Where the bytes of a parameter come from. */
