@@ -16,9 +16,9 @@ import {
   toOpenOptions,
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
-import { addSkipFlag } from "../skipped-lines.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 import type { EvalFlags, TextFlags } from "./eval/flags.ts";
+import { addSkipFlag } from "./eval/skipped-lines.ts";
 
 const HELP = `
 Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of

@@ -10,10 +10,10 @@ import type { Task } from "../../tasks/tasks.ts";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
-import { addSkipFlag, SkippedLines } from "../skipped-lines.ts";
 import type { Context } from "../terminal.ts";
 import { printResult } from "../terminal.ts";
-import { addSettingFlags, readSettings } from "../train-flags.ts";
+import { addSkipFlag, SkippedLines } from "./eval/skipped-lines.ts";
+import { addSettingFlags, readSettings } from "./train/flags.ts";
 
 interface GlueFlags extends CommonFlags {
   models: string[];

@@ -12,10 +12,10 @@ import type { ExportedClassifier } from "../../../tasks/exported-classifier.ts";
 import type { Task } from "../../../tasks/tasks.ts";
 import { withCheckpoint } from "../../open.ts";
 import { Progress } from "../../progress.ts";
-import { SkippedLines } from "../../skipped-lines.ts";
-import { formatConfusion, formatScores } from "../../task-table.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
 import type { EvalFlags } from "./flags.ts";
+import { SkippedLines } from "./skipped-lines.ts";
+import { formatConfusion, formatScores } from "./task-table.ts";
 
 const DEFAULT_LENGTH = 128;
 

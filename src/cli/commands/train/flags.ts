@@ -1,9 +1,9 @@
 // Flags of the training commands: those of the run, and those that the tables of settings declare.
 import { type Command, Option } from "commander";
-import type { Given, NumberKind, SettingTable, SettingValues } from "../distill/setting-table.ts";
-import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
-import { NfcError } from "../errors.ts";
-import { DEVICES, type Device } from "../graph/session.ts";
+import type { Given, NumberKind, SettingTable, SettingValues } from "../../../distill/setting-table.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../../../distill/settings.ts";
+import { NfcError } from "../../../errors.ts";
+import { DEVICES, type Device } from "../../../graph/session.ts";
 import {
   addCommonFlags,
   type CommonFlags,
@@ -12,7 +12,7 @@ import {
   parsePositiveInteger,
   parsePositiveNumber,
   parseSeed,
-} from "./options.ts";
+} from "../../options.ts";
 
 /** The flags besides the settings, which `readSettings` reads. */
 export interface TrainFlags extends CommonFlags {

@@ -1,8 +1,8 @@
 // --skip-invalid: leaves lines of a task's files out that do not parse, and says which.
 import type { Command } from "commander";
-import { formatCount } from "../report/render/format.ts";
-import type { TaskReading } from "../tasks/task-file.ts";
-import { type Io, note, type OutputFlags } from "./terminal.ts";
+import { formatCount } from "../../../report/render/format.ts";
+import type { TaskReading } from "../../../tasks/task-file.ts";
+import { type Io, note, type OutputFlags } from "../../terminal.ts";
 
 const SHOWN = 10;
 
