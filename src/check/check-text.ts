@@ -9,12 +9,12 @@ export function renderCheckText(result: CheckResult): string {
   return renderText(makeBlocks(result));
 }
 
-/** Begins with a marker, by which a comment is found again and replaced. */
+/** Begins with a marker by which CI finds its earlier comment and replaces it. */
 export function renderCheckMarkdown(result: CheckResult, key: string): string {
   return `<!-- nfc-size:${key.replace(/[^\w.-]/g, "_")} -->\n\n${renderMarkdown(makeBlocks(result))}`;
 }
 
-/** The verdict and the table, then for each model what failed, what is worth knowing, and what changed. */
+/** The verdict, the table, and for each model its failures, notes and changes. */
 function makeBlocks(result: CheckResult): Block[] {
   const { models, passed, updated, baseline } = result;
   const verdict: Line = ["Model sizes: ", ...(passed ? [] : [{ strong: "not" }, " "]), "as they should be"];
@@ -38,7 +38,7 @@ function describeModel({ failures, notes, groups }: CheckedModel): string[] {
   ];
 }
 
-/** size-limit's shape: an array of { name, passed, size, sizeLimit }, and what else is known. */
+/** The array of size-limit, { name, passed, size, sizeLimit }, with further keys. */
 export function renderCheckJson({ models }: CheckResult): object[] {
   return models.map(({ name, passed, size, sizeLimit, path, parameters, baselineSize, groups, failures, notes }) => ({
     ...{ name, passed, size, sizeLimit: sizeLimit ?? undefined, path, parameters, baselineSize },
@@ -46,7 +46,7 @@ export function renderCheckJson({ models }: CheckResult): object[] {
   }));
 }
 
-/** GitHub's workflow commands; their escapes keep names from starting commands of their own. */
+/** Workflow commands of GitHub, escaped so that no name starts another command. */
 export function renderAnnotations({ models, config }: CheckResult): string[] {
   const data = (text: string) => text.replace(/%/g, "%25").replace(/\r/g, "%0D").replace(/\n/g, "%0A");
   const property = (text: string) => data(text).replace(/:/g, "%3A").replace(/,/g, "%2C");

@@ -1,6 +1,5 @@
 // The tables of a report, as blocks that every renderer takes.
-import type { ParameterGroup } from "../model/parameters.ts";
-import type { Table } from "./render/blocks.ts";
+import type { Line, Table } from "./render/blocks.ts";
 import {
   formatBytes,
   formatCount,
@@ -23,6 +22,7 @@ import type {
   ReportedScore,
   TieSummary,
 } from "./schema.ts";
+import { GROUP_NAMES } from "./weigh/header-tensors.ts";
 
 type Unit = "parameters" | "bytes";
 
@@ -34,25 +34,11 @@ interface Row extends Record<Unit, Change> {
 
 const UNIT_TITLES: Readonly<Record<Unit, string>> = { parameters: "Parameters", bytes: "MB (10^6 bytes)" };
 
-/** How a group is called; those of attention below their sum. */
-export const GROUP_LABELS: Readonly<Record<ParameterGroup, string>> = {
-  embeddings: "embeddings",
-  "attention.q": "q",
-  "attention.k": "k",
-  "attention.qk": "q = k",
-  "attention.v": "v",
-  "attention.out": "out",
-  mlp: "MLP",
-  norms: "norms",
-  noise: "noise",
-  head: "head",
-};
-
 /** The groups in their order, those of attention under a line with their sum. */
 export function groupRows(groups: readonly GroupChange[]): Row[] {
   const attention = groups.filter(isAttention);
   return groups.flatMap((row): Row[] => {
-    const line = { label: GROUP_LABELS[row.group], parameters: row.parameters, bytes: row.bytes };
+    const line = { label: GROUP_NAMES[row.group].label, parameters: row.parameters, bytes: row.bytes };
     if (!isAttention(row)) return [{ ...line, level: 0 }];
     const part: Row = { ...line, level: 1 };
     if (row !== attention[0]) return [part];
@@ -83,11 +69,15 @@ export function makeUnitTables(suffix: string, rows: readonly Row[], { total }: 
     heading: [UNIT_TITLES[unit] + suffix, "before", "after", "difference", "%"],
     rows: [
       ...rows.map((row) => ["  ".repeat(row.level) + row.label, ...changeCells(row[unit], unit)]),
-      ["total", ...changeCells(total[unit], unit)],
+      makeSumRow(["total", ...changeCells(total[unit], unit)]),
     ],
     align: "lr",
     footRows: 1,
   }));
+}
+
+function makeSumRow(cells: readonly string[]): Line[] {
+  return cells.map((strong) => ({ strong }));
 }
 
 /** The same by layer: h.0 as tensors are named, and a row for what lies outside the blocks. */
@@ -155,7 +145,7 @@ export function makeBreakdownTable({ breakdown, total }: Report): Table | null {
     row(`${tying.parameters < 0 ? "tying" : "untying"} Q and K`, tying),
     row("noise parameters", noise),
     row("everything else", rest),
-    row("total", { parameters: total.parameters.difference, bytes: total.bytes.difference }),
+    makeSumRow(row("total", { parameters: total.parameters.difference, bytes: total.bytes.difference })),
   ];
   const heading = ["Where the difference comes from", "parameters", "%", "MB"];
   return { kind: "table", heading, rows, align: "lr", footRows: 1 };

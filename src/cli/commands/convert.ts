@@ -1,4 +1,4 @@
-// nfc convert: dense checkpoint in, tied model folder out.
+// nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
@@ -91,7 +91,7 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
   printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
 }
 
-/** What a user should know about a conversion that went well. */
+/** Remarks on a conversion that went well. */
 function listRemarks(model: string, flags: ConvertFlags): string[] {
   const { variant, calibration, tie } = flags;
   const lines: string[] = [];

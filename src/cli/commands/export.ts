@@ -1,4 +1,4 @@
-// nfc export: ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
+// nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
 import { Command, Option } from "commander";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
@@ -145,7 +145,7 @@ function toOnnxOptions(flags: ExportFlags): OnnxExportOptions {
 
 const parseBlockSize = makeNumberParser(`not one of ${BLOCK_SIZES.join(", ")}`, (block) => BLOCK_SIZES.includes(block));
 
-/** Refuses flags that would be ignored: whoever gives them expects something else. */
+/** Refuses flags that would be ignored, because their user expects an effect. */
 function checkFlags(flags: ExportFlags): void {
   const { shareWeights, externalData, gpt2, precision } = flags;
   const has = (...wanted: Precision[]) => precision?.some((one) => wanted.includes(one)) ?? false;

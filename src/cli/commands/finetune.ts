@@ -1,4 +1,4 @@
-// nfc finetune: next-token training of any model without a teacher, or a classifier for a task of GLUE.
+// nfc finetune: trains a model on text without a teacher, or a classifier for a task of GLUE.
 import { Command } from "commander";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import { withCheckpoint } from "../open.ts";

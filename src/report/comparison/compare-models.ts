@@ -21,9 +21,9 @@ import {
   findAccidents,
   findAttentionParts,
   findLargestFormat,
+  GROUP_NAMES,
   readHeaderTensors,
   sumFormats,
-  TENSOR_GROUP_OF,
 } from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
 import { tallyTensors } from "../weigh/tally.ts";
@@ -86,7 +86,9 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
   const checkpoint = await openCheckpoint(source, options);
   try {
     const { variant, parameters, dtypes, files, head } = summarize(checkpoint);
-    const groups = listGroups(tallyTensors(checkpoint).map((one) => ({ ...one, group: TENSOR_GROUP_OF[one.group] })));
+    const groups = listGroups(
+      tallyTensors(checkpoint).map((one) => ({ ...one, group: GROUP_NAMES[one.group].tensors })),
+    );
     const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
     return {
       ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups, notes },

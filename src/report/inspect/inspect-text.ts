@@ -5,7 +5,7 @@ import { notes, paragraph, type Table } from "../render/blocks.ts";
 import { formatBytes, formatCount, formatMegabytes, formatPercent, formatThousands } from "../render/format.ts";
 import { renderText } from "../render/text.ts";
 import { makeProvenance } from "../report-blocks.ts";
-import { GROUP_LABELS } from "../tables.ts";
+import { GROUP_NAMES } from "../weigh/header-tensors.ts";
 import type { Inspection } from "./inspect.ts";
 
 /** The inspection as lines that end in a newline each. */
@@ -61,8 +61,9 @@ function makeConfigRows(config: ModelConfig): string[][] {
 function makeGroupTable({ groups, parameters, bytes }: Inspection): Table {
   const rows = [
     ...groups.map(({ group, ...sums }) => {
-      const label = group.startsWith("attention.") ? `attention ${GROUP_LABELS[group]}` : GROUP_LABELS[group];
-      return [label, formatThousands(sums.parameters), formatPercent(sums.percent), formatMegabytes(sums.bytes)];
+      const { label } = GROUP_NAMES[group];
+      const name = group.startsWith("attention.") ? `attention ${label}` : label;
+      return [name, formatThousands(sums.parameters), formatPercent(sums.percent), formatMegabytes(sums.bytes)];
     }),
     ["total", formatThousands(parameters), formatPercent(100), formatMegabytes(bytes)],
   ];

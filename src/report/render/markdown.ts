@@ -34,17 +34,11 @@ function renderBlock(block: Block): string {
   }
 }
 
-/** The last rows, which hold sums, are bold. */
-function renderTable({ heading, rows, align, footRows = 0 }: Table): string {
+function renderTable({ heading, rows, align }: Table): string {
   const names = heading ?? [];
   const rule = names.map((_, column) => ((align[column] ?? align.at(-1)) === "r" ? "---:" : "---"));
-  const cells = rows.map((row, index) => row.map(index < rows.length - footRows ? renderCell : renderSum));
-  return [names.map(renderCell), rule, ...cells].map((line) => `| ${line.join(" | ")} |`).join("\n");
-}
-
-function renderSum(cell: Line): string {
-  const text = renderCell(cell);
-  return text === "" ? "" : `**${text}**`;
+  const lines = [names.map(renderCell), rule, ...rows.map((row) => row.map(renderCell))];
+  return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
 /** Spaces before a label indent it, and would be dropped otherwise. */
@@ -59,7 +53,7 @@ function toMarkdown(line: Line): string {
 function renderSpan(span: Span): string {
   if (typeof span === "string") return escapeMarkdown(span);
   if ("code" in span) return formatCode(span.code);
-  return `**${escapeMarkdown(span.strong)}**`;
+  return span.strong === "" ? "" : `**${escapeMarkdown(span.strong)}**`;
 }
 
 /** Text with everything escaped that Markdown, HTML, a table or GitHub's mentions would take for their own. */

@@ -26,18 +26,18 @@ export const TENSOR_GROUPS = [
 ] as const;
 export type TensorGroup = (typeof TENSOR_GROUPS)[number];
 
-/** The group of tensors that holds a group of parameters. */
-export const TENSOR_GROUP_OF: Readonly<Record<ParameterGroup, TensorGroup>> = {
-  embeddings: "embeddings",
-  "attention.q": "attention q, k, v",
-  "attention.k": "attention q, k, v",
-  "attention.qk": "attention q, k, v",
-  "attention.v": "attention q, k, v",
-  "attention.out": "attention out",
-  mlp: "MLP",
-  norms: "norms",
-  noise: "noise",
-  head: "head",
+/** The label of each group of parameters in a table, and the group of tensors that holds it. */
+export const GROUP_NAMES: Readonly<Record<ParameterGroup, { label: string; tensors: TensorGroup }>> = {
+  embeddings: { label: "embeddings", tensors: "embeddings" },
+  "attention.q": { label: "q", tensors: "attention q, k, v" },
+  "attention.k": { label: "k", tensors: "attention q, k, v" },
+  "attention.qk": { label: "q = k", tensors: "attention q, k, v" },
+  "attention.v": { label: "v", tensors: "attention q, k, v" },
+  "attention.out": { label: "out", tensors: "attention out" },
+  mlp: { label: "MLP", tensors: "MLP" },
+  norms: { label: "norms", tensors: "norms" },
+  noise: { label: "noise", tensors: "noise" },
+  head: { label: "head", tensors: "head" },
 };
 
 /** A stored tensor, of safetensors or ONNX. */
@@ -138,7 +138,7 @@ function findTensorGroup(name: string): TensorGroup {
   if (MASK_BUFFER.test(name)) return "mask buffers";
   if (findParameterKind(name) === "attention input") return "attention q, k, v";
   const group = findParameterGroup(name);
-  if (group !== null) return TENSOR_GROUP_OF[group];
+  if (group !== null) return GROUP_NAMES[group].tensors;
   return CONSTANT.test(name) ? "constants" : "other";
 }
 

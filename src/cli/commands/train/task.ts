@@ -60,19 +60,9 @@ export async function runTask(
   }
 }
 
-function toJson({ folder, settings, steps, best, dev, examples, resumedFrom, byteLength, files }: FinetuneTaskResult) {
-  return {
-    output: folder,
-    bytes: byteLength,
-    files,
-    task: settings.task,
-    examples,
-    steps,
-    best,
-    dev,
-    resumedFrom,
-    settings,
-  };
+function toJson({ folder: output, byteLength: bytes, ...rest }: FinetuneTaskResult): object {
+  const { files, examples, steps, best, dev, resumedFrom, settings } = rest;
+  return { output, bytes, files, task: settings.task, examples, steps, best, dev, resumedFrom, settings };
 }
 
 function formatResult({ folder, dev, examples, steps, byteLength }: FinetuneTaskResult): string {

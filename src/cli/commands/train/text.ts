@@ -37,18 +37,9 @@ export async function runTraining(
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
 }
 
-function toJson({
-  folder,
-  settings,
-  perplexity,
-  best,
-  heldOutTokens,
-  tokens,
-  resumedFrom,
-  byteLength,
-  files,
-}: TrainResult): object {
-  return { output: folder, bytes: byteLength, files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings };
+function toJson({ folder: output, byteLength: bytes, ...rest }: TrainResult): object {
+  const { files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings } = rest;
+  return { output, bytes, files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings };
 }
 
 function formatResult(
