@@ -1,4 +1,4 @@
-// One export: the model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
+// Writes an export: a model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
 
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -85,7 +85,7 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
   });
 }
 
-/** Batches of texts are padded by the tokenizer, which GPT-2's cannot do before it has a token for that. */
+/** Names a padding token: runtimes pad batches of texts by the tokenizer, and GPT-2's has no such token. */
 async function nameThePadding(folder: string): Promise<void> {
   const file = join(folder, "tokenizer_config.json");
   if (!existsSync(file)) return;
@@ -95,7 +95,7 @@ async function nameThePadding(folder: string): Promise<void> {
     await writeText(file, `${JSON.stringify({ ...settings, pad_token: token, padding_side: "right" }, null, 2)}\n`);
 }
 
-/** model.safetensors, and with `hf` the code beside it. */
+/** Writes model.safetensors, and with `hf` the code beside it. */
 async function writeWeights(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<string[]> {
   const { gpt2 = false, hf = false, signal, onProgress } = options;
   const settings = {
@@ -111,8 +111,8 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Exp
 }
 
 /**
- * transformers.js has no class for a GPT-2 that classifies. This one's takes the same input_ids and attention_mask, and
- * gives the same logits; what is in between is the file's.
+ * transformers.js has no class for a GPT-2 that classifies. Its class of this type takes the same inputs and gives the
+ * same logits.
  */
 const CLASSIFIER_TYPE = "roberta";
 

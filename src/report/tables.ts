@@ -101,7 +101,7 @@ function percentCell({ difference, percent }: Pick<Change, "difference" | "perce
   return percent === null ? "new" : formatSignedPercent(percent);
 }
 
-/** What the two models are. */
+/** The variant, sizes, precision and files of both models. */
 export function makeOverviewTable({ before, after }: Report): Table {
   const row = (label: string, value: (model: ModelSummary) => string) => [label, value(before), value(after)];
   return {
@@ -128,7 +128,7 @@ function headCell({ head }: ModelSummary): string {
   return `${head.storage === "copied" ? "stored twice" : "its own"}, ${formatBytes(head.bytes)}`;
 }
 
-/** The difference taken apart; null when tying has no part in it. */
+/** The parts of the difference; null when tying has none. */
 export function makeBreakdownTable({ breakdown, total }: Report): Table | null {
   const { tying, noise, rest } = breakdown;
   if (tying === null) return null;
@@ -196,7 +196,7 @@ export function makePerplexityTable({ perplexity }: Report): Table | null {
   return { kind: "table", heading, rows, align: "lr" };
 }
 
-/** How the predictions of a model differ from another's. */
+/** Columns that compare the predictions of two models. */
 const COMPARED = ["KL (nats)", "top-1 agreement"];
 
 function comparedCells({ kl, agreement }: Pick<Perplexity, "kl" | "agreement">): string[] {

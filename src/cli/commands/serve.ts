@@ -1,4 +1,4 @@
-// nfc serve: a page that runs an exported model in the browser, on this machine only.
+// nfc serve: serves a page that runs an exported model in the browser, on this machine only.
 import { Command } from "commander";
 import type { Served } from "../../serve/serve.ts";
 import { makeNumberParser } from "../options.ts";
@@ -63,7 +63,7 @@ function toJson(model: string, { url, port, cdn, info }: Served): object {
   };
 }
 
-/** Ctrl-C is how a server ends: no fault, and exit code 0. */
+/** Ctrl-C ends a server without a fault, with exit code 0. */
 function waitForEnd(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();

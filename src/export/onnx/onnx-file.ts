@@ -61,7 +61,7 @@ export async function writeOnnxFile(
     },
   });
   const total = sumWeightBytes(plan.graph, plan.data);
-  // protobuf holds 2 GiB: beyond, external data is the only way.
+  // A protobuf file holds at most 2 GiB, so larger models need external data.
   const weights =
     options.weights === "inline" && total > MAX_INLINE_BYTES - GRAPH_RESERVE ? "external" : options.weights;
   const onBytes = (done: number) =>

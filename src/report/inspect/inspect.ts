@@ -1,4 +1,4 @@
-// What one checkpoint is: format, files, layout, configuration, parameters by group, head, and what tying would save.
+// Describes one checkpoint: format, files, layout, configuration, parameters by group, head, and what tying would save.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts";

@@ -8,7 +8,7 @@ const SMALL = 300;
 
 export interface Chart {
   title: string;
-  /** What it shows, for those who do not see it. */
+  /** The content in words, for screen readers. */
   description: string;
 }
 

@@ -1,4 +1,4 @@
-// The frame of a page: no network, no scripts, one style; and the sections in it.
+// The frame of a page, with one style and without network or scripts, and the sections in it.
 import type { Block } from "../render/blocks.ts";
 import { html, Markup, renderBlock } from "../render/html.ts";
 import { STYLE } from "./style.ts";
@@ -20,7 +20,7 @@ export function renderSection(title: string, ...content: readonly (Markup | Bloc
   return html`<section><h2>${title}</h2>${parts}</section>`;
 }
 
-/** A chart, and what it shows in words. */
+/** A chart with a caption. */
 export function renderFigure(chart: Markup, caption = ""): Markup {
   return html`<figure>${chart}${caption === "" ? "" : html`<figcaption>${caption}</figcaption>`}</figure>`;
 }

@@ -1,4 +1,4 @@
-// The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
+// Renders the report as one page without network or scripts, in which every name from a file is text.
 
 import { computeTaskMean } from "../quality.ts";
 import { notes } from "../render/blocks.ts";
