@@ -1,4 +1,4 @@
-// nfc.baseline.json: the accepted weights of the models, which later checks are held against. It belongs into version control.
+// Reads and writes nfc.baseline.json, the accepted sizes of the models, which belongs into version control.
 import { existsSync } from "node:fs";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
@@ -38,12 +38,12 @@ export async function readBaseline(file: string): Promise<Baseline> {
   return parseJsonWith(baselineSchema, await readJsonFile(file, { hint }), file, hint);
 }
 
-/** What it says of a model, whose name may be that of anything an object inherits. */
+/** The entry of a model, or null; the name may be that of a property which every object inherits. */
 export function makeBaseline(baseline: Baseline | null, name: string): BaselineEntry | null {
   return baseline !== null && Object.hasOwn(baseline.models, name) ? (baseline.models[name] as BaselineEntry) : null;
 }
 
-/** Replaces the file, whole; keys are sorted, so that a change is a small difference. */
+/** Replaces the whole file. Keys are sorted, so that a change is a small difference. */
 export async function writeBaseline(file: string, models: Readonly<Record<string, BaselineEntry>>): Promise<void> {
   const sorted = Object.fromEntries(Object.entries(models).sort(([a], [b]) => (a < b ? -1 : 1)));
   const baseline: Baseline = { format: BASELINE_FORMAT, tool: TOOL, models: sorted };

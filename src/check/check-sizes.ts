@@ -16,7 +16,7 @@ import { parseBytes, parseGrowth } from "./units.ts";
 export interface CheckOptions {
   /** Folder of the configuration. */
   folder: string;
-  /** Its file; nfc.size.json or package.json in the folder unless given. */
+  /** File of the configuration; nfc.size.json or package.json in the folder unless given. */
   config?: string | undefined;
   baseline?: string | undefined;
   /** Write what is found as the new baseline, whatever the old one says; absolute limits still count. */
@@ -30,7 +30,7 @@ export interface CheckedModel {
   name: string;
   path: string;
   passed: boolean;
-  /** Bytes; null where nothing was found or read. */
+  /** Bytes; null where no file was found or read. */
   size: number | null;
   sizeLimit: number | null;
   baselineSize: number | null;
@@ -40,7 +40,7 @@ export interface CheckedModel {
   groups: { group: string; before: number; now: number }[];
   /** Why it failed, one line each. */
   failures: string[];
-  /** What is worth knowing. */
+  /** Facts that fail nothing, one line each. */
   notes: string[];
   /** The file could not be read as a model. */
   unreadable: boolean;
@@ -74,7 +74,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
     options.baseline ?? (config.baseline === undefined ? undefined : join(root, isBelowRoot(root, config.baseline)));
   const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
   if (updateBaseline && named !== undefined) await refuseUnmarkedFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
-  // One that is named has to be there: without it, growth would go unseen.
+  // A baseline that is named must exist: without it, growth would go unseen.
   const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
   const baseline = wanted ? await readBaseline(baselineFile) : null;
   const weighed = new Map<string, WeighedModel>();

@@ -1,40 +1,44 @@
 // The result of a check as text, as Markdown for pull requests, as JSON, and as annotations for GitHub.
-import { group, heading, type Line, list, paragraph, type Table } from "../report/render/blocks.ts";
+import { type Block, heading, type Line, list } from "../report/render/blocks.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
 import { renderMarkdown } from "../report/render/markdown.ts";
 import { renderText } from "../report/render/text.ts";
 import type { CheckedModel, CheckResult } from "./check-sizes.ts";
 
-/** Table, then what failed, what grew, and what is worth knowing. */
 export function renderCheckText(result: CheckResult): string {
-  const lines: string[] = [];
-  for (const { name, failures, notes, groups } of result.models) {
-    for (const text of [...failures, ...notes]) lines.push(`${name}: ${text}`);
-    const changed = groups.map(({ group, before, now }) => `${group} ${formatChange(before, now)}`);
-    if (failures.length === 0 && changed.length > 0) lines.push(`${name}: changed: ${changed.join(", ")}`);
-  }
-  if (result.updated) lines.push(`${result.baseline}: written`);
-  return renderText([group(makeTable(result), ...lines.map((line) => paragraph(line)))]);
+  return renderText(makeBlocks(result));
 }
 
-/** Begins with a marker, by which a comment is found again and replaced. */
+/** Begins with a marker by which CI finds its earlier comment and replaces it. */
 export function renderCheckMarkdown(result: CheckResult, key: string): string {
-  const faults = result.models.flatMap(({ name, failures }) =>
-    failures.map((failure): Line => [{ code: name }, `: ${failure}`]),
+  return `<!-- nfc-size:${key.replace(/[^\w.-]/g, "_")} -->\n\n${renderMarkdown(makeBlocks(result))}`;
+}
+
+/** The verdict, the table, and for each model its failures, notes and changes. */
+function makeBlocks(result: CheckResult): Block[] {
+  const { models, passed, updated, baseline } = result;
+  const verdict: Line = ["Model sizes: ", ...(passed ? [] : [{ strong: "not" }, " "]), "as they should be"];
+  const facts = models.flatMap((model): Line[] =>
+    describeModel(model).map((text) => [{ code: model.name }, `: ${text}`]),
   );
-  const verdict: Line = result.passed
-    ? "Model sizes: as they should be"
-    : ["Model sizes: ", { strong: "not" }, " as they should be"];
-  const body = renderMarkdown([heading(3, verdict), makeTable(result), list(faults)]);
-  return `<!-- nfc-size:${key.replace(/[^\w.-]/g, "_")} -->\n\n${body}`;
-}
-
-function makeTable({ models }: CheckResult): Table {
   const names = ["model", "size", "limit", "before", "change", "parameters", ""];
-  return { kind: "table", heading: names, rows: models.map(makeRow), align: "lrrrrrl" };
+  return [
+    heading(3, verdict),
+    { kind: "table", heading: names, rows: models.map(makeRow), align: "lrrrrrl" },
+    list([...facts, ...(updated ? [[{ code: baseline }, ": written"]] : [])]),
+  ];
 }
 
-/** size-limit's shape: an array of { name, passed, size, sizeLimit }, and what else is known. */
+function describeModel({ failures, notes, groups }: CheckedModel): string[] {
+  const changed = groups.map(({ group, before, now }) => `${group} ${formatChange(before, now)}`);
+  return [
+    ...failures,
+    ...notes,
+    ...(failures.length === 0 && changed.length > 0 ? [`changed: ${changed.join(", ")}`] : []),
+  ];
+}
+
+/** The array of size-limit, { name, passed, size, sizeLimit }, with further keys. */
 export function renderCheckJson({ models }: CheckResult): object[] {
   return models.map(({ name, passed, size, sizeLimit, path, parameters, baselineSize, groups, failures, notes }) => ({
     ...{ name, passed, size, sizeLimit: sizeLimit ?? undefined, path, parameters, baselineSize },
@@ -42,7 +46,7 @@ export function renderCheckJson({ models }: CheckResult): object[] {
   }));
 }
 
-/** GitHub's workflow commands; their escapes keep names from starting commands of their own. */
+/** Workflow commands of GitHub, escaped so that no name starts another command. */
 export function renderAnnotations({ models, config }: CheckResult): string[] {
   const data = (text: string) => text.replace(/%/g, "%25").replace(/\r/g, "%0D").replace(/\n/g, "%0A");
   const property = (text: string) => data(text).replace(/:/g, "%3A").replace(/,/g, "%2C");

@@ -1,4 +1,4 @@
-// What the files of an entry weigh, from headers alone: bytes, parameters by group and format, and signs of accidents.
+// Weighs the files of an entry by their headers: bytes, parameters by group and format, and signs of accidents.
 
 import { stat } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -20,12 +20,12 @@ import { sumGroups, sumWeights, type Weight } from "../report/weigh/weights.ts";
 import { findModelFiles, toSlashes } from "./model-files.ts";
 
 export interface WeighedModel extends Weight {
-  /** By name below the configuration's folder. */
+  /** Bytes by file name below the configuration's folder. */
   files: Record<string, number>;
   groups: Record<string, Weight>;
-  /** Bytes by format, of tensors that are weights of matrices. */
+  /** Bytes of matrices by format. */
   dtypes: Record<string, number>;
-  /** Columns of c_attn in widths: 3 = [q, k, v], 2 = [s, v]; null without one, or of both. */
+  /** Columns of c_attn in widths: 3 = [q, k, v], 2 = [s, v]; null where there is none, or both occur. */
   attention: 2 | 3 | null;
   accidents: Accident[];
 }
@@ -75,7 +75,7 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
   };
 }
 
-/** The tensors of a model file, and its external data, by names below `root`. Data that is missing is no model. */
+/** The tensors of a model file, and its external data, by names below `root`. @throws NfcError where data is missing */
 async function readHeader(root: string, name: string): Promise<{ tensors: HeaderTensor[]; data: string[] }> {
   const file = join(root, name);
   if (!name.endsWith(".onnx")) return { tensors: await readHeaderTensors(file), data: [] };
@@ -84,7 +84,7 @@ async function readHeader(root: string, name: string): Promise<{ tensors: Header
   return { tensors: readOnnxTensors(structure), data: data.map((one) => toSlashes(relative(root, one))) };
 }
 
-/** Sizes by name; what is there under two names (a link, data that two models share) weighs once. */
+/** Sizes by name. A file under two names (a link, data that two models share) counts once. */
 class FileSizes {
   readonly sizes: Record<string, number> = {};
   bytes = 0;

@@ -1,4 +1,4 @@
-// The files that a path, folder or glob names: models, whose headers are read, and whatever else weighs.
+// Finds the files that a path, folder or glob names: models, training state and others.
 import { type Dirent, existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { isAbsolute, join, relative, resolve, sep } from "node:path";
@@ -11,13 +11,13 @@ const MODELS = "**/*.{safetensors,onnx}";
 const STATE = "**/{optimizer,scheduler,training_args,rng_state}*.{pt,pth,bin}";
 const isState = picomatch(STATE, { dot: true });
 
-/** Without extended globs, whose nesting can take for ever to match: a configuration may come in a pull request. */
+/** Extended globs are off: a configuration may come in a pull request, and nested ones can take for ever to match. */
 const GLOB = { noextglob: true };
 
 export interface ModelFiles {
   /** Files whose headers are read, sorted. */
   models: string[];
-  /** What training leaves behind, such as optimizer.pt. */
+  /** Files that training leaves behind, such as optimizer.pt. */
   state: string[];
   /** Anything else that the path itself names. */
   others: string[];
@@ -39,7 +39,7 @@ export async function findModelFiles(root: string, path: string): Promise<ModelF
   };
 }
 
-/** A path of the configuration, from its folder. @throws NfcError "usage" for one that leaves it */
+/** Rewrites a path relative to the configuration's folder. @throws NfcError "usage" for a path that leaves it */
 export function isBelowRoot(root: string, path: string): string {
   const inside = toSlashes(relative(root, resolve(root, path)));
   if (inside.split("/")[0] !== ".." && !isAbsolute(inside)) return inside;
@@ -48,10 +48,10 @@ export function isBelowRoot(root: string, path: string): string {
   });
 }
 
-/** As the configuration and the baseline write paths. */
+/** Paths have slashes in the configuration and the baseline. */
 export const toSlashes = (path: string) => (sep === "/" ? path : path.replaceAll(sep, "/"));
 
-/** A file, what a folder holds of a model, or what a glob matches. Names that begin with a dot have to be asked for. */
+/** Expands a file, a folder's model files or a glob. Names that begin with a dot match only where the glob has one. */
 async function expandPattern(root: string, path: string): Promise<string[]> {
   const there = existsSync(join(root, path))
     ? await withIoErrors(join(root, path), () => stat(join(root, path)))
@@ -81,7 +81,7 @@ async function listFilesBelow(root: string, folder: string): Promise<string[]> {
   return names;
 }
 
-/** A link that leads nowhere is one as well: reading it says so. */
+/** A link that leads nowhere counts as a file: reading it then fails with its name. */
 async function isFile(file: string, entry: Dirent): Promise<boolean> {
   if (!entry.isSymbolicLink()) return entry.isFile();
   return !(await stat(file).catch(() => null))?.isDirectory();

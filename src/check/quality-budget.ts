@@ -1,4 +1,4 @@
-// The perplexity and accuracy that nfc.json beside a model notes: what a budget in nfc.size.json is held against.
+// Reads the perplexity and accuracy in nfc.json beside a model, for the budgets of nfc.size.json.
 import { basename, join } from "node:path";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { nameModelFile, PRECISIONS } from "../model/precision.ts";
@@ -6,41 +6,33 @@ import { findEntry, findNotedTask, readRecordBeside } from "../report/noted-qual
 import { weighModel } from "./measure-model.ts";
 import { findModelFiles } from "./model-files.ts";
 
-/** Null: not noted. */
+/** Null where nfc.json has no such number. */
 export interface NotedQuality {
   perplexity: number | null;
   accuracy: number | null;
 }
 
 /**
- * The worst of the files that are meant; null where one of them has none.
+ * The worst values of the files that `path` names; null where one of them has none.
  * @throws NfcError "invalid-file" for an nfc.json that cannot be read
  */
 export async function readNotedQuality(root: string, path: string): Promise<NotedQuality> {
   const noted: NotedQuality[] = [];
   for (const model of (await findModelFiles(root, path)).models) {
     const record = await readRecordBeside(join(root, model));
-    if (record === null) noted.push({ perplexity: null, accuracy: null });
-    else
-      noted.push(
-        model.endsWith(".onnx") ? await readExportQuality(record, root, model) : readCheckpointQuality(record),
-      );
+    if (record === null) return { perplexity: null, accuracy: null };
+    noted.push(model.endsWith(".onnx") ? await readExportQuality(record, root, model) : readCheckpointQuality(record));
   }
-  return {
-    perplexity: findWorst(
-      noted.map(({ perplexity }) => perplexity),
-      Math.max,
-    ),
-    accuracy: findWorst(
-      noted.map(({ accuracy }) => accuracy),
-      Math.min,
-    ),
-  };
+  const perplexities = noted.map(({ perplexity }) => perplexity);
+  return { perplexity: findWorst(Math.max, perplexities), accuracy: findWorst(Math.min, noted.map(readAccuracy)) };
 }
 
-function findWorst(values: readonly (number | null)[], of: (...values: number[]) => number): number | null {
+const readAccuracy = ({ accuracy }: { accuracy?: number | null }) => accuracy ?? null;
+
+/** Null without values, and where one of them is null. */
+function findWorst(choose: (...values: number[]) => number, values: readonly (number | null)[]): number | null {
   const known = values.filter((value) => value !== null);
-  return known.length === 0 || known.length < values.length ? null : of(...known);
+  return known.length === 0 || known.length < values.length ? null : choose(...known);
 }
 
 function readCheckpointQuality(record: NfcRecord): NotedQuality {
@@ -50,7 +42,7 @@ function readCheckpointQuality(record: NfcRecord): NotedQuality {
   };
 }
 
-/** What was measured of this very file; on the task that it was trained for, where others were scored as well. */
+/** The numbers of this very file. Its own task decides where others were scored as well. */
 async function readExportQuality(record: NfcRecord, root: string, model: string): Promise<NotedQuality> {
   const precision = PRECISIONS.find((one) => nameModelFile(one) === basename(model));
   const { bytes } = (await weighModel(root, model)) ?? {};
@@ -60,8 +52,8 @@ async function readExportQuality(record: NfcRecord, root: string, model: string)
   return {
     perplexity: entry?.perplexity?.perplexity ?? null,
     accuracy: findWorst(
-      scores.map(({ metrics }) => metrics.accuracy ?? null),
       Math.min,
+      scores.map(({ metrics }) => readAccuracy(metrics)),
     ),
   };
 }

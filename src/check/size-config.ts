@@ -1,4 +1,4 @@
-// nfc.size.json, or the key "nfc" of package.json: which models are checked, and what they may weigh.
+// Reads nfc.size.json, or the key "nfc" of package.json: the models to check and their limits.
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";

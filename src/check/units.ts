@@ -1,4 +1,4 @@
-// Sizes and growths as people write them: "80 MB", "2GiB", "1 %".
+// Parses sizes and growths: "80 MB", "2GiB", "1 %".
 
 const UNITS: Readonly<Record<string, number>> = {
   "": 1,
@@ -15,7 +15,7 @@ const UNITS: Readonly<Record<string, number>> = {
 export function parseBytes(text: string): number | null {
   const [, number = "", unit = ""] = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(text) ?? [];
   const factor = UNITS[unit.toUpperCase()];
-  // 64.1e6 is 64,099,999.99… in binary.
+  // 0.001 is added because 64.1e6 is 64,099,999.99… in binary.
   const bytes = Math.floor(Number(number) * (factor ?? Number.NaN) + 1e-3);
   return number === "" || !Number.isSafeInteger(bytes) || bytes < 1 ? null : bytes;
 }

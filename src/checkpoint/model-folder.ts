@@ -19,7 +19,7 @@ export async function writeModelFiles(
   folder: string,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  options: { dtype?: FloatDtype; extra?: Record<string, unknown> } = {},
+  options: { dtype?: FloatDtype | undefined; extra?: Record<string, unknown> } = {},
 ): Promise<void> {
   // The source's keys about its ONNX files and its Python module, which are not copied, say nothing about this folder.
   const { "transformers.js_config": _, auto_map: __, ...kept } = toHfConfig(config, checkpoint.rawConfig);

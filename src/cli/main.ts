@@ -44,8 +44,8 @@ export async function main(io: Io): Promise<number> {
 }
 
 async function runCommand(args: readonly string[], io: Io, signal: AbortSignal): Promise<void> {
-  // The record of a model holds the command that made it, also inside a demo. Named one by one: spreading `process`
-  // would call all its getters, and open stdin.
+  // Commands inside a demo need an argv of their own for the model's record. Fields are named one by one, because
+  // spreading `process` would call all its getters, and open stdin.
   const { env, stdout, stderr } = io;
   const inner: Io = {
     argv: ["node", "nfc", ...args],
@@ -71,13 +71,13 @@ function makeProgram(context: Context): Command {
     .addHelpText("after", EXAMPLES)
     .exitOverride(onUsageFault("nfc --help shows the commands"))
     .configureOutput(makeOutput(context.io))
-    // "[options]" in each line would leave nothing for the descriptions.
+    // Without this, "[options]" in each line would leave no room for the descriptions.
     .configureHelp({ subcommandTerm: (each) => new Help().subcommandTerm(each).replace(" [options]", "") });
   for (const command of COMMANDS) root.addCommand(inherit(command(context), root));
   return root;
 }
 
-/** In the order of the help. */
+/** The help lists the commands in this order. */
 const COMMANDS = [
   inspectCommand,
   convertCommand,
@@ -112,7 +112,7 @@ function makeOutput({ stdout, stderr }: Io): OutputConfiguration {
   };
 }
 
-/** Commander's faults as ours: one line, and where to look. Help and version are none. */
+/** Turns commander's faults into usage errors of one line with a hint. Help and version pass through. */
 function onUsageFault(hint: string): (error: CommanderError) => never {
   return (error) => {
     if (error.exitCode === 0 || error.code === "commander.help") throw error;
@@ -136,7 +136,7 @@ Examples:
 A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].
 Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
 
-/** What a command that was interrupted says, unless it knows what was saved. Other faults of it are told as they are. */
+/** Replaces a bare abort by a message; other faults, and aborts that say what was saved, stay as they are. */
 function toInterruption(error: unknown): unknown {
   const aborted = error instanceof NfcError ? error.code === "aborted" && !error.hint : isAbortError(error);
   return aborted ? new NfcError("aborted", "interrupted; nothing was written") : error;
@@ -144,7 +144,7 @@ function toInterruption(error: unknown): unknown {
 
 const isAbortError = (error: unknown) => error instanceof Error && error.name === "AbortError";
 
-/** --json matters to errors as well, which may come before the flags are parsed. */
+/** Reads --json from argv, because errors may come before the flags are parsed. */
 function readOutputFlags(argv: readonly string[]): OutputFlags {
   return { json: argv.includes("--json") };
 }

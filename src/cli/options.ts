@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { parseBytes } from "../check/units.ts";
 import type { OpenOptions } from "../checkpoint/checkpoint.ts";
+import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
 import { PRECISIONS, type Precision } from "../model/precision.ts";
@@ -48,38 +49,36 @@ export function toOpenOptions(flags: SourceFlags): OpenOptions {
   return { nHead, activation, trimVocab, offline };
 }
 
-export function parsePositiveInteger(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < 1)
-    throw new InvalidArgumentError("not a positive integer");
-  return value;
+const DIGITS = /^\d+$/;
+
+/** A parser of a flag's number, which refuses text of another form and values that are not valid. */
+export function makeNumberParser(
+  fault: string,
+  isValid: (value: number) => boolean,
+  form = DIGITS,
+): (text: string) => number {
+  return (text) => {
+    if (form.test(text) && isValid(Number(text))) return Number(text);
+    throw new InvalidArgumentError(fault);
+  };
 }
 
-export function parseNonNegativeInteger(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError("not an integer from 0");
-  return value;
-}
+const ANY = /\S/;
+const isPositive = (value: number) => Number.isFinite(value) && value > 0;
 
-export function parseNonNegativeNumber(text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value < 0) throw new InvalidArgumentError("not a number from 0");
-  return value;
-}
-
-/** A seed of RandomNormal: ONNX stores it as float32, which is exact up to 2²⁴. */
-export function parseSeed(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value > 2 ** 24) throw new InvalidArgumentError("not an integer from 0 to 16777216");
-  return value;
-}
-
-export function parsePositiveNumber(text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value) || value <= 0)
-    throw new InvalidArgumentError("not a positive number");
-  return value;
-}
+export const parsePositiveInteger = makeNumberParser(
+  "not a positive integer",
+  (value) => Number.isSafeInteger(value) && value > 0,
+);
+export const parseNonNegativeInteger = makeNumberParser("not an integer from 0", Number.isSafeInteger);
+export const parsePositiveNumber = makeNumberParser("not a positive number", isPositive, ANY);
+export const parseNonNegativeNumber = makeNumberParser(
+  "not a number from 0",
+  (value) => value === 0 || isPositive(value),
+  ANY,
+);
+/** A seed of RandomNormal, which ONNX stores as float32: integers are exact up to 2²⁴. */
+export const parseSeed = makeNumberParser("not an integer from 0 to 16777216", (value) => value <= 2 ** 24);
 
 /** "500MB", "1.5 GB", "2GiB" in bytes. */
 export function parseByteSize(text: string): number {
@@ -99,6 +98,11 @@ export function parsePrecisions(text: string): Precision[] {
 
 export const DTYPE_NAMES = ["f32", "f16", "bf16", "f64"] as const;
 
-export function toDtype(name: string): FloatDtype {
-  return name.toUpperCase() as FloatDtype;
+export function toDtype(name: string | undefined): FloatDtype | undefined {
+  return name?.toUpperCase() as FloatDtype | undefined;
+}
+
+/** @throws NfcError "usage" for flags that do not go together */
+export function refuseIf(isFault: unknown, message: string, hint: string): void {
+  if (isFault) throw new NfcError("usage", message, { hint });
 }

@@ -4,7 +4,7 @@ import type { ProgressEvent } from "../progress.ts";
 import { formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
-/** Without a terminal: at most so many lines a phase, and one a second. */
+/** Without a terminal there are at most so many lines a phase, and one a second. */
 const STEPS = 10;
 const INTERVAL_MS = 1000;
 const UNKNOWN_INTERVAL_MS = 5000;
@@ -41,7 +41,7 @@ export class Progress {
       return;
     }
     const time = performance.now();
-    // Without a total there are no tenths: a line every few seconds shows that it goes on.
+    // Without a total, a line every few seconds shows that it goes on.
     const step = Math.floor(event.total ? (STEPS * event.done) / event.total : time / UNKNOWN_INTERVAL_MS);
     const last = this.lines.get(event.phase);
     if (last && (step === last.step || time - last.time < INTERVAL_MS)) return;

@@ -1,4 +1,4 @@
-// What a command meets: its context, stdout for results, stderr for everything else in words or JSON, the browser.
+// The surroundings of a command: its context, stdout for results, stderr for everything else, and the browser.
 import { spawn } from "node:child_process";
 import { describeError, NfcError } from "../errors.ts";
 import { escapeTerminal } from "../io/printable.ts";
@@ -14,7 +14,7 @@ export interface Io {
   off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
 }
 
-/** What every command gets besides its arguments. */
+/** Passed to every command besides its arguments. */
 export interface Context {
   io: Io;
   signal: AbortSignal;
@@ -36,7 +36,7 @@ export function formatError(error: NfcError): string {
   return escapeTerminal(text);
 }
 
-/** Prints what was thrown and gives the exit code: 2 for what a user can mend, 70 with a stack for our bugs. */
+/** Prints an error and gives the exit code: 2 for faults that a user can mend, 70 with a stack for bugs of nfc. */
 export function reportFailure(error: unknown, io: Io, { json = false }: OutputFlags): number {
   if (!(error instanceof NfcError)) {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
@@ -45,7 +45,7 @@ export function reportFailure(error: unknown, io: Io, { json = false }: OutputFl
     return EXIT.bug;
   }
   io.stderr.write(`nfc: ${formatError(error)}\n`);
-  // A check's result is on stdout already.
+  // The result of a check is on stdout already.
   if (error.code === "regression" || error.code === "unreadable") return EXIT[error.code];
   if (json) printError(io, error);
   return error.code === "aborted" ? EXIT.interrupted : EXIT.usage;
@@ -66,7 +66,7 @@ export function note(io: Io, flags: OutputFlags, text: string): void {
   if (!flags.quiet) io.stderr.write(`note: ${text}\n`);
 }
 
-/** Opens an address or a file in the system's browser; `failed` hears why, where the system has no such program. */
+/** Opens an address or a file in the system's browser; `failed` is called where the system has no such program. */
 export function openBrowser(target: string, failed: (fact: string) => void): void {
   const commands: Partial<Record<NodeJS.Platform, string>> = { darwin: "open", win32: "explorer" };
   const child = spawn(commands[process.platform] ?? "xdg-open", [target], { stdio: "ignore", detached: true });

@@ -1,4 +1,4 @@
-// One export: the model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
+// Writes an export: a model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
 
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -60,21 +60,18 @@ export interface ExportResult {
  */
 export async function exportModel(checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
   checkOptions(checkpoint, options);
-  const { output, force = false, gpt2 = false } = options;
+  const { output, force = false, gpt2 = false, threads, onProgress, signal } = options;
+  const common = { threads, onProgress, signal };
   await refuseOwnSource(output, checkpoint);
   return withStagedDirectory(output, { force }, async (folder) => {
     const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];
-    const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, pickCommonOptions(options)) : [];
+    const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, common) : [];
     files.push(...onnx.flatMap((file) => file.files));
     const config = gpt2 ? expandConfig(checkpoint.config) : checkpoint.config;
-    await writeModelFiles(folder, checkpoint, config, {
-      ...resolveDtype(options),
-      extra: makeExtraKeys(checkpoint, options, onnx),
-    });
+    const dtype = options.safetensors?.dtype ?? (options.onnx?.weights === "shared" ? "F32" : undefined);
+    await writeModelFiles(folder, checkpoint, config, { dtype, extra: makeExtraKeys(checkpoint, options, onnx) });
     if (config.labels) await nameThePadding(folder);
-    const exports = options.onnx
-      ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, pickCommonOptions(options))
-      : [];
+    const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
     const preferred = choosePreferredFile(onnx);
     if (preferred && !config.labels)
       await writeText(
@@ -88,7 +85,7 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
   });
 }
 
-/** Batches of texts are padded by the tokenizer, which GPT-2's cannot do before it has a token for that. */
+/** Names a padding token: runtimes pad batches of texts by the tokenizer, and GPT-2's has no such token. */
 async function nameThePadding(folder: string): Promise<void> {
   const file = join(folder, "tokenizer_config.json");
   if (!existsSync(file)) return;
@@ -98,7 +95,7 @@ async function nameThePadding(folder: string): Promise<void> {
     await writeText(file, `${JSON.stringify({ ...settings, pad_token: token, padding_side: "right" }, null, 2)}\n`);
 }
 
-/** model.safetensors, and with `hf` the code beside it. */
+/** Writes model.safetensors, and with `hf` the code beside it. */
 async function writeWeights(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<string[]> {
   const { gpt2 = false, hf = false, signal, onProgress } = options;
   const settings = {
@@ -114,8 +111,8 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Exp
 }
 
 /**
- * transformers.js has no class for a GPT-2 that classifies. This one's takes the same input_ids and attention_mask, and
- * gives the same logits; what is in between is the file's.
+ * transformers.js has no class for a GPT-2 that classifies. Its class of this type takes the same inputs and gives the
+ * same logits.
  */
 const CLASSIFIER_TYPE = "roberta";
 
@@ -128,66 +125,55 @@ function makeExtraKeys(checkpoint: Checkpoint, { hf = false }: ExportOptions, on
   };
 }
 
-function pickCommonOptions({ threads, onProgress, signal }: ExportOptions) {
-  return { ...(threads !== undefined && { threads }), ...(onProgress && { onProgress }), ...(signal && { signal }) };
-}
-
 function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
-  const { onnx, safetensors, gpt2 = false, dropNoise = false } = options;
-  if (!onnx && !safetensors)
-    throw new NfcError("usage", "nothing to export", { hint: "give --onnx, --safetensors or both" });
-  if (gpt2 && !safetensors)
-    throw new NfcError("usage", "--gpt2 expands safetensors only", { hint: "add --safetensors" });
-  if (gpt2 && onnx)
-    throw new NfcError("usage", "--gpt2 and --onnx do not go together: ONNX stays compact", {
-      hint: "export twice, to two folders",
-    });
-  if (gpt2 && options.hf)
-    throw new NfcError("usage", "--gpt2 and --hf do not go together: plain GPT-2 needs no code", {
-      hint: "give one of them",
-    });
+  const { onnx, safetensors, gpt2 = false, hf = false, dropNoise = false } = options;
+  const { labels } = checkpoint.config;
+  const shared = onnx?.weights === "shared";
+  const refuse = (fault: unknown, message: string, hint: string) => {
+    if (fault) throw new NfcError("usage", message, { hint });
+  };
+  const SPLIT = "export twice, to two folders";
+  refuse(!onnx && !safetensors, "nothing to export", "give --onnx, --safetensors or both");
+  refuse(gpt2 && !safetensors, "--gpt2 expands safetensors only", "add --safetensors");
+  refuse(gpt2 && onnx, "--gpt2 and --onnx do not go together: ONNX stays compact", SPLIT);
+  refuse(gpt2 && hf, "--gpt2 and --hf do not go together: plain GPT-2 needs no code", "give one of them");
   if (onnx) checkNoise(checkpoint, onnx.noise);
-  if (checkpoint.config.labels && (onnx?.texts || options.hf))
-    throw new NfcError("usage", `${onnx?.texts ? "--text" : "--hf"} is for language models, this is a classifier`, {
-      hint: "leave it out",
-    });
-  if (checkpoint.config.labels && onnx && (safetensors || onnx.weights === "shared"))
-    throw new NfcError("usage", "ONNX and safetensors of a classifier have different config.json files", {
-      hint: "export twice, to two folders",
-    });
-  if (onnx?.weights === "shared" && onnx.precisions?.some((precision) => precision !== "fp32"))
-    throw new NfcError("usage", "--share-weights is for fp32: other precisions have weights of their own", {
-      hint: "leave out --share-weights, or --precision",
-    });
-  if (onnx?.weights === "shared" && safetensors)
-    throw new NfcError("usage", "--share-weights writes model.safetensors itself, in float32", {
-      hint: "leave out --safetensors, --dtype and --max-shard-size",
-    });
+  for (const [given, flag] of [
+    [onnx?.texts, "--text"],
+    [hf, "--hf"],
+  ] as const)
+    refuse(labels && given, `${flag} is for language models, this is a classifier`, "leave it out");
+  const twoConfigs = "ONNX and safetensors of a classifier have different config.json files";
+  refuse(labels && onnx && (safetensors || shared), twoConfigs, SPLIT);
+  refuse(
+    shared && onnx.precisions?.some((precision) => precision !== "fp32"),
+    "--share-weights is for fp32: other precisions have weights of their own",
+    "leave out --share-weights, or --precision",
+  );
+  refuse(
+    shared && safetensors,
+    "--share-weights writes model.safetensors itself, in float32",
+    "leave out --safetensors, --dtype and --max-shard-size",
+  );
   if (gpt2) checkExpandable(checkpoint, dropNoise);
 }
 
-function resolveDtype({ safetensors, onnx }: ExportOptions): { dtype?: FloatDtype } {
-  if (safetensors?.dtype) return { dtype: safetensors.dtype };
-  return onnx?.weights === "shared" ? { dtype: "F32" } : {};
-}
-
 async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promise<NfcRecord> {
-  const { gpt2 = false, signal, command } = options;
+  const { gpt2 = false, signal, command, onnx, safetensors } = options;
   const step = {
     step: "export",
-    ...(options.onnx && {
-      onnx: options.onnx.weights,
-      precisions: options.onnx.precisions ?? ["fp32"],
-      noise: options.onnx.noise.kind === "mean" ? "mean" : "sample",
+    ...(onnx && {
+      onnx: onnx.weights,
+      precisions: onnx.precisions ?? ["fp32"],
+      noise: onnx.noise.kind === "mean" ? "mean" : "sample",
     }),
-    ...(options.safetensors && { safetensors: options.safetensors.dtype ?? "as stored" }),
-    ...(gpt2 && { gpt2: true }),
+    safetensors: safetensors && (safetensors.dtype ?? "as stored"),
+    gpt2: gpt2 || undefined,
   };
   const record = await continueRecord(checkpoint, step, {
     // The weights are the same numbers unless they are rounded or the noise is dropped.
-    sameWeights: !gpt2 && !options.safetensors?.dtype,
-    ...(command && { command }),
-    ...(signal && { signal }),
+    sameWeights: !gpt2 && !safetensors?.dtype,
+    ...{ command, signal },
   });
   if (!gpt2 || isPlainGpt2(checkpoint.config.variant)) return record;
   const note = "expanded to plain GPT-2 (c_attn = [s, s, v]): not smaller than the source";

@@ -136,7 +136,7 @@ export async function openLayerSession(
 export async function computeLogits(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
-  { threads = 0, signal }: { threads?: number; signal?: AbortSignal } = {},
+  { threads = 0, signal }: { threads?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<Float32Array> {
   let hidden = await embedWindows(checkpoint, windows);
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {

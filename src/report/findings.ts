@@ -6,10 +6,10 @@ import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "
 import type { Finding, ModelSummary, Report } from "./schema.ts";
 import { countTyingSaving, isTied } from "./weigh/tally.ts";
 
-/** What the findings are drawn from. */
+/** The parts of a report from which findings are drawn. */
 export type FindingsInput = Pick<Report, "before" | "after" | "total" | "groups" | "breakdown" | "tie">;
 
-/** Why the constant means of two variants are without effect where no noise is drawn. */
+/** The reason why a constant mean has no effect where no noise is drawn. */
 export const CONSTANT_MEAN =
   "its noise mean is one constant for all keys, which the softmax cannot see: in mean mode, the default of eval and " +
   "export, it computes exactly what symmetric computes with the same weights";
@@ -19,7 +19,7 @@ export function hasConstantMean(variant: Variant): boolean {
   return VARIANT_TRAITS[variant].noise?.mean === "constant";
 }
 
-/** In a fixed order: size first, then each model, then where they come from. */
+/** The findings in a fixed order: size first, then each model, then where they come from. */
 export function findFindings(before: Checkpoint, after: Checkpoint, report: FindingsInput): Finding[] {
   return [
     ...findSizeFindings(report),
@@ -62,7 +62,7 @@ function findShapeFindings({ before, after }: FindingsInput): Finding[] {
   ];
 }
 
-/** [s, v] written out as [s, s, v], for programs that know only GPT-2. */
+/** A tied model written out as [s, s, v], for programs that know only GPT-2. */
 function findExpansion(after: Checkpoint, { total }: FindingsInput): Finding[] {
   if (isTied(after.config) || !after.record?.tie) return [];
   const smaller = total.parameters.difference < 0 ? "" : ": it is not smaller";
@@ -80,13 +80,13 @@ function findModelFindings(side: "before" | "after", checkpoint: Checkpoint, mod
   ];
 }
 
-/** What the file stores that no forward pass reads, a copy of the head aside; null when there is nothing. */
+/** The bytes that no forward pass reads, without a copy of the head; null when there are none. */
 export function describeExtra(extra: ModelSummary["files"]["extra"], head: ModelSummary["head"]): string | null {
   const bytes = extra.bytes - (head.storage === "copied" ? head.bytes : 0);
   return bytes > 0 ? `${formatBytes(bytes)} of its files are not parameters (mask buffers, padding rows)` : null;
 }
 
-/** What a head that is not stored once costs, held against what tying Q and K saves; null for a tied head. */
+/** The cost of a head that is not stored once, beside the saving of tying Q and K; null for a tied head. */
 export function describeHead(
   config: ModelConfig,
   { head, bytes, parameters }: Pick<ModelSummary, "head" | "bytes" | "parameters">,

@@ -1,4 +1,4 @@
-// What nfc.json notes of a model's quality: perplexities by text, the score on a task, and both of every exported file.
+// Reads a model's quality from nfc.json: perplexities by text, the score on a task, and both for every exported file.
 import { basename, dirname, posix, resolve } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type ExportEntry, type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
@@ -9,7 +9,7 @@ import type { ExportSummary } from "./schema.ts";
 /** Names of weights that every model has: the name of their folder tells models apart. */
 const COMMON_NAME = /^model\.safetensors(\.index\.json)?$/;
 
-/** The nfc.json in a file's folder, and of onnx/model.onnx in the one above. @throws NfcError for one that is damaged */
+/** Reads nfc.json in a file's folder, or for onnx/model.onnx above it. @throws NfcError where it is damaged */
 export async function readRecordBeside(file: string): Promise<NfcRecord | null> {
   const own = dirname(resolve(file));
   return readNfcRecord(basename(own) === "onnx" ? dirname(own) : own);
@@ -18,7 +18,7 @@ export async function readRecordBeside(file: string): Promise<NfcRecord | null> 
 export interface NotedTask {
   /** "sst2" */
   task: string;
-  /** By name; null where it is undefined. */
+  /** Values by name; null where a metric is undefined. */
   metrics: Record<string, number | null>;
   /** The task's own metric, which is the first; null where it is undefined. */
   own: { metric: string; value: number } | null;
@@ -40,12 +40,12 @@ export function findNotedTask({ history }: Pick<NfcRecord, "history">): NotedTas
 /** Development files whose score decides a task: every task's own, and MNLI's matched one. */
 const DECIDING_FILES = ["dev.tsv", "dev_matched.tsv"];
 
-/** How what was scored is called: by its task, with the file where it is not the one that decides (MNLI's mismatched). */
+/** The name of a score: its task, with the file where another one decides (MNLI's mismatched). */
 export function nameScored({ task, file }: { task: string; file: string }): string {
   return DECIDING_FILES.includes(file) ? task : `${task}, ${file}`;
 }
 
-/** Overlapping windows give another perplexity of the same text: their stride goes with its name. */
+/** The name has the stride of overlapping windows, because they give another perplexity of the same text. */
 export function describeText({ file, sha256, tokens, length, stride }: NonNullable<NfcRecord["perplexity"]>[number]): {
   file: string;
   sha256: string;
@@ -81,7 +81,7 @@ function nameModel(path: string): string {
 /** An exported file, as it is found among the entries of nfc.json. */
 export type FileSize = Pick<ExportedFile, "precision" | "bytes">;
 
-/** The perplexity that nfc.json notes of an exported file; null without one. */
+/** The perplexity of an exported file in nfc.json; null without one. */
 export function readRecordedQuality(
   { precision, bytes }: FileSize,
   entries: readonly ExportEntry[],

@@ -1,4 +1,4 @@
-// The quality that a report shows of its two models and of exports: what was measured just now, else what nfc.json notes.
+// Collects the quality of the two models and of exports: measurements, else the numbers in nfc.json.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { countParameters } from "../model/parameters.ts";
@@ -8,7 +8,7 @@ import type { ExportSummary, Perplexity, ReportedScore, TaskScores } from "./sch
 
 /** Perplexities of the two models of a report on one text; `kl` and `agreement` compare `after` with `before`. */
 export interface Measurement {
-  /** The text, as it shall be called. */
+  /** The name of the text. */
   file: string;
   sha256?: string | undefined;
   /** Tokens scored. */
@@ -42,7 +42,7 @@ export function collectPerplexities(
   return [...rows.values()].sort((a, b) => (a.file === b.file ? a.tokens - b.tokens : a.file < b.file ? -1 : 1));
 }
 
-/** The perplexities that both records note. The source that `after` was compared with is `before` only if it looks like the same model. */
+/** The perplexities in both records. That of `after`'s source counts for `before` if they look like the same model. */
 function readNotedPerplexities(before: Checkpoint, after: Checkpoint): Measurement[] {
   const related = isRecordedSource(before, after);
   return [
@@ -109,7 +109,7 @@ type Summarized = Pick<ExportedModel, "source" | "config" | "record"> & { files:
 /** Bytes of a parameter in float32. */
 const FLOAT32_BYTES = 4;
 
-/** An export in figures: the size of every file, and what nfc.json notes of its perplexity. */
+/** The size of every file of an export, and its perplexity in nfc.json. */
 export function summarizeExport({ source, config, files, record }: Summarized): ExportSummary {
   const parameters = countParameters(config);
   return {

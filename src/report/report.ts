@@ -108,7 +108,7 @@ function computeLayerChanges(entries: Entries, layers: number): LayerChange[] {
   });
 }
 
-/** The difference of the totals = tying + noise + the rest (other shapes, another precision, a head). */
+/** Splits the difference of the totals: tying + noise + the rest (other shapes, another precision, a head). */
 function computeBreakdown(
   before: Checkpoint,
   after: Checkpoint,
@@ -127,7 +127,7 @@ function computeBreakdown(
   };
 }
 
-/** What tying alone changes: the K part of c_attn, in the precision of the model that has one. */
+/** The change by tying alone: the K part of c_attn, in the precision of the model that has one. */
 function computeTyingChange(before: Checkpoint, after: Checkpoint, entries: Entries): Report["breakdown"]["tying"] {
   const [a, b] = [before.config, after.config];
   const sameShapes = a.n_layer === b.n_layer && a.n_embd === b.n_embd && a.bias === b.bias;

@@ -1,6 +1,5 @@
 // The tables of a report, as blocks that every renderer takes.
-import type { ParameterGroup } from "../model/parameters.ts";
-import type { Table } from "./render/blocks.ts";
+import type { Line, Table } from "./render/blocks.ts";
 import {
   formatBytes,
   formatCount,
@@ -23,36 +22,25 @@ import type {
   ReportedScore,
   TieSummary,
 } from "./schema.ts";
+import { GROUP_NAMES } from "./weigh/header-tensors.ts";
 
-export type Unit = "parameters" | "bytes";
+type Unit = "parameters" | "bytes";
 
-/** A line of the table by group: level 1 is a part of the level 0 above it. */
-export interface GroupRow extends Record<Unit, Change> {
+/** A row of parameters and bytes: level 1 is a part of the level 0 above it. */
+interface Row extends Record<Unit, Change> {
   label: string;
   level: 0 | 1;
 }
 
-/** How a group is called; those of attention below their sum. */
-export const GROUP_LABELS: Readonly<Record<ParameterGroup, string>> = {
-  embeddings: "embeddings",
-  "attention.q": "q",
-  "attention.k": "k",
-  "attention.qk": "q = k",
-  "attention.v": "v",
-  "attention.out": "out",
-  mlp: "MLP",
-  norms: "norms",
-  noise: "noise",
-  head: "head",
-};
+const UNIT_TITLES: Readonly<Record<Unit, string>> = { parameters: "Parameters", bytes: "MB (10^6 bytes)" };
 
 /** The groups in their order, those of attention under a line with their sum. */
-export function groupRows(groups: readonly GroupChange[]): GroupRow[] {
+export function groupRows(groups: readonly GroupChange[]): Row[] {
   const attention = groups.filter(isAttention);
-  return groups.flatMap((row): GroupRow[] => {
-    const line = { label: GROUP_LABELS[row.group], parameters: row.parameters, bytes: row.bytes };
+  return groups.flatMap((row): Row[] => {
+    const line = { label: GROUP_NAMES[row.group].label, parameters: row.parameters, bytes: row.bytes };
     if (!isAttention(row)) return [{ ...line, level: 0 }];
-    const part: GroupRow = { ...line, level: 1 };
+    const part: Row = { ...line, level: 1 };
     if (row !== attention[0]) return [part];
     const sum = { parameters: sumChanges(attention, "parameters"), bytes: sumChanges(attention, "bytes") };
     return [{ label: "attention", level: 0, ...sum }, part];
@@ -74,8 +62,34 @@ function sumChanges(rows: readonly GroupChange[], unit: Unit): Change {
   };
 }
 
+/** A table of parameters and one of bytes, each with its sum. */
+export function makeUnitTables(suffix: string, rows: readonly Row[], { total }: Report): Table[] {
+  return (["parameters", "bytes"] as const).map((unit) => ({
+    kind: "table",
+    heading: [UNIT_TITLES[unit] + suffix, "before", "after", "difference", "%"],
+    rows: [
+      ...rows.map((row) => ["  ".repeat(row.level) + row.label, ...changeCells(row[unit], unit)]),
+      makeSumRow(["total", ...changeCells(total[unit], unit)]),
+    ],
+    align: "lr",
+    footRows: 1,
+  }));
+}
+
+function makeSumRow(cells: readonly string[]): Line[] {
+  return cells.map((strong) => ({ strong }));
+}
+
+/** The same by layer: h.0 as tensors are named, and a row for what lies outside the blocks. */
+export function makeLayerTables(report: Report): Table[] {
+  const rows = report.layers.map(({ layer, parameters, bytes }): Row => {
+    return { label: layer === null ? "outside the layers" : `h.${layer}`, level: 0, parameters, bytes };
+  });
+  return makeUnitTables(" by layer", rows, report);
+}
+
 /** Before, after, difference, percent; in numbers of parameters or in MB. */
-export function changeCells(change: Change, unit: Unit): string[] {
+function changeCells(change: Change, unit: Unit): string[] {
   const [plain, withSign] =
     unit === "parameters" ? [formatThousands, formatSigned] : [formatMegabytes, formatSignedMegabytes];
   return [plain(change.before), plain(change.after), withSign(change.difference), percentCell(change)];
@@ -87,7 +101,7 @@ function percentCell({ difference, percent }: Pick<Change, "difference" | "perce
   return percent === null ? "new" : formatSignedPercent(percent);
 }
 
-/** What the two models are. */
+/** The variant, sizes, precision and files of both models. */
 export function makeOverviewTable({ before, after }: Report): Table {
   const row = (label: string, value: (model: ModelSummary) => string) => [label, value(before), value(after)];
   return {
@@ -114,8 +128,8 @@ function headCell({ head }: ModelSummary): string {
   return `${head.storage === "copied" ? "stored twice" : "its own"}, ${formatBytes(head.bytes)}`;
 }
 
-/** The difference taken apart; null when tying has no part in it. */
-export function makeBreakdownTable({ breakdown, total }: Report, title: string): Table | null {
+/** The parts of the difference; null when tying has none. */
+export function makeBreakdownTable({ breakdown, total }: Report): Table | null {
   const { tying, noise, rest } = breakdown;
   if (tying === null) return null;
   const row = (label: string, { parameters, bytes }: Amount) => {
@@ -131,9 +145,10 @@ export function makeBreakdownTable({ breakdown, total }: Report, title: string):
     row(`${tying.parameters < 0 ? "tying" : "untying"} Q and K`, tying),
     row("noise parameters", noise),
     row("everything else", rest),
-    row("total", { parameters: total.parameters.difference, bytes: total.bytes.difference }),
+    makeSumRow(row("total", { parameters: total.parameters.difference, bytes: total.bytes.difference })),
   ];
-  return { kind: "table", heading: [title, "parameters", "%", "MB"], rows, align: "lr", footRows: 1 };
+  const heading = ["Where the difference comes from", "parameters", "%", "MB"];
+  return { kind: "table", heading, rows, align: "lr", footRows: 1 };
 }
 
 /** Decimals of relative errors of heads, which lie between 0 and about 1. */
@@ -143,15 +158,30 @@ export function errorCell(error: number): string {
   return error.toFixed(ERROR_DECIMALS);
 }
 
-/** Layer, minimum, median, maximum, and the head with the largest error. */
-export function tieRows(tie: TieSummary): string[][] {
-  return tie.layers.map(({ layer, min, median, max, errors }) => {
+/** Errors of heads side by side: the heads of GPT-2 small, in under 120 columns. */
+const HEADS_PER_TABLE = 12;
+
+/** The errors of the layers, then every head's: a line for each layer, in several tables where there are many heads. */
+export function makeHeadTables({ layers }: TieSummary): Table[] {
+  const heads = Math.max(...layers.map(({ errors }) => errors.length));
+  const spreads = layers.map(({ layer, min, median, max, errors }) => {
     return [String(layer), ...[min, median, max].map(errorCell), String(errors.indexOf(max))];
   });
+  const heading = ["layer", "min", "median", "max", "worst head"];
+  const tables: Table[] = [{ kind: "table", heading, rows: spreads, align: "r" }];
+  for (let first = 0; first < heads; first += HEADS_PER_TABLE) {
+    const columns = Array.from({ length: Math.min(HEADS_PER_TABLE, heads - first) }, (_, column) => first + column);
+    const rows = layers.map(({ layer, errors }) => {
+      return [String(layer), ...columns.map((head) => (errors[head] === undefined ? "" : errorCell(errors[head])))];
+    });
+    const names = columns.map((head) => (head === first ? `head ${head}` : String(head)));
+    tables.push({ kind: "table", heading: ["layer", ...names], rows, align: "r" });
+  }
+  return tables;
 }
 
 /** The texts with tokens, before, after and difference; KL and agreement where any row has them. Null without texts. */
-export function makePerplexityTable({ perplexity }: Report, title: string): Table | null {
+export function makePerplexityTable({ perplexity }: Report): Table | null {
   if (perplexity.length === 0) return null;
   const compared = perplexity.some(({ kl, agreement }) => kl !== null || agreement !== null);
   const rows = perplexity.map(({ file, tokens, before, after, kl, agreement }) => [
@@ -162,11 +192,11 @@ export function makePerplexityTable({ perplexity }: Report, title: string): Tabl
     before === null || after === null ? "" : formatSignedPercent((100 * (after - before)) / before),
     ...(compared ? comparedCells({ kl, agreement }) : []),
   ]);
-  const heading = [title, "tokens", "before", "after", "%", ...(compared ? COMPARED : [])];
+  const heading = ["Perplexity", "tokens", "before", "after", "%", ...(compared ? COMPARED : [])];
   return { kind: "table", heading, rows, align: "lr" };
 }
 
-/** How the predictions of a model differ from another's. */
+/** Columns that compare the predictions of two models. */
 const COMPARED = ["KL (nats)", "top-1 agreement"];
 
 function comparedCells({ kl, agreement }: Pick<Perplexity, "kl" | "agreement">): string[] {
@@ -174,7 +204,7 @@ function comparedCells({ kl, agreement }: Pick<Perplexity, "kl" | "agreement">):
 }
 
 /** Tasks with before, after and difference in points: of 100 for accuracy and F1, of 1 for correlations. Null without tasks. */
-export function makeTaskTable({ tasks }: Pick<Report, "tasks">, title: string): Table | null {
+export function makeTaskTable({ tasks }: Pick<Report, "tasks">): Table | null {
   if (tasks.length === 0) return null;
   const rows = tasks.map(({ task, metric, before, after }) => [
     { code: task },
@@ -183,7 +213,7 @@ export function makeTaskTable({ tasks }: Pick<Report, "tasks">, title: string): 
     formatScore(metric, after),
     before === null || after === null ? "" : formatPoints(metric, after.mean - before.mean),
   ]);
-  return { kind: "table", heading: [title, "metric", "before", "after", "difference"], rows, align: "llr" };
+  return { kind: "table", heading: ["Task", "metric", "before", "after", "difference"], rows, align: "llr" };
 }
 
 /** "80.39 %", or of several seeds "80.39 % ± 0.64 %". */

@@ -121,8 +121,8 @@ describe("nfc check for machines", () => {
     );
     const { code, stdout, stderr } = await nfc(["check"]);
     expect(code).toBe(3);
-    expect(stdout).toMatch(/^models\/bad: .*nfc\.json: content: /m);
-    expect(stdout).toMatch(/^models\/tied\.safetensors: .* over the limit of 1 B$/m);
+    expect(stdout).toMatch(/^ +models\/bad: .*nfc\.json: content: /m);
+    expect(stdout).toMatch(/^ +models\/tied\.safetensors: .* over the limit of 1 B$/m);
     expect(stdout).toContain("README.md: is no model");
     expect(stderr).toBe("nfc: cannot be read: models/bad, README.md; see above\n");
   });

@@ -47,7 +47,7 @@ describe("nfc report of other than two checkpoints", () => {
         models.map((model) => (model === onnx ? file : model)),
       );
     }
-    expect((await ok("report", MODEL, file)).stdout).toMatch(/^model +weights/);
+    expect((await ok("report", MODEL, file)).stdout).toMatch(/^Models\n\nmodel +weights/);
     expect((await ok("report", MODEL, file, "--format", "markdown")).stdout).toMatch(/^### Models/);
     const page = path("comparison.html");
     await ok("report", MODEL, file, "--html", page);

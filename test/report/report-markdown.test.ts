@@ -40,7 +40,7 @@ describe("the report as Markdown", () => {
           const tables = renderReportMarkdown(report(name, name), { layers: true, heads: true })
             .split("\n\n")
             .filter((block) => block.startsWith("|"));
-          expect(tables).toHaveLength(6);
+          expect(tables).toHaveLength(9);
           for (const block of tables) {
             const widths = block.split("\n").map(cellsOf);
             expect(widths).toEqual(widths.map(() => widths[0]));

@@ -33,7 +33,7 @@ const MEASURED: TaskMeasurement[] = [
 
 describe("measured scores in a report", () => {
   it("each task is a row with its difference in points", () => {
-    expect(makeTaskTable(reportWith(MEASURED), "task")?.rows).toEqual([
+    expect(makeTaskTable(reportWith(MEASURED))?.rows).toEqual([
       [{ code: "cola" }, "matthews", "0.092 ± 0.027", "0.107 ± 0.040", "+0.015"],
       [{ code: "sst2" }, "accuracy", "80.00 %", "79.00 %", "-1.00"],
       [{ code: "rte" }, "accuracy", "", "50.00 %", ""],

@@ -1,4 +1,4 @@
-// nfc check: fails where a model has outgrown its limit or its baseline; for CI.
+// nfc check: fails in CI where a model is larger than its limit or baseline allows.
 import { appendFile } from "node:fs/promises";
 import { Command } from "commander";
 import type { CheckResult } from "../../check/check-sizes.ts";

@@ -1,4 +1,4 @@
-// nfc convert: dense checkpoint in, tied model folder out.
+// nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
@@ -91,7 +91,7 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
   printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
 }
 
-/** What a user should know about a conversion that went well. */
+/** Remarks on a conversion that went well. */
 function listRemarks(model: string, flags: ConvertFlags): string[] {
   const { variant, calibration, tie } = flags;
   const lines: string[] = [];
@@ -104,14 +104,11 @@ function listRemarks(model: string, flags: ConvertFlags): string[] {
 }
 
 function toOptions(flags: ConvertFlags): ConvertOptions {
-  const { calibration, calibrationTokens, field, noiseStd, maxShardSize, threads } = flags;
+  const { output, variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads } = flags;
   return {
-    output: flags.output,
-    variant: flags.variant,
+    ...{ output, variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
-    force: flags.force ?? false,
-    dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype),
-    ...{ calibration, calibrationTokens, field, noiseStd, maxShardSize, threads },
+    dtype: toDtype(flags.dtype),
   };
 }
 

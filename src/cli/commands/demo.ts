@@ -7,9 +7,9 @@ import { alignTable } from "../../report/render/text.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
 import type { Context, Io } from "../terminal.ts";
 
-/** Shipped with the package: fixtures/ lies beside dist/ and src/. */
+/** The package ships fixtures/ beside dist/ and src/. */
 const FIXTURES = fileURLToPath(new URL("../../../fixtures/", import.meta.url));
-/** Enough to win most of the loss back in seconds: the model is tiny, and bears a high rate. */
+/** These settings win most of the loss back in seconds, because the model is tiny and bears a high rate. */
 const SHORT = ["--steps", "200", "--batch-size", "16", "--lr", "0.001"];
 
 const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his";
@@ -56,7 +56,7 @@ async function run(context: Context, flags: DemoFlags): Promise<void> {
   if (!flags.json) io.stdout.write(`\n${await describeRecovery(model, tied, distilled)}\n`);
 }
 
-/** What the evaluations noted: perplexities, and of the loss that tying cost the share that distilling won back. */
+/** A table of the recorded perplexities, and of the share of the loss that distilling won back. */
 async function describeRecovery(model: string, tied: string, distilled: string): Promise<string> {
   const [converted, after] = [await readPerplexities(tied), await readPerplexities(distilled)];
   const before = after.source ?? Number.NaN;
@@ -77,7 +77,7 @@ async function readPerplexities(folder: string): Promise<{ perplexity: number; s
   return entry;
 }
 
-/** With --json, stdout holds the report alone: what the other steps print goes to stderr. */
+/** With --json, stdout holds the report alone, and the other steps print to stderr. */
 function muteStdout(io: Io): Io {
   return { ...io, stdout: io.stderr, on: io.on.bind(io), off: io.off.bind(io) };
 }

@@ -3,9 +3,9 @@
 import { Command } from "commander";
 import { withCheckpoint } from "../open.ts";
 import { addSourceFlags, type SourceFlags, toOpenOptions } from "../options.ts";
-import { runTraining } from "../run-training.ts";
 import type { Context } from "../terminal.ts";
-import { addSettingFlags, addTrainFlags, TEACHER_SETTINGS, type TrainFlags } from "../train-flags.ts";
+import { addSettingFlags, addTrainFlags, TEACHER_SETTINGS, type TrainFlags } from "./train/flags.ts";
+import { runTraining } from "./train/text.ts";
 
 interface DistillFlags extends TrainFlags, SourceFlags {
   teacher: string;

@@ -1,4 +1,4 @@
-// nfc eval: perplexity on text, next to another model's with --against; of checkpoints and of exported files.
+// nfc eval: measures the perplexity of a checkpoint or of exported files on text, beside another model's with --against.
 import { Command, Option } from "commander";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
@@ -16,9 +16,9 @@ import {
   toOpenOptions,
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
-import { addSkipFlag } from "../skipped-lines.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 import type { EvalFlags, TextFlags } from "./eval/flags.ts";
+import { addSkipFlag } from "./eval/skipped-lines.ts";
 
 const HELP = `
 Windows of --length tokens start every --stride; each token is scored once, as in Hugging Face's recipe for models of
@@ -76,13 +76,17 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
     return evalExport(context, model, flags);
   }
   const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
+  const { recordPerplexity } = await import("../../inference/score/record-perplexity.ts");
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const against = flags.against ? await openCheckpoint(flags.against, toOpenOptions(flags)) : undefined;
     try {
       const result = await score(context, checkpoint, against, flags, progress);
       progress.stop();
-      if (flags.record && flags.noise === "mean") await save(context, checkpoint, against, flags, result);
-      const json = { model, ...(against && { reference: against.source }), ...result };
+      if (flags.record && flags.noise === "mean") {
+        const recorded = await recordPerplexity(checkpoint, text, result, against);
+        if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
+      }
+      const json = { model, reference: against?.source, ...result };
       printResult(context.io, flags, json, () => formatResult(checkpoint, against, result));
     } finally {
       await against?.close();
@@ -104,18 +108,6 @@ async function score(
     noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
     onProgress: progress.show,
   });
-}
-
-async function save(
-  context: Context,
-  checkpoint: Checkpoint,
-  against: Checkpoint | undefined,
-  flags: TextFlags,
-  result: Evaluation,
-): Promise<void> {
-  const { recordPerplexity } = await import("../../inference/score/record-perplexity.ts");
-  const recorded = await recordPerplexity(checkpoint, flags.text, result, against);
-  if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
 }
 
 function formatResult(checkpoint: Checkpoint, against: Checkpoint | undefined, result: Evaluation): string {

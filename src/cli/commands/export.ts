@@ -1,9 +1,7 @@
-// nfc export: ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
-import { Command, InvalidArgumentError, Option } from "commander";
-import { NfcError } from "../../errors.ts";
+// nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
+import { Command, Option } from "commander";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
-import type { WeightStorage } from "../../export/onnx/onnx-file.ts";
 import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { formatBytes, formatPercent } from "../../report/render/format.ts";
@@ -14,10 +12,12 @@ import {
   addSourceFlags,
   type CommonFlags,
   DTYPE_NAMES,
+  makeNumberParser,
   parseByteSize,
   parsePositiveInteger,
   parsePrecisions,
   parseSeed,
+  refuseIf,
   type SourceFlags,
   toDtype,
 } from "../options.ts";
@@ -115,8 +115,8 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
 
 function toOptions(flags: ExportFlags): ExportOptions {
   checkFlags(flags);
-  const safetensors =
-    flags.safetensors || flags.gpt2 || flags.hf || flags.dtype !== undefined || flags.maxShardSize !== undefined;
+  const { output, force, gpt2, dropNoise, hf, threads, maxShardSize } = flags;
+  const safetensors = flags.safetensors || gpt2 || hf || flags.dtype !== undefined || maxShardSize !== undefined;
   const onnx =
     flags.onnx ||
     flags.precision ||
@@ -124,69 +124,55 @@ function toOptions(flags: ExportFlags): ExportOptions {
     flags.shareWeights ||
     flags.noise === "sample" ||
     !safetensors;
-  const weights: WeightStorage = flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline";
-  const noise =
-    flags.noise === "sample" ? ({ kind: "generated", seed: flags.seed } as const) : ({ kind: "mean" } as const);
   return {
-    output: flags.output,
-    force: flags.force ?? false,
-    gpt2: flags.gpt2 ?? false,
-    dropNoise: flags.dropNoise ?? false,
-    hf: flags.hf ?? false,
-    onnx: onnx ? { weights, noise, ...toOnnxOptions(flags) } : undefined,
-    safetensors: safetensors
-      ? { dtype: flags.dtype === undefined ? undefined : toDtype(flags.dtype), maxShardSize: flags.maxShardSize }
-      : undefined,
-    threads: flags.threads,
+    ...{ output, force, gpt2, dropNoise, hf, threads },
+    onnx: onnx ? toOnnxOptions(flags) : undefined,
+    safetensors: safetensors ? { dtype: toDtype(flags.dtype), maxShardSize } : undefined,
   };
 }
 
-function toOnnxOptions(flags: ExportFlags): Omit<OnnxExportOptions, "weights" | "noise"> {
-  const {
-    precision,
-    blockSize: block,
-    symmetric,
-    reduceRange,
-    calibration: file,
-    calibrationTokens: tokens,
-    text,
-  } = flags;
+function toOnnxOptions(flags: ExportFlags): OnnxExportOptions {
+  const { precision, blockSize: block, symmetric, reduceRange, calibration: file, calibrationTokens: tokens } = flags;
   return {
+    weights: flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline",
+    noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
     precisions: precision,
     quantization: { block, symmetric, reduceRange },
     calibration: file === undefined ? undefined : { file, tokens },
-    texts: text,
+    texts: flags.text,
   };
 }
 
-function parseBlockSize(text: string): number {
-  const block = Number(text);
-  if (BLOCK_SIZES.includes(block)) return block;
-  throw new InvalidArgumentError(`not one of ${BLOCK_SIZES.join(", ")}`);
-}
+const parseBlockSize = makeNumberParser(`not one of ${BLOCK_SIZES.join(", ")}`, (block) => BLOCK_SIZES.includes(block));
 
-/** Refuses flags that would be ignored: whoever gives them expects something else. */
+/** Refuses flags that would be ignored, because their user expects an effect. */
 function checkFlags(flags: ExportFlags): void {
-  const fault = (message: string, hint: string) => {
-    throw new NfcError("usage", message, { hint });
-  };
+  const { shareWeights, externalData, gpt2, precision } = flags;
+  const has = (...wanted: Precision[]) => precision?.some((one) => wanted.includes(one)) ?? false;
   const own = flags.dtype !== undefined ? "--dtype" : flags.maxShardSize !== undefined ? "--max-shard-size" : null;
-  if (flags.onnx && own && !flags.safetensors && !flags.gpt2 && !flags.hf)
-    fault(`${own} is for safetensors, ONNX has --precision`, `leave it out, or add --safetensors`);
-  if (flags.shareWeights && flags.externalData)
-    fault("--share-weights and --external-data do not go together", "give one of them");
-  const has = (...wanted: Precision[]) => flags.precision?.some((precision) => wanted.includes(precision)) ?? false;
+  refuseIf(
+    flags.onnx && own && !flags.safetensors && !gpt2 && !flags.hf,
+    `${own} is for safetensors, ONNX has --precision`,
+    "leave it out, or add --safetensors",
+  );
+  refuseIf(shareWeights && externalData, "--share-weights and --external-data do not go together", "give one of them");
   for (const [given, flag] of [
     [flags.blockSize, "--block-size"],
     [flags.symmetric, "--symmetric"],
     [flags.calibration, "--calibration"],
   ] as const)
-    if (given !== undefined && !has("uint8", "q4", "q4f16"))
-      fault(`${flag} is for uint8, q4 and q4f16`, "leave it out, or name one of them in --precision");
-  if (flags.reduceRange && !has("int8")) fault("--reduce-range is for int8", "leave it out, or add --precision int8");
-  if (flags.text && flags.noise === "sample")
-    fault("--text compares files without noise", "leave out --text or --noise sample");
-  if (flags.dropNoise && !flags.gpt2) fault("--drop-noise is for --gpt2", "leave it out, or add --gpt2");
+    refuseIf(
+      given !== undefined && !has("uint8", "q4", "q4f16"),
+      `${flag} is for uint8, q4 and q4f16`,
+      "leave it out, or name one of them in --precision",
+    );
+  refuseIf(flags.reduceRange && !has("int8"), "--reduce-range is for int8", "leave it out, or add --precision int8");
+  refuseIf(
+    flags.text && flags.noise === "sample",
+    "--text compares files without noise",
+    "leave out --text or --noise sample",
+  );
+  refuseIf(flags.dropNoise && !gpt2, "--drop-noise is for --gpt2", "leave it out, or add --gpt2");
 }
 
 function toJson({ folder, files, onnx, exports }: ExportResult): object {

@@ -1,12 +1,10 @@
-// nfc finetune: next-token training of any model without a teacher, or a classifier for a task of GLUE.
+// nfc finetune: trains a model on text without a teacher, or a classifier for a task of GLUE.
 import { Command } from "commander";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import { withCheckpoint } from "../open.ts";
 import { addSourceFlags, parsePositiveNumber } from "../options.ts";
-import { type FinetuneTaskFlags, runTask } from "../run-task.ts";
-import { runTraining } from "../run-training.ts";
-import { addSkipFlag } from "../skipped-lines.ts";
 import type { Context } from "../terminal.ts";
+import { addSkipFlag } from "./eval/skipped-lines.ts";
 import {
   addSettingFlags,
   addTrainFlags,
@@ -14,7 +12,9 @@ import {
   refuseFlags,
   selectSettings,
   TEXT_FLAGS,
-} from "../train-flags.ts";
+} from "./train/flags.ts";
+import { type FinetuneTaskFlags, runTask } from "./train/task.ts";
+import { runTraining } from "./train/text.ts";
 
 /** Settings that training on text does not have, and those that training on a task does not have. */
 const TASK_ONLY = selectSettings(TASK_SETTINGS, (name) => !(name in PLAIN_SETTINGS));

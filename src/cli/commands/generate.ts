@@ -1,7 +1,6 @@
 // nfc generate: continues prompts with an exported model or a checkpoint, and streams the text.
 import { randomInt } from "node:crypto";
-import { Command, InvalidArgumentError, Option } from "commander";
-import { NfcError } from "../../errors.ts";
+import { Command, Option } from "commander";
 import type { Decoder } from "../../inference/generate/decoder.ts";
 import { type EndTokenSource, readEndTokens } from "../../inference/generate/end-tokens.ts";
 import {
@@ -18,11 +17,13 @@ import {
   addCommonFlags,
   addSourceFlags,
   type CommonFlags,
+  makeNumberParser,
   parseNonNegativeInteger,
   parseNonNegativeNumber,
   parsePositiveInteger,
   parsePositiveNumber,
   parseSeed,
+  refuseIf,
   type SourceFlags,
 } from "../options.ts";
 import { type Context, note } from "../terminal.ts";
@@ -90,11 +91,7 @@ export function generateCommand(context: Context): Command {
   );
 }
 
-function parseShare(text: string): number {
-  const value = parsePositiveNumber(text);
-  if (value > 1) throw new InvalidArgumentError("not above 0 and at most 1");
-  return value;
-}
+const parseShare = makeNumberParser("not above 0 and at most 1", (value) => value > 0 && value <= 1, /\S/);
 
 /** A model before its weights are loaded. */
 interface Source extends EndTokenSource {
@@ -122,13 +119,13 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
 }
 
 function checkFlags(model: string, flags: GenerateFlags, exported: boolean): void {
-  const fault = (message: string, hint: string) => {
-    throw new NfcError("usage", message, { hint });
-  };
-  if (exported && flags.noise) fault(`${model}: an export has its noise built in`, "leave out --noise");
-  if (flags.seed !== undefined && isGreedy(flags) && flags.noise !== "sample")
-    fault("--seed has no effect on greedy text", "add --temperature, --top-k or --top-p");
-  if (flags.stop?.includes("")) fault("--stop is empty", "give the text to stop at");
+  refuseIf(exported && flags.noise, `${model}: an export has its noise built in`, "leave out --noise");
+  refuseIf(
+    flags.seed !== undefined && isGreedy(flags) && flags.noise !== "sample",
+    "--seed has no effect on greedy text",
+    "add --temperature, --top-k or --top-p",
+  );
+  refuseIf(flags.stop?.includes(""), "--stop is empty", "give the text to stop at");
 }
 
 async function findExport(model: string, { precision, threads = 0 }: GenerateFlags): Promise<Source> {

@@ -1,4 +1,4 @@
-// nfc glue: the whole table of models, tasks and seeds, beside the paper's, in one command that can be interrupted.
+// nfc glue: makes the whole table of models, tasks and seeds, beside the paper's; it can be interrupted.
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
 import type { Table } from "../../report/render/blocks.ts";
@@ -10,10 +10,10 @@ import type { Task } from "../../tasks/tasks.ts";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
-import { addSkipFlag, SkippedLines } from "../skipped-lines.ts";
 import type { Context } from "../terminal.ts";
 import { printResult } from "../terminal.ts";
-import { addSettingFlags, readSettings } from "../train-flags.ts";
+import { addSkipFlag, SkippedLines } from "./eval/skipped-lines.ts";
+import { addSettingFlags, readSettings } from "./train/flags.ts";
 
 interface GlueFlags extends CommonFlags {
   models: string[];
@@ -134,7 +134,7 @@ async function makeTable(rows: readonly GlueRow[], tasks: readonly Task[]): Prom
   };
 }
 
-/** "63.2 ± 1.1", or "63.2 [61.0, 65.2]" of one seed. */
+/** "63.2 ± 1.1", or with one seed "63.2 [61.0, 65.2]". */
 function formatScore({ mean, spread, cells }: GlueEntry, { metrics: [metric] }: Task): string {
   if (Number.isNaN(mean)) return "undefined";
   if (spread !== null) return `${toPlain(metric, mean)} ± ${toPlain(metric, spread)}`;

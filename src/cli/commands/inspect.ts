@@ -1,4 +1,4 @@
-// nfc inspect: what a checkpoint is, and what tying would save.
+// nfc inspect: describes a checkpoint, and says what tying would save.
 import { Command } from "commander";
 import { withCheckpoint } from "../open.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags } from "../options.ts";

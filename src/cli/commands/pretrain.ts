@@ -2,9 +2,9 @@
 import { Command, Option } from "commander";
 import { VARIANTS, type Variant } from "../../model/config.ts";
 import { Progress } from "../progress.ts";
-import { runTraining } from "../run-training.ts";
 import type { Context } from "../terminal.ts";
-import { addTrainFlags, type TrainFlags } from "../train-flags.ts";
+import { addTrainFlags, type TrainFlags } from "./train/flags.ts";
+import { runTraining } from "./train/text.ts";
 
 interface PretrainFlags extends TrainFlags {
   config: string;

@@ -1,4 +1,4 @@
-// nfc report: two models before and after, with exports of them; or any number of models side by side.
+// nfc report: compares a model before and after, with its exports; or any number of models side by side.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, Option } from "commander";
@@ -20,7 +20,7 @@ interface ReportFlags extends CommonFlags, SourceFlags, PageFlags {
   glue?: string;
 }
 
-/** Two names and a pronoun: heads that look back have something to look for. */
+/** The sentence has two names and repeats one, so that heads which look back find something. */
 const SENTENCE = "When Mary and John went to the store, John gave a drink to Mary.";
 
 export function reportCommand(context: Context): Command {
@@ -66,7 +66,7 @@ async function run(context: Context, models: readonly string[], flags: ReportFla
   return runComparison(context, models, flags);
 }
 
-/** Two checkpoints, then exports of language models. A folder with weights and onnx/ is a checkpoint where it comes first. */
+/** Whether two checkpoints come first and exports of language models follow. A folder with both counts by its place. */
 async function arePairAndExports(before: string, after: string, exports: readonly string[]): Promise<boolean> {
   const { findModels } = await import("../../report/comparison/compare-models.ts");
   for (const model of [before, after]) if (!(await findModels(model)).checkpoint) return false;

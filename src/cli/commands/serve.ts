@@ -1,6 +1,7 @@
-// nfc serve: a page that runs an exported model in the browser, on this machine only.
-import { Command, InvalidArgumentError } from "commander";
+// nfc serve: serves a page that runs an exported model in the browser, on this machine only.
+import { Command } from "commander";
 import type { Served } from "../../serve/serve.ts";
+import { makeNumberParser } from "../options.ts";
 import { type Context, note, type OutputFlags, openBrowser, printResult } from "../terminal.ts";
 
 interface ServeFlags extends OutputFlags {
@@ -31,8 +32,7 @@ export function serveCommand(context: Context): Command {
 
 async function run({ io, signal }: Context, folder: string, flags: ServeFlags): Promise<void> {
   const { serve } = await import("../../serve/serve.ts");
-  const { port } = flags;
-  const served = await serve(folder, port === undefined ? {} : { port });
+  const served = await serve(folder, { port: flags.port });
   try {
     const { url, cdn, info } = served;
     if (cdn)
@@ -63,7 +63,7 @@ function toJson(model: string, { url, port, cdn, info }: Served): object {
   };
 }
 
-/** Ctrl-C is how a server ends: no fault, and exit code 0. */
+/** Ctrl-C ends a server without a fault, with exit code 0. */
 function waitForEnd(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();
@@ -71,8 +71,4 @@ function waitForEnd(signal: AbortSignal): Promise<void> {
   });
 }
 
-function parsePort(text: string): number {
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value > 65_535) throw new InvalidArgumentError("not a port from 0 to 65535");
-  return value;
-}
+const parsePort = makeNumberParser("not a port from 0 to 65535", (value) => value <= 65_535);

@@ -1,4 +1,4 @@
-// What a model card says of a model's making: its attention in words, its size, its source, tie and training.
+// Describes in a model card how a model was made: its attention in words, size, source, tie and training.
 
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
@@ -6,7 +6,7 @@ import { countParameters } from "../../model/parameters.ts";
 import { type Block, type Line, list, paragraph } from "../../report/render/blocks.ts";
 import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
 
-/** A paragraph and a list: what the model is, and how it came to be. */
+/** A paragraph that describes the model, and a list of how it was made. */
 export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] {
   const perplexities = (record.perplexity ?? []).map((entry): Line => {
     const source = entry.source === undefined ? "" : `, the source's ${entry.source.toFixed(2)}`;
@@ -48,7 +48,7 @@ function describeModel(config: ModelConfig, record: NfcRecord): Block {
   );
 }
 
-/** A path says where a file lay on one machine: its last name is enough. */
+/** The last name of a path is enough, because its folders are those of one machine. */
 function nameSource(record: NfcRecord): string {
   const { path } = record.source;
   return parseHubName(record) ?? path.split(/[\\/]/).findLast((part) => part !== "") ?? path;
@@ -63,7 +63,7 @@ function describeTie({ tie }: NfcRecord): Line[] {
 
 type Step = NfcRecord["history"][number];
 
-/** One line for a step of training; other steps left the weights as they were. */
+/** One line for a step of training; other steps change no weights and have none. */
 function describeTraining(step: Step): string[] {
   const steps = asNumber(step.settings, "steps");
   if (steps === null) return [];

@@ -1,4 +1,4 @@
-// README.md of an export: what the model is, what its files weigh and lose, and how to run it in each runtime.
+// Writes README.md of an export: the model, the size and loss of its files, and how to run it in each runtime.
 import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -18,18 +18,18 @@ import { makeClassifierRuntimes, makeRuntimes } from "./runtimes.ts";
 export const MODEL_CARD_FILE = "README.md";
 
 export interface ModelCard {
-  /** The folder's name, whatever it holds. */
+  /** The folder's name, which may hold any characters. */
   name: string;
   config: ModelConfig;
   record: NfcRecord;
   exports: ExportSummary["files"];
-  /** model.safetensors: c_attn [C, 2C], the same with its Python class, or what any GPT-2 program reads. */
+  /** The form of model.safetensors: c_attn [C, 2C], the same with its Python class, or plain GPT-2. */
   weights: "compact" | "hf" | "gpt2" | null;
   /** Whether a tokenizer lies in the folder. */
   tokenizer: boolean;
 }
 
-/** Writes README.md into a folder that is complete otherwise, from what lies there. `name`: what it will be called. */
+/** Writes README.md into a folder that is complete otherwise; `name` is the folder's name once it is in place. */
 export async function writeModelCard(
   folder: string,
   { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
@@ -102,7 +102,7 @@ function describeFiles(files: ExportSummary["files"]): Block[] {
   return [heading(2, "Files"), table, ...(text === null ? [] : [paragraph(`Measured on ${text}.`)])];
 }
 
-/** A name that is the same in JavaScript, Python and a shell; another folder has to be filled in. */
+/** The name where JavaScript, Python and a shell read it alike, else one for the reader to replace. */
 function nameSnippetModel(name: string): string {
   return /^\w[\w.-]*$/.test(name) ? name : "model-folder";
 }

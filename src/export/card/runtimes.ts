@@ -1,4 +1,4 @@
-// How to run an exported model, in a few lines for each runtime that reads its folder. docs/runtimes.md says what was run.
+// Snippets that run an exported model, for each runtime that reads its folder. docs/runtimes.md lists the tests of them.
 import type { ModelConfig } from "../../model/config.ts";
 import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
 import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
@@ -9,7 +9,7 @@ export interface RuntimeModel {
   config: Pick<ModelConfig, "n_head" | "n_embd">;
   /** The file that the snippets load; null without ONNX. */
   onnx: { precision: Precision; file: string } | null;
-  /** What model.safetensors holds, see ModelCardInput; null without one. */
+  /** The form of model.safetensors, see `ModelCard`; null without one. */
   weights: "compact" | "hf" | "gpt2" | null;
 }
 
@@ -96,7 +96,7 @@ function transformersJs(path: string, precision: Precision): string[] {
   ];
 }
 
-/** The likeliest next token: without a loop, and so without the cache. */
+/** Prints the likeliest next token alone: without a loop, the cache is not needed. */
 function onnxRuntime({ name, config }: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
   const cache = `(1, ${config.n_head}, 0, ${config.n_embd / config.n_head}), np.float${isHalf(onnx.precision) ? 16 : 32}`;
   return [

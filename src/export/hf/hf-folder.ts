@@ -1,4 +1,4 @@
-// The folder that Hugging Face transformers loads: weights under its names, and for tied models the code of their class.
+// Writes the folder that Hugging Face transformers loads: weights under its names, and the code of tied models' class.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,9 +11,9 @@ import { isPlainGpt2, type ModelConfig } from "../../model/config.ts";
 import { listParameters, type ParameterSpec } from "../../model/parameters.ts";
 
 const MODULE = "modeling_nfc_gpt2";
-/** Python's module beside the weights of a tied model. */
+/** The Python module beside the weights of a tied model. */
 export const HF_CODE_FILE = `${MODULE}.py`;
-/** The same depth below src/ and dist/. */
+/** The path holds in src/ and dist/, where this file has the same depth. */
 const CODE = fileURLToPath(new URL(`../../../assets/${HF_CODE_FILE}`, import.meta.url));
 
 /** transformers' auto classes, and the class of the module that each loads. */
@@ -32,7 +32,7 @@ export interface HfFolderOptions {
 }
 
 /**
- * What config.json says besides `toHfConfig`: the class to load. A dense model is transformers' own GPT-2; a tied one
+ * Keys of config.json besides those of `toHfConfig`: the class to load. A dense model is transformers' own GPT-2; a tied one
  * keeps model_type "gpt2" and is found through auto_map with `trust_remote_code=True`.
  */
 export function makeHfConfigKeys({ variant }: ModelConfig): Record<string, unknown> {
@@ -60,7 +60,7 @@ export async function writeHfWeights(
   return writeSafetensors(folder, sources, options);
 }
 
-/** As transformers itself saves them: all but the head belong to `transformer`. */
+/** The names under which transformers saves weights: all but the head belong to `transformer`. */
 function toHfName(name: string): string {
   return name === "lm_head.weight" ? name : `transformer.${name}`;
 }

@@ -45,7 +45,7 @@ function findPlace(path: string, { external, offset }: OnnxInitializer): Place |
   return offset === null ? null : { path, offset };
 }
 
-/** Whether these bytes are there. */
+/** Whether the file has these bytes at this place. */
 async function hasBytes({ path, offset }: Place, { byteLength, chunks }: InlineData): Promise<boolean> {
   const file = await PositionalFile.open(path);
   const buffer = new Uint8Array(Math.min(PIECE_BYTES, byteLength));

@@ -1,4 +1,4 @@
-// genai_config.json: tells onnxruntime-genai the names and sizes of an exported graph.
+// Makes genai_config.json, from which onnxruntime-genai learns the names and sizes of an exported graph.
 import type { ModelConfig } from "../../model/config.ts";
 
 /** Lies at the folder's root; `filename` is resolved from there. */

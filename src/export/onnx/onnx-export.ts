@@ -1,4 +1,4 @@
-// The ONNX files of an export together: all precisions one after the other, their calibration, and their check on text.
+// Writes all ONNX files of an export: precision by precision, with calibration and a check on text.
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
@@ -40,7 +40,7 @@ interface Common extends LongCall {
 }
 
 /**
- * Writes the files below `folder`. Precisions follow each other, as each holds its quantised weights.
+ * Writes the files below `folder`. Precisions follow each other, as each holds its quantized weights.
  * @throws NfcError as `readTextPieces` for the texts, as `resolveQuantization`, `writeOnnxFile` and `quantizeCalibrated`
  */
 export async function writeOnnxFiles(
@@ -63,21 +63,13 @@ export async function writeOnnxFiles(
     if (bits && options.calibration && !calibrated.has(bits))
       calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantization, common));
     const known = bits === null ? undefined : calibrated.get(bits);
-    files.push(
-      await writeOnnxFile(folder, checkpoint, {
-        ...common,
-        precision,
-        weights,
-        noise,
-        quantization,
-        ...(known && { calibrated: known }),
-      }),
-    );
+    const settings = { ...common, precision, weights, noise, quantization, calibrated: known };
+    files.push(await writeOnnxFile(folder, checkpoint, settings));
   }
   return files;
 }
 
-/** To the end: a wrong name or a broken line should not show up after minutes of writing. */
+/** Reads all texts once, so that a wrong name or a broken line shows up before minutes of writing. */
 async function readTexts({ texts = [], calibration }: OnnxExportOptions, signal?: AbortSignal): Promise<void> {
   for await (const _ of readTextPieces([...texts, ...(calibration ? [calibration.file] : [])])) throwIfAborted(signal);
 }
@@ -97,7 +89,7 @@ async function calibrate(
 }
 
 /**
- * What nfc.json says of the files of a complete folder: size, rounding, and with `texts` what they lose on text.
+ * The entries of nfc.json for the files of a complete folder: size, rounding, and with `texts` their loss on text.
  * @throws NfcError "invalid-file" for a file that does not open or whose loss is not finite
  */
 export async function makeExportEntries(
@@ -145,10 +137,9 @@ async function measure(
   const { files, config } = await openExportedModel(folder);
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
-    tokens: () => streamTokens(texts, tokenizer, signal ? { signal } : {}),
+    tokens: () => streamTokens(texts, tokenizer, { signal }),
     onProgress: (done) => onProgress?.({ phase: "comparing on text", done, total: null, unit: "tokens" }),
-    ...(threads !== undefined && { threads }),
-    ...(signal && { signal }),
+    ...{ threads, signal },
   });
   const text = await describeScoredText(texts);
   const entries = scores.flatMap((score) => {

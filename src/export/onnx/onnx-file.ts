@@ -18,7 +18,7 @@ import { writeModelTensors } from "../safetensors.ts";
 import { checkStoredWeights } from "./check-weights.ts";
 import { type PlanOptions, type PrecisionPlan, planPrecision } from "./precision-plan.ts";
 import { type Verification, verifyOnnx, verifySampled } from "./verify.ts";
-import { locateInSafetensors, sumWeightBytes, writeExternalWeights } from "./weight-placement.ts";
+import { locateInSafetensors, type ProgressHooks, sumWeightBytes, writeExternalWeights } from "./weight-placement.ts";
 
 /** Room for the graph beside the weights in a file of at most 2 GiB. */
 const GRAPH_RESERVE = 16 * 2 ** 20;
@@ -61,12 +61,12 @@ export async function writeOnnxFile(
     },
   });
   const total = sumWeightBytes(plan.graph, plan.data);
-  // protobuf holds 2 GiB: beyond, external data is the only way.
+  // A protobuf file holds at most 2 GiB, so larger models need external data.
   const weights =
     options.weights === "inline" && total > MAX_INLINE_BYTES - GRAPH_RESERVE ? "external" : options.weights;
   const onBytes = (done: number) =>
     onProgress?.({ phase: `${precision}: writing`, done: Math.min(done, total), total, unit: "bytes" });
-  const hooks = { onBytes, ...(signal && { signal }) };
+  const hooks = { onBytes, signal };
   const onnx = join(folder, "onnx");
   await withIoErrors(onnx, () => mkdir(onnx, { recursive: true }));
   const { placement, files } =
@@ -105,7 +105,7 @@ async function verify(
 async function writeSharedWeights(
   folder: string,
   checkpoint: Checkpoint,
-  hooks: { onBytes: (done: number) => void; signal?: AbortSignal },
+  hooks: ProgressHooks,
 ): Promise<{ placement: ParameterPlacement; files: string[] }> {
   const onnx = join(folder, "onnx");
   const data = `${nameModelFile("fp32")}_data`;

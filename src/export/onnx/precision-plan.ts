@@ -1,4 +1,4 @@
-// What a file of some precision consists of: its graph, the bytes of its weights, and the numbers that they stand for.
+// Plans a file of some precision: its graph, the bytes of its weights, and the numbers that the bytes stand for.
 
 import { type Checkpoint, makeMemoryCheckpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { makeTensorSource, streamBytes } from "../../checkpoint/model-folder.ts";
@@ -35,13 +35,13 @@ export interface PlanOptions {
   noise: NoiseMode;
   quantization: Quantization;
   /** Weights in blocks that are known already, by name: from calibration. */
-  calibrated?: ReadonlyMap<string, BlockMatrix>;
-  /** Called before each weight is quantised. */
+  calibrated?: ReadonlyMap<string, BlockMatrix> | undefined;
+  /** Called before each weight is quantized. */
   onWeight?: (name: string, done: number, total: number) => void;
 }
 
 /**
- * Quantises what `precision` needs; the result holds all quantised weights, so use one plan after the other.
+ * Quantizes what `precision` needs; the result holds all quantized weights, so use one plan after the other.
  * @throws NfcError "unsupported" for a weight that float16 cannot hold
  */
 export async function planPrecision(
@@ -66,7 +66,7 @@ export async function planPrecision(
   }
 }
 
-/** The cache is float16, the logits are not: sampling and scoring want all their digits. */
+/** The cache is float16, but the logits stay float32, because sampling and scoring need their digits. */
 function lowerGraph(graph: Graph): Graph {
   return toHalfGraph(graph, {
     halfInput: (name) => name.startsWith("past_key_values."),
@@ -75,15 +75,15 @@ function lowerGraph(graph: Graph): Graph {
 }
 
 /**
- * In blocks the token embedding is quantised like the products, which it is one of when the head is tied; positions are
- * few. In int8, whose rows lose far less, both are.
+ * In blocks the token embedding is quantized like the products, because a tied head multiplies by it; the positions,
+ * which are few, are not. In int8, whose rows lose far less, both are.
  */
 const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantized" : "float16");
 
-/** The few rows of a classifier's head decide alone, and weigh nothing. */
+/** A classifier's head stays float32: it is small, and its few rows decide the result alone. */
 const isQuantized = ({ name }: Value): boolean => name !== SCORE;
 
-/** A weight as it is stored, and what it decodes to. */
+/** A weight as it is stored, and as it decodes. */
 interface Quantized {
   bytes: (part: string) => Uint8Array;
   decode: () => Float32Array;
@@ -175,7 +175,7 @@ function makePlainData(checkpoint: Checkpoint, { name, dtype }: Value): InlineDa
   return { byteLength: countBytes(to, tensor.shape), chunks: () => makeTensorSource(checkpoint, tensor, to).chunks() };
 }
 
-/** The checkpoint with every weight replaced by what the file's bytes decode to. */
+/** The checkpoint with every weight as the file's bytes decode. */
 function decodeCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: ReadonlyMap<string, Quantized>): Checkpoint {
   const half = new Set(
     pruneGraph(graph)

@@ -1,8 +1,8 @@
-// The part of config.json that tells transformers.js which file to take and how it is stored.
+// Makes the part of config.json from which transformers.js learns which file to take and how it is stored.
 import { isHalf, nameModelFile, PRECISIONS, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
 import type { OnnxFile } from "./onnx-file.ts";
 
-/** Small and close to float32 first: what a folder without the runtime's own choice is loaded in. */
+/** The order in which a runtime without a choice of its own should load: small and close to float32 first. */
 const PREFERENCE: readonly Precision[] = ["int8", "q4", "uint8", "q4f16", "fp16", "fp32"];
 
 /**

@@ -16,8 +16,8 @@ export const LOGIT_TOLERANCE = 1e-4;
 /**
  * Precisions that round activations: root mean square of the differences, relative to that of the logits. The reference
  * has the file's own weights. On models from 0.1 to 124 M parameters float16 gives up to 0.0011, int8 up to 0.032, which
- * outliers raise: it has one scale for all activations of a product. That is what a wrong graph exceeds; of a single
- * wrong row only the bytes tell (stored-weights.ts).
+ * outliers raise: it has one scale for all activations of a product. A wrong graph exceeds these; a single wrong row
+ * does not, so check-weights.ts compares bytes.
  */
 const ROUNDING_TOLERANCE: Partial<Record<Precision, number>> = { fp16: 0.005, q4f16: 0.01, int8: 0.3 };
 /** A σ below this moves scores by less than float32 may show in a few tokens. */
@@ -32,7 +32,7 @@ export interface Verification {
   /** Root mean square of the differences, and of the logits. */
   error: number;
   scale: number;
-  /** What `worst` may be, or `error` where activations are rounded (fp16, q4f16, int8). */
+  /** The limit of `worst`, or of `error` where activations are rounded (fp16, q4f16, int8). */
   tolerance: number;
   positions: number;
 }
@@ -60,7 +60,7 @@ export async function verifyOnnx(
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
   const prompts = drawPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
-  const reference = await computeLogits(checkpoint, windows, { threads, ...(signal && { signal }) });
+  const reference = await computeLogits(checkpoint, windows, { threads, signal });
   if (!reference.every(Number.isFinite))
     throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
       hint: "the checkpoint is damaged",
@@ -85,7 +85,7 @@ export async function verifyOnnx(
   return compare.finish(path, precision);
 }
 
-/** Whole texts, then one beside half of another, padded on the right and on the left. */
+/** Compares whole texts, then one beside half of another, padded on the right and on the left. */
 async function compareClassifier(compare: LogitComparison, run: RunModel, prompts: readonly number[][]): Promise<void> {
   const length = prompts[0]?.length as number;
   const half = Math.ceil(length / 2);
@@ -183,7 +183,7 @@ async function withSession(
   }
 }
 
-/** Draws two pseudo-random prompts by a fixed seed. */
+/** Two pseudo-random prompts, which are the same for every model of a vocabulary. */
 function drawPrompts(vocabulary: number, length: number): number[][] {
   const random = makeRandom(PROMPT_SEED);
   return Array.from({ length: PROMPTS }, () => Array.from({ length }, () => Math.floor(random() * vocabulary)));
@@ -216,7 +216,7 @@ class LogitComparison {
         const theirs = (row * columns + column) * V;
         for (let v = 0; v < V; v++) {
           const difference = Math.abs((this.reference[ours + v] as number) - Number(data[theirs + v]));
-          // Written so that NaN counts as the worst.
+          // The negated comparison makes NaN count as the worst.
           if (!(difference <= this.worst))
             this.worst = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
           this.squares += difference * difference;

@@ -1,4 +1,4 @@
-// Where an ONNX export's weights go: inside the model, in external data files, or in model.safetensors itself.
+// Places the weights of an ONNX export: inside the model, in external data files, or in model.safetensors itself.
 import { join } from "node:path";
 import { openSafetensors } from "../../formats/safetensors/reader.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
@@ -12,8 +12,8 @@ const ALIGN_THRESHOLD = 1 << 20;
 const ALIGNMENT = 4096;
 
 export interface ProgressHooks {
-  onBytes?: (written: number) => void;
-  signal?: AbortSignal;
+  onBytes?: ((written: number) => void) | undefined;
+  signal?: AbortSignal | undefined;
 }
 
 /** Where the bytes of a parameter come from. */

@@ -39,13 +39,13 @@ export class BlockFit {
   private readonly last: number;
   private readonly symmetric: boolean;
   private readonly middle: number;
-  // The range of the weights and 0.
+  // These are the ends of the range of the weights and 0.
   private low = 0;
   private high = 0;
-  // Of the last `measure`: Σ ω·w·c and Σ ω·c² over the codes c = q − z.
+  // Sums that the last `measure` made over the codes c = q − z: Σ ω·w·c and Σ ω·c².
   private along = 0;
   private squares = 0;
-  // Of the best candidate so far: the squared error that it saves compared with codes of 0.
+  // The squared error that the best candidate so far saves compared with codes of 0.
   private saved = 0;
   private bestScale = 0;
   private bestZero = 0;
@@ -60,7 +60,7 @@ export class BlockFit {
   }
 
   /**
-   * As ONNX Runtime's quantizer: symmetric, s = −m/2^(bits−1) with m the weight of largest magnitude, so that m has code
+   * The grid of ONNX Runtime's quantizer: symmetric, s = −m/2^(bits−1) with m the weight of largest magnitude, so that m has code
    * 0; else s = (max − min)/(2^bits − 1) over the weights and 0, z = −min/s.
    */
   extreme(): void {
@@ -88,7 +88,7 @@ export class BlockFit {
   }
 
   /**
-   * Minimises Σ ω_k (w_k − s·(q_k − z))² over s, z and the codes: a few grids around the extreme one, each with its best
+   * Minimizes Σ ω_k (w_k − s·(q_k − z))² over s, z and the codes: a few grids around the extreme one, each with its best
    * scale s = Σ ω w c / Σ ω c², c = q − z; the best of them with codes and scale in turn once more. Never worse than
    * `extreme`, which is kept where nothing beats it.
    */

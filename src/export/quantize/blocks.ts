@@ -18,13 +18,13 @@ export interface BlockMatrix {
 }
 
 export interface MatrixFormat extends BlockFormat {
-  /** Of the weights: [K, N], or [N, K] with `byRow` */
+  /** The shape of the weights: [K, N], or [N, K] with `byRow` */
   shape: readonly [number, number];
   byRow: boolean;
 }
 
 export interface QuantizeOptions extends MatrixFormat {
-  /** For messages. */
+  /** The weight's name, for messages. */
   name: string;
   /** How scales are chosen: of least squared error, or as ONNX Runtime's quantizer does. */
   rule?: "least-squares" | "extreme";
@@ -102,7 +102,7 @@ export class BlockCodes {
     };
   }
 
-  /** Once a block: its scale and zero point, and its padding. */
+  /** Sets the scale, zero point and padding of a block; called once for each. */
   setGrid(n: number, b: number, { scale, zero }: Pick<BlockFit, "scale" | "zero">, name: string): void {
     checkScale(scale, name);
     const { matrix, blocks } = this;
@@ -116,7 +116,7 @@ export class BlockCodes {
     for (let k = this.inner; k < (b + 1) * block; k++) this.set(n, k, zero);
   }
 
-  /** Once a weight. */
+  /** Sets the code of a weight; called once for each. */
   set(n: number, k: number, code: number): void {
     this.put(this.matrix.values, n * this.blocks * this.format.block + k, code);
   }

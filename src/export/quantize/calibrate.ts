@@ -1,4 +1,4 @@
-// Quantises the weights of a model in blocks so that its products keep their values on calibration text.
+// Quantizes the weights of a model in blocks so that its products keep their values on calibration text.
 
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
@@ -17,7 +17,7 @@ import { quantizeGptq } from "./gptq.ts";
 
 /**
  * A tied wte is not only multiplied but also looked up, where errors of different inputs do not make up for each other.
- * Of 0.01, 0.3, 1 and 3 the one with the least KL on small models, and within 3 % of the least on larger ones.
+ * Among 0.01, 0.3, 1 and 3 this has the least KL on small models, and is within 3 % of the least on larger ones.
  */
 const EMBEDDING_DAMPING = 1;
 
@@ -26,8 +26,8 @@ export interface CalibrateOptions extends BlockFormat, LongCall {
 }
 
 /**
- * All matrices of the blocks and the head (wte where it is tied) by GPTQ, each on the inputs that the quantised layers
- * before it give.
+ * Quantizes all matrices of the blocks and the head (wte where it is tied) by GPTQ, each on the inputs that the
+ * quantized layers before it give.
  * @returns by parameter name; a wte that is no head is not among them
  * @throws NfcError "invalid-file" when the model gives what is not finite; "aborted"
  */

@@ -1,7 +1,7 @@
-// What the rounding error of one input costs once later inputs have made up for it: the Cholesky factor of their moments.
+// Computes what the rounding error of an input costs once later inputs have made up for it, by a Cholesky factor.
 import { factorInPlace } from "../../numeric/linalg.ts";
 
-/** What the errors of later inputs ask of an earlier one. */
+/** How the errors of later inputs change the target of an earlier one. */
 export interface Feedback {
   /** a[k, j] = L_jk/L_kk for j > k: [K, K], upper triangle */
   shares: Float64Array;

@@ -1,11 +1,11 @@
-// GPTQ (arXiv 2210.17323): quantises a matrix input by input, and lets the inputs still to come make up for each error.
+// GPTQ (arXiv 2210.17323): quantizes a matrix input by input, and lets the inputs still to come make up for each error.
 import { CHUNK } from "../../numeric/linalg.ts";
 import { addRowProducts, dot } from "../../numeric/products.ts";
 import { BlockFit } from "./block-fit.ts";
 import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
 import { computeFeedback, type Feedback } from "./feedback.ts";
 
-/** As in the paper. */
+/** The damping of the paper. */
 const DAMPING = 0.01;
 /** Inputs that are quantized before the targets of the rest are brought up to date. */
 const PANEL = 128;
@@ -13,14 +13,14 @@ const PANEL = 128;
 const CHANNELS = 1024;
 
 export interface GptqOptions extends MatrixFormat {
-  /** For messages. */
+  /** The weight's name, for messages. */
   name: string;
   /** Share of the mean diagonal of H that is added to it; from 1 on an error counts much by itself. */
   damping?: number;
 }
 
 /**
- * Minimises tr((W − Ŵ) H (W − Ŵ)ᵀ), the squared error of the products on the inputs that made H = Σ x xᵀ [K, K] (any
+ * Minimizes tr((W − Ŵ) H (W − Ŵ)ᵀ), the squared error of the products on the inputs that made H = Σ x xᵀ [K, K] (any
  * multiple of it; overwritten). Inputs go from the last to the first: ŵ_k = round(w_k + Σ_{j>k} (w_j − ŵ_j) a_kj), which
  * is GPTQ without inverting H (arXiv 2307.13304, theorem 6). A block's scale is fitted to these targets, with the cost
  * of each, when the block is entered.
@@ -34,7 +34,7 @@ export function quantizeGptq(weights: Float32Array, hessian: Float64Array, optio
   return codes.matrix;
 }
 
-/** Quantises channels `first` … `first` + `count` − 1. */
+/** Quantizes channels `first` … `first` + `count` − 1. */
 class ChannelGroup {
   private readonly options: GptqOptions;
   private readonly codes: BlockCodes;
@@ -62,7 +62,7 @@ class ChannelGroup {
     this.count = count;
   }
 
-  /** In panels of whole blocks, the last one first. */
+  /** Goes through panels of whole blocks, the last one first. */
   quantize(): void {
     const { errors, originals, feedback, count } = this;
     const { inner } = this.codes;

@@ -1,4 +1,4 @@
-// What a user may choose about the quantised precisions, and what is chosen for a model where nothing is said.
+// The choices of a user about the quantized precisions, and their defaults for a model.
 import { NfcError } from "../../errors.ts";
 import type { Precision } from "../../model/precision.ts";
 
@@ -11,7 +11,7 @@ export interface Quantization {
   reduceRange: boolean;
 }
 
-/** What is asked of it; the rest has the default of the model. */
+/** The choices that are made; the rest has the default of the model. */
 export type QuantizationOptions = { [K in keyof Quantization]?: Quantization[K] | undefined };
 
 export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];

@@ -1,4 +1,4 @@
-// Several models side by side, checkpoints and ONNX files alike: parameters, bytes and noted quality. Reads headers only.
+// Compares several models, checkpoints and ONNX files alike, by parameters, bytes and noted quality. Reads headers only.
 import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -21,9 +21,9 @@ import {
   findAccidents,
   findAttentionParts,
   findLargestFormat,
+  GROUP_NAMES,
   readHeaderTensors,
   sumFormats,
-  TENSOR_GROUP_OF,
 } from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
 import { tallyTensors } from "../weigh/tally.ts";
@@ -60,7 +60,7 @@ export async function compareModels(sources: readonly string[], options: Compare
   return { format: COMPARISON_FORMAT, tool: { ...TOOL }, title, models: compared };
 }
 
-/** What a source holds; where there is nothing that can be read, opening it as a checkpoint says why. */
+/** The models of a source. A source without any counts as a checkpoint, so that opening it fails with the reason. */
 export async function findModels(source: string): Promise<{ checkpoint: boolean; onnx: string[] }> {
   if (isHubReference(source)) return { checkpoint: true, onnx: [] };
   if (source.endsWith(".onnx")) return { checkpoint: false, onnx: [source] };
@@ -86,7 +86,9 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
   const checkpoint = await openCheckpoint(source, options);
   try {
     const { variant, parameters, dtypes, files, head } = summarize(checkpoint);
-    const groups = listGroups(tallyTensors(checkpoint).map((one) => ({ ...one, group: TENSOR_GROUP_OF[one.group] })));
+    const groups = listGroups(
+      tallyTensors(checkpoint).map((one) => ({ ...one, group: GROUP_NAMES[one.group].tensors })),
+    );
     const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
     return {
       ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups, notes },
@@ -98,7 +100,7 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
   }
 }
 
-/** External data counts by what the header says of it, wherever it lies: it is not opened. */
+/** External data is not opened: it counts by the sizes in the header. */
 async function weighOnnx(file: string): Promise<Weighed> {
   const tensors = await readHeaderTensors(file);
   const record = await readRecordBeside(file);

@@ -1,7 +1,7 @@
 // A comparison of models as one page that needs nothing else, in the frame of the report's page.
 
 import { drawAmountChart } from "../page/charts.ts";
-import { renderFrame, renderSection } from "../page/frame.ts";
+import { renderFigure, renderFrame, renderSection } from "../page/frame.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../render/format.ts";
 import { html, type Markup, NOTHING } from "../render/html.ts";
 import type { ComparedModel, Comparison } from "./comparison-schema.ts";
@@ -29,5 +29,5 @@ function sizes(models: readonly ComparedModel[]): Markup {
     description: models.map((model) => `${model.source}: ${value(model)}`).join("; "),
   };
   const bars = models.map((model) => ({ label: model.source, amount: model.bytes, value: value(model) }));
-  return html`<figure>${drawAmountChart(chart, bars)}</figure>`;
+  return renderFigure(drawAmountChart(chart, bars));
 }

@@ -1,5 +1,5 @@
 // A comparison of models as plain text and as Markdown, and the tables that its page shows as well.
-import { type Block, heading, type Line, notes, type Table } from "../render/blocks.ts";
+import { type Block, heading, notes, type Table } from "../render/blocks.ts";
 import { formatMegabytes, formatSignedPercent, formatThousands } from "../render/format.ts";
 import { renderMarkdown } from "../render/markdown.ts";
 import { renderText } from "../render/text.ts";
@@ -47,27 +47,23 @@ export function makeGroupTable({ models }: Comparison, unit: "parameters" | "MB"
   return { kind: "table", heading: [unit === "MB" ? "MB (10^6 bytes)" : "parameters", ...shown], rows, align: "lr" };
 }
 
-/** The notes on every model, each after the model's name. */
-function listNotes({ models }: Comparison): Line[] {
-  return models.flatMap((model) => model.notes.map((note) => [{ code: model.source }, `: ${note}`]));
-}
-
 function makeBlocks(comparison: Comparison): Block[] {
+  const { title, models } = comparison;
   return [
+    heading(3, title ?? "Models"),
     makeModelTable(comparison),
     makeGroupTable(comparison, "parameters"),
     makeGroupTable(comparison, "MB"),
-    notes(listNotes(comparison)),
+    notes(models.flatMap(({ source, notes: own }) => own.map((note) => [{ code: source }, `: ${note}`]))),
   ];
 }
 
 /** Lines that end in a newline each. */
 export function renderComparisonText(comparison: Comparison): string {
-  const { title } = comparison;
-  return renderText([...(title === null ? [] : [heading(3, title)]), ...makeBlocks(comparison)]);
+  return renderText(makeBlocks(comparison));
 }
 
 /** GitHub-flavored Markdown; its heading is of level 3. */
 export function renderComparisonMarkdown(comparison: Comparison): string {
-  return renderMarkdown([heading(3, comparison.title ?? "Models"), ...makeBlocks(comparison)]);
+  return renderMarkdown(makeBlocks(comparison));
 }

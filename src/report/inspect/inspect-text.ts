@@ -1,11 +1,11 @@
 // An inspection as plain text for a terminal.
 import type { ModelConfig } from "../../model/config.ts";
 import { CONSTANT_MEAN, describeExtra, describeHead, hasConstantMean } from "../findings.ts";
-import { type Block, group, list, notes, paragraph, type Table } from "../render/blocks.ts";
+import { notes, paragraph, type Table } from "../render/blocks.ts";
 import { formatBytes, formatCount, formatMegabytes, formatPercent, formatThousands } from "../render/format.ts";
 import { renderText } from "../render/text.ts";
-import { describeMaker, describeSteps } from "../report-blocks.ts";
-import { GROUP_LABELS } from "../tables.ts";
+import { makeProvenance } from "../report-blocks.ts";
+import { GROUP_NAMES } from "../weigh/header-tensors.ts";
 import type { Inspection } from "./inspect.ts";
 
 /** The inspection as lines that end in a newline each. */
@@ -15,7 +15,7 @@ export function renderInspection(inspection: Inspection): string {
     makeGroupTable(inspection),
     paragraph(describeTying(inspection)),
     notes(listNotes(inspection)),
-    makeProvenance(inspection),
+    ...makeProvenance("model", { ...inspection, notes: [] }),
   ]);
 }
 
@@ -61,8 +61,9 @@ function makeConfigRows(config: ModelConfig): string[][] {
 function makeGroupTable({ groups, parameters, bytes }: Inspection): Table {
   const rows = [
     ...groups.map(({ group, ...sums }) => {
-      const label = group.startsWith("attention.") ? `attention ${GROUP_LABELS[group]}` : GROUP_LABELS[group];
-      return [label, formatThousands(sums.parameters), formatPercent(sums.percent), formatMegabytes(sums.bytes)];
+      const { label } = GROUP_NAMES[group];
+      const name = group.startsWith("attention.") ? `attention ${label}` : label;
+      return [name, formatThousands(sums.parameters), formatPercent(sums.percent), formatMegabytes(sums.bytes)];
     }),
     ["total", formatThousands(parameters), formatPercent(100), formatMegabytes(bytes)],
   ];
@@ -82,9 +83,4 @@ function listNotes({ config, head, bytes, parameters, notes: opened, storage }: 
     ...(hasConstantMean(config.variant) ? [`${config.variant}: ${CONSTANT_MEAN}`] : []),
     ...opened,
   ];
-}
-
-function makeProvenance({ provenance }: Inspection): Block {
-  if (provenance === null) return group();
-  return group(paragraph(...describeMaker(provenance)), list(describeSteps(provenance).flat()));
 }

@@ -1,4 +1,4 @@
-// What one checkpoint is: format, files, layout, configuration, parameters by group, head, and what tying would save.
+// Describes one checkpoint: format, files, layout, configuration, parameters by group, head, and what tying would save.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts";
@@ -10,19 +10,19 @@ import { sumWeights } from "../weigh/weights.ts";
 
 const INSPECTION_FORMAT = "nfc-inspect/1";
 
-/** The answer of `nfc inspect`, ready for JSON. Bytes are bytes; MB nowhere. */
-export interface Inspection {
+type SharedFacts = "source" | "parameters" | "bytes" | "dtypes" | "embedding" | "head" | "notes" | "provenance";
+
+/** The answer of `nfc inspect`, ready for JSON; facts that a report states as well are described by its schema. */
+export interface Inspection extends Pick<ModelSummary, SharedFacts> {
   format: typeof INSPECTION_FORMAT;
   tool: { name: string; version: string };
-  /** As the user named it. */
-  source: string;
   storage: {
     format: "safetensors";
-    /** Base names, sorted; more than one is a sharded checkpoint. */
+    /** Base names, sorted; a sharded checkpoint has several. */
     files: string[];
-    /** Of all files, headers included. */
+    /** The size of all files, headers included. */
     bytes: number;
-    /** Tensors of the model. */
+    /** The number of tensors that the model uses. */
     tensors: number;
     /** Stored tensors and padding rows that are no parameters: mask buffers, a copy of the head. */
     extra: { tensors: number; bytes: number };
@@ -30,49 +30,37 @@ export interface Inspection {
   layout: {
     /** How matrices are stored: conv1d is [in, out] as in GPT-2, linear [out, in] as in nanoGPT. */
     orientation: "conv1d" | "linear";
-    /** What stands before the canonical names, for example "transformer.". */
+    /** The text before the canonical names, for example "transformer.". */
     prefix: string;
   };
   /** Everything that the forward pass depends on, under the names of Hugging Face's GPT2Config. */
   config: ModelConfig;
-  /** Each counted once. */
-  parameters: number;
-  /** Of the parameters, in the precision they are stored in. */
-  bytes: number;
-  /** In the order of the parameters; empty groups are left out. `percent` of all parameters. */
+  /** In the order of the parameters; empty groups are left out. `percent` is a share of all parameters. */
   groups: { group: ParameterGroup; parameters: number; bytes: number; percent: number }[];
-  /** The precision with the most bytes first. */
-  dtypes: ModelSummary["dtypes"];
-  /** The token embedding and its share of all parameters. */
-  embedding: ModelSummary["embedding"];
-  /** tied: stored once, as the embedding; copied: in the file twice; separate: its own matrix. */
-  head: ModelSummary["head"];
   tying: {
-    /** True: Q and K are one projection already. */
+    /** True where Q and K are one projection already. */
     done: boolean;
-    /** What tying removes, or has removed: L(C^2 + C). */
+    /** The number that tying removes, or has removed: L(C^2 + C). */
     parameters: number;
-    /** The same in the precision of c_attn. */
+    /** The same in bytes, in the precision of c_attn. */
     bytes: number;
-    /** Of the dense model. */
+    /** The same as a share of the dense model. */
     percent: number;
     formula: string;
   };
-  /** What was normalised, dropped or assumed to read it. */
-  notes: string[];
-  /** From nfc.json. */
-  provenance: ModelSummary["provenance"];
 }
 
 /** Describes an open checkpoint. Reads its headers and nfc.json, never weights. */
 export function inspect(checkpoint: Checkpoint): Inspection {
   const entries = tallyTensors(checkpoint);
-  const model = summarize(checkpoint, entries);
-  const { files } = model;
+  const { source, parameters, bytes, files, dtypes, embedding, head, notes, provenance } = summarize(
+    checkpoint,
+    entries,
+  );
   return {
     format: INSPECTION_FORMAT,
     tool: { ...TOOL },
-    source: checkpoint.source,
+    source,
     storage: {
       format: "safetensors",
       files: files.names,
@@ -82,18 +70,14 @@ export function inspect(checkpoint: Checkpoint): Inspection {
     },
     layout: describeLayout(checkpoint),
     config: { ...checkpoint.config },
-    parameters: model.parameters,
-    bytes: model.bytes,
+    ...{ parameters, bytes },
     groups: PARAMETER_GROUPS.flatMap((group) => {
       const sum = sumWeights(entries.filter((entry) => entry.group === group));
-      return sum.parameters === 0 ? [] : [{ group, ...sum, percent: (100 * sum.parameters) / model.parameters }];
+      return sum.parameters === 0 ? [] : [{ group, ...sum, percent: (100 * sum.parameters) / parameters }];
     }),
-    dtypes: model.dtypes,
-    embedding: model.embedding,
-    head: model.head,
+    ...{ dtypes, embedding, head },
     tying: estimateTying(checkpoint.config, entries),
-    notes: model.notes,
-    provenance: model.provenance,
+    ...{ notes, provenance },
   };
 }
 

@@ -8,7 +8,7 @@ const SMALL = 300;
 
 export interface Chart {
   title: string;
-  /** What it shows, for those who do not see it. */
+  /** The content in words, for screen readers. */
   description: string;
 }
 
@@ -60,57 +60,47 @@ export function drawAmountChart(chart: Chart, rows: readonly AmountRow[]): Marku
   return svg(chart, WIDTH, rows.length * step, content);
 }
 
-export interface HeatOptions {
-  rows: readonly string[];
-  columns: readonly string[];
-  /** The value that has the full colour. */
-  largest: number;
-  format: (value: number) => string;
-}
-
-/** Cells by row and column; null: none. The number stands in the cell where there is room. */
+/**
+ * Cells by row and column, both numbered from 0 on; rows may be shorter than others. The number stands in the cell where
+ * there is room.
+ * @param rows labels of the rows
+ * @param largest the value that has the full color
+ */
 export function drawHeatMap(
   chart: Chart,
-  cells: readonly (readonly (number | null)[])[],
-  options: HeatOptions,
+  cells: readonly (readonly number[])[],
+  rows: readonly string[],
+  largest: number,
 ): Markup {
-  const { rows, columns, largest, format } = options;
   const left = 56;
-  const size = Math.min(44, (WIDTH - left) / Math.max(1, columns.length));
+  const columns = Math.max(...cells.map((line) => line.length));
+  const size = Math.min(44, (WIDTH - left) / Math.max(1, columns));
   const height = Math.min(28, size);
   const shade = makeScale([0, largest], [0.04, 1]);
   const opacity = (value: number) => Math.min(1, Math.max(0.04, shade(value)));
   const content = [
-    ...columns.map(
-      (column, c) =>
-        html`<text class="axis" x="${round(left + (c + 0.5) * size)}" y="12" text-anchor="middle">${column}</text>`,
+    ...Array.from(
+      { length: columns },
+      (_, c) => html`<text class="axis" x="${round(left + (c + 0.5) * size)}" y="12" text-anchor="middle">${c}</text>`,
     ),
     ...rows.map(
       (row, r) =>
         html`<text class="axis" x="${left - 8}" y="${round(18 + (r + 0.7) * height)}" text-anchor="end">${row}</text>`,
     ),
     ...cells.flatMap((line, r) =>
-      line.flatMap((value, c) => {
-        if (value === null) return [];
+      line.map((value, c) => {
         const [x, y, alpha] = [left + c * size, 18 + r * height, opacity(value)];
-        const label =
-          size < 34
-            ? []
-            : [
-                html`<text class="${alpha > 0.55 ? "on" : "cell"}" x="${round(x + size / 2)}" y="${round(y + height * 0.66)}" text-anchor="middle">${format(value)}</text>`,
-              ];
-        return [
-          html`<rect class="heat" x="${round(x + 0.5)}" y="${round(y + 0.5)}" width="${round(size - 1)}" height="${round(height - 1)}" fill-opacity="${round(alpha)}"><title>${rows[r] ?? ""}, ${columns[c] ?? ""}: ${format(value)}</title></rect>`,
-          ...label,
-        ];
+        const text = value.toFixed(2);
+        const label = html`<text class="${alpha > 0.55 ? "on" : "cell"}" x="${round(x + size / 2)}" y="${round(y + height * 0.66)}" text-anchor="middle">${text}</text>`;
+        return html`<rect class="heat" x="${round(x + 0.5)}" y="${round(y + 0.5)}" width="${round(size - 1)}" height="${round(height - 1)}" fill-opacity="${round(alpha)}"><title>${rows[r] ?? ""}, ${c}: ${text}</title></rect>${size < 34 ? "" : label}`;
       }),
     ),
   ];
-  return svg(chart, Math.ceil(left + columns.length * size), Math.ceil(20 + rows.length * height), content);
+  return svg(chart, Math.ceil(left + columns * size), Math.ceil(20 + rows.length * height), content);
 }
 
 export interface Line {
-  /** One of the page's line colours. */
+  /** One of the page's line colors. */
   kind: "before" | "after" | "third";
   points: readonly (readonly [x: number, y: number])[];
   dots?: boolean;

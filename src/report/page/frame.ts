@@ -1,4 +1,4 @@
-// The frame of a page: no network, no scripts, one style; and the sections in it.
+// The frame of a page, with one style and without network or scripts, and the sections in it.
 import type { Block } from "../render/blocks.ts";
 import { html, Markup, renderBlock } from "../render/html.ts";
 import { STYLE } from "./style.ts";
@@ -18,4 +18,9 @@ export function renderFrame(title: string, version: string, body: readonly Marku
 export function renderSection(title: string, ...content: readonly (Markup | Block)[]): Markup {
   const parts = content.map((part) => (part instanceof Markup ? part : renderBlock(part)));
   return html`<section><h2>${title}</h2>${parts}</section>`;
+}
+
+/** A chart with a caption. */
+export function renderFigure(chart: Markup, caption = ""): Markup {
+  return html`<figure>${chart}${caption === "" ? "" : html`<figcaption>${caption}</figcaption>`}</figure>`;
 }

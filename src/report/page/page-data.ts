@@ -1,4 +1,4 @@
-// What the report page shows beyond the report: learned noise, training curves, and attention on one sentence.
+// Reads the data of the page beyond the report: learned noise, training curves, and attention on one sentence.
 
 import { existsSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import { readTextLines } from "../../io/text.ts";
 import { hasDistanceMean, VARIANT_TRAITS } from "../../model/config.ts";
 import type { Report } from "../schema.ts";
 
-/** A point of a curve: optimiser step, and what was measured there. */
+/** A point of a curve: the optimizer's step, and the value measured there. */
 export type Point = readonly [step: number, value: number];
 
 export interface TrainingCurves {
@@ -23,7 +23,7 @@ export interface TrainingCurves {
 export interface LearnedNoise {
   /** exp(log_std) by layer and head; one column where it is shared. */
   sigma: number[][];
-  /** μ by layer, head and bucket of distance, of noise-distance. */
+  /** μ by layer, head and bucket of distance, for noise-distance. */
   means: number[][][] | null;
 }
 
@@ -46,7 +46,7 @@ export interface PageData {
 
 const MAX_TOKENS = 14;
 const HEADS_SHOWN = 4;
-/** Points of a curve: more cannot be seen. */
+/** A curve of more points would look the same. */
 const MAX_POINTS = 400;
 
 /** exp(σ's logarithm) and μ of every layer; null for a model without noise. */
@@ -64,7 +64,7 @@ export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedN
   return { sigma, means: hasDistanceMean(config.variant) ? means : null };
 }
 
-/** Of metrics.jsonl in the model's folder; null without one. Lines that are none of ours are passed over. */
+/** Reads metrics.jsonl in the model's folder; null without one. Other lines are skipped. */
 export async function readTrainingCurves(checkpoint: Checkpoint): Promise<TrainingCurves | null> {
   const file = checkpoint.folder === null ? "" : join(checkpoint.folder, "metrics.jsonl");
   if (!existsSync(file)) return null;
@@ -94,7 +94,7 @@ function parseLine(line: string): { step?: unknown; loss?: unknown; phase?: unkn
   }
 }
 
-/** Means of as many pieces as can be told apart. */
+/** Replaces points by means of pieces, as many as can be told apart. */
 function thinPoints(points: readonly Point[]): Point[] {
   const size = Math.ceil(points.length / MAX_POINTS);
   const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;

@@ -1,10 +1,9 @@
-// The report as one page that needs nothing else: no network, no scripts, and every name from a file is text.
+// Renders the report as one page without network or scripts, in which every name from a file is text.
 
 import { computeTaskMean } from "../quality.ts";
-import { heading, type Line, list, notes, paragraph } from "../render/blocks.ts";
+import { notes } from "../render/blocks.ts";
 import {
   formatBytes,
-  formatCommand,
   formatCount,
   formatMetric,
   formatPercent,
@@ -12,11 +11,11 @@ import {
   formatThousands,
 } from "../render/format.ts";
 import { html, type Markup, NOTHING } from "../render/html.ts";
-import { nameLayer } from "../report-blocks.ts";
-import type { Change, ModelSummary, Report } from "../schema.ts";
-import { groupRows, makeExportTable, makeOverviewTable, makePerplexityTable, makeTaskTable } from "../tables.ts";
+import { makeProvenance, makeQualityBlocks } from "../report-blocks.ts";
+import type { Change, Report } from "../schema.ts";
+import { groupRows, makeLayerTables, makeOverviewTable } from "../tables.ts";
 import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
-import { renderFrame, renderSection } from "./frame.ts";
+import { renderFigure, renderFrame, renderSection } from "./frame.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
 
 /** A self-contained page; `data.report` names both models. */
@@ -26,16 +25,15 @@ export function renderReportPage(data: PageData): string {
   const body = [
     html`<header><h1>${title}</h1><p class="quiet">${subtitle(report)}</p>${headline(report)}</header>`,
     groupsSection(report),
-    exportsSection(report),
+    qualitySection(report),
     tieSection(report),
     noiseSection(data),
     attentionSection(data),
     trainingSection(data),
-    layersSection(report),
+    renderSection("By layer", ...makeLayerTables(report)),
     renderSection("The two models", makeOverviewTable(report)),
     findingsSection(report),
-    provenanceSection("The model before", report.before),
-    provenanceSection("The model after", report.after),
+    originSection(report),
   ];
   return renderFrame(title, report.tool.version, body);
 }
@@ -115,30 +113,22 @@ function groupsSection({ groups, total }: Report): Markup {
   return renderSection(
     "Where the parameters are",
     LEGEND,
-    html`<figure>${drawBarChart(chart, bars)}<figcaption>${formatThousands(before)} parameters before, ${formatThousands(after)} after; each counted once.</figcaption></figure>`,
+    renderFigure(
+      drawBarChart(chart, bars),
+      `${formatThousands(before)} parameters before, ${formatThousands(after)} after; each counted once.`,
+    ),
   );
 }
 
-function exportsSection(report: Report): Markup {
-  const tables = [makePerplexityTable(report, "text"), makeTaskTable(report, "task")].filter((table) => table !== null);
-  const files = report.exports.flatMap((one) => {
-    const { table, text } = makeExportTable(one);
-    return [heading(3, one.source), table, ...(text === null ? [] : [html`<p class="quiet">Measured on ${text}.</p>`])];
-  });
-  return tables.length + files.length === 0 ? NOTHING : renderSection("Quality", ...tables, ...files);
+function qualitySection(report: Report): Markup {
+  const blocks = makeQualityBlocks(report);
+  return blocks.length === 0 ? NOTHING : renderSection("Quality", ...blocks);
 }
 
 function tieSection({ tie }: Report): Markup {
   if (!tie) return NOTHING;
-  const heads = Math.max(...tie.layers.map(({ errors }) => errors.length));
-  const columns = Array.from({ length: heads }, (_, head) => String(head));
-  const cells = tie.layers.map(({ errors }) => columns.map((_, head) => errors[head] ?? null));
-  const options = {
-    rows: tie.layers.map(({ layer }) => `h.${layer}`),
-    columns,
-    largest: tie.max,
-    format: (value: number) => value.toFixed(2),
-  };
+  const errors = tie.layers.map((layer) => layer.errors);
+  const labels = tie.layers.map(({ layer }) => `h.${layer}`);
   const chart = {
     title: "Relative error of tying, by layer and head",
     description: `From ${tie.min.toFixed(3)} to ${tie.max.toFixed(3)}, median ${tie.median.toFixed(3)}. Layers down, heads across.`,
@@ -146,25 +136,19 @@ function tieSection({ tie }: Report): Markup {
   return renderSection(
     "What tying could not keep",
     html`<p>The error of each head's bilinear form, relative to its own size, right after the conversion (strategy ${tie.strategy}); 0 is none. Training comes after it.</p>`,
-    html`<figure>${drawHeatMap(chart, cells, options)}<figcaption>${chart.description}</figcaption></figure>`,
+    renderFigure(drawHeatMap(chart, errors, labels, tie.max), chart.description),
   );
 }
 
 function noiseSection({ noise }: PageData): Markup {
   if (!noise) return NOTHING;
   const { sigma, means } = noise;
-  const columns = Array.from({ length: Math.max(...sigma.map((row) => row.length)) }, (_, head) => String(head));
   const largest = Math.max(...sigma.flat());
   const chart = {
     title: "Learned deviation of the attention noise, by layer and head",
     description: `σ from ${Math.min(...sigma.flat()).toFixed(3)} to ${largest.toFixed(3)}.`,
   };
-  const options = {
-    rows: sigma.map((_, layer) => `h.${layer}`),
-    columns,
-    largest,
-    format: (value: number) => value.toFixed(2),
-  };
+  const labels = sigma.map((_, layer) => `h.${layer}`);
   const curves = (means ?? []).map((heads, layer) => {
     const lines = heads.map((values) => ({
       kind: "after" as const,
@@ -174,11 +158,14 @@ function noiseSection({ noise }: PageData): Markup {
       title: `Mean by distance, layer ${layer}`,
       description: `One line a head over ${heads[0]?.length ?? 0} buckets of distance.`,
     };
-    return html`<figure>${drawLineChart(own, lines, { x: "bucket of distance", y: `μ, h.${layer}`, small: true })}</figure>`;
+    return renderFigure(drawLineChart(own, lines, { x: "bucket of distance", y: `μ, h.${layer}`, small: true }));
   });
   return renderSection(
     "What the noise has become",
-    html`<figure>${drawHeatMap(chart, sigma, options)}<figcaption>${chart.description} The noise is drawn in training only.</figcaption></figure>`,
+    renderFigure(
+      drawHeatMap(chart, sigma, labels, largest),
+      `${chart.description} The noise is drawn in training only.`,
+    ),
     curves.length > 0
       ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p><div class="grid2">${curves}</div>`
       : NOTHING,
@@ -194,14 +181,7 @@ function attentionSection({ attention }: PageData): Markup {
       title: `Attention ${side}, layer ${pair.layer}, head ${pair.head}`,
       description: `Each token, down, looks at those before it, across. ${strongest(pair[side], labels)}`,
     };
-    const cells = pair[side].map((row) => labels.map((_, column) => row[column] ?? null));
-    const options = {
-      rows: labels,
-      columns: labels.map((_, i) => String(i)),
-      largest: 1,
-      format: (value: number) => value.toFixed(2),
-    };
-    return html`<figure>${drawHeatMap(chart, cells, options)}<figcaption>${side}</figcaption></figure>`;
+    return renderFigure(drawHeatMap(chart, pair[side], labels, 1), side);
   };
   return renderSection(
     "Attention before and after",
@@ -229,7 +209,8 @@ function trainingSection({ training }: PageData): Markup {
     const [first, last] = [points[0]?.[1] ?? 0, points.at(-1)?.[1] ?? 0];
     const description = `From ${first.toFixed(3)} to ${last.toFixed(3)} over ${points.at(-1)?.[0].toFixed(0)} steps.`;
     const lines = [{ kind, points, dots: points.length <= 20 }];
-    return html`<figure>${drawLineChart({ title, description }, lines, { x: "step", y: label })}<figcaption>${title}: ${description}</figcaption></figure>`;
+    const chart = drawLineChart({ title, description }, lines, { x: "step", y: label });
+    return renderFigure(chart, `${title}: ${description}`);
   };
   return renderSection(
     "Training",
@@ -238,48 +219,12 @@ function trainingSection({ training }: PageData): Markup {
   );
 }
 
-function layersSection({ layers }: Report): Markup {
-  const rows = layers
-    .map(nameLayer)
-    .map(({ label, parameters, bytes }) => [
-      label,
-      formatThousands(parameters.before),
-      formatThousands(parameters.after),
-      parameters.percent === null ? "" : formatSignedPercent(parameters.percent),
-      formatBytes(bytes.before),
-      formatBytes(bytes.after),
-    ]);
-  const names = ["", "parameters before", "after", "%", "bytes before", "after"];
-  return renderSection("By layer", { kind: "table", heading: names, rows, align: "lr" });
-}
-
 function findingsSection({ findings }: Report): Markup {
   if (findings.length === 0) return NOTHING;
   return renderSection("Worth knowing", notes(findings.map(({ text }) => text)));
 }
 
-function provenanceSection(title: string, { source, provenance, files }: ModelSummary): Markup {
-  if (!provenance) {
-    const facts = `${source}: ${files.names.join(", ")}, ${formatBytes(files.bytes)}`;
-    return renderSection(title, paragraph(`${facts}. No nfc.json tells how it was made.`));
-  }
-  const { tool, command, source: from, history } = provenance;
-  const origin = `${source}, by ${tool.name} ${tool.version} from ${from.path}`;
-  const steps = history.map(
-    (step): Line =>
-      Array.isArray(step.command) ? [step.step, ": ", { code: formatCommand(step.command.map(String)) }] : step.step,
-  );
-  return renderSection(
-    title,
-    paragraph(`${origin} (${formatThousands(from.parameters)} parameters):`),
-    list(
-      from.files.map(({ name, bytes, sha256 }) => [
-        { code: name },
-        `, ${formatBytes(bytes)}, sha256 `,
-        { code: sha256 },
-      ]),
-    ),
-    paragraph({ code: formatCommand(command) }),
-    ...(steps.length > 0 ? [paragraph("Then:"), list(steps)] : []),
-  );
+function originSection({ before, after }: Report): Markup {
+  const blocks = [...makeProvenance("before", before), ...makeProvenance("after", after)];
+  return blocks.length === 0 ? NOTHING : renderSection("Where the models come from", ...blocks);
 }

@@ -2,7 +2,7 @@
 
 export type Interval = readonly [low: number, high: number];
 
-/** How far a multiple of a step may be off by rounding, in steps. */
+/** The rounding error of a multiple of a step, in steps. */
 const TOLERANCE = 1e-9;
 
 /** Where a value of the domain lies in the range: r₀ + (r₁ - r₀) (v - d₀) / (d₁ - d₀); the middle for an empty domain. */
@@ -26,7 +26,7 @@ export function listTicks([low, high]: Interval, count: number): number[] {
 export function widenToTicks([low, high]: Interval): Interval {
   const step = chooseStep(high - low, 10);
   const wide: Interval = [Math.floor(low / step + TOLERANCE) * step, Math.ceil(high / step - TOLERANCE) * step];
-  // A wider interval may ask for a larger step; at most twice, as it grows by less than half of what that takes.
+  // A wider interval may need a larger step; this happens at most twice, as it grows by less than half of the need.
   return chooseStep(wide[1] - wide[0], 10) > step ? widenToTicks(wide) : wide;
 }
 

@@ -1,4 +1,4 @@
-// The look of the report page: one column, system fonts, light, dark and on paper. Colours are Okabe and Ito's.
+// The look of the report page: one column, system fonts, light, dark and on paper. Colors are Okabe and Ito's.
 
 export const STYLE = `
 :root { color-scheme: light dark; --ground: #fff; --ink: #1c2227; --quiet: #59636c; --line: #dde2e6; --soft: #f4f6f7;

@@ -1,6 +1,6 @@
 // The blocks that every report is made of. Their text is raw: the renderer of each target escapes it.
 
-/** Text; a name, path or command, which Markdown sets as code; or text that stands out where the target can show it. */
+/** Plain text; a name, path or command, which Markdown sets as code; or text in bold where the target has it. */
 export type Span = string | { code: string } | { strong: string };
 
 /** Text of one line. */

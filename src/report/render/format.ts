@@ -1,4 +1,4 @@
-// Numbers and commands as people read them: 1,234,567, 4.7 MB, -5.70 %.
+// Formats numbers and commands for people: 1,234,567, 4.7 MB, -5.70 %.
 
 /** One megabyte, as disks, registries and model hubs count it. */
 const MB = 1e6;
@@ -24,7 +24,7 @@ export function formatBytes(bytes: number): string {
   return `${groupDigits((bytes / MB).toFixed(1))} MB`;
 }
 
-/** Bytes as a number for a column in MB; an amount under half a kilobyte does not pass for nothing. */
+/** Bytes as a number for a column in MB; amounts under half a kilobyte are <0.001, not 0. */
 export function formatMegabytes(bytes: number): string {
   if (bytes === 0) return "0";
   const text = groupDigits((Math.abs(bytes) / MB).toFixed(MB_DECIMALS));
@@ -42,7 +42,7 @@ export function formatPercent(percent: number): string {
   return `${percent.toFixed(2)} %`;
 }
 
-/** Accuracy and F1 in per cent, correlations as they are, as GLUE's papers print them. */
+/** Accuracy and F1 in percent, correlations as they are, as GLUE's papers print them. */
 export function formatMetric(name: string, value: number | null): string {
   if (value === null) return "undefined";
   return name === "accuracy" || name === "f1" ? `${(100 * value).toFixed(2)} %` : value.toFixed(3);

@@ -1,4 +1,4 @@
-// HTML in which text and markup stay apart, so that no name can become an element; and blocks as HTML.
+// Renders blocks as HTML, with types that keep text and markup apart, so that no name becomes an element.
 import { UNPRINTABLE } from "../../io/printable.ts";
 import { type Block, type Line, renderLine, type Table, toPlain } from "./blocks.ts";
 
@@ -19,7 +19,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** Unprintable characters show as a box: they say nothing in a page, and direction marks would reorder what is there. */
+/** Unprintable characters become a box, because direction marks would reorder the text. */
 export function escapeHtml(text: string): string {
   return text
     .replace(/[&<>"']/g, (character) => ENTITIES[character] as string)
@@ -31,7 +31,7 @@ type Part = string | number | Markup | readonly Part[];
 const render = (part: Part): string =>
   part instanceof Markup ? part.html : Array.isArray(part) ? part.map(render).join("") : escapeHtml(String(part));
 
-/** A template: what is filled in is text, unless it is markup already. */
+/** A template whose values are escaped unless they are markup already. */
 export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Markup {
   return new Markup(strings.reduce((out, string, i) => out + render(parts[i - 1] as Part) + string));
 }

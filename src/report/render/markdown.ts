@@ -1,4 +1,4 @@
-// Blocks as GitHub-flavored Markdown. Names from files can neither break a table nor become markup.
+// Renders blocks as GitHub-flavored Markdown. Names from files can neither break a table nor become markup.
 import { escapeTerminal } from "../../io/printable.ts";
 import { type Block, type Line, renderLine, type Span, type Table } from "./blocks.ts";
 
@@ -41,7 +41,7 @@ function renderTable({ heading, rows, align }: Table): string {
   return lines.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
-/** Spaces before a label indent it, and would be dropped otherwise. */
+/** Spaces before a label become entities, because Markdown would drop the indent. */
 function renderCell(cell: Line): string {
   return toMarkdown(cell).replace(/^ +/, (spaces) => "&nbsp;".repeat(spaces.length));
 }
@@ -56,7 +56,7 @@ function renderSpan(span: Span): string {
   return span.strong === "" ? "" : `**${escapeMarkdown(span.strong)}**`;
 }
 
-/** Text with everything escaped that Markdown, HTML, a table or GitHub's mentions would take for their own. */
+/** Escapes the characters that have a meaning in Markdown, HTML, tables or GitHub's mentions. */
 export function escapeMarkdown(text: string): string {
   return escapeTerminal(text)
     .replace(/[\\`*_{}[\]#|~!$]/g, "\\$&")

@@ -1,4 +1,4 @@
-// Blocks as plain text for a terminal: aligned columns, no colors, unprintable characters made visible.
+// Renders blocks as plain text for a terminal: aligned columns, no colors, unprintable characters made visible.
 import { escapeTerminal } from "../../io/printable.ts";
 import { type Block, type Line, renderLine, type Table, toPlain } from "./blocks.ts";
 

@@ -9,13 +9,13 @@ import { escapeTerminal } from "../../io/printable.ts";
 import { findParameterGroup, findParameterKind, type ParameterGroup } from "../../model/parameters.ts";
 import { groupBy, sumWeights, type Weight } from "./weights.ts";
 
-/** What may be wrong with a model besides its size. */
+/** Faults that a model may have besides its size. */
 export const ACCIDENT_KINDS = ["head-twice", "mask-buffers", "optimiser-state", "k-in-c_attn", "dtype"] as const;
 type AccidentKind = (typeof ACCIDENT_KINDS)[number];
 
 export interface Accident {
   kind: AccidentKind;
-  /** What is wrong, and what to do. */
+  /** The fault, and its remedy. */
   text: string;
 }
 
@@ -26,35 +26,35 @@ export const TENSOR_GROUPS = [
 ] as const;
 export type TensorGroup = (typeof TENSOR_GROUPS)[number];
 
-/** The group of tensors that holds a group of parameters. */
-export const TENSOR_GROUP_OF: Readonly<Record<ParameterGroup, TensorGroup>> = {
-  embeddings: "embeddings",
-  "attention.q": "attention q, k, v",
-  "attention.k": "attention q, k, v",
-  "attention.qk": "attention q, k, v",
-  "attention.v": "attention q, k, v",
-  "attention.out": "attention out",
-  mlp: "MLP",
-  norms: "norms",
-  noise: "noise",
-  head: "head",
+/** The label of each group of parameters in a table, and the group of tensors that holds it. */
+export const GROUP_NAMES: Readonly<Record<ParameterGroup, { label: string; tensors: TensorGroup }>> = {
+  embeddings: { label: "embeddings", tensors: "embeddings" },
+  "attention.q": { label: "q", tensors: "attention q, k, v" },
+  "attention.k": { label: "k", tensors: "attention q, k, v" },
+  "attention.qk": { label: "q = k", tensors: "attention q, k, v" },
+  "attention.v": { label: "v", tensors: "attention q, k, v" },
+  "attention.out": { label: "out", tensors: "attention out" },
+  mlp: { label: "MLP", tensors: "MLP" },
+  norms: { label: "norms", tensors: "norms" },
+  noise: { label: "noise", tensors: "noise" },
+  head: { label: "head", tensors: "head" },
 };
 
 /** A stored tensor, of safetensors or ONNX. */
 export interface HeaderTensor extends Weight {
-  /** Without the prefix of a wrapper; wte.weight where the head alone is stored, and serves as both. */
+  /** The name without a wrapper's prefix; wte.weight where the head alone is stored, and serves as both. */
   name: string;
-  /** As safetensors calls it: F32, BF16, I8, U4, … */
+  /** The name of the dtype in safetensors: F32, BF16, I8, U4, … */
   dtype: string;
   dims: readonly number[];
-  /** Those of its bytes that lie in another file than the header. */
+  /** The part of its bytes that lies in another file than the header. */
   externalBytes: number;
   group: TensorGroup;
-  /** Weights: 0 of scales, constants and buffers; null of codes whose number the header does not tell. */
+  /** The number of weights: 0 for scales, constants and buffers; null for codes whose number the header does not tell. */
   parameters: number | null;
 }
 
-/** ONNX's numbers of what exports hold. */
+/** ONNX's numbers of the dtypes that exports hold. */
 const ONNX_DTYPES: Readonly<Record<number, string>> = {
   ...{
     1: "F32",
@@ -89,7 +89,7 @@ export async function readHeaderTensors(file: string): Promise<HeaderTensor[]> {
   }
 }
 
-/** The same, of an ONNX file that has been read. */
+/** The same for an ONNX file whose structure has been read. */
 export function readOnnxTensors({ initializers, packed }: OnnxStructure): HeaderTensor[] {
   return describeTensors(
     initializers.map(({ name, dtype: code, dims, byteLength: bytes, external }) => {
@@ -102,7 +102,7 @@ export function readOnnxTensors({ initializers, packed }: OnnxStructure): Header
 
 type DeclaredTensor = Omit<HeaderTensor, "group" | "parameters">;
 
-/** Where a name of GPT-2's begins, behind whatever prefix a wrapper gave it: "m.transformer.h.0.attn.c_attn.bias". */
+/** The prefix that a wrapper put before a name of GPT-2's: "m.transformer.h.0.attn.c_attn.bias". */
 const PREFIX = /^.*?(?=(?<![^.])(?:wte|wpe|ln_f|lm_head|score|h\.\d+)\.)/;
 const HEAD = /^lm_head(?=\.weight)/;
 
@@ -123,14 +123,14 @@ function describeTensors(
 const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
   MASK_BUFFER.test(name) && (dims.length === 4 || dims.length === 0);
 const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
-/** As nfc and PyTorch's exporter call them. */
+/** Names of constants by nfc and PyTorch's exporter. */
 const CONSTANT = /^(const|val)_\d+$/;
-/** Matrices, as they are, or as int8 codes of nfc and of ONNX Runtime's quantiser. */
+/** Matrices, as they are, or as int8 codes of nfc and of ONNX Runtime's quantizer. */
 const C_ATTN = /^h\.\d+\.attn\.c_attn\.weight(\/int8|_quantized)?$/;
 const EMBEDDING = /^wte\.weight(\/int8|_quantized)?$/;
-/** What codes are multiplied by, and where they begin, in exports of nfc and of ONNX Runtime's tools. */
+/** Names of scales and zero points in exports of nfc and of ONNX Runtime's tools. */
 const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
-/** Several weights in an element, in formats that no header explains. */
+/** Names of tensors that pack several weights into an element, in formats that no header explains. */
 const PACKED = /(qweight|qzeros|quant_state|absmax|_Q4|_q4|_quant)$/;
 
 function findTensorGroup(name: string): TensorGroup {
@@ -138,7 +138,7 @@ function findTensorGroup(name: string): TensorGroup {
   if (MASK_BUFFER.test(name)) return "mask buffers";
   if (findParameterKind(name) === "attention input") return "attention q, k, v";
   const group = findParameterGroup(name);
-  if (group !== null) return TENSOR_GROUP_OF[group];
+  if (group !== null) return GROUP_NAMES[group].tensors;
   return CONSTANT.test(name) ? "constants" : "other";
 }
 
@@ -161,7 +161,7 @@ export function findLargestFormat(formats: Readonly<Record<string, number>>): st
   return Object.entries(formats).sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
 }
 
-/** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null of another tensor. */
+/** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null for another tensor. */
 export function findAttentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
   if (!C_ATTN.test(name) || dims.length !== 2) return null;
   const [a, b] = dims as [number, number];
@@ -169,7 +169,7 @@ export function findAttentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
   return ratio === 2 || ratio === 3 ? ratio : null;
 }
 
-/** The classic accidents of a file: its head twice, mask buffers, optimiser state. */
+/** Finds the usual accidents of a file: its head twice, mask buffers, optimizer state. */
 export function findAccidents(file: string, tensors: readonly HeaderTensor[]): Accident[] {
   const found: Accident[] = [];
   const find = (kind: AccidentKind, text: string) =>

@@ -6,7 +6,7 @@ import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
 import { groupParameters, listParameters, type ParameterGroup } from "../../model/parameters.ts";
 import type { Weight } from "./weights.ts";
 
-/** What one tensor contributes to one group; `layer` is null outside the blocks. */
+/** The share of one tensor in one group; `layer` is null outside the blocks. */
 export interface TallyEntry extends Weight<number> {
   group: ParameterGroup;
   layer: number | null;
@@ -26,7 +26,7 @@ function averageBytes(tensor: CheckpointTensor): number {
   return tensor.byteLength / countElements(tensor.shape);
 }
 
-/** What tying Q and K removes: one of three parts of c_attn in every layer, L(C^2 + C), or L C^2 without biases. */
+/** The parameters that tying removes: a third of c_attn in every layer, L(C^2 + C), or L C^2 without biases. */
 export function countTyingSaving(config: ModelConfig): number {
   return config.n_layer * (config.n_embd ** 2 + (config.bias ? config.n_embd : 0));
 }

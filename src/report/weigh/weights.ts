@@ -1,4 +1,4 @@
-// Adds up what parameters and tensors weigh.
+// Adds up parameters and bytes, of all tensors or by group.
 
 /** Bytes and parameters; null for codes that are packed in a way that headers do not explain. */
 export interface Weight<Count extends number | null = number | null> {

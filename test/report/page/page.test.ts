@@ -61,7 +61,7 @@ describe("charts of the page", () => {
   const chart = { title: "A title", description: "What it shows" };
   const charts = [
     drawBarChart(chart, [{ label: "x", before: 4, after: 2, values: ["4", "2"] }]),
-    drawHeatMap(chart, [[0.5, null]], { rows: ["h.0"], columns: ["0", "1"], largest: 1, format: String }),
+    drawHeatMap(chart, [[0.5], [0.5, 1]], ["h.0", "h.1"], 1),
     drawLineChart(
       chart,
       [

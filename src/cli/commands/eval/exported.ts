@@ -1,4 +1,4 @@
-// nfc eval on exported files: what each precision costs.
+// nfc eval on exported files: measures what each precision costs.
 
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../../errors.ts";
@@ -19,7 +19,7 @@ type Row = PrecisionScore & { file: string; bytes: number; percent: number | nul
 
 interface Result {
   model: string;
-  /** "fp32": the file; or the checkpoint that --against names. */
+  /** "fp32" for the exported file of that precision, or the checkpoint that --against names. */
   reference: string | null;
   referencePerplexity: number | null;
   precisions: Row[];
@@ -32,6 +32,7 @@ export async function evalExport(context: Context, source: string, flags: TextFl
     });
   const { openExportedModel } = await import("../../../inference/exported/exported-model.ts");
   const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
+  const { recordExports } = await import("../../../inference/score/record-perplexity.ts");
   const model = await openExportedModel(source);
   const files = selectFiles(model, flags);
   const progress = await Progress.open(context.io, flags);
@@ -39,7 +40,10 @@ export async function evalExport(context: Context, source: string, flags: TextFl
   try {
     const scores = await score(context, model, files, against, flags, progress);
     progress.stop();
-    if (flags.record) await save(context, model, scores, against, flags);
+    if (flags.record) {
+      const recorded = await recordExports(model, flags.text, scores, against);
+      if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
+    }
     const result = makeResult(model, files, scores, against);
     printResult(context.io, flags, result, () => formatResult(result));
   } finally {
@@ -48,7 +52,7 @@ export async function evalExport(context: Context, source: string, flags: TextFl
   }
 }
 
-/** Those asked for, or all; and the fp32 file, which the others are compared with unless --against names another. */
+/** The wanted files, or all, and the fp32 file, which is the reference unless --against names another. */
 function selectFiles(model: ExportedModel, { precision, against }: TextFlags): ExportedFile[] {
   const wanted = new Set((precision ?? [...model.files.keys()]).map((name) => chooseFile(model, name)));
   return [...model.files.values()].filter(
@@ -74,18 +78,6 @@ async function score(
     onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
     ...{ length, stride, threads, signal },
   });
-}
-
-async function save(
-  context: Context,
-  model: ExportedModel,
-  scores: readonly PrecisionScore[],
-  against: Checkpoint | undefined,
-  flags: TextFlags,
-): Promise<void> {
-  const { recordExports } = await import("../../../inference/score/record-perplexity.ts");
-  const recorded = await recordExports(model, flags.text, scores, against);
-  if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
 }
 
 function makeResult(
@@ -123,13 +115,8 @@ function formatResult({ reference, referencePerplexity, precisions }: Result): s
     compared && reference !== "fp32"
       ? [[escapeTerminal(reference ?? ""), "", referencePerplexity?.toFixed(3) ?? ""]]
       : [];
-  const heading = [
-    "precision",
-    "MB",
-    "perplexity",
-    ...(compared ? ["%", "KL (nats)", "top-1 agreement"] : []),
-    "tokens/s",
-  ];
+  const differences = compared ? ["%", "KL (nats)", "top-1 agreement"] : [];
+  const heading = ["precision", "MB", "perplexity", ...differences, "tokens/s"];
   const [{ tokens, windows, length, stride }] = precisions as [Row];
   return [
     ...alignTable([heading, ...other, ...rows], { align: "lr", rulesBefore: [1] }),

@@ -1,4 +1,4 @@
-// What nfc eval can be told, for its three ways to score: text, a task, and exported files.
+// The flags of nfc eval, for its three ways to score: text, a task, and exported files.
 import type { Precision } from "../../../model/precision.ts";
 import type { CommonFlags, SourceFlags } from "../../options.ts";
 
@@ -17,5 +17,5 @@ export interface EvalFlags extends CommonFlags, SourceFlags {
   record: boolean;
 }
 
-/** With the text that is scored. */
+/** The flags where text is scored. */
 export type TextFlags = EvalFlags & { text: string[] };

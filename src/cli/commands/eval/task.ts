@@ -1,4 +1,4 @@
-// nfc eval --task: a classifier's metrics on a task of GLUE, with intervals and the confusion matrix; of exports as well.
+// nfc eval --task: scores a classifier or its exports on a task of GLUE, with intervals and the confusion matrix.
 
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../../errors.ts";
@@ -8,14 +8,13 @@ import { alignTable } from "../../../report/render/text.ts";
 
 import type { Classifier, TaskScore } from "../../../tasks/classify.ts";
 import type { EncodedExample } from "../../../tasks/examples.ts";
-import type { ExportedClassifier } from "../../../tasks/exported-classifier.ts";
 import type { Task } from "../../../tasks/tasks.ts";
 import { withCheckpoint } from "../../open.ts";
 import { Progress } from "../../progress.ts";
-import { SkippedLines } from "../../skipped-lines.ts";
-import { formatConfusion, formatScores } from "../../task-table.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
 import type { EvalFlags } from "./flags.ts";
+import { SkippedLines } from "./skipped-lines.ts";
+import { formatConfusion, formatScores } from "./task-table.ts";
 
 const DEFAULT_LENGTH = 128;
 
@@ -24,7 +23,7 @@ type EvalTaskFlags = EvalFlags & { task: string; data: string };
 /** A classifier on one file of a task. */
 interface Scored {
   file: string;
-  /** Of its examples. */
+  /** The hash of the examples. */
   sha256: string;
   precision: Precision | null;
   score: TaskScore;
@@ -47,7 +46,7 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
       ? await scoreExport(context, model, task, flags)
       : await scoreCheckpoint(context, model, task, flags);
   const { labels, length, scores } = found;
-  const files = scores.map(({ file, precision, score }) => ({ file, ...(precision && { precision }), ...score }));
+  const files = scores.map(({ file, precision, score }) => ({ file, precision: precision ?? undefined, ...score }));
   printResult(context.io, flags, { model, task: task.name, length, files }, () => formatResult(model, labels, scores));
 }
 
@@ -60,7 +59,7 @@ interface Found {
 function scoreCheckpoint(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
   return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const { Classifier } = await import("../../../tasks/classify.ts");
-    const classifier = await Classifier.ofCheckpoint(checkpoint, pickThreads(flags));
+    const classifier = await Classifier.ofCheckpoint(checkpoint, { threads: flags.threads });
     try {
       const examples = await readExamples(context, checkpoint, task, flags);
       const scores = await scoreAll(context, classifier, task, examples, null, progress);
@@ -71,10 +70,11 @@ function scoreCheckpoint(context: Context, model: string, task: Task, flags: Eva
   });
 }
 
-/** Every file on every example; one at a time in memory. */
+/** Scores every file on every example, with one model in memory at a time. */
 async function scoreExport(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
   const { openExportedClassifier } = await import("../../../tasks/exported-classifier.ts");
   const { Classifier } = await import("../../../tasks/classify.ts");
+  const { recordScores } = await import("../../../tasks/record-scores.ts");
   const exported = await openExportedClassifier(model, flags.precision);
   const { config, files } = exported;
   const examples = await readExamples(context, exported, task, flags);
@@ -82,7 +82,7 @@ async function scoreExport(context: Context, model: string, task: Task, flags: E
   const progress = await Progress.open(context.io, flags);
   try {
     for (const { precision, path } of files) {
-      const classifier = await Classifier.ofFile(config, path, pickThreads(flags));
+      const classifier = await Classifier.ofFile(config, path, { threads: flags.threads });
       try {
         scores.push(...(await scoreAll(context, classifier, task, examples, precision, progress)));
       } finally {
@@ -92,27 +92,15 @@ async function scoreExport(context: Context, model: string, task: Task, flags: E
   } finally {
     progress.stop();
   }
-  if (flags.record) await save(context, exported, task, examples.length, scores, flags);
+  if (flags.record) {
+    const found = scores.flatMap(({ precision, ...rest }) =>
+      precision ? [{ ...rest, precision, task: task.name, length: examples.length }] : [],
+    );
+    const recorded = await recordScores(exported, found);
+    if (recorded) note(context.io, flags, `scores noted in ${recorded} (--no-record leaves them out)`);
+  }
   return { labels: config.labels as readonly string[], length: examples.length, scores };
 }
-
-async function save(
-  { io }: Context,
-  model: ExportedClassifier,
-  { name }: Task,
-  length: number,
-  scores: readonly Scored[],
-  flags: EvalTaskFlags,
-): Promise<void> {
-  const { recordScores } = await import("../../../tasks/record-scores.ts");
-  const found = scores.flatMap(({ precision, ...rest }) =>
-    precision ? [{ ...rest, precision, task: name, length }] : [],
-  );
-  const recorded = await recordScores(model, found);
-  if (recorded) note(io, flags, `scores noted in ${recorded} (--no-record leaves them out)`);
-}
-
-const pickThreads = ({ threads }: EvalFlags) => (threads === undefined ? {} : { threads });
 
 interface Examples {
   /** Most tokens of a text. */
@@ -160,7 +148,7 @@ async function readExamples(
   return { length, files };
 }
 
-/** The length that its fine-tuning on the task had: other texts are cut otherwise than it has learned. */
+/** The length of its fine-tuning on the task, so that texts are cut as in training. */
 function readTrainedLength(record: Checkpoint["record"], task: Task): number | null {
   const step = record?.history.findLast((one) => one.task === task.name);
   const length = (step?.settings as { length?: unknown } | undefined)?.length;
@@ -186,7 +174,7 @@ async function scoreAll(
   return scores;
 }
 
-/** A table for each file of the task; the confusion matrix of a checkpoint. */
+/** A table for each file of the task, and the confusion matrix where only one model was scored. */
 function formatResult(model: string, labels: readonly string[], scores: readonly Scored[]): string {
   const files = [...new Set(scores.map(({ file }) => file))];
   return files

@@ -1,4 +1,4 @@
-// What nfc generate prints: text as it comes, whole texts in order for several prompts, or JSON; then the timing.
+// Prints the result of nfc generate: one text as it comes, several whole and in order, or JSON; then the timing.
 
 import { NfcError } from "../../../errors.ts";
 import type { FinishReason, GenerateEvent } from "../../../inference/generate/generate.ts";
@@ -15,7 +15,7 @@ interface Written {
   finish: FinishReason | null;
 }
 
-/** What the JSON says beside the texts. */
+/** Facts that the JSON holds beside the texts. */
 export interface RunFacts {
   model: string;
   precision: string | null;
@@ -91,7 +91,7 @@ export class GenerationOutput {
     this.last = now;
   }
 
-  /** The texts whose turn it is, each after a blank line but the first. */
+  /** Prints the texts whose turn it is, each after a blank line but the first. */
   private printFinished(): void {
     for (let next = this.rows[this.printed]; next?.finish; next = this.rows[this.printed]) {
       this.print(`${this.printed === 0 ? "" : "\n"}${next.prompt}${next.text}\n`);
@@ -99,7 +99,7 @@ export class GenerationOutput {
     }
   }
 
-  /** A terminal obeys control characters, so it gets to see them instead. */
+  /** A terminal would obey control characters, so they are escaped there. */
   private print(text: string): void {
     const { stdout } = this.context.io;
     const shown = stdout.isTTY ? text.replace(/[^\n\t]+/g, (part) => escapeTerminal(part)) : text;
@@ -139,5 +139,5 @@ export class GenerationOutput {
   }
 }
 
-/** Three digits where there are few. */
+/** One decimal below 10, none above. */
 const formatSpeed = (value: number): string => (value < 10 ? value.toFixed(1) : formatThousands(value));

@@ -1,11 +1,11 @@
-// The prompts of a command: flags, a file with one a line, or all of what is piped in.
+// Reads the prompts of a command from flags, from the lines of a file, or from stdin.
 import { readFile } from "node:fs/promises";
 import { addAbortSignal, type Readable } from "node:stream";
 import { NfcError } from "../../../errors.ts";
 import { withIoErrors } from "../../../io/io-error.ts";
 import type { Context } from "../../terminal.ts";
 
-/** No model reads this much. */
+/** The limit lies beyond what any model reads. */
 const MAX_STDIN_BYTES = 2 ** 26;
 
 export interface PromptFlags {
@@ -40,7 +40,7 @@ export async function readPrompts(context: Context, { prompt, promptsFile }: Pro
   return texts;
 }
 
-/** All of stdin but the newline at its end, which `echo` and editors add. */
+/** Reads stdin without the newline at its end, which `echo` and editors add. */
 async function readPipedText({ io, signal }: Context): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;

@@ -1,8 +1,8 @@
-// --skip-invalid: leaves lines of a task's files out that do not parse, and says which.
+// The flag --skip-invalid leaves out the lines of a task's files that do not parse, and lists them.
 import type { Command } from "commander";
-import { formatCount } from "../report/render/format.ts";
-import type { TaskReading } from "../tasks/task-file.ts";
-import { type Io, note, type OutputFlags } from "./terminal.ts";
+import { formatCount } from "../../../report/render/format.ts";
+import type { TaskReading } from "../../../tasks/task-file.ts";
+import { type Io, note, type OutputFlags } from "../../terminal.ts";
 
 const SHOWN = 10;
 
@@ -11,7 +11,7 @@ export function addSkipFlag(command: Command): Command {
 }
 
 export class SkippedLines {
-  /** What reading a task's files is given. */
+  /** Options for reading a task's files. */
   readonly reading: Pick<TaskReading, "onInvalid">;
   private readonly found = new Map<string, readonly number[]>();
 
@@ -19,7 +19,7 @@ export class SkippedLines {
     this.reading = skipInvalid ? { onInvalid: (file, lines) => void this.found.set(file, lines) } : {};
   }
 
-  /** A note for each file. */
+  /** Prints a note for each file. */
   tell(io: Io, flags: OutputFlags): void {
     for (const [file, lines] of this.found) {
       const shown = lines.slice(0, SHOWN).join(", ");

@@ -1,14 +1,14 @@
 // Runs a training command, and prints the table of perplexities.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
-import type { TrainResult } from "../distill/train.ts";
-import { formatBytes, formatThousands } from "../report/render/format.ts";
-import { alignTable } from "../report/render/text.ts";
-import type { Progress } from "./progress.ts";
-import type { Context } from "./terminal.ts";
-import { note, printResult } from "./terminal.ts";
-import { readSettings, type TrainFlags } from "./train-flags.ts";
+import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../../../distill/settings.ts";
+import type { TrainResult } from "../../../distill/train.ts";
+import { formatBytes, formatThousands } from "../../../report/render/format.ts";
+import { alignTable } from "../../../report/render/text.ts";
+import type { Progress } from "../../progress.ts";
+import type { Context } from "../../terminal.ts";
+import { note, printResult } from "../../terminal.ts";
+import { readSettings, type TrainFlags } from "./flags.ts";
 
 export async function runTraining(
   context: Context,
@@ -17,8 +17,8 @@ export async function runTraining(
   models: { student: Checkpoint; teacher: Checkpoint | null },
   progress: Progress,
 ): Promise<void> {
-  const { train } = await import("../distill/train.ts");
-  const { checkDevice } = await import("../graph/session.ts");
+  const { train } = await import("../../../distill/train.ts");
+  const { checkDevice } = await import("../../../graph/session.ts");
   const { student, teacher } = models;
   await checkDevice(flags.device);
   const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, device, threads } = flags;
@@ -37,18 +37,9 @@ export async function runTraining(
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
 }
 
-function toJson({
-  folder,
-  settings,
-  perplexity,
-  best,
-  heldOutTokens,
-  tokens,
-  resumedFrom,
-  byteLength,
-  files,
-}: TrainResult): object {
-  return { output: folder, bytes: byteLength, files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings };
+function toJson({ folder: output, byteLength: bytes, ...rest }: TrainResult): object {
+  const { files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings } = rest;
+  return { output, bytes, files, tokens, heldOutTokens, perplexity, best, resumedFrom, settings };
 }
 
 function formatResult(

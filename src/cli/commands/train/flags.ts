@@ -1,9 +1,9 @@
-// Flags of the training commands: those of the run, and those that the tables of settings declare.
+// The flags of the training commands: those of the run, and those that the tables of settings declare.
 import { type Command, Option } from "commander";
-import type { Given, NumberKind, SettingTable, SettingValues } from "../distill/setting-table.ts";
-import { TEXT_SETTINGS, type TrainMode } from "../distill/settings.ts";
-import { NfcError } from "../errors.ts";
-import { DEVICES, type Device } from "../graph/session.ts";
+import type { Given, NumberKind, SettingTable, SettingValues } from "../../../distill/setting-table.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../../../distill/settings.ts";
+import { NfcError } from "../../../errors.ts";
+import { DEVICES, type Device } from "../../../graph/session.ts";
 import {
   addCommonFlags,
   type CommonFlags,
@@ -12,7 +12,7 @@ import {
   parsePositiveInteger,
   parsePositiveNumber,
   parseSeed,
-} from "./options.ts";
+} from "../../options.ts";
 
 /** The flags besides the settings, which `readSettings` reads. */
 export interface TrainFlags extends CommonFlags {
@@ -27,10 +27,10 @@ export interface TrainFlags extends CommonFlags {
   force?: boolean;
 }
 
-/** Those of them that training on a task has no use for. */
+/** The flags that training on a task does not use. */
 export const TEXT_FLAGS = ["valid", "field", "saveEvery", "cache"];
 
-/** The part of a table that a condition selects. */
+/** Keeps the settings that fulfil a condition. */
 export function selectSettings(
   table: SettingTable,
   isWanted: (name: string, setting: SettingTable[string]) => boolean,

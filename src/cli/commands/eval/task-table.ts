@@ -1,7 +1,7 @@
 // Scores of classifiers as rows of a table.
-import { escapeTerminal } from "../io/printable.ts";
-import { formatMetric } from "../report/render/format.ts";
-import type { TaskScore } from "../tasks/classify.ts";
+import { escapeTerminal } from "../../../io/printable.ts";
+import { formatMetric } from "../../../report/render/format.ts";
+import type { TaskScore } from "../../../tasks/classify.ts";
 
 /** A heading and one row for each metric of each model: the interval is that of a task's own metric. */
 export function formatScores(rows: readonly { name: string; score: TaskScore }[]): string[][] {

@@ -1,18 +1,18 @@
 // nfc finetune --task: fine-tunes a classifier, and prints its score on the development set.
 
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { NfcError } from "../errors.ts";
-import { formatBytes, formatCount, formatThousands } from "../report/render/format.ts";
-import { alignTable } from "../report/render/text.ts";
-import type { FinetuneTaskResult } from "../tasks/train/finetune-task.ts";
-import { TASK_SETTINGS } from "../tasks/train/settings.ts";
-import { type SourceFlags, toOpenOptions } from "./options.ts";
-import type { Progress } from "./progress.ts";
-import { SkippedLines } from "./skipped-lines.ts";
-import { formatScores } from "./task-table.ts";
-import type { Context } from "./terminal.ts";
-import { note, printResult } from "./terminal.ts";
-import { readSettings, type TrainFlags } from "./train-flags.ts";
+import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import { NfcError } from "../../../errors.ts";
+import { formatBytes, formatCount, formatThousands } from "../../../report/render/format.ts";
+import { alignTable } from "../../../report/render/text.ts";
+import type { FinetuneTaskResult } from "../../../tasks/train/finetune-task.ts";
+import { TASK_SETTINGS } from "../../../tasks/train/settings.ts";
+import { type SourceFlags, toOpenOptions } from "../../options.ts";
+import type { Progress } from "../../progress.ts";
+import type { Context } from "../../terminal.ts";
+import { note, printResult } from "../../terminal.ts";
+import { SkippedLines } from "../eval/skipped-lines.ts";
+import { formatScores } from "../eval/task-table.ts";
+import { readSettings, type TrainFlags } from "./flags.ts";
 
 export interface FinetuneTaskFlags extends TrainFlags, SourceFlags {
   task?: string;
@@ -27,10 +27,10 @@ export async function runTask(
   source: Checkpoint,
   progress: Progress,
 ): Promise<void> {
-  const { finetuneTask } = await import("../tasks/train/finetune-task.ts");
-  const { findTask } = await import("../tasks/tasks.ts");
-  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
-  const { checkDevice } = await import("../graph/session.ts");
+  const { finetuneTask } = await import("../../../tasks/train/finetune-task.ts");
+  const { findTask } = await import("../../../tasks/tasks.ts");
+  const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
+  const { checkDevice } = await import("../../../graph/session.ts");
   const [data, ...more] = flags.data;
   if (data === undefined || more.length > 0)
     throw new NfcError("usage", "--data is one folder with --task", { hint: "name the folder of the task's files" });
@@ -60,19 +60,9 @@ export async function runTask(
   }
 }
 
-function toJson({ folder, settings, steps, best, dev, examples, resumedFrom, byteLength, files }: FinetuneTaskResult) {
-  return {
-    output: folder,
-    bytes: byteLength,
-    files,
-    task: settings.task,
-    examples,
-    steps,
-    best,
-    dev,
-    resumedFrom,
-    settings,
-  };
+function toJson({ folder: output, byteLength: bytes, ...rest }: FinetuneTaskResult): object {
+  const { files, examples, steps, best, dev, resumedFrom, settings } = rest;
+  return { output, bytes, files, task: settings.task, examples, steps, best, dev, resumedFrom, settings };
 }
 
 function formatResult({ folder, dev, examples, steps, byteLength }: FinetuneTaskResult): string {
