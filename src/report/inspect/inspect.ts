@@ -10,10 +10,12 @@ import { sumWeights } from "../weigh/weights.ts";
 
 const INSPECTION_FORMAT = "nfc-inspect/1";
 
-type SharedFacts = "source" | "parameters" | "bytes" | "dtypes" | "embedding" | "head" | "notes" | "provenance";
-
 /** The answer of `nfc inspect`, ready for JSON; facts that a report states as well are described by its schema. */
-export interface Inspection extends Pick<ModelSummary, SharedFacts> {
+export interface Inspection
+  extends Pick<
+    ModelSummary,
+    "source" | "parameters" | "bytes" | "dtypes" | "embedding" | "head" | "notes" | "provenance"
+  > {
   format: typeof INSPECTION_FORMAT;
   tool: { name: string; version: string };
   storage: {
