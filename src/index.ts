@@ -7,9 +7,9 @@ export { type ConvertResult, convert } from "./convert/convert.ts";
 export type { ConvertOptions } from "./convert/convert-options.ts";
 export type { TieStrategy } from "./convert/tie.ts";
 export type { FreshOptions } from "./distill/fresh-model.ts";
-export type { Given } from "./distill/setting-table.ts";
-export type { TrainMode, TrainSettings } from "./distill/settings.ts";
+export type { Given } from "./distill/resolve-settings.ts";
 export { type PretrainOptions, pretrain, type TrainOptions, type TrainResult, train } from "./distill/train.ts";
+export type { TrainMode, TrainSettings } from "./distill/train-settings.ts";
 export type { TrainedModel } from "./distill/trained-model.ts";
 export { type ErrorCode, NfcError } from "./errors.ts";
 export { type ExportOptions, type ExportResult, exportModel } from "./export/export-model.ts";
@@ -27,9 +27,10 @@ export type { SamplingOptions } from "./inference/generate/sampling.ts";
 export { type EvaluateOptions, type Evaluation, evaluate, type Score } from "./inference/score/evaluate.ts";
 export type { WindowOptions } from "./inference/score/scored-text.ts";
 export type { NoiseMode } from "./model/attention.ts";
-export type { Activation, ModelConfig, Variant } from "./model/config.ts";
+export type { Activation, ModelConfig } from "./model/config.ts";
 export type { ParameterGroup } from "./model/parameters.ts";
 export type { Precision } from "./model/precision.ts";
+export type { Variant } from "./model/variants.ts";
 export type { LongCall, ProgressEvent } from "./progress.ts";
 export { type Inspection, inspect } from "./report/inspect/inspect.ts";
 export {
@@ -39,8 +40,8 @@ export {
   type ReportOptions,
   type TaskMeasurement,
 } from "./report/report.ts";
-export type { ModelSummary, ReportedScore } from "./report/schema.ts";
+export type { ModelSummary, ReportedScore } from "./report/report-schema.ts";
 export type { TaskScore } from "./tasks/classify.ts";
-export type { Task } from "./tasks/tasks.ts";
+export type { Task } from "./tasks/glue-tasks.ts";
 export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from "./tasks/train/finetune-task.ts";
 export type { ClassifierSettings } from "./tasks/train/settings.ts";

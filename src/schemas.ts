@@ -4,7 +4,7 @@ import { baselineSchema } from "./check/baseline.ts";
 import { sizeConfigSchema } from "./check/size-config.ts";
 import { nfcRecordSchema } from "./checkpoint/nfc-record.ts";
 import { comparisonSchema } from "./report/comparison/comparison-schema.ts";
-import { reportSchema } from "./report/schema.ts";
+import { reportSchema } from "./report/report-schema.ts";
 
 export { baselineSchema, comparisonSchema, nfcRecordSchema, reportSchema, sizeConfigSchema };
 

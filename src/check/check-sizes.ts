@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { NfcError } from "../errors.ts";
-import { refuseUnmarkedFile } from "../io/own-file.ts";
+import { refuseUnmarkedFile } from "../io/marked-file.ts";
 import { sha256File } from "../io/sha256.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
 import { findLargestFormat } from "../report/weigh/header-tensors.ts";

@@ -4,7 +4,7 @@ import { stat } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readOnnxStructure } from "../formats/onnx/reader.ts";
-import { locateData } from "../inference/exported/data.ts";
+import { locateData } from "../inference/exported/external-data.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { escapeTerminal } from "../io/printable.ts";
 import {

@@ -4,7 +4,7 @@ import { readdir, stat } from "node:fs/promises";
 import { isAbsolute, join, relative, resolve, sep } from "node:path";
 import picomatch from "picomatch";
 import { NfcError } from "../errors.ts";
-import { refuseLinkOut } from "../inference/exported/data.ts";
+import { refuseLinkOut } from "../inference/exported/external-data.ts";
 import { withIoErrors } from "../io/io-error.ts";
 
 const MODELS = "**/*.{safetensors,onnx}";

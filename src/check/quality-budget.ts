@@ -2,7 +2,7 @@
 import { basename, join } from "node:path";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { nameModelFile, PRECISIONS } from "../model/precision.ts";
-import { findEntry, findNotedTask, readRecordBeside } from "../report/noted-quality.ts";
+import { findEntry, findNotedTask, readRecordBeside } from "../report/recorded-quality.ts";
 import { weighModel } from "./measure-model.ts";
 import { findModelFiles } from "./model-files.ts";
 

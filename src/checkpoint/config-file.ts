@@ -3,7 +3,6 @@ import { NfcError } from "../errors.ts";
 import {
   ACTIVATIONS,
   type Activation,
-  isPlainGpt2,
   MAX_INNER,
   MAX_LABELS,
   MAX_LAYERS,
@@ -11,9 +10,8 @@ import {
   MAX_VOCAB,
   MAX_WIDTH,
   type ModelConfig,
-  VARIANTS,
-  type Variant,
 } from "../model/config.ts";
+import { isPlainGpt2, VARIANTS, type Variant } from "../model/variants.ts";
 import { FieldReader, isJsonObject, quote } from "./fields.ts";
 
 export const CONFIG_FILE = "config.json";

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
-import { VARIANTS } from "../model/config.ts";
 import { PRECISIONS } from "../model/precision.ts";
+import { VARIANTS } from "../model/variants.ts";
 
 export const NFC_RECORD_FILE = "nfc.json";
 export const NFC_RECORD_FORMAT = "nfc/1";

@@ -5,7 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { INDEX_FILE, SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
 import { toIoError } from "../io/io-error.ts";
-import { findPickles, hasForeignName, makePickleError, refuseOtherFormat } from "./foreign.ts";
+import { findPickles, hasForeignName, makePickleError, refuseOtherFormat } from "./foreign-formats.ts";
 import { listFirstQuoted } from "./naming/layout.ts";
 
 /** The weights to open, and the folder of their config and tokenizer. */

@@ -15,7 +15,8 @@ import { inspectCommand } from "./commands/inspect.ts";
 import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import { serveCommand } from "./commands/serve.ts";
-import { type Context, EXIT, type Io, type OutputFlags, reportFailure } from "./terminal.ts";
+import { EXIT, reportFailure } from "./exit-code.ts";
+import type { Context, Io, OutputFlags } from "./terminal.ts";
 
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
 export async function main(io: Io): Promise<number> {

@@ -13,8 +13,8 @@ import {
   makeBucketTable,
   splitHeads,
 } from "../model/attention.ts";
-import { DISTANCE_BUCKETS } from "../model/config.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
+import { DISTANCE_BUCKETS } from "../model/variants.ts";
 import { addInto } from "../numeric/linalg.ts";
 import { DistanceFit } from "./distance-mean.ts";
 

@@ -1,6 +1,6 @@
 // The options of a conversion, and their defaults.
 import type { FloatDtype } from "../formats/dtype.ts";
-import type { Variant } from "../model/config.ts";
+import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import type { TieStrategy } from "./tie.ts";
 

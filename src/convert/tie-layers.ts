@@ -6,7 +6,7 @@ import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { streamTokens, takeWindows } from "../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { sha256Files } from "../io/sha256.ts";
-import { hasDistanceMean } from "../model/config.ts";
+import { hasDistanceMean } from "../model/variants.ts";
 import type { Calibration } from "./calibration.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
 import { TiePool } from "./tie-pool.ts";

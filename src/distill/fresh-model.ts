@@ -6,8 +6,9 @@ import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import { countElements } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
-import { countNeededPositions, type ModelConfig, type Variant } from "../model/config.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { findParameterKind, listParameters } from "../model/parameters.ts";
+import { countNeededPositions, type Variant } from "../model/variants.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */

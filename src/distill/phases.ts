@@ -2,9 +2,8 @@
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { VARIANT_TRAITS } from "../model/config.ts";
+import { VARIANT_TRAITS } from "../model/variants.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
-import type { TrainSettings } from "./settings.ts";
 import { makeStepNoise } from "./step/noise.ts";
 import { NoisePrior } from "./step/noise-prior.ts";
 import { Optimizer } from "./step/optimizer.ts";
@@ -14,6 +13,7 @@ import { openTrainingStep } from "./step/training-step.ts";
 import { openTransferStep } from "./step/transfer-step.ts";
 import { openCachedTeacher } from "./teacher/cache.ts";
 import { openTeacher, type TeacherSource } from "./teacher/teacher.ts";
+import type { TrainSettings } from "./train-settings.ts";
 
 /** The losses of a step: means in nats, and the sum that is minimized. */
 export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;

@@ -1,7 +1,7 @@
 // Makes the progress line of a run: losses, learning rate, tokens a second and the time left.
 import type { LongCall } from "../progress.ts";
 import type { StepReport } from "./phases.ts";
-import type { TrainSettings } from "./settings.ts";
+import type { TrainSettings } from "./train-settings.ts";
 
 /** Weight of the newest step in the running mean of the seconds a step takes. */
 const FRESH = 0.1;

@@ -1,7 +1,7 @@
 // Chooses the windows of a step, and the micro-batches in which they fit into memory.
 import { totalmem } from "node:os";
 import type { ModelConfig } from "../model/config.ts";
-import type { Refusal } from "./setting-table.ts";
+import type { Refusal } from "./resolve-settings.ts";
 
 /** Tokens of a step, unless the window alone is longer. */
 const STEP_TOKENS = 4096;

@@ -1,7 +1,7 @@
 // Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes the model.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { refuseOwnSource } from "../checkpoint/own-source.ts";
+import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
@@ -12,12 +12,12 @@ import { detectCorpusKind, findCorpusFiles } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
+import type { Given } from "./resolve-settings.ts";
 import { RunFolder, type RunIdentity, type RunState, textStateSchema } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
-import type { Given } from "./setting-table.ts";
-import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./settings.ts";
 import { checkTeacherFits } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
+import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./train-settings.ts";
 import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 import { TrainingLoop } from "./training-loop.ts";
 

@@ -11,8 +11,8 @@ import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
 import { METRICS_FILE } from "./run-folder.ts";
-import type { TrainSettings } from "./settings.ts";
 import { ParameterStore } from "./step/parameter-store.ts";
+import type { TrainSettings } from "./train-settings.ts";
 
 export interface TrainedModel {
   folder: string;

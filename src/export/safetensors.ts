@@ -5,8 +5,9 @@ import { collectBytes, convertChunks, makeTensorSource } from "../checkpoint/mod
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../formats/safetensors/writer.ts";
-import { hasDistanceMean, type ModelConfig } from "../model/config.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
+import { hasDistanceMean } from "../model/variants.ts";
 
 export interface SafetensorsExportOptions {
   /** Dtype of all tensors; each keeps its own unless given. */

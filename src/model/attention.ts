@@ -32,8 +32,9 @@ import {
   transpose,
   unsqueeze,
 } from "../graph/shape-ops.ts";
-import { countDraws, DISTANCE_BUCKETS, hasDistanceMean, type ModelConfig, VARIANT_TRAITS } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
 import { linear, type ParameterLookup } from "./layers.ts";
+import { countDraws, DISTANCE_BUCKETS, hasDistanceMean, VARIANT_TRAITS } from "./variants.ts";
 
 /** Stands for −∞ in masks. It is finite (−largest float32), so that a row with nothing to attend to stays finite. */
 const MASKED = -3.4028234663852886e38;

@@ -1,6 +1,7 @@
 // The parameters of a model: canonical names (GPT-2's), shapes, counts, and the groups that reports add up.
 import { countElements } from "../formats/dtype.ts";
-import { countAttentionParts, hasDistanceMean, type ModelConfig, shapeNoise, VARIANT_TRAITS } from "./config.ts";
+import type { ModelConfig } from "./config.ts";
+import { countAttentionParts, hasDistanceMean, shapeNoise, VARIANT_TRAITS } from "./variants.ts";
 
 export const PARAMETER_GROUPS = [
   "embeddings",

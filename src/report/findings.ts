@@ -1,9 +1,10 @@
 // Finds what a reader of a report should not overlook, such as a head that is stored twice or growth.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { type ModelConfig, VARIANT_TRAITS, type Variant } from "../model/config.ts";
-import { isRecordedSource } from "./noted-quality.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { VARIANT_TRAITS, type Variant } from "../model/variants.ts";
+import { isRecordedSource } from "./recorded-quality.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "./render/format.ts";
-import type { Finding, ModelSummary, Report } from "./schema.ts";
+import type { Finding, ModelSummary, Report } from "./report-schema.ts";
 import { countTyingSaving, isTied } from "./weigh/tally.ts";
 
 /** The parts of a report from which findings are drawn. */

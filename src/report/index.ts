@@ -20,4 +20,4 @@ export {
 } from "./page/page-data.ts";
 export { createReport, type Measurement, type Report, type ReportOptions, type TaskMeasurement } from "./report.ts";
 export { type ReportTextOptions, renderReportMarkdown, renderReportText } from "./report-blocks.ts";
-export { formatReport, parseReport } from "./schema.ts";
+export { formatReport, parseReport } from "./report-schema.ts";

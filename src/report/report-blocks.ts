@@ -3,7 +3,7 @@ import { type Block, group, heading, type Line, list, notes, paragraph, type Spa
 import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "./render/format.ts";
 import { renderMarkdown } from "./render/markdown.ts";
 import { renderText } from "./render/text.ts";
-import type { ExportSummary, ModelSummary, Report, TieSummary } from "./schema.ts";
+import type { ExportSummary, ModelSummary, Report, TieSummary } from "./report-schema.ts";
 import {
   errorCell,
   groupRows,
@@ -15,7 +15,7 @@ import {
   makePerplexityTable,
   makeTaskTable,
   makeUnitTables,
-} from "./tables.ts";
+} from "./report-tables.ts";
 
 export interface ReportTextOptions {
   /** One line for every layer. */

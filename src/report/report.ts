@@ -4,14 +4,14 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
-import { findFindings } from "./findings.ts";
 import {
   collectPerplexities,
   collectTaskScores,
   type Measurement,
   summarizeExport,
   type TaskMeasurement,
-} from "./quality.ts";
+} from "./collect-quality.ts";
+import { findFindings } from "./findings.ts";
 import {
   type Amount,
   type Change,
@@ -20,13 +20,13 @@ import {
   REPORT_FORMAT,
   type Report,
   type TieSummary,
-} from "./schema.ts";
+} from "./report-schema.ts";
 import { summarize } from "./weigh/model-summary.ts";
 import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "./weigh/tally.ts";
 import { groupBy, sumWeights } from "./weigh/weights.ts";
 
-export type { Measurement, TaskMeasurement } from "./quality.ts";
-export type { Report } from "./schema.ts";
+export type { Measurement, TaskMeasurement } from "./collect-quality.ts";
+export type { Report } from "./report-schema.ts";
 
 export interface ReportOptions {
   title?: string | undefined;

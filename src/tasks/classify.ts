@@ -9,8 +9,8 @@ import type { ModelConfig } from "../model/config.ts";
 import { declareTextInputs, makeTextFeeds } from "../model/gpt2.ts";
 import { makeParameterLookup } from "../model/layers.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "./examples.ts";
+import type { Task } from "./glue-tasks.ts";
 import { type Answers, bootstrap, computeMetric, countConfusion, type MetricName } from "./metrics.ts";
-import type { Task } from "./tasks.ts";
 
 const BATCH = 32;
 

@@ -1,15 +1,15 @@
 // Opens a folder with the ONNX files of a classifier: reads its classes, and finds the file of each precision.
 import { join, resolve } from "node:path";
+import type { MeasuredFile } from "../checkpoint/change-record.ts";
 import { readConfig } from "../checkpoint/checkpoint.ts";
 import { CONFIG_FILE, parseConfig } from "../checkpoint/config-file.ts";
 import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
-import type { MeasuredFile } from "../checkpoint/record-file.ts";
 import { NfcError } from "../errors.ts";
 import type { OnnxStructure, OnnxValue } from "../formats/onnx/structure.ts";
 import { ONNX_DATA_TYPE } from "../graph/ops.ts";
 import { resolveExportedConfig } from "../inference/exported/config.ts";
-import { locateData } from "../inference/exported/data.ts";
 import { findPrecisions, makeNoSuchFileError, openRunnableFile } from "../inference/exported/exported-model.ts";
+import { locateData } from "../inference/exported/external-data.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Precision } from "../model/precision.ts";
 

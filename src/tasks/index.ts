@@ -5,9 +5,9 @@ export { Classifier, type ClassifyOptions, scoreAnswers, type TaskScore } from "
 export { type EncodedExample, encodeExamples } from "./examples.ts";
 export { type GlueCell, type GlueScore, readGlueScores } from "./glue/cells.ts";
 export { type GlueEntry, type GlueOptions, type GlueRow, makeGlueTable } from "./glue/glue.ts";
+export { findTask, TASKS, type Task } from "./glue-tasks.ts";
 export { type Answers, computeMetric, type MetricName } from "./metrics.ts";
 export { readTaskFile, type TaskData, type TaskExample, type TaskReading } from "./task-file.ts";
-export { findTask, TASKS, type Task } from "./tasks.ts";
 export { type FinetuneTaskOptions, type FinetuneTaskResult, finetuneTask } from "./train/finetune-task.ts";
 export type { ClassifierSettings } from "./train/settings.ts";
 export type { TaskSource } from "./train/task-data.ts";

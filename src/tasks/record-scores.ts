@@ -1,7 +1,7 @@
 // Writes the scores of an exported classifier's files into its nfc.json, where nfc report and nfc check find them.
 import { basename } from "node:path";
+import { changeRecord, drawsNoise, mergeEntries } from "../checkpoint/change-record.ts";
 import type { ExportEntry } from "../checkpoint/nfc-record.ts";
-import { changeRecord, drawsNoise, mergeEntries } from "../checkpoint/record-file.ts";
 import type { Precision } from "../model/precision.ts";
 import type { TaskScore } from "./classify.ts";
 import type { ExportedClassifier } from "./exported-classifier.ts";

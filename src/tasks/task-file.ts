@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readTextLines } from "../io/text.ts";
-import type { Task } from "./tasks.ts";
+import type { Task } from "./glue-tasks.ts";
 
 export interface TaskExample {
   /** One text, or a pair. */

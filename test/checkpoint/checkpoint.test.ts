@@ -4,8 +4,8 @@ import { describe, expect, it } from "vitest";
 import { type Checkpoint, type OpenOptions, openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { formatNfcRecord } from "../../src/checkpoint/nfc-record.ts";
 import { countBytes, decodeFloats } from "../../src/formats/dtype.ts";
-import { VARIANTS } from "../../src/model/config.ts";
 import { listParameters } from "../../src/model/parameters.ts";
+import { VARIANTS } from "../../src/model/variants.ts";
 import { failureOf } from "../support/failure.ts";
 import {
   encode,

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseConfig, toHfConfig } from "../../src/checkpoint/config-file.ts";
 import { NfcError } from "../../src/errors.ts";
-import { VARIANTS } from "../../src/model/config.ts";
+import { VARIANTS } from "../../src/model/variants.ts";
 import { failureOf } from "../support/failure.ts";
 import { tinyHfConfig, tinyModelConfig } from "../support/make-checkpoint.ts";
 

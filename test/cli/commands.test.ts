@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { parseReport } from "../../src/report/schema.ts";
+import { parseReport } from "../../src/report/report-schema.ts";
 import { nfc, ok } from "../support/cli.ts";
 import { digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";

@@ -1,7 +1,7 @@
 // nfc report on the fixture: two checkpoints, several models, and the page of either.
 import { readFileSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { parseReport } from "../../src/report/schema.ts";
+import { parseReport } from "../../src/report/report-schema.ts";
 import { nfc, ok } from "../support/cli.ts";
 import { MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";

@@ -1,7 +1,8 @@
 // What ends up on stderr and stdout: one line for a fault, a stack for a bug, results in words or JSON.
 import { EventEmitter } from "node:events";
 import { describe, expect, it } from "vitest";
-import { EXIT, formatError, note, printResult, reportFailure } from "../../src/cli/terminal.ts";
+import { EXIT, formatError, reportFailure } from "../../src/cli/exit-code.ts";
+import { note, printResult } from "../../src/cli/terminal.ts";
 import { NfcError } from "../../src/errors.ts";
 import { Recorder } from "../support/cli.ts";
 

@@ -1,7 +1,7 @@
 // Runs on models that are not the usual ones: heads of their own, no biases, teachers of another shape, other dtypes.
 import { beforeAll, describe, expect, it } from "vitest";
-import type { TrainSettings } from "../../src/distill/settings.ts";
 import type { TrainResult } from "../../src/distill/train.ts";
+import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, converted, opened } from "../support/fixture.ts";

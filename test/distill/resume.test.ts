@@ -2,10 +2,10 @@
 import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { RunFolder } from "../../src/distill/run-folder.ts";
-import type { TrainSettings } from "../../src/distill/settings.ts";
 import type { TrainOptions } from "../../src/distill/train.ts";
+import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { NfcError } from "../../src/errors.ts";
-import { VARIANTS, type Variant } from "../../src/model/config.ts";
+import { VARIANTS, type Variant } from "../../src/model/variants.ts";
 import { withFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest, opened } from "../support/fixture.ts";

@@ -1,7 +1,7 @@
 // The live line of a run.
 import { describe, expect, it, vi } from "vitest";
-import { resolveTrainSettings } from "../../src/distill/settings.ts";
 import { formatDuration, StepClock } from "../../src/distill/step-clock.ts";
+import { resolveTrainSettings } from "../../src/distill/train-settings.ts";
 import type { ProgressEvent } from "../../src/progress.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 

@@ -4,7 +4,7 @@ import * as ort from "onnxruntime-web";
 import { beforeAll, describe, expect, it } from "vitest";
 import { Session, type Tensor } from "../../src/graph/session.ts";
 import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
-import { makePromptFeeds, makeStepFeeds, takeCache } from "../../src/inference/generate/decoding.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../src/inference/generate/decoder-feeds.ts";
 import { PRECISIONS, type Precision } from "../../src/model/precision.ts";
 import { exported, modelOf, PROMPTS } from "../support/exported.ts";
 import { opened } from "../support/fixture.ts";

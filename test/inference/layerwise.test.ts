@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { computeLogits, embedWindows, openLayerSession } from "../../src/inference/layerwise.ts";
-import { VARIANTS } from "../../src/model/config.ts";
+import { VARIANTS } from "../../src/model/variants.ts";
 import { bytesOf, MODEL, opened } from "../support/fixture.ts";
 import { GOLDEN, goldenModel, worstOf } from "../support/golden-models.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";

@@ -4,8 +4,8 @@ import type { Dim } from "../../src/graph/dims.ts";
 import { Graph, type Value } from "../../src/graph/ir.ts";
 import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor } from "../../src/graph/session.ts";
 import { attention, buildAttentionContext, makeBucketTable } from "../../src/model/attention.ts";
-import { DISTANCE_BUCKETS } from "../../src/model/config.ts";
 import { makeLayerLookup, makeParameterLookup } from "../../src/model/layers.ts";
+import { DISTANCE_BUCKETS } from "../../src/model/variants.ts";
 import { uniform } from "../numeric/matrices.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 

@@ -7,9 +7,10 @@ import { Graph } from "../../src/graph/ir.ts";
 import { makeFloat32Tensor, makeInt64Tensor, Session } from "../../src/graph/session.ts";
 import { reshape } from "../../src/graph/shape-ops.ts";
 import type { NoiseMode } from "../../src/model/attention.ts";
-import { type ModelConfig, VARIANTS } from "../../src/model/config.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
 import { declareTextInputs, gpt2, lmHead } from "../../src/model/gpt2.ts";
 import { makeParameterLookup } from "../../src/model/layers.ts";
+import { VARIANTS } from "../../src/model/variants.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 const golden = new URL("../../../shared/golden/", import.meta.url).pathname;

@@ -1,7 +1,8 @@
 // Parameter lists and counts, held against the published sizes of GPT-2.
 import { describe, expect, it } from "vitest";
-import { type ModelConfig, VARIANTS, type Variant } from "../../src/model/config.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
 import { countParameters, groupParameters, listParameters, PARAMETER_GROUPS } from "../../src/model/parameters.ts";
+import { VARIANTS, type Variant } from "../../src/model/variants.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 function gpt2(layers: number, heads: number, width: number, variant: Variant = "dense"): ModelConfig {

@@ -1,5 +1,6 @@
 // What follows from a row of the table of variants, and the kinds of the parameters that each variant has.
 import { describe, expect, it } from "vitest";
+import { findParameterKind, isNoiseParameter, isUsedAtMean, listParameters } from "../../src/model/parameters.ts";
 import {
   countAttentionParts,
   countDraws,
@@ -9,8 +10,7 @@ import {
   shapeNoise,
   VARIANT_TRAITS,
   VARIANTS,
-} from "../../src/model/config.ts";
-import { findParameterKind, isNoiseParameter, isUsedAtMean, listParameters } from "../../src/model/parameters.ts";
+} from "../../src/model/variants.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 const HEADS = 4;

@@ -5,7 +5,7 @@ import type { ExportedFile, ExportedModel } from "../../src/inference/exported/e
 import { nameModelFile, type Precision } from "../../src/model/precision.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
 import { renderReportMarkdown, renderReportText } from "../../src/report/report-blocks.ts";
-import { formatReport, parseReport } from "../../src/report/schema.ts";
+import { formatReport, parseReport } from "../../src/report/report-schema.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA } from "../support/fake-checkpoint.ts";
 
 const config = { ...GPT2_SMALL, variant: "symmetric" } as const;

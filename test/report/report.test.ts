@@ -2,10 +2,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../src/model/config.ts";
-import { VARIANTS } from "../../src/model/config.ts";
 import { countParameters } from "../../src/model/parameters.ts";
+import { VARIANTS } from "../../src/model/variants.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
-import { formatReport, parseReport } from "../../src/report/schema.ts";
+import { formatReport, parseReport } from "../../src/report/report-schema.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
 
 const symmetric: ModelConfig = { ...TINY, variant: "symmetric" };

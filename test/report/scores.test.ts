@@ -1,11 +1,11 @@
 // Scores on tasks in a report: classifiers' own and measured ones, as rows, and GLUE's mean.
 import { describe, expect, it } from "vitest";
+import { computeTaskMean } from "../../src/report/collect-quality.ts";
 import { renderReportPage } from "../../src/report/page/page.ts";
-import { computeTaskMean } from "../../src/report/quality.ts";
 import { createReport, type TaskMeasurement } from "../../src/report/report.ts";
 import { renderReportMarkdown, renderReportText } from "../../src/report/report-blocks.ts";
-import { formatReport, parseReport } from "../../src/report/schema.ts";
-import { makeTaskTable } from "../../src/report/tables.ts";
+import { formatReport, parseReport } from "../../src/report/report-schema.ts";
+import { makeTaskTable } from "../../src/report/report-tables.ts";
 import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";
 
 const config = { ...TINY, variant: "symmetric" } as const;

@@ -6,9 +6,9 @@ import type { onnx as Onnx } from "onnx-proto";
 import { type ExportOptions, type ExportResult, exportModel } from "../../src/export/export-model.ts";
 import type { OnnxExportOptions } from "../../src/export/onnx/onnx-export.ts";
 import { Session } from "../../src/graph/session.ts";
-import { makePromptFeeds } from "../../src/inference/generate/decoding.ts";
+import { makePromptFeeds } from "../../src/inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../src/inference/layerwise.ts";
-import type { Variant } from "../../src/model/config.ts";
+import type { Variant } from "../../src/model/variants.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 
 const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };

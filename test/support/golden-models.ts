@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
-import type { Variant } from "../../src/model/config.ts";
+import type { Variant } from "../../src/model/variants.ts";
 import { SHARED } from "./fixture.ts";
 import { type RawTensor, tinyHfConfig, writeCheckpoint } from "./make-checkpoint.ts";
 

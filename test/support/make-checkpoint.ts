@@ -3,8 +3,9 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Float16Array } from "@petamoriken/float16";
 import type { FloatDtype } from "../../src/formats/dtype.ts";
-import type { ModelConfig, Variant } from "../../src/model/config.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
 import { listParameters } from "../../src/model/parameters.ts";
+import type { Variant } from "../../src/model/variants.ts";
 
 export interface TinyOptions {
   seed?: number;

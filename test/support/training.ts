@@ -3,10 +3,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { makeFreshModel } from "../../src/distill/fresh-model.ts";
-import { resolveTrainSettings, type TrainMode, type TrainSettings } from "../../src/distill/settings.ts";
 import type { TrainOptions, TrainResult } from "../../src/distill/train.ts";
 import { train } from "../../src/distill/train.ts";
-import type { Variant } from "../../src/model/config.ts";
+import { resolveTrainSettings, type TrainMode, type TrainSettings } from "../../src/distill/train-settings.ts";
+import type { Variant } from "../../src/model/variants.ts";
 import { converted, opened } from "./fixture.ts";
 
 export const TINY_CONFIG = { n_layer: 2, n_head: 2, n_embd: 32, n_positions: 32, vocab_size: 61 };

@@ -1,8 +1,8 @@
 // GLUE's files with their quirks, and lines that do not parse.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { findTask, TASKS } from "../../src/tasks/glue-tasks.ts";
 import { readTaskFile } from "../../src/tasks/task-file.ts";
-import { findTask, TASKS } from "../../src/tasks/tasks.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 

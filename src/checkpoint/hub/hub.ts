@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { LongCall } from "../../progress.ts";
 import { CONFIG_FILE } from "../config-file.ts";
-import { describePickleConversion, findPickles } from "../foreign.ts";
+import { describePickleConversion, findPickles } from "../foreign-formats.ts";
 import { listFirstQuoted } from "../naming/layout.ts";
 import { NFC_RECORD_FILE } from "../nfc-record.ts";
 import { selectWeights } from "../source.ts";

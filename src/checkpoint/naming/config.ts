@@ -1,16 +1,15 @@
 // Completes a model configuration from config.json, nfc.json, the tensors' shapes and the user's flags.
 import { NfcError } from "../../errors.ts";
+import type { Activation, ModelConfig } from "../../model/config.ts";
+import { SCORE } from "../../model/parameters.ts";
 import {
-  type Activation,
   countAttentionParts,
   countNeededPositions,
   isPlainGpt2,
-  type ModelConfig,
   shapeNoise,
   VARIANTS,
   type Variant,
-} from "../../model/config.ts";
-import { SCORE } from "../../model/parameters.ts";
+} from "../../model/variants.ts";
 import { checkHeads, completeConfig, type ParsedConfig } from "../config-file.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import type { SourceTensor } from "./keys.ts";

@@ -1,8 +1,9 @@
 // Plans how the tensors of any supported checkpoint become canonical GPT-2 tensors. No function here opens a file.
 import { NfcError } from "../../errors.ts";
 import { type FloatDtype, isFloatDtype } from "../../formats/dtype.ts";
-import type { Activation, ModelConfig, Variant } from "../../model/config.ts";
+import type { Activation, ModelConfig } from "../../model/config.ts";
 import { listParameters } from "../../model/parameters.ts";
+import type { Variant } from "../../model/variants.ts";
 import { type ParsedConfig, parseConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";

@@ -48,7 +48,7 @@ async function run(context: Context, flags: CheckFlags): Promise<void> {
     "../../check/check-text.ts"
   );
   const { withIoErrors } = await import("../../io/io-error.ts");
-  const { refuseUnmarkedFile } = await import("../../io/own-file.ts");
+  const { refuseUnmarkedFile } = await import("../../io/marked-file.ts");
   const { writeFileAtomic } = await import("../../io/staging.ts");
   const { io, signal } = context;
   const { config, baseline, updateBaseline = false, requireBaseline = false, markdown, key } = flags;

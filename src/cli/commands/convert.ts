@@ -3,10 +3,10 @@ import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../convert/convert-options.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
-import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/config.ts";
+import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { withCheckpoint } from "../open.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,

@@ -1,7 +1,7 @@
 // nfc distill: a converted model learns from the model that it came from.
 
 import { Command } from "commander";
-import { withCheckpoint } from "../open.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import { addSourceFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import type { Context } from "../terminal.ts";
 import { addSettingFlags, addTrainFlags, TEACHER_SETTINGS, type TrainFlags } from "./train/flags.ts";

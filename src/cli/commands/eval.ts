@@ -6,7 +6,7 @@ import type { Evaluation } from "../../inference/score/evaluate.ts";
 import { PRECISIONS } from "../../model/precision.ts";
 import { formatPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { withCheckpoint } from "../open.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,

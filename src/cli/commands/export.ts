@@ -6,7 +6,7 @@ import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { formatBytes, formatPercent } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { withCheckpoint } from "../open.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,

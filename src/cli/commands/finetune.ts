@@ -1,7 +1,7 @@
 // nfc finetune: trains a model on text without a teacher, or a classifier for a task of GLUE.
 import { Command } from "commander";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
-import { withCheckpoint } from "../open.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import { addSourceFlags, parsePositiveNumber } from "../options.ts";
 import type { Context } from "../terminal.ts";
 import { addSkipFlag } from "./eval/skipped-lines.ts";

@@ -6,7 +6,7 @@ import { formatMetric, formatThousands } from "../../report/render/format.ts";
 import { renderMarkdown } from "../../report/render/markdown.ts";
 import { renderText } from "../../report/render/text.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
-import type { Task } from "../../tasks/tasks.ts";
+import type { Task } from "../../tasks/glue-tasks.ts";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
@@ -64,7 +64,7 @@ export function glueCommand(context: Context): Command {
 
 async function run(context: Context, flags: GlueFlags): Promise<void> {
   const { makeGlueTable } = await import("../../tasks/glue/glue.ts");
-  const { findTask } = await import("../../tasks/tasks.ts");
+  const { findTask } = await import("../../tasks/glue-tasks.ts");
   const { models, data, output, seeds, splitDev, threads, force } = flags;
   if (models.length === 0 || flags.tasks.length === 0)
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });

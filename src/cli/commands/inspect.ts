@@ -1,6 +1,6 @@
 // nfc inspect: describes a checkpoint, and says what tying would save.
 import { Command } from "commander";
-import { withCheckpoint } from "../open.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags } from "../options.ts";
 import { type Context, printResult } from "../terminal.ts";
 

@@ -1,6 +1,6 @@
 // nfc pretrain: trains a model of any variant from random weights.
 import { Command, Option } from "commander";
-import { VARIANTS, type Variant } from "../../model/config.ts";
+import { VARIANTS, type Variant } from "../../model/variants.ts";
 import { Progress } from "../progress.ts";
 import type { Context } from "../terminal.ts";
 import { addTrainFlags, type TrainFlags } from "./train/flags.ts";

@@ -1,9 +1,10 @@
 // The attention noise ε of training: standard normal draws that depend on seed, step and layer alone.
 import { countElements } from "../../formats/dtype.ts";
 import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
-import { countDraws, type ModelConfig } from "../../model/config.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { countDraws } from "../../model/variants.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
-import type { TrainSettings } from "../settings.ts";
+import type { TrainSettings } from "../train-settings.ts";
 
 const TABLE_SIZE = 65_536;
 /** Stream numbers: step · 2¹⁶ + index */

@@ -1,7 +1,7 @@
 // Moves a model's parameters: gradient norm, learning rate, clipping, AdamW with its rates for weights and for noise.
 
 import { isNoiseParameter } from "../../model/parameters.ts";
-import type { TrainSettings } from "../settings.ts";
+import type { TrainSettings } from "../train-settings.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 
 /** `steps` and `warmup` count from the beginning of the phase. */

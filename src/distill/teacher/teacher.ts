@@ -8,8 +8,8 @@ import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tens
 import { declareTextInputs, gpt2, makeTextFeeds } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
-import type { TrainSettings } from "../settings.ts";
 import { type HeadChunk, nameTeacherChunk, nameTeacherScales, STEP, type TeacherInput } from "../step/step-graph.ts";
+import type { TrainSettings } from "../train-settings.ts";
 
 export type TeacherPrecision = TrainSettings["teacherPrecision"];
 

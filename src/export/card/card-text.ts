@@ -1,8 +1,9 @@
 // Describes in a model card how a model was made: its attention in words, size, source, tie and training.
 
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
+import type { ModelConfig } from "../../model/config.ts";
 import { countParameters } from "../../model/parameters.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
 import { type Block, type Line, list, paragraph } from "../../report/render/blocks.ts";
 import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
 

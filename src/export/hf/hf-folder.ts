@@ -7,8 +7,9 @@ import { makeTensorSource, writeText } from "../../checkpoint/model-folder.ts";
 import { countBytes, type FloatDtype } from "../../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../../formats/safetensors/writer.ts";
 import { withIoErrors } from "../../io/io-error.ts";
-import { isPlainGpt2, type ModelConfig } from "../../model/config.ts";
+import type { ModelConfig } from "../../model/config.ts";
 import { listParameters, type ParameterSpec } from "../../model/parameters.ts";
+import { isPlainGpt2 } from "../../model/variants.ts";
 
 const MODULE = "modeling_nfc_gpt2";
 /** The Python module beside the weights of a tied model. */

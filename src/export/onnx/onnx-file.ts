@@ -10,8 +10,8 @@ import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } fro
 import { writeChunks } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import type { NoiseMode } from "../../model/attention.ts";
-import { VARIANT_TRAITS } from "../../model/config.ts";
 import { nameModelFile, type Precision } from "../../model/precision.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
 import type { LongCall } from "../../progress.ts";
 import { TOOL } from "../../version.ts";
 import { writeModelTensors } from "../safetensors.ts";

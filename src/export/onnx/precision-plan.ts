@@ -4,7 +4,6 @@ import { type Checkpoint, makeMemoryCheckpoint, requireTensor } from "../../chec
 import { makeTensorSource, streamBytes } from "../../checkpoint/model-folder.ts";
 import { countBytes, decodeFloats, encodeFloats, viewBytes } from "../../formats/dtype.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
-import { type BlockFormat, toBlockGraph } from "../../graph/passes/blocks.ts";
 import { toHalfGraph } from "../../graph/passes/half.ts";
 import {
   dequantize,
@@ -14,6 +13,7 @@ import {
   quantize,
   toInt8Graph,
 } from "../../graph/passes/int8.ts";
+import { type BlockFormat, toBlockGraph } from "../../graph/passes/quantized-blocks.ts";
 import type { TableStorage } from "../../graph/passes/rewrite.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
 import type { NoiseMode } from "../../model/attention.ts";

@@ -3,7 +3,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
-import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoding.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../inference/layerwise.ts";
 import { isHalf, type Precision } from "../../model/precision.ts";
 import { makeRandom } from "../../numeric/random.ts";

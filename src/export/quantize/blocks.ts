@@ -1,7 +1,7 @@
 // Weights in blocks of 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
 import { NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
-import type { BlockFormat } from "../../graph/passes/blocks.ts";
+import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
 import { BlockFit } from "./block-fit.ts";
 
 /**

@@ -4,7 +4,7 @@ import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { gemm } from "../../graph/ops.ts";
-import type { BlockFormat } from "../../graph/passes/blocks.ts";
+import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
 import { weightProduct } from "../../graph/passes/rewrite.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
 import { embedWindowsApart, type Hidden, openLayerSession } from "../../inference/layerwise.ts";

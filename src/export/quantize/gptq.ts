@@ -3,7 +3,7 @@ import { CHUNK } from "../../numeric/linalg.ts";
 import { addRowProducts, dot } from "../../numeric/products.ts";
 import { BlockFit } from "./block-fit.ts";
 import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
-import { computeFeedback, type Feedback } from "./feedback.ts";
+import { computeFeedback, type Feedback } from "./error-feedback.ts";
 
 /** The damping of the paper. */
 const DAMPING = 0.01;

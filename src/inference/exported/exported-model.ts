@@ -12,9 +12,9 @@ import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
-import { checkRunnable } from "./check.ts";
+import { checkRunnable } from "./check-runnable.ts";
 import { resolveExportedConfig } from "./config.ts";
-import { locateData, refuseLinkOut } from "./data.ts";
+import { locateData, refuseLinkOut } from "./external-data.ts";
 import { checkSignature } from "./signature.ts";
 
 const ONNX_FOLDER = "onnx";

@@ -6,7 +6,7 @@ import type { OnnxStructure, OnnxValue } from "../../formats/onnx/structure.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { EXPORT_AGAIN } from "./check.ts";
+import { EXPORT_AGAIN } from "./check-runnable.ts";
 
 type FloatName = "float32" | "float16";
 type Size = "n_layer" | "n_head" | "n_embd" | "n_positions" | "vocab_size";

@@ -12,7 +12,7 @@ import {
   openCheckpointSession,
   openFileSession,
 } from "../model-session.ts";
-import { makeEmptyCache, makeIdFeeds, padLeft, takeCache } from "./decoding.ts";
+import { makeEmptyCache, makeIdFeeds, padLeft, takeCache } from "./decoder-feeds.ts";
 
 /** Logits of one piece of the prompts (rows · V float32) stay below this, unless a piece has one token a row. */
 const LOGITS_PER_PIECE = 16 * 2 ** 20;

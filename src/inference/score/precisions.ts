@@ -6,7 +6,7 @@ import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tens
 import type { ModelConfig } from "../../model/config.ts";
 import type { Precision } from "../../model/precision.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
-import { makePromptFeeds } from "../generate/decoding.ts";
+import { makePromptFeeds } from "../generate/decoder-feeds.ts";
 import { type ModelSession, openCheckpointSession, openFileSession } from "../model-session.ts";
 import {
   batchWindows,

@@ -1,9 +1,9 @@
 // Notes a measured perplexity in a model's nfc.json, where the report finds it.
 import { basename } from "node:path";
+import { changeRecord, drawsNoise, mergeEntries } from "../../checkpoint/change-record.ts";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ExportEntry, NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
-import { changeRecord, drawsNoise, mergeEntries } from "../../checkpoint/record-file.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import type { ExportedModel } from "../exported/exported-model.ts";
 import type { Evaluation } from "./evaluate.ts";

@@ -5,7 +5,7 @@ import { basename, join } from "node:path";
 import { type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { refuseLinkOut } from "../../inference/exported/data.ts";
+import { refuseLinkOut } from "../../inference/exported/external-data.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
 import { TOOL } from "../../version.ts";
@@ -16,7 +16,7 @@ import {
   nameScored,
   readRecordBeside,
   readRecordedQuality,
-} from "../noted-quality.ts";
+} from "../recorded-quality.ts";
 import {
   findAccidents,
   findAttentionParts,

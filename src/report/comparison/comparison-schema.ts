@@ -1,6 +1,6 @@
 // The format nfc-comparison/1: several models side by side.
 import { z } from "zod";
-import { VARIANTS } from "../../model/config.ts";
+import { VARIANTS } from "../../model/variants.ts";
 
 export const COMPARISON_FORMAT = "nfc-comparison/1";
 

@@ -3,7 +3,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts";
 import { TOOL } from "../../version.ts";
-import type { ModelSummary } from "../schema.ts";
+import type { ModelSummary } from "../report-schema.ts";
 import { summarize } from "../weigh/model-summary.ts";
 import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "../weigh/tally.ts";
 import { sumWeights } from "../weigh/weights.ts";

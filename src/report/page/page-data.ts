@@ -7,8 +7,8 @@ import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeFloat32Tensor } from "../../graph/session.ts";
 import { embedWindows, openLayerSession } from "../../inference/layerwise.ts";
 import { readTextLines } from "../../io/text.ts";
-import { hasDistanceMean, VARIANT_TRAITS } from "../../model/config.ts";
-import type { Report } from "../schema.ts";
+import { hasDistanceMean, VARIANT_TRAITS } from "../../model/variants.ts";
+import type { Report } from "../report-schema.ts";
 
 /** A point of a curve: the optimizer's step, and the value measured there. */
 export type Point = readonly [step: number, value: number];

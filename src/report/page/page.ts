@@ -1,6 +1,6 @@
 // Renders the report as one page without network or scripts, in which every name from a file is text.
 
-import { computeTaskMean } from "../quality.ts";
+import { computeTaskMean } from "../collect-quality.ts";
 import { notes } from "../render/blocks.ts";
 import {
   formatBytes,
@@ -12,8 +12,8 @@ import {
 } from "../render/format.ts";
 import { html, type Markup, NOTHING } from "../render/html.ts";
 import { makeProvenance, makeQualityBlocks } from "../report-blocks.ts";
-import type { Change, Report } from "../schema.ts";
-import { groupRows, makeLayerTables, makeOverviewTable } from "../tables.ts";
+import type { Change, Report } from "../report-schema.ts";
+import { groupRows, makeLayerTables, makeOverviewTable } from "../report-tables.ts";
 import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
 import { renderFigure, renderFrame, renderSection } from "./frame.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";

@@ -4,7 +4,7 @@ import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { countElements } from "../../formats/dtype.ts";
 import type { StoredTensor } from "../../formats/safetensors/reader.ts";
-import type { ModelSummary } from "../schema.ts";
+import type { ModelSummary } from "../report-schema.ts";
 import { type TallyEntry, tallyTensors } from "./tally.ts";
 import { groupBy, sumWeights } from "./weights.ts";
 

@@ -2,8 +2,9 @@
 
 import { type Checkpoint, type CheckpointTensor, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { countElements } from "../../formats/dtype.ts";
-import { type ModelConfig, VARIANT_TRAITS } from "../../model/config.ts";
+import type { ModelConfig } from "../../model/config.ts";
 import { groupParameters, listParameters, type ParameterGroup } from "../../model/parameters.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
 import type { Weight } from "./weights.ts";
 
 /** The share of one tensor in one group; `layer` is null outside the blocks. */

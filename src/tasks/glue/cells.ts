@@ -8,8 +8,8 @@ import { NfcError } from "../../errors.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../../io/json.ts";
 import { writeFileAtomic } from "../../io/staging.ts";
+import { TASKS, type Task } from "../glue-tasks.ts";
 import { METRICS, type MetricName, meanAndSpread } from "../metrics.ts";
-import { TASKS, type Task } from "../tasks.ts";
 
 const CELL_FORMAT = "nfc-glue-cell/1";
 

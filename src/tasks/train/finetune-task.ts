@@ -1,11 +1,11 @@
 // Fine-tunes a model on a task of GLUE, or goes on with such a run: reads the inputs, trains, and writes the classifier.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { refuseOwnSource } from "../../checkpoint/own-source.ts";
+import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
-import type { Given } from "../../distill/setting-table.ts";
 import { checkTeacherFits } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
@@ -16,8 +16,8 @@ import { hasSameLabels } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
 import { Classifier, type TaskScore } from "../classify.ts";
 import { type EncodedExample, encodeExamples } from "../examples.ts";
+import { listOutputs, type Task } from "../glue-tasks.ts";
 import type { TaskData } from "../task-file.ts";
-import { listOutputs, type Task } from "../tasks.ts";
 import { addHead } from "./classifier-head.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";

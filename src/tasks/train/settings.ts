@@ -1,10 +1,16 @@
 // The settings of fine-tuning on a task, and their defaults by task.
 
-import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "../../distill/setting-table.ts";
-import { TEXT_SETTINGS } from "../../distill/settings.ts";
+import {
+  declare,
+  type Given,
+  type Refusal,
+  resolveSettings,
+  type SettingValues,
+} from "../../distill/resolve-settings.ts";
+import { TEXT_SETTINGS } from "../../distill/train-settings.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { checkTextLength } from "../examples.ts";
-import type { Task } from "../tasks.ts";
+import type { Task } from "../glue-tasks.ts";
 
 /** GPT's (Radford et al. 2018) 3 epochs; RoBERTa's (arXiv 1907.11692) 10 for the small tasks. */
 const EPOCHS: Readonly<Record<string, number>> = { cola: 10, mrpc: 10, rte: 10, stsb: 10, wnli: 5 };

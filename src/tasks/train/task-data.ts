@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { makeRandom } from "../../numeric/random.ts";
+import type { Task } from "../glue-tasks.ts";
 import { readTaskFile, type TaskData, type TaskReading } from "../task-file.ts";
-import type { Task } from "../tasks.ts";
 
 export interface TaskSource extends TaskReading {
   task: Task;

@@ -10,11 +10,11 @@ import { makeParameter } from "../../distill/step/store-binding.ts";
 import { formatDuration } from "../../distill/step-clock.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "../../distill/training-loop.ts";
 import type { SessionOptions } from "../../graph/session.ts";
-import { VARIANT_TRAITS } from "../../model/config.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
 import type { LongCall } from "../../progress.ts";
 import { Classifier, scoreAnswers, type TaskScore } from "../classify.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "../examples.ts";
-import type { Task } from "../tasks.ts";
+import type { Task } from "../glue-tasks.ts";
 import type { ClassifierSettings } from "./settings.ts";
 import { type ClassifierLosses, ClassifierStep } from "./step.ts";
 

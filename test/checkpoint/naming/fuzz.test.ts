@@ -5,8 +5,8 @@ import { parseConfig } from "../../../src/checkpoint/config-file.ts";
 import { type PlanInput, planCheckpoint, type SourceTensor } from "../../../src/checkpoint/naming/plan.ts";
 import { NfcError } from "../../../src/errors.ts";
 import { DTYPE_BITS, type Dtype } from "../../../src/formats/dtype.ts";
-import { VARIANTS } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
+import { VARIANTS } from "../../../src/model/variants.ts";
 import { tinyHfConfig, tinyTensors } from "../../support/make-checkpoint.ts";
 
 const RUNS = { numRuns: 1000 };

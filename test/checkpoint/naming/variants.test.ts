@@ -1,7 +1,7 @@
 // The compact variants: recognized by tensors, config.json or nfc.json, which must agree.
 import { describe, expect, it } from "vitest";
-import { VARIANTS } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
+import { VARIANTS } from "../../../src/model/variants.ts";
 import { tinyHfConfig } from "../../support/make-checkpoint.ts";
 import { adding, plan, refused, reshaping, without } from "../../support/tiny-plan.ts";
 

@@ -11,7 +11,7 @@ import { openTrainingStep } from "../../../src/distill/step/training-step.ts";
 import { openTeacher } from "../../../src/distill/teacher/teacher.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { makeFloat32Tensor, type Tensor } from "../../../src/graph/session.ts";
-import { VARIANTS, type Variant } from "../../../src/model/config.ts";
+import { VARIANTS, type Variant } from "../../../src/model/variants.ts";
 import { GOLDEN, goldenModel } from "../../support/golden-models.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 

@@ -1,10 +1,11 @@
 // Attention transfer against the formula in float64, its gradients against finite differences of that formula.
 import { describe, expect, it } from "vitest";
-import { canTransfer } from "../../../src/distill/settings.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { listTransferTargets, openTransferStep } from "../../../src/distill/step/transfer-step.ts";
-import type { ModelConfig, Variant } from "../../../src/model/config.ts";
+import { canTransfer } from "../../../src/distill/train-settings.ts";
+import type { ModelConfig } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
+import type { Variant } from "../../../src/model/variants.ts";
 import { type TinyOptions, tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
 
 const [BATCH, LENGTH] = [2, 20];

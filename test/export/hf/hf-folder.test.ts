@@ -12,8 +12,8 @@ import {
   writeHfWeights,
 } from "../../../src/export/hf/hf-folder.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
-import { DISTANCE_BUCKETS, VARIANTS } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
+import { DISTANCE_BUCKETS, VARIANTS } from "../../../src/model/variants.ts";
 import { ownLogits } from "../../support/exported.ts";
 import { bytesOf, opened } from "../../support/fixture.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";

@@ -1,8 +1,8 @@
 // Noise drawn inside the exported graph: repeatable by seed, fresh at every run, and gone when σ is.
 import { describe, expect, it } from "vitest";
 import { Session } from "../../../src/graph/session.ts";
-import { makePromptFeeds } from "../../../src/inference/generate/decoding.ts";
-import type { Variant } from "../../../src/model/config.ts";
+import { makePromptFeeds } from "../../../src/inference/generate/decoder-feeds.ts";
+import type { Variant } from "../../../src/model/variants.ts";
 import { decoded, exported, onnxLogits, ownLogits, PROMPTS } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";

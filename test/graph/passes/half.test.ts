@@ -3,12 +3,12 @@ import { describe, expect, it } from "vitest";
 import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
 import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { add, gelu, gemm, layerNorm, matmul, softmax } from "../../../src/graph/ops.ts";
-import { toBlockGraph } from "../../../src/graph/passes/blocks.ts";
 import { toHalfGraph } from "../../../src/graph/passes/half.ts";
+import { toBlockGraph } from "../../../src/graph/passes/quantized-blocks.ts";
 import { makeFloat32Tensor, Session, type TensorArray } from "../../../src/graph/session.ts";
 import { concat, gather, reshape, transpose } from "../../../src/graph/shape-ops.ts";
-import { VARIANTS } from "../../../src/model/config.ts";
 import { buildDecoderGraph } from "../../../src/model/decoder-graph.ts";
+import { VARIANTS } from "../../../src/model/variants.ts";
 import { uniform } from "../../numeric/matrices.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 

@@ -3,7 +3,7 @@ import { existsSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join, relative } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { chooseFile, hasOnnxFiles, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
-import { VARIANTS, type Variant } from "../../../src/model/config.ts";
+import { VARIANTS, type Variant } from "../../../src/model/variants.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL, opened, SHARED } from "../../support/fixture.ts";

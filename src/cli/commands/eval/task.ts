@@ -8,8 +8,8 @@ import { alignTable } from "../../../report/render/text.ts";
 
 import type { Classifier, TaskScore } from "../../../tasks/classify.ts";
 import type { EncodedExample } from "../../../tasks/examples.ts";
-import type { Task } from "../../../tasks/tasks.ts";
-import { withCheckpoint } from "../../open.ts";
+import type { Task } from "../../../tasks/glue-tasks.ts";
+import { withCheckpoint } from "../../open-checkpoint.ts";
 import { Progress } from "../../progress.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
 import type { EvalFlags } from "./flags.ts";
@@ -37,7 +37,7 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
     throw new NfcError("usage", "--task goes with --data alone, not with --text or --against", {
       hint: "leave them out",
     });
-  const { findTask } = await import("../../../tasks/tasks.ts");
+  const { findTask } = await import("../../../tasks/glue-tasks.ts");
   const { hasOnnxFiles } = await import("../../../inference/exported/exported-model.ts");
   const task = findTask(given.task);
   const flags = { ...given, data };
@@ -118,7 +118,7 @@ async function readExamples(
   task: Task,
   flags: EvalTaskFlags,
 ): Promise<Examples> {
-  const { listOutputs } = await import("../../../tasks/tasks.ts");
+  const { listOutputs } = await import("../../../tasks/glue-tasks.ts");
   const { readTaskFile } = await import("../../../tasks/task-file.ts");
   const { checkTextLength, encodeExamples } = await import("../../../tasks/examples.ts");
   const { hasSameLabels } = await import("../../../model/classifier.ts");

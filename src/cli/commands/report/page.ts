@@ -1,7 +1,7 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
 import { existsSync } from "node:fs";
 import { NfcError } from "../../../errors.ts";
-import { refuseUnmarkedFile } from "../../../io/own-file.ts";
+import { refuseUnmarkedFile } from "../../../io/marked-file.ts";
 import { writeFileAtomic } from "../../../io/staging.ts";
 import { type Context, note, type OutputFlags, openBrowser, printResult } from "../../terminal.ts";
 

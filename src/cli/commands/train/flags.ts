@@ -1,7 +1,7 @@
 // The flags of the training commands: those of the run, and those that the tables of settings declare.
 import { type Command, Option } from "commander";
-import type { Given, NumberKind, SettingTable, SettingValues } from "../../../distill/setting-table.ts";
-import { TEXT_SETTINGS, type TrainMode } from "../../../distill/settings.ts";
+import type { Given, NumberKind, SettingTable, SettingValues } from "../../../distill/resolve-settings.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../../../distill/train-settings.ts";
 import { NfcError } from "../../../errors.ts";
 import { DEVICES, type Device } from "../../../graph/session.ts";
 import {

@@ -28,7 +28,7 @@ export async function runTask(
   progress: Progress,
 ): Promise<void> {
   const { finetuneTask } = await import("../../../tasks/train/finetune-task.ts");
-  const { findTask } = await import("../../../tasks/tasks.ts");
+  const { findTask } = await import("../../../tasks/glue-tasks.ts");
   const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
   const { checkDevice } = await import("../../../graph/session.ts");
   const [data, ...more] = flags.data;

@@ -1,8 +1,8 @@
 // Runs a training command, and prints the table of perplexities.
 
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
-import { TEXT_SETTINGS, type TrainMode } from "../../../distill/settings.ts";
 import type { TrainResult } from "../../../distill/train.ts";
+import { TEXT_SETTINGS, type TrainMode } from "../../../distill/train-settings.ts";
 import { formatBytes, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
 import type { Progress } from "../../progress.ts";

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { createReport } from "../../src/report/report.ts";
-import { formatReport, parseReport } from "../../src/report/schema.ts";
+import { formatReport, parseReport } from "../../src/report/report-schema.ts";
 import { makeSchemaFiles } from "../../src/schemas.ts";
 import { failureOf } from "../support/failure.ts";
 import { fakeCheckpoint, recordOf, TINY } from "../support/fake-checkpoint.ts";

@@ -1,7 +1,7 @@
 // What an exported model is fed: left padding, masks, positions, and the cache from step to step.
 import { describe, expect, it } from "vitest";
 import { makeFloat32Tensor, type Tensor } from "../../../src/graph/session.ts";
-import { makePromptFeeds, makeStepFeeds, takeCache } from "../../../src/inference/generate/decoding.ts";
+import { makePromptFeeds, makeStepFeeds, takeCache } from "../../../src/inference/generate/decoder-feeds.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 
 const config = tinyModelConfig(); // 2 layers, 2 heads of width 4

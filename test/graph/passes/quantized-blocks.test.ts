@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
 import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { gemm } from "../../../src/graph/ops.ts";
-import { type BlockFormat, type BlockOptions, toBlockGraph } from "../../../src/graph/passes/blocks.ts";
+import { type BlockFormat, type BlockOptions, toBlockGraph } from "../../../src/graph/passes/quantized-blocks.ts";
 import {
   makeFloat32Tensor,
   makeInt64Tensor,

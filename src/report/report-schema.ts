@@ -3,9 +3,10 @@ import { z } from "zod";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { parseJsonWith } from "../io/json.ts";
-import { ACTIVATIONS, VARIANTS } from "../model/config.ts";
+import { ACTIVATIONS } from "../model/config.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { PRECISIONS } from "../model/precision.ts";
+import { VARIANTS } from "../model/variants.ts";
 
 export const REPORT_FORMAT = "nfc-report/1";
 

@@ -3,8 +3,14 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { countParameters } from "../model/parameters.ts";
 import { nameModelFile, type Precision } from "../model/precision.ts";
-import { describeText, type FileSize, findNotedTask, isRecordedSource, readRecordedQuality } from "./noted-quality.ts";
-import type { ExportSummary, Perplexity, ReportedScore, TaskScores } from "./schema.ts";
+import {
+  describeText,
+  type FileSize,
+  findNotedTask,
+  isRecordedSource,
+  readRecordedQuality,
+} from "./recorded-quality.ts";
+import type { ExportSummary, Perplexity, ReportedScore, TaskScores } from "./report-schema.ts";
 
 /** Perplexities of the two models of a report on one text; `kl` and `agreement` compare `after` with `before`. */
 export interface Measurement {

@@ -1,6 +1,7 @@
 // The settings of training on text: their flags, defaults by task, and limits.
-import { type ModelConfig, VARIANT_TRAITS } from "../model/config.ts";
-import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./setting-table.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { VARIANT_TRAITS } from "../model/variants.ts";
+import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
 
 const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;

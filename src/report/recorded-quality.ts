@@ -4,7 +4,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type ExportEntry, type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
 import type { ExportedFile } from "../inference/exported/exported-model.ts";
 import { countParameters } from "../model/parameters.ts";
-import type { ExportSummary } from "./schema.ts";
+import type { ExportSummary } from "./report-schema.ts";
 
 /** Names of weights that every model has: the name of their folder tells models apart. */
 const COMMON_NAME = /^model\.safetensors(\.index\.json)?$/;

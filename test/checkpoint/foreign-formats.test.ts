@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
-import { describePickleConversion, findPickles, refuseOtherFormat } from "../../src/checkpoint/foreign.ts";
+import { describePickleConversion, findPickles, refuseOtherFormat } from "../../src/checkpoint/foreign-formats.ts";
 import { failureOf } from "../support/failure.ts";
 import { encodeSafetensors, tinyTensors } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";

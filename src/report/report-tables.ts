@@ -21,7 +21,7 @@ import type {
   Report,
   ReportedScore,
   TieSummary,
-} from "./schema.ts";
+} from "./report-schema.ts";
 import { GROUP_NAMES } from "./weigh/header-tensors.ts";
 
 type Unit = "parameters" | "bytes";

@@ -1,7 +1,7 @@
 // Defaults of a run, settings that cannot be, and how a changed run is told.
 import { describe, expect, it } from "vitest";
 import { listChangedSettings } from "../../src/distill/run-identity.ts";
-import { resolveTrainSettings, type TrainSettings } from "../../src/distill/settings.ts";
+import { resolveTrainSettings, type TrainSettings } from "../../src/distill/train-settings.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { failureOf } from "../support/failure.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
