@@ -49,6 +49,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "unit",
+          pool: "threads", // starts faster than a process a file
           include: ["test/**/*.test.ts"],
           exclude: RUNTIME,
           setupFiles: ["test/support/no-runtime.ts"],
