@@ -8,6 +8,7 @@ import { classifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { declareTextInputs, makeTextFeeds } from "../model/gpt2.ts";
 import { makeParameterLookup } from "../model/layers.ts";
+import type { LongCall } from "../progress.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "./examples.ts";
 import type { Task } from "./glue-tasks.ts";
 import { type Answers, bootstrap, computeMetric, countConfusion, type MetricName } from "./metrics.ts";
@@ -26,11 +27,9 @@ export interface TaskScore {
   confusion: number[][] | null;
 }
 
-export interface ClassifyOptions {
+export interface ClassifyOptions extends LongCall {
   /** Most tokens of a text. */
   length: number;
-  signal?: AbortSignal | undefined;
-  onProgress?: ((examples: number) => void) | undefined;
 }
 
 /** A classifier that is ready to read texts. */
@@ -82,7 +81,7 @@ export class Classifier {
       for (const [row, index] of batch.indices.entries())
         out.set(data.subarray(row * width, (row + 1) * width), index * width);
       done += batch.count;
-      onProgress?.(done);
+      onProgress?.({ phase: "classifying", done, total: examples.length, unit: "steps" });
     }
     return out;
   }

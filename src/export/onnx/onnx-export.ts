@@ -138,7 +138,7 @@ async function measure(
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
     tokens: () => streamTokens(texts, tokenizer, { signal }),
-    onProgress: (done) => onProgress?.({ phase: "comparing on text", done, total: null, unit: "tokens" }),
+    onProgress: (event) => onProgress?.({ ...event, phase: "comparing on text" }),
     ...{ threads, signal },
   });
   const text = await describeScoredText(texts);

@@ -5,6 +5,7 @@ import { throwIfAborted } from "../../errors.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import type { Precision } from "../../model/precision.ts";
+import type { LongCall } from "../../progress.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
 import { makePromptFeeds } from "../generate/decoder-feeds.ts";
 import { type ModelSession, openCheckpointSession, openFileSession } from "../model-session.ts";
@@ -23,13 +24,10 @@ import { buildComparisonGraph } from "./scoring-graph.ts";
 /** Logits that are compared at once, V a position. */
 const LOGITS_PER_COMPARISON = 2 ** 20;
 
-export interface PrecisionScoreOptions extends WindowOptions {
+export interface PrecisionScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
   tokens: () => AsyncIterable<readonly number[]>;
   threads?: number | undefined;
-  /** Tokens of the text scored so far. */
-  onProgress?: ((tokens: number) => void) | undefined;
-  signal?: AbortSignal | undefined;
 }
 
 export interface PrecisionScore extends Score {
@@ -76,7 +74,7 @@ export async function scorePrecisions(
       await panel.add(batch, signal);
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
-      onProgress?.(total.tokens);
+      onProgress?.({ phase: "scoring", done: total.tokens, total: null, unit: "tokens" });
     }
     refuseShortText(total.tokens);
     return panel.results().map(({ seconds, ...result }) => {

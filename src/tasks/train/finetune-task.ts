@@ -188,8 +188,7 @@ async function computeTeacherLogits(
     return await classifier.logits(train, {
       length,
       signal,
-      onProgress: (done) =>
-        onProgress?.({ phase: "asking the teacher", done, total: train.length, unit: "steps", detail: teacher.source }),
+      onProgress: (event) => onProgress?.({ ...event, phase: "asking the teacher", detail: teacher.source }),
     });
   } finally {
     await classifier.close();

@@ -139,7 +139,7 @@ describe("scoring exported files", () => {
 
   it("scoring reports the tokens done, up to all of them", async () => {
     const seen: number[] = [];
-    const [result] = await scored([dense], null, { onProgress: (tokens) => seen.push(tokens) });
+    const [result] = await scored([dense], null, { onProgress: ({ done: tokens }) => seen.push(tokens) });
     expect(seen.at(-1)).toBe(result?.tokens);
   });
 });

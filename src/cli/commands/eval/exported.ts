@@ -75,7 +75,7 @@ async function score(
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
     tokens: () => streamTokens(text, tokenizer, { signal, field }),
-    onProgress: (done) => progress.show({ phase: "scoring", done, total: null, unit: "tokens" }),
+    onProgress: progress.show,
     ...{ length, stride, threads, signal },
   });
 }

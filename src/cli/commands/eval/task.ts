@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Precision } from "../../../model/precision.ts";
+import type { ProgressEvent } from "../../../progress.ts";
 import { formatCount } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
 
@@ -167,7 +168,7 @@ async function scoreAll(
   const scores: Scored[] = [];
   for (const { file, sha256, examples } of files) {
     const phase = `scoring ${file}${precision === null ? "" : `, ${precision}`}`;
-    const onProgress = (done: number) => progress.show({ phase, done, total: examples.length, unit: "steps" });
+    const onProgress = (event: ProgressEvent) => progress.show({ ...event, phase });
     const logits = await classifier.logits(examples, { length, signal, onProgress });
     scores.push({ file, sha256, precision, score: scoreAnswers(task, examples, logits) });
   }
