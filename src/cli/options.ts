@@ -4,6 +4,7 @@ import { parseBytes } from "../check/units.ts";
 import type { OpenOptions } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import type { NoiseMode } from "../model/attention.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
 import { PRECISIONS, type Precision } from "../model/precision.ts";
 import type { OutputFlags } from "./terminal.ts";
@@ -105,4 +106,9 @@ export function toDtype(name: string | undefined): FloatDtype | undefined {
 /** @throws NfcError "usage" for flags that do not go together */
 export function refuseIf(isFault: unknown, message: string, hint: string): void {
   if (isFault) throw new NfcError("usage", message, { hint });
+}
+
+/** The noise of a run by --noise, drawn with a seed in the graph, or at its mean. */
+export function toNoiseMode(noise: "mean" | "sample" | undefined, seed: number): NoiseMode {
+  return noise === "sample" ? { kind: "generated", seed } : { kind: "mean" };
 }

@@ -13,6 +13,7 @@ import {
   parsePositiveInteger,
   parsePrecisions,
   parseSeed,
+  toNoiseMode,
   toOpenOptions,
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
@@ -105,7 +106,7 @@ async function score(
   const { text, field, length, stride, threads } = flags;
   return evaluate(checkpoint, {
     ...{ text, field, against, length, stride, threads, signal },
-    noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
+    noise: toNoiseMode(flags.noise, flags.seed),
     onProgress: progress.show,
   });
 }

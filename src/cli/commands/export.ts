@@ -20,6 +20,7 @@ import {
   refuseIf,
   type SourceFlags,
   toDtype,
+  toNoiseMode,
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 
@@ -135,7 +136,7 @@ function toOnnxOptions(flags: ExportFlags): OnnxExportOptions {
   const { precision, blockSize: block, symmetric, reduceRange, calibration: file, calibrationTokens: tokens } = flags;
   return {
     weights: flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline",
-    noise: flags.noise === "sample" ? { kind: "generated", seed: flags.seed } : { kind: "mean" },
+    noise: toNoiseMode(flags.noise, flags.seed),
     precisions: precision,
     quantization: { block, symmetric, reduceRange },
     calibration: file === undefined ? undefined : { file, tokens },

@@ -9,7 +9,7 @@ import {
   type DecodeOptions,
   decodePrompts,
 } from "../../inference/generate/generate.ts";
-import { encodePrompt } from "../../inference/generate/prompt-ids.ts";
+import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { withCheckpoint } from "../open-checkpoint.ts";
@@ -25,6 +25,7 @@ import {
   parseSeed,
   refuseIf,
   type SourceFlags,
+  toNoiseMode,
 } from "../options.ts";
 import { type Context, note } from "../terminal.ts";
 import { GenerationOutput } from "./generate/output.ts";
@@ -110,8 +111,7 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
     progress.stop();
     for (const text of checkpoint.notes) note(context.io, flags, text);
     const { Decoder } = await import("../../inference/generate/decoder.ts");
-    const noise =
-      flags.noise === "sample" ? ({ kind: "generated", seed: drawn } as const) : ({ kind: "mean" } as const);
+    const noise = toNoiseMode(flags.noise, drawn);
     const open = () => Decoder.ofCheckpoint(checkpoint, { noise, threads: flags.threads ?? 0 });
     const { folder, config, rawConfig } = checkpoint;
     await write(context, model, flags, { folder, config, rawConfig, precision: null, open }, prompts, drawn);
@@ -149,10 +149,8 @@ async function write(
   const { loadTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const { temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop } = flags;
   const tokenizer = await loadTokenizer(source.folder, source.config);
-  const reserved = flags.truncate ? maxNewTokens : null;
-  const prompts = texts.map((text, i) =>
-    encodePrompt(text, tokenizer, source.config, { name: `prompt ${i + 1}`, reserved }),
-  );
+  const { truncate = false } = flags;
+  const prompts = encodePrompts(texts, tokenizer, source.config, { truncate, maxNewTokens });
   const options: DecodeOptions = {
     ...{ temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop, seed },
     end: flags.ignoreEos ? [] : await readEndTokens(source),

@@ -9,7 +9,7 @@ import { chooseFile, type ExportedModel } from "../exported/exported-model.ts";
 import { Decoder } from "./decoder.ts";
 import { readEndTokens } from "./end-tokens.ts";
 import { DEFAULT_NEW_TOKENS, type DecodeOptions, decodePrompts, type GenerateEvent } from "./generate.ts";
-import { encodePrompt } from "./prompt-ids.ts";
+import { encodePrompts } from "./prompt-ids.ts";
 
 export interface GenerateOptions extends DecodeOptions {
   /** Texts to continue. */
@@ -38,10 +38,7 @@ export async function* generate(
 ): AsyncGenerator<GenerateEvent, void, undefined> {
   const { truncate = false, maxNewTokens = DEFAULT_NEW_TOKENS } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
-  const reserved = truncate ? maxNewTokens : null;
-  const prompts = options.prompts.map((text, i) =>
-    encodePrompt(text, tokenizer, model.config, { name: `prompt ${i + 1}`, reserved }),
-  );
+  const prompts = encodePrompts(options.prompts, tokenizer, model.config, { truncate, maxNewTokens });
   const end = options.end ?? (await readEndTokens(model));
   const decoder = await openDecoder(model, options);
   try {

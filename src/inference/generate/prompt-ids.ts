@@ -11,6 +11,21 @@ export interface PromptOptions {
   reserved?: number | null | undefined;
 }
 
+/**
+ * Token ids of several prompts, which are named by their number in messages.
+ * @param options `truncate`: cut each to its end so that `maxNewTokens` can follow
+ * @throws NfcError "usage" as `checkPrompt`
+ */
+export function encodePrompts(
+  texts: readonly string[],
+  tokenizer: Tokenizer,
+  config: ModelConfig,
+  { truncate, maxNewTokens }: { truncate: boolean; maxNewTokens: number },
+): number[][] {
+  const reserved = truncate ? maxNewTokens : null;
+  return texts.map((text, i) => encodePrompt(text, tokenizer, config, { name: `prompt ${i + 1}`, reserved }));
+}
+
 /** @throws NfcError "usage" as `checkPrompt` */
 export function encodePrompt(
   text: string,
