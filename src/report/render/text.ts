@@ -44,21 +44,19 @@ export interface TableOptions {
   align: string;
   /** Rows from this index on come below a line; 1 underlines a heading. */
   rulesBefore?: readonly number[];
-  /** Put before every line. */
-  indent?: string;
 }
 
 /** Rows of cells as lines of equal column widths, two spaces apart, without trailing spaces. */
 export function alignTable(rows: readonly (readonly string[])[], options: TableOptions): string[] {
-  const { align, rulesBefore = [], indent = "" } = options;
+  const { align, rulesBefore = [] } = options;
   const widths: number[] = [];
   for (const row of rows) {
     for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, measureWidth(cell));
   }
-  const rule = indent + widths.map((size) => "-".repeat(size)).join("  ");
+  const rule = widths.map((size) => "-".repeat(size)).join("  ");
   return rows.flatMap((row, index) => {
     const cells = row.map((cell, column) => padCell(cell, widths[column] ?? 0, align[column] ?? align.at(-1) ?? "l"));
-    const line = (indent + cells.join("  ")).trimEnd();
+    const line = cells.join("  ").trimEnd();
     return rulesBefore.includes(index) ? [rule, line] : [line];
   });
 }

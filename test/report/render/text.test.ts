@@ -54,10 +54,6 @@ describe("tables in text", () => {
     ]);
   });
 
-  test("a table can be indented", () => {
-    expect(alignTable([["a", "b"]], { align: "l", indent: "  " })).toEqual(["  a  b"]);
-  });
-
   test("characters outside the basic plane count as one column", () => {
     expect(
       alignTable(
