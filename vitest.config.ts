@@ -7,7 +7,7 @@ const RUNTIME = [
   "check/check-sizes",
   "checkpoint/{config-traps,foreign-formats}",
   "cli/**/*",
-  "convert/{calibration,convert,convert-faults,tie-pool}",
+  "convert/{calibration,convert,tie-pool}",
   "distill/{diverge,kernels,phases,pretrain,resume,train}",
   "distill/step/{losses,teacher-losses,training-step,transfer-step}",
   "distill/teacher/*",

@@ -1,7 +1,7 @@
 // Reads and writes nfc.baseline.json, the accepted sizes of the models, which belongs into version control.
-import { existsSync } from "node:fs";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
+import { fileExists } from "../io/exists.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
 import { writeFileAtomic } from "../io/staging.ts";
 import { TOOL } from "../version.ts";
@@ -34,7 +34,7 @@ export type Baseline = z.infer<typeof baselineSchema>;
 /** @throws NfcError "not-found", "invalid-file" naming the key that does not fit */
 export async function readBaseline(file: string): Promise<Baseline> {
   const hint = "restore it from version control, or write it anew: nfc check --update-baseline";
-  if (!existsSync(file)) throw new NfcError("not-found", `${file}: no such file`, { hint });
+  if (!fileExists(file)) throw new NfcError("not-found", `${file}: no such file`, { hint });
   return parseJsonWith(baselineSchema, await readJsonFile(file, { hint }), file, hint);
 }
 

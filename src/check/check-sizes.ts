@@ -1,7 +1,7 @@
 // Holds models against their limits and a baseline: what nfc check does in CI.
-import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { NfcError } from "../errors.ts";
+import { fileExists } from "../io/exists.ts";
 import { refuseUnmarkedFile } from "../io/marked-file.ts";
 import { sha256File } from "../io/sha256.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
@@ -75,7 +75,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
   if (updateBaseline && named !== undefined) await refuseUnmarkedFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
   // A baseline that is named must exist: without it, growth would go unseen.
-  const wanted = !updateBaseline && (named !== undefined || existsSync(baselineFile));
+  const wanted = !updateBaseline && (named !== undefined || fileExists(baselineFile));
   const baseline = wanted ? await readBaseline(baselineFile) : null;
   const weighed = new Map<string, WeighedModel>();
   const models: CheckedModel[] = [];

@@ -1,10 +1,11 @@
 // Finds the files that a path, folder or glob names: models, training state and others.
-import { type Dirent, existsSync } from "node:fs";
+import type { Dirent } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { isAbsolute, join, relative, resolve, sep } from "node:path";
 import picomatch from "picomatch";
 import { NfcError } from "../errors.ts";
 import { refuseLinkOut } from "../inference/exported/external-data.ts";
+import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 
 const MODELS = "**/*.{safetensors,onnx}";
@@ -53,7 +54,7 @@ export const toSlashes = (path: string) => (sep === "/" ? path : path.replaceAll
 
 /** Expands a file, a folder's model files or a glob. Names that begin with a dot match only where the glob has one. */
 async function expandPattern(root: string, path: string): Promise<string[]> {
-  const there = existsSync(join(root, path))
+  const there = fileExists(join(root, path))
     ? await withIoErrors(join(root, path), () => stat(join(root, path)))
     : null;
   if (there?.isFile()) return [path];
@@ -63,7 +64,7 @@ async function expandPattern(root: string, path: string): Promise<string[]> {
     return (await listFilesBelow(root, path)).filter((name) => wanted(toSlashes(relative(path, name))));
   }
   const { base, isGlob } = picomatch.scan(path);
-  if (!isGlob || !existsSync(join(root, base))) return [];
+  if (!isGlob || !fileExists(join(root, base))) return [];
   await refuseLinkOut(join(root, base), root);
   const matches = picomatch(path, GLOB);
   return (await listFilesBelow(root, base)).filter((name) => matches(name));

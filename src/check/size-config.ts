@@ -1,8 +1,8 @@
 // Reads nfc.size.json, or the key "nfc" of package.json: the models to check and their limits.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
+import { fileExists } from "../io/exists.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
 import { ACCIDENT_KINDS } from "../report/weigh/header-tensors.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
@@ -52,10 +52,10 @@ export interface FoundConfig {
  */
 export async function readSizeConfig(folder: string, file?: string): Promise<FoundConfig> {
   const own = file ?? join(folder, CONFIG_FILE_NAME);
-  if (file !== undefined || existsSync(own))
+  if (file !== undefined || fileExists(own))
     return { file: own, config: parseSizeConfig(await readJsonFile(own, { hint: CORRECT }), own) };
   const manifest = join(folder, "package.json");
-  if (existsSync(manifest)) {
+  if (fileExists(manifest)) {
     const hint = "it is no manifest of a package: mend it, or name a configuration with --config";
     const { nfc } = parseJsonWith(z.looseObject({ nfc: z.unknown() }), await readJsonFile(manifest), manifest, hint);
     if (nfc !== undefined) return { file: manifest, config: parseSizeConfig(nfc, `${manifest}: nfc`) };

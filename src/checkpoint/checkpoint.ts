@@ -1,10 +1,10 @@
 // Opens a checkpoint of any supported naming, layout or place as canonical GPT-2 tensors, read lazily.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
+import { fileExists } from "../io/exists.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
@@ -113,7 +113,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
 /** The content of a config.json, which must be an object; null when there is none. */
 export async function readConfig(folder: string): Promise<Record<string, unknown> | null> {
   const file = join(folder, CONFIG_FILE);
-  if (!existsSync(file)) return null;
+  if (!fileExists(file)) return null;
   return new FieldReader(await readJsonFile(file, { maxBytes: MAX_CONFIG_BYTES }), file).raw;
 }
 

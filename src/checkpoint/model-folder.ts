@@ -1,10 +1,10 @@
 // Writes what all model folders share: config.json, tokenizer files, generation settings, and tensors in a new dtype.
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
+import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
@@ -37,7 +37,7 @@ export function writeText(path: string, text: string | Uint8Array): Promise<void
 }
 
 async function copyIfThere(from: string | null, to: string, file: string): Promise<void> {
-  if (from === null || !existsSync(join(from, file))) return;
+  if (from === null || !fileExists(join(from, file))) return;
   // Read and written, not copied: a read-only source must not make a read-only output.
   await writeText(join(to, file), await withIoErrors(join(from, file), () => readFile(join(from, file))));
 }

@@ -1,8 +1,8 @@
 // nfc.json: the record of a model's variant, tie, provenance and history, checked when it is read.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
+import { fileExists } from "../io/exists.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
 import { PRECISIONS } from "../model/precision.ts";
 import { VARIANTS } from "../model/variants.ts";
@@ -128,7 +128,7 @@ export function parseNfcRecord(raw: unknown, file: string): NfcRecord {
 /** Reads `folder`/nfc.json; null when there is none. */
 export async function readNfcRecord(folder: string): Promise<NfcRecord | null> {
   const file = join(folder, NFC_RECORD_FILE);
-  if (!existsSync(file)) return null;
+  if (!fileExists(file)) return null;
   return parseNfcRecord(await readJsonFile(file, { maxBytes: MAX_RECORD_BYTES }), file);
 }
 

@@ -1,6 +1,7 @@
 // Describes the origin of a model: hashes of its files, and the nfc.json of the next model built on it.
 import { stat } from "node:fs/promises";
 import { basename } from "node:path";
+import { withIoErrors } from "../io/io-error.ts";
 import { sha256File } from "../io/sha256.ts";
 import { countParameters } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
@@ -10,8 +11,10 @@ import { NFC_RECORD_FORMAT, type NfcRecord } from "./nfc-record.ts";
 /** Name, size and sha256 of every weight file of a checkpoint. */
 export async function describeSource(checkpoint: Checkpoint, signal?: AbortSignal): Promise<NfcRecord["source"]> {
   const files: NfcRecord["source"]["files"] = [];
-  for (const path of checkpoint.reader.files)
-    files.push({ name: basename(path), bytes: (await stat(path)).size, sha256: await sha256File(path, signal) });
+  for (const path of checkpoint.reader.files) {
+    const { size } = await withIoErrors(path, () => stat(path));
+    files.push({ name: basename(path), bytes: size, sha256: await sha256File(path, signal) });
+  }
   return { path: checkpoint.source, files, parameters: countParameters(checkpoint.config) };
 }
 

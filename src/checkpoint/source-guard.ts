@@ -16,7 +16,7 @@ export async function refuseOwnSource(
   checkpoint: Checkpoint,
   inputs: readonly string[] = [],
 ): Promise<void> {
-  const target = await resolveTarget(output);
+  const target = await withIoErrors(output, () => resolveTarget(output));
   const folder = checkpoint.folder === null ? [] : [checkpoint.folder];
   for (const file of [...checkpoint.reader.files, ...inputs, ...folder])
     for (const place of await listPlaces(file))

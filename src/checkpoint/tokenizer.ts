@@ -1,10 +1,10 @@
 // Turns text into token ids by the model's own tokenizer.json, vocab.json with merges.txt, or GPT-2's built-in vocabulary.
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeError, NfcError } from "../errors.ts";
+import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -59,10 +59,10 @@ export async function loadTokenizer(folder: string | null, config: ModelConfig):
 /** The tokenizer whose files lie in a folder; null when there are none. */
 export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
   const path = join(folder, "tokenizer.json");
-  if (existsSync(path))
+  if (fileExists(path))
     return makeHuggingFace(path, (await readJsonFile(path, { maxBytes: MAX_TOKENIZER_BYTES })) as object);
   const [vocabulary, merges] = [join(folder, "vocab.json"), join(folder, "merges.txt")];
-  if (!existsSync(vocabulary) || !existsSync(merges)) return null;
+  if (!fileExists(vocabulary) || !fileExists(merges)) return null;
   const vocab = await readJsonFile(vocabulary, { maxBytes: MAX_TOKENIZER_BYTES });
   return makeHuggingFace(vocabulary, makeByteLevelBpe(vocab as Record<string, number>, await readFile(merges, "utf8")));
 }
@@ -172,7 +172,7 @@ function makeWordEncoder({ encode }: Tokenizer): Tokenizer["encode"] {
  */
 export async function readTokenizerSize(folder: string): Promise<number | undefined> {
   const tokenizer = join(folder, "tokenizer.json");
-  if (existsSync(tokenizer)) {
+  if (fileExists(tokenizer)) {
     const fields = new FieldReader(await readJsonFile(tokenizer, { maxBytes: MAX_TOKENIZER_BYTES }), tokenizer);
     const model = fields.value("model");
     const vocabulary = isJsonObject(model) && isJsonObject(model.vocab) ? Object.values(model.vocab) : [];
@@ -181,7 +181,7 @@ export async function readTokenizerSize(folder: string): Promise<number | undefi
     return countIds([...vocabulary, ...extra], fields, "model");
   }
   const vocab = join(folder, "vocab.json");
-  if (!existsSync(vocab)) return undefined;
+  if (!fileExists(vocab)) return undefined;
   const fields = new FieldReader(await readJsonFile(vocab, { maxBytes: MAX_TOKENIZER_BYTES }), vocab);
   return countIds(Object.values(fields.raw), fields, "the vocabulary");
 }

@@ -1,5 +1,6 @@
 // The exit code and the line on stderr that follow from an error.
 import { describeError, NfcError } from "../errors.ts";
+import { readErrorPath, toIoError } from "../io/io-error.ts";
 import { escapeTerminal } from "../io/printable.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
@@ -13,7 +14,10 @@ export function formatError(error: NfcError): string {
 }
 
 /** Prints an error and gives the exit code: 2 for faults that a user can mend, 70 with a stack for bugs of nfc. */
-export function reportFailure(error: unknown, io: Io, { json = false }: OutputFlags): number {
+export function reportFailure(fault: unknown, io: Io, { json = false }: OutputFlags): number {
+  // A failing disk is no bug, wherever it is met.
+  const path = readErrorPath(fault);
+  const error = path === undefined ? fault : toIoError(fault, path);
   if (!(error instanceof NfcError)) {
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     io.stderr.write(`nfc: internal error, please report it\n${stack}\n`);

@@ -6,6 +6,7 @@ import { encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
 import { writeFully } from "../io/durable.ts";
 import { withIoErrors } from "../io/io-error.ts";
+import { withFile } from "../io/positional-file.ts";
 import type { TiedWeights } from "./calibration.ts";
 
 export interface LayerProjections {
@@ -44,7 +45,7 @@ export interface TieScratch {
 
 /** Creates the file; each layer has `width` rows of the weight and one of the bias. */
 export async function createTieScratch(path: string, width: number): Promise<TieScratch> {
-  const file = await withIoErrors(path, () => open(path, "wx+"));
+  const file = await withIoErrors(path, () => open(path, "wx"));
   const makeRows = () => new Float32Array((width + 1) * width);
   return {
     async put(layer, { weight, bias }) {
@@ -57,13 +58,12 @@ export async function createTieScratch(path: string, width: number): Promise<Tie
     async read(layer) {
       const rows = makeRows();
       const bytes = new Uint8Array(rows.buffer);
-      const { bytesRead } = await file.read(bytes, 0, bytes.byteLength, layer * bytes.byteLength);
-      if (bytesRead !== bytes.byteLength) throw new Error(`${path}: layer ${layer} was not written`);
+      await withFile(path, (scratch) => scratch.readInto(bytes, layer * bytes.byteLength));
       return { weight: rows.subarray(0, width * width), bias: rows.subarray(width * width) };
     },
     async remove() {
-      await file.close();
-      await rm(path, { force: true });
+      await withIoErrors(path, () => file.close());
+      await withIoErrors(path, () => rm(path, { force: true }));
     },
   };
 }

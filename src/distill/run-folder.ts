@@ -1,6 +1,5 @@
 // The folder of a training run, beside its output: settings, the last checkpoint, the best weights, and the metrics.
 
-import { existsSync } from "node:fs";
 import { appendFile, mkdir, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
@@ -11,6 +10,7 @@ import { openSafetensors } from "../formats/safetensors/reader.ts";
 import { SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
 import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import { syncFile } from "../io/durable.ts";
+import { fileExists } from "../io/exists.ts";
 import { LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
@@ -64,12 +64,12 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 
   exists(): boolean {
-    return existsSync(join(this.path, RUN_FILE));
+    return fileExists(join(this.path, RUN_FILE));
   }
 
   /** @throws NfcError "exists" where an unfinished run is, unless `force`; where anything but a run is, always */
   async refuseOccupied(force: boolean): Promise<void> {
-    if (!existsSync(this.path)) return;
+    if (!fileExists(this.path)) return;
     const entries = await withIoErrors(this.path, () => readdir(this.path));
     const foreign = entries.find((name) => !OWN_FILES.test(name));
     if (foreign !== undefined)
@@ -88,7 +88,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
    */
   async hasEnded(): Promise<boolean> {
     const files = [this.metrics, join(this.output, METRICS_FILE)] as const;
-    if (!files.every(existsSync)) return false;
+    if (!files.every(fileExists)) return false;
     const [own, kept] = await withIoErrors(this.path, () => Promise.all(files.map((file) => readFile(file, "utf8"))));
     return own === kept;
   }
@@ -106,12 +106,24 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   async create(settings: RunIdentity): Promise<void> {
     await withIoErrors(this.path, async () => {
       await mkdir(this.path, { recursive: true });
-      await rm(join(this.path, RUN_FILE), { force: true });
-      for (const name of await readdir(this.path))
-        if (name !== LOCK_FILE) await rm(join(this.path, name), { recursive: true, force: true });
+      await this.clear();
     });
-    await writeText(this.metrics, "");
-    await writeFileAtomic(join(this.path, RUN_FILE), `${JSON.stringify({ format: RUN_FORMAT, settings }, null, 2)}\n`);
+    try {
+      await writeText(this.metrics, "");
+      const content = `${JSON.stringify({ format: RUN_FORMAT, settings }, null, 2)}\n`;
+      await writeFileAtomic(join(this.path, RUN_FILE), content);
+    } catch (error) {
+      // The first fault is reported; what cannot be removed now is removed when the next run begins.
+      await this.clear().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Removes everything but the lock, run.json first: a folder without it does not count as a run. */
+  private async clear(): Promise<void> {
+    await rm(join(this.path, RUN_FILE), { force: true });
+    for (const name of await readdir(this.path))
+      if (name !== LOCK_FILE) await rm(join(this.path, name), { recursive: true, force: true });
   }
 
   /** @throws NfcError "not-found" without a run, "invalid-file" for one that is damaged */
@@ -130,7 +142,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     const folder = join(this.path, "checkpoint");
     await recoverDirectory(folder);
     return this.whole(async () => {
-      const state = existsSync(folder) ? await readState(folder, this.schema) : null;
+      const state = fileExists(folder) ? await readState(folder, this.schema) : null;
       const arrays = (name: string) =>
         PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
       if (state) await readArrays(folder, store.trained.flatMap(arrays));
@@ -189,12 +201,13 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     return Buffer.byteLength(line);
   }
 
-  /** Removes the folder, run.json first: a folder without it does not count as a run. */
+  /** Removes the folder, run.json first. A call that fails is made once more: the output is in place by now. */
   async remove(): Promise<void> {
-    await withIoErrors(this.path, async () => {
+    const removeAll = async () => {
       await rm(join(this.path, RUN_FILE), { force: true });
       await rm(this.path, { recursive: true, force: true });
-    });
+    };
+    await withIoErrors(this.path, () => removeAll().catch(removeAll));
   }
 
   /** Reads a part of the run, and adds to an error how to go on. */

@@ -1,6 +1,5 @@
 // Writes an export: a model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
 
-import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
@@ -9,6 +8,7 @@ import { continueRecord } from "../checkpoint/provenance.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import { fileExists } from "../io/exists.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { isPlainGpt2 } from "../model/variants.ts";
@@ -88,7 +88,7 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
 /** Names a padding token: runtimes pad batches of texts by the tokenizer, and GPT-2's has no such token. */
 async function nameThePadding(folder: string): Promise<void> {
   const file = join(folder, "tokenizer_config.json");
-  if (!existsSync(file)) return;
+  if (!fileExists(file)) return;
   const settings = (await readJsonFile(file)) as Record<string, unknown>;
   const token = settings.pad_token ?? settings.eos_token ?? settings.bos_token;
   if (token !== undefined && token !== null)

@@ -38,6 +38,11 @@ export function readErrno(error: unknown): string | undefined {
   return error.code;
 }
 
+/** The path that an error of the operating system names, if it names one. */
+export function readErrorPath(error: unknown): string | undefined {
+  return error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : undefined;
+}
+
 /**
  * Makes an NfcError that names `path` of an error of the operating system that a user can mend; `cause` keeps the
  * original. Every other error, an NfcError too, is returned as it is.

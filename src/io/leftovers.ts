@@ -42,17 +42,19 @@ export async function cleanLeftovers(target: string): Promise<void> {
 
 /**
  * Removes a backup that is no longer needed. It is renamed first: if this process is killed while it deletes, the rest
- * does not look like a whole output.
+ * does not look like a whole output. A call that fails is made once more, as nobody else would remove the rest.
  */
 export async function removeBackup(backup: string, target: string): Promise<void> {
   const doomed = claimName(target, "tmp");
   try {
-    await rename(backup, doomed);
-    await rm(doomed, { recursive: true, force: true });
+    await twice(() => rename(backup, doomed));
+    await twice(() => rm(doomed, { recursive: true, force: true }));
   } finally {
     release(doomed);
   }
 }
+
+const twice = (action: () => Promise<void>): Promise<void> => action().catch(action);
 
 /** True when nothing is at `path`, or a folder without entries. */
 async function isAbsentOrEmpty(path: string): Promise<boolean> {

@@ -1,6 +1,7 @@
 // Guards files that a later run of nfc replaces: a file that nfc did not write is never overwritten.
-import { existsSync } from "node:fs";
+
 import { NfcError } from "../errors.ts";
+import { fileExists } from "./exists.ts";
 import { withFile } from "./positional-file.ts";
 
 const BEGINNING = 4096;
@@ -11,7 +12,7 @@ const BEGINNING = 4096;
  * @throws NfcError "exists"
  */
 export async function refuseUnmarkedFile(file: string, mark: string, what: string): Promise<void> {
-  if (!existsSync(file)) return;
+  if (!fileExists(file)) return;
   const beginning = await withFile(file, (opened) => opened.read(0, Math.min(BEGINNING, opened.size)));
   if (beginning.length === 0 || Buffer.from(beginning).includes(mark)) return;
   throw new NfcError("exists", `${file}: is there, and is not ${what}`, { hint: "choose another name, or remove it" });

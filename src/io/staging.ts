@@ -3,7 +3,7 @@ import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
 import { syncFolder, syncFoldersUpTo, syncTree, writeDurably } from "./durable.ts";
-import { readErrno, toIoError, withIoErrors } from "./io-error.ts";
+import { readErrno, readErrorPath, toIoError, withIoErrors } from "./io-error.ts";
 import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
 import { checkTarget, makeExistsError, type Occupancy, resolveTarget } from "./output-guard.ts";
 
@@ -72,8 +72,7 @@ export async function withStagedDirectory<T>(
 
 /** Names the target instead of the staging folder, which is removed by now and unknown to the user. */
 function showAtTarget(target: string, staged: string, error: unknown): unknown {
-  const path = error instanceof Error && "path" in error && typeof error.path === "string" ? error.path : target;
-  const known = toIoError(error, path);
+  const known = toIoError(error, readErrorPath(error) ?? target);
   if (!(known instanceof NfcError) || !known.message.includes(staged)) return known;
   const hint = known.hint?.replaceAll(staged, target);
   return new NfcError(known.code, known.message.replaceAll(staged, target), { hint, cause: known });

@@ -1,6 +1,5 @@
 // Makes the list of addresses that nfc serve answers, each a file or a text, once from an exported folder.
 
-import { existsSync } from "node:fs";
 import { realpath } from "node:fs/promises";
 import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,6 +7,7 @@ import { CONFIG_FILE } from "../checkpoint/config-file.ts";
 import { TOKENIZER_FILES } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
+import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { countParameters } from "../model/parameters.ts";
 import { type Precision, toTransformersJsDtype } from "../model/precision.ts";
@@ -59,7 +59,7 @@ const JSON_TYPE = findContentType("any.json");
  *   a link out of the folder
  */
 export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): Promise<{ site: Site; info: PageInfo }> {
-  if (!existsSync(join(model.folder, "tokenizer.json")))
+  if (!fileExists(join(model.folder, "tokenizer.json")))
     throw new NfcError(
       "unsupported",
       `${model.source}: has no tokenizer.json, without which the page cannot read text`,
@@ -90,7 +90,7 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
     site.set(`/model/${address}`, { type: findContentType(address), path: real });
   };
   for (const name of [CONFIG_FILE, "generation_config.json", ...TOKENIZER_FILES])
-    if (existsSync(join(model.folder, name))) await add(name, join(model.folder, name));
+    if (fileExists(join(model.folder, name))) await add(name, join(model.folder, name));
   // transformers.js wants the file, and a GPT-2 tokenizer needs nothing that it could say.
   if (!site.has("/model/tokenizer_config.json"))
     site.set("/model/tokenizer_config.json", { type: JSON_TYPE, text: '{"tokenizer_class":"GPT2Tokenizer"}' });

@@ -6,7 +6,7 @@ import type { TrainOptions } from "../../src/distill/train.ts";
 import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { NfcError } from "../../src/errors.ts";
 import { VARIANTS, type Variant } from "../../src/model/variants.ts";
-import { withFault } from "../io/faults.ts";
+import { withWriteFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest, opened } from "../support/fixture.ts";
 import { overwrite } from "../support/poison.ts";
@@ -149,7 +149,7 @@ it("a distillation resumes when the disk was full at any time, and the full disk
   const outcomes = { begun: 0, saved: 0 };
   for (let failing = 1; ; failing += 7) {
     const options = { output: path(`disk-${failing}`), settings, saveEvery: 1 };
-    const { error } = await withFault(failing, "ENOSPC", () => shop.distil(expected.student, options));
+    const { error } = await withWriteFault(failing, "ENOSPC", () => shop.distil(expected.student, options));
     if (error === undefined) break;
     // The second: the new checkpoint was in place, and the folder could not be written once the old one was gone.
     const told = expect.stringMatching(

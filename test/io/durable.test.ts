@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { writeChunks, writeDurably, writeFully } from "../../src/io/durable.ts";
 import { failureOf } from "../support/failure.ts";
-import { withFault } from "./faults.ts";
+import { withWriteFault } from "./faults.ts";
 import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
@@ -72,7 +72,7 @@ describe("durable writes", () => {
     const path = join(await temporaryFolder(), "temporary");
     const fill = () => writeDurably(path, (file) => file.write(Uint8Array.of(1)), { shown: "model/out" });
     for (const failing of [1, 2, 3]) {
-      const { error } = await withFault(failing, "ENOSPC", fill); // open, write, sync
+      const { error } = await withWriteFault(failing, "ENOSPC", fill); // open, write, sync
       expect(error).toMatchObject({ code: "io", message: "model/out: disk full" });
       await fs.rm(path, { force: true });
     }
@@ -81,8 +81,8 @@ describe("durable writes", () => {
   it("a file system that has no sync is accepted, and no other fault of it", async () => {
     const folder = await temporaryFolder();
     const write = (name: string) => writeChunks(join(folder, name), text("a"));
-    expect(await withFault(3, "ENOTSUP", () => write("a"))).toEqual({ calls: 3, error: undefined });
-    expect((await withFault(3, "EIO", () => write("b"))).error).toMatchObject({ code: "io" });
+    expect(await withWriteFault(3, "ENOTSUP", () => write("a"))).toEqual({ calls: 3, error: undefined });
+    expect((await withWriteFault(3, "EIO", () => write("b"))).error).toMatchObject({ code: "io" });
   });
 
   it("writeDurably passes on what its callback throws", async () => {

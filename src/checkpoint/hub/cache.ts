@@ -1,10 +1,10 @@
 // Reads and writes the Hugging Face cache in the layout of huggingface_hub: blobs by hash, snapshots of links, refs.
 import { createHash, type Hash, randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
 import { copyFile, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { type DurableFile, writeDurably } from "../../io/durable.ts";
+import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { readJsonFile } from "../../io/json.ts";
 import { selectWeights } from "../source.ts";
@@ -35,15 +35,15 @@ export class ModelCache {
   }
 
   has(commit: string, name: string): boolean {
-    return existsSync(join(this.snapshot(commit), name));
+    return fileExists(join(this.snapshot(commit), name));
   }
 
   /** The folder of a revision when its weights are complete, else null. */
   async complete(revision: string): Promise<string | null> {
     const commit = COMMIT.test(revision) ? revision : await this.readRef(revision);
-    if (commit === null || !existsSync(this.snapshot(commit))) return null;
+    if (commit === null || !fileExists(this.snapshot(commit))) return null;
     const folder = this.snapshot(commit);
-    const names = (await readdir(folder)).filter((name) => existsSync(join(folder, name)));
+    const names = (await readdir(folder)).filter((name) => fileExists(join(folder, name)));
     const weights = selectWeights(names, folder);
     if (weights === null) return null;
     if (!weights.endsWith(".json")) return folder;
@@ -53,7 +53,7 @@ export class ModelCache {
 
   private async readRef(revision: string): Promise<string | null> {
     const path = join(this.root, "refs", revision);
-    if (!existsSync(path)) return null;
+    if (!fileExists(path)) return null;
     const commit = (await readFile(path, "utf8")).trim();
     return COMMIT.test(commit) ? commit : null;
   }
@@ -79,7 +79,7 @@ export class ModelCache {
     await withIoErrors(blob, async () => {
       await mkdir(dirname(blob), { recursive: true });
       await mkdir(dirname(pointer), { recursive: true });
-      if (!existsSync(blob)) await writeBlob(blob, file, content());
+      if (!fileExists(blob)) await writeBlob(blob, file, content());
       await link(blob, pointer);
     });
   }

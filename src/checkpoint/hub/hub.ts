@@ -1,10 +1,10 @@
 // Fetches a model from the Hugging Face Hub into its usual cache, or takes it from there without a network.
 
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
+import { fileExists } from "../../io/exists.ts";
 import type { LongCall } from "../../progress.ts";
 import { CONFIG_FILE } from "../config-file.ts";
 import { describePickleConversion, findPickles } from "../foreign-formats.ts";
@@ -112,7 +112,7 @@ async function readToken(): Promise<string | undefined> {
   const home = process.env.HF_HOME || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");
   const file = process.env.HF_TOKEN_PATH || join(home, "token");
   const given = process.env.HF_TOKEN || process.env.HUGGING_FACE_HUB_TOKEN;
-  const token = (given || (existsSync(file) ? await readFile(file, "utf8") : "")).trim();
+  const token = (given || (fileExists(file) ? await readFile(file, "utf8") : "")).trim();
   if (token === "") return undefined;
   if (token.startsWith("hf_")) return token;
   throw new NfcError("usage", `${given ? "HF_TOKEN" : file}: a Hugging Face access token starts with "hf_"`, {

@@ -1,9 +1,9 @@
 // The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that marks a whole file.
-import { existsSync } from "node:fs";
 import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { type DurableFile, syncFolder, writeDurably } from "../../io/durable.ts";
+import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { claimName, cleanLeftovers, release } from "../../io/leftovers.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
@@ -24,7 +24,7 @@ export interface Ids {
 
 /** Null when there is no file, or a damaged one. @throws NfcError "io" with a hint at --cache */
 export async function openIds(path: string, width: IdWidth): Promise<Ids | null> {
-  if (!existsSync(path)) return null;
+  if (!fileExists(path)) return null;
   const file = await replaceInCache(path, () => PositionalFile.open(path));
   const count = (file.size - TRAILER_BYTES) / width;
   if (Number.isInteger(count) && count > 0) {

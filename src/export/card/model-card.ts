@@ -1,9 +1,9 @@
 // Writes README.md of an export: the model, the size and loss of its files, and how to run it in each runtime.
-import { existsSync } from "node:fs";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeText } from "../../checkpoint/model-folder.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { fileExists } from "../../io/exists.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { isPlainGpt2, VARIANT_TRAITS } from "../../model/variants.ts";
 import { summarizeExport } from "../../report/collect-quality.ts";
@@ -36,7 +36,7 @@ export async function writeModelCard(
   { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
 ): Promise<void> {
   const weights = listWeights(await readdir(folder), config);
-  const tokenizer = existsSync(join(folder, "tokenizer.json"));
+  const tokenizer = fileExists(join(folder, "tokenizer.json"));
   const files = new Map((record.exports ?? []).map((entry) => [entry.precision, entry]));
   const exports = summarizeExport({ source: name, config, files, record }).files;
   await writeText(

@@ -76,7 +76,8 @@ function checkLocation(path: string, tensor: string, { location }: OnnxExternal,
 
 /** @throws NfcError "invalid-file" for a file that lies elsewhere than its name says, "not-found" */
 export async function refuseLinkOut(file: string, folder: string): Promise<void> {
-  const [root, place] = await Promise.all([realpath(folder), withIoErrors(file, () => realpath(file))]);
+  const resolve = (path: string) => withIoErrors(path, () => realpath(path));
+  const [root, place] = await Promise.all([resolve(folder), resolve(file)]);
   if (contains(root, place)) return;
   throw new NfcError("invalid-file", `${file}: is a link that leads out of ${folder}`, {
     hint: "copy the folder with its links followed: cp -rL",

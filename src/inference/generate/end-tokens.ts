@@ -1,9 +1,9 @@
 // Reads the tokens at which a model's text ends: generation_config.json's, else config.json's; one or several.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { CONFIG_FILE } from "../../checkpoint/config-file.ts";
 import { FieldReader } from "../../checkpoint/fields.ts";
+import { fileExists } from "../../io/exists.ts";
 import { readJsonFile } from "../../io/json.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
@@ -20,7 +20,7 @@ export interface EndTokenSource {
 export async function readEndTokens({ folder, config, rawConfig }: EndTokenSource): Promise<number[]> {
   const file = join(folder ?? "", "generation_config.json");
   const own =
-    folder !== null && existsSync(file)
+    folder !== null && fileExists(file)
       ? new FieldReader(await readJsonFile(file, { maxBytes: MAX_BYTES }), file)
       : null;
   const fields = own?.has("eos_token_id") ? own : new FieldReader(rawConfig, join(folder ?? "", CONFIG_FILE));

@@ -1,11 +1,11 @@
 // Compares several models, checkpoints and ONNX files alike, by parameters, bytes and noted quality. Reads headers only.
-import { existsSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { refuseLinkOut } from "../../inference/exported/external-data.ts";
+import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
 import { TOOL } from "../../version.ts";
@@ -70,7 +70,7 @@ export async function findModels(source: string): Promise<{ checkpoint: boolean;
   const [own, below] = [await namesIn(source), join(source, "onnx")];
   const onnx = [
     ...sortModels(own).map((name) => join(source, name)),
-    ...(existsSync(below) ? sortModels(await namesIn(below)).map((name) => join(below, name)) : []),
+    ...(fileExists(below) ? sortModels(await namesIn(below)).map((name) => join(below, name)) : []),
   ];
   return { checkpoint: onnx.length === 0 || own.some((name) => name.includes(".safetensors")), onnx };
 }

@@ -1,11 +1,11 @@
 // Reads the data of the page beyond the report: learned noise, training curves, and attention on one sentence.
 
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeFloat32Tensor } from "../../graph/session.ts";
 import { embedWindows, openLayerSession } from "../../inference/layerwise.ts";
+import { fileExists } from "../../io/exists.ts";
 import { readTextLines } from "../../io/text.ts";
 import { hasDistanceMean, VARIANT_TRAITS } from "../../model/variants.ts";
 import type { Report } from "../report-schema.ts";
@@ -67,7 +67,7 @@ export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedN
 /** Reads metrics.jsonl in the model's folder; null without one. Other lines are skipped. */
 export async function readTrainingCurves(checkpoint: Checkpoint): Promise<TrainingCurves | null> {
   const file = checkpoint.folder === null ? "" : join(checkpoint.folder, "metrics.jsonl");
-  if (!existsSync(file)) return null;
+  if (!fileExists(file)) return null;
   const curves: TrainingCurves = { loss: [], heldOut: [], heldOutName: "perplexity" };
   for await (const { text } of readTextLines(file)) {
     const entry = parseLine(text);

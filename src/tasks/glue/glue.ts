@@ -1,5 +1,4 @@
 // Makes the GLUE table: models × tasks × seeds, one fine-tuning a cell. Finished cells are kept for the next call.
-import { existsSync } from "node:fs";
 import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts";
@@ -7,6 +6,7 @@ import type { Given } from "../../distill/resolve-settings.ts";
 import { fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
+import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { countParameters } from "../../model/parameters.ts";
 import type { LongCall } from "../../progress.ts";
@@ -100,7 +100,7 @@ interface TaskInput {
 async function readInput(task: Task, options: GlueOptions): Promise<TaskInput> {
   const { seeds, splitDev, onInvalid, signal } = options;
   const data = join(options.data, task.title);
-  const split = splitDev !== undefined && !existsSync(join(data, task.train));
+  const split = splitDev !== undefined && !fileExists(join(data, task.train));
   const source = { task, data, splitDev: split ? splitDev : undefined, signal };
   const read: TaskInput["seeds"] = [];
   for (let seed = 0; seed < (split ? seeds : 1); seed++) {
@@ -159,7 +159,7 @@ async function planCell(
 
 /** The finished cell; null where there is none, or one that `force` makes again. */
 async function findCell(file: string, identity: object, { force = false }: GlueOptions): Promise<GlueCell | null> {
-  if (!existsSync(file)) return null;
+  if (!fileExists(file)) return null;
   const known = await readCell(file).catch((error: unknown) => {
     if (force && error instanceof NfcError && error.code === "invalid-file") return null;
     throw error;
@@ -200,7 +200,7 @@ async function makeCell(
     ...{ session, settings },
     output: work,
     onInvalid: onInvalid && QUIET,
-    resume: force ? "if-same" : existsSync(join(`${work}.run`, "run.json")),
+    resume: force ? "if-same" : fileExists(join(`${work}.run`, "run.json")),
     force: true,
     onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
   });

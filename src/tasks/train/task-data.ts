@@ -1,7 +1,7 @@
 // The examples that a task trains on and is scored on; the development file is split where there is no other.
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { NfcError } from "../../errors.ts";
+import { fileExists } from "../../io/exists.ts";
 import { makeRandom } from "../../numeric/random.ts";
 import type { Task } from "../glue-tasks.ts";
 import { readTaskFile, type TaskData, type TaskReading } from "../task-file.ts";
@@ -25,12 +25,12 @@ export interface TaskParts {
  */
 export async function readTask({ task, data, splitDev, ...reading }: TaskSource, seed: number): Promise<TaskParts> {
   const dev = await readTaskFile(data, task.dev[0], task, reading);
-  if (splitDev === undefined && !existsSync(join(data, task.train)))
+  if (splitDev === undefined && !fileExists(join(data, task.train)))
     throw new NfcError("not-found", `${join(data, task.train)}: no such file`, {
       hint: `give --split-dev 0.2 to hold a part of ${task.dev[0]} out, and train on the rest`,
     });
   if (splitDev === undefined) return { train: await readTaskFile(data, task.train, task, reading), dev };
-  if (existsSync(join(data, task.train)))
+  if (fileExists(join(data, task.train)))
     throw new NfcError("usage", `${join(data, task.train)} is there: nothing has to be split`, {
       hint: "leave out --split-dev, or move the file away",
     });

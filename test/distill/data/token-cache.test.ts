@@ -15,7 +15,7 @@ import { basename, dirname, join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { type CorpusOptions, TokenCorpus } from "../../../src/distill/data/token-cache.ts";
-import { withFault } from "../../io/faults.ts";
+import { withWriteFault } from "../../io/faults.ts";
 import { failureOf } from "../../support/failure.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
@@ -209,12 +209,12 @@ describe("the cache of token ids", () => {
 
   it("a cache that cannot be written is named, with --cache as the way out, whichever call fails", async () => {
     const { files, cache } = corpus({ "a.txt": "text" });
-    const { calls } = await withFault(0, "", () => opened(files, { cache }));
+    const { calls } = await withWriteFault(0, "", () => opened(files, { cache }));
     expect(calls).toBeGreaterThanOrEqual(8);
     let failures = 0;
     for (let failing = 1; failing <= calls; failing++) {
       rmSync(cache, { recursive: true, force: true });
-      const { error } = await withFault(failing, "ENOSPC", () => opened(files, { cache }));
+      const { error } = await withWriteFault(failing, "ENOSPC", () => opened(files, { cache }));
       if (!String(error).includes(cache)) continue; // reading the text failed
       failures += 1;
       expect(error).toMatchObject({ code: "io", hint: expect.stringContaining("--cache") });

@@ -1,6 +1,7 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
-import { existsSync } from "node:fs";
+
 import { NfcError } from "../../../errors.ts";
+import { fileExists } from "../../../io/exists.ts";
 import { refuseUnmarkedFile } from "../../../io/marked-file.ts";
 import { writeFileAtomic } from "../../../io/staging.ts";
 import { type Context, note, type OutputFlags, openBrowser, printResult } from "../../terminal.ts";
@@ -13,7 +14,7 @@ export interface PageFlags extends OutputFlags {
 
 /** @throws NfcError "exists" before anything is made */
 export function refuseExistingPage({ html, force = false }: PageFlags): void {
-  if (html === undefined || force || !existsSync(html)) return;
+  if (html === undefined || force || !fileExists(html)) return;
   throw new NfcError("exists", `${html}: exists already`, { hint: "choose another name, or replace it with --force" });
 }
 
