@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { formatCommand } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
+import { requireRuntime } from "../open-checkpoint.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
 import type { Context, Io } from "../terminal.ts";
 
@@ -31,6 +32,7 @@ export function demoCommand(context: Context): Command {
 
 async function run(context: Context, flags: DemoFlags): Promise<void> {
   const { io } = context;
+  await requireRuntime();
   const fixture = (name: string) => shorten(join(FIXTURES, name));
   const [model, train, text] = [fixture("tiny-gpt2"), fixture("train.txt"), fixture("text.txt")];
   const output = (name: string) => join(flags.output, name);

@@ -12,7 +12,7 @@ import {
 import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -104,6 +104,7 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
   const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   const exported = flags.precision !== undefined || (await hasOnnxFiles(model));
   checkFlags(model, flags, exported);
+  await requireRuntime();
   const prompts = await readPrompts(context, flags);
   const drawn = flags.seed ?? randomInt(2 ** 24);
   if (exported) return write(context, model, flags, await findExport(model, flags), prompts, drawn);

@@ -172,7 +172,9 @@ function noiseSection({ noise }: PageData): Markup {
   );
 }
 
-function attentionSection({ attention }: PageData): Markup {
+function attentionSection({ attention, missingAttention }: PageData): Markup {
+  const title = "Attention before and after";
+  if (missingAttention !== undefined) return renderSection(title, html`<p>Not shown: ${missingAttention}.</p>`);
   if (!attention) return NOTHING;
   const { tokens, pairs } = attention;
   const labels = tokens.map((token) => token.replace(/\s/g, "·"));
@@ -184,7 +186,7 @@ function attentionSection({ attention }: PageData): Markup {
     return renderFigure(drawHeatMap(chart, pair[side], labels, 1), side);
   };
   return renderSection(
-    "Attention before and after",
+    title,
     html`<p>“${tokens.join("")}”, four heads from the least tie error to the largest.</p>`,
     ...pairs.map(
       (pair) =>
