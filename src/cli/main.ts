@@ -16,6 +16,7 @@ import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { EXIT, reportFailure } from "./exit-code.ts";
+import { fitHelp } from "./help-text.ts";
 import type { Context, Io, OutputFlags } from "./terminal.ts";
 import { checkFlags, helpCommand, onUsageFault, suggestChoices } from "./usage.ts";
 
@@ -110,10 +111,10 @@ function inherit(command: Command, root: Command): Command {
 const HELP_WIDTH = 80;
 
 function makeOutput({ stdout, stderr }: Io): OutputConfiguration {
-  const width = (stream: NodeJS.WritableStream & { columns?: number }) => stream.columns ?? HELP_WIDTH;
+  const width = (stream: NodeJS.WritableStream & { columns?: number }) => stream.columns || HELP_WIDTH;
   return {
-    writeOut: (text) => stdout.write(text),
-    writeErr: (text) => stderr.write(text),
+    writeOut: (text) => stdout.write(fitHelp(text, width(stdout))),
+    writeErr: (text) => stderr.write(fitHelp(text, width(stderr))),
     getOutHelpWidth: () => width(stdout),
     getErrHelpWidth: () => width(stderr),
     outputError: () => {}, // `onUsageFault` throws what it says

@@ -24,7 +24,7 @@ const COMMANDS = [
 
 /** The command lines that a help shows, without their comments. */
 function readExamples(help: string): string[] {
-  return [...help.matchAll(/\$ (?:cat \S+ \| )?nfc (.+)/g)].map(
+  return [...help.replace(/ \\\n +/g, " ").matchAll(/\$ (?:cat \S+ \| )?nfc (.+)/g)].map(
     ([, line]) => (line as string).split(/ *(#|>>)/)[0] as string,
   );
 }

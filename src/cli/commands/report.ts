@@ -109,7 +109,7 @@ async function runPair(
     }),
   );
   if (flags.html !== undefined && page !== null) return writePage(context, flags.html, page, flags);
-  printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
+  printResult(context.io, { ...flags, json: flags.json || flags.format === "json" }, report, () =>
     flags.format === "markdown" ? renderReportMarkdown(report, flags) : renderReportText(report, flags),
   );
 }
@@ -181,7 +181,7 @@ async function runComparison(context: Context, models: readonly string[], flags:
     const { renderComparisonPage } = await import("../../report/comparison/comparison-page.ts");
     return writePage(context, html, renderComparisonPage(comparison), flags);
   }
-  printResult(context.io, { json: flags.json || format === "json" }, comparison, () =>
+  printResult(context.io, { ...flags, json: flags.json || format === "json" }, comparison, () =>
     format === "markdown" ? renderComparisonMarkdown(comparison) : renderComparisonText(comparison),
   );
 }

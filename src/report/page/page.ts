@@ -14,7 +14,7 @@ import { html, type Markup, NOTHING } from "../render/html.ts";
 import { makeProvenance, makeQualityBlocks } from "../report-blocks.ts";
 import type { Change, Report } from "../report-schema.ts";
 import { groupRows, makeLayerTables, makeOverviewTable } from "../report-tables.ts";
-import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
+import { drawBarChart, drawHeatMap, drawLegend, drawLineChart } from "./charts.ts";
 import { renderFigure, renderFrame, renderSection } from "./frame.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
 
@@ -150,8 +150,9 @@ function noiseSection({ noise }: PageData): Markup {
   };
   const labels = sigma.map((_, layer) => `h.${layer}`);
   const curves = (means ?? []).map((heads, layer) => {
-    const lines = heads.map((values) => ({
-      kind: "after" as const,
+    const lines = heads.map((values, head) => ({
+      kind: head,
+      name: `head ${head}`,
       points: values.map((value, bucket) => [bucket, value] as const),
     }));
     const own = {
@@ -167,7 +168,7 @@ function noiseSection({ noise }: PageData): Markup {
       `${chart.description} The noise is drawn in training only.`,
     ),
     curves.length > 0
-      ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p><div class="grid2">${curves}</div>`
+      ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p>${drawLegend((means?.[0] ?? []).map((_, head) => ({ kind: head, name: `head ${head}` })))}<div class="grid2">${curves}</div>`
       : NOTHING,
   );
 }
