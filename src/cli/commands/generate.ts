@@ -50,8 +50,9 @@ interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags {
 const HELP = `
 Without --prompt, what is piped in is the prompt. Only the continuation is printed, as it comes; with several prompts
 each whole text, once it is finished. The timing goes to stderr.
-Without --temperature, --top-k or --top-p the likeliest token is taken each time (greedy). With one of them tokens are
-drawn, anew at each run unless --seed is given.
+Without --temperature, --top-k or --top-p the likeliest token is taken each time (greedy), and small models soon repeat
+themselves; --temperature 0.8 --top-k 40 is a good start. With one of them tokens are drawn, anew at each run unless
+--seed is given.
 
 Examples:
   $ nfc generate out/onnx --precision int8 --prompt "It was" --max-new-tokens 60
