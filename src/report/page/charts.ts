@@ -87,6 +87,8 @@ function drawBar(kind: string, y: number, percent: number, value: string): Marku
 /** Pixels of a cell: across at most, and across at least where its number is shown. */
 const CELL = 44;
 const CELL_WITH_NUMBER = 19;
+/** Where there are more columns, pointing at a cell shows its number: the page stays small. */
+const COLUMNS_WITH_NUMBERS = 20;
 const ROW_NAME_LENGTH = 9;
 
 /**
@@ -122,7 +124,7 @@ export function drawHeatMap(
       line.map((value, c) => {
         const [y, alpha, text] = [18 + r * height, opacity(value), value.toFixed(2)];
         const label = html`<text class="number${alpha > 0.85 ? " on" : alpha > 0.6 ? " middle" : ""}" x="${at(c + 0.5)}" y="${round(y + height * 0.66)}" text-anchor="middle">${formatCell(value)}</text>`;
-        return html`<rect class="heat" x="${at(c)}" y="${y}" width="${at(1)}" height="${height}" fill-opacity="${round(alpha)}"><title>${rows[r] ?? ""}, ${c}: ${text}</title></rect>${label}`;
+        return html`<rect class="heat" x="${at(c)}" y="${y}" width="${at(1)}" height="${height}" fill-opacity="${round(alpha)}"><title>${rows[r] ?? ""}, ${c}: ${text}</title></rect>${columns > COLUMNS_WITH_NUMBERS ? "" : label}`;
       }),
     ),
   ];
