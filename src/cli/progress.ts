@@ -1,7 +1,7 @@
 // Progress on stderr: a spinner on a terminal, a few lines a phase elsewhere, nothing with --quiet.
 import type { Ora } from "ora";
 import type { ProgressEvent } from "../progress.ts";
-import { shortenMiddle } from "../report/render/fit.ts";
+import { shortenLine } from "../report/render/fit.ts";
 import { formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
@@ -39,7 +39,7 @@ export class Progress {
   readonly show = (event: ProgressEvent): void => {
     if (this.quiet) return;
     if (this.spinner) {
-      this.spinner.text = shortenMiddle(describe(event), (this.io.stderr.columns as number) - SPINNER);
+      this.spinner.text = shortenLine(describe(event), (this.io.stderr.columns as number) - SPINNER);
       if (!this.spinner.isSpinning) this.spinner.start();
       return;
     }

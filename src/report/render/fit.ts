@@ -25,6 +25,25 @@ export function shortenMiddle(text: string, size: number): string {
   return `${characters.slice(0, head).join("")}…${characters.slice(head + 1 - size).join("")}`;
 }
 
+/** A line without words of its middle, for which … stands, where it is longer than `size`; its end tells how far it is. */
+export function shortenLine(line: string, size: number): string {
+  if (measure(line) <= size) return line;
+  const words = line.split(/ +/);
+  const take = (from: readonly string[], room: number) => {
+    let used = 0;
+    const over = from.findIndex((word) => {
+      used += measure(word) + 1;
+      return used > room;
+    });
+    return over === -1 ? from.length : over;
+  };
+  const head = take(words, Math.floor(size / 3));
+  const [start, rest] = [words.slice(0, head), words.slice(head)];
+  const room = size - 1 - start.reduce((sum, word) => sum + measure(word) + 1, 0);
+  const tail = take(rest.toReversed(), room);
+  return shortenMiddle([...start, "…", ...rest.slice(rest.length - tail)].join(" "), size);
+}
+
 /** Breaks a line at spaces; what follows is indented below the text behind a label, a bullet or an indent. */
 export function wrapLine(line: string, width: number): string[] {
   if (measure(line) <= width) return [line];

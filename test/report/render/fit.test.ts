@@ -1,6 +1,6 @@
 // Text in the width of a terminal: lines break between words, tables fold at their columns, and nothing is lost.
 import { describe, expect, it } from "vitest";
-import { fitText, shortenMiddle } from "../../../src/report/render/fit.ts";
+import { fitText, shortenLine, shortenMiddle } from "../../../src/report/render/fit.ts";
 import { alignTable } from "../../../src/report/render/text.ts";
 
 const EXPORTS = [
@@ -117,4 +117,12 @@ it("a shortened name has the size that was asked for, and keeps more of its end"
   expect(shortenMiddle("onnx/model.onnx", 15)).toBe("onnx/model.onnx");
   expect(shortenMiddle("/home/me/out/model.onnx", 12)).toBe("/ho…del.onnx");
   expect([...shortenMiddle("😀".repeat(9), 5)]).toHaveLength(5);
+});
+
+it("a shortened line keeps its start and its end, in whole words", () => {
+  const line =
+    "distilling loss 2.981  (nll 4.235, kl 0.369)  lr 0.00076  1217 tokens/s  held-out 81.27  0:07 left (12/20)";
+  expect(shortenLine(line, 200)).toBe(line);
+  expect(shortenLine(line, 60)).toBe("distilling loss … tokens/s held-out 81.27 0:07 left (12/20)");
+  for (let size = 8; size < 110; size++) expect([...shortenLine(line, size)].length).toBeLessThanOrEqual(size);
 });
