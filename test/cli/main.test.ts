@@ -191,6 +191,23 @@ describe("wrong usage", () => {
     );
   });
 
+  it.each(COMMANDS)(
+    "nfc %s names the flag whose value is missing, at the end and before another flag",
+    async (command) => {
+      const { stdout } = await nfc([command, "--help"]);
+      const flags = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+) </gm)].map(([, flag]) => flag as string);
+      expect(flags.length).toBeGreaterThan(command === "check" || command === "serve" ? 0 : 1);
+      for (const flag of flags) {
+        const help = `nfc ${command} --help shows the flags`;
+        expect(await refused([command, flag])).toMatch(
+          new RegExp(`^option '.*${flag} <.*>' argument missing; ${help}$`),
+        );
+        expect(await refused([command, flag, "--quiet"])).toContain(`${flag} <`);
+        expect(await refused([command, flag, "--quiet"])).toContain("argument missing: '--quiet' follows it");
+      }
+    },
+  );
+
   it("a value that begins with a dash reaches its flag", async () => {
     const line = await refused(["export", "x", "-o", "y", "--seed", "-1"]);
     expect(line).toContain("argument '-1' is invalid: not an integer from 0 to 16777216");
