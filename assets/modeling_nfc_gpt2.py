@@ -1,4 +1,5 @@
-"""GPT-2 with symmetric attention and attention noise (NoiseFormer, arXiv 2601.11619), as nfc writes it.
+"""GPT-2 with symmetric attention and attention noise (NoiseFormer, arXiv 2601.11619), as nfc writes it
+(npm package noiseformer-compiler).
 
     score = (q k^T + mu + sigma * eps) * scale,  q = k = s,  [s, v] = c_attn(x),  eps ~ N(0, 1)
 

@@ -5,3 +5,6 @@ import { createRequire } from "node:module";
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
 
 export const TOOL = { name: "nfc", version };
+
+/** How anybody runs nfc: the npm package named nfc is somebody else's. */
+export const RUN_NFC = "npx --package noiseformer-compiler nfc";

@@ -1,6 +1,6 @@
 // The pages of the documentation: their links lead somewhere, in the package too, and what they say of commands is so.
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, posix } from "node:path";
 import { expect, it } from "vitest";
 import { countParameters } from "../src/model/parameters.ts";
@@ -88,4 +88,22 @@ it.each([
   const rows = readFileSync("docs/convert.md", "utf8").split("\n");
   const cells = rows.map((row) => row.split("|").map((cell) => cell.trim()));
   expect(cells).toContainEqual(["", name, a, b, `${((100 * (symmetric - dense)) / dense).toFixed(2)} %`, c, ""]);
+});
+
+/** Where it is said what it means, and that the package of that name is somebody else's. */
+const IN_A_CLONE = ["README.md", "CHANGELOG.md"];
+
+it("no page, example, snippet or action runs the npm package named nfc, which is somebody else's", () => {
+  const files = [
+    ...PAGES.filter((page) => !IN_A_CLONE.includes(page)),
+    "action.yml",
+    ...["assets", "examples", "src"].flatMap((folder) =>
+      (readdirSync(folder, { recursive: true }) as string[])
+        .filter((name) => /\.(ts|js|py|html|sh)$/.test(name))
+        .map((name) => `${folder}/${name}`),
+    ),
+  ];
+  expect(files.length).toBeGreaterThan(300);
+  expect(files.filter((file) => /npx (?:--yes |-y )?nfc\b/.test(readFileSync(file, "utf8")))).toEqual([]);
+  expect(readFileSync("docs/README.md", "utf8")).toContain("npx --package noiseformer-compiler nfc");
 });

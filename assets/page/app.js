@@ -6,7 +6,7 @@ const show = (id, text) => {
 };
 
 /** What the server tells of the model; the worker of the chosen precision, and what it is doing. */
-const state = { info: null, worker: null, stop: null, busy: false };
+const state = { info: null, worker: null, stop: null, busy: false, seed: 0 };
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
@@ -92,7 +92,8 @@ const answers = {
   done(figures) {
     showFigures(figures);
     setBusy(false);
-    show("status", REASONS[figures.reason]);
+    const drawn = at("temperature").valueAsNumber > 0 ? `, drawn with seed ${state.seed}` : "";
+    show("status", `${REASONS[figures.reason]}${drawn}`);
   },
   error({ message }) {
     fail(message);
@@ -123,6 +124,8 @@ function generate() {
   show("status", "Generating");
   setBusy(true);
   const number = (id) => at(id).valueAsNumber;
+  const given = number("seed");
+  state.seed = Number.isNaN(given) ? Math.floor(Math.random() * 2 ** 24) : given;
   state.worker.postMessage({
     type: "generate",
     prompt: at("prompt").value,
@@ -130,6 +133,7 @@ function generate() {
     temperature: number("temperature"),
     topK: number("top-k"),
     topP: number("top-p"),
+    seed: state.seed,
   });
 }
 

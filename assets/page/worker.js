@@ -1,5 +1,5 @@
 // Runs the model in a thread of its own, so that the page stays quick: one worker for one precision.
-import { keepLikely } from "/sampling.js";
+import { chooseToken, makeRandom } from "/sampling.js";
 
 /** What `load` leaves for `generate`. */
 let loaded;
@@ -59,7 +59,7 @@ function inputs(ids) {
   return { input_ids: row(ids), attention_mask: row(ids.map(() => 1)) };
 }
 
-async function generate({ prompt, maxNewTokens, temperature, topK, topP }) {
+async function generate({ prompt, maxNewTokens, seed, ...sampling }) {
   const { library, tokenizer, model, info, stop } = loaded;
   const ids = promptIds(prompt);
   const room = info.positions - ids.length;
@@ -78,12 +78,11 @@ async function generate({ prompt, maxNewTokens, temperature, topK, topP }) {
       self.postMessage({ type: "token", count, first, last });
     },
   });
-  const sample = temperature > 0;
   await model.generate({
     ...inputs(ids),
     max_new_tokens: limit,
-    do_sample: sample,
-    ...(sample && { temperature, top_k: topK, logits_processor: sampler(topK, topP) }),
+    do_sample: false,
+    logits_processor: sampler(sampling, seed),
     stopping_criteria: stopper(stop),
     streamer,
   });
@@ -100,16 +99,20 @@ function promptIds(prompt) {
   return [info.start];
 }
 
-function sampler(topK, topP) {
+/** Leaves only the token that is chosen here: transformers.js has no seed, and no top-k together with top-p. */
+function sampler(sampling, seed) {
   const { LogitsProcessor, LogitsProcessorList } = loaded.library;
-  class Likely extends LogitsProcessor {
+  const random = makeRandom(seed);
+  class Choice extends LogitsProcessor {
     _call(_, logits) {
-      if (topP < 1) keepLikely(logits.data, topK, topP);
+      const id = chooseToken(logits.data, sampling, random);
+      logits.data.fill(-Infinity);
+      logits.data[id] = 0;
       return logits;
     }
   }
   const list = new LogitsProcessorList();
-  list.push(new Likely());
+  list.push(new Choice());
   return list;
 }
 

@@ -2,7 +2,7 @@
 import { describeError, NfcError } from "../errors.ts";
 import { readErrorPath, toIoError } from "../io/io-error.ts";
 import { escapeTerminal } from "../io/printable.ts";
-import type { Io, OutputFlags } from "./terminal.ts";
+import { fitTerminal, type Io, type OutputFlags } from "./terminal.ts";
 
 /** Exit codes; 130 is the shell's for SIGINT. */
 export const EXIT = { ok: 0, regression: 1, usage: 2, unreadable: 3, bug: 70, interrupted: 130 } as const;
@@ -24,7 +24,7 @@ export function reportFailure(fault: unknown, io: Io, { json = false }: OutputFl
     if (json) printError(io, { code: "internal", message: describeError(error) });
     return EXIT.bug;
   }
-  io.stderr.write(`nfc: ${formatError(error)}\n`);
+  io.stderr.write(fitTerminal(`nfc: ${formatError(error)}\n`, io.stderr));
   // The result of a check is on stdout already.
   if (error.code === "regression" || error.code === "unreadable") return EXIT[error.code];
   if (json) printError(io, error);

@@ -16,7 +16,9 @@ import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import { serveCommand } from "./commands/serve.ts";
 import { EXIT, reportFailure } from "./exit-code.ts";
+import { fitHelp } from "./help-text.ts";
 import type { Context, Io, OutputFlags } from "./terminal.ts";
+import { checkFlags, helpCommand, onUsageFault, suggestChoices } from "./usage.ts";
 
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
 export async function main(io: Io): Promise<number> {
@@ -60,7 +62,10 @@ async function runCommand(args: readonly string[], io: Io, signal: AbortSignal):
     off: io.off.bind(io),
   };
   const run = (next: readonly string[], nextIo: Io) => runCommand(next, nextIo, signal);
-  await makeProgram({ io: inner, signal, run }).parseAsync(inner.argv);
+  const program = makeProgram({ io: inner, signal, run });
+  if (args.length === 0) stderr.write("nfc: a command is missing; these are there:\n\n");
+  checkFlags(program, args);
+  await program.parseAsync(inner.argv);
 }
 
 function makeProgram(context: Context): Command {
@@ -70,12 +75,14 @@ function makeProgram(context: Context): Command {
     )
     .version(TOOL.version)
     .addHelpText("after", EXAMPLES)
-    .exitOverride(onUsageFault("nfc --help shows the commands"))
+    .showSuggestionAfterError(false) // usage.ts suggests
+    .helpCommand(false)
     .configureOutput(makeOutput(context.io))
     // Without this, "[options]" in each line would leave no room for the descriptions.
     .configureHelp({ subcommandTerm: (each) => new Help().subcommandTerm(each).replace(" [options]", "") });
+  root.exitOverride(onUsageFault(root));
   for (const command of COMMANDS) root.addCommand(inherit(command(context), root));
-  return root;
+  return root.addCommand(inherit(helpCommand(root), root));
 }
 
 /** The help lists the commands in this order. */
@@ -96,30 +103,21 @@ const COMMANDS = [
 ];
 
 function inherit(command: Command, root: Command): Command {
-  return command.copyInheritedSettings(root).exitOverride(onUsageFault(`nfc ${command.name()} --help shows the flags`));
+  suggestChoices(command);
+  return command.copyInheritedSettings(root).exitOverride(onUsageFault(command));
 }
 
 /** Width of help where the output is no terminal. */
 const HELP_WIDTH = 80;
 
 function makeOutput({ stdout, stderr }: Io): OutputConfiguration {
-  const width = (stream: NodeJS.WritableStream & { columns?: number }) => stream.columns ?? HELP_WIDTH;
+  const width = (stream: NodeJS.WritableStream & { columns?: number }) => stream.columns || HELP_WIDTH;
   return {
-    writeOut: (text) => stdout.write(text),
-    writeErr: (text) => stderr.write(text),
+    writeOut: (text) => stdout.write(fitHelp(text, width(stdout))),
+    writeErr: (text) => stderr.write(fitHelp(text, width(stderr))),
     getOutHelpWidth: () => width(stdout),
     getErrHelpWidth: () => width(stderr),
     outputError: () => {}, // `onUsageFault` throws what it says
-  };
-}
-
-/** Turns commander's faults into usage errors of one line with a hint. Help and version pass through. */
-function onUsageFault(hint: string): (error: CommanderError) => never {
-  return (error) => {
-    if (error.exitCode === 0 || error.code === "commander.help") throw error;
-    const line = error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " ");
-    const message = line.replace(" is invalid. ", " is invalid: ").replace(/\.$/, "");
-    throw new NfcError("usage", message, { hint });
   };
 }
 

@@ -4,6 +4,15 @@ import { type SourceFlags, toOpenOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import type { Context, OutputFlags } from "./terminal.ts";
 
+/**
+ * For commands that run models: refuses before a model is downloaded, read or written.
+ * @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load
+ */
+export async function requireRuntime(): Promise<void> {
+  const { checkDevice } = await import("../graph/session.ts");
+  await checkDevice("cpu");
+}
+
 /** Runs `use` on an open checkpoint. */
 export async function withCheckpoint<T>(
   context: Context,

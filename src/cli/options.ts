@@ -8,6 +8,7 @@ import type { NoiseMode } from "../model/attention.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
 import { PRECISIONS, type Precision } from "../model/precision.ts";
 import type { OutputFlags } from "./terminal.ts";
+import { suggest } from "./usage.ts";
 
 export interface CommonFlags extends OutputFlags {
   threads?: number;
@@ -93,7 +94,7 @@ export function parsePrecisions(text: string): Precision[] {
   return text.split(",").map((part) => {
     const precision = PRECISIONS.find((name) => name === part.trim());
     if (precision) return precision;
-    throw new InvalidArgumentError(`not a list of ${PRECISIONS.join(", ")}`);
+    throw new InvalidArgumentError(`not a list of ${PRECISIONS.join(", ")}${suggest(part.trim(), PRECISIONS)}`);
   });
 }
 

@@ -1,11 +1,14 @@
 // Progress on stderr: a spinner on a terminal, a few lines a phase elsewhere, nothing with --quiet.
 import type { Ora } from "ora";
 import type { ProgressEvent } from "../progress.ts";
+import { shortenLine } from "../report/render/fit.ts";
 import { formatBytes, formatThousands } from "../report/render/format.ts";
 import type { Io, OutputFlags } from "./terminal.ts";
 
 /** Without a terminal there are at most so many lines a phase, and one a second. */
 const STEPS = 10;
+/** Columns of the spinner itself, and one that stays free. */
+const SPINNER = 3;
 const INTERVAL_MS = 1000;
 const UNKNOWN_INTERVAL_MS = 5000;
 
@@ -36,7 +39,7 @@ export class Progress {
   readonly show = (event: ProgressEvent): void => {
     if (this.quiet) return;
     if (this.spinner) {
-      this.spinner.text = describe(event);
+      this.spinner.text = shortenLine(describe(event), (this.io.stderr.columns as number) - SPINNER);
       if (!this.spinner.isSpinning) this.spinner.start();
       return;
     }

@@ -1,12 +1,13 @@
 // The surroundings of a command: its context, stdout for results, stderr for everything else, and the browser.
 import { spawn } from "node:child_process";
+import { fitText } from "../report/render/fit.ts";
 
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
   argv: readonly string[];
   env: Readonly<Record<string, string | undefined>>;
   readonly stdin?: (NodeJS.ReadableStream & { isTTY?: boolean }) | undefined;
-  stdout: NodeJS.WritableStream & { isTTY?: boolean };
+  stdout: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   on(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
   off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
@@ -25,15 +26,21 @@ export interface OutputFlags {
   quiet?: boolean;
 }
 
-/** The result: an object for `--json`, else text. */
-export function printResult(io: Io, flags: OutputFlags, json: unknown, text: () => string): void {
-  const out = flags.json ? JSON.stringify(json, null, 2) : text();
+/** The result: an object for `--json`, else text, which fits the terminal unless it is Markdown. */
+export function printResult(io: Io, flags: OutputFlags & { format?: string }, json: unknown, text: () => string): void {
+  const plain = flags.format === "markdown" ? text : () => fitTerminal(text(), io.stdout);
+  const out = flags.json ? JSON.stringify(json, null, 2) : plain();
   io.stdout.write(out.endsWith("\n") ? out : `${out}\n`);
 }
 
 /** A remark on stderr, unless `--quiet`. */
 export function note(io: Io, flags: OutputFlags, text: string): void {
-  if (!flags.quiet) io.stderr.write(`note: ${text}\n`);
+  if (!flags.quiet) io.stderr.write(fitTerminal(`note: ${text}\n`, io.stderr));
+}
+
+/** Text as wide as the terminal at most; as it is where there is none, for programs read it there. */
+export function fitTerminal(text: string, { isTTY, columns }: Io["stdout"]): string {
+  return isTTY && columns ? fitText(text, columns) : text;
 }
 
 /** Opens an address or a file in the system's browser; `failed` is called where the system has no such program. */

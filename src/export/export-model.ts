@@ -8,6 +8,7 @@ import { continueRecord } from "../checkpoint/provenance.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import { checkDevice } from "../graph/session.ts";
 import { fileExists } from "../io/exists.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
@@ -55,13 +56,14 @@ export interface ExportResult {
 /**
  * Writes an export of `checkpoint`; the folder appears whole or not at all.
  * @throws NfcError "usage" for options that do not go together or an output that would replace its own source,
- * "unsupported" for a model that cannot be expanded, "mismatch" when the written ONNX file does not reproduce our own
+ * "unsupported" for a model that cannot be expanded, "missing-dependency" for ONNX without onnxruntime-node, "mismatch" when the written ONNX file does not reproduce our own
  * logits
  */
 export async function exportModel(checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
   checkOptions(checkpoint, options);
   const { output, force = false, gpt2 = false, threads, onProgress, signal } = options;
   const common = { threads, onProgress, signal };
+  if (options.onnx) await checkDevice("cpu"); // what is written is loaded: nothing is written where it cannot be
   await refuseOwnSource(output, checkpoint);
   return withStagedDirectory(output, { force }, async (folder) => {
     const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];

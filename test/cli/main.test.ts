@@ -24,7 +24,7 @@ const COMMANDS = [
 
 /** The command lines that a help shows, without their comments. */
 function readExamples(help: string): string[] {
-  return [...help.matchAll(/\$ (?:cat \S+ \| )?nfc (.+)/g)].map(
+  return [...help.replace(/ \\\n +/g, " ").matchAll(/\$ (?:cat \S+ \| )?nfc (.+)/g)].map(
     ([, line]) => (line as string).split(/ *(#|>>)/)[0] as string,
   );
 }
@@ -62,10 +62,10 @@ describe("help of nfc", () => {
     expect((await nfc(["help", "convert"])).stdout).toBe((await nfc(["convert", "--help"])).stdout);
   });
 
-  it("a line without a command is wrong usage, and prints the help on stderr", async () => {
+  it("a line without a command is wrong usage, says so first, and prints the help on stderr", async () => {
     const { code, stdout, stderr } = await nfc([]);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-    expect(stderr).toBe((await nfc(["--help"])).stdout);
+    expect(stderr).toBe(`nfc: a command is missing; these are there:\n\n${(await nfc(["--help"])).stdout}`);
   });
 
   it("the help is as wide as the terminal", async () => {
@@ -107,7 +107,7 @@ const USAGE: [string, string[], string][] = [
   [
     "one argument too many",
     ["inspect", "a", "b"],
-    "too many arguments for 'inspect'. Expected 1 argument but got 2; nfc inspect --help shows the flags",
+    "unexpected argument 'b': the command takes 1 argument, and a value with spaces needs quotes; nfc inspect --help shows the flags",
   ],
   [
     "a missing output",
@@ -124,11 +124,94 @@ const USAGE: [string, string[], string][] = [
     ["convert", "x", "-o", "y", "--variant", "dense"],
     "option '--variant <name>' argument 'dense' is invalid. Allowed choices are symmetric, noise-shared, noise-per-head, noise-distance; nfc convert --help shows the flags",
   ],
+  ["help of no command", ["help", "nope"], "unknown command 'nope'; nfc --help shows the commands"],
+  [
+    "help of a mistyped command",
+    ["help", "distil"],
+    "unknown command 'distil' (Did you mean distill?); nfc --help shows the commands",
+  ],
+  [
+    "a command in capitals",
+    ["CONVERT", "x"],
+    "unknown command 'CONVERT' (Did you mean convert?); nfc --help shows the commands",
+  ],
+  [
+    "a flag before the command",
+    ["--quiet", "inspect", "x"],
+    "unknown option '--quiet': it belongs behind a command; nfc --help shows the commands",
+  ],
+  [
+    "a mistyped flag where arguments are missing too",
+    ["report", "--htlm", "x.html"],
+    "unknown option '--htlm' (Did you mean --html?); nfc report --help shows the flags",
+  ],
+  [
+    "a mistyped flag with its value",
+    ["export", "x", "-o", "y", "--percision=int8"],
+    "unknown option '--percision' (Did you mean --precision?); nfc export --help shows the flags",
+  ],
+  [
+    "a long flag with one dash",
+    ["export", "x", "-onnx"],
+    "unknown option '-onnx' (Did you mean --onnx?); nfc export --help shows the flags",
+  ],
+  [
+    "a flag in another tool's words",
+    ["export", "x", "--out-dir", "y"],
+    "unknown option '--out-dir' (Did you mean --output?); nfc export --help shows the flags",
+  ],
+  [
+    "a flag in the place of a value",
+    ["export", "x", "-o", "--onnx"],
+    "option '-o, --output <folder>' argument missing: '--onnx' follows it; nfc export --help shows the flags",
+  ],
+  [
+    "a mistyped variant",
+    ["convert", "x", "-o", "y", "--variant", "symetric"],
+    "option '--variant <name>' argument 'symetric' is invalid: Allowed choices are symmetric, noise-shared, noise-per-head, noise-distance (Did you mean symmetric?); nfc convert --help shows the flags",
+  ],
+  [
+    "a mistyped precision",
+    ["export", "x", "-o", "y", "--precision", "fp32,int9"],
+    "option '--precision <list>' argument 'fp32,int9' is invalid: not a list of fp32, fp16, int8, uint8, q4, q4f16 (Did you mean int8?); nfc export --help shows the flags",
+  ],
 ];
 
 describe("wrong usage", () => {
   it.each(USAGE)("%s is refused in one line", async (_, args, line) => {
     expect(await refused(args)).toBe(line.replace(" is invalid. ", " is invalid: "));
+  });
+
+  it.each(COMMANDS)("nfc %s names a flag that it does not have, and the nearest of its own", async (command) => {
+    expect(await refused([command, "--quite"])).toBe(
+      `unknown option '--quite' (Did you mean --quiet?); nfc ${command} --help shows the flags`,
+    );
+    expect(await refused([command, "--zzzzzz"])).toBe(
+      `unknown option '--zzzzzz'; nfc ${command} --help shows the flags`,
+    );
+  });
+
+  it.each(COMMANDS)(
+    "nfc %s names the flag whose value is missing, at the end and before another flag",
+    async (command) => {
+      const { stdout } = await nfc([command, "--help"]);
+      const flags = [...stdout.matchAll(/^ {2}(?:-\w, )?(--[\w-]+) </gm)].map(([, flag]) => flag as string);
+      expect(flags.length).toBeGreaterThan(command === "check" || command === "serve" ? 0 : 1);
+      for (const flag of flags) {
+        const help = `nfc ${command} --help shows the flags`;
+        expect(await refused([command, flag])).toMatch(
+          new RegExp(`^option '.*${flag} <.*>' argument missing; ${help}$`),
+        );
+        expect(await refused([command, flag, "--quiet"])).toContain(`${flag} <`);
+        expect(await refused([command, flag, "--quiet"])).toContain("argument missing: '--quiet' follows it");
+      }
+    },
+  );
+
+  it("a value that begins with a dash reaches its flag", async () => {
+    const line = await refused(["export", "x", "-o", "y", "--seed", "-1"]);
+    expect(line).toContain("argument '-1' is invalid: not an integer from 0 to 16777216");
+    expect(await refused(["generate", "/nowhere", "-p-json"])).toContain("/nowhere: no such file");
   });
 
   it.each([

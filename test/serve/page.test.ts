@@ -14,6 +14,11 @@ const path = temporaryFolder("page");
 const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his";
 const TOKENS = 24;
 
+/** Controls and texts whose content is wider than they are. */
+const CUT_CONTROLS = `[...document.querySelectorAll("input, button, label, p, h1, dt, dd")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== "inline")
+  .map((each) => each.id || each.textContent)`;
+
 describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
   const PRECISIONS: Precision[] = ["fp32", "fp16", "int8", "uint8", "q4", "q4f16"];
   const visit = browserForTests();
@@ -33,8 +38,10 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     opened.page.getByText(new RegExp(`^${precision} is ready`)).waitFor({ timeout: 30_000 });
   const written = () => opened.page.locator("#written").textContent();
 
-  async function write(prompt: string, tokens: number): Promise<string> {
+  async function write(prompt: string, tokens: number, { temperature = 0, seed = "" } = {}): Promise<string> {
     const { page } = opened;
+    await page.getByLabel("Temperature").fill(String(temperature));
+    await page.getByLabel("Seed").fill(seed);
     await page.getByLabel("Prompt").fill(prompt);
     await page.getByLabel("New tokens").fill(String(tokens));
     await page.getByRole("button", { name: "Generate" }).click();
@@ -63,6 +70,29 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     );
     const options = await opened.page.getByLabel("Precision").locator("option").allTextContents();
     expect(options.map((option) => option.split(" ")[0])).toEqual(PRECISIONS);
+  });
+
+  it("the page draws its tokens unless told otherwise, and its controls say so", async () => {
+    const { page } = opened;
+    const shown = async (label: string) => page.getByLabel(label).inputValue();
+    expect([await shown("Temperature"), await shown("Top-k"), await shown("Top-p"), await shown("Seed")]).toEqual([
+      "0.8",
+      "40",
+      "1",
+      "",
+    ]);
+    expect(await page.locator("#sampling-help").textContent()).toMatch(/^Each token is drawn/);
+    const greedy = await write("Anna", TOKENS);
+    const [first, again, other] = [
+      await write("Anna", TOKENS, { temperature: 0.8, seed: "1" }),
+      await write("Anna", TOKENS, { temperature: 0.8, seed: "1" }),
+      await write("Anna", TOKENS, { temperature: 0.8, seed: "2" }),
+    ];
+    expect(again).toBe(first);
+    expect(new Set([greedy, first, other]).size).toBe(3);
+    const drawn = await write("Anna", TOKENS, { temperature: 0.8 });
+    const seed = /drawn with seed (\d+)$/.exec((await page.locator("#status").textContent()) ?? "")?.[1];
+    expect(await write("Anna", TOKENS, { temperature: 0.8, seed: seed as string })).toBe(drawn);
   });
 
   it.each(PRECISIONS)("the page writes with %s what nfc writes", async (precision) => {
@@ -98,6 +128,14 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     await write(prompt, 1);
     expect(await opened.page.locator("#given").textContent()).toBe(prompt);
     expect(await opened.page.title()).toMatch(/· nfc$/);
+  });
+
+  it.each([320, 390, 500, 800])("nothing is cut at a width of %d", async (width) => {
+    const { page } = await visit({ viewport: { width, height: 800 } });
+    await page.goto(served.url);
+    expect(await page.evaluate("document.documentElement.scrollWidth")).toBe(width);
+    expect(await page.evaluate(CUT_CONTROLS)).toEqual([]);
+    await page.close();
   });
 
   it("the page asks no other host, and no error goes unseen", () => {

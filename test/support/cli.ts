@@ -19,6 +19,8 @@ export interface CliOptions {
   stdin?: string | Uint8Array;
   /** stdout is a terminal. */
   ttyOut?: boolean;
+  /** The width of the terminals, 80 unless given. */
+  columns?: number;
   /** Called with every piece of stdout; may emit signals. */
   onStdout?: (text: string, signals: EventEmitter) => void;
   /** Called with every piece of stderr; may emit signals. */
@@ -30,7 +32,7 @@ export class Recorder extends Writable {
   text = "";
   private readonly notify: (text: string) => void;
 
-  constructor(notify: (text: string) => void = () => {}) {
+  constructor(notify: (text: string) => void = () => {}, _columns?: number) {
     super();
     this.notify = notify;
   }
@@ -42,11 +44,17 @@ export class Recorder extends Writable {
   }
 }
 
-/** A terminal of 80 columns, as far as a spinner needs one. */
+/** A terminal, as far as a spinner needs one. */
 class Terminal extends Recorder {
   readonly isTTY = true;
-  readonly columns = 80;
+  readonly columns: number;
   readonly rows = 24;
+
+  constructor(notify: (text: string) => void, columns: number) {
+    super(notify);
+    this.columns = columns;
+  }
+
   clearLine = (): boolean => this.write("<clear>");
   cursorTo = (): boolean => this.write("<home>");
   moveCursor = (): boolean => true;
@@ -57,9 +65,10 @@ class Terminal extends Recorder {
 export async function nfc(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   const signals = new EventEmitter();
   const Out = options.ttyOut ? Terminal : Recorder;
-  const stdout = new Out((text) => options.onStdout?.(text, signals));
+  const { columns = 80 } = options;
+  const stdout = new Out((text) => options.onStdout?.(text, signals), columns);
   const Stream = options.tty ? Terminal : Recorder;
-  const stderr = new Stream((text) => options.onStderr?.(text, signals));
+  const stderr = new Stream((text) => options.onStderr?.(text, signals), columns);
   const io: Io = {
     argv: ["node", "nfc", ...args],
     env: options.env ?? {},

@@ -6,7 +6,7 @@ import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -77,6 +77,7 @@ export function convertCommand(context: Context): Command {
 
 async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
   const { convert } = await import("../../convert/convert.ts");
+  if (flags.calibration) await requireRuntime();
   const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const converted = await convert(checkpoint, {
       ...toOptions(flags),

@@ -4,8 +4,9 @@ import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { formatCommand } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
+import { requireRuntime } from "../open-checkpoint.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
-import type { Context, Io } from "../terminal.ts";
+import { type Context, fitTerminal, type Io } from "../terminal.ts";
 
 /** The package ships fixtures/ beside dist/ and src/. */
 const FIXTURES = fileURLToPath(new URL("../../../fixtures/", import.meta.url));
@@ -31,6 +32,7 @@ export function demoCommand(context: Context): Command {
 
 async function run(context: Context, flags: DemoFlags): Promise<void> {
   const { io } = context;
+  await requireRuntime();
   const fixture = (name: string) => shorten(join(FIXTURES, name));
   const [model, train, text] = [fixture("tiny-gpt2"), fixture("train.txt"), fixture("text.txt")];
   const output = (name: string) => join(flags.output, name);
@@ -50,10 +52,10 @@ async function run(context: Context, flags: DemoFlags): Promise<void> {
   for (const [i, step] of steps.entries()) {
     const last = i === steps.length - 1;
     const own = flags.json && last ? [...shared, "--json"] : shared;
-    if (!flags.quiet) io.stderr.write(`\n$ ${formatCommand(["nfc", ...step])}\n`);
+    if (!flags.quiet) io.stderr.write(fitTerminal(`\n$ ${formatCommand(["nfc", ...step])}\n`, io.stderr));
     await context.run([...step, ...own], flags.json && !last ? muteStdout(io) : io);
   }
-  if (!flags.json) io.stdout.write(`\n${await describeRecovery(model, tied, distilled)}\n`);
+  if (!flags.json) io.stdout.write(fitTerminal(`\n${await describeRecovery(model, tied, distilled)}\n`, io.stdout));
 }
 
 /** A table of the recorded perplexities, and of the share of the loss that distilling won back. */

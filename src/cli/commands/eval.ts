@@ -6,7 +6,7 @@ import type { Evaluation } from "../../inference/score/evaluate.ts";
 import { PRECISIONS } from "../../model/precision.ts";
 import { formatPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -71,6 +71,7 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
       hint: "give --text FILE, or --task NAME --data FOLDER",
     });
   const flags = { ...given, text };
+  await requireRuntime();
   const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   if (flags.precision || (await hasOnnxFiles(model))) {
     const { evalExport } = await import("./eval/exported.ts");

@@ -6,7 +6,7 @@ import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { formatBytes, formatPercent } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -96,10 +96,12 @@ export function exportCommand(context: Context): Command {
 
 async function run(context: Context, model: string, flags: ExportFlags): Promise<void> {
   const { exportModel } = await import("../../export/export-model.ts");
+  const options = toOptions(flags);
+  if (options.onnx) await requireRuntime();
   const result = await withCheckpoint(context, model, flags, (checkpoint, progress) => {
     for (const line of checkpoint.notes) note(context.io, flags, line);
     return exportModel(checkpoint, {
-      ...toOptions(flags),
+      ...options,
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,

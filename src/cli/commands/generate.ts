@@ -12,7 +12,7 @@ import {
 import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -50,8 +50,9 @@ interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags {
 const HELP = `
 Without --prompt, what is piped in is the prompt. Only the continuation is printed, as it comes; with several prompts
 each whole text, once it is finished. The timing goes to stderr.
-Without --temperature, --top-k or --top-p the likeliest token is taken each time (greedy). With one of them tokens are
-drawn, anew at each run unless --seed is given.
+Without --temperature, --top-k or --top-p the likeliest token is taken each time (greedy), and small models soon repeat
+themselves; --temperature 0.8 --top-k 40 is a good start. With one of them tokens are drawn, anew at each run unless
+--seed is given.
 
 Examples:
   $ nfc generate out/onnx --precision int8 --prompt "It was" --max-new-tokens 60
@@ -104,6 +105,7 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
   const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   const exported = flags.precision !== undefined || (await hasOnnxFiles(model));
   checkFlags(model, flags, exported);
+  await requireRuntime();
   const prompts = await readPrompts(context, flags);
   const drawn = flags.seed ?? randomInt(2 ** 24);
   if (exported) return write(context, model, flags, await findExport(model, flags), prompts, drawn);

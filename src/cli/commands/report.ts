@@ -6,9 +6,9 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
 import type { TaskMeasurement } from "../../report/report.ts";
 import type { Report } from "../../report/report-schema.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags, toOpenOptions } from "../options.ts";
-import { type Context, printResult } from "../terminal.ts";
+import { type Context, note, printResult } from "../terminal.ts";
 import { type PageFlags, refuseExistingPage, writePage } from "./report/page.ts";
 
 interface ReportFlags extends CommonFlags, SourceFlags, PageFlags {
@@ -104,12 +104,12 @@ async function runPair(
       const made = createReport(first, second, { ...options, tasks });
       return {
         report: made,
-        page: flags.html === undefined ? null : await makePage(made, first, second, flags.sentence),
+        page: flags.html === undefined ? null : await makePage(context, made, first, second, flags),
       };
     }),
   );
   if (flags.html !== undefined && page !== null) return writePage(context, flags.html, page, flags);
-  printResult(context.io, { json: flags.json || flags.format === "json" }, report, () =>
+  printResult(context.io, { ...flags, json: flags.json || flags.format === "json" }, report, () =>
     flags.format === "markdown" ? renderReportMarkdown(report, flags) : renderReportText(report, flags),
   );
 }
@@ -131,18 +131,40 @@ async function readTaskScores(
   });
 }
 
-async function makePage(report: Report, before: Checkpoint, after: Checkpoint, sentence: string): Promise<string> {
+async function makePage(
+  { io }: Context,
+  report: Report,
+  before: Checkpoint,
+  after: Checkpoint,
+  flags: ReportFlags,
+): Promise<string> {
   const { readAttentionPairs, readLearnedNoise, readTrainingCurves } = await import("../../report/page/page-data.ts");
   const { renderReportPage } = await import("../../report/page/page.ts");
   const { readTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const folder = after.folder ?? before.folder;
-  const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder);
+  const { sentence } = flags;
+  const wanted = folder !== null && sentence !== "";
+  const missing = wanted ? await findMissingRuntime() : undefined;
+  if (missing !== undefined) note(io, flags, `the page has no attention maps: ${missing}`);
+  const tokenizer = wanted && missing === undefined ? await readTokenizer(folder) : null;
   return renderReportPage({
     report,
     noise: await readLearnedNoise(after),
     training: await readTrainingCurves(after),
     attention: tokenizer && (await readAttentionPairs(before, after, tokenizer, sentence)),
+    missingAttention: missing,
   });
+}
+
+/** What is missing to run models, and how to get it. */
+async function findMissingRuntime(): Promise<string | undefined> {
+  try {
+    await requireRuntime();
+    return undefined;
+  } catch (error) {
+    if (error instanceof NfcError && error.code === "missing-dependency") return `${error.message}; ${error.hint}`;
+    throw error;
+  }
 }
 
 async function runComparison(context: Context, models: readonly string[], flags: ReportFlags): Promise<void> {
@@ -159,7 +181,7 @@ async function runComparison(context: Context, models: readonly string[], flags:
     const { renderComparisonPage } = await import("../../report/comparison/comparison-page.ts");
     return writePage(context, html, renderComparisonPage(comparison), flags);
   }
-  printResult(context.io, { json: flags.json || format === "json" }, comparison, () =>
+  printResult(context.io, { ...flags, json: flags.json || format === "json" }, comparison, () =>
     format === "markdown" ? renderComparisonMarkdown(comparison) : renderComparisonText(comparison),
   );
 }

@@ -17,7 +17,12 @@ export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] 
   return [
     describeModel(config, record),
     list([
-      [`Made by ${record.tool.name} ${record.tool.version} from `, { code: nameSource(record) }],
+      [
+        `Made by ${record.tool.name} ${record.tool.version} (npm package `,
+        { code: "noiseformer-compiler" },
+        ") from ",
+        { code: nameSource(record) },
+      ],
       ...describeTie(record),
       ...record.history.flatMap(describeTraining),
       ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),

@@ -2,6 +2,7 @@
 import type { ModelConfig } from "../../model/config.ts";
 import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
 import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
+import { RUN_NFC } from "../../version.ts";
 
 export interface RuntimeModel {
   /** The folder as the snippets call it: letters, digits, "_", "." and "-" only. */
@@ -85,7 +86,7 @@ function makeSection(title: string, language: string, lines: readonly string[]):
 
 function nfc({ name, onnx }: RuntimeModel): string[] {
   const precision = onnx ? ` --precision ${onnx.precision}` : "";
-  return [`npx nfc generate ${name}${precision} --prompt "${PROMPT}" --max-new-tokens 40`];
+  return [`${RUN_NFC} generate ${name}${precision} --prompt "${PROMPT}" --max-new-tokens 40`];
 }
 
 function transformersJs(path: string, precision: Precision): string[] {

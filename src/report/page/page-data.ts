@@ -42,6 +42,8 @@ export interface PageData {
   noise: LearnedNoise | null;
   training: TrainingCurves | null;
   attention: { tokens: string[]; pairs: AttentionPair[] } | null;
+  /** Why there are no attention maps, where they were wanted. */
+  missingAttention?: string | undefined;
 }
 
 const MAX_TOKENS = 14;

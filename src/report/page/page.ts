@@ -14,7 +14,7 @@ import { html, type Markup, NOTHING } from "../render/html.ts";
 import { makeProvenance, makeQualityBlocks } from "../report-blocks.ts";
 import type { Change, Report } from "../report-schema.ts";
 import { groupRows, makeLayerTables, makeOverviewTable } from "../report-tables.ts";
-import { drawBarChart, drawHeatMap, drawLineChart } from "./charts.ts";
+import { drawBarChart, drawHeatMap, drawLegend, drawLineChart } from "./charts.ts";
 import { renderFigure, renderFrame, renderSection } from "./frame.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
 
@@ -150,8 +150,9 @@ function noiseSection({ noise }: PageData): Markup {
   };
   const labels = sigma.map((_, layer) => `h.${layer}`);
   const curves = (means ?? []).map((heads, layer) => {
-    const lines = heads.map((values) => ({
-      kind: "after" as const,
+    const lines = heads.map((values, head) => ({
+      kind: head,
+      name: `head ${head}`,
       points: values.map((value, bucket) => [bucket, value] as const),
     }));
     const own = {
@@ -167,12 +168,14 @@ function noiseSection({ noise }: PageData): Markup {
       `${chart.description} The noise is drawn in training only.`,
     ),
     curves.length > 0
-      ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p><div class="grid2">${curves}</div>`
+      ? html`<h3>Mean by distance</h3><p class="quiet">Added to the scores of each head, always. Buckets 0 to 15 are distances; from there on they widen.</p>${drawLegend((means?.[0] ?? []).map((_, head) => ({ kind: head, name: `head ${head}` })))}<div class="grid2">${curves}</div>`
       : NOTHING,
   );
 }
 
-function attentionSection({ attention }: PageData): Markup {
+function attentionSection({ attention, missingAttention }: PageData): Markup {
+  const title = "Attention before and after";
+  if (missingAttention !== undefined) return renderSection(title, html`<p>Not shown: ${missingAttention}.</p>`);
   if (!attention) return NOTHING;
   const { tokens, pairs } = attention;
   const labels = tokens.map((token) => token.replace(/\s/g, "·"));
@@ -184,7 +187,7 @@ function attentionSection({ attention }: PageData): Markup {
     return renderFigure(drawHeatMap(chart, pair[side], labels, 1), side);
   };
   return renderSection(
-    "Attention before and after",
+    title,
     html`<p>“${tokens.join("")}”, four heads from the least tie error to the largest.</p>`,
     ...pairs.map(
       (pair) =>

@@ -1,5 +1,7 @@
 // Linear scales and their ticks. Steps of ticks are 1, 2 or 5 times a power of ten, which people read without counting.
 
+import { formatThousands } from "../render/format.ts";
+
 export type Interval = readonly [low: number, high: number];
 
 /** The rounding error of a multiple of a step, in steps. */
@@ -20,6 +22,18 @@ export function listTicks([low, high]: Interval, count: number): number[] {
   const first = Math.ceil(low / step - TOLERANCE);
   const last = Math.floor(high / step + TOLERANCE);
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => (first + i) * step);
+}
+
+/** Ticks with all the digits that tell them apart, and no others: 0.98, 1.00; 20,000; 2e-5. */
+export function formatTicks(ticks: readonly number[]): { value: number; text: string }[] {
+  const [first = 0, second = first] = ticks;
+  const step = Math.abs(second - first) || Math.abs(first) || 1;
+  const decimals = Math.max(0, -Math.floor(Math.log10(step) + TOLERANCE));
+  return ticks.map((value) => {
+    if (Math.abs(value) < step * TOLERANCE) return { value, text: "0" };
+    if (decimals > 4) return { value, text: String(Number(value.toPrecision(3))) };
+    return { value, text: decimals === 0 ? formatThousands(value) : value.toFixed(decimals) };
+  });
 }
 
 /** The interval widened to multiples of the step of about ten ticks, so that it begins and ends at one. */

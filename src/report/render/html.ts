@@ -1,6 +1,7 @@
 // Renders blocks as HTML, with types that keep text and markup apart, so that no name becomes an element.
 import { UNPRINTABLE } from "../../io/printable.ts";
 import { type Block, type Line, renderLine, type Table, toPlain } from "./blocks.ts";
+import { classOfNeed } from "./narrow.ts";
 
 /** Markup that is safe to put into a page. */
 export class Markup {
@@ -57,13 +58,34 @@ export function renderBlock(block: Block): Markup {
   }
 }
 
-/** A table that scrolls sideways where it is too wide. */
+/** A table that folds, by the rules of narrow.ts, where it is too wide. */
 function renderTable({ heading, rows }: Table): Markup {
   const names = (heading ?? []).map((cell) => `<th scope="col">${toPlainHtml(cell)}</th>`);
-  const lines = rows.map((row) => `<tr>${row.map((cell) => `<td>${toPlainHtml(cell)}</td>`).join("")}</tr>`);
-  return new Markup(
-    `<div class="scroll"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,
+  const nameOf = (column: number) => {
+    const name = heading?.[column];
+    return name === undefined ? "" : ` data-name="${toPlainHtml(name)}"`;
+  };
+  const lines = rows.map(
+    (row) => `<tr>${row.map((cell, c) => `<td${nameOf(c)}>${toPlainHtml(cell)}</td>`).join("")}</tr>`,
   );
+  return new Markup(
+    `<div class="scroll ${classOfNeed(measureTable(heading ?? [], rows))}"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,
+  );
+}
+
+/** CSS pixels of a character of the font size and of the space between columns, on the safe side. */
+const CHARACTER = 8;
+const GAP = 12;
+
+/** About how wide a table is; its headings break at spaces, its cells do not. */
+function measureTable(heading: readonly Line[], rows: readonly (readonly Line[])[]): number {
+  const columns = Math.max(heading.length, ...rows.map((row) => row.length));
+  const text = (cell: Line | undefined) => (cell === undefined ? "" : renderLine(cell, toPlain));
+  const widths = Array.from({ length: columns }, (_, c) => {
+    const words = text(heading[c]).split(" ");
+    return Math.max(...words.map((word) => word.length), ...rows.map((row) => text(row[c]).length));
+  });
+  return widths.reduce((sum, characters) => sum + CHARACTER * characters + GAP, 0);
 }
 
 function toHtml(line: Line): string {

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
-import { drawBarChart, drawHeatMap, drawLineChart } from "../../../src/report/page/charts.ts";
+import { drawBarChart, drawHeatMap, drawLegend, drawLineChart, LINE_COLORS } from "../../../src/report/page/charts.ts";
 import { renderReportPage } from "../../../src/report/page/page.ts";
 import {
   type PageData,
@@ -10,6 +10,7 @@ import {
   readLearnedNoise,
   readTrainingCurves,
 } from "../../../src/report/page/page-data.ts";
+import { STYLE } from "../../../src/report/page/style.ts";
 import { html, Markup } from "../../../src/report/render/html.ts";
 import { createReport } from "../../../src/report/report.ts";
 import { browserForTests, NO_CHROMIUM, WHY } from "../../support/browser.ts";
@@ -36,6 +37,45 @@ async function dataOf(after: string, change: (data: PageData) => void = () => {}
     }),
   );
 }
+
+/** As of GPT-2 xl: 48 layers of 25 heads, 1.5 billion parameters, and names as long as paths get. */
+async function largeData(after: string): Promise<PageData> {
+  return dataOf(after, ({ report, noise, attention }) => {
+    const long = "/home/somebody/experiments/compression/checkpoints/gpt2-xl-noise-distance/step-200000";
+    report.after.source = long;
+    report.title = `${long} and what it came from`;
+    const grow = (change: { before: number; after: number; difference: number }) => {
+      change.before *= 12_097;
+      change.after *= 12_097;
+      change.difference *= 12_097;
+    };
+    for (const row of [...report.groups, ...report.layers, report.total])
+      for (const change of [row.parameters, row.bytes]) grow(change);
+    const heads = Array.from({ length: 25 }, (_, i) => i / 20);
+    const [layer] = report.tie?.layers ?? [];
+    if (report.tie && layer)
+      report.tie.layers = Array.from({ length: 48 }, (_, i) => ({ ...layer, layer: i, errors: heads }));
+    if (noise) {
+      noise.sigma = Array.from({ length: 48 }, () => heads);
+      noise.means = [heads.map((from) => Array.from({ length: 32 }, (_, i) => 1000 * (from - i / 3)))];
+    }
+    attention?.tokens.fill(" counterrevolutionary");
+  });
+}
+
+/** Elements whose box, or whose content, reaches beyond the page or beyond themselves. */
+const CUT = `[...document.querySelectorAll("body *")].filter((each) => {
+    const box = each.getBoundingClientRect();
+    if (box.width === 0 || getComputedStyle(each).display === "none" || each.closest("title, desc")) return false;
+    const overflows = !(each instanceof SVGElement) && each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0;
+    return box.left < -0.5 || box.right > innerWidth + 0.5 || overflows;
+  }).map((each) => each.tagName + " " + each.getAttribute("class") + " " + each.textContent.slice(0, 40))`;
+
+/** The least height in pixels of text in charts and tables, as it is drawn. */
+const SMALLEST_TEXT = `Math.min(...[...document.querySelectorAll("svg text, td, th, dd, figcaption")]
+    .filter((each) => each.getClientRects().length > 0)
+    .map((each) => parseFloat(getComputedStyle(each).fontSize)
+      * (each instanceof SVGElement ? each.getScreenCTM().a : 1)))`;
 
 let tied = "";
 beforeAll(async () => {
@@ -86,11 +126,26 @@ describe("charts of the page", () => {
   });
 
   it("the length of a bar is proportional to its value", () => {
-    const widths = [...(charts[0]?.html.matchAll(/width="([\d.]+)" height="13"/g) ?? [])].map(([, width]) =>
+    const widths = [...(charts[0]?.html.matchAll(/width="([\d.]+)%" height="13"/g) ?? [])].map(([, width]) =>
       Number(width),
     );
-    expect(widths[0]).toBeGreaterThan(100);
+    expect(widths[0]).toBeGreaterThan(50);
     expect((widths[1] as number) / (widths[0] as number)).toBeCloseTo(0.5, 2);
+  });
+
+  it("each of many lines differs from the others in color or dashes, and the legend names it", () => {
+    const lines = Array.from({ length: 24 }, (_, kind) => ({
+      kind,
+      name: `head ${kind}`,
+      points: [[0, kind]] as const,
+    }));
+    const markup = drawLineChart(chart, lines, { x: "x", y: "y" }).html;
+    const looks = [...markup.matchAll(/<path class="([^"]+)"/g)].map(([, look]) => look);
+    expect(new Set(looks).size).toBe(24);
+    const legend = drawLegend(lines).html;
+    for (const [i, look] of looks.entries())
+      expect(legend).toMatch(new RegExp(`<line class="${look}"[^>]*/></svg>head ${i}</span>`));
+    for (let color = 0; color < LINE_COLORS; color++) expect(STYLE).toContain(`svg .line-${color} { stroke: #`);
   });
 
   it("charts of no points, one point or equal values contain no NaN", () => {
@@ -207,6 +262,31 @@ describe.skipIf(NO_CHROMIUM)(`the page in Chromium${WHY}`, { timeout: 60_000 }, 
       expect(await page.locator("svg:not(:has(title))").count()).toBe(0);
     },
   );
+
+  it.each([320, 390, 500, 800])(
+    "no bar, table, label or number is cut or shrunk at a width of %d, whatever the model's size",
+    async (width) => {
+      const large = path("pages/large.html");
+      writeFileSync(large, renderReportPage(await largeData(tied)));
+      for (const each of [file, large]) {
+        const { page } = await visit({ viewport: { width, height: 800 } });
+        await page.goto(`file://${each}`);
+        expect(await page.evaluate(CUT)).toEqual([]);
+        expect(await page.evaluate("document.documentElement.scrollWidth")).toBe(width);
+        expect(await page.evaluate(SMALLEST_TEXT)).toBeGreaterThanOrEqual(11);
+        await page.close();
+      }
+    },
+  );
+
+  it("a table that folds shows the heading of its column before each value", async () => {
+    const { page } = await visit({ viewport: { width: 390, height: 800 } });
+    await page.goto(`file://${file}`);
+    const shown = `getComputedStyle(document.querySelector("td[data-name='difference']"), "::before").content`;
+    expect(await page.evaluate(shown)).toBe('"difference"');
+    await page.setViewportSize({ width: 1000, height: 800 });
+    expect(await page.evaluate(shown)).toBe("none");
+  });
 
   it("the page prints on white paper", async () => {
     const { page } = await visit({ colorScheme: "dark" });

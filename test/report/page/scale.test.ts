@@ -1,7 +1,7 @@
 // Scales and ticks: positions, steps that people read, and ends at ticks.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { listTicks, makeScale, widenToTicks } from "../../../src/report/page/scale.ts";
+import { formatTicks, listTicks, makeScale, widenToTicks } from "../../../src/report/page/scale.ts";
 
 test("a scale maps the ends of its domain to those of its range, in either direction", () => {
   const y = makeScale([10, 20], [208, 26]);
@@ -70,5 +70,38 @@ describe("widening of an interval", () => {
     ],
   ] as [[number, number], number[]][])("the widened interval of %j is %j", (interval, expected) => {
     expect(round(widenToTicks(interval))).toEqual(expected);
+  });
+});
+
+describe("the text of ticks", () => {
+  test.each([
+    [
+      [0, 0.5, 1],
+      ["0", "0.5", "1.0"],
+    ],
+    [
+      [1.001, 1.0012, 1.0014],
+      ["1.0010", "1.0012", "1.0014"],
+    ],
+    [
+      [0, 20_000, 40_000],
+      ["0", "20,000", "40,000"],
+    ],
+    [
+      [100_000, 102_500, 105_000],
+      ["100,000", "102,500", "105,000"],
+    ],
+    [
+      [-0.2, 0, 0.1 + 0.2],
+      ["-0.2", "0", "0.3"],
+    ],
+    [
+      [0, 2e-6, 4e-6],
+      ["0", "0.000002", "0.000004"],
+    ],
+    [[7], ["7"]],
+    [[], []],
+  ])("the ticks %j are told apart as %j", (ticks, expected) => {
+    expect(formatTicks(ticks).map(({ text }) => text)).toEqual(expected);
   });
 });

@@ -15,7 +15,7 @@ test.each([
   [group(paragraph("a"), paragraph("b")), "<p>a</p><p>b</p>"],
   [
     { kind: "table", heading: [EVIL], rows: [[{ code: EVIL }]], align: "l" } as const,
-    `<div class="scroll"><table><thead><tr><th scope="col">${SAFE}</th></tr></thead><tbody><tr><td>${SAFE}</td></tr></tbody></table></div>`,
+    `<div class="scroll needs-250"><table><thead><tr><th scope="col">${SAFE}</th></tr></thead><tbody><tr><td data-name="${SAFE}">${SAFE}</td></tr></tbody></table></div>`,
   ],
 ])("a block of %j becomes its HTML", (block, expected) => {
   expect(renderBlock(block).html).toBe(expected);
