@@ -27,6 +27,8 @@ export interface TrainFlags extends CommonFlags {
   force?: boolean;
 }
 
+const OUTPUT_OF_DISTILL = "the model's name with -distilled, here";
+
 /** The flags that training on a task does not use. */
 export const TEXT_FLAGS = ["valid", "field", "saveEvery", "cache"];
 
@@ -51,13 +53,19 @@ const PARSERS: Readonly<Record<NumberKind, (text: string) => number>> = {
 };
 
 /**
- * Adds what all training commands take.
+ * Adds what all training commands take. `nfc distill` finds an output itself, and asks for text in its own words.
  * @param tasks settings of training on tasks, where the command does that as well
  */
 export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingTable = {}): Command {
+  const [data, output] = [
+    new Option("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin"),
+    new Option(
+      "-o, --output <folder>",
+      `folder to write${mode === "distill" ? ` (default: ${OUTPUT_OF_DISTILL})` : ""}`,
+    ),
+  ];
+  for (const option of [data, output]) command.addOption(option.makeOptionMandatory(mode !== "distill"));
   command
-    .requiredOption("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin")
-    .requiredOption("-o, --output <folder>", "folder to write")
     .option("--valid <paths...>", "held-out text (default: the end of --data)")
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)");
   addSettingFlags(command, PLAIN_SETTINGS, { mode, tasks })
