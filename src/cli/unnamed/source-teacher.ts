@@ -1,6 +1,6 @@
 // Opens the teacher of a student to which none is named: the source that its nfc.json names, if it is still the same.
 import { existsSync } from "node:fs";
-import { basename, dirname, isAbsolute, join, resolve } from "node:path";
+import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { type Checkpoint, type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
@@ -18,9 +18,9 @@ export function locateSource({ source, folder, record }: Checkpoint): [string, .
     throw new NfcError("usage", `${source}: no nfc.json says which model it was converted from`, { hint: NAME_IT });
   const { path } = record.source;
   if (isHubReference(path)) return [path];
-  const beside = dirname(resolve(folder));
+  const beside = relative("", dirname(resolve(folder)));
   const places = [path, ...(isAbsolute(path) ? [] : [join(beside, path)]), join(beside, basename(path))];
-  const [first, ...others] = places.filter((place) => existsSync(place));
+  const [first, ...others] = new Set(places.filter((place) => existsSync(place)));
   if (first !== undefined) return [first, ...others];
   throw new NfcError("not-found", `${source}: was converted from ${path}, which is not there any more`, {
     hint: `put it back, or ${NAME_IT}`,

@@ -24,6 +24,7 @@ export interface TrainFlags extends CommonFlags {
   device: Device;
   saveEvery?: number;
   resume?: boolean;
+  dryRun?: boolean;
   force?: boolean;
 }
 
@@ -72,7 +73,8 @@ export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingT
     .option("--save-every <steps>", "steps between checkpoints (default: 50)", parsePositiveInteger)
     .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)")
     .addOption(new Option("--device <name>", "where ONNX Runtime computes").choices(DEVICES).default("cpu"))
-    .option("--resume", "go on with an interrupted run")
+    .option("--resume", "go on with an interrupted run, or extend a finished one to more --steps")
+    .option("--dry-run", "write nothing; measure for ten seconds, and say what the run will take")
     .option("-f, --force", "replace an existing output, start an unfinished run over");
   return addCommonFlags(command);
 }
