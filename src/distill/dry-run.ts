@@ -13,6 +13,7 @@ import { TokenCorpus } from "./data/token-cache.ts";
 import { Batches, holdOut, type TokenRange } from "./data/windows.ts";
 import { type DiskUse, estimateDisk } from "./disk-use.ts";
 import { openHeldOut } from "./held-out.ts";
+import { measure } from "./measure.ts";
 import { openPhase, type PhaseContext } from "./phases.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
 import { countEvaluations } from "./text-objective.ts";
@@ -56,7 +57,8 @@ export async function dryRun(student: Checkpoint, options: TrainOptions): Promis
   const plan = await planRun(student, options);
   await checkTarget(await resolveTarget(options.output), options.output, plan.force);
   if (!options.resume) await plan.folder.refuseOccupied(options.force ?? false);
-  const done = Math.max(plan.settings.extendedFrom, plan.folder.exists() ? await plan.folder.readStep() : 0);
+  const saved = options.resume && plan.folder.exists() ? await plan.folder.readStep() : 0;
+  const done = Math.max(plan.settings.extendedFrom, saved);
   const corpora = await openSamples(plan, student, options);
   // The cache of the teacher's output is filled here, not where the run keeps it.
   const cache = plan.settings.cacheTeacher > 0 ? await mkdtemp(join(tmpdir(), "nfc-dry-run-")) : undefined;
@@ -65,11 +67,7 @@ export async function dryRun(student: Checkpoint, options: TrainOptions): Promis
     const store = await loadStore(student, plan.settings);
     const { settings } = plan;
     const context: PhaseContext = { student, teacher, settings, store, session, split: corpora.split, cache };
-    const measured = await measureRun(context, {
-      done,
-      evaluationTokens: corpora.heldOutTokens,
-      signal: options.signal,
-    });
+    const measured = await measureRun(context, { signal, onProgress, done, evaluationTokens: corpora.heldOutTokens });
     const whole = (performance.now() - started) / 1000;
     return makeDryRun(student, options, { plan, done, corpora, measured, prepare: whole - measured.spent });
   } finally {
@@ -189,19 +187,6 @@ async function measureStep(
   } finally {
     await phase.close();
   }
-}
-
-/** Mean seconds of a call, as many as fit; the first one, which prepares kernels and memory, counts only if it is alone. */
-async function measure(seconds: number, call: (index: number, spent: number) => Promise<unknown>): Promise<number> {
-  const time = async (index: number, spent: number) => {
-    const started = performance.now();
-    await call(index, spent);
-    return (performance.now() - started) / 1000;
-  };
-  const first = await time(0, 0);
-  let [count, sum] = [0, 0];
-  while (first + sum < seconds) sum += await time(++count, first + sum);
-  return count > 0 ? sum / count : first;
 }
 
 interface Facts {
