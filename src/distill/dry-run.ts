@@ -11,7 +11,7 @@ import { detectCorpusKind } from "./data/corpus.ts";
 import { type CorpusSample, sampleText } from "./data/sample.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { Batches, holdOut, type TokenRange } from "./data/windows.ts";
-import { type DiskUse, estimateDisk } from "./disk-use.ts";
+import { type DiskUse, estimateCache, estimateDisk } from "./disk-use.ts";
 import { openHeldOut } from "./held-out.ts";
 import { measure } from "./measure.ts";
 import { openPhase, type PhaseContext } from "./phases.ts";
@@ -19,7 +19,7 @@ import { planRun, type RunPlan } from "./run-plan.ts";
 import { countEvaluations } from "./text-objective.ts";
 import type { TrainOptions } from "./train.ts";
 import type { TrainSettings } from "./train-settings.ts";
-import { loadStore } from "./trained-model.ts";
+import { isTrained, loadStore } from "./trained-model.ts";
 
 /** Seconds of steps that are measured of each phase, and of scoring. */
 const SECONDS = { transfer: 3, train: 6, score: 1.5 };
@@ -216,9 +216,13 @@ function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): D
     evaluations: { count, tokens: corpora.heldOutTokens },
     seconds: { transferStep, trainStep, evaluation, prepare, total: prepare + working },
     memoryBytes: process.resourceUsage().maxRSS * 1024,
-    diskBytes: estimateDisk(student, settings, {
-      textTokens: detectCorpusKind(plan.files) === "text" ? corpora.text.tokens : 0,
-      windows: Math.min((total - done) * batchSize * accumulate, Math.floor(corpora.trainTokens / length)),
+    diskBytes: estimateDisk(student, {
+      isTrained: (name) => isTrained(name, settings),
+      steps: total,
+      cache: estimateCache(student, settings, {
+        textTokens: detectCorpusKind(plan.files) === "text" ? corpora.text.tokens : 0,
+        windows: Math.min((total - done) * batchSize * accumulate, Math.floor(corpora.trainTokens / length)),
+      }),
     }),
   };
 }

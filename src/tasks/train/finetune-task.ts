@@ -55,8 +55,9 @@ export interface FinetuneTaskResult extends TrainedModel {
  * or inputs changed, or a teacher of other labels; "exists", "invalid-file", "not-found"
  */
 export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
-  const plan = await planRun(source, options);
+  const plan = await planTask(source, options);
   const { folder, identity, force } = plan;
+  await (await stageDirectory(options.output, { force })).discard();
   const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
   await claimRun(folder, identity, { resume, force });
   try {
@@ -77,7 +78,7 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
 }
 
 /** A run before anything is written. */
-interface Plan {
+export interface TaskPlan {
   settings: ClassifierSettings;
   /** The model with the head of the task. */
   model: Checkpoint;
@@ -88,7 +89,7 @@ interface Plan {
 }
 
 /** Reads and checks all inputs. */
-async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promise<Plan> {
+export async function planTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<TaskPlan> {
   const { output, task, teacher = null, signal } = options;
   const resume = options.resume === true;
   const seed = options.settings?.seed ?? 0;
@@ -100,7 +101,6 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   const model = addHead(source, listOutputs(task), seed);
   const folder = new RunFolder(output, classifierStateSchema);
   const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
-  await (await stageDirectory(output, { force })).discard();
   const identity = {
     ...settings,
     variant: model.config.variant,
@@ -112,14 +112,14 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   return { settings, model, folder, parts, identity, force };
 }
 
-async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
+async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
   const { settings, model, folder, identity, force } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, (name) => !name.startsWith("lm_head."));
+  const store = await makeStore(model, isTrainedOnTask);
   const saved = resume ? await folder.load(store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
@@ -151,6 +151,9 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
     await objective.close();
   }
 }
+
+/** A language model's own head plays no part in a classifier. */
+export const isTrainedOnTask = (name: string) => !name.startsWith("lm_head.");
 
 /**
  * @throws NfcError "usage" where there is no teacher but `kd` asks for one, "mismatch" for a teacher of other classes or
