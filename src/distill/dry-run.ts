@@ -21,8 +21,9 @@ import type { TrainOptions } from "./train.ts";
 import type { TrainSettings } from "./train-settings.ts";
 import { isTrained, loadStore } from "./trained-model.ts";
 
-/** Seconds of steps that are measured of each phase, and of scoring. */
-const SECONDS = { transfer: 3, train: 6, score: 1.5 };
+/** Seconds that are measured in all, and the share of each phase's steps and of scoring. */
+const SECONDS = 10;
+const SHARES = { transfer: 0.3, train: 0.55, score: 0.15 };
 /** Tokens of a text that are read; windows are taken from them again and again. */
 const SAMPLE_TOKENS = 200_000;
 /** Windows that are scored at a time. */
@@ -49,10 +50,10 @@ export interface DryRun {
 }
 
 /**
- * Takes some real steps of a run, each of one micro-batch, for about ten seconds; one of a large model takes longer.
+ * Takes some real steps of a run, each of one micro-batch, for about so many seconds; one of a large model takes longer.
  * @throws NfcError as `train` before its first step
  */
-export async function dryRun(student: Checkpoint, options: TrainOptions): Promise<DryRun> {
+export async function dryRun(student: Checkpoint, options: TrainOptions, seconds = SECONDS): Promise<DryRun> {
   const started = performance.now();
   const plan = await planRun(student, options);
   await checkTarget(await resolveTarget(options.output), options.output, plan.force);
@@ -67,7 +68,13 @@ export async function dryRun(student: Checkpoint, options: TrainOptions): Promis
     const store = await loadStore(student, plan.settings);
     const { settings } = plan;
     const context: PhaseContext = { student, teacher, settings, store, session, split: corpora.split, cache };
-    const measured = await measureRun(context, { signal, onProgress, done, evaluationTokens: corpora.heldOutTokens });
+    const measured = await measureRun(context, {
+      signal,
+      onProgress,
+      seconds,
+      done,
+      evaluationTokens: corpora.heldOutTokens,
+    });
     const whole = (performance.now() - started) / 1000;
     return makeDryRun(student, options, { plan, done, corpora, measured, prepare: whole - measured.spent });
   } finally {
@@ -140,7 +147,7 @@ interface Measured {
 
 async function measureRun(
   context: PhaseContext,
-  { done, evaluationTokens, ...call }: LongCall & { done: number; evaluationTokens: number },
+  { seconds, done, evaluationTokens, ...call }: LongCall & { seconds: number; done: number; evaluationTokens: number },
 ): Promise<Measured> {
   const { settings, student, store, session, split } = context;
   const { length, steps, transferSteps } = settings;
@@ -154,9 +161,10 @@ async function measureRun(
   });
   try {
     const started = performance.now();
-    const scoring = await measure(SECONDS.score, () => heldOut.perplexity());
-    const transferStep = done < transferSteps ? await measureStep(0, context, SECONDS.transfer, call) : 0;
-    const trainStep = steps > transferSteps ? await measureStep(transferSteps, context, SECONDS.train, call) : 0;
+    const scoring = await measure(SHARES.score * seconds, () => heldOut.perplexity());
+    const transferStep = done < transferSteps ? await measureStep(0, context, SHARES.transfer * seconds, call) : 0;
+    const trainStep =
+      steps > transferSteps ? await measureStep(transferSteps, context, SHARES.train * seconds, call) : 0;
     const spent = (performance.now() - started) / 1000;
     return { transferStep, trainStep, evaluation: (scoring * evaluationTokens) / tokens, spent };
   } finally {
@@ -178,7 +186,8 @@ async function measureStep(
     const micro = await measure(seconds, async (index, spent) => {
       throwIfAborted(signal);
       const detail = `steps of ${phase.name === "train" ? "training" : "attention transfer"}`;
-      onProgress?.({ phase: "measuring", detail, done: Math.floor(spent), total: seconds, unit: "steps" });
+      const total = Math.ceil(seconds);
+      onProgress?.({ phase: "measuring", detail, done: Math.min(total, Math.floor(spent)), total, unit: "steps" });
       store.clearTotals();
       await phase.gradients(index, [await batches.batch(index)]);
     });

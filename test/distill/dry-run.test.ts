@@ -33,7 +33,7 @@ const call = <T>(work: (model: Parameters<typeof train>[0], options: TrainOption
       return work(model, { ...own, ...given, settings: { ...SETTINGS, ...given.settings } });
     }),
   );
-const dry = (given: Given) => call(dryRun, given);
+const dry = (given: Given, seconds = 0.2) => call((model, options) => dryRun(model, options, seconds), given);
 
 it("a dry run counts what the run will do, and writes nothing", { timeout: 120_000 }, async () => {
   const before = digest(path(""));
@@ -58,7 +58,7 @@ it("a dry run counts what the run will do, and writes nothing", { timeout: 120_0
 
 it("a dry run says the time and the space that the run then takes", { timeout: 120_000 }, async () => {
   const settings = { steps: 2000 };
-  const said = await dry({ output: path("timed"), settings });
+  const said = await dry({ output: path("timed"), settings }, 3);
   const started = performance.now();
   await call(train, { output: path("timed"), settings });
   const took = (performance.now() - started) / 1000;

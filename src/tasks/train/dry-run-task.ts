@@ -12,8 +12,9 @@ import { type FinetuneTaskOptions, isTrainedOnTask, planTask } from "./finetune-
 import type { ClassifierSettings } from "./settings.ts";
 import { TaskObjective } from "./task-objective.ts";
 
-/** Seconds of steps and of scoring that are measured. */
-const SECONDS = { train: 8, score: 1.5 };
+/** Seconds that are measured in all, and the share of steps and of scoring. */
+const SECONDS = 10;
+const SHARES = { train: 0.85, score: 0.15 };
 /** Development examples that are scored at a time. */
 const SCORED_EXAMPLES = 64;
 
@@ -34,8 +35,12 @@ export interface TaskDryRun {
   diskBytes: DiskUse;
 }
 
-/** Takes some real steps for about ten seconds. @throws NfcError as `finetuneTask` before its first step */
-export async function dryRunTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<TaskDryRun> {
+/** Takes some real steps for about so many seconds. @throws NfcError as `finetuneTask` before its first step */
+export async function dryRunTask(
+  source: Checkpoint,
+  options: FinetuneTaskOptions,
+  seconds = SECONDS,
+): Promise<TaskDryRun> {
   const started = performance.now();
   const { folder, settings, model, parts, force } = await planTask(source, options);
   const { output, task, teacher = null, session = {}, resume = false, signal, onProgress } = options;
@@ -62,14 +67,15 @@ export async function dryRunTask(source: Checkpoint, options: FinetuneTaskOption
   });
   try {
     const opened = performance.now();
-    const step = await measure(SECONDS.train, async (index, spent) => {
+    const step = await measure(SHARES.train * seconds, async (index, spent) => {
       throwIfAborted(signal);
-      onProgress?.({ phase: "measuring steps", done: Math.floor(spent), total: SECONDS.train, unit: "steps" });
+      const total = Math.ceil(SHARES.train * seconds);
+      onProgress?.({ phase: "measuring steps", done: Math.min(total, Math.floor(spent)), total, unit: "steps" });
       store.clearTotals();
       const { optimizer } = await objective.prepareStep(index % objective.steps);
       optimizer.update(0, optimizer.norm());
     });
-    const example = (await measure(SECONDS.score, () => objective.score({ interval: false }))) / dev.length;
+    const example = (await measure(SHARES.score * seconds, () => objective.score({ interval: false }))) / dev.length;
     const steps = { train: objective.steps - done, done };
     const count = countEvaluations(objective, done) + 1; // the kept weights are scored once more
     const evaluation = example * parts.dev.examples.length;
