@@ -57,7 +57,7 @@ it("a dry run counts what the run will do, and writes nothing", { timeout: 120_0
 });
 
 it("a dry run says the time and the space that the run then takes", { timeout: 120_000 }, async () => {
-  const settings = { steps: 2000 };
+  const settings = { steps: 400, batchSize: 32, length: 32, evalEvery: 200 };
   const said = await dry({ output: path("timed"), settings }, 3);
   const started = performance.now();
   await call(train, { output: path("timed"), settings });
