@@ -29,7 +29,7 @@ const entrySchema = z.object({
   held_out: z.object({ perplexity: scores }),
 });
 
-const CANNOT = "its run cannot be extended: train the model on with another output, or anew with --force";
+export const CANNOT_EXTEND = "its run cannot be extended: train the model on with another output, or anew with --force";
 
 /** A model that a run on text has finished. */
 export interface FinishedRun {
@@ -43,7 +43,7 @@ export async function readFinishedRun(folder: string, task: TrainMode): Promise<
   if (!existsSync(join(folder, NFC_RECORD_FILE))) return null;
   const last = (await readNfcRecord(folder))?.history.at(-1);
   if (last?.step !== task || last.task !== undefined) return null;
-  const entry = parseJsonWith(entrySchema, last, join(folder, NFC_RECORD_FILE), CANNOT);
+  const entry = parseJsonWith(entrySchema, last, join(folder, NFC_RECORD_FILE), CANNOT_EXTEND);
   return { folder, steps: Number(entry.settings.steps), entry };
 }
 
@@ -80,9 +80,13 @@ export function dropUndefined<T extends object>(values: T): T {
 
 /** @throws NfcError "mismatch" naming each setting and input in which the longer run differs from the finished one */
 export function checkExtension({ folder, entry }: FinishedRun, identity: RunIdentity): void {
-  const keep = (values: object) =>
-    Object.fromEntries(Object.entries(values).filter(([key]) => !BY_STEPS.includes(key)));
-  const changed = listChangedSettings(keep({ ...entry.settings, ...entry.inputs }), keep(identity));
+  checkSameRun(folder, { ...entry.settings, ...entry.inputs }, identity, BY_STEPS);
+}
+
+/** @param free names of settings that may differ. @throws NfcError "mismatch" naming each other one that does */
+export function checkSameRun(folder: string, old: object, identity: RunIdentity, free: readonly string[]): void {
+  const keep = (values: object) => Object.fromEntries(Object.entries(values).filter(([key]) => !free.includes(key)));
+  const changed = listChangedSettings(keep(old), keep(identity));
   if (changed.length === 0) return;
   throw new NfcError("mismatch", `${folder}: its run had other settings: ${changed.join(", ")}`, {
     hint: "extend it with the settings that it had, or train the model on with another output",
@@ -92,16 +96,21 @@ export function checkExtension({ folder, entry }: FinishedRun, identity: RunIden
 /** The state in which a longer run begins: the finished one's, with the weights that it kept and fresh moments. */
 export async function makeExtendedState({ folder, steps, entry }: FinishedRun): Promise<RunState> {
   const { tokens, best, held_out } = entry;
-  const metrics = join(folder, METRICS_FILE);
-  const metricsBytes = existsSync(metrics) ? (await withIoErrors(metrics, () => stat(metrics))).size : 0;
+  const metricsBytes = await measureMetrics(folder);
   return { step: steps, tokens, metricsBytes, best, evaluated: steps, ...held_out.perplexity };
+}
+
+/** Bytes of a model's metrics.jsonl; 0 where it has none. */
+export async function measureMetrics(folder: string): Promise<number> {
+  const file = join(folder, METRICS_FILE);
+  return existsSync(file) ? (await withIoErrors(file, () => stat(file))).size : 0;
 }
 
 /**
  * Reads the weights that a finished run kept into the store of the longer one.
  * @throws NfcError "mismatch" for a model of another form
  */
-export async function loadFinished({ folder }: FinishedRun, store: ParameterStore): Promise<void> {
+export async function loadFinished({ folder }: Pick<FinishedRun, "folder">, store: ParameterStore): Promise<void> {
   const model = await openCheckpoint(folder);
   try {
     for (const name of store.names) store.value(name).set(await model.readF32(name));

@@ -46,7 +46,7 @@ export async function dryRunTask(
   const { output, task, teacher = null, session = {}, resume = false, signal, onProgress } = options;
   await checkTarget(await resolveTarget(output), output, force);
   if (!resume) await folder.refuseOccupied(force);
-  const done = resume && folder.exists() ? await folder.readStep() : 0;
+  const done = Math.max(settings.extendedFrom, resume && folder.exists() ? await folder.readStep() : 0);
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const train = encodeExamples(parts.train.examples, tokenizer, settings.length);
   const dev = encodeExamples(parts.dev.examples.slice(0, SCORED_EXAMPLES), tokenizer, settings.length);

@@ -3,9 +3,11 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import { loadFinished } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
+import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { checkTeacherFits } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
@@ -19,6 +21,7 @@ import { type EncodedExample, encodeExamples } from "../examples.ts";
 import { listOutputs, type Task } from "../glue-tasks.ts";
 import type { TaskData } from "../task-file.ts";
 import { addHead } from "./classifier-head.ts";
+import { type BegunTask, checkExtendedTask, findBegunTask, makeExtendedState } from "./extend-task.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
 import { type ClassifierState, classifierStateSchema, INITIAL_STATE, TaskObjective } from "./task-objective.ts";
@@ -59,7 +62,9 @@ export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOpti
   const { folder, identity, force } = plan;
   await (await stageDirectory(options.output, { force })).discard();
   const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
-  await claimRun(folder, identity, { resume, force });
+  const extending = plan.extended !== null && !folder.exists();
+  if (plan.extended && extending) checkExtendedTask(plan.extended, identity);
+  await claimRun(folder, identity, { resume: resume && !extending, force: force && !extending });
   try {
     return await run(plan, { ...options, resume });
   } finally {
@@ -78,13 +83,14 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
 }
 
 /** A run before anything is written. */
-export interface TaskPlan {
+export interface TaskPlan extends Pick<BegunTask, "extended" | "past"> {
   settings: ClassifierSettings;
   /** The model with the head of the task. */
   model: Checkpoint;
   folder: RunFolder<ClassifierState>;
   parts: TaskParts;
   identity: RunIdentity;
+  inputs: RunIdentity;
   force: boolean;
 }
 
@@ -92,35 +98,38 @@ export interface TaskPlan {
 export async function planTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<TaskPlan> {
   const { output, task, teacher = null, signal } = options;
   const resume = options.resume === true;
-  const seed = options.settings?.seed ?? 0;
+  const folder = new RunFolder(output, classifierStateSchema);
+  const { extended, past, ...begun } = await findBegunTask(folder, task, {
+    ...{ output, resume },
+    given: options.settings ?? {},
+  });
+  const seed = begun.settings.seed ?? 0;
   const parts = await readTask(options, seed);
   const context = { task, config: source.config, examples: parts.train.examples.length, hasTeacher: teacher !== null };
-  const settings = resolveClassifierSettings(context, options.settings);
+  const settings = resolveClassifierSettings(context, begun.settings);
   checkTeacher(source, teacher, task, settings);
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
-  const folder = new RunFolder(output, classifierStateSchema);
-  const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
-  const identity = {
-    ...settings,
+  const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));
+  const inputs = {
     variant: model.config.variant,
     model: await fingerprintModel(source, signal),
     teacher: teacher ? await fingerprintModel(teacher, signal) : null,
     data: parts.train.sha256,
     "development data": parts.dev.sha256,
   };
-  return { settings, model, folder, parts, identity, force };
+  return { settings, model, folder, parts, identity: { ...settings, ...inputs }, inputs, force, extended, past };
 }
 
 async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
-  const { settings, model, folder, identity, force } = plan;
+  const { settings, model, folder, identity, inputs, force } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
   const store = await makeStore(model, isTrainedOnTask);
-  const saved = resume ? await folder.load(store) : null;
+  const saved = resume ? await loadState(plan, store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
     ...{ task, settings, model, store, session, onProgress, signal },
@@ -132,24 +141,42 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
     const savedStep = saved?.step ?? null;
     const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal };
     const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? INITIAL_STATE, savedStep);
-    const { best } = await loop.finish();
+    const { best, step: steps } = await loop.finish();
     const score = await loop.orStop(objective.score({ interval: true }));
     const step = {
       step: "finetune",
       task: task.name,
-      settings,
-      best,
+      ...{ settings, inputs, steps, best },
       data: { train: { file: train.name, examples: train.examples.length, sha256: train.sha256 } },
       dev: { file: dev.name, sha256: dev.sha256, ...score },
     };
     const { metrics } = folder;
-    const written = await writeTrainedModel(model, store, { output, force, metrics, step, command });
+    const written = await writeTrainedModel({ ...model, record: plan.past ?? model.record }, store, {
+      output,
+      force,
+      metrics,
+      step,
+      command,
+    });
     await folder.remove();
     const count = examples.train.length;
     return { ...written, settings, steps: objective.steps, best, dev: score, examples: count, resumedFrom: savedStep };
   } finally {
     await objective.close();
   }
+}
+
+/** The state in which a run goes on, its arrays in the store: that of its checkpoint, or where it extends a finished one. */
+async function loadState(
+  { folder, extended, identity }: TaskPlan,
+  store: ParameterStore,
+): Promise<ClassifierState | null> {
+  const saved = folder.exists() ? await folder.load(store) : null;
+  if (saved || !extended) return saved;
+  const state = await makeExtendedState(extended);
+  await loadFinished(extended, store);
+  await folder.createExtended(identity, extended.folder, store, state);
+  return state;
 }
 
 /** A language model's own head plays no part in a classifier. */

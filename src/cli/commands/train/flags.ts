@@ -73,7 +73,7 @@ export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingT
     .option("--save-every <steps>", "steps between checkpoints (default: 50)", parsePositiveInteger)
     .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)")
     .addOption(new Option("--device <name>", "where ONNX Runtime computes").choices(DEVICES).default("cpu"))
-    .option("--resume", "go on with an interrupted run, or extend a finished one to more --steps")
+    .option("--resume", "go on with an interrupted run, or extend a finished one by giving more steps")
     .option("--dry-run", "write nothing; measure for ten seconds, and say what the run will take")
     .option("-f, --force", "replace an existing output, start an unfinished run over");
   return addCommonFlags(command);
