@@ -1,6 +1,12 @@
 // Measures how long a step takes.
 
-/** Mean seconds of a call, as many as fit; the first one, which prepares kernels and memory, counts only if it is alone. */
+/** A first call of more than so many times the seconds is not followed by another. */
+const PATIENCE = 4;
+
+/**
+ * Mean seconds of a call, as many as fit. The first one prepares kernels and memory: it counts only where it is alone,
+ * because it took much too long.
+ */
 export async function measure(
   seconds: number,
   call: (index: number, spent: number) => Promise<unknown>,
@@ -12,6 +18,6 @@ export async function measure(
   };
   const first = await time(0, 0);
   let [count, sum] = [0, 0];
-  while (first + sum < seconds) sum += await time(++count, first + sum);
+  while (first + sum < seconds || (count === 0 && first < PATIENCE * seconds)) sum += await time(++count, first + sum);
   return count > 0 ? sum / count : first;
 }
