@@ -11,7 +11,7 @@ import { withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Given } from "./resolve-settings.ts";
-import { METRICS_FILE, type RunIdentity, type RunState } from "./run-folder.ts";
+import { METRICS_FILE, type RunFolder, type RunIdentity, type RunState } from "./run-folder.ts";
 import { listChangedSettings } from "./run-identity.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 import { resolveTrainSettings, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "./train-settings.ts";
@@ -104,6 +104,14 @@ export async function makeExtendedState({ folder, steps, entry }: FinishedRun): 
 export async function measureMetrics(folder: string): Promise<number> {
   const file = join(folder, METRICS_FILE);
   return existsSync(file) ? (await withIoErrors(file, () => stat(file))).size : 0;
+}
+
+/** @throws NfcError "not-found" for a run that was killed before its first checkpoint, and whose beginning is gone since */
+export function refuseWithoutBeginning({ path }: Pick<RunFolder, "path">, extendedFrom: number): void {
+  if (extendedFrom === 0) return;
+  throw new NfcError("not-found", `${path}: the finished run that this one extends is not there any more`, {
+    hint: `remove ${path} and start over`,
+  });
 }
 
 /**

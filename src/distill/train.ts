@@ -8,7 +8,7 @@ import type { LongCall } from "../progress.ts";
 import { detectCorpusKind } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
-import { checkExtension, loadFinished, makeExtendedState } from "./extension.ts";
+import { checkExtension, loadFinished, makeExtendedState, refuseWithoutBeginning } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
 import type { RunIdentity, RunState } from "./run-folder.ts";
@@ -141,11 +141,15 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
  */
 async function loadState(
   store: ParameterStore,
-  { folder, extended, identity }: ClaimedRun,
+  { folder, extended, identity, settings }: ClaimedRun,
   resume: boolean,
 ): Promise<RunState | null> {
   const saved = resume && folder.exists() ? await folder.load(store) : null;
-  if (saved || !extended) return saved;
+  if (saved) return saved;
+  if (!extended) {
+    refuseWithoutBeginning(folder, settings.extendedFrom);
+    return null;
+  }
   const state = await makeExtendedState(extended);
   await loadFinished(extended, store);
   await folder.createExtended(identity, extended.folder, store, state);

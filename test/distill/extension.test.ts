@@ -1,5 +1,5 @@
 // A finished run that is extended: schedule, weights, metrics and record, interruption, and what is refused.
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, it, vi } from "vitest";
 import { RunFolder } from "../../src/distill/run-folder.ts";
@@ -103,6 +103,10 @@ it("an extension that is killed as it begins, or when its output was in place, e
   const save = fault("save");
   await expect(extend(output, { steps: 11 })).rejects.toThrow("killed");
   save.mockRestore();
+  renameSync(output, `${output}-moved`);
+  const gone = await failureOf(() => extend(output, {}));
+  expect(gone.message).toBe(`${output}.run: the finished run that this one extends is not there any more`);
+  renameSync(`${output}-moved`, output);
   expect(readdirSync(`${output}.run`)).toContain("run.json");
   const remove = fault("remove");
   await expect(extend(output, { steps: 11 })).rejects.toThrow("killed");
