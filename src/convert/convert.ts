@@ -46,7 +46,7 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
       tool: TOOL,
       variant: options.variant,
       command: [...(options.command ?? [])],
-      history: dropScores(checkpoint.record), // of a source that nfc pretrain or finetune made
+      history: makeHistory(checkpoint),
       notes: [...checkpoint.notes],
       source,
       tie,
@@ -55,6 +55,12 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
     return { folder: output, config, record, parameters, ...written };
   });
+}
+
+/** The history of a source that nfc trained, and that it was converted then: later steps are the new model's own. */
+function makeHistory({ record }: Checkpoint): NfcRecord["history"] {
+  const before = dropScores(record);
+  return before.length > 0 ? [...before, { step: "convert" }] : [];
 }
 
 /**

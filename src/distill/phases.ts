@@ -21,7 +21,7 @@ export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise
 export interface Phase {
   readonly name: "transfer" | "train";
   readonly optimizer: Optimizer;
-  /** Steps of the run before this phase. */
+  /** Steps of the run before this phase, or before its schedule begins anew. */
   readonly start: number;
   /** Computes the gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
   gradients(step: number, batches: readonly Batch[]): Promise<StepReport>;
@@ -88,8 +88,10 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const step = await openTrainingStep(options, store, session);
   const prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
-  const { lr, noiseLr, warmup, decay, transferSteps: start } = settings;
+  const { lr, noiseLr, warmup, decay, transferSteps, extendedFrom } = settings;
+  const start = Math.max(transferSteps, extendedFrom);
   const steps = settings.steps - start;
+  const drawn = (start - transferSteps) * accumulate; // by the run that is extended
   const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), lr, noiseLr, warmup, decay, steps });
   const rows = batch * length * accumulate;
   const weights = { nll: (1 - kd) / rows, kl: (kd * temperature ** 2) / rows };
@@ -100,7 +102,10 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
     async gradients(index, batches) {
       const sums = { nll: 0, kl: 0 };
       for (const [micro, { inputs, labels, windows }] of batches.entries()) {
-        const feeds = { ...noise.feeds(index * accumulate + micro), ...(await teacher?.feeds(inputs, windows)) };
+        const feeds = {
+          ...noise.feeds(drawn + index * accumulate + micro),
+          ...(await teacher?.feeds(inputs, windows)),
+        };
         const losses = await step.run({ inputs, labels }, weights, feeds);
         store.accumulate(store.trained);
         sums.nll += losses.nll;

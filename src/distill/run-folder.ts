@@ -126,6 +126,16 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
       if (name !== LOCK_FILE) await rm(join(this.path, name), { recursive: true, force: true });
   }
 
+  /** Begins a run that extends a finished one: with its metrics, and with the store's values as the best so far. */
+  async createExtended(settings: RunIdentity, from: string, store: ParameterStore, state: State): Promise<void> {
+    await this.create(settings);
+    const metrics = join(from, METRICS_FILE);
+    if (fileExists(metrics)) await writeText(this.metrics, await withIoErrors(metrics, () => readFile(metrics)));
+    const { best } = state as { best?: object };
+    if (best) await this.saveBest(store, best);
+    await this.save(store, state);
+  }
+
   /** @throws NfcError "not-found" without a run, "invalid-file" for one that is damaged */
   async identity(): Promise<RunIdentity> {
     if (!this.exists())
@@ -149,6 +159,13 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
       await this.cutMetrics(state?.metricsBytes ?? 0);
       return state;
     });
+  }
+
+  /** Steps of the last checkpoint; 0 when none was saved yet. Nothing is changed. */
+  async readStep(): Promise<number> {
+    const folder = join(this.path, "checkpoint");
+    if (!fileExists(folder)) return 0;
+    return this.whole(async () => (await readState(folder, z.object({ step: z.int().nonnegative() }))).step);
   }
 
   /** Cuts off the lines that a killed run wrote after its checkpoint. */

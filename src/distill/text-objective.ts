@@ -7,6 +7,7 @@ import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from 
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
 import { StepClock } from "./step-clock.ts";
+import type { TrainSettings } from "./train-settings.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "./training-loop.ts";
 
 /** A run has diverged when its loss is this many times that of guessing, ln V. */
@@ -75,8 +76,7 @@ export class TextObjective implements Objective<RunState> {
   }
 
   isEvaluated(step: number): boolean {
-    const { evalEvery, transferSteps } = this.parts.settings;
-    return step % evalEvery === 0 && step > transferSteps;
+    return isEvaluatedAfter(step, this.parts.settings);
   }
 
   async evaluate({ step, best }: RunState): Promise<Outcome<RunState>> {
@@ -121,6 +121,20 @@ export class TextObjective implements Objective<RunState> {
     const losses = Object.entries(report).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
     throw new Divergence(step, `${losses.join(", ")}, gradient norm ${norm.toPrecision(4)}`);
   }
+}
+
+type Evaluating = Pick<TrainSettings, "steps" | "evalEvery" | "transferSteps">;
+
+function isEvaluatedAfter(step: number, { evalEvery, transferSteps }: Evaluating): boolean {
+  return step % evalEvery === 0 && step > transferSteps;
+}
+
+/** Evaluations in the steps after the first `done`; the last step is always followed by one. */
+export function countEvaluations(settings: Evaluating, done: number): number {
+  let count = 0;
+  for (let step = done + 1; step <= settings.steps; step++)
+    if (step === settings.steps || isEvaluatedAfter(step, settings)) count++;
+  return count;
 }
 
 function toHeldOutOptions({ settings, split, session, signal }: TextObjectiveParts): HeldOutOptions {

@@ -137,6 +137,8 @@ export const TEXT_SETTINGS = {
     ({ settings }: TextContext) => Math.max(1, Math.round(settings.steps / 10)),
     { shown: "a tenth" },
   ),
+  /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */
+  extendedFrom: declare(null, "integer from 0", "steps of the run that is extended", 0),
   evalTokens: declare("--eval-tokens <n>", "positive integer", "held-out tokens that an evaluation uses", 65_536, {
     check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
   }),

@@ -1,23 +1,22 @@
 // Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes the model.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
-import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { stageDirectory } from "../io/staging.ts";
-import { refuseClassifier } from "../model/classifier.ts";
 import type { LongCall } from "../progress.ts";
-import { detectCorpusKind, findCorpusFiles } from "./data/corpus.ts";
+import { detectCorpusKind } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
+import { checkExtension, loadFinished, makeExtendedState, refuseWithoutBeginning } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
-import { RunFolder, type RunIdentity, type RunState, textStateSchema } from "./run-folder.ts";
+import type { RunIdentity, RunState } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
-import { checkTeacherFits } from "./teacher/teacher.ts";
+import { planRun, type RunPlan } from "./run-plan.ts";
+import type { ParameterStore } from "./step/parameter-store.ts";
 import { TextObjective } from "./text-objective.ts";
-import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./train-settings.ts";
+import type { TrainMode, TrainSettings } from "./train-settings.ts";
 import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 import { TrainingLoop } from "./training-loop.ts";
 
@@ -64,35 +63,23 @@ export interface TrainResult extends TrainedModel {
  * "usage" for settings that do not go together
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
-  const { output, resume = false, teacher = null, signal } = options;
-  for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
-  const task = options.task ?? options.settings?.task ?? (teacher ? "distill" : "finetune");
-  const settings = resolveTrainSettings(task, student.config, options.settings, teacher?.config);
-  checkTeacher(student, teacher, settings);
-  const files = await findCorpusFiles(options.data);
-  const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
-  await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
-  if (teacher) await refuseOwnSource(output, teacher);
-  const folder = new RunFolder(output, textStateSchema);
-  const force = options.force || (resume && (await folder.hasEnded()));
+  const plan = await planRun(student, options);
+  const { folder, settings, force } = plan;
   // An output that is there already is refused before hours are spent.
-  await (await stageDirectory(output, { force })).discard();
-  const corpus = await openCorpus(files, student, options);
+  await (await stageDirectory(options.output, { force })).discard();
+  const corpus = await openCorpus(plan.files, student, options);
   let separate: TokenCorpus | null = null;
   try {
-    separate = heldOutFiles ? await openCorpus(heldOutFiles, student, options) : null;
+    separate = plan.heldOutFiles ? await openCorpus(plan.heldOutFiles, student, options) : null;
     const split = separate ? { train: whole(corpus), heldOut: whole(separate) } : holdOut(corpus, settings.length);
-    const identity = {
-      ...settings,
-      variant: student.config.variant,
-      model: await fingerprintModel(student, signal),
-      teacher: teacher ? await fingerprintModel(teacher, signal) : null,
-      data: corpus.fingerprint,
-      "held-out data": separate?.fingerprint ?? null,
-    };
+    const inputs = await fingerprintInputs(student, options, { corpus, separate });
+    const identity = { ...settings, ...inputs };
+    const extending = plan.extended !== null && !folder.exists();
+    if (plan.extended && extending) checkExtension(plan.extended, identity);
+    const resume = (options.resume ?? false) && !extending;
     await claimRun(folder, identity, { resume, force: options.force ?? false });
     try {
-      return await run(student, { ...options, force }, { folder, identity, settings, split });
+      return await run(student, options, { ...plan, identity, inputs, split });
     } finally {
       await folder.release();
     }
@@ -113,46 +100,60 @@ export async function pretrain(options: PretrainOptions): Promise<TrainResult> {
 }
 
 /** A run whose folder this process holds. */
-interface RunPlan {
-  folder: RunFolder<RunState>;
+interface ClaimedRun extends RunPlan {
   identity: RunIdentity;
-  settings: TrainSettings;
+  inputs: RunIdentity;
   split: { train: TokenRange; heldOut: TokenRange };
 }
 
-async function run(
-  student: Checkpoint,
-  options: TrainOptions,
-  { folder, identity, settings, split }: RunPlan,
-): Promise<TrainResult> {
-  const { output, teacher = null, session = {}, resume, saveEvery = DEFAULT_SAVE_EVERY } = options;
-  const { cache, force = false, command, onProgress, signal } = options;
+async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedRun): Promise<TrainResult> {
+  const { folder, settings, split, force, inputs } = claimed;
+  const { output, teacher = null, session = {}, resume = false, saveEvery = DEFAULT_SAVE_EVERY } = options;
+  const { cache, command, onProgress, signal } = options;
   const store = await loadStore(student, settings);
-  const saved = resume ? await folder.load(store) : null;
+  const saved = await loadState(store, claimed, resume);
   const parts = { student, teacher, settings, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
   try {
     const state = saved ?? (await objective.begin());
-    if (!resume) await folder.create(identity);
-    const loop = new TrainingLoop<RunState>(
-      objective,
-      { folder, store, saveEvery, signal },
-      state,
-      saved?.step ?? null,
-    );
+    if (!resume) await folder.create(claimed.identity);
+    const savedStep = saved?.step ?? null;
+    const loop = new TrainingLoop<RunState>(objective, { folder, store, saveEvery, signal }, state, savedStep);
     const { best, tokens, before, teacher: taught } = await loop.finish();
     const perplexity = { teacher: taught, before, after: best.perplexity };
     const { corpus, start: from, end } = split.heldOut;
     const heldOutTokens = Math.min(settings.evalTokens, end - from);
     const heldOut = { data: corpus.name, tokens: heldOutTokens, perplexity };
-    const step = { step: settings.task, settings, tokens, best, held_out: heldOut };
-    const model = await writeTrainedModel(student, store, { output, force, metrics: folder.metrics, step, command });
+    const step = { step: settings.task, settings, inputs, tokens, best, held_out: heldOut };
+    const origin = { ...student, record: claimed.past ?? student.record };
+    const model = await writeTrainedModel(origin, store, { output, force, metrics: folder.metrics, step, command });
     await folder.remove();
-    const resumedFrom = resume ? (saved?.step ?? 0) : null;
+    const resumedFrom = resume ? (savedStep ?? 0) : null;
     return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };
   } finally {
     await objective.close();
   }
+}
+
+/**
+ * The state in which a run goes on, its arrays in the store: that of its last checkpoint, or that in which it extends a
+ * finished one. Null for a run that begins.
+ */
+async function loadState(
+  store: ParameterStore,
+  { folder, extended, identity, settings }: ClaimedRun,
+  resume: boolean,
+): Promise<RunState | null> {
+  const saved = resume && folder.exists() ? await folder.load(store) : null;
+  if (saved) return saved;
+  if (!extended) {
+    refuseWithoutBeginning(folder, settings.extendedFrom);
+    return null;
+  }
+  const state = await makeExtendedState(extended);
+  await loadFinished(extended, store);
+  await folder.createExtended(identity, extended.folder, store, state);
+  return state;
 }
 
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });
@@ -164,19 +165,17 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
   return TokenCorpus.open(files, tokenizer, { vocabulary, field, cache, onProgress, signal });
 }
 
-/** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */
-function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings: TrainSettings): void {
-  const { kd, transferSteps, length } = settings;
-  if (!teacher) {
-    if (kd > 0 || transferSteps > 0)
-      throw new NfcError("usage", "there is no teacher", { hint: "set kd and transferSteps to 0" });
-    return;
-  }
-  checkTeacherFits(student, teacher, length);
-  if (transferSteps > 0 && !canTransfer(student.config, teacher.config))
-    throw new NfcError(
-      "mismatch",
-      `${student.source} and its teacher ${teacher.source} differ in layers, heads or width`,
-      { hint: "no attention can be transferred: give --transfer-steps 0" },
-    );
+/** The hashes by which a run knows its inputs. */
+async function fingerprintInputs(
+  student: Checkpoint,
+  { teacher = null, signal }: TrainOptions,
+  { corpus, separate }: { corpus: TokenCorpus; separate: TokenCorpus | null },
+) {
+  return {
+    variant: student.config.variant,
+    model: await fingerprintModel(student, signal),
+    teacher: teacher ? await fingerprintModel(teacher, signal) : null,
+    data: corpus.fingerprint,
+    "held-out data": separate?.fingerprint ?? null,
+  };
 }

@@ -32,15 +32,14 @@ export interface TrainedModelOptions {
 }
 
 /** Loads all parameters of the student; those that `train` names get gradients and moments. */
-export async function loadStore(
-  student: Checkpoint,
-  { train: part, accumulate }: TrainSettings,
-): Promise<ParameterStore> {
-  const trained = (name: string) =>
-    part === "all" ||
-    isNoiseParameter(name) ||
-    (part === "attention" && findParameterKind(name)?.startsWith("attention") === true);
-  return makeStore(student, trained, accumulate > 1);
+export async function loadStore(student: Checkpoint, settings: TrainSettings): Promise<ParameterStore> {
+  return makeStore(student, (name) => isTrained(name, settings), settings.accumulate > 1);
+}
+
+/** Whether a run moves a parameter. */
+export function isTrained(name: string, { train: part }: Pick<TrainSettings, "train">): boolean {
+  if (part === "all" || isNoiseParameter(name)) return true;
+  return part === "attention" && findParameterKind(name)?.startsWith("attention") === true;
 }
 
 /** Loads all parameters of a model; those that `trained` accepts get gradients and moments. */

@@ -119,7 +119,7 @@ describe("nfc distill", () => {
         noise: "mean",
       },
       ...{ seed: 5, evalEvery: 4, evalTokens: 100, kd: 0.25, temperature: 2, transferSteps: 2, transferLr: 0.03 },
-      ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0 },
+      ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0, extendedFrom: 0 },
     });
   });
 

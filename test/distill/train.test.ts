@@ -193,7 +193,7 @@ describe("results of a run", () => {
     const first = path("recorded-first");
     await shop.distil(await shop.student("symmetric"), { output: first });
     const { record, perplexity } = await shop.distil(first, { output, settings: { seed: 9 }, command: ["nfc", "x"] });
-    expect(record.history.map(({ step }) => step)).toEqual(["pretrain", "distill", "distill"]);
+    expect(record.history.map(({ step }) => step)).toEqual(["pretrain", "convert", "distill", "distill"]);
     expect(record.history.at(-1)).toMatchObject({
       command: ["nfc", "x"],
       settings: { seed: 9, kd: 0.5 },

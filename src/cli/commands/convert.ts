@@ -21,7 +21,7 @@ import {
 import { type Context, note, printResult } from "../terminal.ts";
 
 interface ConvertFlags extends CommonFlags, SourceFlags {
-  output: string;
+  output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
   calibration?: string[];
@@ -46,6 +46,7 @@ see: at the mean of the noise they compute what symmetric computes. noise-distan
 between query and key, fitted on --calibration text.
 
 Examples:
+  $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
   $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
@@ -54,7 +55,7 @@ export function convertCommand(context: Context): Command {
   const command = new Command("convert")
     .description("Tie Q and K of every attention head of a dense GPT-2 checkpoint.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
-    .requiredOption("-o, --output <folder>", "folder to write")
+    .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
     .addOption(
       new Option("--variant <name>", "attention variant")
         .choices(VARIANTS.filter((variant) => VARIANT_TRAITS[variant].tied))
@@ -79,35 +80,45 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
   const { convert } = await import("../../convert/convert.ts");
   if (flags.calibration) await requireRuntime();
   const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
+    const output = flags.output ?? (await nameUnnamed(context, model, flags));
     const converted = await convert(checkpoint, {
       ...toOptions(flags),
+      output,
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
     });
     progress.stop();
-    for (const line of [...checkpoint.notes, ...listRemarks(model, flags)]) note(context.io, flags, line);
+    for (const line of [...checkpoint.notes, ...listRemarks(model, output, flags)]) note(context.io, flags, line);
     return converted;
   });
   printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
 }
 
+/** The output where none is named; it is told at once. */
+async function nameUnnamed({ io }: Context, model: string, flags: ConvertFlags): Promise<string> {
+  const { nameOutput } = await import("../unnamed/names.ts");
+  const output = nameOutput(model, "nfc");
+  note(io, flags, `converts ${model}, writes ${output}`);
+  return output;
+}
+
 /** Remarks on a conversion that went well. */
-function listRemarks(model: string, flags: ConvertFlags): string[] {
+function listRemarks(model: string, output: string, flags: ConvertFlags): string[] {
   const { variant, calibration, tie } = flags;
   const lines: string[] = [];
   if (hasDistanceMean(variant) && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
   if (calibration && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
-  const measure = formatCommand(["nfc", "eval", flags.output, "--text", "FILE", "--against", model]);
+  const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
   return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
 }
 
-function toOptions(flags: ConvertFlags): ConvertOptions {
-  const { output, variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads } = flags;
+function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
+  const { variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads } = flags;
   return {
-    ...{ output, variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
   };

@@ -25,7 +25,7 @@ import {
 import { type Context, note, printResult } from "../terminal.ts";
 
 interface ExportFlags extends CommonFlags, SourceFlags {
-  output: string;
+  output?: string;
   onnx?: boolean;
   externalData?: boolean;
   shareWeights?: boolean;
@@ -52,6 +52,7 @@ The ONNX folder runs in transformers.js as it is (KV cache, the tied head stored
 compared with nfc's own forward pass before the folder appears. "verified" is the largest difference of a logit.
 
 Examples:
+  $ nfc export --onnx                                            # the last model made here
   $ nfc export out/nf --onnx -o out/nf-onnx
   $ nfc export out/nf --onnx --precision fp32,fp16,int8,q4 -o out/onnx --text valid.txt
   $ nfc export out/nf --hf -o out/hf                             # transformers, trust_remote_code
@@ -59,11 +60,13 @@ Examples:
   $ nfc export out/nf --safetensors --dtype f16 -o out/nf-f16
   $ nfc export out/nf --safetensors --gpt2 -o out/gpt2           # loads in every GPT-2 program; not smaller`;
 
+const MODEL = "folder, .safetensors file, shard index, or hf://owner/name[@revision]";
+
 export function exportCommand(context: Context): Command {
   const command = new Command("export")
     .description("Write a model as ONNX, as safetensors, or as plain GPT-2.")
-    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
-    .requiredOption("-o, --output <folder>", "folder to write")
+    .argument("[model]", `${MODEL} (default: the last one that nfc made here)`)
+    .option("-o, --output <folder>", "folder to write (default: the model's name with -onnx or the like, here)")
     .option("--onnx", "write onnx/model.onnx (the default when no format is named)")
     .option("--precision <list>", `ONNX files to write: ${PRECISIONS.join(", ")} (default: fp32)`, parsePrecisions)
     .addOption(
@@ -89,19 +92,21 @@ export function exportCommand(context: Context): Command {
     .option("--drop-noise", "with --gpt2: accept losing the distance means of noise-distance")
     .option("-f, --force", "replace an existing output folder")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ExportFlags) =>
+  return addSourceFlags(addCommonFlags(command)).action((model: string | undefined, flags: ExportFlags) =>
     run(context, model, flags),
   );
 }
 
-async function run(context: Context, model: string, flags: ExportFlags): Promise<void> {
-  const { exportModel } = await import("../../export/export-model.ts");
+async function run(context: Context, named: string | undefined, flags: ExportFlags): Promise<void> {
   const options = toOptions(flags);
+  const { exportModel } = await import("../../export/export-model.ts");
   if (options.onnx) await requireRuntime();
+  const { model, output } = await nameUnnamed(context, named, flags, options);
   const result = await withCheckpoint(context, model, flags, (checkpoint, progress) => {
     for (const line of checkpoint.notes) note(context.io, flags, line);
     return exportModel(checkpoint, {
       ...options,
+      output,
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
@@ -116,9 +121,28 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
   printResult(context.io, flags, toJson(result), () => formatResult(result));
 }
 
-function toOptions(flags: ExportFlags): ExportOptions {
+/** Model and output, chosen and told at once where they are not named. */
+async function nameUnnamed(
+  { io }: Context,
+  model: string | undefined,
+  flags: ExportFlags,
+  { onnx, safetensors, gpt2, hf }: Omit<ExportOptions, "output">,
+): Promise<{ model: string; output: string }> {
+  if (model !== undefined && flags.output !== undefined) return { model, output: flags.output };
+  const { chooseLatest } = await import("../unnamed/choose.ts");
+  const { nameOutput } = await import("../unnamed/names.ts");
+  const chosen = model === undefined ? await chooseLatest() : { model, remarks: [] };
+  const format = gpt2 ? "gpt2" : onnx && safetensors ? "export" : onnx ? "onnx" : hf ? "hf" : "safetensors";
+  const output = flags.output ?? nameOutput(chosen.model, format);
+  const latest = model === undefined ? ", the last model made here" : "";
+  note(io, flags, `exports ${chosen.model}${latest}, writes ${output}`);
+  for (const line of chosen.remarks) note(io, flags, line);
+  return { model: chosen.model, output };
+}
+
+function toOptions(flags: ExportFlags): Omit<ExportOptions, "output"> {
   checkFlags(flags);
-  const { output, force, gpt2, dropNoise, hf, threads, maxShardSize } = flags;
+  const { force, gpt2, dropNoise, hf, threads, maxShardSize } = flags;
   const safetensors = flags.safetensors || gpt2 || hf || flags.dtype !== undefined || maxShardSize !== undefined;
   const onnx =
     flags.onnx ||
@@ -128,7 +152,7 @@ function toOptions(flags: ExportFlags): ExportOptions {
     flags.noise === "sample" ||
     !safetensors;
   return {
-    ...{ output, force, gpt2, dropNoise, hf, threads },
+    ...{ force, gpt2, dropNoise, hf, threads },
     onnx: onnx ? toOnnxOptions(flags) : undefined,
     safetensors: safetensors ? { dtype: toDtype(flags.dtype), maxShardSize } : undefined,
   };

@@ -6,9 +6,12 @@ import type { TokenCorpus } from "./token-cache.ts";
 const HELD_OUT_SHARE = 0.02;
 const MAX_HELD_OUT_TOKENS = 65_536;
 
+/** What windows need of a corpus. */
+export type Corpus = Pick<TokenCorpus, "name" | "tokens" | "fingerprint" | "read">;
+
 /** Tokens [start, end) of a corpus. */
 export interface TokenRange {
-  corpus: TokenCorpus;
+  corpus: Corpus;
   start: number;
   end: number;
 }
@@ -17,7 +20,7 @@ export interface TokenRange {
  * Splits off the end as held-out: 2 % of the tokens, at least 2 windows of `length` + 1, at most 65,536 tokens.
  * @throws NfcError "invalid-file" when no window is left for training
  */
-export function holdOut(corpus: TokenCorpus, length: number): { train: TokenRange; heldOut: TokenRange } {
+export function holdOut(corpus: Corpus, length: number): { train: TokenRange; heldOut: TokenRange } {
   const share = Math.min(Math.floor(HELD_OUT_SHARE * corpus.tokens), MAX_HELD_OUT_TOKENS);
   const split = corpus.tokens - Math.max(share, 2 * (length + 1));
   if (split < length + 1) throw makeTooShortError(corpus, corpus.tokens, 3, length);
@@ -78,7 +81,7 @@ export class Batches {
   }
 }
 
-function makeTooShortError(corpus: TokenCorpus, tokens: number, windows: number, length: number): NfcError {
+function makeTooShortError(corpus: Corpus, tokens: number, windows: number, length: number): NfcError {
   const needed = windows * (length + 1);
   return new NfcError("invalid-file", `${corpus.name}: ${tokens} tokens, under the ${needed} that are needed`, {
     hint: `give a longer text, or windows shorter than ${length} tokens`,

@@ -3,9 +3,11 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import { loadFinished, refuseWithoutBeginning } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
+import type { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { checkTeacherFits } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
@@ -19,6 +21,7 @@ import { type EncodedExample, encodeExamples } from "../examples.ts";
 import { listOutputs, type Task } from "../glue-tasks.ts";
 import type { TaskData } from "../task-file.ts";
 import { addHead } from "./classifier-head.ts";
+import { type BegunTask, checkExtendedTask, findBegunTask, makeExtendedState } from "./extend-task.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
 import { type ClassifierState, classifierStateSchema, INITIAL_STATE, TaskObjective } from "./task-objective.ts";
@@ -55,10 +58,13 @@ export interface FinetuneTaskResult extends TrainedModel {
  * or inputs changed, or a teacher of other labels; "exists", "invalid-file", "not-found"
  */
 export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
-  const plan = await planRun(source, options);
+  const plan = await planTask(source, options);
   const { folder, identity, force } = plan;
+  await (await stageDirectory(options.output, { force })).discard();
   const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
-  await claimRun(folder, identity, { resume, force });
+  const extending = plan.extended !== null && !folder.exists();
+  if (plan.extended && extending) checkExtendedTask(plan.extended, identity);
+  await claimRun(folder, identity, { resume: resume && !extending, force: force && !extending });
   try {
     return await run(plan, { ...options, resume });
   } finally {
@@ -77,50 +83,53 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
 }
 
 /** A run before anything is written. */
-interface Plan {
+export interface TaskPlan extends Pick<BegunTask, "extended" | "past"> {
   settings: ClassifierSettings;
   /** The model with the head of the task. */
   model: Checkpoint;
   folder: RunFolder<ClassifierState>;
   parts: TaskParts;
   identity: RunIdentity;
+  inputs: RunIdentity;
   force: boolean;
 }
 
 /** Reads and checks all inputs. */
-async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promise<Plan> {
+export async function planTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<TaskPlan> {
   const { output, task, teacher = null, signal } = options;
   const resume = options.resume === true;
-  const seed = options.settings?.seed ?? 0;
+  const folder = new RunFolder(output, classifierStateSchema);
+  const { extended, past, ...begun } = await findBegunTask(folder, task, {
+    ...{ output, resume },
+    given: options.settings ?? {},
+  });
+  const seed = begun.settings.seed ?? 0;
   const parts = await readTask(options, seed);
   const context = { task, config: source.config, examples: parts.train.examples.length, hasTeacher: teacher !== null };
-  const settings = resolveClassifierSettings(context, options.settings);
+  const settings = resolveClassifierSettings(context, begun.settings);
   checkTeacher(source, teacher, task, settings);
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
-  const folder = new RunFolder(output, classifierStateSchema);
-  const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
-  await (await stageDirectory(output, { force })).discard();
-  const identity = {
-    ...settings,
+  const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));
+  const inputs = {
     variant: model.config.variant,
     model: await fingerprintModel(source, signal),
     teacher: teacher ? await fingerprintModel(teacher, signal) : null,
     data: parts.train.sha256,
     "development data": parts.dev.sha256,
   };
-  return { settings, model, folder, parts, identity, force };
+  return { settings, model, folder, parts, identity: { ...settings, ...inputs }, inputs, force, extended, past };
 }
 
-async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
-  const { settings, model, folder, identity, force } = plan;
+async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
+  const { settings, model, folder, identity, inputs, force } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, (name) => !name.startsWith("lm_head."));
-  const saved = resume ? await folder.load(store) : null;
+  const store = await makeStore(model, isTrainedOnTask);
+  const saved = resume ? await loadState(plan, store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
     ...{ task, settings, model, store, session, onProgress, signal },
@@ -132,18 +141,23 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
     const savedStep = saved?.step ?? null;
     const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal };
     const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? INITIAL_STATE, savedStep);
-    const { best } = await loop.finish();
+    const { best, step: steps } = await loop.finish();
     const score = await loop.orStop(objective.score({ interval: true }));
     const step = {
       step: "finetune",
       task: task.name,
-      settings,
-      best,
+      ...{ settings, inputs, steps, best },
       data: { train: { file: train.name, examples: train.examples.length, sha256: train.sha256 } },
       dev: { file: dev.name, sha256: dev.sha256, ...score },
     };
     const { metrics } = folder;
-    const written = await writeTrainedModel(model, store, { output, force, metrics, step, command });
+    const written = await writeTrainedModel({ ...model, record: plan.past ?? model.record }, store, {
+      output,
+      force,
+      metrics,
+      step,
+      command,
+    });
     await folder.remove();
     const count = examples.train.length;
     return { ...written, settings, steps: objective.steps, best, dev: score, examples: count, resumedFrom: savedStep };
@@ -151,6 +165,26 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
     await objective.close();
   }
 }
+
+/** The state in which a run goes on, its arrays in the store: that of its checkpoint, or where it extends a finished one. */
+async function loadState(
+  { folder, extended, identity, settings }: TaskPlan,
+  store: ParameterStore,
+): Promise<ClassifierState | null> {
+  const saved = folder.exists() ? await folder.load(store) : null;
+  if (saved) return saved;
+  if (!extended) {
+    refuseWithoutBeginning(folder, settings.extendedFrom);
+    return null;
+  }
+  const state = await makeExtendedState(extended);
+  await loadFinished(extended, store);
+  await folder.createExtended(identity, extended.folder, store, state);
+  return state;
+}
+
+/** A language model's own head plays no part in a classifier. */
+export const isTrainedOnTask = (name: string) => !name.startsWith("lm_head.");
 
 /**
  * @throws NfcError "usage" where there is no teacher but `kd` asks for one, "mismatch" for a teacher of other classes or

@@ -71,6 +71,8 @@ export const TASK_SETTINGS = {
   noiseKl: { ...noiseKl, default: 0 },
   /** Steps between evaluations on the development set. */
   evalEvery: { ...evalEvery, default: chooseEvalEvery },
+  /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */
+  extendedFrom: TEXT_SETTINGS.extendedFrom,
   /** The run ends after this many evaluations without a better score; 0: never. */
   patience: declare("--patience <n>", "integer from 0", "evaluations without a better score, 0: any", 6),
 };

@@ -71,8 +71,9 @@ export class TaskObjective implements Objective<ClassifierState> {
     this.perEpoch = Math.ceil(train.length / settings.batchSize);
     this.steps = settings.epochs * this.perEpoch;
     this.step = new ClassifierStep({ ...settings, config, session }, store);
-    const warmup = Math.round(settings.warmup * this.steps);
-    this.optimizer = new Optimizer(store, { ...settings, steps: this.steps, warmup, names: store.trained });
+    const steps = this.steps - settings.extendedFrom;
+    const warmup = Math.round(settings.warmup * steps);
+    this.optimizer = new Optimizer(store, { ...settings, steps, warmup, names: store.trained });
     this.prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
     const mode = this.prior && settings.noise === "sample" ? "fed" : "mean";
     this.priorOnly = store.trained.filter((name) => isPriorOnly(name, config, mode));
@@ -99,7 +100,7 @@ export class TaskObjective implements Objective<ClassifierState> {
     const mean = (sum: number) => Number((sum / batch.count).toPrecision(6));
     return {
       optimizer: this.optimizer,
-      index: step,
+      index: step - settings.extendedFrom,
       check: (norm) => this.check(step + 1, losses, batch.count, norm),
       report: (lr, norm, { best }) => {
         this.show(step + 1, losses.loss / batch.count, best);

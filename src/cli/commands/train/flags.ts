@@ -24,8 +24,11 @@ export interface TrainFlags extends CommonFlags {
   device: Device;
   saveEvery?: number;
   resume?: boolean;
+  dryRun?: boolean;
   force?: boolean;
 }
+
+const OUTPUT_OF_DISTILL = "the model's name with -distilled, here";
 
 /** The flags that training on a task does not use. */
 export const TEXT_FLAGS = ["valid", "field", "saveEvery", "cache"];
@@ -51,20 +54,27 @@ const PARSERS: Readonly<Record<NumberKind, (text: string) => number>> = {
 };
 
 /**
- * Adds what all training commands take.
+ * Adds what all training commands take. `nfc distill` finds an output itself, and asks for text in its own words.
  * @param tasks settings of training on tasks, where the command does that as well
  */
 export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingTable = {}): Command {
+  const [data, output] = [
+    new Option("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin"),
+    new Option(
+      "-o, --output <folder>",
+      `folder to write${mode === "distill" ? ` (default: ${OUTPUT_OF_DISTILL})` : ""}`,
+    ),
+  ];
+  for (const option of [data, output]) command.addOption(option.makeOptionMandatory(mode !== "distill"));
   command
-    .requiredOption("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin")
-    .requiredOption("-o, --output <folder>", "folder to write")
     .option("--valid <paths...>", "held-out text (default: the end of --data)")
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)");
   addSettingFlags(command, PLAIN_SETTINGS, { mode, tasks })
     .option("--save-every <steps>", "steps between checkpoints (default: 50)", parsePositiveInteger)
     .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)")
     .addOption(new Option("--device <name>", "where ONNX Runtime computes").choices(DEVICES).default("cpu"))
-    .option("--resume", "go on with an interrupted run")
+    .option("--resume", "go on with an interrupted run, or extend a finished one by giving more steps")
+    .option("--dry-run", "write nothing; measure for ten seconds, and say what the run will take")
     .option("-f, --force", "replace an existing output, start an unfinished run over");
   return addCommonFlags(command);
 }

@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../../errors.ts";
 import { formatBytes, formatCount, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
-import type { FinetuneTaskResult } from "../../../tasks/train/finetune-task.ts";
+import type { FinetuneTaskOptions, FinetuneTaskResult } from "../../../tasks/train/finetune-task.ts";
 import { TASK_SETTINGS } from "../../../tasks/train/settings.ts";
 import { type SourceFlags, toOpenOptions } from "../../options.ts";
 import type { Progress } from "../../progress.ts";
@@ -12,6 +12,7 @@ import type { Context } from "../../terminal.ts";
 import { note, printResult } from "../../terminal.ts";
 import { SkippedLines } from "../eval/skipped-lines.ts";
 import { formatScores } from "../eval/task-table.ts";
+import { printTaskDryRun } from "./dry-run.ts";
 import { readSettings, type TrainFlags } from "./flags.ts";
 
 export interface FinetuneTaskFlags extends TrainFlags, SourceFlags {
@@ -39,7 +40,7 @@ export async function runTask(
   try {
     const { output, resume = false, force = false, device, threads, splitDev } = flags;
     const skipped = new SkippedLines(flags);
-    const result = await finetuneTask(source, {
+    const options: FinetuneTaskOptions = {
       ...{ output, data, teacher, resume, force },
       task: findTask(flags.task),
       settings: readSettings(TASK_SETTINGS, flags),
@@ -49,7 +50,9 @@ export async function runTask(
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,
-    });
+    };
+    if (flags.dryRun) return await printTaskDryRun(context, flags, source, options, progress);
+    const result = await finetuneTask(source, options);
     progress.stop();
     skipped.tell(context.io, flags);
     if (result.best.step < result.steps)

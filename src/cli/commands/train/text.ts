@@ -1,13 +1,14 @@
 // Runs a training command, and prints the table of perplexities.
 
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
-import type { TrainResult } from "../../../distill/train.ts";
+import type { TrainOptions, TrainResult } from "../../../distill/train.ts";
 import { TEXT_SETTINGS, type TrainMode } from "../../../distill/train-settings.ts";
 import { formatBytes, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
 import type { Progress } from "../../progress.ts";
 import type { Context } from "../../terminal.ts";
 import { note, printResult } from "../../terminal.ts";
+import { printDryRun } from "./dry-run.ts";
 import { readSettings, type TrainFlags } from "./flags.ts";
 
 export async function runTraining(
@@ -17,12 +18,11 @@ export async function runTraining(
   models: { student: Checkpoint; teacher: Checkpoint | null },
   progress: Progress,
 ): Promise<void> {
-  const { train } = await import("../../../distill/train.ts");
   const { checkDevice } = await import("../../../graph/session.ts");
   const { student, teacher } = models;
   await checkDevice(flags.device);
   const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, device, threads } = flags;
-  const result = await train(student, {
+  const options: TrainOptions = {
     ...{ output, data, heldOut, field, cache, saveEvery, resume, force, task },
     settings: readSettings(TEXT_SETTINGS, flags),
     teacher,
@@ -30,7 +30,10 @@ export async function runTraining(
     command: ["nfc", ...context.io.argv.slice(2)],
     onProgress: progress.show,
     signal: context.signal,
-  });
+  };
+  if (flags.dryRun) return printDryRun(context, flags, student, options, progress);
+  const { train } = await import("../../../distill/train.ts");
+  const result = await train(student, options);
   progress.stop();
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);

@@ -1,0 +1,116 @@
+// Plans a run on text before anything is written: its settings, its files, and the run that it goes on with.
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
+import { refuseOwnSource } from "../checkpoint/source-guard.ts";
+import { NfcError } from "../errors.ts";
+import { refuseClassifier } from "../model/classifier.ts";
+import { findCorpusFiles } from "./data/corpus.ts";
+import { dropUndefined, extendSettings, type FinishedRun, keepSettings, readFinishedRun } from "./extension.ts";
+import type { Given } from "./resolve-settings.ts";
+import { RunFolder, type RunState, textStateSchema } from "./run-folder.ts";
+import { checkTeacherFits } from "./teacher/teacher.ts";
+import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./train-settings.ts";
+
+/** What a plan depends on, as `TrainOptions` explains it. */
+export interface PlanInput {
+  output: string;
+  data: readonly string[];
+  task?: TrainMode | undefined;
+  settings?: Given<TrainSettings> | undefined;
+  heldOut?: readonly string[] | undefined;
+  teacher?: Checkpoint | null | undefined;
+  resume?: boolean | undefined;
+  force?: boolean | undefined;
+}
+
+export interface RunPlan {
+  folder: RunFolder<RunState>;
+  settings: TrainSettings;
+  /** Training text, and held-out text where it is not the end of that. */
+  files: string[];
+  heldOutFiles: string[] | null;
+  /** Whether the output may be replaced. */
+  force: boolean;
+  /** The finished run that this one extends. */
+  extended: FinishedRun | null;
+  /** The record that the new model's continues, where it is not the student's. */
+  past: NfcRecord | null;
+}
+
+/**
+ * Reads, writes nothing.
+ * @throws NfcError "usage" for settings that do not go together, "mismatch" for a teacher that does not fit the student,
+ * "not-found" for a file or a run that is not there
+ */
+export async function planRun(student: Checkpoint, options: PlanInput): Promise<RunPlan> {
+  const { output, teacher = null } = options;
+  for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
+  const task = options.task ?? options.settings?.task ?? (teacher ? "distill" : "finetune");
+  const folder = new RunFolder(output, textStateSchema);
+  const begun = await findBegunRun(folder, task, student, options);
+  const settings = resolveTrainSettings(task, student.config, begun.settings, teacher?.config);
+  checkTeacher(student, teacher, settings);
+  const files = await findCorpusFiles(options.data);
+  const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
+  await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
+  if (teacher) await refuseOwnSource(output, teacher);
+  const { extended, past } = begun;
+  const force = options.force || extended !== null || (options.resume && (await folder.hasEnded()));
+  return { folder, settings, files, heldOutFiles, force: force ?? false, extended, past };
+}
+
+type BegunRun = Pick<RunPlan, "extended" | "past"> & { settings: Given<TrainSettings> };
+
+/**
+ * The settings that are given, with those of the run that goes on: an interrupted one is typed again as it was, unless it
+ * extends a finished one, whose settings it inherits.
+ */
+async function findBegunRun(
+  folder: RunFolder<RunState>,
+  task: TrainMode,
+  { config }: Checkpoint,
+  { output, resume = false, settings = {} }: PlanInput,
+): Promise<BegunRun> {
+  const given = { ...settings, extendedFrom: 0 };
+  if (!resume) return { settings: given, extended: null, past: null };
+  if (!folder.exists()) {
+    const finished = await readFinishedRun(output, task);
+    if (!finished) return { settings: given, extended: null, past: null };
+    const longer = extendSettings(finished, task, settings, config);
+    return { settings: longer, extended: finished, past: await readNfcRecord(output) };
+  }
+  const identity = await folder.identity();
+  const from = Number(identity.extendedFrom ?? 0);
+  if (from === 0) return { settings: given, extended: null, past: null };
+  const own = { ...keepSettings(identity), ...dropUndefined(settings), extendedFrom: from };
+  return { settings: own, ...(await findExtended(folder, await readFinishedRun(output, task), from)) };
+}
+
+/** What is left of the finished run while the one that extends it is on, or where that has just replaced it. */
+async function findExtended(
+  folder: RunFolder<RunState>,
+  finished: FinishedRun | null,
+  steps: number,
+): Promise<Pick<RunPlan, "extended" | "past">> {
+  const record = finished && (await readNfcRecord(finished.folder));
+  if (record && finished.steps === steps) return { extended: finished, past: record };
+  const replaced = record && (await folder.hasEnded());
+  return { extended: null, past: replaced ? { ...record, history: record.history.slice(0, -1) } : null };
+}
+
+/** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */
+function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings: TrainSettings): void {
+  const { kd, transferSteps, length } = settings;
+  if (!teacher) {
+    if (kd > 0 || transferSteps > 0)
+      throw new NfcError("usage", "there is no teacher", { hint: "set kd and transferSteps to 0" });
+    return;
+  }
+  checkTeacherFits(student, teacher, length);
+  if (transferSteps > 0 && !canTransfer(student.config, teacher.config))
+    throw new NfcError(
+      "mismatch",
+      `${student.source} and its teacher ${teacher.source} differ in layers, heads or width`,
+      { hint: "no attention can be transferred: give --transfer-steps 0" },
+    );
+}
