@@ -1,8 +1,8 @@
 // Spreads the heads of a layer over worker threads; without compiled workers, or with one thread, ties in place.
-import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { NfcError } from "../errors.ts";
+import { fileExists } from "../io/exists.ts";
 import { assembleLayer, type HeadTie, type LayerTie, type LayerTieInput, tieHeads } from "./tie.ts";
 import type { TieReply, TieRequest } from "./tie-worker.ts";
 
@@ -25,7 +25,7 @@ export class TiePool {
 
   constructor({ threads = availableParallelism(), worker = WORKER }: TiePoolOptions = {}) {
     this.worker = worker;
-    this.size = existsSync(worker) ? Math.min(threads, MAX_THREADS) : 1;
+    this.size = fileExists(worker) ? Math.min(threads, MAX_THREADS) : 1;
   }
 
   /**

@@ -7,11 +7,11 @@ import { readErrno, toIoError } from "./io-error.ts";
  * tokenizer on a failing disk would be left out of the copy.
  * @throws NfcError "io" where the system cannot tell
  */
-export function fileExists(path: string): boolean {
+export function fileExists(path: string | URL): boolean {
   try {
     return statSync(path, { throwIfNoEntry: false }) !== undefined;
   } catch (error) {
     if (readErrno(error) === "ENOTDIR") return false; // nothing is below a file
-    throw toIoError(error, path);
+    throw toIoError(error, String(path));
   }
 }

@@ -1,7 +1,8 @@
 // transformers.js for the page: the copy that the user has installed with its WebAssembly files, else one from a CDN.
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { fileExists } from "../io/exists.ts";
 
 /** The version that the page was tested with, and the one that it takes from the CDN. */
 const TESTED_VERSION = "4.3.1";
@@ -37,7 +38,7 @@ function findInstalled(folder: string): BrowserRuntime | null {
       wasmBinary: join(wasm, WASM_BINARY),
     };
     // Other major versions have other files and other names for what the page calls.
-    return version.startsWith("4.") && Object.values(files).every(existsSync) ? { version, files } : null;
+    return version.startsWith("4.") && Object.values(files).every(fileExists) ? { version, files } : null;
   } catch {
     return null;
   }
