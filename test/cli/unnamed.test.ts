@@ -107,6 +107,13 @@ describe("the model that nfc distill trains", () => {
     expect(await refused(["distill", "tiny", "--teacher", "tiny", "-o", "out"])).toContain("needs text to train on");
   });
 
+  it("is told from text where it follows --data", async () => {
+    await convert();
+    expect(await refused(["distill", "--data", "text.txt", "tiny-nfc"])).toBe(
+      "tiny-nfc is a model, no text to train on; --data takes all names that follow it: nfc distill tiny-nfc --data FILE",
+    );
+  });
+
   it("must be there", async () => {
     expect(await refused(DISTILL)).toBe(
       "no folder here was made by nfc convert; make one with nfc convert MODEL, or name it: nfc distill MODEL --data FILE",

@@ -42,7 +42,8 @@ async function run(context: Context, named: string | undefined, flags: DistillFl
   const { data } = flags;
   if (!data) throw new NfcError("usage", "nfc distill needs text to train on", { hint: "give it with --data FILE" });
   const { chooseConverted } = await import("../unnamed/choose.ts");
-  const chosen = named === undefined ? await chooseConverted(flags.resume ?? false) : { model: named, remarks: [] };
+  const chosen =
+    named === undefined ? await chooseConverted(data, flags.resume ?? false) : { model: named, remarks: [] };
   await withCheckpoint(context, chosen.model, flags, async (student, progress) => {
     const { nameOutput } = await import("../unnamed/names.ts");
     const { locateSource } = await import("../unnamed/source-teacher.ts");

@@ -1,5 +1,6 @@
 // Chooses the model of a command to which none is named, or says why it cannot.
 import { join } from "node:path";
+import { NFC_RECORD_FILE } from "../../checkpoint/nfc-record.ts";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
 import { nameOutput } from "./names.ts";
@@ -13,10 +14,16 @@ export interface Choice {
 
 /**
  * The one folder here that nfc convert made.
+ * @param data the training text, among which a model stands that was named after --data
  * @param resume whether a run goes on: where several folders would do, the one whose run is unfinished is meant
  * @throws NfcError "not-found" without any, "usage" naming all where there are several
  */
-export async function chooseConverted(resume: boolean): Promise<Choice> {
+export async function chooseConverted(data: readonly string[], resume: boolean): Promise<Choice> {
+  const swallowed = data.find((path) => existsSync(join(path, NFC_RECORD_FILE)));
+  if (swallowed !== undefined)
+    throw new NfcError("usage", `${swallowed} is a model, no text to train on`, {
+      hint: `--data takes all names that follow it: nfc distill ${swallowed} --data FILE`,
+    });
   const { models, faults } = await findOwnModels();
   const converted = models.filter(({ step }) => step === "convert").map(({ name }) => name);
   const unfinished = resume ? converted.filter(hasUnfinishedRun) : [];
