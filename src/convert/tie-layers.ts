@@ -106,11 +106,11 @@ async function tieOne(
   throwIfAborted(signal);
   const { n_embd, n_head } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
-  const { sigma, keyMoments } = (strategy === "calibrated" && statistics) || { sigma: null, keyMoments: null };
+  const measured = strategy === "calibrated" ? statistics : null;
   const projections = await readProjections(checkpoint, layer);
   const tie = await nameLayerInErrors(
     layer,
-    pool.tie({ n_embd, n_head, ...projections, sigma, keyMoments, strategy }, { signal }),
+    pool.tie({ n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy }, { signal }),
   );
   await scratch.put(layer, tie);
   const noiseMean =
