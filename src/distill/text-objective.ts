@@ -1,12 +1,15 @@
 // Training on text: makes the gradients of a step from windows of a corpus, and scores held-out text.
 
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { LongCall } from "../progress.ts";
 import { type Batch, Batches } from "./data/windows.ts";
+import { isEvaluationStep } from "./evaluation-plan.ts";
 import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
 import { StepClock } from "./step-clock.ts";
+import { estimateCosts, TimeLeft } from "./time-left.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "./training-loop.ts";
 
 /** A run has diverged when its loss is this many times that of guessing, ln V. */
@@ -28,7 +31,7 @@ export class TextObjective implements Objective<RunState> {
     this.parts = parts;
     this.batches = new Batches(parts.split.train, { length, batchSize: batchSize * accumulate, seed });
     this.heldOut = heldOut;
-    this.clock = new StepClock(parts.settings, parts.onProgress);
+    this.clock = new StepClock(parts.settings, new TimeLeft(parts.settings, estimateRunCosts(parts)), parts.onProgress);
   }
 
   static async open(parts: TextObjectiveParts): Promise<TextObjective> {
@@ -44,9 +47,14 @@ export class TextObjective implements Objective<RunState> {
       metricsBytes: 0,
       best: null,
       evaluated: 0,
-      before: await this.heldOut.perplexity(),
-      teacher: teacher ? await scoreCheckpoint(teacher, toHeldOutOptions(this.parts)) : null,
+      before: await this.clock.evaluate(null, "the model", (show) => this.heldOut.perplexity(show)),
+      teacher: teacher && (await this.scoreTeacher(teacher)),
     };
+  }
+
+  private scoreTeacher(teacher: Checkpoint): Promise<number> {
+    const score = (show: LongCall["onProgress"]) => scoreCheckpoint(teacher, toHeldOutOptions(this.parts), show);
+    return this.clock.evaluate(null, "the teacher", score);
   }
 
   async close(): Promise<void> {
@@ -75,16 +83,15 @@ export class TextObjective implements Objective<RunState> {
   }
 
   isEvaluated(step: number): boolean {
-    const { evalEvery, transferSteps } = this.parts.settings;
-    return step % evalEvery === 0 && step > transferSteps;
+    return isEvaluationStep(step, this.parts.settings);
   }
 
   async evaluate({ step, best }: RunState): Promise<Outcome<RunState>> {
-    const perplexity = await this.heldOut.perplexity().catch((error: unknown) => {
+    const score = (show: LongCall["onProgress"]) => this.heldOut.perplexity(show);
+    const perplexity = await this.clock.evaluate(step, `step ${step}`, score).catch((error: unknown) => {
       if (!(error instanceof NfcError) || error.code !== "invalid-file") throw error;
       throw new Divergence(step, "the loss on held-out text is not finite");
     });
-    this.clock.evaluated(perplexity);
     const better = !best || perplexity < best.perplexity;
     return { entry: { perplexity }, changes: better ? { best: { step, perplexity } } : {} };
   }
@@ -125,4 +132,9 @@ export class TextObjective implements Objective<RunState> {
 
 function toHeldOutOptions({ settings, split, session, signal }: TextObjectiveParts): HeldOutOptions {
   return { range: split.heldOut, tokens: settings.evalTokens, length: settings.length, session, signal };
+}
+
+function estimateRunCosts({ settings, student, teacher, split: { heldOut } }: TextObjectiveParts) {
+  const evalTokens = Math.min(settings.evalTokens, heldOut.end - heldOut.start);
+  return estimateCosts(settings, { student: student.config, teacher: teacher?.config ?? null, evalTokens });
 }

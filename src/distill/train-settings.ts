@@ -1,6 +1,7 @@
 // The settings of training on text: their flags, defaults by task, and limits.
 import type { ModelConfig } from "../model/config.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
+import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
 
@@ -28,7 +29,9 @@ export interface TextContext {
   transferable: boolean;
   /** Whether the size of a micro-batch was given. */
   hasBatchSize: boolean;
-  settings: Record<"steps" | "length" | "accumulate" | "transferSteps" | "temperature", number> & { train: string };
+  /** Held-out tokens of an evaluation, where they were given. */
+  evalTokens?: number | undefined;
+  settings: Record<"transferSteps" | "temperature" | "evalEvery", number> & RunLength & { train: string };
 }
 
 const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
@@ -134,12 +137,19 @@ export const TEXT_SETTINGS = {
     "--eval-every <steps>",
     "positive integer",
     "steps between evaluations on held-out text",
-    ({ settings }: TextContext) => Math.max(1, Math.round(settings.steps / 10)),
-    { shown: "a tenth" },
+    ({ settings, evalTokens }: TextContext) => chooseEvalEvery(settings, evalTokens),
+    { shown: "a tenth, more in short runs" },
   ),
-  evalTokens: declare("--eval-tokens <n>", "positive integer", "held-out tokens that an evaluation uses", 65_536, {
-    check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
-  }),
+  evalTokens: declare(
+    "--eval-tokens <n>",
+    "positive integer",
+    "held-out tokens that an evaluation uses",
+    ({ settings }: TextContext) => chooseEvalTokens(settings),
+    {
+      shown: "65,536, fewer in short runs",
+      check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
+    },
+  ),
 };
 
 export interface TrainSettings extends SettingValues<typeof TEXT_SETTINGS> {
@@ -159,7 +169,9 @@ export function resolveTrainSettings(
 ): TrainSettings {
   const transferable = teacher !== null && VARIANT_TRAITS[config.variant].tied && canTransfer(config, teacher);
   const hasBatchSize = given.batchSize !== undefined;
-  const makeContext = (settings: TextContext["settings"]) => ({ task, config, transferable, hasBatchSize, settings });
+  const { evalTokens } = given;
+  const facts = { task, config, transferable, hasBatchSize, evalTokens };
+  const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
 }
 

@@ -27,6 +27,8 @@ export type { Score } from "./scored-text.ts";
 interface ScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
   tokens: AsyncIterable<readonly number[]>;
+  /** Tokens of the text, as far as that is known by now. */
+  countTokens?: (() => number | null) | undefined;
 }
 
 /** Either `text` or `tokens` says what is scored. */
@@ -113,7 +115,7 @@ export async function openLiveScorer(subject: Subject, weights: Tensors, options
 }
 
 function makeScorer(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors): Scorer {
-  const score = async ({ tokens, signal, onProgress, ...window }: ScoreOptions): Promise<Evaluation> => {
+  const score = async ({ tokens, countTokens, signal, onProgress, ...window }: ScoreOptions): Promise<Evaluation> => {
     const size = resolveWindow(subject, { ...window, against });
     const total = { tokens: 0, windows: 0, seconds: 0 };
     const sums = new Sums(against ? COMPARED : COMPARED.slice(0, 1));
@@ -124,7 +126,9 @@ function makeScorer(subject: Subject, against: Subject | undefined, session: Ses
       total.seconds += (performance.now() - started) / 1000;
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
-      onProgress?.({ phase: "scoring", done: total.tokens, total: null, unit: "tokens" });
+      // The first token of a text is read, not scored.
+      const all = countTokens?.() ?? null;
+      onProgress?.({ phase: "scoring", done: total.tokens, total: all && Math.max(all, total.tokens), unit: "tokens" });
     }
     refuseShortText(total.tokens);
     refuseInfinite(subject, [sums.mean("nll")], DAMAGED);
