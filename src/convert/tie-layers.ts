@@ -77,6 +77,7 @@ async function openCalibration(
   if (file === undefined || !needsText(options)) return null;
   // Loaded here, so that a tie without text needs no ONNX Runtime.
   const { Calibration } = await import("./calibration.ts");
+  options.onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const stream = streamTokens(paths, tokenizer, { signal, field });
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));

@@ -1,5 +1,5 @@
 // Makes the progress lines of a run: losses, learning rate, tokens a second, evaluations, and the time left.
-import type { LongCall } from "../progress.ts";
+import type { LongCall, ProgressEvent } from "../progress.ts";
 import { isEvaluationStep } from "./evaluation-plan.ts";
 import type { StepReport } from "./phases.ts";
 import type { TimeLeft } from "./time-left.ts";
@@ -35,11 +35,13 @@ export class StepClock {
     score: (onProgress: LongCall["onProgress"]) => Promise<number>,
   ): Promise<number> {
     const started = performance.now();
-    const perplexity = await score((event) => {
+    const show = (event: ProgressEvent) => {
       const left = step === null ? null : this.left.estimate(step, event.total ? 1 - event.done / event.total : 1);
       const detail = left === null ? `${subject}:` : `${subject}, ${formatDuration(left)} left:`;
       this.onProgress?.({ ...event, phase: "evaluating", detail });
-    });
+    };
+    show({ phase: "", done: 0, total: null, unit: "tokens", brief: true }); // the model is loaded first
+    const perplexity = await score(show);
     this.left.add("evaluation", (performance.now() - started) / 1000);
     if (step !== null) this.perplexity = perplexity;
     return perplexity;

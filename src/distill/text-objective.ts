@@ -101,6 +101,8 @@ export class TextObjective implements Objective<RunState> {
     if (this.phase && step < transferSteps === (this.phase.name === "transfer")) return this.phase;
     await this.phase?.close();
     this.phase = null;
+    const detail = step < transferSteps ? "of attention transfer" : "of training";
+    this.parts.onProgress?.({ phase: "building the graph", done: 0, total: null, unit: "steps", detail, brief: true });
     const phase = await openPhase(step, this.parts);
     this.phase = phase;
     // A run that is resumed right here has read the moments of the phase before from its checkpoint.

@@ -64,7 +64,7 @@ export interface TrainResult extends TrainedModel {
  * "usage" for settings that do not go together
  */
 export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
-  const { output, resume = false, teacher = null, signal } = options;
+  const { output, resume = false, teacher = null, signal, onProgress } = options;
   for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
   const task = options.task ?? options.settings?.task ?? (teacher ? "distill" : "finetune");
   const settings = resolveTrainSettings(task, student.config, options.settings, teacher?.config);
@@ -85,8 +85,8 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
     const identity = {
       ...settings,
       variant: student.config.variant,
-      model: await fingerprintModel(student, signal),
-      teacher: teacher ? await fingerprintModel(teacher, signal) : null,
+      model: await fingerprintModel(student, signal, onProgress),
+      teacher: teacher ? await fingerprintModel(teacher, signal, onProgress) : null,
       data: corpus.fingerprint,
       "held-out data": separate?.fingerprint ?? null,
     };
@@ -127,7 +127,7 @@ async function run(
 ): Promise<TrainResult> {
   const { output, teacher = null, session = {}, resume, saveEvery = DEFAULT_SAVE_EVERY } = options;
   const { cache, force = false, command, onProgress, signal } = options;
-  const store = await loadStore(student, settings);
+  const store = await loadStore(student, settings, onProgress);
   const saved = resume ? await folder.load(store) : null;
   const parts = { student, teacher, settings, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
@@ -136,7 +136,7 @@ async function run(
     if (!resume) await folder.create(identity);
     const loop = new TrainingLoop<RunState>(
       objective,
-      { folder, store, saveEvery, signal },
+      { folder, store, saveEvery, signal, onProgress },
       state,
       saved?.step ?? null,
     );
@@ -146,7 +146,14 @@ async function run(
     const heldOutTokens = Math.min(settings.evalTokens, end - from);
     const heldOut = { data: corpus.name, tokens: heldOutTokens, perplexity };
     const step = { step: settings.task, settings, tokens, best, held_out: heldOut };
-    const model = await writeTrainedModel(student, store, { output, force, metrics: folder.metrics, step, command });
+    const model = await writeTrainedModel(student, store, {
+      output,
+      force,
+      metrics: folder.metrics,
+      step,
+      command,
+      onProgress,
+    });
     await folder.remove();
     const resumedFrom = resume ? (saved?.step ?? 0) : null;
     return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };

@@ -104,8 +104,8 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   const identity = {
     ...settings,
     variant: model.config.variant,
-    model: await fingerprintModel(source, signal),
-    teacher: teacher ? await fingerprintModel(teacher, signal) : null,
+    model: await fingerprintModel(source, signal, options.onProgress),
+    teacher: teacher ? await fingerprintModel(teacher, signal, options.onProgress) : null,
     data: parts.train.sha256,
     "development data": parts.dev.sha256,
   };
@@ -119,7 +119,7 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, (name) => !name.startsWith("lm_head."));
+  const store = await makeStore(model, (name) => !name.startsWith("lm_head."), false, onProgress);
   const saved = resume ? await folder.load(store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
@@ -130,7 +130,7 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
   try {
     if (!resume) await folder.create(identity);
     const savedStep = saved?.step ?? null;
-    const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal };
+    const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal, onProgress };
     const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? INITIAL_STATE, savedStep);
     const { best } = await loop.finish();
     const score = await loop.orStop(objective.score({ interval: true }));
@@ -143,7 +143,7 @@ async function run(plan: Plan, options: FinetuneTaskOptions & { resume: boolean 
       dev: { file: dev.name, sha256: dev.sha256, ...score },
     };
     const { metrics } = folder;
-    const written = await writeTrainedModel(model, store, { output, force, metrics, step, command });
+    const written = await writeTrainedModel(model, store, { output, force, metrics, step, command, onProgress });
     await folder.remove();
     const count = examples.train.length;
     return { ...written, settings, steps: objective.steps, best, dev: score, examples: count, resumedFrom: savedStep };

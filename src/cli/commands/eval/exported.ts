@@ -70,11 +70,14 @@ async function score(
 ): Promise<PrecisionScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
   const { loadTokenizer } = await import("../../../checkpoint/tokenizer.ts");
+  const { TokenMeter } = await import("../../../checkpoint/token-meter.ts");
   const { streamTokens } = await import("../../../checkpoint/tokens.ts");
   const tokenizer = await loadTokenizer(model.folder, model.config);
+  const meter = await TokenMeter.open(text);
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => streamTokens(text, tokenizer, { signal, field }),
+    tokens: () => meter.count(streamTokens(text, tokenizer, { signal, field, onBytes: meter.onBytes })),
+    countTokens: meter.estimate,
     onProgress: progress.show,
     ...{ length, stride, threads, signal },
   });
