@@ -1,11 +1,10 @@
 // Chooses how often a run scores held-out text, and how much of it, so that scoring takes less time than training.
+import { LEAST_SCORED_TOKENS } from "../checkpoint/nfc-record.ts";
 
 /** Tokens that an evaluation should have at least, where a run is long enough for it: fewer tell little. */
 const FEW_TOKENS = 4096;
 /** More tokens tell little more. */
 const ENOUGH_TOKENS = 65_536;
-/** Fewer tokens tell nothing, however short the run is. */
-const LEAST_TOKENS = 256;
 const MOST_EVALUATIONS = 10;
 /** Before the first step student and teacher are scored. */
 const FIRST_EVALUATIONS = 2;
@@ -31,7 +30,7 @@ export function chooseEvalEvery(run: RunLength, tokens: number | undefined): num
 /** Chooses the held-out tokens of an evaluation: together at most as many as the run trains on. */
 export function chooseEvalTokens(run: RunLength & { evalEvery: number }): number {
   const evaluations = Math.ceil(run.steps / run.evalEvery) + FIRST_EVALUATIONS;
-  return clamp(Math.floor(countTrainedTokens(run) / evaluations), LEAST_TOKENS, ENOUGH_TOKENS);
+  return clamp(Math.floor(countTrainedTokens(run) / evaluations), LEAST_SCORED_TOKENS, ENOUGH_TOKENS);
 }
 
 function countTrainedTokens({ steps, batchSize, accumulate, length }: RunLength): number {

@@ -12,6 +12,7 @@ import { alignTable } from "../../../report/render/text.ts";
 import { toOpenOptions } from "../../options.ts";
 import { Progress } from "../../progress.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
+import { warnOfFewTokens } from "./few-tokens.ts";
 import type { TextFlags } from "./flags.ts";
 
 /** A scored file, and its change against the reference. */
@@ -43,6 +44,7 @@ export async function evalExport(context: Context, source: string, flags: TextFl
     if (flags.record) {
       const recorded = await recordExports(model, flags.text, scores, against);
       if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
+      for (const { tokens } of scores.slice(0, 1)) warnOfFewTokens(context.io, flags, tokens);
     }
     const result = makeResult(model, files, scores, against);
     printResult(context.io, flags, result, () => formatResult(result));
