@@ -18,6 +18,8 @@ const DEFAULT_TOP_K = 32;
 const LEARNING_RATE: Record<TrainMode, number> = { distill: 1e-3, finetune: 1e-4, pretrain: 1e-3 };
 /** Distillation's rate was measured at this width; AdamW's best rate falls as 1/width (arXiv 2203.03466). */
 const MEASURED_WIDTH = 256;
+/** The rates of trained weights are for steps of so many tokens; those of fewer are noisier (docs/decisions/0010-learning-rate.md). */
+const MEASURED_TOKENS = 4096;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
@@ -71,7 +73,11 @@ export const TEXT_SETTINGS = {
   seed: declare("--seed <n>", "seed", "seed of windows and noise", 0),
   /** Peak learning rate. */
   lr: declare("--lr <rate>", "positive number", "peak learning rate", chooseLearningRate, {
-    shown: { distill: "0.001, above a width of 256 less", finetune: "0.0001", pretrain: "0.001" },
+    shown: {
+      distill: "0.001, less above a width of 256 or under 4,096 tokens a step",
+      finetune: "0.0001, less under 4,096 tokens a step",
+      pretrain: "0.001",
+    },
   }),
   noiseLr: declare("--noise-lr <rate>", "positive number", "peak learning rate of the noise parameters", 1e-2),
   warmup: declare("--warmup <steps>", "integer from 0", "steps of linear warmup", chooseWarmup, {
@@ -180,8 +186,15 @@ export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean
   return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
 }
 
-function chooseLearningRate({ task, config }: TextContext): number {
-  return LEARNING_RATE[task] * (task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1);
+/**
+ * The rate falls with the tokens of a step, so that a run of few tokens does not walk at random: the same tokens in
+ * smaller steps move the weights as far. Random weights are far from any optimum, where that does no harm.
+ */
+function chooseLearningRate({ task, config, settings }: TextContext): number {
+  const width = task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1;
+  const tokens = settings.batchSize * settings.accumulate * settings.length;
+  const share = task === "pretrain" ? 1 : Math.min(1, tokens / MEASURED_TOKENS);
+  return Number((LEARNING_RATE[task] * width * share).toPrecision(3));
 }
 
 /** 0 also where the noise alone moves: it is no attention to transfer. */
