@@ -75,9 +75,15 @@ describe("the live line of training", () => {
     const { shown, evaluate } = makeClock();
     expect(await evaluate(null, 1)).toBe(61.234);
     await evaluate(6, 1);
+    const [loading, scoring] = [
+      { done: 0, total: null, brief: true },
+      { done: 128, total: 512 },
+    ];
     expect(shown).toEqual([
-      { phase: "evaluating", done: 128, total: 512, unit: "tokens", detail: "the model:" },
-      { phase: "evaluating", done: 128, total: 512, unit: "tokens", detail: "step 6, 0:04 left:" },
+      { phase: "evaluating", ...loading, unit: "tokens", detail: "the model:" },
+      { phase: "evaluating", ...scoring, unit: "tokens", detail: "the model:" },
+      { phase: "evaluating", ...loading, unit: "tokens", detail: "step 6, 0:05 left:" },
+      { phase: "evaluating", ...scoring, unit: "tokens", detail: "step 6, 0:04 left:" },
     ]);
   });
 
