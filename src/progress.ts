@@ -7,6 +7,8 @@ export interface ProgressEvent {
   total: number | null;
   unit: "bytes" | "layers" | "tokens" | "steps" | "files";
   detail?: string | undefined;
+  /** Whether the phase is mostly over at once: where lines stay, it gets one only if it takes longer. */
+  brief?: boolean | undefined;
 }
 
 export interface LongCall {

@@ -2,7 +2,7 @@
 import { basename, join } from "node:path";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { nameModelFile, PRECISIONS } from "../model/precision.ts";
-import { findEntry, findNotedTask, readRecordBeside } from "../report/recorded-quality.ts";
+import { findEntry, findNotedTask, listPerplexities, readRecordBeside } from "../report/recorded-quality.ts";
 import { weighModel } from "./measure-model.ts";
 import { findModelFiles } from "./model-files.ts";
 
@@ -37,7 +37,7 @@ function findWorst(choose: (...values: number[]) => number, values: readonly (nu
 
 function readCheckpointQuality(record: NfcRecord): NotedQuality {
   return {
-    perplexity: record.perplexity?.at(-1)?.perplexity ?? null,
+    perplexity: listPerplexities(record).at(-1)?.perplexity ?? null,
     accuracy: findNotedTask(record)?.metrics.accuracy ?? null,
   };
 }

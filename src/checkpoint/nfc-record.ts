@@ -13,6 +13,12 @@ export const NFC_RECORD_FORMAT = "nfc/1";
 /** nfc.json holds a few numbers per head; a larger file was not written by this tool. */
 const MAX_RECORD_BYTES = 16 * 2 ** 20;
 
+/**
+ * Scored tokens from which on a perplexity tells something of a model: between two models the mean loss of fewer differs
+ * by chance as much as by quality (docs/decisions/0038-least-scored-tokens.md).
+ */
+export const LEAST_SCORED_TOKENS = 256;
+
 const count = z.int().nonnegative();
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
 

@@ -4,16 +4,28 @@ import { basename } from "node:path";
 import { withIoErrors } from "../io/io-error.ts";
 import { sha256File } from "../io/sha256.ts";
 import { countParameters } from "../model/parameters.ts";
+import type { LongCall } from "../progress.ts";
 import { TOOL } from "../version.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { NFC_RECORD_FORMAT, type NfcRecord } from "./nfc-record.ts";
 
 /** Name, size and sha256 of every weight file of a checkpoint. */
-export async function describeSource(checkpoint: Checkpoint, signal?: AbortSignal): Promise<NfcRecord["source"]> {
+export async function describeSource(
+  checkpoint: Checkpoint,
+  signal?: AbortSignal,
+  onProgress?: LongCall["onProgress"],
+): Promise<NfcRecord["source"]> {
   const files: NfcRecord["source"]["files"] = [];
+  const total = checkpoint.reader.byteLength;
+  let done = 0;
+  const onBytes = (bytes: number) => {
+    done += bytes;
+    const event = { phase: "hashing", done, total, unit: "bytes", detail: checkpoint.source } as const;
+    onProgress?.({ ...event, brief: true });
+  };
   for (const path of checkpoint.reader.files) {
     const { size } = await withIoErrors(path, () => stat(path));
-    files.push({ name: basename(path), bytes: size, sha256: await sha256File(path, signal) });
+    files.push({ name: basename(path), bytes: size, sha256: await sha256File(path, signal, onBytes) });
   }
   return { path: checkpoint.source, files, parameters: countParameters(checkpoint.config) };
 }

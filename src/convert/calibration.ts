@@ -17,6 +17,7 @@ import type { BlockOutput } from "../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../model/variants.ts";
 import { addInto } from "../numeric/linalg.ts";
 import { DistanceFit } from "./distance-mean.ts";
+import { computeTrust } from "./tie.ts";
 
 /** The tied matrix S of one layer, as it will be stored: its scores are sᵢ·sⱼ with s = xS + bias. */
 export interface TiedWeights {
@@ -30,6 +31,8 @@ export interface LayerStatistics {
   sigma: Float64Array;
   /** Per head Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: H times [2D, 2D] */
   keyMoments: Float64Array[];
+  /** Share of these moments in the metric of the tie, as `computeTrust` gives it for their positions. */
+  trust: number;
 }
 
 /**
@@ -83,7 +86,7 @@ export class Calibration {
     const keyMoments = Array.from({ length: config.n_head }, (_, head) =>
       spreads.slice(head * perHead, (head + 1) * perHead).map((value) => value / count),
     );
-    return { sigma: averageMoments(grams, config.bias ? sums : null, count), keyMoments };
+    return { sigma: averageMoments(grams, config.bias ? sums : null, count), keyMoments, trust: computeTrust(count) };
   }
 
   /** Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance. */

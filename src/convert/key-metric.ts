@@ -35,6 +35,17 @@ export function whitenMetric(factor: Float64Array, moments: Float64Array, n: num
   return trace(metric, n) > 0 ? metric : null;
 }
 
+/** trust · Γ̂ + (1 − trust) · (tr Γ̂ / tr N) · N with N = I − uuᵀ, the metric in which all keys count alike: [n, n] */
+export function shrinkMetric(metric: Float64Array, unit: Float64Array | null, n: number, trust: number): Float64Array {
+  if (trust === 1) return metric;
+  const level = ((1 - trust) * trace(metric, n)) / (unit ? n - 1 : n);
+  return metric.map((value, at) => {
+    const [i, j] = [Math.floor(at / n), at % n];
+    const identity = (i === j ? 1 : 0) - (unit ? (unit[i] as number) * (unit[j] as number) : 0);
+    return trust * value + level * identity;
+  });
+}
+
 /**
  * Makes the minimum of ‖(M̂ − P)Γ̂^½‖² over P a nearest point in the Frobenius norm. In the eigenvectors of Γ̂ (u is one of
  * them, with eigenvalue 0), with eigenvalues γ, the closest symmetric N has the derivative 0 by N_ij = N_ji, so that

@@ -10,7 +10,7 @@
 import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
 import { dot } from "../numeric/products.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
-import { type FormView, weightForm, whitenMetric } from "./key-metric.ts";
+import { type FormView, shrinkMetric, weightForm, whitenMetric } from "./key-metric.ts";
 
 /** Smallest relative pivot of the Cholesky factor of BᵀΣB: dependent columns of W̃q and W̃k are common and harmless. */
 const PIVOT_FLOOR = 1e-12;
@@ -42,11 +42,13 @@ export interface SpanOptions {
   sigma: Float64Array | null;
   /** Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: [2D, 2D] */
   keyMoments?: Float64Array | null | undefined;
+  /** Share of Γ in the metric of the keys; in the rest all directions count alike. 1 unless given. */
+  trust?: number | undefined;
 }
 
 /** Brings a head's bilinear form to whitened coordinates. */
 export function buildHeadSpan(query: Float64Array, key: Float64Array, options: SpanOptions): HeadSpan {
-  const { rows, headDim: D, constant, sigma, keyMoments = null } = options;
+  const { rows, headDim: D, constant, sigma, keyMoments = null, trust = 1 } = options;
   const n = 2 * D + (constant ? 1 : 0);
   const basis = new Float64Array(rows * n);
   for (let row = 0; row < rows; row++) {
@@ -58,7 +60,8 @@ export function buildHeadSpan(query: Float64Array, key: Float64Array, options: S
   const gram = multiplyTransposed(basis, weighted, n, rows, n);
   const factor = cholesky(gram, n, PIVOT_FLOOR);
   const unit = constant ? takeLastRow(factor, n) : null;
-  const metric = keyMoments && whitenMetric(factor, keyMoments, n, D);
+  const measured = keyMoments && whitenMetric(factor, keyMoments, n, D);
+  const metric = measured && shrinkMetric(measured, unit, n, trust);
   return { rows, headDim: D, basis, factor, form: whitenForm(flushExactZeros(factor, gram, n), n, D), unit, metric };
 }
 

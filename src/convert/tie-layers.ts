@@ -77,6 +77,7 @@ async function openCalibration(
   if (file === undefined || !needsText(options)) return null;
   // Loaded here, so that a tie without text needs no ONNX Runtime.
   const { Calibration } = await import("./calibration.ts");
+  options.onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const stream = streamTokens(paths, tokenizer, { signal, field });
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
@@ -106,11 +107,11 @@ async function tieOne(
   throwIfAborted(signal);
   const { n_embd, n_head } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
-  const { sigma, keyMoments } = (strategy === "calibrated" && statistics) || { sigma: null, keyMoments: null };
+  const measured = strategy === "calibrated" ? statistics : null;
   const projections = await readProjections(checkpoint, layer);
   const tie = await nameLayerInErrors(
     layer,
-    pool.tie({ n_embd, n_head, ...projections, sigma, keyMoments, strategy }, { signal }),
+    pool.tie({ n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy }, { signal }),
   );
   await scratch.put(layer, tie);
   const noiseMean =

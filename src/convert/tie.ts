@@ -15,6 +15,17 @@ export type TieStrategy = (typeof TIE_STRATEGIES)[number];
 /** The ridge on Σ's diagonal, relative to its mean: it bounds S̃ in directions that the text never takes. */
 const RIDGE = 1e-4;
 
+/** Positions at which text and identity have equal shares in the metric (docs/decisions/0036-calibration-trust.md). */
+const TRUST_TOKENS = 128;
+
+/**
+ * The share of the moments of a text in the metric of a tie. A few positions say that errors in all other directions
+ * cost nothing, so that the rest of the metric is the identity, as without text.
+ */
+export function computeTrust(positions: number): number {
+  return positions ** 2 / (positions ** 2 + TRUST_TOKENS ** 2);
+}
+
 export interface LayerTieInput {
   n_embd: number;
   n_head: number;
@@ -28,6 +39,8 @@ export interface LayerTieInput {
   sigma: Float64Array | null;
   /** Γ of each head (`SpanOptions.keyMoments`): H times [2D, 2D]; all keys count alike without it. */
   keyMoments?: readonly Float64Array[] | null | undefined;
+  /** Share of Σ and Γ in the metric, as `computeTrust` gives it; the rest is the identity. 1 unless given. */
+  trust?: number | undefined;
   strategy: TieStrategy;
 }
 
@@ -55,7 +68,8 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
   const { n_embd: C, n_head, qBias, kBias } = input;
   const constant = qBias !== null && kBias !== null;
   const rows = constant ? C + 1 : C;
-  const sigma = input.sigma ? addRidge(input.sigma, rows) : null;
+  const { trust = 1 } = input;
+  const sigma = input.sigma ? addRidge(input.sigma, rows, trust) : null;
   return heads.map((head) => {
     const query = takeHeadColumns(input.qWeight, qBias, head, input);
     const key = takeHeadColumns(input.kWeight, kBias, head, input);
@@ -66,7 +80,7 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
       throw new NfcError("invalid-file", `head ${head}: attention is not finite`, {
         hint: "the checkpoint is damaged",
       });
-    const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments });
+    const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments, trust });
     return tieOne(span, input.strategy, query, key);
   });
 }
@@ -124,12 +138,14 @@ function takeHeadColumns(
   return out;
 }
 
-function addRidge(sigma: Float64Array, n: number): Float64Array {
-  const out = Float64Array.from(sigma);
+/** trust · Σ + (1 − trust + ridge) · (tr Σ / n) · I */
+function addRidge(sigma: Float64Array, n: number, trust: number): Float64Array {
+  const out = sigma.map((value) => trust * value);
   if (!out.every(Number.isFinite))
     throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });
   let trace = 0;
-  for (let i = 0; i < n; i++) trace += out[i * n + i] as number;
-  for (let i = 0; i < n; i++) out[i * n + i] = (out[i * n + i] as number) + (RIDGE * trace) / n;
+  for (let i = 0; i < n; i++) trace += sigma[i * n + i] as number;
+  const added = ((1 - trust + RIDGE) * trace) / n;
+  for (let i = 0; i < n; i++) out[i * n + i] = (out[i * n + i] as number) + added;
   return out;
 }

@@ -12,11 +12,11 @@ import { type CorpusSample, sampleText } from "./data/sample.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { Batches, holdOut, type TokenRange } from "./data/windows.ts";
 import { type DiskUse, estimateCache, estimateDisk } from "./disk-use.ts";
+import { countEvaluationsAfter } from "./evaluation-plan.ts";
 import { openHeldOut } from "./held-out.ts";
 import { measure } from "./measure.ts";
 import { openPhase, type PhaseContext } from "./phases.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
-import { countEvaluations } from "./text-objective.ts";
 import type { TrainOptions } from "./train.ts";
 import type { TrainSettings } from "./train-settings.ts";
 import { isTrained, loadStore } from "./trained-model.ts";
@@ -215,7 +215,7 @@ function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): D
   const tokens = (total - done) * batchSize * accumulate * length;
   // A run that begins scores the student, and the teacher, before its first step.
   const first = done === 0 ? (options.teacher ? 2 : 1) : 0;
-  const count = countEvaluations(settings, done) + first;
+  const count = countEvaluationsAfter(done, settings) + first;
   const { transferStep, trainStep, evaluation } = measured;
   const prepare = facts.prepare + corpora.seconds;
   const working = steps.transfer * transferStep + steps.train * trainStep + count * evaluation;

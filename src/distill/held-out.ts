@@ -4,6 +4,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { openLiveScorer, openScorer, type Scorer } from "../inference/score/evaluate.ts";
 import { isUsedAtMean } from "../model/parameters.ts";
+import type { LongCall } from "../progress.ts";
 import type { TokenRange } from "./data/windows.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 import { makeParameter } from "./step/store-binding.ts";
@@ -25,17 +26,21 @@ export interface HeldOutOptions {
   signal?: AbortSignal | undefined;
 }
 
-export async function scoreCheckpoint(checkpoint: Checkpoint, options: HeldOutOptions): Promise<number> {
+export async function scoreCheckpoint(
+  checkpoint: Checkpoint,
+  options: HeldOutOptions,
+  onProgress?: LongCall["onProgress"],
+): Promise<number> {
   const scorer = await openScorer(checkpoint, { threads: options.session.threads });
   try {
-    return await measure(scorer, options);
+    return await measure(scorer, options, onProgress);
   } finally {
     await scorer.close();
   }
 }
 
 export interface HeldOut {
-  perplexity(): Promise<number>;
+  perplexity(onProgress?: LongCall["onProgress"]): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -48,14 +53,25 @@ export async function openHeldOut(
   const names = store.names.filter((name) => isUsedAtMean(name, config));
   const weights = Object.fromEntries(names.map((name) => [name, makeParameter(store, name)]));
   const scorer = await openLiveScorer({ config, source }, weights, options.session);
-  return { perplexity: () => measure(scorer, options), close: () => scorer.close() };
+  return { perplexity: (onProgress) => measure(scorer, options, onProgress), close: () => scorer.close() };
 }
 
 /**
  * Gives the perplexity, cut to a finite number because JSON has no infinity.
  * @throws NfcError "invalid-file" when the loss itself is not finite; "aborted"
  */
-async function measure(scorer: Scorer, { range, tokens, length, signal }: HeldOutOptions): Promise<number> {
-  const result = await scorer.score({ tokens: readRange(range, tokens), length, signal });
+async function measure(
+  scorer: Scorer,
+  { range, tokens, length, signal }: HeldOutOptions,
+  onProgress: LongCall["onProgress"],
+): Promise<number> {
+  const total = Math.min(tokens, range.end - range.start);
+  const result = await scorer.score({
+    tokens: readRange(range, tokens),
+    countTokens: () => total,
+    length,
+    signal,
+    onProgress,
+  });
   return Math.min(result.perplexity, Number.MAX_VALUE);
 }

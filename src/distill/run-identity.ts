@@ -3,11 +3,16 @@ import { createHash } from "node:crypto";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { describeSource } from "../checkpoint/provenance.ts";
 import { NfcError } from "../errors.ts";
+import type { LongCall } from "../progress.ts";
 import type { RunFolder, RunIdentity } from "./run-folder.ts";
 
 /** sha256 over the weight files' hashes and the configuration. */
-export async function fingerprintModel(checkpoint: Checkpoint, signal: AbortSignal | undefined): Promise<string> {
-  const { files } = await describeSource(checkpoint, signal);
+export async function fingerprintModel(
+  checkpoint: Checkpoint,
+  signal: AbortSignal | undefined,
+  onProgress?: LongCall["onProgress"],
+): Promise<string> {
+  const { files } = await describeSource(checkpoint, signal, onProgress);
   const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }

@@ -1,13 +1,15 @@
 // Training on text: makes the gradients of a step from windows of a corpus, and scores held-out text.
 
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { LongCall } from "../progress.ts";
 import { type Batch, Batches } from "./data/windows.ts";
+import { isEvaluationStep } from "./evaluation-plan.ts";
 import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
 import { StepClock } from "./step-clock.ts";
-import type { TrainSettings } from "./train-settings.ts";
+import { estimateCosts, TimeLeft } from "./time-left.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "./training-loop.ts";
 
 /** A run has diverged when its loss is this many times that of guessing, ln V. */
@@ -29,7 +31,7 @@ export class TextObjective implements Objective<RunState> {
     this.parts = parts;
     this.batches = new Batches(parts.split.train, { length, batchSize: batchSize * accumulate, seed });
     this.heldOut = heldOut;
-    this.clock = new StepClock(parts.settings, parts.onProgress);
+    this.clock = new StepClock(parts.settings, new TimeLeft(parts.settings, estimateRunCosts(parts)), parts.onProgress);
   }
 
   static async open(parts: TextObjectiveParts): Promise<TextObjective> {
@@ -45,9 +47,14 @@ export class TextObjective implements Objective<RunState> {
       metricsBytes: 0,
       best: null,
       evaluated: 0,
-      before: await this.heldOut.perplexity(),
-      teacher: teacher ? await scoreCheckpoint(teacher, toHeldOutOptions(this.parts)) : null,
+      before: await this.clock.evaluate(null, "the model", (show) => this.heldOut.perplexity(show)),
+      teacher: teacher && (await this.scoreTeacher(teacher)),
     };
+  }
+
+  private scoreTeacher(teacher: Checkpoint): Promise<number> {
+    const score = (show: LongCall["onProgress"]) => scoreCheckpoint(teacher, toHeldOutOptions(this.parts), show);
+    return this.clock.evaluate(null, "the teacher", score);
   }
 
   async close(): Promise<void> {
@@ -76,15 +83,15 @@ export class TextObjective implements Objective<RunState> {
   }
 
   isEvaluated(step: number): boolean {
-    return isEvaluatedAfter(step, this.parts.settings);
+    return isEvaluationStep(step, this.parts.settings);
   }
 
   async evaluate({ step, best }: RunState): Promise<Outcome<RunState>> {
-    const perplexity = await this.heldOut.perplexity().catch((error: unknown) => {
+    const score = (show: LongCall["onProgress"]) => this.heldOut.perplexity(show);
+    const perplexity = await this.clock.evaluate(step, `step ${step}`, score).catch((error: unknown) => {
       if (!(error instanceof NfcError) || error.code !== "invalid-file") throw error;
       throw new Divergence(step, "the loss on held-out text is not finite");
     });
-    this.clock.evaluated(perplexity);
     const better = !best || perplexity < best.perplexity;
     return { entry: { perplexity }, changes: better ? { best: { step, perplexity } } : {} };
   }
@@ -94,6 +101,8 @@ export class TextObjective implements Objective<RunState> {
     if (this.phase && step < transferSteps === (this.phase.name === "transfer")) return this.phase;
     await this.phase?.close();
     this.phase = null;
+    const detail = step < transferSteps ? "of attention transfer" : "of training";
+    this.parts.onProgress?.({ phase: "building the graph", done: 0, total: null, unit: "steps", detail, brief: true });
     const phase = await openPhase(step, this.parts);
     this.phase = phase;
     // A run that is resumed right here has read the moments of the phase before from its checkpoint.
@@ -123,20 +132,11 @@ export class TextObjective implements Objective<RunState> {
   }
 }
 
-type Evaluating = Pick<TrainSettings, "steps" | "evalEvery" | "transferSteps">;
-
-function isEvaluatedAfter(step: number, { evalEvery, transferSteps }: Evaluating): boolean {
-  return step % evalEvery === 0 && step > transferSteps;
-}
-
-/** Evaluations in the steps after the first `done`; the last step is always followed by one. */
-export function countEvaluations(settings: Evaluating, done: number): number {
-  let count = 0;
-  for (let step = done + 1; step <= settings.steps; step++)
-    if (step === settings.steps || isEvaluatedAfter(step, settings)) count++;
-  return count;
-}
-
 function toHeldOutOptions({ settings, split, session, signal }: TextObjectiveParts): HeldOutOptions {
   return { range: split.heldOut, tokens: settings.evalTokens, length: settings.length, session, signal };
+}
+
+function estimateRunCosts({ settings, student, teacher, split: { heldOut } }: TextObjectiveParts) {
+  const evalTokens = Math.min(settings.evalTokens, heldOut.end - heldOut.start);
+  return estimateCosts(settings, { student: student.config, teacher: teacher?.config ?? null, evalTokens });
 }

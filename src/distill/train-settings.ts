@@ -1,6 +1,7 @@
 // The settings of training on text: their flags, defaults by task, and limits.
 import type { ModelConfig } from "../model/config.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
+import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
 
@@ -17,6 +18,8 @@ const DEFAULT_TOP_K = 32;
 const LEARNING_RATE: Record<TrainMode, number> = { distill: 1e-3, finetune: 1e-4, pretrain: 1e-3 };
 /** Distillation's rate was measured at this width; AdamW's best rate falls as 1/width (arXiv 2203.03466). */
 const MEASURED_WIDTH = 256;
+/** The rates of trained weights are for steps of so many tokens; those of fewer are noisier (docs/decisions/0010-learning-rate.md). */
+const MEASURED_TOKENS = 4096;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
@@ -28,7 +31,9 @@ export interface TextContext {
   transferable: boolean;
   /** Whether the size of a micro-batch was given. */
   hasBatchSize: boolean;
-  settings: Record<"steps" | "length" | "accumulate" | "transferSteps" | "temperature", number> & { train: string };
+  /** Held-out tokens of an evaluation, where they were given. */
+  evalTokens?: number | undefined;
+  settings: Record<"transferSteps" | "temperature" | "evalEvery", number> & RunLength & { train: string };
 }
 
 const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
@@ -68,7 +73,11 @@ export const TEXT_SETTINGS = {
   seed: declare("--seed <n>", "seed", "seed of windows and noise", 0),
   /** Peak learning rate. */
   lr: declare("--lr <rate>", "positive number", "peak learning rate", chooseLearningRate, {
-    shown: { distill: "0.001, above a width of 256 less", finetune: "0.0001", pretrain: "0.001" },
+    shown: {
+      distill: "0.001, less above a width of 256 or under 4,096 tokens a step",
+      finetune: "0.0001, less under 4,096 tokens a step",
+      pretrain: "0.001",
+    },
   }),
   noiseLr: declare("--noise-lr <rate>", "positive number", "peak learning rate of the noise parameters", 1e-2),
   warmup: declare("--warmup <steps>", "integer from 0", "steps of linear warmup", chooseWarmup, {
@@ -134,14 +143,21 @@ export const TEXT_SETTINGS = {
     "--eval-every <steps>",
     "positive integer",
     "steps between evaluations on held-out text",
-    ({ settings }: TextContext) => Math.max(1, Math.round(settings.steps / 10)),
-    { shown: "a tenth" },
+    ({ settings, evalTokens }: TextContext) => chooseEvalEvery(settings, evalTokens),
+    { shown: "a tenth, more in short runs" },
+  ),
+  evalTokens: declare(
+    "--eval-tokens <n>",
+    "positive integer",
+    "held-out tokens that an evaluation uses",
+    ({ settings }: TextContext) => chooseEvalTokens(settings),
+    {
+      shown: "65,536, fewer in short runs",
+      check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
+    },
   ),
   /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */
   extendedFrom: declare(null, "integer from 0", "steps of the run that is extended", 0),
-  evalTokens: declare("--eval-tokens <n>", "positive integer", "held-out tokens that an evaluation uses", 65_536, {
-    check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
-  }),
 };
 
 export interface TrainSettings extends SettingValues<typeof TEXT_SETTINGS> {
@@ -161,7 +177,9 @@ export function resolveTrainSettings(
 ): TrainSettings {
   const transferable = teacher !== null && VARIANT_TRAITS[config.variant].tied && canTransfer(config, teacher);
   const hasBatchSize = given.batchSize !== undefined;
-  const makeContext = (settings: TextContext["settings"]) => ({ task, config, transferable, hasBatchSize, settings });
+  const { evalTokens } = given;
+  const facts = { task, config, transferable, hasBatchSize, evalTokens };
+  const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
 }
 
@@ -170,8 +188,15 @@ export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean
   return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
 }
 
-function chooseLearningRate({ task, config }: TextContext): number {
-  return LEARNING_RATE[task] * (task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1);
+/**
+ * The rate falls with the tokens of a step, so that a run of few tokens does not walk at random: the same tokens in
+ * smaller steps move the weights as far. Random weights are far from any optimum, where that does no harm.
+ */
+function chooseLearningRate({ task, config, settings }: TextContext): number {
+  const width = task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1;
+  const tokens = settings.batchSize * settings.accumulate * settings.length;
+  const share = task === "pretrain" ? 1 : Math.min(1, tokens / MEASURED_TOKENS);
+  return Number((LEARNING_RATE[task] * width * share).toPrecision(3));
 }
 
 /** 0 also where the noise alone moves: it is no attention to transfer. */

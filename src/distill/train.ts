@@ -110,7 +110,7 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
   const { folder, settings, split, force, inputs } = claimed;
   const { output, teacher = null, session = {}, resume = false, saveEvery = DEFAULT_SAVE_EVERY } = options;
   const { cache, command, onProgress, signal } = options;
-  const store = await loadStore(student, settings);
+  const store = await loadStore(student, settings, onProgress);
   const saved = await loadState(store, claimed, resume);
   const parts = { student, teacher, settings, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
@@ -118,7 +118,8 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
     const state = saved ?? (await objective.begin());
     if (!resume) await folder.create(claimed.identity);
     const savedStep = saved?.step ?? null;
-    const loop = new TrainingLoop<RunState>(objective, { folder, store, saveEvery, signal }, state, savedStep);
+    const loopOptions = { folder, store, saveEvery, signal, onProgress };
+    const loop = new TrainingLoop<RunState>(objective, loopOptions, state, savedStep);
     const { best, tokens, before, teacher: taught } = await loop.finish();
     const perplexity = { teacher: taught, before, after: best.perplexity };
     const { corpus, start: from, end } = split.heldOut;
@@ -126,7 +127,8 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
     const heldOut = { data: corpus.name, tokens: heldOutTokens, perplexity };
     const step = { step: settings.task, settings, inputs, tokens, best, held_out: heldOut };
     const origin = { ...student, record: claimed.past ?? student.record };
-    const model = await writeTrainedModel(origin, store, { output, force, metrics: folder.metrics, step, command });
+    const { metrics } = folder;
+    const model = await writeTrainedModel(origin, store, { output, force, metrics, step, command, onProgress });
     await folder.remove();
     const resumedFrom = resume ? (savedStep ?? 0) : null;
     return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };
@@ -168,13 +170,13 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
 /** The hashes by which a run knows its inputs. */
 async function fingerprintInputs(
   student: Checkpoint,
-  { teacher = null, signal }: TrainOptions,
+  { teacher = null, signal, onProgress }: TrainOptions,
   { corpus, separate }: { corpus: TokenCorpus; separate: TokenCorpus | null },
 ) {
   return {
     variant: student.config.variant,
-    model: await fingerprintModel(student, signal),
-    teacher: teacher ? await fingerprintModel(teacher, signal) : null,
+    model: await fingerprintModel(student, signal, onProgress),
+    teacher: teacher ? await fingerprintModel(teacher, signal, onProgress) : null,
     data: corpus.fingerprint,
     "held-out data": separate?.fingerprint ?? null,
   };

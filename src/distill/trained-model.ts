@@ -10,6 +10,7 @@ import { type TensorSource, writeSafetensors } from "../formats/safetensors/writ
 import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
+import type { LongCall } from "../progress.ts";
 import { METRICS_FILE } from "./run-folder.ts";
 import { ParameterStore } from "./step/parameter-store.ts";
 import type { TrainSettings } from "./train-settings.ts";
@@ -29,11 +30,16 @@ export interface TrainedModelOptions {
   /** Entry for the history in nfc.json. */
   step: NfcRecord["history"][number];
   command?: readonly string[] | undefined;
+  onProgress?: LongCall["onProgress"];
 }
 
 /** Loads all parameters of the student; those that `train` names get gradients and moments. */
-export async function loadStore(student: Checkpoint, settings: TrainSettings): Promise<ParameterStore> {
-  return makeStore(student, (name) => isTrained(name, settings), settings.accumulate > 1);
+export async function loadStore(
+  student: Checkpoint,
+  settings: TrainSettings,
+  onProgress?: LongCall["onProgress"],
+): Promise<ParameterStore> {
+  return makeStore(student, (name) => isTrained(name, settings), settings.accumulate > 1, onProgress);
 }
 
 /** Whether a run moves a parameter. */
@@ -47,22 +53,31 @@ export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
   accumulate = false,
+  onProgress?: LongCall["onProgress"],
 ): Promise<ParameterStore> {
   const specs = listParameters(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
   const store = new ParameterStore(specs, { accumulate });
-  for (const { name } of specs) store.value(name).set(await model.readF32(name));
+  const event = { phase: "loading", detail: model.source, total: model.reader.byteLength, unit: "bytes" } as const;
+  let done = 0;
+  for (const { name } of specs) {
+    store.value(name).set(await model.readF32(name));
+    done += requireTensor(model, name).byteLength;
+    onProgress?.({ ...event, done, brief: true });
+  }
   return store;
 }
 
 export async function writeTrainedModel(
   student: Checkpoint,
   store: ParameterStore,
-  { output, force, metrics, step, command }: TrainedModelOptions,
+  { output, force, metrics, step, command, onProgress }: TrainedModelOptions,
 ): Promise<TrainedModel> {
   const { config } = student;
   return withStagedDirectory(output, { force }, async (folder) => {
     const sources = listParameters(config).map(({ name }) => makeTrainedSource(student, store, name));
-    const written = await writeSafetensors(folder, sources);
+    const written = await writeSafetensors(folder, sources, {
+      onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes", brief: true }),
+    });
     await writeModelFiles(folder, student, config);
     await copyFile(metrics, join(folder, METRICS_FILE));
     const record = await continueRecord(student, step, { command });

@@ -1,5 +1,6 @@
 // The loop of every training run: steps, metrics, evaluations, checkpoints, and the best weights.
 import { describeError, NfcError } from "../errors.ts";
+import type { LongCall } from "../progress.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Optimizer } from "./step/optimizer.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
@@ -61,6 +62,7 @@ export interface LoopOptions<State extends LoopState> {
   /** Steps between checkpoints. */
   saveEvery: number;
   signal?: AbortSignal | undefined;
+  onProgress?: LongCall["onProgress"];
 }
 
 export class TrainingLoop<State extends LoopState> {
@@ -137,7 +139,10 @@ export class TrainingLoop<State extends LoopState> {
     const { step } = this.state;
     const { entry, changes } = await this.orStop(this.objective.evaluate(this.state));
     await this.log({ step, eval: entry });
-    if (changes.best) await folder.saveBest(store, changes.best);
+    if (changes.best) {
+      this.announceSaving();
+      await folder.saveBest(store, changes.best);
+    }
     this.state = { ...this.state, ...changes, evaluated: step };
   }
 
@@ -146,7 +151,13 @@ export class TrainingLoop<State extends LoopState> {
     this.state = { ...this.state, metricsBytes: this.state.metricsBytes + bytes };
   }
 
+  private announceSaving(): void {
+    const detail = `step ${this.state.step}`;
+    this.options.onProgress?.({ phase: "saving", done: 0, total: null, unit: "steps", detail, brief: true });
+  }
+
   private async save(): Promise<void> {
+    this.announceSaving();
     await this.options.folder.save(this.options.store, this.state);
     this.savedStep = this.state.step;
   }

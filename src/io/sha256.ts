@@ -3,13 +3,18 @@ import { createHash } from "node:crypto";
 import { throwIfAborted } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
 
-/** Hexadecimal sha256 of a file. @throws NfcError as opening and reading do; "aborted" */
-export function sha256File(path: string, signal?: AbortSignal): Promise<string> {
+/**
+ * Hexadecimal sha256 of a file.
+ * @param onBytes called after each piece, with its bytes
+ * @throws NfcError as opening and reading do; "aborted"
+ */
+export function sha256File(path: string, signal?: AbortSignal, onBytes?: (bytes: number) => void): Promise<string> {
   return withFile(path, async (file) => {
     const hash = createHash("sha256");
     for await (const piece of file.pieces(0, file.size)) {
       throwIfAborted(signal);
       hash.update(piece);
+      onBytes?.(piece.length);
     }
     return hash.digest("hex");
   });

@@ -8,6 +8,8 @@ import {
   type FileSize,
   findNotedTask,
   isRecordedSource,
+  isTelling,
+  listPerplexities,
   readRecordedQuality,
 } from "./recorded-quality.ts";
 import type { ExportSummary, Perplexity, ReportedScore, TaskScores } from "./report-schema.ts";
@@ -25,14 +27,14 @@ export interface Measurement {
   agreement?: number | undefined;
 }
 
-/** One row for every text and number of tokens, sorted by name; measurements win over records. */
+/** One row for every text and number of tokens, sorted by name; measurements win over records. Almost no text has none. */
 export function collectPerplexities(
   before: Checkpoint,
   after: Checkpoint,
   measurements: readonly Measurement[],
 ): Perplexity[] {
   const rows = new Map<string, Perplexity>();
-  for (const measurement of [...readNotedPerplexities(before, after), ...measurements]) {
+  for (const measurement of [...readNotedPerplexities(before, after), ...measurements.filter(isTelling)]) {
     const key = `${measurement.file} ${measurement.sha256 ?? ""} ${measurement.tokens}`;
     const old = rows.get(key);
     rows.set(key, {
@@ -52,8 +54,8 @@ export function collectPerplexities(
 function readNotedPerplexities(before: Checkpoint, after: Checkpoint): Measurement[] {
   const related = isRecordedSource(before, after);
   return [
-    ...(before.record?.perplexity ?? []).map((entry) => ({ ...describeText(entry), before: entry.perplexity })),
-    ...(after.record?.perplexity ?? []).map((entry) => ({
+    ...listPerplexities(before.record).map((entry) => ({ ...describeText(entry), before: entry.perplexity })),
+    ...listPerplexities(after.record).map((entry) => ({
       ...describeText(entry),
       after: entry.perplexity,
       before: related ? entry.source : undefined,

@@ -2,7 +2,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { VARIANT_TRAITS, type Variant } from "../model/variants.ts";
-import { isRecordedSource } from "./recorded-quality.ts";
+import { findNotedTraining, isRecordedSource, isTelling } from "./recorded-quality.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "./render/format.ts";
 import type { Finding, ModelSummary, Report } from "./report-schema.ts";
 import { countTyingSaving, isTied } from "./weigh/tally.ts";
@@ -77,8 +77,28 @@ function findModelFindings(side: "before" | "after", checkpoint: Checkpoint, mod
   return [
     ...(head === null ? [] : [finding(`head-${model.head.storage}`, head)]),
     ...(extra === null ? [] : [finding("extra-bytes", extra)]),
+    ...findQualityFindings(checkpoint).map(({ code, text }) => finding(code, text)),
     ...(hasConstantMean(model.variant) ? [finding("constant-mean", `${model.variant}: ${CONSTANT_MEAN}`)] : []),
   ];
+}
+
+/** Training that made a model worse, and perplexities of almost no text, which the report leaves out. */
+function findQualityFindings({ record }: Checkpoint): Finding[] {
+  if (record === null) return [];
+  const training = findNotedTraining(record);
+  const short = (record.perplexity ?? []).filter((entry) => !isTelling(entry));
+  const worse = training && training.after > training.before ? describeWorse(training) : null;
+  const left = short.map(({ file, tokens }) => `${file} (${formatCount(tokens, "token")})`).join(", ");
+  return [
+    ...(worse === null ? [] : [{ code: "trained-worse", text: worse }]),
+    ...(short.length === 0 ? [] : [{ code: "short-text", text: `too short to tell quality, and left out: ${left}` }]),
+  ];
+}
+
+/** "training made it worse: perplexity 71.30 before, 83.80 after (+17.53 %), on held-out text" */
+export function describeWorse({ before, after }: { before: number; after: number }): string {
+  const change = formatSignedPercent(100 * (after / before - 1));
+  return `training made it worse: perplexity ${before.toFixed(2)} before, ${after.toFixed(2)} after (${change}), on held-out text`;
 }
 
 /** The bytes that no forward pass reads, without a copy of the head; null when there are none. */

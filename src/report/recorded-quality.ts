@@ -1,7 +1,8 @@
 // Reads a model's quality from nfc.json: perplexities by text, the score on a task, and both for every exported file.
 import { basename, dirname, posix, resolve } from "node:path";
+import { z } from "zod";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { type ExportEntry, type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
+import { type ExportEntry, LEAST_SCORED_TOKENS, type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
 import type { ExportedFile } from "../inference/exported/exported-model.ts";
 import { countParameters } from "../model/parameters.ts";
 import type { ExportSummary } from "./report-schema.ts";
@@ -14,6 +15,36 @@ export async function readRecordBeside(file: string): Promise<NfcRecord | null> 
   const own = dirname(resolve(file));
   return readNfcRecord(basename(own) === "onnx" ? dirname(own) : own);
 }
+
+/** The perplexities in a record, but for those of almost no text. */
+export function listPerplexities(record: NfcRecord | null): NonNullable<NfcRecord["perplexity"]> {
+  return (record?.perplexity ?? []).filter(isTelling);
+}
+
+/** Whether so many tokens tell something of a model. */
+export function isTelling({ tokens }: { tokens: number }): boolean {
+  return tokens >= LEAST_SCORED_TOKENS;
+}
+
+/** Perplexities on held-out text of the last training on text. */
+export interface NotedTraining {
+  before: number;
+  after: number;
+  /** Null without a teacher. */
+  teacher: number | null;
+}
+
+export function findNotedTraining({ history }: Pick<NfcRecord, "history">): NotedTraining | null {
+  const last = history.findLast((step) => trainingSchema.safeParse(step).success);
+  return last ? trainingSchema.parse(last).held_out.perplexity : null;
+}
+
+const perplexity = z.number().positive();
+const trainingSchema = z.object({
+  held_out: z.object({
+    perplexity: z.object({ before: perplexity, after: perplexity, teacher: perplexity.nullable() }),
+  }),
+});
 
 export interface NotedTask {
   /** "sst2" */
@@ -87,7 +118,7 @@ export function readRecordedQuality(
   entries: readonly ExportEntry[],
 ): ExportSummary["files"][number]["quality"] {
   const entry = findEntry({ precision, bytes }, entries)?.perplexity;
-  if (entry === undefined) return null;
+  if (entry === undefined || !isTelling(entry)) return null;
   const { perplexity, kl, agreement, logitError, source } = entry;
   return { ...describeText(entry), float32: source ?? null, perplexity, kl, agreement, logitError };
 }

@@ -144,7 +144,7 @@ describe("absolute limits of checkSizes", () => {
       const file = `${repo}/${folder}/nfc.json`;
       writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
     };
-    const measured = { file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 };
+    const measured = { file: "a", sha256: "0".repeat(64), tokens: 900, length: 8, stride: 8, perplexity: 2.5 };
     const none = ["maxPerplexity: no nfc.json beside it notes one (nfc eval, nfc export --text)"];
     noted("model", { perplexity: [measured] });
     cpSync(path("tied"), `${repo}/other`, { recursive: true });
@@ -167,7 +167,7 @@ describe("absolute limits of checkSizes", () => {
   it("the perplexity and accuracy in nfc.json are held against the budget", async () => {
     const file = `${repo}/model/nfc.json`;
     const record = JSON.parse(readFileSync(file, "utf8"));
-    const perplexity = [{ file: "a", sha256: "0".repeat(64), tokens: 9, length: 8, stride: 8, perplexity: 2.5 }];
+    const perplexity = [{ file: "a", sha256: "0".repeat(64), tokens: 900, length: 8, stride: 8, perplexity: 2.5 }];
     const history = [{ step: "finetune", task: "sst2", dev: { metrics: { accuracy: 0.75 } } }];
     writeFileSync(file, JSON.stringify({ ...record, perplexity, history }));
     configure({ path: "model", maxPerplexity: 2.5, minAccuracy: 0.75 });

@@ -68,6 +68,14 @@ describe("nfc convert", () => {
     expect(stderr).toMatch(/^(tying h\.\d \(\d\/2\)|writing .+)$/m);
   });
 
+  it("nfc convert says that a short calibration text counts for little", async () => {
+    const convert = (tokens: string) =>
+      ok("convert", MODEL, "-o", fresh(), "--calibration", text, "--calibration-tokens", tokens, ...THREADS);
+    const remark = "note: the calibration text has 3 tokens, which count for 0 % of the metric: give 8,192\n";
+    expect((await convert("3")).stderr).toContain(remark);
+    expect((await convert("512")).stderr).not.toContain("of the metric");
+  });
+
   it("nfc convert --verbose prints a line for each layer", async () => {
     const { stdout } = await ok("convert", MODEL, "-o", fresh(), "--verbose", "--tie", "mean");
     expect(stdout).toMatch(/layer +head 0 +head 1 +head 2 +head 3/);

@@ -27,7 +27,7 @@ let count = 0;
 
 beforeAll(async () => {
   text = path("short.txt");
-  writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 600));
+  writeFileSync(text, readFileSync(TEXT, "utf8").slice(0, 1500));
   tied = await modelOf("noise-distance", path("tied"));
   master = path("master");
   await exported(tied, master);

@@ -33,7 +33,7 @@ describe("progress without a terminal", () => {
   }
 
   beforeEach(() => {
-    vi.useFakeTimers({ toFake: ["performance"] });
+    vi.useFakeTimers({ toFake: ["performance", "setInterval", "clearInterval"] });
   });
   afterEach(() => {
     vi.useRealTimers();
@@ -54,6 +54,36 @@ describe("progress without a terminal", () => {
     const { progress, lines } = await open();
     for (let done = 0; done <= 100; done++) for (const phase of ["tying", "writing"]) progress.show(bytes(phase, done));
     expect(lines()).toEqual(["tying 0 B of 100 B", "writing 0 B of 100 B"]);
+  });
+
+  it("a phase that says nothing gets lines with the seconds that have passed, ever fewer of them", async () => {
+    const { progress, lines } = await open();
+    progress.show({ phase: "verifying", done: 0, total: null, unit: "steps" });
+    vi.advanceTimersByTime(100_000);
+    expect(lines()).toEqual(["verifying", "verifying, 10 s", "verifying, 30 s", "verifying, 70 s"]);
+    progress.stop();
+    vi.advanceTimersByTime(1_000_000);
+    expect(lines()).toHaveLength(4);
+  });
+
+  it("a brief phase gets a line only if it lasts for more than two seconds", async () => {
+    const { progress, lines } = await open();
+    const saving: ProgressEvent = {
+      phase: "saving",
+      detail: "step 50",
+      done: 0,
+      total: null,
+      unit: "steps",
+      brief: true,
+    };
+    progress.show(saving);
+    vi.advanceTimersByTime(1900);
+    progress.show(bytes("writing", 1));
+    expect(lines()).toEqual(["writing 1 B of 100 B"]);
+    progress.show(saving);
+    vi.advanceTimersByTime(3000);
+    expect(lines()).toEqual(["writing 1 B of 100 B", "saving step 50, 2 s"]);
+    progress.stop();
   });
 
   it("progress without a terminal is plain text, without color and cursor movement", async () => {
@@ -86,6 +116,22 @@ describe("progress on a terminal", () => {
     expect(stderr).toContain(cyan);
     expect(stderr.lastIndexOf("\u001b[?25h")).toBeGreaterThan(stderr.lastIndexOf("\u001b[?25l"));
     expect(stdout).not.toContain("\u001b");
+  });
+
+  it("a phase that says nothing moves by the seconds that have passed", async () => {
+    vi.useFakeTimers({ toFake: ["performance", "setInterval", "clearInterval"] });
+    const stderr = Object.assign(new Recorder(), {
+      ...{ isTTY: true, columns: 80, rows: 24, clearLine: () => true, cursorTo: () => true, moveCursor: () => true },
+      getColorDepth: () => 8,
+    });
+    const io = { argv: [], env: {}, stdout: new Recorder(), stderr, on: () => {}, off: () => {} };
+    const progress = await Progress.open(io, {});
+    progress.show({ phase: "building the graph", done: 0, total: null, unit: "steps", brief: true });
+    expect(stderr.text).toContain("building the graph");
+    vi.advanceTimersByTime(5000);
+    for (const seconds of [2, 3, 4, 5]) expect(stderr.text).toContain(`building the graph, ${seconds} s`);
+    progress.stop();
+    vi.useRealTimers();
   });
 
   it("progress has no color with NO_COLOR", async () => {

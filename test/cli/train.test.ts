@@ -141,7 +141,8 @@ describe("nfc finetune and nfc pretrain", () => {
     writeFileSync(path("corpus", "deep", "b.jsonl"), `${JSON.stringify({ text: readFileSync(TEXT, "utf8") })}\n`);
     writeFileSync(path("corpus", "README.md"), "not this");
     const tokens = async (data: string) => {
-      const line = ["finetune", MODEL, "--data", data, "-o", output(), ...SHORT, ...cache, "--json"];
+      const all = ["--eval-tokens", "65536", "--json"];
+      const line = ["finetune", MODEL, "--data", data, "-o", output(), ...SHORT, ...cache, ...all];
       const { code, stdout, stderr } = await nfc(line);
       expect(code, stderr).toBe(0);
       return JSON.parse(stdout).heldOutTokens;
@@ -180,6 +181,29 @@ describe("nfc finetune and nfc pretrain", () => {
     await opened(out, ({ config: { variant } }) => expect(variant).toBe("noise-shared"));
   });
 
+  it("nfc finetune says in its table and in a note that the model became worse, and that few tokens tell little", async () => {
+    const line = (...flags: string[]) => [
+      "finetune",
+      MODEL,
+      "--data",
+      TEXT,
+      "-o",
+      output(),
+      ...SHORT,
+      ...cache,
+      ...flags,
+    ];
+    const worse = await nfc(line("--lr", "0.5", "--warmup", "0", "--eval-tokens", "50"));
+    expect(worse.code, worse.stderr).toBe(0);
+    expect(worse.stdout).toMatch(/\(after, worse\) +[23] +\d/);
+    expect(worse.stderr).toMatch(
+      /note: training made it worse: perplexity [\d.]+ before, [\d.]+ after \(\+[\d,.]+ %\), on held-out text: train for longer/,
+    );
+    expect(worse.stderr).toContain("note: 50 tokens say nothing about the quality of a model");
+    const fine = await nfc(line("--lr", "1e-5"));
+    expect(`${fine.stdout}${fine.stderr}`).not.toMatch(/worse:|, worse|say nothing/);
+  });
+
   it("nfc finetune says when an earlier step was better", async () => {
     const line = [
       "finetune",
@@ -202,6 +226,6 @@ describe("nfc finetune and nfc pretrain", () => {
     const { code, stdout, stderr } = await nfc(line);
     expect(code, stderr).toBe(0);
     const [, step] = /note: the best step, (\d), is kept: later ones were worse on held-out text\n/.exec(stderr) ?? [];
-    expect(stdout).toMatch(new RegExp(`\\(after\\) +${step} `));
+    expect(stdout).toMatch(new RegExp(`\\(after(, worse)?\\) +${step} `));
   });
 });

@@ -10,6 +10,7 @@ import { convert } from "../../src/convert/convert.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { type LayerTie, TIE_STRATEGIES, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
+import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { countParameters, listParameters } from "../../src/model/parameters.ts";
 import { VARIANTS, type Variant } from "../../src/model/variants.ts";
 import { TOOL } from "../../src/version.ts";
@@ -149,6 +150,23 @@ describe("the record of a conversion", () => {
 });
 
 describe("the noise of a conversion", () => {
+  it("a few tokens of calibration text make no model worse than none does, and no tie look better than it is", async () => {
+    const measure = async (calibrationTokens: number | null) => {
+      const output = path(`few-${calibrationTokens}`);
+      const text = calibrationTokens === null ? {} : { calibration: [TEXT], calibrationTokens };
+      const strategy = calibrationTokens === null ? "spectral" : "calibrated";
+      const { record } = await converted({ output, variant: "noise-distance", strategy, ...text });
+      const { perplexity } = await opened(output, (model) => evaluate(model, { text: [TEXT], threads: 1 }));
+      const errors = record.tie?.errors.flat() ?? [];
+      return { perplexity, error: errors.reduce((sum, error) => sum + error, 0) / errors.length };
+    };
+    const [none, few, some, enough] = [await measure(null), await measure(3), await measure(32), await measure(2048)];
+    expect(few.perplexity).toBeLessThan(none.perplexity);
+    expect(some.perplexity).toBeLessThan(few.perplexity);
+    expect(enough.perplexity).toBeLessThan(some.perplexity);
+    for (const { error } of [few, some]) expect(error).toBeGreaterThan(enough.error);
+  });
+
   it("the noise means of noise-distance are fitted on calibration text whatever the tie", async () => {
     const output = path("fitted");
     await converted({

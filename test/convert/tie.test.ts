@@ -180,3 +180,18 @@ describe("input that is not finite", () => {
     expect(message).toContain("inputs");
   });
 });
+
+describe("the trust in measured moments", () => {
+  test("moments that are not trusted tie as spectral does, whatever they are", () => {
+    for (const bare of [false, true]) {
+      const input = randomLayer({ seed: 5, strategy: "calibrated", bare });
+      const moments = Float64Array.from({ length: 36 }, (_, at) => (at % 7 === 0 ? 1 + at : 0.1));
+      const keyMoments = Array.from({ length: input.n_head }, () => moments);
+      const untrusted = tieLayer({ ...input, keyMoments, trust: 0 });
+      const spectral = tieLayer({ ...input, strategy: "spectral", sigma: null });
+      expect(tieLayer({ ...input, keyMoments }).errors).not.toEqual(untrusted.errors);
+      for (const [head, error] of untrusted.errors.entries())
+        expect(error).toBeCloseTo(spectral.errors[head] as number, 3);
+    }
+  });
+});

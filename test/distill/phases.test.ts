@@ -128,7 +128,7 @@ describe("dtypes of the trained model", () => {
     const source = `${await model("bare")}/model.safetensors`;
     const { folder, perplexity } = await shop.run("finetune", source, {
       output: path("tuned"),
-      settings: { lr: 1e-2 },
+      settings: { lr: 1e-2, evalEvery: 1 },
     });
     expect(perplexity.after).toBeLessThan(perplexity.before);
     await opened(folder, (trained) => expect(trained.config.n_embd).toBe(32));

@@ -42,6 +42,17 @@ describe("default settings", () => {
     expect(resolveTrainSettings("pretrain", TINY)).toMatchObject({ steps: 2000, kd: 0, lr: 1e-3, decay: 0.1 });
   });
 
+  it("the rate falls with the tokens of a step, however they are cut, but not for random weights", () => {
+    const rate = (task: "distill" | "finetune" | "pretrain", given: Partial<TrainSettings>) =>
+      resolveTrainSettings(task, TINY, { length: 32, ...given }).lr;
+    expect(rate("distill", { batchSize: 16 })).toBe(1.25e-4); // 512 tokens
+    expect(rate("distill", { batchSize: 4, accumulate: 4 })).toBe(1.25e-4);
+    expect(rate("distill", { batchSize: 256 })).toBe(1e-3); // 8,192 tokens
+    expect(rate("finetune", { batchSize: 8 })).toBe(6.25e-6);
+    expect(rate("pretrain", { batchSize: 8 })).toBe(1e-3);
+    expect(rate("distill", { batchSize: 16, lr: 5e-4 })).toBe(5e-4);
+  });
+
   it("attention is transferred in three tenths of the steps where it can be, and a twentieth of the rest is warmup", () => {
     expect(resolveTrainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
     expect(resolveTrainSettings("distill", TINY, {}, DENSE)).toMatchObject({

@@ -60,13 +60,27 @@ describe("the report as text", () => {
   test("KL and agreement are shown where they were measured, with gaps elsewhere", () => {
     const report = createReport(fakeCheckpoint(TINY), fakeCheckpoint(TINY), {
       measurements: [
-        { file: "a.txt", tokens: 10, before: 60, after: 66, kl: 0.25, agreement: 0.5 },
-        { file: "b.txt", tokens: 20, after: 70 },
+        { file: "a.txt", tokens: 1000, before: 60, after: 66, kl: 0.25, agreement: 0.5 },
+        { file: "b.txt", tokens: 2000, after: 70 },
       ],
     });
     const text = renderReportText(report);
-    expect(text).toMatch(/^a\.txt +10 +60\.00 +66\.00 +\+10\.00 % +0\.2500 +50\.00 %$/m);
-    expect(text).toMatch(/^b\.txt +20 +70\.00$/m);
+    expect(text).toMatch(/^a\.txt +1,000 +60\.00 +66\.00 +\+10\.00 % +0\.2500 +50\.00 %$/m);
+    expect(text).toMatch(/^b\.txt +2,000 +70\.00$/m);
+  });
+
+  test("perplexities of almost no text are left out, and named", () => {
+    const reportOf = (tokens: number) => {
+      const before = fakeCheckpoint(TINY);
+      const perplexity = [{ file: "two.txt", sha256: SHA("c"), tokens, perplexity: 3 }];
+      return createReport(before, fakeCheckpoint(TINY, { record: recordOf(before, TINY, { perplexity }) }));
+    };
+    expect(reportOf(2).perplexity).toEqual([]);
+    expect(renderReportText(reportOf(2))).toContain(
+      "after: too short to tell quality, and left out: two.txt (2 tokens)",
+    );
+    expect(reportOf(256).perplexity).toHaveLength(1);
+    expect(renderReportText(reportOf(256))).not.toContain("too short");
   });
 
   test("a report without a title has the names of the models, and no line for a tie or provenance that is not there", () => {

@@ -335,13 +335,13 @@ describe("perplexities in a report", () => {
     const report = createReport(before, after, {
       measurements: [
         { file: "valid.txt", sha256: SHA("c"), tokens: 1000, after: 80, kl: 0.31, agreement: 0.75 },
-        { file: "a.txt", tokens: 9, before: 10, after: 11 },
-        { file: "a.txt", tokens: 5, before: 12 },
+        { file: "a.txt", tokens: 900, before: 10, after: 11 },
+        { file: "a.txt", tokens: 500, before: 12 },
       ],
     });
     expect(report.perplexity).toEqual([
-      { file: "a.txt", sha256: null, tokens: 5, before: 12, after: null, kl: null, agreement: null },
-      { file: "a.txt", sha256: null, tokens: 9, before: 10, after: 11, kl: null, agreement: null },
+      { file: "a.txt", sha256: null, tokens: 500, before: 12, after: null, kl: null, agreement: null },
+      { file: "a.txt", sha256: null, tokens: 900, before: 10, after: 11, kl: null, agreement: null },
       { ...measured, before: 62.2, after: 80, kl: 0.31, agreement: 0.75 },
     ]);
   });

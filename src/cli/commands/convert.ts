@@ -1,10 +1,16 @@
 // nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
-import type { ConvertOptions } from "../../convert/convert-options.ts";
-import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
+import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
+import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
-import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
+import {
+  formatBytes,
+  formatCommand,
+  formatCount,
+  formatSignedPercent,
+  formatThousands,
+} from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
@@ -89,7 +95,8 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
       signal: context.signal,
     });
     progress.stop();
-    for (const line of [...checkpoint.notes, ...listRemarks(model, output, flags)]) note(context.io, flags, line);
+    for (const line of [...checkpoint.notes, ...listRemarks(model, output, flags), ...warnOfShortText(converted)])
+      note(context.io, flags, line);
     return converted;
   });
   printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
@@ -113,6 +120,21 @@ function listRemarks(model: string, output: string, flags: ConvertFlags): string
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
   return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
+}
+
+/** The share of the text in the metric below which the result says so. */
+const FULL_TRUST = 0.9;
+
+/** A remark where the calibration text was too short for its statistics to be taken at their word. */
+function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
+  if (tie?.strategy !== "calibrated" || !tie.calibration) return [];
+  const { tokens } = tie.calibration;
+  const trust = computeTrust(tokens);
+  if (trust >= FULL_TRUST) return [];
+  const share = `${Math.round(100 * trust)} %`;
+  return [
+    `the calibration text has ${formatCount(tokens, "token")}, which count for ${share} of the metric: give ${formatThousands(DEFAULT_CALIBRATION_TOKENS)}`,
+  ];
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {

@@ -18,6 +18,7 @@ import {
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
 import { type Context, note, printResult } from "../terminal.ts";
+import { warnOfFewTokens } from "./eval/few-tokens.ts";
 import type { EvalFlags, TextFlags } from "./eval/flags.ts";
 import { addSkipFlag } from "./eval/skipped-lines.ts";
 
@@ -87,6 +88,7 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
       if (flags.record && flags.noise === "mean") {
         const recorded = await recordPerplexity(checkpoint, text, result, against);
         if (recorded) note(context.io, flags, `perplexity noted in ${recorded} (--no-record leaves it out)`);
+        warnOfFewTokens(context.io, flags, result.tokens);
       }
       const json = { model, reference: against?.source, ...result };
       printResult(context.io, flags, json, () => formatResult(checkpoint, against, result));

@@ -1,5 +1,6 @@
 // nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
 import { Command, Option } from "commander";
+import { LEAST_SCORED_TOKENS } from "../../checkpoint/nfc-record.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
 import { BLOCK_SIZES } from "../../export/quantize/settings.ts";
@@ -118,6 +119,8 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
       flags,
       "expanded to plain GPT-2: q = k = s is stored twice, so this is not smaller than the source",
     );
+  if (flags.text && !result.exports.some(({ perplexity }) => perplexity))
+    note(context.io, flags, `--text is too short to tell quality, for which it needs ${LEAST_SCORED_TOKENS} tokens`);
   printResult(context.io, flags, toJson(result), () => formatResult(result));
 }
 

@@ -19,7 +19,7 @@ export interface Choice {
  * @throws NfcError "not-found" without any, "usage" naming all where there are several
  */
 export async function chooseConverted(data: readonly string[], resume: boolean): Promise<Choice> {
-  const swallowed = data.find((path) => existsSync(join(path, NFC_RECORD_FILE)));
+  const swallowed = data.find((path) => fileExists(join(path, NFC_RECORD_FILE)));
   if (swallowed !== undefined)
     throw new NfcError("usage", `${swallowed} is a model, no text to train on`, {
       hint: `--data takes all names that follow it: nfc distill ${swallowed} --data FILE`,

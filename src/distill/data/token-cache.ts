@@ -146,11 +146,24 @@ async function fingerprintCorpus(
   { field = "text", signal, onProgress }: CorpusOptions,
 ): Promise<string> {
   const parts = [tokenizer];
-  for (const [done, path] of files.entries()) {
-    onProgress?.({ phase: "hashing the corpus", done, total: files.length, unit: "files" });
-    parts.push(/\.(jsonl|ndjson)$/.test(path) ? `field ${field}` : "whole", await sha256File(path, signal));
+  const total = await sumSizes(files);
+  let done = 0;
+  const onBytes = (bytes: number) => {
+    done += bytes;
+    onProgress?.({ phase: "hashing the corpus", done, total, unit: "bytes" });
+  };
+  onBytes(0);
+  for (const path of files) {
+    parts.push(/\.(jsonl|ndjson)$/.test(path) ? `field ${field}` : "whole", await sha256File(path, signal, onBytes));
   }
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+}
+
+/** Bytes of the files together. */
+async function sumSizes(files: readonly string[]): Promise<number> {
+  let total = 0;
+  for (const path of files) total += (await withIoErrors(path, () => stat(path))).size;
+  return total;
 }
 
 async function* tokenizeFiles(
@@ -158,8 +171,7 @@ async function* tokenizeFiles(
   tokenizer: Tokenizer,
   { field, vocabulary, signal, onProgress }: CorpusOptions,
 ): AsyncGenerator<number[]> {
-  let total = 0;
-  for (const path of files) total += (await withIoErrors(path, () => stat(path))).size;
+  const total = await sumSizes(files);
   let done = 0;
   const onBytes = (bytes: number) => {
     done += bytes;

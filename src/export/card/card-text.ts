@@ -4,12 +4,13 @@ import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countParameters } from "../../model/parameters.ts";
 import { VARIANT_TRAITS } from "../../model/variants.ts";
+import { listPerplexities } from "../../report/recorded-quality.ts";
 import { type Block, type Line, list, paragraph } from "../../report/render/blocks.ts";
 import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
 
 /** A paragraph that describes the model, and a list of how it was made. */
 export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] {
-  const perplexities = (record.perplexity ?? []).map((entry): Line => {
+  const perplexities = listPerplexities(record).map((entry): Line => {
     const source = entry.source === undefined ? "" : `, the source's ${entry.source.toFixed(2)}`;
     const facts = ` (${formatCount(entry.tokens, "token")}): ${entry.perplexity.toFixed(2)}${source}`;
     return ["Perplexity on ", { code: entry.file }, facts];

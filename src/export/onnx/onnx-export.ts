@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
+import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { streamTokens, takeWindows } from "../../checkpoint/tokens.ts";
 import { throwIfAborted } from "../../errors.ts";
@@ -136,8 +137,10 @@ async function measure(
 ): Promise<Map<Precision, NonNullable<ExportEntry["perplexity"]>>> {
   const { files, config } = await openExportedModel(folder);
   const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
+  const meter = await TokenMeter.open(texts);
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
-    tokens: () => streamTokens(texts, tokenizer, { signal }),
+    tokens: () => meter.count(streamTokens(texts, tokenizer, { signal, onBytes: meter.onBytes })),
+    countTokens: meter.estimate,
     onProgress: (event) => onProgress?.({ ...event, phase: "comparing on text" }),
     ...{ threads, signal },
   });

@@ -6,7 +6,7 @@ import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
 import { computeFeedback, type Feedback } from "./error-feedback.ts";
 
 /** The damping of the paper. */
-const DAMPING = 0.01;
+export const DAMPING = 0.01;
 /** Inputs that are quantized before the targets of the rest are brought up to date. */
 const PANEL = 128;
 /** Channels at once: they do not touch one another, and their errors are [1024, K] in float64. */

@@ -1,11 +1,13 @@
 // Measures the perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
+import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { streamTokens } from "../../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
+import type { TextOptions } from "../../io/text.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
@@ -27,6 +29,8 @@ export type { Score } from "./scored-text.ts";
 interface ScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
   tokens: AsyncIterable<readonly number[]>;
+  /** Tokens of the text, as far as that is known by now. */
+  countTokens?: (() => number | null) | undefined;
 }
 
 /** Either `text` or `tokens` says what is scored. */
@@ -68,10 +72,11 @@ export interface Evaluation extends Score {
 export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
   refuseClassifier(checkpoint);
   resolveWindow(checkpoint, options); // before the weights are read
-  const tokens = options.tokens ?? (await streamText(checkpoint, options));
+  const meter = await TokenMeter.open(options.text ?? []);
+  const tokens = options.tokens ?? meter.count(await streamText(checkpoint, { ...options, onBytes: meter.onBytes }));
   const scorer = await openScorer(checkpoint, options);
   try {
-    return await scorer.score({ ...options, tokens });
+    return await scorer.score({ ...options, tokens, countTokens: meter.estimate });
   } finally {
     await scorer.close();
   }
@@ -80,10 +85,10 @@ export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions)
 const DAMAGED = "the checkpoint is damaged";
 async function streamText(
   { folder, config }: Checkpoint,
-  { text, field, signal }: EvaluateOptions,
+  { text, field, signal, onBytes }: EvaluateOptions & Pick<TextOptions, "onBytes">,
 ): Promise<AsyncIterable<readonly number[]>> {
   if (!text) throw new NfcError("usage", "nothing to score", { hint: "give text, the files, or tokens, their ids" });
-  return streamTokens(text, await loadTokenizer(folder, config), { field, signal });
+  return streamTokens(text, await loadTokenizer(folder, config), { field, signal, onBytes });
 }
 
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;
@@ -113,7 +118,7 @@ export async function openLiveScorer(subject: Subject, weights: Tensors, options
 }
 
 function makeScorer(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors): Scorer {
-  const score = async ({ tokens, signal, onProgress, ...window }: ScoreOptions): Promise<Evaluation> => {
+  const score = async ({ tokens, countTokens, signal, onProgress, ...window }: ScoreOptions): Promise<Evaluation> => {
     const size = resolveWindow(subject, { ...window, against });
     const total = { tokens: 0, windows: 0, seconds: 0 };
     const sums = new Sums(against ? COMPARED : COMPARED.slice(0, 1));
@@ -124,7 +129,9 @@ function makeScorer(subject: Subject, against: Subject | undefined, session: Ses
       total.seconds += (performance.now() - started) / 1000;
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
-      onProgress?.({ phase: "scoring", done: total.tokens, total: null, unit: "tokens" });
+      // The first token of a text is read, not scored.
+      const all = countTokens?.() ?? null;
+      onProgress?.({ phase: "scoring", done: total.tokens, total: all && Math.max(all, total.tokens), unit: "tokens" });
     }
     refuseShortText(total.tokens);
     refuseInfinite(subject, [sums.mean("nll")], DAMAGED);

@@ -27,6 +27,8 @@ const LOGITS_PER_COMPARISON = 2 ** 20;
 export interface PrecisionScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
   tokens: () => AsyncIterable<readonly number[]>;
+  /** Tokens of the text, as far as that is known by now. */
+  countTokens?: (() => number | null) | undefined;
   threads?: number | undefined;
 }
 
@@ -74,7 +76,7 @@ export async function scorePrecisions(
       await panel.add(batch, signal);
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;
-      onProgress?.({ phase: "scoring", done: total.tokens, total: null, unit: "tokens" });
+      onProgress?.({ phase: "scoring", done: total.tokens, total: options.countTokens?.() ?? null, unit: "tokens" });
     }
     refuseShortText(total.tokens);
     return panel.results().map(({ seconds, ...result }) => {

@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import { changeRecord, drawsNoise, mergeEntries } from "../../checkpoint/change-record.ts";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import type { ExportEntry, NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { type ExportEntry, LEAST_SCORED_TOKENS, type NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import type { ExportedModel } from "../exported/exported-model.ts";
@@ -19,7 +19,7 @@ export async function describeScoredText(texts: readonly string[]): Promise<Pick
 
 /**
  * Adds or replaces the entry for this text. Gives the path of nfc.json, or null where the model has none, where it
- * cannot be written, and for a perplexity past every number, which JSON cannot hold.
+ * cannot be written, for a text of almost no tokens, and for a perplexity past every number, which JSON cannot hold.
  */
 export async function recordPerplexity(
   checkpoint: Checkpoint,
@@ -28,7 +28,7 @@ export async function recordPerplexity(
   against?: Checkpoint,
 ): Promise<string | null> {
   const { record, folder } = checkpoint;
-  if (record === null || folder === null || !Number.isFinite(result.perplexity)) return null;
+  if (record === null || folder === null || !isTelling(result)) return null;
   const entry: Entry = {
     ...(await describeScoredText(texts)),
     tokens: result.tokens,
@@ -61,7 +61,7 @@ export async function recordExports(
   against?: Checkpoint,
 ): Promise<string | null> {
   const { record, folder } = model;
-  if (record === null || drawsNoise(record)) return null;
+  if (record === null || drawsNoise(record) || !scores.some(isTelling)) return null;
   const comparable = against === undefined || (await isOrigin(against, record));
   const text = await describeScoredText(texts);
   return changeRecord(folder, (current) => {
@@ -75,7 +75,7 @@ export async function recordExports(
 }
 
 /**
- * The entry of a measured file; null for a perplexity past every number.
+ * The entry of a measured file; null for a text of almost no tokens, and for a perplexity past every number.
  * @param comparable whether the reference was the float32 model
  * @param old an earlier entry, which keeps its say where the new measurement has none
  */
@@ -85,12 +85,17 @@ export function makeExportPerplexity(
   comparable = true,
   old?: ExportPerplexity,
 ): ExportPerplexity | null {
-  if (!Number.isFinite(perplexity)) return null;
+  if (!isTelling({ tokens, perplexity })) return null;
   const entry = { ...text, tokens, length, stride, perplexity };
   if (comparable && referencePerplexity !== null && Number.isFinite(referencePerplexity))
     return { ...entry, source: referencePerplexity, kl, agreement, logitError };
   const known = old && isSameText(old, entry) ? old : { kl: null, agreement: null, logitError: null };
   return { ...known, ...entry };
+}
+
+/** Whether a measurement says something of the model, in numbers that JSON can hold. */
+function isTelling({ tokens, perplexity }: { tokens: number; perplexity: number }): boolean {
+  return tokens >= LEAST_SCORED_TOKENS && Number.isFinite(perplexity);
 }
 
 function isSameText(a: Omit<Entry, "file">, b: Omit<Entry, "file">): boolean {

@@ -13,6 +13,7 @@ import {
   describeText,
   findEntry,
   findNotedTask,
+  listPerplexities,
   nameScored,
   readRecordBeside,
   readRecordedQuality,
@@ -121,7 +122,7 @@ const listGroups = (weights: Parameters<typeof sumGroups>[0]): ComparedModel["gr
   Object.entries(sumGroups(weights)).map(([group, { parameters, bytes }]) => ({ group, parameters, bytes }));
 
 function readOwnQuality(record: NfcRecord): ComparedModel["quality"] {
-  const perplexities = (record.perplexity ?? []).map((entry) => {
+  const perplexities = listPerplexities(record).map((entry) => {
     const { file, tokens } = describeText(entry);
     return { measure: "perplexity", on: file, examples: tokens, value: entry.perplexity };
   });

@@ -8,6 +8,7 @@ import { embedWindows, openLayerSession } from "../../inference/layerwise.ts";
 import { fileExists } from "../../io/exists.ts";
 import { readTextLines } from "../../io/text.ts";
 import { hasDistanceMean, VARIANT_TRAITS } from "../../model/variants.ts";
+import { findNotedTraining } from "../recorded-quality.ts";
 import type { Report } from "../report-schema.ts";
 
 /** A point of a curve: the optimizer's step, and the value measured there. */
@@ -18,6 +19,8 @@ export interface TrainingCurves {
   /** Held-out perplexity, or a task's score. */
   heldOut: Point[];
   heldOutName: string;
+  /** The same of the teacher; null without one, and for a task's score. */
+  teacher: number | null;
 }
 
 export interface LearnedNoise {
@@ -70,7 +73,7 @@ export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedN
 export async function readTrainingCurves(checkpoint: Checkpoint): Promise<TrainingCurves | null> {
   const file = checkpoint.folder === null ? "" : join(checkpoint.folder, "metrics.jsonl");
   if (!fileExists(file)) return null;
-  const curves: TrainingCurves = { loss: [], heldOut: [], heldOutName: "perplexity" };
+  const curves: TrainingCurves = { loss: [], heldOut: [], heldOutName: "perplexity", teacher: null };
   for await (const { text } of readTextLines(file)) {
     const entry = parseLine(text);
     if (typeof entry?.step !== "number" || !Number.isFinite(entry.step)) continue;
@@ -84,6 +87,12 @@ export async function readTrainingCurves(checkpoint: Checkpoint): Promise<Traini
     }
   }
   if (curves.loss.length + curves.heldOut.length === 0) return null;
+  const noted = checkpoint.record && findNotedTraining(checkpoint.record);
+  if (noted && curves.heldOutName === "perplexity") {
+    // The start is scored as well, before the first line of the metrics.
+    if (curves.heldOut[0]?.[0] !== 0) curves.heldOut.unshift([0, noted.before]);
+    curves.teacher = noted.teacher;
+  }
   return { ...curves, loss: thinPoints(curves.loss) };
 }
 

@@ -14,7 +14,7 @@ import { html, type Markup, NOTHING } from "../render/html.ts";
 import { makeProvenance, makeQualityBlocks } from "../report-blocks.ts";
 import type { Change, Report } from "../report-schema.ts";
 import { groupRows, makeLayerTables, makeOverviewTable } from "../report-tables.ts";
-import { drawBarChart, drawHeatMap, drawLegend, drawLineChart } from "./charts.ts";
+import { drawBarChart, drawHeatMap, drawLegend, drawLineChart, type Line } from "./charts.ts";
 import { renderFigure, renderFrame, renderSection } from "./frame.ts";
 import type { AttentionPair, PageData } from "./page-data.ts";
 
@@ -206,19 +206,29 @@ function strongest(rows: readonly (readonly number[])[], labels: readonly string
 
 function trainingSection({ training }: PageData): Markup {
   if (!training) return NOTHING;
-  const { loss, heldOut, heldOutName } = training;
-  const figure = (title: string, points: typeof loss, label: string, kind: "after" | "third") => {
+  const { loss, heldOut, heldOutName, teacher } = training;
+  const figure = (
+    title: string,
+    points: typeof loss,
+    label: string,
+    kind: "after" | "third",
+    level?: number | null,
+  ) => {
     if (points.length === 0) return NOTHING;
     const [first, last] = [points[0]?.[1] ?? 0, points.at(-1)?.[1] ?? 0];
-    const description = `From ${first.toFixed(3)} to ${last.toFixed(3)} over ${points.at(-1)?.[0].toFixed(0)} steps.`;
-    const lines = [{ kind, points, dots: points.length <= 20 }];
+    const taught = level == null ? "" : ` The teacher, the level line, has ${level.toFixed(3)}.`;
+    const worse = heldOutName === "perplexity" && last > first && kind === "third" ? ", worse than it began," : "";
+    const description = `From ${first.toFixed(3)} to ${last.toFixed(3)}${worse} over ${points.at(-1)?.[0].toFixed(0)} steps.${taught}`;
+    const ends = [points[0]?.[0] ?? 0, points.at(-1)?.[0] ?? 0];
+    const lines: Line[] = [{ kind, points, dots: points.length <= 20 }];
+    if (level != null) lines.push({ kind: "before", points: ends.map((step) => [step, level] as const) });
     const chart = drawLineChart({ title, description }, lines, { x: "step", y: label });
     return renderFigure(chart, `${title}: ${description}`);
   };
   return renderSection(
     "Training",
     figure("Loss of the training batches", loss, "loss", "after"),
-    figure(`Held-out ${heldOutName}`, heldOut, heldOutName, "third"),
+    figure(`Held-out ${heldOutName}`, heldOut, heldOutName, "third", teacher),
   );
 }
 

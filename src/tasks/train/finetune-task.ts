@@ -113,8 +113,8 @@ export async function planTask(source: Checkpoint, options: FinetuneTaskOptions)
   const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));
   const inputs = {
     variant: model.config.variant,
-    model: await fingerprintModel(source, signal),
-    teacher: teacher ? await fingerprintModel(teacher, signal) : null,
+    model: await fingerprintModel(source, signal, options.onProgress),
+    teacher: teacher ? await fingerprintModel(teacher, signal, options.onProgress) : null,
     data: parts.train.sha256,
     "development data": parts.dev.sha256,
   };
@@ -128,7 +128,7 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, isTrainedOnTask);
+  const store = await makeStore(model, isTrainedOnTask, false, onProgress);
   const saved = resume ? await loadState(plan, store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
@@ -139,7 +139,7 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
   try {
     if (!resume) await folder.create(identity);
     const savedStep = saved?.step ?? null;
-    const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal };
+    const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal, onProgress };
     const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? INITIAL_STATE, savedStep);
     const { best, step: steps } = await loop.finish();
     const score = await loop.orStop(objective.score({ interval: true }));
@@ -152,11 +152,7 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
     };
     const { metrics } = folder;
     const written = await writeTrainedModel({ ...model, record: plan.past ?? model.record }, store, {
-      output,
-      force,
-      metrics,
-      step,
-      command,
+      ...{ output, force, metrics, step, command, onProgress },
     });
     await folder.remove();
     const count = examples.train.length;

@@ -140,8 +140,9 @@ describe("a corpus of text", () => {
       onProgress: ({ phase, done, total, unit }) => events.push(`${phase} ${done}/${total} ${unit}`),
     });
     expect(events).toEqual([
-      "hashing the corpus 0/2 files",
-      "hashing the corpus 1/2 files",
+      "hashing the corpus 0/12 bytes",
+      "hashing the corpus 7/12 bytes",
+      "hashing the corpus 12/12 bytes",
       "tokenising 7/12 bytes",
       "tokenising 12/12 bytes",
     ]);

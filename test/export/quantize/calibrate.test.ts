@@ -84,6 +84,16 @@ describe("calibration on the fixture", () => {
     },
   );
 
+  test("calibration on six tokens loses no more than none does", () =>
+    opened(MODEL, async (checkpoint) => {
+      const [window] = await windowsOf(checkpoint, TRAIN, 64);
+      const few = [(window as Int32Array).slice(0, 6)];
+      const matrices = await quantizeCalibrated(checkpoint, few, { ...FORMAT, threads: 1 });
+      const held = await windowsOf(checkpoint, TEXT, 4096);
+      const without = await klOf(checkpoint, await plain(checkpoint, matrices.keys()), held);
+      expect(await klOf(checkpoint, matrices, held)).toBeLessThan(1.1 * without);
+    }));
+
   test("calibration reports one layer at a time, and stops when its signal fires", () =>
     opened(MODEL, async (checkpoint) => {
       const windows = await windowsOf(checkpoint, TEXT, 256);

@@ -26,7 +26,7 @@ function text(name: string): string {
   return path(name);
 }
 
-function result(perplexity: number, tokens = 10, against?: number): Evaluation {
+function result(perplexity: number, tokens = 1000, against?: number): Evaluation {
   const score = (value: number) => ({ perplexity: value, nll: Math.log(value) });
   return {
     ...score(perplexity),
@@ -58,7 +58,7 @@ describe("recordPerplexity", () => {
     const folder = await model();
     const [record, before] = [recordOf(folder), digest(folder)];
     expect(await noted(folder, [text("a.txt")], result(12.5))).toBe(`${folder}/nfc.json`);
-    const entry = { file: "a.txt", sha256: sha256("of a.txt"), tokens: 10, length: 64, stride: 64, perplexity: 12.5 };
+    const entry = { file: "a.txt", sha256: sha256("of a.txt"), tokens: 1000, length: 64, stride: 64, perplexity: 12.5 };
     expect(recordOf(folder)).toEqual({ ...record, perplexity: [entry] });
     const after = digest(folder);
     expect({ ...after, "nfc.json": "" }).toEqual({ ...before, "nfc.json": "" });
@@ -69,12 +69,12 @@ describe("recordPerplexity", () => {
     await noted(folder, [text("a.txt")], result(12.5));
     await noted(folder, [text("b.txt")], result(3));
     await noted(folder, [text("a.txt")], result(11));
-    await noted(folder, [text("a.txt")], result(14, 7));
+    await noted(folder, [text("a.txt")], result(14, 700));
     const entries = recordOf(folder).perplexity?.map(({ file, tokens, perplexity }) => [file, tokens, perplexity]);
     expect(entries).toEqual([
-      ["b.txt", 10, 3],
-      ["a.txt", 10, 11],
-      ["a.txt", 7, 14],
+      ["b.txt", 1000, 3],
+      ["a.txt", 1000, 11],
+      ["a.txt", 700, 14],
     ]);
   });
 
@@ -95,7 +95,7 @@ describe("recordPerplexity", () => {
       {
         file: "a.txt, b.txt",
         sha256: sha256([sha256("of a.txt"), sha256("of b.txt")].join("\n")),
-        tokens: 10,
+        tokens: 1000,
         length: 64,
         stride: 64,
         perplexity: 2,
@@ -105,7 +105,7 @@ describe("recordPerplexity", () => {
 
   it("the source's perplexity is noted when it was compared with the source, and kept later", async () => {
     const folder = await model();
-    await noted(folder, [text("a.txt")], result(12.5, 10, 9), MODEL);
+    await noted(folder, [text("a.txt")], result(12.5, 1000, 9), MODEL);
     expect(recordOf(folder).perplexity?.[0]).toMatchObject({ perplexity: 12.5, source: 9 });
     await noted(folder, [text("a.txt")], result(12));
     expect(recordOf(folder).perplexity?.[0]).toMatchObject({ perplexity: 12, source: 9 });
@@ -114,13 +114,13 @@ describe("recordPerplexity", () => {
   it("the perplexity of another model is not taken for the source's", async () => {
     const folder = await model();
     const other = await writeCheckpoint(path("other"), { vocab: 384 });
-    await noted(folder, [text("a.txt")], result(12.5, 10, 9), other);
+    await noted(folder, [text("a.txt")], result(12.5, 1000, 9), other);
     expect(recordOf(folder).perplexity?.[0]).not.toHaveProperty("source");
   });
 
   it("a record with an added perplexity opens again", async () => {
     const folder = await model();
-    await noted(folder, [text("a.txt")], result(12.5, 10, 9), MODEL);
+    await noted(folder, [text("a.txt")], result(12.5, 1000, 9), MODEL);
     expect(await opened(folder, ({ record }) => record)).toEqual(recordOf(folder));
   });
 
@@ -129,6 +129,14 @@ describe("recordPerplexity", () => {
     const before = digest(folder);
     expect(await noted(folder, [text("a.txt")], result(2))).toBeNull();
     expect(digest(folder)).toEqual(before);
+  });
+
+  it("a perplexity of almost no text is left out, as it says nothing of the model", async () => {
+    const folder = await model();
+    const before = digest(folder);
+    expect(await noted(folder, [text("a.txt")], result(3, 255))).toBeNull();
+    expect(digest(folder)).toEqual(before);
+    expect(await noted(folder, [text("a.txt")], result(3, 256))).toBe(`${folder}/nfc.json`);
   });
 
   it("a perplexity too large for a number, which JSON cannot hold, is left out", async () => {

@@ -91,7 +91,7 @@ describe("compareModels", () => {
   it("the comparison shows what nfc.json noted, and for a file only if its size still matches", async () => {
     const folder = path("noted");
     cpSync(tied, folder, { recursive: true });
-    const text = { file: "valid.txt", sha256: "0".repeat(64), tokens: 100, length: 8, stride: 8 };
+    const text = { file: "valid.txt", sha256: "0".repeat(64), tokens: 1000, length: 8, stride: 8 };
     change(folder, (record) => {
       record.perplexity = [{ ...text, perplexity: 12.5 }];
       record.history = [{ step: "finetune", task: "cola", dev: { metrics: { matthews: 0.25, accuracy: 0.7 } } }];

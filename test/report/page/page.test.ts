@@ -1,6 +1,7 @@
 // The report page: escaped names, charts that say what they show, a size that can be sent, and in Chromium no script and no request.
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { NfcRecord } from "../../../src/checkpoint/nfc-record.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { drawBarChart, drawHeatMap, drawLegend, drawLineChart, LINE_COLORS } from "../../../src/report/page/charts.ts";
 import { renderReportPage } from "../../../src/report/page/page.ts";
@@ -297,6 +298,41 @@ describe.skipIf(NO_CHROMIUM)(`the page in Chromium${WHY}`, { timeout: 60_000 }, 
   });
 });
 
+it("the curve of a run begins before its first step, has the teacher's level, and says when it ended worse", async () => {
+  mkdirSync(path("worse"));
+  writeFileSync(
+    path("worse/metrics.jsonl"),
+    '{"step":30,"eval":{"perplexity":80}}\n{"step":60,"eval":{"perplexity":83.8}}\n',
+  );
+  const perplexity = { teacher: 61.5, before: 71.3, after: 80 };
+  await opened(MODEL, (before) =>
+    opened(tied, async (after) => {
+      const record = after.record as NfcRecord;
+      const trained = { ...record, history: [{ step: "distill", held_out: { perplexity } }] };
+      const model = { ...after, folder: path("worse"), record: trained };
+      const training = await readTrainingCurves(model);
+      expect(training).toMatchObject({
+        heldOut: [
+          [0, 71.3],
+          [30, 80],
+          [60, 83.8],
+        ],
+        teacher: 61.5,
+      });
+      const report = createReport(before, model);
+      expect(report.findings).toContainEqual({
+        code: "trained-worse",
+        text: "after: training made it worse: perplexity 71.30 before, 80.00 after (+12.20 %), on held-out text",
+      });
+      const page = renderReportPage({ report, noise: null, attention: null, training });
+      expect(page).toContain(
+        "From 71.300 to 83.800, worse than it began, over 60 steps. The teacher, the level line, has 61.500.",
+      );
+      expect(page).toContain("training made it worse");
+    }),
+  );
+});
+
 it("the curves of a classifier show its score", async () => {
   mkdirSync(path("metrics"));
   await opened(MODEL, async (model) => {
@@ -305,6 +341,7 @@ it("the curves of a classifier show its score", async () => {
       loss: [],
       heldOut: [[10, 0.75]],
       heldOutName: "accuracy",
+      teacher: null,
     });
   });
 });

@@ -12,6 +12,7 @@ import { alignTable } from "../../../report/render/text.ts";
 import { toOpenOptions } from "../../options.ts";
 import { Progress } from "../../progress.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
+import { warnOfFewTokens } from "./few-tokens.ts";
 import type { TextFlags } from "./flags.ts";
 
 /** A scored file, and its change against the reference. */
@@ -43,6 +44,7 @@ export async function evalExport(context: Context, source: string, flags: TextFl
     if (flags.record) {
       const recorded = await recordExports(model, flags.text, scores, against);
       if (recorded) note(context.io, flags, `perplexities noted in ${recorded} (--no-record leaves them out)`);
+      for (const { tokens } of scores.slice(0, 1)) warnOfFewTokens(context.io, flags, tokens);
     }
     const result = makeResult(model, files, scores, against);
     printResult(context.io, flags, result, () => formatResult(result));
@@ -70,11 +72,14 @@ async function score(
 ): Promise<PrecisionScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
   const { loadTokenizer } = await import("../../../checkpoint/tokenizer.ts");
+  const { TokenMeter } = await import("../../../checkpoint/token-meter.ts");
   const { streamTokens } = await import("../../../checkpoint/tokens.ts");
   const tokenizer = await loadTokenizer(model.folder, model.config);
+  const meter = await TokenMeter.open(text);
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => streamTokens(text, tokenizer, { signal, field }),
+    tokens: () => meter.count(streamTokens(text, tokenizer, { signal, field, onBytes: meter.onBytes })),
+    countTokens: meter.estimate,
     onProgress: progress.show,
     ...{ length, stride, threads, signal },
   });

@@ -3,11 +3,13 @@
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import type { TrainOptions, TrainResult } from "../../../distill/train.ts";
 import { TEXT_SETTINGS, type TrainMode } from "../../../distill/train-settings.ts";
+import { describeWorse } from "../../../report/findings.ts";
 import { formatBytes, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
 import type { Progress } from "../../progress.ts";
 import type { Context } from "../../terminal.ts";
 import { note, printResult } from "../../terminal.ts";
+import { warnOfFewTokens } from "../eval/few-tokens.ts";
 import { printDryRun } from "./dry-run.ts";
 import { readSettings, type TrainFlags } from "./flags.ts";
 
@@ -37,7 +39,16 @@ export async function runTraining(
   progress.stop();
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
+  if (isWorse(result)) {
+    const remedy = "train for longer or on more text, or lower --lr";
+    note(context.io, flags, `${describeWorse(result.perplexity)}: ${remedy}`);
+  }
+  warnOfFewTokens(context.io, flags, result.heldOutTokens);
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
+}
+
+function isWorse({ perplexity: { before, after } }: TrainResult): boolean {
+  return after > before;
 }
 
 function toJson({ folder: output, byteLength: bytes, ...rest }: TrainResult): object {
@@ -56,7 +67,7 @@ function formatResult(
       ? [[`${teacher.source} (teacher)`, "", perplexity.teacher.toFixed(3)]]
       : []),
     [`${student.source} (before)`, "0", perplexity.before.toFixed(3)],
-    [`${folder} (after)`, String(best.step), perplexity.after.toFixed(3)],
+    [`${folder} (after${isWorse(result) ? ", worse" : ""})`, String(best.step), perplexity.after.toFixed(3)],
   ];
   return [
     ...alignTable(rows, { align: "lrr", rulesBefore: [1] }),
