@@ -1,8 +1,7 @@
 // Measures the perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
-import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
-import { streamTokens } from "../../checkpoint/tokens.ts";
+import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
@@ -31,7 +30,7 @@ interface ScoreOptions extends WindowOptions, LongCall {
 
 /** Either `text` or `tokens` says what is scored. */
 export interface EvaluateOptions extends WindowOptions, LongCall {
-  /** Text files (.txt, .jsonl), read with the checkpoint's tokenizer. */
+  /** Files of text, read with the checkpoint's tokenizer, or of token ids. */
   text?: readonly string[] | undefined;
   /** Field of .jsonl lines that holds the text; "text" unless given. */
   field?: string | undefined;
@@ -83,7 +82,7 @@ async function streamText(
   { text, field, signal }: EvaluateOptions,
 ): Promise<AsyncIterable<readonly number[]>> {
   if (!text) throw new NfcError("usage", "nothing to score", { hint: "give text, the files, or tokens, their ids" });
-  return streamTokens(text, await loadTokenizer(folder, config), { field, signal });
+  return (await openTokenStream(text, { folder, config }, { field, signal }))();
 }
 
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;

@@ -10,7 +10,7 @@ const at = temporaryFolder("corpus");
 const names = ["b.txt", "a.jsonl", "deep/er/c.ndjson", "deep/d.txt", "deep/notes.md", "ids/1.bin", "ids/2.bin"];
 for (const name of [...names, "only/picture.png", "odd[1].txt"]) {
   mkdirSync(join(at(name), ".."), { recursive: true });
-  writeFileSync(at(name), "x");
+  writeFileSync(at(name), name.endsWith(".bin") ? Uint8Array.of(7, 0) : "x");
 }
 
 /** Their names below the folder. */

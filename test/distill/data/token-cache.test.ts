@@ -110,7 +110,7 @@ describe("a corpus of text", () => {
   });
 
   it("a text has another fingerprint with other content, another tokenizer, or as .txt instead of .jsonl", async () => {
-    const line = '{"text":"a"}';
+    const line = '"a"'; // of a .jsonl the string, of a .txt the text with its quotes
     const { files, cache } = corpus({ "a.txt": line, "a.jsonl": line, "b.txt": "b" });
     const [text = "", json = "", other = ""] = files;
     const prints = [

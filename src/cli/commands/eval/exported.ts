@@ -69,12 +69,10 @@ async function score(
   progress: Progress,
 ): Promise<PrecisionScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
-  const { loadTokenizer } = await import("../../../checkpoint/tokenizer.ts");
-  const { streamTokens } = await import("../../../checkpoint/tokens.ts");
-  const tokenizer = await loadTokenizer(model.folder, model.config);
+  const { openTokenStream } = await import("../../../checkpoint/token-stream.ts");
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => streamTokens(text, tokenizer, { signal, field }),
+    tokens: await openTokenStream(text, model, { signal, field }),
     onProgress: progress.show,
     ...{ length, stride, threads, signal },
   });
