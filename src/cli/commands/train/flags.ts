@@ -56,7 +56,7 @@ const PARSERS: Readonly<Record<NumberKind, (text: string) => number>> = {
  */
 export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingTable = {}): Command {
   command
-    .requiredOption("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin")
+    .requiredOption("--data <paths...>", "training text: files, JSON, .gz, folders, globs; or token ids (.bin)")
     .requiredOption("-o, --output <folder>", "folder to write")
     .option("--valid <paths...>", "held-out text (default: the end of --data)")
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)");
