@@ -146,11 +146,13 @@ function isJson(text: string, shape: "array" | "values", isWhole: boolean): bool
   const cutter = new JsonCutter(shape);
   let seen = 0;
   for (const { json } of cutter.push(text)) {
+    if (++seen > 2) continue;
     const value = parse(json);
     if (typeof value !== "object" && !(typeof value === "string" && shape === "array")) return false;
     if (value === null || Array.isArray(value)) return false;
-    if (++seen === 2) return true;
   }
+  if (cutter.hasEnded && cutter.rest) return false; // more text follows the array
+  if (seen > 1) return true;
   if (isWhole) return seen > 0 && (shape === "array" ? cutter.hasEnded && !cutter.rest : !cutter.rest);
   return seen > 0 || /^\s*\[?\s*(\{\s*"(?:[^"\\]|\\.)*"\s*:|"[^"\\])/.test(text);
 }
@@ -220,7 +222,7 @@ async function* unpack(path: string, packed: AsyncGenerator<Uint8Array>): AsyncG
     }
   }
   // The stream's fault reaches the loop below, so there is nothing left to do here.
-  const unpacked = pipeline(Readable.from(count(), { objectMode: false }), createGunzip(), () => {});
+  const unpacked = pipeline(Readable.from(count(), { objectMode: false }), createGunzip({ chunkSize: HEAD_BYTES }), () => {});
   try {
     for await (const chunk of unpacked as AsyncIterable<Buffer>) {
       after += chunk.byteLength;
