@@ -222,7 +222,11 @@ async function* unpack(path: string, packed: AsyncGenerator<Uint8Array>): AsyncG
     }
   }
   // The stream's fault reaches the loop below, so there is nothing left to do here.
-  const unpacked = pipeline(Readable.from(count(), { objectMode: false }), createGunzip({ chunkSize: HEAD_BYTES }), () => {});
+  const unpacked = pipeline(
+    Readable.from(count(), { objectMode: false }),
+    createGunzip({ chunkSize: HEAD_BYTES }),
+    () => {},
+  );
   try {
     for await (const chunk of unpacked as AsyncIterable<Buffer>) {
       after += chunk.byteLength;
