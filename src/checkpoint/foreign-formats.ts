@@ -1,41 +1,29 @@
 // Recognizes files that are no safetensors (pickles, ONNX, GGUF, ...) and says how to convert them.
 import { basename, dirname, extname, join } from "node:path";
 import { NfcError } from "../errors.ts";
+import { LLMC_IDS, NUMPY_MAGIC } from "../io/data-file.ts";
+import {
+  type FileFormat,
+  findFormatByName,
+  HEAD_BYTES,
+  isHtml,
+  looksLikeSafetensors,
+  readInt32,
+  recognizeFormat,
+} from "../io/file-format.ts";
 import { withFile } from "../io/positional-file.ts";
 
 /** Extensions that PyTorch programs give to pickles. */
 const PICKLE_EXTENSIONS = new Set([".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"]);
-
-/** Bytes that decide: a safetensors header opens with `{` (or blanks) right after its 8-byte length. */
-const SIGNATURE_BYTES = 9;
-const HEADER_STARTS = new Set([..."{ \t\r\n"].map((character) => character.charCodeAt(0)));
-
-/** "version https://git-lfs.github.com/spec/v1": what a clone without git-lfs holds instead of the weights. */
-const LFS_POINTER_START = "version h";
-
-/** Other formats by their extension, and the advice for each. */
-const OTHER_FORMATS: Readonly<Record<string, { what: string; hint: string }>> = {
-  ".onnx": { what: "an ONNX model", hint: "give the safetensors checkpoint it was exported from" },
-  ".gguf": { what: "a GGUF (llama.cpp) model", hint: "give the safetensors checkpoint it was made from" },
-  ".h5": {
-    what: "a TensorFlow checkpoint",
-    hint: "convert it to safetensors first: transformers 4, from_pretrained(..., from_tf=True), save_pretrained",
-  },
-  ".msgpack": {
-    what: "a Flax checkpoint",
-    hint: "convert it to safetensors first: transformers 4, from_pretrained(..., from_flax=True), save_pretrained",
-  },
-  ".npz": { what: "a NumPy archive", hint: "save the arrays with safetensors.numpy.save_file first" },
-};
 
 /** True for names that PyTorch pickles usually have. */
 function hasPickleName(name: string): boolean {
   return PICKLE_EXTENSIONS.has(extname(name).toLowerCase());
 }
 
-/** True for names of other formats that {@link refuseOtherFormat} knows. */
+/** True for names of other formats. */
 export function hasForeignName(name: string): boolean {
-  return Object.hasOwn(OTHER_FORMATS, extname(name).toLowerCase());
+  return findFormatByName(name) !== null;
 }
 
 /**
@@ -43,12 +31,33 @@ export function hasForeignName(name: string): boolean {
  * @throws NfcError `unsupported`; for a pickle the hint is a one-line Python command that converts it
  */
 export async function refuseOtherFormat(path: string): Promise<void> {
-  const head = await withFile(path, (file) => file.read(0, Math.min(SIGNATURE_BYTES, file.size)));
-  if (looksLikeSafetensors(head)) return;
-  const other = recognizeFormat(path, head);
+  const head = await withFile(path, (file) => file.read(0, Math.min(HEAD_BYTES, file.size)));
+  if (looksLikeSafetensors(head) && readInt32(head, 4) === 0) return;
+  const format = recognizeFormat(head);
+  if (format?.pickle && !isNamedZip(path)) throw makePickleError(path, [path]);
+  const other = format ?? findFormatByName(path) ?? recognizeOther(path, head);
   if (other !== null)
-    throw new NfcError("unsupported", `${path}: is ${other.what}, not safetensors`, { hint: other.hint });
-  if (isPickle(head) || hasPickleName(path)) throw makePickleError(path, [path]);
+    throw new NfcError("unsupported", `${path}: is ${other.what}, not safetensors`, { hint: other.asCheckpoint });
+  if (hasPickleName(path)) throw makePickleError(path, [path]);
+}
+
+/** What is no checkpoint at all: a page of HTML, token ids, a .bin file that is no pickle. */
+function recognizeOther(path: string, head: Uint8Array): Pick<FileFormat, "what" | "asCheckpoint"> | null {
+  if (head.byteLength === 0) return null;
+  if (isHtml(Buffer.from(head).toString("latin1")))
+    return { what: "a page of HTML", asCheckpoint: "did the download go wrong? Fetch the file again" };
+  const isData = Object.values(LLMC_IDS).some((magic) => magic === readInt32(head));
+  const asCheckpoint = "give a safetensors checkpoint; token ids are for --data and --text";
+  if (isData) return { what: "a file of token ids (llm.c)", asCheckpoint };
+  if (Buffer.from(head.subarray(0, 6)).toString("latin1") === NUMPY_MAGIC)
+    return { what: "a NumPy array", asCheckpoint: "save all arrays together with safetensors.numpy.save_file" };
+  const isBin = extname(path).toLowerCase() === ".bin";
+  return isBin ? { what: "neither a PyTorch pickle nor any other checkpoint", asCheckpoint } : null;
+}
+
+/** A zip that is called one is taken for an archive: torch.save writes zips under other names. */
+function isNamedZip(path: string): boolean {
+  return extname(path).toLowerCase() === ".zip";
 }
 
 /** The refusal of one pickle or of the shards of one. */
@@ -82,24 +91,6 @@ export function describePickleConversion(files: readonly string[]): string {
 /** One argument of a POSIX shell, quoted only where it must be. */
 function shellQuote(text: string): string {
   return /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
-function looksLikeSafetensors(head: Uint8Array): boolean {
-  return HEADER_STARTS.has(head[8] ?? 0);
-}
-
-/** A zip (`PK`, torch.save since 1.6) or a bare pickle of protocol 2 to 5 (0x80 and the protocol). */
-function isPickle(head: Uint8Array): boolean {
-  const [first, second] = head;
-  return (first === 0x50 && second === 0x4b) || (first === 0x80 && second !== undefined && second >= 2 && second <= 5);
-}
-
-function recognizeFormat(path: string, head: Uint8Array): { what: string; hint: string } | null {
-  const start = String.fromCharCode(...head);
-  if (start.startsWith("GGUF")) return OTHER_FORMATS[".gguf"] ?? null;
-  if (start === LFS_POINTER_START)
-    return { what: "a Git LFS pointer", hint: "fetch the weights themselves: git lfs pull" };
-  return OTHER_FORMATS[extname(path).toLowerCase()] ?? null;
 }
 
 /** The pickles among the files of a folder that hold one model: pytorch_model.bin, its shards, or nanoGPT's ckpt.pt. */

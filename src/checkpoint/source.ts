@@ -4,8 +4,11 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { INDEX_FILE, SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
+import { findFormatByName } from "../io/file-format.ts";
 import { toIoError } from "../io/io-error.ts";
+import { findInnerCheckpoints, refuseTrainerFolder } from "./folder-kinds.ts";
 import { findPickles, hasForeignName, makePickleError, refuseOtherFormat } from "./foreign-formats.ts";
+import { isAddress, suggestHub } from "./hub/suggest.ts";
 import { listFirstQuoted } from "./naming/layout.ts";
 
 /** The weights to open, and the folder of their config and tokenizer. */
@@ -22,6 +25,7 @@ const INDEX = /\.safetensors\.index\.json$/;
  * @throws NfcError `not-found`, `usage` for an ambiguous folder, `unsupported` for other formats
  */
 export async function resolveLocal(path: string): Promise<LocalSource> {
+  if (isAddress(path)) throw makeAbsentError(path);
   const stats = await statOrThrow(path);
   if (stats.isDirectory()) return { weights: join(path, await chooseWeights(path)), folder: path };
   if (/\.bin\.index\.json$/.test(path)) {
@@ -47,11 +51,12 @@ async function statOrThrow(path: string): Promise<Stats> {
     return await stat(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw toIoError(error, path);
-    const hint = /^[\w.-]+\/[\w.-]+(@.+)?$/.test(path)
-      ? `for a model of the Hugging Face Hub write hf://${path}`
-      : "check the path";
-    throw new NfcError("not-found", `${path}: no such file or folder`, { hint });
+    throw makeAbsentError(path);
   }
+}
+
+function makeAbsentError(path: string): NfcError {
+  return new NfcError("not-found", `${path}: no such file or folder`, { hint: suggestHub(path) ?? "check the path" });
 }
 
 /** model.safetensors, its index, or the only index or file there is; a folder with anything else says what it holds. */
@@ -59,12 +64,13 @@ async function chooseWeights(folder: string): Promise<string> {
   const names = (await readdir(folder).catch((error: unknown) => Promise.reject(toIoError(error, folder)))).filter(
     (name) => !name.startsWith("."),
   );
+  refuseTrainerFolder(folder, names);
   const chosen = selectWeights(names, folder);
   if (chosen !== null) {
     if (!INDEX.test(chosen)) await refuseOtherFormat(join(folder, chosen));
     return chosen;
   }
-  throw makeNothingToReadError(folder, names);
+  throw await makeNothingToReadError(folder, names);
 }
 
 /**
@@ -81,7 +87,7 @@ export function selectWeights(names: readonly string[], folder: string): string 
   throw new NfcError("usage", message, { hint: "name the file itself" });
 }
 
-function makeNothingToReadError(folder: string, names: readonly string[]): NfcError {
+async function makeNothingToReadError(folder: string, names: readonly string[]): Promise<NfcError> {
   const pickles = findPickles(folder, names);
   if (pickles.length > 0) return makePickleError(pickles.length === 1 ? (pickles[0] ?? folder) : folder, pickles);
   if (names.some((name) => SHARD.test(name))) {
@@ -92,8 +98,15 @@ function makeNothingToReadError(folder: string, names: readonly string[]): NfcEr
   const foreign = names.filter((name) => hasForeignName(name) || name === "onnx");
   if (foreign.length > 0) {
     const message = `${folder}: holds ${listFirstQuoted(foreign.map((name) => basename(name)))}, but no safetensors file`;
-    return new NfcError("unsupported", message, { hint: "give the safetensors checkpoint it was made from" });
+    const hint = findFormatByName(foreign[0] ?? "")?.asCheckpoint ?? "give the safetensors checkpoint it was made from";
+    return new NfcError("unsupported", message, { hint });
   }
+  const inner = await findInnerCheckpoints(folder, names);
+  const last = inner.at(-1);
+  if (last !== undefined)
+    return new NfcError("usage", `${folder}: holds no weights itself, but the folders ${listFirstQuoted(inner)} do`, {
+      hint: `name one of them, for example the last: ${join(folder, last)}`,
+    });
   return new NfcError("not-found", `${folder}: holds no safetensors checkpoint`, {
     hint: `expected ${SINGLE_FILE} or ${INDEX_FILE} in it`,
   });

@@ -2,8 +2,8 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
-import { loadTokenizer } from "../checkpoint/tokenizer.ts";
-import { streamTokens, takeWindows } from "../checkpoint/tokens.ts";
+import { openTokenStream } from "../checkpoint/token-stream.ts";
+import { takeWindows } from "../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { sha256Files } from "../io/sha256.ts";
 import { hasDistanceMean } from "../model/variants.ts";
@@ -78,8 +78,7 @@ async function openCalibration(
   // Loaded here, so that a tie without text needs no ONNX Runtime.
   const { Calibration } = await import("./calibration.ts");
   options.onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
-  const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
-  const stream = streamTokens(paths, tokenizer, { signal, field });
+  const stream = (await openTokenStream(paths, checkpoint, { signal, field }))();
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
   const length = Math.min(checkpoint.config.n_positions, calibrationTokens, longest);
   const windows = await takeWindows(stream, { length, count: calibrationTokens, name: file });

@@ -87,6 +87,8 @@ interface Samples {
   /** Ranges of what was read. */
   split: PhaseContext["split"];
   text: { tokens: number; exact: boolean };
+  /** Whether the corpus is text, which the run writes as token ids to its cache. */
+  tokenized: boolean;
   /** Of the whole corpus. */
   trainTokens: number;
   heldOutTokens: number;
@@ -109,6 +111,7 @@ async function openSamples(plan: RunPlan, student: Checkpoint, options: TrainOpt
   return {
     split,
     text: { tokens: data.tokens, exact: data.exact },
+    tokenized: (await detectCorpusKind(plan.files)) === "text",
     trainTokens: planned.train.end - planned.train.start,
     heldOutTokens: Math.min(settings.evalTokens, planned.heldOut.end - planned.heldOut.start),
     seconds: data.seconds + (separate?.seconds ?? 0),
@@ -128,7 +131,7 @@ async function openSample(
   length: number,
 ): Promise<ClosableSample> {
   const options = { vocabulary: student.config.vocab_size, field, cache, signal, onProgress };
-  if (detectCorpusKind(files) === "ids") {
+  if ((await detectCorpusKind(files)) === "ids") {
     const corpus = await TokenCorpus.open(files, null, options);
     return { corpus, tokens: corpus.tokens, exact: true, seconds: 0, close: () => corpus.close() };
   }
@@ -229,7 +232,7 @@ function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): D
       isTrained: (name) => isTrained(name, settings),
       steps: total,
       cache: estimateCache(student, settings, {
-        textTokens: detectCorpusKind(plan.files) === "text" ? corpora.text.tokens : 0,
+        textTokens: corpora.tokenized ? corpora.text.tokens : 0,
         windows: Math.min((total - done) * batchSize * accumulate, Math.floor(corpora.trainTokens / length)),
       }),
     }),

@@ -162,7 +162,8 @@ const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: cor
 
 async function openCorpus(files: readonly string[], student: Checkpoint, options: TrainOptions): Promise<TokenCorpus> {
   const { field, cache, onProgress, signal } = options;
-  const tokenizer = detectCorpusKind(files) === "text" ? await loadTokenizer(student.folder, student.config) : null;
+  const tokenizer =
+    (await detectCorpusKind(files)) === "text" ? await loadTokenizer(student.folder, student.config) : null;
   const vocabulary = student.config.vocab_size;
   return TokenCorpus.open(files, tokenizer, { vocabulary, field, cache, onProgress, signal });
 }

@@ -9,6 +9,10 @@ import { withIoErrors } from "./io-error.ts";
  */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 
+/** What a clone without git-lfs holds instead of each large file: some 130 bytes that begin so. */
+const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/");
+const MAX_POINTER_BYTES = 1024;
+
 /** An open file of known size. Offsets may lie beyond 4 GiB. */
 export class PositionalFile {
   readonly path: string;
@@ -24,7 +28,7 @@ export class PositionalFile {
     this.handle = handle;
   }
 
-  /** @throws NfcError `not-found`, or `io` when `path` is a folder or may not be read. */
+  /** @throws NfcError `not-found`, `io` when `path` is a folder or may not be read, `unsupported` for a Git LFS pointer */
   static open(path: string): Promise<PositionalFile> {
     return withIoErrors(path, async () => {
       const status = await stat(path); // checked before open, which would wait for ever on a pipe without a writer
@@ -33,7 +37,14 @@ export class PositionalFile {
         throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
       }
       const handle = await open(path, "r");
-      return new PositionalFile(path, (await handle.stat()).size, handle);
+      const file = new PositionalFile(path, (await handle.stat()).size, handle);
+      if (await isLfsPointer(handle, file.size)) {
+        await handle.close();
+        throw new NfcError("unsupported", `${path}: is a Git LFS pointer, not the file itself`, {
+          hint: "fetch the files: git lfs pull",
+        });
+      }
+      return file;
     });
   }
 
@@ -84,6 +95,12 @@ export class PositionalFile {
     this.idle.length = 0;
     return withIoErrors(this.path, () => this.handle.close());
   }
+}
+
+async function isLfsPointer(handle: FileHandle, size: number): Promise<boolean> {
+  if (size < LFS_POINTER.byteLength || size > MAX_POINTER_BYTES) return false;
+  const { buffer } = await handle.read(Buffer.alloc(LFS_POINTER.byteLength), 0, LFS_POINTER.byteLength, 0);
+  return buffer.equals(LFS_POINTER);
 }
 
 /** Opens the file at `path` for `use`, and closes it afterwards. @throws NfcError as {@link PositionalFile.open} */

@@ -1,11 +1,12 @@
 // Files that are no safetensors: refused by name, pickles with a command that converts them.
 import { execFileSync } from "node:child_process";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { describePickleConversion, findPickles, refuseOtherFormat } from "../../src/checkpoint/foreign-formats.ts";
+import { readTokenizer } from "../../src/checkpoint/tokenizer.ts";
 import { failureOf } from "../support/failure.ts";
-import { encodeSafetensors, tinyTensors } from "../support/make-checkpoint.ts";
+import { encodeSafetensors, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("foreign");
@@ -114,6 +115,53 @@ describe("other formats", () => {
   it("a GGUF file is recognized by its first bytes", async () => {
     expect((await refusal("model", "GGUF\x03\0\0\0\0\0")).message).toContain("GGUF");
   });
+
+  it.each<[string, Uint8Array | string, string, string]>([
+    [
+      "gpt2_124M.bin",
+      Uint8Array.from([0xc6, 0xd7, 0x34, 0x01, 3, 0, 0, 0, 0, 0]),
+      "a checkpoint of llm.c",
+      "export_hf.py",
+    ],
+    [
+      "state",
+      Uint8Array.from([0x8f, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 0, 0]),
+      "an optimizer state of llm.c",
+      "export_hf.py",
+    ],
+    ["shard.bin", Uint8Array.from([0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 0, 0]), "a file of token ids (llm.c)", "--data"],
+    ["train.bin", Uint8Array.from([9, 0, 8, 0, 7, 0, 6, 0, 5, 0]), "neither a PyTorch pickle nor", "--data"],
+    ["model.safetensors", "<!DOCTYPE html><html>", "a page of HTML", "Fetch"],
+    ["weights.npy", Buffer.from("\x93NUMPY\x01\0v\0{", "latin1"), "a NumPy array", "safetensors.numpy"],
+    ["weights.gz", Uint8Array.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]), "a gzip archive", "gunzip"],
+    ["weights.safetensors", Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, 4, 0]), "a zstd archive", "zstd -d"],
+    ["model.ckpt.data-00000-of-00001", "x", "a part of a TensorFlow checkpoint", "convert"],
+    ["model.zip", Uint8Array.from(ZIP), "a zip archive", "unzip"],
+    ["weights", Buffer.from("\x89HDF\r\n\x1a\n\0\0", "latin1"), "a TensorFlow checkpoint (HDF5)", "from_tf"],
+    ["old", Buffer.from("lmgg\x01\0\0\0\0\0", "latin1"), "a GGML", "safetensors"],
+  ])("another format is refused by its first bytes: %s", async (name, content, what, hint) => {
+    const error = await refusal(name, content);
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toContain(`${path(name)}: is ${what}`);
+    expect(error.hint).toContain(hint);
+  });
+
+  it.each(["config.json", "tokenizer.json", "model.safetensors.index.json", "nfc.json"])(
+    "a Git LFS pointer in place of %s is refused by name",
+    async (name) => {
+      const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${"0".repeat(64)}\nsize 1000000\n`;
+      const folder = await writeCheckpoint(path("pointers", name));
+      await writeFile(path("pointers", name, name), pointer);
+      if (name.includes("index")) await rm(path("pointers", name, "model.safetensors"));
+      const error = await failureOf(async () => {
+        const checkpoint = await openCheckpoint(folder);
+        await checkpoint.close();
+        await readTokenizer(folder);
+      });
+      expect(error.message).toBe(`${path("pointers", name, name)}: is a Git LFS pointer, not the file itself`);
+      expect(error.hint).toContain("git lfs pull");
+    },
+  );
 
   it("a Git LFS pointer is recognized by its first bytes", async () => {
     const error = await refusal("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");

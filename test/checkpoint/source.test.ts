@@ -92,6 +92,44 @@ describe("the weights of a folder", () => {
   });
 });
 
+describe("folders that hold no single checkpoint", () => {
+  it("a run of the Trainer leads to its last checkpoint", async () => {
+    for (const name of ["checkpoint-500", "checkpoint-1500", "checkpoint-1000"])
+      await writeCheckpoint(path("run", name));
+    await mkdir(path("run", "runs"));
+    const error = await failureOf(() => resolveLocal(path("run")));
+    expect(error.code).toBe("usage");
+    expect(error.message).toBe(
+      `${path("run")}: holds no weights itself, but the folders checkpoint-500, checkpoint-1000, checkpoint-1500 do`,
+    );
+    expect(error.hint).toBe(`name one of them, for example the last: ${path("run", "checkpoint-1500")}`);
+  });
+
+  it("a folder of the Hub's cache leads to its snapshot", async () => {
+    await writeCheckpoint(path("models--a--b", "snapshots", "abc"));
+    expect((await failureOf(() => resolveLocal(path("models--a--b")))).hint).toContain(
+      path("models--a--b", "snapshots", "abc"),
+    );
+  });
+
+  it.each([
+    ["adapter", ["adapter_config.json", "adapter_model.safetensors"], "an adapter (PEFT)", "merge_and_unload"],
+    ["deepspeed", ["zero_to_fp32.py", "latest"], "shards of DeepSpeed", "zero_to_fp32.py"],
+    ["fsdp", ["__0_0.distcp", ".metadata"], "shards of PyTorch's distributed checkpoints", "merge-weights"],
+    [
+      "tensorflow",
+      ["checkpoint", "model.ckpt.index", "model.ckpt.data-00000-of-00001"],
+      "but no safetensors file",
+      "convert it",
+    ],
+  ])("a folder of another kind is refused by what it is: %s", async (name, files, what, hint) => {
+    const error = await refusalOf(name, ...files);
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toContain(what);
+    expect(error.hint).toContain(hint);
+  });
+});
+
 describe("a path to a single file", () => {
   it("a missing file is reported by its path", async () => {
     const error = await failureOf(() => resolveLocal(path("absent")));

@@ -8,7 +8,7 @@ import { type ParsedConfig, parseConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
 import { resolveConfig } from "./config.ts";
-import { normalizeKeys, type SourceTensor } from "./keys.ts";
+import { normalizeKeys, type SourceTensor, settleOldHead } from "./keys.ts";
 import { detectLayout, type Layout, listFirst, listFirstQuoted, showShape } from "./layout.ts";
 
 export type { SourceTensor } from "./keys.ts";
@@ -59,6 +59,7 @@ export function planCheckpoint(input: PlanInput): NamingPlan {
   const config = input.config ?? null;
   const { tensors, notes } = normalizeKeys(file, input.tensors, input.metadata ?? {});
   notes.push(...(config?.notes ?? []));
+  settleOldHead(tensors, config?.tie_word_embeddings, notes);
   const headCandidate = resolveHead(file, tensors, config, notes);
   const layout = detectLayout(file, tensors);
   if (layout.orientation === "linear") notes.push("matrices stored [out, in] (as torch.nn.Linear does): transposed");

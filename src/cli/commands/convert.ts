@@ -68,7 +68,7 @@ export function convertCommand(context: Context): Command {
         .default("noise-distance"),
     )
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
-    .option("--calibration <files...>", "text (.txt, .jsonl) to run the teacher on")
+    .option("--calibration <files...>", "text (or JSON, or token ids as .bin) to run the teacher on")
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", parsePositiveNumber)

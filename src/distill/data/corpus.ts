@@ -1,31 +1,40 @@
 // Finds the files of a training corpus: files, folders and globs, either text or token ids.
 import { stat } from "node:fs/promises";
-import { isAbsolute, join, resolve } from "node:path";
+import { basename, isAbsolute, join, resolve } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
 import { NfcError } from "../../errors.ts";
+import { detectDataKind } from "../../io/data-file.ts";
 import { readErrno, toIoError } from "../../io/io-error.ts";
 
-/** Extensions of the files that are taken from a folder. */
-const CORPUS_FILES = "**/*.{txt,jsonl,ndjson,bin}";
+/** Extensions of the files that are taken from a folder; those of the second line where there are none of the first. */
+const CORPUS_FILES = ["**/*.{txt,jsonl,ndjson,bin,txt.gz,jsonl.gz,ndjson.gz,bin.gz}", "**/*.{json,npy,json.gz,npy.gz}"];
+/** Descriptions that stand beside data and are none. */
+const DESCRIPTIONS = /(^|[\\/])(dataset_infos?|dataset_dict|state|config|meta|metadata|package|tokenizer\w*)\.json$/;
+/** Data sets that are not read, and must not be passed over in silence where they stand among texts. */
+const OTHER_DATA = "**/*.{parquet,arrow}";
 
 /**
- * Files named by arguments: files, folders (recursive: .txt .jsonl .ndjson .bin), globs. Sorted within each argument,
- * each file once.
- * @throws NfcError "not-found" for an argument that matches nothing, "usage" for .bin files among text, "io"
+ * Files named by arguments: files, folders (with the folders in them), globs. Sorted within each argument, each file once.
+ * @throws NfcError "not-found" for an argument that matches nothing, "usage" for token ids among text and for a folder of
+ * training and validation files, "unsupported" for a folder of another kind of data, "io", and as `detectDataKind`
  */
 export async function findCorpusFiles(patterns: readonly string[]): Promise<string[]> {
   const files = new Map<string, string>();
   for (const pattern of patterns)
     for (const path of await expandPath(pattern)) if (!files.has(resolve(path))) files.set(resolve(path), path);
   const paths = [...files.values()];
-  detectCorpusKind(paths);
+  await detectCorpusKind(paths);
   return paths;
 }
 
-/** "ids": nanoGPT's .bin files of uint16 token ids. @throws NfcError "usage" when .bin files are mixed with text */
-export function detectCorpusKind(files: readonly string[]): "ids" | "text" {
-  const ids = files.find((path) => path.endsWith(".bin"));
-  const text = files.find((path) => !path.endsWith(".bin"));
+/** Token ids or text, by the files' content. @throws NfcError "usage" when they are mixed; as `detectDataKind` */
+export async function detectCorpusKind(files: readonly string[]): Promise<"ids" | "text"> {
+  let ids: string | undefined;
+  let text: string | undefined;
+  for (const path of files) {
+    if ((await detectDataKind(path)).kind === "ids") ids ??= path;
+    else text ??= path;
+  }
   if (ids !== undefined && text !== undefined)
     throw new NfcError("usage", `${ids} holds token ids, ${text} text: a corpus is one or the other`, {
       hint: "name the files of one kind",
@@ -42,16 +51,40 @@ async function expandPath(pattern: string): Promise<string[]> {
   const kind = await detectKind(pattern);
   if (kind === "file") return [pattern];
   if (kind === "folder") {
-    const names = await matchGlob(CORPUS_FILES, pattern);
-    if (names.length > 0) return names.map((name) => join(pattern, name));
-    throw new NfcError("not-found", `${pattern}: no .txt, .jsonl, .ndjson or .bin file in this folder`, {
-      hint: "name the files themselves, or a glob",
-    });
+    return (await listFolder(pattern)).map((name) => join(pattern, name));
   }
   const paths = isDynamicPattern(pattern) ? await matchGlob(pattern) : [];
   if (paths.length > 0) return paths;
   const fact = isDynamicPattern(pattern) ? "no file matches this glob" : "no such file or folder";
-  throw new NfcError("not-found", `${pattern}: ${fact}`, { hint: "check the path" });
+  const hint = /^(https?|hf):\/\//.test(pattern) ? "download it first, and name the file" : "check the path";
+  throw new NfcError("not-found", `${pattern}: ${fact}`, { hint });
+}
+
+/** The data files of a folder, by their paths in it. */
+async function listFolder(folder: string): Promise<string[]> {
+  const others = await matchGlob(OTHER_DATA, folder);
+  if (others.length > 0)
+    throw new NfcError("unsupported", `${folder}: holds ${others[0]}, a data set that is not read`, {
+      hint: `save its texts as JSON lines first, for example in Python: datasets.load_from_disk(FOLDER).to_json("data.jsonl"), or name the other files themselves`,
+    });
+  for (const pattern of CORPUS_FILES) {
+    const names = (await matchGlob(pattern, folder)).filter((name) => !DESCRIPTIONS.test(name));
+    refuseBothHalves(folder, names);
+    if (names.length > 0) return names;
+  }
+  throw new NfcError("not-found", `${folder}: no .txt, .jsonl, .ndjson or .bin file in this folder`, {
+    hint: "name the files themselves, or a glob",
+  });
+}
+
+/** nanoGPT and llm.c write training and validation ids side by side: together they would be trained on. */
+function refuseBothHalves(folder: string, names: readonly string[]): void {
+  const find = (part: RegExp) => names.find((name) => /\.bin(\.gz)?$/.test(name) && part.test(basename(name)));
+  const [train, valid] = [find(/train/), find(/val/)];
+  if (train === undefined || valid === undefined) return;
+  throw new NfcError("usage", `${folder}: holds ${train} to train on and ${valid} to validate with`, {
+    hint: `name them: --data ${join(folder, train)} --valid ${join(folder, valid)}`,
+  });
 }
 
 async function detectKind(path: string): Promise<"file" | "folder" | null> {

@@ -1,4 +1,4 @@
-// A training corpus as token ids on disk: text is tokenized once into a cache file, nanoGPT's .bin is read in place.
+// A training corpus as token ids on disk: text is tokenized once into a cache file, files of ids are read in place where they can.
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -6,15 +6,16 @@ import { join } from "node:path";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { streamTokens } from "../../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
+import { checkIds, openIdFile, streamIds } from "../../formats/ids/stream.ts";
+import { detectDataKind } from "../../io/data-file.ts";
 import { withIoErrors } from "../../io/io-error.ts";
-import { PositionalFile } from "../../io/positional-file.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import { detectCorpusKind, nameCorpus } from "./corpus.ts";
 import { type Ids, openIds, writeIds } from "./token-file.ts";
 
 export interface CorpusOptions extends LongCall {
-  /** Field of a .jsonl line that holds the text; "text" unless given. */
+  /** Field of a record of JSON that holds the text; "text" unless given. */
   field?: string | undefined;
   /** Folder for cache files; $NFC_CACHE, else $XDG_CACHE_HOME/nfc, else ~/.cache/nfc, and in it tokens/. */
   cache?: string | undefined;
@@ -50,7 +51,7 @@ export class TokenCorpus {
   }
 
   /**
-   * Opens files of one kind: .bin (uint16 ids, one file after the other; needs no tokenizer) or text.
+   * Opens files of one kind: token ids (one file after the other; they need no tokenizer) or text.
    * @throws NfcError as `streamTokens`; "invalid-file" (no tokens, half an id), "mismatch" (an id past the vocabulary),
    * "usage" (both kinds, text without a tokenizer), "io" (also a cache folder that cannot be written), "aborted"
    */
@@ -60,8 +61,8 @@ export class TokenCorpus {
     options: CorpusOptions,
   ): Promise<TokenCorpus> {
     const name = nameCorpus(files);
-    const source = await (detectCorpusKind(files) === "ids"
-      ? openBins(files, options)
+    const source = await ((await detectCorpusKind(files)) === "ids"
+      ? openIdFiles(files, options)
       : openText(files, tokenizer, options));
     const corpus = new TokenCorpus(name, options.vocabulary, source);
     if (corpus.tokens > 0) return corpus;
@@ -88,29 +89,35 @@ export class TokenCorpus {
   }
 }
 
-async function readIds({ file, width }: Ids, at: number, target: Int32Array, vocabulary: number): Promise<void> {
+async function readIds(
+  { file, offset, width }: Ids,
+  at: number,
+  target: Int32Array,
+  vocabulary: number,
+): Promise<void> {
   const raw = width === 2 ? new Uint16Array(target.length) : new Uint32Array(target.length);
-  await file.readInto(new Uint8Array(raw.buffer), at * width);
-  for (const [i, id] of raw.entries()) if (id >= vocabulary) throw makeIdError(file.path, id, at + i, vocabulary);
+  await file.readInto(new Uint8Array(raw.buffer), offset + at * width);
+  checkIds(file.path, raw, at, vocabulary);
   target.set(raw);
 }
 
-async function openBins(files: readonly string[], options: CorpusOptions): Promise<Source> {
+async function openIdFiles(files: readonly string[], options: CorpusOptions): Promise<Source> {
   const ids: Ids[] = [];
   try {
-    for (const path of files) {
-      const file = await PositionalFile.open(path);
-      ids.push({ file, count: file.size / 2, width: 2 });
-      if (file.size % 2 === 1)
-        throw new NfcError("invalid-file", `${path}: ${file.size} bytes are no whole number of uint16 token ids`, {
-          hint: "write it again; .bin files are nanoGPT's: token ids as uint16, nothing else",
-        });
-    }
+    for (const path of files)
+      ids.push((await openIdFile(path, options.vocabulary)) ?? (await unpackIds(path, options)));
     return { fingerprint: await fingerprintCorpus(files, "ids", options), fromCache: false, ids };
   } catch (error) {
     for (const { file } of ids) await file.close();
     throw error;
   }
+}
+
+/** Ids that cannot be read by position (packed, of another type) are written to the cache once. */
+async function unpackIds(path: string, options: CorpusOptions): Promise<Ids> {
+  const fingerprint = await fingerprintCorpus([path], "ids", options);
+  const stream = () => streamIds(path, options.vocabulary, { signal: options.signal });
+  return (await openCached(fingerprint, stream, options)).ids;
 }
 
 async function openText(
@@ -123,14 +130,24 @@ async function openText(
       hint: "put the model's tokenizer.json beside its weights, or give token ids as .bin files",
     });
   const fingerprint = await fingerprintCorpus(files, tokenizer.fingerprint, options);
-  const width = options.vocabulary <= 2 ** 16 ? 2 : 4;
-  const path = join(options.cache ?? findDefaultCache("tokens"), `${fingerprint}.u${8 * width}`);
+  const { ids, fromCache } = await openCached(fingerprint, () => tokenizeFiles(files, tokenizer, options), options);
+  return { fingerprint, fromCache, ids: [ids] };
+}
+
+/** The cache file under a name, written first unless it is there. */
+async function openCached(
+  fingerprint: string,
+  stream: () => AsyncIterable<readonly number[]>,
+  { vocabulary, cache = findDefaultCache("tokens") }: CorpusOptions,
+): Promise<{ ids: Ids; fromCache: boolean }> {
+  const width = vocabulary <= 2 ** 16 ? 2 : 4;
+  const path = join(cache, `${fingerprint}.u${8 * width}`);
   const cached = await openIds(path, width);
-  if (cached) return { fingerprint, fromCache: true, ids: [cached] };
-  await writeIds(path, width, tokenizeFiles(files, tokenizer, options));
-  const written = await openIds(path, width);
-  if (!written) throw new Error(`${path}: written, but not as a cache file`);
-  return { fingerprint, fromCache: false, ids: [written] };
+  if (cached) return { ids: cached, fromCache: true };
+  await writeIds(path, width, stream());
+  const ids = await openIds(path, width);
+  if (!ids) throw new Error(`${path}: written, but not as a cache file`);
+  return { ids, fromCache: false };
 }
 
 /** The folder of cache files unless --cache names one. */
@@ -154,7 +171,8 @@ async function fingerprintCorpus(
   };
   onBytes(0);
   for (const path of files) {
-    parts.push(/\.(jsonl|ndjson)$/.test(path) ? `field ${field}` : "whole", await sha256File(path, signal, onBytes));
+    const { kind } = await detectDataKind(path);
+    parts.push(kind === "json" ? `field ${field}` : "whole", await sha256File(path, signal, onBytes));
   }
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
@@ -180,8 +198,7 @@ async function* tokenizeFiles(
   let count = 0;
   for await (const ids of streamTokens(files, tokenizer, { onBytes, field, signal })) {
     throwIfAborted(signal);
-    const wrong = ids.findIndex((id) => id >= vocabulary);
-    if (wrong >= 0) throw makeIdError(nameCorpus(files), ids[wrong] as number, count + wrong, vocabulary);
+    checkIds(nameCorpus(files), ids, count, vocabulary);
     count += ids.length;
     yield ids;
   }
@@ -190,10 +207,4 @@ async function* tokenizeFiles(
 
 function makeEmptyError(name: string): NfcError {
   return new NfcError("invalid-file", `${name}: no tokens in it`, { hint: "give a longer text" });
-}
-
-function makeIdError(path: string, id: number, at: number, vocabulary: number): NfcError {
-  return new NfcError("mismatch", `${path}: token ${id} at position ${at}, the model has ${vocabulary} tokens`, {
-    hint: "use the model's own tokenizer",
-  });
 }

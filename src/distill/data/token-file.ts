@@ -15,9 +15,11 @@ const TRAILER_BYTES = 16;
 /** Bytes of an id. */
 export type IdWidth = 2 | 4;
 
-/** Little-endian ids from a file's first byte on. */
+/** Little-endian ids in a file. */
 export interface Ids {
   file: PositionalFile;
+  /** Bytes before the first id. */
+  offset: number;
   count: number;
   width: IdWidth;
 }
@@ -30,7 +32,7 @@ export async function openIds(path: string, width: IdWidth): Promise<Ids | null>
   if (Number.isInteger(count) && count > 0) {
     const found = Buffer.alloc(TRAILER_BYTES);
     await replaceInCache(path, () => file.readInto(found, count * width));
-    if (found.equals(encodeTrailer(count, width))) return { file, count, width };
+    if (found.equals(encodeTrailer(count, width))) return { file, offset: 0, count, width };
   }
   await file.close();
   return null;

@@ -4,14 +4,12 @@ import { basename, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
-import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
-import { streamTokens, takeWindows } from "../../checkpoint/tokens.ts";
-import { throwIfAborted } from "../../errors.ts";
+import { openTokenStream, readThrough } from "../../checkpoint/token-stream.ts";
+import { takeWindows } from "../../checkpoint/tokens.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
 import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
 import { sha256File } from "../../io/sha256.ts";
-import { readTextPieces } from "../../io/text.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
@@ -42,7 +40,7 @@ interface Common extends LongCall {
 
 /**
  * Writes the files below `folder`. Precisions follow each other, as each holds its quantized weights.
- * @throws NfcError as `readTextPieces` for the texts, as `resolveQuantization`, `writeOnnxFile` and `quantizeCalibrated`
+ * @throws NfcError as `readThrough` for the texts, as `resolveQuantization`, `writeOnnxFile` and `quantizeCalibrated`
  */
 export async function writeOnnxFiles(
   folder: string,
@@ -56,7 +54,8 @@ export async function writeOnnxFiles(
     precisions,
     options.quantization ?? options.quantisation,
   );
-  await readTexts(options, common.signal);
+  for (const paths of [options.texts ?? [], options.calibration ? [options.calibration.file] : []])
+    await readThrough(paths, checkpoint, { signal: common.signal });
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
   for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
@@ -70,11 +69,6 @@ export async function writeOnnxFiles(
   return files;
 }
 
-/** Reads all texts once, so that a wrong name or a broken line shows up before minutes of writing. */
-async function readTexts({ texts = [], calibration }: OnnxExportOptions, signal?: AbortSignal): Promise<void> {
-  for await (const _ of readTextPieces([...texts, ...(calibration ? [calibration.file] : [])])) throwIfAborted(signal);
-}
-
 async function calibrate(
   checkpoint: Checkpoint,
   bits: 4 | 8,
@@ -82,10 +76,8 @@ async function calibrate(
   { block, symmetric }: Quantization,
   common: Common,
 ): Promise<Map<string, BlockMatrix>> {
-  const { config, folder } = checkpoint;
-  const tokenizer = await loadTokenizer(folder, config);
-  const stream = streamTokens([file], tokenizer, common.signal ? { signal: common.signal } : {});
-  const windows = await takeWindows(stream, { length: config.n_positions, count: tokens, name: file });
+  const stream = (await openTokenStream([file], checkpoint, { signal: common.signal }))();
+  const windows = await takeWindows(stream, { length: checkpoint.config.n_positions, count: tokens, name: file });
   return quantizeCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
 }
 
@@ -136,10 +128,10 @@ async function measure(
   { threads, signal, onProgress }: Common,
 ): Promise<Map<Precision, NonNullable<ExportEntry["perplexity"]>>> {
   const { files, config } = await openExportedModel(folder);
-  const tokenizer = await loadTokenizer(checkpoint.folder, checkpoint.config);
   const meter = await TokenMeter.open(texts);
+  const stream = await openTokenStream(texts, checkpoint, { signal, onBytes: meter.onBytes });
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
-    tokens: () => meter.count(streamTokens(texts, tokenizer, { signal, onBytes: meter.onBytes })),
+    tokens: () => meter.count(stream()),
     countTokens: meter.estimate,
     onProgress: (event) => onProgress?.({ ...event, phase: "comparing on text" }),
     ...{ threads, signal },

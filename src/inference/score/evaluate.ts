@@ -2,8 +2,7 @@
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
-import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
-import { streamTokens } from "../../checkpoint/tokens.ts";
+import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
@@ -35,7 +34,7 @@ interface ScoreOptions extends WindowOptions, LongCall {
 
 /** Either `text` or `tokens` says what is scored. */
 export interface EvaluateOptions extends WindowOptions, LongCall {
-  /** Text files (.txt, .jsonl), read with the checkpoint's tokenizer. */
+  /** Files of text, read with the checkpoint's tokenizer, or of token ids. */
   text?: readonly string[] | undefined;
   /** Field of .jsonl lines that holds the text; "text" unless given. */
   field?: string | undefined;
@@ -88,7 +87,7 @@ async function streamText(
   { text, field, signal, onBytes }: EvaluateOptions & Pick<TextOptions, "onBytes">,
 ): Promise<AsyncIterable<readonly number[]>> {
   if (!text) throw new NfcError("usage", "nothing to score", { hint: "give text, the files, or tokens, their ids" });
-  return streamTokens(text, await loadTokenizer(folder, config), { field, signal, onBytes });
+  return (await openTokenStream(text, { folder, config }, { field, signal, onBytes }))();
 }
 
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;

@@ -150,8 +150,8 @@ describe("incomplete or foreign tensors", () => {
   });
 
   it("unexpected tensors are listed under their stored names", async () => {
-    const error = await refused({ base: "transformer.", edit: adding(["v_head.weight", [2, 8]]) });
-    expect(error.message).toBe("m.safetensors: unexpected v_head.weight");
+    const error = await refused({ base: "transformer.", edit: adding(["transformer.extra.weight", [2, 8]]) });
+    expect(error.message).toBe("m.safetensors: unexpected transformer.extra.weight");
   });
 
   it("a classifier's head makes a classifier, with the label names of config.json", async () => {

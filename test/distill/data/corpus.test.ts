@@ -10,7 +10,7 @@ const at = temporaryFolder("corpus");
 const names = ["b.txt", "a.jsonl", "deep/er/c.ndjson", "deep/d.txt", "deep/notes.md", "ids/1.bin", "ids/2.bin"];
 for (const name of [...names, "only/picture.png", "odd[1].txt"]) {
   mkdirSync(join(at(name), ".."), { recursive: true });
-  writeFileSync(at(name), "x");
+  writeFileSync(at(name), name.endsWith(".bin") ? Uint8Array.of(7, 0) : "x");
 }
 
 /** Their names below the folder. */
@@ -56,6 +56,42 @@ describe("the files of a corpus", () => {
     expect(await findCorpusFiles([`${folder}/*.txt`])).toEqual([`${folder.split(sep).join("/")}/d.txt`]);
     expect(await findCorpusFiles([folder])).toEqual([join(folder, "d.txt"), join(folder, "er/c.ndjson")]);
     expect(await findCorpusFiles([`${at("deep")}/*.txt`])).toEqual([at("deep/d.txt")]);
+  });
+});
+
+describe("folders of other files", () => {
+  const write = (name: string, content: string | Uint8Array = "x") => {
+    mkdirSync(join(at(name), ".."), { recursive: true });
+    writeFileSync(at(name), content);
+  };
+
+  it("packed files of a folder are taken, JSON and .npy where there is nothing else, descriptions never", async () => {
+    write("packed/a.txt.gz");
+    write("packed/b.json");
+    expect(await found("packed")).toEqual(["packed/a.txt.gz"]);
+    write("json/train.json", '[{"text":"a"}]');
+    write("json/dataset_info.json", "{}");
+    expect(await found("json")).toEqual(["json/train.json"]);
+  });
+
+  it("a data set that is not read is not passed over", async () => {
+    write("dataset/README.txt");
+    write("dataset/data-00000-of-00001.arrow");
+    const { code, message } = await failureOf(() => found("dataset"));
+    expect(code).toBe("unsupported");
+    expect(message).toBe(`${at("dataset")}: holds data-00000-of-00001.arrow, a data set that is not read`);
+  });
+
+  it("training and validation ids of one folder are not trained on together", async () => {
+    for (const name of ["train", "val"]) write(`nano/${name}.bin`, Uint8Array.of(7, 0));
+    const { code, hint } = await failureOf(() => found("nano"));
+    expect(code).toBe("usage");
+    expect(hint).toBe(`name them: --data ${at("nano/train.bin")} --valid ${at("nano/val.bin")}`);
+  });
+
+  it("an address is to be downloaded", async () => {
+    const { hint } = await failureOf(() => findCorpusFiles(["https://example.org/data.txt"]));
+    expect(hint).toBe("download it first, and name the file");
   });
 });
 

@@ -12,6 +12,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { type CorpusOptions, TokenCorpus } from "../../../src/distill/data/token-cache.ts";
@@ -110,7 +111,7 @@ describe("a corpus of text", () => {
   });
 
   it("a text has another fingerprint with other content, another tokenizer, or as .txt instead of .jsonl", async () => {
-    const line = '{"text":"a"}';
+    const line = '"a"'; // of a .jsonl the string, of a .txt the text with its quotes
     const { files, cache } = corpus({ "a.txt": line, "a.jsonl": line, "b.txt": "b" });
     const [text = "", json = "", other = ""] = files;
     const prints = [
@@ -146,6 +147,37 @@ describe("a corpus of text", () => {
       "tokenising 7/12 bytes",
       "tokenising 12/12 bytes",
     ]);
+  });
+});
+
+describe("a corpus of token ids of other kinds", () => {
+  const ids = Array.from({ length: 40 }, (_, i) => (i * 31) % 256);
+  const shard = (): Uint8Array => {
+    const header = new Int32Array(256);
+    header.set([20240520, 1, ids.length]);
+    return Buffer.concat([new Uint8Array(header.buffer), uint16(...ids)]);
+  };
+
+  it("a shard of llm.c and uint32 ids are read in place", async () => {
+    const uint32 = new Uint8Array(Uint32Array.from(ids).buffer);
+    const { files, cache } = corpus({ "a.bin": shard(), "b.bin": uint32, "c.bin": uint16(...ids) });
+    expect((await opened(files, { cache, tokenizer: null })).ids).toEqual([...ids, ...ids, ...ids]);
+    expect(existsSync(cache)).toBe(false);
+  });
+
+  it("packed ids go through the cache once", async () => {
+    const { files, cache } = corpus({ "a.bin.gz": gzipSync(shard()) });
+    const first = await opened(files, { cache, tokenizer: null });
+    expect(first.ids).toEqual(ids);
+    const written = statSync(cacheFile(cache)).mtimeMs;
+    expect(await opened(files, { cache, tokenizer: null })).toEqual(first);
+    expect(statSync(cacheFile(cache)).mtimeMs).toBe(written);
+  });
+
+  it("a header that does not fit the file is refused, and other files are closed", async () => {
+    const { files, cache } = corpus({ "a.bin": uint16(...ids), "b.bin": shard().subarray(0, -2) });
+    const { message } = await failureOf(() => opened(files, { cache, tokenizer: null }));
+    expect(message).toContain("b.bin: the header says 40 token ids, the file has room for 39");
   });
 });
 

@@ -71,14 +71,13 @@ async function score(
   progress: Progress,
 ): Promise<PrecisionScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
-  const { loadTokenizer } = await import("../../../checkpoint/tokenizer.ts");
+  const { openTokenStream } = await import("../../../checkpoint/token-stream.ts");
   const { TokenMeter } = await import("../../../checkpoint/token-meter.ts");
-  const { streamTokens } = await import("../../../checkpoint/tokens.ts");
-  const tokenizer = await loadTokenizer(model.folder, model.config);
   const meter = await TokenMeter.open(text);
+  const stream = await openTokenStream(text, model, { signal, field, onBytes: meter.onBytes });
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
   return scorePrecisions(files, model.config, reference, {
-    tokens: () => meter.count(streamTokens(text, tokenizer, { signal, field, onBytes: meter.onBytes })),
+    tokens: () => meter.count(stream()),
     countTokens: meter.estimate,
     onProgress: progress.show,
     ...{ length, stride, threads, signal },

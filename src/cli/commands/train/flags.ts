@@ -59,7 +59,7 @@ const PARSERS: Readonly<Record<NumberKind, (text: string) => number>> = {
  */
 export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingTable = {}): Command {
   const [data, output] = [
-    new Option("--data <paths...>", "training text: .txt, .jsonl, folders, globs; or nanoGPT's .bin"),
+    new Option("--data <paths...>", "training text: files, JSON, .gz, folders, globs; or token ids (.bin)"),
     new Option(
       "-o, --output <folder>",
       `folder to write${mode === "distill" ? ` (default: ${OUTPUT_OF_DISTILL})` : ""}`,
