@@ -1,6 +1,7 @@
 // Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes the model.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { collectModelFiles } from "../checkpoint/collect-files.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
@@ -77,6 +78,7 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   const force = options.force || (resume && (await folder.hasEnded()));
   // An output that is there already is refused before hours are spent.
   await (await stageDirectory(output, { force })).discard();
+  await collectModelFiles(student.folder); // so is a damaged file that goes with the model
   const corpus = await openCorpus(files, student, options);
   let separate: TokenCorpus | null = null;
   try {

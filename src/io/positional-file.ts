@@ -1,4 +1,5 @@
 // Reads a file by position, in pieces of a reused buffer, so that memory does not grow with the file.
+import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
 import { withIoErrors } from "./io-error.ts";
@@ -27,13 +28,17 @@ export class PositionalFile {
   /** @throws NfcError `not-found`, or `io` when `path` is a folder or may not be read. */
   static open(path: string): Promise<PositionalFile> {
     return withIoErrors(path, async () => {
-      const status = await stat(path); // checked before open, which would wait for ever on a pipe without a writer
-      if (!status.isFile()) {
-        const what = status.isDirectory() ? "a folder" : "no regular file";
-        throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
+      requireRegular(await stat(path), path); // before it is opened: opening a device may do something
+      // Another file may have taken its place: a pipe without a writer does not block, and is refused as well.
+      const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+      try {
+        const status = await handle.stat();
+        requireRegular(status, path);
+        return new PositionalFile(path, status.size, handle);
+      } catch (error) {
+        await handle.close();
+        throw error;
       }
-      const handle = await open(path, "r");
-      return new PositionalFile(path, (await handle.stat()).size, handle);
     });
   }
 
@@ -84,6 +89,12 @@ export class PositionalFile {
     this.idle.length = 0;
     return withIoErrors(this.path, () => this.handle.close());
   }
+}
+
+function requireRegular(status: Stats, path: string): void {
+  if (status.isFile()) return;
+  const what = status.isDirectory() ? "a folder" : "no regular file";
+  throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
 }
 
 /** Opens the file at `path` for `use`, and closes it afterwards. @throws NfcError as {@link PositionalFile.open} */

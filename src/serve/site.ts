@@ -5,7 +5,7 @@ import { realpath } from "node:fs/promises";
 import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CONFIG_FILE } from "../checkpoint/config-file.ts";
-import { TOKENIZER_FILES } from "../checkpoint/tokenizer.ts";
+import { TOKENIZER_FILES } from "../checkpoint/tokenizer-files.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { withIoErrors } from "../io/io-error.ts";

@@ -1,7 +1,7 @@
 // The number of tokens of the tokenizer beside a checkpoint.
 import { mkdir, writeFile } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { readTokenizerSize } from "../../src/checkpoint/tokenizer.ts";
+import { readTokenizerSize } from "../../src/checkpoint/vocabulary-size.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 

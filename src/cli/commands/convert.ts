@@ -85,7 +85,7 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
       signal: context.signal,
     });
     progress.stop();
-    for (const line of [...checkpoint.notes, ...listRemarks(model, flags)]) note(context.io, flags, line);
+    for (const line of [...converted.record.notes, ...listRemarks(model, flags)]) note(context.io, flags, line);
     return converted;
   });
   printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));

@@ -105,6 +105,7 @@ async function run(context: Context, model: string, flags: ExportFlags): Promise
       signal: context.signal,
     });
   });
+  for (const line of result.notes) note(context.io, flags, line);
   if (flags.gpt2 && result.expanded)
     note(
       context.io,

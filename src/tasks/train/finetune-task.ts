@@ -1,6 +1,7 @@
 // Fine-tunes a model on a task of GLUE, or goes on with such a run: reads the inputs, trains, and writes the classifier.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { collectModelFiles } from "../../checkpoint/collect-files.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
@@ -101,6 +102,7 @@ async function planRun(source: Checkpoint, options: FinetuneTaskOptions): Promis
   const folder = new RunFolder(output, classifierStateSchema);
   const force = (options.force ?? false) || (resume && (await folder.hasEnded()));
   await (await stageDirectory(output, { force })).discard();
+  await collectModelFiles(model.folder);
   const identity = {
     ...settings,
     variant: model.config.variant,

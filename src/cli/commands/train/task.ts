@@ -51,6 +51,7 @@ export async function runTask(
       signal: context.signal,
     });
     progress.stop();
+    for (const line of result.notes) note(context.io, flags, line);
     skipped.tell(context.io, flags);
     if (result.best.step < result.steps)
       note(context.io, flags, `the best step, ${result.best.step} of ${result.steps}, is kept`);

@@ -32,6 +32,7 @@ export async function runTraining(
     signal: context.signal,
   });
   progress.stop();
+  for (const line of result.notes) note(context.io, flags, line);
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
