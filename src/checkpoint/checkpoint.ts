@@ -7,7 +7,7 @@ import { openSafetensors, type TensorReader } from "../formats/safetensors/reade
 import type { Activation, ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
-import { checkCompanion, readCompanionJson } from "./companion-files.ts";
+import { hasCompanion, readCompanionJson } from "./companion-files.ts";
 import { CONFIG_FILE, GENERATION_FILE, parseConfig } from "./config-file.ts";
 import { FieldReader } from "./fields.ts";
 import { fetchFromHub, isHubReference } from "./hub/hub.ts";
@@ -76,7 +76,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
   throwIfAborted(options.signal);
   const fetched = isHubReference(source) ? await fetchFromHub(source, options) : { folder: source, notes: [] };
   const { weights, folder } = await resolveLocal(fetched.folder);
-  if (weights.endsWith(".json")) await checkCompanion(folder, basename(weights));
+  if (weights.endsWith(".json")) await hasCompanion(folder, basename(weights));
   const raw = await readConfig(folder);
   const config = raw === null ? null : parseConfig(raw, join(folder, CONFIG_FILE), { activation: options.activation });
   const record = await readNfcRecord(folder);

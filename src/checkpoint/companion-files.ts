@@ -67,12 +67,12 @@ async function readWhole(handle: FileHandle, size: number, path: string): Promis
 }
 
 /**
- * Refuses a file of a model's folder that {@link readCompanion} would not read, without opening it.
- * @throws NfcError "invalid-file"
+ * True when a model's folder has the file, which is not opened.
+ * @throws NfcError "invalid-file" for one that {@link readCompanion} would not read
  */
-export async function checkCompanion(folder: string, name: string): Promise<void> {
+export async function hasCompanion(folder: string, name: string): Promise<boolean> {
   const path = join(folder, name);
-  await withIoErrors(path, () => resolveCompanion(folder, path));
+  return withIoErrors(path, async () => (await resolveCompanion(folder, path)) !== null);
 }
 
 /** The path without links of a file that may be read; null where there is no such name. */

@@ -3,12 +3,14 @@ import { join } from "node:path";
 import { parseJson } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { ModelFiles } from "./collect-files.ts";
+import { FieldReader, isJsonObject } from "./fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "./tokenizer.ts";
 import { isForeignTokenizer } from "./tokenizer-files.ts";
 import { END_OF_TEXT, readByteLevelBpe, readGpt2Definition } from "./tokenizer-json.ts";
 
 const TOKENIZER = "tokenizer.json";
 const SETTINGS = "tokenizer_config.json";
+const SPECIAL = "special_tokens_map.json";
 
 /**
  * The files with a tokenizer.json and a tokenizer_config.json, without which transformers.js reads no text; as they are
@@ -24,7 +26,7 @@ export async function completeTokenizer(
     const definition = await defineTokenizer(files, folder, config);
     if (definition === null) return files;
     complete.set(TOKENIZER, `${JSON.stringify(definition)}\n`);
-    complete.set(SETTINGS, makeSettings(files.get(SETTINGS), config));
+    complete.set(SETTINGS, makeSettings(files, config));
   }
   if (!complete.has(SETTINGS)) complete.set(SETTINGS, formatJson({ tokenizer_class: "PreTrainedTokenizerFast" }));
   return complete;
@@ -43,16 +45,27 @@ async function defineTokenizer(
 
 const definesTokenizer = (name: string) => isForeignTokenizer(name) || ["vocab.txt", "vocab.json"].includes(name);
 
-/** tokenizer_config.json for GPT-2's class; what the source's says counts. */
-function makeSettings(given: string | Uint8Array | undefined, config: ModelConfig): string {
-  const settings = given === undefined ? {} : (parseJson(Buffer.from(given), SETTINGS) as object);
+/**
+ * tokenizer_config.json for GPT-2's class: what the source's says counts, then its special_tokens_map.json, which
+ * transformers.js does not read.
+ */
+function makeSettings(files: ModelFiles, config: ModelConfig): string {
+  const given = parseFile(files, SETTINGS);
+  const special = isJsonObject(given.added_tokens_decoder) ? {} : parseFile(files, SPECIAL);
+  const named = Object.entries(special).map(([key, token]) => [key, isJsonObject(token) ? token.content : token]);
   const ends = { bos_token: END_OF_TEXT, eos_token: END_OF_TEXT, unk_token: END_OF_TEXT };
   return formatJson({
     tokenizer_class: "GPT2Tokenizer",
     model_max_length: config.n_positions,
     ...(config.vocab_size >= GPT2_VOCABULARY && ends),
-    ...settings,
+    ...given,
+    ...Object.fromEntries(named),
   });
+}
+
+function parseFile(files: ModelFiles, name: string): Record<string, unknown> {
+  const content = files.get(name);
+  return content === undefined ? {} : new FieldReader(parseJson(Buffer.from(content), name), name).raw;
 }
 
 const formatJson = (value: object) => `${JSON.stringify(value, null, 2)}\n`;

@@ -138,8 +138,9 @@ export function listAddedTokens(settings: TokenizerSettings, vocab: Readonly<Rec
   const named = listSpecialTokens(own ? config.raw : { ...config.raw, ...special.raw });
   const tokens = new Map<string, AddedToken>();
   const add = (id: number, token: object) => {
-    const entry = { ...PLAIN, ...token, id } as AddedToken;
-    tokens.set(entry.content, { ...entry, special: entry.special || named.has(entry.content) });
+    const { content = "", special: marked } = token as Partial<AddedToken>;
+    const special = marked === true || named.has(content);
+    tokens.set(content, { ...PLAIN, normalized: !special, ...token, content, special, id });
   };
   if (own) {
     for (const [id, token] of Object.entries(decoder)) add(checkDecoderEntry(config, id, token), token as object);
@@ -154,7 +155,7 @@ export function listAddedTokens(settings: TokenizerSettings, vocab: Readonly<Rec
   return [...tokens.values()];
 }
 
-const PLAIN = { content: "", single_word: false, lstrip: false, rstrip: false, normalized: false, special: false };
+const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
 
 /** Marks the special tokens that no file names: those of GPT2Tokenizer's own defaults. */
 const DEFAULT = {};
