@@ -4,6 +4,8 @@ import { existsSync } from "node:fs";
 import { basename, join } from "node:path";
 import { type Checkpoint, readConfig } from "../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../checkpoint/collect-files.ts";
+import { CONFIG_FILE } from "../checkpoint/config-file.ts";
+import { FieldReader } from "../checkpoint/fields.ts";
 import { writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
@@ -13,7 +15,7 @@ import type { FloatDtype } from "../formats/dtype.ts";
 import { readEndTokens } from "../inference/generate/end-tokens.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { MAX_VOCAB, type ModelConfig } from "../model/config.ts";
 import { isPlainGpt2 } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
@@ -88,10 +90,15 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
   });
 }
 
+/** Where there is no padding some programs write -1. */
+const ANY_ID = { min: -1, max: MAX_VOCAB };
+
 /** Writes genai_config.json, by the end tokens and the padding of the files that were written. */
 async function writeGenaiConfig(folder: string, config: ModelConfig, file: string): Promise<void> {
   const rawConfig = (await readConfig(folder)) ?? {};
-  const tokens = { end: await readEndTokens({ folder, config, rawConfig }), pad: rawConfig.pad_token_id };
+  const end = await readEndTokens({ folder, config, rawConfig });
+  const pad = new FieldReader(rawConfig, join(folder, CONFIG_FILE)).integer("pad_token_id", ANY_ID);
+  const tokens = { end, pad: pad !== undefined && pad >= 0 ? pad : end[0] };
   const text = JSON.stringify(makeGenaiConfig(config, file, tokens), null, 2);
   await writeText(join(folder, GENAI_CONFIG_FILE), `${text}\n`);
 }

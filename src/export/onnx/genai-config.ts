@@ -13,7 +13,7 @@ export const GENAI_CONFIG_FILE = "genai_config.json";
 export function makeGenaiConfig(
   config: ModelConfig,
   file: string,
-  tokens: { end?: readonly number[]; pad?: unknown } = {},
+  tokens: { end?: readonly number[]; pad?: number | undefined } = {},
 ): Record<string, unknown> {
   const { n_embd, n_head, n_layer, n_positions, vocab_size, bos_token_id, eos_token_id } = config;
   const end = tokens.end ?? (eos_token_id === undefined ? [] : [eos_token_id]);
