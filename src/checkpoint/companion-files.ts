@@ -7,7 +7,7 @@ import { withIoErrors } from "../io/io-error.ts";
 import { parseJson } from "../io/json.ts";
 
 /** The largest tokenizers have some 30 MB; a larger file is a mistake or an attack. */
-export const MAX_COMPANION_BYTES = 256 * 2 ** 20;
+const MAX_COMPANION_BYTES = 256 * 2 ** 20;
 
 export interface ReadCompanionOptions {
   maxBytes?: number | undefined;

@@ -12,7 +12,7 @@ import {
   type ModelConfig,
 } from "../model/config.ts";
 import { isPlainGpt2, VARIANTS, type Variant } from "../model/variants.ts";
-import { FieldReader, isJsonObject, quote } from "./fields.ts";
+import { FieldReader, isJsonObject, quote, readTokenIds } from "./fields.ts";
 
 export const CONFIG_FILE = "config.json";
 export const GENERATION_FILE = "generation_config.json";
@@ -288,13 +288,4 @@ function readVariant(fields: FieldReader): Variant | undefined {
   const variant = VARIANTS.find((known) => known === name);
   if (name !== undefined && variant === undefined) throw fields.wrong(VARIANT_KEY, `one of ${VARIANTS.join(", ")}`);
   return variant;
-}
-
-/** A token id or a list of them, negative ones meaning none; undefined without the key. */
-function readTokenIds(fields: FieldReader, key: string): number[] | undefined {
-  if (!Object.hasOwn(fields.raw, key)) return undefined;
-  const value = fields.value(key) ?? [];
-  const ids: unknown[] = Array.isArray(value) ? value : [value];
-  if (!ids.every((id): id is number => Number.isSafeInteger(id))) throw fields.wrong(key, "a token id");
-  return ids.filter((id) => id >= 0);
 }

@@ -37,7 +37,7 @@ const OTHER_FILES = [
 export const TOKENIZER_FILES: readonly string[] = [...JSON_FILES, ...OTHER_FILES];
 
 /** Files that define a tokenizer by themselves, in formats that nfc does not read. */
-export const FOREIGN_TOKENIZERS: readonly string[] = [
+const FOREIGN_TOKENIZERS: readonly string[] = [
   ...OTHER_FILES.filter((name) => /\.(model|tokenizer|bpe|codes)$/.test(name)),
   "dict.txt",
   "byte_maps.json",

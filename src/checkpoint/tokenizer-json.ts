@@ -23,7 +23,7 @@ export interface AddedToken {
 }
 
 /** The parts of a byte-level BPE, as GPT-2's. */
-export interface ByteLevelParts {
+interface ByteLevelParts {
   vocab: Record<string, number>;
   /** The content of merges.txt. */
   mergesText: string;
@@ -37,7 +37,7 @@ function listMerges(mergesText: string): string[] {
 }
 
 /** The content of a tokenizer.json for GPT-2's older pair of files. */
-export function makeByteLevelBpe({ vocab, mergesText, addedTokens, addPrefixSpace = false }: ByteLevelParts): object {
+function makeByteLevelBpe({ vocab, mergesText, addedTokens, addPrefixSpace = false }: ByteLevelParts): object {
   return {
     version: "1.0",
     truncation: null,

@@ -1,6 +1,6 @@
 // Files beside a model: what is no regular file of the folder, or of its repository in the Hub's cache, is not read.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -146,7 +146,7 @@ describe("every reader of a model's folder", () => {
   it("a shard index that is a link to elsewhere is refused", async () => {
     await writeCheckpoint(folder, { shards: 2 });
     const index = join(folder, "model.safetensors.index.json");
-    execFileSync("mv", [index, path("index.json")]);
+    renameSync(index, path("index.json"));
     symlinkSync(path("index.json"), index);
     expect((await failureOf(() => openCheckpoint(folder))).message).toContain("outside the model's folder");
   });
