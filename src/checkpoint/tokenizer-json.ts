@@ -2,10 +2,11 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { NfcError } from "../errors.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { MAX_VOCAB } from "../model/config.ts";
 import { readCompanion, readCompanionJson } from "./companion-files.ts";
-import { FieldReader, isJsonObject } from "./fields.ts";
+import { FieldReader, isJsonObject, quote } from "./fields.ts";
 
 export const END_OF_TEXT = "<|endoftext|>";
 /** GPT-2's own merges, from which its whole vocabulary follows. */
@@ -70,7 +71,7 @@ export async function readByteLevelBpe(folder: string): Promise<object | null> {
   const merges = await readCompanion(folder, "merges.txt");
   if (raw === undefined || merges === null) return null;
   const fields = new FieldReader(raw, join(folder, "vocab.json"));
-  for (const token of Object.keys(fields.raw)) requireTokenId(fields, token);
+  for (const [token, id] of Object.entries(fields.raw)) checkTokenId(id, token, fields.file);
   const vocab = fields.raw as Record<string, number>;
   const settings = await readTokenizerSettings(folder);
   const addPrefixSpace = settings.config.flag("add_prefix_space") ?? false;
@@ -120,11 +121,10 @@ export async function readTokenizerSettings(folder: string): Promise<TokenizerSe
   };
 }
 
-/** @throws NfcError "invalid-file" where `key` of the file is no token id */
-function requireTokenId(fields: FieldReader, key: string): number {
-  const id = fields.integer(key, { min: 0, max: MAX_VOCAB - 1 });
-  if (id === undefined) throw fields.wrong(key, "a token id");
-  return id;
+/** The id of a token in a file. @throws NfcError "invalid-file" where it is none */
+export function checkTokenId(id: unknown, token: string, file: string): number {
+  if (typeof id === "number" && Number.isInteger(id) && id >= 0 && id < MAX_VOCAB) return id;
+  throw new NfcError("invalid-file", `${file}: ${quote(token)} has the id ${quote(id)}, expected a token id`);
 }
 
 /**
@@ -144,7 +144,7 @@ export function listAddedTokens(settings: TokenizerSettings, vocab: Readonly<Rec
   };
   if (own) {
     for (const [id, token] of Object.entries(decoder)) add(checkDecoderEntry(config, id, token), token as object);
-  } else for (const content of Object.keys(added.raw)) add(requireTokenId(added, content), { content });
+  } else for (const [content, id] of Object.entries(added.raw)) add(checkTokenId(id, content, added.file), { content });
   let next = countIds([...Object.values(vocab), ...[...tokens.values()].map(({ id }) => id)]);
   for (const [content, token] of named) {
     if (tokens.has(content)) continue;

@@ -3,11 +3,10 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { toIoError } from "../io/io-error.ts";
-import { MAX_VOCAB } from "../model/config.ts";
 import { readCompanion, readCompanionJson } from "./companion-files.ts";
-import { FieldReader, isJsonObject, quote } from "./fields.ts";
+import { FieldReader, isJsonObject } from "./fields.ts";
 import { isForeignTokenizer } from "./tokenizer-files.ts";
-import { countIds, listAddedTokens, readTokenizerSettings } from "./tokenizer-json.ts";
+import { checkTokenId, countIds, listAddedTokens, readTokenizerSettings } from "./tokenizer-json.ts";
 
 /**
  * One more than the largest token id of the tokenizer in `folder`: its vocabulary (tokenizer.json, else vocab.json, else
@@ -31,7 +30,7 @@ async function readVocabulary(folder: string): Promise<Vocabulary | undefined> {
   const vocab = await readCompanionJson(folder, "vocab.json");
   if (vocab !== undefined) {
     const fields = new FieldReader(vocab, join(folder, "vocab.json"));
-    return checkVocabulary(Object.entries(fields.raw), fields, "the vocabulary");
+    return checkVocabulary(Object.entries(fields.raw), fields.file);
   }
   const names = await readdir(folder).catch((error: unknown) => Promise.reject(toIoError(error, folder)));
   const foreign = names.filter(isForeignTokenizer).sort();
@@ -54,33 +53,23 @@ function listTokenizerIds(fields: FieldReader): Vocabulary {
   const extra = (Array.isArray(added) ? added : []).map((token): [string, unknown] =>
     isJsonObject(token) ? [String(token.content), token.id] : ["", token],
   );
-  return checkVocabulary([...entries, ...extra], fields, "model");
+  return checkVocabulary([...entries, ...extra], fields.file);
 }
 
 /** Ids by token; of a token that stands twice, the larger id counts. */
-function checkVocabulary(entries: readonly [string, unknown][], fields: FieldReader, key: string): Vocabulary {
+function checkVocabulary(entries: readonly [string, unknown][], file: string): Vocabulary {
   const vocab = Object.create(null) as Vocabulary;
-  for (const [token, id] of entries) {
-    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id >= MAX_VOCAB)
-      throw new NfcError(
-        "invalid-file",
-        `${fields.file}: ${quote(token)} has the id ${quote(id)}, expected a token id`,
-      );
-    vocab[token] = Math.max(id, vocab[token] ?? 0);
-  }
-  if (entries.length === 0) throw fields.wrong(key, "a vocabulary with token ids");
-  return vocab;
+  for (const [token, id] of entries) vocab[token] = Math.max(checkTokenId(id, token, file), vocab[token] ?? 0);
+  if (entries.length > 0) return vocab;
+  throw new NfcError("invalid-file", `${file}: holds no vocabulary with token ids`);
 }
 
 /** BERT's vocab.txt: a token a line, its id the line's number. */
 function listLines(text: string, file: string): Vocabulary {
   const lines = text.split(/\r\n|\r|\n/);
   if (lines.at(-1) === "") lines.pop();
-  return checkVocabulary(
-    lines.map((token, id) => [token, id]),
-    new FieldReader({}, file),
-    "the vocabulary",
-  );
+  const entries = lines.map((token, id): [string, number] => [token, id]);
+  return checkVocabulary(entries, file);
 }
 
 /** Keys whose values, at any depth of lists, are token ids. */

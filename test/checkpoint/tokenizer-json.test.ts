@@ -79,10 +79,10 @@ describe("tokens beside vocab.json and merges.txt", () => {
   });
 
   it.each([
-    ["vocab.json", { a: "0" }, 'a is "0"'],
-    ["vocab.json", { a: 2 ** 31 }, "a is 2147483648"],
-    ["vocab.json", { a: null }, "a is null"],
-    ["added_tokens.json", { "<|x|>": 1.5 }, "<|x|> is 1.5"],
+    ["vocab.json", { a: "0" }, '"a" has the id "0"'],
+    ["vocab.json", { a: 2 ** 31 }, '"a" has the id 2147483648'],
+    ["vocab.json", { a: null }, '"a" has the id null'],
+    ["added_tokens.json", { "<|x|>": 1.5 }, '"<|x|>" has the id 1.5'],
     ["added_tokens.json", ["x"], 'is ["x"], not a JSON object'],
     ["tokenizer_config.json", { added_tokens_decoder: { x: { content: "y" } } }, "added_tokens_decoder is"],
     ["tokenizer_config.json", { added_tokens_decoder: { 4: "y" } }, "added_tokens_decoder is"],
