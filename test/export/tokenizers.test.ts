@@ -35,7 +35,7 @@ function putOlderFiles(folder: string): void {
 async function encodeWithBoth(name: string, text: string): Promise<{ theirs: number[]; ours: number[] }> {
   const write = await pipeline("text-generation", name, { dtype: "fp32" });
   const [written] = await write("The old", { max_new_tokens: 3, do_sample: false });
-  expect((written as { generated_text: string }).generated_text.startsWith("The old")).toBe(true);
+  expect((written as { generated_text: string }).generated_text).toMatch(/^ ?The old/);
   await write.dispose();
   const { folder, config } = await openExportedModel(path("models", name));
   const tokenizer = await AutoTokenizer.from_pretrained(name);
@@ -141,7 +141,7 @@ describe("several end tokens", () => {
     expect(ids).toEqual(expected);
     const tokenizer = await loadTokenizer(model.folder, model.config);
     const text = (written as { generated_text: string }).generated_text;
-    expect(tokenizer.encode(text)).toHaveLength(tokenizer.encode(PROMPT).length + expected.length - 1);
+    expect(tokenizer.encode(text)).toHaveLength(tokenizer.encode(PROMPT).length + expected.length);
     const tied = path(`tied-${name}`);
     await converted({ output: tied }, source);
     expect(readJson(`tied-${name}`, file)).toMatchObject(ends);
