@@ -5,7 +5,7 @@ import { defineConfig } from "vitest/config";
 const RUNTIME = [
   "api",
   "check/check-sizes",
-  "checkpoint/{config-traps,foreign-formats}",
+  "checkpoint/{companion-files,config-traps,foreign-formats}",
   "cli/**/*",
   "convert/{calibration,convert,tie-pool}",
   "distill/{diverge,dry-run,extension,kernels,phases,pretrain,resume,train}",

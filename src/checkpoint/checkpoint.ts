@@ -1,22 +1,21 @@
 // Opens a checkpoint of any supported naming, layout or place as canonical GPT-2 tensors, read lazily.
 
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
-import { fileExists } from "../io/exists.ts";
-import { readJsonFile } from "../io/json.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
-import { CONFIG_FILE, parseConfig } from "./config-file.ts";
+import { hasCompanion, readCompanionJson } from "./companion-files.ts";
+import { CONFIG_FILE, GENERATION_FILE, parseConfig } from "./config-file.ts";
 import { FieldReader } from "./fields.ts";
 import { fetchFromHub, isHubReference } from "./hub/hub.ts";
 import { type NamingPlan, type PlanInput, type PlannedTensor, planCheckpoint, settleHead } from "./naming/plan.ts";
 import { type NfcRecord, readNfcRecord } from "./nfc-record.ts";
 import { hasSameBytes, readPlanned, readPlannedChunks } from "./read.ts";
 import { resolveLocal } from "./source.ts";
-import { readTokenizerSize } from "./tokenizer.ts";
+import { listNamedIds, readTokenizerSize } from "./vocabulary-size.ts";
 
 /** A parameter in canonical name and orientation ([in, out]). `offset` is where its stored bytes begin in `file`. */
 export interface CheckpointTensor {
@@ -58,7 +57,7 @@ export interface OpenOptions extends LongCall {
   nHead?: number | undefined;
   /** Overrides the activation of config.json or of the layout. */
   activation?: Activation | undefined;
-  /** Drop the padding rows of the vocabulary: true = to the tokenizer's size, else 50257; or to a number of rows. */
+  /** Drop the padding rows of the vocabulary: true = to the tokenizer's size; or to a number of rows. */
   trimVocab?: number | boolean | undefined;
   /** `hf://` sources: use the cache only. */
   offline?: boolean | undefined;
@@ -77,6 +76,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
   throwIfAborted(options.signal);
   const fetched = isHubReference(source) ? await fetchFromHub(source, options) : { folder: source, notes: [] };
   const { weights, folder } = await resolveLocal(fetched.folder);
+  if (weights.endsWith(".json")) await hasCompanion(folder, basename(weights));
   const raw = await readConfig(folder);
   const config = raw === null ? null : parseConfig(raw, join(folder, CONFIG_FILE), { activation: options.activation });
   const record = await readNfcRecord(folder);
@@ -92,7 +92,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
         nHead: options.nHead,
         activation: options.activation,
         trimVocab: options.trimVocab,
-        tokenizerSize: options.trimVocab === true ? await readTokenizerSize(folder) : undefined,
+        ...(options.trimVocab && (await readVocabularyFacts(folder, raw, options.trimVocab))),
       },
       reader,
       options.signal,
@@ -112,9 +112,17 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
 
 /** The content of a config.json, which must be an object; null when there is none. */
 export async function readConfig(folder: string): Promise<Record<string, unknown> | null> {
-  const file = join(folder, CONFIG_FILE);
-  if (!fileExists(file)) return null;
-  return new FieldReader(await readJsonFile(file, { maxBytes: MAX_CONFIG_BYTES }), file).raw;
+  const value = await readCompanionJson(folder, CONFIG_FILE, { maxBytes: MAX_CONFIG_BYTES });
+  return value === undefined ? null : new FieldReader(value, join(folder, CONFIG_FILE)).raw;
+}
+
+/** What says how many rows of the vocabulary are in use. */
+async function readVocabularyFacts(folder: string, config: unknown, trimVocab: number | true) {
+  const generation = await readCompanionJson(folder, GENERATION_FILE, { maxBytes: MAX_CONFIG_BYTES });
+  return {
+    tokenizerSize: trimVocab === true ? await readTokenizerSize(folder) : undefined,
+    namedIds: [...listNamedIds(config), ...listNamedIds(generation)],
+  };
 }
 
 async function settlePlan(

@@ -12,9 +12,10 @@ import {
   type ModelConfig,
 } from "../model/config.ts";
 import { isPlainGpt2, VARIANTS, type Variant } from "../model/variants.ts";
-import { FieldReader, isJsonObject, quote } from "./fields.ts";
+import { FieldReader, isJsonObject, quote, readTokenIds } from "./fields.ts";
 
 export const CONFIG_FILE = "config.json";
+export const GENERATION_FILE = "generation_config.json";
 
 /** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
 const VARIANT_KEY = "nfc_variant";
@@ -76,11 +77,17 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
     tie_word_embeddings: config.tied_head,
     bos_token_id: config.bos_token_id ?? null,
-    eos_token_id: config.eos_token_id ?? null,
+    eos_token_id: listEndTokens(config, raw) ?? config.eos_token_id ?? null,
   });
   if (!isPlainGpt2(config.variant)) out[VARIANT_KEY] = config.variant;
   if (config.labels) Object.assign(out, makeClassifierKeys(config.labels, config, raw));
   return out;
+}
+
+/** All end tokens of a list in config.json that are in the vocabulary; undefined where it has no list of several. */
+function listEndTokens({ vocab_size }: ModelConfig, { eos_token_id }: Record<string, unknown>): number[] | undefined {
+  const ids = Array.isArray(eos_token_id) ? eos_token_id.filter((id) => id >= 0 && id < vocab_size) : [];
+  return ids.length > 1 ? ids : undefined;
 }
 
 /** The keys of GPT2ForSequenceClassification, which finds the last token of padded rows by pad_token_id. */
@@ -112,7 +119,10 @@ export interface ParsedConfig {
   tie_word_embeddings: boolean | undefined;
   variant: Variant | undefined;
   bos_token_id: number | undefined;
+  /** The first of several. */
   eos_token_id: number | undefined;
+  /** All ids of both keys; undefined where config.json is silent, empty where it says that there is none. */
+  tokenIds: Readonly<Record<"bos_token_id" | "eos_token_id", readonly number[] | undefined>>;
   /** Names by id, from id2label. */
   labels: readonly string[] | undefined;
   notes: string[];
@@ -134,6 +144,10 @@ export function parseConfig(
   if (fields.flag("reorder_and_upcast_attn")) {
     notes.push(`${file}: reorder_and_upcast_attn changes rounding only; ignored`);
   }
+  const tokenIds = {
+    bos_token_id: readTokenIds(fields, "bos_token_id"),
+    eos_token_id: readTokenIds(fields, "eos_token_id"),
+  };
   return {
     file,
     isHuggingFace: fields.has("model_type"),
@@ -149,8 +163,9 @@ export function parseConfig(
     scale_attn_by_inverse_layer_idx: fields.flag("scale_attn_by_inverse_layer_idx") ?? false,
     tie_word_embeddings: fields.flag("tie_word_embeddings"),
     variant: readVariant(fields),
-    bos_token_id: readTokenId(fields, "bos_token_id"),
-    eos_token_id: readTokenId(fields, "eos_token_id"),
+    bos_token_id: tokenIds.bos_token_id?.[0],
+    eos_token_id: tokenIds.eos_token_id?.[0],
+    tokenIds,
     labels: readLabels(fields),
     notes,
   };
@@ -273,13 +288,4 @@ function readVariant(fields: FieldReader): Variant | undefined {
   const variant = VARIANTS.find((known) => known === name);
   if (name !== undefined && variant === undefined) throw fields.wrong(VARIANT_KEY, `one of ${VARIANTS.join(", ")}`);
   return variant;
-}
-
-/** A token id, or the first of a list of them; negative means none. */
-function readTokenId(fields: FieldReader, key: string): number | undefined {
-  const value = fields.value(key);
-  const id: unknown = Array.isArray(value) ? value[0] : value;
-  if (id === undefined) return undefined;
-  if (typeof id !== "number" || !Number.isSafeInteger(id)) throw fields.wrong(key, "a token id");
-  return id < 0 ? undefined : id;
 }

@@ -91,3 +91,12 @@ export class FieldReader {
     return value;
   }
 }
+
+/** A token id or a list of them, negative ones meaning none; undefined without the key. */
+export function readTokenIds(fields: FieldReader, key: string): number[] | undefined {
+  if (!Object.hasOwn(fields.raw, key)) return undefined;
+  const value = fields.value(key) ?? [];
+  const ids: unknown[] = Array.isArray(value) ? value : [value];
+  if (!ids.every((id): id is number => Number.isSafeInteger(id))) throw fields.wrong(key, "a token id");
+  return ids.filter((id) => id >= 0);
+}

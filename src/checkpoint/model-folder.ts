@@ -1,45 +1,60 @@
 // Writes what all model folders share: config.json, tokenizer files, generation settings, and tensors in a new dtype.
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
-import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { Checkpoint, CheckpointTensor } from "./checkpoint.ts";
+import { collectModelFiles } from "./collect-files.ts";
+import { completeTokenizer, explainTokenizer } from "./complete-tokenizer.ts";
 import { CONFIG_FILE, toHfConfig } from "./config-file.ts";
-import { TOKENIZER_FILES } from "./tokenizer.ts";
+import { stripForeignCode } from "./foreign-code.ts";
 
 /** Hugging Face's names in config.json. */
 const DTYPE_NAMES: Record<FloatDtype, string> = { F64: "float64", F32: "float32", F16: "float16", BF16: "bfloat16" };
 
-/** Writes config.json for `config`, keeping the source's other keys, and copies tokenizer and generation files. */
+export interface ModelFileOptions {
+  dtype?: FloatDtype | undefined;
+  /** Further keys of config.json. */
+  extra?: Record<string, unknown>;
+  /** Write the tokenizer.json that the source's tokenizer amounts to, where it has none. */
+  completeTokenizer?: boolean | undefined;
+}
+
+/**
+ * Writes config.json for `config`, keeping the source's other keys, and the tokenizer and generation files. What makes
+ * other programs load code is left out.
+ * @returns one line for each thing that was left out or is missing
+ * @throws NfcError as `collectModelFiles`
+ */
 export async function writeModelFiles(
   folder: string,
   checkpoint: Checkpoint,
   config: ModelConfig,
-  options: { dtype?: FloatDtype | undefined; extra?: Record<string, unknown> } = {},
-): Promise<void> {
-  // The source's keys about its ONNX files and its Python module, which are not copied, say nothing about this folder.
-  const { "transformers.js_config": _, auto_map: __, ...kept } = toHfConfig(config, checkpoint.rawConfig);
+  options: ModelFileOptions = {},
+): Promise<string[]> {
+  const source = join(checkpoint.folder ?? "", CONFIG_FILE);
+  const { value: raw, notes } = stripForeignCode(checkpoint.rawConfig, source);
+  // The source's keys about its ONNX files, which are not copied, say nothing about this folder.
+  const { "transformers.js_config": _, ...kept } = toHfConfig(config, raw);
   const hf: Record<string, unknown> = { ...kept, ...options.extra };
   if (options.dtype) {
     delete hf.torch_dtype;
     hf.dtype = DTYPE_NAMES[options.dtype];
   }
   await writeText(join(folder, CONFIG_FILE), `${JSON.stringify(hf, null, 2)}\n`);
-  for (const file of [...TOKENIZER_FILES, "generation_config.json"]) await copyIfThere(checkpoint.folder, folder, file);
+  const collected = await collectModelFiles(checkpoint.folder);
+  const files = options.completeTokenizer
+    ? await completeTokenizer(collected.files, checkpoint.folder, config)
+    : collected.files;
+  for (const [name, content] of files) await writeText(join(folder, name), content);
+  return [...notes, ...collected.notes, ...explainTokenizer(files, checkpoint.folder)];
 }
 
 export function writeText(path: string, text: string | Uint8Array): Promise<void> {
   return withIoErrors(path, () => writeFile(path, text));
-}
-
-async function copyIfThere(from: string | null, to: string, file: string): Promise<void> {
-  if (from === null || !fileExists(join(from, file))) return;
-  // Read and written, not copied: a read-only source must not make a read-only output.
-  await writeText(join(to, file), await withIoErrors(join(from, file), () => readFile(join(from, file))));
 }
 
 /** A checkpoint's tensor to be written in `dtype`; its bytes pass through untouched when that is its own. */

@@ -2,10 +2,10 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
-import { fileExists } from "../io/exists.ts";
-import { parseJsonWith, readJsonFile } from "../io/json.ts";
+import { parseJsonWith } from "../io/json.ts";
 import { PRECISIONS } from "../model/precision.ts";
 import { VARIANTS } from "../model/variants.ts";
+import { readCompanionJson } from "./companion-files.ts";
 
 export const NFC_RECORD_FILE = "nfc.json";
 export const NFC_RECORD_FORMAT = "nfc/1";
@@ -133,9 +133,8 @@ export function parseNfcRecord(raw: unknown, file: string): NfcRecord {
 
 /** Reads `folder`/nfc.json; null when there is none. */
 export async function readNfcRecord(folder: string): Promise<NfcRecord | null> {
-  const file = join(folder, NFC_RECORD_FILE);
-  if (!fileExists(file)) return null;
-  return parseNfcRecord(await readJsonFile(file, { maxBytes: MAX_RECORD_BYTES }), file);
+  const value = await readCompanionJson(folder, NFC_RECORD_FILE, { maxBytes: MAX_RECORD_BYTES });
+  return value === undefined ? null : parseNfcRecord(value, join(folder, NFC_RECORD_FILE));
 }
 
 /** The text of nfc.json for a record. */

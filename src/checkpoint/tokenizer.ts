@@ -1,33 +1,14 @@
 // Turns text into token ids by the model's own tokenizer.json, vocab.json with merges.txt, or GPT-2's built-in vocabulary.
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describeError, NfcError } from "../errors.ts";
-import { fileExists } from "../io/exists.ts";
-import { withIoErrors } from "../io/io-error.ts";
-import { readJsonFile } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { FieldReader, isJsonObject } from "./fields.ts";
+import { readCompanionJson } from "./companion-files.ts";
+import { END_OF_TEXT, GPT2_MERGES, readByteLevelBpe, readGpt2Definition } from "./tokenizer-json.ts";
 
 export const GPT2_VOCABULARY = 50_257;
 /** GPT-2's vocabulary padded to a multiple of 64, as nanoGPT does. */
 export const NANOGPT_VOCABULARY = 50_304;
-const END_OF_TEXT = "<|endoftext|>";
-/** GPT-2's own merges, from which its whole vocabulary follows. */
-const MERGES = fileURLToPath(new URL("../../assets/gpt2-merges.txt", import.meta.url));
-/** tokenizer.json files are a few MB (a 250k vocabulary has 17 MB). */
-const MAX_TOKENIZER_BYTES = 256 * 2 ** 20;
-
-/** The files that make up a tokenizer, copied from source to output. */
-export const TOKENIZER_FILES = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "vocab.json",
-  "merges.txt",
-  "special_tokens_map.json",
-  "added_tokens.json",
-] as const;
 
 export interface Tokenizer {
   /** The name of its source, for reports. */
@@ -58,34 +39,10 @@ export async function loadTokenizer(folder: string | null, config: ModelConfig):
 
 /** The tokenizer whose files lie in a folder; null when there are none. */
 export async function readTokenizer(folder: string): Promise<Tokenizer | null> {
-  const path = join(folder, "tokenizer.json");
-  if (fileExists(path))
-    return makeHuggingFace(path, (await readJsonFile(path, { maxBytes: MAX_TOKENIZER_BYTES })) as object);
-  const [vocabulary, merges] = [join(folder, "vocab.json"), join(folder, "merges.txt")];
-  if (!fileExists(vocabulary) || !fileExists(merges)) return null;
-  const vocab = await readJsonFile(vocabulary, { maxBytes: MAX_TOKENIZER_BYTES });
-  return makeHuggingFace(vocabulary, makeByteLevelBpe(vocab as Record<string, number>, await readFile(merges, "utf8")));
-}
-
-/** The pairs of a merges.txt, the first to merge first. */
-function listMerges(mergesText: string): string[] {
-  return mergesText.split(/\r?\n/).filter((line) => line !== "" && !line.startsWith("#version"));
-}
-
-/** Makes the content of a tokenizer.json from GPT-2's older pair of files. */
-function makeByteLevelBpe(vocab: Record<string, number>, mergesText: string): object {
-  const merges = listMerges(mergesText);
-  const id = vocab[END_OF_TEXT];
-  const plain = { single_word: false, lstrip: false, rstrip: false, normalized: false };
-  return {
-    version: "1.0",
-    added_tokens: id === undefined ? [] : [{ id, content: END_OF_TEXT, special: true, ...plain }],
-    normalizer: null,
-    pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
-    post_processor: null,
-    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { type: "BPE", dropout: null, unk_token: null, vocab, merges },
-  };
+  const json = await readCompanionJson(folder, "tokenizer.json");
+  if (json !== undefined) return makeHuggingFace(join(folder, "tokenizer.json"), json as object);
+  const older = await readByteLevelBpe(folder);
+  return older === null ? null : makeHuggingFace(join(folder, "vocab.json"), older);
 }
 
 interface TokenizerJson {
@@ -115,18 +72,6 @@ async function makeHuggingFace(path: string, json: object): Promise<Tokenizer> {
   }
 }
 
-/**
- * GPT-2's tokens by their ids, in the alphabet of its merges.txt: a character for each byte (the printable bytes
- * themselves, then U+0100 on for the others), what each merge makes, and the end of a text.
- */
-function listGpt2Tokens(mergesText: string): string[] {
-  const codes = [...range(33, 127), ...range(161, 173), ...range(174, 256), ...range(256, 324)];
-  const made = listMerges(mergesText).map((pair) => pair.replace(" ", ""));
-  return [...codes.map((code) => String.fromCodePoint(code)), ...made, END_OF_TEXT];
-}
-
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-
 async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<Tokenizer> {
   if (config.vocab_size !== GPT2_VOCABULARY && config.vocab_size !== NANOGPT_VOCABULARY)
     throw new NfcError(
@@ -134,9 +79,7 @@ async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<
       `${folder ?? "the checkpoint"}: no tokenizer.json, and its vocabulary of ${config.vocab_size} is not GPT-2's`,
       { hint: "put the model's tokenizer.json beside its weights" },
     );
-  const merges = await withIoErrors(MERGES, () => readFile(MERGES, "utf8"));
-  const vocab = Object.fromEntries(listGpt2Tokens(merges).map((token, id) => [token, id]));
-  const tokenizer = await makeHuggingFace(MERGES, makeByteLevelBpe(vocab, merges));
+  const tokenizer = await makeHuggingFace(GPT2_MERGES, await readGpt2Definition());
   const last = GPT2_VOCABULARY - 1; // ids of padding rows are shown as the end of a text
   const decode = (ids: readonly number[]) => tokenizer.decode(ids.map((id) => Math.min(id, last)));
   return { ...tokenizer, name: "GPT-2 (built in)", encode: makeWordEncoder(tokenizer), decode };
@@ -163,34 +106,4 @@ function makeWordEncoder({ encode }: Tokenizer): Tokenizer["encode"] {
     }
     return ids;
   };
-}
-
-/**
- * One more than the largest token id of tokenizer.json (vocabulary and added tokens) or vocab.json; undefined when
- * `folder` has neither.
- * @throws NfcError `invalid-file` when the file does not hold a vocabulary
- */
-export async function readTokenizerSize(folder: string): Promise<number | undefined> {
-  const tokenizer = join(folder, "tokenizer.json");
-  if (fileExists(tokenizer)) {
-    const fields = new FieldReader(await readJsonFile(tokenizer, { maxBytes: MAX_TOKENIZER_BYTES }), tokenizer);
-    const model = fields.value("model");
-    const vocabulary = isJsonObject(model) && isJsonObject(model.vocab) ? Object.values(model.vocab) : [];
-    const added = fields.value("added_tokens");
-    const extra = Array.isArray(added) ? added.map((token) => (isJsonObject(token) ? token.id : undefined)) : [];
-    return countIds([...vocabulary, ...extra], fields, "model");
-  }
-  const vocab = join(folder, "vocab.json");
-  if (!fileExists(vocab)) return undefined;
-  const fields = new FieldReader(await readJsonFile(vocab, { maxBytes: MAX_TOKENIZER_BYTES }), vocab);
-  return countIds(Object.values(fields.raw), fields, "the vocabulary");
-}
-
-function countIds(ids: readonly unknown[], fields: FieldReader, key: string): number {
-  let largest = -1;
-  for (const id of ids) {
-    if (typeof id === "number" && Number.isSafeInteger(id) && id > largest) largest = id;
-  }
-  if (largest < 0) throw fields.wrong(key, "a vocabulary with token ids");
-  return largest + 1;
 }

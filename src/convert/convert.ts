@@ -1,6 +1,7 @@
 // Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
 import { join } from "node:path";
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
+import { collectModelFiles } from "../checkpoint/collect-files.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { describeSource, dropScores } from "../checkpoint/provenance.ts";
@@ -36,10 +37,11 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
   checkOptions(checkpoint, options);
   const { output, force = false } = options;
   await refuseOwnSource(output, checkpoint, options.calibration);
+  await collectModelFiles(checkpoint.folder); // a damaged file shows before the minutes of work
   const config: ModelConfig = { ...checkpoint.config, variant: options.variant };
   return withStagedDirectory(output, { force }, async (folder) => {
     const { written, source, ties, calibration } = await writeWeights(folder, checkpoint, config, options);
-    await writeModelFiles(folder, checkpoint, config, options.dtype ? { dtype: options.dtype } : {});
+    const remarks = await writeModelFiles(folder, checkpoint, config, { dtype: options.dtype });
     const tie = { strategy: options.strategy, calibration, errors: ties.map(({ errors }) => errors) };
     const record: NfcRecord = {
       format: NFC_RECORD_FORMAT,
@@ -47,7 +49,7 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
       variant: options.variant,
       command: [...(options.command ?? [])],
       history: makeHistory(checkpoint),
-      notes: [...checkpoint.notes],
+      notes: [...checkpoint.notes, ...remarks],
       source,
       tie,
     };

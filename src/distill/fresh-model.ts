@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import { type Checkpoint, makeMemoryCheckpoint } from "../checkpoint/checkpoint.ts";
 import { checkHeads, completeConfig, parseConfig, requireSize, type Size } from "../checkpoint/config-file.ts";
+import { resolveTokenIds } from "../checkpoint/token-ids.ts";
 import { GPT2_VOCABULARY, readTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import { countElements } from "../formats/dtype.ts";
@@ -63,27 +64,24 @@ async function readFreshConfig(
   folder: string,
 ): Promise<ModelConfig> {
   const parsed = parseConfig(raw, file);
-  const { vocab_size, bos_token_id, eos_token_id } = parsed;
   const size = (key: Size) =>
     requireSize(parsed, key, 'a config needs at least {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_positions": 256}');
   const sizes = {
     ...{ n_layer: size("n_layer"), n_head: size("n_head"), n_embd: size("n_embd"), n_positions: size("n_positions") },
-    vocab_size: vocab_size ?? GPT2_VOCABULARY,
+    vocab_size: parsed.vocab_size ?? (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY,
   };
   checkHeads(parsed, sizes);
   const config = completeConfig(parsed, sizes, {
     bias: raw.bias !== false,
     ...(variant && { variant }),
-    ...(bos_token_id !== undefined && { bos_token_id }),
-    ...(eos_token_id !== undefined && { eos_token_id }),
+    ...resolveTokenIds(parsed, sizes.vocab_size, []),
   });
   const needed = countNeededPositions(config.variant);
   if (sizes.n_positions < needed) {
     const fact = `n_positions ${sizes.n_positions} is too short for ${config.variant}, which needs ${needed}`;
     throw new NfcError("unsupported", `${file}: ${fact}`);
   }
-  if (vocab_size !== undefined) return config;
-  return { ...config, vocab_size: (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY };
+  return config;
 }
 
 function drawWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {

@@ -1,6 +1,7 @@
 // Trains a model on text, or goes on with such a run: checks the inputs, opens the corpora, and writes the model.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { collectModelFiles } from "../checkpoint/collect-files.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { stageDirectory } from "../io/staging.ts";
@@ -67,6 +68,7 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   const { folder, settings, force } = plan;
   // An output that is there already is refused before hours are spent.
   await (await stageDirectory(options.output, { force })).discard();
+  await collectModelFiles(student.folder); // so is a damaged file that goes with the model
   const corpus = await openCorpus(plan.files, student, options);
   let separate: TokenCorpus | null = null;
   try {

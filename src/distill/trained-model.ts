@@ -18,6 +18,8 @@ import type { TrainSettings } from "./train-settings.ts";
 export interface TrainedModel {
   folder: string;
   record: NfcRecord;
+  /** One line for each file beside the source, or key of one, that was left out. */
+  notes: string[];
   byteLength: number;
   files: { name: string; bytes: number }[];
 }
@@ -78,11 +80,11 @@ export async function writeTrainedModel(
     const written = await writeSafetensors(folder, sources, {
       onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes", brief: true }),
     });
-    await writeModelFiles(folder, student, config);
+    const notes = await writeModelFiles(folder, student, config);
     await copyFile(metrics, join(folder, METRICS_FILE));
     const record = await continueRecord(student, step, { command });
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
-    return { folder: output, record, ...written };
+    return { folder: output, record, notes, ...written };
   });
 }
 

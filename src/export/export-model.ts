@@ -1,7 +1,10 @@
 // Writes an export: a model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
 
 import { basename, join } from "node:path";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, readConfig } from "../checkpoint/checkpoint.ts";
+import { collectModelFiles } from "../checkpoint/collect-files.ts";
+import { CONFIG_FILE } from "../checkpoint/config-file.ts";
+import { FieldReader } from "../checkpoint/fields.ts";
 import { writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
@@ -9,9 +12,11 @@ import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { checkDevice } from "../graph/session.ts";
+import { readEndTokens } from "../inference/generate/end-tokens.ts";
 import { fileExists } from "../io/exists.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
+import { MAX_VOCAB, type ModelConfig } from "../model/config.ts";
 import { isPlainGpt2 } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
@@ -49,6 +54,8 @@ export interface ExportResult {
   onnx: OnnxFile[];
   /** The same files as nfc.json lists them. */
   exports: ExportEntry[];
+  /** One line for each file beside the source, or key of one, that was left out. */
+  notes: string[];
   /** True where a tied model became plain GPT-2. */
   expanded: boolean;
 }
@@ -65,26 +72,37 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
   const common = { threads, onProgress, signal };
   if (options.onnx) await checkDevice("cpu"); // what is written is loaded: nothing is written where it cannot be
   await refuseOwnSource(output, checkpoint);
+  await collectModelFiles(checkpoint.folder); // a damaged file shows before the minutes of work
   return withStagedDirectory(output, { force }, async (folder) => {
     const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];
     const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, common) : [];
     files.push(...onnx.flatMap((file) => file.files));
     const config = gpt2 ? expandConfig(checkpoint.config) : checkpoint.config;
     const dtype = options.safetensors?.dtype ?? (options.onnx?.weights === "shared" ? "F32" : undefined);
-    await writeModelFiles(folder, checkpoint, config, { dtype, extra: makeExtraKeys(checkpoint, options, onnx) });
+    const extra = makeExtraKeys(checkpoint, options, onnx);
+    const notes = await writeModelFiles(folder, checkpoint, config, { dtype, extra, completeTokenizer: true });
     if (config.labels) await nameThePadding(folder);
     const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
     const preferred = choosePreferredFile(onnx);
-    if (preferred && !config.labels)
-      await writeText(
-        join(folder, GENAI_CONFIG_FILE),
-        `${JSON.stringify(makeGenaiConfig(config, preferred.files[0] as string), null, 2)}\n`,
-      );
+    if (preferred && !config.labels) await writeGenaiConfig(folder, config, preferred.files[0] as string);
     const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     await writeModelCard(folder, { name: basename(output), config, record });
-    return { folder: output, files, onnx, exports, expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) };
+    return { folder: output, files, onnx, exports, notes, expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) };
   });
+}
+
+/** Where there is no padding some programs write -1. */
+const ANY_ID = { min: -1, max: MAX_VOCAB };
+
+/** Writes genai_config.json, by the end tokens and the padding of the files that were written. */
+async function writeGenaiConfig(folder: string, config: ModelConfig, file: string): Promise<void> {
+  const rawConfig = (await readConfig(folder)) ?? {};
+  const end = await readEndTokens({ folder, config, rawConfig });
+  const pad = new FieldReader(rawConfig, join(folder, CONFIG_FILE)).integer("pad_token_id", ANY_ID);
+  const tokens = { end, pad: pad !== undefined && pad >= 0 ? pad : end[0] };
+  const text = JSON.stringify(makeGenaiConfig(config, file, tokens), null, 2);
+  await writeText(join(folder, GENAI_CONFIG_FILE), `${text}\n`);
 }
 
 /** Names a padding token: runtimes pad batches of texts by the tokenizer, and GPT-2's has no such token. */

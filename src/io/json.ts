@@ -27,7 +27,8 @@ export function readJsonFile(
   });
 }
 
-function parseJson(bytes: Uint8Array, path: string, hint: string | undefined): unknown {
+/** The value of a JSON file's bytes. @throws NfcError `invalid-file` naming `path` */
+export function parseJson(bytes: Uint8Array, path: string, hint?: string): unknown {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);

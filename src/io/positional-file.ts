@@ -1,4 +1,5 @@
 // Reads a file by position, in pieces of a reused buffer, so that memory does not grow with the file.
+import { constants, type Stats } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
 import { withIoErrors } from "./io-error.ts";
@@ -9,7 +10,7 @@ import { withIoErrors } from "./io-error.ts";
  */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 
-/** What a clone without git-lfs holds instead of each large file: some 130 bytes that begin so. */
+/** The first bytes of a Git LFS pointer, which has some 130. */
 const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/");
 const MAX_POINTER_BYTES = 1024;
 
@@ -31,20 +32,19 @@ export class PositionalFile {
   /** @throws NfcError `not-found`, `io` when `path` is a folder or may not be read, `unsupported` for a Git LFS pointer */
   static open(path: string): Promise<PositionalFile> {
     return withIoErrors(path, async () => {
-      const status = await stat(path); // checked before open, which would wait for ever on a pipe without a writer
-      if (!status.isFile()) {
-        const what = status.isDirectory() ? "a folder" : "no regular file";
-        throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
-      }
-      const handle = await open(path, "r");
-      const file = new PositionalFile(path, (await handle.stat()).size, handle);
-      if (await isLfsPointer(handle, file.size)) {
+      requireRegular(await stat(path), path); // before it is opened: opening a device may do something
+      // Another file may have taken its place: a pipe without a writer does not block, and is refused as well.
+      const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+      try {
+        const status = await handle.stat();
+        requireRegular(status, path);
+        const file = new PositionalFile(path, status.size, handle);
+        if (status.size <= MAX_POINTER_BYTES) refuseLfsPointer(await file.read(0, status.size), path);
+        return file;
+      } catch (error) {
         await handle.close();
-        throw new NfcError("unsupported", `${path}: is a Git LFS pointer, not the file itself`, {
-          hint: "fetch the files: git lfs pull",
-        });
+        throw error;
       }
-      return file;
     });
   }
 
@@ -97,10 +97,18 @@ export class PositionalFile {
   }
 }
 
-async function isLfsPointer(handle: FileHandle, size: number): Promise<boolean> {
-  if (size < LFS_POINTER.byteLength || size > MAX_POINTER_BYTES) return false;
-  const { buffer } = await handle.read(Buffer.alloc(LFS_POINTER.byteLength), 0, LFS_POINTER.byteLength, 0);
-  return buffer.equals(LFS_POINTER);
+function requireRegular(status: Stats, path: string): void {
+  if (status.isFile()) return;
+  const what = status.isDirectory() ? "a folder" : "no regular file";
+  throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
+}
+
+/** @throws NfcError `unsupported` for what a clone without git-lfs holds instead of a large file */
+export function refuseLfsPointer(begin: Uint8Array, path: string): void {
+  if (!LFS_POINTER.equals(begin.subarray(0, LFS_POINTER.byteLength))) return;
+  throw new NfcError("unsupported", `${path}: is a Git LFS pointer, not the file itself`, {
+    hint: "fetch the files: git lfs pull",
+  });
 }
 
 /** Opens the file at `path` for `use`, and closes it afterwards. @throws NfcError as {@link PositionalFile.open} */

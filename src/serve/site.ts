@@ -1,10 +1,10 @@
 // Makes the list of addresses that nfc serve answers, each a file or a text, once from an exported folder.
 
-import { realpath } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CONFIG_FILE } from "../checkpoint/config-file.ts";
-import { TOKENIZER_FILES } from "../checkpoint/tokenizer.ts";
+import { TOKENIZER_FILES } from "../checkpoint/tokenizer-files.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { fileExists } from "../io/exists.ts";
@@ -87,6 +87,7 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
       throw new NfcError("invalid-file", `${path}: a link to ${real}, which lies outside the model's folder`, {
         hint: "put the file itself into the folder",
       });
+    if (!(await stat(real)).isFile()) throw new NfcError("invalid-file", `${path}: no regular file`);
     site.set(`/model/${address}`, { type: findContentType(address), path: real });
   };
   for (const name of [CONFIG_FILE, "generation_config.json", ...TOKENIZER_FILES])

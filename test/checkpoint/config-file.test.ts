@@ -191,6 +191,25 @@ describe("reading config.json", () => {
   });
 });
 
+describe("end tokens in config.json", () => {
+  const write = (eos_token_id: unknown, eos?: number) =>
+    toHfConfig({ ...tinyModelConfig(), ...(eos !== undefined && { eos_token_id: eos }) }, { eos_token_id })
+      .eos_token_id;
+
+  it("a list of them is written as it was, without ids beyond the vocabulary", () => {
+    expect(write([5, 6, 5000, -1], 5)).toEqual([5, 6]);
+    expect(write([5000, 6], 6)).toBe(6);
+    expect(write(5, 5)).toBe(5);
+    expect(write([], undefined)).toBeNull();
+  });
+
+  it("all of a list are read, and each must be an id", async () => {
+    expect(parse({ eos_token_id: [5, 6] }).tokenIds).toEqual({ bos_token_id: undefined, eos_token_id: [5, 6] });
+    expect(parse({ eos_token_id: null, bos_token_id: [] }).tokenIds).toEqual({ bos_token_id: [], eos_token_id: [] });
+    expect((await refused({ eos_token_id: [5, "x"] })).message).toContain('eos_token_id is [5,"x"]');
+  });
+});
+
 describe("writing config.json", () => {
   it.each(VARIANTS)("a configuration written by toHfConfig is read back the same (%s)", (variant) => {
     const config = { ...tinyModelConfig({ variant, inner: 24 }), activation: "gelu", bos_token_id: 3 } as const;

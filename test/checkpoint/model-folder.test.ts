@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { convertChunks, makeTensorSource, writeModelFiles, writeText } from "../../src/checkpoint/model-folder.ts";
-import { TOKENIZER_FILES } from "../../src/checkpoint/tokenizer.ts";
+import { TOKENIZER_FILES } from "../../src/checkpoint/tokenizer-files.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, MODEL, opened } from "../support/fixture.ts";
@@ -23,11 +23,12 @@ const FILES = [...TOKENIZER_FILES, "generation_config.json"];
 describe("the files of a model folder", () => {
   it("writeModelFiles copies every tokenizer and generation file that is there, and no other", async () => {
     const source = await writeCheckpoint(path("full"));
-    for (const name of [...FILES, "README.md", "training_args.bin"]) writeFileSync(`${source}/${name}`, `of ${name}`);
+    const content = (name: string) => (name.endsWith(".json") ? JSON.stringify({ of: name }) : `of ${name}`);
+    for (const name of [...FILES, "README.md", "training_args.bin"]) writeFileSync(`${source}/${name}`, content(name));
     const folder = emptyFolder();
     await opened(source, (checkpoint) => writeModelFiles(folder, checkpoint, checkpoint.config));
     expect(readdirSync(folder).sort()).toEqual(["config.json", ...FILES].sort());
-    for (const name of FILES) expect(readFileSync(`${folder}/${name}`, "utf8")).toBe(`of ${name}`);
+    for (const name of FILES) expect(readFileSync(`${folder}/${name}`, "utf8")).toBe(content(name));
   });
 
   it("copies of read-only files are writable, and copies of links are files", async () => {

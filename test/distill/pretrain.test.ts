@@ -65,6 +65,7 @@ describe("the config of a fresh model", () => {
     const { n_layer, n_head, n_embd, n_positions } = TINY_CONFIG;
     const { config: full } = await fresh({ n_layer, n_head, n_embd, n_positions });
     expect(full).toEqual({
+      ...{ bos_token_id: 50_256, eos_token_id: 50_256 },
       n_layer: 2,
       n_head: 2,
       n_embd: 32,

@@ -6,12 +6,12 @@ import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
 import type { LongCall } from "../../progress.ts";
-import { CONFIG_FILE } from "../config-file.ts";
+import { CONFIG_FILE, GENERATION_FILE } from "../config-file.ts";
 import { describePickleConversion, findPickles } from "../foreign-formats.ts";
 import { listFirstQuoted } from "../naming/layout.ts";
 import { NFC_RECORD_FILE } from "../nfc-record.ts";
 import { selectWeights } from "../source.ts";
-import { TOKENIZER_FILES } from "../tokenizer.ts";
+import { isTokenizerFile } from "../tokenizer-files.ts";
 import { COMMIT, ModelCache, type RemoteFile, readShardNames } from "./cache.ts";
 import { toHubError } from "./errors.ts";
 
@@ -21,8 +21,8 @@ const SCHEME = "hf://";
 const REFERENCE = /^hf:\/\/([\w-][\w.-]*\/[\w-][\w.-]*?)(?:@([\w-][\w./-]*))?$/;
 const DEFAULT_ENDPOINT = "https://huggingface.co";
 
-/** The files that are downloaded besides the weights: all that convert, eval and export read or copy. */
-const SMALL_FILES = [CONFIG_FILE, "generation_config.json", NFC_RECORD_FILE, ...TOKENIZER_FILES];
+/** The files that are downloaded besides the weights and the tokenizer: all that convert, eval and export read or copy. */
+const SMALL_FILES = [CONFIG_FILE, GENERATION_FILE, NFC_RECORD_FILE];
 
 export interface HubReference {
   /** owner/name */
@@ -167,7 +167,8 @@ async function selectFiles(
   const weights = selectWeights([...files.keys()], source);
   const index = weights === null ? undefined : files.get(weights);
   if (index === undefined) throw makeNoWeightsError(source, [...files.keys()]);
-  const small = SMALL_FILES.flatMap((name) => files.get(name) ?? []);
+  const tokenizer = [...files.keys()].filter(isTokenizerFile);
+  const small = [...SMALL_FILES, ...tokenizer].flatMap((name) => files.get(name) ?? []);
   if (!index.name.endsWith(".json")) return [...small, index];
   if (!cache.has(commit, index.name)) await fetchFile(session, commit, index, () => {});
   const shards = await readShardNames(join(cache.snapshot(commit), index.name));

@@ -11,7 +11,7 @@ import {
   type Variant,
 } from "../../model/variants.ts";
 import { checkHeads, completeConfig, type ParsedConfig } from "../config-file.ts";
-import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
+import { resolveTokenIds } from "../token-ids.ts";
 import type { SourceTensor } from "./keys.ts";
 import { type Layout, showShape } from "./layout.ts";
 
@@ -23,9 +23,6 @@ const KNOWN_HEADS: Readonly<Record<string, number>> = {
   "1280x36": 20,
   "1600x48": 25,
 };
-
-/** <|endoftext|>, the last token of GPT-2's vocabulary. */
-const GPT2_END_OF_TEXT = 50256;
 
 export interface ConfigInput {
   file: string;
@@ -60,7 +57,7 @@ export function resolveConfig(input: ConfigInput, notes: string[]): ModelConfig 
     tied_head: input.tiedHead,
     bias: layout.bias,
     variant: resolveVariant(input, sizes, notes),
-    ...resolveTokenIds(input, notes),
+    ...resolveTokenIds(config, layout.vocabulary, notes),
     ...resolveLabels(input),
   });
 }
@@ -165,23 +162,4 @@ function findVariants(input: ConfigInput, heads: number): Variant[] {
 function hasSameShape(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
-}
-
-/** bos and eos of config.json where they are in the vocabulary; GPT-2's where its vocabulary comes without a config. */
-function resolveTokenIds(input: ConfigInput, notes: string[]): Pick<ModelConfig, "bos_token_id" | "eos_token_id"> {
-  const { config, layout } = input;
-  if (!config.isHuggingFace && (layout.vocabulary === GPT2_VOCABULARY || layout.vocabulary === NANOGPT_VOCABULARY)) {
-    return {
-      bos_token_id: config.bos_token_id ?? GPT2_END_OF_TEXT,
-      eos_token_id: config.eos_token_id ?? GPT2_END_OF_TEXT,
-    };
-  }
-  const ids: Pick<ModelConfig, "bos_token_id" | "eos_token_id"> = {};
-  for (const key of ["bos_token_id", "eos_token_id"] as const) {
-    const id = config[key];
-    if (id === undefined) continue;
-    if (id < layout.vocabulary) ids[key] = id;
-    else notes.push(`${input.config.file}: ${key} ${id} is beyond the vocabulary of ${layout.vocabulary}; ignored`);
-  }
-  return ids;
 }

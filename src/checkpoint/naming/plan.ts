@@ -7,6 +7,7 @@ import type { Variant } from "../../model/variants.ts";
 import { type ParsedConfig, parseConfig } from "../config-file.ts";
 import { quote } from "../fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "../tokenizer.ts";
+import type { NamedId } from "../vocabulary-size.ts";
 import { resolveConfig } from "./config.ts";
 import { normalizeKeys, type SourceTensor, settleOldHead } from "./keys.ts";
 import { detectLayout, type Layout, listFirst, listFirstQuoted, showShape } from "./layout.ts";
@@ -22,10 +23,12 @@ export interface PlanInput {
   recordVariant?: Variant | undefined;
   nHead?: number | undefined;
   activation?: Activation | undefined;
-  /** true: to the tokenizer's size, else 50257. */
+  /** true: to the tokenizer's size. */
   trimVocab?: number | boolean | undefined;
   /** Tokens of the tokenizer beside the checkpoint, where there is one. */
   tokenizerSize?: number | undefined;
+  /** Token ids that config.json and generation_config.json name: rows that stay. */
+  namedIds?: readonly NamedId[] | undefined;
 }
 
 /** The source of a canonical tensor. `shape` is canonical: [in, out], padding rows trimmed. */
@@ -188,9 +191,9 @@ function planTensors(
 /** Drops padding rows of wte and lm_head, or says that there are some. */
 function trimVocabulary(plan: NamingPlan, input: PlanInput): NamingPlan {
   const rows = plan.config.vocab_size;
-  const { trimVocab, tokenizerSize } = input;
+  const { trimVocab = false, tokenizerSize } = input;
   const real = tokenizerSize ?? (rows === NANOGPT_VOCABULARY ? GPT2_VOCABULARY : undefined);
-  if (trimVocab === undefined || trimVocab === false) {
+  if (trimVocab === false) {
     if (real !== undefined && real < rows) {
       plan.notes.push(
         `vocabulary ${rows}: ${rows - real} rows beyond the ${real} tokens in use (--trim-vocab drops them)`,
@@ -198,12 +201,7 @@ function trimVocabulary(plan: NamingPlan, input: PlanInput): NamingPlan {
     }
     return plan;
   }
-  const target = trimVocab === true ? (real ?? Math.min(rows, GPT2_VOCABULARY)) : trimVocab;
-  if (!Number.isInteger(target) || target < 1 || (target > rows && trimVocab !== true)) {
-    throw new NfcError("usage", `${input.file}: the vocabulary has ${rows} rows and cannot be trimmed to ${target}`, {
-      hint: `--trim-vocab takes a number from 1 to ${rows}, or none for the tokenizer's size`,
-    });
-  }
+  const target = trimVocab === true ? chooseRows(input, real, rows) : checkRows(input, trimVocab, rows);
   if (target >= rows) {
     plan.notes.push(`vocabulary ${rows}: no padding rows to trim`);
     return plan;
@@ -216,8 +214,40 @@ function trimVocabulary(plan: NamingPlan, input: PlanInput): NamingPlan {
   const config = { ...plan.config, vocab_size: target };
   for (const key of ["bos_token_id", "eos_token_id"] as const) {
     if ((config[key] ?? 0) < target) continue;
-    plan.notes.push(`${key} ${config[key]} is beyond the trimmed vocabulary; ignored`);
+    plan.notes.push(`${key} ${config[key]}, GPT-2's default, is beyond the trimmed vocabulary; ignored`);
     delete config[key];
   }
   return { ...plan, config };
+}
+
+/** The tokenizer's size, or more where a configuration names a token beyond it. */
+function chooseRows(input: PlanInput, size: number | undefined, rows: number): number {
+  if (size === undefined && rows !== GPT2_VOCABULARY) {
+    const message = `${input.file}: without a tokenizer it is not known how many of the ${rows} rows are in use`;
+    throw new NfcError("usage", message, {
+      hint: "put the model's tokenizer.json beside its weights, or give the number of rows: --trim-vocab N",
+    });
+  }
+  return Math.max(size ?? rows, (findLastNamed(input, rows)?.id ?? -1) + 1);
+}
+
+/** @throws NfcError "usage" for a number of rows that does not fit, or below a token that a configuration names */
+function checkRows(input: PlanInput, target: number, rows: number): number {
+  const message = `${input.file}: the vocabulary has ${rows} rows and cannot be trimmed to ${target}`;
+  if (!Number.isInteger(target) || target < 1 || target > rows) {
+    throw new NfcError("usage", message, {
+      hint: `--trim-vocab takes a number from 1 to ${rows}, or none for the tokenizer's size`,
+    });
+  }
+  const last = findLastNamed(input, rows);
+  if (last === undefined || last.id < target) return target;
+  throw new NfcError("usage", `${message}: ${last.key} is ${last.id}`, {
+    hint: `keep at least ${last.id + 1} rows, or correct ${last.key}`,
+  });
+}
+
+/** The largest token id that a configuration names and the vocabulary has. */
+function findLastNamed({ config, namedIds = [] }: PlanInput, rows: number): NamedId | undefined {
+  const own = Object.entries(config?.tokenIds ?? {}).flatMap(([key, ids]) => (ids ?? []).map((id) => ({ key, id })));
+  return [...own, ...namedIds].filter(({ id }) => id < rows).sort((a, b) => b.id - a.id)[0];
 }

@@ -95,7 +95,7 @@ async function run(context: Context, model: string, flags: ConvertFlags): Promis
       signal: context.signal,
     });
     progress.stop();
-    for (const line of [...checkpoint.notes, ...listRemarks(model, output, flags), ...warnOfShortText(converted)])
+    for (const line of [...converted.record.notes, ...listRemarks(model, output, flags), ...warnOfShortText(converted)])
       note(context.io, flags, line);
     return converted;
   });

@@ -113,6 +113,7 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
       signal: context.signal,
     });
   });
+  for (const line of result.notes) note(context.io, flags, line);
   if (flags.gpt2 && result.expanded)
     note(
       context.io,

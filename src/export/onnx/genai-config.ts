@@ -8,16 +8,22 @@ export const GENAI_CONFIG_FILE = "genai_config.json";
  * The configuration for one of the folder's graphs. The type is "decoder": genai's "gpt2" means another cache, of one
  * tensor a layer. The cache grows by Concat, so past and present must not share a buffer.
  * @param file the graph, below the folder
+ * @param tokens all end tokens (the model's one unless given), and the padding of config.json (the first end token)
  */
-export function makeGenaiConfig(config: ModelConfig, file: string): Record<string, unknown> {
+export function makeGenaiConfig(
+  config: ModelConfig,
+  file: string,
+  tokens: { end?: readonly number[]; pad?: number | undefined } = {},
+): Record<string, unknown> {
   const { n_embd, n_head, n_layer, n_positions, vocab_size, bos_token_id, eos_token_id } = config;
+  const end = tokens.end ?? (eos_token_id === undefined ? [] : [eos_token_id]);
   return {
     model: {
       type: "decoder",
       vocab_size,
       context_length: n_positions,
       ...(bos_token_id !== undefined && { bos_token_id }),
-      ...(eos_token_id !== undefined && { eos_token_id, pad_token_id: eos_token_id }),
+      ...(end.length > 0 && { eos_token_id: end.length > 1 ? end : end[0], pad_token_id: tokens.pad ?? end[0] }),
       decoder: {
         filename: file,
         session_options: { log_id: "onnxruntime-genai", provider_options: [] },

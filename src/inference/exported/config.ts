@@ -2,6 +2,7 @@
 
 import { checkHeads, completeConfig, type ParsedConfig, requireSize, type Size } from "../../checkpoint/config-file.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { resolveTokenIds } from "../../checkpoint/token-ids.ts";
 import { NfcError } from "../../errors.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
@@ -11,7 +12,7 @@ import type { ModelConfig } from "../../model/config.ts";
  * @throws NfcError "invalid-file" for a size that is missing, "mismatch" where nfc.json names another variant
  */
 export function resolveExportedConfig(parsed: ParsedConfig, record: NfcRecord | null): ModelConfig {
-  const { file, variant, bos_token_id, eos_token_id } = parsed;
+  const { file, variant } = parsed;
   const size = (key: Size) => requireSize(parsed, key, `add the ${key} of the model`);
   const sizes = {
     ...{ n_layer: size("n_layer"), n_head: size("n_head"), n_embd: size("n_embd") },
@@ -22,9 +23,8 @@ export function resolveExportedConfig(parsed: ParsedConfig, record: NfcRecord | 
     throw new NfcError("mismatch", `${file}: the variant is ${variant}, but nfc.json says ${record.variant}`, {
       hint: "files of different models are mixed in one folder: restore the set that belongs together",
     });
-  const ids = Object.entries({ bos_token_id, eos_token_id });
   return completeConfig(parsed, sizes, {
     ...(record && { variant: record.variant }),
-    ...Object.fromEntries(ids.filter(([, id]) => id !== undefined && id < sizes.vocab_size)),
+    ...resolveTokenIds(parsed, sizes.vocab_size, []),
   });
 }

@@ -1,10 +1,8 @@
 // Reads the tokens at which a model's text ends: generation_config.json's, else config.json's; one or several.
-
 import { join } from "node:path";
-import { CONFIG_FILE } from "../../checkpoint/config-file.ts";
+import { readCompanionJson } from "../../checkpoint/companion-files.ts";
+import { CONFIG_FILE, GENERATION_FILE } from "../../checkpoint/config-file.ts";
 import { FieldReader } from "../../checkpoint/fields.ts";
-import { fileExists } from "../../io/exists.ts";
-import { readJsonFile } from "../../io/json.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
 const MAX_BYTES = 2 ** 20;
@@ -18,11 +16,9 @@ export interface EndTokenSource {
 
 /** @throws NfcError "invalid-file" when eos_token_id is neither an id nor a list of ids */
 export async function readEndTokens({ folder, config, rawConfig }: EndTokenSource): Promise<number[]> {
-  const file = join(folder ?? "", "generation_config.json");
-  const own =
-    folder !== null && fileExists(file)
-      ? new FieldReader(await readJsonFile(file, { maxBytes: MAX_BYTES }), file)
-      : null;
+  const generation =
+    folder === null ? undefined : await readCompanionJson(folder, GENERATION_FILE, { maxBytes: MAX_BYTES });
+  const own = generation === undefined ? null : new FieldReader(generation, join(folder ?? "", GENERATION_FILE));
   const fields = own?.has("eos_token_id") ? own : new FieldReader(rawConfig, join(folder ?? "", CONFIG_FILE));
   const value = fields.value("eos_token_id") ?? config.eos_token_id ?? [];
   const ids: unknown[] = Array.isArray(value) ? value : [value];

@@ -2,10 +2,10 @@
 
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { hasCompanion } from "../../checkpoint/companion-files.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeFloat32Tensor } from "../../graph/session.ts";
 import { embedWindows, openLayerSession } from "../../inference/layerwise.ts";
-import { fileExists } from "../../io/exists.ts";
 import { readTextLines } from "../../io/text.ts";
 import { hasDistanceMean, VARIANT_TRAITS } from "../../model/variants.ts";
 import { findNotedTraining } from "../recorded-quality.ts";
@@ -71,10 +71,10 @@ export async function readLearnedNoise(checkpoint: Checkpoint): Promise<LearnedN
 
 /** Reads metrics.jsonl in the model's folder; null without one. Other lines are skipped. */
 export async function readTrainingCurves(checkpoint: Checkpoint): Promise<TrainingCurves | null> {
-  const file = checkpoint.folder === null ? "" : join(checkpoint.folder, "metrics.jsonl");
-  if (!fileExists(file)) return null;
+  const { folder } = checkpoint;
+  if (folder === null || !(await hasCompanion(folder, "metrics.jsonl"))) return null;
   const curves: TrainingCurves = { loss: [], heldOut: [], heldOutName: "perplexity", teacher: null };
-  for await (const { text } of readTextLines(file)) {
+  for await (const { text } of readTextLines(join(folder, "metrics.jsonl"))) {
     const entry = parseLine(text);
     if (typeof entry?.step !== "number" || !Number.isFinite(entry.step)) continue;
     if (typeof entry.loss === "number" && Number.isFinite(entry.loss) && entry.phase !== "transfer")

@@ -1,6 +1,7 @@
 // Fine-tunes a model on a task of GLUE, or goes on with such a run: reads the inputs, trains, and writes the classifier.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { collectModelFiles } from "../../checkpoint/collect-files.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { loadFinished, refuseWithoutBeginning } from "../../distill/extension.ts";
@@ -111,6 +112,7 @@ export async function planTask(source: Checkpoint, options: FinetuneTaskOptions)
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
   const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));
+  await collectModelFiles(model.folder); // a damaged file that goes with the model shows before the work
   const inputs = {
     variant: model.config.variant,
     model: await fingerprintModel(source, signal, options.onProgress),

@@ -113,6 +113,16 @@ describe("downloads from the Hub", () => {
     expect([...downloads(server)].sort()).toEqual(["config.json", "model.safetensors", "tokenizer.json", "vocab.json"]);
   });
 
+  it("a download fetches the tokenizer's files of every kind", async () => {
+    const files = filesOf(await writeCheckpoint(path("sentencepiece")));
+    const names = ["spiece.model", "vocab.txt", "chat_template.jinja", "some.tiktoken"];
+    const others = ["modeling_x.py", "tokenizer.pkl", "spiece.vocab"];
+    for (const name of [...names, ...others]) files[name] = Buffer.from(name);
+    const server = await serve({ files });
+    await fetchFromHub(SOURCE);
+    expect([...downloads(server)].sort()).toEqual(["config.json", "model.safetensors", ...names].sort());
+  });
+
   it("a download is not repeated for the same commit", async () => {
     const server = await serve();
     await fetchFromHub(SOURCE);

@@ -94,7 +94,7 @@ describe("the vocabulary in a plan", () => {
     expect(plan({ trimVocab: 9, tokenizerSize: 7 }).tensors.get("wte.weight")?.shape).toEqual([9, 8]);
   });
 
-  it.each([undefined, 11, 20])("a vocabulary without padding is left alone (tokenizer of %s)", (tokenizerSize) => {
+  it.each([11, 20])("a vocabulary without padding is left alone (tokenizer of %s)", (tokenizerSize) => {
     const result = plan({ trimVocab: true, tokenizerSize });
     expect(result.config.vocab_size).toBe(11);
     expect(result.notes).toContain("vocabulary 11: no padding rows to trim");
@@ -106,11 +106,33 @@ describe("the vocabulary in a plan", () => {
     expect(error.message).toContain(`cannot be trimmed to ${trimVocab}`);
   });
 
-  it("a vocabulary that loses its end token loses the id as well", () => {
-    const result = plan({ raw: { ...tinyHfConfig(), eos_token_id: 10, bos_token_id: 3 }, trimVocab: 8 });
-    expect(result.config.bos_token_id).toBe(3);
-    expect(result.config).not.toHaveProperty("eos_token_id");
-    expect(result.notes).toContain("eos_token_id 10 is beyond the trimmed vocabulary; ignored");
+  it("a vocabulary of a size that only a tokenizer could explain is not trimmed without one", async () => {
+    const error = await refused({ trimVocab: true });
+    expect(error.code).toBe("usage");
+    expect(error.message).toMatch(/without a tokenizer it is not known how many of the 11 rows are in use$/);
+    expect(error.hint).toContain("--trim-vocab N");
+  });
+
+  it.each([
+    ["its end token", { eos_token_id: 10, bos_token_id: 3 }, "eos_token_id is 10", 11],
+    ["one of its end tokens", { eos_token_id: [3, 9] }, "eos_token_id is 9", 10],
+    ["its first token", { bos_token_id: 8 }, "bos_token_id is 8", 9],
+  ])("a number of rows that would cut off %s is refused", async (_, ids, fact, least) => {
+    const error = await refused({ raw: { ...tinyHfConfig(), ...ids }, trimVocab: 8 });
+    expect(error.code).toBe("usage");
+    expect(error.message).toMatch(new RegExp(`cannot be trimmed to 8: ${fact}$`));
+    expect(error.hint).toContain(`at least ${least} rows`);
+  });
+
+  it("rows beyond the tokenizer's that a configuration names stay", () => {
+    const raw = { ...tinyHfConfig(), eos_token_id: [5, 7] };
+    expect(plan({ raw, trimVocab: true, tokenizerSize: 6 }).config).toMatchObject({ vocab_size: 8, eos_token_id: 5 });
+    const namedIds = [
+      { key: "pad_token_id", id: 8 },
+      { key: "decoder_start_token_id", id: 11 },
+    ];
+    const result = plan({ raw, trimVocab: true, tokenizerSize: 6, namedIds });
+    expect(result.config.vocab_size).toBe(9); // 11 is in no row of the model
   });
 
   it("the vocabulary bounds the token ids of config.json", () => {
@@ -118,6 +140,24 @@ describe("the vocabulary in a plan", () => {
     expect(result.config).toMatchObject({ bos_token_id: 3 });
     expect(result.config).not.toHaveProperty("eos_token_id");
     expect(result.notes).toContain("config.json: eos_token_id 50256 is beyond the vocabulary of 11; ignored");
+  });
+
+  it.each([
+    ["silent", {}, 50256],
+    ["of null", { eos_token_id: null, bos_token_id: null }, undefined],
+    ["of -1", { eos_token_id: -1, bos_token_id: -1 }, undefined],
+    ["of [7, 50256]", { eos_token_id: [7, 50256], bos_token_id: 7 }, 7],
+  ])("a config.json %s about the end of a text means what it means to transformers", (_, ids, expected) => {
+    const { bos_token_id: __, eos_token_id: ___, ...raw } = tinyHfConfig({ ...gpt2 });
+    const { config } = plan({ ...gpt2, raw: { ...raw, ...ids } });
+    expect(config.eos_token_id).toBe(expected);
+    expect(config.bos_token_id).toBe(expected);
+  });
+
+  it("GPT-2's default ids that the tokenizer does not have are dropped with the padding", () => {
+    const result = plan({ ...gpt2, trimVocab: true, tokenizerSize: 40_000 });
+    expect(result.config).not.toHaveProperty("eos_token_id");
+    expect(result.notes.join()).toContain("eos_token_id 50256, GPT-2's default, is beyond the trimmed vocabulary");
   });
 
   it("a vocabulary of GPT-2's size without a config brings GPT-2's end token", () => {

@@ -54,6 +54,7 @@ export async function runTask(
     if (flags.dryRun) return await printTaskDryRun(context, flags, source, options, progress);
     const result = await finetuneTask(source, options);
     progress.stop();
+    for (const line of result.notes) note(context.io, flags, line);
     skipped.tell(context.io, flags);
     if (result.best.step < result.steps)
       note(context.io, flags, `the best step, ${result.best.step} of ${result.steps}, is kept`);

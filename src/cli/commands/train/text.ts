@@ -37,6 +37,7 @@ export async function runTraining(
   const { train } = await import("../../../distill/train.ts");
   const result = await train(student, options);
   progress.stop();
+  for (const line of result.notes) note(context.io, flags, line);
   if (result.best.step < result.settings.steps)
     note(context.io, flags, `the best step, ${result.best.step}, is kept: later ones were worse on held-out text`);
   if (isWorse(result)) {
