@@ -1,10 +1,8 @@
-// Reads text as a stream of pieces that can be tokenized one by one: .txt as it is, .jsonl by a field of each line.
+// Reads text as a stream of pieces: .txt as it is, .jsonl by a field of each line.
 import { createReadStream } from "node:fs";
 import { NfcError } from "../errors.ts";
 import { toIoError } from "./staging.ts";
 
-/** Characters of a piece: enough that a tokenizer's call costs little, and few enough that memory stays flat. */
-const PIECE_LENGTH = 1 << 18;
 /** Characters of a line; a longer one is refused before it fills the memory. */
 const MAX_LINE_LENGTH = 1 << 26;
 /** The text between documents, as in Hugging Face's perplexity recipe ("\n\n".join). */
@@ -19,15 +17,10 @@ export interface TextOptions {
 }
 
 /**
- * Reads the text of several files in pieces whose separate byte-level BPE encodings concatenate to the whole's encoding.
- * Files and documents are joined by a blank line.
+ * Reads the text of several files in pieces, which may end anywhere. Files and documents are joined by a blank line.
  * @throws NfcError "not-found", "invalid-file" (not UTF-8; a bad .jsonl line, by number)
  */
 export async function* readTextPieces(paths: readonly string[], options: TextOptions = {}): AsyncGenerator<string> {
-  yield* cutPieces(joinPieces(paths, options));
-}
-
-async function* joinPieces(paths: readonly string[], options: TextOptions): AsyncGenerator<string> {
   let first = true;
   for (const path of paths)
     if (path.endsWith(".jsonl") || path.endsWith(".ndjson"))
@@ -40,29 +33,6 @@ async function* joinPieces(paths: readonly string[], options: TextOptions): Asyn
       yield* decodePieces(path, options);
       first = false;
     }
-}
-
-/**
- * Cuts before a newline that follows a non-space character: GPT-2's pre-tokenizer always starts a new word there, so
- * no word is cut.
- */
-async function* cutPieces(texts: AsyncIterable<string>): AsyncGenerator<string> {
-  let rest = "";
-  for await (const text of texts) {
-    rest += text;
-    if (rest.length < PIECE_LENGTH) continue;
-    const cut = findLastSafeCut(rest);
-    if (cut === 0) continue;
-    yield rest.slice(0, cut);
-    rest = rest.slice(cut);
-  }
-  if (rest !== "") yield rest;
-}
-
-function findLastSafeCut(text: string): number {
-  for (let at = text.lastIndexOf("\n"); at > 0; at = text.lastIndexOf("\n", at - 1))
-    if (!/\s/.test(text[at - 1] as string)) return at;
-  return 0;
 }
 
 async function* decodePieces(path: string, { signal, onBytes }: TextOptions): AsyncGenerator<string> {

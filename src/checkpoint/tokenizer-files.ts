@@ -1,0 +1,181 @@
+// Reads the files that make up a tokenizer, and puts them together as one tokenizer.json, as transformers does.
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { withIoErrors } from "../io/io-error.ts";
+import { readJsonFile } from "../io/json.ts";
+import { AddedTokens, checkDefinition, checkId, readFlags, type TokenFlags } from "./encoding/definition.ts";
+import { FieldReader, isJsonObject } from "./fields.ts";
+
+/** tokenizer.json files are a few MB (a 250k vocabulary has 17 MB). */
+const MAX_TOKENIZER_BYTES = 256 * 2 ** 20;
+export const END_OF_TEXT = "<|endoftext|>";
+
+/** The content of a tokenizer.json, and the file that it is from. */
+export interface TokenizerJson {
+  file: string;
+  json: Record<string, unknown>;
+}
+
+/** A JSON file beside a model; undefined where it is not there. @throws NfcError as `readJsonFile` */
+async function readCompanion(folder: string, name: string): Promise<FieldReader | undefined> {
+  const path = join(folder, name);
+  if (!existsSync(path)) return undefined;
+  return new FieldReader(await readJsonFile(path, { maxBytes: MAX_TOKENIZER_BYTES }), path);
+}
+
+/**
+ * The tokenizer of a folder: tokenizer.json, else vocab.json with merges.txt, and the added tokens of the files beside
+ * them; null where there is none.
+ * @throws NfcError "invalid-file" naming the file and the token or key
+ */
+export async function readTokenizerJson(folder: string): Promise<TokenizerJson | null> {
+  const whole = await readCompanion(folder, "tokenizer.json");
+  const base = whole ? { file: whole.file, json: whole.raw } : await readVocabAndMerges(folder);
+  if (base === null) return null;
+  const config = await readCompanion(folder, "tokenizer_config.json");
+  const { file, vocab, added } = checkDefinition(base.json, base.file);
+  const tokens = new AddedTokens(vocab, file, added);
+  const extras = await readExtraTokens(folder, config, whole === undefined);
+  for (const { token, id, source, isNamed } of extras)
+    if (!isNamed || !tokens.has(token.content)) tokens.add(token, id, source);
+  const json: Record<string, unknown> = { ...base.json, added_tokens: tokens.list() };
+  const prefix = config?.flag("add_prefix_space");
+  if (prefix !== undefined && (!whole || /^GPT2Tokenizer(Fast)?$/.test(config?.text("tokenizer_class") ?? "")))
+    json.pre_tokenizer = setPrefixSpace(json.pre_tokenizer, prefix);
+  return { file, json };
+}
+
+async function readVocabAndMerges(folder: string): Promise<TokenizerJson | null> {
+  const merges = join(folder, "merges.txt");
+  if (!existsSync(join(folder, "vocab.json")) || !existsSync(merges)) return null;
+  const vocab = (await readCompanion(folder, "vocab.json")) as FieldReader;
+  const text = await withIoErrors(merges, () => readFile(merges, "utf8"));
+  return { file: vocab.file, json: makeByteLevelBpe(vocab.raw, text) };
+}
+
+/** The pairs of a merges.txt, the first to merge first. */
+export function listMerges(mergesText: string): string[] {
+  return mergesText.split(/\r?\n/).filter((line) => line !== "" && !line.startsWith("#version"));
+}
+
+/** Makes the content of a tokenizer.json from GPT-2's older pair of files. */
+export function makeByteLevelBpe(
+  vocab: Readonly<Record<string, unknown>>,
+  mergesText: string,
+): Record<string, unknown> {
+  return {
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: [],
+    normalizer: null,
+    pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
+    post_processor: null,
+    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+    model: {
+      type: "BPE",
+      dropout: null,
+      unk_token: null,
+      continuing_subword_prefix: "",
+      end_of_word_suffix: "",
+      fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
+      vocab,
+      merges: listMerges(mergesText),
+    },
+  };
+}
+
+function setPrefixSpace(preTokenizer: unknown, add_prefix_space: boolean): unknown {
+  if (!isJsonObject(preTokenizer) || preTokenizer.type !== "ByteLevel") return preTokenizer;
+  return { ...preTokenizer, add_prefix_space };
+}
+
+/** A token of the files beside the vocabulary. */
+interface ExtraToken {
+  token: TokenFlags;
+  /** Its id, where the file says one. */
+  id?: number | undefined;
+  /** The file that has it. */
+  source: string;
+  /** It is only named (as the end of a text, say), and added only where it is missing. */
+  isNamed: boolean;
+}
+
+/** The keys of special tokens, in the order in which transformers adds them. */
+const NAMES = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/** GPT-2's special tokens unless the files name others. */
+const GPT2_NAMED = { bos_token: END_OF_TEXT, eos_token: END_OF_TEXT, unk_token: END_OF_TEXT };
+
+/**
+ * The tokens that the files beside a vocabulary add: `added_tokens_decoder` of tokenizer_config.json, or without it
+ * added_tokens.json and special_tokens_map.json; then the special tokens that they name.
+ */
+async function readExtraTokens(
+  folder: string,
+  config: FieldReader | undefined,
+  isGpt2: boolean,
+): Promise<ExtraToken[]> {
+  const sources: FieldReader[] = [];
+  if (isGpt2) sources.push(new FieldReader(GPT2_NAMED, join(folder, "vocab.json")));
+  if (config) sources.push(config);
+  const decoder = config?.value("added_tokens_decoder");
+  if (config && decoder !== undefined) {
+    if (!isJsonObject(decoder)) throw config.wrong("added_tokens_decoder", "an object");
+    return [...listDecoder(decoder, config.file), ...listNamed(sources)];
+  }
+  const map = await readCompanion(folder, "special_tokens_map.json");
+  if (map) sources.push(map);
+  const named = listNamed(sources);
+  const added = await readCompanion(folder, "added_tokens.json");
+  if (!added) return named;
+  const special = new Set(named.map(({ token }) => token.content));
+  const listed = Object.entries(added.raw).map(([content, id]) => ({
+    token: readFlags(content, { special: special.has(content) }, added.file),
+    id: checkId(id, content, added.file),
+    source: added.file,
+    isNamed: false,
+  }));
+  return [...listed.sort((a, b) => a.id - b.id), ...named];
+}
+
+function listDecoder(decoder: Readonly<Record<string, unknown>>, file: string): ExtraToken[] {
+  const tokens = Object.entries(decoder).map(([id, value]) => {
+    const content = isJsonObject(value) && typeof value.content === "string" ? value.content : id;
+    return {
+      token: readFlags(content, value, file),
+      id: checkId(/^\d+$/.test(id) ? Number(id) : id, content, file),
+      source: file,
+      isNamed: false,
+    };
+  });
+  return tokens.sort((a, b) => a.id - b.id);
+}
+
+/** The special tokens that some files name; of one name, the last file's. */
+function listNamed(sources: readonly FieldReader[]): ExtraToken[] {
+  const tokens: ExtraToken[] = [];
+  const add = (value: unknown, source: string) => {
+    const token = readNamed(value, source);
+    if (token !== null) tokens.push({ token, source, isNamed: true });
+  };
+  for (const name of NAMES) {
+    const source = sources.findLast((fields) => fields.has(name));
+    if (source) add(source.value(name), source.file);
+  }
+  for (const key of ["extra_special_tokens", "additional_special_tokens"]) {
+    const source = sources.findLast((fields) => fields.has(key));
+    const value = source?.value(key);
+    const list = Array.isArray(value) ? value : isJsonObject(value) ? Object.values(value) : [];
+    if (source) for (const item of list) add(item, source.file);
+  }
+  return tokens;
+}
+
+function readNamed(value: unknown, file: string): TokenFlags | null {
+  if (typeof value === "string") return readFlags(value, {}, file, true);
+  if (!isJsonObject(value) || typeof value.content !== "string") return null;
+  return readFlags(value.content, { ...value, special: true }, file, true);
+}
