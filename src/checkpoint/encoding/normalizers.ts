@@ -89,8 +89,8 @@ function makeStrip(left: boolean, right: boolean): Normalize {
   };
 }
 
-const NMT_REMOVED = /[\u0001-\u0008\u000B\u000E-\u001F\u007F\u008F\u009F]/g;
-const NMT_SPACES = /[\u0009\u000A\u000C\u000D\u1680\u200B-\u200F\u2028\u2029\u2581\uFEFF\uFFFD]/g;
+const NMT_REMOVED = /(?![\0\t\n\f\r\u0080-\u008E\u0090-\u009E])\p{Cc}/gu;
+const NMT_SPACES = /[\t\n\f\r\u1680\u200B-\u200F\u2028\u2029\u2581\uFEFF\uFFFD]/g;
 
 function replaceControls(text: string): string {
   return text.replace(NMT_REMOVED, "").replace(NMT_SPACES, " ");
@@ -106,7 +106,7 @@ function makeBert(part: FieldReader): Normalize {
   const chinese = part.flag("handle_chinese_chars") ?? true;
   return (text) => {
     let now = text;
-    if (clean) now = now.replace(/[\0\uFFFD]|(?![\t\n\r])\p{C}/gu, "").replace(/\p{White_Space}/gu, " ");
+    if (clean) now = now.replace(/[\0\uFFFD]|(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}]/gu, "").replace(/\p{White_Space}/gu, " ");
     if (chinese) now = now.replace(CHINESE, " $& ");
     if (strip) now = now.normalize("NFD").replace(/\p{Mn}/gu, "");
     return lower ? lowercase(now) : now;

@@ -55,7 +55,6 @@ export class Pipeline {
     this.model = makeModel(definition);
     const patterns = [this.normalizer, this.preTokenizer, this.decoder].flatMap((part) => part?.patterns ?? []);
     this.isSafe = patterns.every(({ known }) => known);
-    this.tokens = new Map([...[...vocab].map(swap), ...added.map(({ id, content }) => [id, content] as const)]);
     const raw = added.filter(({ normalized }) => !normalized);
     this.rawFinder = new TokenFinder(raw);
     const late = added.filter(({ normalized }) => normalized);
@@ -63,6 +62,8 @@ export class Pipeline {
       () => new Map(late.map((token) => [token, this.normalizer?.normalize(token.content, false) ?? token.content])),
       late.reduce((sum, { content }) => sum + content.length, 0),
     );
+    const textOf = (token: AddedToken) => this.normalizedContents.get(token) ?? token.content;
+    this.tokens = new Map([...[...vocab].map(swap), ...added.map((token) => [token.id, textOf(token)] as const)]);
     this.normalizedFinder = new TokenFinder(late, [...this.normalizedContents.values()]);
   }
 
