@@ -37,8 +37,11 @@ export async function readTokenizerJson(folder: string): Promise<TokenizerJson |
   const { file, vocab, added } = checkDefinition(base.json, base.file);
   const tokens = new AddedTokens(vocab, file, added);
   const extras = await readExtraTokens(folder, config, whole === undefined);
-  for (const { token, id, source, isNamed } of extras)
-    if (!isNamed || !tokens.has(token.content)) tokens.add(token, id, source);
+  const missing = new Set(extras.filter(({ token }) => !tokens.has(token.content)).map(({ token }) => token.content));
+  for (const { token, id, source, isNamed } of extras) {
+    if (!isNamed) missing.delete(token.content);
+    if (!isNamed || missing.has(token.content)) tokens.add(token, id, source);
+  }
   const json: Record<string, unknown> = { ...base.json, added_tokens: tokens.list() };
   const prefix = config?.flag("add_prefix_space");
   if (prefix !== undefined && (!whole || /^GPT2Tokenizer(Fast)?$/.test(config?.text("tokenizer_class") ?? "")))
@@ -157,19 +160,25 @@ function listDecoder(decoder: Readonly<Record<string, unknown>>, file: string): 
 /** The special tokens that some files name; of one name, the last file's. */
 function listNamed(sources: readonly FieldReader[]): ExtraToken[] {
   const tokens: ExtraToken[] = [];
+  const seen = new Set<string>();
   const add = (value: unknown, source: string) => {
     const token = readNamed(value, source);
-    if (token !== null) tokens.push({ token, source, isNamed: true });
+    const text = JSON.stringify(value);
+    if (token !== null && !seen.has(text)) tokens.push({ token, source, isNamed: true });
+    seen.add(text);
   };
   for (const name of NAMES) {
     const source = sources.findLast((fields) => fields.has(name));
     if (source) add(source.value(name), source.file);
   }
+  // The newer of two keys for further tokens counts where both are there.
   for (const key of ["extra_special_tokens", "additional_special_tokens"]) {
     const source = sources.findLast((fields) => fields.has(key));
     const value = source?.value(key);
-    const list = Array.isArray(value) ? value : isJsonObject(value) ? Object.values(value) : [];
-    if (source) for (const item of list) add(item, source.file);
+    if (source === undefined || value === undefined) continue;
+    if (typeof value !== "object" || value === null) throw source.wrong(key, "a list of tokens");
+    for (const item of Object.values(value)) add(item, source.file);
+    break;
   }
   return tokens;
 }

@@ -30,7 +30,7 @@ export async function* readTextPieces(paths: readonly string[], options: TextOpt
       }
     else {
       if (!first) yield DOCUMENT_JOINT;
-      yield* decodePieces(path, options);
+      for await (const text of decodePieces(path, options)) if (text !== "") yield text;
       first = false;
     }
 }

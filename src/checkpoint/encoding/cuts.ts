@@ -10,8 +10,16 @@ const LOOK_LENGTH = 2 ** 16;
 /** Characters that are held where no cut is found. */
 const MAX_PIECE_LENGTH = 2 ** 26;
 
-/** Pieces of a text that can be encoded one by one. @throws NfcError "unsupported" for too long a text without a cut */
-export async function* cutPieces(texts: AsyncIterable<string>, pipeline: Pipeline): AsyncGenerator<string> {
+/**
+ * Pieces of a text that can be encoded one by one.
+ * @param pieceLength characters from which on a piece is cut off
+ * @throws NfcError "unsupported" for too long a text without a cut
+ */
+export async function* cutPieces(
+  texts: AsyncIterable<string>,
+  pipeline: Pipeline,
+  pieceLength = PIECE_LENGTH,
+): AsyncGenerator<string> {
   const cutter = new Cutter(pipeline);
   let parts: string[] = [];
   let length = 0;
@@ -24,7 +32,7 @@ export async function* cutPieces(texts: AsyncIterable<string>, pipeline: Pipelin
       if (at > 0) cut = length - before.length + at;
       parts.push(part);
       length += part.length;
-      if (length < PIECE_LENGTH) continue;
+      if (length < pieceLength) continue;
       if (cut > 0) {
         const whole = parts.join("");
         yield whole.slice(0, cut);

@@ -3,7 +3,7 @@ import { createContext, Script } from "node:vm";
 import { NfcError } from "../../errors.ts";
 
 /** Milliseconds for any text, and for each million characters of it. */
-const LIMIT = 4_000;
+const LIMIT = 3_000;
 const LIMIT_PER_MILLION = 4_000;
 
 const script = new Script("run()");
