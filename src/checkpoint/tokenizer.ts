@@ -108,7 +108,7 @@ function listGpt2Tokens(mergesText: string): string[] {
 }
 
 /** The content of GPT-2's own tokenizer.json. */
-export async function makeGpt2Json(): Promise<TokenizerJson> {
+async function makeGpt2Json(): Promise<TokenizerJson> {
   const merges = await withIoErrors(MERGES, () => readFile(MERGES, "utf8"));
   const vocab = Object.fromEntries(listGpt2Tokens(merges).map((token, id) => [token, id]));
   const end = { id: GPT2_VOCABULARY - 1, content: END_OF_TEXT, single_word: false, lstrip: false, rstrip: false };

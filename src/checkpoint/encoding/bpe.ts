@@ -3,7 +3,7 @@ import { NfcError } from "../../errors.ts";
 import { type FieldReader, quote } from "../fields.ts";
 
 /** Symbols of the longest word: merging takes some 50 bytes for each. */
-export const MAX_WORD_SYMBOLS = 2 ** 22;
+const MAX_WORD_SYMBOLS = 2 ** 22;
 /** Factor of the left of two ids in one number, and of a rank before a position. */
 const SHIFT = 2 ** 26;
 
@@ -118,7 +118,7 @@ export class Bpe {
 }
 
 /** The id of the unknown token. @throws NfcError "invalid-file" where the vocabulary lacks it */
-export function findUnknown(token: string | undefined, vocab: ReadonlyMap<string, number>, file: string): number {
+function findUnknown(token: string | undefined, vocab: ReadonlyMap<string, number>, file: string): number {
   const id = token === undefined ? undefined : vocab.get(token);
   if (id !== undefined) return id;
   throw new NfcError("invalid-file", `${file}: the unknown token ${quote(token)} is not in the vocabulary`);

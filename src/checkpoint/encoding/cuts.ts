@@ -52,7 +52,7 @@ const SOLID = /^[\p{L}\p{N}]$/u;
 /** Letters and digits that normalizing leaves what they are, perhaps with marks. */
 const STABLE = /^[\p{L}\p{N}]+\p{M}*$/u;
 
-export class Cutter {
+class Cutter {
   private readonly pipeline: Pipeline;
   /** Neighbors inside added tokens, and last characters of those that look at what follows them. */
   private readonly forbidden = new Set<string>();

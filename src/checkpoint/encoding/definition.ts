@@ -3,7 +3,7 @@ import { NfcError } from "../../errors.ts";
 import { FieldReader, isJsonObject, quote } from "../fields.ts";
 
 /** Ids lie below it: no vocabulary has more than some hundred thousand tokens. */
-export const MAX_TOKENS = 2 ** 24;
+const MAX_TOKENS = 2 ** 24;
 
 /** A token that is found in the text itself, before it is cut into words. */
 export interface AddedToken {
@@ -71,7 +71,7 @@ function readVocabulary(model: FieldReader, file: string): Map<string, number> {
 }
 
 /** The tokens of a JSON object and their ids. @throws NfcError "invalid-file" */
-export function checkVocabulary(value: Readonly<Record<string, unknown>>, file: string): Map<string, number> {
+function checkVocabulary(value: Readonly<Record<string, unknown>>, file: string): Map<string, number> {
   const vocab = new Map<string, number>();
   const tokens = new Map<number, string>();
   for (const [token, raw] of Object.entries(value)) {

@@ -7,7 +7,7 @@ import { type Pattern, readPattern } from "./patterns.ts";
 import { makePrecompiled } from "./precompiled.ts";
 
 /** @param continued whether `text` goes on with a section whose start has been normalized before */
-export type Normalize = (text: string, continued: boolean) => string;
+type Normalize = (text: string, continued: boolean) => string;
 
 export interface Normalizer {
   readonly normalize: Normalize;

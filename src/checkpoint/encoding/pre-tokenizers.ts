@@ -6,7 +6,7 @@ import { readParts } from "./definition.ts";
 import { GPT2_WORDS, makeTextPattern, type Pattern, readPattern } from "./patterns.ts";
 
 /** @param first whether the section begins where the text does */
-export type PreTokenize = (words: readonly string[], first: boolean) => string[];
+type PreTokenize = (words: readonly string[], first: boolean) => string[];
 
 export interface PreTokenizer {
   readonly split: PreTokenize;
@@ -99,7 +99,7 @@ function chain(parts: readonly PreTokenizer[]): PreTokenizer {
 }
 
 /** Parts of a word in their order: what a pattern has found, and what lies between. */
-export interface Piece {
+interface Piece {
   readonly text: string;
   readonly found: boolean;
 }

@@ -20,7 +20,8 @@ export function runLimited<T>(run: () => T, file: string, characters: number): T
   try {
     return script.runInContext(context, { timeout, breakOnSigint: true });
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : "";
+    // The engine's own errors belong to the context, whose Error is another one.
+    const code = typeof error === "object" && error !== null && "code" in error ? error.code : undefined;
     if (code === "ERR_SCRIPT_EXECUTION_INTERRUPTED") throw new NfcError("aborted", "interrupted", { cause: error });
     if (code !== "ERR_SCRIPT_EXECUTION_TIMEOUT") throw error;
     const fact = `its patterns took over ${timeout / 1000} s for ${characters} characters`;

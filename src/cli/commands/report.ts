@@ -136,7 +136,7 @@ async function makePage(report: Report, before: Checkpoint, after: Checkpoint, s
   const { renderReportPage } = await import("../../report/page/page.ts");
   const { readTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const folder = after.folder ?? before.folder;
-  const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder);
+  const tokenizer = folder === null || sentence === "" ? null : await readTokenizer(folder, after.config.vocab_size);
   return renderReportPage({
     report,
     noise: await readLearnedNoise(after),
