@@ -52,14 +52,8 @@ export class Bpe {
     const whole = this.options.ignoreMerges ? this.vocab.get(word) : undefined;
     if (whole !== undefined) return [whole];
     const ids = this.listSymbols(word);
-    if (ids.length <= MAX_WORD_SYMBOLS) return ids.length < 2 ? ids : mergeSymbols(ids, this.merges);
-    throw new NfcError(
-      "unsupported",
-      `a word of ${ids.length} characters, at most ${MAX_WORD_SYMBOLS} can be encoded`,
-      {
-        hint: `put spaces or line breaks into the text: it has none where ${this.file} could cut it`,
-      },
-    );
+    refuseLongWord(ids.length, this.file);
+    return ids.length < 2 ? ids : mergeSymbols(ids, this.merges);
   }
 
   /** Whether no merge goes over the border between two characters inside a word, so that both sides stand alone. */
@@ -115,6 +109,14 @@ export class Bpe {
   private unknownId(): number {
     return findUnknown(this.options.unknown, this.vocab, this.file);
   }
+}
+
+/** @throws NfcError "unsupported" for a word of more symbols than fit into memory */
+export function refuseLongWord(count: number, file: string): void {
+  if (count <= MAX_WORD_SYMBOLS) return;
+  throw new NfcError("unsupported", `a word of ${count} characters, at most ${MAX_WORD_SYMBOLS} can be encoded`, {
+    hint: `put spaces or line breaks into the text: it has none where ${file} could cut it`,
+  });
 }
 
 /** The id of the unknown token. @throws NfcError "invalid-file" where the vocabulary lacks it */

@@ -1,7 +1,7 @@
 // The Unigram model: the tokens of a word whose scores have the largest sum.
 import { NfcError } from "../../errors.ts";
 import { type FieldReader, quote } from "../fields.ts";
-import { listByteIds } from "./bpe.ts";
+import { listByteIds, refuseLongWord } from "./bpe.ts";
 
 /** How much less likely an unknown character is than the least likely token. */
 const UNKNOWN_PENALTY = 10;
@@ -46,6 +46,7 @@ export class Unigram {
 
   /** @throws NfcError "invalid-file" for a character that no token has, where there is no unknown token */
   encode(word: string): number[] {
+    refuseLongWord(word.length, this.file);
     const characters = Array.from(word);
     const { ids, starts } = this.findBestPath(characters);
     const result: number[] = [];
