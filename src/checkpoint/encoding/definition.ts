@@ -49,7 +49,7 @@ export function checkDefinition(json: unknown, file: string): Definition {
 }
 
 /** An object of the definition, whose messages name the file and its key. */
-export function readPart(fields: FieldReader, key: string): FieldReader | null {
+function readPart(fields: FieldReader, key: string): FieldReader | null {
   const value = fields.value(key);
   if (value === undefined) return null;
   if (!isJsonObject(value)) throw fields.wrong(key, "an object");
