@@ -6,7 +6,7 @@ import type { ModelFiles } from "./collect-files.ts";
 import { FieldReader, isJsonObject } from "./fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "./tokenizer.ts";
 import { isForeignTokenizer } from "./tokenizer-files.ts";
-import { END_OF_TEXT, readByteLevelBpe, readGpt2Definition } from "./tokenizer-json.ts";
+import { END_OF_TEXT, readGpt2Json, readTokenizerJson } from "./tokenizer-json.ts";
 
 const TOKENIZER = "tokenizer.json";
 const SETTINGS = "tokenizer_config.json";
@@ -38,9 +38,10 @@ async function defineTokenizer(
   folder: string | null,
   { vocab_size }: ModelConfig,
 ): Promise<object | null> {
-  const own = folder === null ? null : await readByteLevelBpe(folder);
-  if (own !== null || [...files.keys()].some(definesTokenizer)) return own;
-  return vocab_size === GPT2_VOCABULARY || vocab_size === NANOGPT_VOCABULARY ? readGpt2Definition() : null;
+  const own = folder === null ? null : await readTokenizerJson(folder);
+  if (own !== null) return own.json;
+  if ([...files.keys()].some(definesTokenizer)) return null;
+  return vocab_size === GPT2_VOCABULARY || vocab_size === NANOGPT_VOCABULARY ? (await readGpt2Json()).json : null;
 }
 
 const definesTokenizer = (name: string) => isForeignTokenizer(name) || ["vocab.txt", "vocab.json"].includes(name);

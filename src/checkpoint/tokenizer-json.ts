@@ -1,35 +1,99 @@
-// Makes the content of a tokenizer.json from GPT-2's older files: vocab.json, merges.txt, and those that add tokens.
+// Puts the files that make up a tokenizer together as one tokenizer.json, as transformers does.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { NfcError } from "../errors.ts";
 import { withIoErrors } from "../io/io-error.ts";
-import { MAX_VOCAB } from "../model/config.ts";
 import { readCompanion, readCompanionJson } from "./companion-files.ts";
-import { FieldReader, isJsonObject, quote } from "./fields.ts";
+import { BYTE_ALPHABET } from "./encoding/bytes.ts";
+import {
+  type AddedToken,
+  AddedTokens,
+  checkDefinition,
+  checkId,
+  type Definition,
+  readFlags,
+  type TokenFlags,
+} from "./encoding/definition.ts";
+import { FieldReader, isJsonObject } from "./fields.ts";
 
 export const END_OF_TEXT = "<|endoftext|>";
 /** GPT-2's own merges, from which its whole vocabulary follows. */
-export const GPT2_MERGES = fileURLToPath(new URL("../../assets/gpt2-merges.txt", import.meta.url));
+const GPT2_MERGES = fileURLToPath(new URL("../../assets/gpt2-merges.txt", import.meta.url));
 
-/** A token beside the vocabulary's, or one of it that is found anywhere in a text; keys are those of tokenizer.json. */
-export interface AddedToken {
-  id: number;
-  content: string;
-  single_word: boolean;
-  lstrip: boolean;
-  rstrip: boolean;
-  normalized: boolean;
-  special: boolean;
+/** The content of a tokenizer.json, and the file that it is from. */
+export interface TokenizerJson {
+  file: string;
+  json: Record<string, unknown>;
 }
 
-/** The parts of a byte-level BPE, as GPT-2's. */
-interface ByteLevelParts {
-  vocab: Record<string, number>;
-  /** The content of merges.txt. */
-  mergesText: string;
-  addedTokens: readonly AddedToken[];
-  addPrefixSpace?: boolean | undefined;
+/** The fields of a JSON file beside a model; undefined where it is not there. @throws NfcError as `readCompanionJson` */
+async function readFields(folder: string, name: string): Promise<FieldReader | undefined> {
+  const value = await readCompanionJson(folder, name);
+  return value === undefined ? undefined : new FieldReader(value, join(folder, name));
+}
+
+/**
+ * The tokenizer of a folder: tokenizer.json, else vocab.json with merges.txt, and the added tokens of the files beside
+ * them; null where there is none.
+ * @throws NfcError "invalid-file" naming the file and the token or key
+ */
+export async function readTokenizerJson(folder: string): Promise<TokenizerJson | null> {
+  const whole = await readFields(folder, "tokenizer.json");
+  const base = whole ? { file: whole.file, json: whole.raw } : await readVocabAndMerges(folder);
+  if (base === null) return null;
+  const { file } = base;
+  const added_tokens = await readAddedTokens(folder, checkDefinition(base.json, file), whole === undefined);
+  const json: Record<string, unknown> = { ...base.json, added_tokens };
+  const config = await readFields(folder, "tokenizer_config.json");
+  const prefix = config?.flag("add_prefix_space");
+  if (prefix !== undefined && (!whole || /^GPT2Tokenizer(Fast)?$/.test(config?.text("tokenizer_class") ?? "")))
+    json.pre_tokenizer = setPrefixSpace(json.pre_tokenizer, prefix);
+  return { file, json };
+}
+
+/**
+ * The added tokens of a vocabulary: its own, and those of the files beside it.
+ * @param isGpt2 whether the tokenizer's class is GPT-2's, which has special tokens of its own
+ * @throws NfcError "invalid-file" naming the file and the token or key
+ */
+export async function readAddedTokens(
+  folder: string,
+  { file, vocab, added }: Pick<Definition, "file" | "vocab" | "added">,
+  isGpt2: boolean,
+): Promise<AddedToken[]> {
+  const tokens = new AddedTokens(vocab, file, added);
+  const extras = await readExtraTokens(folder, isGpt2);
+  const missing = new Set(extras.filter(({ token }) => !tokens.has(token.content)).map(({ token }) => token.content));
+  for (const { token, id, source, isNamed } of extras) {
+    if (!isNamed) missing.delete(token.content);
+    if (!isNamed || missing.has(token.content)) tokens.add(token, id, source);
+  }
+  return tokens.list().sort((a, b) => a.id - b.id);
+}
+
+async function readVocabAndMerges(folder: string): Promise<TokenizerJson | null> {
+  const vocab = await readFields(folder, "vocab.json");
+  const merges = await readCompanion(folder, "merges.txt");
+  if (vocab === undefined || merges === null) return null;
+  return { file: vocab.file, json: makeByteLevelBpe(vocab.raw, merges.toString("utf8")) };
+}
+
+/** GPT-2's own tokenizer. */
+export async function readGpt2Json(): Promise<TokenizerJson> {
+  const merges = await withIoErrors(GPT2_MERGES, () => readFile(GPT2_MERGES, "utf8"));
+  const tokens = listGpt2Tokens(merges);
+  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
+  const end = { ...readFlags(END_OF_TEXT, { special: true }, GPT2_MERGES), id: tokens.length - 1 };
+  return { file: GPT2_MERGES, json: { ...makeByteLevelBpe(vocab, merges), added_tokens: [end] } };
+}
+
+/**
+ * GPT-2's tokens by their ids, in the alphabet of its merges.txt: a character for each byte, what each merge makes, and
+ * the end of a text.
+ */
+function listGpt2Tokens(mergesText: string): string[] {
+  const made = listMerges(mergesText).map((pair) => pair.replace(" ", ""));
+  return [...BYTE_ALPHABET, ...made, END_OF_TEXT];
 }
 
 /** The pairs of a merges.txt, the first to merge first. */
@@ -37,15 +101,15 @@ function listMerges(mergesText: string): string[] {
   return mergesText.split(/\r?\n/).filter((line) => line !== "" && !line.startsWith("#version"));
 }
 
-/** The content of a tokenizer.json for GPT-2's older pair of files. */
-function makeByteLevelBpe({ vocab, mergesText, addedTokens, addPrefixSpace = false }: ByteLevelParts): object {
+/** Makes the content of a tokenizer.json from GPT-2's older pair of files. */
+function makeByteLevelBpe(vocab: Readonly<Record<string, unknown>>, mergesText: string): Record<string, unknown> {
   return {
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: [...addedTokens].sort((a, b) => a.id - b.id),
+    added_tokens: [],
     normalizer: null,
-    pre_tokenizer: { type: "ByteLevel", add_prefix_space: addPrefixSpace, trim_offsets: true, use_regex: true },
+    pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
     post_processor: null,
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
@@ -55,140 +119,112 @@ function makeByteLevelBpe({ vocab, mergesText, addedTokens, addPrefixSpace = fal
       continuing_subword_prefix: "",
       end_of_word_suffix: "",
       fuse_unk: false,
+      byte_fallback: false,
+      ignore_merges: false,
       vocab,
       merges: listMerges(mergesText),
     },
   };
 }
 
-/**
- * The content of a tokenizer.json for a folder with vocab.json and merges.txt; null where one of them is missing. Tokens
- * are added, and become special, by the rules of transformers.
- * @throws NfcError "invalid-file" for what is no vocabulary, and for an id that is none
- */
-export async function readByteLevelBpe(folder: string): Promise<object | null> {
-  const raw = await readCompanionJson(folder, "vocab.json");
-  const merges = await readCompanion(folder, "merges.txt");
-  if (raw === undefined || merges === null) return null;
-  const fields = new FieldReader(raw, join(folder, "vocab.json"));
-  for (const [token, id] of Object.entries(fields.raw)) checkTokenId(id, token, fields.file);
-  const vocab = fields.raw as Record<string, number>;
-  const settings = await readTokenizerSettings(folder);
-  const addPrefixSpace = settings.config.flag("add_prefix_space") ?? false;
-  const addedTokens = listAddedTokens(settings, vocab);
-  return makeByteLevelBpe({ vocab, mergesText: merges.toString("utf8"), addedTokens, addPrefixSpace });
+function setPrefixSpace(preTokenizer: unknown, add_prefix_space: boolean): unknown {
+  if (!isJsonObject(preTokenizer) || preTokenizer.type !== "ByteLevel") return preTokenizer;
+  return { ...preTokenizer, add_prefix_space };
 }
 
-/** The content of GPT-2's own tokenizer.json. */
-export async function readGpt2Definition(): Promise<object> {
-  const mergesText = await withIoErrors(GPT2_MERGES, () => readFile(GPT2_MERGES, "utf8"));
-  const tokens = listGpt2Tokens(mergesText);
-  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
-  const end = { ...PLAIN, id: tokens.length - 1, content: END_OF_TEXT, special: true };
-  return makeByteLevelBpe({ vocab, mergesText, addedTokens: [end] });
+/** A token of the files beside the vocabulary. */
+interface ExtraToken {
+  token: TokenFlags;
+  /** Its id, where the file says one. */
+  id?: number | undefined;
+  /** The file that has it. */
+  source: string;
+  /** It is only named (as the end of a text, say), and added only where it is missing. */
+  isNamed: boolean;
 }
 
-/**
- * GPT-2's tokens by their ids, in the alphabet of its merges.txt: a character for each byte (the printable bytes
- * themselves, then U+0100 on for the others), what each merge makes, and the end of a text.
- */
-function listGpt2Tokens(mergesText: string): string[] {
-  const codes = [...range(33, 127), ...range(161, 173), ...range(174, 256), ...range(256, 324)];
-  const made = listMerges(mergesText).map((pair) => pair.replace(" ", ""));
-  return [...codes.map((code) => String.fromCodePoint(code)), ...made, END_OF_TEXT];
-}
-
-const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
-
-/** The files beside a vocabulary that add tokens to it or make some of its own special. */
-export interface TokenizerSettings {
-  /** tokenizer_config.json; empty where there is none. */
-  config: FieldReader;
-  /** special_tokens_map.json. */
-  special: FieldReader;
-  /** added_tokens.json. */
-  added: FieldReader;
-}
-
-/** @throws NfcError "invalid-file" for one that is no JSON object */
-export async function readTokenizerSettings(folder: string): Promise<TokenizerSettings> {
-  const read = async (name: string) =>
-    new FieldReader((await readCompanionJson(folder, name)) ?? {}, join(folder, name));
-  return {
-    config: await read("tokenizer_config.json"),
-    special: await read("special_tokens_map.json"),
-    added: await read("added_tokens.json"),
-  };
-}
-
-/** The id of a token in a file. @throws NfcError "invalid-file" where it is none */
-export function checkTokenId(id: unknown, token: string, file: string): number {
-  if (typeof id === "number" && Number.isInteger(id) && id >= 0 && id < MAX_VOCAB) return id;
-  throw new NfcError("invalid-file", `${file}: ${quote(token)} has the id ${quote(id)}, expected a token id`);
-}
-
-/**
- * The tokens that the settings add to `vocab`, with the ids that transformers gives them: added_tokens_decoder counts
- * alone where it is there; a special token that is nowhere else comes after all others.
- */
-export function listAddedTokens(settings: TokenizerSettings, vocab: Readonly<Record<string, number>>): AddedToken[] {
-  const { config, special, added } = settings;
-  const decoder = config.value("added_tokens_decoder");
-  const own = isJsonObject(decoder);
-  const named = listSpecialTokens(own ? config.raw : { ...config.raw, ...special.raw });
-  const tokens = new Map<string, AddedToken>();
-  const add = (id: number, token: object) => {
-    const { content = "", special: marked } = token as Partial<AddedToken>;
-    const special = marked === true || named.has(content);
-    tokens.set(content, { ...PLAIN, normalized: !special, ...token, content, special, id });
-  };
-  if (own) {
-    for (const [id, token] of Object.entries(decoder)) add(checkDecoderEntry(config, id, token), token as object);
-  } else for (const [content, id] of Object.entries(added.raw)) add(checkTokenId(id, content, added.file), { content });
-  let next = countIds([...Object.values(vocab), ...[...tokens.values()].map(({ id }) => id)]);
-  for (const [content, token] of named) {
-    if (tokens.has(content)) continue;
-    const known = Object.hasOwn(vocab, content) ? vocab[content] : undefined;
-    if (known === undefined && token === DEFAULT) continue;
-    add(known ?? next++, { ...token, content, special: true });
-  }
-  return [...tokens.values()];
-}
-
-const PLAIN = { single_word: false, lstrip: false, rstrip: false, normalized: false };
-
-/** Marks the special tokens that no file names: those of GPT2Tokenizer's own defaults. */
-const DEFAULT = {};
-
-function checkDecoderEntry(config: FieldReader, id: string, token: unknown): number {
-  const number = Number(id);
-  const fits = /^\d+$/.test(id) && number < MAX_VOCAB && isJsonObject(token) && typeof token.content === "string";
-  if (fits) return number;
-  throw config.wrong("added_tokens_decoder", "tokens by their ids");
-}
-
-/** One more than the largest id. */
-export function countIds(ids: readonly number[]): number {
-  return ids.reduce((most, id) => Math.max(most, id + 1), 0);
-}
-
-/** Special tokens in the order in which transformers adds them: the named ones of every model, the model's own, the others. */
+/** The keys of special tokens, in the order in which transformers adds them; a model's own (image_token) follow. */
 const NAMES = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/** GPT-2's special tokens unless the files name others. */
+const GPT2_NAMED = { bos_token: END_OF_TEXT, eos_token: END_OF_TEXT, unk_token: END_OF_TEXT };
 
-/** The special tokens that settings name, with what they say of each. */
-function listSpecialTokens(settings: Record<string, unknown>): Map<string, object> {
-  const tokens = new Map<string, object>();
-  const add = (value: unknown) => {
-    const token = typeof value === "string" ? { content: value } : value;
-    if (!isJsonObject(token) || typeof token.content !== "string" || token.content === "") return;
-    const { __type: _, ...properties } = token;
-    if (!tokens.has(token.content)) tokens.set(token.content, properties);
+/**
+ * The tokens that the files beside a vocabulary add: `added_tokens_decoder` of tokenizer_config.json, or without it
+ * added_tokens.json and special_tokens_map.json; then the special tokens that they name.
+ */
+async function readExtraTokens(folder: string, isGpt2: boolean): Promise<ExtraToken[]> {
+  const config = await readFields(folder, "tokenizer_config.json");
+  const sources: FieldReader[] = [];
+  if (isGpt2) sources.push(new FieldReader(GPT2_NAMED, join(folder, "vocab.json")));
+  if (config) sources.push(config);
+  const decoder = config?.value("added_tokens_decoder");
+  if (config && decoder !== undefined) {
+    if (!isJsonObject(decoder)) throw config.wrong("added_tokens_decoder", "an object");
+    const named = listNamed(sources);
+    return [...listDecoder(decoder, config.file, new Set(named.map(({ token }) => token.content))), ...named];
+  }
+  const map = await readFields(folder, "special_tokens_map.json");
+  if (map) sources.push(map);
+  const named = listNamed(sources);
+  const added = await readFields(folder, "added_tokens.json");
+  if (!added) return named;
+  const special = new Set(named.map(({ token }) => token.content));
+  const listed = Object.entries(added.raw).map(([content, id]) => ({
+    token: readFlags(content, { special: special.has(content) }, added.file),
+    id: checkId(id, content, added.file),
+    source: added.file,
+    isNamed: false,
+  }));
+  return [...listed.sort((a, b) => a.id - b.id), ...named];
+}
+
+/** @param special the tokens that are named, and special for that */
+function listDecoder(
+  decoder: Readonly<Record<string, unknown>>,
+  file: string,
+  special: ReadonlySet<string>,
+): ExtraToken[] {
+  const tokens = Object.entries(decoder).map(([id, value]) => {
+    const content = isJsonObject(value) && typeof value.content === "string" ? value.content : id;
+    return {
+      token: readFlags(content, special.has(content) ? { ...Object(value), special: true } : value, file),
+      id: checkId(/^\d+$/.test(id) ? Number(id) : id, content, file),
+      source: file,
+      isNamed: false,
+    };
+  });
+  return tokens.sort((a, b) => a.id - b.id);
+}
+
+/** The special tokens that some files name; of one name, the last file's. */
+function listNamed(sources: readonly FieldReader[]): ExtraToken[] {
+  const tokens: ExtraToken[] = [];
+  const seen = new Set<string>();
+  const add = (value: unknown, source: string) => {
+    const token = readNamed(value, source);
+    const text = JSON.stringify(value);
+    if (token !== null && !seen.has(text)) tokens.push({ token, source, isNamed: true });
+    seen.add(text);
   };
-  for (const name of NAMES) add(settings[name]);
-  for (const name of Object.keys(settings)) if (name.endsWith("_token") && !NAMES.includes(name)) add(settings[name]);
-  const extra = settings.extra_special_tokens ?? settings.additional_special_tokens;
-  if (typeof extra === "object" && extra !== null) for (const token of Object.values(extra)) add(token);
-  if (!NAMES.slice(0, 3).every((name) => Object.hasOwn(settings, name)) && !tokens.has(END_OF_TEXT))
-    tokens.set(END_OF_TEXT, DEFAULT);
+  const others = sources.flatMap(({ raw }) => Object.keys(raw)).filter((key) => key.endsWith("_token"));
+  for (const name of new Set([...NAMES, ...others])) {
+    const source = sources.findLast((fields) => fields.has(name));
+    if (source) add(source.value(name), source.file);
+  }
+  // The newer of two keys for further tokens counts where both are there.
+  for (const key of ["extra_special_tokens", "additional_special_tokens"]) {
+    const source = sources.findLast((fields) => fields.has(key));
+    const value = source?.value(key);
+    if (source === undefined || value === undefined) continue;
+    if (typeof value !== "object" || value === null) throw source.wrong(key, "a list of tokens");
+    for (const item of Object.values(value)) add(item, source.file);
+    break;
+  }
   return tokens;
+}
+
+function readNamed(value: unknown, file: string): TokenFlags | null {
+  if (typeof value === "string") return readFlags(value, {}, file, true);
+  if (!isJsonObject(value) || typeof value.content !== "string") return null;
+  return readFlags(value.content, { ...value, special: true }, file, true);
 }

@@ -3,19 +3,13 @@ import { NfcError } from "../errors.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
-/** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces` */
+/** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces` and `Tokenizer.encode` */
 export async function* streamTokens(
   paths: readonly string[],
   tokenizer: Tokenizer,
   options: TextOptions = {},
 ): AsyncGenerator<number[]> {
-  if (tokenizer.piecewise) {
-    for await (const piece of readTextPieces(paths, options)) yield tokenizer.encode(piece);
-    return;
-  }
-  let whole = "";
-  for await (const piece of readTextPieces(paths, options)) whole += piece;
-  yield tokenizer.encode(whole);
+  yield* tokenizer.stream(readTextPieces(paths, options));
 }
 
 /** A stretch of text to score: `ids`, of which the last `fresh` were in no window before. */

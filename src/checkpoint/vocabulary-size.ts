@@ -2,11 +2,12 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { toIoError } from "../io/io-error.ts";
+import { withIoErrors } from "../io/io-error.ts";
 import { readCompanion, readCompanionJson } from "./companion-files.ts";
+import { checkDefinition, checkVocabulary, type Definition } from "./encoding/definition.ts";
 import { FieldReader, isJsonObject } from "./fields.ts";
 import { isForeignTokenizer } from "./tokenizer-files.ts";
-import { checkTokenId, countIds, listAddedTokens, readTokenizerSettings } from "./tokenizer-json.ts";
+import { readAddedTokens, readTokenizerJson } from "./tokenizer-json.ts";
 
 /**
  * One more than the largest token id of the tokenizer in `folder`: its vocabulary (tokenizer.json, else vocab.json, else
@@ -15,61 +16,42 @@ import { checkTokenId, countIds, listAddedTokens, readTokenizerSettings } from "
  * cannot tell
  */
 export async function readTokenizerSize(folder: string): Promise<number | undefined> {
-  const vocab = await readVocabulary(folder);
-  if (vocab === undefined) return undefined;
-  const added = listAddedTokens(await readTokenizerSettings(folder), vocab);
-  return countIds([...Object.values(vocab), ...added.map(({ id }) => id)]);
+  const found = await readTokenizerJson(folder);
+  const vocabulary = found ? checkDefinition(found.json, found.file) : await readPlainVocabulary(folder);
+  if (vocabulary === undefined) return undefined;
+  if (vocabulary.vocab.size === 0) throw new NfcError("invalid-file", `${vocabulary.file}: holds no vocabulary`);
+  const added = found ? vocabulary.added : await readAddedTokens(folder, vocabulary, false);
+  return countIds([...vocabulary.vocab.values(), ...added.map(({ id }) => id)]);
 }
 
-/** Ids by token. */
-type Vocabulary = Record<string, number>;
+/** One more than the largest id. */
+function countIds(ids: readonly number[]): number {
+  return ids.reduce((most, id) => Math.max(most, id + 1), 0);
+}
 
-async function readVocabulary(folder: string): Promise<Vocabulary | undefined> {
-  const tokenizer = await readCompanionJson(folder, "tokenizer.json");
-  if (tokenizer !== undefined) return listTokenizerIds(new FieldReader(tokenizer, join(folder, "tokenizer.json")));
-  const vocab = await readCompanionJson(folder, "vocab.json");
-  if (vocab !== undefined) {
-    const fields = new FieldReader(vocab, join(folder, "vocab.json"));
-    return checkVocabulary(Object.entries(fields.raw), fields.file);
+/** The vocabulary of a tokenizer without a tokenizer.json that can be made: vocab.json alone, or vocab.txt. */
+async function readPlainVocabulary(folder: string): Promise<Pick<Definition, "file" | "vocab" | "added"> | undefined> {
+  const json = await readCompanionJson(folder, "vocab.json");
+  if (json !== undefined) {
+    const { raw, file } = new FieldReader(json, join(folder, "vocab.json"));
+    return { file, vocab: checkVocabulary(raw, file), added: [] };
   }
-  const names = await readdir(folder).catch((error: unknown) => Promise.reject(toIoError(error, folder)));
+  const names = await withIoErrors(folder, () => readdir(folder));
   const foreign = names.filter(isForeignTokenizer).sort();
   if (foreign.length > 0)
     throw new NfcError("unsupported", `${join(folder, foreign[0] ?? "")}: nfc cannot tell how many tokens it has`, {
       hint: "give the number of rows to keep: --trim-vocab N",
     });
   const lines = await readCompanion(folder, "vocab.txt");
-  return lines === null ? undefined : listLines(lines.toString("utf8"), join(folder, "vocab.txt"));
-}
-
-/** The ids of a tokenizer.json: BPE, WordPiece and WordLevel give them by token, Unigram is a list in their order. */
-function listTokenizerIds(fields: FieldReader): Vocabulary {
-  const model = fields.value("model");
-  const vocab = isJsonObject(model) ? model.vocab : undefined;
-  const entries = Array.isArray(vocab)
-    ? vocab.map((entry, id): [string, unknown] => [Array.isArray(entry) ? String(entry[0]) : "", id])
-    : Object.entries(isJsonObject(vocab) ? vocab : {});
-  const added = fields.value("added_tokens");
-  const extra = (Array.isArray(added) ? added : []).map((token): [string, unknown] =>
-    isJsonObject(token) ? [String(token.content), token.id] : ["", token],
-  );
-  return checkVocabulary([...entries, ...extra], fields.file);
-}
-
-/** Ids by token; of a token that stands twice, the larger id counts. */
-function checkVocabulary(entries: readonly [string, unknown][], file: string): Vocabulary {
-  const vocab = Object.create(null) as Vocabulary;
-  for (const [token, id] of entries) vocab[token] = Math.max(checkTokenId(id, token, file), vocab[token] ?? 0);
-  if (entries.length > 0) return vocab;
-  throw new NfcError("invalid-file", `${file}: holds no vocabulary with token ids`);
+  const file = join(folder, "vocab.txt");
+  return lines === null ? undefined : { file, vocab: listLines(lines.toString("utf8")), added: [] };
 }
 
 /** BERT's vocab.txt: a token a line, its id the line's number. */
-function listLines(text: string, file: string): Vocabulary {
+function listLines(text: string): Map<string, number> {
   const lines = text.split(/\r\n|\r|\n/);
   if (lines.at(-1) === "") lines.pop();
-  const entries = lines.map((token, id): [string, number] => [token, id]);
-  return checkVocabulary(entries, file);
+  return new Map(lines.map((token, id) => [token, id]));
 }
 
 /** Keys whose values, at any depth of lists, are token ids. */

@@ -1,4 +1,4 @@
-// Reads text as a stream of pieces that can be tokenized one by one: plain text as it is, JSON by a field of its records.
+// Reads text as a stream of pieces: plain text as it is, JSON by a field of its records.
 import { NfcError } from "../errors.ts";
 import {
   classifyData,
@@ -11,8 +11,6 @@ import {
 import { JsonCutter, type JsonShape } from "./json-values.ts";
 import { quoteUntrusted } from "./printable.ts";
 
-/** Characters of a piece: enough that a tokenizer's call costs little, and few enough that memory stays flat. */
-const PIECE_LENGTH = 1 << 18;
 /** Characters of a line or of a value of JSON; a longer one is refused before it fills the memory. */
 const MAX_LINE_LENGTH = 1 << 26;
 /** Fields that an error lists. */
@@ -26,16 +24,11 @@ export interface TextOptions extends ReadOptions {
 }
 
 /**
- * Reads the text of several files in pieces whose separate byte-level BPE encodings concatenate to the whole's encoding.
- * Files and documents are joined by a blank line.
+ * Reads the text of several files in pieces, which may end anywhere. Files and documents are joined by a blank line.
  * @throws NfcError as `openData` and `classifyData`; "invalid-file" (not UTF-8; a bad record of JSON, by number), "usage"
  * for a file of token ids
  */
 export async function* readTextPieces(paths: readonly string[], options: TextOptions = {}): AsyncGenerator<string> {
-  yield* cutPieces(joinPieces(paths, options));
-}
-
-async function* joinPieces(paths: readonly string[], options: TextOptions): AsyncGenerator<string> {
   let first = true;
   for (const path of paths) {
     const data = await openData(path, options);
@@ -49,33 +42,10 @@ async function* joinPieces(paths: readonly string[], options: TextOptions): Asyn
       }
     else {
       if (!first) yield DOCUMENT_JOINT;
-      yield* decodePieces(data);
+      for await (const text of decodePieces(data)) if (text !== "") yield text;
       first = false;
     }
   }
-}
-
-/**
- * Cuts before a newline that follows a non-space character: GPT-2's pre-tokenizer always starts a new word there, so
- * no word is cut.
- */
-async function* cutPieces(texts: AsyncIterable<string>): AsyncGenerator<string> {
-  let rest = "";
-  for await (const text of texts) {
-    rest += text;
-    if (rest.length < PIECE_LENGTH) continue;
-    const cut = findLastSafeCut(rest);
-    if (cut === 0) continue;
-    yield rest.slice(0, cut);
-    rest = rest.slice(cut);
-  }
-  if (rest !== "") yield rest;
-}
-
-function findLastSafeCut(text: string): number {
-  for (let at = text.lastIndexOf("\n"); at > 0; at = text.lastIndexOf("\n", at - 1))
-    if (!/\s/.test(text[at - 1] as string)) return at;
-  return 0;
 }
 
 async function* decodePieces({ path, head, chunks }: OpenedData): AsyncGenerator<string> {

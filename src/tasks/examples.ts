@@ -2,6 +2,7 @@
 
 import type { Tokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
+import { quoteUntrusted } from "../io/printable.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { makeRandom } from "../numeric/random.ts";
 import type { TaskExample } from "./task-file.ts";
@@ -51,7 +52,11 @@ export function encodeExamples(
     }
     const ids = [...a.slice(0, keepA), ...b.slice(0, keepB)];
     // An empty text still needs a token at which the classifier is read.
-    return { ids: ids.length > 0 ? ids : tokenizer.encode("\n").slice(0, 1), label };
+    const kept = ids.length > 0 ? ids : tokenizer.encode("\n").slice(0, 1);
+    if (kept.length > 0) return { ids: kept, label };
+    throw new NfcError("mismatch", `${tokenizer.name}: gives no token for ${quoteUntrusted(first)}`, {
+      hint: "take the text out of the task, or use a tokenizer that knows its characters",
+    });
   });
 }
 

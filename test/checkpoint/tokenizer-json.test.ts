@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { completeTokenizer } from "../../src/checkpoint/complete-tokenizer.ts";
-import { readByteLevelBpe, readGpt2Definition } from "../../src/checkpoint/tokenizer-json.ts";
+import { readGpt2Json, readTokenizerJson } from "../../src/checkpoint/tokenizer-json.ts";
 import { failureOf } from "../support/failure.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -25,7 +25,7 @@ interface Written {
   pre_tokenizer: unknown;
   model: unknown;
 }
-const written = async () => (await readByteLevelBpe(folder)) as Written;
+const written = async () => (await readTokenizerJson(folder))?.json as unknown as Written;
 /** Ids by content; special tokens are marked by a star. */
 const added = async () =>
   Object.fromEntries(
@@ -43,7 +43,7 @@ describe("tokens beside vocab.json and merges.txt", () => {
     put("special_tokens_map.json", { pad_token: "<|pad|>", bos_token: { content: "<|endoftext|>", lstrip: true } });
     expect(await added()).toEqual({ "<|endoftext|>*": 0, "<|x|>": 4, "<|pad|>*": 5 });
     const [end, x, pad] = (await written()).added_tokens;
-    expect(end).toMatchObject({ lstrip: true, rstrip: false, normalized: false, single_word: false });
+    expect(end).toMatchObject({ lstrip: false, rstrip: false, normalized: false, single_word: false });
     expect(x).toMatchObject({ normalized: true });
     expect(pad).toMatchObject({ normalized: false });
   });
@@ -79,16 +79,16 @@ describe("tokens beside vocab.json and merges.txt", () => {
   });
 
   it.each([
-    ["vocab.json", { a: "0" }, '"a" has the id "0"'],
-    ["vocab.json", { a: 2 ** 31 }, '"a" has the id 2147483648'],
-    ["vocab.json", { a: null }, '"a" has the id null'],
-    ["added_tokens.json", { "<|x|>": 1.5 }, '"<|x|>" has the id 1.5'],
+    ["vocab.json", { a: "0" }, 'the id of token "a" is "0"'],
+    ["vocab.json", { a: 2 ** 31 }, 'the id of token "a" is 2147483648'],
+    ["vocab.json", { a: null }, 'the id of token "a" is null'],
+    ["added_tokens.json", { "<|x|>": 1.5 }, 'the id of token "<|x|>" is 1.5'],
     ["added_tokens.json", ["x"], 'is ["x"], not a JSON object'],
-    ["tokenizer_config.json", { added_tokens_decoder: { x: { content: "y" } } }, "added_tokens_decoder is"],
-    ["tokenizer_config.json", { added_tokens_decoder: { 4: "y" } }, "added_tokens_decoder is"],
+    ["tokenizer_config.json", { added_tokens_decoder: { x: { content: "y" } } }, 'the id of token "y" is "x"'],
+    ["tokenizer_config.json", { added_tokens_decoder: { 4: "y" } }, 'is "y", not a JSON object'],
   ])("an id of %s that is none is refused: %j", async (name, value, fact) => {
     put(name, value);
-    const error = await failureOf(() => readByteLevelBpe(folder));
+    const error = await failureOf(() => readTokenizerJson(folder));
     expect(error.code).toBe("invalid-file");
     expect(error.message).toContain(`${join(folder, name)}: ${fact}`);
   });
@@ -109,7 +109,7 @@ describe("completing a tokenizer", () => {
       pad_token: "<|pad|>",
       bos_token: "<|endoftext|>",
     });
-    expect(json(complete.get("tokenizer.json"))).toEqual(await readByteLevelBpe(folder));
+    expect(json(complete.get("tokenizer.json"))).toEqual(await written());
   });
 
   it("a tokenizer.json without settings gets some, and stays as it is", async () => {
@@ -120,7 +120,7 @@ describe("completing a tokenizer", () => {
 
   it.each([50_257, 50_304])("a vocabulary of %d without files is GPT-2's", async (vocab_size) => {
     const complete = await completeTokenizer(new Map(), null, { ...config, vocab_size });
-    expect(json(complete.get("tokenizer.json"))).toEqual(await readGpt2Definition());
+    expect(json(complete.get("tokenizer.json"))).toEqual((await readGpt2Json()).json);
     expect(json(complete.get("tokenizer_config.json"))).toMatchObject({ eos_token: "<|endoftext|>" });
     const { model, added_tokens } = json(complete.get("tokenizer.json"));
     expect(Object.keys(model.vocab)).toHaveLength(50_257);

@@ -24,7 +24,7 @@ describe("the model's tokenizer.json", () => {
     const ids = tokenizer.encode("The old sailor.\n");
     expect(ids.length).toBeLessThan(12);
     expect(tokenizer.decode(ids)).toBe("The old sailor.\n");
-    expect(tokenizer).toMatchObject({ size: 384, piecewise: true });
+    expect(tokenizer).toMatchObject({ size: 384 });
   });
 
   test("a special token in the text is one id", async () => {
@@ -42,11 +42,23 @@ describe("the model's tokenizer.json", () => {
     expect(streamed).toEqual(tokenizer.encode(text));
   });
 
-  test("a tokenizer with more ids than the model is refused", async () => {
-    await expect(loadTokenizer(model, withVocabulary(383))).rejects.toMatchObject({
-      code: "mismatch",
-      message: expect.stringMatching(/tokenizer\.json has 384 ids, the model 383$/),
-    });
+  test("a tokenizer with more ids than the model is read, and only a text that has such a token is refused", async () => {
+    const json = JSON.parse(await readFile(join(model, "tokenizer.json"), "utf8"));
+    const pad = { id: 384, content: "[PAD]", single_word: false, lstrip: false, rstrip: false, normalized: false };
+    json.added_tokens.push({ ...pad, special: true });
+    const padded = await mkdtemp(join(folder, "padded-"));
+    await writeFile(join(padded, "tokenizer.json"), JSON.stringify(json));
+    const tokenizer = await loadTokenizer(padded, withVocabulary(384));
+    const plain = await loadTokenizer(model, withVocabulary(384));
+    expect(tokenizer.encode("The old sailor. [PAD")).toEqual(plain.encode("The old sailor. [PAD"));
+    expect(() => tokenizer.encode("The [PAD] sailor")).toThrow(
+      expect.objectContaining({
+        code: "mismatch",
+        message: expect.stringMatching(/json: the text has the token "\[PAD\]" with id 384, and .* only 384 tokens$/),
+      }),
+    );
+    const large = await loadTokenizer(padded, withVocabulary(385));
+    expect(large.encode("[PAD]")).toEqual([384]);
   });
 
   test("a file that is no tokenizer is refused", async () => {

@@ -146,7 +146,7 @@ async function makePage(
   const wanted = folder !== null && sentence !== "";
   const missing = wanted ? await findMissingRuntime() : undefined;
   if (missing !== undefined) note(io, flags, `the page has no attention maps: ${missing}`);
-  const tokenizer = wanted && missing === undefined ? await readTokenizer(folder) : null;
+  const tokenizer = wanted && missing === undefined ? await readTokenizer(folder, after.config.vocab_size) : null;
   return renderReportPage({
     report,
     noise: await readLearnedNoise(after),

@@ -24,12 +24,15 @@ const at = temporaryFolder("token-cache");
 
 /** An id for each byte, `shift` more than its value. */
 function bytesTokenizer(shift = 0): Tokenizer {
+  const encode = (text: string) => Array.from(Buffer.from(text), (byte) => byte + shift);
   return {
     name: "bytes",
     fingerprint: `bytes ${shift}`,
     size: 256 + shift,
-    piecewise: true,
-    encode: (text) => Array.from(Buffer.from(text), (byte) => byte + shift),
+    encode,
+    async *stream(texts) {
+      for await (const text of texts) yield encode(text);
+    },
     decode: (ids) => Buffer.from(ids.map((id) => id - shift)).toString(),
   };
 }

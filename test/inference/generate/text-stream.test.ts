@@ -10,8 +10,10 @@ const BYTES: Tokenizer = {
   name: "bytes",
   fingerprint: "bytes",
   size: 256,
-  piecewise: true,
   encode: (text) => [...new TextEncoder().encode(text)],
+  async *stream(texts) {
+    for await (const text of texts) yield BYTES.encode(text);
+  },
   decode: (ids) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(ids)),
 };
 

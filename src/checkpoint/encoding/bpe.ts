@@ -1,0 +1,226 @@
+// Byte pair encoding: the characters of a word, merged by rank.
+import { NfcError } from "../../errors.ts";
+import { type FieldReader, quote } from "../fields.ts";
+
+/** Symbols of the longest word: merging takes some 50 bytes for each. */
+const MAX_WORD_SYMBOLS = 2 ** 22;
+/** Factor of the left of two ids in one number, and of a rank before a position. */
+const SHIFT = 2 ** 26;
+
+interface Merge {
+  readonly rank: number;
+  readonly id: number;
+}
+
+interface BpeOptions {
+  readonly unknown: string | undefined;
+  readonly fuse: boolean;
+  readonly byteFallback: boolean;
+  readonly ignoreMerges: boolean;
+  readonly prefix: string;
+  readonly suffix: string;
+}
+
+export class Bpe {
+  private readonly vocab: ReadonlyMap<string, number>;
+  private readonly merges: ReadonlyMap<number, Merge>;
+  private readonly options: BpeOptions;
+  private readonly file: string;
+
+  /** @throws NfcError "invalid-file" for merges of tokens that are not there */
+  constructor(model: FieldReader, vocab: ReadonlyMap<string, number>) {
+    const dropout = model.number("dropout", { min: 0, max: 1 }) ?? 0;
+    if (dropout > 0)
+      throw new NfcError("unsupported", `${model.file}: dropout ${dropout} makes ids random`, {
+        hint: "set the tokenizer's dropout to null",
+      });
+    this.file = model.file;
+    this.vocab = vocab;
+    this.options = {
+      unknown: model.text("unk_token"),
+      fuse: model.flag("fuse_unk") ?? false,
+      byteFallback: model.flag("byte_fallback") ?? false,
+      ignoreMerges: model.flag("ignore_merges") ?? false,
+      prefix: model.text("continuing_subword_prefix") ?? "",
+      suffix: model.text("end_of_word_suffix") ?? "",
+    };
+    this.merges = readMerges(model, vocab, this.options.prefix.length);
+  }
+
+  /** The ids of a word. Characters that the vocabulary lacks become the unknown token, or nothing where there is none. */
+  encode(word: string): number[] {
+    const whole = this.options.ignoreMerges ? this.vocab.get(word) : undefined;
+    if (whole !== undefined) return [whole];
+    const ids = this.listSymbols(word);
+    refuseLongWord(ids.length, this.file);
+    return ids.length < 2 ? ids : mergeSymbols(ids, this.merges);
+  }
+
+  /** Whether no merge goes over the border between two characters inside a word, so that both sides stand alone. */
+  partsAt(before: string, after: string): boolean {
+    const { prefix, suffix, ignoreMerges } = this.options;
+    if (prefix !== "" || suffix !== "" || ignoreMerges) return false;
+    return this.vocab.has(before) && this.vocab.has(after) && !this.borders.has(before + after);
+  }
+
+  /** The last and first characters of the two sides of each merge. */
+  private get borders(): ReadonlySet<string> {
+    this.found ??= new Set(this.listBorders());
+    return this.found;
+  }
+  private found: ReadonlySet<string> | undefined;
+
+  private *listBorders(): Generator<string> {
+    const tokens = new Map([...this.vocab].map(([token, id]) => [id, token]));
+    for (const pair of this.merges.keys()) {
+      const left = Array.from(tokens.get(Math.floor(pair / SHIFT)) as string);
+      const right = Array.from(tokens.get(pair % SHIFT) as string);
+      yield `${left.at(-1)}${right[0]}`;
+    }
+  }
+
+  private listSymbols(word: string): number[] {
+    const { unknown, fuse, byteFallback, prefix, suffix } = this.options;
+    const ids: number[] = [];
+    let waiting = 0; // unknown tokens that come before the next known one
+    let at = 0;
+    for (const character of word) {
+      const start = at === 0 ? "" : prefix;
+      at += character.length;
+      const symbol = start + character + (at === word.length ? suffix : "");
+      const id = this.vocab.get(symbol);
+      if (id !== undefined) {
+        if (waiting > 0) ids.push(this.unknownId());
+        waiting = 0;
+        ids.push(id);
+        continue;
+      }
+      const bytes = byteFallback ? listByteIds(symbol, this.vocab) : null;
+      if (bytes) ids.push(...bytes);
+      else if (unknown !== undefined) {
+        if (waiting > 0 && !fuse) ids.push(this.unknownId());
+        waiting = 1;
+      }
+    }
+    if (waiting > 0) ids.push(this.unknownId());
+    return ids;
+  }
+
+  private unknownId(): number {
+    return findUnknown(this.options.unknown, this.vocab, this.file);
+  }
+}
+
+/** @throws NfcError "unsupported" for a word of more symbols than fit into memory */
+export function refuseLongWord(count: number, file: string): void {
+  if (count <= MAX_WORD_SYMBOLS) return;
+  throw new NfcError("unsupported", `a word of ${count} characters, at most ${MAX_WORD_SYMBOLS} can be encoded`, {
+    hint: `put spaces or line breaks into the text: it has none where ${file} could cut it`,
+  });
+}
+
+/** The id of the unknown token. @throws NfcError "invalid-file" where the vocabulary lacks it */
+function findUnknown(token: string | undefined, vocab: ReadonlyMap<string, number>, file: string): number {
+  const id = token === undefined ? undefined : vocab.get(token);
+  if (id !== undefined) return id;
+  throw new NfcError("invalid-file", `${file}: the unknown token ${quote(token)} is not in the vocabulary`);
+}
+
+/** The ids of the tokens <0x00> to <0xFF> for a text's bytes; null where one is missing. */
+export function listByteIds(text: string, vocab: ReadonlyMap<string, number>): number[] | null {
+  const ids: number[] = [];
+  for (const byte of Buffer.from(text, "utf8")) {
+    const id = vocab.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+    if (id === undefined) return null;
+    ids.push(id);
+  }
+  return ids;
+}
+
+function readMerges(model: FieldReader, vocab: ReadonlyMap<string, number>, prefix: number): Map<number, Merge> {
+  const value = model.value("merges") ?? [];
+  if (!Array.isArray(value)) throw model.wrong("merges", "a list of pairs");
+  const merges = new Map<number, Merge>();
+  for (const [rank, raw] of value.entries()) {
+    const pair: unknown[] = Array.isArray(raw) ? raw : typeof raw === "string" ? raw.split(" ") : [];
+    const [left, right] = pair;
+    if (typeof left !== "string" || typeof right !== "string" || pair.length !== 2)
+      throw new NfcError("invalid-file", `${model.file}: merge ${rank} is ${quote(raw)}, expected a pair of tokens`);
+    const find = (token: string) => {
+      const id = vocab.get(token);
+      if (id !== undefined) return id;
+      const fact = `merge ${rank} needs the token ${quote(token)}, which the vocabulary lacks`;
+      throw new NfcError("invalid-file", `${model.file}: ${fact}`);
+    };
+    merges.set(find(left) * SHIFT + find(right), { rank, id: find(left + right.slice(prefix)) });
+  }
+  return merges;
+}
+
+/** Merges neighbors, the lowest rank first and of equal ranks the leftmost, until none is left to merge. */
+function mergeSymbols(symbols: readonly number[], merges: ReadonlyMap<number, Merge>): number[] {
+  const count = symbols.length;
+  const ids = Int32Array.from(symbols); // −1 once it has gone into its left neighbor
+  const next = Int32Array.from(symbols, (_, i) => i + 1);
+  const previous = Int32Array.from(symbols, (_, i) => i - 1);
+  const heap = new Heap();
+  const find = (at: number): Merge | undefined => {
+    const right = next[at] as number;
+    if (at < 0 || right >= count) return undefined;
+    return merges.get((ids[at] as number) * SHIFT + (ids[right] as number));
+  };
+  const offer = (at: number) => {
+    const merge = find(at);
+    if (merge) heap.push(merge.rank * SHIFT + at);
+  };
+  for (let at = 0; at + 1 < count; at++) offer(at);
+  for (let top = heap.pop(); top !== undefined; top = heap.pop()) {
+    const at = top % SHIFT;
+    const merge = (ids[at] as number) < 0 ? undefined : find(at);
+    if (merge?.rank !== Math.floor(top / SHIFT)) continue;
+    const right = next[at] as number;
+    const after = next[right] as number;
+    ids[at] = merge.id;
+    ids[right] = -1;
+    next[at] = after;
+    if (after < count) previous[after] = at;
+    offer(previous[at] as number);
+    offer(at);
+  }
+  return Array.from(ids.filter((id) => id >= 0));
+}
+
+/** Numbers of which the smallest comes out first. */
+class Heap {
+  private readonly items: number[] = [];
+
+  push(item: number): void {
+    const { items } = this;
+    let at = items.length;
+    items.push(item);
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if ((items[parent] as number) <= item) break;
+      items[at] = items[parent] as number;
+      at = parent;
+    }
+    items[at] = item;
+  }
+
+  pop(): number | undefined {
+    const { items } = this;
+    const top = items[0];
+    const last = items.pop();
+    if (items.length === 0 || last === undefined) return top;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child + 1 < items.length && (items[child + 1] as number) < (items[child] as number)) child++;
+      if (child >= items.length || (items[child] as number) >= last) break;
+      items[at] = items[child] as number;
+      at = child;
+    }
+    items[at] = last;
+    return top;
+  }
+}
