@@ -1,0 +1,106 @@
+// Whole commands on a tiny model one of whose files is spoiled: each ends with a result or with one line and exit code 2.
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { judge, runNfc } from "./command-line.ts";
+import { makeModels } from "./models.ts";
+import type { Format } from "./mutate.ts";
+import type { Target } from "./target.ts";
+
+interface Line {
+  /** Names below the folder of the models begin with "@/"; outputs go to "@/out". */
+  args: string;
+  /** The files that are spoiled, one at a time. */
+  files: readonly string[];
+  /** Exit codes besides 0 and 2. */
+  codes?: readonly number[];
+  untilOutput?: boolean;
+}
+
+const ONE_THREAD = "--threads 1";
+const SCORE = `--length 16 ${ONE_THREAD} --no-record`;
+const FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"];
+const below = (folder: string, names: readonly string[]) => names.map((name) => `${folder}/${name}`);
+const RECORDED = ["config.json", "model.safetensors", "nfc.json"];
+const EXPORTED = ["config.json", "onnx/model.onnx", "nfc.json"];
+const SIZE_FILES = ["nfc.size.json", "nfc.baseline.json", "model.safetensors", "onnx/onnx/model.onnx", "onnx/nfc.json"];
+const DISTILL = "--steps 1 --batch-size 2 --length 8 --eval-tokens 16 --transfer-steps 0 --cache @/cache";
+
+const LINES: readonly Line[] = [
+  { args: "inspect @/base", files: below("base", FILES) },
+  { args: "inspect @/tied --json", files: below("tied", RECORDED) },
+  {
+    args: "inspect @/shards",
+    files: ["shards/model.safetensors.index.json", "shards/model-00002-of-00002.safetensors"],
+  },
+  { args: `convert @/base -o @/out --tie mean ${ONE_THREAD}`, files: below("base", FILES) },
+  { args: "convert @/shards -o @/out --tie key --dtype f16", files: ["shards/model.safetensors.index.json"] },
+  {
+    args: "convert @/vocab -o @/out --tie query --trim-vocab",
+    files: below("vocab", ["vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json"]),
+  },
+  { args: `eval @/base --text @/text.txt ${SCORE}`, files: [...below("base", FILES), "text.txt"] },
+  { args: `eval @/base --text @/lines.jsonl ${SCORE}`, files: ["lines.jsonl"] },
+  { args: `eval @/vocab --text @/text.txt ${SCORE}`, files: ["vocab/vocab.json", "vocab/merges.txt"] },
+  { args: `eval @/onnx --text @/text.txt ${SCORE}`, files: below("onnx", [...EXPORTED, "tokenizer.json"]) },
+  {
+    args: `export @/tied --onnx -o @/out ${ONE_THREAD}`,
+    files: below("tied", [...RECORDED, "generation_config.json"]),
+  },
+  { args: `export @/base --onnx --precision q4 -o @/out ${ONE_THREAD}`, files: below("base", FILES) },
+  { args: "export @/tied --safetensors --dtype f16 -o @/out", files: below("tied", RECORDED) },
+  { args: "report @/base @/tied", files: [...below("tied", RECORDED), "base/config.json"] },
+  { args: "report @/base @/tied @/onnx --format markdown", files: below("onnx", EXPORTED) },
+  { args: "report @/onnx @/base", files: [...below("onnx", EXPORTED), "base/model.safetensors"] },
+  { args: "check --config @/sizes/nfc.size.json", files: below("sizes", SIZE_FILES), codes: [1, 3] },
+  { args: `generate @/base --prompt Once -n 3 --seed 1 ${ONE_THREAD}`, files: below("base", FILES) },
+  { args: `generate @/onnx --prompt Once -n 3 ${ONE_THREAD}`, files: below("onnx", [...EXPORTED, "tokenizer.json"]) },
+  { args: "serve @/onnx --port 0", files: below("onnx", EXPORTED), untilOutput: true },
+  {
+    args: `distill @/tied --teacher @/base --data @/text.txt -o @/out ${DISTILL} ${ONE_THREAD}`,
+    files: ["text.txt", ...below("tied", RECORDED), "base/config.json"],
+  },
+  { args: `distill @/tied --teacher @/base --data @/ids.bin -o @/out ${DISTILL} ${ONE_THREAD}`, files: ["ids.bin"] },
+];
+
+function findFormat(file: string): Format {
+  if (file.endsWith(".json")) return "json";
+  if (file.endsWith(".safetensors")) return "safetensors";
+  if (file.endsWith(".onnx")) return "protobuf";
+  return /\.(jsonl|txt)$/.test(file) ? "lines" : "bytes";
+}
+
+/** Names that a command must not leave behind. */
+const LEFT = /nfc-(tmp|old)|\.lock$/;
+
+function makeTarget(line: Line, file: string): Target {
+  const name = `${line.args.replaceAll("@/", "").split(" -")[0]?.replaceAll(" ", "-")}+${file.replaceAll("/", "-")}`;
+  return {
+    ...{ kind: "command", name, format: findFormat(file) },
+    async prepare(folder) {
+      await copyModels(folder);
+      const path = join(folder, file);
+      const valid = [readFileSync(path)];
+      const args = line.args.replaceAll("@/", `${folder}/`).split(" ");
+      const run = async (input: Uint8Array) => {
+        writeFileSync(path, input);
+        const fault = judge(await runNfc(args, line), [0, 2, ...(line.codes ?? [])]);
+        for (const output of ["out", "out.run"]) rmSync(join(folder, output), { recursive: true, force: true });
+        const left = readdirSync(folder).find((name) => LEFT.test(name));
+        return fault ?? (left === undefined ? null : `leaves ${left}`);
+      };
+      return { valid, run };
+    },
+  };
+}
+
+/** The models lie beside the folders of all targets, and are made by the first of them. */
+async function copyModels(folder: string): Promise<void> {
+  const models = join(dirname(folder), "models");
+  if (!existsSync(join(models, "sizes/nfc.baseline.json"))) {
+    rmSync(models, { recursive: true, force: true });
+    await makeModels(models);
+  }
+  cpSync(models, folder, { recursive: true });
+}
+
+export const COMMANDS: readonly Target[] = LINES.flatMap((line) => line.files.map((file) => makeTarget(line, file)));
