@@ -1,5 +1,6 @@
 // The surroundings of a command: its context, stdout for results, stderr for everything else, and the browser.
 import { spawn } from "node:child_process";
+import { escapeJson } from "../io/printable.ts";
 
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
@@ -27,7 +28,7 @@ export interface OutputFlags {
 
 /** The result: an object for `--json`, else text. */
 export function printResult(io: Io, flags: OutputFlags, json: unknown, text: () => string): void {
-  const out = flags.json ? JSON.stringify(json, null, 2) : text();
+  const out = flags.json ? escapeJson(json, 2) : text();
   io.stdout.write(out.endsWith("\n") ? out : `${out}\n`);
 }
 

@@ -7,7 +7,7 @@ import { runNfc } from "./command-line.ts";
 import { GENERATION, SIZES } from "./valid-files.ts";
 
 const FIXTURES = fileURLToPath(new URL("../../fixtures/", import.meta.url));
-const SIZE = { layers: 1, heads: 2, width: 8, positions: 20, vocab: 384 };
+const SIZE = { layers: 1, heads: 2, width: 16, positions: 20, vocab: 384 };
 const CONFIG = { ...tinyHfConfig(SIZE), bos_token_id: 0, eos_token_id: 0, pad_token_id: 0 };
 
 async function run(args: readonly string[]): Promise<void> {

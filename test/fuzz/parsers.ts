@@ -57,7 +57,11 @@ function inMemory(
   read: (input: Uint8Array) => unknown,
 ): Target {
   const run = (input: Uint8Array) => refuseOrRead(() => read(input));
-  return { kind: "parser", name, format, prepare: async () => ({ valid, run }) };
+  const prepare = async () => {
+    read(valid[0] as Uint8Array); // throws where the valid input is refused
+    return { valid, run };
+  };
+  return { kind: "parser", name, format, prepare };
 }
 
 interface FileTarget {
@@ -81,6 +85,8 @@ function ofFile(
         mkdirSync(dirname(join(folder, other)), { recursive: true });
         writeFileSync(join(folder, other), content);
       }
+      writeFileSync(path, valid[0] as Uint8Array);
+      await target.read(path, folder); // throws where the valid input is refused
       const run = (input: Uint8Array) => {
         writeFileSync(path, input);
         return refuseOrRead(() => target.read(path, folder));

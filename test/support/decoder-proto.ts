@@ -16,6 +16,11 @@ export interface TensorProto {
   dims?: number[];
   dataType?: number;
   rawData?: Uint8Array;
+  floatData?: Uint8Array[];
+  doubleData?: Uint8Array[];
+  int32Data?: Uint8Array[];
+  int64Data?: Uint8Array[];
+  stringData?: Uint8Array[];
   externalData?: { key: string; value: string }[];
   dataLocation?: number;
 }
