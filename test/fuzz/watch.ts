@@ -3,8 +3,10 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import type { Finding } from "./run-target.ts";
 
-/** A process whose input does not change for this long hangs. It is longer than the limit of an input. */
-const HANG_MS = 8000;
+/** A process whose input does not change for this long hangs, */
+const HANG_MS = 5000;
+/** unless the input alone ends within this time: other programs may have been in the way. */
+const SECOND_MS = 20_000;
 const LOOK_MS = 250;
 /** Time until the first input: compiled code is loaded and models are made. */
 const START_MS = 60_000;
@@ -54,33 +56,47 @@ export function watchProcess(script: readonly string[], progress: string, hangMs
   });
 }
 
-/** Runs inputs until the time is over. @throws Error when a process fails before its first input */
-export async function runSlice(
-  child: string,
-  { target, seed, from, to, seconds, folder }: Slice,
-): Promise<{ count: number; findings: Finding[] }> {
-  const end = performance.now() + 1000 * seconds;
-  const progress = `${folder}.progress`;
-  const total: { count: number; findings: Finding[] } = { count: 0, findings: [] };
-  for (let next = from; next < to && performance.now() < end; ) {
-    for (const file of [progress, `${progress}.json`]) rmSync(file, { force: true });
+/** The findings that processes have noted, one a line. */
+const readFindings = (file: string): Finding[] =>
+  existsSync(file)
+    ? readFileSync(file, "utf8")
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as Finding)
+    : [];
+
+/**
+ * Runs inputs until the time is over.
+ * @param child the script, which notes its progress and its findings
+ * @throws Error when a process fails before its first input
+ */
+export async function runSlice(child: string, slice: Slice): Promise<{ count: number; findings: Finding[] }> {
+  const { target, seed, from, to, folder } = slice;
+  const [progress, found] = [`${folder}.progress`, `${folder}.findings`];
+  rmSync(found, { force: true });
+  const start = (first: number, last: number, seconds: number, hangMs = HANG_MS) => {
+    rmSync(progress, { force: true });
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
-    const left = Math.max(1, (end - performance.now()) / 1000);
-    const flags = { target, seed, from: next, to, seconds: left, folder, progress };
-    const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
-    const { at, code, signal, hung, stderr } = await watchProcess([child, ...args], progress);
-    if (code === 0 && existsSync(`${progress}.json`)) {
-      const { count, findings } = JSON.parse(readFileSync(`${progress}.json`, "utf8")) as typeof total;
-      return { count: total.count + count, findings: [...total.findings, ...findings] };
-    }
-    if (at === null) throw new Error(`${target} does not start (${signal ?? code}): ${stderr}`);
-    const fact = hung
-      ? "hangs"
-      : `ends the process (${signal ?? `exit ${code}`}): ${stderr.split("\n").slice(0, 4).join(" | ")}`;
-    total.findings.push({ target, seed, index: at, fact });
-    total.count += at + 1 - next;
+    const flags = Object.entries({ target, seed, folder, progress, found, from: first, to: last, seconds });
+    return watchProcess([child, ...flags.flatMap(([name, value]) => [`--${name}`, String(value)])], progress, hangMs);
+  };
+  const end = performance.now() + 1000 * slice.seconds;
+  const deaths: Finding[] = [];
+  let next = from;
+  while (next < to && performance.now() < end) {
+    let ending = await start(next, to, Math.max(1, (end - performance.now()) / 1000));
+    if (ending.at === null && ending.code === 0) break;
+    if (ending.at === null)
+      throw new Error(`${target} does not start (${ending.signal ?? ending.code}): ${ending.stderr}`);
+    const { at, hung } = ending;
     next = at + 1;
+    if (ending.code === 0) break;
+    if (hung) ending = await start(at, at + 1, SECOND_MS / 1000, SECOND_MS);
+    if (ending.code === 0) continue;
+    const { code, signal, stderr } = ending;
+    const death = `ends the process (${signal ?? `exit ${code}`}): ${stderr.split("\n").slice(0, 4).join(" | ")}`;
+    deaths.push({ target, seed, index: at, fact: ending.hung ? "hangs" : death });
   }
-  return total;
+  return { count: next - from, findings: [...readFindings(found), ...deaths] };
 }
