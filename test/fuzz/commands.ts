@@ -27,6 +27,11 @@ const SIZE_FILES = ["nfc.size.json", "nfc.baseline.json", "model.safetensors", "
 const DISTILL = "--steps 1 --batch-size 2 --length 8 --eval-tokens 16 --transfer-steps 0 --cache @/cache";
 
 const LINES: readonly Line[] = [
+  {
+    name: "report-page",
+    args: "report @/base @/tied --html @/out --force --sentence Once",
+    files: ["tied/metrics.jsonl", "tied/nfc.json", "base/tokenizer.json"],
+  },
   { name: "inspect", args: "inspect @/base", files: below("base", FILES) },
   { name: "inspect-tied", args: "inspect @/tied --json", files: below("tied", RECORDED) },
   {
