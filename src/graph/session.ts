@@ -180,7 +180,8 @@ function toOrtOptions({
   arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // Memory patterns raise peak memory and gain nothing for dynamic shapes. Messages of ONNX Runtime are in the errors that it throws, too.
+  // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
+  // too, as a line of its own.
   return {
     executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,

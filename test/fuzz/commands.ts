@@ -1,8 +1,8 @@
 // Whole commands on a tiny model one of whose files is spoiled: each ends with a result or with one line and exit code 2.
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { judge, runNfc } from "./command-line.ts";
-import { makeModels } from "./models.ts";
+import { copyModels } from "./models.ts";
 import type { Format } from "./mutate.ts";
 import type { Target } from "./target.ts";
 
@@ -138,16 +138,6 @@ function makeTarget(line: Line, file: string): Target {
       return { valid, run };
     },
   };
-}
-
-/** The models lie beside the folders of all targets, and are made by the first of them. */
-async function copyModels(folder: string): Promise<void> {
-  const models = join(dirname(folder), "models");
-  if (!existsSync(join(models, "sizes/nfc.baseline.json"))) {
-    rmSync(models, { recursive: true, force: true });
-    await makeModels(models);
-  }
-  cpSync(models, folder, { recursive: true });
 }
 
 export const COMMANDS: readonly Target[] = LINES.flatMap((line) => line.files.map((file) => makeTarget(line, file)));

@@ -11,18 +11,24 @@ import { watchProcess } from "./watch.ts";
 
 const path = temporaryFolder("fuzz");
 const SEED = 1;
+/** Targets that the library for tokenizers takes seconds or false ids for; the long run has them. */
+const SLOW = ["tokenizer", "vocabulary"];
 
 describe("spoiled inputs", () => {
-  it.each(TARGETS.filter(({ kind }) => kind === "parser"))("$name reads or refuses them", async (target) => {
+  const parsers = TARGETS.filter(({ kind, name }) => kind === "parser" && !SLOW.includes(name));
+  it.each(parsers)("$name reads or refuses them", async (target) => {
     const folder = path("parsers", target.name);
     expect(await runTarget(target, { seed: SEED, from: 0, to: 40, folder })).toEqual({ count: 40, findings: [] });
   });
 
-  // A training run takes a second: one of them is enough here.
-  const commands = TARGETS.filter(({ kind, name }) => kind === "command" && !/^distill\+tied/.test(name));
+  // One file of each command is enough here.
+  const commandOf = ({ name }: Target) => name.split("+")[0];
+  const commands = TARGETS.filter(({ kind }) => kind === "command").filter(
+    (target, i, all) => all.findIndex((each) => commandOf(each) === commandOf(target)) === i,
+  );
   it.each(commands)("$name ends with a result or one line", async (target) => {
     const folder = path("commands", target.name.replaceAll("+", "-"));
-    expect(await runTarget(target, { seed: SEED, from: 0, to: 2, folder })).toEqual({ count: 2, findings: [] });
+    expect(await runTarget(target, { seed: SEED, from: 0, to: 3, folder })).toEqual({ count: 3, findings: [] });
   });
 });
 

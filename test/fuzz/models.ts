@@ -1,6 +1,6 @@
 // The tiny models that whole commands are tried on: a dense one, the same in shards, tied, and exported.
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { tinyHfConfig, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { runNfc } from "./command-line.ts";
@@ -19,7 +19,7 @@ async function run(args: readonly string[]): Promise<void> {
  * Below `folder`: text.txt, lines.jsonl, ids.bin, base/, shards/, vocab/ (with vocab.json and merges.txt), tied/, onnx/,
  * and sizes/ (an nfc.size.json with its models).
  */
-export async function makeModels(folder: string): Promise<void> {
+async function makeModels(folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true });
   const path = (...names: string[]) => join(folder, ...names);
   const text = readFileSync(join(FIXTURES, "text.txt"), "utf8").slice(0, 3000);
@@ -55,4 +55,14 @@ export async function makeModels(folder: string): Promise<void> {
   const { baseline: _, ...sizes } = SIZES;
   writeFileSync(path("sizes/nfc.size.json"), JSON.stringify(sizes));
   await run(["check", "--config", path("sizes/nfc.size.json"), "--update-baseline"]);
+}
+
+/** The models lie beside the folders of all targets, and are made by the first of them. */
+export async function copyModels(folder: string): Promise<void> {
+  const models = join(dirname(folder), "models");
+  if (!existsSync(join(models, "sizes/nfc.baseline.json"))) {
+    rmSync(models, { recursive: true, force: true });
+    await makeModels(models);
+  }
+  cpSync(models, folder, { recursive: true });
 }

@@ -1,9 +1,10 @@
 // All targets of the fuzzers.
 import { COMMANDS } from "./commands.ts";
 import { PARSERS } from "./parsers.ts";
+import { REQUEST_TARGETS } from "./requests.ts";
 import type { Target } from "./target.ts";
 
-export const TARGETS: readonly Target[] = [...PARSERS, ...COMMANDS];
+export const TARGETS: readonly Target[] = [...PARSERS, ...COMMANDS, ...REQUEST_TARGETS];
 
 export function findTarget(name: string): Target {
   const target = TARGETS.find((each) => each.name === name);
