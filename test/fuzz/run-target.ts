@@ -7,7 +7,7 @@ import type { Target } from "./target.ts";
 /** An input may take so much time of the processor, which other programs do not lengthen. */
 export const MAX_SECONDS = 5;
 /** Most memory of the process, which holds Node and, for commands, ONNX Runtime. */
-export const MAX_BYTES = 300 * 2 ** 20;
+const MAX_BYTES = 300 * 2 ** 20;
 
 export interface Finding {
   target: string;

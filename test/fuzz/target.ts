@@ -9,7 +9,7 @@ export interface Target {
   prepare(folder: string): Promise<Prepared>;
 }
 
-export interface Prepared {
+interface Prepared {
   valid: readonly Uint8Array[];
   /** Does one input: gives null when all is as it should be, else the fault in one line. What it throws is a fault too. */
   run(input: Uint8Array): Promise<string | null>;
