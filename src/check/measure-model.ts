@@ -50,7 +50,7 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     await files.add(name);
     const { tensors, data } = await readHeader(root, name);
     for (const file of data) await files.add(file);
-    all.push(...tensors);
+    for (const tensor of tensors) all.push(tensor); // there may be more than a call can take as arguments
     accidents.push(...findAccidents(name, tensors));
   }
   for (const name of state) {

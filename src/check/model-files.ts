@@ -73,10 +73,10 @@ async function expandPattern(root: string, path: string): Promise<string[]> {
 /** Files and links to files, in folders whose names do not begin with a dot. */
 async function listFilesBelow(root: string, folder: string): Promise<string[]> {
   const entries = await withIoErrors(join(root, folder), () => readdir(join(root, folder), { withFileTypes: true }));
-  const names: string[] = [];
+  let names: string[] = [];
   for (const entry of entries) {
     const name = folder === "" ? entry.name : `${folder}/${entry.name}`;
-    if (entry.isDirectory() && !entry.name.startsWith(".")) names.push(...(await listFilesBelow(root, name)));
+    if (entry.isDirectory() && !entry.name.startsWith(".")) names = names.concat(await listFilesBelow(root, name));
     else if (await isFile(join(root, name), entry)) names.push(name);
   }
   return names;

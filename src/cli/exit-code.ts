@@ -1,7 +1,7 @@
 // The exit code and the line on stderr that follow from an error.
 import { describeError, NfcError } from "../errors.ts";
 import { readErrorPath, toIoError } from "../io/io-error.ts";
-import { escapeTerminal } from "../io/printable.ts";
+import { escapeJson, escapeTerminal } from "../io/printable.ts";
 import { fitTerminal, type Io, type OutputFlags } from "./terminal.ts";
 
 /** Exit codes; 130 is the shell's for SIGINT. */
@@ -32,5 +32,5 @@ export function reportFailure(fault: unknown, io: Io, { json = false }: OutputFl
 }
 
 function printError(io: Io, { code, message, hint = null }: { code: string; message: string; hint?: unknown }): void {
-  io.stdout.write(`${JSON.stringify({ error: { code, message, hint } })}\n`);
+  io.stdout.write(`${escapeJson({ error: { code, message, hint } })}\n`);
 }

@@ -1,5 +1,6 @@
 // The surroundings of a command: its context, stdout for results, stderr for everything else, and the browser.
 import { spawn } from "node:child_process";
+import { escapeJson } from "../io/printable.ts";
 import { fitText } from "../report/render/fit.ts";
 
 /** The part of `process` that the command line uses; tests hand in their own. */
@@ -29,7 +30,7 @@ export interface OutputFlags {
 /** The result: an object for `--json`, else text, which fits the terminal unless it is Markdown. */
 export function printResult(io: Io, flags: OutputFlags & { format?: string }, json: unknown, text: () => string): void {
   const plain = flags.format === "markdown" ? text : () => fitTerminal(text(), io.stdout);
-  const out = flags.json ? JSON.stringify(json, null, 2) : plain();
+  const out = flags.json ? escapeJson(json, 2) : plain();
   io.stdout.write(out.endsWith("\n") ? out : `${out}\n`);
 }
 

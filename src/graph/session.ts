@@ -180,14 +180,15 @@ function toOrtOptions({
   arena = true,
   profile,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // Memory patterns raise peak memory and gain nothing for dynamic shapes. Warnings are for the makers of a graph.
+  // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
+  // too, as a line of its own.
   return {
     executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     enableMemPattern: false,
     enableCpuMemArena: arena,
-    logSeverityLevel: 3,
+    logSeverityLevel: 4,
     ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
     ...(shortLived && { extra: { session: { disable_prepacking: "1" } } }),
   };

@@ -36,7 +36,7 @@ export async function openFileSession(
   config: ModelConfig,
   options: SessionOptions = {},
 ): Promise<ModelSession> {
-  return makeModelSession(file.path, config, file, await Session.fromFile(file.path, options));
+  return makeModelSession(file.path, config, file, await Session.fromFile(file.path, options), checkOutputs);
 }
 
 /** Opens a session on the stored weights, in float32. */
@@ -56,21 +56,35 @@ function makeModelSession(
   config: ModelConfig,
   { cacheDtype, logitsDtype }: FileDtypes,
   session: Session,
+  check: typeof checkOutputs = () => {},
 ): ModelSession {
   const hasPositions = session.inputNames.includes("position_ids");
   return {
     ...{ source, config, cacheDtype, logitsDtype, hasPositions },
     async run({ position_ids, ...feeds }, into, outputs) {
       const known = position_ids && hasPositions ? { ...feeds, position_ids } : feeds;
-      try {
-        return await session.run(known, into, outputs);
-      } catch (cause) {
+      const results = await session.run(known, into, outputs).catch((cause: unknown) => {
         throw new NfcError("invalid-file", `${source}: does not run: ${describeError(cause).split("\n")[0]}`, {
           hint: "export the model again",
           cause,
         });
-      }
+      });
+      check(source, config, feeds, results);
+      return results;
     },
     close: () => session.close(),
   };
+}
+
+/** What a file declares is not what its graph must compute: logits [B, T, V], present [B, H, P + T, D]. */
+function checkOutputs(source: string, config: ModelConfig, feeds: Tensors, results: Tensors): void {
+  const [batch, length] = feeds.input_ids?.shape ?? [];
+  const total = feeds.attention_mask?.shape[1];
+  const cache = [batch, config.n_head, total, config.n_embd / config.n_head];
+  for (const [name, { shape }] of Object.entries(results)) {
+    const expected = name === "logits" ? [batch, length, config.vocab_size] : cache;
+    if (String(shape) === String(expected) || !/^(logits$|present\.)/.test(name)) continue;
+    const fact = `its graph computes ${name} [${shape.join(", ")}], not [${expected.join(", ")}]`;
+    throw new NfcError("invalid-file", `${source}: ${fact}`, { hint: "export the model again" });
+  }
 }

@@ -2,9 +2,15 @@
 import type { z } from "zod";
 import { describeError, NfcError } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
+import { escapeTerminal } from "./printable.ts";
 
 /** The largest JSON files of a model folder are tokenizers, of some 30 MB; a larger file is a mistake or an attack. */
 const MAX_JSON_BYTES = 256 * 1024 * 1024;
+
+/** Levels of nesting. JSON.parse follows any number, but JSON.stringify and the checks of the content recur. */
+const MAX_DEPTH = 128;
+/** Characters of a key, and of what a schema says about its value, that a message quotes. */
+const MAX_SHOWN = 200;
 
 export interface ReadJsonOptions {
   maxBytes?: number | undefined;
@@ -36,13 +42,30 @@ export function parseJson(bytes: Uint8Array, path: string, hint?: string): unkno
     throw new NfcError("invalid-file", `${path}: not valid UTF-8`, { hint, cause });
   }
   try {
-    return JSON.parse(text);
+    const value: unknown = JSON.parse(text);
+    if (findDepth(bytes) <= MAX_DEPTH) return value;
   } catch (cause) {
     // V8 quotes the text around the fault, line breaks included.
     const fact = describeError(cause).replace(/\s+/g, " ");
     throw new NfcError("invalid-file", `${path}: not valid JSON: ${fact}`, { hint, cause });
   }
+  throw new NfcError("invalid-file", `${path}: nested deeper than ${MAX_DEPTH} levels`, { hint });
 }
+
+/** The levels of nesting of a valid JSON text in UTF-8. */
+function findDepth(json: Uint8Array): number {
+  let [deepest, depth, quoted] = [0, 0, false];
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at];
+    if (byte === QUOTE) quoted = !quoted;
+    else if (quoted) at += byte === BACKSLASH ? 1 : 0;
+    else if (byte === OPEN_LIST || byte === OPEN_OBJECT) deepest = Math.max(deepest, ++depth);
+    else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) depth--;
+  }
+  return deepest;
+}
+
+const [QUOTE, BACKSLASH, OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = Buffer.from('"\\[]{}');
 
 /**
  * Returns `value` typed by a schema that it fits.
@@ -54,5 +77,10 @@ export function parseJsonWith<T>(schema: z.ZodType<T>, value: unknown, file: str
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const key = issue?.path.map(String).join(".") || "content";
-  throw new NfcError("invalid-file", `${file}: ${key}: ${issue?.message ?? "does not fit the format"}`, { hint });
+  const [where, fact] = [key, issue?.message ?? "does not fit the format"].map(shorten);
+  throw new NfcError("invalid-file", `${file}: ${where}: ${fact}`, { hint });
 }
+
+/** Keys come from the file: they may be long, or hold line breaks. */
+const shorten = (text: string): string =>
+  escapeTerminal(text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);

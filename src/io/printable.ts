@@ -15,13 +15,19 @@ export function escapeTerminal(text: string): string {
   return text.replace(UNPRINTABLE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
 }
 
-/** A value as JSON on one line whose unprintable characters are escaped as JSON has it: \u202e. */
-export function escapeJson(value: unknown): string {
-  return (JSON.stringify(value) ?? String(value)).replace(UNPRINTABLE, (character) =>
-    Array.from(
-      { length: character.length },
-      (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
-    ).join(""),
+/**
+ * A value as JSON whose unprintable characters are escaped as JSON has it: \u202e. It stands on one line unless `indent`
+ * gives the spaces of a level.
+ */
+export function escapeJson(value: unknown, indent?: number): string {
+  // Line breaks can only be those of the layout: JSON.stringify escapes the others.
+  return (JSON.stringify(value, null, indent) ?? String(value)).replace(UNPRINTABLE, (character) =>
+    character === "\n" && indent !== undefined
+      ? character
+      : Array.from(
+          { length: character.length },
+          (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+        ).join(""),
   );
 }
 

@@ -1,6 +1,7 @@
 // Compares two models: parameters and bytes by group and layer, what tying saved, tie errors, perplexities, provenance.
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
@@ -52,7 +53,7 @@ export function createReport(before: Checkpoint, after: Checkpoint, options: Rep
     groups,
     layers: computeLayerChanges(entries, Math.max(before.config.n_layer, after.config.n_layer)),
     breakdown: computeBreakdown(before, after, entries, groups),
-    tie: after.record?.tie ? summarizeTie(after.record.tie) : null,
+    tie: after.record?.tie ? summarizeTie(after, after.record.tie) : null,
   };
   return {
     format: REPORT_FORMAT,
@@ -141,8 +142,22 @@ function computeTyingChange(before: Checkpoint, after: Checkpoint, entries: Entr
   return { parameters, bytes: sign * bytes, percent, formula: formatTyingFormula(a) };
 }
 
-/** Tie errors with minimum, median and maximum of every layer and of all heads. */
-function summarizeTie(tie: NonNullable<NonNullable<Checkpoint["record"]>["tie"]>): TieSummary | null {
+/**
+ * Tie errors with minimum, median and maximum of every layer and of all heads.
+ * @throws NfcError "mismatch" for more layers or heads than the model has: tables grow with them
+ */
+function summarizeTie(
+  { source, config: { n_layer, n_head } }: Checkpoint,
+  tie: NonNullable<NonNullable<Checkpoint["record"]>["tie"]>,
+): TieSummary | null {
+  if (tie.errors.length > n_layer || tie.errors.some((heads) => heads.length > n_head))
+    throw new NfcError(
+      "mismatch",
+      `${source}: nfc.json has tie errors of more than ${n_layer} layers of ${n_head} heads`,
+      {
+        hint: "files of different models are mixed in one folder: restore the set that belongs together",
+      },
+    );
   const layers = tie.errors.flatMap((errors, layer) => {
     return errors.length === 0 ? [] : [{ layer, ...computeSpread(errors), errors: [...errors] }];
   });

@@ -1,9 +1,9 @@
 // Runs a classifier over a task's examples, and scores its logits.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../errors.ts";
+import { describeError, NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
-import { makeInt64Tensor, Session, type SessionOptions, type Tensors } from "../graph/session.ts";
+import { makeInt64Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../graph/session.ts";
 import { classifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { declareTextInputs, makeTextFeeds } from "../model/gpt2.ts";
@@ -37,11 +37,14 @@ export class Classifier {
   readonly config: ModelConfig;
   private readonly session: Session;
   private readonly feeds: (batch: ExampleBatch) => Tensors;
+  /** The exported file, which may not be what it says. */
+  private readonly file: string | undefined;
 
-  private constructor(config: ModelConfig, session: Session, feeds: Classifier["feeds"]) {
+  private constructor(config: ModelConfig, session: Session, feeds: Classifier["feeds"], file?: string) {
     this.config = config;
     this.session = session;
     this.feeds = feeds;
+    this.file = file;
   }
 
   /** Opens a stored model. @throws NfcError "unsupported" for a model without score.weight */
@@ -65,7 +68,7 @@ export class Classifier {
 
   /** Opens an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */
   static async ofFile(config: ModelConfig, path: string, options: SessionOptions = {}): Promise<Classifier> {
-    return new Classifier(config, await Session.fromFile(path, options), makeMaskedFeeds);
+    return new Classifier(config, await Session.fromFile(path, options), makeMaskedFeeds, path);
   }
 
   /** Logits [N, labels] in the order of the examples. @throws NfcError "aborted" */
@@ -76,8 +79,7 @@ export class Classifier {
     let done = 0;
     for (const batch of batchExamples(examples, { batchSize: Math.min(BATCH, examples.length), length })) {
       throwIfAborted(signal);
-      const { logits } = await this.session.run(this.feeds(batch));
-      const data = logits?.data as Float32Array;
+      const data = await this.run(batch);
       for (const [row, index] of batch.indices.entries())
         out.set(data.subarray(row * width, (row + 1) * width), index * width);
       done += batch.count;
@@ -88,6 +90,19 @@ export class Classifier {
 
   close(): Promise<void> {
     return this.session.close();
+  }
+
+  /** Logits [B, labels] of a batch. @throws NfcError "invalid-file" for an exported file that does not compute them */
+  private async run(batch: ExampleBatch): Promise<Float32Array> {
+    const invalid = (fact: string, cause?: unknown) =>
+      new NfcError("invalid-file", `${this.file}: ${fact}`, { hint: "export the classifier again", cause });
+    const { logits } = await this.session.run(this.feeds(batch)).catch((error: unknown) => {
+      throw this.file === undefined ? error : invalid(`does not run: ${describeError(error).split("\n")[0]}`, error);
+    });
+    const { data, shape } = logits as Tensor;
+    const expected = [batch.last.length, this.config.labels?.length];
+    if (String(shape) === String(expected)) return data as Float32Array;
+    throw invalid(`its graph computes logits [${shape.join(", ")}], not [${expected.join(", ")}]`);
   }
 }
 

@@ -20,7 +20,7 @@ import { NfcError } from "../../src/errors.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { MODEL } from "../support/fixture.ts";
-import { encode, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { encode, encodeSafetensors, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("check");
@@ -109,6 +109,14 @@ describe("absolute limits of checkSizes", () => {
     const { passed, unreadable, failures } = await only();
     expect({ passed, unreadable }).toEqual({ passed: false, unreadable: true });
     expect(failures[0]).toContain(text);
+  });
+
+  it("a model of more tensors than a call takes arguments is weighed", async () => {
+    const empty = { dtype: "F32", shape: [0], bytes: new Uint8Array(0) };
+    const tensors = Array.from({ length: 150_000 }, (_, i) => ({ name: `t${i}`, ...empty }));
+    writeFileSync(`${repo}/many.safetensors`, encodeSafetensors(tensors));
+    configure({ path: "many.safetensors", limit: "1 GB" });
+    expect(await only()).toMatchObject({ passed: true, parameters: 0, failures: [] });
   });
 
   it("other files that a path names are added up, and are no training state", async () => {

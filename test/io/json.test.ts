@@ -2,7 +2,8 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { readJsonFile } from "../../src/io/json.ts";
+import { z } from "zod";
+import { parseJsonWith, readJsonFile } from "../../src/io/json.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolders } from "./support.ts";
 
@@ -50,9 +51,33 @@ describe("reading JSON files", () => {
     expect(await readJsonFile(path, { maxBytes: 10 })).toBe("12345678");
   });
 
+  it("a file that is nested deeper than what is read by recursion is refused", async () => {
+    const nested = (depth: number) => `{"a":"[[\\"]","b":${"[".repeat(depth - 1)}${"]".repeat(depth - 1)}}`;
+    const path = await jsonFile(nested(129));
+    expect(await failureOf(() => readJsonFile(path))).toMatchObject({
+      ...{ code: "invalid-file", message: `${path}: nested deeper than 128 levels` },
+    });
+    expect(await readJsonFile(await jsonFile(nested(128)))).toHaveProperty("a", '[["]');
+    expect(await readJsonFile(await jsonFile(`[${"[],".repeat(500)}1]`))).toHaveLength(501);
+  });
+
   it("a missing file is reported", async () => {
     const path = join(await temporaryFolder(), "config.json");
     const fault = await failureOf(() => readJsonFile(path));
     expect(fault).toMatchObject({ code: "not-found", message: `${path}: no such file or folder` });
+  });
+});
+
+describe("values held against a schema", () => {
+  const schema = z.strictObject({ list: z.record(z.string(), z.number()).optional() });
+
+  it("keys with line breaks and control characters are named on one line", async () => {
+    const error = await failureOf(() => parseJsonWith(schema, { list: { "a\nb\u001b": "" } }, "x.json"));
+    expect(error.message).toMatch(/^x\.json: list\.a\\u\{a\}b\\u\{1b\}: /);
+  });
+
+  it("long keys are shortened", async () => {
+    const error = await failureOf(() => parseJsonWith(schema, { ["k".repeat(70_000)]: 1 }, "x.json"));
+    expect(error.message.length).toBeLessThan(500);
   });
 });

@@ -6,6 +6,7 @@ import { countParameters } from "../../src/model/parameters.ts";
 import { VARIANTS } from "../../src/model/variants.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
 import { formatReport, parseReport } from "../../src/report/report-schema.ts";
+import { failureOf } from "../support/failure.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
 
 const symmetric: ModelConfig = { ...TINY, variant: "symmetric" };
@@ -270,6 +271,17 @@ describe("findings of a report", () => {
 });
 
 describe("tie errors in a report", () => {
+  test("tie errors of more layers or heads than the model has are refused", async () => {
+    const before = fakeCheckpoint(TINY);
+    for (const errors of [Array(100_000).fill([0.1]), [Array(100_000).fill(0.1)]]) {
+      const tie = { strategy: "mean", calibration: null, errors };
+      const after = fakeCheckpoint(symmetric, { record: recordOf(before, symmetric, { tie }) });
+      const { code, message } = await failureOf(() => createReport(before, after));
+      expect(code).toBe("mismatch");
+      expect(message).toMatch(/nfc\.json has tie errors of more than 2 layers of 2 heads$/);
+    }
+  });
+
   test("every layer and the model have a minimum, median and maximum of tie errors", () => {
     const report = converted({ ...TINY, n_head: 4 }, { variant: "symmetric" });
     expect(report.tie).toEqual({
@@ -286,9 +298,10 @@ describe("tie errors in a report", () => {
   });
 
   test("the median error of an odd number of heads is the middle one", () => {
-    const before = fakeCheckpoint(TINY);
+    const wide = { ...symmetric, n_head: 4 };
+    const before = fakeCheckpoint({ ...TINY, n_head: 4 });
     const tie = { strategy: "mean", calibration: null, errors: [[0.5, 0.1, 0.2]] };
-    const report = createReport(before, fakeCheckpoint(symmetric, { record: recordOf(before, symmetric, { tie }) }));
+    const report = createReport(before, fakeCheckpoint(wide, { record: recordOf(before, wide, { tie }) }));
     expect(report.tie).toMatchObject({ strategy: "mean", calibration: null, median: 0.2 });
   });
 

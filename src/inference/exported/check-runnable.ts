@@ -1,7 +1,6 @@
-// Refuses ONNX files that ONNX Runtime or nfc does not run: newer formats, control flow, foreign ops, wrong sizes.
+// Refuses ONNX files that ONNX Runtime or nfc does not run: newer formats, control flow, foreign ops.
 import { NfcError } from "../../errors.ts";
-import { countTensorBytes } from "../../formats/onnx/reader.ts";
-import type { OnnxInitializer, OnnxStructure } from "../../formats/onnx/structure.ts";
+import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 
 /** The newest formats that ONNX Runtime 1.30 reads. */
@@ -17,7 +16,6 @@ export const EXPORT_AGAIN = "export the model again with nfc export, or with opt
 export function checkRunnable(structure: OnnxStructure): void {
   checkFormat(structure);
   checkOps(structure);
-  for (const initializer of structure.initializers) checkSize(structure, initializer);
 }
 
 function checkFormat({ path, irVersion, opsets }: OnnxStructure): void {
@@ -43,15 +41,4 @@ function checkOps({ path, ops, subgraphs, functions, sparse, externalAttributes 
     refuse(`the op ${quoteUntrusted(foreign.type)} is of the foreign domain ${quoteUntrusted(foreign.domain)}`);
   if (sparse > 0) refuse("holds sparse tensors, which are not run");
   if (externalAttributes > 0) refuse("an attribute has its data in another file, which is not read");
-}
-
-/** Stored bytes must be those of shape and dtype; lists of numbers have other lengths and are left to ONNX Runtime. */
-function checkSize(
-  { path }: OnnxStructure,
-  { name, dtype, dims, byteLength, offset, external }: OnnxInitializer,
-): void {
-  const expected = countTensorBytes(dtype, dims);
-  if (expected === null || expected === byteLength || (offset === null && external === null)) return;
-  const fact = `tensor ${quoteUntrusted(name)} has ${byteLength} bytes, its shape and dtype ask for ${expected}`;
-  throw new NfcError("invalid-file", `${path}: ${fact}`, { hint: "download or export the file again" });
 }

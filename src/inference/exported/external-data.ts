@@ -3,6 +3,7 @@ import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { NfcError } from "../../errors.ts";
 import type { OnnxExternal, OnnxStructure } from "../../formats/onnx/structure.ts";
+import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { contains } from "../../io/output-guard.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
@@ -14,6 +15,8 @@ const INCOMPLETE = "download or export the model again, with all its files";
 export interface DataOptions {
   /** Any name below the model's own folder will do; else only those that transformers.js looks for. */
   anyName?: boolean | undefined;
+  /** Files that are not there are passed over: the caller does with the sizes that the model states. */
+  mayLack?: boolean | undefined;
 }
 
 /**
@@ -25,7 +28,7 @@ export interface DataOptions {
 export async function locateData(
   structure: OnnxStructure,
   folder: string,
-  { anyName = false }: DataOptions = {},
+  { anyName = false, mayLack = false }: DataOptions = {},
 ): Promise<{ data: string[]; bytes: number }> {
   const { path, fileBytes } = structure;
   if (fileBytes > MAX_MODEL_BYTES)
@@ -36,6 +39,7 @@ export async function locateData(
   const data: string[] = [];
   for (const [location, needed] of listExtents(structure, anyName)) {
     const file = join(dirname(path), location);
+    if (mayLack && !fileExists(file)) continue;
     await refuseLinkOut(file, folder);
     const status = await withIoErrors(file, () => stat(file));
     if (!status.isFile()) throw new NfcError("invalid-file", `${file}: is no regular file`, { hint: INCOMPLETE });
@@ -49,25 +53,48 @@ export async function locateData(
   return { data, bytes };
 }
 
-/** Location → bytes that the file must have. */
+/** Location → bytes that the file must have. @throws NfcError "invalid-file" for tensors that share some of their bytes */
 function listExtents({ path, initializers }: OnnxStructure, anyName: boolean): Map<string, number> {
-  const ends = new Map<string, number>();
+  const places = new Map<string, Place[]>();
   for (const { name, external, byteLength } of initializers) {
     if (!external) continue;
     checkLocation(path, name, external, anyName);
-    const end = external.offset + byteLength;
-    ends.set(external.location, Math.max(end, ends.get(external.location) ?? 0));
+    const { location, offset } = external;
+    const own = places.get(location);
+    const place = { name, begin: offset, end: offset + byteLength };
+    if (own) own.push(place);
+    else places.set(location, [place]);
   }
-  return ends;
+  for (const found of places.values()) refuseOverlap(path, found);
+  return new Map(
+    Array.from(places, ([location, found]) => [location, found.reduce((most, { end }) => Math.max(most, end), 0)]),
+  );
 }
 
-/** Accepts the names that transformers.js looks for, `<model file>_data`, `_data_1`, …, and none outside the folder. */
+interface Place {
+  name: string;
+  begin: number;
+  end: number;
+}
+
+/** Two names of one weight have all bytes in common; any other overlap is a wrong offset. */
+function refuseOverlap(path: string, places: readonly Place[]): void {
+  const sorted = places.filter(({ begin, end }) => end > begin).sort((a, b) => a.begin - b.begin || a.end - b.end);
+  for (const [i, { name, begin, end }] of sorted.entries()) {
+    const next = sorted[i + 1];
+    if (!next || next.begin >= end || (next.begin === begin && next.end === end)) continue;
+    const fact = `the external data of ${quoteUntrusted(name)} and ${quoteUntrusted(next.name)} overlap`;
+    throw new NfcError("invalid-file", `${path}: ${fact}`, { hint: INCOMPLETE });
+  }
+}
+
+/** Accepts the names that transformers.js looks for, `<model file>_data`, `_data_1`, …; or any. */
 function checkLocation(path: string, tensor: string, { location }: OnnxExternal, anyName: boolean): void {
   const model = basename(path);
   const own = location.startsWith(`${model}_data`) && /^(_[1-9]\d{0,2})?$/.test(location.slice(model.length + 5));
-  const leaves = /^[\\/]|^[A-Za-z]:/.test(location) || location.split(/[\\/]/).includes("..");
-  if (own || (anyName && !leaves)) return;
-  const fact = leaves ? "leaves the model's folder" : `is not ${model}_data or ${model}_data_N`;
+  const itself = join(dirname(path), location) === join(path);
+  if (!itself && (own || anyName)) return;
+  const fact = itself ? "is the model file itself" : `is not ${model}_data or ${model}_data_N`;
   const message = `${path}: tensor ${quoteUntrusted(tensor)}: external data ${quoteUntrusted(location)} ${fact}`;
   throw new NfcError("invalid-file", message, {
     hint: "export the model again, or rewrite it with onnx.save and that location",

@@ -70,7 +70,8 @@ function checkInputNames(subject: Subject, inputs: ReadonlyMap<string, OnnxValue
   const known = [...REQUIRED_IDS, OPTIONAL_ID];
   const other = names.find((name) => !known.includes(name) && !CACHE.test(name));
   if (other !== undefined) throw unsupported(`wants an input ${quoteUntrusted(other)}, which nfc does not feed`);
-  checkAgreement(subject, "n_layer", Math.max(...layers) + 1, "the number of layers");
+  const last = layers.reduce((most, layer) => Math.max(most, layer), 0);
+  checkAgreement(subject, "n_layer", last + 1, "the number of layers");
 }
 
 function checkIds(subject: Subject, inputs: ReadonlyMap<string, OnnxValue>, name: string): void {

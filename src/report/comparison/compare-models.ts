@@ -1,10 +1,11 @@
 // Compares several models, checkpoints and ONNX files alike, by parameters, bytes and noted quality. Reads headers only.
 import { readdir, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
-import { refuseLinkOut } from "../../inference/exported/external-data.ts";
+import { readOnnxStructure } from "../../formats/onnx/reader.ts";
+import { locateData, refuseLinkOut } from "../../inference/exported/external-data.ts";
 import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
@@ -23,7 +24,7 @@ import {
   findAttentionParts,
   findLargestFormat,
   GROUP_NAMES,
-  readHeaderTensors,
+  readOnnxTensors,
   sumFormats,
 } from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
@@ -40,7 +41,7 @@ type Weighed = Omit<ComparedModel, "change">;
 /**
  * @param sources checkpoints (folders, files, `hf://…`), ONNX files, folders with ONNX files; those beside a folder's
  * checkpoint are listed after it. The first model is what the others are compared with.
- * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `readHeaderTensors`
+ * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `readOnnxStructure`
  */
 export async function compareModels(sources: readonly string[], options: CompareOptions = {}): Promise<Comparison> {
   const { title = null, ...open } = options;
@@ -101,9 +102,11 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
   }
 }
 
-/** External data is not opened: it counts by the sizes in the header. */
+/** External data is not opened: it counts by the sizes in the header, which must not be beyond those of its files. */
 async function weighOnnx(file: string): Promise<Weighed> {
-  const tensors = await readHeaderTensors(file);
+  const structure = await readOnnxStructure(file);
+  await locateData(structure, dirname(file), { anyName: true, mayLack: true });
+  const tensors = readOnnxTensors(structure);
   const record = await readRecordBeside(file);
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
   const bytes = (await withIoErrors(file, () => stat(file))).size + external;

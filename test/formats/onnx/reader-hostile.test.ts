@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../../src/errors.ts";
-import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
+import { changedProto, externalTensor, type TensorProto } from "../../inference/exported/exported-fixture.ts";
 import { failureOf } from "../../support/failure.ts";
 import { bytes, key, structureReader, type Write } from "./messages.ts";
 
@@ -134,6 +134,88 @@ describe("malformed ONNX files", () => {
   });
 });
 
+describe("tensors that do not agree with their data", () => {
+  const bytesOf = (count: number) => new Uint8Array(count);
+  const entries = [{ key: "location", value: "model.onnx_data" }];
+  it.each<[string, TensorProto, RegExp]>([
+    ["too few bytes", { dims: [2 ** 20], dataType: 1, rawData: bytesOf(8) }, /"w" has 8 bytes, .* ask for 4194304$/],
+    ["too many bytes", { dims: [1], dataType: 1, rawData: bytesOf(8) }, /"w" has 8 bytes, .* ask for 4$/],
+    ["no data at all", { dims: [4], dataType: 1 }, /"w" has 0 bytes, which are not the 4 of its shape/],
+    ["too few floats", { dims: [4], dataType: 1, floatData: [bytesOf(12)] }, /"w" has 12 bytes, which are not the 4/],
+    ["too few doubles", { dims: [4], dataType: 11, doubleData: [bytesOf(16)] }, /has 16 bytes, which are not the 4/],
+    ["too few integers", { dims: [64], dataType: 7, int64Data: [bytesOf(63)] }, /has 63 bytes, which are not the 64/],
+    ["too many integers", { dims: [2], dataType: 6, int32Data: [bytesOf(21)] }, /has 21 bytes, which are not the 2/],
+    ["too few strings", { dims: [2], dataType: 8, stringData: [bytesOf(9)] }, /has 1 strings, which are not the 2/],
+    ["an unknown type", { dims: [1000], dataType: 99, rawData: bytesOf(9) }, /9 bytes, .* ask for 125 at least$/],
+    ["2^80 strings", { dims: [2 ** 40, 2 ** 40], dataType: 8 }, /impossible shape/],
+    ["too many dimensions", { dims: Array(33).fill(1), dataType: 2, rawData: bytesOf(1) }, /impossible shape/],
+    [
+      "two places",
+      { dims: [1], dataType: 1, rawData: bytesOf(4), externalData: entries, dataLocation: 1 },
+      /"w" has its data in two places/,
+    ],
+    ["raw and listed", { dims: [1], dataType: 1, rawData: bytesOf(4), floatData: [bytesOf(4)] }, /in two places/],
+    [
+      "a shorter file",
+      { dims: [4], dataType: 1, externalData: [...entries, { key: "length", value: "8" }], dataLocation: 1 },
+      /"w" has 8 bytes, .* ask for 16$/,
+    ],
+  ])("a tensor with %s is refused, as a weight and in an attribute", async (name, tensor, message) => {
+    const weight = changedProto(({ graph }) => graph.initializer.push({ name: "w", ...tensor }));
+    expect((await failureOf(() => read(weight))).message).toMatch(message);
+    if (tensor.externalData) return; // those of attributes are not looked at
+    const attribute = changedProto(({ graph }) => {
+      graph.node.push({ opType: "Constant", attribute: [{ name: "value", t: { name: "w", ...tensor } }] });
+    });
+    expect([name, (await failureOf(() => read(attribute))).message]).toEqual([name, expect.stringMatching(message)]);
+  });
+
+  it.each<[string, TensorProto]>([
+    ["no elements", { dims: [0, 5], dataType: 1 }],
+    ["four bits each", { dims: [3], dataType: 22, int32Data: [bytesOf(2)] }],
+    ["empty strings", { dims: [2], dataType: 8, stringData: [bytesOf(0), bytesOf(0)] }],
+    ["integers of one to ten bytes", { dims: [2], dataType: 7, int64Data: [bytesOf(11)] }],
+  ])("a tensor of %s is read", async (_, tensor) => {
+    const { initializers } = await read(changedProto(({ graph }) => graph.initializer.push({ name: "w", ...tensor })));
+    expect(initializers).toHaveLength(2);
+  });
+});
+
+describe("logits of another width than declared", () => {
+  const matrix = (name: string, dims: number[]): TensorProto => {
+    return { name, dims, dataType: 1, rawData: new Uint8Array(4 * dims.reduce((product, dim) => product * dim, 1)) };
+  };
+  const node = (opType: string, input: string[], output: string, attribute: object[] = []) => {
+    return { opType, input, output: [output], attribute };
+  };
+  /** Logits of 40 by their declaration. */
+  const made = (nodes: object[], ...weights: TensorProto[]) =>
+    changedProto(({ graph }) => {
+      graph.node = nodes as typeof graph.node;
+      graph.initializer.push(...weights);
+    });
+  const refusal = async (...model: Parameters<typeof made>) => (await failureOf(() => read(made(...model)))).message;
+  const NARROW = /logits is declared 40 wide, but its weights make it 30 wide$/;
+
+  it("logits that a stored matrix makes narrower are refused, through what keeps their width", async () => {
+    expect(await refusal([node("MatMul", ["h", "w"], "logits")], matrix("w", [32, 30]))).toMatch(NARROW);
+    const turned = [node("Transpose", ["w"], "t"), node("MatMul", ["h", "t"], "m"), node("Cast", ["m"], "logits")];
+    expect(await refusal(turned, matrix("w", [30, 32]))).toMatch(NARROW);
+    const gemm = [node("Gemm", ["h", "w"], "g", [{ name: "transB", i: 1 }]), node("Reshape", ["g", "s"], "logits")];
+    expect(await refusal(gemm, matrix("w", [30, 32]))).toMatch(NARROW);
+    const blocks = [node("MatMulNBits", ["h", "w"], "m", [{ name: "N", i: 30 }]), node("Add", ["m", "b"], "logits")];
+    expect(await refusal(blocks, matrix("b", [30]))).toMatch(NARROW);
+  });
+
+  it("logits of the declared width, and those whose width does not show, are read", async () => {
+    expect(await read(made([node("MatMul", ["h", "w"], "logits")], matrix("w", [32, 40])))).toBeTruthy();
+    expect(await read(made([node("MatMul", ["h", "x"], "logits")]))).toBeTruthy();
+    expect(await read(made([node("Identity", ["logits"], "logits")]))).toBeTruthy(); // a circle
+    const scaled = [node("MatMul", ["h", "w"], "m"), node("Mul", ["m", "s"], "logits")];
+    expect(await read(made(scaled, matrix("w", [32, 40]), matrix("s", [1])))).toBeTruthy();
+  });
+});
+
 describe("ONNX files of any bytes", () => {
   /** Sound: every stored range lies in the file; refused: an NfcError of one line. */
   async function readOrRefuse(content: Uint8Array): Promise<"read" | "refused"> {
@@ -158,7 +240,7 @@ describe("ONNX files of any bytes", () => {
     graph.node.push({
       opType: "If",
       domain: "d",
-      attribute: [{ name: "a", i: 1, g: Uint8Array.of(1), t: { dims: [1] } }],
+      attribute: [{ name: "a", i: 1, g: Uint8Array.of(1), t: { dims: [1], dataType: 2, rawData: Uint8Array.of(1) } }],
     });
   });
 

@@ -5,7 +5,8 @@ import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
 import { beforeAll, describe, expect, it } from "vitest";
 import { encodeMessage } from "../../../src/formats/onnx/encode.ts";
-import { countTensorBytes, readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
+import { countTensorBytes } from "../../../src/formats/onnx/initializers.ts";
+import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import { changedProto, externalTensor } from "../../inference/exported/exported-fixture.ts";
 import { decoded, exported, modelOf } from "../../support/exported.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -126,7 +127,18 @@ describe("the structure of an ONNX file", () => {
 
   it("a model in parts is read as their sum, with packed shapes and the newest of two operator sets", async () => {
     const graph = (write: Write) => bytes((w) => w.uint32(key(7, 2)).bytes(bytes(write)));
-    const tensor = bytes((w) => w.uint32(key(1, 2)).fork().int64(3).int64(5).ldelim().uint32(key(2, 0)).int32(1));
+    const tensor = bytes((w) =>
+      w
+        .uint32(key(1, 2))
+        .fork()
+        .int64(3)
+        .int64(5)
+        .ldelim()
+        .uint32(key(2, 0))
+        .int32(1)
+        .uint32(key(9, 2))
+        .bytes(new Uint8Array(60)),
+    );
     const opset = (domain: string, version: number) =>
       bytes((w) =>
         w
@@ -157,7 +169,18 @@ describe("the structure of an ONNX file", () => {
 
   it("lists of numbers are measured, and a dimension of -1 is a free one", async () => {
     const ten = bytes((w) =>
-      w.uint32(key(8, 2)).string("w").uint32(key(2, 0)).int32(1).uint32(key(4, 2)).fork().float(1).float(2).ldelim(),
+      w
+        .uint32(key(8, 2))
+        .string("w")
+        .uint32(key(1, 0))
+        .int64(2)
+        .uint32(key(2, 0))
+        .int32(1)
+        .uint32(key(4, 2))
+        .fork()
+        .float(1)
+        .float(2)
+        .ldelim(),
     );
     const io = bytes((w) =>
       w

@@ -2,7 +2,10 @@
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import { openExportedModel } from "../../../src/inference/exported/exported-model.ts";
+import { locateData } from "../../../src/inference/exported/external-data.ts";
+import { failureOf } from "../../support/failure.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 import { externalTensor, type ModelProto, refusalOf, writeChanged } from "./exported-fixture.ts";
 
@@ -49,17 +52,52 @@ describe("external data of an export", () => {
 
   it.each([
     "other.bin",
-    "model.onnx",
     "model.onnx_data_01",
     "model.onnx_data/x",
     "./model.onnx_data",
-    "model.onnx_data\0",
     "model_fp16.onnx_data",
     "config.json",
   ])("external data at %j is refused because it is not the model's own", async (location) => {
     withData(location);
     data(80);
     expect((await refusal()).message).toMatch(/is not model\.onnx_data or model\.onnx_data_N$/);
+  });
+
+  it.each([
+    ["a NUL", "model.onnx_data\0", "is no name of a file"],
+    ["a line break", "model\n.onnx_data", "is no name of a file"],
+    ["a direction mark", "model\u202e.onnx_data", "is no name of a file"],
+    ["a backslash", "sub\\model.onnx_data", "is no name of a file"],
+    ["a stream of a file", "model.onnx_data:x", "is an address, not the name of a file"],
+    ["an address", "https://example.org/model.onnx_data", "is an address, not the name of a file"],
+    ["the model", "model.onnx", "is the model file itself"],
+    ["the model by another name", "./model.onnx", "is the model file itself"],
+  ])(
+    "external data is refused under any name that is none of a file beside the model: %s",
+    async (_, location, fact) => {
+      withData(location);
+      expect((await refusal()).message).toMatch(new RegExp(`"w": external data ".*" ${fact}$`));
+      const structure = () => readOnnxStructure(onnx("model.onnx"));
+      const error = await failureOf(async () => locateData(await structure(), folder, { anyName: true }));
+      expect(error).toMatchObject({ code: "invalid-file", message: (await refusal()).message });
+    },
+  );
+
+  it.each<[string, [number, number], [number, number], boolean]>([
+    ["follow each other", [0, 64], [64, 64], true],
+    ["are one", [0, 64], [0, 64], true],
+    ["overlap by a byte", [0, 64], [63, 64], false],
+    ["lie within another", [0, 128], [64, 64], false],
+  ])("external data of two tensors that %s", async (_, a, b, allowed) => {
+    writeChanged(folder, ({ graph }) => {
+      for (const [name, [offset, length]] of Object.entries({ a, b }))
+        graph.initializer.push(
+          externalTensor(name, [length / 4], { location: "model.onnx_data", offset: `${offset}`, length: `${length}` }),
+        );
+    });
+    data(128);
+    if (allowed) expect((await openExportedModel(folder)).files.size).toBe(1);
+    else expect((await refusal()).message).toMatch(/the external data of "a" and "b" overlap$/);
   });
 
   it.each<[string, string, string, () => void]>([

@@ -59,6 +59,14 @@ describe("config.json against the graph", () => {
     expect((await refusal()).message).toMatch(/the width of present\.1\.value, 4 heads of 16, is 64, but n_embd is 32/);
   });
 
+  it("a file with more layers of caches than a call takes arguments is refused", async () => {
+    written(({ graph }) => {
+      const more = Array.from({ length: 150_000 }, (_, layer) => ({ name: `past_key_values.${layer + 2}.key` }));
+      graph.input = graph.input.concat(more as typeof graph.input);
+    });
+    expect((await refusal()).message).toMatch(/the number of layers is 150002, but n_layer is 2/);
+  });
+
   it("a config.json with another variant than nfc.json is refused", async () => {
     written(() => {}, { nfc_variant: "symmetric" });
     const record = {
