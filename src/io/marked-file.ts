@@ -3,6 +3,9 @@ import { existsSync } from "node:fs";
 import { NfcError } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
 
+/** In the head of every page that nfc writes to a file. */
+export const PAGE_MARK = '<meta name="generator" content="nfc ';
+
 const BEGINNING = 4096;
 
 /**

@@ -3,6 +3,7 @@ import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
 import { syncFolder, syncFoldersUpTo, syncTree, writeDurably } from "./durable.ts";
+import { keepAlive, letGo } from "./heartbeat.ts";
 import { readErrno, toIoError, withIoErrors } from "./io-error.ts";
 import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
 import { checkTarget, makeExistsError, type Occupancy, resolveTarget } from "./output-guard.ts";
@@ -41,6 +42,7 @@ export function stageDirectory(target: string, { force = false }: StageOptions =
       await checkTarget(place.path, target, force);
       const path = claimName(place.path, "tmp");
       await mkdir(path);
+      keepAlive(path);
       return makeStaging(path, place, parents);
     } catch (error) {
       await parents.removeIfEmpty();
@@ -165,12 +167,14 @@ function makeStaging(staged: string, place: Place, parents: Parents): StagedDire
         } finally {
           if (backup) release(backup);
         }
+        letGo(staged);
         release(staged);
       });
     },
     async discard() {
       if (finished) return;
       finished = true;
+      letGo(staged);
       await withIoErrors(shown, async () => {
         await rm(staged, { recursive: true, force: true });
         release(staged);

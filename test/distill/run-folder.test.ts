@@ -14,6 +14,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { RunFolder, type RunState, textStateSchema } from "../../src/distill/run-folder.ts";
 import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
+import { identifySelf } from "../../src/io/process.ts";
 import { withFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest } from "../support/fixture.ts";
@@ -92,7 +93,8 @@ describe("the folder of a run", () => {
     await run.create({ lr: 0.2 });
     expect((await failureOf(() => run.claim())).code).toBe("exists");
     await run.release();
-    writeFileSync(join(run.path, "lock"), "4194305\n"); // beyond the largest number of a process
+    const gone = { ...identifySelf(), pid: 2 ** 22 + 1, host: "here", id: "" }; // beyond the largest number of a process
+    writeFileSync(join(run.path, "lock"), `${JSON.stringify(gone)}\n`);
     await run.claim();
     await run.remove();
     await run.release();

@@ -4,6 +4,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { NfcError } from "../../errors.ts";
 import { type DurableFile, syncFolder, writeDurably } from "../../io/durable.ts";
+import { keepAlive, letGo } from "../../io/heartbeat.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { claimName, cleanLeftovers, release } from "../../io/leftovers.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
@@ -46,6 +47,7 @@ export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterab
     await cleanLeftovers(path);
   });
   const temporary = claimName(path, "tmp");
+  keepAlive(temporary);
   try {
     const fill = async (file: DurableFile) => {
       let count = 0;
@@ -59,6 +61,7 @@ export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterab
     await writeDurably(temporary, fill, { shown: path, guard: replaceInCache });
     await replaceInCache(path, () => rename(temporary, path));
   } finally {
+    letGo(temporary);
     await rm(temporary, { force: true });
     release(temporary);
   }

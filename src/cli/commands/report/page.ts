@@ -1,7 +1,7 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
 import { existsSync } from "node:fs";
 import { NfcError } from "../../../errors.ts";
-import { refuseUnmarkedFile } from "../../../io/marked-file.ts";
+import { PAGE_MARK, refuseUnmarkedFile } from "../../../io/marked-file.ts";
 import { writeFileAtomic } from "../../../io/staging.ts";
 import { type Context, note, type OutputFlags, openBrowser, printResult } from "../../terminal.ts";
 
@@ -19,7 +19,7 @@ export function refuseExistingPage({ html, force = false }: PageFlags): void {
 
 export async function writePage({ io }: Context, file: string, page: string, flags: PageFlags): Promise<void> {
   refuseExistingPage(flags);
-  await refuseUnmarkedFile(file, "<!doctype html>", "a page, which --force replaces");
+  await refuseUnmarkedFile(file, PAGE_MARK, "a page of nfc, which --force replaces");
   await writeFileAtomic(file, page);
   printResult(io, flags, { html: file }, () => file);
   if (flags.open) openBrowser(file, (fact) => note(io, flags, `the browser does not open: ${fact}`));
