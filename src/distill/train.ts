@@ -129,6 +129,7 @@ async function run(
   const { cache, force = false, command, onProgress, signal } = options;
   const store = await loadStore(student, settings);
   const saved = resume ? await folder.load(store) : null;
+  if (saved) checkTokens(folder, saved, settings);
   const parts = { student, teacher, settings, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
   try {
@@ -153,6 +154,17 @@ async function run(
   } finally {
     await objective.close();
   }
+}
+
+/** @throws NfcError "invalid-file" for a count of tokens that so many steps do not have */
+function checkTokens({ path }: RunFolder<RunState>, saved: RunState, settings: TrainSettings): void {
+  const { batchSize, accumulate, length } = settings;
+  const tokens = saved.step * batchSize * accumulate * length;
+  if (saved.tokens === tokens) return;
+  const fact = `${saved.tokens} tokens after step ${saved.step}, which has ${tokens}`;
+  throw new NfcError("invalid-file", `${path}: the saved state is impossible: ${fact}`, {
+    hint: `the run cannot go on: remove ${path} and start it again`,
+  });
 }
 
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });
