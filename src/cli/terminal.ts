@@ -1,6 +1,10 @@
 // The surroundings of a command: its context, stdout for results, stderr for everything else, and the browser.
 import { spawn } from "node:child_process";
 
+/** Signals that end a command: it finishes its step, saves, and says how to resume. */
+export const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+type Signal = (typeof SIGNALS)[number];
+
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
   argv: readonly string[];
@@ -8,8 +12,8 @@ export interface Io {
   readonly stdin?: (NodeJS.ReadableStream & { isTTY?: boolean }) | undefined;
   stdout: NodeJS.WritableStream & { isTTY?: boolean };
   stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
-  on(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
-  off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
+  on(event: Signal, listener: () => void): unknown;
+  off(event: Signal, listener: () => void): unknown;
 }
 
 /** Passed to every command besides its arguments. */

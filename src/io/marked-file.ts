@@ -1,5 +1,6 @@
 // Guards files that a later run of nfc replaces: a file that nfc did not write is never overwritten.
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { NfcError } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
 
@@ -14,8 +15,9 @@ const BEGINNING = 4096;
  * @throws NfcError "exists"
  */
 export async function refuseUnmarkedFile(file: string, mark: string, what: string): Promise<void> {
-  if (!existsSync(file)) return;
-  const beginning = await withFile(file, (opened) => opened.read(0, Math.min(BEGINNING, opened.size)));
+  const path = resolve(file); // as the writer does: a slash at the end does not hide the file
+  if (!existsSync(path)) return;
+  const beginning = await withFile(path, (opened) => opened.read(0, Math.min(BEGINNING, opened.size)));
   if (beginning.length === 0 || Buffer.from(beginning).includes(mark)) return;
   throw new NfcError("exists", `${file}: is there, and is not ${what}`, { hint: "choose another name, or remove it" });
 }

@@ -3,7 +3,7 @@ import { lstat, readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { NfcError } from "../errors.ts";
-import { readErrno } from "./io-error.ts";
+import { readErrno, toIoError } from "./io-error.ts";
 import { findForeignEntry, looksLikeModel } from "./model-entries.ts";
 
 const ANOTHER_NAME = "choose another output folder";
@@ -21,13 +21,17 @@ async function readOccupancy(path: string): Promise<Occupancy> {
   }
 }
 
-/** Resolves symbolic links: a link to a folder stays, and its destination is replaced. */
+/**
+ * Resolves symbolic links: a link to a folder stays, and its destination is replaced.
+ * @throws NfcError "exists" for a broken link; "not-found", "io", "usage" for a path that no folder can have
+ */
 export async function resolveTarget(target: string): Promise<string> {
+  if (target.includes("\0")) throw new NfcError("usage", "a path cannot hold a NUL character", { hint: ANOTHER_NAME });
   const absolute = resolve(target);
   try {
     return await realpath(absolute);
   } catch (error) {
-    if (readErrno(error) !== "ENOENT") throw error;
+    if (readErrno(error) !== "ENOENT") throw toIoError(error, target);
     if ((await readOccupancy(absolute)) === "free") return absolute;
     throw new NfcError("exists", `${target}: this is a broken symbolic link`, { hint: "remove the link" });
   }

@@ -1,4 +1,5 @@
 // Makes outputs appear whole or not at all: a folder or file is filled beside its target and then renamed into place.
+import { existsSync } from "node:fs";
 import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
@@ -121,13 +122,26 @@ interface Parents {
 
 async function createParents(target: string): Promise<Parents> {
   const parent = dirname(target);
-  const topmost = await mkdir(parent, { recursive: true });
+  const topmost = await createFolders(parent);
   return {
     removeIfEmpty: async () => {
       if (topmost !== undefined) await removeEmptyUpTo(parent, topmost);
     },
     sync: () => syncFoldersUpTo(parent, topmost === undefined ? parent : dirname(topmost)),
   };
+}
+
+/** Makes a folder and those above it, all or none. Gives the topmost one that was made, if any. */
+async function createFolders(folder: string): Promise<string | undefined> {
+  const missing: string[] = [];
+  for (let above = folder; !existsSync(above) && above !== dirname(above); above = dirname(above)) missing.push(above);
+  try {
+    return await mkdir(folder, { recursive: true });
+  } catch (error) {
+    // The first fault is reported, and an empty folder that stays does no harm.
+    for (const made of missing) await rmdir(made).catch(() => undefined);
+    throw error;
+  }
 }
 
 async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {

@@ -1,12 +1,12 @@
 // Output folders: nothing is visible before commit, nothing is lost, nothing of others is replaced.
-import { existsSync } from "node:fs";
+import { existsSync, statSync, utimesSync } from "node:fs";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, parse } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { NfcError } from "../../src/errors.ts";
 import { identifyProcess, identifySelf, type ProcessIdentity } from "../../src/io/process.ts";
-import { stageDirectory, withStagedDirectory } from "../../src/io/staging.ts";
+import { stageDirectory, withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolders } from "./support.ts";
 
@@ -150,6 +150,29 @@ describe("existing targets of a staged folder", () => {
     await writeFile(file, "");
     const fault = await failureOf(() => stageDirectory(join(file, "out")));
     expect(fault.message).toBe(`${join(file, "out")}: a part of this path is a file, not a folder`);
+  });
+
+  it.each([
+    ["below a link to itself", "loop/out", ": too many symbolic links"],
+    ["that is a link to itself", "loop", ": too many symbolic links"],
+    ["below a broken link", "broken/out", ": it exists already"],
+    ["below a device", "../../../../../../../../dev/null/out", ": a part of this path is a file, not a folder"],
+    ["with a name too long", "n".repeat(300), ": the name is too long for this file system"],
+    ["below a name too long", `new/${"n".repeat(300)}/out`, ": the name is too long for this file system"],
+    ["with a NUL", "a\0b", "a path cannot hold a NUL character"],
+  ])("a target %s is refused, and nothing is left", async (_, name, sentence) => {
+    const parent = await temporaryFolder();
+    await symlink("loop", join(parent, "loop"));
+    await symlink("nowhere", join(parent, "broken"));
+    for (const attempt of [
+      () => stageDirectory(join(parent, name)),
+      () => withStagedDirectory(join(parent, name), { force: true }, async () => {}),
+      () => writeFileAtomic(join(parent, name), "text"),
+    ]) {
+      const { message } = await failureOf(attempt);
+      expect(message.endsWith(sentence)).toBe(true);
+      expect((await readdir(parent)).sort()).toEqual(["broken", "loop"]);
+    }
   });
 
   it("a target that appeared while the work went on is refused at commit and left alone", async () => {
@@ -408,6 +431,36 @@ describe("what a killed process left", () => {
     await second.commit();
     await first.discard();
     expect(await readdir(parent)).toEqual(["out"]);
+  });
+});
+
+describe("what another container left", () => {
+  const foreign = { pid: process.pid, table: "0123456789ab", started: identifySelf().started };
+
+  it("a folder stays while its process shows that it lives", async () => {
+    const parent = await temporaryFolder();
+    const path = join(parent, nameOf(foreign));
+    await modelFolder(path, "theirs");
+    const beat = setInterval(() => utimesSync(path, new Date(), new Date()), 500);
+    await (await stageDirectory(join(parent, "out"))).commit();
+    clearInterval(beat);
+    expect(await contentOf(path)).toBe("theirs");
+  });
+
+  it("a folder is removed, and a whole output restored, when nothing changes them any more", async () => {
+    const parent = await temporaryFolder();
+    await modelFolder(join(parent, nameOf(foreign)), "half");
+    await modelFolder(join(parent, nameOf(foreign).replace("tmp", "old")), "old");
+    await (await stageDirectory(join(parent, "out"), { force: true })).discard();
+    expect(await readdir(parent)).toEqual(["out"]);
+    expect(await contentOf(join(parent, "out"))).toBe("old");
+  });
+
+  it("a staged folder shows that its process lives", async () => {
+    const staged = await stageDirectory(join(await temporaryFolder(), "out"));
+    utimesSync(staged.path, 1, 1);
+    await vi.waitFor(() => expect(statSync(staged.path).mtimeMs).toBeGreaterThan(1e12), { timeout: 5000 });
+    await staged.discard();
   });
 });
 

@@ -1,5 +1,6 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
 import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { NfcError } from "../../../errors.ts";
 import { PAGE_MARK, refuseUnmarkedFile } from "../../../io/marked-file.ts";
 import { writeFileAtomic } from "../../../io/staging.ts";
@@ -13,7 +14,7 @@ export interface PageFlags extends OutputFlags {
 
 /** @throws NfcError "exists" before anything is made */
 export function refuseExistingPage({ html, force = false }: PageFlags): void {
-  if (html === undefined || force || !existsSync(html)) return;
+  if (html === undefined || force || !existsSync(resolve(html))) return;
   throw new NfcError("exists", `${html}: exists already`, { hint: "choose another name, or replace it with --force" });
 }
 
