@@ -1,4 +1,5 @@
 // Shows that a process still works on a file or folder to those that cannot see the process: its times keep changing.
+import { existsSync } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
@@ -49,6 +50,9 @@ export function letGo(path: string): void {
   worker = undefined;
 }
 
+/** Processes that have been watched in vain: their other files need not be watched again. */
+const gone = new Set<string>();
+
 /**
  * Whether the process that made `path` still runs. Where the system cannot say so, the path is watched for up to
  * 10 seconds, and whatever changes it is a sign of life.
@@ -56,7 +60,12 @@ export function letGo(path: string): void {
 export async function isOwnerAlive(owner: ProcessIdentity | null, path: string): Promise<boolean> {
   if (owner && isSelf(owner)) return true;
   const seen = owner && isRunning(owner);
-  return seen ?? isChanging(path);
+  if (seen !== null) return seen;
+  const key = owner && [owner.table, owner.pid, owner.started].join();
+  if (key !== null && gone.has(key)) return false;
+  const alive = await isChanging(path);
+  if (key !== null && !alive && existsSync(path)) gone.add(key);
+  return alive;
 }
 
 async function isChanging(path: string): Promise<boolean> {

@@ -25,9 +25,9 @@ const FILES: readonly Known[] = [
   { name: /\.safetensors(\.index\.json)?$/ },
   { name: /^(pytorch_model.*\.bin(\.index\.json)?|tf_model\.h5|flax_model\.msgpack|training_args\.bin)$/ },
   { name: /^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template|encoder)\.json$/ },
-  {
-    name: /^(merges\.txt|vocab\.(txt|bpe)|spiece\.model|sentencepiece(\.bpe)?\.model|tokenizer\.model|chat_template\.jinja)$/,
-  },
+  { name: /^(byte_maps|emoji|entity_vocab|normalizer|tekken)\.json$/ },
+  { name: /^(merges|vocab|dict)\.txt$|^(vocab\.bpe|bpe\.codes|chat_template\.jinja|prophetnet\.tokenizer)$/ },
+  { name: /^(tokenizer|spiece|sentencepiece|sentencepiece\.bpe|spm|spm_char)\.model$|\.tiktoken$/ },
   { name: /^(nfc\.json|metrics\.jsonl|modeling_nfc_gpt2\.py)$/ },
   { name: /^(state\.json|checksums\.json)$/ }, // of a run's checkpoint
   { name: /^\.nfc\.json\.nfc-(lock|tmp-.*)$/ },

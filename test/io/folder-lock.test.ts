@@ -81,6 +81,13 @@ describe("the lock of a folder", () => {
     expect(message).toBe(`${folder}: process ${process.pid} of elsewhere is at work in it`);
     await lockFolder(folder);
     await unlockFolder(folder);
+    // Whoever has been watched in vain is not watched again.
+    const other = await temporaryFolder();
+    writeLock(other, { pid: process.pid, table: "0123456789ab", started: identifySelf().started });
+    const start = performance.now();
+    await lockFolder(other);
+    expect(performance.now() - start).toBeLessThan(2000);
+    await unlockFolder(other);
   });
 
   it("a lock that is cut off is taken over when nothing changes it", async () => {
