@@ -7,7 +7,7 @@ import { withIoErrors } from "./io-error.ts";
 import { parseJsonWith, readJsonFile } from "./json.ts";
 import { sha256File } from "./sha256.ts";
 
-export const CHECKSUM_FILE = "checksums.json";
+const CHECKSUM_FILE = "checksums.json";
 
 const checksumsSchema = z.record(z.string(), z.string());
 
