@@ -155,7 +155,7 @@ describe("existing targets of a staged folder", () => {
   it.each([
     ["below a link to itself", "loop/out", ": too many symbolic links"],
     ["that is a link to itself", "loop", ": too many symbolic links"],
-    ["below a broken link", "broken/out", ": it exists already"],
+    ["below a broken link", "broken/out", ": no such file or folder"],
     ["below a device", "../../../../../../../../dev/null/out", ": a part of this path is a file, not a folder"],
     ["with a name too long", "n".repeat(300), ": the name is too long for this file system"],
     ["below a name too long", `new/${"n".repeat(300)}/out`, ": the name is too long for this file system"],
