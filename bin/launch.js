@@ -20,11 +20,8 @@ export async function launch() {
     const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
     execFileSync(process.execPath, [tsc, "-p", `${root}tsconfig.build.json`], { stdio: ["ignore", 2, 2] });
   }
-  // A reader such as `head` may close its end early: what it does not want is no fault.
-  for (const stream of [process.stdout, process.stderr])
-    stream.on("error", (error) => {
-      if (error.code !== "EPIPE") throw error;
-    });
+  // A write that fails must not end the process: `main` tells what stdout has lost.
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const { main: run } = await import(main.href);
   process.exitCode = await run(process);
 }

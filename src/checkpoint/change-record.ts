@@ -1,6 +1,7 @@
 // Writes measurements into a model's nfc.json where it can be written, and merges the entries of an export's files.
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
+import { withFileLock } from "../io/folder-lock.ts";
 import { writeFileAtomic } from "../io/staging.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../model/precision.ts";
 import { type ExportEntry, formatNfcRecord, NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "./nfc-record.ts";
@@ -18,10 +19,13 @@ export interface MeasuredFile {
 export async function changeRecord(folder: string, change: (record: NfcRecord) => NfcRecord): Promise<string | null> {
   const path = join(folder, NFC_RECORD_FILE);
   if (!(await isWritable(path)) || !(await isWritable(folder))) return null;
-  const record = await readNfcRecord(folder);
-  if (record === null) return null;
-  await writeFileAtomic(path, formatNfcRecord(change(record)));
-  return path;
+  // Another command may note its results at this moment: one reads what the other has written.
+  return withFileLock(path, async () => {
+    const record = await readNfcRecord(folder);
+    if (record === null) return null;
+    await writeFileAtomic(path, formatNfcRecord(change(record)));
+    return path;
+  });
 }
 
 function isWritable(path: string): Promise<boolean> {

@@ -15,25 +15,40 @@ import { inspectCommand } from "./commands/inspect.ts";
 import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import { serveCommand } from "./commands/serve.ts";
-import { EXIT, reportFailure } from "./exit-code.ts";
+import { EXIT, formatError, reportFailure } from "./exit-code.ts";
 import { fitHelp } from "./help-text.ts";
-import type { Context, Io, OutputFlags } from "./terminal.ts";
+import { makeOutputError, watchStreams } from "./output-guard.ts";
+import { type Context, type Io, type OutputFlags, SIGNALS } from "./terminal.ts";
 import { checkFlags, helpCommand, onUsageFault, suggestChoices } from "./usage.ts";
+
+/** A terminal that closes sends SIGHUP more than once: from the system and from its shell. */
+const HANGUP_MS = 2000;
 
 /** Runs the command line in `io` and gives its exit code. Never throws, never exits. */
 export async function main(io: Io): Promise<number> {
+  const streams = watchStreams(io);
+  const code = await runUntilSignal(io);
+  const fault = await streams.finish();
+  if (fault === null || code === EXIT.bug || code === EXIT.interrupted) return code;
+  if (code !== EXIT.usage) io.stderr.write(`nfc: ${formatError(makeOutputError(fault))}\n`);
+  return EXIT.usage;
+}
+
+async function runUntilSignal(io: Io): Promise<number> {
   const abort = new AbortController();
+  let hangup: NodeJS.Timeout | undefined;
   const release = () => {
-    io.off("SIGINT", stop);
-    io.off("SIGTERM", stop);
+    clearTimeout(hangup);
+    for (const signal of SIGNALS) io.off(signal, stop);
   };
   // Only the first signal is caught: a second one ends the process at once, as the system does by default.
   const stop = () => {
-    release();
+    io.off("SIGINT", stop);
+    io.off("SIGTERM", stop);
+    hangup ??= setTimeout(() => io.off("SIGHUP", stop), HANGUP_MS).unref();
     abort.abort();
   };
-  io.on("SIGINT", stop);
-  io.on("SIGTERM", stop);
+  for (const signal of SIGNALS) io.on(signal, stop);
   try {
     await runCommand(io.argv.slice(2), io, abort.signal);
     return EXIT.ok;

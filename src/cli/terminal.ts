@@ -3,6 +3,10 @@ import { spawn } from "node:child_process";
 import { escapeJson } from "../io/printable.ts";
 import { fitText } from "../report/render/fit.ts";
 
+/** Signals that end a command: it finishes its step, saves, and says how to resume. */
+export const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+type Signal = (typeof SIGNALS)[number];
+
 /** The part of `process` that the command line uses; tests hand in their own. */
 export interface Io {
   argv: readonly string[];
@@ -10,8 +14,8 @@ export interface Io {
   readonly stdin?: (NodeJS.ReadableStream & { isTTY?: boolean }) | undefined;
   stdout: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
   stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
-  on(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
-  off(event: "SIGINT" | "SIGTERM", listener: () => void): unknown;
+  on(event: Signal, listener: () => void): unknown;
+  off(event: Signal, listener: () => void): unknown;
 }
 
 /** Passed to every command besides its arguments. */

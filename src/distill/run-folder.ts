@@ -1,24 +1,27 @@
 // The folder of a training run, beside its output: settings, the last checkpoint, the best weights, and the metrics.
-
-import { appendFile, mkdir, readdir, readFile, rm, stat, truncate } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { appendFile, mkdir, readdir, readFile, rm, rmdir, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { writeText } from "../checkpoint/model-folder.ts";
 import { NfcError } from "../errors.ts";
-import { countElements, viewBytes } from "../formats/dtype.ts";
-import { openSafetensors } from "../formats/safetensors/reader.ts";
 import { SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
-import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { checkSum, verifyChecksums, writeChecksums } from "../io/checksums.ts";
 import { syncFile } from "../io/durable.ts";
 import { fileExists } from "../io/exists.ts";
-import { LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
-import { withIoErrors } from "../io/io-error.ts";
+import { checkFolderLock, LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
+import { readErrno, withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
+import { findForeignEntry } from "../io/model-entries.ts";
+import { sha256Beginning } from "../io/sha256.ts";
 import { recoverDirectory, withStagedDirectory, writeFileAtomic } from "../io/staging.ts";
+import { makeArraySource, readArrays } from "./run-arrays.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
 
-const RUN_FORMAT = "nfc-run/1";
+const RUN_FORMAT = "nfc-run/2";
 const RUN_FILE = "run.json";
+const STATE_FILE = "state.json";
 export const METRICS_FILE = "metrics.jsonl";
 
 const scoreSchema = z.object({ step: z.int().nonnegative(), perplexity: z.number().positive() });
@@ -37,14 +40,15 @@ export const textStateSchema = z.object({
   teacher: z.number().positive().nullable(),
 });
 const settingsSchema = z.record(z.string(), z.union([z.string(), z.number(), z.null()]));
-const runSchema = z.object({ format: z.literal(RUN_FORMAT), settings: settingsSchema });
+const runSchema = z.object({ format: z.literal(RUN_FORMAT), settings: settingsSchema, sha256: z.string() });
 
 export type RunState = z.infer<typeof textStateSchema>;
 /** Everything that must be the same when a run goes on: settings and fingerprints of model, teacher and data. */
 export type RunIdentity = z.infer<typeof settingsSchema>;
 
 /** Names of the files that a run keeps in its folder, and of those that a killed one may leave there. */
-const OWN_FILES = /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best)\.nfc-(tmp|old)-.*)$/;
+const OWN_FILES =
+  /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best|lock)\.nfc-(tmp|old)-.*)$/;
 
 /** Arrays of a checkpoint, each as PART/NAME. */
 const PARTS = ["value", "moment1", "moment2"] as const;
@@ -70,9 +74,8 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   /** @throws NfcError "exists" where an unfinished run is, unless `force`; where anything but a run is, always */
   async refuseOccupied(force: boolean): Promise<void> {
     if (!fileExists(this.path)) return;
-    const entries = await withIoErrors(this.path, () => readdir(this.path));
-    const foreign = entries.find((name) => !OWN_FILES.test(name));
-    if (foreign !== undefined)
+    const foreign = await withIoErrors(this.path, () => findForeign(this.path));
+    if (foreign !== null)
       throw new NfcError("exists", `${this.path}: holds ${foreign}, which is no part of a training run`, {
         hint: "the run needs this folder beside its output: choose another output",
       });
@@ -110,8 +113,8 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     });
     try {
       await writeText(this.metrics, "");
-      const content = `${JSON.stringify({ format: RUN_FORMAT, settings }, null, 2)}\n`;
-      await writeFileAtomic(join(this.path, RUN_FILE), content);
+      const run = { format: RUN_FORMAT, settings, sha256: hashSettings(settings) };
+      await writeFileAtomic(join(this.path, RUN_FILE), `${JSON.stringify(run, null, 2)}\n`);
     } catch (error) {
       // The first fault is reported; what cannot be removed now is removed when the next run begins.
       await this.clear().catch(() => undefined);
@@ -141,7 +144,11 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     if (!this.exists())
       throw new NfcError("not-found", `${this.path}: there is no run to go on with`, { hint: "leave out --resume" });
     const file = join(this.path, RUN_FILE);
-    return this.whole(async () => parseJsonWith(runSchema, await readJsonFile(file), file).settings);
+    return this.whole(async () => {
+      const { settings, sha256 } = parseJsonWith(runSchema, await readJsonFile(file), file);
+      checkSum(file, hashSettings(settings), sha256);
+      return settings;
+    });
   }
 
   /**
@@ -152,11 +159,17 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     const folder = join(this.path, "checkpoint");
     await recoverDirectory(folder);
     return this.whole(async () => {
-      const state = fileExists(folder) ? await readState(folder, this.schema) : null;
+      if (!fileExists(folder)) {
+        await this.cutMetrics(0);
+        return null;
+      }
+      const sums = await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
+      const state = await readState(folder, this.schema);
       const arrays = (name: string) =>
         PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
-      if (state) await readArrays(folder, store.trained.flatMap(arrays));
-      await this.cutMetrics(state?.metricsBytes ?? 0);
+      await readArrays(folder, store.trained.flatMap(arrays));
+      await this.cutMetrics(state.metricsBytes);
+      checkSum(this.metrics, await sha256Beginning(this.metrics, state.metricsBytes), sums[METRICS_FILE]);
       return state;
     });
   }
@@ -180,12 +193,14 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
 
   /** Replaces the checkpoint. A whole one is there at any moment. */
   async save(store: ParameterStore, state: State): Promise<void> {
+    await checkFolderLock(this.path);
     await syncFile(this.metrics);
     const sources = store.trained.flatMap((name) => {
       const slot = store.slot(name);
       return PARTS.map((part) => makeArraySource(`${part}/${name}`, slot.shape, slot[part]));
     });
-    await this.replace("checkpoint", sources, state);
+    const metrics = await sha256Beginning(this.metrics, state.metricsBytes);
+    await this.replace("checkpoint", sources, state, { [METRICS_FILE]: metrics });
   }
 
   /** Keeps the present values as the best so far. */
@@ -204,6 +219,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     await recoverDirectory(folder);
     const arrays = store.trained.map((name): [string, Float32Array] => [name, store.value(name)]);
     await this.whole(async () => {
+      await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
       const { step } = await readState(folder, z.object({ step: z.int() }));
       if (step !== best.step)
         throw new NfcError("invalid-file", `${folder}: holds the weights of step ${step}, not ${best.step}`);
@@ -218,11 +234,18 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     return Buffer.byteLength(line);
   }
 
-  /** Removes the folder, run.json first. A call that fails is made once more: the output is in place by now. */
+  /**
+   * Removes the run, run.json first: a folder without it does not count as one. The folder goes when it is given back,
+   * unless somebody put something else there. A call that fails is made once more: the output is in place by now.
+   */
   async remove(): Promise<void> {
     const removeAll = async () => {
       await rm(join(this.path, RUN_FILE), { force: true });
-      await rm(this.path, { recursive: true, force: true });
+      for (const name of await readdir(this.path))
+        if (OWN_FILES.test(name)) await rm(join(this.path, name), { recursive: true, force: true });
+      await rmdir(this.path).catch((error: unknown) => {
+        if (!["ENOTEMPTY", "ENOENT"].includes(readErrno(error) ?? "")) throw error;
+      });
     };
     await withIoErrors(this.path, () => removeAll().catch(removeAll));
   }
@@ -238,37 +261,33 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     }
   }
 
-  private async replace(name: string, sources: readonly TensorSource[], state: object): Promise<void> {
+  private async replace(
+    name: string,
+    sources: readonly TensorSource[],
+    state: object,
+    sums: Readonly<Record<string, string>> = {},
+  ): Promise<void> {
     await withStagedDirectory(join(this.path, name), { force: true }, async (folder) => {
       await writeSafetensors(folder, sources);
-      await writeText(join(folder, "state.json"), `${JSON.stringify(state)}\n`);
+      await writeText(join(folder, STATE_FILE), `${JSON.stringify(state)}\n`);
+      await writeChecksums(folder, [STATE_FILE, SINGLE_FILE], sums);
     });
   }
 }
 
-function makeArraySource(name: string, shape: readonly number[], data: Float32Array): TensorSource {
-  return makeBytesSource(name, "F32", shape, viewBytes(data));
+/** An entry that is no part of a run, in its folder or below; null without one. */
+async function findForeign(folder: string): Promise<string | null> {
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    if (!OWN_FILES.test(entry.name)) return entry.name;
+    const below = entry.isDirectory() ? await findForeignEntry(join(folder, entry.name)) : null;
+    if (below !== null) return join(entry.name, below);
+  }
+  return null;
 }
+
+const hashSettings = (settings: RunIdentity) => createHash("sha256").update(JSON.stringify(settings)).digest("hex");
 
 async function readState<State>(folder: string, schema: z.ZodType<State>): Promise<State> {
-  const file = join(folder, "state.json");
+  const file = join(folder, STATE_FILE);
   return parseJsonWith(schema, await readJsonFile(file), file);
-}
-
-/** Fills arrays from the model.safetensors of a folder, each under its name. */
-async function readArrays(folder: string, arrays: readonly [string, Float32Array][]): Promise<void> {
-  const reader = await openSafetensors(join(folder, SINGLE_FILE));
-  try {
-    for (const [name, array] of arrays) {
-      const { shape = null } = reader.tensors.get(name) ?? {};
-      if (shape && countElements(shape) !== array.length)
-        throw new NfcError(
-          "invalid-file",
-          `${reader.path}: ${name} has ${countElements(shape)} values, not ${array.length}`,
-        );
-      await reader.readF32(name, array);
-    }
-  } finally {
-    await reader.close();
-  }
 }

@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../checkpoint/collect-files.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
+import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { stageDirectory } from "../io/staging.ts";
 import type { LongCall } from "../progress.ts";
@@ -12,7 +13,7 @@ import { holdOut, type TokenRange } from "./data/windows.ts";
 import { checkExtension, loadFinished, makeExtendedState, refuseWithoutBeginning } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
-import type { RunIdentity, RunState } from "./run-folder.ts";
+import type { RunFolder, RunIdentity, RunState } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
@@ -149,7 +150,10 @@ async function loadState(
   resume: boolean,
 ): Promise<RunState | null> {
   const saved = resume && folder.exists() ? await folder.load(store) : null;
-  if (saved) return saved;
+  if (saved) {
+    checkTokens(folder, saved, settings);
+    return saved;
+  }
   if (!extended) {
     refuseWithoutBeginning(folder, settings.extendedFrom);
     return null;
@@ -158,6 +162,17 @@ async function loadState(
   await loadFinished(extended, store);
   await folder.createExtended(identity, extended.folder, store, state);
   return state;
+}
+
+/** @throws NfcError "invalid-file" for a count of tokens that so many steps do not have */
+function checkTokens({ path }: RunFolder<RunState>, saved: RunState, settings: TrainSettings): void {
+  const { batchSize, accumulate, length } = settings;
+  const tokens = saved.step * batchSize * accumulate * length;
+  if (saved.tokens === tokens) return;
+  const fact = `${saved.tokens} tokens after step ${saved.step}, which has ${tokens}`;
+  throw new NfcError("invalid-file", `${path}: the saved state is impossible: ${fact}`, {
+    hint: `the run cannot go on: remove ${path} and start it again`,
+  });
 }
 
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });

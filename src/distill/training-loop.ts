@@ -86,6 +86,7 @@ export class TrainingLoop<State extends LoopState> {
    */
   async finish(): Promise<State & { best: NonNullable<State["best"]> }> {
     const { folder, store, signal } = this.options;
+    this.checkState();
     try {
       for (;;) {
         if (signal?.aborted) await this.stop();
@@ -111,6 +112,22 @@ export class TrainingLoop<State extends LoopState> {
       if (this.options.signal?.aborted) return this.stop();
       throw error;
     }
+  }
+
+  /** @throws NfcError "invalid-file" for a saved state that this run cannot have been in */
+  private checkState(): void {
+    const { step, evaluated, best } = this.state;
+    const { steps } = this.objective;
+    const facts = [
+      ...(step > steps ? [`step ${step} of a run of ${steps} steps`] : []),
+      ...(evaluated > step ? [`step ${step}, evaluated at step ${evaluated}`] : []),
+      ...(best && best.step > evaluated ? [`evaluated at step ${evaluated}, best at step ${best.step}`] : []),
+    ];
+    if (facts.length === 0) return;
+    const { path } = this.options.folder;
+    throw new NfcError("invalid-file", `${path}: the saved state is impossible: ${facts[0]}`, {
+      hint: `the run cannot go on: remove ${path} and start it again`,
+    });
   }
 
   private async takeStep(): Promise<void> {

@@ -2,8 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { isOwnerAlive } from "./heartbeat.ts";
 import { readErrno } from "./io-error.ts";
-import { isProcessRunning } from "./process.ts";
+import { identifySelf, isSelf, type ProcessIdentity } from "./process.ts";
 
 /** `tmp`: an output being written; `old`: the output that a new one is about to replace. */
 type Kind = "tmp" | "old";
@@ -16,10 +17,14 @@ interface Leftover {
   path: string;
 }
 
-/** Makes a fresh name `.<name>.nfc-tmp-<pid>-<random>` beside `target`. It counts as in use until {@link release}. */
+/** What follows `.<name>.nfc-`: the kind, the process (its number, start and table), and a random part. */
+const SUFFIX = /^(tmp|old)-(\d+)(?:-(\d+)-([0-9a-f]{12}))?-[0-9a-f]{12}$/;
+
+/** Makes a fresh name beside `target` that tells its process. It counts as in use until {@link release}. */
 export function claimName(target: string, kind: Kind): string {
+  const { pid, started, table } = identifySelf();
   const random = randomBytes(6).toString("hex");
-  const path = join(dirname(target), `.${basename(target)}.nfc-${kind}-${process.pid}-${random}`);
+  const path = join(dirname(target), `.${basename(target)}.nfc-${kind}-${pid}-${started}-${table}-${random}`);
   inUse.add(path);
   return path;
 }
@@ -35,8 +40,8 @@ export function release(path: string): void {
 export async function cleanLeftovers(target: string): Promise<void> {
   for (const { kind, path } of await findDeadLeftovers(target)) {
     if (kind === "tmp") await rm(path, { recursive: true, force: true });
-    else if (await isAbsentOrEmpty(target)) await rename(path, target);
-    else await removeBackup(path, target);
+    else if (!(await isAbsentOrEmpty(target))) await removeBackup(path, target);
+    else await unlessGone(() => rename(path, target));
   }
 }
 
@@ -47,7 +52,7 @@ export async function cleanLeftovers(target: string): Promise<void> {
 export async function removeBackup(backup: string, target: string): Promise<void> {
   const doomed = claimName(target, "tmp");
   try {
-    await twice(() => rename(backup, doomed));
+    await twice(() => unlessGone(() => rename(backup, doomed)));
     await twice(() => rm(doomed, { recursive: true, force: true }));
   } finally {
     release(doomed);
@@ -67,19 +72,31 @@ async function isAbsentOrEmpty(path: string): Promise<boolean> {
   }
 }
 
+/** Another process may have cleaned up the same leftover, or finished with it. */
+async function unlessGone(action: () => Promise<void>): Promise<void> {
+  try {
+    await action();
+  } catch (error) {
+    if (readErrno(error) !== "ENOENT") throw error;
+  }
+}
+
 async function findDeadLeftovers(target: string): Promise<Leftover[]> {
   const folder = dirname(target);
   const prefix = `.${basename(target)}.nfc-`;
-  const found: Leftover[] = [];
-  for (const name of await readdir(folder)) {
-    if (!name.startsWith(prefix)) continue;
-    const match = /^(tmp|old)-(\d+)-[0-9a-f]{12}$/.exec(name.slice(prefix.length));
+  const found = (await readdir(folder)).map(async (name): Promise<Leftover[]> => {
+    const [, kind, ...owner] = (name.startsWith(prefix) && SUFFIX.exec(name.slice(prefix.length))) || [];
     const path = join(folder, name);
-    if (match && !isInUse(path, Number(match[2]))) found.push({ kind: match[1] as Kind, path });
-  }
-  return found;
+    return kind === undefined || (await isInUse(path, parseOwner(owner))) ? [] : [{ kind: kind as Kind, path }];
+  });
+  return (await Promise.all(found)).flat();
 }
 
-function isInUse(path: string, pid: number): boolean {
-  return pid === process.pid ? inUse.has(path) : isProcessRunning(pid);
+/** @param parts number, start and table; the last two are missing in names of version 0.1 */
+function parseOwner([pid, started = "0", table = identifySelf().table]: readonly string[]): ProcessIdentity {
+  return { pid: Number(pid), started: Number(started), table };
+}
+
+async function isInUse(path: string, owner: ProcessIdentity): Promise<boolean> {
+  return isSelf(owner) ? inUse.has(path) : isOwnerAlive(owner, path);
 }

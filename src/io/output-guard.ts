@@ -1,12 +1,11 @@
 // Decides whether an output may be written at a path: nothing is overwritten unasked, and only models with --force.
 import { lstat, readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { NfcError } from "../errors.ts";
-import { readErrno } from "./io-error.ts";
+import { readErrno, toIoError } from "./io-error.ts";
+import { findForeignEntry, looksLikeModel } from "./model-entries.ts";
 
-/** Files that only the output of a model tool has; a folder without any of them is never deleted. */
-const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
 const ANOTHER_NAME = "choose another output folder";
 
 /** The kind of thing at the path of an output. */
@@ -22,13 +21,17 @@ async function readOccupancy(path: string): Promise<Occupancy> {
   }
 }
 
-/** Resolves symbolic links: a link to a folder stays, and its destination is replaced. */
+/**
+ * Resolves symbolic links: a link to a folder stays, and its destination is replaced.
+ * @throws NfcError "exists" for a broken link; "not-found", "io", "usage" for a path that no folder can have
+ */
 export async function resolveTarget(target: string): Promise<string> {
+  if (target.includes("\0")) throw new NfcError("usage", "a path cannot hold a NUL character", { hint: ANOTHER_NAME });
   const absolute = resolve(target);
   try {
     return await realpath(absolute);
   } catch (error) {
-    if (readErrno(error) !== "ENOENT") throw error;
+    if (readErrno(error) !== "ENOENT") throw toIoError(error, target);
     if ((await readOccupancy(absolute)) === "free") return absolute;
     throw new NfcError("exists", `${target}: this is a broken symbolic link`, { hint: "remove the link" });
   }
@@ -46,7 +49,7 @@ export async function checkTarget(path: string, shown: string, force: boolean): 
   if (occupancy === "file") {
     throw new NfcError("usage", `${shown}: this is a file, --force replaces folders only`, { hint: ANOTHER_NAME });
   }
-  await checkLooksLikeModel(path, shown);
+  await checkReplaceable(path, shown);
   return occupancy;
 }
 
@@ -89,15 +92,18 @@ export function contains(folder: string, path: string | undefined): boolean {
   return !isAbsolute(way) && way.split(sep)[0] !== "..";
 }
 
-async function checkLooksLikeModel(path: string, shown: string): Promise<void> {
-  const names = await readdir(path);
-  const reason = names.includes(".git")
-    ? "it is a git repository"
-    : names.some((name) => MODEL_FILE.test(name))
-      ? undefined
-      : "it does not look like a model (no config.json, nfc.json, .safetensors or .onnx in it)";
-  if (!reason) return;
+/** What a model tool wrote can be made again; everything else is somebody's work. */
+async function checkReplaceable(path: string, shown: string): Promise<void> {
+  const foreign = await findForeignEntry(path);
+  if (foreign === null && (await looksLikeModel(path))) return;
+  const isRepository = foreign !== null && basename(foreign) === ".git";
+  const reason = isRepository
+    ? `${dirname(foreign) === "." ? "it" : dirname(foreign)} is a git repository`
+    : !(await looksLikeModel(path))
+      ? "it does not look like a model (no config.json, nfc.json, .safetensors or .onnx in it)"
+      : `${foreign} in it was not written by a model tool`;
+  const away = isRepository || foreign === null ? "delete this one yourself" : "move that away first";
   throw new NfcError("usage", `${shown}: --force will not replace this folder: ${reason}`, {
-    hint: `${ANOTHER_NAME}, or delete this one yourself`,
+    hint: `${ANOTHER_NAME}, or ${away}`,
   });
 }

@@ -3,6 +3,15 @@ import { createHash } from "node:crypto";
 import { throwIfAborted } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
 
+/** Hexadecimal sha256 of a file's first `length` bytes, which it must have. @throws NfcError as opening and reading do */
+export function sha256Beginning(path: string, length: number): Promise<string> {
+  return withFile(path, async (file) => {
+    const hash = createHash("sha256");
+    for await (const piece of file.pieces(0, length)) hash.update(piece);
+    return hash.digest("hex");
+  });
+}
+
 /**
  * Hexadecimal sha256 of a file.
  * @param onBytes called after each piece, with its bytes

@@ -3,6 +3,8 @@ import { mkdir, rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeError, NfcError } from "../errors.ts";
 import { syncFolder, syncFoldersUpTo, syncTree, writeDurably } from "./durable.ts";
+import { fileExists } from "./exists.ts";
+import { keepAlive, letGo } from "./heartbeat.ts";
 import { readErrno, readErrorPath, toIoError, withIoErrors } from "./io-error.ts";
 import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
 import { checkTarget, makeExistsError, type Occupancy, resolveTarget } from "./output-guard.ts";
@@ -41,6 +43,7 @@ export function stageDirectory(target: string, { force = false }: StageOptions =
       await checkTarget(place.path, target, force);
       const path = claimName(place.path, "tmp");
       await mkdir(path);
+      keepAlive(path);
       return makeStaging(path, place, parents);
     } catch (error) {
       await parents.removeIfEmpty();
@@ -118,13 +121,26 @@ interface Parents {
 
 async function createParents(target: string): Promise<Parents> {
   const parent = dirname(target);
-  const topmost = await mkdir(parent, { recursive: true });
+  const topmost = await createFolders(parent);
   return {
     removeIfEmpty: async () => {
       if (topmost !== undefined) await removeEmptyUpTo(parent, topmost);
     },
     sync: () => syncFoldersUpTo(parent, topmost === undefined ? parent : dirname(topmost)),
   };
+}
+
+/** Makes a folder and those above it, all or none. Gives the topmost one that was made, if any. */
+async function createFolders(folder: string): Promise<string | undefined> {
+  const missing: string[] = [];
+  for (let above = folder; !fileExists(above) && above !== dirname(above); above = dirname(above)) missing.push(above);
+  try {
+    return await mkdir(folder, { recursive: true });
+  } catch (error) {
+    // The first fault is reported, and an empty folder that stays does no harm.
+    for (const made of missing) await rmdir(made).catch(() => undefined);
+    throw error;
+  }
 }
 
 async function removeEmptyUpTo(folder: string, topmost: string): Promise<void> {
@@ -164,12 +180,14 @@ function makeStaging(staged: string, place: Place, parents: Parents): StagedDire
         } finally {
           if (backup) release(backup);
         }
+        letGo(staged);
         release(staged);
       });
     },
     async discard() {
       if (finished) return;
       finished = true;
+      letGo(staged);
       await withIoErrors(shown, async () => {
         await rm(staged, { recursive: true, force: true });
         release(staged);

@@ -1,4 +1,4 @@
-// SIGINT and SIGTERM: the command ends with 130, says so in one line, and leaves the disk as it was.
+// SIGINT, SIGTERM and SIGHUP: the command ends with 130, says so in one line, and leaves the disk as it was.
 import { mkdirSync, readdirSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { interrupted, nfc } from "../support/cli.ts";
@@ -22,7 +22,7 @@ const COMMANDS: [string, (folder: string) => string[], string][] = [
 ];
 
 describe.each(COMMANDS)("an interrupted %s", (_, args, sign) => {
-  it.each(["SIGINT", "SIGTERM"])("%s exits with 130 and leaves nothing", async (signal) => {
+  it.each(["SIGINT", "SIGTERM", "SIGHUP"])("%s exits with 130 and leaves nothing", async (signal) => {
     const folder = parent();
     const { code, stdout, stderr } = await interrupted(args(folder), sign, signal);
     expect({ code, stdout }).toEqual({ code: 130, stdout: "" });

@@ -72,7 +72,7 @@ describe("nfc report --html", () => {
     const { code, stderr } = await nfc(["report", MODEL, "--html", file, "--force"]);
     expect({ code, stderr }).toEqual({
       code: 2,
-      stderr: `nfc: ${file}: is there, and is not a page, which --force replaces; choose another name, or remove it\n`,
+      stderr: `nfc: ${file}: is there, and is not a page of nfc, which --force replaces; choose another name, or remove it\n`,
     });
     expect(readFileSync(file, "utf8")).toBe("mine");
   });

@@ -33,7 +33,7 @@ function args(output: string, steps: number, more: string[] = []): string[] {
 }
 
 describe("an interrupted training run", () => {
-  it.each(["SIGINT", "SIGTERM"])(
+  it.each(["SIGINT", "SIGTERM", "SIGHUP"])(
     "a run interrupted by %s exits with 130 and one line, and --resume ends with the same bytes",
     async (signal) => {
       const output = path(signal);

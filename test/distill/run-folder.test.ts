@@ -14,6 +14,8 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { RunFolder, type RunState, textStateSchema } from "../../src/distill/run-folder.ts";
 import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
+import { writeChecksums } from "../../src/io/checksums.ts";
+import { identifySelf } from "../../src/io/process.ts";
 import { withWriteFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest } from "../support/fixture.ts";
@@ -92,7 +94,8 @@ describe("the folder of a run", () => {
     await run.create({ lr: 0.2 });
     expect((await failureOf(() => run.claim())).code).toBe("exists");
     await run.release();
-    writeFileSync(join(run.path, "lock"), "4194305\n"); // beyond the largest number of a process
+    const gone = { ...identifySelf(), pid: 2 ** 22 + 1, host: "here", id: "" }; // beyond the largest number of a process
+    writeFileSync(join(run.path, "lock"), `${JSON.stringify(gone)}\n`);
     await run.claim();
     await run.remove();
     await run.release();
@@ -205,7 +208,8 @@ describe("damaged runs", () => {
     ["run.json empty", content("run.json", ""), "run.json"],
     ["run.json of another format", content("run.json", '{"format":"nfc-run/0","settings":{}}'), "run.json: format"],
     ["state.json cut short", cut("checkpoint/state.json", 9), "state.json"],
-    ["state.json without a step", content("checkpoint/state.json", "{}"), "state.json: step"],
+    ["state.json without a step", content("checkpoint/state.json", "{}"), "state.json: damaged"],
+    ["checksums missing", missing("checkpoint/checksums.json"), "checksums.json: no such file"],
     ["state.json missing", missing("checkpoint/state.json"), "state.json: no such file"],
     ["weights cut short", cut("checkpoint/model.safetensors", 300), "model.safetensors"],
     ["weights empty", cut("checkpoint/model.safetensors", 0), "model.safetensors"],
@@ -224,6 +228,102 @@ describe("damaged runs", () => {
     expect(failure.message).toContain(run.path);
     expect(failure.message).toContain(sign);
     expect(failure.hint).toBe(`the run cannot go on: remove ${run.path} and start it again`);
+  });
+
+  /** What the run says when it is opened with each bit of a file changed in turn; every eighth one of a long file. */
+  async function flipBits(run: RunFolder, name: string, open: () => Promise<unknown>): Promise<string[]> {
+    const file = join(run.path, name);
+    const whole = readFileSync(file);
+    const messages: string[] = [];
+    for (let bit = 0; bit < 8 * whole.byteLength; bit += whole.byteLength > 600 ? 9 : 1) {
+      const damaged = Buffer.from(whole);
+      damaged[bit >> 3] = (damaged[bit >> 3] as number) ^ (1 << (bit & 7));
+      writeFileSync(file, damaged);
+      messages.push((await failureOf(open)).message);
+    }
+    writeFileSync(file, whole);
+    return messages;
+  }
+
+  it.each(["state.json", "model.safetensors", "checksums.json"])(
+    "a run is refused when any bit of the %s of its checkpoint or best weights has changed",
+    async (name) => {
+      const run = await begun();
+      await run.save(filled(1), STATE);
+      await run.saveBest(filled(1), { step: 4, perplexity: 3 });
+      const store = filled(2);
+      const load = () => run.load(store);
+      const loadBest = () => run.loadBest(store, { step: 4 });
+      for (const message of await flipBits(run, `checkpoint/${name}`, load))
+        expect(message).toMatch(/\/checkpoint\/\w+\.\w+: |metrics\.jsonl: damaged/);
+      for (const message of await flipBits(run, `best/${name}`, loadBest))
+        expect(message).toMatch(/\/best\/\w+\.\w+: /);
+      await load();
+      await loadBest();
+      expect(arraysOf(store)[0]).toEqual(arraysOf(filled(1))[0]);
+    },
+  );
+
+  it("a run is refused when any bit of its settings or of the metrics up to its checkpoint has changed", async () => {
+    const run = await begun();
+    const metricsBytes = await run.append({ step: 1, loss: 2.5 });
+    await run.save(filled(1), { ...STATE, metricsBytes });
+    for (const message of await flipBits(run, "run.json", () => run.identity()))
+      expect(message).toContain("/run.json: ");
+    for (const message of await flipBits(run, "metrics.jsonl", () => run.load(filled(2))))
+      expect(message).toMatch(/\/metrics\.jsonl: damaged: its sha256/);
+    await run.identity();
+    await run.load(filled(2));
+  });
+
+  it.each([
+    ["a value", "value" as const, Number.NaN],
+    ["a first moment", "moment1" as const, Number.POSITIVE_INFINITY],
+    ["a second moment", "moment2" as const, -1],
+  ])("a run is refused for %s that no training gives", async (_, part, value) => {
+    const run = await begun();
+    const store = filled(1);
+    store.slot("b")[part][3] = value;
+    await run.save(store, STATE);
+    expect((await failureOf(() => run.load(filled(2)))).message).toBe(
+      `${run.path}/checkpoint/model.safetensors: ${part}/b[3] is ${value}, from which no run can go on`,
+    );
+  });
+
+  it.each([
+    ["step", -1],
+    ["step", 2.5],
+    ["step", null],
+    ["tokens", 1e300],
+    ["metricsBytes", "0"],
+    ["before", -4],
+    ["best", { step: 1 }],
+  ])("a run is refused for the state %s: %j", async (key, value) => {
+    const run = await begun();
+    await run.save(filled(1), STATE);
+    const folder = join(run.path, "checkpoint");
+    writeFileSync(join(folder, "state.json"), JSON.stringify({ ...STATE, [key]: value }));
+    await writeChecksums(folder, ["state.json", "model.safetensors"]);
+    expect((await failureOf(() => run.load(filled(2)))).message).toContain(`/checkpoint/state.json: ${key}`);
+  });
+
+  it("a run keeps what somebody put into its folder while it went on", async () => {
+    const run = await begun();
+    await run.claim();
+    await run.save(filled(1), STATE);
+    writeFileSync(join(run.path, "thesis.txt"), "precious");
+    await run.remove();
+    await run.release();
+    expect(readdirSync(run.path)).toEqual(["thesis.txt"]);
+  });
+
+  it("a run is not started over where somebody put something into its checkpoint", async () => {
+    const run = await begun();
+    await run.save(filled(1), STATE);
+    writeFileSync(join(run.path, "checkpoint/notes.md"), "precious");
+    expect((await failureOf(() => run.refuseOccupied(true))).message).toBe(
+      `${run.path}: holds checkpoint/notes.md, which is no part of a training run`,
+    );
   });
 
   it("a run whose arrays are missing or of another size is refused", async () => {

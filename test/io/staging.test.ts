@@ -1,11 +1,12 @@
 // Output folders: nothing is visible before commit, nothing is lost, nothing of others is replaced.
-import { existsSync } from "node:fs";
+import { existsSync, statSync, utimesSync } from "node:fs";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join, parse } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { NfcError } from "../../src/errors.ts";
-import { stageDirectory, withStagedDirectory } from "../../src/io/staging.ts";
+import { identifyProcess, identifySelf, type ProcessIdentity } from "../../src/io/process.ts";
+import { stageDirectory, withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
 import { failureOf } from "../support/failure.ts";
 import { temporaryFolders } from "./support.ts";
 
@@ -32,7 +33,9 @@ describe("staged folders", () => {
     const target = join(parent, "out");
     const staged = await stageDirectory(target);
     expect(dirname(staged.path)).toBe(parent);
-    expect(basename(staged.path)).toMatch(new RegExp(`^\\.out\\.nfc-tmp-${process.pid}-[0-9a-f]{12}$`));
+    expect(basename(staged.path)).toMatch(
+      new RegExp(`^\\.out\\.nfc-tmp-${process.pid}-\\d+-[0-9a-f]{12}-[0-9a-f]{12}$`),
+    );
     await modelFolder(join(staged.path, "onnx"), "deep");
     expect(existsSync(target)).toBe(false);
     await staged.commit();
@@ -149,6 +152,29 @@ describe("existing targets of a staged folder", () => {
     expect(fault.message).toBe(`${join(file, "out")}: a part of this path is a file, not a folder`);
   });
 
+  it.each([
+    ["below a link to itself", "loop/out", ": too many symbolic links"],
+    ["that is a link to itself", "loop", ": too many symbolic links"],
+    ["below a broken link", "broken/out", ": no such file or folder"],
+    ["below a device", "../../../../../../../../dev/null/out", ": a part of this path is a file, not a folder"],
+    ["with a name too long", "n".repeat(300), ": the name is too long for this file system"],
+    ["below a name too long", `new/${"n".repeat(300)}/out`, ": the name is too long for this file system"],
+    ["with a NUL", "a\0b", "a path cannot hold a NUL character"],
+  ])("a target %s is refused, and nothing is left", async (_, name, sentence) => {
+    const parent = await temporaryFolder();
+    await symlink("loop", join(parent, "loop"));
+    await symlink("nowhere", join(parent, "broken"));
+    for (const attempt of [
+      () => stageDirectory(join(parent, name)),
+      () => withStagedDirectory(join(parent, name), { force: true }, async () => {}),
+      () => writeFileAtomic(join(parent, name), "text"),
+    ]) {
+      const { message } = await failureOf(attempt);
+      expect(message.endsWith(sentence)).toBe(true);
+      expect((await readdir(parent)).sort()).toEqual(["broken", "loop"]);
+    }
+  });
+
   it("a target that appeared while the work went on is refused at commit and left alone", async () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
@@ -164,7 +190,7 @@ describe("existing targets of a staged folder", () => {
     const parent = await temporaryFolder();
     const target = join(parent, "out");
     await modelFolder(target, "old");
-    await writeFile(join(target, "extra.txt"), "");
+    await writeFile(join(target, "vocab.json"), "");
     const staged = await stageDirectory(target, { force: true });
     await modelFolder(staged.path, "new");
     expect(await contentOf(target)).toBe("old");
@@ -185,6 +211,76 @@ describe("replacing a target with force", () => {
       expect(await readdir(target)).toEqual([]);
     });
   }
+
+  it.each([
+    ["README.md", "README.md"], // no model card: it has no header
+    ["notes.md", "notes.md"],
+    ["train.py", "train.py"],
+    ["LICENSE", "LICENSE"],
+    [".env", ".env"],
+    ["model.safetensors.bak", "model.safetensors.bak"],
+    ["index.html", "index.html"],
+    ["checkpoint-500/model.safetensors", "checkpoint-500"],
+    ["onnx/notes.txt", "onnx/notes.txt"],
+    ["onnx/old/model.onnx", "onnx/old"],
+    ["deep/er/still/file", "deep"],
+  ])("force keeps a folder with %s in it, and names %s", async (name, shown) => {
+    const target = join(await temporaryFolder(), "out");
+    await modelFolder(target, "old");
+    await mkdir(join(target, dirname(name)), { recursive: true });
+    await writeFile(join(target, name), "precious");
+    const fault = await failureOf(() => stageDirectory(target, { force: true }));
+    expect(fault.code).toBe("usage");
+    expect(fault.message).toBe(
+      `${target}: --force will not replace this folder: ${shown} in it was not written by a model tool`,
+    );
+    expect(await readFile(join(target, name), "utf8")).toBe("precious");
+  });
+
+  it.each([
+    [".git/HEAD", "it"],
+    ["onnx/.git", "onnx"],
+    ["data/a/b/.git/HEAD", "data/a/b"],
+  ])("force keeps a folder with %s", async (name, place) => {
+    const target = join(await temporaryFolder(), "out");
+    await modelFolder(target, "old");
+    await writeFile(join(target, "notes.txt"), "");
+    await mkdir(join(target, dirname(name)), { recursive: true });
+    await writeFile(join(target, name), "");
+    const fault = await failureOf(() => stageDirectory(target, { force: true }));
+    expect(fault.message).toBe(`${target}: --force will not replace this folder: ${place} is a git repository`);
+    expect(existsSync(join(target, name))).toBe(true);
+  });
+
+  it("force keeps a folder to which a note was added while the work went on", async () => {
+    const target = join(await temporaryFolder(), "out");
+    await modelFolder(target, "old");
+    const staged = await stageDirectory(target, { force: true });
+    await writeFile(join(target, "notes.txt"), "precious");
+    expect((await failureOf(() => staged.commit())).message).toContain("notes.txt in it was not written by a model");
+    await staged.discard();
+    expect(await readFile(join(target, "notes.txt"), "utf8")).toBe("precious");
+  });
+
+  it("force replaces all that model tools write, cards and pages of nfc by their marks", async () => {
+    const target = join(await temporaryFolder(), "out");
+    await mkdir(join(target, "onnx"), { recursive: true });
+    const files = {
+      "README.md": "---\ntags: [nfc]\n---\n# out\n",
+      "report.html": '<!doctype html>\n<html><head><meta name="generator" content="nfc 1.0">',
+      ".DS_Store": "",
+    };
+    const names = ["config.json", "generation_config.json", "genai_config.json", "nfc.json", "metrics.jsonl"];
+    names.push("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin");
+    names.push("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json");
+    names.push("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model");
+    names.push("modeling_nfc_gpt2.py", "state.json", "checksums.json", ".nfc.json.nfc-lock");
+    names.push("onnx/model_q4.onnx", "onnx/model.onnx_data", "onnx/model.onnx_data_1");
+    for (const name of names) await writeFile(join(target, name), "");
+    for (const [name, text] of Object.entries(files)) await writeFile(join(target, name), text);
+    await (await stageDirectory(target, { force: true })).commit();
+    expect(await readdir(target)).toEqual([]);
+  });
 
   it("force does not replace a folder that does not look like a model", async () => {
     const target = join(await temporaryFolder(), "photos");
@@ -250,6 +346,11 @@ describe("replacing a target with force", () => {
   });
 });
 
+/** The name that a process gives to a folder in which it makes the output "out". */
+function nameOf({ pid, started, table }: ProcessIdentity): string {
+  return `.out.nfc-tmp-${pid}-${started}-${table}-0123456789ab`;
+}
+
 describe("what a killed process left", () => {
   const tmp = `.out.nfc-tmp-${DEAD_PID}-0123456789ab`;
   const old = `.out.nfc-old-${DEAD_PID}-0123456789ab`;
@@ -313,7 +414,7 @@ describe("what a killed process left", () => {
 
   it.skipIf(process.platform === "win32")("a staged folder stays while its process is alive", async () => {
     const parent = await temporaryFolder();
-    const name = `.out.nfc-tmp-${process.ppid}-0123456789ab`;
+    const name = basename(nameOf(identifyProcess(process.ppid)));
     await mkdir(join(parent, name));
     await (await stageDirectory(join(parent, "out"))).discard();
     expect(await readdir(parent)).toEqual([name]);
@@ -321,7 +422,7 @@ describe("what a killed process left", () => {
 
   it("a killed process's folder is told from what this process is writing, though the process number is the same", async () => {
     const parent = await temporaryFolder();
-    const leftover = join(parent, `.out.nfc-tmp-${process.pid}-0123456789ab`);
+    const leftover = join(parent, nameOf({ ...identifySelf(), started: identifySelf().started - 1 }));
     await mkdir(leftover);
     const first = await stageDirectory(join(parent, "out"));
     const second = await stageDirectory(join(parent, "out"));
@@ -330,6 +431,36 @@ describe("what a killed process left", () => {
     await second.commit();
     await first.discard();
     expect(await readdir(parent)).toEqual(["out"]);
+  });
+});
+
+describe("what another container left", () => {
+  const foreign = { pid: process.pid, table: "0123456789ab", started: identifySelf().started };
+
+  it("a folder stays while its process shows that it lives", async () => {
+    const parent = await temporaryFolder();
+    const path = join(parent, nameOf(foreign));
+    await modelFolder(path, "theirs");
+    const beat = setInterval(() => utimesSync(path, new Date(), new Date()), 500);
+    await (await stageDirectory(join(parent, "out"))).commit();
+    clearInterval(beat);
+    expect(await contentOf(path)).toBe("theirs");
+  });
+
+  it("a folder is removed, and a whole output restored, when nothing changes them any more", async () => {
+    const parent = await temporaryFolder();
+    await modelFolder(join(parent, nameOf(foreign)), "half");
+    await modelFolder(join(parent, nameOf(foreign).replace("tmp", "old")), "old");
+    await (await stageDirectory(join(parent, "out"), { force: true })).discard();
+    expect(await readdir(parent)).toEqual(["out"]);
+    expect(await contentOf(join(parent, "out"))).toBe("old");
+  });
+
+  it("a staged folder shows that its process lives", async () => {
+    const staged = await stageDirectory(join(await temporaryFolder(), "out"));
+    utimesSync(staged.path, 1, 1);
+    await vi.waitFor(() => expect(statSync(staged.path).mtimeMs).toBeGreaterThan(1e12), { timeout: 5000 });
+    await staged.discard();
   });
 });
 

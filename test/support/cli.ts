@@ -3,7 +3,7 @@ import { EventEmitter } from "node:events";
 import { Readable, Writable } from "node:stream";
 import { expect } from "vitest";
 import { main } from "../../src/cli/main.ts";
-import type { Io } from "../../src/cli/terminal.ts";
+import { type Io, SIGNALS } from "../../src/cli/terminal.ts";
 
 export interface CliResult {
   code: number;
@@ -79,7 +79,7 @@ export async function nfc(args: readonly string[], options: CliOptions = {}): Pr
     off: signals.off.bind(signals),
   };
   const code = await main(io);
-  if (signals.listenerCount("SIGINT") + signals.listenerCount("SIGTERM") > 0) throw new Error("a listener is left");
+  if (SIGNALS.some((signal) => signals.listenerCount(signal) > 0)) throw new Error("a listener is left");
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 

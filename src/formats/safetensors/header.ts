@@ -4,8 +4,15 @@ import { quoteUntrusted } from "../../io/printable.ts";
 import { DTYPE_BITS, type Dtype, isDtype, rankAlignment } from "../dtype.ts";
 import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 
-/** The limit of the reference implementation; a real header has about 100 bytes a tensor. */
-const MAX_HEADER_BYTES = 100_000_000;
+/**
+ * Limits that keep a hostile header from filling the memory. The largest models have some thousand tensors a file, of about
+ * 100 bytes of header each; the reference implementation reads up to 100 MB.
+ */
+const MAX_HEADER_BYTES = 25_000_000;
+const MAX_TENSORS = 20_000;
+const MAX_NAME_LENGTH = 4096;
+/** NumPy's limit. */
+const MAX_RANK = 64;
 /** A file starts with the header's length: a little-endian u64. */
 export const PREFIX_BYTES = 8;
 /** Headers are padded with spaces so that the data section starts at a multiple of this. */
@@ -76,6 +83,8 @@ export function parseHeader(json: Uint8Array, dataLength: number, file: string):
   const metadata: Record<string, string> = Object.create(null);
   let metadataSeen = false;
   cursor.object((key) => {
+    if (found.size >= MAX_TENSORS) throw invalid(`${file}: the header has more than ${MAX_TENSORS} tensors`);
+    checkNameLength(key, `${file}: the header`);
     if (key === METADATA_KEY) {
       if (metadataSeen) throw invalid(`${file}: ${METADATA_KEY} stands twice in the header`);
       metadataSeen = true;
@@ -93,6 +102,11 @@ function invalid(message: string): NfcError {
   return new NfcError("invalid-file", message, { hint: DAMAGED });
 }
 
+function checkNameLength(name: string, where: string): void {
+  if (name.length > MAX_NAME_LENGTH)
+    throw invalid(`${where} has a name of ${name.length} characters (limit ${MAX_NAME_LENGTH})`);
+}
+
 /** Duplicate keys are allowed here, as in the reference: the last one counts. */
 function parseMetadata(cursor: JsonCursor, into: Record<string, string>, file: string): void {
   if (cursor.kind() === "null") {
@@ -100,7 +114,10 @@ function parseMetadata(cursor: JsonCursor, into: Record<string, string>, file: s
     return;
   }
   if (cursor.kind() !== "object") throw invalid(`${file}: ${METADATA_KEY} is not an object`);
+  let count = 0;
   cursor.object((key) => {
+    if (++count > MAX_TENSORS) throw invalid(`${file}: ${METADATA_KEY} has more than ${MAX_TENSORS} entries`);
+    checkNameLength(key, `${file}: ${METADATA_KEY}`);
     if (cursor.kind() !== "string")
       throw invalid(`${file}: ${METADATA_KEY}: the value of ${quoteUntrusted(key)} is no string`);
     into[key] = cursor.string();
@@ -140,6 +157,7 @@ function parseIntegers(cursor: JsonCursor, where: string, field: string): number
   if (cursor.kind() !== "array") throw invalid(`${where}: ${field} is not an array`);
   const integers: number[] = [];
   cursor.array((index) => {
+    if (index >= MAX_RANK) throw invalid(`${where}: ${field} has more than ${MAX_RANK} entries`);
     if (cursor.kind() !== "number") throw invalid(`${where}: ${field}[${index}] is not a number`);
     const text = cursor.number();
     const shown = text.length > 24 ? `${text.slice(0, 24)}…` : text;

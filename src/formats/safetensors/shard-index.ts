@@ -6,8 +6,9 @@ import { quoteUntrusted } from "../../io/printable.ts";
 import { decodeUtf8, JsonCursor } from "../json-strict.ts";
 import type { SafetensorsHeader } from "./header.ts";
 
-/** An index has about 80 bytes a tensor; this is room for a million of them. */
-const MAX_INDEX_BYTES = 100_000_000;
+/** An index has about 80 bytes a tensor; the largest models have about 100,000. */
+const MAX_INDEX_BYTES = 25_000_000;
+const MAX_TENSORS = 250_000;
 /** Digits of `total_size` to keep: a number of bytes has at most 16. */
 const MAX_SHOWN_DIGITS = 24;
 const REGENERATE = "the index does not belong to these shards: download or write the checkpoint again";
@@ -95,6 +96,7 @@ function parseWeightMap(cursor: JsonCursor, path: string): Map<string, string> {
   const weightMap = new Map<string, string>();
   cursor.object((name) => {
     const where = `${path}: tensor ${quoteUntrusted(name)}`;
+    if (weightMap.size >= MAX_TENSORS) throw invalid(`${path}: weight_map names more than ${MAX_TENSORS} tensors`);
     if (weightMap.has(name)) throw invalid(`${where}: weight_map names it twice`);
     if (cursor.kind() !== "string") throw invalid(`${where}: its file name is no string`);
     weightMap.set(name, checkContained(cursor.string(), where));

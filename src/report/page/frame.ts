@@ -9,7 +9,7 @@ const POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; 
 /** A whole page. */
 export function renderFrame(title: string, version: string, body: readonly Markup[]): string {
   return html`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="${POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${title}</title>${new Markup(`<style>${STYLE}</style>`)}</head>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="${POLICY}"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="generator" content="nfc ${version}"><title>${title}</title>${new Markup(`<style>${STYLE}</style>`)}</head>
 <body>${body}<footer class="quiet"><p>Made by nfc ${version}, the npm package noiseformer-compiler.</p></footer></body></html>
 `.html;
 }

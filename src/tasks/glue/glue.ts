@@ -8,6 +8,7 @@ import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
+import { findForeignEntry } from "../../io/model-entries.ts";
 import { countParameters } from "../../model/parameters.ts";
 import type { LongCall } from "../../progress.ts";
 import { listOutputs, type Task } from "../glue-tasks.ts";
@@ -179,12 +180,18 @@ async function makeRow(checkpoint: Checkpoint, { name, cells }: RowPlan, options
     const made: GlueCell[] = [];
     for (const plan of plans) made.push(plan.known ?? (await makeCell(checkpoint, name, plan, options)));
     // The table needs the scores alone; the fine-tuned weights would fill the disk.
-    for (const { work } of plans) await withIoErrors(work, () => rm(work, { recursive: true, force: true }));
+    for (const { work } of plans) await withIoErrors(work, () => removeWeights(work));
     const { task } = (plans[0] as CellPlan).source;
     entries.push({ task: task.name, ...averageCells(task, made), cells: made });
   }
   const { config } = checkpoint;
   return { model: name, variant: config.variant, parameters: countParameters(config), entries };
+}
+
+/** Leaves a folder into which somebody put something else. */
+async function removeWeights(folder: string): Promise<void> {
+  if (fileExists(folder) && (await findForeignEntry(folder)) === null)
+    await rm(folder, { recursive: true, force: true });
 }
 
 async function makeCell(

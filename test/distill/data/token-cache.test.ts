@@ -83,7 +83,7 @@ describe("a corpus of text", () => {
     expect(Buffer.from(first.ids).toString()).toBe("one two\n\nthree");
     expect(first.fromCache).toBe(false);
     expect(await opened(files, { cache })).toEqual({ ...first, fromCache: true });
-    expect(statSync(cacheFile(cache)).size).toBe(2 * first.ids.length + 16);
+    expect(statSync(cacheFile(cache)).size).toBe(2 * first.ids.length + 20);
   });
 
   it("a text longer than a piece arrives whole", async () => {
@@ -100,7 +100,7 @@ describe("a corpus of text", () => {
     const { files, cache } = corpus({ "a.txt": "ab" });
     const tokenizer = bytesTokenizer(70_000);
     expect((await opened(files, { cache, tokenizer, vocabulary: 70_256 })).ids).toEqual([70_097, 70_098]);
-    expect(statSync(cacheFile(cache)).size).toBe(2 * 4 + 16);
+    expect(statSync(cacheFile(cache)).size).toBe(2 * 4 + 20);
     expect((await opened(files, { cache, tokenizer, vocabulary: 70_256 })).fromCache).toBe(true);
   });
 
@@ -197,6 +197,19 @@ describe("the cache of token ids", () => {
     damage(cacheFile(cache));
     expect(await opened(files, { cache })).toEqual(first);
     expect((await opened(files, { cache })).fromCache).toBe(true);
+  });
+
+  it("the cache is made again when any single bit of it has changed", async () => {
+    const { files, cache } = corpus({ "a.txt": "ab" });
+    const first = await opened(files, { cache });
+    const whole = readFileSync(cacheFile(cache));
+    for (let bit = 0; bit < 8 * whole.byteLength; bit++) {
+      const damaged = Buffer.from(whole);
+      damaged[bit >> 3] = (damaged[bit >> 3] as number) ^ (1 << (bit & 7));
+      writeFileSync(cacheFile(cache), damaged);
+      expect({ bit, ...(await opened(files, { cache })) }).toEqual({ bit, ...first });
+      expect(readFileSync(cacheFile(cache)).equals(whole)).toBe(true);
+    }
   });
 
   it("the cache loses what a killed process left in it", async () => {

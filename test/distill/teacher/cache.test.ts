@@ -66,6 +66,17 @@ describe("openTopKFile", () => {
     await file.close();
   });
 
+  it("the file rejects an entry of which any single bit has changed, and only that", async () => {
+    const { path, size } = await filled();
+    const whole = readFileSync(path);
+    for (let bit = 8 * size; bit < 16 * size; bit++) {
+      const damaged = Buffer.from(whole);
+      damaged[bit >> 3] = (damaged[bit >> 3] as number) ^ (1 << (bit & 7));
+      writeFileSync(path, damaged);
+      expect([bit, ...(await present(path))]).toEqual([bit, true, false, true, false]);
+    }
+  });
+
   it("the file rejects an entry that was cut, at any byte", async () => {
     const { path, size } = await filled();
     for (let cut = 3 * size - 1; cut >= 2 * size; cut--) {

@@ -78,6 +78,18 @@ describe("recordPerplexity", () => {
     ]);
   });
 
+  it("results that are noted at once are all kept", async () => {
+    const folder = await model();
+    const names = Array.from({ length: 12 }, (_, n) => `${n}.txt`);
+    await Promise.all(names.map((name, n) => noted(folder, [text(name)], result(n + 2))));
+    expect(
+      recordOf(folder)
+        .perplexity?.map(({ file }) => file)
+        .sort(),
+    ).toEqual([...names].sort());
+    expect(Object.keys(digest(folder))).not.toContain(".nfc.json.nfc-lock");
+  });
+
   it("entries of different strides are kept apart", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt")], result(12.5));

@@ -1,8 +1,8 @@
 // Writes a page of nfc report to a file, and opens it in the browser if asked.
-
+import { resolve } from "node:path";
 import { NfcError } from "../../../errors.ts";
 import { fileExists } from "../../../io/exists.ts";
-import { refuseUnmarkedFile } from "../../../io/marked-file.ts";
+import { PAGE_MARK, refuseUnmarkedFile } from "../../../io/marked-file.ts";
 import { writeFileAtomic } from "../../../io/staging.ts";
 import { type Context, note, type OutputFlags, openBrowser, printResult } from "../../terminal.ts";
 
@@ -14,13 +14,13 @@ export interface PageFlags extends OutputFlags {
 
 /** @throws NfcError "exists" before anything is made */
 export function refuseExistingPage({ html, force = false }: PageFlags): void {
-  if (html === undefined || force || !fileExists(html)) return;
+  if (html === undefined || force || !fileExists(resolve(html))) return;
   throw new NfcError("exists", `${html}: exists already`, { hint: "choose another name, or replace it with --force" });
 }
 
 export async function writePage({ io }: Context, file: string, page: string, flags: PageFlags): Promise<void> {
   refuseExistingPage(flags);
-  await refuseUnmarkedFile(file, "<!doctype html>", "a page, which --force replaces");
+  await refuseUnmarkedFile(file, PAGE_MARK, "a page of nfc, which --force replaces");
   await writeFileAtomic(file, page);
   printResult(io, flags, { html: file }, () => file);
   if (flags.open) openBrowser(file, (fact) => note(io, flags, `the browser does not open: ${fact}`));
