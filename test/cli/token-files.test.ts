@@ -56,7 +56,18 @@ describe("a model without a tokenizer", () => {
     expect(await nfc(convert)).toMatchObject({ code: 0 });
     expect(JSON.parse(readFileSync(path("tied/nfc.json"), "utf8")).tie.calibration).toMatchObject({ tokens: 1184 });
     const distill = ["distill", path("tied"), "--teacher", path("char"), "--data", path("shard.bin")];
-    const run = ["--steps", "2", "--batch-size", "2", "--cache", path("cache"), "--threads", "1", "-o", path("distilled")];
+    const run = [
+      "--steps",
+      "2",
+      "--batch-size",
+      "2",
+      "--cache",
+      path("cache"),
+      "--threads",
+      "1",
+      "-o",
+      path("distilled"),
+    ];
     expect(await nfc([...distill, ...run])).toMatchObject({ code: 0 });
     const files = ["--text", path("val.bin"), "--calibration", path("val.bin.gz"), "--precision", "fp32,q4"];
     const exported = await nfc(["export", path("distilled"), "--onnx", "-o", path("onnx"), ...files, "--threads", "1"]);
