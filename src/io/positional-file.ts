@@ -37,14 +37,16 @@ export class PositionalFile {
         throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
       }
       const handle = await open(path, "r");
-      const file = new PositionalFile(path, (await handle.stat()).size, handle);
-      if (await isLfsPointer(handle, file.size)) {
-        await handle.close();
+      try {
+        const { size } = await handle.stat();
+        if (!(await isLfsPointer(handle, size))) return new PositionalFile(path, size, handle);
         throw new NfcError("unsupported", `${path}: is a Git LFS pointer, not the file itself`, {
           hint: "fetch the files: git lfs pull",
         });
+      } catch (error) {
+        await handle.close();
+        throw error;
       }
-      return file;
     });
   }
 
