@@ -20,6 +20,8 @@ const LEARNING_RATE: Record<TrainMode, number> = { distill: 1e-3, finetune: 1e-4
 const MEASURED_WIDTH = 256;
 /** The rates of trained weights are for steps of so many tokens; those of fewer are noisier (docs/decisions/0010-learning-rate.md). */
 const MEASURED_TOKENS = 4096;
+/** Shorter runs have lower rates: they end before they have won back what large first steps lose. */
+const LONG_RUN_STEPS = 200;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
@@ -74,8 +76,8 @@ export const TEXT_SETTINGS = {
   /** Peak learning rate. */
   lr: declare("--lr <rate>", "positive number", "peak learning rate", chooseLearningRate, {
     shown: {
-      distill: "0.001, less above a width of 256 or under 4,096 tokens a step",
-      finetune: "0.0001, less under 4,096 tokens a step",
+      distill: "0.001, less in short runs, above a width of 256 and under 4,096 tokens a step",
+      finetune: "0.0001, less in short runs and under 4,096 tokens a step",
       pretrain: "0.001",
     },
   }),
@@ -189,13 +191,14 @@ export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean
 }
 
 /**
- * The rate falls with the tokens of a step, so that a run of few tokens does not walk at random: the same tokens in
- * smaller steps move the weights as far. Random weights are far from any optimum, where that does no harm.
+ * The rate falls with the tokens of a step, so that a run of few tokens does not walk at random (the same tokens in
+ * smaller steps move the weights as far), and in short runs. Random weights have no start to lose.
  */
 function chooseLearningRate({ task, config, settings }: TextContext): number {
   const width = task === "distill" ? Math.min(1, MEASURED_WIDTH / config.n_embd) : 1;
   const tokens = settings.batchSize * settings.accumulate * settings.length;
-  const share = task === "pretrain" ? 1 : Math.min(1, tokens / MEASURED_TOKENS);
+  const known = Math.min(1, tokens / MEASURED_TOKENS) * Math.min(1, Math.sqrt(settings.steps / LONG_RUN_STEPS));
+  const share = task === "pretrain" ? 1 : known;
   return Number((LEARNING_RATE[task] * width * share).toPrecision(3));
 }
 

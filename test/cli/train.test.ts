@@ -193,7 +193,7 @@ describe("nfc finetune and nfc pretrain", () => {
       ...cache,
       ...flags,
     ];
-    const worse = await nfc(line("--lr", "0.5", "--warmup", "0", "--eval-tokens", "50"));
+    const worse = await nfc(line("--lr", "0.05", "--warmup", "0", "--eval-tokens", "50"));
     expect(worse.code, worse.stderr).toBe(0);
     expect(worse.stdout).toMatch(/\(after, worse\) +[23] +\d/);
     expect(worse.stderr).toMatch(
@@ -201,7 +201,7 @@ describe("nfc finetune and nfc pretrain", () => {
     );
     expect(worse.stderr).toContain("note: 50 tokens say nothing about the quality of a model");
     const fine = await nfc(line("--lr", "1e-5"));
-    expect(`${fine.stdout}${fine.stderr}`).not.toMatch(/worse:|, worse|say nothing/);
+    expect(`${fine.stdout}${fine.stderr}`).not.toMatch(/made it worse|, worse/);
   });
 
   it("nfc finetune says when an earlier step was better", async () => {

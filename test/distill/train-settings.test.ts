@@ -53,6 +53,13 @@ describe("default settings", () => {
     expect(rate("distill", { batchSize: 16, lr: 5e-4 })).toBe(5e-4);
   });
 
+  it("the rate of a run of under 200 steps is lower, and that of a longer one the same", () => {
+    const rate = (steps: number) => resolveTrainSettings("distill", TINY, { steps }).lr;
+    expect([50, 199, 200, 10_000].map(rate)).toEqual([5e-4, 9.97e-4, 1e-3, 1e-3]);
+    expect(resolveTrainSettings("finetune", TINY, { steps: 2 }).lr).toBe(1e-5);
+    expect(resolveTrainSettings("pretrain", TINY, { steps: 2 }).lr).toBe(1e-3);
+  });
+
   it("attention is transferred in three tenths of the steps where it can be, and a twentieth of the rest is warmup", () => {
     expect(resolveTrainSettings("distill", TINY)).toMatchObject({ transferSteps: 0, warmup: 50 });
     expect(resolveTrainSettings("distill", TINY, {}, DENSE)).toMatchObject({
