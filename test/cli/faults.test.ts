@@ -165,9 +165,11 @@ describe.each(Object.keys(TRIALS))("a file system that fails during nfc %s", (na
           const root = enter(start);
           // Calls that run at once may come in another order, and then fail in a way of their own.
           const choose = ({ faults }: Call) => faults[way % faults.length] as Fault;
-          const { result, error } = await withFault({ under: root, failing: index + 1, choose }, () => nfc(line));
+          const plan = { under: root, failing: index + 1, choose };
+          const { result, error, open } = await withFault(plan, () => nfc(line));
           if (!result) throw error;
-          const problem = await judge(result, { root, before, after, line });
+          const kept = open.length > 0 ? `${open.join(", ")} left open` : "";
+          const problem = kept || (await judge(result, { root, before, after, line }));
           if (problem) problems.push(`call ${index + 1}, ${call}, ${fault}: ${problem}: ${result.stderr}`);
           process.chdir(home);
           rmSync(root, { recursive: true });

@@ -82,19 +82,20 @@ type AnyFunction = (this: unknown, ...args: unknown[]) => unknown;
 type Functions = Record<string, AnyFunction>;
 
 /**
- * Runs `action` while the call number `failing` goes wrong. Gives all calls that were made, what `action` returned, and
- * the error that it ended with.
+ * Runs `action` while the call number `failing` goes wrong. Gives all calls that were made, the files that are still
+ * open, what `action` returned, and the error that it ended with.
  */
 export async function withFault<T>(
   plan: FaultPlan,
   action: () => Promise<T>,
-): Promise<{ calls: Call[]; result?: T; error?: unknown }> {
+): Promise<{ calls: Call[]; open: string[]; result?: T; error?: unknown }> {
   const watch = new Watch(plan);
   const restore = await watch.install();
   try {
-    return { result: await action(), calls: watch.calls };
+    const result = await action();
+    return { result, calls: watch.calls, open: [...watch.open.values()] };
   } catch (error) {
-    return { error, calls: watch.calls };
+    return { error, calls: watch.calls, open: [...watch.open.values()] };
   } finally {
     restore();
   }
@@ -118,6 +119,8 @@ class Watch {
   private readonly plan: FaultPlan;
   private readonly root: string;
   private readonly handles = new WeakSet<object>();
+  /** Paths of the files that were opened and not closed. */
+  readonly open = new Map<object, string>();
   private readonly descriptors = new Set<unknown>();
 
   constructor(plan: FaultPlan) {
@@ -181,16 +184,18 @@ class Watch {
         throw makeError(fault, name, args[0]);
       }
       const result = await original.apply(this, args);
-      return name === "open" ? watch.follow(result as Functions) : result;
+      return name === "open" ? watch.follow(result as Functions, String(args[0])) : result;
     };
   }
 
   /** Counts the calls of an open file from now on. Its `close` is no method of the prototype. */
-  private follow(handle: Functions): Functions {
+  private follow(handle: Functions, path: string): Functions {
     this.handles.add(handle);
+    this.open.set(handle, path);
     const close = handle.close as AnyFunction;
     handle.close = async () => {
       const fault = this.count("close", ["ENOSPC", "EIO"]);
+      this.open.delete(handle);
       await close.call(handle);
       if (fault !== undefined) throw makeError(fault, "close");
     };
