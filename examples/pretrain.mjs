@@ -7,8 +7,8 @@ const result = await pretrain({
   output: "out/scratch",
   data: ["fixtures/train.txt"],
   settings: { steps: 100, lr: 3e-3 },
-  onProgress: ({ phase, done, total, unit }) => {
-    if (unit === "steps" && done % 50 === 0) console.log(phase, done, total);
+  onProgress: ({ phase, done, total }) => {
+    if (phase === "pretraining" && done % 50 === 0) console.log(phase, done, total);
   },
 });
 console.log(result.best);

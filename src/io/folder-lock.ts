@@ -38,7 +38,10 @@ const held = new Map<string, string>();
 export async function lockFolder(folder: string): Promise<void> {
   const file = join(folder, LOCK_FILE);
   await withIoErrors(folder, () => mkdir(folder, { recursive: true }));
-  const holder = await withIoErrors(file, () => tryLock(file));
+  const holder = await withIoErrors(file, () => tryLock(file)).catch(async (error: unknown) => {
+    await removeIfEmpty(folder);
+    throw error;
+  });
   if (holder) throw makeHeldError(folder, file, holder.owner);
   keepAlive(resolve(file));
 }
@@ -48,7 +51,11 @@ export async function unlockFolder(folder: string): Promise<void> {
   const file = join(folder, LOCK_FILE);
   letGo(resolve(file));
   await withIoErrors(folder, () => unlock(file));
-  await rmdir(folder).catch((error: unknown) => {
+  await removeIfEmpty(folder);
+}
+
+function removeIfEmpty(folder: string): Promise<void> {
+  return rmdir(folder).catch((error: unknown) => {
     if (!["ENOENT", "ENOTEMPTY", "EEXIST"].includes(readErrno(error) ?? "")) throw error;
   });
 }
@@ -119,12 +126,10 @@ async function create(file: string, content: string): Promise<boolean> {
   });
   if (!handle) return false;
   try {
-    await handle.writeFile(content);
+    await handle.writeFile(content).finally(() => handle.close());
   } catch (error) {
     await rm(file, { force: true });
     throw error;
-  } finally {
-    await handle.close();
   }
   return true;
 }

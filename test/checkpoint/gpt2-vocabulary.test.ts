@@ -36,7 +36,8 @@ const run = fc
   .constantFrom(...RANGES)
   .chain(([min, max]) => fc.array(fc.integer({ min, max }), { minLength: 1, maxLength: 6 }))
   .map((codes) => String.fromCodePoint(...codes));
-const text = fc.array(run, { maxLength: 20 }).map((runs) => runs.join(""));
+/** Without the characters that are white space in one engine and none in the other: JavaScript has U+FEFF, GPT-2 U+0085. */
+const text = fc.array(run, { maxLength: 20 }).map((runs) => runs.join("").replaceAll(/[\u0085\ufeff]/g, ""));
 
 describe("encoding with GPT-2's vocabulary", () => {
   it.each([

@@ -64,7 +64,7 @@ describe("the scratch file", () => {
 
   test("the scratch file refuses to read a layer that was never written", async () => {
     const scratch = await createTieScratch(at("empty"), C);
-    await expect(scratch.read(0)).rejects.toThrow("layer 0 was not written");
+    await expect(scratch.read(0)).rejects.toThrow("the file ends at byte 0");
     await scratch.remove();
   });
 

@@ -74,15 +74,13 @@ describe("a learning rate that is far too high", () => {
 });
 
 describe("models with a NaN", () => {
-  it("a NaN in the checkpoint of a resumed run is reported with that checkpoint", async () => {
+  it("a checkpoint in which somebody wrote a NaN is refused", async () => {
     const options = { output: path("poisoned"), settings: { steps: 6, evalEvery: 6 } };
     await failureOf(() => shop.run("finetune", shop.base, { ...options, ...signalAt(3) }));
     await poison(path("poisoned.run", "checkpoint"), "value/h.1.mlp.c_fc.weight");
     const { code, message } = await failureOf(() => shop.run("finetune", shop.base, { ...options, resume: true }));
-    expect(code).toBe("diverged");
-    expect(message).toBe(
-      `step 4: the run has diverged (loss NaN, nll NaN, gradient norm NaN); last checkpoint: step 3 in ${path("poisoned.run")}`,
-    );
+    expect(code).toBe("invalid-file");
+    expect(message).toContain(path("poisoned.run", "checkpoint", "model.safetensors"));
   });
 
   it("a NaN in the model to train or in the teacher is refused before anything is written", async () => {

@@ -17,7 +17,7 @@ const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onn
 export async function modelOf(variant: Variant, output: string): Promise<string> {
   if (variant === "dense") return MODEL;
   // Calibrated, so that the distance means are not 0.
-  await converted({ output, variant, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 256 });
+  await converted({ output, variant, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 2048 });
   return output;
 }
 

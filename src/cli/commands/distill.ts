@@ -24,7 +24,7 @@ While it runs, FOLDER.run holds the state beside the output. Ctrl-C saves; the s
 exactly as if it had not stopped. The weights that were best on held-out text become the output.
 
 Examples:
-  $ nfc distill --data text.txt        # the model that nfc convert made here; its source teaches
+  $ nfc distill --data text.txt        # the model that nfc convert made here
   $ nfc distill out/nf --teacher gpt2/ --data train.txt -o out/nf-distilled
   $ nfc distill out/nf --teacher gpt2/ --data 'corpus/*.jsonl' --field content --valid valid.txt -o out/nf-distilled
   $ nfc distill out/nf --teacher gpt2/ --data train.txt -o out/nf-distilled --resume`;

@@ -19,7 +19,7 @@ describe("malformed ONNX files", () => {
     });
   const cases: [string, Uint8Array, RegExp][] = [
     ["empty", new Uint8Array(0), /holds no graph/],
-    ["text", Buffer.from("version https://git-lfs.github.com/spec/v1\n"), /begins a field of unknown kind 6/],
+    ["text", Buffer.from("version of something\n"), /begins a field of unknown kind 6/],
     ["no graph", model((w) => w), /holds no graph/],
     ["no IR version", bytes((w) => w.uint32(key(7, 2)).fork().ldelim()), /no IR version/],
     ["a group", model((w) => w.uint32(key(50, 3))), /unknown kind 3/],

@@ -179,9 +179,9 @@ describe("folders that are not exports", () => {
     [
       "an LFS pointer",
       { "config.json": CONFIG, "onnx/model.onnx": "version https://git-lfs.github.com/spec/v1\n" },
-      "invalid-file",
-      /model\.onnx: byte 0 begins/,
-      /download/,
+      "unsupported",
+      /model\.onnx: is a Git LFS pointer/,
+      /git lfs pull/,
     ],
   ])("a folder that is not an export is refused: %s", async (name, files, code, message, hint) => {
     const error = await failureOf(() => openExportedModel(writeFolder(path(`no-${name}`.replaceAll(" ", "-")), files)));

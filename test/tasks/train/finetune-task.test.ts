@@ -2,6 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
+import { identifySelf } from "../../../src/io/process.ts";
 import { Classifier, scoreAnswers } from "../../../src/tasks/classify.ts";
 import { encodeExamples } from "../../../src/tasks/examples.ts";
 import { findTask } from "../../../src/tasks/glue-tasks.ts";
@@ -156,10 +157,11 @@ describe("interrupted runs on a task", () => {
   it("a run that another process works on is left alone", async () => {
     const out = path("locked");
     mkdirSync(`${out}.run`);
-    writeFileSync(`${out}.run/lock`, `${process.ppid}\n`);
+    const lock = JSON.stringify({ ...identifySelf(), host: "here", id: "another" });
+    writeFileSync(`${out}.run/lock`, lock);
     const error = await failureOf(() => tune(out, { force: true }));
-    expect(error.message).toBe(`${out}.run: process ${process.ppid} is at work in it`);
-    expect(readFileSync(`${out}.run/lock`, "utf8")).toBe(`${process.ppid}\n`);
+    expect(error.message).toBe(`${out}.run: process ${process.pid} is at work in it`);
+    expect(readFileSync(`${out}.run/lock`, "utf8")).toBe(lock);
   });
 
   it("an interrupted run with other settings or data is not resumed", async () => {
