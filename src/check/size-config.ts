@@ -9,7 +9,7 @@ import { parseBytes, parseGrowth } from "./units.ts";
 
 const CONFIG_FILE_NAME = "nfc.size.json";
 export const BASELINE_FILE_NAME = "nfc.baseline.json";
-const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }';
+const EXAMPLE = '{ "models": [{ "path": "models/onnx/*.onnx", "limit": "80MB", "maxGrowth": "1%" }] }';
 
 const CORRECT = `a correct one: ${EXAMPLE}`;
 

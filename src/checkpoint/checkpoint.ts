@@ -100,7 +100,7 @@ export async function openCheckpoint(source: string, options: OpenOptions = {}):
     const notes = [
       ...fetched.notes,
       ...reader.warnings,
-      ...(config === null ? [`no ${CONFIG_FILE} in ${folder}: dimensions are those of the tensors`] : []),
+      ...(config === null ? [`no ${CONFIG_FILE} beside ${weights}: dimensions are those of the tensors`] : []),
       ...plan.notes,
     ];
     return makeCheckpoint({ source, folder, reader, rawConfig: raw ?? {}, notes, record }, plan);

@@ -6,6 +6,7 @@ import {
   type FileFormat,
   findFormatByName,
   HEAD_BYTES,
+  hasControls,
   isHtml,
   looksLikeSafetensors,
   readInt32,
@@ -39,6 +40,15 @@ export async function refuseOtherFormat(path: string): Promise<void> {
   if (other !== null)
     throw new NfcError("unsupported", `${path}: is ${other.what}, not safetensors`, { hint: other.asCheckpoint });
   if (hasPickleName(path)) throw makePickleError(path, [path]);
+  if (beginsAsText(head))
+    throw new NfcError("unsupported", `${path}: is text, not safetensors`, {
+      hint: "give a safetensors checkpoint; text is for --data, --text and --calibration",
+    });
+}
+
+/** The first 8 bytes of a safetensors file are a length, whose upper bytes are 0. */
+function beginsAsText(head: Uint8Array): boolean {
+  return head.byteLength > 0 && !hasControls(head) && head.subarray(0, 8).every((byte) => byte < 128);
 }
 
 /** What is no checkpoint at all: a page of HTML, token ids, a .bin file that is no pickle. */

@@ -139,9 +139,9 @@ function makeOutput({ stdout, stderr }: Io): OutputConfiguration {
 const EXAMPLES = `
 Examples:
   $ nfc demo
-  $ nfc convert gpt2.safetensors     # these three, one after another: writes gpt2-nfc,
-  $ nfc distill --data text.txt      # gpt2-nfc-distilled,
-  $ nfc export --onnx                # and gpt2-nfc-distilled-onnx
+  $ nfc convert gpt2.safetensors   # writes gpt2-nfc
+  $ nfc distill --data text.txt    # after it: writes gpt2-nfc-distilled
+  $ nfc export --onnx              # after both: writes gpt2-nfc-distilled-onnx
   $ nfc inspect gpt2/
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc distill out/nf --teacher gpt2/ --data text.txt -o out/nf-distilled

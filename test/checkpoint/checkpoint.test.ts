@@ -132,7 +132,9 @@ describe("opening a checkpoint", () => {
   it("a missing config.json is noted", async () => {
     await opened({ config: null, open: { nHead: 2 } }, (checkpoint, folder) => {
       expect(checkpoint.rawConfig).toEqual({});
-      expect(checkpoint.notes).toContain(`no config.json in ${folder}: dimensions are those of the tensors`);
+      expect(checkpoint.notes).toContain(
+        `no config.json beside ${folder}/model.safetensors: dimensions are those of the tensors`,
+      );
     });
   });
 

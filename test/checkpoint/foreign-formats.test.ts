@@ -132,6 +132,8 @@ describe("other formats", () => {
     ["shard.bin", Uint8Array.from([0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 0, 0]), "a file of token ids (llm.c)", "--data"],
     ["train.bin", Uint8Array.from([9, 0, 8, 0, 7, 0, 6, 0, 5, 0]), "neither a PyTorch pickle nor", "--data"],
     ["model.safetensors", "<!DOCTYPE html><html>", "a page of HTML", "Fetch"],
+    ["reviews.csv", "text,label\nfine,1\n", "text, not", "--data"],
+    ["notes", "abc", "text, not", "--data"],
     ["weights.npy", Buffer.from("\x93NUMPY\x01\0v\0{", "latin1"), "a NumPy array", "safetensors.numpy"],
     ["weights.gz", Uint8Array.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]), "a gzip archive", "gunzip"],
     ["weights.safetensors", Uint8Array.from([0x28, 0xb5, 0x2f, 0xfd, 4, 0]), "a zstd archive", "zstd -d"],

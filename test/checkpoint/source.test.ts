@@ -139,7 +139,7 @@ describe("a path to a single file", () => {
 
   it("a path that looks like the name of a Hub model leads to hf://", async () => {
     const error = await failureOf(() => resolveLocal("openai-community/gpt2"));
-    expect(error.hint).toBe("for a model of the Hugging Face Hub write hf://openai-community/gpt2");
+    expect(error.hint).toBe("check the path, or for a model of the Hugging Face Hub write hf://openai-community/gpt2");
   });
 
   it("a path to config.json leads to its folder", async () => {

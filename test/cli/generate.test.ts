@@ -136,7 +136,7 @@ describe("nfc generate of stdin", () => {
   });
 
   it.each<[string, string | Uint8Array, string]>([
-    ["empty", "\n", "prompt 1 is empty; give some text to start from"],
+    ["empty", "\n", 'prompt 1 is empty; give --prompt "…", or pipe text in'],
     ["not UTF-8", Uint8Array.of(0x61, 0xff), "stdin: not UTF-8; convert it, for example with iconv -t utf-8"],
   ])("stdin is refused when it is %s", async (_, stdin, message) => {
     const { code, stdout, stderr } = await generate([], { stdin });
@@ -229,7 +229,7 @@ describe("an interrupted nfc generate", () => {
 describe("refusals of nfc generate", () => {
   it.each<[string, string[], string | RegExp]>([
     ["no prompt", [], 'there is no prompt; give --prompt "…", or pipe text in'],
-    ["an empty prompt", ["-p", "a", "-p", ""], "prompt 2 is empty; give some text to start from"],
+    ["an empty prompt", ["-p", "a", "-p", ""], 'prompt 2 is empty; give --prompt "…", or pipe text in'],
     ["stdin twice", ["-p", "-", "-p", "-"], "--prompt - is given twice; what is piped in is one prompt"],
     ["two kinds of prompts", ["-p", "a", "--prompts-file", "x"], /^--prompt and --prompts-file do not go together/],
     ["a file that is not there", ["--prompts-file", path("none.txt")], /none\.txt: no such file/],

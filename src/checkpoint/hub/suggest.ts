@@ -26,7 +26,7 @@ export function suggestHub(source: string): string | null {
   const short = Object.hasOwn(SHORT_NAMES, name) ? SHORT_NAMES[name] : undefined;
   const owner = /^([\w-][\w.-]*)\/[\w-][\w.-]*$/.exec(name)?.[1];
   if (short === undefined && (owner === undefined || fileExists(owner))) return null;
-  return suggest(short ?? name, revision);
+  return short === undefined ? `check the path, or ${suggest(name, revision)}` : suggest(short, revision);
 }
 
 /** owner/name[/tree|blob|resolve/revision/…], or one of the short names in place of owner/name. */

@@ -59,9 +59,10 @@ export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: str
   const length = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES).getBigUint64(0, true);
   if (length === 0n) throw invalid(`${file}: the header is empty`);
   if (length > MAX_HEADER_BYTES) {
-    throw invalid(
-      `${file}: the header claims ${length} bytes (limit ${MAX_HEADER_BYTES}); is this a safetensors file?`,
-    );
+    const hint = "this is no safetensors file, or a damaged one: download or write it again";
+    throw new NfcError("invalid-file", `${file}: the header claims ${length} bytes (limit ${MAX_HEADER_BYTES})`, {
+      hint,
+    });
   }
   if (Number(length) > fileSize - PREFIX_BYTES) {
     throw invalid(`${file}: the header claims ${length} bytes, but the file has only ${fileSize}`);

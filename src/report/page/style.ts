@@ -30,10 +30,12 @@ figure { margin: 1rem 0; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 .scroll + .scroll { margin-top: 1.25rem; }
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--quiet); font-weight: 500; white-space: normal; vertical-align: bottom; }
+th { color: var(--quiet); font-weight: 500; white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; }
+td wbr { white-space: normal; }
 td.wrap, dd.wrap { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 code { font: .82rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+code .flag { white-space: nowrap; }
 ul { padding-left: 1.1rem; } li { margin: .25rem 0; }
 .legend span { margin-right: 1.25rem; } .legend i { display: inline-block; width: .75rem; height: .75rem; margin-right: .4rem; border-radius: 2px; }
 .legend .before { background: var(--before); } .legend .after { background: var(--after); } .legend .third { background: var(--third); }

@@ -25,8 +25,13 @@ export function shortenMiddle(text: string, size: number): string {
   return `${characters.slice(0, head).join("")}…${characters.slice(head + 1 - size).join("")}`;
 }
 
-/** A line without words of its middle, for which … stands, where it is longer than `size`; its end tells how far it is. */
-export function shortenLine(line: string, size: number): string {
+/**
+ * A line of at most `size` characters: without the details in parentheses, unless they end it, then without words of its
+ * middle, for which … stands; its end tells how far it is.
+ */
+export function shortenLine(full: string, size: number): string {
+  if (measure(full) <= size) return full;
+  const line = full.replace(/ +\([^()]*\)(?= )/, "");
   if (measure(line) <= size) return line;
   const words = line.split(/ +/);
   const take = (from: readonly string[], room: number) => {
@@ -130,9 +135,15 @@ function fitTable(table: FoundTable, width: number): string[] {
     if (c === 0) continue;
     const grown = [...(part ?? [0]), c];
     if (part && total(grown.map((each) => fitting[each] as Column)) <= width) part.push(c);
-    else parts.push([0, c]);
+    else parts.push([0, ...takeOwner(table, part, c), c]);
   }
   return parts.flatMap((part, i) => [...(i === 0 ? [] : [""]), ...drawTable(table, fitting, part)]);
+}
+
+/** A column under a mere sign, such as "%", means nothing without the one before it, which goes along with it. */
+function takeOwner({ rows }: FoundTable, part: number[] | undefined, column: number): number[] {
+  const isSign = !/[\p{L}\p{N}]/u.test(rows[0]?.[column] ?? "");
+  return isSign && part && part.length > 2 ? part.splice(-1) : [];
 }
 
 /** Columns as narrow as their words, then as their shortened names, the widest first, until the table fits. */

@@ -66,7 +66,8 @@ function renderTable({ heading, rows }: Table): Markup {
     return name === undefined ? "" : ` data-name="${toPlainHtml(name)}"`;
   };
   const lines = rows.map(
-    (row) => `<tr>${row.map((cell, c) => `<td${nameOf(c)}>${toPlainHtml(cell)}</td>`).join("")}</tr>`,
+    (row) =>
+      `<tr>${row.map((cell, c) => `<td${nameOf(c)}>${c === 0 ? breakPath(cell) : toPlainHtml(cell)}</td>`).join("")}</tr>`,
   );
   return new Markup(
     `<div class="scroll ${classOfNeed(measureTable(heading ?? [], rows))}"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,
@@ -77,13 +78,17 @@ function renderTable({ heading, rows }: Table): Markup {
 const CHARACTER = 8;
 const GAP = 12;
 
-/** About how wide a table is; its headings break at spaces, its cells do not. */
+/** A row's name may break after each slash, because paths of models are long. */
+const breakPath = (cell: Line) => toPlainHtml(cell).replaceAll("/", "/<wbr>");
+
+/** About how wide a table is; its headings break at spaces, paths in its first column after slashes, other cells do not. */
 function measureTable(heading: readonly Line[], rows: readonly (readonly Line[])[]): number {
   const columns = Math.max(heading.length, ...rows.map((row) => row.length));
   const text = (cell: Line | undefined) => (cell === undefined ? "" : renderLine(cell, toPlain));
   const widths = Array.from({ length: columns }, (_, c) => {
     const words = text(heading[c]).split(" ");
-    return Math.max(...words.map((word) => word.length), ...rows.map((row) => text(row[c]).length));
+    const cells = rows.map((row) => text(row[c])).flatMap((cell) => (c === 0 ? cell.split(/(?<=\/)/) : cell));
+    return Math.max(...[...words, ...cells].map(({ length }) => length));
   });
   return widths.reduce((sum, characters) => sum + CHARACTER * characters + GAP, 0);
 }
@@ -91,8 +96,13 @@ function measureTable(heading: readonly Line[], rows: readonly (readonly Line[])
 function toHtml(line: Line): string {
   return renderLine(line, (span) => {
     if (typeof span === "string") return escapeHtml(span);
-    return "code" in span ? `<code>${escapeHtml(span.code)}</code>` : `<strong>${escapeHtml(span.strong)}</strong>`;
+    return "code" in span ? `<code>${toCodeHtml(span.code)}</code>` : `<strong>${escapeHtml(span.strong)}</strong>`;
   });
+}
+
+/** Flags of a command stay whole, where browsers would break the line after their hyphens. */
+function toCodeHtml(code: string): string {
+  return escapeHtml(code).replace(/(?<= )--?[\w-]+/g, `<span class="flag">$&</span>`);
 }
 
 function toPlainHtml(line: Line): string {

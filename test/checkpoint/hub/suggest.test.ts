@@ -10,8 +10,6 @@ describe("names of the Hub", () => {
     ["gpt2-xl", "hf://openai-community/gpt2-xl"],
     ["distilgpt2", "hf://distilbert/distilgpt2"],
     ["gpt2@v1", "hf://openai-community/gpt2@v1"],
-    ["openai-community/gpt2", "hf://openai-community/gpt2"],
-    ["owner/name@rev", "hf://owner/name@rev"],
     ["https://huggingface.co/owner/name", "hf://owner/name"],
     ["https://huggingface.co/owner/name/", "hf://owner/name"],
     ["https://huggingface.co/owner/name/tree/main", "hf://owner/name"],
@@ -30,6 +28,14 @@ describe("names of the Hub", () => {
     expect(error.code).toBe("not-found");
     expect(error.message).toBe(`${source}: no such file or folder`);
     expect(error.hint).toBe(`for a model of the Hugging Face Hub write ${name}`);
+  });
+
+  it.each([
+    ["openai-community/gpt2", "hf://openai-community/gpt2"],
+    ["owner/name@rev", "hf://owner/name@rev"],
+    ["out/model", "hf://out/model"],
+  ])("%s may be a wrong path as well", (source, name) => {
+    expect(suggestHub(source)).toBe(`check the path, or for a model of the Hugging Face Hub write ${name}`);
   });
 
   it.each([

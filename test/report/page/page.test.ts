@@ -12,7 +12,7 @@ import {
   readTrainingCurves,
 } from "../../../src/report/page/page-data.ts";
 import { STYLE } from "../../../src/report/page/style.ts";
-import { html, Markup } from "../../../src/report/render/html.ts";
+import { html, Markup, renderBlock } from "../../../src/report/render/html.ts";
 import { createReport } from "../../../src/report/report.ts";
 import { browserForTests, NO_CHROMIUM, WHY } from "../../support/browser.ts";
 import { modelOf } from "../../support/exported.ts";
@@ -287,6 +287,23 @@ describe.skipIf(NO_CHROMIUM)(`the page in Chromium${WHY}`, { timeout: 60_000 }, 
     expect(await page.evaluate(shown)).toBe('"difference"');
     await page.setViewportSize({ width: 1000, height: 800 });
     expect(await page.evaluate(shown)).toBe("none");
+  });
+
+  it("a table of long paths stays a table: paths break after slashes, and headings between words", async () => {
+    const names = ["model", "weights", "variant", "parameters", "%", "MB", "%", "perplexity, text.txt"];
+    const model = "a-model-of-a-long-name/onnx/model_quantized.onnx";
+    const row = [model, "fp32", "noise-distance", "5,459,200", "-6.73 %", "21.861", "-6.66 %", "70.59"];
+    const { page } = await visit({ viewport: { width: 1000, height: 800 } });
+    const table = renderBlock({ kind: "table", heading: names, rows: [row], align: "lr" });
+    await page.setContent(html`<style>${new Markup(STYLE)}</style><section>${table}</section>`.html);
+    const linesOf = (selector: string) =>
+      page.evaluate(`[...document.querySelectorAll("${selector}")].map((cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return new Set([...range.getClientRects()].filter((box) => box.width > 0).map((box) => box.top)).size;
+      })`);
+    expect(await linesOf("th")).toEqual([1, 1, 1, 1, 1, 1, 1, 2]);
+    expect(await linesOf("td")).toEqual([2, 1, 1, 1, 1, 1, 1, 1]);
   });
 
   it("the page prints on white paper", async () => {

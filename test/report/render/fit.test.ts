@@ -34,6 +34,25 @@ describe("tables", () => {
     ]);
   });
 
+  it("a column of percent goes below together with the column that it belongs to", () => {
+    const rows = [
+      ["model", "parameters", "%", "MB", "%"],
+      ["a", "5,853,184", "", "23.420", ""],
+      ["b", "5,459,224", "-6.73 %", "21.844", "-6.73 %"],
+    ];
+    expect(fitText(table(rows, "lr"), 38).split("\n")).toEqual([
+      "model  parameters        %",
+      "-----  ----------  -------",
+      "a       5,853,184",
+      "b       5,459,224  -6.73 %",
+      "",
+      "model      MB        %",
+      "-----  ------  -------",
+      "a      23.420",
+      "b      21.844  -6.73 %",
+    ]);
+  });
+
   it("long names are shortened in the middle, and cells of words take several lines", () => {
     const rows = [
       ["model", "what it is", "perplexity"],
@@ -123,6 +142,9 @@ it("a shortened line keeps its start and its end, in whole words", () => {
   const line =
     "distilling loss 2.981  (nll 4.235, kl 0.369)  lr 0.00076  1217 tokens/s  held-out 81.27  0:07 left (12/20)";
   expect(shortenLine(line, 200)).toBe(line);
+  expect(shortenLine(line, 90)).toBe(
+    "distilling loss 2.981  lr 0.00076  1217 tokens/s  held-out 81.27  0:07 left (12/20)",
+  );
   expect(shortenLine(line, 60)).toBe("distilling loss … tokens/s held-out 81.27 0:07 left (12/20)");
   for (let size = 8; size < 110; size++) expect([...shortenLine(line, size)].length).toBeLessThanOrEqual(size);
 });

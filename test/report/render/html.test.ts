@@ -17,6 +17,14 @@ test.each([
     { kind: "table", heading: [EVIL], rows: [[{ code: EVIL }]], align: "l" } as const,
     `<div class="scroll needs-250"><table><thead><tr><th scope="col">${SAFE}</th></tr></thead><tbody><tr><td data-name="${SAFE}">${SAFE}</td></tr></tbody></table></div>`,
   ],
+  [
+    list([[{ code: "nfc distill --data a-b.txt -o --x" }]]),
+    '<ul><li><code>nfc distill <span class="flag">--data</span> a-b.txt <span class="flag">-o</span> <span class="flag">--x</span></code></li></ul>',
+  ],
+  [
+    { kind: "table", heading: null, rows: [["models/of-a-long-name/file", "of/two"]], align: "ll" } as const,
+    '<div class="scroll needs-250"><table><thead><tr></tr></thead><tbody><tr><td>models/<wbr>of-a-long-name/<wbr>file</td><td>of/two</td></tr></tbody></table></div>',
+  ],
 ])("a block of %j becomes its HTML", (block, expected) => {
   expect(renderBlock(block).html).toBe(expected);
 });

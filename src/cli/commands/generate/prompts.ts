@@ -34,7 +34,8 @@ export async function readPrompts(context: Context, { prompt, promptsFile }: Pro
   const texts: string[] = [];
   for (const [i, text] of given.entries()) {
     const whole = text === "-" ? await readPipedText(context) : text;
-    if (whole === "") throw new NfcError("usage", `prompt ${i + 1} is empty`, { hint: "give some text to start from" });
+    if (whole === "")
+      throw new NfcError("usage", `prompt ${i + 1} is empty`, { hint: 'give --prompt "…", or pipe text in' });
     texts.push(whole);
   }
   return texts;
