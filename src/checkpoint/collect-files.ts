@@ -3,11 +3,11 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJson } from "../io/json.ts";
+import { explainLeftBehind, isJsonTokenizerFile, isTokenizerFile } from "../io/tokenizer-files.ts";
 import { readCompanion } from "./companion-files.ts";
 import { GENERATION_FILE } from "./config-file.ts";
 import { FieldReader, showName } from "./fields.ts";
 import { stripForeignCode } from "./foreign-code.ts";
-import { explainLeftBehind, isJsonTokenizerFile, isTokenizerFile } from "./tokenizer-files.ts";
 
 /** Files by name, as they are to be written. */
 export type ModelFiles = ReadonlyMap<string, string | Uint8Array>;
