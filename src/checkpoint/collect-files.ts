@@ -48,6 +48,6 @@ function checkJson(bytes: Uint8Array, file: string, isSettings: boolean, notes: 
   if (!isSettings) return bytes;
   const { raw } = new FieldReader(value, file);
   const stripped = stripForeignCode(raw, file);
-  notes.push(...stripped.notes);
+  for (const note of stripped.notes) notes.push(note); // there may be more than a call can take as arguments
   return stripped.value === raw ? bytes : `${JSON.stringify(stripped.value, null, 2)}\n`;
 }

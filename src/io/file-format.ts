@@ -4,6 +4,14 @@ import { extname } from "node:path";
 /** Bytes of a file's beginning that decide what it is. */
 export const HEAD_BYTES = 64 * 1024;
 
+/** First number of data files of llm.c and modded-nanogpt: uint16 ids of GPT-2, uint32 ids of Llama 3. */
+export const LLMC_IDS = { uint16: 20240520, uint32: 20240801 } as const;
+/** How what a clone without git-lfs holds instead of a large file begins. */
+export const LFS_STARTS: readonly string[] = [
+  "version https://git-lfs.github.com/spec/",
+  "version https://hawser.github.com/spec/",
+];
+
 /** A file that is neither text, token ids nor safetensors. */
 export interface FileFormat {
   /** With its article: "a zip archive". */
@@ -78,8 +86,7 @@ const LFS_POINTER: FileFormat = {
 };
 
 const SIGNATURES: readonly Signature[] = [
-  { bytes: "version https://git-lfs.github.com/spec/", text: true, ...LFS_POINTER },
-  { bytes: "version https://hawser.github.com/spec/", text: true, ...LFS_POINTER },
+  ...LFS_STARTS.map((bytes) => ({ bytes, text: true, ...LFS_POINTER })),
   { bytes: "\x1f\x8b", ...packed("a gzip archive", "gunzip") },
   { bytes: "\x28\xb5\x2f\xfd", ...packed("a zstd archive", "zstd -d") },
   { bytes: "\xfd7zXZ\0", ...packed("an xz archive", "xz -d") },
@@ -168,6 +175,16 @@ export function recognizeFormat(head: Uint8Array): FileFormat | null {
 /** Whether the bytes begin as a safetensors file does: a header of JSON right after its length of 8 bytes. */
 export function looksLikeSafetensors(head: Uint8Array): boolean {
   return " {\t\r\n".includes(String.fromCharCode(head[8] ?? 0));
+}
+
+/** Whether the bytes begin as a file of token ids of llm.c or modded-nanogpt does. */
+export function looksLikeLlmcIds(head: Uint8Array): boolean {
+  return Object.values<number>(LLMC_IDS).includes(readInt32(head));
+}
+
+/** Whether the bytes begin as NumPy's .npy does. */
+export function looksLikeNumpy(head: Uint8Array): boolean {
+  return Buffer.from(head.subarray(0, 6)).toString("latin1") === "\x93NUMPY";
 }
 
 /** Whether bytes hold control characters that no text has. */

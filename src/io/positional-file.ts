@@ -2,6 +2,7 @@
 import { constants, type Stats } from "node:fs";
 import { type FileHandle, lstat, open, stat } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
+import { LFS_STARTS } from "./file-format.ts";
 import { withIoErrors } from "./io-error.ts";
 
 /**
@@ -10,8 +11,7 @@ import { withIoErrors } from "./io-error.ts";
  */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 
-/** The first bytes of a Git LFS pointer, which has some 130. */
-const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/");
+/** Pointers of Git LFS have some 130 bytes. */
 const MAX_POINTER_BYTES = 1024;
 
 /** The largest file that is read as a whole: tokenizers have some 30 MB, and more is a mistake or an attack. */
@@ -131,7 +131,8 @@ export function requireRegular(status: Stats, path: string, code: "io" | "invali
 
 /** @throws NfcError `unsupported` for what a clone without git-lfs holds instead of a large file */
 function refuseLfsPointer(begin: Uint8Array, path: string): void {
-  if (!LFS_POINTER.equals(begin.subarray(0, LFS_POINTER.byteLength))) return;
+  const text = Buffer.from(begin).toString("latin1");
+  if (!LFS_STARTS.some((start) => text.startsWith(start))) return;
   throw new NfcError("unsupported", `${path}: is a Git LFS pointer, not the file itself`, {
     hint: "fetch the files: git lfs pull",
   });
