@@ -14,6 +14,7 @@ import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/t
 import { TrainingLoop } from "../../distill/training-loop.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
+import { formatCommand } from "../../io/printable.ts";
 import { stageDirectory } from "../../io/staging.ts";
 import { hasSameLabels } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
@@ -197,7 +198,7 @@ function checkTeacher(
     throw new NfcError(
       "mismatch",
       `${teacher.source}: ${theirs ? `classifies as ${theirs.join(", ")}` : "is a language model"}, not a teacher for ${task.title}`,
-      { hint: `fine-tune it first: nfc finetune ${teacher.source} --task ${task.name}` },
+      { hint: `fine-tune it first: ${formatCommand(["nfc", "finetune", teacher.source, "--task", task.name])}` },
     );
   checkTeacherFits(student, teacher, length);
 }
