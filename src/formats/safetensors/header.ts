@@ -49,9 +49,8 @@ export interface TensorShape {
  * @throws NfcError `invalid-file` when the file is too short for a header, or the length is absurd.
  */
 export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: string): number {
-  if (fileSize < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES) {
+  if (fileSize < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES)
     throw invalid(`${file}: ${fileSize} bytes are too few for a safetensors file`);
-  }
   const length = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES).getBigUint64(0, true);
   if (length === 0n) throw invalid(`${file}: the header is empty`);
   if (length > MAX_HEADER_BYTES) {
@@ -59,9 +58,8 @@ export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: str
       `${file}: the header claims ${length} bytes (limit ${MAX_HEADER_BYTES}); is this a safetensors file?`,
     );
   }
-  if (Number(length) > fileSize - PREFIX_BYTES) {
+  if (Number(length) > fileSize - PREFIX_BYTES)
     throw invalid(`${file}: the header claims ${length} bytes, but the file has only ${fileSize}`);
-  }
   return Number(length);
 }
 
