@@ -3,11 +3,11 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJson } from "../io/json.ts";
+import { explainLeftBehind, isJsonTokenizerFile, isTokenizerFile } from "../io/tokenizer-files.ts";
 import { readCompanion } from "./companion-files.ts";
 import { GENERATION_FILE } from "./config-file.ts";
 import { FieldReader, showName } from "./fields.ts";
 import { stripForeignCode } from "./foreign-code.ts";
-import { explainLeftBehind, isJsonTokenizerFile, isTokenizerFile } from "./tokenizer-files.ts";
 
 /** Files by name, as they are to be written. */
 export type ModelFiles = ReadonlyMap<string, string | Uint8Array>;
@@ -48,6 +48,6 @@ function checkJson(bytes: Uint8Array, file: string, isSettings: boolean, notes: 
   if (!isSettings) return bytes;
   const { raw } = new FieldReader(value, file);
   const stripped = stripForeignCode(raw, file);
-  notes.push(...stripped.notes);
+  for (const note of stripped.notes) notes.push(note); // there may be more than a call can take as arguments
   return stripped.value === raw ? bytes : `${JSON.stringify(stripped.value, null, 2)}\n`;
 }

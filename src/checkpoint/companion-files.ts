@@ -1,14 +1,11 @@
 // Reads the files that lie beside a model's weights: each is a regular file of bounded size that belongs to its folder.
-import { constants, type Stats } from "node:fs";
-import { type FileHandle, lstat, open, realpath } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { lstat, realpath } from "node:fs/promises";
 import { dirname, join, sep } from "node:path";
 import { NfcError } from "../errors.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJson } from "../io/json.ts";
-import { refuseLfsPointer } from "../io/positional-file.ts";
-
-/** The largest tokenizers have some 30 MB; a larger file is a mistake or an attack. */
-const MAX_COMPANION_BYTES = 256 * 2 ** 20;
+import { requireRegular, withFile } from "../io/positional-file.ts";
 
 export interface ReadCompanionOptions {
   maxBytes?: number | undefined;
@@ -24,26 +21,14 @@ export interface ReadCompanionOptions {
 export async function readCompanion(
   folder: string,
   name: string,
-  { maxBytes = MAX_COMPANION_BYTES }: ReadCompanionOptions = {},
+  { maxBytes }: ReadCompanionOptions = {},
 ): Promise<Buffer | null> {
   const path = join(folder, name);
-  return withIoErrors(path, async () => {
-    const real = await resolveCompanion(folder, path);
-    if (real === null) return null;
-    // What was looked at may be another file by now: a link is not followed here, and a pipe does not block.
-    const handle = await open(real, constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0));
-    try {
-      const status = await handle.stat();
-      requireRegular(status, path);
-      if (status.size > maxBytes)
-        throw new NfcError("invalid-file", `${path}: ${status.size} bytes, more than the ${maxBytes} allowed here`);
-      const bytes = await readWhole(handle, status.size, path);
-      refuseLfsPointer(bytes, path);
-      return bytes;
-    } finally {
-      await handle.close();
-    }
-  });
+  const real = await withIoErrors(path, () => resolveCompanion(folder, path));
+  if (real === null) return null;
+  // What was looked at may be another file by now, so that a link is not followed here.
+  const bytes = await withFile(real, (file) => file.readWhole(maxBytes), { shown: path, refuseLink: true });
+  return Buffer.from(bytes.buffer);
 }
 
 /**
@@ -57,16 +42,6 @@ export async function readCompanionJson(
 ): Promise<unknown> {
   const bytes = await readCompanion(folder, name, options);
   return bytes === null ? undefined : parseJson(bytes, join(folder, name));
-}
-
-async function readWhole(handle: FileHandle, size: number, path: string): Promise<Buffer> {
-  const bytes = Buffer.alloc(size);
-  for (let done = 0; done < size; ) {
-    const { bytesRead } = await handle.read(bytes, done, size - done, done);
-    if (bytesRead === 0) throw new NfcError("io", `${path}: it has been cut while it was read`, { hint: "try again" });
-    done += bytesRead;
-  }
-  return bytes;
 }
 
 /**
@@ -83,7 +58,7 @@ async function resolveCompanion(folder: string, path: string): Promise<string | 
   const status = await lstatOrNull(path);
   if (status === null) return null;
   if (!status.isSymbolicLink()) {
-    requireRegular(status, path);
+    requireRegular(status, path, "invalid-file");
     return path;
   }
   const real = await realpath(path).catch((error: NodeJS.ErrnoException) => {
@@ -96,7 +71,7 @@ async function resolveCompanion(folder: string, path: string): Promise<string | 
       hint: "put the file itself into the folder",
     });
   const target = await lstatOrNull(real);
-  if (target !== null) requireRegular(target, path);
+  if (target !== null) requireRegular(target, path, "invalid-file");
   return real;
 }
 
@@ -105,12 +80,6 @@ async function lstatOrNull(path: string): Promise<Stats | null> {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return null;
     throw error;
   });
-}
-
-function requireRegular(status: Stats, path: string): void {
-  if (status.isFile()) return;
-  const what = status.isDirectory() ? "a folder" : "no regular file";
-  throw new NfcError("invalid-file", `${path}: this is ${what}, a file is expected`, { hint: "delete or replace it" });
 }
 
 /** The folder of a cached repository's files, for a folder in its snapshots: REPOSITORY/snapshots/COMMIT[/…]. */

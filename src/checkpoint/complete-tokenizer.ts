@@ -1,11 +1,11 @@
 // Writes the tokenizer.json that a model's older tokenizer files, or GPT-2's built-in vocabulary, amount to.
 import { join } from "node:path";
 import { parseJson } from "../io/json.ts";
+import { isForeignTokenizer } from "../io/tokenizer-files.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { ModelFiles } from "./collect-files.ts";
 import { FieldReader, isJsonObject } from "./fields.ts";
 import { GPT2_VOCABULARY, NANOGPT_VOCABULARY } from "./tokenizer.ts";
-import { isForeignTokenizer } from "./tokenizer-files.ts";
 import { END_OF_TEXT, readGpt2Json, readTokenizerJson } from "./tokenizer-json.ts";
 
 const TOKENIZER = "tokenizer.json";

@@ -34,17 +34,18 @@ export function refuseTrainerFolder(folder: string, names: readonly string[]): v
 export async function findInnerCheckpoints(folder: string, names: readonly string[]): Promise<string[]> {
   const found: string[] = [];
   for (const name of names.slice(0, MAX_FOLDERS)) {
-    const inner = await list(join(folder, name));
+    const inner = await listNames(join(folder, name));
     if (TRAINER_CHECKPOINT.test(name) ? inner.length > 0 : inner.some((each) => WEIGHTS.test(each))) found.push(name);
     if (name !== "snapshots") continue;
     for (const commit of inner.slice(0, MAX_FOLDERS))
-      if ((await list(join(folder, name, commit))).some((each) => WEIGHTS.test(each))) found.push(join(name, commit));
+      if ((await listNames(join(folder, name, commit))).some((each) => WEIGHTS.test(each)))
+        found.push(join(name, commit));
   }
   const step = (name: string) => Number(TRAINER_CHECKPOINT.exec(name)?.[1] ?? -1);
   return found.sort((a, b) => step(a) - step(b) || (a < b ? -1 : 1));
 }
 
 /** The names in a folder; none where it is a file, or may not be read, which is no fault here. */
-function list(path: string): Promise<string[]> {
+function listNames(path: string): Promise<string[]> {
   return readdir(path).catch(() => []);
 }

@@ -1,18 +1,20 @@
 // Recognizes files that are no safetensors (pickles, ONNX, GGUF, ...) and says how to convert them.
 import { basename, dirname, extname, join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { LLMC_IDS, NUMPY_MAGIC } from "../io/data-file.ts";
 import {
   type FileFormat,
   findFormatByName,
   HEAD_BYTES,
   hasControls,
   isHtml,
+  looksLikeLlmcIds,
+  looksLikeNumpy,
   looksLikeSafetensors,
   readInt32,
   recognizeFormat,
 } from "../io/file-format.ts";
 import { withFile } from "../io/positional-file.ts";
+import { formatCommand } from "../io/printable.ts";
 
 /** Extensions that PyTorch programs give to pickles. */
 const PICKLE_EXTENSIONS = new Set([".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"]);
@@ -56,10 +58,9 @@ function recognizeOther(path: string, head: Uint8Array): Pick<FileFormat, "what"
   if (head.byteLength === 0) return null;
   if (isHtml(Buffer.from(head).toString("latin1")))
     return { what: "a page of HTML", asCheckpoint: "did the download go wrong? Fetch the file again" };
-  const isData = Object.values(LLMC_IDS).some((magic) => magic === readInt32(head));
   const asCheckpoint = "give a safetensors checkpoint; token ids are for --data and --text";
-  if (isData) return { what: "a file of token ids (llm.c)", asCheckpoint };
-  if (Buffer.from(head.subarray(0, 6)).toString("latin1") === NUMPY_MAGIC)
+  if (looksLikeLlmcIds(head)) return { what: "a file of token ids (llm.c)", asCheckpoint };
+  if (looksLikeNumpy(head))
     return { what: "a NumPy array", asCheckpoint: "save all arrays together with safetensors.numpy.save_file" };
   const isBin = extname(path).toLowerCase() === ".bin";
   return isBin ? { what: "neither a PyTorch pickle nor any other checkpoint", asCheckpoint } : null;
@@ -95,12 +96,7 @@ export function describePickleConversion(files: readonly string[]): string {
     "a and not os.path.exists(p) and json.dump(a,open(p,'w'))",
   ].join(";");
   const folder = dirname(files[0] ?? ".");
-  return ["python3", "-c", `"${script}"`, shellQuote(folder), ...files.map(shellQuote)].join(" ");
-}
-
-/** One argument of a POSIX shell, quoted only where it must be. */
-function shellQuote(text: string): string {
-  return /^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+  return `python3 -c "${script}" ${formatCommand([folder, ...files])}`;
 }
 
 /** The pickles among the files of a folder that hold one model: pytorch_model.bin, its shards, or nanoGPT's ckpt.pt. */

@@ -12,6 +12,7 @@ export const GPT2_VOCABULARY = 50_257;
 export const NANOGPT_VOCABULARY = 50_304;
 /** Stands for the way in which text is encoded: caches of ids that were made in another way are made again. */
 const ENCODING = "2";
+
 export interface Tokenizer {
   /** The name of its source, for reports. */
   readonly name: string;
@@ -69,7 +70,7 @@ async function makeTokenizer({ file, json }: TokenizerJson, vocabulary: number |
 function checkIds(ids: number[], pipeline: Pipeline, vocabulary: number): number[] {
   const wrong = ids.find((id) => id >= vocabulary);
   if (wrong === undefined) return ids;
-  const token = quote(pipeline.token(wrong) ?? "");
+  const token = quote(pipeline.findToken(wrong) ?? "");
   const fact = `the text has the token ${token} with id ${wrong}, and the model has only ${vocabulary} tokens`;
   throw new NfcError("mismatch", `${pipeline.file}: ${fact}`, {
     hint: "take the token out of the text, or give the model a row for it (resize_token_embeddings in transformers)",

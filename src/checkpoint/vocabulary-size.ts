@@ -3,10 +3,10 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { withIoErrors } from "../io/io-error.ts";
+import { isForeignTokenizer } from "../io/tokenizer-files.ts";
 import { readCompanion, readCompanionJson } from "./companion-files.ts";
 import { checkDefinition, checkVocabulary, type Definition } from "./encoding/definition.ts";
 import { FieldReader, isJsonObject } from "./fields.ts";
-import { isForeignTokenizer } from "./tokenizer-files.ts";
 import { readAddedTokens, readTokenizerJson } from "./tokenizer-json.ts";
 
 /**

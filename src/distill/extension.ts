@@ -40,7 +40,6 @@ export interface FinishedRun {
 
 /** The run that made the model in a folder; null where that is no model, or was made by anything else. */
 export async function readFinishedRun(folder: string, task: TrainMode): Promise<FinishedRun | null> {
-  if (!fileExists(join(folder, NFC_RECORD_FILE))) return null;
   const last = (await readNfcRecord(folder))?.history.at(-1);
   if (last?.step !== task || last.task !== undefined) return null;
   const entry = parseJsonWith(entrySchema, last, join(folder, NFC_RECORD_FILE), CANNOT_EXTEND);
@@ -106,19 +105,34 @@ export async function measureMetrics(folder: string): Promise<number> {
   return fileExists(file) ? (await withIoErrors(file, () => stat(file))).size : 0;
 }
 
-/** @throws NfcError "not-found" for a run that was killed before its first checkpoint, and whose beginning is gone since */
-export function refuseWithoutBeginning({ path }: Pick<RunFolder, "path">, extendedFrom: number): void {
-  if (extendedFrom === 0) return;
-  throw new NfcError("not-found", `${path}: the finished run that this one extends is not there any more`, {
-    hint: `remove ${path} and start over`,
-  });
+/**
+ * Begins, or goes on with, a run that extends a finished one: the weights that this kept go into the store, and with
+ * `state` into the first checkpoint of the longer run.
+ * @param finished the folder of the model that the finished run made; null where it is not there any more
+ * @returns null for a run that extends none
+ * @throws NfcError "not-found" for a run that was killed before its first checkpoint, and whose beginning is gone since;
+ * "mismatch" for a model of another form
+ */
+export async function beginExtension<State extends { metricsBytes: number }>(
+  folder: RunFolder<State>,
+  identity: RunIdentity,
+  store: ParameterStore,
+  finished: { folder: string; makeState: () => Promise<State> } | null,
+): Promise<State | null> {
+  if (!finished) {
+    if (Number(identity.extendedFrom ?? 0) === 0) return null;
+    throw new NfcError("not-found", `${folder.path}: the finished run that this one extends is not there any more`, {
+      hint: `remove ${folder.path} and start over`,
+    });
+  }
+  const state = await finished.makeState();
+  await loadFinished(finished.folder, store);
+  await folder.createExtended(identity, finished.folder, store, state);
+  return state;
 }
 
-/**
- * Reads the weights that a finished run kept into the store of the longer one.
- * @throws NfcError "mismatch" for a model of another form
- */
-export async function loadFinished({ folder }: Pick<FinishedRun, "folder">, store: ParameterStore): Promise<void> {
+/** Reads the weights that a finished run kept. @throws NfcError "mismatch" for a model of another form */
+async function loadFinished(folder: string, store: ParameterStore): Promise<void> {
   const model = await openCheckpoint(folder);
   try {
     for (const name of store.names) store.value(name).set(await model.readF32(name));

@@ -10,7 +10,7 @@ import type { LongCall } from "../progress.ts";
 import { detectCorpusKind } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
-import { checkExtension, loadFinished, makeExtendedState, refuseWithoutBeginning } from "./extension.ts";
+import { beginExtension, checkExtension, makeExtendedState } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
 import type { RunFolder, RunIdentity, RunState } from "./run-folder.ts";
@@ -154,14 +154,8 @@ async function loadState(
     checkTokens(folder, saved, settings);
     return saved;
   }
-  if (!extended) {
-    refuseWithoutBeginning(folder, settings.extendedFrom);
-    return null;
-  }
-  const state = await makeExtendedState(extended);
-  await loadFinished(extended, store);
-  await folder.createExtended(identity, extended.folder, store, state);
-  return state;
+  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended) };
+  return beginExtension(folder, identity, store, finished);
 }
 
 /** @throws NfcError "invalid-file" for a count of tokens that so many steps do not have */

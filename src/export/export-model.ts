@@ -63,8 +63,8 @@ export interface ExportResult {
 /**
  * Writes an export of `checkpoint`; the folder appears whole or not at all.
  * @throws NfcError "usage" for options that do not go together or an output that would replace its own source,
- * "unsupported" for a model that cannot be expanded, "missing-dependency" for ONNX without onnxruntime-node, "mismatch" when the written ONNX file does not reproduce our own
- * logits
+ * "unsupported" for a model that cannot be expanded, "missing-dependency" for ONNX without onnxruntime-node, "mismatch"
+ * when the written ONNX file does not reproduce our own logits
  */
 export async function exportModel(checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
   checkOptions(checkpoint, options);

@@ -8,16 +8,14 @@ import {
   HEAD_BYTES,
   hasControls,
   isHtml,
+  looksLikeLlmcIds,
+  looksLikeNumpy,
   looksLikeSafetensors,
   readInt32,
   recognizeFormat,
 } from "./file-format.ts";
 import { readErrno, toIoError } from "./io-error.ts";
 import { JsonCutter, type JsonShape } from "./json-values.ts";
-
-/** First number of data files of llm.c and modded-nanogpt: uint16 ids of GPT-2, uint32 ids of Llama 3. */
-export const LLMC_IDS = { uint16: 20240520, uint32: 20240801 } as const;
-export const NUMPY_MAGIC = "\x93NUMPY";
 
 /** Bytes of a file that are searched for a zero, which no text has. */
 const TEXT_HEAD_BYTES = 8000;
@@ -111,8 +109,7 @@ export function findEncoding(head: Uint8Array): "utf-8" | "utf-16le" | "utf-16be
 /** Ids by their magic number, or a .bin file that is neither text nor anything known. */
 function isIds(data: OpenedData): boolean {
   const { head, name } = data;
-  if (Object.values(LLMC_IDS).some((magic) => magic === readInt32(head))) return true;
-  if (latin1(head.subarray(0, 6)) === NUMPY_MAGIC) return true;
+  if (looksLikeLlmcIds(head) || looksLikeNumpy(head)) return true;
   return /\.bin$/i.test(name) && recognizeFormat(head) === null && !isPlainText(data);
 }
 
@@ -173,7 +170,6 @@ function makeTableError(path: string, extension: "csv" | "tsv"): NfcError {
 }
 
 const isGzip = (head: Uint8Array): boolean => head[0] === 0x1f && head[1] === 0x8b;
-const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("latin1");
 
 async function* readChunks(path: string, { signal, onBytes }: ReadOptions): AsyncGenerator<Uint8Array> {
   try {

@@ -4,6 +4,14 @@ import { extname } from "node:path";
 /** Bytes of a file's beginning that decide what it is. */
 export const HEAD_BYTES = 64 * 1024;
 
+/** First number of data files of llm.c and modded-nanogpt: uint16 ids of GPT-2, uint32 ids of Llama 3. */
+export const LLMC_IDS = { uint16: 20240520, uint32: 20240801 } as const;
+/** How what a clone without git-lfs holds instead of a large file begins. */
+export const LFS_STARTS: readonly string[] = [
+  "version https://git-lfs.github.com/spec/",
+  "version https://hawser.github.com/spec/",
+];
+
 /** A file that is neither text, token ids nor safetensors. */
 export interface FileFormat {
   /** With its article: "a zip archive". */
@@ -29,33 +37,33 @@ const WEIGHTS_AS_DATA = "name the text, or token ids as a .bin file";
 const SAFETENSORS_FIRST = "give the safetensors checkpoint it was made from";
 const NO_CHECKPOINT = "give a safetensors checkpoint";
 
-const weights = (what: string, asCheckpoint = SAFETENSORS_FIRST): FileFormat => ({
+const describeWeights = (what: string, asCheckpoint = SAFETENSORS_FIRST): FileFormat => ({
   what,
   asData: WEIGHTS_AS_DATA,
   asCheckpoint,
 });
-const packed = (what: string, command: string): FileFormat => {
+const describeArchive = (what: string, command: string): FileFormat => {
   const hint = `unpack it first, for example with ${command}`;
   return { what, asData: hint, asCheckpoint: hint };
 };
-const table = (what: string, reader: string): FileFormat => ({
+const describeTable = (what: string, reader: string): FileFormat => ({
   what,
   asData: `save its texts as JSON lines first, for example in Python: ${reader}.to_json("data.jsonl", orient="records", lines=True)`,
   asCheckpoint: NO_CHECKPOINT,
 });
-const document = (what: string): FileFormat => ({
+const describeDocument = (what: string): FileFormat => ({
   what,
   asData: "save it as plain text first",
   asCheckpoint: NO_CHECKPOINT,
 });
 
 const FROM_TENSORFLOW = "transformers 4, from_pretrained(..., from_tf=True), save_pretrained";
-const ARROW = table("an Arrow file (Hugging Face datasets)", "datasets.Dataset.from_file(FILE)");
-const TENSORFLOW_INDEX = weights(
+const ARROW = describeTable("an Arrow file (Hugging Face datasets)", "datasets.Dataset.from_file(FILE)");
+const TENSORFLOW_INDEX = describeWeights(
   "a part of a TensorFlow checkpoint",
   "convert it to safetensors first: transformers 4, convert_gpt2_original_tf_checkpoint_to_pytorch.py",
 );
-const LLMC_WEIGHTS = weights(
+const LLMC_WEIGHTS = describeWeights(
   "a checkpoint of llm.c",
   "convert it first with llm.c's dev/eval/export_hf.py, which writes a folder with model.safetensors",
 );
@@ -65,7 +73,7 @@ const PICKLE: FileFormat = {
   asCheckpoint: NO_CHECKPOINT,
   pickle: true,
 };
-const ZIP = packed("a zip archive", "unzip");
+const ZIP = describeArchive("a zip archive", "unzip");
 const NUMPY_ARCHIVE: FileFormat = {
   what: "a NumPy archive",
   asData: "save its array of token ids alone, with numpy.save",
@@ -78,35 +86,34 @@ const LFS_POINTER: FileFormat = {
 };
 
 const SIGNATURES: readonly Signature[] = [
-  { bytes: "version https://git-lfs.github.com/spec/", text: true, ...LFS_POINTER },
-  { bytes: "version https://hawser.github.com/spec/", text: true, ...LFS_POINTER },
-  { bytes: "\x1f\x8b", ...packed("a gzip archive", "gunzip") },
-  { bytes: "\x28\xb5\x2f\xfd", ...packed("a zstd archive", "zstd -d") },
-  { bytes: "\xfd7zXZ\0", ...packed("an xz archive", "xz -d") },
-  { bytes: "BZh", ...packed("a bzip2 archive", "bunzip2") },
-  { bytes: "7z\xbc\xaf\x27\x1c", ...packed("a 7z archive", "7z x") },
-  { bytes: "Rar!\x1a\x07", ...packed("a RAR archive", "unrar x") },
-  { bytes: "\x04\x22\x4d\x18", ...packed("an LZ4 archive", "lz4 -d") },
-  { bytes: "ustar", at: 257, ...packed("a tar archive", "tar -xf") },
-  { bytes: "PAR1", ...table("a Parquet file", "pandas.read_parquet(FILE)") },
+  ...LFS_STARTS.map((bytes) => ({ bytes, text: true, ...LFS_POINTER })),
+  { bytes: "\x1f\x8b", ...describeArchive("a gzip archive", "gunzip") },
+  { bytes: "\x28\xb5\x2f\xfd", ...describeArchive("a zstd archive", "zstd -d") },
+  { bytes: "\xfd7zXZ\0", ...describeArchive("an xz archive", "xz -d") },
+  { bytes: "BZh", ...describeArchive("a bzip2 archive", "bunzip2") },
+  { bytes: "7z\xbc\xaf\x27\x1c", ...describeArchive("a 7z archive", "7z x") },
+  { bytes: "Rar!\x1a\x07", ...describeArchive("a RAR archive", "unrar x") },
+  { bytes: "\x04\x22\x4d\x18", ...describeArchive("an LZ4 archive", "lz4 -d") },
+  { bytes: "ustar", at: 257, ...describeArchive("a tar archive", "tar -xf") },
+  { bytes: "PAR1", ...describeTable("a Parquet file", "pandas.read_parquet(FILE)") },
   { bytes: "ARROW1", ...ARROW },
   { bytes: "\xff\xff\xff\xff", ...ARROW },
-  { bytes: "FEA1", ...table("a Feather file", "pandas.read_feather(FILE)") },
-  { bytes: "ORC", ...table("an ORC file", "pandas.read_orc(FILE)") },
-  { bytes: "Obj\x01", ...table("an Avro file", "pandas.DataFrame(fastavro.reader(open(FILE, 'rb')))") },
-  { bytes: "SQLite format 3\0", ...table("an SQLite database", "pandas.read_sql(QUERY, CONNECTION)") },
-  { bytes: "%PDF-", text: true, ...document("a PDF document") },
-  { bytes: "{\\rtf", text: true, ...document("an RTF document") },
-  { bytes: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ...document("an Office document") },
-  { bytes: "MMIDIDX\0\0", ...weights("the index of Megatron's token ids", NO_CHECKPOINT) },
-  { bytes: "GGUF", ...weights("a GGUF (llama.cpp) model") },
-  { bytes: "lmgg", ...weights("a GGML (llama.cpp) model") },
-  { bytes: "fmgg", ...weights("a GGML (llama.cpp) model") },
-  { bytes: "tjgg", ...weights("a GGML (llama.cpp) model") },
-  { bytes: "TFL3", at: 4, ...weights("a TensorFlow Lite model") },
+  { bytes: "FEA1", ...describeTable("a Feather file", "pandas.read_feather(FILE)") },
+  { bytes: "ORC", ...describeTable("an ORC file", "pandas.read_orc(FILE)") },
+  { bytes: "Obj\x01", ...describeTable("an Avro file", "pandas.DataFrame(fastavro.reader(open(FILE, 'rb')))") },
+  { bytes: "SQLite format 3\0", ...describeTable("an SQLite database", "pandas.read_sql(QUERY, CONNECTION)") },
+  { bytes: "%PDF-", text: true, ...describeDocument("a PDF document") },
+  { bytes: "{\\rtf", text: true, ...describeDocument("an RTF document") },
+  { bytes: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ...describeDocument("an Office document") },
+  { bytes: "MMIDIDX\0\0", ...describeWeights("the index of Megatron's token ids", NO_CHECKPOINT) },
+  { bytes: "GGUF", ...describeWeights("a GGUF (llama.cpp) model") },
+  { bytes: "lmgg", ...describeWeights("a GGML (llama.cpp) model") },
+  { bytes: "fmgg", ...describeWeights("a GGML (llama.cpp) model") },
+  { bytes: "tjgg", ...describeWeights("a GGML (llama.cpp) model") },
+  { bytes: "TFL3", at: 4, ...describeWeights("a TensorFlow Lite model") },
   {
     bytes: "\x89HDF\r\n\x1a\n",
-    ...weights("a TensorFlow checkpoint (HDF5)", `convert it to safetensors first: ${FROM_TENSORFLOW}`),
+    ...describeWeights("a TensorFlow checkpoint (HDF5)", `convert it to safetensors first: ${FROM_TENSORFLOW}`),
   },
 ];
 
@@ -117,34 +124,37 @@ const TEXT_CONTROLS: ReadonlySet<number> = new Set([9, 10, 12, 13, 27]);
 const LLMC_OTHERS: ReadonlyMap<number, FileFormat> = new Map([
   [20240326, LLMC_WEIGHTS],
   [20240803, LLMC_WEIGHTS],
-  [20240527, weights("an optimizer state of llm.c", LLMC_WEIGHTS.asCheckpoint)],
-  [20240328, weights("a tokenizer of llm.c", NO_CHECKPOINT)],
-  [20240522, weights("an evaluation file of llm.c (HellaSwag)", NO_CHECKPOINT)],
+  [20240527, describeWeights("an optimizer state of llm.c", LLMC_WEIGHTS.asCheckpoint)],
+  [20240328, describeWeights("a tokenizer of llm.c", NO_CHECKPOINT)],
+  [20240522, describeWeights("an evaluation file of llm.c (HellaSwag)", NO_CHECKPOINT)],
 ]);
 
 /** Other formats by the ends of their names, for files whose bytes say nothing. */
 const NAMES: readonly { pattern: RegExp; format: FileFormat }[] = [
-  { pattern: /\.onnx$/, format: weights("an ONNX model", "give the safetensors checkpoint it was exported from") },
-  { pattern: /\.gguf$/, format: weights("a GGUF (llama.cpp) model") },
-  { pattern: /\.ggml$/, format: weights("a GGML (llama.cpp) model") },
+  {
+    pattern: /\.onnx$/,
+    format: describeWeights("an ONNX model", "give the safetensors checkpoint it was exported from"),
+  },
+  { pattern: /\.gguf$/, format: describeWeights("a GGUF (llama.cpp) model") },
+  { pattern: /\.ggml$/, format: describeWeights("a GGML (llama.cpp) model") },
   {
     pattern: /\.h5$/,
-    format: weights("a TensorFlow checkpoint", `convert it to safetensors first: ${FROM_TENSORFLOW}`),
+    format: describeWeights("a TensorFlow checkpoint", `convert it to safetensors first: ${FROM_TENSORFLOW}`),
   },
   {
     pattern: /\.msgpack$/,
-    format: weights(
+    format: describeWeights(
       "a Flax checkpoint",
       "convert it to safetensors first: transformers 4, from_pretrained(..., from_flax=True), save_pretrained",
     ),
   },
   { pattern: /\.npz$/, format: NUMPY_ARCHIVE },
   { pattern: /\.(data-\d{5}-of-\d{5}|ckpt\.(index|meta))$/, format: TENSORFLOW_INDEX },
-  { pattern: /\.(tflite|pb|mlmodel)$/, format: weights("a model of another runtime") },
-  { pattern: /\.distcp$/, format: weights("a shard of PyTorch's distributed checkpoints") },
-  { pattern: /\.parquet$/, format: table("a Parquet file", "pandas.read_parquet(FILE)") },
+  { pattern: /\.(tflite|pb|mlmodel)$/, format: describeWeights("a model of another runtime") },
+  { pattern: /\.distcp$/, format: describeWeights("a shard of PyTorch's distributed checkpoints") },
+  { pattern: /\.parquet$/, format: describeTable("a Parquet file", "pandas.read_parquet(FILE)") },
   { pattern: /\.arrow$/, format: ARROW },
-  { pattern: /\.tfrecords?$/, format: table("a TFRecord file", "pandas.DataFrame(RECORDS)") },
+  { pattern: /\.tfrecords?$/, format: describeTable("a TFRecord file", "pandas.DataFrame(RECORDS)") },
 ];
 
 /** The format of a file by the end of its name alone; null for names that say nothing. */
@@ -170,6 +180,16 @@ export function looksLikeSafetensors(head: Uint8Array): boolean {
   return " {\t\r\n".includes(String.fromCharCode(head[8] ?? 0));
 }
 
+/** Whether the bytes begin as a file of token ids of llm.c or modded-nanogpt does. */
+export function looksLikeLlmcIds(head: Uint8Array): boolean {
+  return Object.values<number>(LLMC_IDS).includes(readInt32(head));
+}
+
+/** Whether the bytes begin as NumPy's .npy does. */
+export function looksLikeNumpy(head: Uint8Array): boolean {
+  return Buffer.from(head.subarray(0, 6)).toString("latin1") === "\x93NUMPY";
+}
+
 /** Whether bytes hold control characters that no text has. */
 export function hasControls(bytes: Uint8Array): boolean {
   return bytes.some((byte) => byte < 32 && !TEXT_CONTROLS.has(byte));
@@ -192,6 +212,7 @@ function recognizeZip(start: string): FileFormat {
   const entry = start.slice(30, 30 + (Number.isNaN(length) ? 0 : length));
   if (extname(entry) === ".npy") return NUMPY_ARCHIVE;
   if (/(^|\/)(data\.pkl|version|byteorder|\.format_version)$/.test(entry)) return PICKLE;
-  if (/^(\[Content_Types\]\.xml|_rels\/|word\/|xl\/|mimetype)/.test(entry)) return document("an Office document");
+  if (/^(\[Content_Types\]\.xml|_rels\/|word\/|xl\/|mimetype)/.test(entry))
+    return describeDocument("an Office document");
   return { ...ZIP, pickle: true };
 }

@@ -1,6 +1,6 @@
 // Locks a folder, or a file for a moment, by a file that names its process; a lock of a process that is gone is taken over.
 import { randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, rmdir } from "node:fs/promises";
+import { mkdir, open, rename, rm, rmdir } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,6 +9,7 @@ import { NfcError } from "../errors.ts";
 import { isOwnerAlive, keepAlive, letGo } from "./heartbeat.ts";
 import { readErrno, withIoErrors } from "./io-error.ts";
 import { claimName, release } from "./leftovers.ts";
+import { withFile } from "./positional-file.ts";
 import { identifySelf } from "./process.ts";
 
 export const LOCK_FILE = "lock";
@@ -17,6 +18,9 @@ export const LOCK_FILE = "lock";
 const SETTLE_MS = 50;
 /** A file is locked while it is read and written again; one that stays locked for so long is refused. */
 const PATIENCE_MS = 60_000;
+
+/** A lock has some 200 bytes. */
+const MAX_LOCK_BYTES = 4096;
 
 const ownerSchema = z.object({
   pid: z.int().positive(),
@@ -157,11 +161,13 @@ async function unlock(file: string): Promise<void> {
   if (content !== undefined && (await readLock(file)) === content) await rm(file, { force: true });
 }
 
+/** The content of a lock; null where there is none. A stranger's folder may have a pipe, a device or a link in its place. */
 async function readLock(file: string): Promise<string | null> {
   try {
-    return await readFile(file, "utf8");
+    const bytes = await withFile(file, (opened) => opened.readWhole(MAX_LOCK_BYTES), { refuseLink: true });
+    return Buffer.from(bytes).toString("utf8");
   } catch (error) {
-    if (readErrno(error) === "ENOENT") return null;
+    if (error instanceof NfcError && error.code === "not-found") return null;
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 // Shows that a process still works on a file or folder to those that cannot see the process: its times keep changing.
+import { constants } from "node:fs";
 import { open, stat } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
@@ -82,7 +83,7 @@ async function isChanging(path: string): Promise<boolean> {
 async function describeState(path: string): Promise<string | null> {
   try {
     // Network file systems answer from memory for up to a minute, unless the file has just been opened.
-    await open(path, "r").then(
+    await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0)).then(
       (handle) => handle.close(),
       () => undefined,
     );

@@ -4,9 +4,6 @@ import { describeError, NfcError } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
 import { escapeTerminal } from "./printable.ts";
 
-/** The largest JSON files of a model folder are tokenizers, of some 30 MB; a larger file is a mistake or an attack. */
-const MAX_JSON_BYTES = 256 * 1024 * 1024;
-
 /** Levels of nesting. JSON.parse follows any number, but JSON.stringify and the checks of the content recur. */
 const MAX_DEPTH = 128;
 /** Characters of a key, and of what a schema says about its value, that a message quotes. */
@@ -22,15 +19,8 @@ export interface ReadJsonOptions {
  * Reads a JSON file's value. A byte order mark, which some Windows editors write, is allowed.
  * @throws NfcError `not-found`, `io`, `invalid-file` (not UTF-8, not JSON, larger than `maxBytes`)
  */
-export function readJsonFile(
-  path: string,
-  { maxBytes = MAX_JSON_BYTES, hint }: ReadJsonOptions = {},
-): Promise<unknown> {
-  return withFile(path, async (file) => {
-    const fact = `${file.size} bytes, more than the ${maxBytes} that are allowed here`;
-    if (file.size > maxBytes) throw new NfcError("invalid-file", `${path}: ${fact}`);
-    return parseJson(await file.read(0, file.size), path, hint);
-  });
+export function readJsonFile(path: string, { maxBytes, hint }: ReadJsonOptions = {}): Promise<unknown> {
+  return withFile(path, async (file) => parseJson(await file.readWhole(maxBytes), path, hint));
 }
 
 /** The value of a JSON file's bytes. @throws NfcError `invalid-file` naming `path` */

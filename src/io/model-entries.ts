@@ -4,12 +4,13 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { PAGE_MARK } from "./marked-file.ts";
 import { withFile } from "./positional-file.ts";
+import { isTokenizerFile } from "./tokenizer-files.ts";
 
 /** Files that only the output of a model tool has; a folder without any of them is not one. */
 const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
 
 interface Known {
-  name: RegExp;
+  name: Pick<RegExp, "test">;
   /** The text that the file begins with, or has near its beginning, where people write files of this name too. */
   begin?: string;
   mark?: string;
@@ -24,10 +25,7 @@ const FILES: readonly Known[] = [
   { name: /^(config|generation_config|genai_config|preprocessor_config|quantize_config)\.json$/ },
   { name: /\.safetensors(\.index\.json)?$/ },
   { name: /^(pytorch_model.*\.bin(\.index\.json)?|tf_model\.h5|flax_model\.msgpack|training_args\.bin)$/ },
-  { name: /^(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|chat_template|encoder)\.json$/ },
-  { name: /^(byte_maps|emoji|entity_vocab|normalizer|tekken)\.json$/ },
-  { name: /^(merges|vocab|dict)\.txt$|^(vocab\.bpe|bpe\.codes|chat_template\.jinja|prophetnet\.tokenizer)$/ },
-  { name: /^(tokenizer|spiece|sentencepiece|sentencepiece\.bpe|spm|spm_char)\.model$|\.tiktoken$/ },
+  { name: { test: isTokenizerFile } },
   { name: /^(nfc\.json|metrics\.jsonl|modeling_nfc_gpt2\.py)$/ },
   { name: /^(state\.json|checksums\.json)$/ }, // of a run's checkpoint
   { name: /^\.nfc\.json\.nfc-(lock|tmp-.*)$/ },

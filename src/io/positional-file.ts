@@ -1,7 +1,8 @@
 // Reads a file by position, in pieces of a reused buffer, so that memory does not grow with the file.
 import { constants, type Stats } from "node:fs";
-import { type FileHandle, open, stat } from "node:fs/promises";
+import { type FileHandle, lstat, open, stat } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
+import { LFS_STARTS } from "./file-format.ts";
 import { withIoErrors } from "./io-error.ts";
 
 /**
@@ -10,9 +11,18 @@ import { withIoErrors } from "./io-error.ts";
  */
 export const PIECE_BYTES = 8 * 1024 * 1024;
 
-/** The first bytes of a Git LFS pointer, which has some 130. */
-const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/");
+/** Pointers of Git LFS have some 130 bytes. */
 const MAX_POINTER_BYTES = 1024;
+
+/** The largest file that is read as a whole: tokenizers have some 30 MB, and more is a mistake or an attack. */
+const MAX_WHOLE_BYTES = 256 * 2 ** 20;
+
+export interface FileOptions {
+  /** The path that messages name, where it is another one. */
+  shown?: string | undefined;
+  /** Whether a link at the path is refused. */
+  refuseLink?: boolean | undefined;
+}
 
 /** An open file of known size. Offsets may lie beyond 4 GiB. */
 export class PositionalFile {
@@ -30,16 +40,18 @@ export class PositionalFile {
   }
 
   /** @throws NfcError `not-found`, `io` when `path` is a folder or may not be read, `unsupported` for a Git LFS pointer */
-  static open(path: string): Promise<PositionalFile> {
-    return withIoErrors(path, async () => {
-      requireRegular(await stat(path), path); // before it is opened: opening a device may do something
+  static open(path: string, { shown = path, refuseLink = false }: FileOptions = {}): Promise<PositionalFile> {
+    return withIoErrors(shown, async () => {
+      // Before it is opened: opening a device may do something.
+      requireRegular(await (refuseLink ? lstat(path) : stat(path)), shown);
       // Another file may have taken its place: a pipe without a writer does not block, and is refused as well.
-      const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+      const { O_RDONLY, O_NONBLOCK = 0, O_NOFOLLOW = 0 } = constants;
+      const handle = await open(path, O_RDONLY | O_NONBLOCK | (refuseLink ? O_NOFOLLOW : 0));
       try {
         const status = await handle.stat();
-        requireRegular(status, path);
-        const file = new PositionalFile(path, status.size, handle);
-        if (status.size <= MAX_POINTER_BYTES) refuseLfsPointer(await file.read(0, status.size), path);
+        requireRegular(status, shown);
+        const file = new PositionalFile(shown, status.size, handle);
+        if (status.size <= MAX_POINTER_BYTES) refuseLfsPointer(await file.read(0, status.size), shown);
         return file;
       } catch (error) {
         await handle.close();
@@ -73,6 +85,18 @@ export class PositionalFile {
     return bytes;
   }
 
+  /** The whole content. @throws NfcError `invalid-file` for more than `maxBytes` */
+  async readWhole(maxBytes = MAX_WHOLE_BYTES): Promise<Uint8Array> {
+    if (this.size <= maxBytes) return this.read(0, this.size);
+    throw new NfcError(
+      "invalid-file",
+      `${this.path}: ${this.size} bytes, more than the ${maxBytes} that are allowed here`,
+      {
+        hint: "is it the right file? Restore or replace it",
+      },
+    );
+  }
+
   /**
    * Reads the bytes `offset` to `offset + length` in pieces of {@link PIECE_BYTES} (the last may be shorter). All pieces are
    * views of one buffer, from its start: each is valid until the next is asked for.
@@ -97,23 +121,30 @@ export class PositionalFile {
   }
 }
 
-function requireRegular(status: Stats, path: string): void {
+/** @throws NfcError of this code for a folder, a pipe, a device, a link and so on */
+export function requireRegular(status: Stats, path: string, code: "io" | "invalid-file" = "io"): void {
   if (status.isFile()) return;
   const what = status.isDirectory() ? "a folder" : "no regular file";
-  throw new NfcError("io", `${path}: this is ${what}, a file is expected`, { hint: "check the path" });
+  const hint = code === "io" ? "check the path" : "delete or replace it";
+  throw new NfcError(code, `${path}: this is ${what}, a file is expected`, { hint });
 }
 
 /** @throws NfcError `unsupported` for what a clone without git-lfs holds instead of a large file */
-export function refuseLfsPointer(begin: Uint8Array, path: string): void {
-  if (!LFS_POINTER.equals(begin.subarray(0, LFS_POINTER.byteLength))) return;
+function refuseLfsPointer(begin: Uint8Array, path: string): void {
+  const text = Buffer.from(begin).toString("latin1");
+  if (!LFS_STARTS.some((start) => text.startsWith(start))) return;
   throw new NfcError("unsupported", `${path}: is a Git LFS pointer, not the file itself`, {
     hint: "fetch the files: git lfs pull",
   });
 }
 
 /** Opens the file at `path` for `use`, and closes it afterwards. @throws NfcError as {@link PositionalFile.open} */
-export async function withFile<T>(path: string, use: (file: PositionalFile) => Promise<T>): Promise<T> {
-  const file = await PositionalFile.open(path);
+export async function withFile<T>(
+  path: string,
+  use: (file: PositionalFile) => Promise<T>,
+  options: FileOptions = {},
+): Promise<T> {
+  const file = await PositionalFile.open(path, options);
   try {
     return await use(file);
   } finally {

@@ -35,3 +35,8 @@ export function escapeJson(value: unknown, indent?: number): string {
 export function quoteUntrusted(text: string): string {
   return escapeJson(text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text);
 }
+
+/** A command line that a POSIX shell reads back as the same arguments. */
+export function formatCommand(args: readonly string[]): string {
+  return args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(" ");
+}

@@ -5,11 +5,7 @@ import { withFile } from "./positional-file.ts";
 
 /** Hexadecimal sha256 of a file's first `length` bytes, which it must have. @throws NfcError as opening and reading do */
 export function sha256Beginning(path: string, length: number): Promise<string> {
-  return withFile(path, async (file) => {
-    const hash = createHash("sha256");
-    for await (const piece of file.pieces(0, length)) hash.update(piece);
-    return hash.digest("hex");
-  });
+  return withFile(path, (file) => hashPieces(file.pieces(0, length)));
 }
 
 /**
@@ -18,15 +14,21 @@ export function sha256Beginning(path: string, length: number): Promise<string> {
  * @throws NfcError as opening and reading do; "aborted"
  */
 export function sha256File(path: string, signal?: AbortSignal, onBytes?: (bytes: number) => void): Promise<string> {
-  return withFile(path, async (file) => {
-    const hash = createHash("sha256");
-    for await (const piece of file.pieces(0, file.size)) {
-      throwIfAborted(signal);
-      hash.update(piece);
-      onBytes?.(piece.length);
-    }
-    return hash.digest("hex");
-  });
+  return withFile(path, (file) => hashPieces(file.pieces(0, file.size), signal, onBytes));
+}
+
+async function hashPieces(
+  pieces: AsyncIterable<Uint8Array>,
+  signal?: AbortSignal,
+  onBytes?: (bytes: number) => void,
+): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of pieces) {
+    throwIfAborted(signal);
+    hash.update(piece);
+    onBytes?.(piece.length);
+  }
+  return hash.digest("hex");
 }
 
 /** The sha256 of a single file; for several files, that of the list of their hashes in hexadecimal, one a line. */

@@ -1,6 +1,8 @@
 // A report as blocks: text for a terminal and Markdown for a pull request show them all, the page shows some.
+
+import { formatCommand } from "../io/printable.ts";
 import { type Block, group, heading, type Line, list, notes, paragraph, type Span } from "./render/blocks.ts";
-import { formatBytes, formatCommand, formatSignedPercent, formatThousands } from "./render/format.ts";
+import { formatBytes, formatSignedPercent, formatThousands } from "./render/format.ts";
 import { renderMarkdown } from "./render/markdown.ts";
 import { renderText } from "./render/text.ts";
 import type { ExportSummary, ModelSummary, Report, TieSummary } from "./report-schema.ts";

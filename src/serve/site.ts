@@ -3,12 +3,12 @@
 import { realpath, stat } from "node:fs/promises";
 import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { CONFIG_FILE } from "../checkpoint/config-file.ts";
-import { TOKENIZER_FILES } from "../checkpoint/tokenizer-files.ts";
+import { CONFIG_FILE, GENERATION_FILE } from "../checkpoint/config-file.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
 import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
+import { TOKENIZER_FILES } from "../io/tokenizer-files.ts";
 import { countParameters } from "../model/parameters.ts";
 import { type Precision, toTransformersJsDtype } from "../model/precision.ts";
 import { TOOL } from "../version.ts";
@@ -90,7 +90,7 @@ async function addModel(site: Map<string, Resource>, model: ExportedModel): Prom
     if (!(await stat(real)).isFile()) throw new NfcError("invalid-file", `${path}: no regular file`);
     site.set(`/model/${address}`, { type: findContentType(address), path: real });
   };
-  for (const name of [CONFIG_FILE, "generation_config.json", ...TOKENIZER_FILES])
+  for (const name of [CONFIG_FILE, GENERATION_FILE, ...TOKENIZER_FILES])
     if (fileExists(join(model.folder, name))) await add(name, join(model.folder, name));
   // transformers.js wants the file, and a GPT-2 tokenizer needs nothing that it could say.
   if (!site.has("/model/tokenizer_config.json"))

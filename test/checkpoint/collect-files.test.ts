@@ -20,6 +20,11 @@ const put = (name: string, content: string) => writeFileSync(join(folder, name),
 const names = async () => [...(await collectModelFiles(folder)).files.keys()];
 
 describe("tokenizer files", () => {
+  it("a file with more keys that load code than a call can take as arguments has a note for each", async () => {
+    put("tokenizer_config.json", JSON.stringify({ parts: Array.from({ length: 200_000 }, () => ({ auto_map: "a" })) }));
+    expect((await collectModelFiles(folder)).notes).toHaveLength(200_000);
+  });
+
   it.each([
     "spiece.model",
     "sentencepiece.bpe.model",

@@ -165,8 +165,8 @@ describe("other formats", () => {
     },
   );
 
-  it("a Git LFS pointer is recognized by its first bytes", async () => {
-    const error = await refusal("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+  it.each(["git-lfs", "hawser"])("a Git LFS pointer of %s is recognized by its first bytes", async (host) => {
+    const error = await refusal("model.safetensors", `version https://${host}.github.com/spec/v1\noid sha256:0\n`);
     expect(error.message).toContain("is a Git LFS pointer");
     expect(error.hint).toContain("git lfs pull");
   });

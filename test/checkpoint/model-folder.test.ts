@@ -2,8 +2,8 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { convertChunks, makeTensorSource, writeModelFiles, writeText } from "../../src/checkpoint/model-folder.ts";
-import { TOKENIZER_FILES } from "../../src/checkpoint/tokenizer-files.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
+import { TOKENIZER_FILES } from "../../src/io/tokenizer-files.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, MODEL, opened } from "../support/fixture.ts";
 import { encode, tinyHfConfig, writeCheckpoint } from "../support/make-checkpoint.ts";

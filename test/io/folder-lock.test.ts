@@ -1,5 +1,14 @@
 // Locks of folders and files: whose they are, and when one is taken over.
-import { appendFileSync, existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { checkFolderLock, lockFolder, unlockFolder, withFileLock } from "../../src/io/folder-lock.ts";
@@ -70,6 +79,20 @@ describe("the lock of a folder", () => {
     expect(readFileSync(join(folder, "lock"), "utf8")).toContain(`"pid":${process.pid}`);
     await unlockFolder(folder);
     expect(existsSync(folder)).toBe(false);
+  });
+
+  it.each([
+    ["a link", (lock: string) => symlinkSync("elsewhere", lock), "this is no regular file"],
+    ["more than a lock has", (lock: string) => writeFileSync(lock, "x".repeat(5000)), "5000 bytes, more than the 4096"],
+  ])("%s in the place of a lock is refused and stays", async (_, put, fact) => {
+    const folder = await temporaryFolder();
+    const lock = join(folder, "lock");
+    writeFileSync(join(folder, "elsewhere"), "x");
+    put(lock);
+    const error = await failureOf(() => lockFolder(folder));
+    expect(error.message).toContain(`${lock}: ${fact}`);
+    expect(readdirSync(folder).sort()).toEqual(["elsewhere", "lock"]);
+    expect(readFileSync(join(folder, "elsewhere"), "utf8")).toBe("x");
   });
 
   it("a lock of another container is respected while its process shows that it lives, and taken over then", async () => {

@@ -1,7 +1,7 @@
 // Names from files: what a terminal, JSON, Markdown or a page would obey is escaped by each, and nothing else.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { escapeJson, escapeTerminal, quoteUntrusted } from "../../src/io/printable.ts";
+import { escapeJson, escapeTerminal, formatCommand, quoteUntrusted } from "../../src/io/printable.ts";
 import { escapeHtml } from "../../src/report/render/html.ts";
 import { escapeMarkdown, formatCode } from "../../src/report/render/markdown.ts";
 
@@ -65,5 +65,13 @@ describe("untrusted text as JSON", () => {
 
   test("the JSON of a long name is shortened", () => {
     expect(quoteUntrusted("x".repeat(10_000))).toBe(`"${"x".repeat(120)}…"`);
+  });
+});
+
+describe("command lines for readers", () => {
+  test("a command line quotes every character that a shell would interpret", () => {
+    expect(formatCommand(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
+      "nfc convert 'my model' -o 'it'\\''s' '$HOME' ''",
+    );
   });
 });

@@ -90,7 +90,7 @@ export class Bpe {
       const symbol = start + character + (at === word.length ? suffix : "");
       const id = this.vocab.get(symbol);
       if (id !== undefined) {
-        if (waiting > 0) ids.push(this.unknownId());
+        if (waiting > 0) ids.push(this.findUnknown());
         waiting = 0;
         ids.push(id);
         continue;
@@ -98,16 +98,22 @@ export class Bpe {
       const bytes = byteFallback ? listByteIds(symbol, this.vocab) : null;
       if (bytes) ids.push(...bytes);
       else if (unknown !== undefined) {
-        if (waiting > 0 && !fuse) ids.push(this.unknownId());
+        if (waiting > 0 && !fuse) ids.push(this.findUnknown());
         waiting = 1;
       }
     }
-    if (waiting > 0) ids.push(this.unknownId());
+    if (waiting > 0) ids.push(this.findUnknown());
     return ids;
   }
 
-  private unknownId(): number {
-    return findUnknown(this.options.unknown, this.vocab, this.file);
+  /** The id of the unknown token. @throws NfcError "invalid-file" where the vocabulary lacks it */
+  private findUnknown(): number {
+    const { unknown = "" } = this.options;
+    const id = this.vocab.get(unknown);
+    if (id !== undefined) return id;
+    throw new NfcError("invalid-file", `${this.file}: the unknown token ${quote(unknown)} is not in the vocabulary`, {
+      hint: "add it to the vocabulary, or set unk_token to a token that is there",
+    });
   }
 }
 
@@ -117,13 +123,6 @@ export function refuseLongWord(count: number, file: string): void {
   throw new NfcError("unsupported", `a word of ${count} characters, at most ${MAX_WORD_SYMBOLS} can be encoded`, {
     hint: `put spaces or line breaks into the text: it has none where ${file} could cut it`,
   });
-}
-
-/** The id of the unknown token. @throws NfcError "invalid-file" where the vocabulary lacks it */
-function findUnknown(token: string | undefined, vocab: ReadonlyMap<string, number>, file: string): number {
-  const id = token === undefined ? undefined : vocab.get(token);
-  if (id !== undefined) return id;
-  throw new NfcError("invalid-file", `${file}: the unknown token ${quote(token)} is not in the vocabulary`);
 }
 
 /** The ids of the tokens <0x00> to <0xFF> for a text's bytes; null where one is missing. */

@@ -105,7 +105,7 @@ class Cutter {
   private isBorder(text: string, at: number, after: string): boolean {
     if (!this.hasBorders) return false;
     const before = text[at - 1] as string;
-    return ASCII.test(before + after) && classOf(before) !== classOf(after) && !this.forbidden.has(before + after);
+    return ASCII.test(before + after) && classify(before) !== classify(after) && !this.forbidden.has(before + after);
   }
 
   private decide(before: string, after: string): boolean {
@@ -128,7 +128,7 @@ class Cutter {
 
 const ASCII = /^[!-&(-~][!-~]$/;
 
-function classOf(character: string): "letter" | "digit" | "mark" {
+function classify(character: string): "letter" | "digit" | "mark" {
   if (/[A-Za-z]/.test(character)) return "letter";
   return /[0-9]/.test(character) ? "digit" : "mark";
 }

@@ -74,7 +74,7 @@ export class Pipeline {
     return largest + 1;
   }
 
-  token(id: number): string | undefined {
+  findToken(id: number): string | undefined {
     return this.tokens.get(id);
   }
 

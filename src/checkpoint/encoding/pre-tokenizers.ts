@@ -11,15 +11,15 @@ type PreTokenize = (words: readonly string[], first: boolean) => string[];
 export interface PreTokenizer {
   readonly split: PreTokenize;
   readonly patterns: readonly Pattern[];
-  /** Whether a cut between a letter or digit and white space leaves both sides as they are, … */
+  /** A cut between a letter or digit and white space leaves both sides as they are. */
   readonly keepsCut: boolean;
-  /** … whether a word always ends there, before a space or before other white space, … */
+  /** A word always ends at such a cut: before a space, and before other white space. */
   readonly endsWord: { readonly space: boolean; readonly line: boolean };
-  /** … whether both hold for a cut after any other character, too, … */
+  /** Both hold for a cut after any other character, too. */
   readonly cutsAfterMarks: boolean;
-  /** … whether words also end between letters, digits and marks, as GPT-2's do, … */
+  /** Words also end between letters, digits and marks, as GPT-2's do. */
   readonly endsAtBorders: boolean;
-  /** … and whether the right side is seen as the start of a section unless it begins with a space. */
+  /** The right side of a cut is seen as the start of a section unless it begins with a space. */
   readonly marksStart: boolean;
   /** What is still to be done to each word: its bytes as characters. It is left out where a word's ids are known. */
   readonly finish?: ((word: string) => string) | undefined;

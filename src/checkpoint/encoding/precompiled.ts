@@ -41,13 +41,13 @@ function replaceCluster(table: Table, cluster: string): string {
 /** The replacement of the shortest start of `text` that the table has; null for none. */
 function lookUp({ units, texts }: Table, text: string): string | null {
   let unit = units[0] as number;
-  let at = offsetOf(unit);
+  let at = readOffset(unit);
   for (const byte of Buffer.from(text, "utf8")) {
     if (byte === 0) return null;
     at ^= byte;
     unit = units[at] ?? 0;
     if ((unit & 0x800000ff) >>> 0 !== byte) return null;
-    at ^= offsetOf(unit);
+    at ^= readOffset(unit);
     if ((unit & 0x100) === 0) continue;
     const start = (units[at] ?? 0) & 0x7fffffff;
     const end = texts.indexOf(0, start);
@@ -57,4 +57,4 @@ function lookUp({ units, texts }: Table, text: string): string | null {
 }
 
 /** How far a unit of the trie is from its children. */
-const offsetOf = (unit: number) => (unit >>> 10) << ((unit & 0x200) >>> 6);
+const readOffset = (unit: number) => (unit >>> 10) << ((unit & 0x200) >>> 6);

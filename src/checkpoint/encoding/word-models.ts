@@ -15,16 +15,11 @@ export class WordLevel {
 
   /** @throws NfcError "mismatch" for an unknown word where the vocabulary has no unknown token */
   encode(word: string): number[] {
-    return [this.vocab.get(word) ?? requireUnknown(this.unknown, word, this)];
+    return [this.vocab.get(word) ?? requireUnknown(this.vocab, this.unknown, { word, file: this.file })];
   }
 
   partsAt(): boolean {
     return false;
-  }
-
-  /** What an error needs to know. */
-  get source(): { vocab: ReadonlyMap<string, number>; file: string } {
-    return { vocab: this.vocab, file: this.file };
   }
 }
 
@@ -47,7 +42,7 @@ export class WordPiece {
   encode(word: string): number[] {
     const characters = Array.from(word);
     const ids = characters.length > this.longest ? null : this.listPieces(characters);
-    return ids ?? [requireUnknown(this.unknown, word, this)];
+    return ids ?? [requireUnknown(this.vocab, this.unknown, { word, file: this.file })];
   }
 
   private listPieces(characters: readonly string[]): number[] | null {
@@ -70,16 +65,17 @@ export class WordPiece {
   partsAt(): boolean {
     return false;
   }
-
-  get source(): { vocab: ReadonlyMap<string, number>; file: string } {
-    return { vocab: this.vocab, file: this.file };
-  }
 }
 
-function requireUnknown(token: string, word: string, { source: { vocab, file } }: Pick<WordLevel, "source">): number {
-  const id = vocab.get(token);
+/** The id of the unknown token. @throws NfcError "mismatch" where the vocabulary lacks it */
+function requireUnknown(
+  vocab: ReadonlyMap<string, number>,
+  unknown: string,
+  { word, file }: { word: string; file: string },
+): number {
+  const id = vocab.get(unknown);
   if (id !== undefined) return id;
-  throw new NfcError("mismatch", `${file}: knows neither ${quote(word)} nor the unknown token ${quote(token)}`, {
+  throw new NfcError("mismatch", `${file}: knows neither ${quote(word)} nor the unknown token ${quote(unknown)}`, {
     hint: "give a text of the tokenizer's words, or a tokenizer with an unknown token",
   });
 }

@@ -5,13 +5,13 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
+import { isTokenizerFile } from "../../io/tokenizer-files.ts";
 import type { LongCall } from "../../progress.ts";
 import { CONFIG_FILE, GENERATION_FILE } from "../config-file.ts";
 import { describePickleConversion, findPickles } from "../foreign-formats.ts";
 import { listFirstQuoted } from "../naming/layout.ts";
 import { NFC_RECORD_FILE } from "../nfc-record.ts";
 import { selectWeights } from "../source.ts";
-import { isTokenizerFile } from "../tokenizer-files.ts";
 import { COMMIT, ModelCache, type RemoteFile, readShardNames } from "./cache.ts";
 import { toHubError } from "./errors.ts";
 

@@ -3,14 +3,9 @@ import { Command, Option } from "commander";
 import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
+import { formatCommand } from "../../io/printable.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
-import {
-  formatBytes,
-  formatCommand,
-  formatCount,
-  formatSignedPercent,
-  formatThousands,
-} from "../../report/render/format.ts";
+import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
@@ -155,11 +150,12 @@ function formatResult(result: ConvertResult, verbose: boolean): string {
   const errors = record.tie?.errors ?? [];
   const all = errors.flat();
   const mean = all.reduce((sum, error) => sum + error, 0) / all.length;
+  const worst = all.reduce((most, error) => Math.max(most, error), 0);
   const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
   const lines = [
     `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
     `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
-    `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${Math.max(...all).toFixed(3)})`,
+    `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`,
   ];
   return [...lines, ...(verbose ? formatHeads(errors) : [])].join("\n");
 }

@@ -2,7 +2,7 @@
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { formatCommand } from "../../report/render/format.ts";
+import { formatCommand } from "../../io/printable.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime } from "../open-checkpoint.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { NFC_RECORD_FILE } from "../../checkpoint/nfc-record.ts";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
+import { formatCommand } from "../../io/printable.ts";
 import { nameOutput } from "./names.ts";
 import { findOwnModels, type OwnModel } from "./own-models.ts";
 
@@ -22,7 +23,7 @@ export async function chooseConverted(data: readonly string[], resume: boolean):
   const swallowed = data.find((path) => fileExists(join(path, NFC_RECORD_FILE)));
   if (swallowed !== undefined)
     throw new NfcError("usage", `${swallowed} is a model, no text to train on`, {
-      hint: `--data takes all names that follow it: nfc distill ${swallowed} --data FILE`,
+      hint: `--data takes all names that follow it: ${formatCommand(["nfc", "distill", swallowed, "--data", "FILE"])}`,
     });
   const { models, faults } = await findOwnModels();
   const converted = models.filter(({ step }) => step === "convert").map(({ name }) => name);
@@ -35,7 +36,7 @@ export async function chooseConverted(data: readonly string[], resume: boolean):
   if (others.length === 0) return { model, remarks: faults };
   const names = [model, ...others].join(", ");
   throw new NfcError("usage", `${1 + others.length} folders here were made by nfc convert: ${names}`, {
-    hint: `name one of them: nfc distill ${model} --data FILE`,
+    hint: `name one of them: ${formatCommand(["nfc", "distill", model, "--data", "FILE"])}`,
   });
 }
 

@@ -5,6 +5,7 @@ import { glob, isDynamicPattern } from "tinyglobby";
 import { NfcError } from "../../errors.ts";
 import { detectDataKind } from "../../io/data-file.ts";
 import { readErrno, toIoError } from "../../io/io-error.ts";
+import { formatCommand } from "../../io/printable.ts";
 
 /** Extensions of the files that are taken from a folder; those of the second line where there are none of the first. */
 const CORPUS_FILES = ["**/*.{txt,jsonl,ndjson,bin,txt.gz,jsonl.gz,ndjson.gz,bin.gz}", "**/*.{json,npy,json.gz,npy.gz}"];
@@ -83,7 +84,7 @@ function refuseBothHalves(folder: string, names: readonly string[]): void {
   const [train, valid] = [find(/train/), find(/val/)];
   if (train === undefined || valid === undefined) return;
   throw new NfcError("usage", `${folder}: holds ${train} to train on and ${valid} to validate with`, {
-    hint: `name them: --data ${join(folder, train)} --valid ${join(folder, valid)}`,
+    hint: `name them: ${formatCommand(["--data", join(folder, train), "--valid", join(folder, valid)])}`,
   });
 }
 

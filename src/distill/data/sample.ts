@@ -1,11 +1,11 @@
 // A part of a corpus in memory, to measure a run without writing a token cache.
-import { stat } from "node:fs/promises";
+import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { streamTokens } from "../../checkpoint/tokens.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
-import { withIoErrors } from "../../io/io-error.ts";
+import { throwIfAborted } from "../../errors.ts";
+import { checkIds } from "../../formats/ids/stream.ts";
 import { nameCorpus } from "./corpus.ts";
-import type { CorpusOptions } from "./token-cache.ts";
+import { type CorpusOptions, makeEmptyError } from "./token-cache.ts";
 import type { Corpus } from "./windows.ts";
 
 export interface CorpusSample {
@@ -28,36 +28,27 @@ export async function sampleText(
   { field, vocabulary, signal }: CorpusOptions,
   wanted: number,
 ): Promise<CorpusSample> {
-  let total = 0;
-  for (const path of files) total += (await withIoErrors(path, () => stat(path))).size;
-  let bytes = 0;
-  const onBytes = (more: number) => {
-    bytes += more;
-  };
+  const meter = await TokenMeter.open(files);
   const started = performance.now();
   const ids: number[] = [];
   let exact = true;
-  for await (const piece of streamTokens(files, tokenizer, { field, signal, onBytes })) {
+  for await (const piece of meter.count(streamTokens(files, tokenizer, { field, signal, onBytes: meter.onBytes }))) {
     throwIfAborted(signal);
     for (const id of piece) ids.push(id);
     exact = ids.length < wanted;
     if (!exact) break;
   }
   const name = nameCorpus(files);
-  if (ids.length === 0) throw new NfcError("invalid-file", `${name}: no tokens in it`, { hint: "give a longer text" });
-  const wrong = ids.find((id) => id >= vocabulary);
-  if (wrong !== undefined)
-    throw new NfcError("mismatch", `${name}: token ${wrong}, the model has ${vocabulary} tokens`, {
-      hint: "use the model's own tokenizer",
-    });
-  const share = exact ? 1 : Math.min(1, bytes / total);
+  if (ids.length === 0) throw makeEmptyError(name);
+  checkIds(name, ids, 0, vocabulary);
+  const tokens = (exact ? null : meter.estimate()) ?? ids.length;
   return {
     corpus: {
       ...{ name, tokens: ids.length, fingerprint: "" },
       read: async (start, count) => Int32Array.from(ids.slice(start, start + count)),
     },
-    tokens: Math.round(ids.length / share),
+    tokens,
     exact,
-    seconds: (performance.now() - started) / 1000 / share,
+    seconds: ((performance.now() - started) / 1000) * (tokens / ids.length),
   };
 }

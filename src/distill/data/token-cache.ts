@@ -205,6 +205,6 @@ async function* tokenizeFiles(
   if (count === 0) throw makeEmptyError(nameCorpus(files));
 }
 
-function makeEmptyError(name: string): NfcError {
+export function makeEmptyError(name: string): NfcError {
   return new NfcError("invalid-file", `${name}: no tokens in it`, { hint: "give a longer text" });
 }

@@ -1,7 +1,6 @@
 // Finds where and how a file holds token ids: nanoGPT's .bin, shards of llm.c with their header, NumPy's .npy.
 import { NfcError } from "../../errors.ts";
-import { LLMC_IDS, NUMPY_MAGIC } from "../../io/data-file.ts";
-import { readInt32 } from "../../io/file-format.ts";
+import { LLMC_IDS, looksLikeNumpy, readInt32 } from "../../io/file-format.ts";
 import { escapeJson } from "../../io/printable.ts";
 
 /** How one id is stored. */
@@ -44,7 +43,7 @@ export function findIdLayout(
 ): IdLayout {
   const llmc = LLMC_VERSIONS.get(readInt32(head));
   if (llmc) return readLlmcHeader(path, head, llmc);
-  if (Buffer.from(head.subarray(0, 6)).toString("latin1") === NUMPY_MAGIC) return readNumpyHeader(path, head);
+  if (looksLikeNumpy(head)) return readNumpyHeader(path, head);
   const bytes = detectWidth(path, [head, ...samples], vocabulary);
   return { offset: 0, count: null, bytes, signed: false, bigEndian: false };
 }

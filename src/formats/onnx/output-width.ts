@@ -26,7 +26,7 @@ interface Model {
 export function refuseOtherWidth(scanner: ProtobufScanner, { nodes, initializers, outputs }: Model): void {
   const declared = outputs.find(({ name }) => name === OUTPUT)?.dims?.at(-1);
   if (typeof declared !== "number") return;
-  const width = new WidthFinder(nodes, initializers).ofValue(OUTPUT, MAX_STEPS);
+  const width = new WidthFinder(nodes, initializers).findWidth(OUTPUT, MAX_STEPS);
   if (width === null || width === declared) return;
   throw scanner.invalid(`${OUTPUT} is declared ${declared} wide, but its weights make it ${width} wide`);
 }
@@ -41,37 +41,37 @@ class WidthFinder {
   }
 
   /** The last dimension of a value, as far back as it shows; else null. */
-  ofValue(name: string | undefined, steps: number): number | null {
+  findWidth(name: string | undefined, steps: number): number | null {
     const weight = this.stored.get(name ?? "");
     if (weight) return weight.dims.at(-1) ?? 1;
     const node = this.makers.get(name ?? "");
     if (!node || steps === 0) return null;
     const { opType = "", input = [] } = node;
-    if (KEEPS_WIDTH.includes(opType)) return this.ofValue(input[0], steps - 1);
+    if (KEEPS_WIDTH.includes(opType)) return this.findWidth(input[0], steps - 1);
     if (POINTWISE.includes(opType)) {
-      const [a, b] = [this.ofValue(input[0], steps - 1), this.ofValue(input[1], steps - 1)];
+      const [a, b] = [this.findWidth(input[0], steps - 1), this.findWidth(input[1], steps - 1)];
       if (a === null || b === null || (a !== b && a !== 1 && b !== 1)) return null;
       return Math.max(a, b);
     }
-    return this.ofProduct(node, steps - 1);
+    return this.findProductWidth(node, steps - 1);
   }
 
-  private ofProduct(node: NodeMessage, steps: number): number | null {
+  private findProductWidth(node: NodeMessage, steps: number): number | null {
     const { opType = "", input = [] } = node;
     if (opType === "MatMulNBits" || opType === "MatMulBnb4") return readAttribute(node, "N") ?? null;
     const place = Object.hasOwn(PRODUCTS, opType) ? PRODUCTS[opType] : undefined;
-    const dims = place === undefined ? null : this.dimsOf(input[place], steps);
+    const dims = place === undefined ? null : this.findDims(input[place], steps);
     if (!dims || dims.length < 2) return null;
     return dims.at(opType === "Gemm" && readAttribute(node, "transB") ? -2 : -1) ?? null;
   }
 
   /** The dims of a stored matrix, also behind a Transpose that turns its last two axes. */
-  private dimsOf(name: string | undefined, steps: number): readonly number[] | null {
+  private findDims(name: string | undefined, steps: number): readonly number[] | null {
     const weight = this.stored.get(name ?? "");
     if (weight) return weight.dims;
     const node = this.makers.get(name ?? "");
     if (!node || steps === 0) return null;
-    const dims = this.dimsOf(node.input?.[0], steps - 1);
+    const dims = this.findDims(node.input?.[0], steps - 1);
     if (VIEWS.includes(node.opType ?? "")) return dims;
     return node.opType === "Transpose" && dims?.length === 2 ? [...dims].reverse() : null;
   }

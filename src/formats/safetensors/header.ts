@@ -49,13 +49,8 @@ export interface TensorShape {
  * @throws NfcError `invalid-file` when the file is too short for a header, or the length is absurd.
  */
 export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: string): number {
-  if (fileSize < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES) {
+  if (fileSize < PREFIX_BYTES || prefix.byteLength < PREFIX_BYTES)
     throw invalid(`${file}: ${fileSize} bytes are too few for a safetensors file`);
-  }
-  if (Buffer.from(prefix.subarray(0, PREFIX_BYTES)).toString("latin1") === "version ") {
-    const hint = "fetch the real file: git lfs pull";
-    throw new NfcError("invalid-file", `${file}: this is a Git LFS pointer, not a safetensors file`, { hint });
-  }
   const length = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES).getBigUint64(0, true);
   if (length === 0n) throw invalid(`${file}: the header is empty`);
   if (length > MAX_HEADER_BYTES) {
@@ -64,9 +59,8 @@ export function readHeaderLength(prefix: Uint8Array, fileSize: number, file: str
       hint,
     });
   }
-  if (Number(length) > fileSize - PREFIX_BYTES) {
+  if (Number(length) > fileSize - PREFIX_BYTES)
     throw invalid(`${file}: the header claims ${length} bytes, but the file has only ${fileSize}`);
-  }
   return Number(length);
 }
 

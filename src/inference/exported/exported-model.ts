@@ -10,6 +10,7 @@ import { NfcError } from "../../errors.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxStructure } from "../../formats/onnx/structure.ts";
 import { withIoErrors } from "../../io/io-error.ts";
+import { formatCommand } from "../../io/printable.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
 import { checkRunnable } from "./check-runnable.ts";
@@ -108,7 +109,9 @@ export async function findPrecisions(source: string): Promise<Precision[]> {
   const entries = await withIoErrors(source, () => readdir(source));
   if (!entries.includes(ONNX_FOLDER)) {
     const checkpoint = entries.some((name) => name.includes(SAFETENSORS));
-    const hint = checkpoint ? `export the checkpoint: nfc export ${source} --onnx -o <folder>` : "check the path";
+    const hint = checkpoint
+      ? `export the checkpoint: ${formatCommand(["nfc", "export", source, "--onnx", "-o", "FOLDER"])}`
+      : "check the path";
     throw new NfcError("not-found", `${source}: holds no folder ${ONNX_FOLDER}, and so no exported model`, { hint });
   }
   const onnx = join(source, ONNX_FOLDER);

@@ -2,7 +2,7 @@
 // Positions across are shares of the page's width, and text keeps its size, so that nothing is cut or shrinks on a phone.
 import { shortenMiddle } from "../render/fit.ts";
 import { html, type Markup } from "../render/html.ts";
-import { classOfNeed } from "../render/narrow.ts";
+import { nameNeed } from "../render/narrow.ts";
 import { formatTicks, type Interval, listTicks, makeScale, widenToTicks } from "./scale.ts";
 
 export interface Chart {
@@ -128,7 +128,7 @@ export function drawHeatMap(
       }),
     ),
   ];
-  const kind = classOfNeed(left + columns * CELL_WITH_NUMBER);
+  const kind = nameNeed(left + columns * CELL_WITH_NUMBER);
   return svg(chart, { width: left + columns * CELL, height: 20 + rows.length * height, left, kind }, content);
 }
 
@@ -157,7 +157,7 @@ export interface LineOptions {
 }
 
 /** The classes that give a line its color and its dashes. */
-function classOfLine(kind: Line["kind"]): string {
+function nameLineClasses(kind: Line["kind"]): string {
   return typeof kind === "number" ? `line-${kind % LINE_COLORS} dash-${Math.floor(kind / LINE_COLORS) % 3}` : kind;
 }
 
@@ -165,7 +165,7 @@ function classOfLine(kind: Line["kind"]): string {
 export function drawLegend(lines: readonly Pick<Line, "kind" | "name">[]): Markup {
   const items = lines.map(
     ({ kind, name = "" }) =>
-      html`<span><svg width="22" height="10" aria-hidden="true"><title>${name}</title><line class="line ${classOfLine(kind)}" x1="0" x2="22" y1="5" y2="5"/></svg>${name}</span>`,
+      html`<span><svg width="22" height="10" aria-hidden="true"><title>${name}</title><line class="line ${nameLineClasses(kind)}" x1="0" x2="22" y1="5" y2="5"/></svg>${name}</span>`,
   );
   return html`<p class="legend quiet">${items}</p>`;
 }
@@ -198,13 +198,13 @@ export function drawLineChart(
     html`<svg viewBox="0 0 100 ${height}" width="100%" height="${height}" preserveAspectRatio="none" aria-hidden="true"><title>${chart.title}</title>${lines.map(
       ({ kind, points: own, name }) => {
         const path = own.map(([a, b], i) => `${i === 0 ? "M" : "L"}${round(x(a))} ${round(y(b))}`).join("");
-        return html`<path class="line ${classOfLine(kind)}" d="${path}">${name === undefined ? "" : html`<title>${name}</title>`}</path>`;
+        return html`<path class="line ${nameLineClasses(kind)}" d="${path}">${name === undefined ? "" : html`<title>${name}</title>`}</path>`;
       },
     )}</svg>`,
     ...lines.flatMap(({ kind, points: own, dots }) =>
       dots
         ? own.map(
-            ([a, b]) => html`<circle class="${classOfLine(kind)}" cx="${round(x(a))}%" cy="${round(y(b))}" r="3"/>`,
+            ([a, b]) => html`<circle class="${nameLineClasses(kind)}" cx="${round(x(a))}%" cy="${round(y(b))}" r="3"/>`,
           )
         : [],
     ),

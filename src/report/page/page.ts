@@ -143,10 +143,11 @@ function tieSection({ tie }: Report): Markup {
 function noiseSection({ noise }: PageData): Markup {
   if (!noise) return NOTHING;
   const { sigma, means } = noise;
-  const largest = Math.max(...sigma.flat());
+  const all = sigma.flat(); // of many heads there are more than a call can take as arguments
+  const [least, largest] = [Math.min, Math.max].map((choose) => all.reduce((a, b) => choose(a, b))) as [number, number];
   const chart = {
     title: "Learned deviation of the attention noise, by layer and head",
-    description: `σ from ${Math.min(...sigma.flat()).toFixed(3)} to ${largest.toFixed(3)}.`,
+    description: `σ from ${least.toFixed(3)} to ${largest.toFixed(3)}.`,
   };
   const labels = sigma.map((_, layer) => `h.${layer}`);
   const curves = (means ?? []).map((heads, layer) => {

@@ -64,8 +64,3 @@ function groupDigits(decimal: string): string {
   const text = whole.replace(/\B(?=(\d{3})+$)/g, ",");
   return fraction === undefined ? text : `${text}.${fraction}`;
 }
-
-/** A command line that a POSIX shell reads back as the same arguments. */
-export function formatCommand(args: readonly string[]): string {
-  return args.map((arg) => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(" ");
-}

@@ -1,7 +1,7 @@
 // Renders blocks as HTML, with types that keep text and markup apart, so that no name becomes an element.
 import { UNPRINTABLE } from "../../io/printable.ts";
 import { type Block, type Line, renderLine, type Table, toPlain } from "./blocks.ts";
-import { classOfNeed } from "./narrow.ts";
+import { nameNeed } from "./narrow.ts";
 
 /** Markup that is safe to put into a page. */
 export class Markup {
@@ -70,7 +70,7 @@ function renderTable({ heading, rows }: Table): Markup {
       `<tr>${row.map((cell, c) => `<td${nameOf(c)}>${c === 0 ? breakPath(cell) : toPlainHtml(cell)}</td>`).join("")}</tr>`,
   );
   return new Markup(
-    `<div class="scroll ${classOfNeed(measureTable(heading ?? [], rows))}"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,
+    `<div class="scroll ${nameNeed(measureTable(heading ?? [], rows))}"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,
   );
 }
 

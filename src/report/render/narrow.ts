@@ -4,7 +4,7 @@
 const WIDTHS = [250, 275, 300, 325, 350, 375, 400, 450, 500, 550, 600, 675, 750, 824];
 
 /** "needs-450" for content that needs up to 450 pixels, "needs-more" for what no page has room for. */
-export function classOfNeed(pixels: number): string {
+export function nameNeed(pixels: number): string {
   const width = WIDTHS.find((each) => each >= pixels);
   return width === undefined ? "needs-more" : `needs-${width}`;
 }

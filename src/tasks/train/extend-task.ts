@@ -6,7 +6,6 @@ import { CANNOT_EXTEND, checkSameRun, dropUndefined, measureMetrics } from "../.
 import type { Given } from "../../distill/resolve-settings.ts";
 import type { RunFolder, RunIdentity } from "../../distill/run-folder.ts";
 import { NfcError } from "../../errors.ts";
-import { fileExists } from "../../io/exists.ts";
 import { parseJsonWith } from "../../io/json.ts";
 import type { Task } from "../glue-tasks.ts";
 import { type ClassifierSettings, TASK_SETTINGS } from "./settings.ts";
@@ -62,11 +61,10 @@ export async function findBegunTask(
 }
 
 async function readFinishedTask(folder: string, task: Task): Promise<FinishedTask | null> {
-  const file = join(folder, NFC_RECORD_FILE);
-  const record = fileExists(file) ? await readNfcRecord(folder) : null;
+  const record = await readNfcRecord(folder);
   const last = record?.history.at(-1);
   if (!record || last?.step !== "finetune" || last.task !== task.name) return null;
-  return { folder, record, entry: parseJsonWith(entrySchema, last, file, CANNOT_EXTEND) };
+  return { folder, record, entry: parseJsonWith(entrySchema, last, join(folder, NFC_RECORD_FILE), CANNOT_EXTEND) };
 }
 
 function extendSettings({ folder, entry }: FinishedTask, given: Given<ClassifierSettings>): Given<ClassifierSettings> {

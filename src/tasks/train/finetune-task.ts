@@ -4,7 +4,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../../checkpoint/collect-files.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
-import { loadFinished, refuseWithoutBeginning } from "../../distill/extension.ts";
+import { beginExtension } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
@@ -14,6 +14,7 @@ import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/t
 import { TrainingLoop } from "../../distill/training-loop.ts";
 import { NfcError } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
+import { formatCommand } from "../../io/printable.ts";
 import { stageDirectory } from "../../io/staging.ts";
 import { hasSameLabels } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
@@ -166,19 +167,13 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
 
 /** The state in which a run goes on, its arrays in the store: that of its checkpoint, or where it extends a finished one. */
 async function loadState(
-  { folder, extended, identity, settings }: TaskPlan,
+  { folder, extended, identity }: TaskPlan,
   store: ParameterStore,
 ): Promise<ClassifierState | null> {
   const saved = folder.exists() ? await folder.load(store) : null;
   if (saved) return saved;
-  if (!extended) {
-    refuseWithoutBeginning(folder, settings.extendedFrom);
-    return null;
-  }
-  const state = await makeExtendedState(extended);
-  await loadFinished(extended, store);
-  await folder.createExtended(identity, extended.folder, store, state);
-  return state;
+  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended) };
+  return beginExtension(folder, identity, store, finished);
 }
 
 /** A language model's own head plays no part in a classifier. */
@@ -203,7 +198,7 @@ function checkTeacher(
     throw new NfcError(
       "mismatch",
       `${teacher.source}: ${theirs ? `classifies as ${theirs.join(", ")}` : "is a language model"}, not a teacher for ${task.title}`,
-      { hint: `fine-tune it first: nfc finetune ${teacher.source} --task ${task.name}` },
+      { hint: `fine-tune it first: ${formatCommand(["nfc", "finetune", teacher.source, "--task", task.name])}` },
     );
   checkTeacherFits(student, teacher, length);
 }

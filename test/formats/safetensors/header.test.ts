@@ -279,7 +279,6 @@ const lengthBytes = (length: bigint) => {
   bytes.writeBigUInt64LE(length);
   return bytes;
 };
-const LFS_POINTER = Buffer.from("version https://git-lfs.github.com/spec/v1\n");
 const encodeTensors = (...tensors: TensorShape[]) => encodeHeader(tensors, {});
 const BYTE: TensorShape = { name: "a", dtype: "U8", shape: [1] };
 
@@ -328,12 +327,6 @@ const REFUSALS: [string, () => unknown, ErrorCode, string][] = [
     `${FILE}: the header claims 2 bytes, but the file has only 9`,
   ],
   [
-    "a Git LFS pointer is refused",
-    () => lengthOf(LFS_POINTER),
-    "invalid-file",
-    `${FILE}: this is a Git LFS pointer, not a safetensors file`,
-  ],
-  [
     "the encoding of two tensors of one name is refused",
     () => encodeTensors(BYTE, BYTE),
     "usage",
@@ -376,10 +369,6 @@ describe("refusals of a safetensors header", () => {
     const error = await failureOf(action);
     expect(error.code).toBe(code);
     expect(error.message).toBe(sentence);
-  });
-
-  it("a Git LFS pointer is refused with the command that fetches the file", async () => {
-    expect((await failureOf(() => lengthOf(LFS_POINTER))).hint).toContain("git lfs pull");
   });
 });
 

@@ -3,7 +3,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   formatBytes,
-  formatCommand,
   formatCount,
   formatMegabytes,
   formatPercent,
@@ -65,13 +64,5 @@ describe("numbers for readers", () => {
       "2 files",
       "0 files",
     ]);
-  });
-});
-
-describe("command lines for readers", () => {
-  test("a command line quotes every character that a shell would interpret", () => {
-    expect(formatCommand(["nfc", "convert", "my model", "-o", "it's", "$HOME", ""])).toBe(
-      "nfc convert 'my model' -o 'it'\\''s' '$HOME' ''",
-    );
   });
 });
