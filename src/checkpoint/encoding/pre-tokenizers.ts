@@ -1,6 +1,6 @@
 // The pre-tokenizers of a tokenizer.json: functions that cut a section of text into words.
 import { NfcError } from "../../errors.ts";
-import type { FieldReader } from "../fields.ts";
+import { type FieldReader, quote } from "../fields.ts";
 import { mapBytes } from "./bytes.ts";
 import { readParts } from "./definition.ts";
 import { GPT2_WORDS, makeTextPattern, type Pattern, readPattern } from "./patterns.ts";
@@ -64,7 +64,7 @@ export function makePreTokenizer(part: FieldReader): PreTokenizer {
     case "CharDelimiterSplit":
       return makeTextSplit(makeTextPattern(part.text("delimiter") ?? " "), "removed");
     default:
-      throw new NfcError("unsupported", `${part.file}: the pre-tokenizer "${type}" is not supported`);
+      throw new NfcError("unsupported", `${part.file}: the pre-tokenizer ${quote(type)} is not supported`);
   }
 }
 
