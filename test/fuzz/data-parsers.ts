@@ -1,5 +1,5 @@
 // The parsers of data: texts, JSON, packed files, token ids in every form, and nfc's own files of a run.
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { TokenCorpus } from "../../src/distill/data/token-cache.ts";
@@ -36,7 +36,9 @@ async function readIds(file: string, folder: string): Promise<void> {
   } catch (error) {
     refused = error;
   }
-  const corpus = await TokenCorpus.open([file], null, { vocabulary: VOCABULARY_SIZE, cache: join(folder, "cache") });
+  const cache = join(folder, "cache");
+  rmSync(cache, { recursive: true, force: true });
+  const corpus = await TokenCorpus.open([file], null, { vocabulary: VOCABULARY_SIZE, cache });
   const found = await corpus.read(0, corpus.tokens).finally(() => corpus.close());
   if (refused !== null) throw refused;
   if (found.length !== streamed.length || found.some((id, i) => id !== streamed[i]))
