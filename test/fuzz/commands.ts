@@ -151,7 +151,7 @@ function findFormat(file: string): Format {
   return /\.(jsonl|txt)$/.test(file) ? "lines" : "bytes";
 }
 
-const OUTPUTS = ["out", "out.run", "stopped"];
+const OUTPUTS = ["out", "out.run", "stopped", "done.run"];
 /** Names that a command must not leave behind. */
 const LEFT = /nfc-(tmp|old)|\.lock$/;
 
