@@ -64,8 +64,10 @@ async function cutText(input: Uint8Array): Promise<void> {
   const whole = pipeline.encode(text);
   const place = { first: true, continued: false };
   const ids: number[] = [];
-  for await (const piece of cutPieces(splitText(text), pipeline, 8)) ids.push(...pipeline.encode(piece, place));
-  if (ids.join() !== whole.join()) throw new Error(`pieces have ids ${ids.join()}, the text ${whole.join()}`);
+  for await (const piece of cutPieces(splitText(text), pipeline, 8))
+    for (const id of pipeline.encode(piece, place)) ids.push(id);
+  if (ids.join() !== whole.join())
+    throw new Error(`pieces have ids ${ids.slice(0, 99).join()}, the text ${whole.slice(0, 99).join()}`);
 }
 
 async function* splitText(text: string): AsyncGenerator<string> {

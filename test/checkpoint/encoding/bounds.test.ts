@@ -173,6 +173,19 @@ describe("patterns of a tokenizer file", () => {
     expect((await failureOf(async () => tokenizer?.decode([1]))).code).toBe("unsupported");
   });
 
+  it.each([
+    ["a text to split at", { pre_tokenizer: { type: "Split", pattern: { String: "x".repeat(70_000) } } }],
+    ["an expression to split at", { pre_tokenizer: { type: "Split", pattern: { Regex: "x".repeat(70_000) } } }],
+    ["a delimiter", { pre_tokenizer: { type: "CharDelimiterSplit", delimiter: "x".repeat(70_000) } }],
+    ["a mark of spaces", { pre_tokenizer: { type: "Metaspace", replacement: "x".repeat(70_000) } }],
+    ["a text to replace", { normalizer: { type: "Replace", pattern: { String: "x".repeat(70_000) }, content: "" } }],
+  ])("%s of 70,000 characters is refused when the file is read", async (_, part) => {
+    const folder = await withModel(WORDS, part);
+    const error = await failureOf(() => readTokenizer(folder));
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toMatch(/tokenizer\.json: the pattern "x+.{0,9}: Regular expression too large$/);
+  });
+
   test("a pattern that is none is refused", async () => {
     const part = { pre_tokenizer: { type: "Split", pattern: { Regex: "(" }, behavior: "Isolated" } };
     const folder = await withModel(WORDS, part);
