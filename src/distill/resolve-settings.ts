@@ -1,5 +1,9 @@
 // Tables of settings declare names, flags, help, defaults and limits; types, values and flags are made from them.
 import { NfcError } from "../errors.ts";
+import { escapeJson } from "../io/printable.ts";
+
+/** Characters of a wrong value that a message shows. */
+const MAX_SHOWN = 60;
 
 export type NumberKind = "positive integer" | "integer from 0" | "positive number" | "number from 0" | "seed";
 /** The kind of a value: a number, or one of some names. */
@@ -49,6 +53,28 @@ export function declare<const K extends Kind, Context = unknown>(
   return { flag, kind, help, default: value, ...(typeof value !== "function" && { shown: String(value) }), ...options };
 }
 
+const NUMBERS: Readonly<Record<NumberKind, (value: number) => boolean>> = {
+  "positive integer": (value) => Number.isSafeInteger(value) && value > 0,
+  "integer from 0": (value) => Number.isSafeInteger(value) && value >= 0,
+  "positive number": (value) => Number.isFinite(value) && value > 0,
+  "number from 0": (value) => Number.isFinite(value) && value >= 0,
+  seed: (value) => Number.isSafeInteger(value) && value >= 0,
+};
+
+/** Flags are checked where they are read; the settings of a finished run come from its nfc.json. */
+function checkKind(name: string, value: unknown, { flag, kind, default: fallback }: Setting): Refusal {
+  if (value === fallback) return null;
+  const fits =
+    typeof kind === "string" ? typeof value === "number" && NUMBERS[kind](value) : kind.includes(value as never);
+  if (fits) return null;
+  const due = typeof kind === "string" ? kind : kind.join(" or ");
+  const shown = flag?.split(" ", 1)[0] ?? name;
+  return [
+    `${shown} is ${escapeJson(value).slice(0, MAX_SHOWN)}, expected: ${due === "seed" ? "integer from 0" : due}`,
+    "give another value; those of a finished run stand in its nfc.json",
+  ];
+}
+
 /**
  * Gives all settings: those that are given, and defaults for the rest.
  * @param makeContext makes the argument of defaults and checks; they may read other settings from `settings`, in any order
@@ -68,7 +94,7 @@ export function resolveSettings<Table extends SettingTable>(
     });
   const settings = { ...draft };
   for (const [name, setting] of Object.entries(table)) {
-    const refusal = setting.check?.(settings[name] as never, context);
+    const refusal = checkKind(name, settings[name], setting) ?? setting.check?.(settings[name] as never, context);
     if (refusal) throw new NfcError("usage", refusal[0], { hint: refusal[1] });
   }
   return settings;

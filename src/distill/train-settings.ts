@@ -38,6 +38,9 @@ export interface TextContext {
   settings: Record<"transferSteps" | "temperature" | "evalEvery", number> & RunLength & { train: string };
 }
 
+/** Tokens of a step: GPT-2 was trained with half a million. */
+const MAX_STEP_TOKENS = 2 ** 25;
+
 const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
 const chooseDecay = ({ task }: TextContext) => WEIGHT_DECAY[task];
 const chooseWarmup = ({ settings }: TextContext) => Math.round(0.05 * (settings.steps - settings.transferSteps));
@@ -70,7 +73,7 @@ export const TEXT_SETTINGS = {
     "positive integer",
     "micro-batches of a step",
     ({ config, hasBatchSize, settings }: TextContext) => (hasBatchSize ? 1 : planMicroBatches(config, settings.length)),
-    { shown: "as few as memory allows" },
+    { shown: "as few as memory allows", check: checkStep },
   ),
   seed: declare("--seed <n>", "seed", "seed of windows and noise", 0),
   /** Peak learning rate. */
@@ -212,6 +215,13 @@ function checkLength(length: number, { config: { n_positions } }: TextContext): 
   if (length < 2) return [`windows of ${length} tokens are too short`, "give a --length of 2 at least"];
   if (length <= n_positions) return null;
   return [`windows of ${length} tokens, but the model has ${n_positions} positions`, "give a smaller --length"];
+}
+
+/** The ids of a step are read at once. */
+function checkStep(accumulate: number, { settings: { batchSize, length } }: TextContext): Refusal {
+  const tokens = accumulate * batchSize * length;
+  if (tokens <= MAX_STEP_TOKENS) return null;
+  return [`a step of ${tokens} tokens, ${MAX_STEP_TOKENS} at most`, "give a smaller --accumulate"];
 }
 
 function checkWarmup(steps: number): Refusal {

@@ -25,16 +25,28 @@ export interface Ending {
   stderr: string;
 }
 
-/** @param untilOutput sends Ctrl-C as soon as there is a result, to a command that waits for it */
-export async function runNfc(args: readonly string[], { untilOutput = false } = {}): Promise<Ending> {
+const LOOK_MS = 1;
+
+interface RunOptions {
+  /** Sends Ctrl-C as soon as there is a result, to a command that waits for it. */
+  untilOutput?: boolean | undefined;
+  /** Sends Ctrl-C as soon as this is true, which is looked at all the time. */
+  until?: (() => boolean) | undefined;
+}
+
+export async function runNfc(
+  args: readonly string[],
+  { untilOutput = false, until }: RunOptions = {},
+): Promise<Ending> {
   const signals = new EventEmitter();
   const stdout = new Recorder(() => untilOutput && signals.emit("SIGINT"));
   const stderr = new Recorder();
+  const timer = setInterval(() => until?.() && signals.emit("SIGINT"), LOOK_MS);
   const code = await main({
     ...{ argv: ["node", "nfc", ...args], env: {}, stdout, stderr },
     on: signals.on.bind(signals),
     off: signals.off.bind(signals),
-  });
+  }).finally(() => clearInterval(timer));
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 

@@ -1,8 +1,9 @@
 // Whole commands on a tiny model one of whose files is spoiled: each ends with a result or with one line and exit code 2.
+import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { judge, runNfc } from "./command-line.ts";
-import { copyModels } from "./models.ts";
+import { COMMIT, copyModels, DISTILL, restoreModel } from "./models.ts";
 import type { Format } from "./mutate.ts";
 import type { Target } from "./target.ts";
 
@@ -15,6 +16,10 @@ interface Line {
   /** Exit codes besides 0 and 2. */
   codes?: readonly number[];
   untilOutput?: boolean;
+  /** A folder that the command changes: it is there anew for each input. */
+  restored?: string;
+  /** The checksums beside the spoiled file are those of its new content. */
+  sealed?: boolean;
 }
 
 const ONE_THREAD = "--threads 1";
@@ -23,8 +28,18 @@ const FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_
 const below = (folder: string, names: readonly string[]) => names.map((name) => `${folder}/${name}`);
 const RECORDED = ["config.json", "model.safetensors", "nfc.json"];
 const EXPORTED = ["config.json", "onnx/model.onnx", "nfc.json"];
+const HUB = "hub/models--owner--base";
 const SIZE_FILES = ["nfc.size.json", "nfc.baseline.json", "model.safetensors", "onnx/onnx/model.onnx", "onnx/nfc.json"];
-const DISTILL = "--steps 1 --batch-size 2 --length 8 --eval-tokens 16 --transfer-steps 0 --cache @/cache";
+const distill = (data: string, output = "out", steps = 1) =>
+  `distill @/tied --teacher @/base --data @/${data} -o @/${output} --steps ${steps} ${DISTILL.join(" ")}`;
+const RUN_FILES = [...below("checkpoint", ["state.json", "model.safetensors"]), ...below("best", ["state.json"])];
+const SUMS = [
+  "run.json",
+  "metrics.jsonl",
+  "checkpoint/checksums.json",
+  "best/checksums.json",
+  "best/model.safetensors",
+];
 
 const LINES: readonly Line[] = [
   {
@@ -92,15 +107,39 @@ const LINES: readonly Line[] = [
     files: below("onnx", [...EXPORTED, "tokenizer.json"]),
   },
   { name: "serve", args: "serve @/onnx --port 0", files: below("onnx", EXPORTED), untilOutput: true },
+  { name: "distill", args: distill("text.txt"), files: ["text.txt", ...below("tied", RECORDED), "base/config.json"] },
+  { name: "distill-ids", args: distill("ids.bin"), files: ["ids.bin"] },
+  { name: "distill-numpy", args: distill("numbers.npy"), files: ["numbers.npy"] },
+  { name: "distill-shard", args: distill("shard.bin"), files: ["shard.bin"] },
+  { name: "distill-packed", args: distill("text.txt.gz"), files: ["text.txt.gz"] },
   {
-    name: "distill",
-    args: `distill @/tied --teacher @/base --data @/text.txt -o @/out ${DISTILL} ${ONE_THREAD}`,
-    files: ["text.txt", ...below("tied", RECORDED), "base/config.json"],
+    name: "distill-resume",
+    args: `${distill("text.txt", "stopped", 6)} --eval-every 1 --resume`,
+    files: below("stopped.run", [...RUN_FILES, ...SUMS]),
+    restored: "stopped.run",
   },
   {
-    name: "distill-ids",
-    args: `distill @/tied --teacher @/base --data @/ids.bin -o @/out ${DISTILL} ${ONE_THREAD}`,
-    files: ["ids.bin"],
+    name: "distill-resume-sealed",
+    args: `${distill("text.txt", "stopped", 6)} --eval-every 1 --resume`,
+    files: below("stopped.run", RUN_FILES),
+    ...{ restored: "stopped.run", sealed: true },
+  },
+  {
+    name: "distill-extend",
+    args: `${distill("text.txt", "done", 2)} --resume`,
+    files: below("done", ["nfc.json", "metrics.jsonl", "config.json", "model.safetensors"]),
+    restored: "done",
+  },
+  { name: "eval-packed", args: `eval @/base --text @/text.txt.gz ${SCORE}`, files: ["text.txt.gz"] },
+  { name: "eval-array", args: `eval @/base --text @/array.json ${SCORE}`, files: ["array.json"] },
+  { name: "eval-numpy", args: `eval @/base --text @/numbers.npy ${SCORE}`, files: ["numbers.npy"] },
+  { name: "eval-shard", args: `eval @/base --text @/shard.bin ${SCORE}`, files: ["shard.bin"] },
+  { name: "convert-lines", args: "convert @/lines -o @/out --tie query --trim-vocab", files: ["lines/vocab.txt"] },
+  { name: "inspect-hub", args: "inspect hf://owner/base --offline", files: below(HUB, ["refs/main"]) },
+  {
+    name: "convert-hub",
+    args: "convert hf://owner/base --offline -o @/out --tie query",
+    files: below(`${HUB}/snapshots/${COMMIT}`, ["model.safetensors.index.json", "config.json", "tokenizer.json"]),
   },
 ];
 
@@ -108,12 +147,33 @@ function findFormat(file: string): Format {
   if (file.endsWith(".json")) return "json";
   if (file.endsWith(".safetensors")) return "safetensors";
   if (file.endsWith(".onnx")) return "protobuf";
+  if (file.endsWith(".gz")) return "gzip";
   return /\.(jsonl|txt)$/.test(file) ? "lines" : "bytes";
 }
 
-const OUTPUTS = ["out", "out.run"];
+const OUTPUTS = ["out", "out.run", "stopped", "done.run"];
 /** Names that a command must not leave behind. */
 const LEFT = /nfc-(tmp|old)|\.lock$/;
+
+/** Writes the checksum of a file into the checksums.json beside it. */
+function seal(path: string): void {
+  const file = join(dirname(path), "checksums.json");
+  const sums = JSON.parse(readFileSync(file, "utf8"));
+  sums[basename(path)] = createHash("sha256").update(readFileSync(path)).digest("hex");
+  writeFileSync(file, JSON.stringify(sums));
+}
+
+/** Runs what finds the Hub's cache in a folder. */
+async function withHubCache<T>(folder: string, run: () => Promise<T>): Promise<T> {
+  const before = process.env.HF_HUB_CACHE;
+  process.env.HF_HUB_CACHE = folder;
+  try {
+    return await run();
+  } finally {
+    if (before === undefined) delete process.env.HF_HUB_CACHE;
+    else process.env.HF_HUB_CACHE = before;
+  }
+}
 
 function makeTarget(line: Line, file: string): Target {
   const name = `${line.name}+${file.replaceAll("/", "-")}`;
@@ -124,16 +184,21 @@ function makeTarget(line: Line, file: string): Target {
       const path = join(folder, file);
       const valid = [readFileSync(path)];
       const args = line.args.replaceAll("@/", `${folder}/`).split(" ");
+      const runWhole = () => withHubCache(join(folder, "hub"), () => runNfc(args, line));
+      const clean = () => {
+        for (const output of OUTPUTS) rmSync(join(folder, output), { recursive: true, force: true });
+        if (line.restored) restoreModel(folder, line.restored);
+      };
       const run = async (input: Uint8Array) => {
         writeFileSync(path, input);
-        const fault = judge(await runNfc(args, line), [0, 2, ...(line.codes ?? [])]);
-        for (const output of OUTPUTS) rmSync(join(folder, output), { recursive: true, force: true });
+        if (line.sealed) seal(path);
+        const fault = judge(await runWhole(), [0, 2, ...(line.codes ?? [])]);
+        clean();
         const left = readdirSync(folder).find((name) => LEFT.test(name));
         return fault ?? (left === undefined ? null : `leaves ${left}`);
       };
-      const whole = await runNfc(args, line);
-      for (const output of OUTPUTS) rmSync(join(folder, output), { recursive: true, force: true });
-      const fault = judge(whole, [0]);
+      const fault = judge(await runWhole(), [0]);
+      clean();
       if (fault !== null) throw new Error(`${name}: the valid input fails: ${fault}`);
       return { valid, run };
     },

@@ -1,4 +1,5 @@
 // Valid JSON files of nfc's own, which the fuzzers spoil.
+import { createHash } from "node:crypto";
 import { createReport } from "../../src/report/report.ts";
 import { fakeCheckpoint, TINY } from "../support/fake-checkpoint.ts";
 
@@ -53,6 +54,10 @@ export const BASELINE = {
   },
 };
 
-export const RUN = { format: "nfc-run/1", settings: { steps: 10, lr: 0.001, teacher: SHA, valid: null } };
+const SETTINGS = { steps: 10, lr: 0.001, teacher: SHA, valid: null };
+export const RUN = {
+  ...{ format: "nfc-run/2", settings: SETTINGS },
+  sha256: createHash("sha256").update(JSON.stringify(SETTINGS)).digest("hex"),
+};
 
 export const REPORT = createReport(fakeCheckpoint(TINY), fakeCheckpoint({ ...TINY, variant: "symmetric" }));

@@ -2,8 +2,8 @@
 import { NfcError } from "../../errors.ts";
 import { type FieldReader, quote } from "../fields.ts";
 
-/** Symbols of the longest word: merging takes some 50 bytes for each. */
-const MAX_WORD_SYMBOLS = 2 ** 22;
+/** Symbols of the longest word: merging takes some 100 bytes and two microseconds for each. */
+const MAX_WORD_SYMBOLS = 2 ** 20;
 /** Factor of the left of two ids in one number, and of a rank before a position. */
 const SHIFT = 2 ** 26;
 
@@ -51,8 +51,8 @@ export class Bpe {
   encode(word: string): number[] {
     const whole = this.options.ignoreMerges ? this.vocab.get(word) : undefined;
     if (whole !== undefined) return [whole];
+    refuseLongWord(word.length, this.file);
     const ids = this.listSymbols(word);
-    refuseLongWord(ids.length, this.file);
     return ids.length < 2 ? ids : mergeSymbols(ids, this.merges);
   }
 

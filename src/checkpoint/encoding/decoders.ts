@@ -1,6 +1,6 @@
 // The decoders of a tokenizer.json: lists of tokens to lists of texts, which are joined.
 import { NfcError } from "../../errors.ts";
-import type { FieldReader } from "../fields.ts";
+import { type FieldReader, quote } from "../fields.ts";
 import { unmapBytes } from "./bytes.ts";
 import { readParts } from "./definition.ts";
 import { type Pattern, readPattern } from "./patterns.ts";
@@ -28,7 +28,7 @@ export function makeDecoder(part: FieldReader): Decoder {
   }
   const decode = makeSimple(type, part);
   if (decode) return { decode, patterns: [] };
-  throw new NfcError("unsupported", `${part.file}: the decoder "${type}" is not supported`);
+  throw new NfcError("unsupported", `${part.file}: the decoder ${quote(type)} is not supported`);
 }
 
 const UTF8 = new TextDecoder("utf-8", { ignoreBOM: true });

@@ -146,11 +146,14 @@ export class AddedTokens {
   private readonly vocab: ReadonlyMap<string, number>;
   private readonly file: string;
   private readonly byContent = new Map<string, AddedToken>();
+  /** The tokens that have ids, by these. */
+  private readonly taken: Map<number, string>;
   private next: number;
 
   constructor(vocab: ReadonlyMap<string, number>, file: string, present: readonly AddedToken[] = []) {
     this.vocab = vocab;
     this.file = file;
+    this.taken = new Map([...vocab].map(([token, id]) => [id, token]));
     this.next = vocab.size;
     for (const token of present) this.add(token, token.id);
   }
@@ -167,11 +170,15 @@ export class AddedTokens {
   add(token: TokenFlags, id?: number, file = this.file): void {
     if (token.content === "") return;
     const own = this.byContent.get(token.content)?.id ?? this.vocab.get(token.content) ?? this.next;
+    const other = this.taken.get(own);
+    // The next id counts the tokens: another one has it where the ids of the vocabulary have a gap.
+    if (other !== undefined && other !== token.content) throw makeDuplicateError(file, other, token.content, own);
     if (id !== undefined && id !== own)
       throw new NfcError("invalid-file", `${file}: token ${quote(token.content)} has id ${id}, expected ${own}`, {
         hint: "added tokens have the ids of the vocabulary, or those that follow it without a gap",
       });
     this.byContent.set(token.content, { ...token, id: own });
+    this.taken.set(own, token.content);
     if (own >= this.next) this.next = own + 1;
   }
 }

@@ -1,6 +1,6 @@
 // The normalizers of a tokenizer.json: functions from text to text, as Hugging Face's library has them.
 import { NfcError } from "../../errors.ts";
-import type { FieldReader } from "../fields.ts";
+import { type FieldReader, quote } from "../fields.ts";
 import { mapBytes } from "./bytes.ts";
 import { readParts } from "./definition.ts";
 import { type Pattern, readPattern } from "./patterns.ts";
@@ -24,7 +24,8 @@ export function makeNormalizer(part: FieldReader): Normalizer {
   if (type === "Sequence") return chain(readParts(part, "normalizers").map(makeNormalizer));
   if (type === "Replace") return makeReplace(part);
   const normalize = FORMS.includes(type) ? (text: string) => text.normalize(type) : makeSimple(type, part);
-  if (normalize === null) throw new NfcError("unsupported", `${part.file}: the normalizer "${type}" is not supported`);
+  if (normalize === null)
+    throw new NfcError("unsupported", `${part.file}: the normalizer ${quote(type)} is not supported`);
   return { normalize, patterns: [], keepsCut: type !== "ByteLevel" };
 }
 

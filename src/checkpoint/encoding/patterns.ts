@@ -37,7 +37,7 @@ export const GPT2_WORDS =
 export function readPattern(part: FieldReader): Pattern {
   const pattern = part.value("pattern");
   const { String: text, Regex: source } = isJsonObject(pattern) ? pattern : {};
-  if (typeof text === "string") return makeTextPattern(text);
+  if (typeof text === "string") return makeTextPattern(text, part.file);
   if (typeof source !== "string") throw part.wrong("pattern", '{"String": …} or {"Regex": …}');
   return {
     expression: translate(source, part.file),
@@ -46,10 +46,25 @@ export function readPattern(part: FieldReader): Pattern {
   };
 }
 
-/** The pattern that finds a text. */
-export function makeTextPattern(text: string): Pattern {
+/** The pattern that finds a text. @throws NfcError "unsupported" for a text that is too long */
+export function makeTextPattern(text: string, file: string): Pattern {
   const escaped = text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
-  return { expression: new RegExp(text === "" ? "(?!)" : escaped, "gu"), text, known: true, endsWord: false };
+  const expression = compile(() => new RegExp(text === "" ? "(?!)" : escaped, "gu"), text, file);
+  return { expression, text, known: true, endsWord: false };
+}
+
+/** The engine compiles an expression when it is used first, and only then says that it is too large. */
+function compile(make: () => RegExp, source: string, file: string): RegExp {
+  try {
+    const expression = make();
+    expression.exec("");
+    expression.lastIndex = 0;
+    return expression;
+  } catch (cause) {
+    // The engine's message repeats the whole expression before its last words.
+    const reason = describeError(cause).split(": ").at(-1);
+    throw new NfcError("unsupported", `${file}: the pattern ${quote(source)}: ${reason}`, { cause });
+  }
 }
 
 /** A tokenizer without tokens: the library translates the pattern of its pre-tokenizer. */
@@ -59,12 +74,14 @@ const EMPTY = {
 };
 
 function translate(source: string, file: string): RegExp {
-  try {
-    const pre_tokenizer = { type: "Split", pattern: { Regex: source }, behavior: "Isolated" };
-    const { pattern } = new Tokenizer({ ...EMPTY, pre_tokenizer }, {}).pre_tokenizer;
-    if (pattern instanceof RegExp) return pattern;
-  } catch (cause) {
-    throw new NfcError("unsupported", `${file}: the pattern ${quote(source)}: ${describeError(cause)}`, { cause });
-  }
-  throw new NfcError("unsupported", `${file}: the pattern ${quote(source)} cannot be read`);
+  return compile(
+    () => {
+      const pre_tokenizer = { type: "Split", pattern: { Regex: source }, behavior: "Isolated" };
+      const { pattern } = new Tokenizer({ ...EMPTY, pre_tokenizer }, {}).pre_tokenizer;
+      if (pattern instanceof RegExp) return pattern;
+      throw new Error("it cannot be read");
+    },
+    source,
+    file,
+  );
 }

@@ -133,7 +133,7 @@ const swap = ([token, id]: readonly [string, number]) => [id, token] as const;
 function makeModel({ model, vocab, file }: Definition): Model {
   const type = model.text("type") ?? guessType(model.raw);
   if ((type === "Unigram") !== Array.isArray(model.value("vocab")))
-    throw model.wrong("vocab", `the vocabulary of a ${type} model`);
+    throw model.wrong("vocab", `the vocabulary of a model of type ${quote(type)}`);
   if (type === "BPE") return new Bpe(model, vocab);
   if (type === "WordPiece") return new WordPiece(model, vocab);
   if (type === "WordLevel") return new WordLevel(model, vocab);

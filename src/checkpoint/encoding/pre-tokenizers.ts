@@ -1,6 +1,6 @@
 // The pre-tokenizers of a tokenizer.json: functions that cut a section of text into words.
 import { NfcError } from "../../errors.ts";
-import type { FieldReader } from "../fields.ts";
+import { type FieldReader, quote } from "../fields.ts";
 import { mapBytes } from "./bytes.ts";
 import { readParts } from "./definition.ts";
 import { GPT2_WORDS, makeTextPattern, type Pattern, readPattern } from "./patterns.ts";
@@ -62,9 +62,9 @@ export function makePreTokenizer(part: FieldReader): PreTokenizer {
       return { ...PLAIN, endsWord: NO_END, split: splitBy(digits, keepAll) };
     }
     case "CharDelimiterSplit":
-      return makeTextSplit(makeTextPattern(part.text("delimiter") ?? " "), "removed");
+      return makeTextSplit(makeTextPattern(part.text("delimiter") ?? " ", part.file), "removed");
     default:
-      throw new NfcError("unsupported", `${part.file}: the pre-tokenizer "${type}" is not supported`);
+      throw new NfcError("unsupported", `${part.file}: the pre-tokenizer ${quote(type)} is not supported`);
   }
 }
 
@@ -184,7 +184,7 @@ function makeMetaspace(part: FieldReader): PreTokenizer {
   const declared = part.text("prepend_scheme")?.toLowerCase();
   const scheme = part.flag("add_prefix_space") === false ? "never" : (declared ?? "always");
   const splits = part.flag("split") ?? true;
-  const { expression } = makeTextPattern(mark);
+  const { expression } = makeTextPattern(mark, part.file);
   const split = splitBy(expression, BEHAVIORS.mergedwithnext);
   const start = (word: string, first: boolean) => {
     const marked = word.replaceAll(" ", mark);

@@ -40,8 +40,9 @@ export class WordPiece {
 
   /** The longest tokens from the left; a word that they do not cover is one unknown token. */
   encode(word: string): number[] {
-    const characters = Array.from(word);
-    const ids = characters.length > this.longest ? null : this.listPieces(characters);
+    // A character has at most two units: a long word is not taken apart to be counted.
+    const characters = word.length > 2 * this.longest ? null : Array.from(word);
+    const ids = characters === null || characters.length > this.longest ? null : this.listPieces(characters);
     return ids ?? [requireUnknown(this.vocab, this.unknown, { word, file: this.file })];
   }
 

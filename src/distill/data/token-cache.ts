@@ -116,7 +116,7 @@ async function openIdFiles(files: readonly string[], options: CorpusOptions): Pr
 /** Ids that cannot be read by position (packed, of another type) are written to the cache once. */
 async function unpackIds(path: string, options: CorpusOptions): Promise<Ids> {
   const fingerprint = await fingerprintCorpus([path], "ids", options);
-  const stream = () => streamIds(path, options.vocabulary, { signal: options.signal });
+  const stream = () => requireTokens(streamIds(path, options.vocabulary, { signal: options.signal }), path);
   return (await openCached(fingerprint, stream, options)).ids;
 }
 
@@ -130,7 +130,8 @@ async function openText(
       hint: "put the model's tokenizer.json beside its weights, or give token ids as .bin files",
     });
   const fingerprint = await fingerprintCorpus(files, tokenizer.fingerprint, options);
-  const { ids, fromCache } = await openCached(fingerprint, () => tokenizeFiles(files, tokenizer, options), options);
+  const stream = () => requireTokens(tokenizeFiles(files, tokenizer, options), nameCorpus(files));
+  const { ids, fromCache } = await openCached(fingerprint, stream, options);
   return { fingerprint, fromCache, ids: [ids] };
 }
 
@@ -202,7 +203,16 @@ async function* tokenizeFiles(
     count += ids.length;
     yield ids;
   }
-  if (count === 0) throw makeEmptyError(nameCorpus(files));
+}
+
+/** @throws NfcError "invalid-file" where no piece has an id: a cache file of none is taken for a damaged one */
+async function* requireTokens(pieces: AsyncIterable<number[]>, name: string): AsyncGenerator<number[]> {
+  let isEmpty = true;
+  for await (const ids of pieces) {
+    isEmpty &&= ids.length === 0;
+    yield ids;
+  }
+  if (isEmpty) throw makeEmptyError(name);
 }
 
 export function makeEmptyError(name: string): NfcError {

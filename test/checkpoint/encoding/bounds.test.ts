@@ -66,6 +66,33 @@ describe("ids in tokenizer files", () => {
     expect(error.message).toMatch(new RegExp(`tokenizer\\.json: token "<x>" has id ${id}, expected 3$`));
   });
 
+  it("an added token that would get the id of another one is refused: the vocabulary has a gap", async () => {
+    const vocab = { "<unk>": 0, a: 1, b: 3 };
+    for (const folder of [
+      await withModel({ ...WORDS, vocab }, { added_tokens: [{ id: 3, content: "<x>" }] }),
+      await folderWith({ "vocab.json": vocab, "merges.txt": "", "added_tokens.json": { "<x>": 3 } }),
+      await folderWith({ "vocab.json": vocab, "merges.txt": "", "special_tokens_map.json": { pad_token: "<x>" } }),
+    ]) {
+      const error = await failureOf(() => readTokenizer(folder));
+      expect(error.code).toBe("invalid-file");
+      expect(error.message).toMatch(
+        /(tokenizer|vocab|added_tokens)\.json: tokens "b" and "(<x>|<\|endoftext\|>)" have one id, 3$/,
+      );
+    }
+  });
+
+  it.each([
+    ["normalizer", {}],
+    ["pre_tokenizer", {}],
+    ["decoder", {}],
+    ["model", { vocab: {} }],
+  ])("the type of a %s is named in one line, whatever its characters", async (part, more) => {
+    const folder = await withModel(WORDS, { [part]: { type: "a\nb\u001b[2J", ...more } });
+    const error = await failureOf(() => readTokenizer(folder));
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toMatch(/"a\\nb\\u001b\[2J" is not supported$/);
+  });
+
   it.each([
     ["a Unigram token without a score", { type: "Unigram", vocab: [["a", -1], ["b"]], unk_id: 0 }],
     ["a Unigram vocabulary without order", { type: "Unigram", vocab: { a: 0 }, unk_id: 0 }],
@@ -110,13 +137,13 @@ describe("long texts", () => {
     expect(tokenizer?.encode("a".repeat(300_001))).toHaveLength(150_001);
   });
 
-  test("BPE encodes a word of 300,000 characters, and refuses one of five millions", async () => {
+  test("BPE encodes a word of 300,000 characters, and refuses one of 1.1 million", async () => {
     const tokenizer = await loadTokenizer(null, { vocab_size: 50_257 } as never);
     expect(tokenizer.encode("ab".repeat(150_000))).toHaveLength(150_000);
-    const error = await failureOf(async () => tokenizer.encode("a".repeat(5_000_000)));
+    const error = await failureOf(async () => tokenizer.encode("a".repeat(1_100_000)));
     expect(error).toMatchObject({
       code: "unsupported",
-      message: expect.stringMatching(/^a word of 5000000 characters/),
+      message: expect.stringMatching(/^a word of 1100000 characters/),
     });
   });
 });
@@ -144,6 +171,19 @@ describe("patterns of a tokenizer file", () => {
     const model = { ...WORDS, vocab: { "<unk>": 0, [text]: 1 } };
     const tokenizer = await readTokenizer(await withModel(model, { decoder }));
     expect((await failureOf(async () => tokenizer?.decode([1]))).code).toBe("unsupported");
+  });
+
+  it.each([
+    ["a text to split at", { pre_tokenizer: { type: "Split", pattern: { String: "x".repeat(70_000) } } }],
+    ["an expression to split at", { pre_tokenizer: { type: "Split", pattern: { Regex: "x".repeat(70_000) } } }],
+    ["a delimiter", { pre_tokenizer: { type: "CharDelimiterSplit", delimiter: "x".repeat(70_000) } }],
+    ["a mark of spaces", { pre_tokenizer: { type: "Metaspace", replacement: "x".repeat(70_000) } }],
+    ["a text to replace", { normalizer: { type: "Replace", pattern: { String: "x".repeat(70_000) }, content: "" } }],
+  ])("%s of 70,000 characters is refused when the file is read", async (_, part) => {
+    const folder = await withModel(WORDS, part);
+    const error = await failureOf(() => readTokenizer(folder));
+    expect(error.code).toBe("unsupported");
+    expect(error.message).toMatch(/tokenizer\.json: the pattern "x+.{0,9}: Regular expression too large$/);
   });
 
   test("a pattern that is none is refused", async () => {

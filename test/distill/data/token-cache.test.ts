@@ -303,12 +303,21 @@ describe("token ids in .bin files", () => {
   });
 });
 
+/** An array of big-endian ids, which cannot be read in place, as numpy.save writes it. */
+const EMPTY_ARRAY = Buffer.from(
+  `\x93NUMPY\x01\x00\x76\x00${"{'descr': '>u2', 'fortran_order': False, 'shape': (0,), }".padEnd(117)}\n`,
+  "latin1",
+);
+
 describe("inputs that are no corpus", () => {
   type Row = [string, string, Record<string, string | Uint8Array | null>, Parameters<typeof opened>[1]?];
   it.each<Row>([
     ["invalid-file", "a.txt: no tokens in it", { "a.txt": "" }],
     ["invalid-file", "a.jsonl: no tokens in it", { "a.jsonl": "" }],
     ["invalid-file", "a.bin: no tokens in it", { "a.bin": "" }],
+    ["invalid-file", "a.bin.gz: no tokens in it", { "a.bin.gz": gzipSync("") }],
+    ["invalid-file", "b.bin.gz: no tokens in it", { "a.bin": uint16(1, 2), "b.bin.gz": gzipSync("") }],
+    ["invalid-file", "a.npy: no tokens in it", { "a.npy": EMPTY_ARRAY }],
     ["not-found", "a.txt: no such file or folder", { "a.txt": null }],
     ["not-found", "a.bin: no such file or folder", { "a.bin": null }],
     ["usage", "a.txt and 1 more: text needs a tokenizer", { "a.txt": "text", "b.txt": "text" }, { tokenizer: null }],
