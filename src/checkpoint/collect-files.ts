@@ -21,6 +21,8 @@ export interface CollectedFiles {
 /** Files with settings, whose keys may make other programs load code; in the others a key is a token. */
 const SETTINGS = [GENERATION_FILE, "tokenizer_config.json"];
 
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
+
 /**
  * Reads the tokenizer's files and generation_config.json of a model's folder. Code and pickles are never among them.
  * Commands that take long call it before they begin, so that a damaged file shows then.
@@ -43,8 +45,10 @@ export async function collectModelFiles(folder: string | null): Promise<Collecte
   return { files, notes };
 }
 
-function checkJson(bytes: Uint8Array, file: string, isSettings: boolean, notes: string[]): string | Uint8Array {
-  const value = parseJson(bytes, file);
+/** The file without a byte order mark, at which other programs' readers of JSON stop. */
+function checkJson(given: Uint8Array, file: string, isSettings: boolean, notes: string[]): string | Uint8Array {
+  const value = parseJson(given, file);
+  const bytes = BYTE_ORDER_MARK.every((byte, i) => given[i] === byte) ? given.subarray(3) : given;
   if (!isSettings) return bytes;
   const { raw } = new FieldReader(value, file);
   const stripped = stripForeignCode(raw, file);

@@ -77,6 +77,15 @@ describe("tokenizer files", () => {
     expect(notes).toEqual([`${folder}/${name}: not copied: ${reason}`]);
   });
 
+  it.each(["added_tokens.json", "tokenizer_config.json", "generation_config.json"])(
+    "a byte order mark of %s stays behind: other programs do not read JSON with it",
+    async (name) => {
+      put(name, '\ufeff{"a": 1}\n');
+      const content = (await collectModelFiles(folder)).files.get(name) as Uint8Array;
+      expect(Buffer.from(content).toString()).toBe('{"a": 1}\n');
+    },
+  );
+
   it("files of other kinds stay behind without a word", async () => {
     for (const name of ["README.md", "modeling_x.py", "training_args.bin", "optimizer.pt", "handler.py"])
       put(name, "x");

@@ -97,8 +97,8 @@ async function main(): Promise<number> {
       print(`${target.name}: ${result.count} inputs, ${result.findings.length} findings`);
       findings.push(...result.findings);
       for (const [first, count] of groupByFact(result.findings)) {
-        const file = await saveInput(first, folder, found);
-        print(`  ${count} times, first with input ${first.index}: ${first.fact}\n  saved as ${file}`);
+        print(`  ${count} times, first with input ${first.index}: ${first.fact}`);
+        print(`  saved as ${await saveInput(first, folder, found)}`);
       }
       rmSync(folder, { recursive: true, force: true });
     }
