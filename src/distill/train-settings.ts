@@ -85,7 +85,7 @@ export const TEXT_SETTINGS = {
     },
   }),
   noiseLr: declare("--noise-lr <rate>", "positive number", "peak learning rate of the noise parameters", 1e-2),
-  warmup: declare("--warmup <steps>", "integer from 0", "steps of linear warmup", chooseWarmup, {
+  warmup: declare("--warmup <steps>", "number from 0", "steps of linear warmup", chooseWarmup, {
     shown: "5 %",
     check: checkWarmup,
   }),

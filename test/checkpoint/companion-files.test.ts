@@ -82,7 +82,7 @@ describe("a file beside a model", () => {
   it("a file beyond the limit is refused before it is read", async () => {
     writeFileSync(join(folder, "vocab.json"), "0123456789");
     const error = await failureOf(() => readCompanion(folder, "vocab.json", { maxBytes: 9 }));
-    expect(error.message).toContain("10 bytes, more than the 9 allowed here");
+    expect(error.message).toContain("10 bytes, more than the 9 that are allowed here");
   });
 
   it("what is not JSON is refused by name", async () => {

@@ -97,8 +97,9 @@ export const PARSERS: readonly Target[] = [
   inMemory("strict-json", "json", [HEADER, INDEX, CHECKPOINT_CONFIG], readStrict),
   inMemory("config", "json", [CHECKPOINT_CONFIG], (input) => parseOwnConfig(parseJson(input, "config.json"))),
   ofFile("config-file", ["config.json", "json"], [CHECKPOINT_CONFIG], { read: (_, folder) => readConfig(folder) }),
-  ofFile("any-checkpoint", ["model.any", "bytes"], [TENSORS, ONNX[0] as Uint8Array, CHECKPOINT_CONFIG], {
+  ofFile("any-checkpoint", ["model.any", "bytes"], [TENSORS], {
     read: resolveLocal,
+    refused: [ONNX[0] as Uint8Array, CHECKPOINT_CONFIG],
   }),
   ofFile("nfc-record", ["nfc.json", "json"], [encode(RECORD)], { read: (_, folder) => readNfcRecord(folder) }),
   ofFile("generation-config", ["generation_config.json", "json"], [encode(GENERATION)], {

@@ -5,6 +5,9 @@ import type { ModelConfig } from "../../model/config.ts";
 type Feeds = Record<string, Tensor>;
 export type CacheDtype = "float32" | "float16";
 
+/** The position of padding in transformers and transformers.js: what it computes moves the scales of int8 products. */
+const PADDED_POSITION = 1;
+
 /** The first step: prompts padded on the left, mask 0 on padding, positions counted from each prompt's first token. */
 export function makePromptFeeds(
   prompts: readonly (readonly number[])[],
@@ -34,7 +37,7 @@ export function makeIdFeeds(ids: readonly (readonly number[])[], pads: readonly 
     mask.fill(0n, row * total, row * total + Math.min(pad, total));
     for (let i = 0; i < count; i++) {
       inputs[row * count + i] = BigInt(values[i] as number);
-      positions[row * count + i] = BigInt(Math.max(0, past + i - pad));
+      positions[row * count + i] = BigInt(past + i < pad ? PADDED_POSITION : past + i - pad);
     }
   }
   return {

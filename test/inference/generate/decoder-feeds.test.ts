@@ -35,9 +35,9 @@ describe("the first step of decoding", () => {
       [0, 0, 1, 1],
     ]);
     expect(rows(feeds.position_ids)).toEqual([
-      [0, 0, 0, 0],
+      [1, 1, 1, 0],
       [0, 1, 2, 3],
-      [0, 0, 0, 1],
+      [1, 1, 0, 1],
     ]);
   });
 
