@@ -23,7 +23,7 @@ describe("refusals of nfc distill, finetune and pretrain", () => {
     [["--teacher-precision", "int4"], "argument 'int4' is invalid: Allowed choices are fp32, int8"],
     [["--lr", "0"], "option '--lr <rate>' argument '0' is invalid: not a positive number"],
     [["--steps", "1.5"], "not a positive integer"],
-    [["--warmup", "-1"], "not an integer from 0"],
+    [["--warmup", "-1"], "not a number from 0"],
     [["--seed", "x"], "not an integer from 0 to 16777216"],
     [["--kd", "2"], "--kd 2 is not between 0 and 1; 0 is labels alone, 1 the teacher alone"],
     [["--length", "65"], "windows of 65 tokens, but the model has 64 positions; give a smaller --length"],
