@@ -1,7 +1,6 @@
 // Opens texts or files of token ids as streams of a model's ids; files of ids need no tokenizer.
-import { NfcError } from "../errors.ts";
 import { streamIds } from "../formats/ids/stream.ts";
-import { detectDataKind, type ReadOptions } from "../io/data-file.ts";
+import { detectCommonKind, type ReadOptions } from "../io/data-file.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "./tokenizer.ts";
@@ -16,7 +15,7 @@ export interface TokenModel {
 /**
  * A function that streams the ids of the files from their beginning: of text by the model's tokenizer, of .bin, llm.c's
  * shards and .npy as they are.
- * @throws NfcError as `loadTokenizer` and `detectDataKind`, "usage" for both kinds together; the stream as `streamTokens`
+ * @throws NfcError as `loadTokenizer` and `detectCommonKind`; the stream as `streamTokens`
  * and `streamIds`
  */
 export async function openTokenStream(
@@ -24,7 +23,7 @@ export async function openTokenStream(
   { folder, config }: TokenModel,
   options: TextOptions = {},
 ): Promise<() => AsyncGenerator<number[]>> {
-  if (await holdsIds(paths)) return () => streamIdFiles(paths, config.vocab_size, options);
+  if ((await detectCommonKind(paths)) === "ids") return () => streamIdFiles(paths, config.vocab_size, options);
   const tokenizer = await loadTokenizer(folder, config);
   return () => streamTokens(paths, tokenizer, options);
 }
@@ -35,7 +34,7 @@ export async function readThrough(
   { config }: TokenModel,
   options: TextOptions = {},
 ): Promise<void> {
-  const ids = await holdsIds(paths);
+  const ids = (await detectCommonKind(paths)) === "ids";
   for await (const _ of ids ? streamIdFiles(paths, config.vocab_size, options) : readTextPieces(paths, options)) {
     // Every piece is checked as it is read.
   }
@@ -47,15 +46,4 @@ async function* streamIdFiles(
   options: ReadOptions,
 ): AsyncGenerator<number[]> {
   for (const path of paths) yield* streamIds(path, vocabulary, options);
-}
-
-/** @throws NfcError "usage" where some files hold ids and some text */
-async function holdsIds(paths: readonly string[]): Promise<boolean> {
-  const kinds = await Promise.all(paths.map(async (path) => (await detectDataKind(path)).kind === "ids"));
-  if (!kinds.includes(true)) return false;
-  const text = paths[kinds.indexOf(false)];
-  if (text === undefined) return true;
-  throw new NfcError("usage", `${paths[kinds.indexOf(true)]} holds token ids, ${text} text: give one or the other`, {
-    hint: "name the files of one kind",
-  });
 }

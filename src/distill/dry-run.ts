@@ -5,9 +5,9 @@ import { join } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { throwIfAborted } from "../errors.ts";
+import { detectCommonKind } from "../io/data-file.ts";
 import { checkTarget, resolveTarget } from "../io/output-guard.ts";
 import type { LongCall } from "../progress.ts";
-import { detectCorpusKind } from "./data/corpus.ts";
 import { type CorpusSample, sampleText } from "./data/sample.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { Batches, holdOut, type TokenRange } from "./data/windows.ts";
@@ -111,7 +111,7 @@ async function openSamples(plan: RunPlan, student: Checkpoint, options: TrainOpt
   return {
     split,
     text: { tokens: data.tokens, exact: data.exact },
-    tokenized: (await detectCorpusKind(plan.files)) === "text",
+    tokenized: data.tokenized,
     trainTokens: planned.train.end - planned.train.start,
     heldOutTokens: Math.min(settings.evalTokens, planned.heldOut.end - planned.heldOut.start),
     seconds: data.seconds + (separate?.seconds ?? 0),
@@ -122,22 +122,24 @@ async function openSamples(plan: RunPlan, student: Checkpoint, options: TrainOpt
   };
 }
 
-type ClosableSample = CorpusSample & { close(): Promise<void> };
+type OpenedSample = CorpusSample & Pick<Samples, "tokenized" | "close">;
 
 async function openSample(
   files: readonly string[],
   student: Checkpoint,
   { field, cache, signal, onProgress }: TrainOptions,
   length: number,
-): Promise<ClosableSample> {
+): Promise<OpenedSample> {
   const options = { vocabulary: student.config.vocab_size, field, cache, signal, onProgress };
-  if ((await detectCorpusKind(files)) === "ids") {
+  if ((await detectCommonKind(files)) === "ids") {
     const corpus = await TokenCorpus.open(files, null, options);
-    return { corpus, tokens: corpus.tokens, exact: true, seconds: 0, close: () => corpus.close() };
+    const { tokens } = corpus;
+    return { corpus, tokens, exact: true, seconds: 0, tokenized: false, close: () => corpus.close() };
   }
   const tokenizer = await loadTokenizer(student.folder, student.config);
   const wanted = Math.max(SAMPLE_TOKENS, 4 * (length + 1));
-  return { ...(await sampleText(files, tokenizer, options, wanted)), close: async () => undefined };
+  const sample = await sampleText(files, tokenizer, options, wanted);
+  return { ...sample, tokenized: true, close: async () => undefined };
 }
 
 interface Measured {

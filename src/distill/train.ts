@@ -5,9 +5,9 @@ import { collectModelFiles } from "../checkpoint/collect-files.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
+import { detectCommonKind } from "../io/data-file.ts";
 import { stageDirectory } from "../io/staging.ts";
 import type { LongCall } from "../progress.ts";
-import { detectCorpusKind } from "./data/corpus.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import { beginExtension, checkExtension, makeExtendedState } from "./extension.ts";
@@ -174,7 +174,7 @@ const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: cor
 async function openCorpus(files: readonly string[], student: Checkpoint, options: TrainOptions): Promise<TokenCorpus> {
   const { field, cache, onProgress, signal } = options;
   const tokenizer =
-    (await detectCorpusKind(files)) === "text" ? await loadTokenizer(student.folder, student.config) : null;
+    (await detectCommonKind(files)) === "text" ? await loadTokenizer(student.folder, student.config) : null;
   const vocabulary = student.config.vocab_size;
   return TokenCorpus.open(files, tokenizer, { vocabulary, field, cache, onProgress, signal });
 }

@@ -69,6 +69,21 @@ export async function detectDataKind(path: string): Promise<DataKind> {
   }
 }
 
+/** Token ids or text, by the files' content. @throws NfcError "usage" when they are mixed; as `detectDataKind` */
+export async function detectCommonKind(files: readonly string[]): Promise<"ids" | "text"> {
+  let ids: string | undefined;
+  let text: string | undefined;
+  for (const path of files) {
+    if ((await detectDataKind(path)).kind === "ids") ids ??= path;
+    else text ??= path;
+  }
+  if (ids !== undefined && text !== undefined)
+    throw new NfcError("usage", `${ids} holds token ids, ${text} text: a corpus is one or the other`, {
+      hint: "name the files of one kind",
+    });
+  return ids === undefined ? "text" : "ids";
+}
+
 /** @throws NfcError "unsupported", naming what the file is, for one that is neither text nor token ids */
 export function classifyData(data: OpenedData): DataKind {
   if (isIds(data)) return { kind: "ids" };

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename, isAbsolute, join, resolve } from "node:path";
 import { glob, isDynamicPattern } from "tinyglobby";
 import { NfcError } from "../../errors.ts";
-import { detectDataKind } from "../../io/data-file.ts";
+import { detectCommonKind } from "../../io/data-file.ts";
 import { readErrno, toIoError } from "../../io/io-error.ts";
 import { formatCommand } from "../../io/printable.ts";
 
@@ -24,23 +24,8 @@ export async function findCorpusFiles(patterns: readonly string[]): Promise<stri
   for (const pattern of patterns)
     for (const path of await expandPath(pattern)) if (!files.has(resolve(path))) files.set(resolve(path), path);
   const paths = [...files.values()];
-  await detectCorpusKind(paths);
+  await detectCommonKind(paths);
   return paths;
-}
-
-/** Token ids or text, by the files' content. @throws NfcError "usage" when they are mixed; as `detectDataKind` */
-export async function detectCorpusKind(files: readonly string[]): Promise<"ids" | "text"> {
-  let ids: string | undefined;
-  let text: string | undefined;
-  for (const path of files) {
-    if ((await detectDataKind(path)).kind === "ids") ids ??= path;
-    else text ??= path;
-  }
-  if (ids !== undefined && text !== undefined)
-    throw new NfcError("usage", `${ids} holds token ids, ${text} text: a corpus is one or the other`, {
-      hint: "name the files of one kind",
-    });
-  return ids === undefined ? "text" : "ids";
 }
 
 /** The name of a corpus in messages. */

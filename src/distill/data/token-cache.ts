@@ -7,11 +7,11 @@ import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { streamTokens } from "../../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { checkIds, openIdFile, streamIds } from "../../formats/ids/stream.ts";
-import { detectDataKind } from "../../io/data-file.ts";
+import { detectCommonKind, detectDataKind } from "../../io/data-file.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
-import { detectCorpusKind, nameCorpus } from "./corpus.ts";
+import { nameCorpus } from "./corpus.ts";
 import { type Ids, openIds, writeIds } from "./token-file.ts";
 
 export interface CorpusOptions extends LongCall {
@@ -61,7 +61,7 @@ export class TokenCorpus {
     options: CorpusOptions,
   ): Promise<TokenCorpus> {
     const name = nameCorpus(files);
-    const source = await ((await detectCorpusKind(files)) === "ids"
+    const source = await ((await detectCommonKind(files)) === "ids"
       ? openIdFiles(files, options)
       : openText(files, tokenizer, options));
     const corpus = new TokenCorpus(name, options.vocabulary, source);
