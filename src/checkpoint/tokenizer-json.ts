@@ -22,12 +22,13 @@ const GPT2_MERGES = fileURLToPath(new URL("../../assets/gpt2-merges.txt", import
 
 /** The content of a tokenizer.json, and the file that it is from. */
 export interface TokenizerJson {
-  file: string;
   json: Record<string, unknown>;
+  /** The same, checked. */
+  definition: Definition;
 }
 
 /** The fields of a JSON file beside a model; undefined where it is not there. @throws NfcError as `readCompanionJson` */
-async function readFields(folder: string, name: string): Promise<FieldReader | undefined> {
+export async function readFields(folder: string, name: string): Promise<FieldReader | undefined> {
   const value = await readCompanionJson(folder, name);
   return value === undefined ? undefined : new FieldReader(value, join(folder, name));
 }
@@ -39,30 +40,35 @@ async function readFields(folder: string, name: string): Promise<FieldReader | u
  */
 export async function readTokenizerJson(folder: string): Promise<TokenizerJson | null> {
   const whole = await readFields(folder, "tokenizer.json");
-  const base = whole ? { file: whole.file, json: whole.raw } : await readVocabAndMerges(folder);
+  const base = whole ?? (await readVocabAndMerges(folder));
   if (base === null) return null;
-  const { file } = base;
-  const added_tokens = await readAddedTokens(folder, checkDefinition(base.json, file), whole === undefined);
-  const json: Record<string, unknown> = { ...base.json, added_tokens };
+  const json: Record<string, unknown> = { ...base.raw };
   const config = await readFields(folder, "tokenizer_config.json");
   const prefix = config?.flag("add_prefix_space");
   if (prefix !== undefined && (!whole || /^GPT2Tokenizer(Fast)?$/.test(config?.text("tokenizer_class") ?? "")))
     json.pre_tokenizer = setPrefixSpace(json.pre_tokenizer, prefix);
-  return { file, json };
+  const checked = checkDefinition(json, base.file);
+  const added = await readAddedTokens(folder, checked, { config, isGpt2: !whole });
+  return { json: { ...json, added_tokens: added }, definition: { ...checked, added } };
+}
+
+interface ExtraOptions {
+  config?: FieldReader | undefined;
+  isGpt2?: boolean | undefined;
 }
 
 /**
  * The added tokens of a vocabulary: its own, and those of the files beside it.
- * @param isGpt2 whether the tokenizer's class is GPT-2's, which has special tokens of its own
+ * @param options `config` is tokenizer_config.json; `isGpt2` says that the class is GPT-2's, with special tokens of its own
  * @throws NfcError "invalid-file" naming the file and the token or key
  */
 export async function readAddedTokens(
   folder: string,
   { file, vocab, added }: Pick<Definition, "file" | "vocab" | "added">,
-  isGpt2: boolean,
+  options: ExtraOptions = {},
 ): Promise<AddedToken[]> {
   const tokens = new AddedTokens(vocab, file, added);
-  const extras = await readExtraTokens(folder, isGpt2);
+  const extras = await readExtraTokens(folder, options);
   const missing = new Set(extras.filter(({ token }) => !tokens.has(token.content)).map(({ token }) => token.content));
   for (const { token, id, source, isNamed } of extras) {
     if (!isNamed) missing.delete(token.content);
@@ -71,11 +77,11 @@ export async function readAddedTokens(
   return tokens.list().sort((a, b) => a.id - b.id);
 }
 
-async function readVocabAndMerges(folder: string): Promise<TokenizerJson | null> {
+async function readVocabAndMerges(folder: string): Promise<FieldReader | null> {
   const vocab = await readFields(folder, "vocab.json");
   const merges = await readCompanion(folder, "merges.txt");
   if (vocab === undefined || merges === null) return null;
-  return { file: vocab.file, json: makeByteLevelBpe(vocab.raw, merges.toString("utf8")) };
+  return new FieldReader(makeByteLevelBpe(vocab.raw, merges.toString("utf8")), vocab.file);
 }
 
 /** GPT-2's own tokenizer. */
@@ -84,7 +90,8 @@ export async function readGpt2Json(): Promise<TokenizerJson> {
   const tokens = listGpt2Tokens(merges);
   const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
   const end = { ...readFlags(END_OF_TEXT, { special: true }, GPT2_MERGES), id: tokens.length - 1 };
-  return { file: GPT2_MERGES, json: { ...makeByteLevelBpe(vocab, merges), added_tokens: [end] } };
+  const json = { ...makeByteLevelBpe(vocab, merges), added_tokens: [end] };
+  return { json, definition: checkDefinition(json, GPT2_MERGES) };
 }
 
 /**
@@ -152,8 +159,7 @@ const GPT2_NAMED = { bos_token: END_OF_TEXT, eos_token: END_OF_TEXT, unk_token: 
  * The tokens that the files beside a vocabulary add: `added_tokens_decoder` of tokenizer_config.json, or without it
  * added_tokens.json and special_tokens_map.json; then the special tokens that they name.
  */
-async function readExtraTokens(folder: string, isGpt2: boolean): Promise<ExtraToken[]> {
-  const config = await readFields(folder, "tokenizer_config.json");
+async function readExtraTokens(folder: string, { config, isGpt2 = false }: ExtraOptions): Promise<ExtraToken[]> {
   const sources: FieldReader[] = [];
   if (isGpt2) sources.push(new FieldReader(GPT2_NAMED, join(folder, "vocab.json")));
   if (config) sources.push(config);

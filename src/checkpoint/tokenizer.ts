@@ -2,7 +2,6 @@
 import { createHash } from "node:crypto";
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { checkDefinition } from "./encoding/definition.ts";
 import type { Pipeline } from "./encoding/pipeline.ts";
 import { quote } from "./fields.ts";
 import { readGpt2Json, readTokenizerJson, type TokenizerJson } from "./tokenizer-json.ts";
@@ -46,15 +45,15 @@ export async function readTokenizer(folder: string, vocabulary: number | null = 
 }
 
 /** @param vocabulary tokens of the model; null where none is at hand */
-async function makeTokenizer({ file, json }: TokenizerJson, vocabulary: number | null): Promise<Tokenizer> {
+async function makeTokenizer({ json, definition }: TokenizerJson, vocabulary: number | null): Promise<Tokenizer> {
   const { Pipeline } = await import("./encoding/pipeline.ts");
   const { cutPieces } = await import("./encoding/cuts.ts");
-  const pipeline = new Pipeline(checkDefinition(json, file));
+  const pipeline = new Pipeline(definition);
   const { size } = pipeline;
   const check = (ids: number[]) =>
     vocabulary === null || size <= vocabulary ? ids : checkIds(ids, pipeline, vocabulary);
   return {
-    name: file,
+    name: definition.file,
     fingerprint: createHash("sha256").update(ENCODING).update(JSON.stringify(json)).digest("hex"),
     size,
     encode: (text) => check(pipeline.encode(text)),

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import { NfcError } from "../errors.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { isForeignTokenizer } from "../io/tokenizer-files.ts";
-import { readCompanion, readCompanionJson } from "./companion-files.ts";
-import { checkDefinition, checkVocabulary, type Definition } from "./encoding/definition.ts";
-import { FieldReader, isJsonObject } from "./fields.ts";
-import { readAddedTokens, readTokenizerJson } from "./tokenizer-json.ts";
+import { readCompanion } from "./companion-files.ts";
+import { checkVocabulary, type Definition } from "./encoding/definition.ts";
+import { isJsonObject } from "./fields.ts";
+import { readAddedTokens, readFields, readTokenizerJson } from "./tokenizer-json.ts";
 
 /**
  * One more than the largest token id of the tokenizer in `folder`: its vocabulary (tokenizer.json, else vocab.json, else
@@ -17,11 +17,10 @@ import { readAddedTokens, readTokenizerJson } from "./tokenizer-json.ts";
  */
 export async function readTokenizerSize(folder: string): Promise<number | undefined> {
   const found = await readTokenizerJson(folder);
-  const vocabulary = found ? checkDefinition(found.json, found.file) : await readPlainVocabulary(folder);
+  const vocabulary = found?.definition ?? (await readPlainVocabulary(folder));
   if (vocabulary === undefined) return undefined;
   if (vocabulary.vocab.size === 0) throw new NfcError("invalid-file", `${vocabulary.file}: holds no vocabulary`);
-  const added = found ? vocabulary.added : await readAddedTokens(folder, vocabulary, false);
-  return countIds([...vocabulary.vocab.values(), ...added.map(({ id }) => id)]);
+  return countIds([...vocabulary.vocab.values(), ...vocabulary.added.map(({ id }) => id)]);
 }
 
 /** One more than the largest id. */
@@ -31,11 +30,15 @@ function countIds(ids: readonly number[]): number {
 
 /** The vocabulary of a tokenizer without a tokenizer.json that can be made: vocab.json alone, or vocab.txt. */
 async function readPlainVocabulary(folder: string): Promise<Pick<Definition, "file" | "vocab" | "added"> | undefined> {
-  const json = await readCompanionJson(folder, "vocab.json");
-  if (json !== undefined) {
-    const { raw, file } = new FieldReader(json, join(folder, "vocab.json"));
-    return { file, vocab: checkVocabulary(raw, file), added: [] };
-  }
+  const bare = await readBareVocabulary(folder);
+  if (!bare) return undefined;
+  const config = await readFields(folder, "tokenizer_config.json");
+  return { ...bare, added: await readAddedTokens(folder, { ...bare, added: [] }, { config }) };
+}
+
+async function readBareVocabulary(folder: string): Promise<Pick<Definition, "file" | "vocab"> | undefined> {
+  const json = await readFields(folder, "vocab.json");
+  if (json) return { file: json.file, vocab: checkVocabulary(json.raw, json.file) };
   const names = await withIoErrors(folder, () => readdir(folder));
   const foreign = names.filter(isForeignTokenizer).sort();
   if (foreign.length > 0)
@@ -44,7 +47,7 @@ async function readPlainVocabulary(folder: string): Promise<Pick<Definition, "fi
     });
   const lines = await readCompanion(folder, "vocab.txt");
   const file = join(folder, "vocab.txt");
-  return lines === null ? undefined : { file, vocab: listLines(lines.toString("utf8")), added: [] };
+  return lines === null ? undefined : { file, vocab: listLines(lines.toString("utf8")) };
 }
 
 /** BERT's vocab.txt: a token a line, its id the line's number. */
