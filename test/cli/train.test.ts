@@ -10,6 +10,11 @@ import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
 
 const path = temporaryFolder("cli-train");
 const { student, cache, output } = studentForTests(path);
+/** A short fine-tuning of the fixture, into a new folder at each call. */
+const finetune = (...flags: string[]) => [
+  ...["finetune", MODEL, "--data", TEXT, "-o", output(), ...SHORT, ...cache],
+  ...flags,
+];
 
 describe("nfc distill", () => {
   it("nfc distill prints the perplexities of the teacher and of the student before and after", async () => {
@@ -182,48 +187,21 @@ describe("nfc finetune and nfc pretrain", () => {
   });
 
   it("nfc finetune says in its table and in a note that the model became worse, and that few tokens tell little", async () => {
-    const line = (...flags: string[]) => [
-      "finetune",
-      MODEL,
-      "--data",
-      TEXT,
-      "-o",
-      output(),
-      ...SHORT,
-      ...cache,
-      ...flags,
-    ];
-    const worse = await nfc(line("--lr", "0.05", "--warmup", "0", "--eval-tokens", "50"));
+    const worse = await nfc(finetune("--lr", "0.05", "--warmup", "0", "--eval-tokens", "50"));
     expect(worse.code, worse.stderr).toBe(0);
     expect(worse.stdout).toMatch(/\(after, worse\) +[23] +\d/);
     expect(worse.stderr).toMatch(
       /note: training made it worse: perplexity [\d.]+ before, [\d.]+ after \(\+[\d,.]+ %\), on held-out text: train for longer/,
     );
     expect(worse.stderr).toContain("note: 50 tokens say nothing about the quality of a model");
-    const fine = await nfc(line("--lr", "1e-5"));
+    const fine = await nfc(finetune("--lr", "1e-5"));
     expect(`${fine.stdout}${fine.stderr}`).not.toMatch(/made it worse|, worse/);
   });
 
   it("nfc finetune says when an earlier step was better", async () => {
-    const line = [
-      "finetune",
-      MODEL,
-      "--data",
-      TEXT,
-      "-o",
-      output(),
-      ...SHORT,
-      ...cache,
-      "--steps",
-      "6",
-      "--lr",
-      "0.05",
-      "--warmup",
-      "6",
-      "--eval-every",
-      "1",
-    ];
-    const { code, stdout, stderr } = await nfc(line);
+    const { code, stdout, stderr } = await nfc(
+      finetune("--steps", "6", "--lr", "0.05", "--warmup", "6", "--eval-every", "1"),
+    );
     expect(code, stderr).toBe(0);
     const [, step] = /note: the best step, (\d), is kept: later ones were worse on held-out text\n/.exec(stderr) ?? [];
     expect(stdout).toMatch(new RegExp(`\\(after(, worse)?\\) +${step} `));

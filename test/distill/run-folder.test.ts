@@ -12,13 +12,14 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { RunFolder, type RunState, textStateSchema } from "../../src/distill/run-folder.ts";
+import { RunFolder, textStateSchema } from "../../src/distill/run-folder.ts";
 import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
 import { writeChecksums } from "../../src/io/checksums.ts";
 import { identifySelf } from "../../src/io/process.ts";
 import { withWriteFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest } from "../support/fixture.ts";
+import { RUN_STATE as STATE } from "../support/run-state.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("run-folder");
@@ -39,16 +40,6 @@ function filled(first: number): ParameterStore {
   }
   return store;
 }
-
-const STATE: RunState = {
-  step: 4,
-  tokens: 640,
-  metricsBytes: 0,
-  best: { step: 4, perplexity: 12.5 },
-  evaluated: 4,
-  before: 99,
-  teacher: null,
-};
 
 async function begun(): Promise<RunFolder> {
   const run = new RunFolder(path(`out${count++}`), textStateSchema);

@@ -4,21 +4,13 @@ import type { RunFolder, RunState } from "../../src/distill/run-folder.ts";
 import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
 import { type Objective, TrainingLoop } from "../../src/distill/training-loop.ts";
 import { failureOf } from "../support/failure.ts";
+import { RUN_STATE as STATE } from "../support/run-state.ts";
 
 const OBJECTIVE: Objective<RunState> = {
   steps: 10,
   prepareStep: () => Promise.reject(new Error("a step was taken")),
   isEvaluated: () => false,
   evaluate: () => Promise.reject(new Error("an evaluation was begun")),
-};
-const STATE: RunState = {
-  step: 4,
-  tokens: 640,
-  metricsBytes: 0,
-  best: { step: 4, perplexity: 12.5 },
-  evaluated: 4,
-  before: 99,
-  teacher: null,
 };
 
 it.each<[string, Partial<RunState>]>([
