@@ -13,6 +13,7 @@ import { fileExists } from "../io/exists.ts";
 import { checkFolderLock, LOCK_FILE, lockFolder, unlockFolder } from "../io/folder-lock.ts";
 import { readErrno, withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith, readJsonFile } from "../io/json.ts";
+import { tryTwice } from "../io/leftovers.ts";
 import { findForeignEntry } from "../io/model-entries.ts";
 import { sha256Beginning } from "../io/sha256.ts";
 import { recoverDirectory, withStagedDirectory, writeFileAtomic } from "../io/staging.ts";
@@ -247,7 +248,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
         if (!["ENOTEMPTY", "ENOENT"].includes(readErrno(error) ?? "")) throw error;
       });
     };
-    await withIoErrors(this.path, () => removeAll().catch(removeAll));
+    await withIoErrors(this.path, () => tryTwice(removeAll));
   }
 
   /** Reads a part of the run, and adds to an error how to go on. */

@@ -52,14 +52,15 @@ export async function cleanLeftovers(target: string): Promise<void> {
 export async function removeBackup(backup: string, target: string): Promise<void> {
   const doomed = claimName(target, "tmp");
   try {
-    await twice(() => unlessGone(() => rename(backup, doomed)));
-    await twice(() => rm(doomed, { recursive: true, force: true }));
+    await tryTwice(() => unlessGone(() => rename(backup, doomed)));
+    await tryTwice(() => rm(doomed, { recursive: true, force: true }));
   } finally {
     release(doomed);
   }
 }
 
-const twice = (action: () => Promise<void>): Promise<void> => action().catch(action);
+/** Makes a call that failed once more: for removing what nobody else would remove. */
+export const tryTwice = (action: () => Promise<void>): Promise<void> => action().catch(action);
 
 /** True when nothing is at `path`, or a folder without entries. */
 async function isAbsentOrEmpty(path: string): Promise<boolean> {
