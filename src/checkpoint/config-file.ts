@@ -11,14 +11,11 @@ import {
   MAX_WIDTH,
   type ModelConfig,
 } from "../model/config.ts";
-import { isPlainGpt2, VARIANTS, type Variant } from "../model/variants.ts";
 import { FieldReader, isJsonObject, quote, readTokenIds } from "./fields.ts";
+import { FORM_KEYS, makeFormKeys, type ParsedForm, readForm, resolveRanks } from "./form-keys.ts";
 
 export const CONFIG_FILE = "config.json";
 export const GENERATION_FILE = "generation_config.json";
-
-/** The key under which a compact checkpoint's config.json names its variant (model_type stays "gpt2"). */
-const VARIANT_KEY = "nfc_variant";
 
 /** Hugging Face's names of the activations; the first is the one that is written. */
 const HF_ACTIVATIONS: Readonly<Record<Activation, readonly string[]>> = {
@@ -61,7 +58,7 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     for (const alias of aliases) delete out[alias];
   }
   delete out.n_ctx;
-  delete out[VARIANT_KEY];
+  for (const key of FORM_KEYS) delete out[key];
   Object.assign(out, {
     model_type: "gpt2",
     architectures: raw.architectures ?? ["GPT2LMHeadModel"],
@@ -79,7 +76,7 @@ export function toHfConfig(config: ModelConfig, raw: Record<string, unknown>): R
     bos_token_id: config.bos_token_id ?? null,
     eos_token_id: listEndTokens(config, raw) ?? config.eos_token_id ?? null,
   });
-  if (!isPlainGpt2(config.variant)) out[VARIANT_KEY] = config.variant;
+  Object.assign(out, makeFormKeys(config));
   if (config.labels) Object.assign(out, makeClassifierKeys(config.labels, config, raw));
   return out;
 }
@@ -102,7 +99,7 @@ function makeClassifierKeys(labels: readonly string[], config: ModelConfig, raw:
 }
 
 /** The fields of a config.json, undefined where it has none. The weights' shapes fill the gaps and must agree. */
-export interface ParsedConfig {
+export interface ParsedConfig extends ParsedForm {
   file: string;
   /** True when `model_type` is there: the defaults of transformers then apply. */
   isHuggingFace: boolean;
@@ -117,7 +114,6 @@ export interface ParsedConfig {
   scale_attn_weights: boolean;
   scale_attn_by_inverse_layer_idx: boolean;
   tie_word_embeddings: boolean | undefined;
-  variant: Variant | undefined;
   bos_token_id: number | undefined;
   /** The first of several. */
   eos_token_id: number | undefined;
@@ -162,7 +158,7 @@ export function parseConfig(
     scale_attn_weights: fields.flag("scale_attn_weights") ?? true,
     scale_attn_by_inverse_layer_idx: fields.flag("scale_attn_by_inverse_layer_idx") ?? false,
     tie_word_embeddings: fields.flag("tie_word_embeddings"),
-    variant: readVariant(fields),
+    ...readForm(fields),
     bos_token_id: tokenIds.bos_token_id?.[0],
     eos_token_id: tokenIds.eos_token_id?.[0],
     tokenIds,
@@ -199,6 +195,7 @@ export function completeConfig(
   { n_layer, n_head, n_embd, n_positions, vocab_size }: Pick<ModelConfig, Size>,
   known: Partial<ModelConfig>,
 ): ModelConfig {
+  const variant = known.variant ?? config.variant ?? "dense";
   return {
     ...{ n_layer, n_head, n_embd },
     n_inner: config.n_inner ?? 4 * n_embd,
@@ -209,7 +206,8 @@ export function completeConfig(
     scale_attn_by_inverse_layer_idx: config.scale_attn_by_inverse_layer_idx,
     tied_head: config.tie_word_embeddings ?? true,
     bias: true,
-    variant: config.variant ?? "dense",
+    variant,
+    ...resolveRanks(config, { n_layer, n_head, n_embd, variant }),
     ...known,
   };
 }
@@ -281,11 +279,4 @@ function readActivation(fields: FieldReader): Activation | undefined {
   throw new NfcError("unsupported", `${fields.file}: activation_function ${quote(name)} is not known`, {
     hint: `known are ${Object.values(HF_ACTIVATIONS).flat().join(", ")}; --activation overrides the file`,
   });
-}
-
-function readVariant(fields: FieldReader): Variant | undefined {
-  const name = fields.text(VARIANT_KEY);
-  const variant = VARIANTS.find((known) => known === name);
-  if (name !== undefined && variant === undefined) throw fields.wrong(VARIANT_KEY, `one of ${VARIANTS.join(", ")}`);
-  return variant;
 }

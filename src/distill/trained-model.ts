@@ -2,6 +2,7 @@
 import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
+import { makeFormMetadata } from "../checkpoint/form-keys.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
@@ -78,6 +79,7 @@ export async function writeTrainedModel(
   return withStagedDirectory(output, { force }, async (folder) => {
     const sources = listParameters(config).map(({ name }) => makeTrainedSource(student, store, name));
     const written = await writeSafetensors(folder, sources, {
+      metadata: makeFormMetadata(config),
       onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes", brief: true }),
     });
     const notes = await writeModelFiles(folder, student, config);

@@ -1,6 +1,7 @@
 // Writes the model as safetensors: compact in a chosen dtype, or expanded to plain GPT-2 ([s, v] → [s, s, v]).
 
 import { type Checkpoint, type CheckpointTensor, requireTensor } from "../checkpoint/checkpoint.ts";
+import { makeFormMetadata } from "../checkpoint/form-keys.ts";
 import { collectBytes, convertChunks, makeTensorSource } from "../checkpoint/model-folder.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
@@ -31,7 +32,7 @@ export function writeModelTensors(
     const same = tensor.shape.join() === shape.join();
     return same ? makeTensorSource(checkpoint, tensor, dtype) : makeExpandedSource(checkpoint, tensor, shape, dtype);
   });
-  return writeSafetensors(folder, sources, options);
+  return writeSafetensors(folder, sources, { ...options, metadata: makeFormMetadata(config) });
 }
 
 /** The plain GPT-2 that a tied model becomes. */

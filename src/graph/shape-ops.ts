@@ -128,16 +128,15 @@ export function scatterRows(updates: Value, indices: Value, shape: Shape): Value
   return single({ op: "ScatterND", inputs, dtype: updates.dtype, shape, attributes });
 }
 
-/** Splits x into equal parts along an axis: [..., N, ...] → parts of [..., N / parts, ...]. */
-export function split(x: Value, parts: number, axis: number): Value[] {
+/** Splits x into parts of these sizes along an axis: [..., ΣN, ...] → parts of [..., N, ...]. */
+export function split(x: Value, sizes: readonly number[], axis: number): Value[] {
   const at = normalizeAxis(axis, x.shape, "Split");
-  const size = x.shape[at];
-  if (typeof size !== "number" || size % parts !== 0)
-    throw new Error(`Split: axis ${at} of ${formatShape(x.shape)} does not divide into ${parts}`);
-  const shape = x.shape.map((dim, i) => (i === at ? size / parts : dim));
-  const outputs = Array.from({ length: parts }, () => ({ dtype: x.dtype, shape }));
-  const attributes = { axis: { int: at }, num_outputs: { int: parts } };
-  return x.graph.node({ op: "Split", inputs: [x], outputs, attributes });
+  if (sizes.reduce((sum, size) => sum + size, 0) !== x.shape[at])
+    throw new Error(`Split: axis ${at} of ${formatShape(x.shape)} does not divide into ${sizes.join(" + ")}`);
+  const outputs = sizes.map((size) => ({ dtype: x.dtype, shape: x.shape.map((dim, i) => (i === at ? size : dim)) }));
+  const equal = sizes.every((size) => size === sizes[0]);
+  const attributes = { axis: { int: at }, ...(equal && { num_outputs: { int: sizes.length } }) };
+  return x.graph.node({ op: "Split", inputs: equal ? [x] : [x, x.graph.ints(sizes)], outputs, attributes });
 }
 
 /** x[..., indices, ...] along an axis: the axis is replaced by the shape of `indices`. */

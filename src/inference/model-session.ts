@@ -7,6 +7,7 @@ import type { NoiseMode } from "../model/attention.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { buildDecoderGraph } from "../model/decoder-graph.ts";
+import { getHeadWidths } from "../model/head-widths.ts";
 import type { ExportedFile } from "./exported/exported-model.ts";
 
 type FileDtypes = Pick<ExportedFile, "cacheDtype" | "logitsDtype">;
@@ -80,8 +81,10 @@ function makeModelSession(
 function checkOutputs(source: string, config: ModelConfig, feeds: Tensors, results: Tensors): void {
   const [batch, length] = feeds.input_ids?.shape ?? [];
   const total = feeds.attention_mask?.shape[1];
-  const cache = [batch, config.n_head, total, config.n_embd / config.n_head];
   for (const [name, { shape }] of Object.entries(results)) {
+    const [, layer, part] = name.split(".");
+    const { qk, v } = getHeadWidths(config, Number(layer));
+    const cache = [batch, config.n_head, total, part === "key" ? qk : v];
     const expected = name === "logits" ? [batch, length, config.vocab_size] : cache;
     if (String(shape) === String(expected) || !/^(logits$|present\.)/.test(name)) continue;
     const fact = `its graph computes ${name} [${shape.join(", ")}], not [${expected.join(", ")}]`;

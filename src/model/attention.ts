@@ -33,6 +33,7 @@ import {
   unsqueeze,
 } from "../graph/shape-ops.ts";
 import type { ModelConfig } from "./config.ts";
+import { getHeadSize, listAttentionParts } from "./head-widths.ts";
 import { linear, type ParameterLookup } from "./layers.ts";
 import { countDraws, DISTANCE_BUCKETS, hasDistanceMean, VARIANT_TRAITS } from "./variants.ts";
 
@@ -46,8 +47,8 @@ const MASKED = -3.4028234663852886e38;
 export type NoiseMode = { kind: "mean" } | { kind: "fed" } | { kind: "generated"; seed: number };
 
 export interface KeyValue {
-  key: Value; // [B, H, S, D]
-  value: Value; // [B, H, S, D]
+  key: Value; // [B, H, S, D], or fewer numbers a head: `getHeadWidths`
+  value: Value; // [B, H, S, D], the same
 }
 
 /** The values that the attention of all layers shares. T new positions attend to S = past + T. */
@@ -153,13 +154,13 @@ export function makeBucketTable(nPositions: number): number[] {
 
 /** The factor on q·k + noise: 1/√D unless scale_attn_weights is off, and 1/(layer + 1) when asked. */
 export function computeScoreScale(config: ModelConfig, layer: number): number {
-  const base = config.scale_attn_weights ? 1 / Math.sqrt(config.n_embd / config.n_head) : 1;
+  const base = config.scale_attn_weights ? 1 / Math.sqrt(getHeadSize(config)) : 1;
   return config.scale_attn_by_inverse_layer_idx ? base / (layer + 1) : base;
 }
 
 export interface AttentionOutput {
   output: Value; // [B·T, C]
-  query: Value; // [B, H, T, D]
+  query: Value; // [B, H, T, D], as wide as the keys
   present: KeyValue;
   scores: Value; // masked, before the softmax: [B, H, T, S]
   probabilities: Value; // [B, H, T, S]
@@ -174,11 +175,7 @@ export function attention(
   past: KeyValue | null = null,
 ): AttentionOutput {
   const { config, sources } = context;
-  const { tied } = VARIANT_TRAITS[config.variant];
-  const width = config.n_embd;
-  const projected = linear(x, "attn.c_attn", parameters); // [B·T, 3C or 2C]
-  const parts = split(projected, tied ? 2 : 3, 1).map((part) => splitHeads(part, context)); // [B, H, T, D] each
-  const [query, newKey, newValue] = (tied ? [parts[0], parts[0], parts[1]] : parts) as [Value, Value, Value];
+  const { query, key: newKey, value: newValue } = project(x, parameters, context, layer);
   const key = past ? concat([past.key, newKey], 2) : newKey; // [B, H, S, D]
   const value = past ? concat([past.value, newValue], 2) : newValue; // [B, H, S, D]
   const factor = computeScoreScale(config, layer);
@@ -187,13 +184,26 @@ export function attention(
   const probabilities = softmax(scores); // [B, H, T, S]
   const mixed = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
   const rows = x.shape[0] as Dim;
+  const width = config.n_head * (value.shape[3] as number); // C, less where v is narrow
   const output = linear(reshape(mixed, [rows, width], sources), "attn.c_proj", parameters); // [B·T, C]
   return { output, query, present: { key, value }, scores, probabilities };
 }
 
-/** [B·T, C] → [B, H, T, D] */
+/** Queries, keys and values of the new positions: [B, H, T, D] each, or as wide as `getHeadWidths` says. */
+function project(x: Value, parameters: ParameterLookup, context: AttentionContext, layer: number) {
+  const { config } = context;
+  const { tied, paired } = VARIANT_TRAITS[config.variant];
+  const projected = linear(x, "attn.c_attn", parameters); // [B·T, 3C or 2C]
+  const sizes = listAttentionParts(config, layer).map(({ columns }) => columns);
+  const parts = split(projected, sizes, 1).map((part) => splitHeads(part, context));
+  const [first, key, value] = (tied ? [parts[0], parts[0], parts[1]] : parts) as [Value, Value, Value];
+  const query = paired ? matmul(first, parameters("attn.pair")) : first; // q = sA: [B, H, T, D] · [H, D, D]
+  return { query, key, value };
+}
+
+/** [B·T, H·D] → [B, H, T, D] */
 export function splitHeads(x: Value, { config, batch, length, sources }: AttentionContext): Value {
-  const shape: Shape = [batch, length, config.n_head, config.n_embd / config.n_head];
+  const shape: Shape = [batch, length, config.n_head, (x.shape[1] as number) / config.n_head];
   return transpose(reshape(x, shape, sources), [0, 2, 1, 3]);
 }
 

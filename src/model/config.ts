@@ -25,6 +25,10 @@ export interface ModelConfig {
   /** False: no biases anywhere (nanoGPT's bias=False). */
   bias: boolean;
   variant: Variant;
+  /** Numbers of q and of k in each head of a layer, one entry a layer; D = n_embd / n_head in all unless given. */
+  qk_ranks?: readonly number[];
+  /** Numbers of v in each head of a layer, one entry a layer; D in all unless given. */
+  vo_ranks?: readonly number[];
   bos_token_id?: number;
   eos_token_id?: number;
   /** Names of a classifier's outputs, one a row of score.weight (one alone: a regression); none in a language model. */

@@ -5,6 +5,7 @@ import { reshape } from "../graph/shape-ops.ts";
 import type { KeyValue, NoiseMode } from "./attention.ts";
 import type { ModelConfig } from "./config.ts";
 import { type Gpt2Inputs, gpt2, lmHead } from "./gpt2.ts";
+import { getHeadWidths } from "./head-widths.ts";
 import { makeParameterLookup } from "./layers.ts";
 
 /** Dimension names exactly as optimum evaluates them. */
@@ -34,10 +35,11 @@ function declareExportInputs(graph: Graph, config: ModelConfig): Gpt2Inputs {
   const ids = graph.input("input_ids", "int64", [BATCH, LENGTH]);
   const attentionMask = graph.input("attention_mask", "int64", [BATCH, TOTAL]);
   const positions = graph.input("position_ids", "int64", [BATCH, LENGTH]);
-  const cache: Dim[] = [BATCH, config.n_head, PAST, config.n_embd / config.n_head]; // [B, H, past, D]
   const past = Array.from({ length: config.n_layer }, (_, layer): KeyValue => {
-    const key = graph.input(`past_key_values.${layer}.key`, "float32", cache);
-    return { key, value: graph.input(`past_key_values.${layer}.value`, "float32", cache) };
+    const { qk, v } = getHeadWidths(config, layer);
+    const cache = (width: number): Dim[] => [BATCH, config.n_head, PAST, width];
+    const key = graph.input(`past_key_values.${layer}.key`, "float32", cache(qk)); // [B, H, past, D]
+    return { key, value: graph.input(`past_key_values.${layer}.value`, "float32", cache(v)) };
   });
   return { ids, positions, attentionMask, past };
 }

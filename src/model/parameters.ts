@@ -1,7 +1,8 @@
 // The parameters of a model: canonical names (GPT-2's), shapes, counts, and the groups that reports add up.
 import { countElements } from "../formats/dtype.ts";
 import type { ModelConfig } from "./config.ts";
-import { countAttentionParts, hasDistanceMean, shapeNoise, VARIANT_TRAITS } from "./variants.ts";
+import { countAttentionColumns, getHeadSize, getHeadWidths, listAttentionParts } from "./head-widths.ts";
+import { hasDistanceMean, shapeNoise, VARIANT_TRAITS } from "./variants.ts";
 
 export const PARAMETER_GROUPS = [
   "embeddings",
@@ -26,11 +27,12 @@ const KINDS = [
   [/(^|\.)attn\.noise_mean/, "noise mean"],
   [/(^|\.)attn\.noise_log_std/, "noise log std"],
   [/(^|\.)attn\.c_attn\./, "attention input"],
+  [/(^|\.)attn\.pair$/, "attention form"],
   [/(^|\.)attn\./, "attention output"],
   [/(^|\.)mlp\./, "mlp"],
   [/(^|\.)ln_\w+\./, "norm"],
 ] as const;
-/** The purpose of a parameter, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]. */
+/** The purpose of a parameter, weight and bias alike; `attention input` is c_attn, whose columns are [q, k, v] or [s, v]; `attention form` is A of s_i A s_jᵀ. */
 export type ParameterKind = (typeof KINDS)[number][1];
 
 /** The kind of a parameter, by its canonical name or its name within a layer; null for a name that is not GPT-2's. */
@@ -68,7 +70,8 @@ export function listParameters(config: ModelConfig): ParameterSpec[] {
     { name: "wpe.weight", shape: [T, C], layer: null },
   ];
   for (let layer = 0; layer < config.n_layer; layer++) {
-    for (const [name, shape] of listLayerShapes(config)) specs.push({ name: `h.${layer}.${name}`, shape, layer });
+    for (const [name, shape] of listLayerShapes(config, layer))
+      specs.push({ name: `h.${layer}.${name}`, shape, layer });
   }
   specs.push({ name: "ln_f.weight", shape: [C], layer: null });
   if (config.bias) specs.push({ name: "ln_f.bias", shape: [C], layer: null });
@@ -82,21 +85,23 @@ export function nameHead({ tied_head }: Pick<ModelConfig, "tied_head">): string 
   return tied_head ? "wte.weight" : "lm_head.weight";
 }
 
-/** [name within the layer, shape] of one block; c_attn is [C, 3C] = [q, k, v] or [C, 2C] = [s, v]. */
-function listLayerShapes(config: ModelConfig): [string, number[]][] {
-  const { n_embd: C, n_inner: I } = config;
-  const qkv = countAttentionParts(config.variant) * C;
+/** [name within the layer, shape] of one block; c_attn is [C, 3C] = [q, k, v] or [C, 2C] = [s, v], less where heads are narrower. */
+function listLayerShapes(config: ModelConfig, layer: number): [string, number[]][] {
+  const { n_embd: C, n_inner: I, n_head: H } = config;
+  const qkv = countAttentionColumns(config, layer);
+  const D = getHeadSize(config);
   const { mean, logStd } = shapeNoise(config.variant, config.n_head) ?? {};
-  const noiseShapes: [string, number[]][] = [];
-  if (mean && logStd) noiseShapes.push(["attn.noise_mean", mean], ["attn.noise_log_std", logStd]);
+  const further: [string, number[]][] = [];
+  if (VARIANT_TRAITS[config.variant].paired) further.push(["attn.pair", [H, D, D]]);
+  if (mean && logStd) further.push(["attn.noise_mean", mean], ["attn.noise_log_std", logStd]);
   const shapes: [string, number[]][] = [
     ["ln_1.weight", [C]],
     ["ln_1.bias", [C]],
     ["attn.c_attn.weight", [C, qkv]],
     ["attn.c_attn.bias", [qkv]],
-    ["attn.c_proj.weight", [C, C]],
+    ["attn.c_proj.weight", [H * getHeadWidths(config, layer).v, C]],
     ["attn.c_proj.bias", [C]],
-    ...noiseShapes,
+    ...further,
     ["ln_2.weight", [C]],
     ["ln_2.bias", [C]],
     ["mlp.c_fc.weight", [C, I]],
@@ -117,6 +122,7 @@ const GROUPS: Readonly<Record<Exclude<ParameterKind, "attention input">, Paramet
   head: "head",
   "noise mean": "noise",
   "noise log std": "noise",
+  "attention form": "attention.qk",
   "attention output": "attention.out",
   mlp: "mlp",
   norm: "norms",
@@ -128,10 +134,9 @@ export function groupParameters(spec: ParameterSpec, config: ModelConfig): { gro
   const kind = findParameterKind(spec.name);
   if (kind === null) throw new Error(`${spec.name} is no parameter of a GPT-2`);
   if (kind !== "attention input") return [{ group: GROUPS[kind], count }];
-  const groups: ParameterGroup[] = VARIANT_TRAITS[config.variant].tied
-    ? ["attention.qk", "attention.v"]
-    : ["attention.q", "attention.k", "attention.v"];
-  return groups.map((group) => ({ group, count: count / groups.length }));
+  const parts = listAttentionParts(config, spec.layer ?? 0);
+  const columns = countAttentionColumns(config, spec.layer ?? 0);
+  return parts.map((part) => ({ group: `attention.${part.part}` as const, count: (count * part.columns) / columns }));
 }
 
 /** The group of a parameter by its name; null for c_attn, whose columns are of several, and for other names. */

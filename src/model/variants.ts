@@ -4,6 +4,10 @@
 export interface VariantTraits {
   /** Whether Q and K of every head are one projection: c_attn is [s, v] instead of [q, k, v]. */
   tied: boolean;
+  /** Whether a head scores s_i A s_jᵀ with a form A of its own, `attn.pair`, instead of s_i s_jᵀ. */
+  paired?: true;
+  /** Whether q and k may have fewer than D numbers a head (`ModelConfig.qk_ranks`). */
+  narrow?: true;
   /** The Gaussian noise on the scores, μ + exp(log_std) · ε; null for a variant without noise. */
   noise: {
     /** Whether all heads of a layer share one ε and one log_std, or each head has its own. */
@@ -36,6 +40,18 @@ const TRAITS = {
     noise: { draws: "head", mean: "distance" },
     attention: `${SYMMETRIC}, with a trained term on the scores for each head and distance of two tokens`,
   },
+  pairwise: {
+    tied: true,
+    paired: true,
+    noise: null,
+    attention: "pairwise attention: one projection of every head scores two tokens by a bilinear form of its own",
+  },
+  "low-rank": {
+    tied: false,
+    narrow: true,
+    noise: null,
+    attention: "low-rank attention: queries and keys of fewer numbers a head than GPT-2's",
+  },
 } as const satisfies Record<string, VariantTraits>;
 
 export type Variant = keyof typeof TRAITS;
@@ -47,11 +63,6 @@ export const DISTANCE_BUCKETS = 32;
 
 /** Half of the buckets hold one distance each; the logarithmic half needs at least one position more than that. */
 const MIN_DISTANCE_POSITIONS = DISTANCE_BUCKETS / 2 + 1;
-
-/** Columns of c_attn in units of C: 3 for [q, k, v], 2 for [s, v]. */
-export function countAttentionParts(variant: Variant): 2 | 3 {
-  return VARIANT_TRAITS[variant].tied ? 2 : 3;
-}
 
 /** Rows of ε, and of the noise parameters, in a layer: one, or one a head; 0 for a variant without noise. */
 export function countDraws(variant: Variant, heads: number): number {
@@ -73,7 +84,8 @@ export function hasDistanceMean(variant: Variant): boolean {
 
 /** Whether any program that knows GPT-2 computes the variant. */
 export function isPlainGpt2(variant: Variant): boolean {
-  return !VARIANT_TRAITS[variant].tied && VARIANT_TRAITS[variant].noise === null;
+  const { tied, narrow = false, noise } = VARIANT_TRAITS[variant];
+  return !tied && !narrow && noise === null;
 }
 
 /** The smallest n_positions that the variant's table of distances can be made for. */

@@ -65,7 +65,11 @@ describe("checks when the graph is built", () => {
       (g) => shapes.concat([floats(g, "a", 2, 3), floats(g, "b", 3, 3)], 1),
       "Concat: float32 [2, 3] and float32 [3, 3] differ outside axis 1",
     ],
-    ["Split", (g) => shapes.split(floats(g, "a", 2, 3), 2, 1), "Split: axis 1 of [2, 3] does not divide into 2"],
+    [
+      "Split",
+      (g) => shapes.split(floats(g, "a", 2, 3), [1, 1], 1),
+      "Split: axis 1 of [2, 3] does not divide into 1 + 1",
+    ],
     ["Slice", (g) => shapes.slice(floats(g, "a", 2, 3), 1, 1, 4), "Slice: 1 to 4 is outside axis 1 of [2, 3]"],
     ["Gather", (g) => shapes.gather(floats(g, "a", 2, 3), floats(g, "i", 1)), "Gather: the indices i are float32 [1]"],
     [

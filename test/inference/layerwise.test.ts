@@ -1,11 +1,9 @@
 // The forward pass one layer at a time: equal to the reference's numbers and to itself in other batches and dtypes.
-import { existsSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { openCheckpoint } from "../../src/checkpoint/checkpoint.ts";
 import { computeLogits, embedWindows, openLayerSession } from "../../src/inference/layerwise.ts";
-import { VARIANTS } from "../../src/model/variants.ts";
 import { bytesOf, MODEL, opened } from "../support/fixture.ts";
-import { GOLDEN, goldenModel, worstOf } from "../support/golden-models.ts";
+import { GOLDEN_NAMES, goldenModel, worstOf } from "../support/golden-models.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -15,9 +13,9 @@ const B = Int32Array.of(9, 300, 2, 2, 41, 0, 355, 8);
 const logitsOf = (model: string, windows: readonly Int32Array[]) =>
   opened(model, (checkpoint) => computeLogits(checkpoint, windows, { threads: 1 }));
 
-describe.skipIf(!existsSync(GOLDEN))("layerwiseLogits", () => {
-  it.each(VARIANTS)("layerwise logits of %s are the reference implementation's", async (variant) => {
-    const { folder, ids, logits } = await goldenModel(variant, path(variant));
+describe("layerwiseLogits", () => {
+  it.each(GOLDEN_NAMES)("layerwise logits of %s are the reference implementation's", async (name) => {
+    const { folder, ids, logits } = await goldenModel(name, path(name));
     expect(worstOf(await logitsOf(folder, ids), logits)).toBeLessThan(1e-5);
   });
 });

@@ -1,6 +1,4 @@
 // The forward pass against the reference implementation's numbers, in every variant and noise mode.
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { openSafetensors, type TensorReader } from "../../src/formats/safetensors/reader.ts";
 import { Graph } from "../../src/graph/ir.ts";
@@ -10,17 +8,18 @@ import type { NoiseMode } from "../../src/model/attention.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { declareTextInputs, gpt2, lmHead } from "../../src/model/gpt2.ts";
 import { makeParameterLookup } from "../../src/model/layers.ts";
-import { VARIANTS } from "../../src/model/variants.ts";
-import { tinyModelConfig } from "../support/make-checkpoint.ts";
+import { opened } from "../support/fixture.ts";
+import { findGolden, GOLDEN_NAMES, goldenModel } from "../support/golden-models.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
 
-const golden = new URL("../../../shared/golden/", import.meta.url).pathname;
+const path = temporaryFolder("golden");
 
-describe.skipIf(!existsSync(golden))("the forward pass against the reference", () => {
-  for (const variant of VARIANTS) {
-    test(`the forward pass of ${variant} equals the reference: logits at the mean and with fed noise`, async () => {
-      const reader = await openSafetensors(`${golden}${variant}.safetensors`);
-      const { config: raw } = JSON.parse(await readFile(`${golden}${variant}.json`, "utf8"));
-      const config: ModelConfig = { ...tinyModelConfig(), ...raw, n_inner: 4 * raw.n_embd, variant };
+describe("the forward pass against the reference", () => {
+  for (const name of GOLDEN_NAMES) {
+    test(`the forward pass of ${name} equals the reference: logits at the mean and with fed noise`, async () => {
+      const reader = await openSafetensors(`${findGolden(name)}.safetensors`);
+      const { folder } = await goldenModel(name, path(name));
+      const config = await opened(folder, async (checkpoint) => checkpoint.config);
       expect(await worst(reader, config, { kind: "mean" }, "mean_logits")).toBeLessThan(1e-5);
       expect(await worst(reader, config, { kind: "fed" }, "sample_logits")).toBeLessThan(1e-5);
       await reader.close();

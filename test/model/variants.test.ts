@@ -1,8 +1,8 @@
 // What follows from a row of the table of variants, and the kinds of the parameters that each variant has.
 import { describe, expect, it } from "vitest";
+import { countAttentionColumns } from "../../src/model/head-widths.ts";
 import { findParameterKind, isNoiseParameter, isUsedAtMean, listParameters } from "../../src/model/parameters.ts";
 import {
-  countAttentionParts,
   countDraws,
   countNeededPositions,
   hasDistanceMean,
@@ -22,7 +22,7 @@ describe("the traits of variants", () => {
       return [
         variant,
         VARIANT_TRAITS[variant].tied,
-        countAttentionParts(variant),
+        countAttentionColumns(tinyModelConfig({ variant }), 0) / tinyModelConfig({ variant }).n_embd,
         isPlainGpt2(variant),
         countDraws(variant, HEADS),
         shapes && `[${shapes.mean}] [${shapes.logStd}]`,
@@ -34,13 +34,15 @@ describe("the traits of variants", () => {
           .join(),
       ];
     });
-    // name, Q = K, parts of c_attn, plain GPT-2, rows of ε, noise shapes, mean by distance, positions, noise used at ε = 0
+    // name, Q = K, columns of c_attn / C, plain GPT-2, rows of ε, noise shapes, mean by distance, positions, noise used at ε = 0
     expect(facts).toEqual([
       ["dense", false, 3, true, 0, null, false, 1, ""],
       ["symmetric", true, 2, false, 0, null, false, 1, ""],
       ["noise-shared", true, 2, false, 1, "[1,1] [1]", false, 1, ""],
       ["noise-per-head", true, 2, false, 4, "[4,1] [4]", false, 1, ""],
       ["noise-distance", true, 2, false, 4, "[4,32] [4]", true, 17, "h.0.attn.noise_mean"],
+      ["pairwise", true, 2, false, 0, null, false, 1, ""],
+      ["low-rank", false, 2, false, 0, null, false, 1, ""],
     ]);
   });
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { Float16Array } from "@petamoriken/float16";
 import type { FloatDtype } from "../../src/formats/dtype.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
+import { getDefaultRank } from "../../src/model/head-widths.ts";
 import { listParameters } from "../../src/model/parameters.ts";
 import type { Variant } from "../../src/model/variants.ts";
 
@@ -43,9 +44,11 @@ export interface RawTensor {
 /** The configuration that a checkpoint of `options` has. */
 export function tinyModelConfig(options: TinyOptions = {}): ModelConfig {
   const width = options.width ?? 8;
+  const [layers, heads] = [options.layers ?? 2, options.heads ?? 2];
+  const half = getDefaultRank({ n_embd: width, n_head: heads });
   return {
-    n_layer: options.layers ?? 2,
-    n_head: options.heads ?? 2,
+    n_layer: layers,
+    n_head: heads,
     n_embd: width,
     n_inner: options.inner ?? 4 * width,
     n_positions: options.positions ?? 20,
@@ -57,6 +60,7 @@ export function tinyModelConfig(options: TinyOptions = {}): ModelConfig {
     tied_head: options.head !== "own",
     bias: options.bias ?? true,
     variant: options.variant ?? "dense",
+    ...(options.variant === "low-rank" && { qk_ranks: Array<number>(layers).fill(half) }),
     ...(options.labels !== undefined && { labels: labelNames(options.labels) }),
   };
 }

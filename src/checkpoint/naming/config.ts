@@ -1,16 +1,18 @@
 // Completes a model configuration from config.json, nfc.json, the tensors' shapes and the user's flags.
 import { NfcError } from "../../errors.ts";
 import type { Activation, ModelConfig } from "../../model/config.ts";
+import { countAttentionColumns } from "../../model/head-widths.ts";
 import { SCORE } from "../../model/parameters.ts";
 import {
-  countAttentionParts,
   countNeededPositions,
   isPlainGpt2,
   shapeNoise,
+  VARIANT_TRAITS,
   VARIANTS,
   type Variant,
 } from "../../model/variants.ts";
 import { checkHeads, completeConfig, type ParsedConfig } from "../config-file.ts";
+import { resolveRanks } from "../form-keys.ts";
 import { resolveTokenIds } from "../token-ids.ts";
 import type { SourceTensor } from "./keys.ts";
 import { type Layout, showShape } from "./layout.ts";
@@ -111,10 +113,11 @@ function resolveActivation(input: ConfigInput, notes: string[]): Activation {
 /** nfc.json and config.json may name the variant; the tensors must bear it out. */
 function resolveVariant(
   input: ConfigInput,
-  { n_head, n_positions }: Pick<ModelConfig, "n_head" | "n_positions">,
+  sizes: Pick<ModelConfig, "n_layer" | "n_head" | "n_embd" | "n_positions">,
   notes: string[],
 ): Variant {
-  const fitting = findVariants(input, n_head);
+  const { n_positions } = sizes;
+  const fitting = findVariants(input, sizes);
   const { recordVariant, config } = input;
   const stated = recordVariant ?? config.variant;
   if (recordVariant !== undefined && config.variant !== undefined && recordVariant !== config.variant) {
@@ -140,23 +143,42 @@ function makeContradiction(input: ConfigInput, fact: string): NfcError {
   });
 }
 
-/** The variants whose c_attn width and noise shapes are those of layer 0; with one head two of them look the same. */
-function findVariants(input: ConfigInput, heads: number): Variant[] {
+/**
+ * The variants whose c_attn width, form and noise shapes are those of layer 0; with one head two of them look the same. A
+ * low-rank model is one only where it is said: at half of D it looks like a symmetric one.
+ */
+function findVariants(input: ConfigInput, sizes: Pick<ModelConfig, "n_layer" | "n_head" | "n_embd">): Variant[] {
+  const { n_head: heads } = sizes;
   const mean = input.tensors.get("h.0.attn.noise_mean")?.shape;
   const logStd = input.tensors.get("h.0.attn.noise_log_std")?.shape;
   const found = `h.0.attn.noise_mean ${mean ? showShape(mean) : "absent"}, noise_log_std ${logStd ? showShape(logStd) : "absent"}`;
-  const { parts } = input.layout;
+  const { columns, width } = input.layout;
+  const pair = input.tensors.has("h.0.attn.pair");
+  const stated = [input.recordVariant, input.config.variant];
   const fitting = VARIANTS.filter((variant) => {
+    const { narrow = false, paired = false } = VARIANT_TRAITS[variant];
+    if (pair !== paired || (narrow && !stated.includes(variant))) return false;
     const shapes = shapeNoise(variant, heads);
     const sameNoise = hasSameShape(shapes?.mean, mean) && hasSameShape(shapes?.logStd, logStd);
-    return countAttentionParts(variant) === parts && sameNoise;
+    return sameNoise && countColumns(input, { ...sizes, n_embd: width, variant }) === columns;
   });
   if (fitting.length > 0) return fitting;
-  if (parts === 3)
+  if (columns === 3 * width)
     throw makeContradiction(input, `c_attn is that of dense attention, but there are noise tensors (${found})`);
   throw new NfcError("invalid-file", `${input.file}: ${found} fit no variant with ${heads} heads`, {
     hint: "expected [1, 1] and [1], [H, 1] and [H], or [H, 32] and [H]",
   });
+}
+
+/** Columns of h.0's c_attn in this variant, with the ranks that config.json states for it. */
+function countColumns(
+  { config }: ConfigInput,
+  sizes: Pick<ModelConfig, "n_layer" | "n_head" | "n_embd" | "variant">,
+): number {
+  const { narrow = false } = VARIANT_TRAITS[sizes.variant];
+  const vo_ranks = isPlainGpt2(sizes.variant) ? undefined : config.vo_ranks;
+  const ranks = resolveRanks({ file: config.file, qk_ranks: narrow ? config.qk_ranks : undefined, vo_ranks }, sizes);
+  return countAttentionColumns({ ...sizes, ...ranks }, 0);
 }
 
 function hasSameShape(a: readonly number[] | undefined, b: readonly number[] | undefined): boolean {

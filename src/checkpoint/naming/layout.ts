@@ -10,8 +10,8 @@ type Orientation = "conv1d" | "linear";
 /** The dimensions and orientation that the shapes show. */
 export interface Layout {
   orientation: Orientation;
-  /** c_attn holds [q, k, v] (3) or [s, v] (2). */
-  parts: 2 | 3;
+  /** Columns of c_attn: 3C for [q, k, v], 2C for [s, v], fewer where heads are narrower. */
+  columns: number;
   layers: number;
   width: number;
   inner: number;
@@ -47,15 +47,21 @@ export function showShape(shape: readonly number[]): string {
  * Dimensions from wte, wpe, h.0's c_attn and c_fc. Whether every other tensor agrees is checked against the parameter
  * list afterwards.
  * @param tensors by canonical key, with wte.weight resolved (it may be the stored lm_head.weight)
+ * @param options `narrow`: heads may be narrower than GPT-2's, in matrices stored [in, out]
  * @throws NfcError `invalid-file` or `unsupported`, naming file, tensor and shape
  */
-export function detectLayout(file: string, tensors: ReadonlyMap<string, SourceTensor>): Layout {
+export function detectLayout(
+  file: string,
+  tensors: ReadonlyMap<string, SourceTensor>,
+  { narrow = false }: { narrow?: boolean } = {},
+): Layout {
   const [vocabulary, width] = findMatrix(file, tensors, "wte.weight");
   if (width > MAX_WIDTH) {
     throw new NfcError("unsupported", `${file}: wte.weight is ${vocabulary} x ${width}; widths end at ${MAX_WIDTH}`);
   }
   const [positions] = findMatrix(file, tensors, "wpe.weight");
-  const attn = detectAttention(file, findMatrix(file, tensors, "h.0.attn.c_attn.weight"), width);
+  const matrix = findMatrix(file, tensors, "h.0.attn.c_attn.weight");
+  const attn = narrow && matrix[0] === width ? makeNarrow(matrix[1]) : detectAttention(file, matrix, width);
   const mlp = detectMlp(file, findMatrix(file, tensors, "h.0.mlp.c_fc.weight"), width);
   if (mlp.orientation !== null && mlp.orientation !== attn.orientation) {
     const message = `${file}: h.0.attn.c_attn.weight is stored as ${attn.orientation} and h.0.mlp.c_fc.weight as ${mlp.orientation}`;
@@ -89,13 +95,21 @@ function findMatrix(file: string, tensors: ReadonlyMap<string, SourceTensor>, ke
   return [rows, columns];
 }
 
+function makeNarrow(columns: number): Pick<Layout, "orientation" | "columns"> {
+  return { orientation: "conv1d", columns };
+}
+
 /** c_attn [C, 3C] or [C, 2C]: Conv1D; [3C, C] or [2C, C]: Linear. It is never square, so it decides. */
-function detectAttention(file: string, shape: [number, number], width: number): Pick<Layout, "orientation" | "parts"> {
+function detectAttention(
+  file: string,
+  shape: [number, number],
+  width: number,
+): Pick<Layout, "orientation" | "columns"> {
   const [rows, columns] = shape;
   const name = "h.0.attn.c_attn.weight";
   for (const parts of [3, 2] as const) {
-    if (rows === width && columns === parts * width) return { orientation: "conv1d", parts };
-    if (columns === width && rows === parts * width) return { orientation: "linear", parts };
+    if (rows === width && columns === parts * width) return { orientation: "conv1d", columns };
+    if (columns === width && rows === parts * width) return { orientation: "linear", columns: rows };
   }
   const other = rows === width ? columns : rows;
   if ((rows === width || columns === width) && other > width && other < 3 * width && (other - width) % 2 === 0) {

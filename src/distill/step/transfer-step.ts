@@ -6,6 +6,7 @@ import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "..
 import { attention, buildAttentionContext, computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { block, declareTextInputs, embed, makeTextFeeds } from "../../model/gpt2.ts";
+import { getHeadWidths } from "../../model/head-widths.ts";
 import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.ts";
 import { isUsedAtMean, listParameters } from "../../model/parameters.ts";
 import type { ParameterStore } from "./parameter-store.ts";
@@ -21,7 +22,7 @@ export interface TransferOptions extends SessionOptions {
 }
 
 /** The parameters of a layer that make the attention scores. V's half of c_attn gets a gradient of zeros. */
-const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.noise_mean"] as const;
+const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.pair", "attn.noise_mean"] as const;
 
 /** The parameters that the transfer trains, by their full names. */
 export function listTransferTargets(config: ModelConfig): string[] {
@@ -31,7 +32,8 @@ export function listTransferTargets(config: ModelConfig): string[] {
 }
 
 function listLayerTargets(config: ModelConfig): string[] {
-  return TARGETS.filter((name) => (config.bias || !name.endsWith("bias")) && isUsedAtMean(name, config));
+  const stored = new Set(listParameters(config).map(({ name }) => name));
+  return TARGETS.filter((name) => stored.has(`h.0.${name}`) && isUsedAtMean(name, config));
 }
 
 export interface TransferStep {
@@ -87,17 +89,22 @@ interface TransferSession {
   builtFor: number;
 }
 
-/** The session of each layer. */
+/** The session of each layer: one serves all that have the same factor on the scores, and heads as wide. */
 async function openLayerSessions(options: TransferOptions): Promise<TransferSession[]> {
-  const byFactor = new Map<string, TransferSession>();
+  const alike = new Map<string, TransferSession>();
   const layers: TransferSession[] = [];
   for (let layer = 0; layer < options.student.n_layer; layer++) {
-    const factors = [options.student, options.teacher].map((config) => computeScoreScale(config, layer)).join();
-    const session = byFactor.get(factors) ?? {
+    const kind = JSON.stringify(
+      [options.student, options.teacher].map((config) => [
+        computeScoreScale(config, layer),
+        getHeadWidths(config, layer),
+      ]),
+    );
+    const session = alike.get(kind) ?? {
       session: await Session.withInputs(buildTransferGraph(options, layer), options),
       builtFor: layer,
     };
-    byFactor.set(factors, session);
+    alike.set(kind, session);
     layers.push(session);
   }
   return layers;

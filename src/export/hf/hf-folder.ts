@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
+import { makeFormMetadata } from "../../checkpoint/form-keys.ts";
 import { makeTensorSource, writeText } from "../../checkpoint/model-folder.ts";
 import { countBytes, type FloatDtype } from "../../formats/dtype.ts";
 import { type TensorSource, type WriteResult, writeSafetensors } from "../../formats/safetensors/writer.ts";
@@ -58,7 +59,7 @@ export async function writeHfWeights(
   });
   if (!isPlainGpt2(checkpoint.config.variant))
     await writeText(join(folder, HF_CODE_FILE), await withIoErrors(CODE, () => readFile(CODE)));
-  return writeSafetensors(folder, sources, options);
+  return writeSafetensors(folder, sources, { ...options, metadata: makeFormMetadata(checkpoint.config) });
 }
 
 /** The names under which transformers saves weights: all but the head belong to `transformer`. */

@@ -1,8 +1,9 @@
 // The compact variants: recognized by tensors, config.json or nfc.json, which must agree.
 import { describe, expect, it } from "vitest";
+import { makeFormMetadata } from "../../../src/checkpoint/form-keys.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { VARIANTS } from "../../../src/model/variants.ts";
-import { tinyHfConfig } from "../../support/make-checkpoint.ts";
+import { tinyHfConfig, tinyModelConfig } from "../../support/make-checkpoint.ts";
 import { adding, plan, refused, reshaping, without } from "../../support/tiny-plan.ts";
 
 describe("compact variants in a plan", () => {
@@ -14,11 +15,18 @@ describe("compact variants in a plan", () => {
     expect([...result.tensors.keys()]).toEqual(listParameters(result.config).map(({ name }) => name));
   });
 
-  it.each(names)("the variant %s is recognized by its tensors", (variant) => {
+  it.each(names.filter((name) => name !== "low-rank"))("the variant %s is recognized by its tensors", (variant) => {
     const { nfc_variant: _, ...raw } = tinyHfConfig({ variant });
     const result = plan({ variant, raw });
     expect(result.config.variant).toBe(variant);
     expect(result.notes).toContain(`variant ${variant} recognised by its tensors`);
+  });
+
+  it("a low-rank model without config.json is recognized by the metadata of its weights", () => {
+    const metadata = makeFormMetadata(tinyModelConfig({ variant: "low-rank" }));
+    const { config } = plan({ variant: "low-rank", raw: null, nHead: 2, metadata });
+    expect(config).toMatchObject({ variant: "low-rank", qk_ranks: [2, 2] });
+    expect(plan({ variant: "low-rank", raw: null, nHead: 2 }).config.variant).toBe("symmetric");
   });
 
   it.each(names)("the variant %s is read in torch.nn.Linear's orientation too", (variant) => {

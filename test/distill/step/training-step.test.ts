@@ -1,7 +1,5 @@
 // Losses, gradients and AdamW steps against the reference implementation's numbers, in every variant.
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { NoisePrior } from "../../../src/distill/step/noise-prior.ts";
@@ -11,23 +9,23 @@ import { openTrainingStep } from "../../../src/distill/step/training-step.ts";
 import { openTeacher } from "../../../src/distill/teacher/teacher.ts";
 import { openSafetensors } from "../../../src/formats/safetensors/reader.ts";
 import { makeFloat32Tensor, type Tensor } from "../../../src/graph/session.ts";
-import { VARIANTS, type Variant } from "../../../src/model/variants.ts";
-import { GOLDEN, goldenModel } from "../../support/golden-models.ts";
+import type { ModelConfig } from "../../../src/model/config.ts";
+import { listAttentionParts } from "../../../src/model/head-widths.ts";
+import type { Variant } from "../../../src/model/variants.ts";
+import { findGolden, GOLDEN_NAMES, goldenModel, goldenTeacher } from "../../support/golden-models.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
-const BATCH = 2;
-const LENGTH = 32;
-
-describe.skipIf(!existsSync(GOLDEN))("a training step against the reference", () => {
+describe("a training step against the reference", () => {
   const folder = temporaryFolder("step");
   // 64 and 20: several chunks of the vocabulary (211) and of the rows (64), the last one of each smaller.
   for (const [vocabularyChunk, rowsAtOnce] of [
     [4096, 1024],
     [64, 20],
   ] as const)
-    for (const variant of VARIANTS)
-      test(`a training step of ${variant}, with the head in chunks of ${vocabularyChunk}, has the losses, gradients and three steps of the reference`, async () => {
-        const run = await openGolden(variant, folder(`${variant}-${rowsAtOnce}`), { vocabularyChunk, rowsAtOnce });
+    for (const name of GOLDEN_NAMES)
+      test(`a training step of ${name}, with the head in chunks of ${vocabularyChunk}, has the losses, gradients and three steps of the reference`, async () => {
+        const run = await openGolden(name, folder(`${name}-${rowsAtOnce}`), { vocabularyChunk, rowsAtOnce });
+        const { variant } = run.config;
         for (const [i, expected] of run.losses.entries()) {
           const losses = await run.gradients();
           expect(losses.nll).toBeCloseTo(expected.nll, 4);
@@ -47,33 +45,34 @@ describe.skipIf(!existsSync(GOLDEN))("a training step against the reference", ()
             await run.golden.readF32(`after3.${name}`),
             await run.golden.readF32(`param.${name}`),
           ];
-          const end = seenBySoftmax(name, variant, start.length);
+          const end = seenBySoftmax(name, run.config, start.length);
           expect(moved(run.store.value(name), after, start, end), name).toBeLessThan(1e-2);
         }
         await run.close();
       });
 });
 
-async function openGolden(variant: Variant, folder: string, chunking: { vocabularyChunk: number; rowsAtOnce: number }) {
-  const { ids } = await goldenModel(variant, folder);
+async function openGolden(name: string, folder: string, chunking: { vocabularyChunk: number; rowsAtOnce: number }) {
+  const { ids } = await goldenModel(name, folder);
+  const [batch, length] = [ids.length, ids[0]?.length ?? 0];
   const checkpoint = await openCheckpoint(folder);
-  const golden = await openSafetensors(join(GOLDEN, `${variant}.safetensors`));
-  const { hyper, adamw, losses } = JSON.parse(await readFile(join(GOLDEN, `${variant}.json`), "utf8"));
+  const golden = await openSafetensors(`${findGolden(name)}.safetensors`);
+  const { hyper, adamw, losses } = JSON.parse(await readFile(`${findGolden(name)}.json`, "utf8"));
   const { config } = checkpoint;
   const store = new ParameterStore(
     [...checkpoint.tensors.values()].map(({ name, shape }) => ({ name, shape, trained: true })),
   );
   for (const name of store.names) store.value(name).set(await checkpoint.readF32(name));
   const prior = new NoisePrior(store);
-  const source = await openCheckpoint(join(GOLDEN, "tiny-gpt2"));
+  const source = await openCheckpoint(await goldenTeacher(name, `${folder}-teacher`));
   const chunks = planHeadChunks(config.vocab_size, chunking.vocabularyChunk);
-  const teacher = await openTeacher(source, { batch: BATCH, length: LENGTH, chunks });
+  const teacher = await openTeacher(source, { batch, length, chunks });
   const noisy = config.variant.startsWith("noise");
   const step = await openTrainingStep(
     {
       config,
-      batch: BATCH,
-      length: LENGTH,
+      batch,
+      length,
       trained: new Set(store.trained),
       noise: noisy ? "fed" : "mean",
       teacher: teacher.input,
@@ -87,9 +86,10 @@ async function openGolden(variant: Variant, folder: string, chunking: { vocabula
     if (name.startsWith("eps.")) eps[name] = makeFloat32Tensor(await golden.readF32(name), shape);
   const inputs = Int32Array.from(ids.flatMap((window) => [...window]));
   const labels = Int32Array.from(ids.flatMap((window) => [...window.slice(1), -1]));
-  const rows = { nll: BATCH * (LENGTH - 1), kl: BATCH * LENGTH };
+  const rows = { nll: batch * (length - 1), kl: batch * length };
   const weights = { nll: (1 - hyper.kd) / rows.nll, kl: (hyper.kd * hyper.temperature ** 2) / rows.kl };
   return {
+    config,
     store,
     golden,
     losses: losses as { nll: number; kd: number; noise_kl: number }[],
@@ -132,9 +132,10 @@ function visible(name: string, variant: Variant): boolean {
   return !(name.endsWith("noise_mean") && variant !== "noise-distance");
 }
 
-/** So is the bias of K, the last two thirds' first half: [q, k, v] is compared up to k. */
-function seenBySoftmax(name: string, variant: Variant, size: number): number {
-  return variant === "dense" && name.endsWith("c_attn.bias") ? size / 3 : size;
+/** So is the bias of K: [q, k, v] is compared up to k. */
+function seenBySoftmax(name: string, config: ModelConfig, size: number): number {
+  const [first] = listAttentionParts(config, Number(name.split(".")[1]));
+  return first?.part === "q" && name.endsWith("c_attn.bias") ? first.columns : size;
 }
 
 /** Mean difference of two updates of `start`, relative to the expected update's mean size, over the first `end` entries. */

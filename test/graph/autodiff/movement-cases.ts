@@ -57,11 +57,11 @@ function gatherElementsCases(): GradientCase[] {
 }
 
 const splits: GradientCase[] = [
-  { shapes: [[2, 6]], build: ([x]) => shapes.split(x as Value, 3, 1) },
-  { shapes: [[4, 3]], build: ([x]) => shapes.split(x as Value, 2, 0) },
-  { shapes: [[2, 4, 3]], build: ([x]) => shapes.split(x as Value, 2, -2).slice(1) },
+  { shapes: [[2, 6]], build: ([x]) => shapes.split(x as Value, [2, 2, 2], 1) },
+  { shapes: [[4, 3]], build: ([x]) => shapes.split(x as Value, [1, 3], 0) },
+  { shapes: [[2, 4, 3]], build: ([x]) => shapes.split(x as Value, [1, 2, 1], -2).slice(1) },
   one([2, 6], (x) => {
-    const [a, , c] = shapes.split(x, 3, 1) as [Value, Value, Value];
+    const [a, , c] = shapes.split(x, [2, 2, 2], 1) as [Value, Value, Value];
     return ops.mul(a, ops.mul(a, c));
   }),
 ];

@@ -157,11 +157,16 @@ function activate(x: tf.Tensor, activation: Activation): tf.Tensor {
 
 /** P·v with P = softmax((q·kᵀ + μ + σ∘ε)/√D) over j ≤ i. */
 function attention(config: ModelConfig, batch: Batch, layer: number, x: tf.Tensor, p: Lookup): tf.Tensor {
-  const parts = tf.split(dense(x, "attn.c_attn", p), config.variant === "dense" ? 3 : 2, 1);
+  const rank = config.qk_ranks?.[layer] ?? C / H;
+  const separate = config.variant === "dense" || config.variant === "low-rank";
+  const sizes = [...Array<number>(separate ? 2 : 1).fill(H * rank), C];
+  const parts = tf.split(dense(x, "attn.c_attn", p), sizes, 1);
   const [q, k, v] = [parts[0], parts[parts.length - 2], parts[parts.length - 1]].map((part) =>
-    tf.transpose(tf.reshape(part as tf.Tensor, [B, T, H, C / H]), [0, 2, 1, 3]),
+    tf.transpose(tf.reshape(part as tf.Tensor, [B, T, H, -1]), [0, 2, 1, 3]),
   ) as [tf.Tensor, tf.Tensor, tf.Tensor]; // [B, H, T, D]
-  let scores = tf.matMul(q, k, false, true); // [B, H, T, T]
+  const form = config.variant === "pairwise" ? tf.reshape(p("attn.pair"), [1, H, C / H, C / H]) : null;
+  const asked = form ? tf.matMul(q, tf.tile(form, [B, 1, 1, 1])) : q; // q or sA: [B, H, T, D]
+  let scores = tf.matMul(asked, k, false, true); // [B, H, T, T]
   const epsilon = batch.noise[layer];
   if (epsilon) {
     const sigma = tf.reshape(tf.exp(p("attn.noise_log_std")), [-1, 1, 1]);

@@ -27,7 +27,7 @@ function sample(): Graph {
   const x = graph.input("x", "float32", ["rows", 4]);
   graph.input("unused", "int64", [2]);
   const y = scale(relu(gemm(x, graph.parameter("w", [4, 6]), { c: graph.parameter("c", [6]) })), 3);
-  const [left, right] = split(y, 2, 1) as [Value, Value];
+  const [left, right] = split(y, [3, 3], 1) as [Value, Value];
   scale(mul(y, graph.parameter("dead", [6])), 5);
   graph.output(right, "right");
   graph.output(left, "left");
