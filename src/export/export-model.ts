@@ -54,7 +54,7 @@ export interface ExportResult {
   onnx: OnnxFile[];
   /** The same files as nfc.json lists them. */
   exports: ExportEntry[];
-  /** One line for each file beside the source, or key of one, that was left out. */
+  /** One line for each file beside the source, or key of one, and each file for a runtime that was left out. */
   notes: string[];
   /** True where a tied model became plain GPT-2. */
   expanded: boolean;
@@ -84,7 +84,8 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     if (config.labels) await nameThePadding(folder);
     const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
     const preferred = choosePreferredFile(onnx);
-    if (preferred && !config.labels) await writeGenaiConfig(folder, config, preferred.files[0] as string);
+    if (preferred && !config.labels)
+      notes.push(...(await writeGenaiConfig(folder, config, preferred.files[0] as string)));
     const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     await writeModelCard(folder, { name: basename(output), config, record });
@@ -95,14 +96,22 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
 /** Where there is no padding some programs write -1. */
 const ANY_ID = { min: -1, max: MAX_VOCAB };
 
-/** Writes genai_config.json, by the end tokens and the padding of the files that were written. */
-async function writeGenaiConfig(folder: string, config: ModelConfig, file: string): Promise<void> {
+/**
+ * Writes genai_config.json, by the end tokens and the padding of the files that were written. Gives a note where there is
+ * none.
+ */
+async function writeGenaiConfig(folder: string, config: ModelConfig, file: string): Promise<string[]> {
   const rawConfig = (await readConfig(folder)) ?? {};
   const end = await readEndTokens({ folder, config, rawConfig });
   const pad = new FieldReader(rawConfig, join(folder, CONFIG_FILE)).integer("pad_token_id", ANY_ID);
   const tokens = { end, pad: pad !== undefined && pad >= 0 ? pad : end[0] };
-  const text = JSON.stringify(makeGenaiConfig(config, file, tokens), null, 2);
-  await writeText(join(folder, GENAI_CONFIG_FILE), `${text}\n`);
+  const genai = makeGenaiConfig(config, file, tokens);
+  if (genai === null)
+    return [
+      `no ${GENAI_CONFIG_FILE}: onnxruntime-genai has one width for all keys and values, and this cache has several`,
+    ];
+  await writeText(join(folder, GENAI_CONFIG_FILE), `${JSON.stringify(genai, null, 2)}\n`);
+  return [];
 }
 
 /** Names a padding token: runtimes pad batches of texts by the tokenizer, and GPT-2's has no such token. */
