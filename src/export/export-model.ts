@@ -20,12 +20,13 @@ import { MAX_VOCAB, type ModelConfig } from "../model/config.ts";
 import { isPlainGpt2 } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
+import { describeExpansion, expandConfig } from "./expand.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
 import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
 import { makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
 import { checkNoise, type OnnxFile } from "./onnx/onnx-file.ts";
 import { choosePreferredFile, makeTransformersJsConfig } from "./onnx/transformers-js-config.ts";
-import { checkExpandable, expandConfig, writeModelTensors } from "./safetensors.ts";
+import { checkExpandable, writeModelTensors } from "./safetensors.ts";
 
 export interface ExportOptions extends LongCall {
   /** Folder to write. */
@@ -34,7 +35,7 @@ export interface ExportOptions extends LongCall {
   onnx?: OnnxExportOptions | undefined;
   /** Write model.safetensors. */
   safetensors?: { dtype?: FloatDtype | undefined; maxShardSize?: number | undefined } | undefined;
-  /** Expand tied models to plain GPT-2. */
+  /** Expand other forms of attention to plain GPT-2. */
   gpt2?: boolean | undefined;
   /** With `safetensors`: Hugging Face's names and, for a tied model, the Python class that transformers loads. */
   hf?: boolean | undefined;
@@ -56,7 +57,7 @@ export interface ExportResult {
   exports: ExportEntry[];
   /** One line for each file beside the source, or key of one, and each file for a runtime that was left out. */
   notes: string[];
-  /** True where a tied model became plain GPT-2. */
+  /** True where another form became plain GPT-2. */
   expanded: boolean;
 }
 
@@ -198,6 +199,7 @@ async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promi
     }),
     safetensors: safetensors && (safetensors.dtype ?? "as stored"),
     gpt2: gpt2 || undefined,
+    expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) ? checkpoint.config.variant : undefined,
   };
   const record = await continueRecord(checkpoint, step, {
     // The weights are the same numbers unless they are rounded or the noise is dropped.
@@ -205,6 +207,6 @@ async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promi
     ...{ command, signal },
   });
   if (!gpt2 || isPlainGpt2(checkpoint.config.variant)) return record;
-  const note = "expanded to plain GPT-2 (c_attn = [s, s, v]): not smaller than the source";
+  const note = `expanded to plain GPT-2 (${describeExpansion(checkpoint.config)}): not smaller than the source`;
   return { ...record, variant: "dense", notes: [...record.notes, note] };
 }
