@@ -20,6 +20,8 @@ export interface ConvertOptions extends LongCall {
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   noiseStd?: number | undefined;
+  /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
+  qkRank?: number | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;

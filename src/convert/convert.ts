@@ -14,6 +14,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
 import { countNeededPositions, hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
+import { checkRanks } from "./attention-options.ts";
 import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
 import type { ConvertOptions } from "./convert-options.ts";
 import { type CutSettings, makeSmaller } from "./make-smaller.ts";
@@ -99,8 +100,8 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings({ variant, strategy, noiseStd }: ConvertOptions): CutSettings {
-  return { attention: { variant, strategy, noiseStd } };
+function toCutSettings({ variant, strategy, noiseStd, qkRank }: ConvertOptions): CutSettings {
+  return { attention: { variant, strategy, noiseStd, qkRank } };
 }
 
 /** The calibration text, where it is given and used. */
@@ -122,6 +123,7 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {
       hint: "give --calibration FILE, or take --tie spectral",
     });
+  checkRanks(config, options);
   if (options.noiseStd !== undefined && VARIANT_TRAITS[options.variant].noise === null)
     throw new NfcError("usage", `a ${options.variant} model has no noise to give a standard deviation`, {
       hint: "leave out --noise-std, or take another --variant",

@@ -1,11 +1,11 @@
 // Makes a smaller model by one cut after another, each on the model that the one before has left.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type AttentionSettings, cutAttention } from "./attention-cut.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
-import { type TieSettings, tieLayers } from "./tie-layers.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
 export interface CutSettings {
-  attention?: TieSettings | undefined;
+  attention?: AttentionSettings | undefined;
 }
 
 /** @throws NfcError as the cuts do; faults of what is still in the making show when a tensor is read, and in `finish` */
@@ -18,7 +18,7 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     model = cut.model;
   };
   const { attention } = settings;
-  if (attention) await apply((whole) => tieLayers(whole, attention, tools));
+  if (attention) await apply((whole) => cutAttention(whole, attention, tools));
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
 }
 

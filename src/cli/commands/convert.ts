@@ -4,7 +4,7 @@ import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
-import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
+import { hasDistanceMean, VARIANTS } from "../../model/variants.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
@@ -29,6 +29,7 @@ interface ConvertFlags extends CommonFlags, SourceFlags {
   calibrationTokens?: number;
   field?: string;
   noiseStd?: number;
+  qkRank?: number;
   dtype?: string;
   maxShardSize?: number;
   force?: boolean;
@@ -59,7 +60,7 @@ export function convertCommand(context: Context): Command {
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
     .addOption(
       new Option("--variant <name>", "attention variant")
-        .choices(VARIANTS.filter((variant) => VARIANT_TRAITS[variant].tied))
+        .choices(VARIANTS.filter((variant) => variant !== "dense"))
         .default("noise-distance"),
     )
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
@@ -67,6 +68,11 @@ export function convertCommand(context: Context): Command {
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", parsePositiveNumber)
+    .option(
+      "--qk-rank <n>",
+      "numbers of q and k a head, for low-rank (default: half of the head)",
+      parsePositiveInteger,
+    )
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
@@ -133,9 +139,9 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
-  const { variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads } = flags;
+  const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads } = flags;
   return {
-    ...{ variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
   };
