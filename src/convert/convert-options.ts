@@ -3,6 +3,7 @@ import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import type { TieStrategy } from "./tie.ts";
+import type { VocabularySettings } from "./vocabulary-choice.ts";
 
 /** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
 export const DEFAULT_CALIBRATION_TOKENS = 8192;
@@ -12,7 +13,8 @@ export const DEFAULT_NOISE_STD = 1;
 export interface ConvertOptions extends LongCall {
   /** Folder to write. */
   output: string;
-  variant: Exclude<Variant, "dense">;
+  /** "dense" leaves attention as it is. */
+  variant: Variant;
   strategy: TieStrategy;
   /** Text files for `calibrated`, and for the distance means of `noise-distance`. */
   calibration?: readonly string[] | undefined;
@@ -20,6 +22,8 @@ export interface ConvertOptions extends LongCall {
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   noiseStd?: number | undefined;
+  /** Cuts the vocabulary to the tokens of a text. */
+  vocabulary?: VocabularySettings | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;

@@ -37,18 +37,19 @@ export interface ConvertResult {
 export async function convert(checkpoint: Checkpoint, options: ConvertOptions): Promise<ConvertResult> {
   checkOptions(checkpoint, options);
   const { output, force = false } = options;
-  await refuseOwnSource(output, checkpoint, options.calibration);
+  await refuseOwnSource(output, checkpoint, [...(options.calibration ?? []), ...(options.vocabulary?.text ?? [])]);
   await collectModelFiles(checkpoint.folder); // a damaged file shows before the minutes of work
   return withStagedDirectory(output, { force }, async (folder) => {
-    const { written, source, facts, config } = await writeWeights(folder, checkpoint, options);
-    const remarks = await writeModelFiles(folder, checkpoint, config, { dtype: options.dtype });
+    const { written, source, facts, model } = await writeWeights(folder, checkpoint, options);
+    const { config } = model;
+    const remarks = await writeModelFiles(folder, model, config, { dtype: options.dtype });
     const record: NfcRecord = {
       format: NFC_RECORD_FORMAT,
       tool: TOOL,
       variant: config.variant,
       command: [...(options.command ?? [])],
       history: makeHistory(checkpoint),
-      notes: [...checkpoint.notes, ...remarks],
+      notes: [...model.notes, ...remarks],
       source,
       tie: null,
       ...facts,
@@ -91,7 +92,7 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
       maxShardSize,
       signal,
     });
-    return { written, config: model.config, source: await source, facts: await finished };
+    return { written, model, source: await source, facts: await finished };
   } finally {
     stop.abort();
     await settled;
@@ -99,8 +100,8 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings({ variant, strategy, noiseStd }: ConvertOptions): CutSettings {
-  return { attention: { variant, strategy, noiseStd } };
+function toCutSettings({ variant, strategy, noiseStd, vocabulary }: ConvertOptions): CutSettings {
+  return { ...(variant !== "dense" && { attention: { variant, strategy, noiseStd } }), vocabulary };
 }
 
 /** The calibration text, where it is given and used. */
@@ -116,6 +117,10 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
   if (VARIANT_TRAITS[config.variant].tied)
     throw new NfcError("unsupported", `${source}: already tied (variant ${config.variant})`, {
       hint: "convert the dense checkpoint that it came from",
+    });
+  if (options.variant === "dense" && !options.vocabulary)
+    throw new NfcError("usage", "a dense model with nothing cut away is its source", {
+      hint: "take another --variant, or cut the vocabulary with --vocab-from",
     });
   const text = (options.calibration?.length ?? 0) > 0;
   if (options.strategy === "calibrated" && !text)

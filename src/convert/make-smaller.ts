@@ -2,10 +2,13 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
 import { type TieSettings, tieLayers } from "./tie-layers.ts";
+import type { VocabularySettings } from "./vocabulary-choice.ts";
+import { cutVocabulary } from "./vocabulary-cut.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
 export interface CutSettings {
   attention?: TieSettings | undefined;
+  vocabulary?: VocabularySettings | undefined;
 }
 
 /** @throws NfcError as the cuts do; faults of what is still in the making show when a tensor is read, and in `finish` */
@@ -17,8 +20,9 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     cuts.push(cut);
     model = cut.model;
   };
-  const { attention } = settings;
+  const { attention, vocabulary } = settings;
   if (attention) await apply((whole) => tieLayers(whole, attention, tools));
+  if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
 }
 

@@ -4,7 +4,7 @@ import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
-import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
+import { hasDistanceMean, VARIANTS } from "../../model/variants.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
@@ -20,8 +20,14 @@ import {
   toDtype,
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
+import {
+  addVocabularyFlags,
+  formatVocabularyCut,
+  toVocabularySettings,
+  type VocabularyFlags,
+} from "./convert/vocabulary.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, VocabularyFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -57,11 +63,7 @@ export function convertCommand(context: Context): Command {
     .description("Tie Q and K of every attention head of a dense GPT-2 checkpoint.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
-    .addOption(
-      new Option("--variant <name>", "attention variant")
-        .choices(VARIANTS.filter((variant) => VARIANT_TRAITS[variant].tied))
-        .default("noise-distance"),
-    )
+    .addOption(new Option("--variant <name>", "attention variant").choices(VARIANTS).default("noise-distance"))
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
     .option("--calibration <files...>", "text (or JSON, or token ids as .bin) to run the teacher on")
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
@@ -72,7 +74,7 @@ export function convertCommand(context: Context): Command {
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags) =>
+  return addSourceFlags(addCommonFlags(addVocabularyFlags(command))).action((model: string, flags: ConvertFlags) =>
     run(context, model, flags),
   );
 }
@@ -138,11 +140,20 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
     ...{ variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
+    vocabulary: toVocabularySettings(flags),
   };
 }
 
 function toJson({ folder, record, parameters, byteLength, files }: ConvertResult): object {
-  return { output: folder, variant: record.variant, tie: record.tie, parameters, bytes: byteLength, files };
+  return {
+    output: folder,
+    variant: record.variant,
+    tie: record.tie,
+    ...(record.cuts && { cuts: record.cuts }),
+    parameters,
+    bytes: byteLength,
+    files,
+  };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {
@@ -152,10 +163,16 @@ function formatResult(result: ConvertResult, verbose: boolean): string {
   const mean = all.reduce((sum, error) => sum + error, 0) / all.length;
   const worst = all.reduce((most, error) => Math.max(most, error), 0);
   const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
+  const tied = record.tie ? `, tied by ${record.tie.strategy}` : "";
   const lines = [
-    `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
+    `${folder}: ${record.variant}${tied}, ${formatBytes(byteLength)}`,
     `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
-    `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`,
+    ...formatVocabularyCut(record),
+    ...(record.tie
+      ? [
+          `tie error (${record.tie.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`,
+        ]
+      : []),
   ];
   return [...lines, ...(verbose ? formatHeads(errors) : [])].join("\n");
 }
