@@ -22,8 +22,9 @@ import {
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 import { AXIS_HELP, type AxisFlags, addAxisFlags, listBlindCuts } from "./convert/axes.ts";
+import { addVocabularyFlags, toVocabularySettings, type VocabularyFlags } from "./convert/vocabulary.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -62,11 +63,7 @@ export function convertCommand(context: Context): Command {
     .description("Make a dense GPT-2 checkpoint smaller: tie Q and K of every attention head, cut layers and MLPs.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
-    .addOption(
-      new Option("--variant <name>", "attention variant")
-        .choices(VARIANTS)
-        .default("noise-distance"),
-    )
+    .addOption(new Option("--variant <name>", "attention variant").choices(VARIANTS).default("noise-distance"))
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
     .option("--calibration <files...>", "text (or JSON, or token ids as .bin) to run the teacher on")
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
@@ -82,7 +79,8 @@ export function convertCommand(context: Context): Command {
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(addAxisFlags(command))).action((model: string, flags: ConvertFlags) =>
+  addVocabularyFlags(addAxisFlags(command));
+  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags) =>
     run(context, model, flags),
   );
 }
@@ -152,6 +150,7 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
     ...{ layers, mlp },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
+    vocabulary: toVocabularySettings(flags),
   };
 }
 
