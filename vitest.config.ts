@@ -14,7 +14,7 @@ const RUNTIME = [
   "docs",
   "examples",
   "export/{*,hf/*}",
-  "export/onnx/{check-weights,noise,onnx-export,onnx-file,precisions,verify}",
+  "export/onnx/{check-weights,narrow-cache,noise,onnx-export,onnx-file,precisions,verify}",
   "export/quantize/calibrate",
   "fixture",
   "formats/onnx/reader",
