@@ -180,12 +180,18 @@ export function resolveTrainSettings(
   given: Given<TrainSettings> = {},
   teacher: ModelConfig | null = null,
 ): TrainSettings {
-  const transferable = teacher !== null && VARIANT_TRAITS[config.variant].tied && canTransfer(config, teacher);
+  const transferable = teacher !== null && isTornByTying(config) && canTransfer(config, teacher);
   const hasBatchSize = given.batchSize !== undefined;
   const { evalTokens } = given;
   const facts = { task, config, transferable, hasBatchSize, evalTokens };
   const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
+}
+
+/** Whether the teacher's scores are out of reach of the closed form: pairwise and low-rank heads come close to them without training. */
+function isTornByTying({ variant }: ModelConfig): boolean {
+  const { tied, paired = false } = VARIANT_TRAITS[variant];
+  return tied && !paired;
 }
 
 /** Whether two models have attention maps that can be compared one by one. */
