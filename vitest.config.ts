@@ -8,7 +8,7 @@ const RUNTIME = [
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "cli/**/*",
   "convert/{calibration,convert,tie-pool}",
-  "distill/{diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,train}",
+  "distill/{average,diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,train}",
   "distill/step/{losses,teacher-losses,training-step,transfer-step}",
   "distill/teacher/*",
   "docs",

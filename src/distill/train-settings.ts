@@ -144,6 +144,17 @@ export const TEXT_SETTINGS = {
     0,
     { shown: "", bare: DEFAULT_TOP_K, check: checkCachedTeacher, teacher: true },
   ),
+  /** Share of the steps, the last ones, over which the weights are averaged; 0: they are as the last step left them. */
+  average: declare(
+    "--average <share>",
+    "number from 0",
+    "keep the mean of the weights over the last share of steps",
+    0,
+    {
+      check: (share) =>
+        share <= 1 ? null : [`--average ${share} is above 1`, "it is a share of the steps, such as 0.2"],
+    },
+  ),
   evalEvery: declare(
     "--eval-every <steps>",
     "positive integer",

@@ -116,6 +116,7 @@ describe("settings that are refused", () => {
     [{ beta1: 1 }, "--beta1 1 is not below 1"],
     [{ beta2: 1.5 }, "--beta2 1.5 is not below 1"],
     [{ floor: 2 }, "--lr-floor 2 is above 1"],
+    [{ average: 1.1 }, "--average 1.1 is above 1"],
   ])("impossible settings are refused: %o", async (given, message) => {
     const failure = await failureOf(() => resolveTrainSettings("distill", TINY, { steps: 10, ...given }));
     expect([failure.code, failure.message]).toEqual(["usage", message]);
@@ -147,4 +148,7 @@ it("the changed settings are listed with both values, long ones cut", () => {
     "added (undefined → 2)",
   ]);
   expect(listChangedSettings(old, { ...old })).toEqual([]);
+  // A run of an earlier version, which did not know the setting.
+  expect(listChangedSettings(old, { ...old, average: 0 })).toEqual([]);
+  expect(listChangedSettings(old, { ...old, average: 0.5 })).toEqual(["average (0 → 0.5)"]);
 });
