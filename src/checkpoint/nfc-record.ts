@@ -29,6 +29,8 @@ const tieSchema = z.object({
   /** [layer][head]: relative error of the tied bilinear form. */
   errors: z.array(z.array(z.number().nonnegative())),
 });
+/** What was cut away besides the tie of Q and K; each cut names itself in `axis` and says what it kept. */
+const cutSchema = z.looseObject({ axis: z.string() });
 const sourceSchema = z.object({
   path: z.string(),
   files: z.array(z.object({ name: z.string(), bytes: count, sha256 })),
@@ -103,6 +105,8 @@ export const nfcRecordSchema = z.object({
   tool: z.object({ name: z.string(), version: z.string() }),
   variant: z.enum(VARIANTS),
   tie: tieSchema.nullable(),
+  /** Further cuts, in the order in which they were made. */
+  cuts: z.array(cutSchema).exactOptional(),
   source: sourceSchema,
   /** The command line that made the model. */
   command: z.array(z.string()),

@@ -45,6 +45,7 @@ export async function continueRecord(
     tool: TOOL,
     variant: checkpoint.config.variant,
     tie: known?.tie ?? null,
+    ...(known?.cuts && { cuts: known.cuts }),
     source: known?.source ?? (await describeSource(checkpoint, options.signal)),
     command: [...(known?.command ?? options.command ?? [])],
     history: [

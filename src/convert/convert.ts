@@ -1,22 +1,25 @@
-// Converts a dense checkpoint into a tied variant: ties every layer, then writes the compact model folder.
+// Converts a dense checkpoint into a smaller model and writes its folder.
 import { join } from "node:path";
-import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../checkpoint/collect-files.ts";
+import { makeFormMetadata } from "../checkpoint/form-keys.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, NFC_RECORD_FORMAT, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { describeSource, dropScores } from "../checkpoint/provenance.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
-import { countElements, encodeFloats } from "../formats/dtype.ts";
-import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { countParameters, findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
-import { countNeededPositions, VARIANT_TRAITS } from "../model/variants.ts";
+import { countParameters } from "../model/parameters.ts";
+import { countNeededPositions, hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
-import { type ConvertOptions, DEFAULT_NOISE_STD } from "./convert-options.ts";
-import { startTies, type TiedLayer } from "./tie-layers.ts";
-import { createTieScratch, makeTiedSource, type TieScratch } from "./tied-attention.ts";
+import { checkRanks } from "./attention-options.ts";
+import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
+import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
+import type { ConvertOptions } from "./convert-options.ts";
+import { type CutSettings, makeSmaller } from "./make-smaller.ts";
+import { TensorScratch } from "./tensor-scratch.ts";
 
 export interface ConvertResult {
   folder: string;
@@ -28,30 +31,30 @@ export interface ConvertResult {
 }
 
 /**
- * Ties Q and K of every head (the mathematics: `tie-head.ts`) and writes config.json, model.safetensors, nfc.json and the
- * tokenizer files; every tensor but c_attn is copied as bytes. The folder appears whole or not at all.
+ * Makes the model smaller (`make-smaller.ts`) and writes config.json, model.safetensors, nfc.json and the tokenizer files;
+ * every tensor that is not made anew is copied as bytes. The folder appears whole or not at all.
  * @throws NfcError "unsupported" for a checkpoint that is tied already, "usage" for options that do not go together and
  * for an output that would replace its own source
  */
 export async function convert(checkpoint: Checkpoint, options: ConvertOptions): Promise<ConvertResult> {
   checkOptions(checkpoint, options);
   const { output, force = false } = options;
-  await refuseOwnSource(output, checkpoint, options.calibration);
+  await refuseOwnSource(output, checkpoint, [...(options.calibration ?? []), ...(options.vocabulary?.text ?? [])]);
   await collectModelFiles(checkpoint.folder); // a damaged file shows before the minutes of work
-  const config: ModelConfig = { ...checkpoint.config, variant: options.variant };
   return withStagedDirectory(output, { force }, async (folder) => {
-    const { written, source, ties, calibration } = await writeWeights(folder, checkpoint, config, options);
-    const remarks = await writeModelFiles(folder, checkpoint, config, { dtype: options.dtype });
-    const tie = { strategy: options.strategy, calibration, errors: ties.map(({ errors }) => errors) };
+    const { written, source, facts, model } = await writeWeights(folder, checkpoint, options);
+    const { config } = model;
+    const remarks = await writeModelFiles(folder, model, config, { dtype: options.dtype });
     const record: NfcRecord = {
       format: NFC_RECORD_FORMAT,
       tool: TOOL,
-      variant: options.variant,
+      variant: config.variant,
       command: [...(options.command ?? [])],
       history: makeHistory(checkpoint),
-      notes: [...checkpoint.notes, ...remarks],
+      notes: [...model.notes, ...remarks],
       source,
-      tie,
+      tie: null,
+      ...facts,
     };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
@@ -66,32 +69,52 @@ function makeHistory({ record }: Checkpoint): NfcRecord["history"] {
 }
 
 /**
- * Writes the tensors while the source is hashed and the layers are tied: the writer waits where it is ahead. S passes
- * through a scratch file in `folder`. A fault of one ends the others, which may have gigabytes to go.
+ * Writes the tensors while the source is hashed and tensors are made: the writer waits where it is ahead. What is made
+ * passes through a scratch file in `folder`. A fault of one ends the others, which may have gigabytes to go.
  */
-async function writeWeights(folder: string, checkpoint: Checkpoint, config: ModelConfig, options: ConvertOptions) {
-  const { maxShardSize, onProgress } = options;
+async function writeWeights(folder: string, checkpoint: Checkpoint, options: ConvertOptions) {
+  const { dtype, maxShardSize, threads, onProgress } = options;
   const stop = new AbortController();
   const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
-  const scratch = await createTieScratch(join(folder, ".ties"), config.n_embd);
+  const scratch = await TensorScratch.create(join(folder, ".tensors"));
   const source = describeSource(checkpoint, signal);
-  const running = startTies(checkpoint, { ...options, signal }, scratch);
+  const making = (async () => {
+    const text = await readText(checkpoint, { ...options, signal });
+    return makeSmaller(checkpoint, toCutSettings(options), { scratch, text, dtype, threads, signal, onProgress });
+  })();
+  const finished = making.then((cut) => cut.finish());
   // Attached before anything is awaited, so that no fault counts as unhandled.
-  const settled = Promise.allSettled([source, running.calibration, running.settled]);
+  const settled = Promise.allSettled([source, finished]);
   try {
-    const sources = makeTensorSources(checkpoint, config, options, scratch, running.layers);
+    const { model } = await making;
+    const sources = [...model.tensors.values()].map((tensor) => makeTensorSource(model, tensor, dtype));
     const written = await writeSafetensors(folder, sources, {
+      metadata: makeFormMetadata(model.config),
       onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes" }),
       maxShardSize,
       signal,
     });
-    const ties = await Promise.all(running.layers);
-    return { written, ties, source: await source, calibration: await running.calibration };
+    return { written, model, source: await source, facts: await finished };
   } finally {
     stop.abort();
     await settled;
     await scratch.remove();
   }
+}
+
+function toCutSettings(options: ConvertOptions): CutSettings {
+  const { variant, strategy, noiseStd, qkRank, layers, mlp, vocabulary } = options;
+  const attention = variant === "dense" ? undefined : { variant, strategy, noiseStd, qkRank };
+  return { layers, mlp, attention, vocabulary };
+}
+
+/** The calibration text, where it is given and used. */
+async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
+  const { calibration = [], calibrationTokens: tokens, strategy, variant, field, signal, onProgress } = options;
+  const [first, ...others] = calibration;
+  const needed = strategy === "calibrated" || hasDistanceMean(variant) || options.layers !== undefined || options.mlp;
+  if (first === undefined || !needed) return null;
+  return readCalibrationText([first, ...others], checkpoint, { field, tokens, signal, onProgress });
 }
 
 function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
@@ -100,11 +123,19 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("unsupported", `${source}: already tied (variant ${config.variant})`, {
       hint: "convert the dense checkpoint that it came from",
     });
+  const { layers, mlp, vocabulary } = options;
+  if (options.variant === "dense" && layers === undefined && !mlp && !vocabulary)
+    throw new NfcError("usage", "nothing would be cut: a dense model keeps its attention", {
+      hint: "give --layers, --mlp or --vocab-from, or take another --variant",
+    });
+  if (layers !== undefined) checkLayers(layers, config);
+  if (mlp) resolveMlpUnits(mlp, config);
   const text = (options.calibration?.length ?? 0) > 0;
   if (options.strategy === "calibrated" && !text)
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {
       hint: "give --calibration FILE, or take --tie spectral",
     });
+  checkRanks(config, options);
   if (options.noiseStd !== undefined && VARIANT_TRAITS[options.variant].noise === null)
     throw new NfcError("usage", `a ${options.variant} model has no noise to give a standard deviation`, {
       hint: "leave out --noise-std, or take another --variant",
@@ -116,40 +147,4 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
       `${source}: n_positions ${config.n_positions} is too short for ${options.variant}, which needs ${needed}`,
       { hint: "take --variant symmetric" },
     );
-}
-
-/** Lists all tensors of the model: c_attn tied, noise fresh, the rest as it lies in the source. */
-function makeTensorSources(
-  checkpoint: Checkpoint,
-  config: ModelConfig,
-  options: ConvertOptions,
-  scratch: TieScratch,
-  ties: readonly Promise<TiedLayer>[],
-): TensorSource[] {
-  return listParameters(config).map(({ name, shape, layer }) => {
-    const tie = ties[layer ?? 0] as Promise<TiedLayer>;
-    if (isNoiseParameter(name)) return makeNoiseSource(name, shape, tie, options);
-    const tensor = requireTensor(checkpoint, name);
-    const dtype = options.dtype ?? tensor.dtype;
-    return layer !== null && findParameterKind(name) === "attention input"
-      ? makeTiedSource(checkpoint, tensor, () => tie.then(() => scratch.read(layer)), dtype)
-      : makeTensorSource(checkpoint, tensor, dtype);
-  });
-}
-
-function makeNoiseSource(
-  name: string,
-  shape: readonly number[],
-  tie: Promise<TiedLayer>,
-  { noiseStd = DEFAULT_NOISE_STD, dtype = "F32" }: ConvertOptions,
-): TensorSource {
-  const size = countElements(shape);
-  async function* chunks() {
-    const values =
-      findParameterKind(name) === "noise mean"
-        ? ((await tie).noiseMean ?? new Float32Array(size))
-        : new Float32Array(size).fill(Math.log(noiseStd));
-    yield encodeFloats(values, dtype);
-  }
-  return { name, dtype, shape, chunks };
 }

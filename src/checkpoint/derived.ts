@@ -1,0 +1,81 @@
+// A checkpoint made from another one without writing it: some tensors are made when they are read, the rest are the base's.
+import { countBytes, decodeFloats, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { listParameters } from "../model/parameters.ts";
+import { type Checkpoint, type CheckpointTensor, requireTensor } from "./checkpoint.ts";
+
+/** A tensor that the base does not have as it is: its bytes in `dtype`, which may still be on their way. */
+export interface MadeTensor {
+  dtype: FloatDtype;
+  chunks(): AsyncIterable<Uint8Array>;
+  /** As float32, where that is nearer than decoding the chunks. */
+  readF32?: (() => Promise<Float32Array>) | undefined;
+}
+
+/** Where a tensor of a derived checkpoint comes from: made, or the base's tensor of this name. */
+export type TensorOrigin = MadeTensor | string;
+
+/**
+ * The checkpoint of `config` whose tensors come from where `origin` says. Nothing is read before a tensor is asked for.
+ * Closing it closes nothing: the base stays the caller's.
+ * @param origin of the parameter of that name, for each of `listParameters(config)`
+ */
+export function deriveCheckpoint(
+  base: Checkpoint,
+  config: ModelConfig,
+  origin: (name: string, shape: readonly number[]) => TensorOrigin,
+): Checkpoint {
+  const made = new Map<string, MadeTensor>();
+  const copied = new Map<string, string>();
+  const tensors = listParameters(config).map(({ name, shape }): [string, CheckpointTensor] => {
+    const from = origin(name, shape);
+    if (typeof from === "string") {
+      const tensor = requireTensor(base, from);
+      if (tensor.shape.join() !== shape.join()) throw new Error(`${from} is [${tensor.shape}], ${name} [${shape}]`);
+      copied.set(name, from);
+      return [name, { ...tensor, name }];
+    }
+    made.set(name, from);
+    const place = { sourceName: name, transposed: false, file: base.source, offset: 0 };
+    return [name, { name, dtype: from.dtype, shape, byteLength: countBytes(from.dtype, shape), ...place }];
+  });
+  return {
+    ...base,
+    config,
+    tensors: new Map(tensors),
+    readF32: (name) => {
+      const tensor = made.get(name);
+      return tensor ? readMade(tensor) : base.readF32(copied.get(name) ?? name);
+    },
+    chunks: (name) => made.get(name)?.chunks() ?? base.chunks(copied.get(name) ?? name),
+    close: async () => undefined,
+  };
+}
+
+/** A tensor of values that `read` gives as float32. */
+export function makeTensor(dtype: FloatDtype, read: () => Promise<Float32Array>): MadeTensor {
+  return {
+    dtype,
+    async *chunks() {
+      yield encodeFloats(await read(), dtype);
+    },
+    readF32: read,
+  };
+}
+
+async function readMade(tensor: MadeTensor): Promise<Float32Array> {
+  if (tensor.readF32) return tensor.readF32();
+  const parts: Float32Array[] = [];
+  let size = 0;
+  for await (const chunk of tensor.chunks()) {
+    parts.push(decodeFloats(chunk, tensor.dtype));
+    size += parts.at(-1)?.length ?? 0;
+  }
+  const values = new Float32Array(size);
+  let at = 0;
+  for (const part of parts) {
+    values.set(part, at);
+    at += part.length;
+  }
+  return values;
+}
