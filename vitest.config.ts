@@ -9,7 +9,7 @@ const RUNTIME = [
   "cli/**/*",
   "convert/{calibration,convert,tie-pool}",
   "distill/{average,diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,train}",
-  "distill/step/{losses,teacher-losses,training-step,transfer-step}",
+  "distill/step/{losses,teacher-losses,training-step,transfer-step,transfer-streams}",
   "distill/teacher/*",
   "docs",
   "examples",
