@@ -22,6 +22,8 @@ export interface ConvertOptions extends LongCall {
   noiseStd?: number | undefined;
   /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
   qkRank?: number | undefined;
+  /** Numbers of v in each head: D unless given. */
+  voRank?: number | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;

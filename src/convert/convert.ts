@@ -12,9 +12,9 @@ import { writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
-import { countNeededPositions, hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
+import { countNeededPositions, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
-import { checkRanks } from "./attention-options.ts";
+import { checkRanks, needsText } from "./attention-options.ts";
 import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
 import type { ConvertOptions } from "./convert-options.ts";
 import { type CutSettings, makeSmaller } from "./make-smaller.ts";
@@ -100,15 +100,15 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings({ variant, strategy, noiseStd, qkRank }: ConvertOptions): CutSettings {
-  return { attention: { variant, strategy, noiseStd, qkRank } };
+function toCutSettings({ variant, strategy, noiseStd, qkRank, voRank }: ConvertOptions): CutSettings {
+  return { attention: { variant, strategy, noiseStd, qkRank, voRank } };
 }
 
 /** The calibration text, where it is given and used. */
 async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
-  const { calibration = [], calibrationTokens: tokens, strategy, variant, field, signal, onProgress } = options;
+  const { calibration = [], calibrationTokens: tokens, field, signal, onProgress } = options;
   const [first, ...others] = calibration;
-  if (first === undefined || (strategy !== "calibrated" && !hasDistanceMean(variant))) return null;
+  if (first === undefined || !needsText(options)) return null;
   return readCalibrationText([first, ...others], checkpoint, { field, tokens, signal, onProgress });
 }
 

@@ -30,6 +30,7 @@ interface ConvertFlags extends CommonFlags, SourceFlags {
   field?: string;
   noiseStd?: number;
   qkRank?: number;
+  voRank?: number;
   dtype?: string;
   maxShardSize?: number;
   force?: boolean;
@@ -73,6 +74,7 @@ export function convertCommand(context: Context): Command {
       "numbers of q and k a head, for low-rank (default: half of the head)",
       parsePositiveInteger,
     )
+    .option("--vo-rank <n>", "numbers of v a head, for every variant (default: all of the head)", parsePositiveInteger)
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
@@ -139,9 +141,10 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
-  const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads } = flags;
+  const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads } =
+    flags;
   return {
-    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
   };
