@@ -100,8 +100,8 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings({ variant, strategy, noiseStd, layers, mlp }: ConvertOptions): CutSettings {
-  return { layers, mlp, attention: variant === "dense" ? undefined : { variant, strategy, noiseStd } };
+function toCutSettings({ variant, strategy, noiseStd, layers, mlp, repair }: ConvertOptions): CutSettings {
+  return { layers, mlp, repair, attention: variant === "dense" ? undefined : { variant, strategy, noiseStd } };
 }
 
 /** The calibration text, where it is given and used. */

@@ -4,6 +4,7 @@ import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
 import { cutLayers } from "./layers-cut.ts";
 import { cutMlp } from "./mlp-cut.ts";
+import { repairModel } from "./repair.ts";
 import { type TieSettings, tieLayers } from "./tie-layers.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
@@ -11,6 +12,8 @@ export interface CutSettings {
   layers?: LayerSettings | undefined;
   mlp?: MlpSettings | undefined;
   attention?: TieSettings | undefined;
+  /** Whether the model is repaired on the text; where that gains on a part of it that is held out, unless given. */
+  repair?: boolean | undefined;
 }
 
 /** @throws NfcError as the cuts do; faults of what is still in the making show when a tensor is read, and in `finish` */
@@ -23,9 +26,18 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     model = cut.model;
   };
   const { layers, mlp, attention } = settings;
-  if (layers !== undefined) await apply((whole) => cutLayers(whole, layers, tools));
+  let kept: readonly number[] = Array.from({ length: checkpoint.config.n_layer }, (_, layer) => layer);
+  if (layers !== undefined)
+    await apply(async (whole) => {
+      const cut = await cutLayers(whole, layers, tools);
+      kept = cut.kept;
+      return cut;
+    });
   if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
   if (attention) await apply((whole) => tieLayers(whole, attention, tools));
+  const { repair } = settings;
+  if (tools.text && repair !== false)
+    await apply((student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
 }
 

@@ -139,9 +139,21 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
-  const { variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, maxShardSize, force, threads } = flags;
+  const {
+    variant,
+    calibration,
+    calibrationTokens,
+    field,
+    noiseStd,
+    layers,
+    mlp,
+    repair,
+    maxShardSize,
+    force,
+    threads,
+  } = flags;
   return {
-    ...{ variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, maxShardSize, force, threads },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, repair, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
   };
