@@ -16,6 +16,7 @@ const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
     `hidden units ${show(from)} -> ${show(to)}${HOW_CHOSEN[String(chosen)] ?? ""}${showErrors(errors)}`,
   repair: ({ applied, before, after, heldOut }) =>
     `repair ${applied ? "made" : "not made"}: KL to the source on ${show(heldOut)} held-out tokens ${showNumber(before)} -> ${showNumber(after)}`,
+  vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
 };
 
 const HOW_CHOSEN: Readonly<Record<string, string>> = {
