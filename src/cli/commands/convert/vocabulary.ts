@@ -1,10 +1,7 @@
 // The flags of nfc convert that cut the vocabulary, and the lines that tell of it.
 import type { Command } from "commander";
-import { VOCABULARY_AXIS } from "../../../checkpoint/kept-ids.ts";
-import type { NfcRecord } from "../../../checkpoint/nfc-record.ts";
 import type { VocabularySettings } from "../../../convert/vocabulary-choice.ts";
 import { NfcError } from "../../../errors.ts";
-import { formatThousands } from "../../../report/render/format.ts";
 import { makeNumberParser } from "../../options.ts";
 
 export interface VocabularyFlags {
