@@ -103,9 +103,9 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
 }
 
 function toCutSettings(options: ConvertOptions): CutSettings {
-  const { variant, strategy, noiseStd, qkRank, voRank, layers, mlp, vocabulary } = options;
+  const { variant, strategy, noiseStd, qkRank, voRank, layers, mlp, repair, vocabulary } = options;
   const attention = variant === "dense" ? undefined : { variant, strategy, noiseStd, qkRank, voRank };
-  return { layers, mlp, attention, vocabulary };
+  return { layers, mlp, attention, repair, vocabulary };
 }
 
 /** The calibration text, where it is given and used. */

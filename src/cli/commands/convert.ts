@@ -147,10 +147,10 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
   const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads } =
     flags;
-  const { layers, mlp } = flags;
+  const { layers, mlp, repair } = flags;
   return {
     ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
-    ...{ layers, mlp },
+    ...{ layers, mlp, repair },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
     vocabulary: toVocabularySettings(flags),
