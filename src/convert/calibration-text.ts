@@ -1,8 +1,7 @@
 // Reads the text that models are measured on while they are made smaller, as windows of token ids.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
-import { openTokenStream } from "../checkpoint/token-stream.ts";
-import { takeWindows } from "../checkpoint/tokens.ts";
+import { sampleWindows } from "../checkpoint/token-sample.ts";
 import { sha256Files } from "../io/sha256.ts";
 import type { LongCall } from "../progress.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
@@ -24,17 +23,16 @@ export interface CalibrationTextOptions extends LongCall {
   tokens?: number | undefined;
 }
 
-/** @throws NfcError as `openTokenStream` and `takeWindows`, for a text that is too short too */
+/** Windows from all over the files. @throws NfcError as `sampleWindows`, for a text that is too short too */
 export async function readCalibrationText(
   paths: readonly [string, ...string[]],
   checkpoint: Checkpoint,
   { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, signal, onProgress }: CalibrationTextOptions = {},
 ): Promise<CalibrationText> {
   onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
-  const stream = (await openTokenStream(paths, checkpoint, { signal, field }))();
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
   const length = Math.min(checkpoint.config.n_positions, count, longest);
-  const windows = await takeWindows(stream, { length, count, name: paths[0] });
+  const windows = await sampleWindows(paths, checkpoint, { length, count, field, signal });
   const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
   return { windows, record: { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens } };
 }

@@ -4,8 +4,8 @@ import { basename, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
+import { sampleWindows } from "../../checkpoint/token-sample.ts";
 import { openTokenStream, readThrough } from "../../checkpoint/token-stream.ts";
-import { takeWindows } from "../../checkpoint/tokens.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
 import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
@@ -76,8 +76,8 @@ async function calibrate(
   { block, symmetric }: Quantization,
   common: Common,
 ): Promise<Map<string, BlockMatrix>> {
-  const stream = (await openTokenStream([file], checkpoint, { signal: common.signal }))();
-  const windows = await takeWindows(stream, { length: checkpoint.config.n_positions, count: tokens, name: file });
+  const length = checkpoint.config.n_positions;
+  const windows = await sampleWindows([file], checkpoint, { length, count: tokens, signal: common.signal });
   return quantizeCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
 }
 
