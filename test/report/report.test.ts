@@ -223,9 +223,10 @@ describe("a report on any two models", () => {
         expect(parseReport(JSON.parse(formatReport(report)), "report.json")).toEqual(report);
         expect(report.total.parameters.before).toBe(countParameters(before.config));
         expect(report.total.bytes.after).toBe([...after.tensors.values()].reduce((sum, t) => sum + t.byteLength, 0));
-        const { tying, noise, rest } = report.breakdown;
+        const { tying, heads, noise, rest } = report.breakdown;
         for (const unit of ["parameters", "bytes"] as const) {
-          expect((tying?.[unit] ?? 0) + noise[unit] + rest[unit]).toBe(report.total[unit].difference);
+          const parts = (tying?.[unit] ?? 0) + (heads?.[unit] ?? 0) + noise[unit] + rest[unit];
+          expect(parts).toBe(report.total[unit].difference);
           for (const layer of report.layers) {
             expect(layer.groups.reduce((sum, row) => sum + row[unit].after, 0)).toBe(layer[unit].after);
           }

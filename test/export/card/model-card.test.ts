@@ -58,13 +58,13 @@ const sections = (markdown: string) => [...markdown.matchAll(/^### (.*)$/gm)].ma
 describe("the model card", () => {
   it.each([
     [
-      { variant: "low-rank", qk_ranks: [2, 3], vo_ranks: [4, 4] },
+      { variant: "low-rank", qk_ranks: [3, 2], vo_ranks: [4, 4] },
       [
         "  - low-rank-attention",
         "Q and K cut to low rank by the strategy",
         "; numbers a head: q and k 2 to 3 of 4, v 4 of 4.",
       ],
-      "[8, 24]",
+      "[8, 20]",
     ],
     [{ variant: "pairwise" }, ["  - pairwise-attention", "Q and K made one projection by the strategy"], "[C, 2C]"],
     [{ variant: "symmetric" }, ["  - symmetric-attention", "Q and K tied by the strategy"], "[C, 2C]"],
@@ -75,7 +75,7 @@ describe("the model card", () => {
     if (form.variant !== "symmetric") expect(text).not.toMatch(/tied by|noiseformer\n|symmetric-attention/);
     if (form.variant === "low-rank") expect(text).not.toContain("onnxruntime-genai");
     else expect(text).toContain("### onnxruntime-genai (Python)");
-    expect(shape === "[C, 2C]" ? text.includes(shape) : /`c_attn`, `\[8, \d+\]`/.test(text)).toBe(true);
+    expect(text).toContain(shape);
   });
 
   it("the card for two precisions is exactly this", async () => {
