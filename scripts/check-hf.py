@@ -3,8 +3,9 @@
     python scripts/check-hf.py [--shared ../shared] [--model FOLDER] [--nfc "node bin/nfc.js"]
 
 Golden models of all variants and forms: logits, sampled logits and gradients against the reference implementation; logits
-against the ONNX export, with every trap of config.json; the initial form A of a pairwise model. MODEL, with a tokenizer and not as good as it can be: generation, padding, training on
-one and on two processes, and nfc reading the result back. Needs torch, transformers, accelerate, onnxruntime.
+against the ONNX export, with every trap of config.json; the initial form A of a pairwise model. MODEL, with a tokenizer and
+with something left to learn: generation, padding, training on one and on two processes, and nfc reading the result back.
+Needs torch, transformers, accelerate, onnxruntime.
 """
 import argparse
 import json
