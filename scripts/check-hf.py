@@ -3,8 +3,9 @@
     python scripts/check-hf.py [--shared ../shared] [--model FOLDER] [--nfc "node bin/nfc.js"]
 
 Golden models of all variants and forms: logits, sampled logits and gradients against the reference implementation; logits
-against the ONNX export, with every trap of config.json; the initial form A of a pairwise model. MODEL, a tied model with a tokenizer: generation, padding, training on
-one and on two processes, and nfc reading the result back. Needs torch, transformers, accelerate, onnxruntime.
+against the ONNX export, with every trap of config.json; the initial form A of a pairwise model. MODEL, with a tokenizer and
+with something left to learn: generation, padding, training on one and on two processes, and nfc reading the result back.
+Needs torch, transformers, accelerate, onnxruntime.
 """
 import argparse
 import json
@@ -200,7 +201,7 @@ def check_training(command, folder, text, work):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--shared", type=Path, default=HERE / "../../shared")
-    parser.add_argument("--model", type=Path, help="a tied model with a tokenizer (default: converts fixtures/tiny-gpt2)")
+    parser.add_argument("--model", type=Path, help="(default: converts fixtures/tiny-gpt2)")
     parser.add_argument("--text", type=Path, default=HERE / "../fixtures/text.txt")
     parser.add_argument("--nfc", default=f"node {HERE / '../bin/nfc.js'}")
     flags = parser.parse_args()
@@ -215,13 +216,17 @@ def main():
             check_golden(command, flags.shared / "golden", VARIANTS, work)
         else:
             print("skipped: the golden models, no", flags.shared)
-        model, folder = flags.model or work / "tied", work / "hf"
-        if flags.model is None:
-            calibration = ["--calibration", flags.text, "--variant", "noise-distance"]
-            nfc(command, "convert", HERE / "../fixtures/tiny-gpt2", *calibration, "-o", model)
-        nfc(command, "export", model, "--hf", "-o", folder)
-        check_generation(folder)
-        check_training(command, folder, flags.text, work)
+        models = [flags.model] if flags.model else []
+        for variant, more in [] if flags.model else [("noise-distance", []), ("low-rank", ["--qk-rank", 2])]:
+            models.append(work / variant)
+            arguments = ["--calibration", flags.text, "--variant", variant, *more]
+            nfc(command, "convert", HERE / "../fixtures/tiny-gpt2", *arguments, "-o", models[-1])
+        for model in models:
+            print(f"generation and training of {model.name}")
+            folder = work / f"{model.name}-hf"
+            nfc(command, "export", model, "--hf", "-o", folder)
+            check_generation(folder)
+            check_training(command, folder, flags.text, work / f"{model.name}-trained")
     finally:
         shutil.rmtree(work)
     sys.exit(1 if check.failed else 0)

@@ -5,6 +5,7 @@ import type { ModelConfig } from "../../src/model/config.ts";
 import { countParameters } from "../../src/model/parameters.ts";
 import { VARIANTS } from "../../src/model/variants.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
+import { renderReportText } from "../../src/report/report-blocks.ts";
 import { formatReport, parseReport } from "../../src/report/report-schema.ts";
 import { failureOf } from "../support/failure.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
@@ -20,6 +21,93 @@ function converted(from: ModelConfig, changes: Partial<ModelConfig>): Report {
 const group = (report: Report, name: string) => report.groups.find((row) => row.group === name);
 const codes = (report: Report) => report.findings.map(({ code }) => code);
 const textOf = (report: Report, code: string) => report.findings.find((finding) => finding.code === code)?.text;
+
+describe("a report on narrow heads and forms A", () => {
+  const L = 12;
+  const all = (rank: number) => Array<number>(L).fill(rank);
+
+  test("q and k of half the rank save what tying saves, and nothing is called tied", () => {
+    const report = converted(GPT2_SMALL, { variant: "low-rank", qk_ranks: all(32) });
+    expect(report.total.parameters.difference).toBe(-7087104);
+    expect(report.breakdown).toMatchObject({
+      tying: null,
+      heads: {
+        parameters: -7087104,
+        bytes: -28348416,
+        formula: "2 H (C + 1) sum(D - r) = 2 * 12 * 769 * 384",
+      },
+      noise: { parameters: 0, bytes: 0 },
+      rest: { parameters: 0, bytes: 0 },
+    });
+    expect(codes(report)).toEqual([]);
+    expect(group(report, "attention.q")?.parameters).toMatchObject({ percent: -50 });
+    expect(group(report, "attention.qk")).toBeUndefined();
+    const text = renderReportText(report);
+    expect(text).toMatch(/^ranks +64 +q and k 32 of 64$/m);
+    expect(text).toContain("ranks of the heads");
+    expect(text).toContain("\nLow rank: ");
+    expect(text).not.toMatch(/\btie|tying|tied/i);
+  });
+
+  test("ranks by layer and of v are summed as their formula says", () => {
+    const qk_ranks = all(64).map((_, layer) => 8 + layer);
+    const report = converted(GPT2_SMALL, { variant: "low-rank", qk_ranks, vo_ranks: all(48) });
+    const q = 12 * 769 * qk_ranks.reduce((sum, rank) => sum + 64 - rank, 0);
+    expect(report.breakdown.heads?.parameters).toBe(-(2 * q + 12 * (2 * 768 + 1) * 12 * 16));
+    expect(report.breakdown.rest).toEqual({ parameters: 0, bytes: 0 });
+    expect(report.after.config).toMatchObject({ qk_ranks, vo_ranks: all(48) });
+    expect(renderReportText(report)).toMatch(/^ranks +64 +q and k 8 to 19 of 64, v 48 of 64$/m);
+    expect(parseReport(JSON.parse(formatReport(report)), "r.json")).toEqual(report);
+  });
+
+  test("narrow values of a tied model are counted apart from the tie", () => {
+    const { breakdown } = converted(GPT2_SMALL, { variant: "noise-distance", vo_ranks: all(32) });
+    expect(breakdown).toMatchObject({
+      tying: { parameters: -7087104 },
+      heads: { parameters: -12 * 1537 * 12 * 32, formula: "H (2C + 1) sum(D - v) = 12 * 1537 * 384" },
+      noise: { parameters: 4752 },
+      rest: { parameters: 0, bytes: 0 },
+    });
+  });
+
+  test("the forms A of a pairwise model are added to what one projection saves", () => {
+    const report = converted(GPT2_SMALL, { variant: "pairwise" });
+    expect(report.breakdown).toMatchObject({
+      tying: { parameters: -7087104 },
+      heads: { parameters: 12 * 12 * 64 ** 2, formula: "L H D^2 = 12 * 12 * 64^2" },
+      rest: { parameters: 0, bytes: 0 },
+    });
+    const text = renderReportText(report);
+    expect(text).toMatch(/^one projection for Q and K /m);
+    expect(text).toMatch(/^forms A of the heads /m);
+    expect(text).toMatch(/^ {2}s and A /m);
+    expect(text).not.toMatch(/q = k|tying/);
+  });
+
+  test.each([
+    ["a tied model", { variant: "symmetric" }, 7087104, -7087104],
+    ["a model of other ranks", { variant: "low-rank", qk_ranks: all(16) }, null, 3543552],
+  ] as const)("against %s the parts add up", (_, from, tying, heads) => {
+    const [before, after] = [from, { variant: "low-rank", qk_ranks: all(32) } as const].map((form) =>
+      fakeCheckpoint({ ...GPT2_SMALL, ...form }),
+    ) as [ReturnType<typeof fakeCheckpoint>, ReturnType<typeof fakeCheckpoint>];
+    const { breakdown, total } = createReport(before, after);
+    expect(breakdown.tying?.parameters ?? null).toBe(tying);
+    expect(breakdown.heads?.parameters).toBe(heads);
+    expect(breakdown.rest).toEqual({ parameters: 0, bytes: 0 });
+    expect(total.parameters.difference).toBe((tying ?? 0) + heads);
+  });
+
+  test("a low-rank model without a record is told to have unknown rank errors", () => {
+    const report = createReport(
+      fakeCheckpoint(TINY),
+      fakeCheckpoint({ ...TINY, variant: "low-rank", qk_ranks: [2, 2] }),
+    );
+    expect(textOf(report, "no-record")).toBe(
+      "after: there is no nfc.json, so rank errors and provenance are not known",
+    );
+  });
+});
 
 describe("a report on GPT-2 small", () => {
   test("tying Q and K takes 124,439,808 parameters to 117,352,704, which is 5.70 % less", () => {
@@ -135,9 +223,10 @@ describe("a report on any two models", () => {
         expect(parseReport(JSON.parse(formatReport(report)), "report.json")).toEqual(report);
         expect(report.total.parameters.before).toBe(countParameters(before.config));
         expect(report.total.bytes.after).toBe([...after.tensors.values()].reduce((sum, t) => sum + t.byteLength, 0));
-        const { tying, noise, rest } = report.breakdown;
+        const { tying, heads, noise, rest } = report.breakdown;
         for (const unit of ["parameters", "bytes"] as const) {
-          expect((tying?.[unit] ?? 0) + noise[unit] + rest[unit]).toBe(report.total[unit].difference);
+          const parts = (tying?.[unit] ?? 0) + (heads?.[unit] ?? 0) + noise[unit] + rest[unit];
+          expect(parts).toBe(report.total[unit].difference);
           for (const layer of report.layers) {
             expect(layer.groups.reduce((sum, row) => sum + row[unit].after, 0)).toBe(layer[unit].after);
           }
@@ -227,6 +316,16 @@ describe("findings of a report", () => {
 
   test.each(["symmetric", "noise-distance"] as const)("%s has no constant mean to warn of", (variant) => {
     expect(codes(converted(TINY, { variant }))).toEqual([]);
+  });
+
+  test.each([
+    ["low-rank", "after: Q and K are of low rank, but filled up with zero columns: it is not smaller"],
+    ["pairwise", "after: Q and K are one projection, but stored twice ([sA, s, v]): it is not smaller"],
+    ["symmetric", "after: Q and K are tied, but stored twice ([s, s, v]): it is not smaller"],
+  ])("a %s model written out as plain GPT-2 is called no smaller", (expanded, text) => {
+    const before = fakeCheckpoint(TINY);
+    const record = { ...recordOf(before, TINY), tie: null, history: [{ step: "export", gpt2: true, expanded }] };
+    expect(textOf(createReport(before, fakeCheckpoint(TINY, { record })), "expanded")).toBe(text);
   });
 
   test("tied weights written out as [s, s, v] are not smaller", () => {

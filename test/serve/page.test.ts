@@ -8,11 +8,27 @@ import type { Precision } from "../../src/model/precision.ts";
 import { type Served, serve } from "../../src/serve/serve.ts";
 import { browserForTests, NO_CHROMIUM, type Visit, WHY } from "../support/browser.ts";
 import { exported, modelOf } from "../support/exported.ts";
+import { MODEL } from "../support/fixture.ts";
+import { formOf } from "../support/narrow-models.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("page");
 const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his";
 const TOKENS = 24;
+
+/** The greedy text of an export by our own decoder. */
+async function greedyText(folder: string, precision: Precision): Promise<string> {
+  const model = await openExportedModel(folder);
+  const tokenizer = await loadTokenizer(model.folder, model.config);
+  // Unpacked weights multiply in float32, as WebAssembly does; packed blocks would round activations.
+  const options = { threads: 1, shortLived: true };
+  const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, options);
+  let text = "";
+  for await (const event of decodePrompts(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
+    text += event.text;
+  await decoder.close();
+  return text;
+}
 
 /** Controls and texts whose content is wider than they are. */
 const CUT_CONTROLS = `[...document.querySelectorAll("input, button, label, p, h1, dt, dd")]
@@ -49,18 +65,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     return (await written()) ?? "";
   }
 
-  async function ownText(precision: Precision): Promise<string> {
-    const model = await openExportedModel(path("onnx"));
-    const tokenizer = await loadTokenizer(model.folder, model.config);
-    // Unpacked weights multiply in float32, as WebAssembly does; packed blocks would round activations.
-    const options = { threads: 1, shortLived: true };
-    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, options);
-    let text = "";
-    for await (const event of decodePrompts(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
-      text += event.text;
-    await decoder.close();
-    return text;
-  }
+  const ownText = (precision: Precision) => greedyText(path("onnx"), precision);
 
   it("the page shows the model by name and size, and starts with int8", async () => {
     await ready("int8");
@@ -142,5 +147,37 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     expect(opened.requests.length).toBeGreaterThan(10);
     expect(opened.requests.filter((url) => !url.startsWith(served.url) && !url.startsWith("data:"))).toEqual([]);
     expect(opened.errors).toEqual([]);
+  });
+});
+
+describe.skipIf(NO_CHROMIUM)(`the page of other forms of attention${WHY}`, { timeout: 60_000 }, () => {
+  const visit = browserForTests();
+
+  it.each([
+    [
+      "low-rank",
+      { qk: [8, 4], vo: [16, 6] },
+      "low-rank, Q and K of low rank, q and k 4 to 8 of 16, v 6 to 16 of 16 · ",
+    ],
+    ["pairwise", {}, "pairwise, one projection for Q and K · "],
+  ] as const)("the page of a %s model says so, and writes what nfc writes", async (variant, ranks, facts) => {
+    const [source, folder] = [path(`${variant}-model`), path(`${variant}-onnx`)];
+    await exported(await formOf(MODEL, source, { variant, ...ranks }), folder, { precisions: ["fp32", "q4"] });
+    const served = await serve(folder, { port: 0 });
+    const { page, errors } = await visit();
+    await page.goto(served.url);
+    for (const precision of ["fp32", "q4"] as const) {
+      await page.getByLabel("Precision").selectOption(precision);
+      await page.getByText(new RegExp(`^${precision} is ready`)).waitFor({ timeout: 30_000 });
+      await page.getByLabel("Temperature").fill("0");
+      await page.getByLabel("Prompt").fill(PROMPT);
+      await page.getByLabel("New tokens").fill(String(TOKENS));
+      await page.getByRole("button", { name: "Generate" }).click();
+      await page.getByText(/^(Done|Ended|The model ended)/).waitFor({ timeout: 30_000 });
+      expect(await page.locator("#written").textContent()).toBe(await greedyText(folder, precision));
+    }
+    expect(await page.locator("#facts").textContent()).toContain(facts);
+    expect(errors).toEqual([]);
+    await served.close();
   });
 });

@@ -202,10 +202,13 @@ function attentionSection({ attention, missingAttention, report: { after } }: Pa
     html`<p>“${tokens.join("")}”, ${heads}.</p>`,
     ...pairs.map(
       (pair) =>
-        html`<h3>Layer ${pair.layer}, head ${pair.head}${pair.error === null ? NOTHING : html`: ${noun} error ${pair.error.toFixed(2)}`}</h3><div class="grid2">${map(pair, "before")}${map(pair, "after")}</div>`,
+        html`<h3>Layer ${pair.layer}, head ${pair.head}${pair.error === null ? NOTHING : html`: ${noun} error ${formatError(pair.error)}`}</h3><div class="grid2">${map(pair, "before")}${map(pair, "after")}</div>`,
     ),
   );
 }
+
+/** Two digits of an error that may be small, as those of low ranks are. */
+const formatError = (error: number) => (error < 0.1 ? error.toPrecision(2) : error.toFixed(2));
 
 /** The largest weight on another token, in words. */
 function strongest(rows: readonly (readonly number[])[], labels: readonly string[]): string {

@@ -55,7 +55,7 @@ export function formatHeadFormula(config: ModelConfig): string | null {
       .map((term) => term[key])
       .join(" + ")
       .replaceAll("+ -", "- ");
-  return `${join("text")} = ${join("numbers")}`;
+  return `${join("text")} = ${join("numbers")}`.replace(/(^| = )-/g, "$1"); // the forms A alone: what they add
 }
 
 function listHeadTerms(config: ModelConfig): { text: string; numbers: string; amount: number }[] {

@@ -56,6 +56,28 @@ const blocks = (markdown: string) => markdown.split("\n\n");
 const sections = (markdown: string) => [...markdown.matchAll(/^### (.*)$/gm)].map(([, title]) => title);
 
 describe("the model card", () => {
+  it.each([
+    [
+      { variant: "low-rank", qk_ranks: [3, 2], vo_ranks: [4, 4] },
+      [
+        "  - low-rank-attention",
+        "Q and K cut to low rank by the strategy",
+        "; numbers a head: q and k 2 to 3 of 4, v 4 of 4.",
+      ],
+      "[8, 20]",
+    ],
+    [{ variant: "pairwise" }, ["  - pairwise-attention", "Q and K made one projection by the strategy"], "[C, 2C]"],
+    [{ variant: "symmetric" }, ["  - symmetric-attention", "Q and K tied by the strategy"], "[C, 2C]"],
+  ] as const)("the card of %j has its own words", (form, words, shape) => {
+    const config = { ...TINY, ...form } as ModelConfig;
+    const text = renderModelCard(card("models/base", { config, weights: "compact" }));
+    for (const word of words) expect(text).toContain(word);
+    if (form.variant !== "symmetric") expect(text).not.toMatch(/tied by|noiseformer\n|symmetric-attention/);
+    if (form.variant === "low-rank") expect(text).not.toContain("onnxruntime-genai");
+    else expect(text).toContain("### onnxruntime-genai (Python)");
+    expect(text).toContain(shape);
+  });
+
   it("the card for two precisions is exactly this", async () => {
     await expect(renderModelCard(card("hf://owner/base@main"))).toMatchFileSnapshot("snapshots/model-card.md");
   });

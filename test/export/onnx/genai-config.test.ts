@@ -1,5 +1,5 @@
 // genai_config.json: the names in it are those of the exported graph, the numbers those of the model.
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { makeGenaiConfig } from "../../../src/export/onnx/genai-config.ts";
 import { buildDecoderGraph } from "../../../src/model/decoder-graph.ts";
 import { GPT2_SMALL, TINY } from "../../support/fake-checkpoint.ts";
@@ -10,6 +10,24 @@ interface Genai {
   };
   search: Record<string, unknown>;
 }
+
+/** All layers with these ranks. */
+const ranked = (ranks: { qk_ranks?: number[]; vo_ranks?: number[] }) =>
+  makeGenaiConfig({ ...TINY, variant: "low-rank", ...ranks }, "onnx/model.onnx") as Genai | null;
+
+describe("the width of the cache in genai_config.json", () => {
+  it("head_size is the one width that keys and values have", () => {
+    expect(ranked({ qk_ranks: [3, 3], vo_ranks: [3, 3] })?.model.decoder.head_size).toBe(3);
+    expect(ranked({ qk_ranks: [4, 4] })?.model.decoder.head_size).toBe(4);
+  });
+
+  it.each([
+    ["keys and values", { qk_ranks: [2, 2] }],
+    ["layers", { qk_ranks: [2, 3], vo_ranks: [2, 3] }],
+  ])("there is none where %s have different widths", (_, ranks) => {
+    expect(ranked(ranks)).toBeNull();
+  });
+});
 
 const genai = (...args: Parameters<typeof makeGenaiConfig>) => makeGenaiConfig(...args) as unknown as Genai;
 

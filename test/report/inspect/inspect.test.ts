@@ -1,6 +1,7 @@
 // What inspect says of a checkpoint: counts, layout, head, what tying would save or has saved.
 import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../../src/model/config.ts";
+import { VARIANTS } from "../../../src/model/variants.ts";
 import { inspect } from "../../../src/report/inspect/inspect.ts";
 import { renderInspection } from "../../../src/report/inspect/inspect-text.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, TINY } from "../../support/fake-checkpoint.ts";
@@ -28,18 +29,41 @@ describe("inspect", () => {
     expect(inspection.embedding.percent.toFixed(2)).toBe("31.02");
   });
 
-  test.each(["dense", "symmetric", "noise-shared", "noise-per-head", "noise-distance"] as const)(
-    "the groups of %s add up to its parameters, its bytes and 100 percent",
-    (variant) => {
-      const { groups, parameters, bytes } = inspect(
-        fakeCheckpoint({ ...TINY, variant, tied_head: false }, { dtype: "F16" }),
-      );
-      expect(groups.reduce((sum, row) => sum + row.parameters, 0)).toBe(parameters);
-      expect(groups.reduce((sum, row) => sum + row.bytes, 0)).toBe(bytes);
-      expect(groups.reduce((sum, row) => sum + row.percent, 0)).toBeCloseTo(100, 9);
-      expect(bytes).toBe(2 * parameters);
-    },
-  );
+  test("the inspection of a low-rank model has its ranks and what they save, and no word of tying", () => {
+    const config: ModelConfig = { ...GPT2_SMALL, variant: "low-rank", qk_ranks: Array<number>(12).fill(32) };
+    const inspection = inspect(fakeCheckpoint(config));
+    expect(inspection.tying).toBeNull();
+    expect(inspection.heads).toMatchObject({ parameters: 7087104, bytes: 28348416 });
+    expect(inspection.heads?.percent).toBeCloseTo((100 * 7087104) / 124439808, 12);
+    const text = renderInspection(inspection);
+    expect(text).toMatch(/^ranks +q and k 32 of 64$/m);
+    expect(text).toContain(
+      "The ranks of the heads save 7,087,104 parameters (5.70 %), 28.3 MB: 2 H (C + 1) sum(D - r) = 2 * 12 * 769 * 384\n",
+    );
+    expect(text).not.toMatch(/tying|tied/i);
+  });
+
+  test("the inspection of a pairwise model has one projection, and the forms A", () => {
+    const text = renderInspection(inspect(fakeCheckpoint({ ...GPT2_SMALL, variant: "pairwise" })));
+    expect(text).toContain(
+      "Q and K are one projection, which saves 7,087,104 parameters (5.70 %), 28.3 MB: L(C^2 + C)",
+    );
+    expect(text).toContain("The forms A add 589,824 parameters (0.47 %), 2.4 MB: L H D^2 = 12 * 12 * 64^2\n");
+    expect(text).toMatch(/^attention s and A /m);
+  });
+
+  test.each(VARIANTS)("the groups of %s add up to its parameters, its bytes and 100 percent", (variant) => {
+    const { groups, parameters, bytes } = inspect(
+      fakeCheckpoint(
+        { ...TINY, variant, tied_head: false, ...(variant !== "dense" && { vo_ranks: [3, 2] }) },
+        { dtype: "F16" },
+      ),
+    );
+    expect(groups.reduce((sum, row) => sum + row.parameters, 0)).toBe(parameters);
+    expect(groups.reduce((sum, row) => sum + row.bytes, 0)).toBe(bytes);
+    expect(groups.reduce((sum, row) => sum + row.percent, 0)).toBeCloseTo(100, 9);
+    expect(bytes).toBe(2 * parameters);
+  });
 
   test("the inspection of a tied model gives the saving in percent of the dense one, noise not counted", () => {
     for (const variant of ["symmetric", "noise-distance"] as const) {
