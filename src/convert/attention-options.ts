@@ -7,11 +7,15 @@ import type { ConvertOptions } from "./convert-options.ts";
 
 /** @throws NfcError "usage" for a rank that the variant or the model does not have, and for a tie where nothing is tied */
 export function checkRanks(config: ModelConfig, { variant, strategy, qkRank, voRank }: ConvertOptions): void {
-  const { narrow = false } = VARIANT_TRAITS[variant];
-  if (narrow && strategy !== "calibrated" && strategy !== "spectral")
-    throw new NfcError("usage", `--tie ${strategy} makes one matrix of Q and K, but a ${variant} model keeps both`, {
-      hint: "leave out --tie, or take --tie spectral or --tie calibrated",
-    });
+  const { narrow = false, paired = false } = VARIANT_TRAITS[variant];
+  if ((narrow || paired) && strategy !== "calibrated" && strategy !== "spectral")
+    throw new NfcError(
+      "usage",
+      `--tie ${strategy} makes one matrix of Q and K, which is not what a ${variant} model has`,
+      {
+        hint: "leave out --tie, or take --tie spectral or --tie calibrated",
+      },
+    );
   if (qkRank !== undefined && !narrow)
     throw new NfcError("usage", `--qk-rank is for --variant low-rank: a ${variant} model has no such rank`, {
       hint: "leave out --qk-rank, or take --variant low-rank",

@@ -5,7 +5,7 @@ import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../checkpoint/d
 import { countElements } from "../formats/dtype.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { findParameterKind, isNoiseParameter } from "../model/parameters.ts";
-import { hasDistanceMean, type Variant } from "../model/variants.ts";
+import { hasDistanceMean, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
 import type { Calibration } from "./calibration.ts";
 import { DEFAULT_NOISE_STD } from "./convert-options.ts";
 import type { Cut, CutTools } from "./cut.ts";
@@ -72,11 +72,14 @@ function findOrigin(
         : new Float32Array(size).fill(Math.log(noiseStd)),
     );
   }
-  if (findParameterKind(name) !== "attention input") return name;
+  const kind = findParameterKind(name);
+  if (kind !== "attention input" && kind !== "attention form") return name;
   const readS = async () => {
     await layer;
     return scratch.read(name);
   };
+  if (kind === "attention form")
+    return makeTensor(dtype ?? requireTensor(checkpoint, name.replace(/pair$/, "c_attn.weight")).dtype, readS);
   return makeTiedTensor(checkpoint, requireTensor(checkpoint, name), readS, dtype);
 }
 
@@ -96,12 +99,12 @@ async function tieOne(
   const statistics = (await run?.inputStatistics(layer)) ?? null;
   const measured = strategy === "calibrated" ? statistics : null;
   const projections = await readProjections(checkpoint, layer);
-  const tie = await pool.tie(
-    { n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy },
-    { signal },
-  );
+  const { paired } = VARIANT_TRAITS[variant];
+  const input = { n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy, paired };
+  const tie = await pool.tie(input, { signal });
   await scratch.put(`h.${layer}.attn.c_attn.weight`, tie.weight);
   if (tie.bias) await scratch.put(`h.${layer}.attn.c_attn.bias`, tie.bias);
+  if (tie.pair) await scratch.put(`h.${layer}.attn.pair`, tie.pair);
   const noiseMean = run && hasDistanceMean(variant) ? await run.distanceMean(layer, tie) : null;
   return { errors: tie.errors, noiseMean };
 }
