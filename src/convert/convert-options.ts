@@ -2,6 +2,7 @@
 import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
+import type { RankChoice } from "./ranks.ts";
 import type { TieStrategy } from "./tie.ts";
 
 /** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
@@ -21,9 +22,9 @@ export interface ConvertOptions extends LongCall {
   calibrationTokens?: number | undefined;
   noiseStd?: number | undefined;
   /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
-  qkRank?: number | undefined;
+  qkRank?: RankChoice | undefined;
   /** Numbers of v in each head: D unless given. */
-  voRank?: number | undefined;
+  voRank?: RankChoice | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;

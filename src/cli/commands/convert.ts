@@ -1,10 +1,12 @@
 // nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
+import type { RankChoice } from "../../convert/ranks.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
-import { hasDistanceMean, VARIANTS } from "../../model/variants.ts";
+import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
@@ -20,6 +22,7 @@ import {
   toDtype,
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
+import { formatRanks, parseRank } from "./convert/ranks.ts";
 
 interface ConvertFlags extends CommonFlags, SourceFlags {
   output?: string;
@@ -29,8 +32,8 @@ interface ConvertFlags extends CommonFlags, SourceFlags {
   calibrationTokens?: number;
   field?: string;
   noiseStd?: number;
-  qkRank?: number;
-  voRank?: number;
+  qkRank?: RankChoice;
+  voRank?: RankChoice;
   dtype?: string;
   maxShardSize?: number;
   force?: boolean;
@@ -44,7 +47,8 @@ Ties:
   spectral    the same without text (default otherwise)
   mean, query, key   S = (Q + K)/2, Q or K: fast, much worse
 
-Variants: symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
+Variants: low-rank keeps q and k apart, each with --qk-rank numbers a head: at half of them it has as many parameters
+as symmetric, and loses far less. pairwise has one projection and a free form for each head. symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
 see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
 between query and key, fitted on --calibration text.
 
@@ -52,11 +56,14 @@ Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
+  $ nfc convert gpt2/ -o out/lr --variant low-rank --qk-rank 50% --vo-rank 75% --calibration text.txt
   $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
 
 export function convertCommand(context: Context): Command {
   const command = new Command("convert")
-    .description("Tie Q and K of every attention head of a dense GPT-2 checkpoint.")
+    .description(
+      "Make the attention of a dense GPT-2 checkpoint smaller: tie Q and K of every head, or lower their rank.",
+    )
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
     .addOption(
@@ -69,12 +76,8 @@ export function convertCommand(context: Context): Command {
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", parsePositiveNumber)
-    .option(
-      "--qk-rank <n>",
-      "numbers of q and k a head, for low-rank (default: half of the head)",
-      parsePositiveInteger,
-    )
-    .option("--vo-rank <n>", "numbers of v a head, for every variant (default: all of the head)", parsePositiveInteger)
+    .option("--qk-rank <n>", "numbers of q and k a head, or N% shared out over layers (default: half)", parseRank)
+    .option("--vo-rank <n>", "numbers of v a head, or N% shared out over layers (default: all)", parseRank)
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
@@ -150,23 +153,39 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
   };
 }
 
-function toJson({ folder, record, parameters, byteLength, files }: ConvertResult): object {
-  return { output: folder, variant: record.variant, tie: record.tie, parameters, bytes: byteLength, files };
+function toJson({ folder, config, record, parameters, byteLength, files }: ConvertResult): object {
+  const { variant, tie, cuts } = record;
+  const ranks = { qk_ranks: config.qk_ranks, vo_ranks: config.vo_ranks };
+  return { output: folder, variant, ...ranks, tie, cuts, parameters, bytes: byteLength, files };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {
-  const { record, parameters, byteLength, folder } = result;
+  const { config, record, parameters, byteLength, folder } = result;
   const errors = record.tie?.errors ?? [];
   const all = errors.flat();
-  const mean = all.reduce((sum, error) => sum + error, 0) / all.length;
+  const mean = average(all);
   const worst = all.reduce((most, error) => Math.max(most, error), 0);
   const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
+  const ranks = formatRanks(config);
   const lines = [
-    `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
+    `${folder}: ${record.variant}, ${VARIANT_TRAITS[record.variant].narrow ? "factored" : "tied"} by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
     `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
+    ...(ranks ? [ranks] : []),
     `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`,
+    ...compareForms(record),
   ];
   return [...lines, ...(verbose ? formatHeads(errors) : [])].join("\n");
+}
+
+/** One line that says what low-rank attention would lose at the saving of a tie. */
+function compareForms({ tie }: NfcRecord): string[] {
+  if (!tie?.lowRankErrors) return [];
+  const error = average(tie.lowRankErrors.flat()).toFixed(3);
+  return [`low-rank attention of as many parameters would have an error of ${error} (--variant low-rank)`];
+}
+
+function average(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function formatHeads(errors: readonly (readonly number[])[]): string[] {
