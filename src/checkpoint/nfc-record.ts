@@ -28,6 +28,8 @@ const tieSchema = z.object({
   calibration: calibrationSchema.nullable(),
   /** [layer][head]: relative error of the tied bilinear form. */
   errors: z.array(z.array(z.number().nonnegative())),
+  /** [layer][head]: the error that low-rank attention of as many parameters would have. */
+  lowRankErrors: z.array(z.array(z.number().nonnegative())).exactOptional(),
 });
 /** What was cut away besides the tie of Q and K; each cut names itself in `axis` and says what it kept. */
 const cutSchema = z.looseObject({ axis: z.string() });

@@ -1,27 +1,39 @@
 // Makes attention smaller: ties Q and K, or lowers the rank of its scores; then lowers the rank of its values.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { getDefaultRank } from "../model/head-widths.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { getDefaultRank, getHeadSize } from "../model/head-widths.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { type FactorStrategy, lowerRanks } from "./low-rank-layers.ts";
+import { allocateRanks, type RankChoice, type RankSpectrum } from "./ranks.ts";
+import { type LayerSpectra, measureSpectra } from "./spectra.ts";
 import { type TieSettings, tieLayers } from "./tie-layers.ts";
 import { lowerValueRanks } from "./value-layers.ts";
 
-/** Numbers of each head: the same in all layers, or one entry a layer. */
-export type Ranks = number | readonly number[];
-
 export interface AttentionSettings extends TieSettings {
   /** Numbers of q and of k in each head of a variant that may have fewer than D: D/2 unless given. */
-  qkRank?: Ranks | undefined;
+  qkRank?: RankChoice | undefined;
   /** Numbers of v in each head: D unless given. */
-  voRank?: Ranks | undefined;
+  voRank?: RankChoice | undefined;
 }
 
-export function cutAttention(checkpoint: Checkpoint, settings: AttentionSettings, tools: CutTools): Cut {
-  const scores = cutScores(checkpoint, settings, tools);
-  if (settings.voRank === undefined) return scores;
-  const ranks = spreadRanks(settings.voRank, checkpoint.config.n_layer);
-  const values = lowerValueRanks(scores.model, { ranks }, tools);
+/** @throws NfcError as `measureSpectra`, where ranks are shared out */
+export async function cutAttention(checkpoint: Checkpoint, settings: AttentionSettings, tools: CutTools): Promise<Cut> {
+  const { config } = checkpoint;
+  const { variant, strategy, qkRank, voRank } = settings;
+  const shared = [qkRank, voRank].some((choice) => typeof choice === "object" && "share" in choice);
+  const spectra = shared ? await measureSpectra(checkpoint, tools) : null;
+  const resolve = (choice: RankChoice, part: keyof LayerSpectra) =>
+    resolveRanks(choice, config, spectra?.map((layer) => layer[part]) ?? []);
+  const scores = VARIANT_TRAITS[variant].narrow
+    ? lowerRanks(
+        checkpoint,
+        { strategy: strategy as FactorStrategy, ranks: resolve(qkRank ?? getDefaultRank(config), "scores") },
+        tools,
+      )
+    : tieLayers(checkpoint, settings, tools);
+  if (voRank === undefined) return scores;
+  const values = lowerValueRanks(scores.model, { ranks: resolve(voRank, "values") }, tools);
   return {
     model: values.model,
     async finish() {
@@ -32,14 +44,10 @@ export function cutAttention(checkpoint: Checkpoint, settings: AttentionSettings
   };
 }
 
-function cutScores(checkpoint: Checkpoint, settings: AttentionSettings, tools: CutTools): Cut {
-  const { variant, strategy } = settings;
-  if (!VARIANT_TRAITS[variant].narrow) return tieLayers(checkpoint, settings, tools);
-  const { config } = checkpoint;
-  const ranks = spreadRanks(settings.qkRank ?? getDefaultRank(config), config.n_layer);
-  return lowerRanks(checkpoint, { strategy: strategy as FactorStrategy, ranks }, tools);
-}
-
-function spreadRanks(ranks: Ranks, layers: number): readonly number[] {
-  return typeof ranks === "number" ? Array<number>(layers).fill(ranks) : ranks;
+/** One rank a layer. A share of D is shared out by `allocateRanks`. */
+function resolveRanks(choice: RankChoice, config: ModelConfig, spectra: readonly RankSpectrum[]): readonly number[] {
+  if (typeof choice === "number") return Array<number>(config.n_layer).fill(choice);
+  if (!("share" in choice)) return choice;
+  const whole = spectra.reduce((sum, { parameters }) => sum + parameters, 0) * getHeadSize(config);
+  return allocateRanks(spectra, Math.round(choice.share * whole));
 }

@@ -6,13 +6,7 @@ import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } fro
 import { makeFloat32Tensor, type Tensor } from "../graph/session.ts";
 import { concat, readSize, transpose, unsqueeze } from "../graph/shape-ops.ts";
 import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/layerwise.ts";
-import {
-  type AttentionContext,
-  type AttentionOutput,
-  computeScoreScale,
-  makeBucketTable,
-  splitHeads,
-} from "../model/attention.ts";
+import { type AttentionContext, computeScoreScale, makeBucketTable, splitHeads } from "../model/attention.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../model/variants.ts";
 import { addInto } from "../numeric/linalg.ts";
@@ -37,6 +31,10 @@ export interface LayerStatistics {
   mixedMoments: Float64Array[];
   /** Per head E[a]: H times [D] */
   mixedMeans: Float64Array[];
+  /** Γ with z = v: H times [D, D] */
+  valueMoments: Float64Array[];
+  /** E|x|² of the hidden states plus E|a|² of what attention adds to them. */
+  power: number;
   /** Share of these moments in the metric of the tie, as `computeTrust` gives it for their positions. */
   trust: number;
 }
@@ -70,7 +68,10 @@ export class Calibration {
       const mixed = matmul(probabilities, present.value); // a: [1, H, T, D]
       graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
       graph.output(reduceSum(normed, [0]), "sum"); // [C]
-      graph.output(measureKeySpread(attention), "spread"); // [1, H, 2D, 2D]
+      const queryKey = concat([query, present.key], 3); // z: [1, H, T, 2D]
+      graph.output(measureSpread(queryKey, probabilities), "spread"); // [1, H, 2D, 2D]
+      graph.output(measureSpread(present.value, probabilities), "valueSpread"); // [1, H, D, D]
+      graph.output(reduceSum(mul(attention.output, attention.output), [0]), "outputSquares"); // [C]
       graph.output(multiplyHeads(query, query), "queries"); // [1, H, D, D]
       graph.output(multiplyHeads(mixed, mixed), "mixed"); // [1, H, D, D]
       graph.output(reduceSum(mixed, [2]), "mixedSum"); // [1, H, D]
@@ -83,6 +84,11 @@ export class Calibration {
       queryMoments: average("queries"),
       mixedMoments: average("mixed"),
       mixedMeans: average("mixedSum"),
+      valueMoments: average("valueSpread"),
+      power:
+        (take("outputSquares").reduce((sum, value) => sum + value, 0) +
+          this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0)) /
+        count,
       trust: computeTrust(count),
     };
   }
@@ -167,20 +173,23 @@ function buildFitOutputs(
 }
 
 /**
- * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij: [1, H, 2D, 2D]. z is
- * centered first, which changes nothing but the rounding.
+ * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij, for z [1, H, T, N]: [1, H, N, N]. z
+ * is centered first, which changes nothing but the rounding.
  */
-function measureKeySpread({ query, present, probabilities }: AttentionOutput): Value {
-  const z = concat([query, present.key], 3); // [1, H, T, 2D]
+function measureSpread(z: Value, probabilities: Value): Value {
   const centered = sub(z, div(reduceSum(z, [2], true), cast(readSize(z, 2), "float32")));
   const received = unsqueeze(reduceSum(probabilities, [2]), [3]); // r: [1, H, T, 1]
-  const means = matmul(probabilities, centered); // z̄: [1, H, T, 2D]
+  const means = matmul(probabilities, centered); // z̄: [1, H, T, N]
   return sub(multiplyHeads(centered, mul(received, centered)), multiplyHeads(means, means));
 }
 
 /** aᵀb of each head: [1, H, T, N] · [1, H, T, N] → [1, H, N, N] */
 function multiplyHeads(a: Value, b: Value): Value {
   return matmul(transpose(a, [0, 1, 3, 2]), b);
+}
+
+function sumSquares(values: Float32Array): number {
+  return values.reduce((sum, value) => sum + value * value, 0);
 }
 
 function splitEvenly(values: Float64Array, parts: number): Float64Array[] {

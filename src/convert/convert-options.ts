@@ -3,6 +3,7 @@ import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
+import type { RankChoice } from "./ranks.ts";
 import type { TieStrategy } from "./tie.ts";
 import type { VocabularySettings } from "./vocabulary-choice.ts";
 
@@ -24,9 +25,9 @@ export interface ConvertOptions extends LongCall {
   calibrationTokens?: number | undefined;
   noiseStd?: number | undefined;
   /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
-  qkRank?: number | undefined;
+  qkRank?: RankChoice | undefined;
   /** Numbers of v in each head: D unless given. */
-  voRank?: number | undefined;
+  voRank?: RankChoice | undefined;
   /** How many layers stay, or which; all unless given. */
   layers?: LayerSettings | undefined;
   /** Hidden units that stay in each MLP, or the share of them; all unless given. */

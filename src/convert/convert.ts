@@ -12,7 +12,7 @@ import { writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
-import { countNeededPositions, VARIANT_TRAITS } from "../model/variants.ts";
+import { countNeededPositions, isPlainGpt2, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
 import { checkRanks, needsText } from "./attention-options.ts";
 import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
@@ -118,10 +118,12 @@ async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promis
 
 function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
   const { config, source } = checkpoint;
-  if (VARIANT_TRAITS[config.variant].tied)
-    throw new NfcError("unsupported", `${source}: already tied (variant ${config.variant})`, {
+  if (!isPlainGpt2(config.variant)) {
+    const state = VARIANT_TRAITS[config.variant].tied ? "already tied" : "not dense";
+    throw new NfcError("unsupported", `${source}: ${state} (variant ${config.variant})`, {
       hint: "convert the dense checkpoint that it came from",
     });
+  }
   const { layers, mlp, vocabulary } = options;
   if (options.variant === "dense" && layers === undefined && !mlp && !vocabulary)
     throw new NfcError("usage", "nothing would be cut: a dense model keeps its attention", {

@@ -167,7 +167,7 @@ export function projectFromSpan(span: HeadSpan, whitened: Float64Array): Float64
   return multiply(basis, coefficients, rows, n, D);
 }
 
-function spanSize({ headDim, unit }: HeadSpan): number {
+export function spanSize({ headDim, unit }: HeadSpan): number {
   return 2 * headDim + (unit ? 1 : 0);
 }
 
@@ -230,11 +230,14 @@ export function combineWeights(span: HeadSpan, query: number, key: number): Floa
  * It is 0 for a head that is 0.
  */
 export function measureTieError(span: HeadSpan, whitened: Float64Array): number {
-  const { form, headDim: D } = span;
   const n = spanSize(span);
-  const tied = multiplyRows(whitened, whitened, n, D, n); // LᵀS̃S̃ᵀL in the span
-  const rest = form.map((value, at) => value - (tied[at] as number));
-  const whole = measureError(form, span);
+  return measureFormError(span, multiplyRows(whitened, whitened, n, span.headDim, n)); // LᵀS̃S̃ᵀL in the span
+}
+
+/** The same for any form P [n, n] in whitened coordinates. */
+export function measureFormError(span: HeadSpan, other: Float64Array): number {
+  const rest = span.form.map((value, at) => value - (other[at] as number));
+  const whole = measureError(span.form, span);
   return whole === 0 ? 0 : Math.sqrt(measureError(rest, span) / whole);
 }
 

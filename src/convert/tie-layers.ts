@@ -4,12 +4,15 @@ import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../checkpoint/derived.ts";
 import { countElements } from "../formats/dtype.ts";
 import type { ModelConfig } from "../model/config.ts";
+import { getDefaultRank } from "../model/head-widths.ts";
 import { findParameterKind, isNoiseParameter } from "../model/parameters.ts";
-import { hasDistanceMean, type Variant } from "../model/variants.ts";
+import { hasDistanceMean, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
 import type { Calibration } from "./calibration.ts";
 import { DEFAULT_NOISE_STD } from "./convert-options.ts";
 import type { Cut, CutTools } from "./cut.ts";
+import { measureRankError } from "./factor-form.ts";
 import { runLayers } from "./layer-run.ts";
+import { factorScores } from "./low-rank.ts";
 import type { TieStrategy } from "./tie.ts";
 import { TiePool } from "./tie-pool.ts";
 import { makeTiedTensor, readProjections } from "./tied-attention.ts";
@@ -24,6 +27,8 @@ export interface TieSettings {
 /** The part of a layer's tie that stays in memory; S lies in the scratch file. */
 interface TiedLayer {
   errors: number[];
+  /** Error of each head in low-rank attention of as many parameters. */
+  lowRankErrors: number[];
   noiseMean: Float32Array | null;
 }
 
@@ -47,7 +52,9 @@ export function tieLayers(checkpoint: Checkpoint, settings: TieSettings, tools: 
       await closed;
       const tied = await Promise.all(layers);
       const { strategy } = settings;
-      return { tie: { strategy, calibration: text?.record ?? null, errors: tied.map(({ errors }) => errors) } };
+      const errors = tied.map((layer) => layer.errors);
+      const lowRankErrors = tied.map((layer) => layer.lowRankErrors);
+      return { tie: { strategy, calibration: text?.record ?? null, errors, lowRankErrors } };
     },
   };
 }
@@ -72,11 +79,14 @@ function findOrigin(
         : new Float32Array(size).fill(Math.log(noiseStd)),
     );
   }
-  if (findParameterKind(name) !== "attention input") return name;
+  const kind = findParameterKind(name);
+  if (kind !== "attention input" && kind !== "attention form") return name;
   const readS = async () => {
     await layer;
     return scratch.read(name);
   };
+  if (kind === "attention form")
+    return makeTensor(dtype ?? requireTensor(checkpoint, name.replace(/pair$/, "c_attn.weight")).dtype, readS);
   return makeTiedTensor(checkpoint, requireTensor(checkpoint, name), readS, dtype);
 }
 
@@ -96,12 +106,15 @@ async function tieOne(
   const statistics = (await run?.inputStatistics(layer)) ?? null;
   const measured = strategy === "calibrated" ? statistics : null;
   const projections = await readProjections(checkpoint, layer);
-  const tie = await pool.tie(
-    { n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy },
-    { signal },
-  );
+  const { paired } = VARIANT_TRAITS[variant];
+  const input = { n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy, paired };
+  const tie = await pool.tie(input, { signal });
   await scratch.put(`h.${layer}.attn.c_attn.weight`, tie.weight);
   if (tie.bias) await scratch.put(`h.${layer}.attn.c_attn.bias`, tie.bias);
+  if (tie.pair) await scratch.put(`h.${layer}.attn.pair`, tie.pair);
   const noiseMean = run && hasDistanceMean(variant) ? await run.distanceMean(layer, tie) : null;
-  return { errors: tie.errors, noiseMean };
+  const { queryMoments = null, keyMoments = null, trust = 1 } = measured ?? {};
+  const factors = factorScores({ n_embd, n_head, ...projections, queryMoments, keyMoments, trust });
+  const lowRankErrors = factors.map(({ values }) => measureRankError(values, getDefaultRank(checkpoint.config)));
+  return { errors: tie.errors, lowRankErrors, noiseMean };
 }

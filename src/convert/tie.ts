@@ -1,5 +1,6 @@
 // Ties Q and K of one layer, head by head, by one of five strategies.
 import { NfcError } from "../errors.ts";
+import { findClosestPair } from "./pair-head.ts";
 import {
   buildHeadSpan,
   combineWeights,
@@ -42,18 +43,23 @@ export interface LayerTieInput {
   /** Share of Σ and Γ in the metric, as `computeTrust` gives it; the rest is the identity. 1 unless given. */
   trust?: number | undefined;
   strategy: TieStrategy;
+  /** Whether each head has a form A of its own besides S. */
+  paired?: boolean | undefined;
 }
 
 export interface LayerTie {
   weight: Float32Array; // [C, C]
   bias: Float32Array | null; // [C]
+  /** A of each head, [H, D, D]; null unless paired. */
+  pair: Float32Array | null;
   /** Relative error of each head, as `measureTieError` defines it. */
   errors: number[];
 }
 
-/** S of one head, and its error. */
+/** S of one head, A where it has one, and its error. */
 export interface HeadTie {
   s: Float64Array; // [C + 1 or C, D]
+  pair?: Float64Array | undefined; // [D, D]
   error: number;
 }
 
@@ -81,7 +87,7 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
         hint: "the checkpoint is damaged",
       });
     const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments, trust });
-    return tieOne(span, input.strategy, query, key);
+    return input.paired ? pairOne(span) : tieOne(span, input.strategy, query, key);
   });
 }
 
@@ -102,26 +108,33 @@ function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key:
   }
 }
 
+function pairOne(span: HeadSpan): HeadTie {
+  const { whitened, pair, error } = findClosestPair(span);
+  return { s: projectFromSpan(span, whitened), pair, error };
+}
+
 /** The largest number of float32, in which S is stored. */
 export const MAX_FLOAT32 = 3.4028234663852886e38;
 
 /**
- * Puts heads side by side: weight [C, C] and bias [C].
+ * Puts heads side by side: weight [C, C] and bias [C]; A of all heads [H, D, D].
  * @throws NfcError "unsupported" where S is beyond float32: the weights were within a small factor of its limit
  */
-export function assembleLayer({ n_embd: C, n_head, qBias }: LayerTieInput, ties: readonly HeadTie[]): LayerTie {
+export function assembleLayer({ n_embd: C, n_head, qBias, paired }: LayerTieInput, ties: readonly HeadTie[]): LayerTie {
   const D = C / n_head;
   const weight = new Float32Array(C * C);
   const bias = qBias ? new Float32Array(C) : null;
-  for (const [head, { s }] of ties.entries()) {
-    if (!s.every((value) => Math.abs(value) <= MAX_FLOAT32))
+  const forms = paired ? new Float32Array(n_head * D * D) : null;
+  for (const [head, { s, pair }] of ties.entries()) {
+    if (![s, pair ?? []].every((part) => part.every((value) => Math.abs(value) <= MAX_FLOAT32)))
       throw new NfcError("unsupported", `head ${head}: the tied weights exceed float32`, {
         hint: "take --tie query or --tie key, which keep weights as they are",
       });
     for (let row = 0; row < C; row++) weight.set(s.subarray(row * D, (row + 1) * D), row * C + head * D);
     bias?.set(s.subarray(C * D, (C + 1) * D), head * D);
+    if (pair) forms?.set(pair, head * D * D);
   }
-  return { weight, bias, errors: ties.map(({ error }) => error) };
+  return { weight, bias, pair: forms, errors: ties.map(({ error }) => error) };
 }
 
 /** Gives W̃ of one head: its columns of the weight, and the bias as one more row. */

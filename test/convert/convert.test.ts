@@ -18,17 +18,18 @@ import { bytesOf, columns, converted, digest, MODEL, opened, TEXT } from "../sup
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("convert");
-/** The variants in which S alone is made anew. */
-const TIED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => {
-  const { tied, paired = false } = VARIANT_TRAITS[variant];
-  return tied && !paired;
-});
+/** The variants with one projection in place of Q and K; low-rank attention has tests of its own. */
+const TIED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => VARIANT_TRAITS[variant].tied);
+const isPaired = (variant: Variant) => VARIANT_TRAITS[variant].paired ?? false;
+/** Pairwise forms are made by the calibrated and the spectral way only. */
+const makes = (strategy: Strategy, variant: Variant) =>
+  !isPaired(variant) || strategy === "calibrated" || strategy === "spectral";
 const CALIBRATION_TOKENS = 256;
 
 type Strategy = ConvertOptions["strategy"];
 
 /** What `tieLayer` makes of each layer, the calibrated statistics measured as the converter does. */
-async function tiesOf(source: Checkpoint, strategy: Strategy): Promise<LayerTie[]> {
+async function tiesOf(source: Checkpoint, strategy: Strategy, paired: boolean): Promise<LayerTie[]> {
   const { n_layer, n_head, n_embd, n_positions } = source.config;
   const tokens = streamTokens([TEXT], await loadTokenizer(source.folder, source.config));
   const windows = await takeWindows(tokens, { length: n_positions, count: CALIBRATION_TOKENS, name: TEXT });
@@ -37,7 +38,7 @@ async function tiesOf(source: Checkpoint, strategy: Strategy): Promise<LayerTie[
   for (let layer = 0; layer < n_layer; layer++) {
     const statistics = await teacher.inputStatistics(layer);
     const measured = strategy === "calibrated" ? statistics : { sigma: null };
-    ties.push(tieLayer({ n_embd, n_head, ...(await readProjections(source, layer)), ...measured, strategy }));
+    ties.push(tieLayer({ n_embd, n_head, ...(await readProjections(source, layer)), ...measured, strategy, paired }));
     teacher.advance();
   }
   return ties;
@@ -48,6 +49,10 @@ async function expectTied(model: Checkpoint, source: Checkpoint, ties: readonly 
   const C = source.config.n_embd;
   for (const { name, layer } of listParameters(model.config)) {
     if (name.includes(".attn.noise_")) continue;
+    if (name.endsWith(".attn.pair")) {
+      expect(await model.readF32(name)).toEqual(ties[layer as number]?.pair);
+      continue;
+    }
     const [after, before] = [await bytesOf(model, name), await bytesOf(source, name)];
     if (!name.includes(".attn.c_attn.")) {
       expect(after.equals(before), name).toBe(true);
@@ -71,12 +76,14 @@ async function expectNoise(model: Checkpoint, means: "zero" | "fitted", logStd =
 }
 
 describe.each(TIE_STRATEGIES)("converting with the tie %s", (strategy) => {
-  const ties = opened(MODEL, (source) => tiesOf(source, strategy));
+  const tied = opened(MODEL, (source) => tiesOf(source, strategy, false));
+  const paired = makes(strategy, "pairwise") ? opened(MODEL, (source) => tiesOf(source, strategy, true)) : null;
 
-  it.each(TIED)(
+  it.each(TIED.filter((variant) => makes(strategy, variant)))(
     "a model converted to %s has that variant's shapes and record, S from the tie, and all else byte for byte",
     async (variant) => {
       const output = path(`${strategy}-${variant}`);
+      const ties = (isPaired(variant) && (await paired)) || (await tied);
       const text = strategy === "calibrated" ? { calibration: [TEXT], calibrationTokens: CALIBRATION_TOKENS } : {};
       const command = ["nfc", "convert", "x"];
       const result = await converted({ output, variant, strategy, ...text, command });
@@ -88,13 +95,13 @@ describe.each(TIE_STRATEGIES)("converting with the tie %s", (strategy) => {
         expect(new Map(shapes as [string, number[]][])).toEqual(new Map(expected as [string, number[]][]));
         expect(model.record).toEqual(result.record);
         expect(model.record).toMatchObject({ variant, command, history: [], notes: [], tie: { strategy } });
-        expect(model.record?.tie?.errors).toEqual((await ties).map(({ errors }) => errors));
+        expect(model.record?.tie?.errors).toEqual(ties.map(({ errors }) => errors));
         await opened(MODEL, async (source) => {
           expect(result.parameters).toEqual({
             before: countParameters(source.config),
             after: countParameters(model.config),
           });
-          await expectTied(model, source, await ties);
+          await expectTied(model, source, ties);
         });
         const fitted = strategy === "calibrated" && variant === "noise-distance";
         await expectNoise(model, fitted ? "fitted" : "zero");
@@ -183,7 +190,7 @@ describe("the noise of a conversion", () => {
     await opened(output, (model) => expectNoise(model, "fitted"));
   });
 
-  it.each(TIED.filter((variant) => variant !== "symmetric"))(
+  it.each(TIED.filter((variant) => VARIANT_TRAITS[variant].noise !== null))(
     "the noise of %s starts with the σ asked for",
     async (variant) => {
       const output = path(`std-${variant}`);

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { countParameters, listParameters } from "../../src/model/parameters.ts";
+import { failureOf } from "../support/failure.ts";
 import { bytesOf, columns, converted, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -88,5 +89,70 @@ describe("low-rank attention of the fixture", () => {
       for (const { name: tensor } of listParameters(model.config))
         expect((await model.readF32(tensor)).every(Number.isFinite), tensor).toBe(true);
     });
+  });
+});
+
+describe("ranks shared out over the layers of the fixture", () => {
+  it("a percentage is kept on average, and is lost less of than of the same rank in all layers", async () => {
+    const even = await converted({ output: path("even"), variant: "low-rank", qkRank: 4, voRank: 8, ...text });
+    const shares = { qkRank: { share: 0.25 }, voRank: { share: 0.5 } };
+    const { config, parameters } = await converted({ output: path("shared"), variant: "low-rank", ...shares, ...text });
+    const sum = (ranks: readonly number[] = []) => ranks.reduce((total, rank) => total + rank, 0);
+    expect([sum(config.qk_ranks), sum(config.vo_ranks)]).toEqual([8, 16]);
+    expect(parameters).toEqual(even.parameters);
+    expect(config.qk_ranks).not.toEqual([4, 4]);
+    expect((await measure(path("shared"))).perplexity).toBeLessThan((await measure(path("even"))).perplexity);
+  });
+
+  it("without text they are shared out by the weights", async () => {
+    const options = { variant: "low-rank", strategy: "spectral", qkRank: { share: 0.5 } } as const;
+    const { config } = await converted({ output: path("shared-spectral"), ...options });
+    expect(config.qk_ranks?.reduce((a, b) => a + b)).toBe(16);
+  });
+
+  it.each<[string, string, Parameters<typeof converted>[0]]>([
+    ["a rank above the head's width", "--qk-rank 17 is not from 1 to 16", { output: "", qkRank: 17 }],
+    ["a rank of 0", "--vo-rank 0 is not from 1 to 16", { output: "", voRank: 0 }],
+    ["a share of less than 1", "--qk-rank 5% of 16 is less than 1", { output: "", qkRank: { share: 0.05 } }],
+    [
+      "a share above the whole",
+      "--vo-rank 120% is not above 0 % and up to 100 %",
+      { output: "", voRank: { share: 1.2 } },
+    ],
+    [
+      "ranks of other layers",
+      "--qk-rank [3] is not a rank from 1 to 16 for each of 2 layers",
+      { output: "", qkRank: [3] },
+    ],
+    [
+      "values of the whole width",
+      "--vo-rank of the whole width of the model's heads would save nothing",
+      { output: "", voRank: 16 },
+    ],
+    [
+      "a rank of a tied variant",
+      "--qk-rank is for --variant low-rank: a symmetric model has no such rank",
+      { output: "", variant: "symmetric", qkRank: 8 },
+    ],
+    [
+      "a tie of low-rank attention",
+      "--tie mean makes one matrix of Q and K, which is not what a low-rank model has",
+      { output: "", strategy: "mean" },
+    ],
+    [
+      "a tie of pairwise attention",
+      "--tie key makes one matrix of Q and K, which is not what a pairwise model has",
+      { output: "", variant: "pairwise", strategy: "key" },
+    ],
+  ])("%s is refused", async (_, message, options) => {
+    const output = path("refused");
+    const error = await failureOf(() => converted({ variant: "low-rank", strategy: "spectral", ...options, output }));
+    expect([error.code, error.message]).toEqual(["usage", message]);
+  });
+
+  it("a model that is not dense any more is refused", async () => {
+    await converted({ output: path("narrow"), variant: "low-rank", strategy: "spectral" });
+    const error = await failureOf(() => converted({ output: path("again"), strategy: "spectral" }, path("narrow")));
+    expect([error.code, error.message]).toEqual(["unsupported", `${path("narrow")}: not dense (variant low-rank)`]);
   });
 });

@@ -1,10 +1,12 @@
 // nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
+import type { RankChoice } from "../../convert/ranks.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
-import { hasDistanceMean, VARIANTS } from "../../model/variants.ts";
+import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { describeCut } from "../../report/describe-cut.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
@@ -22,6 +24,7 @@ import {
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 import { AXIS_HELP, type AxisFlags, addAxisFlags, listBlindCuts } from "./convert/axes.ts";
+import { formatRanks, parseRank } from "./convert/ranks.ts";
 import { addVocabularyFlags, toVocabularySettings, type VocabularyFlags } from "./convert/vocabulary.ts";
 
 interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFlags {
@@ -32,8 +35,8 @@ interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFl
   calibrationTokens?: number;
   field?: string;
   noiseStd?: number;
-  qkRank?: number;
-  voRank?: number;
+  qkRank?: RankChoice;
+  voRank?: RankChoice;
   dtype?: string;
   maxShardSize?: number;
   force?: boolean;
@@ -47,7 +50,8 @@ Ties:
   spectral    the same without text (default otherwise)
   mean, query, key   S = (Q + K)/2, Q or K: fast, much worse
 
-Variants: symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
+Variants: low-rank keeps q and k apart, each with --qk-rank numbers a head: at half of them it has as many parameters
+as symmetric, and loses far less. pairwise has one projection and a free form for each head. symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
 see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
 between query and key, fitted on --calibration text.
 ${AXIS_HELP}
@@ -56,12 +60,13 @@ Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
+  $ nfc convert gpt2/ -o out/lr --variant low-rank --qk-rank 50% --vo-rank 75% --calibration text.txt
   $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose
   $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt`;
 
 export function convertCommand(context: Context): Command {
   const command = new Command("convert")
-    .description("Make a dense GPT-2 checkpoint smaller: tie Q and K of every attention head, cut layers and MLPs.")
+    .description("Make a dense GPT-2 checkpoint smaller: attention tied or of lower rank, fewer layers, narrower MLPs.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
     .addOption(new Option("--variant <name>", "attention variant").choices(VARIANTS).default("noise-distance"))
@@ -70,12 +75,8 @@ export function convertCommand(context: Context): Command {
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", parsePositiveNumber)
-    .option(
-      "--qk-rank <n>",
-      "numbers of q and k a head, for low-rank (default: half of the head)",
-      parsePositiveInteger,
-    )
-    .option("--vo-rank <n>", "numbers of v a head, for every variant (default: all of the head)", parsePositiveInteger)
+    .option("--qk-rank <n>", "numbers of q and k a head, or N% shared out over layers (default: half)", parseRank)
+    .option("--vo-rank <n>", "numbers of v a head, or N% shared out over layers (default: all)", parseRank)
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
@@ -157,29 +158,49 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
   };
 }
 
-function toJson({ folder, record, parameters, byteLength, files }: ConvertResult): object {
+function toJson({ folder, config, record, parameters, byteLength, files }: ConvertResult): object {
   const { variant, tie, cuts } = record;
-  return { output: folder, variant, tie, ...(cuts && { cuts }), parameters, bytes: byteLength, files };
+  const ranks = { qk_ranks: config.qk_ranks, vo_ranks: config.vo_ranks };
+  return { output: folder, variant, ...ranks, tie, cuts, parameters, bytes: byteLength, files };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {
-  const { record, parameters, byteLength, folder } = result;
+  const { config, record, parameters, byteLength, folder } = result;
   const { variant, tie, cuts = [] } = record;
   const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
+  const found = tie ? `${VARIANT_TRAITS[variant].narrow ? "factored" : "tied"} by ${tie.strategy}, ` : "";
+  const ranks = formatRanks(config);
   const lines = [
-    `${folder}: ${variant}, ${tie ? `tied by ${tie.strategy}, ` : ""}${formatBytes(byteLength)}`,
+    `${folder}: ${variant}, ${found}${formatBytes(byteLength)}`,
     `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
+    ...(ranks ? [ranks] : []),
     ...cuts.map(describeCut),
   ];
-  return [...lines, ...(tie ? formatTie(tie, verbose) : [])].join("\n");
+  return [...lines, ...(tie ? formatTie(record, tie, verbose) : [])].join("\n");
 }
 
-function formatTie({ strategy, errors }: NonNullable<ConvertResult["record"]["tie"]>, verbose: boolean): string[] {
+function formatTie(
+  record: NfcRecord,
+  { strategy, errors }: NonNullable<NfcRecord["tie"]>,
+  verbose: boolean,
+): string[] {
   const all = errors.flat();
-  const mean = all.reduce((sum, error) => sum + error, 0) / all.length;
+  const mean = average(all);
   const worst = all.reduce((most, error) => Math.max(most, error), 0);
-  const line = `tie error (${strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`;
-  return [line, ...(verbose ? formatHeads(errors) : [])];
+  const what = VARIANT_TRAITS[record.variant].narrow ? "rank error" : "tie error";
+  const line = `${what} (${strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`;
+  return [line, ...compareForms(record), ...(verbose ? formatHeads(errors) : [])];
+}
+
+/** One line that says what low-rank attention would lose at the saving of a tie. */
+function compareForms({ tie }: NfcRecord): string[] {
+  if (!tie?.lowRankErrors) return [];
+  const error = average(tie.lowRankErrors.flat()).toFixed(3);
+  return [`low-rank attention of as many parameters would have an error of ${error} (--variant low-rank)`];
+}
+
+function average(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 function formatHeads(errors: readonly (readonly number[])[]): string[] {
