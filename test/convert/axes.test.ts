@@ -36,7 +36,8 @@ const IDS = [Int32Array.from({ length: 12 }, (_, i) => (5 * i + 3) % 11)];
 const writeTiny = (name: string, options: TinyOptions, keys: Record<string, unknown> = {}) =>
   writeCheckpoint(path(name), { ...options, config: { ...tinyHfConfig(options), ...keys } });
 
-describe.each(VARIANTS)("cuts with the variant %s", (variant) => {
+// Pairwise attention is trained from the start: no conversion makes it yet.
+describe.each(VARIANTS.filter((variant) => variant !== "pairwise"))("cuts with the variant %s", (variant) => {
   it("a model cut along every axis has the sizes and the record of the cuts, and computes finite losses", async () => {
     const { output, config, cuts } = await cut({
       ...WITH_TEXT,
