@@ -112,8 +112,20 @@ function toCutSettings(options: ConvertOptions): CutSettings {
 async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
   const { calibration = [], calibrationTokens: tokens, field, signal, onProgress } = options;
   const [first, ...others] = calibration;
-  if (first === undefined || !(needsText(options) || options.layers !== undefined || options.mlp)) return null;
+  const { repair, layers, mlp } = options;
+  const needed = needsText(options) || layers !== undefined || mlp;
+  if (first === undefined || (repair === false && !needed)) return null;
   return readCalibrationText([first, ...others], checkpoint, { field, tokens, signal, onProgress });
+}
+
+/** Losses on text are those of the next token, which a classifier does not predict. */
+function checkRepair({ config, source }: Checkpoint, { repair, layers }: ConvertOptions, text: boolean): void {
+  if (repair && !text)
+    throw new NfcError("usage", "a repair needs calibration text", { hint: "give --calibration FILE" });
+  if (!config.labels || !text || !(repair || typeof layers === "number")) return;
+  throw new NfcError("unsupported", `${source}: a classifier, whose loss on calibration text cannot be measured`, {
+    hint: "leave out --repair and list the layers that stay, or cut the language model first",
+  });
 }
 
 function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
@@ -132,6 +144,7 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
   if (layers !== undefined) checkLayers(layers, config);
   if (mlp) resolveMlpUnits(mlp, config);
   const text = (options.calibration?.length ?? 0) > 0;
+  checkRepair(checkpoint, options, text);
   if (options.strategy === "calibrated" && !text)
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {
       hint: "give --calibration FILE, or take --tie spectral",

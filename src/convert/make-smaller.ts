@@ -38,7 +38,7 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     });
   if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
   if (attention) await apply((whole) => cutAttention(whole, attention, tools));
-  if (tools.text && repair !== false)
+  if (tools.text && cuts.length > 0 && repair !== false && !checkpoint.config.labels)
     await apply((student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
   if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };

@@ -3,9 +3,9 @@ import { addRowProducts, dot } from "../numeric/products.ts";
 import { invertInPlace, sweep } from "../numeric/sweep.ts";
 
 /** Ridge relative to the mean diagonal of the moments. */
-const RIDGE = Number(process.env.MRIDGE ?? 1e-3);
+const RIDGE = 1e-2;
 /** Units go in this many rounds; those of one round are chosen without a look at each other. */
-const ROUNDS = Number(process.env.ROUNDS ?? 32);
+const ROUNDS = 32;
 
 /** The moments of an MLP's hidden units a over a text, and the weights that follow them. */
 export interface HiddenUnits {
@@ -53,6 +53,8 @@ export function removeUnits({ gram, weight, units, size }: HiddenUnits, keep: nu
     const gone = new Set(going);
     kept = kept.filter((j) => !gone.has(j));
   }
+  const stays = new Set(kept);
+  for (let j = 0; j < units; j++) if (!stays.has(j)) weight.fill(0, j * width, (j + 1) * width);
   return { kept, cost };
 }
 
@@ -84,6 +86,5 @@ function removeSet(
       for (let c = 0; c < width; c++) product += (lost[c * b + r] as number) * (lost[c * b + s] as number);
       cost -= product * (inverse[i * size + j] as number);
     }
-  for (const j of going) weight.fill(0, j * width, (j + 1) * width);
   return cost;
 }

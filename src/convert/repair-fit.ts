@@ -5,7 +5,7 @@ import { transposeInto } from "../numeric/transpose.ts";
 import type { HalfMoments } from "./repair-moments.ts";
 
 /** Ridge relative to the mean diagonal of the moments. */
-const RIDGE = Number(process.env.RIDGE ?? 1e-2);
+const RIDGE = 1e-2;
 
 /**
  * W + t D for the D that is least in Σ‖ũD − r‖² + ridge ‖D‖² over the text, so that the ridge draws towards the present

@@ -30,12 +30,14 @@ interface Parts<T> {
  * The student with attn.c_proj and mlp.c_proj refitted, weights and biases, from the first layer to the last: each by
  * ridge regression on what the repaired student itself feeds it, towards the source's stream after that half-block less the
  * student's stream before it. The last target before layers that were cut away is the source's stream after those. The
- * repair stays where it brings the model nearer to the source on text held out, or where `always` says so.
+ * repair stays where it brings the model nearer to the source on text held out, or where `always` says so; with one window
+ * there is nothing to hold out, and only `always` repairs.
  */
 export async function repairModel(input: RepairInput, always: boolean, tools: CutTools): Promise<Cut> {
   const { text } = tools;
   if (!text) throw new Error("a repair needs text");
   const { student } = input;
+  if (text.windows.length < 2 && !always) return { model: student, finish: async () => ({}) };
   const windows = splitWindows(text.windows);
   const { before, after } = await new Repair(input, windows, tools).run();
   const better = after < before;

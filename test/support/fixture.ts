@@ -28,7 +28,7 @@ export function converted(
   options: Partial<ConvertOptions> & { output: string },
   source = MODEL,
 ): Promise<ConvertResult> {
-  const defaults = { variant: "symmetric", strategy: "mean", threads: 1 } as const;
+  const defaults = { variant: "symmetric", strategy: "mean", threads: 1, repair: false } as const;
   return opened(source, (checkpoint) => convert(checkpoint, { ...defaults, ...options }));
 }
 

@@ -118,13 +118,13 @@ async function nameUnnamed({ io }: Context, model: string, flags: ConvertFlags):
 
 /** Remarks on a conversion that went well. */
 function listRemarks(model: string, output: string, flags: ConvertFlags): string[] {
-  const { variant, calibration, tie, layers, mlp } = flags;
+  const { variant, calibration, tie, layers, mlp, repair } = flags;
   const lines: string[] = [];
   if (hasDistanceMean(variant) && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
   if (!calibration) lines.push(...listBlindCuts(flags));
-  const cut = layers !== undefined || mlp !== undefined;
-  if (calibration && !cut && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
+  const used = layers !== undefined || mlp !== undefined || repair !== false;
+  if (calibration && !used && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
   return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
