@@ -50,12 +50,16 @@ Ties:
 
 Variants: symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
 see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
-between query and key, fitted on --calibration text.
+between query and key, fitted on --calibration text. dense leaves attention as it is, for other cuts alone.
+
+Vocabulary: --vocab-from keeps the tokens that a text uses, and those that any text needs: single bytes, special tokens
+and whatever a kept token is merged of. The tokenizer's files are cut with the model.
 
 Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
+  $ nfc convert gpt2/ -o out/small --calibration text.txt --vocab-from domain.txt --vocab-size 50%
   $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
 
 export function convertCommand(context: Context): Command {
