@@ -4,7 +4,7 @@ import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
-import { hasDistanceMean, VARIANTS } from "../../model/variants.ts";
+import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
@@ -67,7 +67,11 @@ export function convertCommand(context: Context): Command {
     .description("Tie Q and K of every attention head of a dense GPT-2 checkpoint.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
-    .addOption(new Option("--variant <name>", "attention variant").choices(VARIANTS).default("noise-distance"))
+    .addOption(
+      new Option("--variant <name>", "attention variant")
+        .choices(VARIANTS.filter((variant) => variant === "dense" || VARIANT_TRAITS[variant].tied))
+        .default("noise-distance"),
+    )
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
     .option("--calibration <files...>", "text (or JSON, or token ids as .bin) to run the teacher on")
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
