@@ -23,7 +23,7 @@ const RUNTIME = [
   "inference/layerwise",
   "inference/exported/{exported-model,wrong-outputs}",
   "inference/generate/{decoder,generate,precisions}",
-  "inference/score/{evaluate,evaluate-trained,precisions}",
+  "inference/score/{cut-vocabulary,evaluate,evaluate-trained,precisions}",
   "io/{disk-full,kill}",
   "model/{attention,gpt2}",
   "report/{comparison/comparison,page/page}",

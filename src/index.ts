@@ -2,10 +2,12 @@
 
 export { type CheckedModel, type CheckOptions, type CheckResult, checkSizes } from "./check/check-sizes.ts";
 export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoint } from "./checkpoint/checkpoint.ts";
+export type { ModelFiles } from "./checkpoint/collect-files.ts";
 export type { ExportEntry, NfcRecord } from "./checkpoint/nfc-record.ts";
 export { type ConvertResult, convert } from "./convert/convert.ts";
 export type { ConvertOptions } from "./convert/convert-options.ts";
 export type { TieStrategy } from "./convert/tie.ts";
+export type { VocabularySettings } from "./convert/vocabulary-choice.ts";
 export type { FreshOptions } from "./distill/fresh-model.ts";
 export type { Given } from "./distill/resolve-settings.ts";
 export { type PretrainOptions, pretrain, type TrainOptions, type TrainResult, train } from "./distill/train.ts";

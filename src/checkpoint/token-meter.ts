@@ -1,4 +1,4 @@
-// Estimates how many tokens a text has while it is read: those so far, divided by the share of its bytes.
+// Counts a text while it is read: its tokens, those that are to come by the share of its bytes, and the bytes of each.
 import { stat } from "node:fs/promises";
 
 /** Counts what one reading of files gives; the files themselves are opened by whoever reads them. */
@@ -6,6 +6,7 @@ export class TokenMeter {
   private readonly bytes: number;
   private bytesRead = 0;
   private tokensRead = 0;
+  private textBytes = 0;
 
   private constructor(bytes: number) {
     this.bytes = bytes;
@@ -26,6 +27,19 @@ export class TokenMeter {
   readonly onBytes = (bytes: number): void => {
     this.bytesRead += bytes;
   };
+
+  /** For the reader: a piece of text was read, of so many bytes in UTF-8. */
+  readonly onText = (bytes: number): void => {
+    this.textBytes += bytes;
+  };
+
+  /**
+   * Bits that a byte of the text takes: a token's mean loss in nats · tokens / (bytes · ln 2). Unlike a perplexity it
+   * does not depend on how long the tokens are. Undefined where token ids were read.
+   */
+  toBitsPerByte(nll: number): number | undefined {
+    return this.textBytes === 0 ? undefined : (nll * this.tokensRead) / (this.textBytes * Math.LN2);
+  }
 
   /** Passes tokens on, and counts them. */
   async *count(tokens: AsyncIterable<readonly number[]>): AsyncGenerator<readonly number[]> {

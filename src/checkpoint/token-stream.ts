@@ -4,7 +4,7 @@ import { detectCommonKind, type ReadOptions } from "../io/data-file.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { streamTokens } from "./tokens.ts";
+import { streamTokens, type TokenOptions } from "./tokens.ts";
 
 /** The model whose ids are wanted: its tokenizer's folder, and its vocabulary. */
 export interface TokenModel {
@@ -21,7 +21,7 @@ export interface TokenModel {
 export async function openTokenStream(
   paths: readonly string[],
   { folder, config }: TokenModel,
-  options: TextOptions = {},
+  options: TokenOptions = {},
 ): Promise<() => AsyncGenerator<number[]>> {
   if ((await detectCommonKind(paths)) === "ids") return () => streamIdFiles(paths, config.vocab_size, options);
   const tokenizer = await loadTokenizer(folder, config);

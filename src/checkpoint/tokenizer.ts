@@ -44,6 +44,25 @@ export async function readTokenizer(folder: string, vocabulary: number | null = 
   return found && makeTokenizer(found, vocabulary);
 }
 
+/**
+ * A model's tokens by their ids, added ones among them.
+ * @throws NfcError as `loadTokenizer`
+ */
+export async function listModelTokens({ folder, config }: TokenizedModel): Promise<ReadonlyMap<number, string>> {
+  const own = folder === null ? null : await readTokenizerJson(folder);
+  if (own === null) await loadTokenizer(folder, config); // says that there is none
+  const { vocab, added } = (own ?? (await readGpt2Json())).definition;
+  return new Map([
+    ...[...vocab].map(([token, id]) => [id, token] as const),
+    ...added.map(({ id, content }) => [id, content] as const),
+  ]);
+}
+
+interface TokenizedModel {
+  folder: string | null;
+  config: ModelConfig;
+}
+
 /** @param vocabulary tokens of the model; null where none is at hand */
 async function makeTokenizer({ json, definition }: TokenizerJson, vocabulary: number | null): Promise<Tokenizer> {
   const { Pipeline } = await import("./encoding/pipeline.ts");

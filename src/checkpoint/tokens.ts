@@ -3,13 +3,26 @@ import { NfcError } from "../errors.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
+export interface TokenOptions extends TextOptions {
+  /** Called with the bytes in UTF-8 of each piece of text. */
+  onText?: ((bytes: number) => void) | undefined;
+}
+
 /** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces` and `Tokenizer.encode` */
 export async function* streamTokens(
   paths: readonly string[],
   tokenizer: Tokenizer,
-  options: TextOptions = {},
+  options: TokenOptions = {},
 ): AsyncGenerator<number[]> {
-  yield* tokenizer.stream(readTextPieces(paths, options));
+  const pieces = readTextPieces(paths, options);
+  yield* tokenizer.stream(options.onText ? countBytes(pieces, options.onText) : pieces);
+}
+
+async function* countBytes(texts: AsyncIterable<string>, onText: (bytes: number) => void): AsyncGenerator<string> {
+  for await (const text of texts) {
+    onText(Buffer.byteLength(text));
+    yield text;
+  }
 }
 
 /** A stretch of text to score: `ids`, of which the last `fresh` were in no window before. */

@@ -17,6 +17,7 @@ import { openHeldOut } from "./held-out.ts";
 import { measure } from "./measure.ts";
 import { openPhase, type PhaseContext } from "./phases.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
+import { withMatchingTeacher } from "./teacher/teacher.ts";
 import type { TrainOptions } from "./train.ts";
 import type { TrainSettings } from "./train-settings.ts";
 import { isTrained, loadStore } from "./trained-model.ts";
@@ -53,8 +54,9 @@ export interface DryRun {
  * Takes some real steps of a run, each of one micro-batch, for about so many seconds; one of a large model takes longer.
  * @throws NfcError as `train` before its first step
  */
-export async function dryRun(student: Checkpoint, options: TrainOptions, seconds = SECONDS): Promise<DryRun> {
+export async function dryRun(student: Checkpoint, given: TrainOptions, seconds = SECONDS): Promise<DryRun> {
   const started = performance.now();
+  const options = await withMatchingTeacher(student, given);
   const plan = await planRun(student, options);
   await checkTarget(await resolveTarget(options.output), options.output, plan.force);
   if (!options.resume) await plan.folder.refuseOccupied(options.force ?? false);

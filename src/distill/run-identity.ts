@@ -6,14 +6,15 @@ import { NfcError } from "../errors.ts";
 import type { LongCall } from "../progress.ts";
 import type { RunFolder, RunIdentity } from "./run-folder.ts";
 
-/** sha256 over the weight files' hashes and the configuration. */
+/** sha256 over the weight files' hashes, the configuration, and the tokens that were selected. */
 export async function fingerprintModel(
   checkpoint: Checkpoint,
   signal: AbortSignal | undefined,
   onProgress?: LongCall["onProgress"],
 ): Promise<string> {
   const { files } = await describeSource(checkpoint, signal, onProgress);
-  const parts = [files.map(({ sha256 }) => sha256), checkpoint.config];
+  const { config, selection } = checkpoint;
+  const parts = [files.map(({ sha256 }) => sha256), config, ...(selection === undefined ? [] : [selection])];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 

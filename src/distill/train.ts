@@ -17,6 +17,7 @@ import type { RunFolder, RunIdentity, RunState } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
 import type { ParameterStore } from "./step/parameter-store.ts";
+import { withMatchingTeacher } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
 import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
@@ -65,7 +66,8 @@ export interface TrainResult extends TrainedModel {
  * (the last checkpoint stays); "mismatch" for a resumed run whose settings or inputs changed, "exists", "invalid-file",
  * "usage" for settings that do not go together
  */
-export async function train(student: Checkpoint, options: TrainOptions): Promise<TrainResult> {
+export async function train(student: Checkpoint, given: TrainOptions): Promise<TrainResult> {
+  const options = await withMatchingTeacher(student, given);
   const plan = await planRun(student, options);
   const { folder, settings, force } = plan;
   // An output that is there already is refused before hours are spent.

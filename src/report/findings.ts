@@ -1,5 +1,6 @@
 // Finds what a reader of a report should not overlook, such as a head that is stored twice or growth.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { readVocabularyCut } from "../checkpoint/kept-ids.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { isPlainGpt2, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
 import { findForm, nameLoss } from "./attention-words.ts";
@@ -29,6 +30,7 @@ export function findFindings(before: Checkpoint, after: Checkpoint, report: Find
     ...findExpansion(after, report),
     ...findModelFindings("before", before, report.before),
     ...findModelFindings("after", after, report.after),
+    ...findVocabularyFindings(before, after),
     ...findOriginFindings(before, after, report),
   ];
 }
@@ -131,6 +133,15 @@ export function describeHead(
   return head.storage === "copied"
     ? `the head is stored twice, as a copy of the token embedding, ${formatBytes(head.bytes)}${costs}`
     : `the head is a matrix of its own, not the token embedding: ${formatCount(head.parameters, "parameter")}, ${formatBytes(head.bytes)}${costs}`;
+}
+
+/** Perplexities are per token, and models of different tokens have different numbers of them. */
+function findVocabularyFindings(before: Checkpoint, after: Checkpoint): Finding[] {
+  const [from, to] = [before, after].map((model) => readVocabularyCut(model.record, model.source));
+  if (from?.kept.format() === to?.kept.format()) return [];
+  const text = `after has ${formatThousands(after.config.vocab_size)} tokens, before ${formatThousands(before.config.vocab_size)}, so that a text has another number of them`;
+  const advice = "perplexities of a token compare only where both are scored on the same tokens (nfc eval --against)";
+  return [{ code: "other-tokens", text: `${text}: ${advice}; bits per byte always do` }];
 }
 
 function findOriginFindings(before: Checkpoint, after: Checkpoint, { tie }: FindingsInput): Finding[] {

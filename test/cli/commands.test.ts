@@ -153,6 +153,7 @@ describe("nfc eval", () => {
     model: string;
     perplexity: number;
     tokens: number;
+    bitsPerByte: number;
     against?: { perplexity: number; kl: number; agreement: number };
   }
 
@@ -164,6 +165,7 @@ describe("nfc eval", () => {
     expect(lines[3]).toMatch(new RegExp(`^${MODEL} +\\d+\\.\\d{3} +\\d\\.\\d{4}$`));
     expect(lines[4]).toMatch(/^KL \d\.\d{4} nats a token, agreement \d+(\.\d+)? ?%$/);
     expect(lines[5]).toMatch(/^[\d,]+ tokens in \d+ windows of 64, stride 64, [\d,]+ tokens\/s$/);
+    expect(lines[6]).toMatch(/^\d\.\d{4} bits a byte, the other model \d\.\d{4}$/);
   });
 
   it("nfc eval --json gives the same as an object", async () => {
@@ -171,6 +173,7 @@ describe("nfc eval", () => {
     const result = await json<Evaluated>("eval", tied, ...flags, ...THREADS);
     expect(result).toMatchObject({ model: tied, reference: MODEL, length: 48, stride: 32 });
     expect(result.perplexity).toBeGreaterThan(1);
+    expect(result.bitsPerByte).toBeGreaterThan(0);
     expect(result.against?.kl).toBeGreaterThan(0);
   });
 

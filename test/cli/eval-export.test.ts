@@ -57,6 +57,7 @@ interface Evaluated {
     bytes: number;
     perplexity: number;
     percent: number | null;
+    bitsPerByte: number;
     kl: number | null;
     agreement: number | null;
     logitError: number | null;
@@ -83,6 +84,7 @@ describe("nfc eval of an export", () => {
     const result = await json(master, "--precision", "q4", "--length", "48", "--stride", "32", "--no-record");
     expect(result).toMatchObject({ model: master, reference: "fp32", precisions: [{ length: 48, stride: 32 }, {}] });
     const [fp32, q4] = result.precisions;
+    expect(fp32?.bitsPerByte).toBeGreaterThan(0);
     expect(fp32).toMatchObject({
       precision: "fp32",
       file: "onnx/model.onnx",

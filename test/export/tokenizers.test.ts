@@ -66,6 +66,19 @@ describe("the tokenizer of an export runs in transformers.js", () => {
     expect(readJson("models", name, "tokenizer_config.json")).toMatchObject({ pad_token: "<|pad|>" });
   });
 
+  it("a vocabulary that was cut to what a text uses", async () => {
+    const tied = path("cut-tied");
+    put(path(), "cut.txt", "The old sailor watches the harbour.");
+    await converted({ output: tied, vocabulary: { text: [path("cut.txt")] } });
+    await exported(tied, path("models/cut"));
+    const text = "The old sailor, Über 蒙古 👩‍👧 {\n\treturn 1;}<|endoftext|>";
+    const { theirs, ours } = await encodeWithBoth("cut", text);
+    expect(ours).toEqual(theirs);
+    const tokenizer = await AutoTokenizer.from_pretrained("cut");
+    expect(tokenizer.decode(theirs)).toBe(text);
+    expect(readJson("models", "cut", "config.json").vocab_size).toBeLessThan(300);
+  });
+
   it("GPT-2's vocabulary where there are no tokenizer files", async () => {
     await exported(await writeCheckpoint(path("built-in"), { vocab: 50_257 }), path("models/built-in"));
     const { theirs, ours } = await encodeWithBoth("built-in", "Hello world<|endoftext|>Hello");

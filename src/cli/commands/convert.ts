@@ -51,18 +51,23 @@ Ties:
   mean, query, key   S = (Q + K)/2, Q or K: fast, much worse
 
 Variants: low-rank keeps q and k apart, each with --qk-rank numbers a head: at half of them it has as many parameters
-as symmetric, and loses far less. pairwise has one projection and a free form for each head. symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
-see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
-between query and key, fitted on --calibration text.
+as symmetric, and loses far less. pairwise has one projection and a free form for each head. symmetric has no noise.
+noise-shared and noise-per-head have a constant mean, which the softmax cannot see: at the mean of the noise they
+compute what symmetric computes. noise-distance has a mean for each distance between query and key, fitted on
+--calibration text. dense leaves attention as it is, for other cuts alone.
 ${AXIS_HELP}
+
+Vocabulary: --vocab-from keeps the tokens that a text uses, and those that any text needs: single bytes, special tokens
+and whatever a kept token is merged of. The tokenizer's files are cut with the model.
 
 Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
   $ nfc convert gpt2/ -o out/lr --variant low-rank --qk-rank 50% --vo-rank 75% --calibration text.txt
-  $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose
-  $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt`;
+  $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt
+  $ nfc convert gpt2/ -o out/domain --calibration text.txt --vocab-from domain.txt --vocab-size 50%
+  $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
 
 export function convertCommand(context: Context): Command {
   const command = new Command("convert")
@@ -179,11 +184,7 @@ function formatResult(result: ConvertResult, verbose: boolean): string {
   return [...lines, ...(tie ? formatTie(record, tie, verbose) : [])].join("\n");
 }
 
-function formatTie(
-  record: NfcRecord,
-  { strategy, errors }: NonNullable<NfcRecord["tie"]>,
-  verbose: boolean,
-): string[] {
+function formatTie(record: NfcRecord, { strategy, errors }: NonNullable<NfcRecord["tie"]>, verbose: boolean): string[] {
   const all = errors.flat();
   const mean = average(all);
   const worst = all.reduce((most, error) => Math.max(most, error), 0);

@@ -27,6 +27,8 @@ Windows of --length tokens start every --stride; each token is scored once, as i
 fixed length. A smaller stride gives every token more context, and takes longer.
 A folder with ONNX files only, or --precision, scores those: each against the fp32 file, or against --against.
 KL is KL(against ‖ model), the mean of a token in nats; agreement is the share of equal most likely tokens.
+Bits per byte of text compare models of different tokens. A model that nfc convert --vocab-from has cut is compared with
+its source among the tokens that it has kept: the source's probabilities are those among them.
 
 Examples:
   $ nfc eval out/nf --text valid.txt
@@ -116,7 +118,7 @@ async function score(
 
 function formatResult(checkpoint: Checkpoint, against: Checkpoint | undefined, result: Evaluation): string {
   const rows = [["model", "perplexity", "nll"], formatRow(checkpoint.source, result)];
-  if (against && result.against) rows.push(formatRow(against.source, result.against));
+  if (against && result.against) rows.push(formatRow(nameAgainst(against, result.against), result.against));
   const lines = alignTable(rows, { align: "lr", rulesBefore: [1] });
   if (result.against) {
     const { kl, agreement } = result.against;
@@ -125,8 +127,20 @@ function formatResult(checkpoint: Checkpoint, against: Checkpoint | undefined, r
   const { tokens, windows, length, stride, tokensPerSecond } = result;
   lines.push(
     `${formatThousands(tokens)} tokens in ${formatThousands(windows)} windows of ${length}, stride ${stride}, ${formatThousands(tokensPerSecond)} tokens/s`,
+    ...formatBits(result),
   );
   return lines.join("\n");
+}
+
+function nameAgainst({ source }: Checkpoint, { among }: NonNullable<Evaluation["against"]>): string {
+  return among === undefined ? source : `${source} (among the ${formatThousands(among)} tokens)`;
+}
+
+/** A line; none for token ids. */
+function formatBits({ bitsPerByte, against }: Evaluation): string[] {
+  if (bitsPerByte === undefined) return [];
+  const other = against?.bitsPerByte === undefined ? "" : `, the other model ${against.bitsPerByte.toFixed(4)}`;
+  return [`${bitsPerByte.toFixed(4)} bits a byte${other}`];
 }
 
 function formatRow(source: string, { perplexity, nll }: { perplexity: number; nll: number }): string[] {

@@ -2,6 +2,7 @@
 import { basename, dirname, isAbsolute, join, relative, resolve } from "node:path";
 import { type Checkpoint, type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
+import { readVocabularyCut } from "../../checkpoint/kept-ids.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
@@ -38,7 +39,8 @@ export async function openSource(
   options: OpenOptions,
 ): Promise<Checkpoint> {
   const known = (record?.source.files ?? []).map(({ sha256 }) => sha256).join();
-  const { nHead = config.n_head, activation = config.activation, trimVocab = config.vocab_size } = options;
+  const rows = readVocabularyCut(record, source)?.from ?? config.vocab_size;
+  const { nHead = config.n_head, activation = config.activation, trimVocab = rows } = options;
   for (const place of places) {
     const teacher = await openCheckpoint(place, { ...options, nHead, activation, trimVocab });
     try {

@@ -79,7 +79,17 @@ async function makeKey(checkpoint: Checkpoint, options: CachedTeacherOptions): P
   const { range, length, k, precision, device = "cpu" } = options;
   const weights = (await describeSource(checkpoint)).files.map(({ sha256 }) => sha256);
   const data = [range.corpus.fingerprint, range.start, length];
-  const parts = [FORMAT, weights, checkpoint.config, ...data, k, precision, device];
+  const { config, selection } = checkpoint;
+  const parts = [
+    FORMAT,
+    weights,
+    config,
+    ...data,
+    k,
+    precision,
+    device,
+    ...(selection === undefined ? [] : [selection]),
+  ];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 

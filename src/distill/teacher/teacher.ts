@@ -1,6 +1,7 @@
 // Runs the teacher in a session of its own: the student's step is fed its final hidden states and its head.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { matchTokens } from "../../checkpoint/match-tokens.ts";
 import { NfcError } from "../../errors.ts";
 import { Graph, pruneGraph } from "../../graph/ir.ts";
 import { type Int8Graph, quantize, quantizeWeights, toInt8Graph, transposeMatrix } from "../../graph/passes/int8.ts";
@@ -83,6 +84,18 @@ export async function openTeacherSession(
 }
 
 type ModelSource = Pick<Checkpoint, "source" | "config">;
+
+/**
+ * The options with a teacher that is asked about the student's token ids: where the student's vocabulary was cut, the
+ * teacher's is cut to the same tokens, and its distribution is that among them.
+ * @throws NfcError "mismatch" as `matchTokens`
+ */
+export async function withMatchingTeacher<Options extends { teacher?: Checkpoint | null | undefined }>(
+  student: Checkpoint,
+  options: Options,
+): Promise<Options> {
+  return options.teacher ? { ...options, teacher: await matchTokens(student, options.teacher) } : options;
+}
 
 /**
  * Checks that a teacher can be asked about the student's token ids.

@@ -1,12 +1,12 @@
 // Measures the perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
+import { matchTokens } from "../../checkpoint/match-tokens.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
-import type { TextOptions } from "../../io/text.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
@@ -54,7 +54,12 @@ export interface Evaluation extends Score {
   stride: number;
   /** Tokens through the model in a second, both models counted as one when there are two. */
   tokensPerSecond: number;
+  /** Bits that a byte of the text takes, which compares models of different tokens; undefined where ids were given. */
+  bitsPerByte?: number | undefined;
   against?: Score & {
+    bitsPerByte?: number | undefined;
+    /** Tokens among which its probabilities are, where they are not all of its own: those that the model has kept. */
+    among?: number | undefined;
     /** Mean KL(against ‖ model) of a token, in nats. */
     kl: number;
     /** Share of positions where both models' most likely token is the same. */
@@ -68,26 +73,47 @@ export interface Evaluation extends Score {
  * as in that recipe; without overlap this is the plain mean over all scored tokens.
  * @throws NfcError "mismatch" for ids past the vocabulary or models of different vocabularies, "usage" for a bad window
  */
-export async function evaluate(checkpoint: Checkpoint, options: EvaluateOptions): Promise<Evaluation> {
+export async function evaluate(checkpoint: Checkpoint, given: EvaluateOptions): Promise<Evaluation> {
   refuseClassifier(checkpoint);
+  const against = given.against && (await matchTokens(checkpoint, given.against));
+  const options = { ...given, against };
   resolveWindow(checkpoint, options); // before the weights are read
   const meter = await TokenMeter.open(options.text ?? []);
-  const tokens = options.tokens ?? meter.count(await streamText(checkpoint, { ...options, onBytes: meter.onBytes }));
+  const tokens = options.tokens ?? meter.count(await streamText(checkpoint, options, meter));
   const scorer = await openScorer(checkpoint, options);
   try {
-    return await scorer.score({ ...options, tokens, countTokens: meter.estimate });
+    const result = await scorer.score({ ...options, tokens, countTokens: meter.estimate });
+    return {
+      ...withBitsPerByte(result, meter),
+      ...(result.against && { against: describeAgainst(result.against, against, meter) }),
+    };
   } finally {
     await scorer.close();
   }
 }
 
+function withBitsPerByte<Scored extends Score>(score: Scored, meter: TokenMeter): Scored & { bitsPerByte?: number } {
+  const bitsPerByte = meter.toBitsPerByte(score.nll);
+  return bitsPerByte === undefined ? score : { ...score, bitsPerByte };
+}
+
+function describeAgainst(
+  score: NonNullable<Evaluation["against"]>,
+  against: Checkpoint | undefined,
+  meter: TokenMeter,
+): NonNullable<Evaluation["against"]> {
+  const among = against?.selection === undefined ? {} : { among: against.config.vocab_size };
+  return { ...withBitsPerByte(score, meter), ...among };
+}
+
 const DAMAGED = "the checkpoint is damaged";
 async function streamText(
   { folder, config }: Checkpoint,
-  { text, field, signal, onBytes }: EvaluateOptions & Pick<TextOptions, "onBytes">,
+  { text, field, signal }: EvaluateOptions,
+  { onBytes, onText }: TokenMeter,
 ): Promise<AsyncIterable<readonly number[]>> {
   if (!text) throw new NfcError("usage", "nothing to score", { hint: "give text, the files, or tokens, their ids" });
-  return (await openTokenStream(text, { folder, config }, { field, signal, onBytes }))();
+  return (await openTokenStream(text, { folder, config }, { field, signal, onBytes, onText }))();
 }
 
 const COMPARED = ["nll", "nll_against", "kl", "agreement"] as const;

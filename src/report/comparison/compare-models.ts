@@ -3,6 +3,7 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
+import { readVocabularyCut } from "../../checkpoint/kept-ids.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import { locateData, refuseLinkOut } from "../../inference/exported/external-data.ts";
@@ -91,7 +92,13 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
     const groups = listGroups(
       tallyTensors(checkpoint).map((one) => ({ ...one, group: GROUP_NAMES[one.group].tensors })),
     );
-    const notes = head.storage === "copied" ? ["the head is stored twice"] : [];
+    const cut = readVocabularyCut(checkpoint.record, source);
+    const notes = [
+      ...(head.storage === "copied" ? ["the head is stored twice"] : []),
+      ...(cut
+        ? [`has ${cut.kept.size} of ${cut.from} tokens: its perplexity is that of its own, which are shorter`]
+        : []),
+    ];
     return {
       ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups, notes },
       weights: dtypes.map(({ dtype }) => dtype).join(", "),

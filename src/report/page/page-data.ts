@@ -3,12 +3,14 @@
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { hasCompanion } from "../../checkpoint/companion-files.ts";
+import { readVocabularyCut } from "../../checkpoint/kept-ids.ts";
+import { matchTokens } from "../../checkpoint/match-tokens.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { makeFloat32Tensor } from "../../graph/session.ts";
 import { embedWindows, openLayerSession } from "../../inference/layerwise.ts";
 import { readTextLines } from "../../io/text.ts";
 import { hasDistanceMean, VARIANT_TRAITS } from "../../model/variants.ts";
-import { findNotedTraining } from "../recorded-quality.ts";
+import { findNotedTraining, isRecordedSource } from "../recorded-quality.ts";
 import type { Report } from "../report-schema.ts";
 
 /** A point of a curve: the optimizer's step, and the value measured there. */
@@ -120,11 +122,13 @@ function thinPoints(points: readonly Point[]): Point[] {
  * least to the largest. Runs both models, a layer at a time.
  */
 export async function readAttentionPairs(
-  before: Checkpoint,
+  source: Checkpoint,
   after: Checkpoint,
   tokenizer: Tokenizer,
   sentence: string,
 ): Promise<PageData["attention"]> {
+  const before = await findSameTokens(source, after);
+  if (before === null) return null;
   const [a, b] = [before.config, after.config];
   if (a.n_layer !== b.n_layer || a.n_head !== b.n_head || a.vocab_size !== b.vocab_size) return null;
   const ids = tokenizer.encode(sentence).slice(0, Math.min(MAX_TOKENS, a.n_positions, b.n_positions));
@@ -139,6 +143,13 @@ export async function readAttentionPairs(
     after: maps[1]?.[i] as number[][],
   }));
   return { tokens: ids.map((id) => tokenizer.decode([id])), pairs };
+}
+
+/** The source with the token ids of `after`, where these are some of its own; null where they are others. */
+async function findSameTokens(source: Checkpoint, after: Checkpoint): Promise<Checkpoint | null> {
+  if (isRecordedSource(source, after)) return matchTokens(after, source);
+  const [a, b] = [source, after].map((model) => readVocabularyCut(model.record, model.source)?.kept.format());
+  return a === b ? source : null;
 }
 
 function chooseHeads({ config, record }: Checkpoint): { layer: number; head: number; error: number | null }[] {

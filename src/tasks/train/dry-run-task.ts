@@ -4,6 +4,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { type DiskUse, estimateDisk } from "../../distill/disk-use.ts";
 import { measure } from "../../distill/measure.ts";
+import { withMatchingTeacher } from "../../distill/teacher/teacher.ts";
 import { makeStore } from "../../distill/trained-model.ts";
 import { throwIfAborted } from "../../errors.ts";
 import { checkTarget, resolveTarget } from "../../io/output-guard.ts";
@@ -38,10 +39,11 @@ export interface TaskDryRun {
 /** Takes some real steps for about so many seconds. @throws NfcError as `finetuneTask` before its first step */
 export async function dryRunTask(
   source: Checkpoint,
-  options: FinetuneTaskOptions,
+  given: FinetuneTaskOptions,
   seconds = SECONDS,
 ): Promise<TaskDryRun> {
   const started = performance.now();
+  const options = await withMatchingTeacher(source, given);
   const { folder, settings, model, parts, force } = await planTask(source, options);
   const { output, task, teacher = null, session = {}, resume = false, signal, onProgress } = options;
   await checkTarget(await resolveTarget(output), output, force);

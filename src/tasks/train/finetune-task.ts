@@ -9,7 +9,7 @@ import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
 import type { ParameterStore } from "../../distill/step/parameter-store.ts";
-import { checkTeacherFits } from "../../distill/teacher/teacher.ts";
+import { checkTeacherFits, withMatchingTeacher } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
 import { NfcError } from "../../errors.ts";
@@ -59,7 +59,8 @@ export interface FinetuneTaskResult extends TrainedModel {
  * @throws NfcError "aborted" once the signal fires, after saving; "diverged"; "mismatch" for a resumed run whose settings
  * or inputs changed, or a teacher of other labels; "exists", "invalid-file", "not-found"
  */
-export async function finetuneTask(source: Checkpoint, options: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
+export async function finetuneTask(source: Checkpoint, given: FinetuneTaskOptions): Promise<FinetuneTaskResult> {
+  const options = await withMatchingTeacher(source, given);
   const plan = await planTask(source, options);
   const { folder, identity, force } = plan;
   await (await stageDirectory(options.output, { force })).discard();

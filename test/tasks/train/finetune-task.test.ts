@@ -85,6 +85,18 @@ describe("fine-tuning on a task", () => {
     expect(dev.metrics.accuracy).toBeGreaterThan(0.95);
   });
 
+  it("a student of fewer tokens learns from a classifier that has all of them", async () => {
+    const small = path("fewer-tokens");
+    writeFileSync(path("words.txt"), "the film is good, and the actors are");
+    await converted({ output: small, variant: "dense", vocabulary: { text: [path("words.txt")] } });
+    const settings = { ...SETTINGS, epochs: 1, length: 48 };
+    await opened(path("dense-tuned"), async (teacher) => {
+      const { record } = await tune(path("fewer-taught"), { teacher, settings }, small);
+      expect(record.cuts).toMatchObject([{ axis: "vocabulary", from: 384 }]);
+      expect(readFileSync(path("fewer-taught/metrics.jsonl"), "utf8")).toContain('"kl":');
+    });
+  });
+
   it("a run stops when nothing gets better, and keeps the best step", async () => {
     const { best, steps } = await tune(path("early"), { settings: { ...SETTINGS, epochs: 50, patience: 2 } });
     const evaluations = readFileSync(path("early/metrics.jsonl"), "utf8")

@@ -16,7 +16,10 @@ import { warnOfFewTokens } from "./few-tokens.ts";
 import type { TextFlags } from "./flags.ts";
 
 /** A scored file, and its change against the reference. */
-type Row = PrecisionScore & { file: string; bytes: number; percent: number | null };
+type Row = TextScore & { file: string; bytes: number; percent: number | null };
+
+/** A score, and the bits that a byte of the text takes; undefined for token ids. */
+type TextScore = PrecisionScore & { bitsPerByte?: number | undefined };
 
 interface Result {
   model: string;
@@ -32,13 +35,15 @@ export async function evalExport(context: Context, source: string, flags: TextFl
       hint: "export with --noise sample, and leave the flag out here",
     });
   const { openExportedModel } = await import("../../../inference/exported/exported-model.ts");
+  const { matchTokens } = await import("../../../checkpoint/match-tokens.ts");
   const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
   const { recordExports } = await import("../../../inference/score/record-perplexity.ts");
   const model = await openExportedModel(source);
   const files = selectFiles(model, flags);
   const progress = await Progress.open(context.io, flags);
-  const against = flags.against === undefined ? undefined : await openCheckpoint(flags.against, toOpenOptions(flags));
+  const opened = flags.against === undefined ? undefined : await openCheckpoint(flags.against, toOpenOptions(flags));
   try {
+    const against = opened && (await matchTokens(model, opened));
     const scores = await score(context, model, files, against, flags, progress);
     progress.stop();
     if (flags.record) {
@@ -50,7 +55,7 @@ export async function evalExport(context: Context, source: string, flags: TextFl
     printResult(context.io, flags, result, () => formatResult(result));
   } finally {
     progress.stop();
-    await against?.close();
+    await opened?.close();
   }
 }
 
@@ -69,25 +74,26 @@ async function score(
   against: Checkpoint | undefined,
   { text, length, stride, threads, field }: TextFlags,
   progress: Progress,
-): Promise<PrecisionScore[]> {
+): Promise<TextScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
   const { openTokenStream } = await import("../../../checkpoint/token-stream.ts");
   const { TokenMeter } = await import("../../../checkpoint/token-meter.ts");
   const meter = await TokenMeter.open(text);
-  const stream = await openTokenStream(text, model, { signal, field, onBytes: meter.onBytes });
+  const stream = await openTokenStream(text, model, { signal, field, onBytes: meter.onBytes, onText: meter.onText });
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
-  return scorePrecisions(files, model.config, reference, {
+  const scores = await scorePrecisions(files, model.config, reference, {
     tokens: () => meter.count(stream()),
     countTokens: meter.estimate,
     onProgress: progress.show,
     ...{ length, stride, threads, signal },
   });
+  return scores.map((each) => ({ ...each, bitsPerByte: meter.toBitsPerByte(each.nll) }));
 }
 
 function makeResult(
   { source }: ExportedModel,
   files: readonly ExportedFile[],
-  scores: readonly PrecisionScore[],
+  scores: readonly TextScore[],
   against: Checkpoint | undefined,
 ): Result {
   const fp32 = scores.find(({ precision }) => precision === "fp32");
