@@ -4,7 +4,14 @@ import { VARIANT_TRAITS } from "../model/variants.ts";
 import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
-import { explainNoTransfer, type LayerMap, listLayers, TRANSFER_KINDS, type TransferKind } from "./transfer-match.ts";
+import {
+  explainNoTransfer,
+  isTornByTying,
+  type LayerMap,
+  listLayers,
+  TRANSFER_KINDS,
+  type TransferKind,
+} from "./transfer-match.ts";
 
 const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
@@ -38,7 +45,7 @@ export interface TextContext {
   hasBatchSize: boolean;
   /** Held-out tokens of an evaluation, where they were given. */
   evalTokens?: number | undefined;
-  settings: Record<"transferSteps" | "temperature" | "evalEvery", number> &
+  settings: Record<"transferSteps" | "temperature" | "evalEvery" | "cacheTeacher", number> &
     RunLength & { train: string; transfer: TransferKind };
 }
 
@@ -173,6 +180,14 @@ export const TEXT_SETTINGS = {
         share <= 1 ? null : [`--average ${share} is above 1`, "it is a share of the steps, such as 0.2"],
     },
   ),
+  /** Which k tokens are stored. */
+  cacheKind: declare(
+    "--cache-kind <name>",
+    ["top-k", "sampled"],
+    "store the most likely tokens, or draw them: right on average",
+    "top-k",
+    { check: checkCacheKind, teacher: true },
+  ),
   evalEvery: declare(
     "--eval-every <steps>",
     "positive integer",
@@ -216,12 +231,6 @@ export function resolveTrainSettings(
   const facts = { task, config, teacher, layers, hasBatchSize, evalTokens };
   const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
-}
-
-/** Whether the teacher's scores are out of reach of the closed form: pairwise and low-rank heads come close to them without training. */
-export function isTornByTying({ variant }: ModelConfig): boolean {
-  const { tied, paired = false } = VARIANT_TRAITS[variant];
-  return tied && !paired;
 }
 
 /**
@@ -285,4 +294,9 @@ function checkTrained(train: string, { config: { variant } }: TextContext): Refu
 function checkCachedTeacher(k: number, { settings: { temperature } }: TextContext): Refusal {
   if (k === 0 || temperature === 1) return null;
   return ["a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher"];
+}
+
+function checkCacheKind(kind: string, { settings: { cacheTeacher } }: TextContext): Refusal {
+  if (kind === "top-k" || cacheTeacher > 0) return null;
+  return [`--cache-kind ${kind} without a cached teacher`, "give --cache-teacher as well"];
 }
