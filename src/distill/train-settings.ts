@@ -17,6 +17,8 @@ const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
 
 const MAX_DEFAULT_LENGTH = 512;
+/** Tokens of a step: GPT-2 was trained with half a million. */
+const MAX_STEP_TOKENS = 2 ** 25;
 /** Share of the steps that go to attention transfer, and the most of them: 50 do what 150 do (docs/distill.md). */
 const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
@@ -34,6 +36,7 @@ const LONG_RUN_STEPS = 200;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
+type Numbers = "transferSteps" | "temperature" | "evalEvery" | "cacheTeacher";
 /** The facts that defaults and limits of settings depend on. */
 export interface TextContext {
   task: TrainMode;
@@ -45,12 +48,8 @@ export interface TextContext {
   hasBatchSize: boolean;
   /** Held-out tokens of an evaluation, where they were given. */
   evalTokens?: number | undefined;
-  settings: Record<"transferSteps" | "temperature" | "evalEvery" | "cacheTeacher", number> &
-    RunLength & { train: string; transfer: TransferKind };
+  settings: RunLength & Record<Numbers, number> & { train: string; transfer: TransferKind };
 }
-
-/** Tokens of a step: GPT-2 was trained with half a million. */
-const MAX_STEP_TOKENS = 2 ** 25;
 
 const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
 const chooseDecay = ({ task }: TextContext) => WEIGHT_DECAY[task];
@@ -186,7 +185,13 @@ export const TEXT_SETTINGS = {
     ["top-k", "sampled"],
     "store the most likely tokens, or draw them: right on average",
     "top-k",
-    { check: checkCacheKind, teacher: true },
+    {
+      check: (kind, { settings: { cacheTeacher } }: TextContext) =>
+        kind === "top-k" || cacheTeacher > 0
+          ? null
+          : [`--cache-kind ${kind} without a cached teacher`, "give --cache-teacher"],
+      teacher: true,
+    },
   ),
   evalEvery: declare(
     "--eval-every <steps>",
@@ -226,9 +231,8 @@ export function resolveTrainSettings(
   teacher: ModelConfig | null = null,
   layers: LayerMap = teacher?.n_layer === config.n_layer ? listLayers(config.n_layer) : null,
 ): TrainSettings {
-  const hasBatchSize = given.batchSize !== undefined;
-  const { evalTokens } = given;
-  const facts = { task, config, teacher, layers, hasBatchSize, evalTokens };
+  const { batchSize, evalTokens } = given;
+  const facts = { task, config, teacher, layers, hasBatchSize: batchSize !== undefined, evalTokens };
   const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
 }
@@ -247,9 +251,8 @@ function chooseLearningRate({ task, config, settings }: TextContext): number {
 
 /** 0 also where the noise alone moves: it is no attention to transfer. */
 function chooseTransferSteps({ config, teacher, layers, settings: { steps, train, transfer } }: TextContext): number {
-  const wanted = transfer !== "probabilities" || isTornByTying(config);
-  if (!teacher || !wanted || train === "noise") return 0;
-  if (explainNoTransfer(config, teacher, { kind: transfer, layers }) !== null) return 0;
+  const wanted = (transfer !== "probabilities" || isTornByTying(config)) && train !== "noise";
+  if (!teacher || !wanted || explainNoTransfer(config, teacher, { kind: transfer, layers }) !== null) return 0;
   return Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
 }
 
@@ -294,9 +297,4 @@ function checkTrained(train: string, { config: { variant } }: TextContext): Refu
 function checkCachedTeacher(k: number, { settings: { temperature } }: TextContext): Refusal {
   if (k === 0 || temperature === 1) return null;
   return ["a cached teacher has no temperature but 1", "leave out --temperature or --cache-teacher"];
-}
-
-function checkCacheKind(kind: string, { settings: { cacheTeacher } }: TextContext): Refusal {
-  if (kind === "top-k" || cacheTeacher > 0) return null;
-  return [`--cache-kind ${kind} without a cached teacher`, "give --cache-teacher as well"];
 }

@@ -20,7 +20,7 @@ import { openSampledTeacher } from "./sampled.ts";
 import type { TeacherPrecision, TeacherSource } from "./teacher.ts";
 import { openTopKTeacher, type TopK, type TopKTeacher } from "./top-k.ts";
 
-export type CacheKind = TrainSettings["cacheKind"];
+type CacheKind = TrainSettings["cacheKind"];
 const OPEN = { "top-k": openTopKTeacher, sampled: openSampledTeacher } as const satisfies Record<CacheKind, unknown>;
 
 /** Part of the cache files' names, so that those of another version are not found. */
