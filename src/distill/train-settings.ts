@@ -13,8 +13,7 @@ import {
   type TransferKind,
 } from "./transfer-match.ts";
 
-const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
-export type TrainMode = (typeof TRAIN_MODES)[number];
+export type TrainMode = "distill" | "finetune" | "pretrain";
 
 const MAX_DEFAULT_LENGTH = 512;
 /** Tokens of a step: GPT-2 was trained with half a million. */
