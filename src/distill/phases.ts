@@ -137,10 +137,10 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
 
 function openTeacherSource(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
   const { settings, student, session, split, cache } = context;
-  const { batchSize: batch, length, cacheTeacher: k, teacherPrecision: precision } = settings;
+  const { batchSize: batch, length, cacheTeacher: k, cacheKind: kind, teacherPrecision: precision } = settings;
   const shared = { ...session, batch, length, precision };
   return k > 0
-    ? openCachedTeacher(teacher, { ...shared, k, range: split.train, cache })
+    ? openCachedTeacher(teacher, { ...shared, k, kind, range: split.train, cache })
     : openTeacher(teacher, { ...shared, chunks: planHeadChunks(student.config.vocab_size) });
 }
 

@@ -4,12 +4,20 @@ import { VARIANT_TRAITS } from "../model/variants.ts";
 import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
-import { explainNoTransfer, type LayerMap, listLayers, TRANSFER_KINDS, type TransferKind } from "./transfer-match.ts";
+import {
+  explainNoTransfer,
+  isTornByTying,
+  type LayerMap,
+  listLayers,
+  TRANSFER_KINDS,
+  type TransferKind,
+} from "./transfer-match.ts";
 
-const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
-export type TrainMode = (typeof TRAIN_MODES)[number];
+export type TrainMode = "distill" | "finetune" | "pretrain";
 
 const MAX_DEFAULT_LENGTH = 512;
+/** Tokens of a step: GPT-2 was trained with half a million. */
+const MAX_STEP_TOKENS = 2 ** 25;
 /** Share of the steps that go to attention transfer, and the most of them: 50 do what 150 do (docs/distill.md). */
 const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
@@ -27,6 +35,7 @@ const LONG_RUN_STEPS = 200;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
+type Numbers = "transferSteps" | "temperature" | "evalEvery" | "cacheTeacher";
 /** The facts that defaults and limits of settings depend on. */
 export interface TextContext {
   task: TrainMode;
@@ -38,12 +47,8 @@ export interface TextContext {
   hasBatchSize: boolean;
   /** Held-out tokens of an evaluation, where they were given. */
   evalTokens?: number | undefined;
-  settings: Record<"transferSteps" | "temperature" | "evalEvery", number> &
-    RunLength & { train: string; transfer: TransferKind };
+  settings: RunLength & Record<Numbers, number> & { train: string; transfer: TransferKind };
 }
-
-/** Tokens of a step: GPT-2 was trained with half a million. */
-const MAX_STEP_TOKENS = 2 ** 25;
 
 const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
 const chooseDecay = ({ task }: TextContext) => WEIGHT_DECAY[task];
@@ -173,6 +178,20 @@ export const TEXT_SETTINGS = {
         share <= 1 ? null : [`--average ${share} is above 1`, "it is a share of the steps, such as 0.2"],
     },
   ),
+  /** Which k tokens are stored. */
+  cacheKind: declare(
+    "--cache-kind <name>",
+    ["top-k", "sampled"],
+    "store the most likely tokens, or draw them: right on average",
+    "top-k",
+    {
+      check: (kind, { settings: { cacheTeacher } }: TextContext) =>
+        kind === "top-k" || cacheTeacher > 0
+          ? null
+          : [`--cache-kind ${kind} without a cached teacher`, "give --cache-teacher"],
+      teacher: true,
+    },
+  ),
   evalEvery: declare(
     "--eval-every <steps>",
     "positive integer",
@@ -211,17 +230,10 @@ export function resolveTrainSettings(
   teacher: ModelConfig | null = null,
   layers: LayerMap = teacher?.n_layer === config.n_layer ? listLayers(config.n_layer) : null,
 ): TrainSettings {
-  const hasBatchSize = given.batchSize !== undefined;
-  const { evalTokens } = given;
-  const facts = { task, config, teacher, layers, hasBatchSize, evalTokens };
+  const { batchSize, evalTokens } = given;
+  const facts = { task, config, teacher, layers, hasBatchSize: batchSize !== undefined, evalTokens };
   const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
-}
-
-/** Whether the teacher's scores are out of reach of the closed form: pairwise and low-rank heads come close to them without training. */
-export function isTornByTying({ variant }: ModelConfig): boolean {
-  const { tied, paired = false } = VARIANT_TRAITS[variant];
-  return tied && !paired;
 }
 
 /**
@@ -238,9 +250,8 @@ function chooseLearningRate({ task, config, settings }: TextContext): number {
 
 /** 0 also where the noise alone moves: it is no attention to transfer. */
 function chooseTransferSteps({ config, teacher, layers, settings: { steps, train, transfer } }: TextContext): number {
-  const wanted = transfer !== "probabilities" || isTornByTying(config);
-  if (!teacher || !wanted || train === "noise") return 0;
-  if (explainNoTransfer(config, teacher, { kind: transfer, layers }) !== null) return 0;
+  const wanted = (transfer !== "probabilities" || isTornByTying(config)) && train !== "noise";
+  if (!teacher || !wanted || explainNoTransfer(config, teacher, { kind: transfer, layers }) !== null) return 0;
   return Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
 }
 

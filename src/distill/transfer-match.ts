@@ -1,5 +1,6 @@
 // What a student's layers can learn of a teacher's, one by one, and whether they can.
 import type { ModelConfig } from "../model/config.ts";
+import { VARIANT_TRAITS } from "../model/variants.ts";
 
 /**
  * What a layer learns in the transfer: the teacher's attention probabilities, the output of its attention, or the
@@ -27,4 +28,10 @@ export function explainNoTransfer(
     return `has ${teacher.n_layer} layers, and nothing says from which the student's ${student.n_layer} came`;
   if (student.n_embd !== teacher.n_embd) return differ("n_embd");
   return kind === "probabilities" && student.n_head !== teacher.n_head ? differ("n_head") : null;
+}
+
+/** Whether the teacher's scores are out of reach of the closed form: pairwise and low-rank heads come close to them without training. */
+export function isTornByTying({ variant }: ModelConfig): boolean {
+  const { tied, paired = false } = VARIANT_TRAITS[variant];
+  return tied && !paired;
 }

@@ -3,15 +3,17 @@ import type { Dim } from "../../graph/dims.ts";
 import type { Value } from "../../graph/ir.ts";
 import { add, gemm, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
 import { concat, gather, reshape, slice } from "../../graph/shape-ops.ts";
-import { type ChunkDistribution, chunkedSoftmax } from "./distribution.ts";
-import { buildDenseTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
+import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
+import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
 /** The teacher's outputs, from which the student learns besides the labels. */
 export type TeacherSignal =
   /** The teacher's logits for some rows (of the N) and one chunk of the vocabulary, [n, v]. */
   | { kind: "logits"; logits(rows: { start: number; end: number }, chunk: number): Value }
   /** Its k most likely tokens: ids int64 [N, k], log-probabilities [N, k]. The rest of the vocabulary is one outcome. */
-  | { kind: "top-k"; ids: Value; logProbabilities: Value };
+  | { kind: "top-k"; ids: Value; logProbabilities: Value }
+  /** Tokens drawn from it, the same, and what each counts [N, k]. */
+  | { kind: "sampled"; ids: Value; logProbabilities: Value; weights: Value };
 
 export interface HeadLossInputs {
   hidden: Value; // after ln_f: [N, C]
@@ -93,14 +95,7 @@ function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: numbe
   if (teacher && klWeight) {
     const b = scale(cut(klWeight), 1 / temperature);
     const warm = temperature === 1 ? student : chunkedSoftmax(logits.map((z) => scale(z, 1 / temperature)));
-    const cooled =
-      teacher.kind === "logits"
-        ? buildDenseTeacher(
-            warm,
-            chunks.map((_, c) => scale(teacher.logits(rows, c), 1 / temperature)),
-            b,
-          )
-        : buildSparseTeacher(warm, cut(teacher.ids), cut(teacher.logProbabilities), b);
+    const cooled = buildTeacher(teacher, warm, { rows, cut, chunks: chunks.length, temperature, b });
     kl = reshape(cooled.kl, [count]);
     dLogits = student.parts.map((p, c) =>
       combineGradients(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
@@ -108,6 +103,29 @@ function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: numbe
   } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
   const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
   return { hidden, nll, kl, dLogits, dHidden: dHidden as Value };
+}
+
+interface TeacherRows {
+  rows: { start: number; end: number };
+  cut: (x: Value) => Value;
+  /** Chunks of the vocabulary. */
+  chunks: number;
+  temperature: number;
+  b: Value;
+}
+
+function buildTeacher(
+  teacher: TeacherSignal,
+  warm: Distribution,
+  { rows, cut, chunks, temperature, b }: TeacherRows,
+): TeacherPart {
+  if (teacher.kind === "logits") {
+    const logits = Array.from({ length: chunks }, (_, c) => scale(teacher.logits(rows, c), 1 / temperature));
+    return buildDenseTeacher(warm, logits, b);
+  }
+  const [ids, logProbabilities] = [cut(teacher.ids), cut(teacher.logProbabilities)];
+  if (teacher.kind === "top-k") return buildSparseTeacher(warm, ids, logProbabilities, b);
+  return buildSampledTeacher(warm, { ids, logProbabilities, weights: cut(teacher.weights) }, b);
 }
 
 /** a·p + (b/T)·q − subtract; where T = 1 (`warm` null), p = q and one product does for both. */

@@ -10,10 +10,10 @@ import { makeParameterLookup, type ParameterLookup } from "../../model/layers.ts
 import { findParameterKind, isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
 import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
 
-/** The teacher's part of the step: its final hidden states and head, or cached log-probabilities. */
+/** The teacher's part of the step: its final hidden states and head, or cached log-probabilities of k tokens. */
 export type TeacherInput =
   | { kind: "hidden"; n_embd: number; precision: "fp32" | "int8" }
-  | { kind: "top-k"; k: number };
+  | { kind: "top-k" | "sampled"; k: number };
 
 export interface StepOptions {
   config: ModelConfig;
@@ -49,6 +49,7 @@ export const STEP = {
   teacherHidden: "teacher_hidden",
   teacherIds: "teacher_ids",
   teacherLogProbabilities: "teacher_log_probabilities",
+  teacherWeights: "teacher_weights",
   nll: "nll",
   kl: "kl",
   labelRows: "label_rows",
@@ -93,7 +94,7 @@ export function buildStepGraph(options: StepOptions): StepGraph {
   const headName = nameHead(config);
   const chunks = planHeadChunks(
     config.vocab_size,
-    teacher?.kind === "top-k" ? config.vocab_size : options.vocabularyChunk,
+    teacher && teacher.kind !== "hidden" ? config.vocab_size : options.vocabularyChunk,
   );
   const headTrained = trained.has(headName);
   const loss = buildHeadLoss({
@@ -169,12 +170,13 @@ function buildTeacherSignal(
   teacher: TeacherInput,
   chunks: readonly HeadChunk[],
 ): TeacherSignal {
-  if (teacher.kind === "top-k")
-    return {
-      kind: "top-k",
-      ids: graph.input(STEP.teacherIds, "int64", [rows, teacher.k]),
-      logProbabilities: graph.input(STEP.teacherLogProbabilities, "float32", [rows, teacher.k]),
-    };
+  if (teacher.kind !== "hidden") {
+    const ids = graph.input(STEP.teacherIds, "int64", [rows, teacher.k]);
+    const logProbabilities = graph.input(STEP.teacherLogProbabilities, "float32", [rows, teacher.k]);
+    if (teacher.kind === "top-k") return { kind: "top-k", ids, logProbabilities };
+    const weights = graph.input(STEP.teacherWeights, "float32", [rows, teacher.k]);
+    return { kind: "sampled", ids, logProbabilities, weights };
+  }
   const { n_embd: width, precision } = teacher;
   const hidden = graph.input(STEP.teacherHidden, "float32", [rows, width]);
   const products = chunks.map(({ count }, c): ((x: Value) => Value) => {

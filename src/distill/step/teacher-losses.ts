@@ -1,4 +1,4 @@
-// KL to a teacher and its gradient: from the teacher's logits, or from its k most likely tokens alone.
+// KL to a teacher and its gradient: from the teacher's logits, from its k most likely tokens alone, or from k drawn ones.
 import type { Value } from "../../graph/ir.ts";
 import { add, div, exp, like, log, max, min, mul, reduceSum, scale, shift, sub } from "../../graph/ops.ts";
 import { gatherElements, scatterElements, zeros } from "../../graph/shape-ops.ts";
@@ -47,8 +47,7 @@ export function buildSparseTeacher(
   logProbabilities: Value, // [n, k]
   b: Value, // [n, 1]
 ): TeacherPart {
-  const part = warm.parts[0] as ChunkDistribution;
-  if (warm.parts.length !== 1) throw new Error("top-k teacher: the vocabulary must be one chunk");
+  const part = getOnlyPart(warm);
   const t = exp(logProbabilities); // [n, k]
   const logQ = sub(gatherElements(part.logits, ids, 1), warm.logNormalizer); // [n, k]
   const q = exp(logQ);
@@ -64,4 +63,28 @@ export function buildSparseTeacher(
     studentWeight: mul(b, shift(scale(ratio, -1), 1)),
     subtract: [scatterElements(zeros(part.softmax, part.softmax.shape), ids, corrections, 1)],
   };
+}
+
+/**
+ * KL to a teacher of which k tokens were drawn (draw-tokens.ts). Each counts w_j, which makes up for the tokens that were
+ * not drawn, Σ_k w_j = 1: KL = Σ_k w_j·ln(t_j/q_j) and dKL/dz = q − w are right on average over the draws, for every
+ * token. The log-probabilities were taken at temperature 1: only T = 1 is possible.
+ */
+export function buildSampledTeacher(
+  warm: Distribution,
+  { ids, logProbabilities, weights }: Record<"ids" | "logProbabilities" | "weights", Value>, // [n, k]; ids int64
+  b: Value, // [n, 1]
+): TeacherPart {
+  const part = getOnlyPart(warm);
+  const logQ = sub(gatherElements(part.logits, ids, 1), warm.logNormalizer); // [n, k]
+  return {
+    kl: reduceSum(mul(weights, sub(logProbabilities, logQ)), [1], true), // [n, 1]
+    studentWeight: b,
+    subtract: [scatterElements(zeros(part.softmax, part.softmax.shape), ids, mul(weights, b), 1)],
+  };
+}
+
+function getOnlyPart({ parts }: Distribution): ChunkDistribution {
+  if (parts.length !== 1) throw new Error("a teacher of k tokens: the vocabulary must be one chunk");
+  return parts[0] as ChunkDistribution;
 }

@@ -1,4 +1,4 @@
-// The teacher's k most likely tokens at every position of the corpus, on disk: computed once, read by window.
+// The teacher's k most likely tokens, or k drawn ones, at every position of the corpus, on disk: computed once, read by window.
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
@@ -8,14 +8,20 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import { decodeFloats, encodeFloats } from "../../formats/dtype.ts";
-import type { SessionOptions } from "../../graph/session.ts";
+import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
 import { writeFully } from "../../io/durable.ts";
 import { findDefaultCache } from "../data/token-cache.ts";
 import { replaceInCache } from "../data/token-file.ts";
 import type { TokenRange } from "../data/windows.ts";
 import { STEP } from "../step/step-graph.ts";
+import type { TrainSettings } from "../train-settings.ts";
+import { weighTokens } from "./draw-tokens.ts";
+import { openSampledTeacher } from "./sampled.ts";
 import type { TeacherPrecision, TeacherSource } from "./teacher.ts";
 import { openTopKTeacher, type TopK, type TopKTeacher } from "./top-k.ts";
+
+type CacheKind = TrainSettings["cacheKind"];
+const OPEN = { "top-k": openTopKTeacher, sampled: openSampledTeacher } as const satisfies Record<CacheKind, unknown>;
 
 /** Part of the cache files' names, so that those of another version are not found. */
 const FORMAT = "nfc-teacher/1";
@@ -26,6 +32,8 @@ export interface CachedTeacherOptions extends SessionOptions {
   batch: number;
   length: number;
   k: number;
+  /** Whether the k most likely tokens are stored, or k that are drawn; the most likely unless given. */
+  kind?: CacheKind | undefined;
   precision: TeacherPrecision;
   /** The training tokens; window w begins at its start + w·length. */
   range: TokenRange;
@@ -40,7 +48,7 @@ export interface CachedTeacherOptions extends SessionOptions {
  * @throws NfcError "usage" for more tokens than the vocabulary has, "io" with a hint at --cache
  */
 export async function openCachedTeacher(checkpoint: Checkpoint, options: CachedTeacherOptions): Promise<TeacherSource> {
-  const { batch, length, k, cache = findDefaultCache("teacher") } = options;
+  const { batch, length, k, kind = "top-k", cache = findDefaultCache("teacher") } = options;
   const { vocab_size } = checkpoint.config;
   if (k > vocab_size)
     throw new NfcError("usage", `--cache-teacher ${k}: ${checkpoint.source} has ${vocab_size} tokens`, {
@@ -50,21 +58,25 @@ export async function openCachedTeacher(checkpoint: Checkpoint, options: CachedT
   const file = await openTopKFile(join(cache, `${await makeKey(checkpoint, options)}.topk`), size, vocab_size);
   const ids = new BigInt64Array(batch * size);
   const logProbabilities = new Float32Array(batch * size);
+  const weights = new Float32Array(kind === "sampled" ? batch * size : 0);
   let teacher: TopKTeacher | null = null;
   return {
-    input: { kind: "top-k", k },
+    input: { kind, k },
     async feeds(inputs, windows) {
       for (const [b, window] of windows.entries()) {
         const [from, to] = [b * size, (b + 1) * size];
         const into = { ids: ids.subarray(from, to), logProbabilities: logProbabilities.subarray(from, to) };
         if (await file.read(window, into)) continue;
-        teacher ??= await openTopKTeacher(checkpoint, options);
-        await file.write(window, await teacher.run(inputs.subarray(b * length, (b + 1) * length)), into);
+        teacher ??= await OPEN[kind](checkpoint, options);
+        await file.write(window, await teacher.run(inputs.subarray(b * length, (b + 1) * length), window), into);
       }
+      for (let at = 0; at < weights.length; at += k)
+        weighTokens(logProbabilities.subarray(at, at + k), weights.subarray(at, at + k));
       const shape = [windows.length * length, k];
       return {
         [STEP.teacherIds]: { dtype: "int64", data: ids, shape },
         [STEP.teacherLogProbabilities]: { dtype: "float32", data: logProbabilities, shape },
+        ...(kind === "sampled" && { [STEP.teacherWeights]: makeFloat32Tensor(weights, shape) }),
       };
     },
     async close() {
@@ -76,7 +88,7 @@ export async function openCachedTeacher(checkpoint: Checkpoint, options: CachedT
 
 /** Hashes everything that an entry depends on. */
 async function makeKey(checkpoint: Checkpoint, options: CachedTeacherOptions): Promise<string> {
-  const { range, length, k, precision, device = "cpu" } = options;
+  const { range, length, k, kind = "top-k", precision, device = "cpu" } = options;
   const weights = (await describeSource(checkpoint)).files.map(({ sha256 }) => sha256);
   const data = [range.corpus.fingerprint, range.start, length];
   const { config, selection } = checkpoint;
@@ -89,6 +101,7 @@ async function makeKey(checkpoint: Checkpoint, options: CachedTeacherOptions): P
     precision,
     device,
     ...(selection === undefined ? [] : [selection]),
+    ...(kind === "top-k" ? [] : [kind]),
   ];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }

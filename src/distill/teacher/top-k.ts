@@ -29,8 +29,8 @@ export interface TopKOptions extends SessionOptions {
 
 /** A frozen model whose noise is at the mean. */
 export interface TopKTeacher {
-  /** Finds the most likely tokens after each of the T tokens of one window. */
-  run(inputs: Int32Array): Promise<TopK>;
+  /** Finds tokens, the most likely ones or drawn ones, after each of the T tokens of one window of the corpus. */
+  run(inputs: Int32Array, window: number): Promise<TopK>;
   close(): Promise<void>;
 }
 
@@ -46,12 +46,18 @@ export async function openTopKTeacher(checkpoint: Checkpoint, options: TopKOptio
   };
 }
 
+/** Rows that go through the head at once. */
+export function countHeadRows({ vocab_size }: ModelConfig, { rowsAtOnce }: Pick<TopKOptions, "rowsAtOnce">): number {
+  return rowsAtOnce ?? Math.max(1, Math.floor(HEAD_ELEMENTS / vocab_size));
+}
+
 /** ids and ln softmax(z) of the k largest logits z, the rows in blocks. */
-function buildTopKGraph(config: ModelConfig, { length, k, rowsAtOnce }: TopKOptions): Graph {
+function buildTopKGraph(config: ModelConfig, options: TopKOptions): Graph {
+  const { length, k } = options;
   const graph = new Graph();
   const parameters = makeParameterLookup(graph, config);
   const { hidden } = gpt2(config, parameters, declareTextInputs(graph, 1, length), { kind: "mean" }); // [T, C]
-  const rows = rowsAtOnce ?? Math.max(1, Math.floor(HEAD_ELEMENTS / config.vocab_size));
+  const rows = countHeadRows(config, options);
   const ids: Value[] = [];
   const logProbabilities: Value[] = [];
   for (let start = 0; start < length; start += rows) {

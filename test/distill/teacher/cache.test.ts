@@ -173,7 +173,7 @@ describe("a teacher with a cache", () => {
     const direct = await openTopKTeacher(checkpoint, { length: LENGTH, k: K, precision: "fp32", threads: 1 });
     const { ids, logs } = await feeds(teacher, 9, 4);
     for (const [b, window] of [9, 4].entries()) {
-      const expected = await direct.run(await inputsOf(Int32Array.of(window)));
+      const expected = await direct.run(await inputsOf(Int32Array.of(window)), window);
       const from = b * LENGTH * K;
       expect(ids.slice(from, from + LENGTH * K)).toEqual([...expected.ids]);
       for (const [i, log] of expected.logProbabilities.entries())

@@ -170,7 +170,10 @@ for (const name of ["a tied head", "a head of its own, no biases"])
         });
         const logits = await logitsOf(model(name));
         for (const window of WINDOWS) {
-          const { ids, logProbabilities } = await teacher.run(inputs.subarray(window * LENGTH, (window + 1) * LENGTH));
+          const { ids, logProbabilities } = await teacher.run(
+            inputs.subarray(window * LENGTH, (window + 1) * LENGTH),
+            window,
+          );
           expect(ids.length).toBe(LENGTH * k);
           for (let t = 0; t < LENGTH; t++) {
             const row = window * LENGTH + t;
@@ -192,7 +195,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
         await openTopKTeacher(model(name), { ...options, precision: "fp32" }),
         await openTopKTeacher(model(name), { ...options, precision: "int8" }),
       ];
-      const [a, b] = [await full.run(inputs.subarray(0, LENGTH)), await cheap.run(inputs.subarray(0, LENGTH))];
+      const [a, b] = [await full.run(inputs.subarray(0, LENGTH), 0), await cheap.run(inputs.subarray(0, LENGTH), 0)];
       expect(distance(b.logProbabilities, a.logProbabilities)).toBeLessThan(0.03);
       expect([...b.logProbabilities]).not.toEqual([...a.logProbabilities]);
       await full.close();
@@ -204,7 +207,7 @@ for (const name of ["a tied head", "a head of its own, no biases"])
         await openTeacher(model(name), shape),
         await openTopKTeacher(model(name), { length: LENGTH, k: VOCAB, precision: "fp32", threads: 1 }),
       ];
-      const parts = [await known.run(inputs.subarray(0, LENGTH)), await known.run(inputs.subarray(LENGTH))];
+      const parts = [await known.run(inputs.subarray(0, LENGTH), 0), await known.run(inputs.subarray(LENGTH), 1)];
       const feeds: Record<string, Tensor> = {
         [STEP.teacherIds]: {
           dtype: "int64",

@@ -3,8 +3,8 @@
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import type { Given } from "../../../distill/resolve-settings.ts";
 import type { TrainOptions, TrainResult } from "../../../distill/train.ts";
-import { isTornByTying, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "../../../distill/train-settings.ts";
-import { explainNoTransfer } from "../../../distill/transfer-match.ts";
+import { TEXT_SETTINGS, type TrainMode, type TrainSettings } from "../../../distill/train-settings.ts";
+import { explainNoTransfer, isTornByTying } from "../../../distill/transfer-match.ts";
 import { describeWorse } from "../../../report/findings.ts";
 import { formatBytes, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
