@@ -4,8 +4,10 @@ export { type CheckedModel, type CheckOptions, type CheckResult, checkSizes } fr
 export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoint } from "./checkpoint/checkpoint.ts";
 export type { ModelFiles } from "./checkpoint/collect-files.ts";
 export type { ExportEntry, NfcRecord } from "./checkpoint/nfc-record.ts";
+export type { LayerSettings, MlpSettings } from "./convert/axis-settings.ts";
 export { type ConvertResult, convert } from "./convert/convert.ts";
 export type { ConvertOptions } from "./convert/convert-options.ts";
+export type { RankChoice } from "./convert/ranks.ts";
 export type { TieStrategy } from "./convert/tie.ts";
 export type { VocabularySettings } from "./convert/vocabulary-choice.ts";
 export type { FreshOptions } from "./distill/fresh-model.ts";
