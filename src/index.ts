@@ -16,7 +16,6 @@ export { type ExportOptions, type ExportResult, exportModel } from "./export/exp
 export type { OnnxExportOptions } from "./export/onnx/onnx-export.ts";
 export type { OnnxFile, WeightStorage } from "./export/onnx/onnx-file.ts";
 export type { Verification } from "./export/onnx/verify.ts";
-export type { Quantization, QuantizationOptions } from "./export/quantize/settings.ts";
 export type { Dtype, FloatDtype } from "./formats/dtype.ts";
 export type { StoredTensor, TensorReader } from "./formats/safetensors/reader.ts";
 export type { Device, SessionOptions } from "./graph/session.ts";
@@ -30,6 +29,7 @@ export type { NoiseMode } from "./model/attention.ts";
 export type { Activation, ModelConfig } from "./model/config.ts";
 export type { ParameterGroup } from "./model/parameters.ts";
 export type { Precision } from "./model/precision.ts";
+export type { Quantization, QuantizationOptions } from "./model/quantization.ts";
 export type { Variant } from "./model/variants.ts";
 export type { LongCall, ProgressEvent } from "./progress.ts";
 export { type Inspection, inspect } from "./report/inspect/inspect.ts";
