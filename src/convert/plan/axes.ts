@@ -4,10 +4,8 @@ import type { CutSettings } from "../make-smaller.ts";
 import type { Cuts } from "./search.ts";
 
 export interface Axis {
-  /** The name in plan files. */
+  /** The name in plan files and tables. */
   name: string;
-  /** What is left, for tables: "qk-rank 16". */
-  describe(value: number): string;
   /** What may be left of the axis, the weakest cut first; none where the model has nothing to cut. */
   listValues(config: ModelConfig): number[];
   /** The settings with this axis cut too. */
@@ -21,10 +19,10 @@ export function toCutSettings(cuts: Cuts, axes: readonly Axis[] = AXES): CutSett
   return Object.entries(cuts).reduce((settings, [name, value]) => findAxis(name, axes).cut(settings, value), {});
 }
 
-/** "qk-rank 16, mlp 768"; "nothing" for the whole model. */
-export function describeCuts(cuts: Cuts, axes: readonly Axis[] = AXES): string {
-  const parts = Object.entries(cuts).map(([name, value]) => findAxis(name, axes).describe(value));
-  return parts.length === 0 ? "nothing" : parts.join(", ");
+/** "qk-rank 16, mlp 768"; "the source" for the whole model. */
+export function describeCuts(cuts: Cuts): string {
+  const parts = Object.entries(cuts).map(([name, value]) => `${name} ${value}`);
+  return parts.length === 0 ? "the source" : parts.join(", ");
 }
 
 function findAxis(name: string, axes: readonly Axis[]): Axis {

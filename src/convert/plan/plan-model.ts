@@ -129,7 +129,7 @@ class Planner {
   private show(cuts: Cuts, left: number): void {
     const { count, seconds } = this.fresh;
     const time = count < 2 ? "" : `, about ${formatDuration((left * seconds) / count)} left`;
-    const detail = `${describeCuts(cuts, this.options.axes)}${time}`;
+    const detail = `${describeCuts(cuts)}${time}`;
     this.options.onProgress?.({
       phase: "measuring",
       done: this.done,

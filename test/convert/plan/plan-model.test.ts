@@ -11,7 +11,6 @@ let count = 0;
 const AXES: PlanOptions["axes"] = [
   {
     name: "tie",
-    describe: () => "tie",
     listValues: () => [1],
     cut: (settings) => ({ ...settings, attention: { variant: "symmetric", strategy: "calibrated" } }),
   },
