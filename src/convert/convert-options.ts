@@ -2,6 +2,7 @@
 import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
+import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { TieStrategy } from "./tie.ts";
 
 /** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
@@ -12,7 +13,8 @@ export const DEFAULT_NOISE_STD = 1;
 export interface ConvertOptions extends LongCall {
   /** Folder to write. */
   output: string;
-  variant: Exclude<Variant, "dense">;
+  /** `dense` leaves attention as it is; something else is then cut. */
+  variant: Variant;
   strategy: TieStrategy;
   /** Text files for `calibrated`, and for the distance means of `noise-distance`. */
   calibration?: readonly string[] | undefined;
@@ -20,6 +22,10 @@ export interface ConvertOptions extends LongCall {
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   noiseStd?: number | undefined;
+  /** How many layers stay, or which; all unless given. */
+  layers?: LayerSettings | undefined;
+  /** Hidden units that stay in each MLP, or the share of them; all unless given. */
+  mlp?: MlpSettings | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;

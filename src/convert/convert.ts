@@ -14,6 +14,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
 import { countNeededPositions, hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
+import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
 import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
 import type { ConvertOptions } from "./convert-options.ts";
 import { type CutSettings, makeSmaller } from "./make-smaller.ts";
@@ -99,15 +100,16 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings({ variant, strategy, noiseStd }: ConvertOptions): CutSettings {
-  return { attention: { variant, strategy, noiseStd } };
+function toCutSettings({ variant, strategy, noiseStd, layers, mlp }: ConvertOptions): CutSettings {
+  return { layers, mlp, attention: variant === "dense" ? undefined : { variant, strategy, noiseStd } };
 }
 
 /** The calibration text, where it is given and used. */
 async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
   const { calibration = [], calibrationTokens: tokens, strategy, variant, field, signal, onProgress } = options;
   const [first, ...others] = calibration;
-  if (first === undefined || (strategy !== "calibrated" && !hasDistanceMean(variant))) return null;
+  const needed = strategy === "calibrated" || hasDistanceMean(variant) || options.layers !== undefined || options.mlp;
+  if (first === undefined || !needed) return null;
   return readCalibrationText([first, ...others], checkpoint, { field, tokens, signal, onProgress });
 }
 
@@ -117,6 +119,13 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("unsupported", `${source}: already tied (variant ${config.variant})`, {
       hint: "convert the dense checkpoint that it came from",
     });
+  const { layers, mlp } = options;
+  if (options.variant === "dense" && layers === undefined && !mlp)
+    throw new NfcError("usage", "nothing would be cut: a dense model keeps its attention", {
+      hint: "give --layers or --mlp, or take another --variant",
+    });
+  if (layers !== undefined) checkLayers(layers, config);
+  if (mlp) resolveMlpUnits(mlp, config);
   const text = (options.calibration?.length ?? 0) > 0;
   if (options.strategy === "calibrated" && !text)
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {

@@ -1,10 +1,15 @@
 // Makes a smaller model by one cut after another, each on the model that the one before has left.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
+import { cutLayers } from "./layers-cut.ts";
+import { cutMlp } from "./mlp-cut.ts";
 import { type TieSettings, tieLayers } from "./tie-layers.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
 export interface CutSettings {
+  layers?: LayerSettings | undefined;
+  mlp?: MlpSettings | undefined;
   attention?: TieSettings | undefined;
 }
 
@@ -17,7 +22,9 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     cuts.push(cut);
     model = cut.model;
   };
-  const { attention } = settings;
+  const { layers, mlp, attention } = settings;
+  if (layers !== undefined) await apply((whole) => cutLayers(whole, layers, tools));
+  if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
   if (attention) await apply((whole) => tieLayers(whole, attention, tools));
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
 }

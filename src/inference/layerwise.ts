@@ -88,7 +88,7 @@ export interface LayerSessionOptions {
   threads?: number | undefined;
   /**
    * Names the graph outputs; values that they do not need are left out. It may ask for further weights
-   * (`graph.parameter`), given in `weights`.
+   * (`graph.parameter`), given in `weights`, which also take the place of the checkpoint's own of that name.
    */
   outputs: (graph: Graph, block: BlockOutput, context: AttentionContext) => void;
   weights?: ReadonlyMap<string, Float32Array> | undefined;
@@ -96,7 +96,8 @@ export interface LayerSessionOptions {
 
 /** One block, or a part of it, as a session over hidden states; noise at its mean. */
 export interface LayerSession {
-  run(hidden: Hidden, into?: Tensors): Promise<Record<string, Tensor>>;
+  /** @param further inputs that `outputs` has declared */
+  run(hidden: Hidden, into?: Tensors, further?: Tensors): Promise<Record<string, Tensor>>;
   close(): Promise<void>;
 }
 
@@ -118,9 +119,10 @@ export async function openLayerSession(
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
   const session = await Session.withWeights(graph, weightOf, { threads, shortLived: true });
-  const run = ({ x, batch, length }: Hidden, into?: Tensors) =>
+  const run = ({ x, batch, length }: Hidden, into?: Tensors, further?: Tensors) =>
     session.run(
       {
+        ...further,
         x: makeFloat32Tensor(x, [batch * length, config.n_embd]),
         input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
       },

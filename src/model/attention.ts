@@ -160,6 +160,8 @@ export function computeScoreScale(config: ModelConfig, layer: number): number {
 
 export interface AttentionOutput {
   output: Value; // [B·T, C]
+  /** The heads' mixed values, the input of attn.c_proj: [B·T, C], or narrower where v is */
+  mixed: Value;
   query: Value; // [B, H, T, D], as wide as the keys
   present: KeyValue;
   scores: Value; // masked, before the softmax: [B, H, T, S]
@@ -182,11 +184,12 @@ export function attention(
   const dots = scale(matmul(query, transpose(key, [0, 1, 3, 2])), factor); // [B, H, T, S]
   const scores = add(addNoise(dots, parameters, context, layer, factor), buildScoreBias(parameters, context, factor));
   const probabilities = softmax(scores); // [B, H, T, S]
-  const mixed = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
+  const perHead = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
   const rows = x.shape[0] as Dim;
   const width = config.n_head * (value.shape[3] as number); // C, less where v is narrow
-  const output = linear(reshape(mixed, [rows, width], sources), "attn.c_proj", parameters); // [B·T, C]
-  return { output, query, present: { key, value }, scores, probabilities };
+  const mixed = reshape(perHead, [rows, width], sources); // [B·T, C]
+  const output = linear(mixed, "attn.c_proj", parameters); // [B·T, C]
+  return { output, mixed, query, present: { key, value }, scores, probabilities };
 }
 
 /** Queries, keys and values of the new positions: [B, H, T, D] each, or as wide as `getHeadWidths` says. */

@@ -65,6 +65,10 @@ export interface BlockOutput {
   /** ln_1(x), the input of c_attn: [B·T, C] */
   normed: Value;
   attention: AttentionOutput;
+  /** x + attention, the stream between the two halves of the block: [B·T, C] */
+  middle: Value;
+  /** The hidden units of the MLP, the input of mlp.c_proj: [B·T, n_inner] */
+  inner: Value;
   output: Value; // [B·T, C]
 }
 
@@ -80,8 +84,8 @@ export function block(
   const normed = norm(x, "ln_1", parameters, config);
   const attended = attention(normed, parameters, context, layer, past);
   const middle = add(x, attended.output); // [B·T, C]
-  const output = add(middle, mlp(norm(middle, "ln_2", parameters, config), parameters, config)); // [B·T, C]
-  return { normed, attention: attended, output };
+  const { inner, output } = mlp(norm(middle, "ln_2", parameters, config), parameters, config);
+  return { normed, attention: attended, middle, inner, output: add(middle, output) };
 }
 
 /** hidden · wteᵀ, or · lm_headᵀ where the head is not tied: [N, V]. Gemm's transB keeps the tied weight stored once. */

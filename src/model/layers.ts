@@ -41,10 +41,16 @@ export function norm(x: Value, name: string, parameters: ParameterLookup, config
   return layerNorm(x, parameters(`${name}.weight`), bias, config.layer_norm_epsilon);
 }
 
+export interface MlpOutput {
+  /** The hidden units, the input of c_proj: [N, n_inner] */
+  inner: Value;
+  output: Value; // [N, C]
+}
+
 /** activation(x·W_fc + b)·W_proj + b */
-export function mlp(x: Value, parameters: ParameterLookup, config: ModelConfig): Value {
+export function mlp(x: Value, parameters: ParameterLookup, config: ModelConfig): MlpOutput {
   const inner = ACTIVATE[config.activation](linear(x, "mlp.c_fc", parameters)); // [N, n_inner]
-  return linear(inner, "mlp.c_proj", parameters); // [N, C]
+  return { inner, output: linear(inner, "mlp.c_proj", parameters) };
 }
 
 const ACTIVATE: Readonly<Record<Activation, (x: Value) => Value>> = {

@@ -5,6 +5,7 @@ import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/c
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
+import { describeCut } from "../../report/describe-cut.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
@@ -20,8 +21,9 @@ import {
   toDtype,
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
+import { AXIS_HELP, type AxisFlags, addAxisFlags, listBlindCuts } from "./convert/axes.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -45,21 +47,23 @@ Ties:
 Variants: symmetric has no noise. noise-shared and noise-per-head have a constant mean, which the softmax cannot
 see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
 between query and key, fitted on --calibration text.
+${AXIS_HELP}
 
 Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
-  $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
+  $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose
+  $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt`;
 
 export function convertCommand(context: Context): Command {
   const command = new Command("convert")
-    .description("Tie Q and K of every attention head of a dense GPT-2 checkpoint.")
+    .description("Make a dense GPT-2 checkpoint smaller: tie Q and K of every attention head, cut layers and MLPs.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
     .addOption(
       new Option("--variant <name>", "attention variant")
-        .choices(VARIANTS.filter((variant) => VARIANT_TRAITS[variant].tied))
+        .choices(VARIANTS.filter((variant) => variant === "dense" || VARIANT_TRAITS[variant].tied))
         .default("noise-distance"),
     )
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
@@ -72,7 +76,7 @@ export function convertCommand(context: Context): Command {
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags) =>
+  return addSourceFlags(addCommonFlags(addAxisFlags(command))).action((model: string, flags: ConvertFlags) =>
     run(context, model, flags),
   );
 }
@@ -107,11 +111,13 @@ async function nameUnnamed({ io }: Context, model: string, flags: ConvertFlags):
 
 /** Remarks on a conversion that went well. */
 function listRemarks(model: string, output: string, flags: ConvertFlags): string[] {
-  const { variant, calibration, tie } = flags;
+  const { variant, calibration, tie, layers, mlp } = flags;
   const lines: string[] = [];
   if (hasDistanceMean(variant) && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
-  if (calibration && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
+  if (!calibration) lines.push(...listBlindCuts(flags));
+  const cut = layers !== undefined || mlp !== undefined;
+  if (calibration && !cut && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
   return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
@@ -133,31 +139,37 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
-  const { variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads } = flags;
+  const { variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, maxShardSize, force, threads } = flags;
   return {
-    ...{ variant, calibration, calibrationTokens, field, noiseStd, maxShardSize, force, threads },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, maxShardSize, force, threads },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
   };
 }
 
 function toJson({ folder, record, parameters, byteLength, files }: ConvertResult): object {
-  return { output: folder, variant: record.variant, tie: record.tie, parameters, bytes: byteLength, files };
+  const { variant, tie, cuts } = record;
+  return { output: folder, variant, tie, ...(cuts && { cuts }), parameters, bytes: byteLength, files };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {
   const { record, parameters, byteLength, folder } = result;
-  const errors = record.tie?.errors ?? [];
+  const { variant, tie, cuts = [] } = record;
+  const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
+  const lines = [
+    `${folder}: ${variant}, ${tie ? `tied by ${tie.strategy}, ` : ""}${formatBytes(byteLength)}`,
+    `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
+    ...cuts.map(describeCut),
+  ];
+  return [...lines, ...(tie ? formatTie(tie, verbose) : [])].join("\n");
+}
+
+function formatTie({ strategy, errors }: NonNullable<ConvertResult["record"]["tie"]>, verbose: boolean): string[] {
   const all = errors.flat();
   const mean = all.reduce((sum, error) => sum + error, 0) / all.length;
   const worst = all.reduce((most, error) => Math.max(most, error), 0);
-  const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
-  const lines = [
-    `${folder}: ${record.variant}, tied by ${record.tie?.strategy}, ${formatBytes(byteLength)}`,
-    `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
-    `tie error (${record.tie?.strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`,
-  ];
-  return [...lines, ...(verbose ? formatHeads(errors) : [])].join("\n");
+  const line = `tie error (${strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`;
+  return [line, ...(verbose ? formatHeads(errors) : [])];
 }
 
 function formatHeads(errors: readonly (readonly number[])[]): string[] {

@@ -1,0 +1,44 @@
+// Says in one line what a cut of nfc.json has taken away.
+import type { NfcRecord } from "../checkpoint/nfc-record.ts";
+import { formatThousands } from "./render/format.ts";
+
+type CutRecord = NonNullable<NfcRecord["cuts"]>[number];
+
+/** One line for a cut; cuts that later versions of nfc may make are named. */
+export function describeCut(cut: CutRecord): string {
+  return (DESCRIBE[cut.axis] ?? (({ axis }) => axis))(cut);
+}
+
+const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
+  layers: ({ from, to, kept, chosen }) =>
+    `layers ${show(from)} -> ${show(to)}: ${listRanges(kept)} stay${HOW_CHOSEN[String(chosen)] ?? ""}`,
+  mlp: ({ from, to, chosen, errors }) =>
+    `hidden units ${show(from)} -> ${show(to)}${HOW_CHOSEN[String(chosen)] ?? ""}${showErrors(errors)}`,
+};
+
+const HOW_CHOSEN: Readonly<Record<string, string>> = {
+  measured: ", chosen on the calibration text",
+  spaced: ", evenly spaced",
+  weights: ", chosen by their weights",
+};
+
+const show = (value: unknown) => (typeof value === "number" ? formatThousands(value) : "?");
+
+/** 0, 1, 3-5 */
+function listRanges(layers: unknown): string {
+  if (!Array.isArray(layers)) return "?";
+  const ranges: [number, number][] = [];
+  for (const layer of layers as number[]) {
+    const last = ranges.at(-1);
+    if (last && layer === last[1] + 1) last[1] = layer;
+    else ranges.push([layer, layer]);
+  }
+  return ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(", ");
+}
+
+function showErrors(errors: unknown): string {
+  if (!Array.isArray(errors) || errors.length === 0) return "";
+  const numbers = errors as number[];
+  const mean = numbers.reduce((sum, error) => sum + error, 0) / numbers.length;
+  return `, error of their output ${mean.toFixed(3)} (worst ${Math.max(...numbers).toFixed(3)})`;
+}
