@@ -100,7 +100,14 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings({ variant, strategy, noiseStd, layers, mlp }: ConvertOptions): CutSettings {
+/** The cuts that the options ask for. */
+export function toCutSettings({
+  variant,
+  strategy,
+  noiseStd,
+  layers,
+  mlp,
+}: Omit<ConvertOptions, "output">): CutSettings {
   return { layers, mlp, attention: variant === "dense" ? undefined : { variant, strategy, noiseStd } };
 }
 

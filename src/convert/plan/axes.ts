@@ -1,22 +1,55 @@
-// The axes along which a plan cuts a model, each one row: the values to try, and the settings of a conversion that cut so.
+// The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
 import type { ModelConfig } from "../../model/config.ts";
-import type { CutSettings } from "../make-smaller.ts";
+import { resolveMlpUnits } from "../axis-settings.ts";
+import type { ConvertOptions } from "../convert-options.ts";
 import type { Cuts } from "./search.ts";
 
+/** The options of a conversion that say what is cut. */
+export type CutOptions = Pick<ConvertOptions, "variant" | "strategy" | "layers" | "mlp">;
+
 export interface Axis {
-  /** The name in plan files and tables. */
+  /** The name in plan files and tables, and of the flag of nfc convert. */
   name: string;
   /** What may be left of the axis, the weakest cut first; none where the model has nothing to cut. */
   listValues(config: ModelConfig): number[];
-  /** The settings with this axis cut too. */
-  cut(settings: CutSettings, value: number): CutSettings;
+  /** The options with this axis cut too. */
+  cut(options: CutOptions, value: number): CutOptions;
 }
 
-export const AXES: readonly Axis[] = [];
+/** Shares of an MLP's hidden units that are tried. */
+const MLP_SHARES = [7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4];
+/** Layers that are tried at most: down to half of them. */
+const LAYER_VALUES = 6;
 
-/** The settings of a conversion that makes these cuts. @throws Error for an axis that is not in the table */
-export function toCutSettings(cuts: Cuts, axes: readonly Axis[] = AXES): CutSettings {
-  return Object.entries(cuts).reduce((settings, [name, value]) => findAxis(name, axes).cut(settings, value), {});
+export const AXES: readonly Axis[] = [
+  {
+    name: "mlp",
+    listValues: (config) =>
+      keepDistinct(
+        MLP_SHARES.map((share) => resolveMlpUnits({ share }, config)),
+        config.n_inner,
+      ),
+    cut: (options, units) => ({ ...options, mlp: { units } }),
+  },
+  {
+    name: "layers",
+    listValues: ({ n_layer }) => {
+      const step = Math.ceil(n_layer / (2 * LAYER_VALUES));
+      return Array.from({ length: LAYER_VALUES }, (_, i) => n_layer - (i + 1) * step).filter((n) => n >= n_layer / 2);
+    },
+    cut: (options, layers) => ({ ...options, layers }),
+  },
+];
+
+/** Values from 1 to below `whole`, each once. */
+function keepDistinct(values: readonly number[], whole: number): number[] {
+  return [...new Set(values)].filter((value) => value >= 1 && value < whole);
+}
+
+/** The options of a conversion that makes these cuts, fitted to the calibration text. */
+export function toCutOptions(cuts: Cuts, axes: readonly Axis[] = AXES): CutOptions {
+  const whole: CutOptions = { variant: "dense", strategy: "calibrated" };
+  return Object.entries(cuts).reduce((options, [name, value]) => findAxis(name, axes).cut(options, value), whole);
 }
 
 /** "qk-rank 16, mlp 768"; "the source" for the whole model. */

@@ -5,7 +5,8 @@ import { NfcError } from "../../errors.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import { formatDuration } from "../../report/render/format.ts";
 import { TOOL } from "../../version.ts";
-import { AXES, type Axis, describeCuts, toCutSettings } from "./axes.ts";
+import { toCutSettings } from "../convert.ts";
+import { AXES, type Axis, describeCuts, toCutOptions } from "./axes.ts";
 import { measureCut, measureSource } from "./measure.ts";
 import { type Measurement, type Plan, resumePlan, writePlan } from "./plan-file.ts";
 import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text.ts";
@@ -114,7 +115,7 @@ class Planner {
     const options = { texts, threads, signal };
     try {
       if (Object.keys(cuts).length === 0) return await measureSource(this.checkpoint, options);
-      return await measureCut(this.checkpoint, toCutSettings(cuts, axes), options);
+      return await measureCut(this.checkpoint, toCutSettings(toCutOptions(cuts, axes)), options);
     } catch (error) {
       const kept = this.plan.measurements.length;
       if (!(error instanceof NfcError) || error.code !== "aborted" || kept === 0) throw error;
