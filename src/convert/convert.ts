@@ -53,6 +53,7 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
       source,
       tie: null,
       ...facts,
+      ...(options.plan && { plan: options.plan }),
     };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };

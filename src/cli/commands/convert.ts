@@ -22,8 +22,17 @@ import {
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 import { AXIS_HELP, type AxisFlags, addAxisFlags, listBlindCuts } from "./convert/axes.ts";
+import {
+  addPlanFlags,
+  applyPlanFlags,
+  type ConvertPlanFlags,
+  describeApplied,
+  PLAN_HELP,
+  type PlanChoice,
+  readPlanChoice,
+} from "./convert/plan.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, ConvertPlanFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -48,13 +57,15 @@ Variants: symmetric has no noise. noise-shared and noise-per-head have a constan
 see: at the mean of the noise they compute what symmetric computes. noise-distance has a mean for each distance
 between query and key, fitted on --calibration text.
 ${AXIS_HELP}
+${PLAN_HELP}
 
 Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
   $ nfc convert gpt2/ -o out/nf --calibration text.txt
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
   $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose
-  $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt`;
+  $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt
+  $ nfc convert gpt2/ -o out/small --target 70% --calibration text.txt`;
 
 export function convertCommand(context: Context): Command {
   const command = new Command("convert")
@@ -76,29 +87,33 @@ export function convertCommand(context: Context): Command {
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(addAxisFlags(command))).action((model: string, flags: ConvertFlags) =>
-    run(context, model, flags),
+  return addSourceFlags(addCommonFlags(addPlanFlags(addAxisFlags(command)))).action(
+    (model: string, flags: ConvertFlags, own: Command) => run(context, model, flags, readPlanChoice(flags, own)),
   );
 }
 
-async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
+async function run(context: Context, model: string, given: ConvertFlags, choice: PlanChoice | null): Promise<void> {
   const { convert } = await import("../../convert/convert.ts");
-  if (flags.calibration) await requireRuntime();
-  const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    const output = flags.output ?? (await nameUnnamed(context, model, flags));
+  if (given.calibration || choice) await requireRuntime();
+  const result = await withCheckpoint(context, model, given, async (checkpoint, progress) => {
+    const output = given.output ?? (await nameUnnamed(context, model, given));
+    const call = { onProgress: progress.show, signal: context.signal };
+    const applied = choice && (await applyPlanFlags(checkpoint, choice, { ...given, output }, call));
+    const flags = { ...given, ...applied?.cuts };
     const converted = await convert(checkpoint, {
       ...toOptions(flags),
       output,
+      plan: applied?.origin,
       command: ["nfc", ...context.io.argv.slice(2)],
-      onProgress: progress.show,
-      signal: context.signal,
+      ...call,
     });
     progress.stop();
+    if (applied) note(context.io, flags, describeApplied(applied));
     for (const line of [...converted.record.notes, ...listRemarks(model, output, flags), ...warnOfShortText(converted)])
       note(context.io, flags, line);
     return converted;
   });
-  printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
+  printResult(context.io, given, toJson(result), () => formatResult(result, given.verbose ?? false));
 }
 
 /** The output where none is named; it is told at once. */
@@ -148,8 +163,17 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
 }
 
 function toJson({ folder, record, parameters, byteLength, files }: ConvertResult): object {
-  const { variant, tie, cuts } = record;
-  return { output: folder, variant, tie, ...(cuts && { cuts }), parameters, bytes: byteLength, files };
+  const { variant, tie, cuts, plan } = record;
+  return {
+    output: folder,
+    variant,
+    tie,
+    ...(cuts && { cuts }),
+    ...(plan && { plan }),
+    parameters,
+    bytes: byteLength,
+    files,
+  };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {

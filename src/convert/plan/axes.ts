@@ -1,11 +1,14 @@
 // The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
 import type { ModelConfig } from "../../model/config.ts";
-import { resolveMlpUnits } from "../axis-settings.ts";
+import { type LayerSettings, type MlpSettings, resolveMlpUnits } from "../axis-settings.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import type { Cuts } from "./search.ts";
 
 /** The options of a conversion that say what is cut. */
-export type CutOptions = Pick<ConvertOptions, "variant" | "strategy" | "layers" | "mlp">;
+export interface CutOptions extends Pick<ConvertOptions, "variant" | "strategy"> {
+  layers?: LayerSettings;
+  mlp?: MlpSettings;
+}
 
 export interface Axis {
   /** The name in plan files and tables, and of the flag of nfc convert. */

@@ -56,7 +56,7 @@ function makeCells(model: Measurement, { measurements }: Plan): string[] {
     ...[bytes.fp32, bytes.int8, bytes.q4].map((size) => (size === null ? "-" : formatMegabytes(size))),
     perplexity.toFixed(3),
     loss ? formatLoss(perplexity / source.perplexity - 1) : "",
-    loss ? (100 * error).toFixed(2) : "",
+    loss ? ((100 * error * perplexity) / source.perplexity).toFixed(2) : "",
     loss ? kl.toFixed(4) : "",
   ];
 }

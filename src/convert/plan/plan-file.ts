@@ -23,6 +23,8 @@ const textSchema = z.object({
   tokens: count,
   /** Tokens of a window. */
   length: count,
+  /** Field of .jsonl lines. */
+  field: z.string().exactOptional(),
 });
 
 const measurementSchema = z.object({
@@ -120,6 +122,6 @@ async function readKnownPlan(path: string): Promise<Plan | null> {
 
 /** What measurements depend on besides the cuts. */
 function identify({ tool, source, calibration, heldOut }: PlanSubject): string {
-  const texts = [calibration, heldOut].map((text) => [text.sha256, text.first, text.tokens, text.length]);
+  const texts = [calibration, heldOut].map((text) => [text.sha256, text.first, text.tokens, text.length, text.field]);
   return JSON.stringify([tool.name, tool.version, source.files.map((file) => file.sha256), texts]);
 }

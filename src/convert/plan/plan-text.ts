@@ -49,7 +49,9 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
     own ? heldOutTokens : heldOutTokens + calibrationTokens,
     options,
   );
-  const tokens = own ? calibrationTokens : Math.min(calibrationTokens, Math.ceil(measured.length * CALIBRATION_SHARE));
+  const isShort = !own && measured.length < calibrationTokens + heldOutTokens;
+  const share = Math.ceil(measured.length * CALIBRATION_SHARE);
+  const tokens = isShort ? Math.min(calibrationTokens, share) : calibrationTokens;
   const fitted = await readCalibrationText(calibration, checkpoint, { ...common, tokens });
   const first = own ? 0 : fitted.record.tokens;
   const heldOut = measured.slice(first, first + heldOutTokens);
@@ -59,6 +61,7 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
     });
   const { n_positions: length } = checkpoint.config;
   const files = [...(others ?? calibration)];
+  const named = field === undefined ? {} : { field };
   return {
     fitted,
     heldOut,
@@ -69,8 +72,9 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
         first: 0,
         tokens: fitted.record.tokens,
         length: fitted.windows[0]?.length ?? 0,
+        ...named,
       },
-      heldOut: { files, sha256: await sha256Files(files, signal), first, tokens: heldOut.length, length },
+      heldOut: { files, sha256: await sha256Files(files, signal), first, tokens: heldOut.length, length, ...named },
     },
   };
 }

@@ -34,6 +34,12 @@ export function reachesTarget(target: Target, measurement: Measurement, source: 
   return bytes !== null && bytes <= target.bytes;
 }
 
+/** Whether a step of the plan is small enough; for a loss, whether the path goes beyond it, so that none is left out. */
+export function meetsTarget(plan: Plan, target: Target): boolean {
+  const models = listSteps(plan);
+  return models.some((model) => reachesTarget(target, model, models[0] as Measurement));
+}
+
 /**
  * The first step that is small enough; for a loss, the smallest model that loses no more.
  * @throws NfcError "usage" where no step meets the target: it says how near the plan comes
