@@ -2,8 +2,8 @@
 
     python scripts/check-hf.py [--shared ../shared] [--model FOLDER] [--nfc "node bin/nfc.js"]
 
-Golden models of all variants: logits, sampled logits and gradients against the reference implementation; logits against
-the ONNX export, with every trap of config.json. MODEL, a tied model with a tokenizer: generation, padding, training on
+Golden models of all variants and forms: logits, sampled logits and gradients against the reference implementation; logits
+against the ONNX export, with every trap of config.json; the initial form A of a pairwise model. MODEL, a tied model with a tokenizer: generation, padding, training on
 one and on two processes, and nfc reading the result back. Needs torch, transformers, accelerate, onnxruntime.
 """
 import argparse
@@ -27,6 +27,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 
 HERE = Path(__file__).parent
 VARIANTS = ["dense", "symmetric", "noise-shared", "noise-per-head", "noise-distance"]
+# Heads with widths of their own, and A: numbers of another program, in test/golden.
+FORMS = ["pairwise", "low-rank", "low-rank-layers", "symmetric-vo"]
 TRAPS = {
     "unscaled": {"scale_attn_weights": False},
     "inverse layer": {"scale_attn_by_inverse_layer_idx": True},
@@ -59,15 +61,15 @@ def worst(a, b):
     return float((torch.as_tensor(a) - torch.as_tensor(b)).detach().abs().max())
 
 
-def golden_folder(golden, variant, folder, changes):
+def golden_folder(golden, name, folder, changes):
     """A compact checkpoint as nfc writes it, and the reference's numbers."""
     folder.mkdir(parents=True)
-    numbers = load_file(golden / f"{variant}.safetensors")
-    config = json.loads((golden / f"{variant}.json").read_text())["config"]
-    sizes = {key: config[key] for key in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")}
+    numbers = load_file(golden / f"{name}.safetensors")
+    reference = json.loads((golden / f"{name}.json").read_text())
+    sizes = {key: reference["config"][key] for key in ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size")}
     no_dropout = {"attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0}
-    tied = {} if variant == "dense" else {"nfc_variant": variant}
-    config = {"model_type": "gpt2", "activation_function": "gelu_new", **sizes, **no_dropout, **tied, **changes}
+    form = {} if name == "dense" else {"nfc_variant": reference.get("variant", name), **reference.get("keys", {})}
+    config = {"model_type": "gpt2", "activation_function": "gelu_new", **sizes, **no_dropout, **form, **changes}
     (folder / "config.json").write_text(json.dumps(config))
     parameters = {name[6:]: value for name, value in numbers.items() if name.startswith("param.")}
     save_file(parameters, folder / "model.safetensors", {"format": "pt"})
@@ -83,8 +85,8 @@ def onnx_logits(path, ids, config):
     return session.run(["logits"], feeds | {"position_ids": np.tile(np.arange(T), (B, 1))})[0]
 
 
-def check_golden(command, golden, work):
-    for variant in VARIANTS:
+def check_golden(command, golden, names, work):
+    for variant in names:
         source, folder = work / f"{variant}-source", work / f"{variant}-hf"
         numbers = golden_folder(golden, variant, source, {})
         nfc(command, "export", source, "--hf", "-o", folder)
@@ -92,6 +94,9 @@ def check_golden(command, golden, work):
         for attention in ("sdpa", "eager"):
             model = load(folder, attn_implementation=attention)
             check(f"{variant}, {attention}: logits", worst(model(ids).logits, numbers["mean_logits"]), 1e-5)
+        if variant == "pairwise":
+            fresh = type(model)(model.config).transformer.h[0].attn.pair
+            check("pairwise: A of a new model, from the identity", worst(fresh, torch.eye(fresh.shape[1])), 0)
         if variant != "dense":
             check_gradients(variant, folder, numbers, json.loads((golden / f"{variant}.json").read_text()))
         for trap, changes in TRAPS.items():
@@ -205,8 +210,9 @@ def main():
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes of torchrun
     work = Path(tempfile.mkdtemp(prefix="check-hf-"))
     try:
+        check_golden(command, HERE / "../test/golden", FORMS, work)
         if flags.shared.exists():
-            check_golden(command, flags.shared / "golden", work)
+            check_golden(command, flags.shared / "golden", VARIANTS, work)
         else:
             print("skipped: the golden models, no", flags.shared)
         model, folder = flags.model or work / "tied", work / "hf"

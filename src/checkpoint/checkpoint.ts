@@ -7,6 +7,7 @@ import { openSafetensors, type TensorReader } from "../formats/safetensors/reade
 import type { Activation, ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
+import type { ModelFiles } from "./collect-files.ts";
 import { hasCompanion, readCompanionJson } from "./companion-files.ts";
 import { CONFIG_FILE, GENERATION_FILE, parseConfig } from "./config-file.ts";
 import { FieldReader } from "./fields.ts";
@@ -44,6 +45,10 @@ export interface Checkpoint {
   readonly notes: readonly string[];
   /** nfc.json when present. */
   readonly record: NfcRecord | null;
+  /** The files beside the weights, where they are not the folder's as they are. */
+  readonly companions?: ModelFiles | undefined;
+  /** The rows of the stored vocabulary that the model has, where it lacks some (`KeptIds.format`). */
+  readonly selection?: string | undefined;
   /** A tensor as float32 in canonical orientation. */
   readF32(name: string): Promise<Float32Array>;
   /** A tensor's stored dtype in canonical orientation; pieces of a reused buffer: use each before asking for the next. */

@@ -45,7 +45,9 @@ export async function writeModelFiles(
     hf.dtype = DTYPE_NAMES[options.dtype];
   }
   await writeText(join(folder, CONFIG_FILE), `${JSON.stringify(hf, null, 2)}\n`);
-  const collected = await collectModelFiles(checkpoint.folder);
+  const collected = checkpoint.companions
+    ? { files: checkpoint.companions, notes: [] }
+    : await collectModelFiles(checkpoint.folder);
   const files = options.completeTokenizer
     ? await completeTokenizer(collected.files, checkpoint.folder, config)
     : collected.files;

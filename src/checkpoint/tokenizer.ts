@@ -65,8 +65,11 @@ async function makeTokenizer({ json, definition }: TokenizerJson, vocabulary: nu
   };
 }
 
-/** A tokenizer may have tokens that its model lacks, such as one for padding; a text that has one cannot be read. */
-function checkIds(ids: number[], pipeline: Pipeline, vocabulary: number): number[] {
+/**
+ * A tokenizer may have tokens that its model lacks, such as one for padding; a text that has one cannot be read.
+ * @throws NfcError "mismatch"
+ */
+export function checkIds(ids: number[], pipeline: Pipeline, vocabulary: number): number[] {
   const wrong = ids.find((id) => id >= vocabulary);
   if (wrong === undefined) return ids;
   const token = quote(pipeline.findToken(wrong) ?? "");

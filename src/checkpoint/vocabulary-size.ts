@@ -58,7 +58,7 @@ function listLines(text: string): Map<string, number> {
 }
 
 /** Keys whose values, at any depth of lists, are token ids. */
-const ID_KEYS = /(^|_)(token_ids?|suppress_tokens|words_ids|decoder_ids)$|^sequence_bias$/;
+export const ID_KEYS = /(^|_)(token_ids?|suppress_tokens|words_ids|decoder_ids)$|^sequence_bias$/;
 
 /** A token id that a configuration names, and the key that names it. */
 export interface NamedId {
@@ -77,4 +77,4 @@ export function listNamedIds(config: unknown, depth = 0): NamedId[] {
 }
 
 /** `task_specific_params` and the like lie a few levels deep. */
-const MAX_CONFIG_DEPTH = 8;
+export const MAX_CONFIG_DEPTH = 8;

@@ -31,6 +31,8 @@ export interface LayerStatistics {
   sigma: Float64Array;
   /** Per head Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: H times [2D, 2D] */
   keyMoments: Float64Array[];
+  /** Per head E[qᵀq]: H times [D, D] */
+  queryMoments: Float64Array[];
   /** Share of these moments in the metric of the tie, as `computeTrust` gives it for their positions. */
   trust: number;
 }
@@ -65,28 +67,34 @@ export class Calibration {
         graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
         graph.output(reduceSum(normed, [0]), "sum"); // [C]
         graph.output(measureKeySpread(attention), "spread"); // [1, H, 2D, 2D]
+        graph.output(multiplyHeads(attention.query, attention.query), "queries"); // [1, H, D, D]
         graph.output(output, "output");
       },
     });
     const grams = new Float64Array(config.n_embd ** 2);
     const sums = new Float64Array(config.n_embd);
     const spreads = new Float64Array((4 * config.n_embd ** 2) / config.n_head);
+    const queries = new Float64Array(config.n_embd ** 2 / config.n_head);
     let count = 0;
     this.next = [];
     for (const hidden of this.hidden) {
-      const { gram, sum, spread, output } = await session.run(hidden);
+      const { gram, sum, spread, queries: square, output } = await session.run(hidden);
       addInto(grams, gram?.data as Float32Array);
       addInto(sums, sum?.data as Float32Array);
       addInto(spreads, spread?.data as Float32Array);
+      addInto(queries, square?.data as Float32Array);
       count += hidden.length;
       this.next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) });
     }
     await session.close();
-    const perHead = spreads.length / config.n_head;
-    const keyMoments = Array.from({ length: config.n_head }, (_, head) =>
-      spreads.slice(head * perHead, (head + 1) * perHead).map((value) => value / count),
-    );
-    return { sigma: averageMoments(grams, config.bias ? sums : null, count), keyMoments, trust: computeTrust(count) };
+    const average = (sums: Float64Array) =>
+      splitEvenly(sums, config.n_head).map((part) => part.map((sum) => sum / count));
+    return {
+      sigma: averageMoments(grams, config.bias ? sums : null, count),
+      keyMoments: average(spreads),
+      queryMoments: average(queries),
+      trust: computeTrust(count),
+    };
   }
 
   /** Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance. */
@@ -148,8 +156,17 @@ function measureKeySpread({ query, present, probabilities }: AttentionOutput): V
   const centered = sub(z, div(reduceSum(z, [2], true), cast(readSize(z, 2), "float32")));
   const received = unsqueeze(reduceSum(probabilities, [2]), [3]); // r: [1, H, T, 1]
   const means = matmul(probabilities, centered); // z̄: [1, H, T, 2D]
-  const square = (a: Value, b: Value) => matmul(transpose(a, [0, 1, 3, 2]), b); // [1, H, 2D, 2D]
-  return sub(square(centered, mul(received, centered)), square(means, means));
+  return sub(multiplyHeads(centered, mul(received, centered)), multiplyHeads(means, means));
+}
+
+/** aᵀb of each head: [1, H, T, N] · [1, H, T, N] → [1, H, N, N] */
+function multiplyHeads(a: Value, b: Value): Value {
+  return matmul(transpose(a, [0, 1, 3, 2]), b);
+}
+
+function splitEvenly(values: Float64Array, parts: number): Float64Array[] {
+  const size = values.length / parts;
+  return Array.from({ length: parts }, (_, part) => values.slice(part * size, (part + 1) * size));
 }
 
 /** Σ of `LayerStatistics` from Σ xᵀx [C, C] and Σ x [C] over `count` positions; without the constant 1 if `sum` is null. */

@@ -5,6 +5,7 @@ import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { TieStrategy } from "./tie.ts";
+import type { VocabularySettings } from "./vocabulary-choice.ts";
 
 /** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
 export const DEFAULT_CALIBRATION_TOKENS = 8192;
@@ -23,10 +24,14 @@ export interface ConvertOptions extends LongCall {
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   noiseStd?: number | undefined;
+  /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
+  qkRank?: number | undefined;
   /** How many layers stay, or which; all unless given. */
   layers?: LayerSettings | undefined;
   /** Hidden units that stay in each MLP, or the share of them; all unless given. */
   mlp?: MlpSettings | undefined;
+  /** Cuts the vocabulary to the tokens of a text. */
+  vocabulary?: VocabularySettings | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;

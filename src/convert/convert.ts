@@ -14,6 +14,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
 import { countNeededPositions, hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
+import { checkRanks } from "./attention-options.ts";
 import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
 import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
 import type { ConvertOptions } from "./convert-options.ts";
@@ -38,18 +39,19 @@ export interface ConvertResult {
 export async function convert(checkpoint: Checkpoint, options: ConvertOptions): Promise<ConvertResult> {
   checkOptions(checkpoint, options);
   const { output, force = false } = options;
-  await refuseOwnSource(output, checkpoint, options.calibration);
+  await refuseOwnSource(output, checkpoint, [...(options.calibration ?? []), ...(options.vocabulary?.text ?? [])]);
   await collectModelFiles(checkpoint.folder); // a damaged file shows before the minutes of work
   return withStagedDirectory(output, { force }, async (folder) => {
-    const { written, source, facts, config } = await writeWeights(folder, checkpoint, options);
-    const remarks = await writeModelFiles(folder, checkpoint, config, { dtype: options.dtype });
+    const { written, source, facts, model } = await writeWeights(folder, checkpoint, options);
+    const { config } = model;
+    const remarks = await writeModelFiles(folder, model, config, { dtype: options.dtype });
     const record: NfcRecord = {
       format: NFC_RECORD_FORMAT,
       tool: TOOL,
       variant: config.variant,
       command: [...(options.command ?? [])],
       history: makeHistory(checkpoint),
-      notes: [...checkpoint.notes, ...remarks],
+      notes: [...model.notes, ...remarks],
       source,
       tie: null,
       ...facts,
@@ -93,7 +95,7 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
       maxShardSize,
       signal,
     });
-    return { written, config: model.config, source: await source, facts: await finished };
+    return { written, model, source: await source, facts: await finished };
   } finally {
     stop.abort();
     await settled;
@@ -102,14 +104,10 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
 }
 
 /** The cuts that the options ask for. */
-export function toCutSettings({
-  variant,
-  strategy,
-  noiseStd,
-  layers,
-  mlp,
-}: Omit<ConvertOptions, "output">): CutSettings {
-  return { layers, mlp, attention: variant === "dense" ? undefined : { variant, strategy, noiseStd } };
+export function toCutSettings(options: Omit<ConvertOptions, "output">): CutSettings {
+  const { variant, strategy, noiseStd, qkRank, layers, mlp, vocabulary } = options;
+  const attention = variant === "dense" ? undefined : { variant, strategy, noiseStd, qkRank };
+  return { layers, mlp, attention, vocabulary };
 }
 
 /** The calibration text, where it is given and used. */
@@ -127,10 +125,10 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("unsupported", `${source}: already tied (variant ${config.variant})`, {
       hint: "convert the dense checkpoint that it came from",
     });
-  const { layers, mlp } = options;
-  if (options.variant === "dense" && layers === undefined && !mlp)
+  const { layers, mlp, vocabulary } = options;
+  if (options.variant === "dense" && layers === undefined && !mlp && !vocabulary)
     throw new NfcError("usage", "nothing would be cut: a dense model keeps its attention", {
-      hint: "give --layers or --mlp, or take another --variant",
+      hint: "give --layers, --mlp or --vocab-from, or take another --variant",
     });
   if (layers !== undefined) checkLayers(layers, config);
   if (mlp) resolveMlpUnits(mlp, config);
@@ -139,6 +137,7 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("usage", "the strategy calibrated needs calibration text", {
       hint: "give --calibration FILE, or take --tie spectral",
     });
+  checkRanks(config, options);
   if (options.noiseStd !== undefined && VARIANT_TRAITS[options.variant].noise === null)
     throw new NfcError("usage", `a ${options.variant} model has no noise to give a standard deviation`, {
       hint: "leave out --noise-std, or take another --variant",

@@ -1,16 +1,19 @@
 // Makes a smaller model by one cut after another, each on the model that the one before has left.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { type AttentionSettings, cutAttention } from "./attention-cut.ts";
 import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
 import { cutLayers } from "./layers-cut.ts";
 import { cutMlp } from "./mlp-cut.ts";
-import { type TieSettings, tieLayers } from "./tie-layers.ts";
+import type { VocabularySettings } from "./vocabulary-choice.ts";
+import { cutVocabulary } from "./vocabulary-cut.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
 export interface CutSettings {
   layers?: LayerSettings | undefined;
   mlp?: MlpSettings | undefined;
-  attention?: TieSettings | undefined;
+  attention?: AttentionSettings | undefined;
+  vocabulary?: VocabularySettings | undefined;
 }
 
 /** @throws NfcError as the cuts do; faults of what is still in the making show when a tensor is read, and in `finish` */
@@ -22,10 +25,11 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     cuts.push(cut);
     model = cut.model;
   };
-  const { layers, mlp, attention } = settings;
+  const { layers, mlp, attention, vocabulary } = settings;
   if (layers !== undefined) await apply((whole) => cutLayers(whole, layers, tools));
   if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
-  if (attention) await apply((whole) => tieLayers(whole, attention, tools));
+  if (attention) await apply((whole) => cutAttention(whole, attention, tools));
+  if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
 }
 

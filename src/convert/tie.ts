@@ -13,7 +13,7 @@ export const TIE_STRATEGIES = ["calibrated", "spectral", "mean", "query", "key"]
 export type TieStrategy = (typeof TIE_STRATEGIES)[number];
 
 /** The ridge on Σ's diagonal, relative to its mean: it bounds S̃ in directions that the text never takes. */
-const RIDGE = 1e-4;
+export const RIDGE = 1e-4;
 
 /** Positions at which text and identity have equal shares in the metric (docs/decisions/0036-calibration-trust.md). */
 const TRUST_TOKENS = 128;
@@ -103,7 +103,7 @@ function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key:
 }
 
 /** The largest number of float32, in which S is stored. */
-const MAX_FLOAT32 = 3.4028234663852886e38;
+export const MAX_FLOAT32 = 3.4028234663852886e38;
 
 /**
  * Puts heads side by side: weight [C, C] and bias [C].
@@ -125,11 +125,11 @@ export function assembleLayer({ n_embd: C, n_head, qBias }: LayerTieInput, ties:
 }
 
 /** Gives W̃ of one head: its columns of the weight, and the bias as one more row. */
-function takeHeadColumns(
+export function takeHeadColumns(
   weight: Float32Array,
   bias: Float32Array | null,
   head: number,
-  { n_embd: C, n_head }: LayerTieInput,
+  { n_embd: C, n_head }: Pick<LayerTieInput, "n_embd" | "n_head">,
 ): Float64Array {
   const D = C / n_head;
   const out = new Float64Array((bias ? C + 1 : C) * D);

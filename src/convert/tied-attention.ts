@@ -1,4 +1,4 @@
-// Makes c_attn of a tied layer: columns [q, k, v] become [s, v], v byte by byte, S as it was found.
+// Makes c_attn of a layer with other scores: columns [q, k, v] become [s, v] or narrower [q, k, v], v byte by byte.
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { MadeTensor } from "../checkpoint/derived.ts";
 import { collectBytes, convertChunks } from "../checkpoint/model-folder.ts";
@@ -30,7 +30,7 @@ export async function readProjections(checkpoint: Checkpoint, layer: number): Pr
   };
 }
 
-/** c_attn.weight [C, 2C] or c_attn.bias [2C] of a tied layer, from S in float32 and the bytes of V. */
+/** c_attn.weight or c_attn.bias of a layer whose scores are made anew: [S, v], from S in float32 and the bytes of V. */
 export function makeTiedTensor(
   checkpoint: Checkpoint,
   tensor: CheckpointTensor,
@@ -39,7 +39,7 @@ export function makeTiedTensor(
 ): MadeTensor {
   const rows = tensor.shape.length === 2 ? (tensor.shape[0] as number) : 1;
   async function* chunks() {
-    const s = encodeFloats(await readS(), dtype); // [·, C]
+    const s = encodeFloats(await readS(), dtype); // [·, W]
     const qkv = await collectBytes(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype)); // [·, 3C]
     yield* joinColumns(s, qkv, rows);
   }
@@ -48,11 +48,13 @@ export function makeTiedTensor(
 
 /** Rows of [s, v] from rows of s and rows of [q, k, v], all in bytes. */
 function* joinColumns(s: Uint8Array, qkv: Uint8Array, rows: number): Generator<Uint8Array> {
-  const part = s.byteLength / rows;
-  const out = new Uint8Array(2 * s.byteLength);
+  const [scores, whole] = [s.byteLength / rows, qkv.byteLength / rows];
+  const part = whole / 3;
+  const width = scores + part;
+  const out = new Uint8Array(rows * width);
   for (let row = 0; row < rows; row++) {
-    out.set(s.subarray(row * part, (row + 1) * part), 2 * row * part);
-    out.set(qkv.subarray((3 * row + 2) * part, (3 * row + 3) * part), (2 * row + 1) * part);
+    out.set(s.subarray(row * scores, (row + 1) * scores), row * width);
+    out.set(qkv.subarray(row * whole + 2 * part, (row + 1) * whole), row * width + scores);
   }
   yield out;
 }

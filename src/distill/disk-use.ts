@@ -13,22 +13,30 @@ export interface DiskUse {
   cache: number;
 }
 
+interface RunSizes {
+  isTrained: (name: string) => boolean;
+  steps: number;
+  cache: number;
+  /** Whether the mean of the parameters is kept. */
+  averaged?: boolean;
+}
+
 /** Bytes of a line of metrics.jsonl. */
 const METRICS_LINE = 300;
 
 /**
- * OUTPUT.run holds the parameters with two moments, and the best parameters; a checkpoint is written beside the one that
+ * OUTPUT.run holds the parameters with two moments, and their mean where one is kept, and the best parameters; a checkpoint is written beside the one that
  * it replaces. All are float32.
  * @param run `isTrained` says which parameters move; `cache` are bytes of cache files
  */
 export function estimateDisk(
   { config, tensors }: Checkpoint,
-  { isTrained, steps, cache }: { isTrained: (name: string) => boolean; steps: number; cache: number },
+  { isTrained, steps, cache, averaged = false }: RunSizes,
 ): DiskUse {
   const moving = listParameters(config).filter(({ name }) => isTrained(name));
   const trained = moving.reduce((sum, { shape }) => sum + 4 * countElements(shape), 0);
   return {
-    run: 2 * 3 * trained + trained + METRICS_LINE * steps,
+    run: 2 * (averaged ? 4 : 3) * trained + trained + METRICS_LINE * steps,
     output: [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
     cache,
   };

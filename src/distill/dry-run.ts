@@ -233,6 +233,7 @@ function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): D
     diskBytes: estimateDisk(student, {
       isTrained: (name) => isTrained(name, settings),
       steps: total,
+      averaged: settings.average > 0,
       cache: estimateCache(student, settings, {
         textTokens: corpora.tokenized ? corpora.text.tokens : 0,
         windows: Math.min((total - done) * batchSize * accumulate, Math.floor(corpora.trainTokens / length)),

@@ -43,6 +43,15 @@ function clamp(value: number, least: number, most: number): number {
 
 type Schedule = Record<"steps" | "transferSteps" | "evalEvery", number>;
 
+/** Counts the steps up to `step` over which the weights are averaged: the last share of those that train on the loss. */
+export function countAveraged(
+  step: number,
+  { steps, transferSteps, extendedFrom, average }: Schedule & Record<"extendedFrom" | "average", number>,
+): number {
+  const averaged = Math.round(average * (steps - Math.max(transferSteps, extendedFrom)));
+  return Math.max(0, step - (steps - averaged));
+}
+
 /** Whether held-out text is scored after `step` steps: at every `evalEvery` once the transfer is over, and at the end. */
 export function isEvaluationStep(step: number, { steps, transferSteps, evalEvery }: Schedule): boolean {
   return step === steps || (step % evalEvery === 0 && step > transferSteps);

@@ -8,8 +8,9 @@ import { NfcError } from "../errors.ts";
 import { countElements } from "../formats/dtype.ts";
 import { readJsonFile } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
+import { getDefaultRank, getHeadSize } from "../model/head-widths.ts";
 import { findParameterKind, listParameters } from "../model/parameters.ts";
-import { countNeededPositions, type Variant } from "../model/variants.ts";
+import { countNeededPositions, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */
@@ -20,6 +21,8 @@ export interface FreshOptions {
   config: string;
   /** The variant of config.json unless given. */
   variant?: Variant | undefined;
+  /** Numbers of q and of k in each head of every layer, for a low-rank model; those of config.json, else D/2 unless given. */
+  qkRank?: number | undefined;
   /** Folder of the tokenizer; config.json's unless given. */
   tokenizerFolder?: string | undefined;
   seed: number;
@@ -27,8 +30,9 @@ export interface FreshOptions {
 
 /**
  * Weights N(0, 0.02²), those that write into the residual stream N(0, 0.02²/(2·n_layer)), norms 1, biases 0, the
- * noise's mean 0 and σ = 1. Nothing is written: the checkpoint lives in memory.
- * @throws NfcError "invalid-file" naming what config.json lacks
+ * noise's mean 0 and σ = 1. The forms of pairwise attention are the identity, so that it begins as symmetric attention.
+ * Nothing is written: the checkpoint lives in memory.
+ * @throws NfcError "invalid-file" naming what config.json lacks, "usage" for a rank that the model cannot have
  */
 export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint> {
   const raw = (await readJsonFile(options.config)) as Record<string, unknown>;
@@ -60,7 +64,7 @@ export async function makeFreshModel(options: FreshOptions): Promise<Checkpoint>
 
 async function readFreshConfig(
   raw: Record<string, unknown>,
-  { config: file, variant }: FreshOptions,
+  { config: file, variant, qkRank }: FreshOptions,
   folder: string,
 ): Promise<ModelConfig> {
   const parsed = parseConfig(raw, file);
@@ -71,7 +75,8 @@ async function readFreshConfig(
     vocab_size: parsed.vocab_size ?? (await readTokenizer(folder))?.size ?? GPT2_VOCABULARY,
   };
   checkHeads(parsed, sizes);
-  const config = completeConfig(parsed, sizes, {
+  const rank = qkRank === undefined ? {} : { qk_ranks: checkRank(qkRank, variant ?? parsed.variant ?? "dense", sizes) };
+  const config = completeConfig({ ...parsed, ...rank }, sizes, {
     bias: raw.bias !== false,
     ...(variant && { variant }),
     ...resolveTokenIds(parsed, sizes.vocab_size, []),
@@ -82,6 +87,19 @@ async function readFreshConfig(
     throw new NfcError("unsupported", `${file}: ${fact}`);
   }
   return config;
+}
+
+/** @throws NfcError "usage" for a variant that has no ranks, and for one above the size of a head */
+function checkRank(rank: number, variant: Variant, sizes: Pick<ModelConfig, "n_embd" | "n_head">): number {
+  if (!VARIANT_TRAITS[variant].narrow)
+    throw new NfcError("usage", `--qk-rank is for low-rank models, and this one is ${variant}`, {
+      hint: "leave it out, or take --variant low-rank",
+    });
+  const size = getHeadSize(sizes);
+  if (rank <= size) return rank;
+  throw new NfcError("usage", `--qk-rank ${rank} is above n_embd / n_head = ${size}`, {
+    hint: `take ${getDefaultRank(sizes)}, with which the model has as many parameters as a tied one`,
+  });
 }
 
 function drawWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
@@ -95,12 +113,19 @@ function drawWeights(config: ModelConfig, seed: number): Map<string, Float32Arra
   const normals = new Map(drawn.map(({ name }, i) => [name, noise.arrays[i] as Float32Array]));
   return new Map(
     specs.map(({ name, shape }) => {
+      if (findParameterKind(name) === "attention form") return [name, makeIdentities(shape)];
       const std = initialDeviation(name, config);
       const draws = normals.get(name);
       if (std === null || !draws) return [name, new Float32Array(countElements(shape)).fill(isNorm(name) ? 1 : 0)];
       return [name, draws.map((value) => std * value)];
     }),
   );
+}
+
+/** An identity matrix for each head: [H, D, D] */
+function makeIdentities(shape: readonly number[]): Float32Array {
+  const size = shape.at(-1) as number;
+  return Float32Array.from({ length: countElements(shape) }, (_, i) => ((i % size ** 2) % (size + 1) === 0 ? 1 : 0));
 }
 
 const isNorm = (name: string) => findParameterKind(name) === "norm" && name.endsWith(".weight");

@@ -52,7 +52,8 @@ const OWN_FILES =
   /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best|lock)\.nfc-(tmp|old)-.*)$/;
 
 /** Arrays of a checkpoint, each as PART/NAME. */
-const PARTS = ["value", "moment1", "moment2"] as const;
+const listParts = ({ hasAverages }: ParameterStore) =>
+  ["value", "moment1", "moment2", ...(hasAverages ? (["average"] as const) : [])] as const;
 
 /** The folder of one run. `State` is what a checkpoint holds besides its arrays. */
 export class RunFolder<State extends { metricsBytes: number } = RunState> {
@@ -167,7 +168,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
       const sums = await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
       const state = await readState(folder, this.schema);
       const arrays = (name: string) =>
-        PARTS.map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
+        listParts(store).map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
       await readArrays(folder, store.trained.flatMap(arrays));
       await this.cutMetrics(state.metricsBytes);
       checkSum(this.metrics, await sha256Beginning(this.metrics, state.metricsBytes), sums[METRICS_FILE]);
@@ -198,7 +199,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     await syncFile(this.metrics);
     const sources = store.trained.flatMap((name) => {
       const slot = store.slot(name);
-      return PARTS.map((part) => makeArraySource(`${part}/${name}`, slot.shape, slot[part]));
+      return listParts(store).map((part) => makeArraySource(`${part}/${name}`, slot.shape, slot[part]));
     });
     const metrics = await sha256Beginning(this.metrics, state.metricsBytes);
     await this.replace("checkpoint", sources, state, { [METRICS_FILE]: metrics });

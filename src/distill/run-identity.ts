@@ -35,10 +35,14 @@ export async function claimRun(
   return folder.claim();
 }
 
+/** Settings that runs of earlier versions lack, with the values by which those went. */
+const ADDED_SETTINGS: Readonly<Record<string, string | number>> = { average: 0 };
+
 /** Names of the settings in which two runs differ, as `name (old → new)`. */
 export function listChangedSettings(old: object, current: object): string[] {
-  const before = old as Record<string, unknown>;
   const after = current as Record<string, unknown>;
+  const added = Object.fromEntries(Object.entries(ADDED_SETTINGS).filter(([name]) => name in after));
+  const before: Record<string, unknown> = { ...added, ...old };
   return [...new Set([...Object.keys(before), ...Object.keys(after)])]
     .filter((key) => before[key] !== after[key])
     .map((key) => `${key} (${showValue(before[key])} → ${showValue(after[key])})`);

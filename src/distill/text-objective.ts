@@ -4,7 +4,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { LongCall } from "../progress.ts";
 import { type Batch, Batches } from "./data/windows.ts";
-import { isEvaluationStep } from "./evaluation-plan.ts";
+import { countAveraged, isEvaluationStep } from "./evaluation-plan.ts";
 import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
@@ -82,6 +82,10 @@ export class TextObjective implements Objective<RunState> {
     };
   }
 
+  countAveraged(step: number): number {
+    return countAveraged(step, this.parts.settings);
+  }
+
   isEvaluated(step: number): boolean {
     return isEvaluationStep(step, this.parts.settings);
   }
@@ -93,7 +97,11 @@ export class TextObjective implements Objective<RunState> {
       throw new Divergence(step, "the loss on held-out text is not finite");
     });
     const better = !best || perplexity < best.perplexity;
-    return { entry: { perplexity }, changes: better ? { best: { step, perplexity } } : {} };
+    const averaged = this.countAveraged(step);
+    return {
+      entry: { perplexity, ...(averaged > 0 && { averaged }) },
+      changes: better ? { best: { step, perplexity } } : {},
+    };
   }
 
   private async openPhase(step: number): Promise<Phase> {

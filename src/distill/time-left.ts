@@ -1,5 +1,7 @@
 // Estimates the time that a run still takes: the steps of both phases, and the evaluations between them.
 import type { ModelConfig } from "../model/config.ts";
+import { countAttentionColumns, getHeadWidths } from "../model/head-widths.ts";
+import { VARIANT_TRAITS } from "../model/variants.ts";
 import { countEvaluationsAfter } from "./evaluation-plan.ts";
 import type { TrainSettings } from "./train-settings.ts";
 
@@ -21,15 +23,38 @@ export function estimateCosts(
   { student, teacher, evalTokens }: { student: ModelConfig; teacher: ModelConfig | null; evalTokens: number },
 ): Costs {
   const tokens = batchSize * accumulate * length;
-  const blocks = ({ n_layer, n_embd }: ModelConfig) => n_layer * (12 * n_embd ** 2 + 2 * length * n_embd);
+  const blocks = (config: ModelConfig) => countBlockProducts(config, length);
   const forward = (config: ModelConfig) => blocks(config) + config.vocab_size * config.n_embd;
-  const scores = student.n_layer * (student.n_embd ** 2 + length * student.n_embd);
+  const scores = countScoreProducts(student, length);
   return {
     // Backward costs twice as much as forward.
     transfer: tokens * ((teacher ? blocks(teacher) : 0) + 3 * scores),
     train: tokens * ((teacher && cacheTeacher === 0 ? forward(teacher) : 0) + 3 * forward(student)),
     evaluation: evalTokens * forward(student),
   };
+}
+
+/** Multiplications of one token in the matrix products of all blocks, in windows of `length` tokens. */
+function countBlockProducts(config: ModelConfig, length: number): number {
+  const { n_embd: C, n_head: H, n_inner: I } = config;
+  return sumLayers(config, (layer) => {
+    const { qk, v } = getHeadWidths(config, layer);
+    const pair = VARIANT_TRAITS[config.variant].paired ? H * qk * qk : 0;
+    return C * countAttentionColumns(config, layer) + pair + length * H * (qk + v) + H * v * C + 2 * C * I;
+  });
+}
+
+/** The same in what makes the scores of all layers. */
+function countScoreProducts(config: ModelConfig, length: number): number {
+  const { n_embd: C, n_head: H } = config;
+  return sumLayers(config, (layer) => {
+    const { qk, v } = getHeadWidths(config, layer);
+    return C * (countAttentionColumns(config, layer) - H * v) + length * H * qk;
+  });
+}
+
+function sumLayers({ n_layer }: ModelConfig, count: (layer: number) => number): number {
+  return Array.from({ length: n_layer }, (_, layer) => count(layer)).reduce((sum, products) => sum + products, 0);
 }
 
 export class TimeLeft {

@@ -144,6 +144,17 @@ export const TEXT_SETTINGS = {
     0,
     { shown: "", bare: DEFAULT_TOP_K, check: checkCachedTeacher, teacher: true },
   ),
+  /** Share of the steps, the last ones, over which the weights are averaged; 0: they are as the last step left them. */
+  average: declare(
+    "--average <share>",
+    "number from 0",
+    "keep the mean of the weights over the last share of steps",
+    0,
+    {
+      check: (share) =>
+        share <= 1 ? null : [`--average ${share} is above 1`, "it is a share of the steps, such as 0.2"],
+    },
+  ),
   evalEvery: declare(
     "--eval-every <steps>",
     "positive integer",
@@ -180,12 +191,18 @@ export function resolveTrainSettings(
   given: Given<TrainSettings> = {},
   teacher: ModelConfig | null = null,
 ): TrainSettings {
-  const transferable = teacher !== null && VARIANT_TRAITS[config.variant].tied && canTransfer(config, teacher);
+  const transferable = teacher !== null && isTornByTying(config) && canTransfer(config, teacher);
   const hasBatchSize = given.batchSize !== undefined;
   const { evalTokens } = given;
   const facts = { task, config, transferable, hasBatchSize, evalTokens };
   const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
+}
+
+/** Whether the teacher's scores are out of reach of the closed form: pairwise and low-rank heads come close to them without training. */
+function isTornByTying({ variant }: ModelConfig): boolean {
+  const { tied, paired = false } = VARIANT_TRAITS[variant];
+  return tied && !paired;
 }
 
 /** Whether two models have attention maps that can be compared one by one. */

@@ -97,8 +97,8 @@ export interface PretrainOptions extends Omit<FreshOptions, "seed">, Omit<TrainO
 
 /** Trains a model of any variant from random weights. @throws NfcError as `makeFreshModel` and `train` */
 export async function pretrain(options: PretrainOptions): Promise<TrainResult> {
-  const { config, variant, tokenizerFolder, ...rest } = options;
-  const model = await makeFreshModel({ config, variant, tokenizerFolder, seed: rest.settings?.seed ?? 0 });
+  const { config, variant, qkRank, tokenizerFolder, ...rest } = options;
+  const model = await makeFreshModel({ config, variant, qkRank, tokenizerFolder, seed: rest.settings?.seed ?? 0 });
   return train(model, { ...rest, task: "pretrain" });
 }
 

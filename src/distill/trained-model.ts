@@ -42,7 +42,8 @@ export async function loadStore(
   settings: TrainSettings,
   onProgress?: LongCall["onProgress"],
 ): Promise<ParameterStore> {
-  return makeStore(student, (name) => isTrained(name, settings), settings.accumulate > 1, onProgress);
+  const options = { accumulate: settings.accumulate > 1, average: settings.average > 0 };
+  return makeStore(student, (name) => isTrained(name, settings), options, onProgress);
 }
 
 /** Whether a run moves a parameter. */
@@ -55,11 +56,11 @@ export function isTrained(name: string, { train: part }: Pick<TrainSettings, "tr
 export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
-  accumulate = false,
+  options: { accumulate?: boolean; average?: boolean } = {},
   onProgress?: LongCall["onProgress"],
 ): Promise<ParameterStore> {
   const specs = listParameters(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
-  const store = new ParameterStore(specs, { accumulate });
+  const store = new ParameterStore(specs, options);
   const event = { phase: "loading", detail: model.source, total: model.reader.byteLength, unit: "bytes" } as const;
   let done = 0;
   for (const { name } of specs) {

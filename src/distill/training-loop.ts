@@ -38,6 +38,8 @@ export interface Objective<State extends LoopState> {
   readonly steps: number;
   /** @param step counted from 0 */
   prepareStep(step: number): Promise<PreparedStep<State>>;
+  /** After how many of the steps up to this one the parameters are averaged: their mean is then scored and kept. */
+  countAveraged?(step: number): number;
   /** Whether the parameters are scored after this many steps. The end of a run is always scored. */
   isEvaluated(step: number): boolean;
   /** Scores the parameters as they are; `best` is among the changes where they are better than before. */
@@ -140,6 +142,8 @@ export class TrainingLoop<State extends LoopState> {
     // The parameters are saved before they move: the losses just computed show that they are good.
     if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
     const lr = optimizer.update(index, norm);
+    const averaged = this.countAveraged(step + 1);
+    if (averaged > 0) store.addToAverage(averaged);
     const { entry, changes } = report(lr, norm, this.state);
     this.state = { ...this.state, ...changes, step: step + 1 };
     await this.log(entry);
@@ -154,13 +158,23 @@ export class TrainingLoop<State extends LoopState> {
   private async evaluate(): Promise<void> {
     const { folder, store } = this.options;
     const { step } = this.state;
-    const { entry, changes } = await this.orStop(this.objective.evaluate(this.state));
+    const { entry, changes } = await this.orStop(this.withKept(() => this.objective.evaluate(this.state)));
     await this.log({ step, eval: entry });
-    if (changes.best) {
+    const { best } = changes;
+    if (best) {
       this.announceSaving();
-      await folder.saveBest(store, changes.best);
+      await this.withKept(() => folder.saveBest(store, best));
     }
     this.state = { ...this.state, ...changes, evaluated: step };
+  }
+
+  private countAveraged(step: number): number {
+    return this.objective.countAveraged?.(step) ?? 0;
+  }
+
+  /** Lets `work` see the parameters that would be kept: their mean over the last steps, where one is taken. */
+  private withKept<T>(work: () => Promise<T>): Promise<T> {
+    return this.countAveraged(this.state.step) > 0 ? this.options.store.withAverage(work) : work();
   }
 
   private async log(entry: object): Promise<void> {

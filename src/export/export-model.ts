@@ -20,12 +20,13 @@ import { MAX_VOCAB, type ModelConfig } from "../model/config.ts";
 import { isPlainGpt2 } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
+import { describeExpansion, expandConfig } from "./expand.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
 import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
 import { makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
 import { checkNoise, type OnnxFile } from "./onnx/onnx-file.ts";
 import { choosePreferredFile, makeTransformersJsConfig } from "./onnx/transformers-js-config.ts";
-import { checkExpandable, expandConfig, writeModelTensors } from "./safetensors.ts";
+import { checkExpandable, writeModelTensors } from "./safetensors.ts";
 
 export interface ExportOptions extends LongCall {
   /** Folder to write. */
@@ -34,7 +35,7 @@ export interface ExportOptions extends LongCall {
   onnx?: OnnxExportOptions | undefined;
   /** Write model.safetensors. */
   safetensors?: { dtype?: FloatDtype | undefined; maxShardSize?: number | undefined } | undefined;
-  /** Expand tied models to plain GPT-2. */
+  /** Expand other forms of attention to plain GPT-2. */
   gpt2?: boolean | undefined;
   /** With `safetensors`: Hugging Face's names and, for a tied model, the Python class that transformers loads. */
   hf?: boolean | undefined;
@@ -54,9 +55,9 @@ export interface ExportResult {
   onnx: OnnxFile[];
   /** The same files as nfc.json lists them. */
   exports: ExportEntry[];
-  /** One line for each file beside the source, or key of one, that was left out. */
+  /** One line for each file beside the source, or key of one, and each file for a runtime that was left out. */
   notes: string[];
-  /** True where a tied model became plain GPT-2. */
+  /** True where another form became plain GPT-2. */
   expanded: boolean;
 }
 
@@ -84,7 +85,8 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     if (config.labels) await nameThePadding(folder);
     const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
     const preferred = choosePreferredFile(onnx);
-    if (preferred && !config.labels) await writeGenaiConfig(folder, config, preferred.files[0] as string);
+    if (preferred && !config.labels)
+      notes.push(...(await writeGenaiConfig(folder, config, preferred.files[0] as string)));
     const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     await writeModelCard(folder, { name: basename(output), config, record });
@@ -95,14 +97,22 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
 /** Where there is no padding some programs write -1. */
 const ANY_ID = { min: -1, max: MAX_VOCAB };
 
-/** Writes genai_config.json, by the end tokens and the padding of the files that were written. */
-async function writeGenaiConfig(folder: string, config: ModelConfig, file: string): Promise<void> {
+/**
+ * Writes genai_config.json, by the end tokens and the padding of the files that were written. Gives a note where there is
+ * none.
+ */
+async function writeGenaiConfig(folder: string, config: ModelConfig, file: string): Promise<string[]> {
   const rawConfig = (await readConfig(folder)) ?? {};
   const end = await readEndTokens({ folder, config, rawConfig });
   const pad = new FieldReader(rawConfig, join(folder, CONFIG_FILE)).integer("pad_token_id", ANY_ID);
   const tokens = { end, pad: pad !== undefined && pad >= 0 ? pad : end[0] };
-  const text = JSON.stringify(makeGenaiConfig(config, file, tokens), null, 2);
-  await writeText(join(folder, GENAI_CONFIG_FILE), `${text}\n`);
+  const genai = makeGenaiConfig(config, file, tokens);
+  if (genai === null)
+    return [
+      `no ${GENAI_CONFIG_FILE}: onnxruntime-genai has one width for all keys and values, and this cache has several`,
+    ];
+  await writeText(join(folder, GENAI_CONFIG_FILE), `${JSON.stringify(genai, null, 2)}\n`);
+  return [];
 }
 
 /** Names a padding token: runtimes pad batches of texts by the tokenizer, and GPT-2's has no such token. */
@@ -189,6 +199,7 @@ async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promi
     }),
     safetensors: safetensors && (safetensors.dtype ?? "as stored"),
     gpt2: gpt2 || undefined,
+    expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) ? checkpoint.config.variant : undefined,
   };
   const record = await continueRecord(checkpoint, step, {
     // The weights are the same numbers unless they are rounded or the noise is dropped.
@@ -196,6 +207,6 @@ async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promi
     ...{ command, signal },
   });
   if (!gpt2 || isPlainGpt2(checkpoint.config.variant)) return record;
-  const note = "expanded to plain GPT-2 (c_attn = [s, s, v]): not smaller than the source";
+  const note = `expanded to plain GPT-2 (${describeExpansion(checkpoint.config)}): not smaller than the source`;
   return { ...record, variant: "dense", notes: [...record.notes, note] };
 }

@@ -69,7 +69,25 @@ export function concat(values: readonly Value[], axis: number): Value {
   for (const value of values)
     if (value.dtype !== first.dtype || !isSameShape(others(value.shape), others(first.shape)))
       throw new Error(`Concat: ${showType(first)} and ${showType(value)} differ outside axis ${at}`);
-  const shape = [...first.shape];
+  return joinAs(first.shape, values, at);
+}
+
+/**
+ * The same where `cache` may be empty, and of any width then: ONNX Runtime passes over an operand without elements, and
+ * refuses one of another width that has some. The width, the last axis, is that of `added`.
+ */
+export function appendToCache(cache: Value, added: Value, axis: number): Value {
+  const at = normalizeAxis(axis, added.shape, "Concat");
+  const others = (shape: Shape) => shape.slice(0, -1).filter((_, i) => i !== at);
+  if (cache.dtype !== added.dtype || !isSameShape(others(cache.shape), others(added.shape)))
+    throw new Error(`Concat: ${showType(cache)} and ${showType(added)} differ outside axis ${at} and their width`);
+  return joinAs(added.shape, [cache, added], at);
+}
+
+/** A Concat of the shape `like`, but for the axis. */
+function joinAs(like: Shape, values: readonly Value[], at: number): Value {
+  const first = values[0] as Value;
+  const shape = [...like];
   shape[at] = values.map((value) => value.shape[at] as Dim).reduce(addDims);
   return single({ op: "Concat", inputs: values, dtype: first.dtype, shape, attributes: { axis: { int: at } } });
 }

@@ -7,7 +7,7 @@ import type { NoiseMode } from "../model/attention.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { buildDecoderGraph } from "../model/decoder-graph.ts";
-import { getHeadWidths } from "../model/head-widths.ts";
+import { listCacheParts } from "../model/head-widths.ts";
 import type { ExportedFile } from "./exported/exported-model.ts";
 
 type FileDtypes = Pick<ExportedFile, "cacheDtype" | "logitsDtype">;
@@ -83,8 +83,8 @@ function checkOutputs(source: string, config: ModelConfig, feeds: Tensors, resul
   const total = feeds.attention_mask?.shape[1];
   for (const [name, { shape }] of Object.entries(results)) {
     const [, layer, part] = name.split(".");
-    const { qk, v } = getHeadWidths(config, Number(layer));
-    const cache = [batch, config.n_head, total, part === "key" ? qk : v];
+    const width = listCacheParts(config, Number(layer)).find((own) => own.part === part)?.width;
+    const cache = [batch, config.n_head, total, width];
     const expected = name === "logits" ? [batch, length, config.vocab_size] : cache;
     if (String(shape) === String(expected) || !/^(logits$|present\.)/.test(name)) continue;
     const fact = `its graph computes ${name} [${shape.join(", ")}], not [${expected.join(", ")}]`;

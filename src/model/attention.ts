@@ -18,7 +18,7 @@ import {
   where,
 } from "../graph/ops.ts";
 import {
-  concat,
+  appendToCache,
   type DimSources,
   expand,
   gather,
@@ -178,8 +178,8 @@ export function attention(
 ): AttentionOutput {
   const { config, sources } = context;
   const { query, key: newKey, value: newValue } = project(x, parameters, context, layer);
-  const key = past ? concat([past.key, newKey], 2) : newKey; // [B, H, S, D]
-  const value = past ? concat([past.value, newValue], 2) : newValue; // [B, H, S, D]
+  const key = past ? appendToCache(past.key, newKey, 2) : newKey; // [B, H, S, D]
+  const value = past ? appendToCache(past.value, newValue, 2) : newValue; // [B, H, S, D]
   const factor = computeScoreScale(config, layer);
   const dots = scale(matmul(query, transpose(key, [0, 1, 3, 2])), factor); // [B, H, T, S]
   const scores = add(addNoise(dots, parameters, context, layer, factor), buildScoreBias(parameters, context, factor));

@@ -42,3 +42,22 @@ export function listAttentionParts(
 export function countAttentionColumns(config: Widths & Pick<ModelConfig, "variant">, layer: number): number {
   return listAttentionParts(config, layer).reduce((sum, { columns }) => sum + columns, 0);
 }
+
+/** One of the two tensors [B, H, S, width] that a layer keeps of the positions before. */
+export interface CachePart {
+  part: "key" | "value";
+  width: number;
+}
+
+export function listCacheParts(config: Widths, layer: number): [CachePart, CachePart] {
+  const { qk, v } = getHeadWidths(config, layer);
+  return [
+    { part: "key", width: qk },
+    { part: "value", width: v },
+  ];
+}
+
+/** Whether keys or values of that width are narrower than GPT-2's, n_embd / n_head. */
+export function isNarrowCache(config: Pick<ModelConfig, "n_embd" | "n_head">, width: number): boolean {
+  return width !== getHeadSize(config);
+}

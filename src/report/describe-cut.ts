@@ -14,6 +14,7 @@ const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
     `layers ${show(from)} -> ${show(to)}: ${listRanges(kept)} stay${HOW_CHOSEN[String(chosen)] ?? ""}`,
   mlp: ({ from, to, chosen, errors }) =>
     `hidden units ${show(from)} -> ${show(to)}${HOW_CHOSEN[String(chosen)] ?? ""}${showErrors(errors)}`,
+  vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
 };
 
 const HOW_CHOSEN: Readonly<Record<string, string>> = {

@@ -12,13 +12,17 @@ import { type LayerTie, TIE_STRATEGIES, tieLayer } from "../../src/convert/tie.t
 import { readProjections } from "../../src/convert/tied-attention.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { countParameters, listParameters } from "../../src/model/parameters.ts";
-import { VARIANTS, type Variant } from "../../src/model/variants.ts";
+import { VARIANT_TRAITS, VARIANTS, type Variant } from "../../src/model/variants.ts";
 import { TOOL } from "../../src/version.ts";
 import { bytesOf, columns, converted, digest, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("convert");
-const TIED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => variant !== "dense");
+/** The variants in which S alone is made anew. */
+const TIED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => {
+  const { tied, paired = false } = VARIANT_TRAITS[variant];
+  return tied && !paired;
+});
 const CALIBRATION_TOKENS = 256;
 
 type Strategy = ConvertOptions["strategy"];

@@ -41,6 +41,19 @@ describe("WebAssembly kernels", () => {
     expect(neighbor).toEqual(Float32Array.of(7, 7, 7, 7));
   });
 
+  it.each([1, 6, 1003])("the kernels mix %i floats into others and exchange them, and touch no neighbor", (length) => {
+    const { kernels, arrays } = only([length, length, 4]);
+    const [target, source, neighbor] = arrays as [Float32Array, Float32Array, Float32Array];
+    for (let i = 0; i < length; i++) [target[i], source[i]] = [i, -2 * i];
+    neighbor.fill(7);
+    kernels.mixInto(target.byteOffset, source.byteOffset, length, 0.25);
+    expect(target).toEqual(Float32Array.from(target, (_, i) => i / 4)); // ¾·i − ¼·2i
+    kernels.swap(target.byteOffset, source.byteOffset, length);
+    expect([...target]).toEqual(Array.from(target, (_, i) => -2 * i));
+    expect(source).toEqual(Float32Array.from(source, (_, i) => i / 4));
+    expect(neighbor).toEqual(Float32Array.of(7, 7, 7, 7));
+  });
+
   it("the kernels work above 2 GiB, where an address is negative as a signed number", () => {
     const { kernels, arrays } = only([550_000_000, 5, 5]);
     const [, target, source] = arrays as [Float32Array, Float32Array, Float32Array];

@@ -29,6 +29,8 @@ describe("fresh weights", () => {
       const values = await model.readF32(name);
       expect(values).toHaveLength(shape.reduce((a, b) => a * b, 1));
       if (/ln_\w\.weight$/.test(name)) expect(values.every((x) => x === 1)).toBe(true);
+      else if (/attn\.pair$/.test(name))
+        expect(values).toEqual(values.map((_, i) => ((i % 64 ** 2) % 65 === 0 ? 1 : 0)));
       else if (/(bias|noise_mean|noise_log_std)$/.test(name)) expect(values.every((x) => x === 0)).toBe(true);
       else {
         // N(0, 0.02²); into the residual stream N(0, 0.02²/16)
@@ -92,6 +94,32 @@ describe("the config of a fresh model", () => {
     const raw = { ...TINY_CONFIG, nfc_variant: "noise-shared" };
     expect((await fresh(raw)).config.variant).toBe("noise-shared");
     expect((await fresh(raw, { variant: "symmetric" })).config.variant).toBe("symmetric");
+  });
+
+  it("the ranks are the flag's, else the config's, else half of a head's size", async () => {
+    const ranks = async (raw: object, options: Partial<FreshOptions> = {}) => {
+      const { config: full } = await fresh({ ...TINY_CONFIG, ...raw }, options);
+      return [full.qk_ranks, full.vo_ranks];
+    };
+    const narrow = { nfc_variant: "low-rank" };
+    expect(await ranks(narrow)).toEqual([[8, 8], undefined]);
+    expect(await ranks({ ...narrow, nfc_qk_rank: [3, 16], nfc_vo_rank: 5 })).toEqual([
+      [3, 16],
+      [5, 5],
+    ]);
+    expect(await ranks({ ...narrow, nfc_qk_rank: [3, 16] }, { qkRank: 4 })).toEqual([[4, 4], undefined]);
+    expect(await ranks({}, { variant: "low-rank", qkRank: 16 })).toEqual([[16, 16], undefined]);
+    expect(await ranks({ nfc_vo_rank: 2 }, { variant: "symmetric" })).toEqual([undefined, [2, 2]]);
+  });
+
+  it.each<[Partial<FreshOptions>, string]>([
+    [{ variant: "low-rank", qkRank: 17 }, "--qk-rank 17 is above n_embd / n_head = 16"],
+    [{ variant: "symmetric", qkRank: 4 }, "--qk-rank is for low-rank models, and this one is symmetric"],
+    [{ qkRank: 4 }, "--qk-rank is for low-rank models, and this one is dense"],
+  ])("a rank that the model cannot have is refused: %o", async (options, message) => {
+    const failure = await failureOf(() => fresh(TINY_CONFIG, options));
+    expect([failure.code, failure.message]).toEqual(["usage", message]);
+    expect(failure.hint).toBeTruthy();
   });
 
   const without = (key: keyof typeof TINY_CONFIG) => ({ ...TINY_CONFIG, [key]: undefined });
@@ -175,14 +203,17 @@ describe("pretraining a fresh model", () => {
   });
 
   it("pretraining shows all variants the same windows, so that the first loss differs by the weights alone", async () => {
-    const first = async (variant: "symmetric" | "noise-shared") => {
+    const first = async (variant: "symmetric" | "noise-shared" | "pairwise") => {
       const student = await makeFreshModel({ config, variant, seed: 2 });
       const settings = settingsFor("pretrain", student, { steps: 1, noise: "mean" });
       await train(student, { output: path(`first-${variant}`), settings, data: [data], session: { threads: 1 } });
       return metricsOf(path(`first-${variant}`))[0]?.nll;
     };
     // The same weights, and a constant mean that the softmax cannot see.
-    expect(await first("noise-shared")).toBe(await first("symmetric"));
+    const symmetric = await first("symmetric");
+    expect(await first("noise-shared")).toBe(symmetric);
+    // The same weights, and a form that is the identity.
+    expect(await first("pairwise")).toBeCloseTo(symmetric as number, 6);
   });
 
   it("pretraining from text copies the tokenizer beside the config into the output", async () => {

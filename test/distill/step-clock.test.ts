@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { StepClock } from "../../src/distill/step-clock.ts";
 import { estimateCosts, TimeLeft } from "../../src/distill/time-left.ts";
 import { resolveTrainSettings, type TrainSettings } from "../../src/distill/train-settings.ts";
+import type { ModelConfig } from "../../src/model/config.ts";
 import type { ProgressEvent } from "../../src/progress.ts";
 import { formatDuration } from "../../src/report/render/format.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
@@ -112,9 +113,22 @@ describe("the live line of training", () => {
 it("a step costs about four times its tokens' way forward with a teacher, three times without one", () => {
   const settings = resolveTrainSettings("distill", STUDENT, GIVEN, TEACHER);
   const evalTokens = settings.batchSize * settings.length;
-  const taught = estimateCosts(settings, { student: STUDENT, teacher: TEACHER, evalTokens });
-  const alone = estimateCosts(settings, { student: STUDENT, teacher: null, evalTokens });
+  const taught = estimateCosts(settings, { student: TEACHER, teacher: TEACHER, evalTokens });
+  const alone = estimateCosts(settings, { student: TEACHER, teacher: null, evalTokens });
   expect(taught.train / taught.evaluation).toBeCloseTo(4, 5);
   expect(alone.train / alone.evaluation).toBeCloseTo(3, 5);
   expect(taught.transfer).toBeLessThan(taught.train);
+});
+
+it("narrow heads and a narrow MLP cost less, and a form of every head a little more", () => {
+  const settings = resolveTrainSettings("distill", STUDENT, GIVEN, TEACHER);
+  const cost = (config: Partial<ModelConfig>) =>
+    estimateCosts(settings, { student: { ...TEACHER, ...config }, teacher: TEACHER, evalTokens: 512 });
+  const dense = cost({});
+  const narrow = cost({ variant: "low-rank", qk_ranks: [1, 1] });
+  expect(narrow.transfer).toBeLessThan(dense.transfer);
+  expect(narrow.train).toBeLessThan(dense.train);
+  expect(cost({ vo_ranks: [1, 1], variant: "low-rank" }).evaluation).toBeLessThan(dense.evaluation);
+  expect(cost({ n_inner: 4 }).train).toBeLessThan(dense.train);
+  expect(cost({ variant: "pairwise" }).train).toBeGreaterThan(cost({ variant: "symmetric" }).train);
 });

@@ -35,6 +35,13 @@ describe("default settings", () => {
     expect(resolveTrainSettings("distill", SMALL, { batchSize: 2 })).toMatchObject({ batchSize: 2, accumulate: 1 });
   });
 
+  it("a wider MLP takes more micro-batches, a narrower one fewer", () => {
+    const plan = (n_inner: number) => resolveTrainSettings("distill", { ...SMALL, n_inner }).accumulate;
+    const [narrow, usual, wide] = [768, 4 * 768, 16 * 768].map(plan) as [number, number, number];
+    expect(narrow).toBeLessThan(usual);
+    expect(usual).toBeLessThan(wide);
+  });
+
   it("the defaults depend on the command", () => {
     expect(resolveTrainSettings("distill", TINY)).toMatchObject({ steps: 1000, kd: 0.5, lr: 1e-3, evalEvery: 100 });
     expect(resolveTrainSettings("distill", { ...TINY, n_embd: 1024 }).lr).toBe(2.5e-4);
@@ -69,7 +76,9 @@ describe("default settings", () => {
     expect(resolveTrainSettings("distill", TINY, { steps: 100 }, DENSE)).toMatchObject({
       transferSteps: 30,
     });
-    expect(resolveTrainSettings("distill", DENSE, {}, DENSE).transferSteps).toBe(0);
+    // Heads that the closed form brings close to the teacher's have little to learn from its attention alone.
+    for (const variant of ["dense", "pairwise", "low-rank"] as const)
+      expect(resolveTrainSettings("distill", { ...TINY, variant }, {}, DENSE).transferSteps).toBe(0);
     expect(resolveTrainSettings("distill", TINY, {}, { ...DENSE, n_head: 4 }).transferSteps).toBe(0);
     const noise = { ...TINY, variant: "noise-distance" } as const;
     expect(resolveTrainSettings("distill", noise, { train: "noise" }, DENSE).transferSteps).toBe(0);
@@ -107,6 +116,7 @@ describe("settings that are refused", () => {
     [{ beta1: 1 }, "--beta1 1 is not below 1"],
     [{ beta2: 1.5 }, "--beta2 1.5 is not below 1"],
     [{ floor: 2 }, "--lr-floor 2 is above 1"],
+    [{ average: 1.1 }, "--average 1.1 is above 1"],
   ])("impossible settings are refused: %o", async (given, message) => {
     const failure = await failureOf(() => resolveTrainSettings("distill", TINY, { steps: 10, ...given }));
     expect([failure.code, failure.message]).toEqual(["usage", message]);
@@ -138,4 +148,7 @@ it("the changed settings are listed with both values, long ones cut", () => {
     "added (undefined → 2)",
   ]);
   expect(listChangedSettings(old, { ...old })).toEqual([]);
+  // A run of an earlier version, which did not know the setting.
+  expect(listChangedSettings(old, { ...old, average: 0 })).toEqual([]);
+  expect(listChangedSettings(old, { ...old, average: 0.5 })).toEqual(["average (0 → 0.5)"]);
 });

@@ -8,8 +8,9 @@ import { chooseFile, openExportedModel } from "../../src/inference/exported/expo
 import { Decoder } from "../../src/inference/generate/decoder.ts";
 import { PRECISIONS, type Precision, toTransformersJsDtype } from "../../src/model/precision.ts";
 import { exported, modelOf } from "../support/exported.ts";
-import { converted, opened, SHARED } from "../support/fixture.ts";
+import { converted, MODEL, opened, SHARED } from "../support/fixture.ts";
 import { greedy, greedyOnnx, greedyOwn } from "../support/greedy.ts";
+import { formOf } from "../support/narrow-models.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("ecosystem");
@@ -57,7 +58,7 @@ async function load(name: string, precision: Precision = "fp32"): Promise<Genera
   };
 }
 
-const CASES = (["noise-distance", "symmetric"] as const).flatMap((variant) =>
+const CASES = (["noise-distance", "symmetric", "pairwise", "low-rank"] as const).flatMap((variant) =>
   (["inline", "external"] as const).map((weights) => ({ variant, weights })),
 );
 
@@ -102,17 +103,23 @@ describe.each(CASES)("transformers.js on $variant with weights $weights", ({ var
   });
 });
 
-describe("transformers.js on every precision", () => {
+describe.each([
+  ["noise-distance", {}],
+  ["low-rank", { qk: [8, 4], vo: [16, 8] }],
+] as const)("transformers.js on every precision of %s", (variant, ranks) => {
+  const name = `all-${variant}`;
+
   beforeAll(async () => {
-    const source = await modelOf("noise-distance", path("source-all"));
-    await exported(source, path("models/all"), { precisions: PRECISIONS });
+    const source = path(`source-${name}`);
+    await (variant === "low-rank" ? formOf(MODEL, source, { variant, ...ranks }) : modelOf(variant, source));
+    await exported(source, path("models", name), { precisions: PRECISIONS });
   });
 
   it.each(PRECISIONS)(
     "transformers.js on the %s file writes what nfc generate does, alone and in a batch",
     async (precision) => {
-      const generator = await load("all", precision);
-      const model = await openExportedModel(path("models/all"));
+      const generator = await load(name, precision);
+      const model = await openExportedModel(path("models", name));
       const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads: 1 });
       const rows = TEXTS.map((text) => generator.encode(text));
       for (const prompts of [rows.slice(0, 1), rows])

@@ -18,9 +18,7 @@ describe("layerwiseLogits", () => {
     const { folder, ids, logits } = await goldenModel(name, path(name));
     expect(worstOf(await logitsOf(folder, ids), logits)).toBeLessThan(1e-5);
   });
-});
 
-describe("layerwiseLogits", () => {
   it("layerwise logits of a batch are those of its windows", async () => {
     const [together, a, b] = [await logitsOf(MODEL, [A, B]), await logitsOf(MODEL, [A]), await logitsOf(MODEL, [B])];
     expect(worstOf(together, Float32Array.of(...a, ...b))).toBeLessThan(1e-5);

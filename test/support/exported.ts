@@ -10,12 +10,18 @@ import { makePromptFeeds } from "../../src/inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../src/inference/layerwise.ts";
 import type { Variant } from "../../src/model/variants.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
+import { formOf } from "./narrow-models.ts";
 
 const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };
+
+/** The ranks of q and k in the layers of the low-rank model. */
+export const KEY_RANKS = [8, 4];
 
 /** The fixture as a model of that variant in `output`; the dense one is the fixture itself. */
 export async function modelOf(variant: Variant, output: string): Promise<string> {
   if (variant === "dense") return MODEL;
+  if (variant === "pairwise") return formOf(MODEL, output, { variant });
+  if (variant === "low-rank") return formOf(MODEL, output, { variant, qk: KEY_RANKS });
   // Calibrated, so that the distance means are not 0.
   await converted({ output, variant, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 2048 });
   return output;
@@ -40,9 +46,12 @@ export function exported(
   return opened(model, (checkpoint) => exportModel(checkpoint, { output, onnx, threads: 1, ...rest }));
 }
 
-/** The graph as an independent decoder reads it. */
-export function decoded(folder: string): { model: Onnx.ModelProto; graph: Onnx.GraphProto } {
-  const model = proto.onnx.ModelProto.decode(readFileSync(join(folder, "onnx/model.onnx")));
+/** The graph of the float32 file, or of another, as an independent decoder reads it. */
+export function decoded(
+  folder: string,
+  file = join(folder, "onnx/model.onnx"),
+): { model: Onnx.ModelProto; graph: Onnx.GraphProto } {
+  const model = proto.onnx.ModelProto.decode(readFileSync(file));
   return { model, graph: model.graph as Onnx.GraphProto };
 }
 

@@ -6,7 +6,7 @@ import { makeFreshModel } from "../../src/distill/fresh-model.ts";
 import type { TrainOptions, TrainResult } from "../../src/distill/train.ts";
 import { train } from "../../src/distill/train.ts";
 import { resolveTrainSettings, type TrainMode, type TrainSettings } from "../../src/distill/train-settings.ts";
-import type { Variant } from "../../src/model/variants.ts";
+import { VARIANT_TRAITS, type Variant } from "../../src/model/variants.ts";
 import { converted, opened } from "./fixture.ts";
 
 export const TINY_CONFIG = { n_layer: 2, n_head: 2, n_embd: 32, n_positions: 32, vocab_size: 61 };
@@ -43,7 +43,7 @@ export interface Workshop {
   data: string;
   /** A dense model that has learnt the data a little. */
   base: string;
-  /** The base converted to a variant, or the base itself. */
+  /** The base converted to a variant, or the base itself; a model of its own for pairwise and low-rank attention. */
   student(variant: Variant): Promise<string>;
   /** A run of `task` on a stored model. */
   run(task: TrainMode, model: string, options: Given & { output: string }): Promise<TrainResult>;
@@ -62,13 +62,20 @@ export async function workshop(path: (...parts: string[]) => string): Promise<Wo
     opened(model, (student) =>
       train(student, { ...common, ...options, teacher, settings: settingsFor(task, student, options.settings) }),
     );
+  const pretrained = async (variant: Variant, output: string) => {
+    const fresh = await makeFreshModel({ config: path("config.json"), variant, seed: 4 });
+    await train(fresh, { ...common, output, settings: settingsFor("pretrain", fresh, { steps: 20, lr: 1e-2 }) });
+  };
   const students = new Map<Variant, string>([["dense", base]]);
   return {
     data,
     base,
     async student(variant) {
       const output = students.get(variant) ?? path(`student-${variant}`);
-      if (variant !== "dense" && !students.has(variant)) await converted({ output, variant }, base);
+      if (variant !== "dense" && !students.has(variant)) {
+        if (VARIANT_TRAITS[variant].narrow || VARIANT_TRAITS[variant].paired) await pretrained(variant, output);
+        else await converted({ output, variant }, base);
+      }
       students.set(variant, output);
       return output;
     },

@@ -1,5 +1,6 @@
 // Byte pair encoding: the characters of a word, merged by rank.
 import { NfcError } from "../../errors.ts";
+import { Heap } from "../../numeric/heap.ts";
 import { type FieldReader, quote } from "../fields.ts";
 
 /** Symbols of the longest word: merging takes some 100 bytes and two microseconds for each. */
@@ -21,7 +22,12 @@ interface BpeOptions {
   readonly suffix: string;
 }
 
+/** Called with the ids of two neighbors and of the token that they become. */
+export type MergeListener = (left: number, right: number, result: number) => void;
+
 export class Bpe {
+  /** Told of every merge, where it is set. */
+  onMerge: MergeListener | undefined;
   private readonly vocab: ReadonlyMap<string, number>;
   private readonly merges: ReadonlyMap<number, Merge>;
   private readonly options: BpeOptions;
@@ -53,7 +59,7 @@ export class Bpe {
     if (whole !== undefined) return [whole];
     refuseLongWord(word.length, this.file);
     const ids = this.listSymbols(word);
-    return ids.length < 2 ? ids : mergeSymbols(ids, this.merges);
+    return ids.length < 2 ? ids : mergeSymbols(ids, this.merges, this.onMerge);
   }
 
   /** Whether no merge goes over the border between two characters inside a word, so that both sides stand alone. */
@@ -77,6 +83,23 @@ export class Bpe {
       const right = Array.from(tokens.get(pair % SHIFT) as string);
       yield `${left.at(-1)}${right[0]}`;
     }
+  }
+
+  /** Tokens that words begin as, before anything is merged: those of one character, or of one byte. */
+  listBaseTokens(): number[] {
+    const { byteFallback, prefix, suffix } = this.options;
+    const bytes = byteFallback ? listByteIds(ALL_BYTES, this.vocab) : null;
+    const isSymbol = (token: string) => {
+      const start = prefix !== "" && token.startsWith(prefix) ? prefix.length : 0;
+      const end = suffix !== "" && token.endsWith(suffix) ? token.length - suffix.length : token.length;
+      return Array.from(token.slice(start, end)).length === 1;
+    };
+    return bytes ?? [...this.vocab].filter(([token]) => isSymbol(token)).map(([, id]) => id);
+  }
+
+  /** The token of what is unknown; undefined where there is none. */
+  get unknownId(): number | undefined {
+    return this.options.unknown === undefined ? undefined : this.vocab.get(this.options.unknown);
   }
 
   private listSymbols(word: string): number[] {
@@ -125,10 +148,13 @@ export function refuseLongWord(count: number, file: string): void {
   });
 }
 
+/** Every byte there is. */
+export const ALL_BYTES = Uint8Array.from({ length: 256 }, (_, byte) => byte);
+
 /** The ids of the tokens <0x00> to <0xFF> for a text's bytes; null where one is missing. */
-export function listByteIds(text: string, vocab: ReadonlyMap<string, number>): number[] | null {
+export function listByteIds(text: string | Uint8Array, vocab: ReadonlyMap<string, number>): number[] | null {
   const ids: number[] = [];
-  for (const byte of Buffer.from(text, "utf8")) {
+  for (const byte of typeof text === "string" ? Buffer.from(text, "utf8") : text) {
     const id = vocab.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
     if (id === undefined) return null;
     ids.push(id);
@@ -157,7 +183,11 @@ function readMerges(model: FieldReader, vocab: ReadonlyMap<string, number>, pref
 }
 
 /** Merges neighbors, the lowest rank first and of equal ranks the leftmost, until none is left to merge. */
-function mergeSymbols(symbols: readonly number[], merges: ReadonlyMap<number, Merge>): number[] {
+function mergeSymbols(
+  symbols: readonly number[],
+  merges: ReadonlyMap<number, Merge>,
+  onMerge?: MergeListener,
+): number[] {
   const count = symbols.length;
   const ids = Int32Array.from(symbols); // −1 once it has gone into its left neighbor
   const next = Int32Array.from(symbols, (_, i) => i + 1);
@@ -179,6 +209,7 @@ function mergeSymbols(symbols: readonly number[], merges: ReadonlyMap<number, Me
     if (merge?.rank !== Math.floor(top / SHIFT)) continue;
     const right = next[at] as number;
     const after = next[right] as number;
+    onMerge?.(ids[at] as number, ids[right] as number, merge.id);
     ids[at] = merge.id;
     ids[right] = -1;
     next[at] = after;
@@ -187,39 +218,4 @@ function mergeSymbols(symbols: readonly number[], merges: ReadonlyMap<number, Me
     offer(at);
   }
   return Array.from(ids.filter((id) => id >= 0));
-}
-
-/** Numbers of which the smallest comes out first. */
-class Heap {
-  private readonly items: number[] = [];
-
-  push(item: number): void {
-    const { items } = this;
-    let at = items.length;
-    items.push(item);
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if ((items[parent] as number) <= item) break;
-      items[at] = items[parent] as number;
-      at = parent;
-    }
-    items[at] = item;
-  }
-
-  pop(): number | undefined {
-    const { items } = this;
-    const top = items[0];
-    const last = items.pop();
-    if (items.length === 0 || last === undefined) return top;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child + 1 < items.length && (items[child + 1] as number) < (items[child] as number)) child++;
-      if (child >= items.length || (items[child] as number) >= last) break;
-      items[at] = items[child] as number;
-      at = child;
-    }
-    items[at] = last;
-    return top;
-  }
 }

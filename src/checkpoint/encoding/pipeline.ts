@@ -12,11 +12,7 @@ import { Unigram } from "./unigram.ts";
 import { WordLevel, WordPiece } from "./word-models.ts";
 
 /** What turns a word into ids. */
-interface Model {
-  encode(word: string): number[];
-  /** Whether a word with these neighbors inside it may be encoded in two parts. */
-  partsAt(before: string, after: string): boolean;
-}
+type Model = Bpe | Unigram | WordLevel | WordPiece;
 
 /** Where a piece of text stands: at the text's very start, or in the middle of a section. */
 export interface Place {

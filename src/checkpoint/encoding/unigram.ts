@@ -1,7 +1,7 @@
 // The Unigram model: the tokens of a word whose scores have the largest sum.
 import { NfcError } from "../../errors.ts";
 import { type FieldReader, quote } from "../fields.ts";
-import { listByteIds, refuseLongWord } from "./bpe.ts";
+import { ALL_BYTES, listByteIds, refuseLongWord } from "./bpe.ts";
 
 /** How much less likely an unknown character is than the least likely token. */
 const UNKNOWN_PENALTY = 10;
@@ -32,6 +32,17 @@ export class Unigram {
       pairs.reduce((least, [, score]) => Math.min(least, score), Number.POSITIVE_INFINITY) - UNKNOWN_PENALTY;
     this.byteFallback = model.flag("byte_fallback") ?? false;
     for (const [token, id] of vocab) if (token !== "") this.insert(token, id);
+  }
+
+  /**
+   * Tokens without which some text could not be encoded, or would be in another way: those of one byte, or else of one
+   * character, the unknown one, and the least likely, by whose score an unknown character is measured.
+   */
+  listBaseTokens(): number[] {
+    const bytes = this.byteFallback ? listByteIds(ALL_BYTES, this.vocab) : null;
+    const single = [...this.vocab].filter(([token]) => Array.from(token).length === 1).map(([, id]) => id);
+    const least = this.scores.reduce((best, score, id) => (score < (this.scores[best] as number) ? id : best), 0);
+    return [...(bytes ?? single), ...(this.unknown === null ? [] : [this.unknown]), least];
   }
 
   private insert(token: string, id: number): void {

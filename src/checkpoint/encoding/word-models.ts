@@ -46,6 +46,16 @@ export class WordPiece {
     return ids ?? [requireUnknown(this.vocab, this.unknown, { word, file: this.file })];
   }
 
+  /** The unknown token, and the tokens of one character, at the start of a word and after it. @throws NfcError "mismatch" */
+  listBaseTokens(): number[] {
+    const isOne = (token: string) => {
+      const start = this.prefix !== "" && token.startsWith(this.prefix) ? this.prefix.length : 0;
+      return Array.from(token.slice(start)).length === 1;
+    };
+    const single = [...this.vocab].filter(([token]) => isOne(token)).map(([, id]) => id);
+    return [...single, requireUnknown(this.vocab, this.unknown, { word: "", file: this.file })];
+  }
+
   private listPieces(characters: readonly string[]): number[] | null {
     const ids: number[] = [];
     let start = 0;

@@ -4,7 +4,7 @@ import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
 import { computeTrust, TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
-import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
+import { hasDistanceMean, VARIANTS } from "../../model/variants.ts";
 import { describeCut } from "../../report/describe-cut.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
@@ -31,8 +31,9 @@ import {
   type PlanChoice,
   readPlanChoice,
 } from "./convert/plan.ts";
+import { addVocabularyFlags, toVocabularySettings, type VocabularyFlags } from "./convert/vocabulary.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, ConvertPlanFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFlags, ConvertPlanFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -40,6 +41,7 @@ interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, ConvertPlanF
   calibrationTokens?: number;
   field?: string;
   noiseStd?: number;
+  qkRank?: number;
   dtype?: string;
   maxShardSize?: number;
   force?: boolean;
@@ -72,23 +74,25 @@ export function convertCommand(context: Context): Command {
     .description("Make a dense GPT-2 checkpoint smaller: tie Q and K of every attention head, cut layers and MLPs.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
-    .addOption(
-      new Option("--variant <name>", "attention variant")
-        .choices(VARIANTS.filter((variant) => variant === "dense" || VARIANT_TRAITS[variant].tied))
-        .default("noise-distance"),
-    )
+    .addOption(new Option("--variant <name>", "attention variant").choices(VARIANTS).default("noise-distance"))
     .addOption(new Option("--tie <strategy>", "how S is found").choices(TIE_STRATEGIES))
     .option("--calibration <files...>", "text (or JSON, or token ids as .bin) to run the teacher on")
     .option("--calibration-tokens <n>", "tokens of it to use (default: 8192)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .option("--noise-std <sigma>", "initial σ of the noise (default: 1, the prior's)", parsePositiveNumber)
+    .option(
+      "--qk-rank <n>",
+      "numbers of q and k a head, for low-rank (default: half of the head)",
+      parsePositiveInteger,
+    )
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(addPlanFlags(addAxisFlags(command)))).action(
-    (model: string, flags: ConvertFlags, own: Command) => run(context, model, flags, readPlanChoice(flags, own)),
+  addPlanFlags(addVocabularyFlags(addAxisFlags(command)));
+  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags, own: Command) =>
+    run(context, model, flags, readPlanChoice(flags, own)),
   );
 }
 
@@ -154,11 +158,14 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
-  const { variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, maxShardSize, force, threads } = flags;
+  const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads } = flags;
+  const { layers, mlp } = flags;
   return {
-    ...{ variant, calibration, calibrationTokens, field, noiseStd, layers, mlp, maxShardSize, force, threads },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads },
+    ...{ layers, mlp },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
+    vocabulary: toVocabularySettings(flags),
   };
 }
 

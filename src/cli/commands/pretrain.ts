@@ -1,6 +1,7 @@
 // nfc pretrain: trains a model of any variant from random weights.
 import { Command, Option } from "commander";
 import { VARIANTS, type Variant } from "../../model/variants.ts";
+import { parsePositiveInteger } from "../options.ts";
 import { Progress } from "../progress.ts";
 import type { Context } from "../terminal.ts";
 import { addTrainFlags, type TrainFlags } from "./train/flags.ts";
@@ -10,6 +11,7 @@ interface PretrainFlags extends TrainFlags {
   config: string;
   tokenizer?: string;
   variant?: Variant;
+  qkRank?: number;
   seed?: number;
 }
 
@@ -30,6 +32,11 @@ export function pretrainCommand(context: Context): Command {
     .option("--tokenizer <folder>", "folder with the tokenizer files (default: the config's)")
     .addOption(
       new Option("--variant <name>", "attention variant (default: the config's, else dense)").choices(VARIANTS),
+    )
+    .option(
+      "--qk-rank <n>",
+      "numbers of q and of k in each head of a low-rank model (default: the config's, else half of a head)",
+      parsePositiveInteger,
     );
   addTrainFlags(command, "pretrain").addHelpText("after", HELP);
   return command.action((flags: PretrainFlags) => run(context, flags));
@@ -37,10 +44,10 @@ export function pretrainCommand(context: Context): Command {
 
 async function run(context: Context, flags: PretrainFlags): Promise<void> {
   const { makeFreshModel } = await import("../../distill/fresh-model.ts");
-  const { config, tokenizer, variant, seed = 0 } = flags;
+  const { config, tokenizer, variant, qkRank, seed = 0 } = flags;
   const progress = await Progress.open(context.io, flags);
   try {
-    const student = await makeFreshModel({ config, seed, variant, tokenizerFolder: tokenizer });
+    const student = await makeFreshModel({ config, seed, variant, qkRank, tokenizerFolder: tokenizer });
     await runTraining(context, "pretrain", flags, { student, teacher: null }, progress);
   } finally {
     progress.stop();

@@ -14,7 +14,7 @@ const NAME_IT = "name the teacher with --teacher";
  * @throws NfcError "usage" for a student that was not converted, "not-found" where none of the places exists
  */
 export function locateSource({ source, folder, record }: Checkpoint): [string, ...string[]] {
-  if (!record?.tie || folder === null)
+  if (!(record?.tie || record?.cuts) || folder === null)
     throw new NfcError("usage", `${source}: no nfc.json says which model it was converted from`, { hint: NAME_IT });
   const { path } = record.source;
   if (isHubReference(path)) return [path];

@@ -1,5 +1,6 @@
 // The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
 import type { ModelConfig } from "../../model/config.ts";
+import { getHeadSize } from "../../model/head-widths.ts";
 import { type LayerSettings, type MlpSettings, resolveMlpUnits } from "../axis-settings.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import type { Cuts } from "./search.ts";
@@ -8,6 +9,7 @@ import type { Cuts } from "./search.ts";
 export interface CutOptions extends Pick<ConvertOptions, "variant" | "strategy"> {
   layers?: LayerSettings;
   mlp?: MlpSettings;
+  qkRank?: number;
 }
 
 export interface Axis {
@@ -19,12 +21,25 @@ export interface Axis {
   cut(options: CutOptions, value: number): CutOptions;
 }
 
+/** Shares of a head's numbers that are tried as ranks. */
+const RANK_SHARES = [1 / 2, 3 / 8, 1 / 4, 1 / 8];
 /** Shares of an MLP's hidden units that are tried. */
 const MLP_SHARES = [7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4];
 /** Layers that are tried at most: down to half of them. */
 const LAYER_VALUES = 6;
 
 export const AXES: readonly Axis[] = [
+  {
+    name: "qk-rank",
+    listValues: (config) => {
+      const size = getHeadSize(config);
+      return keepDistinct(
+        RANK_SHARES.map((share) => Math.round(share * size)),
+        size,
+      );
+    },
+    cut: (options, qkRank) => ({ ...options, variant: "low-rank", qkRank }),
+  },
   {
     name: "mlp",
     listValues: (config) =>

@@ -74,6 +74,23 @@ export function addInto(target: usize, source: usize, length: usize): void {
   }
 }
 
+/** target ← target + weight·(source − target): with weight 1/n, the mean of n arrays from that of n − 1 and the last */
+export function mixInto(target: usize, source: usize, length: usize, weight: f64): void {
+  const weights = f32x4.splat(<f32>weight);
+  for (let at: usize = 0; at < length << 2; at += 16) {
+    v128.store(target + at, mixed(v128.load(target + at), v128.load(source + at), weights));
+  }
+}
+
+/** Exchanges the contents of two arrays. */
+export function swap(a: usize, b: usize, length: usize): void {
+  for (let at: usize = 0; at < length << 2; at += 16) {
+    const x = v128.load(a + at);
+    v128.store(a + at, v128.load(b + at));
+    v128.store(b + at, x);
+  }
+}
+
 /** The finalizer of splitmix64 (Steele, Lea and Flood 2014) on both lanes */
 function hashed(z: v128): v128 {
   z = i64x2.mul(v128.xor(z, i64x2.shr_u(z, 30)), i64x2.splat(0xbf58476d1ce4e5b9));

@@ -36,6 +36,8 @@ export interface Kernels {
   ): void;
   sumOfSquares(source: number, length: number): number;
   addInto(target: number, source: number, length: number): void;
+  mixInto(target: number, source: number, length: number, weight: number): void;
+  swap(a: number, b: number, length: number): void;
   normals(target: number, length: number, table: number, seed: bigint, stream: bigint): void;
 }
 

@@ -69,7 +69,7 @@ export function scheduleRate(
   return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);
 }
 
-/** Matrices and embeddings decay, as in nanoGPT; biases, norms and the noise's means and deviations never do. */
+/** Matrices, embeddings and the forms of pairwise heads decay, as in nanoGPT; biases, norms and the noise's means and deviations never do. */
 export function isDecayed(name: string, shape: readonly number[]): boolean {
   return shape.length >= 2 && !isNoiseParameter(name);
 }

@@ -1,10 +1,11 @@
-// Values, gradients and AdamW moments of a model's parameters, and the update.
+// Values, gradients and AdamW moments of a model's parameters, the update, and the mean of their values over steps.
 import { countElements } from "../../formats/dtype.ts";
 import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
 
 /**
  * The arrays of one parameter. `total` is the sum of the gradients of a step: an array of its own where gradients are
- * accumulated, else `gradient` itself. All but `value` are empty for a frozen parameter.
+ * accumulated, else `gradient` itself. `average` is the mean of the values over some steps, empty where none is kept.
+ * All but `value` are empty for a frozen parameter.
  */
 export interface ParameterSlot {
   name: string;
@@ -14,6 +15,7 @@ export interface ParameterSlot {
   moment1: Float32Array;
   moment2: Float32Array;
   total: Float32Array;
+  average: Float32Array;
 }
 
 export interface AdamWSettings {
@@ -28,6 +30,15 @@ export interface AdamWSettings {
   /** The factor that the total takes first: mean over micro-batches, clipping */
   gradientScale: number;
 }
+
+interface StoreOptions {
+  accumulate?: boolean | undefined;
+  average?: boolean | undefined;
+  bankBytes?: number | undefined;
+}
+
+/** value, gradient, both moments, average, and a total where it is apart from the gradient */
+type StoredArrays = [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array?];
 
 interface Entry {
   slot: ParameterSlot;
@@ -44,21 +55,25 @@ export class ParameterStore {
   readonly trained: readonly string[];
   private readonly entries = new Map<string, Entry>();
   private readonly hasTotals: boolean;
+  /** Whether a mean of the values is kept. */
+  readonly hasAverages: boolean;
 
   /**
-   * @param options `accumulate`: totals apart from the gradients; `bankBytes`: the most that one memory holds
+   * @param options `accumulate`: totals apart from the gradients; `average`: means of the values; `bankBytes`: the most
+   * that one memory holds
    * @throws NfcError "unsupported" if a parameter exceeds a memory, or memory lacks
    */
   constructor(
     specs: readonly { name: string; shape: readonly number[]; trained: boolean }[],
-    options: { accumulate?: boolean | undefined; bankBytes?: number | undefined } = {},
+    options: StoreOptions = {},
   ) {
     this.hasTotals = options.accumulate ?? false;
+    this.hasAverages = options.average ?? false;
     this.names = specs.map((spec) => spec.name);
     this.trained = specs.filter((spec) => spec.trained).map((spec) => spec.name);
     const lengths = (size: number, trained: boolean) => {
       const apart = trained ? size : 0;
-      return this.hasTotals ? [size, apart, apart, apart, apart] : [size, apart, apart, apart];
+      return [size, apart, apart, apart, this.hasAverages ? apart : 0, ...(this.hasTotals ? [apart] : [])];
     };
     const regions = allocate(
       specs.map(({ name, shape, trained }) => ({ name, lengths: lengths(countElements(shape), trained) })),
@@ -66,9 +81,9 @@ export class ParameterStore {
     );
     for (const [index, { name, shape, trained }] of specs.entries()) {
       const { arrays, kernels } = regions[index] as Region;
-      const [value, gradient, moment1, moment2] = arrays as [Float32Array, Float32Array, Float32Array, Float32Array];
-      const total = arrays[4] ?? gradient;
-      this.entries.set(name, { slot: { name, shape, value, gradient, moment1, moment2, total }, kernels, trained });
+      const [value, gradient, moment1, moment2, average, total = gradient] = arrays as StoredArrays;
+      const slot = { name, shape, value, gradient, moment1, moment2, total, average };
+      this.entries.set(name, { slot, kernels, trained });
     }
   }
 
@@ -125,6 +140,31 @@ export class ParameterStore {
       1 - beta2 ** step,
       gradientScale,
     );
+  }
+
+  /** Takes the present values of the trained parameters into their mean, as the `count`-th, counted from 1. */
+  addToAverage(count: number): void {
+    for (const name of this.trained) {
+      const { kernels, slot } = this.entry(name);
+      kernels.mixInto(slot.average.byteOffset, slot.value.byteOffset, slot.average.length, 1 / count);
+    }
+  }
+
+  /** Lets `work` see the mean of the values in place of the values themselves. */
+  async withAverage<T>(work: () => Promise<T>): Promise<T> {
+    this.swapAverage();
+    try {
+      return await work();
+    } finally {
+      this.swapAverage();
+    }
+  }
+
+  private swapAverage(): void {
+    for (const name of this.trained) {
+      const { kernels, slot } = this.entry(name);
+      kernels.swap(slot.average.byteOffset, slot.value.byteOffset, slot.average.length);
+    }
   }
 
   /**

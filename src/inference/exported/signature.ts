@@ -6,6 +6,7 @@ import type { OnnxStructure, OnnxValue } from "../../formats/onnx/structure.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 import type { ModelConfig } from "../../model/config.ts";
+import { isNarrowCache, listCacheParts } from "../../model/head-widths.ts";
 import { EXPORT_AGAIN } from "./check-runnable.ts";
 
 type FloatName = "float32" | "float16";
@@ -38,7 +39,8 @@ interface Subject {
 
 /**
  * Inputs: input_ids, attention_mask and (optional) position_ids, int64 [B, T]; past_key_values.N.{key,value} [B, H, P, D].
- * Outputs: logits [B, T, V], present.N.{key,value} [B, H, P + T, D]. H, D and V are numbers, the others are free.
+ * Outputs: logits [B, T, V], present.N.{key,value} [B, H, P + T, D]. H, D and V are numbers, the others are free; so is
+ * the width of a narrow cache, because some clients make the empty one as wide as GPT-2's.
  * @throws NfcError "mismatch" where file and configuration disagree, "unsupported" for other inputs, "invalid-file" for
  * anything else that does not fit
  */
@@ -81,22 +83,32 @@ function checkIds(subject: Subject, inputs: ReadonlyMap<string, OnnxValue>, name
 
 /** The dtype that all caches have. Some exporters name the sizes of `present` instead of stating them. */
 function checkCaches(subject: Subject, values: ReadonlyMap<string, OnnxValue>, prefix: string): FloatName {
-  const kinds: readonly DimKind[] =
-    prefix === "present" ? ["any", "any", "any", "any"] : ["free", "number", "free", "number"];
+  const { config } = subject;
   const found = new Set<FloatName>();
-  for (let layer = 0; layer < subject.config.n_layer; layer++)
-    for (const part of ["key", "value"]) {
+  for (let layer = 0; layer < config.n_layer; layer++)
+    for (const { part, width } of listCacheParts(config, layer)) {
       const name = `${prefix}.${layer}.${part}`;
+      const narrow = isNarrowCache(config, width);
+      const kinds: readonly DimKind[] =
+        prefix === "present" ? ["any", "any", "any", "any"] : ["free", "number", "free", narrow ? "any" : "number"];
       const cache = checkRank(subject, values, name, kinds);
-      const [, heads, , width] = cache.dims;
+      const [, heads, , size] = cache.dims;
       if (typeof heads === "number") checkAgreement(subject, "n_head", heads, `the number of heads in ${name}`);
-      if (typeof heads === "number" && typeof width === "number")
-        checkAgreement(subject, "n_embd", heads * width, `the width of ${name}, ${heads} heads of ${width},`);
+      if (typeof size === "number" && narrow) checkNarrow(subject, name, size, width);
+      else if (typeof heads === "number" && typeof size === "number")
+        checkAgreement(subject, "n_embd", heads * size, `the width of ${name}, ${heads} heads of ${size},`);
       found.add(nameFloat(subject, cache));
     }
   const [dtype = "float32", other] = found;
   if (other) throw invalid(subject, `${prefix} is ${dtype} in one place and ${other} in another`);
   return dtype;
+}
+
+/** @throws NfcError "mismatch" for keys or values of another rank than config.json states */
+function checkNarrow({ structure, configFile }: Subject, name: string, found: number, rank: number): void {
+  if (found === rank) return;
+  const fact = `the heads of ${name} are ${found} wide, but ${rank} is their rank in ${configFile}`;
+  throw new NfcError("mismatch", `${structure.path}: ${fact}`, { hint: MISMATCHED });
 }
 
 /** The one weight that shows n_positions, where the exporter has kept its name. */

@@ -1,7 +1,7 @@
 // Makes the inputs of an exported model at each step: padded prompts, attention mask, positions and the KV cache.
 import type { Tensor, Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { getHeadWidths } from "../../model/head-widths.ts";
+import { listCacheParts } from "../../model/head-widths.ts";
 
 type Feeds = Record<string, Tensor>;
 export type CacheDtype = "float32" | "float16";
@@ -48,13 +48,12 @@ export function makeIdFeeds(ids: readonly (readonly number[])[], pads: readonly 
   };
 }
 
-/** past_key_values of length 0: [B, H, 0, D] each, D as `getHeadWidths` gives it. */
+/** past_key_values of length 0: [B, H, 0, D] each, D as `listCacheParts` gives it. */
 export function makeEmptyCache(batch: number, config: ModelConfig, dtype: CacheDtype): Feeds {
   const data = dtype === "float16" ? new Uint16Array(0) : new Float32Array(0);
   const cache: Feeds = {};
   for (let layer = 0; layer < config.n_layer; layer++) {
-    const { qk, v } = getHeadWidths(config, layer);
-    for (const [part, width] of Object.entries({ key: qk, value: v }))
+    for (const { part, width } of listCacheParts(config, layer))
       cache[`past_key_values.${layer}.${part}`] = { dtype, data, shape: [batch, config.n_head, 0, width] };
   }
   return cache;

@@ -131,7 +131,7 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, isTrainedOnTask, false, onProgress);
+  const store = await makeStore(model, isTrainedOnTask, {}, onProgress);
   const saved = resume ? await loadState(plan, store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({

@@ -9,6 +9,7 @@ const SPECS = [
   { name: "h.0.ln_1.weight", shape: [2] },
   { name: "h.0.attn.c_attn.weight", shape: [2, 4] },
   { name: "h.0.attn.c_attn.bias", shape: [4] },
+  { name: "h.0.attn.pair", shape: [2, 4, 4] },
   { name: "h.0.attn.noise_mean", shape: [2, 32] },
   { name: "h.0.attn.noise_log_std", shape: [2] },
 ];
@@ -58,7 +59,7 @@ describe("the optimizer", () => {
     const made = store(0);
     const optimizer = new Optimizer(made, { ...OPTIONS, epsilon: 1e-8, decay: 0.5, warmup: 0 });
     optimizer.update(0, 0);
-    const expected = SPECS.map(({ name }) => (/wte|c_attn\.weight/.test(name) ? 0.01 * 0.5 : 0));
+    const expected = SPECS.map(({ name }) => (/wte|c_attn\.weight|pair/.test(name) ? 0.01 * 0.5 : 0));
     for (const [i, moved] of moves(made).entries()) expect(moved).toBeCloseTo(expected[i] as number, 7);
   });
 
@@ -90,7 +91,7 @@ describe("the optimizer", () => {
     const made = store(1);
     const optimizer = new Optimizer(made, { ...OPTIONS, names: ["wte.weight"] });
     optimizer.update(0, optimizer.norm());
-    expect(moves(made).map((moved) => moved !== 0)).toEqual([true, false, false, false, false, false]);
+    expect(moves(made).map((moved) => moved !== 0)).toEqual([true, false, false, false, false, false, false]);
     const { moment1, moment2 } = made.slot("wte.weight");
     expect(moment1[0]).not.toBe(0);
     optimizer.reset();

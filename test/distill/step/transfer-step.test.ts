@@ -1,7 +1,7 @@
 // Attention transfer against the formula in float64, its gradients against finite differences of that formula.
 import { describe, expect, it } from "vitest";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
-import { listTransferTargets, openTransferStep } from "../../../src/distill/step/transfer-step.ts";
+import { listTransferTargets, openTransferStep, type TransferStep } from "../../../src/distill/step/transfer-step.ts";
 import { canTransfer } from "../../../src/distill/train-settings.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
@@ -53,22 +53,27 @@ const bucket = (d: number, positions: number) =>
 function logAttention(x: number[][], weights: Weights, config: ModelConfig): number[][][] {
   const [width, heads] = [config.n_embd, config.n_head];
   const size = width / heads;
-  const dense = config.variant === "dense";
-  const columns = (dense ? 3 : 2) * width;
+  const [rank, valueRank] = [config.qk_ranks?.[0] ?? size, config.vo_ranks?.[0] ?? size];
+  const untied = ["dense", "low-rank"].includes(config.variant);
+  const columns = heads * ((untied ? 2 : 1) * rank + valueRank);
   const matrix = weights.get("h.0.attn.c_attn.weight") as Float64Array;
   const bias = weights.get("h.0.attn.c_attn.bias");
   const rows = x.map((row) => normed(row, weights));
-  const projected = (row: number[], column: number) =>
-    row.reduce((sum, v, c) => sum + v * (matrix[c * columns + column] as number), bias?.[column] ?? 0);
+  const projected = (row: number[], first: number) =>
+    Array.from({ length: rank }, (_, d) =>
+      row.reduce((sum, v, c) => sum + v * (matrix[c * columns + first + d] as number), bias?.[first + d] ?? 0),
+    );
   const mean = weights.get("h.0.attn.noise_mean");
-  return Array.from({ length: heads }, (_, h) =>
-    rows.map((row, i) => {
-      const scores = rows.slice(0, i + 1).map((other, j) => {
+  const pair = weights.get("h.0.attn.pair"); // [H, D, D]
+  return Array.from({ length: heads }, (_, h) => {
+    const [queries, keys] = [0, untied ? heads * rank : 0].map((part) =>
+      rows.map((row) => projected(row, part + h * rank)),
+    ) as [number[][], number[][]];
+    const form = (a: number, b: number) => (pair ? (pair[(h * size + a) * size + b] as number) : Number(a === b));
+    return queries.map((query, i) => {
+      const scores = keys.slice(0, i + 1).map((key, j) => {
         let dot = 0;
-        for (let d = 0; d < size; d++) {
-          const column = h * size + d;
-          dot += projected(row, column) * projected(other, dense ? width + column : column);
-        }
+        for (const [a, q] of query.entries()) for (const [b, k] of key.entries()) dot += q * form(a, b) * k;
         const noise =
           config.variant === "noise-distance" ? (mean?.[h * 32 + bucket(i - j, config.n_positions)] as number) : 0;
         return (dot + noise) / Math.sqrt(size);
@@ -76,8 +81,8 @@ function logAttention(x: number[][], weights: Weights, config: ModelConfig): num
       const largest = Math.max(...scores);
       const normalizer = largest + Math.log(scores.reduce((sum, s) => sum + Math.exp(s - largest), 0));
       return scores.map((s) => s - normalizer);
-    }),
-  );
+    });
+  });
 }
 
 /** Mean over windows, heads and queries of KL(P_teacher ‖ P_student) in a model of one layer. */
@@ -110,11 +115,20 @@ const CASES: [string, Variant, TinyOptions, TinyOptions][] = [
   ["without biases, of a teacher with them", "symmetric", { bias: false }, {}],
   ["of a wider MLP", "noise-distance", { inner: 12 }, { inner: 40 }],
   ["of a symmetric teacher", "symmetric", {}, { variant: "symmetric" }],
+  ["pairwise", "pairwise", {}, {}],
+  ["low-rank", "low-rank", {}, {}],
+  ["low-rank of a low-rank teacher", "low-rank", { bias: false }, { variant: "low-rank" }],
 ];
+
+/** The widths of heads that tests give where a variant has any. */
+const WIDTHS: Partial<Record<Variant, Pick<ModelConfig, "qk_ranks" | "vo_ranks">>> = {
+  pairwise: { vo_ranks: [3] },
+  "low-rank": { qk_ranks: [3], vo_ranks: [2] },
+};
 
 describe("the transfer of one layer", () => {
   it.each(CASES)("the transfer's loss and gradients are the formula's: %s", async (_, variant, own, other) => {
-    const student = tinyModelConfig({ ...OPTIONS, ...own, variant, layers: 1 });
+    const student = { ...tinyModelConfig({ ...OPTIONS, ...own, variant, layers: 1 }), ...WIDTHS[variant] };
     const teacher = tinyModelConfig({ ...OPTIONS, ...other, layers: 1 });
     const { store, teacherWeights, step } = await opened(student, teacher);
     const weights: Weights = new Map(store.names.map((name) => [name, Float64Array.from(store.value(name))]));
@@ -154,6 +168,31 @@ describe("the transfer of one layer", () => {
   });
 });
 
+it("the transfer of layers whose heads differ in width has the gradients of its loss", async () => {
+  const config = { ...tinyModelConfig({ ...OPTIONS, variant: "low-rank", layers: 3 }), qk_ranks: [1, 4, 1] };
+  const { store, step } = await opened(config, tinyModelConfig({ ...OPTIONS, layers: 3 }));
+  await checkAlongGradient(store, step, step.targets);
+  await step.close();
+});
+
+/** Along its own gradient a loss rises by the gradient's norm. */
+async function checkAlongGradient(store: ParameterStore, step: TransferStep, names: readonly string[]): Promise<void> {
+  await step.run(INPUTS, 1);
+  const gradients = names.map((name) => store.slot(name).gradient.slice());
+  const norm = Math.sqrt(gradients.flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
+  const move = async (length: number) => {
+    for (const [k, name] of names.entries())
+      store.value(name).forEach((x, i, values) => {
+        values[i] = x + (length * (gradients[k]?.[i] as number)) / norm;
+      });
+    return step.run(INPUTS, 1);
+  };
+  const up = await move(1e-2);
+  const down = await move(-2e-2);
+  await move(1e-2);
+  expect((up - down) / 2e-2 / norm).toBeCloseTo(1, 2);
+}
+
 describe("the transfer of three layers", () => {
   it.each([false, true])(
     "the transfer's gradients are those of its loss (scores scaled by layer: %s)",
@@ -164,24 +203,12 @@ describe("the transfer of three layers", () => {
         scale_attn_by_inverse_layer_idx: inverse,
       });
       const { store, step } = await opened(config("noise-distance"), config("dense"));
-      await step.run(INPUTS, 1);
-      for (let layer = 0; layer < 3; layer++) {
-        const names = step.targets.filter((name) => name.startsWith(`h.${layer}.`));
-        const gradients = names.map((name) => store.slot(name).gradient.slice());
-        const norm = Math.sqrt(gradients.flatMap((g) => [...g]).reduce((sum, x) => sum + x * x, 0));
-        // Along its own gradient the loss rises by the gradient's norm.
-        const move = async (length: number) => {
-          for (const [k, name] of names.entries())
-            store.value(name).forEach((x, i, values) => {
-              values[i] = x + (length * (gradients[k]?.[i] as number)) / norm;
-            });
-          return step.run(INPUTS, 1);
-        };
-        const up = await move(1e-2);
-        const down = await move(-2e-2);
-        await move(1e-2);
-        expect((up - down) / 2e-2 / norm).toBeCloseTo(1, 2);
-      }
+      for (let layer = 0; layer < 3; layer++)
+        await checkAlongGradient(
+          store,
+          step,
+          step.targets.filter((name) => name.startsWith(`h.${layer}.`)),
+        );
       await step.close();
     },
   );
@@ -207,4 +234,5 @@ it("the transfer takes models of equal layers, heads and width, and trains what 
     "h.0.attn.noise_mean",
   ]);
   expect(listTransferTargets({ ...config, n_layer: 1, variant: "noise-shared" })).not.toContain("h.0.attn.noise_mean");
+  expect(listTransferTargets({ ...config, n_layer: 1, variant: "pairwise" })).toContain("h.0.attn.pair");
 });
