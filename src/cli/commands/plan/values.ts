@@ -32,7 +32,7 @@ export function parseTarget(text: string): Target {
   if (loss === undefined && percent !== null && percent > 0 && percent < 100)
     return { kind: "parameters", share: percent / 100 };
   const [, size = "", name = "fp32"] = /^([^@]*?)\s*(?:@\s*(\w+)\s*)?$/.exec(text) ?? [];
-  const bytes = loss === undefined ? parseBytes(size) : null;
+  const bytes = loss === undefined && /[a-z]/i.test(size) ? parseBytes(size) : null;
   const precision = SIZED_PRECISIONS.find((each) => each === name);
   if (bytes !== null && precision) return { kind: "bytes", bytes, precision };
   throw new InvalidArgumentError("not a target such as 70%, 80MB, 20MB@int8, 15MB@q4 or +1%");
