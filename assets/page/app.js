@@ -26,7 +26,7 @@ async function start() {
   show(
     "facts",
     [
-      info.variant === "dense" ? "dense GPT-2" : `${info.variant}, Q and K tied`,
+      info.attention === null ? "dense GPT-2" : `${info.variant}, ${info.attention}`,
       `${millions(info.parameters)} parameters`,
       `${info.layers} layers of ${info.heads} heads, ${info.width} wide`,
       `reads ${info.positions} tokens`,

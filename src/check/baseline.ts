@@ -15,7 +15,7 @@ const baselineEntrySchema = z.object({
   attention: z
     .union([z.literal(2), z.literal(3)])
     .nullable()
-    .describe("Columns of c_attn in widths: [q, k, v] or [s, v]"),
+    .describe("Columns of c_attn in widths: 3 of GPT-2, 2 where Q and K are tied or of half the rank"),
   groups: z
     .record(z.string(), z.object({ bytes: count, parameters: count.nullable() }))
     .describe("Bytes and parameters by group of tensors"),

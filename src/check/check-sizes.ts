@@ -186,7 +186,7 @@ async function checkQuality(root: string, { path, maxPerplexity, minAccuracy }: 
 function checkAccidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
   const found = model.accidents.filter(({ kind }) => !allow.includes(kind)).map(({ text }) => text);
   if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
-    found.push("K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again");
+    found.push("K is back in c_attn: 3C columns where the baseline has 2C: convert the model again");
   const wanted = dtype ?? (before && findLargestFormat(before.dtypes));
   const now = findLargestFormat(model.dtypes);
   if (wanted && now && wanted !== now && !allow.includes("dtype"))

@@ -25,7 +25,7 @@ export interface WeighedModel extends Weight {
   groups: Record<string, Weight>;
   /** Bytes of matrices by format. */
   dtypes: Record<string, number>;
-  /** Columns of c_attn in widths: 3 = [q, k, v], 2 = [s, v]; null where there is none, or both occur. */
+  /** Columns of c_attn in widths, see `findAttentionParts`. */
   attention: 2 | 3 | null;
   accidents: Accident[];
 }
@@ -62,15 +62,13 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     const bytes = await files.add(name);
     if (bytes > 0) rest.push({ group: "other files", bytes, parameters: 0 });
   }
-  const parts = new Set(all.map(findAttentionParts).filter((columns) => columns !== null));
-  const [attention = null] = parts.size === 1 ? parts : [];
   return {
     files: sortKeys(files.sizes),
     groups: sortKeys(sumGroups([...all, ...rest])),
     dtypes: sortKeys(sumFormats(all)),
     bytes: files.bytes,
     parameters: sumWeights(all).parameters,
-    attention,
+    attention: findAttentionParts(all),
     accidents,
   };
 }

@@ -33,6 +33,10 @@ export interface LayerStatistics {
   keyMoments: Float64Array[];
   /** Per head E[qᵀq]: H times [D, D] */
   queryMoments: Float64Array[];
+  /** Per head E[aᵀa] of the mixed values a_i = Σ_j p_ij v_j: H times [D, D] */
+  mixedMoments: Float64Array[];
+  /** Per head E[a]: H times [D] */
+  mixedMeans: Float64Array[];
   /** Share of these moments in the metric of the tie, as `computeTrust` gives it for their positions. */
   trust: number;
 }
@@ -60,41 +64,56 @@ export class Calibration {
   }
 
   async inputStatistics(layer: number): Promise<LayerStatistics> {
-    const { config } = this.checkpoint;
+    const { bias, n_head } = this.checkpoint.config;
+    const { sums, count } = await this.sumOver(layer, (graph, { normed, attention }) => {
+      const { query, probabilities, present } = attention;
+      const mixed = matmul(probabilities, present.value); // a: [1, H, T, D]
+      graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
+      graph.output(reduceSum(normed, [0]), "sum"); // [C]
+      graph.output(measureKeySpread(attention), "spread"); // [1, H, 2D, 2D]
+      graph.output(multiplyHeads(query, query), "queries"); // [1, H, D, D]
+      graph.output(multiplyHeads(mixed, mixed), "mixed"); // [1, H, D, D]
+      graph.output(reduceSum(mixed, [2]), "mixedSum"); // [1, H, D]
+    });
+    const take = (name: string) => sums.get(name) as Float64Array;
+    const average = (name: string) => splitEvenly(take(name), n_head).map((part) => part.map((sum) => sum / count));
+    return {
+      sigma: averageMoments(take("gram"), bias ? take("sum") : null, count),
+      keyMoments: average("spread"),
+      queryMoments: average("queries"),
+      mixedMoments: average("mixed"),
+      mixedMeans: average("mixedSum"),
+      trust: computeTrust(count),
+    };
+  }
+
+  /** Sums named outputs of a layer over all windows, and keeps what the next layer gets. */
+  private async sumOver(
+    layer: number,
+    outputs: (graph: Graph, block: BlockOutput) => void,
+  ): Promise<{ sums: Map<string, Float64Array>; count: number }> {
     const session = await openLayerSession(this.checkpoint, layer, {
       threads: this.threads,
-      outputs: (graph, { normed, attention, output }) => {
-        graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
-        graph.output(reduceSum(normed, [0]), "sum"); // [C]
-        graph.output(measureKeySpread(attention), "spread"); // [1, H, 2D, 2D]
-        graph.output(multiplyHeads(attention.query, attention.query), "queries"); // [1, H, D, D]
-        graph.output(output, "output");
+      outputs: (graph, block) => {
+        outputs(graph, block);
+        graph.output(block.output, "output");
       },
     });
-    const grams = new Float64Array(config.n_embd ** 2);
-    const sums = new Float64Array(config.n_embd);
-    const spreads = new Float64Array((4 * config.n_embd ** 2) / config.n_head);
-    const queries = new Float64Array(config.n_embd ** 2 / config.n_head);
+    const sums = new Map<string, Float64Array>();
     let count = 0;
     this.next = [];
     for (const hidden of this.hidden) {
-      const { gram, sum, spread, queries: square, output } = await session.run(hidden);
-      addInto(grams, gram?.data as Float32Array);
-      addInto(sums, sum?.data as Float32Array);
-      addInto(spreads, spread?.data as Float32Array);
-      addInto(queries, square?.data as Float32Array);
+      const { output, ...parts } = await session.run(hidden);
+      for (const [name, { data }] of Object.entries(parts)) {
+        const sum = sums.get(name) ?? new Float64Array(data.length);
+        addInto(sum, data as Float32Array);
+        sums.set(name, sum);
+      }
       count += hidden.length;
       this.next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) });
     }
     await session.close();
-    const average = (sums: Float64Array) =>
-      splitEvenly(sums, config.n_head).map((part) => part.map((sum) => sum / count));
-    return {
-      sigma: averageMoments(grams, config.bias ? sums : null, count),
-      keyMoments: average(spreads),
-      queryMoments: average(queries),
-      trust: computeTrust(count),
-    };
+    return { sums, count };
   }
 
   /** Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance. */

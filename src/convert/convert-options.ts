@@ -26,10 +26,14 @@ export interface ConvertOptions extends LongCall {
   noiseStd?: number | undefined;
   /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
   qkRank?: number | undefined;
+  /** Numbers of v in each head: D unless given. */
+  voRank?: number | undefined;
   /** How many layers stay, or which; all unless given. */
   layers?: LayerSettings | undefined;
   /** Hidden units that stay in each MLP, or the share of them; all unless given. */
   mlp?: MlpSettings | undefined;
+  /** Whether the model is repaired on the calibration text; where that gains on a part held out, unless given. */
+  repair?: boolean | undefined;
   /** Cuts the vocabulary to the tokens of a text. */
   vocabulary?: VocabularySettings | undefined;
   /** Dtype of all tensors; each keeps its own unless given. */

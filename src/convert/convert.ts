@@ -12,9 +12,9 @@ import { writeSafetensors } from "../formats/safetensors/writer.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
-import { countNeededPositions, hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
+import { countNeededPositions, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
-import { checkRanks } from "./attention-options.ts";
+import { checkRanks, needsText } from "./attention-options.ts";
 import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
 import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
 import type { ConvertOptions } from "./convert-options.ts";
@@ -105,17 +105,16 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
 
 /** The cuts that the options ask for. */
 export function toCutSettings(options: Omit<ConvertOptions, "output">): CutSettings {
-  const { variant, strategy, noiseStd, qkRank, layers, mlp, vocabulary } = options;
-  const attention = variant === "dense" ? undefined : { variant, strategy, noiseStd, qkRank };
-  return { layers, mlp, attention, vocabulary };
+  const { variant, strategy, noiseStd, qkRank, voRank, layers, mlp, repair, vocabulary } = options;
+  const attention = variant === "dense" ? undefined : { variant, strategy, noiseStd, qkRank, voRank };
+  return { layers, mlp, attention, repair, vocabulary };
 }
 
 /** The calibration text, where it is given and used. */
 async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
-  const { calibration = [], calibrationTokens: tokens, strategy, variant, field, signal, onProgress } = options;
+  const { calibration = [], calibrationTokens: tokens, field, signal, onProgress } = options;
   const [first, ...others] = calibration;
-  const needed = strategy === "calibrated" || hasDistanceMean(variant) || options.layers !== undefined || options.mlp;
-  if (first === undefined || !needed) return null;
+  if (first === undefined || !(needsText(options) || options.layers !== undefined || options.mlp)) return null;
   return readCalibrationText([first, ...others], checkpoint, { field, tokens, signal, onProgress });
 }
 

@@ -5,6 +5,7 @@ import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
 import { cutLayers } from "./layers-cut.ts";
 import { cutMlp } from "./mlp-cut.ts";
+import { repairModel } from "./repair.ts";
 import type { VocabularySettings } from "./vocabulary-choice.ts";
 import { cutVocabulary } from "./vocabulary-cut.ts";
 
@@ -13,6 +14,8 @@ export interface CutSettings {
   layers?: LayerSettings | undefined;
   mlp?: MlpSettings | undefined;
   attention?: AttentionSettings | undefined;
+  /** Whether the model is repaired on the text; where that gains on a part of it that is held out, unless given. */
+  repair?: boolean | undefined;
   vocabulary?: VocabularySettings | undefined;
 }
 
@@ -25,10 +28,18 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
     cuts.push(cut);
     model = cut.model;
   };
-  const { layers, mlp, attention, vocabulary } = settings;
-  if (layers !== undefined) await apply((whole) => cutLayers(whole, layers, tools));
+  const { layers, mlp, attention, repair, vocabulary } = settings;
+  let kept: readonly number[] = Array.from({ length: checkpoint.config.n_layer }, (_, layer) => layer);
+  if (layers !== undefined)
+    await apply(async (whole) => {
+      const cut = await cutLayers(whole, layers, tools);
+      kept = cut.kept;
+      return cut;
+    });
   if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
   if (attention) await apply((whole) => cutAttention(whole, attention, tools));
+  if (tools.text && repair !== false)
+    await apply((student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
   if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
   return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
 }

@@ -11,6 +11,7 @@ import type { CalibrationText } from "./calibration-text.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { removeUnits } from "./mlp-units.ts";
 import { pickColumns, pickRows } from "./pick.ts";
+import { borderGram, joinWeights } from "./repair-moments.ts";
 import { runLayer } from "./run-layer.ts";
 
 /**
@@ -81,7 +82,7 @@ async function cutAlong(
     throwIfAborted(signal);
     onProgress?.({ phase: "cutting MLPs", done: layer, total, unit: "layers", detail: `h.${layer}` });
     const { gram, energy } = await measureUnits(checkpoint, layer, stream, threads);
-    const weight = await readOutputWeights(checkpoint, layer);
+    const weight = await joinWeights(checkpoint, layer, "mlp");
     const size = weight.length / checkpoint.config.n_embd;
     const result = removeUnits({ gram, weight, units: checkpoint.config.n_inner, size }, units);
     kept[layer] = result.kept;
@@ -128,29 +129,6 @@ async function measureUnits(
   let energy = 0;
   for (let c = 0; c < n_embd; c++) energy += (outputSquares[c] as number) - (outputSum[c] as number) ** 2 / count;
   return { gram: bias ? borderGram(gram, sum, count) : gram, energy };
-}
-
-/** Σ ãᵀã with ã = [a, 1] from Σ aᵀa [n, n] and Σ a [n]: [n + 1, n + 1] */
-export function borderGram(gram: Float64Array, sum: Float64Array, count: number): Float64Array {
-  const n = sum.length;
-  const bordered = new Float64Array((n + 1) ** 2);
-  for (let i = 0; i < n; i++) {
-    bordered.set(gram.subarray(i * n, (i + 1) * n), i * (n + 1));
-    bordered[i * (n + 1) + n] = bordered[n * (n + 1) + i] = sum[i] as number;
-  }
-  bordered[bordered.length - 1] = count;
-  return bordered;
-}
-
-/** W_proj of an MLP with its bias as the last row, where there is one: [I (+ 1), C] */
-async function readOutputWeights(checkpoint: Checkpoint, layer: number): Promise<Float64Array> {
-  const weight = await checkpoint.readF32(`h.${layer}.mlp.c_proj.weight`);
-  if (!checkpoint.config.bias) return Float64Array.from(weight);
-  const bias = await checkpoint.readF32(`h.${layer}.mlp.c_proj.bias`);
-  const all = new Float64Array(weight.length + bias.length);
-  all.set(weight);
-  all.set(bias, weight.length);
-  return all;
 }
 
 async function keepOutputWeights(

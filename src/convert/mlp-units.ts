@@ -3,9 +3,9 @@ import { addRowProducts, dot } from "../numeric/products.ts";
 import { invertInPlace, sweep } from "../numeric/sweep.ts";
 
 /** Ridge relative to the mean diagonal of the moments. */
-const RIDGE = 1e-3;
+const RIDGE = Number(process.env.MRIDGE ?? 1e-3);
 /** Units go in this many rounds; those of one round are chosen without a look at each other. */
-const ROUNDS = 32;
+const ROUNDS = Number(process.env.ROUNDS ?? 32);
 
 /** The moments of an MLP's hidden units a over a text, and the weights that follow them. */
 export interface HiddenUnits {

@@ -2,16 +2,22 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type Hidden, openLayerSession } from "../inference/layerwise.ts";
 
-/** The stream after a layer, for each of several streams before it: a list of windows each, [T, C] a window. */
+/**
+ * The stream after a layer, or in its middle, for each of several streams before it: a list of windows each, [T, C] a
+ * window. @param weights in place of the checkpoint's own, by name
+ */
 export async function runLayer(
   checkpoint: Checkpoint,
   layer: number,
   streams: readonly (readonly Hidden[])[],
   threads?: number | undefined,
+  point: "middle" | "output" = "output",
+  weights?: ReadonlyMap<string, Float32Array>,
 ): Promise<Hidden[][]> {
   const session = await openLayerSession(checkpoint, layer, {
     threads,
-    outputs: (graph, { output }) => graph.output(output, "output"),
+    ...(weights && { weights }),
+    outputs: (graph, block) => graph.output(block[point], "output"),
   });
   try {
     const results: Hidden[][] = [];

@@ -33,7 +33,7 @@ interface TiedLayer {
  */
 export function tieLayers(checkpoint: Checkpoint, settings: TieSettings, tools: CutTools): Cut {
   const config: ModelConfig = { ...checkpoint.config, variant: settings.variant };
-  const text = needsText(settings) ? tools.text : null;
+  const text = needsTieText(settings) ? tools.text : null;
   const pool = new TiePool({ threads: tools.threads });
   const work = (layer: number, run: Calibration | null) => tieOne(checkpoint, settings, layer, { tools, pool, run });
   const { layers, settled } = runLayers(checkpoint, { phase: "tying", work }, { ...tools, text });
@@ -81,7 +81,7 @@ function findOrigin(
 }
 
 /** Whether the model is run over the calibration text. */
-function needsText({ strategy, variant }: TieSettings): boolean {
+function needsTieText({ strategy, variant }: TieSettings): boolean {
   return strategy === "calibrated" || hasDistanceMean(variant);
 }
 

@@ -2,7 +2,7 @@
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import type { MadeTensor } from "../checkpoint/derived.ts";
 import { collectBytes, convertChunks } from "../checkpoint/model-folder.ts";
-import { encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 
 export interface LayerProjections {
   qWeight: Float32Array; // [C, C]
@@ -37,24 +37,60 @@ export function makeTiedTensor(
   readS: () => Promise<Float32Array>,
   dtype: FloatDtype = tensor.dtype,
 ): MadeTensor {
+  return makeJoined(checkpoint, tensor, dtype, async (qkv, rows) => {
+    const whole = qkv.byteLength / rows; // [q, k, v]
+    return [{ bytes: encodeFloats(await readS(), dtype) }, { bytes: qkv, from: (2 * whole) / 3 }];
+  });
+}
+
+/** c_attn.weight or c_attn.bias of a layer whose values are made anew: the first `kept` columns as bytes, then V. */
+export function makeValueTensor(
+  checkpoint: Checkpoint,
+  tensor: CheckpointTensor,
+  {
+    kept,
+    readV,
+    dtype = tensor.dtype,
+  }: { kept: number; readV: () => Promise<Float32Array>; dtype?: FloatDtype | undefined },
+): MadeTensor {
+  const to = countBytes(dtype, [kept]);
+  return makeJoined(checkpoint, tensor, dtype, async (old) => [
+    { bytes: old, to },
+    { bytes: encodeFloats(await readV(), dtype) },
+  ]);
+}
+
+/** Rows of bytes, of which those `from` … `to` of each row are taken. */
+interface Columns {
+  bytes: Uint8Array;
+  from?: number;
+  to?: number;
+}
+
+/** A tensor put together from columns of the old one, in `dtype`, and of others. */
+function makeJoined(
+  checkpoint: Checkpoint,
+  tensor: CheckpointTensor,
+  dtype: FloatDtype,
+  list: (old: Uint8Array, rows: number) => Promise<Columns[]>,
+): MadeTensor {
   const rows = tensor.shape.length === 2 ? (tensor.shape[0] as number) : 1;
   async function* chunks() {
-    const s = encodeFloats(await readS(), dtype); // [·, W]
-    const qkv = await collectBytes(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype)); // [·, 3C]
-    yield* joinColumns(s, qkv, rows);
+    const old = await collectBytes(convertChunks(checkpoint.chunks(tensor.name), tensor, dtype));
+    yield* joinColumns(await list(old, rows), rows);
   }
   return { dtype, chunks };
 }
 
-/** Rows of [s, v] from rows of s and rows of [q, k, v], all in bytes. */
-function* joinColumns(s: Uint8Array, qkv: Uint8Array, rows: number): Generator<Uint8Array> {
-  const [scores, whole] = [s.byteLength / rows, qkv.byteLength / rows];
-  const part = whole / 3;
-  const width = scores + part;
-  const out = new Uint8Array(rows * width);
-  for (let row = 0; row < rows; row++) {
-    out.set(s.subarray(row * scores, (row + 1) * scores), row * width);
-    out.set(qkv.subarray(row * whole + 2 * part, (row + 1) * whole), row * width + scores);
-  }
+function* joinColumns(parts: readonly Columns[], rows: number): Generator<Uint8Array> {
+  const places = parts.map(({ bytes, from = 0, to = bytes.byteLength / rows }) => ({ bytes, from, to }));
+  const out = new Uint8Array(rows * places.reduce((sum, { from, to }) => sum + to - from, 0));
+  let at = 0;
+  for (let row = 0; row < rows; row++)
+    for (const { bytes, from, to } of places) {
+      const start = (row * bytes.byteLength) / rows;
+      out.set(bytes.subarray(start + from, start + to), at);
+      at += to - from;
+    }
   yield out;
 }

@@ -66,8 +66,8 @@ export async function dryRun(student: Checkpoint, options: TrainOptions, seconds
   try {
     const { teacher = null, session = {}, signal, onProgress } = options;
     const store = await loadStore(student, plan.settings);
-    const { settings } = plan;
-    const context: PhaseContext = { student, teacher, settings, store, session, split: corpora.split, cache };
+    const { settings, layers } = plan;
+    const context: PhaseContext = { student, teacher, settings, layers, store, session, split: corpora.split, cache };
     const measured = await measureRun(context, {
       signal,
       onProgress,

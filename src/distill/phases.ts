@@ -1,4 +1,4 @@
-// Opens the two phases of a run: attention transfer, and training on the loss.
+// Opens the two phases of a run: the transfer, layer by layer, and training on the loss.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions } from "../graph/session.ts";
@@ -14,9 +14,18 @@ import { openTransferStep } from "./step/transfer-step.ts";
 import { openCachedTeacher } from "./teacher/cache.ts";
 import { openTeacher, type TeacherSource } from "./teacher/teacher.ts";
 import type { TrainSettings } from "./train-settings.ts";
+import type { LayerMap, TransferKind } from "./transfer-match.ts";
+
+/** The transfer's loss, by its kind: in nats, or as a share of the stream's square. */
+const TRANSFER_LOSSES = {
+  probabilities: "attention_kl",
+  outputs: "output_error",
+  hidden: "hidden_error",
+} as const satisfies Record<TransferKind, string>;
+type TransferLoss = (typeof TRANSFER_LOSSES)[TransferKind];
 
 /** The losses of a step: means in nats, and the sum that is minimized. */
-export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | "attention_kl", number>>;
+export type StepReport = { loss: number } & Partial<Record<"nll" | "kl" | "noise_kl" | TransferLoss, number>>;
 
 export interface Phase {
   readonly name: "transfer" | "train";
@@ -32,6 +41,8 @@ export interface PhaseContext {
   student: Checkpoint;
   teacher: Checkpoint | null;
   settings: TrainSettings;
+  /** The teacher's layer of each of the student's; null where that is not known. */
+  layers: LayerMap;
   store: ParameterStore;
   session: SessionOptions;
   split: { train: TokenRange; heldOut: TokenRange };
@@ -53,9 +64,10 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const { settings, student, store, session } = context;
   const teacher = context.teacher as Checkpoint;
   const teacherWeights = await readWeights(teacher);
-  const { batchSize: batch, length, accumulate, transferSteps: steps } = settings;
+  const { batchSize: batch, length, accumulate, transfer: kind, transferSteps: steps } = settings;
   const models = { student: student.config, teacher: teacher.config, teacherWeights };
-  const step = await openTransferStep({ ...session, ...models, batch, length }, store);
+  const layers = context.layers as readonly number[];
+  const step = await openTransferStep({ ...session, ...models, kind, layers, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
@@ -71,7 +83,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
         store.accumulate(names);
       }
       const loss = total / accumulate;
-      return { loss, attention_kl: loss };
+      return { loss, [TRANSFER_LOSSES[kind]]: loss };
     },
     close: () => step.close(),
   };

@@ -36,7 +36,7 @@ export async function claimRun(
 }
 
 /** Settings that runs of earlier versions lack, with the values by which those went. */
-const ADDED_SETTINGS: Readonly<Record<string, string | number>> = { average: 0 };
+const ADDED_SETTINGS: Readonly<Record<string, string | number>> = { average: 0, transfer: "probabilities" };
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */
 export function listChangedSettings(old: object, current: object): string[] {

@@ -9,7 +9,9 @@ import { dropUndefined, extendSettings, type FinishedRun, keepSettings, readFini
 import type { Given } from "./resolve-settings.ts";
 import { RunFolder, type RunState, textStateSchema } from "./run-folder.ts";
 import { checkTeacherFits } from "./teacher/teacher.ts";
-import { canTransfer, resolveTrainSettings, type TrainMode, type TrainSettings } from "./train-settings.ts";
+import { findTeacherLayers } from "./teacher-layers.ts";
+import { resolveTrainSettings, type TrainMode, type TrainSettings } from "./train-settings.ts";
+import { explainNoTransfer, type LayerMap } from "./transfer-match.ts";
 
 /** What a plan depends on, as `TrainOptions` explains it. */
 export interface PlanInput {
@@ -26,6 +28,8 @@ export interface PlanInput {
 export interface RunPlan {
   folder: RunFolder<RunState>;
   settings: TrainSettings;
+  /** The teacher's layer of each of the student's; null without a teacher, and where that is not known. */
+  layers: LayerMap;
   /** Training text, and held-out text where it is not the end of that. */
   files: string[];
   heldOutFiles: string[] | null;
@@ -48,15 +52,16 @@ export async function planRun(student: Checkpoint, options: PlanInput): Promise<
   const task = options.task ?? options.settings?.task ?? (teacher ? "distill" : "finetune");
   const folder = new RunFolder(output, textStateSchema);
   const begun = await findBegunRun(folder, task, student, options);
-  const settings = resolveTrainSettings(task, student.config, begun.settings, teacher?.config);
-  checkTeacher(student, teacher, settings);
+  const layers = teacher && findTeacherLayers(student, teacher.config);
+  const settings = resolveTrainSettings(task, student.config, begun.settings, teacher?.config, layers);
+  checkTeacher(student, teacher, { settings, layers });
   const files = await findCorpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
   if (teacher) await refuseOwnSource(output, teacher);
   const { extended, past } = begun;
   const force = options.force || extended !== null || (options.resume && (await folder.hasEnded()));
-  return { folder, settings, files, heldOutFiles, force: force ?? false, extended, past };
+  return { folder, settings, layers, files, heldOutFiles, force: force ?? false, extended, past };
 }
 
 type BegunRun = Pick<RunPlan, "extended" | "past"> & { settings: Given<TrainSettings> };
@@ -99,18 +104,25 @@ async function findExtended(
 }
 
 /** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */
-function checkTeacher(student: Checkpoint, teacher: Checkpoint | null, settings: TrainSettings): void {
-  const { kd, transferSteps, length } = settings;
+function checkTeacher(
+  student: Checkpoint,
+  teacher: Checkpoint | null,
+  { settings, layers }: Pick<RunPlan, "settings" | "layers">,
+): void {
+  const { kd, transfer: kind, transferSteps, length } = settings;
   if (!teacher) {
     if (kd > 0 || transferSteps > 0)
       throw new NfcError("usage", "there is no teacher", { hint: "set kd and transferSteps to 0" });
     return;
   }
   checkTeacherFits(student, teacher, length);
-  if (transferSteps > 0 && !canTransfer(student.config, teacher.config))
+  const reason = transferSteps > 0 ? explainNoTransfer(student.config, teacher.config, { kind, layers }) : null;
+  if (reason !== null)
     throw new NfcError(
       "mismatch",
-      `${student.source} and its teacher ${teacher.source} differ in layers, heads or width`,
-      { hint: "no attention can be transferred: give --transfer-steps 0" },
+      `${student.source} cannot learn layer by layer: its teacher ${teacher.source} ${reason}`,
+      {
+        hint: "give --transfer-steps 0",
+      },
     );
 }

@@ -19,16 +19,20 @@ type Costs = Readonly<Record<Work, number>>;
  * @param evalTokens that an evaluation really has
  */
 export function estimateCosts(
-  { batchSize, accumulate, length, cacheTeacher }: TrainSettings,
+  { batchSize, accumulate, length, transfer, cacheTeacher }: TrainSettings,
   { student, teacher, evalTokens }: { student: ModelConfig; teacher: ModelConfig | null; evalTokens: number },
 ): Costs {
   const tokens = batchSize * accumulate * length;
   const blocks = (config: ModelConfig) => countBlockProducts(config, length);
   const forward = (config: ModelConfig) => blocks(config) + config.vocab_size * config.n_embd;
-  const scores = countScoreProducts(student, length);
+  const learned = {
+    probabilities: () => countScoreProducts(student, length),
+    outputs: () => blocks({ ...student, n_inner: 0 }),
+    hidden: () => blocks(student),
+  }[transfer]();
   return {
     // Backward costs twice as much as forward.
-    transfer: tokens * ((teacher ? blocks(teacher) : 0) + 3 * scores),
+    transfer: tokens * ((teacher ? blocks(teacher) : 0) + 3 * learned),
     train: tokens * ((teacher && cacheTeacher === 0 ? forward(teacher) : 0) + 3 * forward(student)),
     evaluation: evalTokens * forward(student),
   };

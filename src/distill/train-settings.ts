@@ -4,6 +4,7 @@ import { VARIANT_TRAITS } from "../model/variants.ts";
 import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
 import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
+import { explainNoTransfer, type LayerMap, listLayers, TRANSFER_KINDS, type TransferKind } from "./transfer-match.ts";
 
 const TRAIN_MODES = ["distill", "finetune", "pretrain"] as const;
 export type TrainMode = (typeof TRAIN_MODES)[number];
@@ -12,6 +13,7 @@ const MAX_DEFAULT_LENGTH = 512;
 /** Share of the steps that go to attention transfer, and the most of them: 50 do what 150 do (docs/distill.md). */
 const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
+const TRANSFER_RATE: Record<TransferKind, number> = { probabilities: 5e-3, outputs: 2e-3, hidden: 1e-3 };
 /** k of --cache-teacher without a number. */
 const DEFAULT_TOP_K = 32;
 
@@ -29,13 +31,15 @@ const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrai
 export interface TextContext {
   task: TrainMode;
   config: ModelConfig;
-  /** Whether the teacher's attention can be transferred to the student. */
-  transferable: boolean;
+  /** The model to learn from, and which of its layers each of the student's came from. */
+  teacher: ModelConfig | null;
+  layers: LayerMap;
   /** Whether the size of a micro-batch was given. */
   hasBatchSize: boolean;
   /** Held-out tokens of an evaluation, where they were given. */
   evalTokens?: number | undefined;
-  settings: Record<"transferSteps" | "temperature" | "evalEvery", number> & RunLength & { train: string };
+  settings: Record<"transferSteps" | "temperature" | "evalEvery", number> &
+    RunLength & { train: string; transfer: TransferKind };
 }
 
 /** Tokens of a step: GPT-2 was trained with half a million. */
@@ -115,16 +119,30 @@ export const TEXT_SETTINGS = {
   }),
   /** β of the noise prior. */
   noiseKl: declare("--noise-kl <beta>", "number from 0", "weight of the noise prior N(0, 1)", 1e-3),
+  /** What each layer learns of the teacher's in the first steps. */
+  transfer: declare(
+    "--transfer <kind>",
+    TRANSFER_KINDS,
+    "what of the teacher each layer learns first",
+    "probabilities",
+    {
+      teacher: true,
+    },
+  ),
   transferSteps: declare(
     "--transfer-steps <n>",
     "integer from 0",
-    "first steps, on attention alone",
+    "first steps, on each layer alone",
     chooseTransferSteps,
     { shown: "30 %, at most 50", check: checkTransfer, teacher: true },
   ),
-  transferLr: declare("--transfer-lr <rate>", "positive number", "peak learning rate of those", 5e-3, {
-    teacher: true,
-  }),
+  transferLr: declare(
+    "--transfer-lr <rate>",
+    "positive number",
+    "peak learning rate of those",
+    ({ settings }: TextContext) => TRANSFER_RATE[settings.transfer],
+    { shown: "0.005; outputs 0.002, hidden 0.001", teacher: true },
+  ),
   transferNoiseLr: declare("--transfer-noise-lr <rate>", "positive number", "the same for noise parameters", 2e-2, {
     teacher: true,
   }),
@@ -183,6 +201,7 @@ export interface TrainSettings extends SettingValues<typeof TEXT_SETTINGS> {
 /**
  * The settings of a run: what the caller gives, the defaults for the rest.
  * @param teacher configuration of the model to learn from
+ * @param layers where each of the student's layers came from; the same layers where both have as many, unless given
  * @throws NfcError "usage" for settings that do not go together
  */
 export function resolveTrainSettings(
@@ -190,24 +209,19 @@ export function resolveTrainSettings(
   config: ModelConfig,
   given: Given<TrainSettings> = {},
   teacher: ModelConfig | null = null,
+  layers: LayerMap = teacher?.n_layer === config.n_layer ? listLayers(config.n_layer) : null,
 ): TrainSettings {
-  const transferable = teacher !== null && isTornByTying(config) && canTransfer(config, teacher);
   const hasBatchSize = given.batchSize !== undefined;
   const { evalTokens } = given;
-  const facts = { task, config, transferable, hasBatchSize, evalTokens };
+  const facts = { task, config, teacher, layers, hasBatchSize, evalTokens };
   const makeContext = (settings: TextContext["settings"]): TextContext => ({ ...facts, settings });
   return { task, ...resolveSettings(TEXT_SETTINGS, given, makeContext) };
 }
 
 /** Whether the teacher's scores are out of reach of the closed form: pairwise and low-rank heads come close to them without training. */
-function isTornByTying({ variant }: ModelConfig): boolean {
+export function isTornByTying({ variant }: ModelConfig): boolean {
   const { tied, paired = false } = VARIANT_TRAITS[variant];
   return tied && !paired;
-}
-
-/** Whether two models have attention maps that can be compared one by one. */
-export function canTransfer(student: ModelConfig, teacher: ModelConfig): boolean {
-  return student.n_layer === teacher.n_layer && student.n_head === teacher.n_head && student.n_embd === teacher.n_embd;
 }
 
 /**
@@ -223,8 +237,10 @@ function chooseLearningRate({ task, config, settings }: TextContext): number {
 }
 
 /** 0 also where the noise alone moves: it is no attention to transfer. */
-function chooseTransferSteps({ transferable, settings: { steps, train } }: TextContext): number {
-  if (!transferable || train === "noise") return 0;
+function chooseTransferSteps({ config, teacher, layers, settings: { steps, train, transfer } }: TextContext): number {
+  const wanted = transfer !== "probabilities" || isTornByTying(config);
+  if (!teacher || !wanted || train === "noise") return 0;
+  if (explainNoTransfer(config, teacher, { kind: transfer, layers }) !== null) return 0;
   return Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
 }
 

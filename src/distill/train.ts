@@ -21,6 +21,7 @@ import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
 import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 import { TrainingLoop } from "./training-loop.ts";
+import type { LayerMap } from "./transfer-match.ts";
 
 const DEFAULT_SAVE_EVERY = 50;
 
@@ -75,7 +76,7 @@ export async function train(student: Checkpoint, options: TrainOptions): Promise
   try {
     separate = plan.heldOutFiles ? await openCorpus(plan.heldOutFiles, student, options) : null;
     const split = separate ? { train: whole(corpus), heldOut: whole(separate) } : holdOut(corpus, settings.length);
-    const inputs = await fingerprintInputs(student, options, { corpus, separate });
+    const inputs = await fingerprintInputs(student, options, { corpus, separate, layers: plan.layers });
     const identity = { ...settings, ...inputs };
     const extending = plan.extended !== null && !folder.exists();
     if (plan.extended && extending) checkExtension(plan.extended, identity);
@@ -110,12 +111,12 @@ interface ClaimedRun extends RunPlan {
 }
 
 async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedRun): Promise<TrainResult> {
-  const { folder, settings, split, force, inputs } = claimed;
+  const { folder, settings, layers, split, force, inputs } = claimed;
   const { output, teacher = null, session = {}, resume = false, saveEvery = DEFAULT_SAVE_EVERY } = options;
   const { cache, command, onProgress, signal } = options;
   const store = await loadStore(student, settings, onProgress);
   const saved = await loadState(store, claimed, resume);
-  const parts = { student, teacher, settings, store, split, session, cache, onProgress, signal };
+  const parts = { student, teacher, settings, layers, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
   try {
     const state = saved ?? (await objective.begin());
@@ -183,13 +184,15 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
 async function fingerprintInputs(
   student: Checkpoint,
   { teacher = null, signal, onProgress }: TrainOptions,
-  { corpus, separate }: { corpus: TokenCorpus; separate: TokenCorpus | null },
-) {
+  { corpus, separate, layers }: { corpus: TokenCorpus; separate: TokenCorpus | null; layers: LayerMap },
+): Promise<Record<string, string | null>> {
+  const moved = layers?.some((layer, i) => layer !== i);
   return {
     variant: student.config.variant,
     model: await fingerprintModel(student, signal, onProgress),
     teacher: teacher ? await fingerprintModel(teacher, signal, onProgress) : null,
     data: corpus.fingerprint,
     "held-out data": separate?.fingerprint ?? null,
+    ...(moved && { "teacher's layers": String(layers) }),
   };
 }

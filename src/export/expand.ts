@@ -9,11 +9,6 @@ import { type AttentionPart, getHeadSize, getHeadWidths, listAttentionParts } fr
 import type { ParameterSpec } from "../model/parameters.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
 
-/** The plain GPT-2 that a model becomes. */
-export function expandConfig({ qk_ranks: _, vo_ranks: __, ...config }: ModelConfig): ModelConfig {
-  return { ...config, variant: "dense" };
-}
-
 /** The c_attn that a form becomes, as a note has it: where a head is narrower than D, zero columns fill it up. */
 export function describeExpansion({ variant, qk_ranks, vo_ranks }: ModelConfig): string {
   const { tied, paired } = VARIANT_TRAITS[variant];

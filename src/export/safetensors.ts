@@ -6,9 +6,10 @@ import { makeTensorSource } from "../checkpoint/model-folder.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { type WriteResult, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { makePlainConfig } from "../model/head-widths.ts";
 import { listParameters } from "../model/parameters.ts";
 import { hasDistanceMean } from "../model/variants.ts";
-import { expandConfig, makeExpandedSource } from "./expand.ts";
+import { makeExpandedSource } from "./expand.ts";
 
 export interface SafetensorsExportOptions {
   /** Dtype of all tensors; each keeps its own unless given. */
@@ -26,7 +27,7 @@ export function writeModelTensors(
   checkpoint: Checkpoint,
   { dtype, gpt2 = false, ...options }: SafetensorsExportOptions,
 ): Promise<WriteResult> {
-  const config = gpt2 ? expandConfig(checkpoint.config) : checkpoint.config;
+  const config = gpt2 ? makePlainConfig(checkpoint.config) : checkpoint.config;
   const sources = listParameters(config).map((spec) => {
     const tensor = requireTensor(checkpoint, spec.name);
     const same = tensor.shape.join() === spec.shape.join();

@@ -25,6 +25,11 @@ export function getDefaultRank(config: Pick<ModelConfig, "n_embd" | "n_head">): 
   return Math.max(1, Math.floor(getHeadSize(config) / 2));
 }
 
+/** The plain GPT-2 of the same sizes. */
+export function makePlainConfig({ qk_ranks: _, vo_ranks: __, ...config }: ModelConfig): ModelConfig {
+  return { ...config, variant: "dense" };
+}
+
 export type AttentionPart = "q" | "k" | "qk" | "v";
 
 /** The parts of c_attn in the order of its columns, [q, k, v] or [s, v] (s is `qk`), each with all heads' columns. */

@@ -14,6 +14,8 @@ const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
     `layers ${show(from)} -> ${show(to)}: ${listRanges(kept)} stay${HOW_CHOSEN[String(chosen)] ?? ""}`,
   mlp: ({ from, to, chosen, errors }) =>
     `hidden units ${show(from)} -> ${show(to)}${HOW_CHOSEN[String(chosen)] ?? ""}${showErrors(errors)}`,
+  repair: ({ applied, before, after, heldOut }) =>
+    `repair ${applied ? "made" : "not made"}: KL to the source on ${show(heldOut)} held-out tokens ${showNumber(before)} -> ${showNumber(after)}`,
   vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
 };
 
@@ -23,6 +25,7 @@ const HOW_CHOSEN: Readonly<Record<string, string>> = {
   weights: ", chosen by their weights",
 };
 
+const showNumber = (value: unknown) => (typeof value === "number" ? value.toFixed(4) : "?");
 const show = (value: unknown) => (typeof value === "number" ? formatThousands(value) : "?");
 
 /** 0, 1, 3-5 */

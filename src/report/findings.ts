@@ -1,11 +1,12 @@
 // Finds what a reader of a report should not overlook, such as a head that is stored twice or growth.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { VARIANT_TRAITS, type Variant } from "../model/variants.ts";
+import { isPlainGpt2, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
+import { findForm, nameLoss } from "./attention-words.ts";
 import { findNotedTraining, isRecordedSource, isTelling } from "./recorded-quality.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "./render/format.ts";
 import type { Finding, ModelSummary, Report } from "./report-schema.ts";
-import { countTyingSaving, isTied } from "./weigh/tally.ts";
+import { countTyingSaving } from "./weigh/tally.ts";
 
 /** The parts of a report from which findings are drawn. */
 export type FindingsInput = Pick<Report, "before" | "after" | "total" | "groups" | "breakdown" | "tie">;
@@ -49,7 +50,9 @@ function formatShare(percent: number | null): string {
 
 /** Differences that tying does not make: other dimensions, another activation, another precision. */
 function findShapeFindings({ before, after }: FindingsInput): Finding[] {
-  const keys = Object.keys(before.config) as (keyof ModelSummary["config"])[];
+  const keys = (Object.keys(before.config) as (keyof ModelSummary["config"])[]).filter(
+    (key) => !key.endsWith("_ranks"),
+  );
   const changed = keys.filter((key) => before.config[key] !== after.config[key]);
   const list = changed.map((key) => `${key} ${before.config[key]} -> ${after.config[key]}`).join(", ");
   const [from, to] = [before.dtypes[0]?.dtype, after.dtypes[0]?.dtype];
@@ -63,11 +66,21 @@ function findShapeFindings({ before, after }: FindingsInput): Finding[] {
   ];
 }
 
-/** A tied model written out as [s, s, v], for programs that know only GPT-2. */
-function findExpansion(after: Checkpoint, { total }: FindingsInput): Finding[] {
-  if (isTied(after.config) || !after.record?.tie) return [];
+/** Another form of attention written out as GPT-2's, for programs that know only that. */
+function findExpansion({ config, record }: Checkpoint, { total }: FindingsInput): Finding[] {
+  const form = findForm(config.variant, record?.history);
+  if (!isPlainGpt2(config.variant) || (form === config.variant && !record?.tie)) return [];
   const smaller = total.parameters.difference < 0 ? "" : ": it is not smaller";
-  return [{ code: "expanded", text: `after: Q and K are tied, but stored twice ([s, s, v])${smaller}` }];
+  return [{ code: "expanded", text: `after: ${describeExpanded(form)}${smaller}` }];
+}
+
+/** Older records of such models do not name the form: they were tied. */
+function describeExpanded(form: Variant): string {
+  const { narrow, paired } = VARIANT_TRAITS[form];
+  if (narrow) return "Q and K are of low rank, but filled up with zero columns";
+  return paired
+    ? "Q and K are one projection, but stored twice ([sA, s, v])"
+    : "Q and K are tied, but stored twice ([s, s, v])";
 }
 
 function findModelFindings(side: "before" | "after", checkpoint: Checkpoint, model: ModelSummary): Finding[] {
@@ -122,16 +135,18 @@ export function describeHead(
 
 function findOriginFindings(before: Checkpoint, after: Checkpoint, { tie }: FindingsInput): Finding[] {
   const { record } = after;
+  const { noun } = nameLoss(after.config.variant);
+  const converted = (checkpoint: Checkpoint) => !isPlainGpt2(checkpoint.config.variant);
   if (record === null) {
-    if (!isTied(after.config)) return [];
-    return [{ code: "no-record", text: "after: there is no nfc.json, so tie errors and provenance are not known" }];
+    if (isPlainGpt2(after.config.variant)) return [];
+    return [{ code: "no-record", text: `after: there is no nfc.json, so ${noun} errors and provenance are not known` }];
   }
   const findings: Finding[] = [];
-  if (isTied(after.config) && tie === null)
-    findings.push({ code: "no-tie-errors", text: "after: its nfc.json has no tie errors" });
-  if (isTied(after.config) && !isTied(before.config) && !isRecordedSource(before, after)) {
+  if (converted(after) && tie === null)
+    findings.push({ code: "no-tie-errors", text: `after: its nfc.json has no ${noun} errors` });
+  if (converted(after) && !converted(before) && !isRecordedSource(before, after)) {
     const text = "after: its nfc.json names another source than the first model (by name, parameters or bytes)";
-    findings.push({ code: "other-source", text: `${text}: tie errors are those of that source` });
+    findings.push({ code: "other-source", text: `${text}: ${noun} errors are those of that source` });
   }
   return findings;
 }

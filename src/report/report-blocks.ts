@@ -1,6 +1,7 @@
 // A report as blocks: text for a terminal and Markdown for a pull request show them all, the page shows some.
 
 import { formatCommand } from "../io/printable.ts";
+import { findForm, nameLoss } from "./attention-words.ts";
 import { type Block, group, heading, type Line, list, notes, paragraph, type Span } from "./render/blocks.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "./render/format.ts";
 import { renderMarkdown } from "./render/markdown.ts";
@@ -37,15 +38,15 @@ export function renderReportMarkdown(report: Report, options: ReportTextOptions 
 }
 
 function makeReportBlocks(report: Report, options: ReportTextOptions): Block[] {
-  const { title, tie, before, after, groups } = report;
+  const { title, tie, before, after } = report;
   return [
     heading(3, title ?? [{ code: before.source }, " -> ", { code: after.source }]),
     paragraph({ strong: reportLine(report) }),
     makeOverviewTable(report),
-    ...makeUnitTables("", groupRows(groups), report),
+    ...makeUnitTables("", groupRows(report), report),
     ...makeBreakdown(report),
     ...(options.layers ? makeLayerTables(report) : []),
-    ...(tie === null ? [] : [describeTie(tie)]),
+    ...(tie === null ? [] : [describeTie(tie, after)]),
     ...(tie !== null && options.heads ? makeHeadTables(tie) : []),
     ...makeQualityBlocks(report),
     notes(report.findings.map(({ text }) => text)),
@@ -62,13 +63,23 @@ export function makeQualityBlocks(report: Report): Block[] {
 
 function makeBreakdown(report: Report): Block[] {
   const table = makeBreakdownTable(report);
-  const { tying } = report.breakdown;
-  if (table === null || tying === null) return [];
-  const sum = `${tying.formula} = ${formatThousands(Math.abs(tying.parameters))}`;
-  return [group(table, paragraph("Q and K of every head are one projection: ", { code: sum }))];
+  if (table === null) return [];
+  const { tying, heads } = report.breakdown;
+  const sum = ({ formula, parameters }: { formula: string; parameters: number }): Span => {
+    return { code: `${formula} = ${formatThousands(Math.abs(parameters))}` };
+  };
+  const formula = heads?.formula ?? null;
+  return [
+    group(
+      table,
+      ...(tying ? [paragraph("Q and K of every head are one projection: ", sum(tying))] : []),
+      ...(heads && formula ? [paragraph("The heads differ from GPT-2's by ", sum({ ...heads, formula }))] : []),
+    ),
+  ];
 }
 
-function describeTie({ strategy, calibration, min, max, median }: TieSummary): Block {
+function describeTie({ strategy, calibration, min, max, median }: TieSummary, after: ModelSummary): Block {
+  const { noun } = nameLoss(findForm(after.variant, after.provenance?.history));
   const text: Span[] =
     calibration === null
       ? []
@@ -80,7 +91,7 @@ function describeTie({ strategy, calibration, min, max, median }: TieSummary): B
           ")",
         ];
   const errors = `Relative error of the heads: ${errorCell(min)} to ${errorCell(max)}, median ${errorCell(median)}`;
-  return group(paragraph("Tie: ", { code: strategy }, ...text), paragraph(errors));
+  return group(paragraph(noun === "tie" ? "Tie: " : "Low rank: ", { code: strategy }, ...text), paragraph(errors));
 }
 
 function makeExportBlocks(summary: ExportSummary): Block {

@@ -51,6 +51,11 @@ const configSchema = z.object({
   vocab_size: count,
   activation: z.enum(ACTIVATIONS),
   bias: z.boolean(),
+  qk_ranks: z
+    .array(count)
+    .exactOptional()
+    .describe("numbers of q and of k in a head, by layer; n_embd / n_head unless given"),
+  vo_ranks: z.array(count).exactOptional().describe("the same of v"),
 });
 
 const provenanceSchema = z.object({
@@ -102,7 +107,7 @@ const tieSchema = z
     ...spread,
     layers: z.array(z.object({ layer: count, ...spread, errors: z.array(error).describe("by head") })),
   })
-  .describe("relative errors of the tied bilinear forms of `after`");
+  .describe("relative errors of the bilinear forms of the heads of `after`: of their tie, or of their low rank");
 
 const perplexity = z.number().positive().nullable();
 const qualitySchema = z.object({
@@ -165,10 +170,15 @@ const breakdownSchema = z
       .object({ ...amountSchema.shape, percent: z.number(), formula: z.string() })
       .nullable()
       .describe("L(C^2 + C) parameters; null when the models do not differ by tying Q and K of the same shapes"),
+    heads: z
+      .object({ ...amountSchema.shape, formula: z.string().nullable() })
+      .nullable()
+      .default(null)
+      .describe("what ranks of q, k and v save, less what forms A add; null where neither differs in the same shapes"),
     noise: amountSchema,
     rest: amountSchema,
   })
-  .describe("the difference of the totals = tying + noise + rest");
+  .describe("the difference of the totals = tying + heads + noise + rest");
 
 /**
  * The zod schema of a report. Unknown keys are dropped, so that later versions may add some; sums and differences are

@@ -1,4 +1,6 @@
 // The tables of a report, as blocks that every renderer takes.
+import { VARIANT_TRAITS } from "../model/variants.ts";
+import { describeRanks, nameGroup } from "./attention-words.ts";
 import type { Line, Table } from "./render/blocks.ts";
 import {
   formatBytes,
@@ -22,7 +24,6 @@ import type {
   ReportedScore,
   TieSummary,
 } from "./report-schema.ts";
-import { GROUP_NAMES } from "./weigh/header-tensors.ts";
 
 type Unit = "parameters" | "bytes";
 
@@ -35,10 +36,11 @@ interface Row extends Record<Unit, Change> {
 const UNIT_TITLES: Readonly<Record<Unit, string>> = { parameters: "Parameters", bytes: "MB (10^6 bytes)" };
 
 /** The groups in their order, those of attention under a line with their sum. */
-export function groupRows(groups: readonly GroupChange[]): Row[] {
+export function groupRows({ groups, before, after }: Pick<Report, "groups" | "before" | "after">): Row[] {
+  const variants = [before.variant, after.variant];
   const attention = groups.filter(isAttention);
   return groups.flatMap((row): Row[] => {
-    const line = { label: GROUP_NAMES[row.group].label, parameters: row.parameters, bytes: row.bytes };
+    const line = { label: nameGroup(row.group, variants), parameters: row.parameters, bytes: row.bytes };
     if (!isAttention(row)) return [{ ...line, level: 0 }];
     const part: Row = { ...line, level: 1 };
     if (row !== attention[0]) return [part];
@@ -103,6 +105,7 @@ function percentCell({ difference, percent }: Pick<Change, "difference" | "perce
 
 /** The variant, sizes, precision and files of both models. */
 export function makeOverviewTable({ before, after }: Report): Table {
+  const ranked = [before, after].some(({ config }) => describeRanks(config) !== null);
   const row = (label: string, value: (model: ModelSummary) => string) => [label, value(before), value(after)];
   return {
     kind: "table",
@@ -111,6 +114,7 @@ export function makeOverviewTable({ before, after }: Report): Table {
       ["model", { code: before.source }, { code: after.source }],
       row("variant", ({ variant }) => variant),
       row("layers x heads", ({ config }) => `${config.n_layer} x ${config.n_head}`),
+      ...(ranked ? [row("ranks", ({ config }) => describeRanks(config) ?? `${config.n_embd / config.n_head}`)] : []),
       row("width, MLP", ({ config }) => `${formatThousands(config.n_embd)}, ${formatThousands(config.n_inner)}`),
       row("positions", ({ config }) => formatThousands(config.n_positions)),
       row("vocabulary", ({ config }) => formatThousands(config.vocab_size)),
@@ -128,10 +132,10 @@ function headCell({ head }: ModelSummary): string {
   return `${head.storage === "copied" ? "stored twice" : "its own"}, ${formatBytes(head.bytes)}`;
 }
 
-/** The parts of the difference; null when tying has none. */
-export function makeBreakdownTable({ breakdown, total }: Report): Table | null {
-  const { tying, noise, rest } = breakdown;
-  if (tying === null) return null;
+/** The parts of the difference; null when neither tying nor heads have any. */
+export function makeBreakdownTable({ breakdown, total, before, after }: Report): Table | null {
+  const { tying, heads, noise, rest } = breakdown;
+  if (tying === null && heads === null) return null;
   const row = (label: string, { parameters, bytes }: Amount) => {
     const percent = total.parameters.before === 0 ? null : (100 * parameters) / total.parameters.before;
     return [
@@ -142,13 +146,25 @@ export function makeBreakdownTable({ breakdown, total }: Report): Table | null {
     ];
   };
   const rows = [
-    row(`${tying.parameters < 0 ? "tying" : "untying"} Q and K`, tying),
+    ...(tying ? [row(nameTying(tying.parameters, [before, after]), tying)] : []),
+    ...(heads ? [row(nameHeads([before, after]), heads)] : []),
     row("noise parameters", noise),
     row("everything else", rest),
     makeSumRow(row("total", { parameters: total.parameters.difference, bytes: total.bytes.difference })),
   ];
   const heading = ["Where the difference comes from", "parameters", "%", "MB"];
   return { kind: "table", heading, rows, align: "lr", footRows: 1 };
+}
+
+function nameTying(parameters: number, models: readonly ModelSummary[]): string {
+  if (models.some(({ variant }) => VARIANT_TRAITS[variant].paired)) return "one projection for Q and K";
+  return `${parameters < 0 ? "tying" : "untying"} Q and K`;
+}
+
+function nameHeads(models: readonly ModelSummary[]): string {
+  const ranks = models.some(({ config }) => describeRanks(config) !== null);
+  const forms = models.some(({ variant }) => VARIANT_TRAITS[variant].paired);
+  return ranks ? (forms ? "ranks and forms A of the heads" : "ranks of the heads") : "forms A of the heads";
 }
 
 /** Decimals of relative errors of heads, which lie between 0 and about 1. */

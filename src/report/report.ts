@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedModel } from "../inference/exported/exported-model.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { TOOL } from "../version.ts";
 import {
@@ -23,7 +24,15 @@ import {
   type TieSummary,
 } from "./report-schema.ts";
 import { summarize } from "./weigh/model-summary.ts";
-import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "./weigh/tally.ts";
+import {
+  countHeadSaving,
+  countTyingSaving,
+  formatHeadFormula,
+  formatTyingFormula,
+  isTied,
+  type TallyEntry,
+  tallyTensors,
+} from "./weigh/tally.ts";
 import { groupBy, sumWeights } from "./weigh/weights.ts";
 
 export type { Measurement, TaskMeasurement } from "./collect-quality.ts";
@@ -109,7 +118,7 @@ function computeLayerChanges(entries: Entries, layers: number): LayerChange[] {
   });
 }
 
-/** Splits the difference of the totals: tying + noise + the rest (other shapes, another precision, a head). */
+/** Splits the difference of the totals: tying + heads + noise + the rest (other shapes, another precision, a head). */
 function computeBreakdown(
   before: Checkpoint,
   after: Checkpoint,
@@ -118,11 +127,14 @@ function computeBreakdown(
 ): Report["breakdown"] {
   const total = computeChanges(sumWeights(entries.before), sumWeights(entries.after));
   const tying = computeTyingChange(before, after, entries);
+  const heads = computeHeadsChange(before.config, after.config, entries);
   const noise = groups.find(({ group }) => group === "noise");
   const part = (unit: "parameters" | "bytes") => noise?.[unit].difference ?? 0;
-  const rest = (unit: "parameters" | "bytes") => total[unit].difference - (tying?.[unit] ?? 0) - part(unit);
+  const rest = (unit: "parameters" | "bytes") =>
+    total[unit].difference - (tying?.[unit] ?? 0) - (heads?.[unit] ?? 0) - part(unit);
   return {
     tying,
+    heads,
     noise: { parameters: part("parameters"), bytes: part("bytes") },
     rest: { parameters: rest("parameters"), bytes: rest("bytes") },
   };
@@ -131,16 +143,30 @@ function computeBreakdown(
 /** The change by tying alone: the K part of c_attn, in the precision of the model that has one. */
 function computeTyingChange(before: Checkpoint, after: Checkpoint, entries: Entries): Report["breakdown"]["tying"] {
   const [a, b] = [before.config, after.config];
-  const sameShapes = a.n_layer === b.n_layer && a.n_embd === b.n_embd && a.bias === b.bias;
-  if (!sameShapes || isTied(a) === isTied(b)) return null;
+  if (!haveSameShapes(a, b) || isTied(a) === isTied(b)) return null;
   const removed = isTied(b);
   const dense = removed ? entries.before : entries.after;
-  const { bytes } = sumWeights(dense.filter(({ group }) => group === "attention.k"));
-  const sign = removed ? -1 : 1;
-  const parameters = sign * countTyingSaving(a);
+  const k = sumWeights(dense.filter(({ group }) => group === "attention.k"));
+  const parameters = (removed ? -1 : 1) * countTyingSaving(a);
   const percent = (100 * parameters) / sumWeights(entries.before).parameters;
-  return { parameters, bytes: sign * bytes, percent, formula: formatTyingFormula(a) };
+  const bytes = Math.round((parameters * k.bytes) / k.parameters); // K of a low rank has fewer than the formula
+  return { parameters, bytes, percent, formula: formatTyingFormula(a) };
 }
+
+/** The change by ranks and forms A alone, in the precision of the first model's attention. */
+function computeHeadsChange(a: ModelConfig, b: ModelConfig, entries: Entries): Report["breakdown"]["heads"] {
+  if (!haveSameShapes(a, b) || a.n_head !== b.n_head) return null;
+  const [before, after] = [countHeadSaving(a), countHeadSaving(b)];
+  if (before === after) return null;
+  const attention = sumWeights(entries.before.filter(({ group }) => group.startsWith("attention.")));
+  const parameters = before - after;
+  const bytes = Math.round((parameters * attention.bytes) / attention.parameters);
+  const formula = before === 0 ? formatHeadFormula(b) : after === 0 ? formatHeadFormula(a) : null;
+  return { parameters, bytes, formula };
+}
+
+const haveSameShapes = (a: ModelConfig, b: ModelConfig): boolean =>
+  a.n_layer === b.n_layer && a.n_embd === b.n_embd && a.bias === b.bias;
 
 /**
  * Tie errors with minimum, median and maximum of every layer and of all heads.

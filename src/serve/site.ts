@@ -11,6 +11,7 @@ import { withIoErrors } from "../io/io-error.ts";
 import { TOKENIZER_FILES } from "../io/tokenizer-files.ts";
 import { countParameters } from "../model/parameters.ts";
 import { type Precision, toTransformersJsDtype } from "../model/precision.ts";
+import { describeRanks, describeSharing } from "../report/attention-words.ts";
 import { TOOL } from "../version.ts";
 import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
 
@@ -25,6 +26,8 @@ export interface PageInfo {
   /** The folder and the one that it lies in. */
   name: string;
   variant: string;
+  /** How queries and keys are stored, and ranks; null for GPT-2's own. */
+  attention: string | null;
   parameters: number;
   layers: number;
   heads: number;
@@ -106,6 +109,8 @@ function describeModel(
   return {
     name: folder.split(sep).slice(-2).join("/"),
     variant: config.variant,
+    attention:
+      [describeSharing(config.variant), describeRanks(config)].filter((fact) => fact !== null).join(", ") || null,
     parameters: countParameters(config),
     layers: config.n_layer,
     heads: config.n_head,

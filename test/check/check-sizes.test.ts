@@ -251,7 +251,7 @@ describe("the baseline of checkSizes", () => {
     cpSync(`${MODEL}/model.safetensors`, `${repo}/model/model.safetensors`);
     const { failures, groups } = await only();
     expect(failures).toEqual([
-      "K is back in c_attn: [q, k, v] where the baseline has [s, v]: convert the model again",
+      "K is back in c_attn: 3C columns where the baseline has 2C: convert the model again",
       expect.stringMatching(
         /^grew by \S+ kB \(\+\d\.\d\d %\), 1 % is allowed; what grew: attention q, k, v \+33\.3 kB$/,
       ),

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { nfc, refused } from "../support/cli.ts";
 import { SHORT, studentForTests } from "../support/cli-train.ts";
 import { converted, MODEL, opened, TEXT } from "../support/fixture.ts";
+import { writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
 
@@ -95,7 +96,7 @@ describe("nfc distill", () => {
 
   it("nfc distill accepts a flag for every setting", async () => {
     const flags =
-      "--steps 4 --batch-size 2 --accumulate 2 --length 16 --lr 0.01 --noise-lr 0.02 --warmup 1 --lr-floor 0.5 --beta1 0.8 --beta2 0.9 --weight-decay 0.2 --clip 0 --noise-kl 0.3 --train attention --noise mean --seed 5 --eval-every 4 --eval-tokens 100 --kd 0.25 --temperature 2 --transfer-steps 2 --transfer-lr 0.03 --transfer-noise-lr 0.04 --save-every 1 --teacher-precision int8";
+      "--steps 4 --batch-size 2 --accumulate 2 --length 16 --lr 0.01 --noise-lr 0.02 --warmup 1 --lr-floor 0.5 --beta1 0.8 --beta2 0.9 --weight-decay 0.2 --clip 0 --noise-kl 0.3 --train attention --noise mean --seed 5 --eval-every 4 --eval-tokens 100 --average 0.5 --kd 0.25 --temperature 2 --transfer outputs --transfer-steps 2 --transfer-lr 0.03 --transfer-noise-lr 0.04 --save-every 1 --teacher-precision int8";
     const line = [
       "distill",
       student,
@@ -124,8 +125,19 @@ describe("nfc distill", () => {
         noise: "mean",
       },
       ...{ seed: 5, evalEvery: 4, evalTokens: 100, kd: 0.25, temperature: 2, transferSteps: 2, transferLr: 0.03 },
+      ...{ average: 0.5, transfer: "outputs" },
       ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0, extendedFrom: 0 },
     });
+  });
+
+  it("nfc distill says why no layer learns alone first", async () => {
+    const other = await writeCheckpoint(path("deeper"), { layers: 5, width: 32, vocab: 384, positions: 128 });
+    const line = ["distill", student, "--teacher", other, "--data", TEXT, "-o", output(), ...SHORT, ...cache];
+    const { code, stderr } = await nfc(line);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/no layer learns alone first: the teacher .*deeper has 5 layers, and nothing says/);
+    const told = await nfc([...line, "--transfer-steps", "0", "--force"]);
+    expect(told.stderr).not.toContain("learns alone");
   });
 
   it.each(["dense", "symmetric"] as const)(

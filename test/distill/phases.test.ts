@@ -7,7 +7,15 @@ import { failureOf } from "../support/failure.ts";
 import { bytesOf, converted, opened } from "../support/fixture.ts";
 import { type TinyOptions, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
-import { metricsOf, TINY_CONFIG, type Workshop, workshop } from "../support/training.ts";
+import {
+  metricsOf,
+  signalAt,
+  TINY_CONFIG,
+  type Workshop,
+  weightsOf,
+  workshop,
+  writeJson,
+} from "../support/training.ts";
 
 const path = temporaryFolder("phases");
 const SHAPE: TinyOptions = { width: 32, heads: 2, layers: 2, positions: 32, vocab: TINY_CONFIG.vocab_size };
@@ -75,8 +83,51 @@ describe("distilling students of every kind", () => {
     expect(kls.at(-1)).toBeLessThan((kls[0] as number) / 2);
     const failure = await failureOf(() => distilled(student, teacher, { transferSteps: 2 }));
     expect(failure.code).toBe("mismatch");
-    expect(failure.message).toMatch(/student-symmetric and its teacher .*deep differ in layers, heads or width$/);
+    expect(failure.message).toMatch(
+      /student-symmetric cannot learn layer by layer: its teacher .*deep has 3 layers, and nothing says from which the student's 2 came$/,
+    );
     expect(failure.hint).toContain("--transfer-steps 0");
+  });
+
+  it("a student with fewer layers learns those that its record says were kept, and what came between", async () => {
+    const teacher = await model("four", { layers: 4 });
+    const student = path("of-four");
+    await opened(teacher, async (deep) => {
+      const tensors = [];
+      for (const { name, dtype, shape } of deep.tensors.values()) {
+        const layer = /^h\.(\d)\./.exec(name)?.[1];
+        if (layer === "1" || layer === "2") continue;
+        const bytes = await bytesOf(deep, name);
+        tensors.push({ name: name.replace(/^h\.3\./, "h.1."), dtype, shape: [...shape], bytes });
+      }
+      await writeCheckpoint(student, { ...SHAPE, tensors });
+    });
+    const kept = [0, 3];
+    const settings = { transfer: "hidden", steps: 30, transferSteps: 29, transferLr: 3e-3 } as const;
+    // Nothing says yet where the layers came from.
+    const unknown = await failureOf(() => distilled(student, teacher, settings));
+    expect(unknown.message).toMatch(/has 4 layers, and nothing says from which the student's 2 came$/);
+    writeJson(`${student}/nfc.json`, {
+      ...{ format: "nfc/1", tool: { name: "nfc", version: "0" }, variant: "dense", tie: null },
+      ...{ source: { path: teacher, files: [], parameters: 0 }, command: [], history: [], notes: [] },
+      cuts: [{ axis: "layers", from: 4, to: 2, kept }],
+    });
+    const { folder, record } = await distilled(student, teacher, settings);
+    const errors = metricsOf(folder).flatMap(({ hidden_error: x }) => (x === undefined ? [] : [x as number]));
+    expect(errors).toHaveLength(29);
+    expect(errors.at(-1)).toBeLessThan((errors[0] as number) / 2);
+    expect(record.history.at(-1)).toMatchObject({ inputs: { "teacher's layers": "0,3" } });
+  });
+
+  it.each(["outputs", "hidden"] as const)("a student learns %s first, and resumes in it", async (transfer) => {
+    const [student, settings] = [await shop.student("symmetric"), { transfer, steps: 6, transferSteps: 4 }];
+    const straight = path(`${transfer}-straight`);
+    const { settings: used } = await shop.distil(student, { output: straight, settings });
+    expect(used.transferLr).toBe(transfer === "outputs" ? 2e-3 : 1e-3);
+    const output = path(`${transfer}-stopped`);
+    await failureOf(() => shop.distil(student, { output, settings, ...signalAt(2) }));
+    await shop.distil(student, { output, settings, resume: true });
+    expect(weightsOf(output).equals(weightsOf(straight))).toBe(true);
   });
 
   it("a student learns from a tied teacher with noise, at its mean", async () => {

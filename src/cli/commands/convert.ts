@@ -42,6 +42,7 @@ interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFl
   field?: string;
   noiseStd?: number;
   qkRank?: number;
+  voRank?: number;
   dtype?: string;
   maxShardSize?: number;
   force?: boolean;
@@ -85,6 +86,7 @@ export function convertCommand(context: Context): Command {
       "numbers of q and k a head, for low-rank (default: half of the head)",
       parsePositiveInteger,
     )
+    .option("--vo-rank <n>", "numbers of v a head, for every variant (default: all of the head)", parsePositiveInteger)
     .addOption(new Option("--dtype <name>", "dtype of all tensors (default: each keeps its own)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split the weights into files of at most this size, such as 2GB", parseByteSize)
     .option("-f, --force", "replace an existing output folder")
@@ -158,11 +160,12 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
 }
 
 function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
-  const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads } = flags;
-  const { layers, mlp } = flags;
+  const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads } =
+    flags;
+  const { layers, mlp, repair } = flags;
   return {
-    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, maxShardSize, force, threads },
-    ...{ layers, mlp },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
+    ...{ layers, mlp, repair },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
     vocabulary: toVocabularySettings(flags),

@@ -88,7 +88,10 @@ export function exportCommand(context: Context): Command {
     .option("--safetensors", "write model.safetensors")
     .addOption(new Option("--dtype <name>", "safetensors dtype (default: as stored)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split safetensors into files of at most this size", parseByteSize)
-    .option("--gpt2", "expand [s, v] to [s, s, v], so that every GPT-2 program loads it (implies --safetensors)")
+    .option(
+      "--gpt2",
+      "write q, k and v of every head in full, so that every GPT-2 program loads it (implies --safetensors)",
+    )
     .option("--hf", "safetensors that Hugging Face transformers loads with trust_remote_code (implies --safetensors)")
     .option("--drop-noise", "with --gpt2: accept losing the distance means of noise-distance")
     .option("-f, --force", "replace an existing output folder")
@@ -118,7 +121,7 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
     note(
       context.io,
       flags,
-      "expanded to plain GPT-2: q = k = s is stored twice, so this is not smaller than the source",
+      "expanded to plain GPT-2: q, k and v are stored in full, so this is not smaller than the source",
     );
   if (flags.text && !result.exports.some(({ perplexity }) => perplexity))
     note(context.io, flags, `--text is too short to tell quality, for which it needs ${LEAST_SCORED_TOKENS} tokens`);

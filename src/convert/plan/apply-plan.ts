@@ -51,7 +51,12 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
   return {
     ...chosen,
     plan,
-    cuts: { ...toCutOptions(cuts), calibration, calibrationTokens: tokens, ...(field !== undefined && { field }) },
+    cuts: {
+      ...toCutOptions(cuts, checkpoint.config),
+      calibration,
+      calibrationTokens: tokens,
+      ...(field !== undefined && { field }),
+    },
     origin: { file, sha256: await sha256File(file, signal), step: chosen.step },
   };
 }

@@ -10,6 +10,7 @@ export interface CutOptions extends Pick<ConvertOptions, "variant" | "strategy">
   layers?: LayerSettings;
   mlp?: MlpSettings;
   qkRank?: number;
+  voRank?: number;
 }
 
 export interface Axis {
@@ -18,7 +19,7 @@ export interface Axis {
   /** What may be left of the axis, the weakest cut first; none where the model has nothing to cut. */
   listValues(config: ModelConfig): number[];
   /** The options with this axis cut too. */
-  cut(options: CutOptions, value: number): CutOptions;
+  cut(options: CutOptions, value: number, config: ModelConfig): CutOptions;
 }
 
 /** Shares of a head's numbers that are tried as ranks. */
@@ -31,14 +32,14 @@ const LAYER_VALUES = 6;
 export const AXES: readonly Axis[] = [
   {
     name: "qk-rank",
-    listValues: (config) => {
-      const size = getHeadSize(config);
-      return keepDistinct(
-        RANK_SHARES.map((share) => Math.round(share * size)),
-        size,
-      );
-    },
+    listValues: listRanks,
     cut: (options, qkRank) => ({ ...options, variant: "low-rank", qkRank }),
+  },
+  {
+    name: "vo-rank",
+    listValues: listRanks,
+    // q and k keep their D numbers unless the other axis cuts them too.
+    cut: (options, voRank, config) => ({ qkRank: getHeadSize(config), ...options, variant: "low-rank", voRank }),
   },
   {
     name: "mlp",
@@ -59,15 +60,25 @@ export const AXES: readonly Axis[] = [
   },
 ];
 
+function listRanks(config: ModelConfig): number[] {
+  const size = getHeadSize(config);
+  return keepDistinct(
+    RANK_SHARES.map((share) => Math.round(share * size)),
+    size,
+  );
+}
+
 /** Values from 1 to below `whole`, each once. */
 function keepDistinct(values: readonly number[], whole: number): number[] {
   return [...new Set(values)].filter((value) => value >= 1 && value < whole);
 }
 
 /** The options of a conversion that makes these cuts, fitted to the calibration text. */
-export function toCutOptions(cuts: Cuts, axes: readonly Axis[] = AXES): CutOptions {
+export function toCutOptions(cuts: Cuts, config: ModelConfig, axes: readonly Axis[] = AXES): CutOptions {
   const whole: CutOptions = { variant: "dense", strategy: "calibrated" };
-  return Object.entries(cuts).reduce((options, [name, value]) => findAxis(name, axes).cut(options, value), whole);
+  return Object.entries(cuts).reduce((options, [name, value]) => {
+    return findAxis(name, axes).cut(options, value, config);
+  }, whole);
 }
 
 /** "qk-rank 16, mlp 768"; "the source" for the whole model. */

@@ -115,7 +115,11 @@ class Planner {
     const options = { texts, threads, signal };
     try {
       if (Object.keys(cuts).length === 0) return await measureSource(this.checkpoint, options);
-      return await measureCut(this.checkpoint, toCutSettings(toCutOptions(cuts, axes)), options);
+      return await measureCut(
+        this.checkpoint,
+        toCutSettings(toCutOptions(cuts, this.checkpoint.config, axes)),
+        options,
+      );
     } catch (error) {
       const kept = this.plan.measurements.length;
       if (!(error instanceof NfcError) || error.code !== "aborted" || kept === 0) throw error;

@@ -1,174 +1,162 @@
-// Attention transfer: every layer's attention learns the teacher's on the teacher's own hidden states, layer by layer.
-import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
-import { Graph, type Value } from "../../graph/ir.ts";
-import { logSoftmax, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
+// The transfer: every layer of a student learns the teacher's on the teacher's own hidden states, layer by layer.
+import type { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
-import { attention, buildAttentionContext, computeScoreScale } from "../../model/attention.ts";
+import { computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { block, declareTextInputs, embed, makeTextFeeds } from "../../model/gpt2.ts";
+import { makeTextFeeds } from "../../model/gpt2.ts";
 import { getHeadWidths } from "../../model/head-widths.ts";
-import { makeLayerLookup, makeParameterLookup, norm } from "../../model/layers.ts";
-import { isUsedAtMean, listParameters } from "../../model/parameters.ts";
+import { listParameters } from "../../model/parameters.ts";
+import { listLayers, type TransferKind } from "../transfer-match.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient } from "./step-graph.ts";
 import { makeParameter } from "./store-binding.ts";
+import {
+  buildAttentionGraph,
+  buildEmbeddingGraph,
+  buildStreamGraph,
+  buildTeacherGraph,
+  listLayerTargets,
+  STUDENT,
+  TEACHER,
+  type TransferModels,
+} from "./transfer-graphs.ts";
+import { planTransfer, type TransferStage } from "./transfer-plan.ts";
 
-export interface TransferOptions extends SessionOptions {
-  student: ModelConfig;
-  teacher: ModelConfig;
+export interface TransferOptions extends SessionOptions, TransferModels {
   teacherWeights: ReadonlyMap<string, Float32Array>;
-  batch: number;
-  length: number;
-}
-
-/** The parameters of a layer that make the attention scores. V's half of c_attn gets a gradient of zeros. */
-const TARGETS = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.pair", "attn.noise_mean"] as const;
-
-/** The parameters that the transfer trains, by their full names. */
-export function listTransferTargets(config: ModelConfig): string[] {
-  return Array.from({ length: config.n_layer }, (_, layer) =>
-    listLayerTargets(config).map((name) => `h.${layer}.${name}`),
-  ).flat();
-}
-
-function listLayerTargets(config: ModelConfig): string[] {
-  const stored = new Set(listParameters(config).map(({ name }) => name));
-  return TARGETS.filter((name) => stored.has(`h.0.${name}`) && isUsedAtMean(name, config));
+  kind: TransferKind;
+  /** The teacher's layer of each of the student's, ascending. */
+  layers: readonly number[];
 }
 
 export interface TransferStep {
   /** Names of the parameters that get a gradient. */
   readonly targets: readonly string[];
-  /** Computes the gradients of one micro-batch [B·T], times `weight`; gives the loss summed over layers, in nats. */
+  /** Computes the gradients of one micro-batch [B·T], times `weight`; gives the loss summed over the student's layers. */
   run(inputs: Int32Array, weight: number): Promise<number>;
   close(): Promise<void>;
 }
 
 /**
- * L = Σ over layers of the mean over heads and positions of KL(P_teacher ‖ P_student), noise at the mean. One session
- * serves all layers: a layer's weights are fed, so that memory holds one layer's attention maps.
+ * L = Σ over the student's layers of what transfer-graphs.ts says of each, noise at the mean. A session serves all
+ * layers that are alike: a layer's weights are fed, so that memory holds one layer's activations.
  */
 export async function openTransferStep(options: TransferOptions, store: ParameterStore): Promise<TransferStep> {
-  const { student, batch, length } = options;
-  const layers = await openLayerSessions(options);
+  const { student, teacher, batch, length, kind, layers } = options;
   const embedding = await Session.withInputs(buildEmbeddingGraph(options), options);
+  const stages = await openStages(planTransfer(kind, layers, teacher.n_layer), options);
   const readParameters = makeParameterReader(options, store);
-  const makeStream = () =>
-    makeFloat32Tensor(new Float32Array(batch * length * student.n_embd), [batch * length, student.n_embd]);
-  /** The residual stream, read and written by turns: [N, C] each. */
-  const streams = [makeStream(), makeStream()] as const;
+  const targets = listLayerTargets(student, kind);
+  const streams = Array.from({ length: 3 }, () =>
+    makeFloat32Tensor(new Float32Array(batch * length * teacher.n_embd), [batch * length, teacher.n_embd]),
+  ); // of the teacher: [N, C] each
   return {
-    targets: listTransferTargets(student),
+    targets: listTransferTargets(student, kind),
     async run(inputs, weight) {
-      const feeds = makeTextFeeds(inputs, [batch, length]);
-      await embedding.run({ ...feeds, ...readParameters(embedding, (name) => name) }, { output: streams[0] });
+      const [first] = streams as [Tensor];
+      await embedding.run(
+        { ...makeTextFeeds(inputs, [batch, length]), ...readParameters(embedding, (name) => name) },
+        { output: first },
+      );
       const factor = makeFloat32Tensor(new Float32Array([weight]), []);
-      let total = 0;
-      for (const [layer, { session, builtFor }] of layers.entries()) {
-        const named = (name: string) => name.replace(`h.${builtFor}.`, `h.${layer}.`);
-        const [read, write] = layer % 2 === 0 ? streams : [streams[1], streams[0]];
-        const into: Record<string, Tensor> = { output: write };
-        for (const name of listLayerTargets(student)) {
-          const { gradient, shape } = store.slot(`h.${layer}.${name}`);
-          into[nameGradient(name)] = makeFloat32Tensor(gradient, shape);
-        }
-        const output = await session.run({ x: read, weight: factor, ...readParameters(session, named) }, into);
-        total += ((output.loss as Tensor).data as Float32Array)[0] as number;
+      let [start, now, total] = [first, first, 0];
+      for (const { session, stage, named } of stages) {
+        const next = streams.find((stream) => stream !== start && stream !== now) as Tensor;
+        const into = "learned" in stage ? makeGradients(store, stage.learned, targets) : {};
+        const feeds = stage.kind === "match" ? { x: start, target: now } : { x: now };
+        const output = await session.run(
+          { ...feeds, ...("learned" in stage && { weight: factor }), ...readParameters(session, named) },
+          { ...into, ...(stage.kind !== "match" && { output: next }) },
+        );
+        if (output.loss) total += (output.loss.data as Float32Array)[0] as number;
+        if (stage.kind !== "match") now = next;
+        if (stage.kind !== "teach") start = now;
       }
       return total;
     },
     async close() {
-      for (const session of new Set([embedding, ...layers.map((layer) => layer.session)])) await session.close();
+      for (const session of new Set([embedding, ...stages.map((stage) => stage.session)])) await session.close();
     },
   };
 }
 
-/** A session for all layers whose scores have the same factor; its inputs are named after layer `builtFor`. */
-interface TransferSession {
+/** The parameters that a kind of transfer trains, by their full names. */
+export function listTransferTargets(config: ModelConfig, kind: TransferKind): string[] {
+  const names = listLayerTargets(config, kind);
+  return listLayers(config.n_layer).flatMap((layer) => names.map((name) => `h.${layer}.${name}`));
+}
+
+/** The arrays of a layer's gradients, which a session writes. */
+function makeGradients(store: ParameterStore, layer: number, names: readonly string[]): Record<string, Tensor> {
+  const entries = names.map((name): [string, Tensor] => {
+    const { gradient, shape } = store.slot(`h.${layer}.${name}`);
+    return [nameGradient(name), makeFloat32Tensor(gradient, shape)];
+  });
+  return Object.fromEntries(entries);
+}
+
+interface OpenStage {
   session: Session;
-  builtFor: number;
+  stage: TransferStage;
+  /** The parameter of this stage that an input of the session stands for: sessions are made for a stage like it. */
+  named: (input: string) => string;
 }
 
-/** The session of each layer: one serves all that have the same factor on the scores, and heads as wide. */
-async function openLayerSessions(options: TransferOptions): Promise<TransferSession[]> {
-  const alike = new Map<string, TransferSession>();
-  const layers: TransferSession[] = [];
-  for (let layer = 0; layer < options.student.n_layer; layer++) {
-    const kind = JSON.stringify(
-      [options.student, options.teacher].map((config) => [
-        computeScoreScale(config, layer),
-        getHeadWidths(config, layer),
-      ]),
-    );
-    const session = alike.get(kind) ?? {
-      session: await Session.withInputs(buildTransferGraph(options, layer), options),
-      builtFor: layer,
-    };
-    alike.set(kind, session);
-    layers.push(session);
+/** A session for each stage: one serves all whose layers have the same factor on the scores, and heads as wide. */
+async function openStages(plan: readonly TransferStage[], options: TransferOptions): Promise<OpenStage[]> {
+  const alike = new Map<string, OpenStage>();
+  const stages: OpenStage[] = [];
+  for (const stage of plan) {
+    const key = JSON.stringify([stage.kind, ...describeLayers(stage, options)]);
+    const known = alike.get(key);
+    const session = known?.session ?? (await Session.withInputs(buildStageGraph(stage, options), options));
+    const opened = { session, stage, named: makeNaming(known?.stage ?? stage, stage) };
+    if (!known) alike.set(key, opened);
+    stages.push(opened);
   }
-  return layers;
+  return stages;
 }
 
-/** Makes a function that feeds a session the parameters that it asks for, `named` as in the model. */
-function makeParameterReader({ teacher, teacherWeights }: TransferOptions, store: ParameterStore) {
-  const shapes = new Map(listParameters(teacher).map(({ name, shape }) => [name, shape]));
-  return (session: Session, named: (name: string) => string): Record<string, Tensor> => {
-    const feeds: Record<string, Tensor> = {};
-    for (const input of session.inputNames) {
-      const name = named(input.slice(input.indexOf("/") + 1));
-      if (input.startsWith(STUDENT)) feeds[input] = makeParameter(store, name);
-      if (input.startsWith(TEACHER))
-        feeds[input] = makeFloat32Tensor(
-          teacherWeights.get(name) as Float32Array,
-          shapes.get(name) as readonly number[],
-        );
-    }
-    return feeds;
+/** What the graph of a stage depends on, besides its kind. */
+function describeLayers(stage: TransferStage, { student, teacher }: TransferOptions): unknown[] {
+  const describe = (config: ModelConfig, layer: number) => [
+    computeScoreScale(config, layer),
+    getHeadWidths(config, layer),
+  ];
+  return [
+    ...("taught" in stage ? describe(teacher, stage.taught) : []),
+    ...("learned" in stage ? describe(student, stage.learned) : []),
+  ];
+}
+
+function buildStageGraph(stage: TransferStage, options: TransferOptions): Graph {
+  if (stage.kind === "teach") return buildTeacherGraph(options, stage.taught);
+  if (stage.kind === "match") return buildStreamGraph(options, stage.learned);
+  if (options.kind === "hidden") throw new Error("hidden states are matched, not attended");
+  return buildAttentionGraph(options, stage, options.kind);
+}
+
+/** Renames a parameter with its model's prefix from the layers that a session was built for to those of a stage. */
+function makeNaming(builtFor: TransferStage, stage: TransferStage): (input: string) => string {
+  return (input) => {
+    const part = input.startsWith(STUDENT) ? "learned" : "taught";
+    const layerOf = (of: TransferStage) => (of as { taught?: number; learned?: number })[part];
+    return input.replace(`/h.${layerOf(builtFor)}.`, `/h.${layerOf(stage)}.`);
   };
 }
 
-const STUDENT = "student/";
-const TEACHER = "teacher/";
-
-/** wte[ids] + wpe[positions] of the teacher: [N, C] */
-function buildEmbeddingGraph({ teacher, batch, length }: TransferOptions): Graph {
-  const graph = new Graph();
-  graph.output(embed(makeParameterLookup(graph, teacher, TEACHER), declareTextInputs(graph, batch, length)), "output");
-  return graph;
-}
-
-/**
- * One block of the teacher on x, and the student's attention on the same x after its own ln_1. With row weight w:
- * dL/dscore = w·(P_student − P_teacher).
- */
-function buildTransferGraph({ student, teacher, batch, length }: TransferOptions, layer: number): Graph {
-  const graph = new Graph();
-  const x = graph.input("x", "float32", [batch * length, teacher.n_embd]);
-  const weight = graph.input("weight", "float32", []);
-  const ids = graph.constant(new BigInt64Array(batch * length), [batch, length], "int64"); // only its shape is read
-  const contextOf = (config: ModelConfig) =>
-    buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
-  const own = makeLayerLookup(makeParameterLookup(graph, student, STUDENT), layer);
-  const taught = block(
-    x,
-    makeLayerLookup(makeParameterLookup(graph, teacher, TEACHER), layer),
-    contextOf(teacher),
-    layer,
-  );
-  const learned = attention(norm(x, "ln_1", own, student), own, contextOf(student), layer);
-  const [logTeacher, logStudent] = [logSoftmax(taught.attention.scores), logSoftmax(learned.scores)];
-  // 1/(B·H·T): the mean over windows, heads and queries
-  const mean = 1 / (batch * length * teacher.n_head);
-  const divergence = mul(taught.attention.probabilities, sub(logTeacher, logStudent)); // [B, H, T, T]
-  graph.output(scale(reduceSum(divergence, [0, 1, 2, 3]), mean), "loss"); // []
-  const difference = sub(learned.probabilities, taught.attention.probabilities); // [B, H, T, T]
-  const names = listLayerTargets(student);
-  const gradients = backward(
-    new Map([[learned.scores, mul(difference, scale(weight, mean))]]),
-    names.map((name) => own(name)),
-  );
-  for (const name of names) takeOutputGradient(gradients.get(own(name)) as Value, nameGradient(name));
-  graph.output(taught.output, "output"); // [N, C]
-  return graph;
+/** Makes a function that feeds a session the parameters that it asks for; `named` gives their names in this stage. */
+function makeParameterReader({ teacher, teacherWeights }: TransferOptions, store: ParameterStore) {
+  const shapes = new Map(listParameters(teacher).map(({ name, shape }) => [name, shape]));
+  return (session: Session, named: (input: string) => string): Record<string, Tensor> => {
+    const feeds: Record<string, Tensor> = {};
+    for (const input of session.inputNames) {
+      const name = named(input);
+      if (name.startsWith(STUDENT)) feeds[input] = makeParameter(store, name.slice(STUDENT.length));
+      if (!name.startsWith(TEACHER)) continue;
+      const own = name.slice(TEACHER.length);
+      feeds[input] = makeFloat32Tensor(teacherWeights.get(own) as Float32Array, shapes.get(own) as readonly number[]);
+    }
+    return feeds;
+  };
 }

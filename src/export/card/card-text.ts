@@ -3,7 +3,8 @@
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countParameters } from "../../model/parameters.ts";
-import { VARIANT_TRAITS } from "../../model/variants.ts";
+import { VARIANT_TRAITS, type Variant } from "../../model/variants.ts";
+import { describeRanks, findForm } from "../../report/attention-words.ts";
 import { listPerplexities } from "../../report/recorded-quality.ts";
 import { type Block, type Line, list, paragraph } from "../../report/render/blocks.ts";
 import { formatCount, formatPercent, formatThousands } from "../../report/render/format.ts";
@@ -24,7 +25,7 @@ export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] 
         ") from ",
         { code: nameSource(record) },
       ],
-      ...describeTie(record),
+      ...describeTie(record, config.variant),
       ...record.history.flatMap(describeTraining),
       ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),
       ...record.notes,
@@ -40,6 +41,7 @@ export function parseHubName({ source }: NfcRecord): string | null {
 
 function describeModel(config: ModelConfig, record: NfcRecord): Block {
   const { n_layer, n_head, n_embd, vocab_size, n_positions, variant } = config;
+  const ranks = describeRanks(config);
   const parameters = countParameters(config);
   const saved = record.source.parameters - parameters;
   const less =
@@ -51,7 +53,7 @@ function describeModel(config: ModelConfig, record: NfcRecord): Block {
   return paragraph(
     `A GPT-2${does} with ${VARIANT_TRAITS[variant].attention}. ${size}, `,
     { code: "n_embd" },
-    ` ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions.`,
+    ` ${formatThousands(n_embd)}, ${formatThousands(vocab_size)} tokens, ${formatThousands(n_positions)} positions${ranks === null ? "" : `; numbers a head: ${ranks}`}.`,
   );
 }
 
@@ -61,11 +63,13 @@ function nameSource(record: NfcRecord): string {
   return parseHubName(record) ?? path.split(/[\\/]/).findLast((part) => part !== "") ?? path;
 }
 
-function describeTie({ tie }: NfcRecord): Line[] {
+function describeTie({ tie, history }: NfcRecord, variant: Variant): Line[] {
   if (tie === null) return [];
+  const { narrow, paired } = VARIANT_TRAITS[findForm(variant, history)];
+  const what = narrow ? "Q and K cut to low rank" : paired ? "Q and K made one projection" : "Q and K tied";
   const { calibration } = tie;
   const text = calibration === null ? "" : `, calibrated on ${formatCount(calibration.tokens, "token")} of text`;
-  return [["Q and K tied by the strategy ", { code: tie.strategy }, text]];
+  return [[`${what} by the strategy `, { code: tie.strategy }, text]];
 }
 
 type Step = NfcRecord["history"][number];

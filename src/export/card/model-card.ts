@@ -24,7 +24,7 @@ export interface ModelCard {
   config: ModelConfig;
   record: NfcRecord;
   exports: ExportSummary["files"];
-  /** The form of model.safetensors: c_attn [C, 2C], the same with its Python class, or plain GPT-2. */
+  /** The form of model.safetensors: compact, the same with its Python class, or plain GPT-2. */
   weights: "compact" | "hf" | "gpt2" | null;
   /** Whether a tokenizer lies in the folder. */
   tokenizer: boolean;
@@ -83,7 +83,7 @@ function renderHeader({ config, record, exports, weights }: ModelCard): string {
   const tags = [
     "gpt2",
     ...(exports.length > 0 ? ["onnx", "transformers.js"] : []),
-    ...(!VARIANT_TRAITS[config.variant].tied ? [] : ["noiseformer", "symmetric-attention"]),
+    ...listAttentionTags(config),
     ...(weights === "hf" ? ["custom_code"] : []),
     "nfc",
   ];
@@ -96,6 +96,13 @@ function renderHeader({ config, record, exports, weights }: ModelCard): string {
     ...(base === null ? [] : [`base_model: ${JSON.stringify(base)}`]),
     "---",
   ].join("\n");
+}
+
+function listAttentionTags({ variant }: ModelConfig): string[] {
+  const { tied, paired, narrow } = VARIANT_TRAITS[variant];
+  if (paired) return ["pairwise-attention"];
+  if (tied) return ["noiseformer", "symmetric-attention"];
+  return narrow ? ["low-rank-attention"] : [];
 }
 
 function describeFiles(files: ExportSummary["files"]): Block[] {

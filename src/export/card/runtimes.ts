@@ -1,13 +1,15 @@
 // Snippets that run an exported model, for each runtime that reads its folder. docs/runtimes.md lists the tests of them.
 import type { ModelConfig } from "../../model/config.ts";
+import { countAttentionColumns } from "../../model/head-widths.ts";
 import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
 import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
 import { RUN_NFC } from "../../version.ts";
+import { findCacheWidth } from "../onnx/genai-config.ts";
 
 export interface RuntimeModel {
   /** The folder as the snippets call it: letters, digits, "_", "." and "-" only. */
   name: string;
-  config: Pick<ModelConfig, "n_head" | "n_embd">;
+  config: ModelConfig;
   /** The file that the snippets load; null without ONNX. */
   onnx: { precision: Precision; file: string } | null;
   /** The form of model.safetensors, see `ModelCard`; null without one. */
@@ -18,14 +20,14 @@ const PROMPT = "The history of";
 
 /** Sections of Markdown, level 3. */
 export function makeRuntimes(model: RuntimeModel): Block[] {
-  const { onnx, weights } = model;
+  const { onnx, weights, config } = model;
   return [
     makeSection("nfc", "sh", nfc(model)),
     ...(onnx ? makeOnnxRuntimes(model, onnx) : []),
     ...(weights === "hf" || weights === "gpt2"
       ? [makeSection("transformers (Python)", "python", transformers(model))]
       : []),
-    ...(weights === "compact" ? [heading(3, "transformers (Python)"), COMPACT_WEIGHTS] : []),
+    ...(weights === "compact" ? [heading(3, "transformers (Python)"), refuseCompact(config)] : []),
   ];
 }
 
@@ -63,22 +65,28 @@ function makeOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; fil
       ...transformersJs(model.name, onnx.precision).slice(1),
     ]),
     makeSection("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
-    makeSection("onnxruntime-genai (Python)", "python", genai(model.name)),
+    ...(findCacheWidth(model.config) === null
+      ? [] // there is no genai_config.json
+      : [makeSection("onnxruntime-genai (Python)", "python", genai(model.name))]),
     makeSection("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
   ];
 }
 
-const COMPACT_WEIGHTS = paragraph(
-  "Stops at the shape of ",
-  { code: "c_attn" },
-  ", ",
-  { code: "[C, 2C]" },
-  ": export with ",
-  { code: "--hf" },
-  " for a folder that it loads, or with ",
-  { code: "--gpt2" },
-  " for plain GPT-2.",
-);
+function refuseCompact(config: ModelConfig): Block {
+  const columns = countAttentionColumns(config, 0);
+  const shape = columns === 2 * config.n_embd ? "[C, 2C]" : `[${config.n_embd}, ${columns}]`;
+  return paragraph(
+    "Stops at the shape of ",
+    { code: "c_attn" },
+    ", ",
+    { code: shape },
+    ": export with ",
+    { code: "--hf" },
+    " for a folder that it loads, or with ",
+    { code: "--gpt2" },
+    " for plain GPT-2.",
+  );
+}
 
 function makeSection(title: string, language: string, lines: readonly string[]): Block {
   return group(heading(3, title), { kind: "code", language, lines });
@@ -97,7 +105,7 @@ function transformersJs(path: string, precision: Precision): string[] {
   ];
 }
 
-/** Prints the likeliest next token alone: without a loop, the cache is not needed. */
+/** Prints the likeliest next token alone, without a loop. An empty cache may be as wide as GPT-2's whatever the ranks. */
 function onnxRuntime({ name, config }: RuntimeModel, onnx: { precision: Precision; file: string }): string[] {
   const cache = `(1, ${config.n_head}, 0, ${config.n_embd / config.n_head}), np.float${isHalf(onnx.precision) ? 16 : 32}`;
   return [

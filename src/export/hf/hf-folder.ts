@@ -1,4 +1,4 @@
-// Writes the folder that Hugging Face transformers loads: weights under its names, and the code of tied models' class.
+// Writes the folder that Hugging Face transformers loads: weights under its names, and the code of the class of other forms than GPT-2's.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,7 +13,7 @@ import { listParameters, type ParameterSpec } from "../../model/parameters.ts";
 import { isPlainGpt2 } from "../../model/variants.ts";
 
 const MODULE = "modeling_nfc_gpt2";
-/** The Python module beside the weights of a tied model. */
+/** The Python module beside the weights of a model that is not plain GPT-2. */
 export const HF_CODE_FILE = `${MODULE}.py`;
 /** The path holds in src/ and dist/, where this file has the same depth. */
 const CODE = fileURLToPath(new URL(`../../../assets/${HF_CODE_FILE}`, import.meta.url));
@@ -34,7 +34,7 @@ export interface HfFolderOptions {
 }
 
 /**
- * Keys of config.json besides those of `toHfConfig`: the class to load. A dense model is transformers' own GPT-2; a tied one
+ * Keys of config.json besides those of `toHfConfig`: the class to load. A dense model is transformers' own GPT-2; another
  * keeps model_type "gpt2" and is found through auto_map with `trust_remote_code=True`.
  */
 export function makeHfConfigKeys({ variant }: ModelConfig): Record<string, unknown> {
@@ -44,7 +44,7 @@ export function makeHfConfigKeys({ variant }: ModelConfig): Record<string, unkno
 }
 
 /**
- * Writes the weights, c_attn compact, and the module of a tied model below `folder`, a staging folder. transformers'
+ * Writes the weights, c_attn compact, and the module of another form than GPT-2's below `folder`, a staging folder. transformers'
  * GPT-2 has biases everywhere: a model without gets zeros, which compute the same.
  */
 export async function writeHfWeights(

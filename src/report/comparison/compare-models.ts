@@ -111,7 +111,7 @@ async function weighOnnx(file: string): Promise<Weighed> {
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
   const bytes = (await withIoErrors(file, () => stat(file))).size + external;
   const precision = PRECISIONS.find((one) => nameModelFile(one) === basename(file));
-  const dense = tensors.some((tensor) => findAttentionParts(tensor) === 3);
+  const dense = findAttentionParts(tensors) === 3;
   return {
     ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
     ...{ parameters: sumWeights(tensors).parameters, bytes, groups: listGroups(tensors) },

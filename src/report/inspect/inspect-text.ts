@@ -1,11 +1,12 @@
 // An inspection as plain text for a terminal.
 import type { ModelConfig } from "../../model/config.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
+import { describeRanks, nameGroup } from "../attention-words.ts";
 import { CONSTANT_MEAN, describeExtra, describeHead, hasConstantMean } from "../findings.ts";
 import { notes, paragraph, type Table } from "../render/blocks.ts";
 import { formatBytes, formatCount, formatMegabytes, formatPercent, formatThousands } from "../render/format.ts";
 import { renderText } from "../render/text.ts";
 import { makeProvenance } from "../report-blocks.ts";
-import { GROUP_NAMES } from "../weigh/header-tensors.ts";
 import type { Inspection } from "./inspect.ts";
 
 /** The inspection as lines that end in a newline each. */
@@ -13,7 +14,7 @@ export function renderInspection(inspection: Inspection): string {
   return renderText([
     { kind: "table", heading: null, rows: makeFactRows(inspection), align: "l" },
     makeGroupTable(inspection),
-    paragraph(describeTying(inspection)),
+    ...describeSaving(inspection).map((line) => paragraph(line)),
     notes(listNotes(inspection)),
     ...makeProvenance("model", { ...inspection, notes: [] }),
   ]);
@@ -42,12 +43,14 @@ function makeFactRows({ source, storage, layout, config, dtypes, head, embedding
 
 function makeConfigRows(config: ModelConfig): string[][] {
   const { n_layer, n_head, n_embd, n_inner } = config;
+  const ranks = describeRanks(config);
   const scaling = [
     config.scale_attn_weights ? "1/sqrt(D)" : "none",
     ...(config.scale_attn_by_inverse_layer_idx ? ["1/(layer + 1)"] : []),
   ];
   return [
     ["layers", `${n_layer}, ${formatCount(n_head, "head")} of ${formatThousands(n_embd / n_head)} each`],
+    ...(ranks === null ? [] : [["ranks", ranks]]),
     ["width", `${formatThousands(n_embd)}, MLP ${formatThousands(n_inner)}`],
     ["positions", formatThousands(config.n_positions)],
     ["vocabulary", formatThousands(config.vocab_size)],
@@ -58,10 +61,10 @@ function makeConfigRows(config: ModelConfig): string[][] {
   ];
 }
 
-function makeGroupTable({ groups, parameters, bytes }: Inspection): Table {
+function makeGroupTable({ groups, parameters, bytes, config }: Inspection): Table {
   const rows = [
     ...groups.map(({ group, ...sums }) => {
-      const { label } = GROUP_NAMES[group];
+      const label = nameGroup(group, [config.variant]);
       const name = group.startsWith("attention.") ? `attention ${label}` : label;
       return [name, formatThousands(sums.parameters), formatPercent(sums.percent), formatMegabytes(sums.bytes)];
     }),
@@ -70,10 +73,21 @@ function makeGroupTable({ groups, parameters, bytes }: Inspection): Table {
   return { kind: "table", heading: ["Group", "parameters", "%", "MB"], rows, align: "lr", footRows: 1 };
 }
 
-function describeTying({ tying }: Inspection): string {
-  const amount = `${formatThousands(tying.parameters)} parameters (${formatPercent(tying.percent)}), ${formatBytes(tying.bytes)}`;
-  const verb = tying.done ? "Q and K are tied, which saves" : "Tying Q and K would save";
-  return `${verb} ${amount}: ${tying.formula}`;
+/** A line on what tying saves or would save, and one on ranks and forms A. */
+function describeSaving({ tying, heads, config }: Inspection): string[] {
+  const { paired } = VARIANT_TRAITS[config.variant];
+  const lines: string[] = [];
+  const add = (what: string, { parameters, bytes, percent, formula }: NonNullable<Inspection["heads"]>) => {
+    const amount = `${formatThousands(Math.abs(parameters))} parameters (${formatPercent(Math.abs(percent))})`;
+    lines.push(`${what} ${amount}, ${formatBytes(Math.abs(bytes))}: ${formula}`);
+  };
+  if (tying) {
+    const done = paired ? "Q and K are one projection, which saves" : "Q and K are tied, which saves";
+    add(tying.done ? done : "Tying Q and K would save", tying);
+  }
+  const ranks = describeRanks(config) !== null;
+  if (heads) add(`${ranks ? "The ranks of the heads" : "The forms A"} ${heads.parameters < 0 ? "add" : "save"}`, heads);
+  return lines;
 }
 
 function listNotes({ config, head, bytes, parameters, notes: opened, storage }: Inspection): string[] {

@@ -1,11 +1,21 @@
 // Describes one checkpoint: format, files, layout, configuration, parameters by group, head, and what tying would save.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts";
+import { makePlainConfig } from "../../model/head-widths.ts";
+import { countParameters, PARAMETER_GROUPS, type ParameterGroup } from "../../model/parameters.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
 import { TOOL } from "../../version.ts";
 import type { ModelSummary } from "../report-schema.ts";
 import { summarize } from "../weigh/model-summary.ts";
-import { countTyingSaving, formatTyingFormula, isTied, type TallyEntry, tallyTensors } from "../weigh/tally.ts";
+import {
+  countHeadSaving,
+  countTyingSaving,
+  formatHeadFormula,
+  formatTyingFormula,
+  isTied,
+  type TallyEntry,
+  tallyTensors,
+} from "../weigh/tally.ts";
 import { sumWeights } from "../weigh/weights.ts";
 
 const INSPECTION_FORMAT = "nfc-inspect/1";
@@ -39,6 +49,7 @@ export interface Inspection
   config: ModelConfig;
   /** In the order of the parameters; empty groups are left out. `percent` is a share of all parameters. */
   groups: { group: ParameterGroup; parameters: number; bytes: number; percent: number }[];
+  /** null for a low-rank model, whose Q and K are not as GPT-2's. */
   tying: {
     /** True where Q and K are one projection already. */
     done: boolean;
@@ -49,7 +60,16 @@ export interface Inspection
     /** The same as a share of the dense model. */
     percent: number;
     formula: string;
-  };
+  } | null;
+  /** What narrow heads save, less what forms A add; null where heads are as GPT-2's. */
+  heads: {
+    parameters: number;
+    /** The same in bytes, in the precision of c_attn. */
+    bytes: number;
+    /** The same as a share of the dense model. */
+    percent: number;
+    formula: string;
+  } | null;
 }
 
 /** Describes an open checkpoint. Reads its headers and nfc.json, never weights. */
@@ -78,7 +98,8 @@ export function inspect(checkpoint: Checkpoint): Inspection {
       return sum.parameters === 0 ? [] : [{ group, ...sum, percent: (100 * sum.parameters) / parameters }];
     }),
     ...{ dtypes, embedding, head },
-    tying: estimateTying(checkpoint.config, entries),
+    tying: VARIANT_TRAITS[checkpoint.config.variant].narrow ? null : estimateTying(checkpoint.config, entries),
+    heads: estimateHeads(checkpoint.config, entries),
     ...{ notes, provenance },
   };
 }
@@ -93,16 +114,31 @@ function describeLayout({ tensors }: Checkpoint): Inspection["layout"] {
   };
 }
 
-/** V has the size of K in every variant, so that its bytes are what K takes or took. */
 function estimateTying(config: ModelConfig, entries: readonly TallyEntry[]): Inspection["tying"] {
   const parameters = countTyingSaving(config);
-  const done = isTied(config);
-  const here = sumWeights(entries.filter(({ group }) => group !== "noise")).parameters;
   return {
-    done,
-    parameters,
-    bytes: sumWeights(entries.filter(({ group }) => group === "attention.v")).bytes,
-    percent: (100 * parameters) / (done ? here + parameters : here),
+    ...{ done: isTied(config), parameters },
+    ...measureSaving(parameters, config, entries),
     formula: formatTyingFormula(config),
+  };
+}
+
+function estimateHeads(config: ModelConfig, entries: readonly TallyEntry[]): Inspection["heads"] {
+  const formula = formatHeadFormula(config);
+  if (formula === null) return null;
+  const parameters = countHeadSaving(config);
+  return { parameters, ...measureSaving(parameters, config, entries), formula };
+}
+
+/** V is stored as K is or was, so that its bytes tell those of a number in c_attn. */
+function measureSaving(
+  parameters: number,
+  config: ModelConfig,
+  entries: readonly TallyEntry[],
+): { bytes: number; percent: number } {
+  const v = sumWeights(entries.filter(({ group }) => group === "attention.v"));
+  return {
+    bytes: Math.round((parameters * v.bytes) / v.parameters),
+    percent: (100 * parameters) / countParameters(makePlainConfig(config)),
   };
 }

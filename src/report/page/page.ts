@@ -1,5 +1,6 @@
 // Renders the report as one page without network or scripts, in which every name from a file is text.
 
+import { describeRanks, findForm, nameLoss } from "../attention-words.ts";
 import { computeTaskMean } from "../collect-quality.ts";
 import { notes } from "../render/blocks.ts";
 import {
@@ -39,7 +40,9 @@ export function renderReportPage(data: PageData): string {
 }
 
 function subtitle({ before, after }: Report): string {
-  return `${before.variant} before, ${after.variant} after; ${formatCount(after.config.n_layer, "layer")} of ${formatCount(after.config.n_head, "head")}, width ${formatThousands(after.config.n_embd)}`;
+  const ranks = describeRanks(after.config);
+  const heads = ranks === null ? "" : `; ${ranks} numbers a head`;
+  return `${before.variant} before, ${after.variant} after; ${formatCount(after.config.n_layer, "layer")} of ${formatCount(after.config.n_head, "head")}, width ${formatThousands(after.config.n_embd)}${heads}`;
 }
 
 /** Large figures: parameters, bytes, perplexity, and the smallest file. */
@@ -95,8 +98,9 @@ function taskFact({ tasks }: Report): readonly [string, string, string] | null {
 
 const LEGEND = html`<p class="legend quiet"><span><i class="before"></i>before</span><span><i class="after"></i>after</span></p>`;
 
-function groupsSection({ groups, total }: Report): Markup {
-  const rows = groupRows(groups);
+function groupsSection(report: Report): Markup {
+  const { total } = report;
+  const rows = groupRows(report);
   const bars = rows.map(({ label, level, parameters }) => ({
     label: level === 1 ? `· ${label}` : label,
     before: parameters.before,
@@ -125,16 +129,17 @@ function qualitySection(report: Report): Markup {
   return blocks.length === 0 ? NOTHING : renderSection("Quality", ...blocks);
 }
 
-function tieSection({ tie }: Report): Markup {
+function tieSection({ tie, after }: Report): Markup {
   if (!tie) return NOTHING;
+  const { gerund } = nameLoss(findForm(after.variant, after.provenance?.history));
   const errors = tie.layers.map((layer) => layer.errors);
   const labels = tie.layers.map(({ layer }) => `h.${layer}`);
   const chart = {
-    title: "Relative error of tying, by layer and head",
+    title: `Relative error of ${gerund}, by layer and head`,
     description: `From ${tie.min.toFixed(3)} to ${tie.max.toFixed(3)}, median ${tie.median.toFixed(3)}. Layers down, heads across.`,
   };
   return renderSection(
-    "What tying could not keep",
+    `What ${gerund} could not keep`,
     html`<p>The error of each head's bilinear form, relative to its own size, right after the conversion (strategy ${tie.strategy}); 0 is none. Training comes after it.</p>`,
     renderFigure(drawHeatMap(chart, errors, labels, tie.max), chart.description),
   );
@@ -174,11 +179,12 @@ function noiseSection({ noise }: PageData): Markup {
   );
 }
 
-function attentionSection({ attention, missingAttention }: PageData): Markup {
+function attentionSection({ attention, missingAttention, report: { after } }: PageData): Markup {
   const title = "Attention before and after";
   if (missingAttention !== undefined) return renderSection(title, html`<p>Not shown: ${missingAttention}.</p>`);
   if (!attention) return NOTHING;
   const { tokens, pairs } = attention;
+  const { noun } = nameLoss(findForm(after.variant, after.provenance?.history));
   const labels = tokens.map((token) => token.replace(/\s/g, "·"));
   const map = (pair: AttentionPair, side: "before" | "after") => {
     const chart = {
@@ -187,12 +193,16 @@ function attentionSection({ attention, missingAttention }: PageData): Markup {
     };
     return renderFigure(drawHeatMap(chart, pair[side], labels, 1), side);
   };
+  const spread = pairs.some(({ error }) => error !== null);
+  const heads = spread
+    ? `four heads from the least ${noun} error to the largest`
+    : "a head of each of up to four layers";
   return renderSection(
     title,
-    html`<p>“${tokens.join("")}”, four heads from the least tie error to the largest.</p>`,
+    html`<p>“${tokens.join("")}”, ${heads}.</p>`,
     ...pairs.map(
       (pair) =>
-        html`<h3>Layer ${pair.layer}, head ${pair.head}${pair.error === null ? NOTHING : html`: tie error ${pair.error.toFixed(2)}`}</h3><div class="grid2">${map(pair, "before")}${map(pair, "after")}</div>`,
+        html`<h3>Layer ${pair.layer}, head ${pair.head}${pair.error === null ? NOTHING : html`: ${noun} error ${pair.error.toFixed(2)}`}</h3><div class="grid2">${map(pair, "before")}${map(pair, "after")}</div>`,
     ),
   );
 }

@@ -127,6 +127,7 @@ const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[
 const CONSTANT = /^(const|val)_\d+$/;
 /** Matrices, as they are, or as int8 codes of nfc and of ONNX Runtime's quantizer. */
 const C_ATTN = /^h\.\d+\.attn\.c_attn\.weight(\/int8|_quantized)?$/;
+const NORM = /^(ln_f|h\.\d+\.ln_1)\.weight$/;
 const EMBEDDING = /^wte\.weight(\/int8|_quantized)?$/;
 /** Names of scales and zero points in exports of nfc and of ONNX Runtime's tools. */
 const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
@@ -161,11 +162,21 @@ export function findLargestFormat(formats: Readonly<Record<string, number>>): st
   return Object.entries(formats).sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
 }
 
-/** Columns of c_attn in widths, [C, 3C] or [C, 2C], or turned: 3 = [q, k, v], 2 = [s, v]; null for another tensor. */
-export function findAttentionParts({ name, dims }: HeaderTensor): 2 | 3 | null {
-  if (!C_ATTN.test(name) || dims.length !== 2) return null;
-  const [a, b] = dims as [number, number];
-  const ratio = Math.max(a, b) / Math.min(a, b);
+/**
+ * Columns of c_attn in widths C, the same in all layers: 3 is GPT-2's [q, k, v]; 2 is [s, v], or [q, k, v] with q and k of
+ * half as many numbers; null where there is none, where layers differ, and for other ranks.
+ */
+export function findAttentionParts(tensors: readonly HeaderTensor[]): 2 | 3 | null {
+  const norm = tensors.find(({ name, dims }) => NORM.test(name) && dims.length === 1);
+  const parts = new Set(
+    tensors.flatMap(({ name, dims }) => {
+      if (!C_ATTN.test(name) || dims.length !== 2) return [];
+      const [a, b] = dims as [number, number];
+      const C = norm?.dims[0] ?? Math.min(a, b); // a low-rank matrix may be narrower than C
+      return [a === C ? b / C : b === C ? a / C : null];
+    }),
+  );
+  const [ratio] = parts.size === 1 ? parts : [];
   return ratio === 2 || ratio === 3 ? ratio : null;
 }
 

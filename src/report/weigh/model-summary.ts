@@ -17,11 +17,12 @@ export function summarize(
 ): ModelSummary {
   const { config, reader, record } = checkpoint;
   const total = sumWeights(entries);
-  const { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias } = config;
+  const { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias, qk_ranks, vo_ranks } = config;
+  const ranks = { ...(qk_ranks && { qk_ranks: [...qk_ranks] }), ...(vo_ranks && { vo_ranks: [...vo_ranks] }) };
   return {
     source: checkpoint.source,
     variant: config.variant,
-    config: { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias },
+    config: { n_layer, n_head, n_embd, n_inner, n_positions, vocab_size, activation, bias, ...ranks },
     ...total,
     dtypes: countDtypes(checkpoint),
     files: {

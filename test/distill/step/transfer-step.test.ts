@@ -2,7 +2,12 @@
 import { describe, expect, it } from "vitest";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { listTransferTargets, openTransferStep, type TransferStep } from "../../../src/distill/step/transfer-step.ts";
-import { canTransfer } from "../../../src/distill/train-settings.ts";
+import {
+  explainNoTransfer,
+  type LayerMap,
+  listLayers,
+  type TransferKind,
+} from "../../../src/distill/transfer-match.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import type { Variant } from "../../../src/model/variants.ts";
@@ -26,12 +31,16 @@ function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Ar
   return new Map(entries);
 }
 
-async function opened(student: ModelConfig, teacher: ModelConfig) {
+async function opened(
+  student: ModelConfig,
+  teacher: ModelConfig,
+  { kind = "probabilities", layers = listLayers(student.n_layer) }: { kind?: TransferKind; layers?: LayerMap } = {},
+) {
   const store = new ParameterStore(listParameters(student).map((spec) => ({ ...spec, trained: true })));
   for (const [name, values] of randomWeights(student, 5)) store.value(name).set(values);
   const teacherWeights = randomWeights(teacher, 9);
   const step = await openTransferStep(
-    { student, teacher, teacherWeights, batch: BATCH, length: LENGTH, threads: 1 },
+    { student, teacher, teacherWeights, kind, layers: layers ?? [], batch: BATCH, length: LENGTH, threads: 1 },
     store,
   );
   return { store, teacherWeights, step };
@@ -223,16 +232,31 @@ it("the transfer's loss and gradients are 0 where the student is its teacher", a
   await step.close();
 });
 
-it("the transfer takes models of equal layers, heads and width, and trains what makes their scores", () => {
+it("the transfer of probabilities takes models of equal heads and width, and trains what makes their scores", () => {
   const config = tinyModelConfig(OPTIONS);
-  expect(canTransfer(config, { ...config, n_inner: 5, variant: "symmetric", vocab_size: 4 })).toBe(true);
-  for (const key of ["n_layer", "n_head", "n_embd"] as const)
-    expect(canTransfer(config, { ...config, [key]: config[key] * 2 })).toBe(false);
-  expect(listTransferTargets({ ...config, n_layer: 1 })).toEqual(["h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"]);
-  expect(listTransferTargets({ ...config, n_layer: 1, bias: false, variant: "noise-distance" })).toEqual([
+  const explain = (teacher: ModelConfig, kind: TransferKind = "probabilities") =>
+    explainNoTransfer(config, teacher, { kind, layers: [0, 1] });
+  expect(explain({ ...config, n_inner: 5, variant: "symmetric", vocab_size: 4 })).toBeNull();
+  expect(explain({ ...config, n_head: 4 })).toBe("has n_head 4, not 2");
+  expect(explain({ ...config, n_head: 4 }, "outputs")).toBeNull();
+  expect(explain({ ...config, n_embd: 16 }, "hidden")).toBe("has n_embd 16, not 8");
+  expect(explainNoTransfer(config, { ...config, n_layer: 3 }, { kind: "hidden", layers: null })).toBe(
+    "has 3 layers, and nothing says from which the student's 2 came",
+  );
+  const targets = (more: Partial<ModelConfig>, kind: TransferKind = "probabilities") =>
+    listTransferTargets({ ...config, n_layer: 1, ...more }, kind);
+  expect(targets({})).toEqual(["h.0.attn.c_attn.weight", "h.0.attn.c_attn.bias"]);
+  expect(targets({ bias: false, variant: "noise-distance" })).toEqual([
     "h.0.attn.c_attn.weight",
     "h.0.attn.noise_mean",
   ]);
-  expect(listTransferTargets({ ...config, n_layer: 1, variant: "noise-shared" })).not.toContain("h.0.attn.noise_mean");
-  expect(listTransferTargets({ ...config, n_layer: 1, variant: "pairwise" })).toContain("h.0.attn.pair");
+  expect(targets({ variant: "noise-shared" })).not.toContain("h.0.attn.noise_mean");
+  expect(targets({ variant: "pairwise" })).toContain("h.0.attn.pair");
+  expect(targets({}, "outputs")).toEqual([
+    "h.0.attn.c_attn.weight",
+    "h.0.attn.c_attn.bias",
+    "h.0.attn.c_proj.weight",
+    "h.0.attn.c_proj.bias",
+  ]);
+  expect(targets({ bias: false, n_layer: 2 }, "hidden").filter((name) => name.startsWith("h.1."))).toHaveLength(6);
 });

@@ -24,7 +24,7 @@ describe("inspect", () => {
       notes: ["a note"],
       provenance: null,
     });
-    expect(inspection.tying.percent.toFixed(2)).toBe("5.70");
+    expect(inspection.tying?.percent.toFixed(2)).toBe("5.70");
     expect(inspection.embedding.percent.toFixed(2)).toBe("31.02");
   });
 
@@ -45,7 +45,7 @@ describe("inspect", () => {
     for (const variant of ["symmetric", "noise-distance"] as const) {
       const { tying } = inspect(fakeCheckpoint({ ...symmetric, variant }));
       expect(tying).toMatchObject({ done: true, parameters: 7087104, bytes: 28348416 });
-      expect(tying.percent).toBeCloseTo((100 * 7087104) / 124439808, 12);
+      expect(tying?.percent).toBeCloseTo((100 * 7087104) / 124439808, 12);
     }
   });
 

@@ -5,12 +5,15 @@ import type { LayerSettings, MlpSettings } from "../../../convert/axis-settings.
 export interface AxisFlags {
   layers?: LayerSettings;
   mlp?: MlpSettings;
+  repair?: boolean;
 }
 
 export function addAxisFlags(command: Command): Command {
   return command
     .option("--layers <n or list>", "how many layers stay, or which: 0,1,3-5", parseLayers)
-    .option("--mlp <share or n>", "hidden units that stay in each MLP: 75%, or a number", parseMlp);
+    .option("--mlp <share or n>", "hidden units that stay in each MLP: 75%, or a number", parseMlp)
+    .option("--repair", "refit output weights on the text (default: where text held out gains)")
+    .option("--no-repair", "never do so");
 }
 
 export const AXIS_HELP = `

@@ -20,7 +20,7 @@ export interface ConvertPlanFlags {
 }
 
 /** Flags that say what is cut, which a plan says too. */
-const CUTTING = ["variant", "tie", "noiseStd", "qkRank", "layers", "mlp"];
+const CUTTING = ["variant", "tie", "noiseStd", "qkRank", "voRank", "layers", "mlp", "repair"];
 const DEFAULT_PLAN = "plan.json";
 
 export function addPlanFlags(command: Command): Command {

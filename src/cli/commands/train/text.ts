@@ -1,8 +1,10 @@
 // Runs a training command, and prints the table of perplexities.
 
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import type { Given } from "../../../distill/resolve-settings.ts";
 import type { TrainOptions, TrainResult } from "../../../distill/train.ts";
-import { TEXT_SETTINGS, type TrainMode } from "../../../distill/train-settings.ts";
+import { isTornByTying, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "../../../distill/train-settings.ts";
+import { explainNoTransfer } from "../../../distill/transfer-match.ts";
 import { describeWorse } from "../../../report/findings.ts";
 import { formatBytes, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
@@ -33,6 +35,7 @@ export async function runTraining(
     onProgress: progress.show,
     signal: context.signal,
   };
+  if (teacher) await tellOfNoTransfer(context, flags, { student, teacher, settings: options.settings ?? {} });
   if (flags.dryRun) return printDryRun(context, flags, student, options, progress);
   const { train } = await import("../../../distill/train.ts");
   const result = await train(student, options);
@@ -46,6 +49,21 @@ export async function runTraining(
   }
   warnOfFewTokens(context.io, flags, result.heldOutTokens);
   printResult(context.io, flags, toJson(result), () => formatResult(result, models));
+}
+
+/** Says why layers do not learn one by one, where they would by default or are to. */
+async function tellOfNoTransfer(
+  { io }: Context,
+  flags: TrainFlags,
+  { student, teacher, settings }: { student: Checkpoint; teacher: Checkpoint; settings: Given<TrainSettings> },
+): Promise<void> {
+  const { transfer, transferSteps } = settings;
+  if (transferSteps !== undefined || !(transfer || isTornByTying(student.config))) return;
+  const { findTeacherLayers } = await import("../../../distill/teacher-layers.ts");
+  const layers = findTeacherLayers(student, teacher.config);
+  const how = { kind: transfer ?? "probabilities", layers };
+  const reason = explainNoTransfer(student.config, teacher.config, how);
+  if (reason !== null) note(io, flags, `no layer learns alone first: the teacher ${teacher.source} ${reason}`);
 }
 
 function isWorse({ perplexity: { before, after } }: TrainResult): boolean {
