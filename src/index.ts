@@ -5,6 +5,9 @@ export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoin
 export type { ExportEntry, NfcRecord } from "./checkpoint/nfc-record.ts";
 export { type ConvertResult, convert } from "./convert/convert.ts";
 export type { ConvertOptions } from "./convert/convert-options.ts";
+export type { Plan, PlanMeasurement } from "./convert/plan/plan-file.ts";
+export { type PlanOptions, planModel } from "./convert/plan/plan-model.ts";
+export type { PlanTextOptions } from "./convert/plan/plan-text.ts";
 export type { TieStrategy } from "./convert/tie.ts";
 export type { FreshOptions } from "./distill/fresh-model.ts";
 export type { Given } from "./distill/resolve-settings.ts";

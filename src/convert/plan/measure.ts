@@ -11,7 +11,7 @@ import { countExportBytes } from "../../model/export-size.ts";
 import { countParameters } from "../../model/parameters.ts";
 import { type CutSettings, makeSmaller } from "../make-smaller.ts";
 import { TensorScratch } from "../tensor-scratch.ts";
-import type { Measurement } from "./plan-file.ts";
+import type { PlanMeasurement } from "./plan-file.ts";
 import type { PlanTexts } from "./plan-text.ts";
 
 export interface MeasureOptions {
@@ -21,7 +21,7 @@ export interface MeasureOptions {
 }
 
 /** What is measured of a model; which cuts made it is the caller's knowledge. */
-export type Measured = Omit<Measurement, "cuts">;
+export type Measured = Omit<PlanMeasurement, "cuts">;
 
 /** Cuts the source by `settings` and measures what it gives. */
 export async function measureCut(

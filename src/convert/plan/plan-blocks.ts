@@ -1,8 +1,14 @@
 // A plan as tables: the path with what each step costs, and what each axis costs alone.
 import { type Block, group, notes, paragraph, type Table } from "../../report/render/blocks.ts";
-import { formatCount, formatMegabytes, formatPercent, formatThousands } from "../../report/render/format.ts";
+import {
+  formatCount,
+  formatMegabytes,
+  formatPercent,
+  formatSignedPercent,
+  formatThousands,
+} from "../../report/render/format.ts";
 import { describeCuts } from "./axes.ts";
-import type { Measurement, Plan, PlanText } from "./plan-file.ts";
+import type { Plan, PlanMeasurement, PlanText } from "./plan-file.ts";
 import { listSteps } from "./target.ts";
 
 const HEADING = ["parameters", "of source", "fp32 MB", "int8 MB", "q4 MB", "perplexity", "loss", "±", "KL"];
@@ -46,8 +52,8 @@ export function listAlone({ axes, measurements }: Pick<Plan, "axes" | "measureme
   });
 }
 
-function makeCells(model: Measurement, { measurements }: Plan): string[] {
-  const source = measurements[0] as Measurement;
+function makeCells(model: PlanMeasurement, { measurements }: Plan): string[] {
+  const source = measurements[0] as PlanMeasurement;
   const loss = Object.keys(model.cuts).length > 0;
   const { parameters, bytes, perplexity, error, kl } = model;
   return [
@@ -61,9 +67,10 @@ function makeCells(model: Measurement, { measurements }: Plan): string[] {
   ];
 }
 
+/** "+1.30 %", and "0.00 %" for less than its digits show. */
 function formatLoss(share: number): string {
-  const text = formatPercent(100 * share);
-  return share > 0 ? `+${text}` : text;
+  const percent = Number((100 * share).toFixed(2));
+  return percent === 0 ? formatPercent(0) : formatSignedPercent(percent);
 }
 
 export function describePlan({ source, steps, heldOut, calibration, complete }: Plan): string {

@@ -68,7 +68,7 @@ export const planSchema = z.object({
 });
 
 export type Plan = z.infer<typeof planSchema>;
-export type Measurement = z.infer<typeof measurementSchema>;
+export type PlanMeasurement = z.infer<typeof measurementSchema>;
 export type PlanText = z.infer<typeof textSchema>;
 
 /** @throws NfcError "not-found", "io"; "unsupported" for another version; "invalid-file" for anything that does not fit */

@@ -8,7 +8,7 @@ import { TOOL } from "../../version.ts";
 import { toCutSettings } from "../convert.ts";
 import { AXES, type Axis, describeCuts, toCutOptions } from "./axes.ts";
 import { measureCut, measureSource } from "./measure.ts";
-import { type Measurement, type Plan, resumePlan, writePlan } from "./plan-file.ts";
+import { type Plan, type PlanMeasurement, resumePlan, writePlan } from "./plan-file.ts";
 import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text.ts";
 import { type Cuts, findPath } from "./search.ts";
 
@@ -24,7 +24,7 @@ export interface PlanOptions extends PlanTextOptions {
   floor?: number | undefined;
   threads?: number | undefined;
   /** Ends the path early, at the first step that it is true of. */
-  isEnough?: ((measurement: Measurement, source: Measurement) => boolean) | undefined;
+  isEnough?: ((measurement: PlanMeasurement, source: PlanMeasurement) => boolean) | undefined;
   /** @internal */
   axes?: readonly Axis[] | undefined;
 }
@@ -76,10 +76,10 @@ class Planner {
       {},
       plan.axes.reduce((sum, { values }) => sum + values.length, 0),
     );
-    const enough = (measurement: Measurement) => isEnough?.(measurement, source) ?? false;
+    const enough = (measurement: PlanMeasurement) => isEnough?.(measurement, source) ?? false;
     let ended = true;
     if (!enough(source))
-      await findPath<Measurement>({
+      await findPath<PlanMeasurement>({
         source,
         axes: plan.axes,
         floor: plan.floor * source.parameters,
@@ -96,7 +96,7 @@ class Planner {
   }
 
   /** Measures what is not known yet, and keeps it. */
-  private async measure(cuts: Cuts, left: number): Promise<Measurement> {
+  private async measure(cuts: Cuts, left: number): Promise<PlanMeasurement> {
     const key = makeKey(cuts);
     const known = this.plan.measurements.find((measurement) => makeKey(measurement.cuts) === key);
     this.done++;
@@ -107,7 +107,7 @@ class Planner {
     this.fresh.count++;
     this.fresh.seconds += measured.seconds;
     await writePlan(this.options.file, this.plan);
-    return this.plan.measurements.at(-1) as Measurement;
+    return this.plan.measurements.at(-1) as PlanMeasurement;
   }
 
   private async measureNow(cuts: Cuts) {

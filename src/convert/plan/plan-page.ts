@@ -5,7 +5,7 @@ import { notes } from "../../report/render/blocks.ts";
 import { formatPercent, formatThousands } from "../../report/render/format.ts";
 import { html, type Markup } from "../../report/render/html.ts";
 import { describeCertainty, describePlan, listAlone, makeAloneTable, makePathTable } from "./plan-blocks.ts";
-import type { Measurement, Plan } from "./plan-file.ts";
+import type { Plan, PlanMeasurement } from "./plan-file.ts";
 import { listSteps } from "./target.ts";
 
 /** The figure shows models of up to so many times the source's perplexity; worse ones would flatten it. */
@@ -23,8 +23,8 @@ export function renderPlanPage(plan: Plan): string {
 
 function drawFrontier(plan: Plan): Markup {
   const path = listSteps(plan);
-  const source = path[0] as Measurement;
-  const shown = (models: readonly Measurement[]) =>
+  const source = path[0] as PlanMeasurement;
+  const shown = (models: readonly PlanMeasurement[]) =>
     models.filter(({ perplexity }) => perplexity <= HIGHEST * source.perplexity).map((model) => toPoint(model, source));
   const lines: Line[] = [
     { kind: "after", name: "the path", points: shown(path), dots: true },
@@ -40,11 +40,11 @@ function drawFrontier(plan: Plan): Markup {
   return html`${drawLegend(lines)}${renderFigure(drawLineChart(chart, lines, { x: "parameters, %", y: "perplexity" }), caption)}`;
 }
 
-function toPoint({ parameters, perplexity }: Measurement, source: Measurement): [x: number, y: number] {
+function toPoint({ parameters, perplexity }: PlanMeasurement, source: PlanMeasurement): [x: number, y: number] {
   return [(100 * parameters) / source.parameters, perplexity];
 }
 
-function describePoint({ parameters, perplexity }: Measurement, source: Measurement, step: number): string {
+function describePoint({ parameters, perplexity }: PlanMeasurement, source: PlanMeasurement, step: number): string {
   const share = formatPercent((100 * parameters) / source.parameters);
   return `step ${step}: ${formatThousands(parameters)} parameters (${share}), perplexity ${perplexity.toFixed(2)}`;
 }

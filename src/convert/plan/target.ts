@@ -1,7 +1,7 @@
 // Targets of a conversion by a plan: a share of the parameters, bytes of a file, or a loss; and the step that meets one.
 import { NfcError } from "../../errors.ts";
 import { formatBytes, formatThousands } from "../../report/render/format.ts";
-import type { Measurement, Plan } from "./plan-file.ts";
+import type { Plan, PlanMeasurement } from "./plan-file.ts";
 
 /** The precisions whose bytes a plan knows. */
 export const SIZED_PRECISIONS = ["fp32", "int8", "q4"] as const;
@@ -18,16 +18,16 @@ export type Target =
 /** A step of a plan, numbered from 1; step 0 is the source. */
 export interface ChosenStep {
   step: number;
-  measurement: Measurement;
+  measurement: PlanMeasurement;
 }
 
 /** The source and the models of the path, by their number. */
-export function listSteps({ measurements, steps }: Pick<Plan, "measurements" | "steps">): Measurement[] {
-  return [0, ...steps.map(({ measurement }) => measurement)].map((place) => measurements[place] as Measurement);
+export function listSteps({ measurements, steps }: Pick<Plan, "measurements" | "steps">): PlanMeasurement[] {
+  return [0, ...steps.map(({ measurement }) => measurement)].map((place) => measurements[place] as PlanMeasurement);
 }
 
 /** Whether a model is as small as the target wants; for a loss, whether it loses more than that. */
-export function reachesTarget(target: Target, measurement: Measurement, source: Measurement): boolean {
+export function reachesTarget(target: Target, measurement: PlanMeasurement, source: PlanMeasurement): boolean {
   if (target.kind === "parameters") return measurement.parameters <= target.share * source.parameters;
   if (target.kind === "loss") return measurement.perplexity > (1 + target.share) * source.perplexity;
   const bytes = measurement.bytes[target.precision];
@@ -37,7 +37,7 @@ export function reachesTarget(target: Target, measurement: Measurement, source: 
 /** Whether a step of the plan is small enough; for a loss, whether the path goes beyond it, so that none is left out. */
 export function meetsTarget(plan: Plan, target: Target): boolean {
   const models = listSteps(plan);
-  return models.some((model) => reachesTarget(target, model, models[0] as Measurement));
+  return models.some((model) => reachesTarget(target, model, models[0] as PlanMeasurement));
 }
 
 /**
@@ -46,21 +46,21 @@ export function meetsTarget(plan: Plan, target: Target): boolean {
  */
 export function chooseStep(plan: Plan, target: Target, file: string): ChosenStep {
   const models = listSteps(plan);
-  const source = models[0] as Measurement;
+  const source = models[0] as PlanMeasurement;
   if (target.kind === "loss") return chooseByLoss(models, target.share, file);
   const step = models.findIndex((model) => reachesTarget(target, model, source));
-  if (step > 0) return { step, measurement: models[step] as Measurement };
+  if (step > 0) return { step, measurement: models[step] as PlanMeasurement };
   if (step === 0)
     throw new NfcError("usage", `the source meets ${describeTarget(target)} already`, { hint: "ask for less" });
-  const [last, least] = [models.length - 1, models.at(-1) as Measurement];
+  const [last, least] = [models.length - 1, models.at(-1) as PlanMeasurement];
   const unfinished = plan.complete ? "" : `, which is unfinished: nfc plan goes on`;
   throw new NfcError("usage", `${describeTarget(target)} cannot be met`, {
     hint: `the least of ${file} is step ${last}, ${describeSize(target, least, source)}${unfinished}`,
   });
 }
 
-function chooseByLoss(models: readonly Measurement[], share: number, file: string): ChosenStep {
-  const source = models[0] as Measurement;
+function chooseByLoss(models: readonly PlanMeasurement[], share: number, file: string): ChosenStep {
+  const source = models[0] as PlanMeasurement;
   const step = models.findLastIndex(({ perplexity }) => perplexity <= (1 + share) * source.perplexity);
   const measurement = models[step];
   if (step > 0 && measurement) return { step, measurement };
@@ -91,7 +91,7 @@ function describeTarget(target: Target): string {
   return `${formatBytes(target.bytes)} in ${target.precision}`;
 }
 
-function describeSize(target: Target, model: Measurement, source: Measurement): string {
+function describeSize(target: Target, model: PlanMeasurement, source: PlanMeasurement): string {
   const share = `${round((100 * model.parameters) / source.parameters)} %`;
   if (target.kind !== "bytes") return `${formatThousands(model.parameters)} parameters, ${share}`;
   const bytes = model.bytes[target.precision];

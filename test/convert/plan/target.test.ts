@@ -1,10 +1,10 @@
 // Targets on a plan made of numbers: the step that meets one, and what is said where none does.
 import { describe, expect, it } from "vitest";
 import { parseTarget } from "../../../src/cli/commands/plan/values.ts";
-import type { Measurement, Plan } from "../../../src/convert/plan/plan-file.ts";
+import type { Plan, PlanMeasurement } from "../../../src/convert/plan/plan-file.ts";
 import { chooseStep, type Target, takeStep } from "../../../src/convert/plan/target.ts";
 
-function model(parameters: number, perplexity: number, q4: number | null = parameters): Measurement {
+function model(parameters: number, perplexity: number, q4: number | null = parameters): PlanMeasurement {
   const bytes = { fp32: 4 * parameters, int8: 2 * parameters, q4 };
   return { cuts: {}, parameters, bytes, perplexity, error: 0, kl: 0, klError: 0, seconds: 0 };
 }
