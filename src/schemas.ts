@@ -3,10 +3,11 @@ import { z } from "zod";
 import { baselineSchema } from "./check/baseline.ts";
 import { sizeConfigSchema } from "./check/size-config.ts";
 import { nfcRecordSchema } from "./checkpoint/nfc-record.ts";
+import { planSchema } from "./convert/plan/plan-file.ts";
 import { comparisonSchema } from "./report/comparison/comparison-schema.ts";
 import { reportSchema } from "./report/report-schema.ts";
 
-export { baselineSchema, comparisonSchema, nfcRecordSchema, reportSchema, sizeConfigSchema };
+export { baselineSchema, comparisonSchema, nfcRecordSchema, planSchema, reportSchema, sizeConfigSchema };
 
 /** Name and text of every file under schema/. `scripts/make-schemas.mjs` writes them. */
 export function makeSchemaFiles(): { name: string; text: string }[] {
@@ -19,6 +20,7 @@ export function makeSchemaFiles(): { name: string; text: string }[] {
       baselineSchema,
       "nfc.baseline.json: what models weighed (nfc-baseline/1)",
     ),
+    makeSchemaFile("nfc-plan-1.schema.json", planSchema, "A plan of nfc: what cuts of a model cost (nfc-plan/1)"),
     makeSchemaFile("nfc-size.schema.json", sizeConfigSchema, "nfc.size.json: which models nfc check holds to what"),
   ];
 }

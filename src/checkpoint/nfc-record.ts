@@ -109,6 +109,8 @@ export const nfcRecordSchema = z.object({
   tie: tieSchema.nullable(),
   /** Further cuts, in the order in which they were made. */
   cuts: z.array(cutSchema).exactOptional(),
+  /** The step of a plan that the cuts were taken from. */
+  plan: z.object({ file: z.string(), sha256, step: count }).exactOptional(),
   source: sourceSchema,
   /** The command line that made the model. */
   command: z.array(z.string()),

@@ -46,6 +46,7 @@ export async function continueRecord(
     variant: checkpoint.config.variant,
     tie: known?.tie ?? null,
     ...(known?.cuts && { cuts: known.cuts }),
+    ...(known?.plan && { plan: known.plan }),
     source: known?.source ?? (await describeSource(checkpoint, options.signal)),
     command: [...(known?.command ?? options.command ?? [])],
     history: [

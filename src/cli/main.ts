@@ -12,6 +12,7 @@ import { finetuneCommand } from "./commands/finetune.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { glueCommand } from "./commands/glue.ts";
 import { inspectCommand } from "./commands/inspect.ts";
+import { planCommand } from "./commands/plan.ts";
 import { pretrainCommand } from "./commands/pretrain.ts";
 import { reportCommand } from "./commands/report.ts";
 import { serveCommand } from "./commands/serve.ts";
@@ -103,6 +104,7 @@ function makeProgram(context: Context): Command {
 /** The help lists the commands in this order. */
 const COMMANDS = [
   inspectCommand,
+  planCommand,
   convertCommand,
   distillCommand,
   finetuneCommand,

@@ -1,4 +1,5 @@
 // The options of a conversion, and their defaults.
+import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
@@ -41,6 +42,8 @@ export interface ConvertOptions extends LongCall {
   maxShardSize?: number | undefined;
   force?: boolean | undefined;
   threads?: number | undefined;
+  /** The step of a plan that the other options come from, for the record. */
+  plan?: NfcRecord["plan"] | undefined;
   /** The command line, for the record of what nfc's own commands write. @internal */
   command?: readonly string[] | undefined;
 }

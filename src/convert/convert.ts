@@ -55,6 +55,7 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
       source,
       tie: null,
       ...facts,
+      ...(options.plan && { plan: options.plan }),
     };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
@@ -102,7 +103,8 @@ async function writeWeights(folder: string, checkpoint: Checkpoint, options: Con
   }
 }
 
-function toCutSettings(options: ConvertOptions): CutSettings {
+/** The cuts that the options ask for. */
+export function toCutSettings(options: Omit<ConvertOptions, "output">): CutSettings {
   const { variant, strategy, noiseStd, qkRank, voRank, layers, mlp, repair, vocabulary } = options;
   const attention = variant === "dense" ? undefined : { variant, strategy, noiseStd, qkRank, voRank };
   return { layers, mlp, attention, repair, vocabulary };

@@ -1,5 +1,6 @@
 // Makes the progress lines of a run: losses, learning rate, tokens a second, evaluations, and the time left.
 import type { LongCall, ProgressEvent } from "../progress.ts";
+import { formatDuration } from "../report/render/format.ts";
 import { isEvaluationStep } from "./evaluation-plan.ts";
 import type { StepReport } from "./phases.ts";
 import type { TimeLeft } from "./time-left.ts";
@@ -70,11 +71,3 @@ export class StepClock {
 }
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits));
-
-/** "1:02:03", "4:05" */
-export function formatDuration(seconds: number): string {
-  const whole = Math.max(0, Math.round(seconds));
-  const two = (n: number) => String(n).padStart(2, "0");
-  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
-  return hours > 0 ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
-}

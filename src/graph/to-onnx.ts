@@ -68,6 +68,17 @@ export async function* streamOnnx(graph: Graph, options: EncodeOptions): AsyncGe
   }
 }
 
+/** The length of what `streamOnnx` gives, without reading a weight, and however long it would be. */
+export function countOnnxBytes(graph: Graph, options: EncodeOptions): number {
+  const { envelope, parts, inline } = layOutParameters(graph, options);
+  const weights = inline.reduce(
+    (sum, { header, data: { byteLength } }) => sum + frameInitializer(header, byteLength).byteLength + byteLength,
+    0,
+  );
+  const length = parts.byteLength + weights;
+  return envelope.byteLength + encodeHead("ModelProto", "graph", length).byteLength + length;
+}
+
 /** Serializes the model into one buffer, for graphs whose weights are inputs or external. */
 export function encodeOnnx(graph: Graph, options: EncodeOptions): Uint8Array {
   const { envelope, parts, inline } = layOutParameters(graph, options);

@@ -1,10 +1,11 @@
 // The lines of a run: a step's, an evaluation's, and the time left, which counts both.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { formatDuration, StepClock } from "../../src/distill/step-clock.ts";
+import { StepClock } from "../../src/distill/step-clock.ts";
 import { estimateCosts, TimeLeft } from "../../src/distill/time-left.ts";
 import { resolveTrainSettings, type TrainSettings } from "../../src/distill/train-settings.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import type { ProgressEvent } from "../../src/progress.ts";
+import { formatDuration } from "../../src/report/render/format.ts";
 import { tinyModelConfig } from "../support/make-checkpoint.ts";
 
 const STUDENT = tinyModelConfig({ variant: "symmetric" });

@@ -24,10 +24,19 @@ import {
 } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 import { AXIS_HELP, type AxisFlags, addAxisFlags, listBlindCuts } from "./convert/axes.ts";
+import {
+  addPlanFlags,
+  applyPlanFlags,
+  type ConvertPlanFlags,
+  describeApplied,
+  PLAN_HELP,
+  type PlanChoice,
+  readPlanChoice,
+} from "./convert/plan.ts";
 import { formatRanks, parseRank } from "./convert/ranks.ts";
 import { addVocabularyFlags, toVocabularySettings, type VocabularyFlags } from "./convert/vocabulary.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFlags, ConvertPlanFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -59,6 +68,7 @@ ${AXIS_HELP}
 
 Vocabulary: --vocab-from keeps the tokens that a text uses, and those that any text needs: single bytes, special tokens
 and whatever a kept token is merged of. The tokenizer's files are cut with the model.
+${PLAN_HELP}
 
 Examples:
   $ nfc convert gpt2.safetensors                     # writes gpt2-nfc
@@ -66,6 +76,7 @@ Examples:
   $ nfc convert gpt2.safetensors -o out/nf --variant symmetric --tie spectral --dtype f16
   $ nfc convert gpt2/ -o out/lr --variant low-rank --qk-rank 50% --vo-rank 75% --calibration text.txt
   $ nfc convert gpt2/ -o out/small --variant dense --layers 8 --mlp 75% --calibration text.txt
+  $ nfc convert gpt2/ -o out/small --target 70% --calibration text.txt
   $ nfc convert gpt2/ -o out/domain --calibration text.txt --vocab-from domain.txt --vocab-size 50%
   $ nfc convert hf://openai-community/gpt2 -o out/nf --calibration text.txt --verbose`;
 
@@ -87,30 +98,34 @@ export function convertCommand(context: Context): Command {
     .option("-f, --force", "replace an existing output folder")
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
-  addVocabularyFlags(addAxisFlags(command));
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags) =>
-    run(context, model, flags),
+  addPlanFlags(addVocabularyFlags(addAxisFlags(command)));
+  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags, own: Command) =>
+    run(context, model, flags, readPlanChoice(flags, own)),
   );
 }
 
-async function run(context: Context, model: string, flags: ConvertFlags): Promise<void> {
+async function run(context: Context, model: string, given: ConvertFlags, choice: PlanChoice | null): Promise<void> {
   const { convert } = await import("../../convert/convert.ts");
-  if (flags.calibration) await requireRuntime();
-  const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    const output = flags.output ?? (await nameUnnamed(context, model, flags));
+  if (given.calibration || choice) await requireRuntime();
+  const result = await withCheckpoint(context, model, given, async (checkpoint, progress) => {
+    const output = given.output ?? (await nameUnnamed(context, model, given));
+    const call = { onProgress: progress.show, signal: context.signal };
+    const applied = choice && (await applyPlanFlags(checkpoint, choice, { ...given, output }, call));
+    const flags = { ...given, ...applied?.cuts };
     const converted = await convert(checkpoint, {
       ...toOptions(flags),
       output,
+      plan: applied?.origin,
       command: ["nfc", ...context.io.argv.slice(2)],
-      onProgress: progress.show,
-      signal: context.signal,
+      ...call,
     });
     progress.stop();
+    if (applied) note(context.io, flags, describeApplied(applied));
     for (const line of [...converted.record.notes, ...listRemarks(model, output, flags), ...warnOfShortText(converted)])
       note(context.io, flags, line);
     return converted;
   });
-  printResult(context.io, flags, toJson(result), () => formatResult(result, flags.verbose ?? false));
+  printResult(context.io, given, toJson(result), () => formatResult(result, given.verbose ?? false));
 }
 
 /** The output where none is named; it is told at once. */
@@ -164,9 +179,9 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
 }
 
 function toJson({ folder, config, record, parameters, byteLength, files }: ConvertResult): object {
-  const { variant, tie, cuts } = record;
+  const { variant, tie, cuts, plan } = record;
   const ranks = { qk_ranks: config.qk_ranks, vo_ranks: config.vo_ranks };
-  return { output: folder, variant, ...ranks, tie, cuts, parameters, bytes: byteLength, files };
+  return { output: folder, variant, ...ranks, tie, cuts, plan, parameters, bytes: byteLength, files };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {

@@ -12,10 +12,15 @@ import { describeScoredText, makeExportPerplexity } from "../../inference/score/
 import { sha256File } from "../../io/sha256.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
+import {
+  blockBits,
+  type Quantization,
+  type QuantizationOptions,
+  resolveQuantization,
+} from "../../model/quantization.ts";
 import type { LongCall } from "../../progress.ts";
 import type { BlockMatrix } from "../quantize/blocks.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
-import { blockBits, type Quantization, type QuantizationOptions, resolveQuantization } from "../quantize/settings.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-file.ts";
 
 const CALIBRATION_TOKENS = 8192;

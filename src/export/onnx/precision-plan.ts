@@ -4,24 +4,14 @@ import { type Checkpoint, makeMemoryCheckpoint, requireTensor } from "../../chec
 import { makeTensorSource, streamBytes } from "../../checkpoint/model-folder.ts";
 import { countBytes, decodeFloats, encodeFloats, viewBytes } from "../../formats/dtype.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
-import { toHalfGraph } from "../../graph/passes/half.ts";
-import {
-  dequantize,
-  INT8_LARGEST,
-  INT8_REDUCED,
-  type Int8Matrix,
-  quantize,
-  toInt8Graph,
-} from "../../graph/passes/int8.ts";
-import { type BlockFormat, toBlockGraph } from "../../graph/passes/quantized-blocks.ts";
-import type { TableStorage } from "../../graph/passes/rewrite.ts";
+import { dequantize, INT8_LARGEST, INT8_REDUCED, type Int8Matrix, quantize } from "../../graph/passes/int8.ts";
+import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
 import type { NoiseMode } from "../../model/attention.ts";
-import { buildExportGraph } from "../../model/classifier-graph.ts";
-import { SCORE } from "../../model/parameters.ts";
 import type { Precision } from "../../model/precision.ts";
+import { buildPrecisionGraph, type PrecisionGraph, type QuantizedSource } from "../../model/precision-graph.ts";
+import { blockBits, type Quantization } from "../../model/quantization.ts";
 import { type BlockMatrix, countScaleBytes, dequantizeBlocks, quantizeBlocks } from "../quantize/blocks.ts";
-import type { Quantization } from "../quantize/settings.ts";
 
 export interface PrecisionPlan {
   graph: Graph;
@@ -49,39 +39,12 @@ export async function planPrecision(
   precision: Precision,
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
-  const graph = buildExportGraph(checkpoint.config, options.noise);
-  switch (precision) {
-    case "fp32":
-      return assemblePlan(checkpoint, graph, new Map());
-    case "fp16":
-      return assemblePlan(checkpoint, lowerGraph(graph), new Map());
-    case "int8":
-      return planInt8(checkpoint, graph, options);
-    case "uint8":
-      return planBlocks(checkpoint, graph, 8, (built) => built, options);
-    case "q4":
-      return planBlocks(checkpoint, graph, 4, (built) => built, options);
-    case "q4f16":
-      return planBlocks(checkpoint, graph, 4, lowerGraph, options);
-  }
+  const built = buildPrecisionGraph(checkpoint.config, precision, options);
+  const bits = blockBits(precision);
+  if (precision === "int8") return planInt8(checkpoint, built, options);
+  if (bits !== null) return planBlocks(checkpoint, built, bits, options);
+  return assemblePlan(checkpoint, built, new Map());
 }
-
-/** The cache is float16, but the logits stay float32, because sampling and scoring need their digits. */
-function lowerGraph(graph: Graph): Graph {
-  return toHalfGraph(graph, {
-    halfInput: (name) => name.startsWith("past_key_values."),
-    fullOutput: (name) => name === "logits",
-  });
-}
-
-/**
- * In blocks the token embedding is quantized like the products, because a tied head multiplies by it; the positions,
- * which are few, are not. In int8, whose rows lose far less, both are.
- */
-const tables = ({ name }: Value): TableStorage => (name === "wte.weight" ? "quantized" : "float16");
-
-/** A classifier's head stays float32: it is small, and its few rows decide the result alone. */
-const isQuantized = ({ name }: Value): boolean => name !== SCORE;
 
 /** A weight as it is stored, and as it decodes. */
 interface Quantized {
@@ -89,30 +52,27 @@ interface Quantized {
   decode: () => Float32Array;
 }
 
-async function planInt8(checkpoint: Checkpoint, original: Graph, options: PlanOptions): Promise<PrecisionPlan> {
-  const { graph, sources } = toInt8Graph(original, { chosen: isQuantized, tables: () => "quantized" });
+async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
   const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
-  const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
+  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
     const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });
     return {
       bytes: (part) => viewBytes(part === "values" ? matrix.values : matrix.scales),
       decode: () => dequantize(matrix, byRow),
     };
   });
-  return assemblePlan(checkpoint, graph, weights, sources);
+  return assemblePlan(checkpoint, built, weights);
 }
 
 async function planBlocks(
   checkpoint: Checkpoint,
-  original: Graph,
+  built: PrecisionGraph,
   bits: BlockFormat["bits"],
-  finish: (graph: Graph) => Graph,
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantization;
   const format: BlockFormat = { bits, block, symmetric };
-  const { graph, sources } = toBlockGraph(original, { ...format, chosen: isQuantized, tables, accuracy: 4 });
-  const weights = await quantizeAll(checkpoint, sources, options, (values, { weight, byRow }) => {
+  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
     const shape = weight.shape as [number, number];
     const matrix =
       options.calibrated?.get(weight.name) ?? quantizeBlocks(values, { ...format, shape, byRow, name: weight.name });
@@ -126,21 +86,15 @@ async function planBlocks(
       decode: () => dequantizeBlocks(matrix, { ...format, shape, byRow }),
     };
   });
-  return assemblePlan(checkpoint, finish(graph), weights, sources);
-}
-
-interface Source {
-  weight: Value;
-  byRow: boolean;
-  part: string;
+  return assemblePlan(checkpoint, built, weights);
 }
 
 /** Each weight once, one in memory as float32 at a time. */
-async function quantizeAll<S extends Source>(
+async function quantizeAll(
   checkpoint: Checkpoint,
-  sources: ReadonlyMap<string, S>,
+  { sources }: PrecisionGraph,
   { onWeight }: PlanOptions,
-  one: (values: Float32Array, source: S) => Quantized,
+  one: (values: Float32Array, source: QuantizedSource) => Quantized,
 ): Promise<Map<string, Quantized>> {
   const weights = new Map<string, Quantized>();
   const total = new Set([...sources.values()].map(({ weight }) => weight.name)).size;
@@ -155,9 +109,8 @@ async function quantizeAll<S extends Source>(
 
 function assemblePlan(
   checkpoint: Checkpoint,
-  graph: Graph,
+  { graph, sources }: PrecisionGraph,
   weights: ReadonlyMap<string, Quantized>,
-  sources: ReadonlyMap<string, Source> = new Map(),
 ): PrecisionPlan {
   const data = (parameter: Value): InlineData => {
     const source = sources.get(parameter.name);

@@ -19,6 +19,7 @@ import {
   type ScoringBatch,
   type Subject,
   Sums,
+  type WindowMeans,
   type WindowOptions,
 } from "./scored-text.ts";
 import { AGAINST, buildScoringGraph } from "./scoring-graph.ts";
@@ -30,6 +31,8 @@ interface ScoreOptions extends WindowOptions, LongCall {
   tokens: AsyncIterable<readonly number[]>;
   /** Tokens of the text, as far as that is known by now. */
   countTokens?: (() => number | null) | undefined;
+  /** Told of each window that counts: what errors of the means are computed from. */
+  onWindow?: ((window: WindowMeans<(typeof COMPARED)[number]>) => void) | undefined;
 }
 
 /** Either `text` or `tokens` says what is scored. */
@@ -143,14 +146,15 @@ export async function openLiveScorer(subject: Subject, weights: Tensors, options
 }
 
 function makeScorer(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors): Scorer {
-  const score = async ({ tokens, countTokens, signal, onProgress, ...window }: ScoreOptions): Promise<Evaluation> => {
+  const score = async (options: ScoreOptions): Promise<Evaluation> => {
+    const { tokens, countTokens, onWindow, signal, onProgress, ...window } = options;
     const size = resolveWindow(subject, { ...window, against });
     const total = { tokens: 0, windows: 0, seconds: 0 };
     const sums = new Sums(against ? COMPARED : COMPARED.slice(0, 1));
     for await (const batch of batchWindows(tokens, subject, size)) {
       throwIfAborted(signal);
       const started = performance.now();
-      sums.add(batch, await session.run({ ...weights, ...makeBatchFeeds(batch) }));
+      sums.add(batch, await session.run({ ...weights, ...makeBatchFeeds(batch) }), onWindow);
       total.seconds += (performance.now() - started) / 1000;
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;

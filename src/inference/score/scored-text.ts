@@ -137,6 +137,12 @@ export function refuseInfinite(
     throw new NfcError("invalid-file", `${source}: its loss is not finite`, { hint });
 }
 
+/** The means of some quantities over a window's scored positions, and the window's weight in those of the text. */
+export interface WindowMeans<Name extends string> {
+  weight: number;
+  means: Record<Name, number>;
+}
+
 /** Weighted sums of per-window means of some quantities, in float64. */
 export class Sums<Name extends string> {
   private readonly names: readonly Name[];
@@ -148,21 +154,26 @@ export class Sums<Name extends string> {
     this.sums = new Float64Array(names.length);
   }
 
-  /** @param outputs each quantity at each scored position of the batch, in float32 */
-  add({ spans }: ScoringBatch, outputs: Tensors): void {
+  /**
+   * @param outputs each quantity at each scored position of the batch, in float32
+   * @param onWindow called for each window that counts
+   */
+  add({ spans }: ScoringBatch, outputs: Tensors, onWindow?: (window: WindowMeans<Name>) => void): void {
     const values = this.names.map((name) => outputs[name]?.data as Float32Array);
     let offset = 0;
     for (const { count, weight } of spans) {
-      const end = offset + count;
-      if (count > 0 && weight > 0) {
-        this.weight += weight;
-        for (const [i, quantity] of values.entries()) {
-          let sum = 0;
-          for (let k = offset; k < end; k++) sum += quantity[k] as number;
-          this.sums[i] = (this.sums[i] as number) + (weight * sum) / count;
-        }
-      }
+      const [start, end] = [offset, offset + count];
       offset = end;
+      if (count === 0 || weight <= 0) continue;
+      const means = values.map((quantity) => {
+        let sum = 0;
+        for (let k = start; k < end; k++) sum += quantity[k] as number;
+        return sum / count;
+      });
+      this.weight += weight;
+      for (const [i, mean] of means.entries()) this.sums[i] = (this.sums[i] as number) + weight * mean;
+      const named = this.names.map((name, i) => [name, means[i]]);
+      onWindow?.({ weight, means: Object.fromEntries(named) as Record<Name, number> });
     }
   }
 

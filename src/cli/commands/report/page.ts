@@ -18,10 +18,20 @@ export function refuseExistingPage({ html, force = false }: PageFlags): void {
   throw new NfcError("exists", `${html}: exists already`, { hint: "choose another name, or replace it with --force" });
 }
 
-export async function writePage({ io }: Context, file: string, page: string, flags: PageFlags): Promise<void> {
+export async function writePage(context: Context, file: string, page: string, flags: PageFlags): Promise<void> {
+  await writePageFile(file, page, flags);
+  printResult(context.io, flags, { html: file }, () => file);
+  openPage(context, file, flags);
+}
+
+/** Writes the page and prints nothing. @throws NfcError "exists" for a file that is no page, and without --force */
+export async function writePageFile(file: string, page: string, flags: PageFlags): Promise<void> {
   refuseExistingPage(flags);
   await refuseUnmarkedFile(file, PAGE_MARK, "a page of nfc, which --force replaces");
   await writeFileAtomic(file, page);
-  printResult(io, flags, { html: file }, () => file);
+}
+
+/** Opens the page in the browser if asked. */
+export function openPage({ io }: Context, file: string, flags: PageFlags): void {
   if (flags.open) openBrowser(file, (fact) => note(io, flags, `the browser does not open: ${fact}`));
 }

@@ -1,6 +1,6 @@
 // The choices of a user about the quantized precisions, and their defaults for a model.
-import { NfcError } from "../../errors.ts";
-import type { Precision } from "../../model/precision.ts";
+import { NfcError } from "../errors.ts";
+import type { Precision } from "./precision.ts";
 
 export interface Quantization {
   /** Inputs that share a scale, in uint8, q4 and q4f16. */

@@ -1,0 +1,87 @@
+// The flags of nfc convert that take the cuts from a plan.
+import type { Command } from "commander";
+import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
+import { describeCuts } from "../../../convert/plan/axes.ts";
+import type { Target } from "../../../convert/plan/target.ts";
+import { NfcError } from "../../../errors.ts";
+import { checkTarget, resolveTarget } from "../../../io/output-guard.ts";
+import type { LongCall } from "../../../progress.ts";
+import { formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
+import { parsePositiveInteger } from "../../options.ts";
+import { parseTarget } from "../plan/values.ts";
+
+export type { PlanChoice };
+
+export interface ConvertPlanFlags {
+  plan?: string;
+  at?: number;
+  target?: Target;
+}
+
+/** Flags that say what is cut, which a plan says too. */
+const CUTTING = ["variant", "tie", "noiseStd", "qkRank", "voRank", "layers", "mlp", "repair"];
+const DEFAULT_PLAN = "plan.json";
+
+export function addPlanFlags(command: Command): Command {
+  return command
+    .option("--plan <file>", "plan to take the cuts from, with --at or --target (default: plan.json)")
+    .option("--at <step>", "the step of the plan to apply", parsePositiveInteger)
+    .option("--target <size or loss>", "70%, 80MB, 20MB@int8 or +1%; makes the plan if need be", parseTarget);
+}
+
+export const PLAN_HELP = `
+Plans: --at applies a step of a plan that nfc plan made, --target the first one that is small enough: 70% of the
+parameters, 80MB of fp32 ONNX, 15MB@q4; or the smallest model whose perplexity is at most 1 % above the source's: +1%.
+With --target and --calibration, the plan is made first where there is none.`;
+
+/** What a plan is asked for; null where none is. @throws NfcError "usage" for flags that do not go together */
+export function readPlanChoice({ plan, at, target }: ConvertPlanFlags, command: Command): PlanChoice | null {
+  if (plan === undefined && at === undefined && target === undefined) return null;
+  if ((at === undefined) === (target === undefined))
+    throw new NfcError("usage", at === undefined ? "--plan needs a step" : "--at and --target exclude each other", {
+      hint: "give --at N, or --target such as 70%",
+    });
+  const given = command.options.find((option) => {
+    const name = option.attributeName();
+    return CUTTING.includes(name) && command.getOptionValueSource(name) === "cli";
+  });
+  if (given)
+    throw new NfcError("usage", `${given.long} does not go with a plan, which says what is cut`, {
+      hint: "leave one of them out",
+    });
+  return at === undefined ? { target: target as Target } : { at };
+}
+
+interface ApplyFlags extends ConvertPlanFlags {
+  calibration?: string[];
+  calibrationTokens?: number;
+  field?: string;
+  threads?: number;
+  output: string;
+  force?: boolean;
+}
+
+/** The step's options, which replace those of the flags. */
+export async function applyPlanFlags(
+  checkpoint: Checkpoint,
+  choice: PlanChoice,
+  flags: ApplyFlags,
+  call: LongCall,
+): Promise<AppliedPlan> {
+  const { applyPlan } = await import("../../../convert/plan/apply-plan.ts");
+  const { plan: file = DEFAULT_PLAN, calibration, calibrationTokens, field, threads } = flags;
+  await checkTarget(await resolveTarget(flags.output), flags.output, flags.force ?? false); // before minutes of measuring
+  const [first, ...others] = calibration ?? [];
+  const files = first === undefined ? undefined : ([first, ...others] as const);
+  return applyPlan(checkpoint, { file, choice, calibration: files, calibrationTokens, field, threads, ...call });
+}
+
+/** What the plan expects of the model. */
+export function describeApplied({ step, measurement, origin, plan }: AppliedPlan): string {
+  const { cuts, perplexity, error } = measurement;
+  const source = plan.measurements[0]?.perplexity ?? perplexity;
+  const [loss, sure] = [100 * (perplexity / source - 1), (100 * error * perplexity) / source];
+  const text = `${formatThousands(plan.heldOut.tokens)} tokens of ${plan.heldOut.files.join(", ")}`;
+  return `step ${step} of ${origin.file}: ${describeCuts(cuts)}; expected perplexity ${perplexity.toFixed(3)} (${formatSignedPercent(loss)} ± ${sure.toFixed(2)}) on ${text}`;
+}

@@ -1,0 +1,116 @@
+// Applies a step of a plan: checks that the plan is of this model and text, and gives the options of the conversion.
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { describeSource } from "../../checkpoint/provenance.ts";
+import { NfcError } from "../../errors.ts";
+import { fileExists } from "../../io/exists.ts";
+import { sha256File, sha256Files } from "../../io/sha256.ts";
+import type { LongCall } from "../../progress.ts";
+import type { ConvertOptions } from "../convert-options.ts";
+import { AXES, type CutOptions, toCutOptions } from "./axes.ts";
+import { type Plan, readPlan } from "./plan-file.ts";
+import { planModel } from "./plan-model.ts";
+import { type ChosenStep, chooseStep, meetsTarget, reachesTarget, type Target, takeStep } from "./target.ts";
+
+export type PlanChoice = { at: number } | { target: Target };
+
+export interface ApplyOptions extends LongCall {
+  /** The plan file. With a target it is made where it is not there, and continued where it is not at its end. */
+  file: string;
+  choice: PlanChoice;
+  /** Files that cuts are fitted to; those that the plan names unless given. */
+  calibration?: readonly [string, ...string[]] | undefined;
+  calibrationTokens?: number | undefined;
+  field?: string | undefined;
+  threads?: number | undefined;
+}
+
+export interface AppliedPlan extends ChosenStep {
+  plan: Plan;
+  /** The cuts of the step, and the text that the plan fitted them to. */
+  cuts: CutOptions & { calibration: string[]; calibrationTokens: number; field?: string };
+  /** For the record of the model. */
+  origin: NonNullable<ConvertOptions["plan"]>;
+}
+
+/**
+ * @throws NfcError "mismatch" for the plan of another model or text, "usage" for a step or target that it does not have;
+ * as `readPlan` and `planModel`
+ */
+export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<AppliedPlan> {
+  const { file, choice, signal } = options;
+  const plan = await findPlan(checkpoint, options);
+  const chosen = "at" in choice ? takeStep(plan, choice.at, file) : chooseStep(plan, choice.target, file);
+  const { cuts } = chosen.measurement;
+  const unknown = Object.keys(cuts).find((name) => AXES.every((axis) => axis.name !== name));
+  if (unknown !== undefined)
+    throw new NfcError("unsupported", `${file}: cuts ${JSON.stringify(unknown)}, which is no axis of this version`, {
+      hint: "use the version of nfc that wrote the plan",
+    });
+  const { files, tokens, field } = plan.calibration;
+  const calibration = [...(options.calibration ?? files)];
+  return {
+    ...chosen,
+    plan,
+    cuts: {
+      ...toCutOptions(cuts, checkpoint.config),
+      calibration,
+      calibrationTokens: tokens,
+      ...(field !== undefined && { field }),
+    },
+    origin: { file, sha256: await sha256File(file, signal), step: chosen.step },
+  };
+}
+
+/** The plan of the file, checked, and as far as the choice needs it. */
+async function findPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<Plan> {
+  const { file, choice, calibration, calibrationTokens, field } = options;
+  if (!fileExists(file)) {
+    if ("at" in choice || !calibration)
+      throw new NfcError("not-found", `${file}: there is no such plan`, {
+        hint: "at" in choice ? "make it with nfc plan" : "make it with nfc plan, or give --calibration FILE",
+      });
+    return goOn(checkpoint, options, choice.target, { calibration, calibrationTokens, field });
+  }
+  const plan = await readPlan(file);
+  await checkSubject(checkpoint, plan, options);
+  if ("at" in choice || plan.complete || meetsTarget(plan, choice.target)) return plan;
+  const { heldOut } = plan;
+  return goOn(checkpoint, options, choice.target, {
+    calibration: calibration ?? toFiles(plan.calibration.files),
+    calibrationTokens: plan.calibration.tokens,
+    heldOut: heldOut.first === 0 ? toFiles(heldOut.files) : undefined,
+    heldOutTokens: heldOut.tokens,
+    field: heldOut.field,
+  });
+}
+
+const toFiles = (files: readonly string[]) => files as readonly [string, ...string[]];
+
+type Texts = Pick<
+  Parameters<typeof planModel>[1],
+  "calibration" | "calibrationTokens" | "heldOut" | "heldOutTokens" | "field"
+>;
+
+/** Measures until the target is met, or nothing is left to cut. */
+function goOn(checkpoint: Checkpoint, options: ApplyOptions, target: Target, texts: Texts): Promise<Plan> {
+  const { file, threads, signal, onProgress } = options;
+  const isEnough = (model: Plan["measurements"][number], source: Plan["measurements"][number]) =>
+    reachesTarget(target, model, source);
+  return planModel(checkpoint, { ...texts, file, floor: 0, isEnough, threads, signal, onProgress });
+}
+
+/** @throws NfcError "mismatch" */
+async function checkSubject(checkpoint: Checkpoint, plan: Plan, options: ApplyOptions): Promise<void> {
+  const { file, signal, onProgress } = options;
+  const { files } = await describeSource(checkpoint, signal, onProgress);
+  const hashes = (all: Plan["source"]["files"]) => all.map(({ sha256 }) => sha256).join();
+  if (hashes(files) !== hashes(plan.source.files))
+    throw new NfcError("mismatch", `${file}: is the plan of ${plan.source.path}, not of ${checkpoint.source}`, {
+      hint: "their weights differ: make a plan of this model with nfc plan",
+    });
+  const texts = options.calibration ?? plan.calibration.files;
+  if ((await sha256Files(texts, signal)) !== plan.calibration.sha256)
+    throw new NfcError("mismatch", `${file}: its cuts were fitted to another text than ${texts.join(", ")}`, {
+      hint: `give the text of ${plan.calibration.files.join(", ")} as it was, or make a new plan`,
+    });
+}

@@ -1,0 +1,94 @@
+// The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
+import type { ModelConfig } from "../../model/config.ts";
+import { getHeadSize } from "../../model/head-widths.ts";
+import { type LayerSettings, type MlpSettings, resolveMlpUnits } from "../axis-settings.ts";
+import type { ConvertOptions } from "../convert-options.ts";
+import type { Cuts } from "./search.ts";
+
+/** The options of a conversion that say what is cut. */
+export interface CutOptions extends Pick<ConvertOptions, "variant" | "strategy"> {
+  layers?: LayerSettings;
+  mlp?: MlpSettings;
+  qkRank?: number;
+  voRank?: number;
+}
+
+export interface Axis {
+  /** The name in plan files and tables, and of the flag of nfc convert. */
+  name: string;
+  /** What may be left of the axis, the weakest cut first; none where the model has nothing to cut. */
+  listValues(config: ModelConfig): number[];
+  /** The options with this axis cut too. */
+  cut(options: CutOptions, value: number, config: ModelConfig): CutOptions;
+}
+
+/** Shares of a head's numbers that are tried as ranks. */
+const RANK_SHARES = [1 / 2, 3 / 8, 1 / 4, 1 / 8];
+/** Shares of an MLP's hidden units that are tried. */
+const MLP_SHARES = [7 / 8, 3 / 4, 5 / 8, 1 / 2, 3 / 8, 1 / 4];
+/** Layers that are tried at most: down to half of them. */
+const LAYER_VALUES = 6;
+
+export const AXES: readonly Axis[] = [
+  {
+    name: "qk-rank",
+    listValues: listRanks,
+    cut: (options, qkRank) => ({ ...options, variant: "low-rank", qkRank }),
+  },
+  {
+    name: "vo-rank",
+    listValues: listRanks,
+    // q and k keep their D numbers unless the other axis cuts them too.
+    cut: (options, voRank, config) => ({ qkRank: getHeadSize(config), ...options, variant: "low-rank", voRank }),
+  },
+  {
+    name: "mlp",
+    listValues: (config) =>
+      keepDistinct(
+        MLP_SHARES.map((share) => resolveMlpUnits({ share }, config)),
+        config.n_inner,
+      ),
+    cut: (options, units) => ({ ...options, mlp: { units } }),
+  },
+  {
+    name: "layers",
+    listValues: ({ n_layer }) => {
+      const step = Math.ceil(n_layer / (2 * LAYER_VALUES));
+      return Array.from({ length: LAYER_VALUES }, (_, i) => n_layer - (i + 1) * step).filter((n) => n >= n_layer / 2);
+    },
+    cut: (options, layers) => ({ ...options, layers }),
+  },
+];
+
+function listRanks(config: ModelConfig): number[] {
+  const size = getHeadSize(config);
+  return keepDistinct(
+    RANK_SHARES.map((share) => Math.round(share * size)),
+    size,
+  );
+}
+
+/** Values from 1 to below `whole`, each once. */
+function keepDistinct(values: readonly number[], whole: number): number[] {
+  return [...new Set(values)].filter((value) => value >= 1 && value < whole);
+}
+
+/** The options of a conversion that makes these cuts, fitted to the calibration text. */
+export function toCutOptions(cuts: Cuts, config: ModelConfig, axes: readonly Axis[] = AXES): CutOptions {
+  const whole: CutOptions = { variant: "dense", strategy: "calibrated" };
+  return Object.entries(cuts).reduce((options, [name, value]) => {
+    return findAxis(name, axes).cut(options, value, config);
+  }, whole);
+}
+
+/** "qk-rank 16, mlp 768"; "the source" for the whole model. */
+export function describeCuts(cuts: Cuts): string {
+  const parts = Object.entries(cuts).map(([name, value]) => `${name} ${value}`);
+  return parts.length === 0 ? "the source" : parts.join(", ");
+}
+
+function findAxis(name: string, axes: readonly Axis[]): Axis {
+  const axis = axes.find((each) => each.name === name);
+  if (!axis) throw new Error(`${name} is no axis of a plan`);
+  return axis;
+}

@@ -1,0 +1,100 @@
+// Measures a model that cuts have made, in memory: its size, its perplexity, and its divergence from the source.
+import { mkdtemp, rmdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { NfcError } from "../../errors.ts";
+import { openScorer } from "../../inference/score/evaluate.ts";
+import { withIoErrors } from "../../io/io-error.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { countExportBytes } from "../../model/export-size.ts";
+import { countParameters } from "../../model/parameters.ts";
+import { type CutSettings, makeSmaller } from "../make-smaller.ts";
+import { TensorScratch } from "../tensor-scratch.ts";
+import type { PlanMeasurement } from "./plan-file.ts";
+import type { PlanTexts } from "./plan-text.ts";
+
+export interface MeasureOptions {
+  texts: PlanTexts;
+  threads?: number | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+/** What is measured of a model; which cuts made it is the caller's knowledge. */
+export type Measured = Omit<PlanMeasurement, "cuts">;
+
+/** Cuts the source by `settings` and measures what it gives. */
+export async function measureCut(
+  source: Checkpoint,
+  settings: CutSettings,
+  { texts, threads, signal }: MeasureOptions,
+): Promise<Measured> {
+  const started = performance.now();
+  const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
+  const scratch = await TensorScratch.create(join(folder, "tensors"));
+  try {
+    const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, threads, signal });
+    await cut.finish();
+    return await measureModel(cut.model, source, { texts, threads, signal }, started);
+  } finally {
+    await scratch.remove();
+    await withIoErrors(folder, () => rmdir(folder));
+  }
+}
+
+/** Measures the source itself: without loss. */
+export function measureSource(source: Checkpoint, options: MeasureOptions): Promise<Measured> {
+  return measureModel(source, source, options, performance.now());
+}
+
+async function measureModel(
+  model: Checkpoint,
+  source: Checkpoint,
+  { texts: { heldOut }, threads, signal }: MeasureOptions,
+  started: number,
+): Promise<Measured> {
+  const windows: { weight: number; kl: number; loss: number }[] = [];
+  const scorer = await openScorer(model, { against: source, threads });
+  try {
+    const { perplexity, against } = await scorer.score({
+      tokens: (async function* () {
+        yield heldOut;
+      })(),
+      onWindow: ({ weight, means: { kl, nll, nll_against } }) => windows.push({ weight, kl, loss: nll - nll_against }),
+      signal,
+    });
+    return {
+      parameters: countParameters(model.config),
+      bytes: countBytes(model.config),
+      perplexity,
+      error: computeStandardError(windows, ({ loss }) => loss),
+      kl: against?.kl ?? 0,
+      klError: computeStandardError(windows, ({ kl }) => kl),
+      seconds: (performance.now() - started) / 1000,
+    };
+  } finally {
+    await scorer.close();
+  }
+}
+
+/** Null where no block of the precision divides the model's width: such a file cannot be written. */
+function countBytes(config: ModelConfig): Measured["bytes"] {
+  const [fp32, int8] = [countExportBytes(config, "fp32"), countExportBytes(config, "int8")];
+  try {
+    return { fp32, int8, q4: countExportBytes(config, "q4") };
+  } catch (error) {
+    if (error instanceof NfcError && error.code === "unsupported") return { fp32, int8, q4: null };
+    throw error;
+  }
+}
+
+/** SE² = n/(n − 1) · Σ w²(x − x̄)² / (Σ w)² with x̄ = Σ w·x / Σ w; 0 for a single window, which tells nothing. */
+export function computeStandardError<T extends { weight: number }>(
+  windows: readonly T[],
+  read: (window: T) => number,
+): number {
+  const total = windows.reduce((sum, { weight }) => sum + weight, 0);
+  const mean = windows.reduce((sum, window) => sum + window.weight * read(window), 0) / total;
+  const squares = windows.reduce((sum, window) => sum + (window.weight * (read(window) - mean)) ** 2, 0);
+  return windows.length < 2 ? 0 : Math.sqrt((windows.length / (windows.length - 1)) * squares) / total;
+}

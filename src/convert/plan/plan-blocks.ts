@@ -1,0 +1,96 @@
+// A plan as tables: the path with what each step costs, and what each axis costs alone.
+import { type Block, group, notes, paragraph, type Table } from "../../report/render/blocks.ts";
+import {
+  formatCount,
+  formatMegabytes,
+  formatPercent,
+  formatSignedPercent,
+  formatThousands,
+} from "../../report/render/format.ts";
+import { describeCuts } from "./axes.ts";
+import type { Plan, PlanMeasurement, PlanText } from "./plan-file.ts";
+import { listSteps } from "./target.ts";
+
+const HEADING = ["parameters", "of source", "fp32 MB", "int8 MB", "q4 MB", "perplexity", "loss", "±", "KL"];
+
+/** The frontier, the axes alone, and how sure the figures are. */
+export function makePlanBlocks(plan: Plan): Block[] {
+  return [
+    paragraph(describePlan(plan)),
+    makePathTable(plan),
+    group(paragraph("Each axis alone:"), makeAloneTable(plan)),
+    notes(describeCertainty(plan)),
+  ];
+}
+
+/** The steps of the path. */
+export function makePathTable(plan: Plan): Table {
+  const models = listSteps(plan);
+  const rows = models.map((model, i) => {
+    const step = plan.steps[i - 1];
+    const cut = step ? `${step.axis} ${formatThousands(step.value)}` : "the source";
+    return [String(i), cut, ...makeCells(model, plan)];
+  });
+  return { kind: "table", heading: ["step", "cut", ...HEADING], rows, align: "rlr" };
+}
+
+/** What each axis costs alone, at each of its values. */
+export function makeAloneTable(plan: Plan): Table {
+  const rows = listAlone(plan).flatMap(({ models }) =>
+    models.map((model) => [describeCuts(model.cuts), ...makeCells(model, plan)]),
+  );
+  return { kind: "table", heading: ["cut", ...HEADING], rows, align: "lr" };
+}
+
+/** The models with one axis cut, by axis, the weakest cut first. */
+export function listAlone({ axes, measurements }: Pick<Plan, "axes" | "measurements">) {
+  return axes.map(({ name, values }) => {
+    const found = values.map((value) =>
+      measurements.find(({ cuts }) => cuts[name] === value && Object.keys(cuts).length === 1),
+    );
+    return { name, models: found.filter((model) => model !== undefined) };
+  });
+}
+
+function makeCells(model: PlanMeasurement, { measurements }: Plan): string[] {
+  const source = measurements[0] as PlanMeasurement;
+  const loss = Object.keys(model.cuts).length > 0;
+  const { parameters, bytes, perplexity, error, kl } = model;
+  return [
+    formatThousands(parameters),
+    formatPercent((100 * parameters) / source.parameters),
+    ...[bytes.fp32, bytes.int8, bytes.q4].map((size) => (size === null ? "-" : formatMegabytes(size))),
+    perplexity.toFixed(3),
+    loss ? formatLoss(perplexity / source.perplexity - 1) : "",
+    loss ? ((100 * error * perplexity) / source.perplexity).toFixed(2) : "",
+    loss ? kl.toFixed(4) : "",
+  ];
+}
+
+/** "+1.30 %", and "0.00 %" for less than its digits show. */
+function formatLoss(share: number): string {
+  const percent = Number((100 * share).toFixed(2));
+  return percent === 0 ? formatPercent(0) : formatSignedPercent(percent);
+}
+
+export function describePlan({ source, steps, heldOut, calibration, complete }: Plan): string {
+  return [
+    `${source.path}: ${formatCount(steps.length, "step")}${complete ? "" : ", not at the end yet"}`,
+    `measured on ${describeText(heldOut)}`,
+    `cuts fitted to ${describeText(calibration)}`,
+  ].join("; ");
+}
+
+function describeText({ files, first, tokens, length }: PlanText): string {
+  const place = first === 0 ? "" : `, from token ${formatThousands(first)} on`;
+  return `${formatCount(tokens, "token")} of ${files.join(", ")}${place}, in windows of ${length}`;
+}
+
+export function describeCertainty({ heldOut }: Plan): string[] {
+  const windows = Math.ceil(heldOut.tokens / heldOut.length);
+  const sure = `± is the standard error of the loss in per cent, from the differences of ${formatCount(windows, "window")}`;
+  return [
+    "perplexities are those before any training, loss is what they are above the source's",
+    windows > 1 ? sure : "one window does not tell how sure the figures are: give more held-out text",
+  ];
+}

@@ -1,0 +1,127 @@
+// The file of a plan: its schema, how it is read and written, and whether it is of a given model and text.
+import { z } from "zod";
+import { NfcError } from "../../errors.ts";
+import { fileExists } from "../../io/exists.ts";
+import { parseJsonWith, readJsonFile } from "../../io/json.ts";
+import { writeFileAtomic } from "../../io/staging.ts";
+
+export const PLAN_FORMAT = "nfc-plan/1";
+
+/** A plan has some hundred lines of numbers; a larger file was not written by nfc. */
+const MAX_PLAN_BYTES = 16 * 2 ** 20;
+
+const count = z.int().nonnegative();
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
+/** What is left of each axis that is cut: {"qk-rank": 16, "mlp": 768}. */
+const cutsSchema = z.record(z.string(), z.number().positive());
+const textSchema = z.object({
+  files: z.array(z.string()).min(1),
+  /** Of the file; of several, of the list of their hashes. */
+  sha256,
+  /** The first token of the text that is used, and how many are. */
+  first: count,
+  tokens: count,
+  /** Tokens of a window. */
+  length: count,
+  /** Field of .jsonl lines. */
+  field: z.string().exactOptional(),
+});
+
+const measurementSchema = z.object({
+  cuts: cutsSchema,
+  parameters: count,
+  /** Of the ONNX files that an export would write; null where the precision does not suit the model's width. */
+  bytes: z.object({ fp32: count, int8: count, q4: count.nullable() }),
+  /** exp(mean negative log-likelihood of a token) on the held-out text. */
+  perplexity: z.number().positive(),
+  /** Standard error of ln(perplexity / perplexity of the source), from the differences of the windows. */
+  error: z.number().nonnegative(),
+  /** Mean KL(source ‖ model) of a token in nats, and its standard error. */
+  kl: z.number(),
+  klError: z.number().nonnegative(),
+  /** Seconds that cutting and measuring took. */
+  seconds: z.number().nonnegative(),
+});
+
+/** The schema of a plan file. Unknown keys are dropped, so that later versions may add some. */
+export const planSchema = z.object({
+  format: z.literal(PLAN_FORMAT),
+  tool: z.object({ name: z.string(), version: z.string() }),
+  source: z.object({
+    path: z.string(),
+    files: z.array(z.object({ name: z.string(), bytes: count, sha256 })),
+    parameters: count,
+  }),
+  /** The text that cuts are fitted to, and the text that models are measured on. */
+  calibration: textSchema,
+  heldOut: textSchema,
+  /** Values that are tried of each axis, the weakest cut first. */
+  axes: z.array(z.object({ name: z.string(), values: z.array(z.number().positive()) })),
+  /** The share of the source's parameters at which the path ends. */
+  floor: z.number().min(0).max(1),
+  /** Whether the path has reached its end. */
+  complete: z.boolean(),
+  /** Every model that was measured: the source first, then the axes alone, then candidates of the path. */
+  measurements: z.array(measurementSchema),
+  /** The path: each step's cut, and the place of its model among the measurements. */
+  steps: z.array(z.object({ axis: z.string(), value: z.number().positive(), measurement: count })),
+});
+
+export type Plan = z.infer<typeof planSchema>;
+export type PlanMeasurement = z.infer<typeof measurementSchema>;
+export type PlanText = z.infer<typeof textSchema>;
+
+/** @throws NfcError "not-found", "io"; "unsupported" for another version; "invalid-file" for anything that does not fit */
+export async function readPlan(path: string): Promise<Plan> {
+  const hint = "give a file that nfc plan wrote";
+  const value = await readJsonFile(path, { maxBytes: MAX_PLAN_BYTES, hint });
+  const format = typeof value === "object" && value !== null ? (value as { format?: unknown }).format : undefined;
+  if (typeof format === "string" && format.startsWith("nfc-plan/") && format !== PLAN_FORMAT)
+    throw new NfcError("unsupported", `${path}: format ${JSON.stringify(format)} is not ${PLAN_FORMAT}`, {
+      hint: "use the version of nfc that wrote the plan, or a newer one",
+    });
+  const plan = parseJsonWith(planSchema, value, path, hint);
+  const dangling = plan.steps.find(({ measurement }) => measurement >= plan.measurements.length);
+  if (dangling || plan.measurements.length === 0)
+    throw new NfcError("invalid-file", `${path}: steps: a measurement is missing`, { hint });
+  return plan;
+}
+
+export function writePlan(path: string, plan: Plan): Promise<void> {
+  return writeFileAtomic(path, `${JSON.stringify(plan, null, 2)}\n`);
+}
+
+/** What a plan is about. */
+export type PlanSubject = Pick<Plan, "tool" | "source" | "calibration" | "heldOut" | "axes" | "floor">;
+
+/**
+ * A plan that begins with the measurements of the file at `path`, if there is one and it is of the same model, text and
+ * version of nfc; the axes and the end of the path may be others.
+ * @throws NfcError "exists" for a file about something else, unless `force` is given and it is a plan
+ */
+export async function resumePlan(path: string, subject: PlanSubject, force: boolean): Promise<Plan> {
+  const fresh: Plan = { format: PLAN_FORMAT, ...subject, complete: false, measurements: [], steps: [] };
+  if (!fileExists(path)) return fresh;
+  const known = await readKnownPlan(path);
+  if (known && identify(known) === identify(subject)) return { ...fresh, measurements: known.measurements };
+  if (force && known) return fresh;
+  const fact = known ? "is the plan of another model, text or version" : "is there, and is not a plan of nfc";
+  throw new NfcError("exists", `${path}: ${fact}`, {
+    hint: `name another file with -o${known ? ", or replace it with --force" : ""}`,
+  });
+}
+
+async function readKnownPlan(path: string): Promise<Plan | null> {
+  try {
+    return await readPlan(path);
+  } catch (error) {
+    if (error instanceof NfcError && error.code === "invalid-file") return null;
+    throw error;
+  }
+}
+
+/** What measurements depend on besides the cuts. */
+function identify({ tool, source, calibration, heldOut }: PlanSubject): string {
+  const texts = [calibration, heldOut].map((text) => [text.sha256, text.first, text.tokens, text.length, text.field]);
+  return JSON.stringify([tool.name, tool.version, source.files.map((file) => file.sha256), texts]);
+}

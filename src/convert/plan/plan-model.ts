@@ -1,0 +1,151 @@
+// Plans how to make a model smaller: measures each axis alone and together along a path, and keeps what it knows on disk.
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { describeSource } from "../../checkpoint/provenance.ts";
+import { NfcError } from "../../errors.ts";
+import { refuseClassifier } from "../../model/classifier.ts";
+import { formatDuration } from "../../report/render/format.ts";
+import { TOOL } from "../../version.ts";
+import { toCutSettings } from "../convert.ts";
+import { AXES, type Axis, describeCuts, toCutOptions } from "./axes.ts";
+import { measureCut, measureSource } from "./measure.ts";
+import { type Plan, type PlanMeasurement, resumePlan, writePlan } from "./plan-file.ts";
+import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text.ts";
+import { type Cuts, findPath } from "./search.ts";
+
+/** The share of the parameters at which a path ends: further cuts leave too little of a model that is not trained. */
+export const DEFAULT_FLOOR = 0.4;
+
+export interface PlanOptions extends PlanTextOptions {
+  /** The plan file, written after every measurement. */
+  file: string;
+  /** Replace the plan of another model or text. */
+  force?: boolean | undefined;
+  /** The share of the source's parameters at which the path ends. */
+  floor?: number | undefined;
+  threads?: number | undefined;
+  /** Ends the path early, at the first step that it is true of. */
+  isEnough?: ((measurement: PlanMeasurement, source: PlanMeasurement) => boolean) | undefined;
+  /** @internal */
+  axes?: readonly Axis[] | undefined;
+}
+
+/**
+ * Measurements of the same model and text in an existing file are taken over, so that an interrupted plan goes on.
+ * @throws NfcError "unsupported" for a model that is cut already; "exists" for a file about something else; "aborted",
+ * with what is kept
+ */
+export async function planModel(checkpoint: Checkpoint, options: PlanOptions): Promise<Plan> {
+  const { file, axes = AXES, floor = DEFAULT_FLOOR, force = false, signal, onProgress } = options;
+  refuseUnplannable(checkpoint);
+  const source = await describeSource(checkpoint, signal, onProgress);
+  const texts = await readPlanTexts(checkpoint, options);
+  const tried = axes.map(({ name, listValues }) => ({ name, values: listValues(checkpoint.config) }));
+  const subject = { tool: TOOL, source, ...texts.record, axes: tried.filter(({ values }) => values.length > 0), floor };
+  return new Planner(checkpoint, await resumePlan(file, subject, force), { ...options, axes, texts }).run();
+}
+
+function refuseUnplannable(checkpoint: Checkpoint): void {
+  refuseClassifier(checkpoint);
+  const { config, source } = checkpoint;
+  if (config.variant !== "dense")
+    throw new NfcError("unsupported", `${source}: is ${config.variant} already, not dense`, {
+      hint: "plan with the dense checkpoint that it came from",
+    });
+}
+
+type PlannerOptions = PlanOptions & { axes: readonly Axis[]; texts: PlanTexts };
+
+class Planner {
+  private readonly checkpoint: Checkpoint;
+  private readonly plan: Plan;
+  private readonly options: PlannerOptions;
+  private done = 0;
+  /** Measurements that this run has made, and the seconds that they took. */
+  private readonly fresh = { count: 0, seconds: 0 };
+
+  constructor(checkpoint: Checkpoint, plan: Plan, options: PlannerOptions) {
+    this.checkpoint = checkpoint;
+    this.plan = plan;
+    this.options = options;
+  }
+
+  async run(): Promise<Plan> {
+    const { plan } = this;
+    const { file, isEnough } = this.options;
+    const source = await this.measure(
+      {},
+      plan.axes.reduce((sum, { values }) => sum + values.length, 0),
+    );
+    const enough = (measurement: PlanMeasurement) => isEnough?.(measurement, source) ?? false;
+    let ended = true;
+    if (!enough(source))
+      await findPath<PlanMeasurement>({
+        source,
+        axes: plan.axes,
+        floor: plan.floor * source.parameters,
+        measure: (cuts, left) => this.measure(cuts, left),
+        onStep: async ({ axis, value, point }) => {
+          plan.steps.push({ axis, value, measurement: plan.measurements.indexOf(point) });
+          ended = !enough(point);
+          return ended;
+        },
+      });
+    plan.complete = ended;
+    await writePlan(file, plan);
+    return plan;
+  }
+
+  /** Measures what is not known yet, and keeps it. */
+  private async measure(cuts: Cuts, left: number): Promise<PlanMeasurement> {
+    const key = makeKey(cuts);
+    const known = this.plan.measurements.find((measurement) => makeKey(measurement.cuts) === key);
+    this.done++;
+    if (known) return known;
+    this.show(cuts, left + 1);
+    const measured = await this.measureNow(cuts);
+    this.plan.measurements.push({ cuts, ...measured });
+    this.fresh.count++;
+    this.fresh.seconds += measured.seconds;
+    await writePlan(this.options.file, this.plan);
+    return this.plan.measurements.at(-1) as PlanMeasurement;
+  }
+
+  private async measureNow(cuts: Cuts) {
+    const { file, axes, texts, threads, signal } = this.options;
+    const options = { texts, threads, signal };
+    try {
+      if (Object.keys(cuts).length === 0) return await measureSource(this.checkpoint, options);
+      return await measureCut(
+        this.checkpoint,
+        toCutSettings(toCutOptions(cuts, this.checkpoint.config, axes)),
+        options,
+      );
+    } catch (error) {
+      const kept = this.plan.measurements.length;
+      if (!(error instanceof NfcError) || error.code !== "aborted" || kept === 0) throw error;
+      const noun = `${kept} measurement${kept === 1 ? " is" : "s are"}`;
+      throw new NfcError("aborted", `interrupted; ${noun} kept in ${file}`, {
+        hint: "the same command goes on from there",
+        cause: error,
+      });
+    }
+  }
+
+  private show(cuts: Cuts, left: number): void {
+    const { count, seconds } = this.fresh;
+    const time = count < 2 ? "" : `, about ${formatDuration((left * seconds) / count)} left`;
+    const detail = `${describeCuts(cuts)}${time}`;
+    this.options.onProgress?.({
+      phase: "measuring",
+      done: this.done,
+      total: this.done + left - 1,
+      unit: "steps",
+      detail,
+    });
+  }
+}
+
+/** The same text for the same cuts, in whatever order they were made. */
+function makeKey(cuts: Cuts): string {
+  return JSON.stringify(Object.entries(cuts).sort(([a], [b]) => (a < b ? -1 : 1)));
+}

@@ -1,0 +1,140 @@
+// Plans of the fixture: what is measured, kept and taken over, and what an interrupted one leaves.
+import { readFileSync, writeFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { computeStandardError } from "../../../src/convert/plan/measure.ts";
+import { type Plan, readPlan } from "../../../src/convert/plan/plan-file.ts";
+import { type PlanOptions, planModel } from "../../../src/convert/plan/plan-model.ts";
+import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const path = temporaryFolder("plan-model");
+let count = 0;
+
+const AXES: PlanOptions["axes"] = [
+  {
+    name: "tie",
+    listValues: () => [1],
+    cut: (options) => ({ ...options, variant: "symmetric" }),
+  },
+];
+
+function plan(options: Partial<PlanOptions> = {}): Promise<Plan> {
+  const defaults = { calibration: [TEXT] as [string], calibrationTokens: 512, heldOutTokens: 1024, threads: 1 };
+  return opened(MODEL, (checkpoint) =>
+    planModel(checkpoint, { file: path(`plan-${count++}.json`), axes: AXES, ...defaults, ...options }),
+  );
+}
+
+describe("planModel", () => {
+  it("measures the source and the axes on text that follows the calibration part", async () => {
+    const file = path("whole.json");
+    const made = await plan({ file });
+    expect(made).toEqual(await readPlan(file));
+    expect(made).toMatchObject({ complete: true, calibration: { first: 0, tokens: 512, length: 64 } });
+    expect(made.heldOut).toMatchObject({ first: 512, tokens: 1024, length: 64, sha256: made.calibration.sha256 });
+    const [source, tied] = made.measurements;
+    expect(source).toMatchObject({ cuts: {}, parameters: 128_768, error: 0, kl: 0 });
+    expect(tied).toMatchObject({ cuts: { tie: 1 }, parameters: 128_768 - 8_320 });
+    expect(tied?.kl).toBeGreaterThan(4 * (tied?.klError as number));
+    expect(tied?.error).toBeGreaterThan(0);
+    expect(made.steps).toEqual([{ axis: "tie", value: 1, measurement: 1 }]);
+  });
+});
+
+describe("an existing plan file", () => {
+  it("its measurements are taken over: only what is missing is measured", async () => {
+    const file = path("again.json");
+    const first = await plan({ file });
+    const seen: string[] = [];
+    const second = await plan({ file, onProgress: ({ phase }) => seen.push(phase) });
+    expect(second).toEqual(first);
+    expect(seen).not.toContain("measuring");
+    writeFileSync(
+      file,
+      JSON.stringify({ ...first, measurements: first.measurements.slice(0, 1), steps: [], complete: false }),
+    );
+    const third = await plan({
+      file,
+      onProgress: ({ phase, detail }) => phase === "measuring" && seen.push(detail ?? ""),
+    });
+    expect(seen.filter((detail) => /source|tie/.test(detail))).toEqual(["tie 1"]);
+    expect(third.measurements[0]).toEqual(first.measurements[0]);
+    expect({ ...third.measurements[1], seconds: 0 }).toEqual({ ...first.measurements[1], seconds: 0 });
+  });
+
+  it("an interrupted plan keeps what it has measured, and the next one goes on", async () => {
+    const file = path("interrupted.json");
+    const abort = new AbortController();
+    const onProgress: PlanOptions["onProgress"] = ({ phase, detail }) => {
+      if (phase === "measuring" && detail?.startsWith("tie")) abort.abort();
+    };
+    await expect(plan({ file, signal: abort.signal, onProgress })).rejects.toMatchObject({
+      code: "aborted",
+      message: `interrupted; 1 measurement is kept in ${file}`,
+    });
+    expect(await readPlan(file)).toMatchObject({ complete: false, measurements: [{ cuts: {} }], steps: [] });
+    expect(await plan({ file })).toMatchObject({ complete: true, steps: [{ axis: "tie" }] });
+  });
+
+  it.each(["text", "settings"])("the plan of another %s is kept unless it may be replaced", async (kind) => {
+    const file = path(`other-${kind}.json`);
+    await plan({ file });
+    const before = readFileSync(file, "utf8");
+    const text = path("other.txt");
+    writeFileSync(text, readFileSync(TEXT, "utf8").slice(100));
+    const other: Partial<PlanOptions> = kind === "text" ? { calibration: [text] } : { heldOutTokens: 640 };
+    await expect(plan({ file, ...other })).rejects.toMatchObject({ code: "exists" });
+    expect(readFileSync(file, "utf8")).toBe(before);
+    expect(await plan({ file, ...other, force: true })).toMatchObject({ complete: true });
+  });
+
+  it.each(["{}", "no JSON", '{"format":"nfc-plan/1"}'])(
+    "a file that is no plan (%s) is never replaced",
+    async (content) => {
+      const file = path(`foreign-${count++}.json`);
+      writeFileSync(file, content);
+      await expect(plan({ file, force: true })).rejects.toMatchObject({ code: "exists" });
+      expect(readFileSync(file, "utf8")).toBe(content);
+    },
+  );
+});
+
+describe("the texts of a plan", () => {
+  it("a short text is divided, a third to fit cuts to and the rest to measure on", async () => {
+    const made = await plan({ calibrationTokens: 8192, heldOutTokens: 16384 });
+    const [fitted, measured] = [made.calibration.tokens, made.heldOut.tokens];
+    expect(made.heldOut.first).toBe(fitted);
+    expect(measured / fitted).toBeGreaterThan(1.8);
+    expect(measured / fitted).toBeLessThan(2.1);
+  });
+
+  it("a held-out text of its own is measured from its beginning", async () => {
+    const own = path("own.txt");
+    writeFileSync(own, readFileSync(TEXT, "utf8").slice(-4000));
+    const made = await plan({ heldOut: [own] });
+    expect(made.heldOut).toMatchObject({ files: [own], first: 0, tokens: 1024 });
+    expect(made.heldOut.sha256).not.toBe(made.calibration.sha256);
+  });
+
+  it("a text too short for both is refused with what is enough", async () => {
+    const text = path("two.txt");
+    writeFileSync(text, "ab");
+    await expect(plan({ calibration: [text] })).rejects.toMatchObject({ code: "invalid-file" });
+  });
+});
+
+it("the standard error is that of a weighted mean", () => {
+  const windows = [1, 2, 3, 6].map((x) => ({ weight: 1, x }));
+  // Sample variance 14/3 of 4 values.
+  expect(computeStandardError(windows, ({ x }) => x)).toBeCloseTo(Math.sqrt(14 / 3 / 4), 12);
+  expect(computeStandardError([...windows, { weight: 0, x: 99 }].slice(0, 1), ({ x }) => x)).toBe(0);
+});
+
+it("a tied model is refused", async () => {
+  const folder = path("tied");
+  await converted({ output: folder });
+  const refused = opened(folder, (checkpoint) =>
+    planModel(checkpoint, { file: path("tied.json"), calibration: [TEXT] }),
+  );
+  await expect(refused).rejects.toMatchObject({ code: "unsupported" });
+});

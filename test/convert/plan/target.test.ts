@@ -1,0 +1,76 @@
+// Targets on a plan made of numbers: the step that meets one, and what is said where none does.
+import { describe, expect, it } from "vitest";
+import { parseTarget } from "../../../src/cli/commands/plan/values.ts";
+import type { Plan, PlanMeasurement } from "../../../src/convert/plan/plan-file.ts";
+import { chooseStep, type Target, takeStep } from "../../../src/convert/plan/target.ts";
+
+function model(parameters: number, perplexity: number, q4: number | null = parameters): PlanMeasurement {
+  const bytes = { fp32: 4 * parameters, int8: 2 * parameters, q4 };
+  return { cuts: {}, parameters, bytes, perplexity, error: 0, kl: 0, klError: 0, seconds: 0 };
+}
+
+const text = { files: ["a.txt"], sha256: "0".repeat(64), first: 0, tokens: 1, length: 1 };
+const PLAN: Plan = {
+  format: "nfc-plan/1",
+  tool: { name: "nfc", version: "0" },
+  source: { path: "base", files: [], parameters: 1000 },
+  calibration: text,
+  heldOut: text,
+  axes: [],
+  floor: 0,
+  complete: true,
+  // The fourth was measured, and is no step.
+  measurements: [model(1000, 50), model(900, 50.2), model(700, 51), model(650, 60), model(500, 55)],
+  steps: [1, 2, 4].map((measurement) => ({ axis: "mlp", value: 1, measurement })),
+};
+
+const choose = (target: Target) => chooseStep(PLAN, target, "plan.json");
+
+describe("chooseStep", () => {
+  it.each([
+    ["70%", 2],
+    ["95%", 1],
+    ["50%", 3],
+    ["2800B", 2],
+    ["1401B@int8", 2],
+    ["1399B@int8", 3],
+    ["500B@q4", 3],
+    ["+1%", 1],
+    ["+2%", 2],
+    ["+100%", 3],
+  ])("%s takes step %i", (target, step) => {
+    expect(choose(parseTarget(target))).toMatchObject({ step });
+  });
+
+  it.each([
+    ["49%", "49 % of the parameters cannot be met", "the least of plan.json is step 3, 500 parameters, 50 %"],
+    ["1kB", "1.0 kB in fp32 cannot be met", "the least of plan.json is step 3, 2.0 kB in fp32"],
+    ["+0.1%", "a loss of +0.1 % cannot be met", "the least of plan.json is step 1, +0.4 %"],
+    ["4kB", "the source meets 4.0 kB in fp32 already", "ask for less"],
+  ])("%s is refused with the least that can be had", (target, message, hint) => {
+    expect(() => choose(parseTarget(target))).toThrow(expect.objectContaining({ code: "usage", message, hint }));
+  });
+
+  it("an unfinished plan says so", () => {
+    const unfinished = { ...PLAN, complete: false };
+    const refused = () => chooseStep(unfinished, { kind: "parameters", share: 0.1 }, "plan.json");
+    expect(refused).toThrow(expect.objectContaining({ hint: expect.stringContaining("unfinished") }));
+  });
+});
+
+describe("takeStep", () => {
+  it("takes the model of the step, counted from 1", () => {
+    expect(takeStep(PLAN, 3, "plan.json").measurement.parameters).toBe(500);
+  });
+
+  it.each([0, 4])("there is no step %i", (step) => {
+    const refused = () => takeStep(PLAN, step, "plan.json");
+    expect(refused).toThrow(expect.objectContaining({ code: "usage", hint: "choose one from 1 to 3" }));
+  });
+});
+
+describe("parseTarget", () => {
+  it.each(["", "70", "0%", "100%", "-5%", "+", "+5", "80MB@fp16", "80MB@", "x%", "+1%%"])("%j is none", (wrong) => {
+    expect(() => parseTarget(wrong)).toThrow(/not a target/);
+  });
+});
