@@ -1,6 +1,7 @@
 // Cutting layers and MLPs and repairing what is left, alone and with every variant, on the fixture.
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { resolveMlpUnits } from "../../src/convert/axis-settings.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
 import { runLayer } from "../../src/convert/run-layer.ts";
 import { embedWindows, embedWindowsApart, type Hidden } from "../../src/inference/layerwise.ts";
@@ -135,6 +136,16 @@ describe("MLPs", () => {
     expect(await divergenceOf(measured.output)).toBeLessThan(0.5 * (await divergenceOf(blind.output)));
   });
 
+  it.each([
+    [0.75, 256, 192],
+    [0.6, 256, 160],
+    [0.9, 64, 58], // the nearest multiple of 32 would be all of them
+    [0.9, 40, 32],
+    [0.5, 12, 6],
+  ])("a share of %d of %i units is %i", async (share, inner, units) => {
+    expect(resolveMlpUnits({ share }, { n_inner: inner })).toBe(units);
+  });
+
   it("a model without biases is cut, and float16 stays float16", async () => {
     const source = await writeTiny("no-bias", { bias: false, dtype: "F16" });
     const { output, config } = await cut({ mlp: { units: 8 } }, source);
@@ -172,6 +183,13 @@ describe("refusals", () => {
     ["no layer", { layers: [] }, "layers: a model needs one at least"],
     ["all layers", { layers: 2 }, "layers: the model has 2, so that 2 would cut none"],
     ["a layer that is not there", { layers: [2] }, "layers: there is no layer 2: the model has 0 to 1"],
+    ["a part of a layer", { layers: [0.5] }, "layers: 0.5 is no whole number"],
+    ["a number of layers that is none", { layers: Number.NaN }, "layers: NaN is no whole number"],
+    [
+      "a part of a hidden unit",
+      { mlp: { units: 8.5 } },
+      "mlp: hidden units are whole numbers, so that 8.5 cannot stay",
+    ],
     ["all hidden units", { mlp: { units: 256 } }, "mlp: the MLPs have 256 hidden units, so that 256 cannot stay"],
     [
       "a share of no units",
