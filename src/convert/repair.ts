@@ -5,9 +5,10 @@ import { throwIfAborted } from "../errors.ts";
 import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { DivergenceMeter } from "./divergence.ts";
+import { moveStreams } from "./layer-stream.ts";
+import { runInPieces } from "./pieces.ts";
 import { fitChange } from "./repair-fit.ts";
 import { HALVES, type Half, joinWeights, measureHalf, splitWeights } from "./repair-moments.ts";
-import { runLayer } from "./run-layer.ts";
 
 /** Every fourth window is held out: how far a change is taken, and whether the repair stays, is decided on these. */
 const HELD_OUT = 4;
@@ -37,7 +38,8 @@ export async function repairModel(input: RepairInput, always: boolean, tools: Cu
   const { text } = tools;
   if (!text) throw new Error("a repair needs text");
   const { student } = input;
-  if (text.windows.length < 2 && !always) return { model: student, finish: async () => ({}) };
+  const measurable = text.windows.length >= 2 && (text.windows[0]?.length ?? 0) >= 2;
+  if (!measurable && !always) return { model: student, finish: async () => ({}) };
   const windows = splitWindows(text.windows);
   const { before, after } = await new Repair(input, windows, tools).run();
   const better = after < before;
@@ -99,12 +101,12 @@ class Repair {
     for (const [layer, from] of kept.entries()) {
       throwIfAborted(signal);
       onProgress?.({ phase: "repairing", done: layer, total: kept.length, unit: "layers", detail: `h.${layer}` });
-      const middle = (await runLayer(source, from, teacher, threads, "middle")) as Streams;
+      const middle = (await moveStreams(source, from, teacher, { threads, signal, point: "middle" })) as Streams;
       teacher = await this.advance(teacher, from, kept[layer + 1] ?? source.config.n_layer);
       repaired = await this.repairLayer(layer, repaired, { attn: middle, mlp: teacher });
-      [plain] = (await runLayer(student, layer, [plain], threads)) as [Hidden[]];
+      [plain] = (await moveStreams(student, layer, [plain], { threads, signal })) as [Hidden[]];
     }
-    const meter = await DivergenceMeter.open(source, threads);
+    const meter = await DivergenceMeter.open(source, { threads, signal });
     try {
       const [before, after] = await meter.measure(held, teacher[1], [plain, repaired[1]]);
       return { before: before?.kl as number, after: after?.kl as number };
@@ -115,27 +117,29 @@ class Repair {
 
   /** The source's streams before layer `to`, from those before layer `from`. */
   private async advance(streams: Streams, from: number, to: number): Promise<Streams> {
+    const { threads, signal } = this.tools;
     let after = streams;
     for (let layer = from; layer < to; layer++)
-      after = (await runLayer(this.input.source, layer, after, this.tools.threads)) as Streams;
+      after = (await moveStreams(this.input.source, layer, after, { threads, signal })) as Streams;
     return after;
   }
 
   /** Refits a layer's two halves; gives the streams after it. */
   private async repairLayer(layer: number, streams: Streams, targets: Record<Half, Streams>): Promise<Streams> {
     const { student } = this.input;
-    const { threads, scratch } = this.tools;
+    const { threads, signal, scratch } = this.tools;
     const weights = new Map<string, Float32Array>();
     for (const half of HALVES) {
-      const run = { checkpoint: student, layer, half, weights, threads };
+      const run = { checkpoint: student, layer, half, weights, threads, signal };
       const fit = await measureHalf(run, streams[0], targets[half][0]);
       const held = await measureHalf(run, streams[1], targets[half][1]);
       const current = await joinWeights(student, layer, half);
-      for (const [name, values] of splitWeights(student, layer, half, fitChange(current, fit, held))) {
+      const repaired = await runInPieces(fitChange(current, fit, held), signal);
+      for (const [name, values] of splitWeights(student, layer, half, repaired)) {
         weights.set(name, values);
         await scratch.put(inScratch(name), values);
       }
     }
-    return (await runLayer(student, layer, streams, threads, "output", weights)) as Streams;
+    return (await moveStreams(student, layer, streams, { threads, signal, weights })) as Streams;
   }
 }

@@ -1,9 +1,10 @@
 // Cutting layers and MLPs and repairing what is left, alone and with every variant, on the fixture.
+import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { resolveMlpUnits } from "../../src/convert/axis-settings.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
-import { runLayer } from "../../src/convert/run-layer.ts";
+import { moveStreams } from "../../src/convert/layer-stream.ts";
 import { embedWindows, embedWindowsApart, type Hidden } from "../../src/inference/layerwise.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { VARIANTS } from "../../src/model/variants.ts";
@@ -11,6 +12,7 @@ import { failureOf } from "../support/failure.ts";
 import { bytesOf, columns, converted, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { worstOf } from "../support/golden-models.ts";
 import { type TinyOptions, tinyHfConfig, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { poison } from "../support/poison.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("axes");
@@ -99,12 +101,12 @@ describe("layers", () => {
     // The stream through layers 1 and 3 of the source, by the source's own numbers.
     const expected = await opened(source, async (whole: Checkpoint) => {
       let streams: Hidden[][] = [await embedWindowsApart(whole, IDS)];
-      for (const layer of [1, 3]) streams = await runLayer(whole, layer, streams, 1);
+      for (const layer of [1, 3]) streams = await moveStreams(whole, layer, streams, { threads: 1 });
       return streams[0]?.[0]?.x as Float32Array;
     });
     await opened(output, async (model) => {
       let streams: Hidden[][] = [[await embedWindows(model, IDS)]];
-      for (const layer of [0, 1]) streams = await runLayer(model, layer, streams, 1);
+      for (const layer of [0, 1]) streams = await moveStreams(model, layer, streams, { threads: 1 });
       expect(worstOf(streams[0]?.[0]?.x as Float32Array, expected)).toBeLessThan(1e-5);
       expect(model.rawConfig.scale_attn_by_inverse_layer_idx).toBe(true);
     });
@@ -204,6 +206,39 @@ describe("refusals", () => {
     ],
   ])("%s is refused in one line", async (_, options, message) => {
     expect((await failureOf(() => cut(options))).message).toBe(message);
+  });
+
+  it.each<[string, Partial<ConvertOptions>, string]>([
+    ["the choice of layers", { ...WITH_TEXT, layers: 1 }, "the loss on the calibration text is not finite"],
+    ["MLPs cut on text", { ...WITH_TEXT, mlp: { share: 0.5 } }, "h.1.mlp: what it computes is not finite"],
+    ["MLPs cut without text", { mlp: { share: 0.5 } }, "h.1.mlp: weights are not finite"],
+    ["a repair", { ...WITH_TEXT, layers: [1], repair: true }, "h.0.mlp: what it computes is not finite"],
+  ])("damaged weights end %s with the place of the damage", async (_, options, fact) => {
+    const source = path(`damaged-${count++}`);
+    await cp(MODEL, source, { recursive: true });
+    await poison(source, "h.1.mlp.c_fc.weight");
+    const error = await failureOf(() => cut(options, source));
+    expect([error.code, error.hint]).toEqual(["invalid-file", "the checkpoint is damaged"]);
+    expect(error.message).toContain(fact);
+  });
+
+  it.each<Partial<ConvertOptions>>([{ layers: 1 }, { layers: [0], repair: true }])(
+    "%o is refused on a window of one token, which has no loss",
+    async (options) => {
+      const error = await failureOf(() => cut({ calibration: [TEXT], calibrationTokens: 1, ...options }));
+      expect(error.message).toBe("windows of one token have no next token to measure the loss of");
+    },
+  );
+
+  it.each<[string, Partial<ConvertOptions>]>([
+    ["choosing layers", { layers: 1 }],
+    ["cutting MLPs", { mlp: { share: 0.5 } }],
+    ["repairing", { layers: [0], repair: true }],
+  ])("an interruption while %s ends the conversion", async (phase, options) => {
+    const abort = new AbortController();
+    const onProgress: ConvertOptions["onProgress"] = (progress) => progress.phase === phase && abort.abort();
+    const refused = cut({ ...WITH_TEXT, ...options, signal: abort.signal, onProgress });
+    await expect(refused).rejects.toMatchObject({ code: "aborted" });
   });
 
   it("a classifier's layers are not chosen by a loss that it does not have", async () => {
