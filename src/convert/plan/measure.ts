@@ -31,13 +31,16 @@ export async function measureCut(
 ): Promise<Measured> {
   const started = performance.now();
   const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
-  const scratch = await TensorScratch.create(join(folder, "tensors"));
   try {
-    const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, threads, signal });
-    await cut.finish();
-    return await measureModel(cut.model, source, { texts, threads, signal }, started);
+    const scratch = await TensorScratch.create(join(folder, "tensors"));
+    try {
+      const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, threads, signal });
+      await cut.finish();
+      return await measureModel(cut.model, source, { texts, threads, signal }, started);
+    } finally {
+      await scratch.remove();
+    }
   } finally {
-    await scratch.remove();
     await withIoErrors(folder, () => rmdir(folder));
   }
 }
@@ -63,10 +66,14 @@ async function measureModel(
       onWindow: ({ weight, means: { kl, nll, nll_against } }) => windows.push({ weight, kl, loss: nll - nll_against }),
       signal,
     });
+    if (Number.isNaN(perplexity) || !Number.isFinite(against?.kl ?? 0))
+      throw new NfcError("invalid-file", `${source.source}: the loss on the held-out text is not finite`, {
+        hint: "the checkpoint is damaged",
+      });
     return {
       parameters: countParameters(model.config),
       bytes: countBytes(model.config),
-      perplexity,
+      perplexity: Math.min(perplexity, Number.MAX_VALUE), // JSON has no infinity
       error: computeStandardError(windows, ({ loss }) => loss),
       kl: against?.kl ?? 0,
       klError: computeStandardError(windows, ({ kl }) => kl),
