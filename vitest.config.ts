@@ -7,7 +7,7 @@ const RUNTIME = [
   "check/check-sizes",
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "cli/**/*",
-  "convert/{axes,calibration,convert,low-rank,tie-pool,value-layers}",
+  "convert/{axes,calibration,convert,low-rank,make-smaller,tie-pool,value-layers}",
   "convert/plan/plan-model",
   "distill/{average,diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,train}",
   "distill/step/{losses,teacher-losses,training-step,transfer-step,transfer-streams}",

@@ -1,5 +1,6 @@
 // The keys that name a form of attention other than GPT-2's, in config.json and in the metadata of a safetensors file.
 import { NfcError } from "../errors.ts";
+import { parseJson } from "../io/json.ts";
 import { MAX_LAYERS, MAX_WIDTH, type ModelConfig } from "../model/config.ts";
 import { getDefaultRank, getHeadSize } from "../model/head-widths.ts";
 import { isPlainGpt2, VARIANT_TRAITS, VARIANTS, type Variant } from "../model/variants.ts";
@@ -48,7 +49,7 @@ export function readFormMetadata(metadata: Readonly<Record<string, string>>, fil
   for (const key of FORM_KEYS) {
     const value = metadata[key];
     if (value === undefined) continue;
-    raw[key] = /^(\d|\[[\d,\s]*\]$)/.test(value) ? JSON.parse(value) : value;
+    raw[key] = key === VARIANT_KEY ? value : parseJson(Buffer.from(value), `${file}: metadata: ${key}`);
   }
   return readForm(new FieldReader(raw, file));
 }

@@ -1,6 +1,8 @@
 // The token ids that a smaller vocabulary keeps of a larger one: in the old order, numbered anew from 0.
 import { z } from "zod";
 import { NfcError } from "../errors.ts";
+import { MAX_VOCAB } from "../model/config.ts";
+import { formatRanges } from "../numeric/ranges.ts";
 import type { NfcRecord } from "./nfc-record.ts";
 
 export const VOCABULARY_AXIS = "vocabulary";
@@ -26,13 +28,7 @@ export class KeptIds {
 
   /** As text: "0-256,258,300-310". */
   format(): string {
-    const ranges: [first: number, last: number][] = [];
-    for (const id of this.ids) {
-      const range = ranges.at(-1);
-      if (range && range[1] === id - 1) range[1] = id;
-      else ranges.push([id, id]);
-    }
-    return ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(",");
+    return formatRanges(this.ids);
   }
 }
 
@@ -43,7 +39,8 @@ export interface VocabularyCut {
   kept: KeptIds;
 }
 
-const cutSchema = z.object({ from: z.int().positive(), to: z.int().positive(), kept: z.string() });
+const rows = z.int().positive().max(MAX_VOCAB);
+const cutSchema = z.object({ from: rows, to: rows, kept: z.string() });
 const RANGE = /^(\d{1,8})(?:-(\d{1,8}))?$/;
 
 /**

@@ -6,6 +6,7 @@ import { VARIANT_TRAITS } from "../model/variants.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { type FactorStrategy, lowerRanks } from "./low-rank-layers.ts";
 import { allocateRanks, type RankChoice, type RankSpectrum } from "./ranks.ts";
+import { settleAll } from "./settle.ts";
 import { type LayerSpectra, measureSpectra } from "./spectra.ts";
 import { type TieSettings, tieLayers } from "./tie-layers.ts";
 import { lowerValueRanks } from "./value-layers.ts";
@@ -37,9 +38,7 @@ export async function cutAttention(checkpoint: Checkpoint, settings: AttentionSe
   return {
     model: values.model,
     async finish() {
-      const facts = [scores.finish(), values.finish()];
-      await Promise.allSettled(facts); // so that nothing is in the making any more, whichever failed
-      return Object.assign({}, ...(await Promise.all(facts)));
+      return Object.assign({}, ...(await settleAll([scores.finish(), values.finish()])));
     },
   };
 }

@@ -13,6 +13,8 @@ export function checkLayers(layers: LayerSettings, { n_layer }: Pick<ModelConfig
     });
   };
   const count = typeof layers === "number" ? layers : layers.length;
+  const broken = [layers].flat().find((number) => !Number.isInteger(number));
+  if (broken !== undefined) refuse(`${broken} is no whole number`);
   if (count < 1) refuse("a model needs one at least");
   if (count >= n_layer) refuse(`the model has ${n_layer}, so that ${count} would cut none`);
   if (typeof layers === "number") return;
@@ -29,18 +31,24 @@ export type MlpSettings = { units: number } | { share: number };
 const STEP = 32;
 
 /**
- * The n_inner that settings ask for. A share is rounded to a multiple of 32 where the MLP has that many units.
+ * The n_inner that settings ask for; a share as `roundShare` has it.
  * @throws NfcError "usage" for widths that cut nothing or everything
  */
 export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelConfig, "n_inner">): number {
-  const units = "units" in settings ? settings.units : roundUnits(settings.share * n_inner);
-  if (units >= 1 && units < n_inner) return units;
-  const fact = units < 1 ? "an MLP needs one hidden unit at least" : `the MLPs have ${n_inner} hidden units`;
+  const units = "units" in settings ? settings.units : roundShare(settings.share, n_inner);
+  if (Number.isInteger(units) && units >= 1 && units < n_inner) return units;
+  const whole = units >= n_inner ? `the MLPs have ${n_inner} hidden units` : "hidden units are whole numbers";
+  const fact = units < 1 ? "an MLP needs one hidden unit at least" : whole;
   throw new NfcError("usage", `mlp: ${fact}, so that ${units} cannot stay`, {
     hint: `give a share below 100%, or a number below ${n_inner}`,
   });
 }
 
-function roundUnits(units: number): number {
-  return units < STEP ? Math.round(units) : STEP * Math.round(units / STEP);
+/**
+ * The share of `n_inner` hidden units: the nearest multiple of 32, where the MLP has that many units and a share below 1
+ * would not come out as all of them.
+ */
+export function roundShare(share: number, n_inner: number): number {
+  const multiple = STEP * Math.round((share * n_inner) / STEP);
+  return multiple < STEP || multiple >= n_inner ? Math.round(share * n_inner) : multiple;
 }

@@ -9,8 +9,8 @@ import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/l
 import { type AttentionContext, computeScoreScale, makeBucketTable, splitHeads } from "../model/attention.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../model/variants.ts";
-import { addInto } from "../numeric/linalg.ts";
 import { DistanceFit } from "./distance-mean.ts";
+import { borderGram, sumOverWindows } from "./layer-sums.ts";
 import { computeTrust } from "./tie.ts";
 
 /** The tied matrix S of one layer, as it will be stored: its scores are sᵢ·sⱼ with s = xS + bias. */
@@ -46,80 +46,54 @@ export interface LayerStatistics {
 export class Calibration {
   private readonly checkpoint: Checkpoint;
   private readonly threads: number;
+  private readonly signal: AbortSignal | undefined;
   private hidden: Hidden[];
   private next: Hidden[] = [];
   /** [1, H, T, T] each, written by every window of every layer. */
   private scores: { residual: Tensor; weight: Tensor } | null = null;
 
-  private constructor(checkpoint: Checkpoint, hidden: Hidden[], threads: number) {
+  private constructor(checkpoint: Checkpoint, hidden: Hidden[], threads: number, signal: AbortSignal | undefined) {
     this.checkpoint = checkpoint;
     this.hidden = hidden;
     this.threads = threads;
+    this.signal = signal;
   }
 
-  static async open(checkpoint: Checkpoint, windows: readonly Int32Array[], threads = 0): Promise<Calibration> {
-    return new Calibration(checkpoint, await embedWindowsApart(checkpoint, windows), threads);
+  /** Once `signal` is aborted, every measurement ends with "aborted". */
+  static async open(
+    checkpoint: Checkpoint,
+    windows: readonly Int32Array[],
+    threads = 0,
+    signal?: AbortSignal,
+  ): Promise<Calibration> {
+    return new Calibration(checkpoint, await embedWindowsApart(checkpoint, windows), threads, signal);
   }
 
   async inputStatistics(layer: number): Promise<LayerStatistics> {
     const { bias, n_head } = this.checkpoint.config;
-    const { sums, count } = await this.sumOver(layer, (graph, { normed, attention }) => {
-      const { query, probabilities, present } = attention;
-      const mixed = matmul(probabilities, present.value); // a: [1, H, T, D]
-      graph.output(gemm(normed, normed, { transA: true }), "gram"); // xᵀx: [C, C]
-      graph.output(reduceSum(normed, [0]), "sum"); // [C]
-      const queryKey = concat([query, present.key], 3); // z: [1, H, T, 2D]
-      graph.output(measureSpread(queryKey, probabilities), "spread"); // [1, H, 2D, 2D]
-      graph.output(measureSpread(present.value, probabilities), "valueSpread"); // [1, H, D, D]
-      graph.output(reduceSum(mul(attention.output, attention.output), [0]), "outputSquares"); // [C]
-      graph.output(multiplyHeads(query, query), "queries"); // [1, H, D, D]
-      graph.output(multiplyHeads(mixed, mixed), "mixed"); // [1, H, D, D]
-      graph.output(reduceSum(mixed, [2]), "mixedSum"); // [1, H, D]
+    const { threads, signal } = this;
+    const next: Hidden[] = [];
+    const { sums, positions } = await sumOverWindows(this.checkpoint, layer, this.hidden, {
+      threads,
+      signal,
+      values: measureAttention,
+      onWindow: ({ output }, hidden) => next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) }),
     });
-    const take = (name: string) => sums.get(name) as Float64Array;
-    const average = (name: string) => splitEvenly(take(name), n_head).map((part) => part.map((sum) => sum / count));
+    this.next = next;
+    const average = (values: Float64Array) =>
+      splitEvenly(values, n_head).map((part) => part.map((sum) => sum / positions));
+    const gram = bias ? borderGram(sums.gram, sums.sum, positions) : sums.gram;
+    const squares = this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0);
     return {
-      sigma: averageMoments(take("gram"), bias ? take("sum") : null, count),
-      keyMoments: average("spread"),
-      queryMoments: average("queries"),
-      mixedMoments: average("mixed"),
-      mixedMeans: average("mixedSum"),
-      valueMoments: average("valueSpread"),
-      power:
-        (take("outputSquares").reduce((sum, value) => sum + value, 0) +
-          this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0)) /
-        count,
-      trust: computeTrust(count),
+      sigma: gram.map((value) => value / positions),
+      keyMoments: average(sums.spread),
+      queryMoments: average(sums.queries),
+      mixedMoments: average(sums.mixed),
+      mixedMeans: average(sums.mixedSum),
+      valueMoments: average(sums.valueSpread),
+      power: (sums.outputSquares.reduce((sum, value) => sum + value, 0) + squares) / positions,
+      trust: computeTrust(positions),
     };
-  }
-
-  /** Sums named outputs of a layer over all windows, and keeps what the next layer gets. */
-  private async sumOver(
-    layer: number,
-    outputs: (graph: Graph, block: BlockOutput) => void,
-  ): Promise<{ sums: Map<string, Float64Array>; count: number }> {
-    const session = await openLayerSession(this.checkpoint, layer, {
-      threads: this.threads,
-      outputs: (graph, block) => {
-        outputs(graph, block);
-        graph.output(block.output, "output");
-      },
-    });
-    const sums = new Map<string, Float64Array>();
-    let count = 0;
-    this.next = [];
-    for (const hidden of this.hidden) {
-      const { output, ...parts } = await session.run(hidden);
-      for (const [name, { data }] of Object.entries(parts)) {
-        const sum = sums.get(name) ?? new Float64Array(data.length);
-        addInto(sum, data as Float32Array);
-        sums.set(name, sum);
-      }
-      count += hidden.length;
-      this.next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) });
-    }
-    await session.close();
-    return { sums, count };
   }
 
   /** Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance. */
@@ -127,8 +101,10 @@ export class Calibration {
     const { config } = this.checkpoint;
     const weights = new Map([[STUDENT_WEIGHT, tied.weight]]);
     if (tied.bias) weights.set(STUDENT_BIAS, tied.bias);
+    const { threads, signal } = this;
     const session = await openLayerSession(this.checkpoint, layer, {
-      threads: this.threads,
+      threads,
+      signal,
       weights,
       outputs: (graph, block, context) =>
         buildFitOutputs(graph, block, context, tied, computeScoreScale(config, layer)),
@@ -139,11 +115,14 @@ export class Calibration {
     const fresh = () => makeFloat32Tensor(new Float32Array(config.n_head * length * length), shape);
     this.scores ??= { residual: fresh(), weight: fresh() };
     const { residual, weight } = this.scores;
-    for (const hidden of this.hidden) {
-      await session.run(hidden, this.scores);
-      fit.add(residual.data as Float32Array, weight.data as Float32Array, length);
+    try {
+      for (const hidden of this.hidden) {
+        await session.run(hidden, this.scores);
+        fit.add(residual.data as Float32Array, weight.data as Float32Array, length);
+      }
+    } finally {
+      await session.close();
     }
-    await session.close();
     return fit.solve(1 / computeScoreScale(config, layer));
   }
 
@@ -151,6 +130,23 @@ export class Calibration {
     this.hidden = this.next;
     this.next = [];
   }
+}
+
+/** The sums behind `LayerStatistics`, and the stream after the layer as "output". */
+function measureAttention(graph: Graph, { normed, attention, output }: BlockOutput) {
+  const { query, probabilities, present } = attention;
+  const mixed = matmul(probabilities, present.value); // a: [1, H, T, D]
+  graph.output(output, "output");
+  return {
+    gram: gemm(normed, normed, { transA: true }), // xᵀx: [C, C]
+    sum: reduceSum(normed, [0]), // [C]
+    spread: measureSpread(concat([query, present.key], 3), probabilities), // z = [q, k]: [1, H, 2D, 2D]
+    valueSpread: measureSpread(present.value, probabilities), // [1, H, D, D]
+    outputSquares: reduceSum(mul(attention.output, attention.output), [0]), // [C]
+    queries: multiplyHeads(query, query), // [1, H, D, D]
+    mixed: multiplyHeads(mixed, mixed), // [1, H, D, D]
+    mixedSum: reduceSum(mixed, [2]), // [1, H, D]
+  };
 }
 
 const STUDENT_WEIGHT = "student.weight";
@@ -195,17 +191,4 @@ function sumSquares(values: Float32Array): number {
 function splitEvenly(values: Float64Array, parts: number): Float64Array[] {
   const size = values.length / parts;
   return Array.from({ length: parts }, (_, part) => values.slice(part * size, (part + 1) * size));
-}
-
-/** Σ of `LayerStatistics` from Σ xᵀx [C, C] and Σ x [C] over `count` positions; without the constant 1 if `sum` is null. */
-function averageMoments(gram: Float64Array, sum: Float64Array | null, count: number): Float64Array {
-  if (!sum) return gram.map((value) => value / count);
-  const n = sum.length;
-  const sigma = new Float64Array((n + 1) ** 2);
-  for (let i = 0; i < n; i++) {
-    sigma.set(gram.subarray(i * n, (i + 1) * n), i * (n + 1));
-    sigma[i * (n + 1) + n] = sigma[n * (n + 1) + i] = sum[i] as number;
-  }
-  sigma[sigma.length - 1] = count;
-  return sigma.map((value) => value / count);
 }

@@ -1,5 +1,6 @@
 // Measures how far models are from a reference whose final norm and head they share, by their last hidden states.
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import { exp, logSoftmax, mul, reduceSum, scale, sub } from "../graph/ops.ts";
@@ -10,6 +11,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { lmHead } from "../model/gpt2.ts";
 import { makeParameterLookup, norm } from "../model/layers.ts";
 import { nameHead } from "../model/parameters.ts";
+import type { CutTools } from "./cut.ts";
 
 /** Logits that are held at once: 64 MiB in float32, and some three times that on the way. */
 const MAX_LOGITS = 2 ** 24;
@@ -24,22 +26,31 @@ export interface Divergence {
 
 /** The final norm and the head of a model, ready to score hidden states. */
 export class DivergenceMeter {
-  private readonly config: ModelConfig;
+  private readonly checkpoint: Checkpoint;
   private readonly session: Session;
+  private readonly signal: AbortSignal | undefined;
 
-  private constructor(config: ModelConfig, session: Session) {
-    this.config = config;
+  private constructor(checkpoint: Checkpoint, session: Session, signal: AbortSignal | undefined) {
+    this.checkpoint = checkpoint;
     this.session = session;
+    this.signal = signal;
   }
 
-  static async open(checkpoint: Checkpoint, threads = 0): Promise<DivergenceMeter> {
+  static async open(
+    checkpoint: Checkpoint,
+    { threads = 0, signal }: Pick<CutTools, "threads" | "signal">,
+  ): Promise<DivergenceMeter> {
     const { config } = checkpoint;
     const weights = new Map<string, Float32Array>();
     for (const name of ["ln_f.weight", "ln_f.bias", nameHead(config)])
       if (checkpoint.tensors.has(name))
         weights.set(name, await checkpoint.readF32(requireTensor(checkpoint, name).name));
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
-    return new DivergenceMeter(config, await Session.withWeights(buildGraph(config), weightOf, { threads }));
+    return new DivergenceMeter(
+      checkpoint,
+      await Session.withWeights(buildGraph(config), weightOf, { threads }),
+      signal,
+    );
   }
 
   /**
@@ -47,6 +58,7 @@ export class DivergenceMeter {
    * @param windows token ids, [T] each
    * @param reference the stream after the last block, one entry a window: [T, C] each
    * @param models the same of each model
+   * @throws NfcError "usage" for windows of one token, "invalid-file" where a loss is not finite; "aborted"
    */
   async measure(
     windows: readonly Int32Array[],
@@ -55,15 +67,24 @@ export class DivergenceMeter {
   ): Promise<Divergence[]> {
     const streams = [reference, ...models];
     const sums = streams.map(() => ({ kl: 0, nll: 0 }));
-    const step = Math.max(1, Math.floor(MAX_LOGITS / (streams.length * this.config.vocab_size)));
+    const step = Math.max(1, Math.floor(MAX_LOGITS / (streams.length * this.checkpoint.config.vocab_size)));
     let count = 0;
     for (const [w, ids] of windows.entries())
       for (let from = 0; from < ids.length - 1; from += step) {
         const to = Math.min(ids.length - 1, from + step);
+        throwIfAborted(this.signal);
         const parts = streams.map((stream) => (stream[w] as Hidden).x);
         await this.addRows(parts, ids, { from, to }, sums);
         count += to - from;
       }
+    if (count === 0)
+      throw new NfcError("usage", "windows of one token have no next token to measure the loss of", {
+        hint: "give longer text, or more --calibration-tokens",
+      });
+    if (!sums.every(({ kl, nll }) => Number.isFinite(kl + nll)))
+      throw new NfcError("invalid-file", `${this.checkpoint.source}: the loss on the calibration text is not finite`, {
+        hint: "the checkpoint is damaged",
+      });
     return sums.slice(1).map(({ kl, nll }) => ({ kl: kl / count, nll: nll / count }));
   }
 
@@ -73,7 +94,7 @@ export class DivergenceMeter {
     { from, to }: { from: number; to: number },
     sums: Divergence[],
   ): Promise<void> {
-    const { n_embd: width } = this.config;
+    const { n_embd: width } = this.checkpoint.config;
     const rows = to - from;
     const x = new Float32Array(streams.length * rows * width);
     const labels = new Int32Array(streams.length * rows);

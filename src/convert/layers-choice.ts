@@ -4,7 +4,7 @@ import { throwIfAborted } from "../errors.ts";
 import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
 import type { CutTools } from "./cut.ts";
 import { type Divergence, DivergenceMeter } from "./divergence.ts";
-import { runLayer } from "./run-layer.ts";
+import { moveStreams } from "./layer-stream.ts";
 
 /** Tokens of the calibration text that layers are chosen on. */
 export const CHOICE_TOKENS = 4096;
@@ -46,7 +46,7 @@ export async function chooseLayers(
   const start = await embedWindowsApart(checkpoint, chosen);
   const progress = makeProgress(n_layer, keep, tools);
   const { last: reference, changes } = await runSource(checkpoint, start, progress, tools);
-  const meter = await DivergenceMeter.open(checkpoint, tools.threads);
+  const meter = await DivergenceMeter.open(checkpoint, tools);
   try {
     let kept = changes.map((_, layer) => layer);
     const removed: RemovedLayer[] = [];
@@ -87,12 +87,12 @@ function makeProgress(layers: number, keep: number, { onProgress, signal }: CutT
 }
 
 /** The stream after the last layer, and by how much each layer changes the stream: Σ‖after − before‖² / Σ‖before‖². */
-async function runSource(checkpoint: Checkpoint, start: Hidden[], progress: Progress, { threads }: CutTools) {
+async function runSource(checkpoint: Checkpoint, start: Hidden[], progress: Progress, { threads, signal }: CutTools) {
   let stream = start;
   const changes: number[] = [];
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
     progress(`h.${layer}`);
-    const [after] = (await runLayer(checkpoint, layer, [stream], threads)) as [Hidden[]];
+    const [after] = (await moveStreams(checkpoint, layer, [stream], { threads, signal })) as [Hidden[]];
     let [change, size] = [0, 0];
     for (const [w, { x }] of after.entries()) {
       const before = (stream[w] as Hidden).x;
@@ -124,7 +124,7 @@ interface Round {
 async function runWithoutEach(
   checkpoint: Checkpoint,
   { kept, candidates, start, progress }: Round,
-  { threads }: CutTools,
+  { threads, signal }: CutTools,
 ): Promise<Hidden[][]> {
   let whole: Hidden[][] = [[...start]]; // emptied once all candidates have left it
   let without: Hidden[][] = [];
@@ -132,7 +132,7 @@ async function runWithoutEach(
     progress(`h.${layer}`);
     const before = whole[0];
     if (layer === candidates.at(-1)) whole = [];
-    const after = await runLayer(checkpoint, layer, [...whole, ...without], threads);
+    const after = await moveStreams(checkpoint, layer, [...whole, ...without], { threads, signal });
     whole = after.slice(0, whole.length);
     without = after.slice(whole.length);
     if (before && candidates.includes(layer)) without.push(before);

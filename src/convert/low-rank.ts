@@ -2,6 +2,7 @@
 import { NfcError } from "../errors.ts";
 import { multiplyTransposed } from "../numeric/linalg.ts";
 import { applyFactor, type FormFactors, factorForm, measureRankError } from "./factor-form.ts";
+import { requireFiniteHead } from "./head-check.ts";
 import { mixMoments } from "./moments.ts";
 import { MAX_FLOAT32, takeHeadColumns } from "./tie.ts";
 import type { LayerProjections } from "./tied-attention.ts";
@@ -44,7 +45,7 @@ export function factorScores(layer: ScoreLayer): FormFactors[] {
     };
     const [queries, spread] = [queryMoments?.[head], keyMoments?.[head]];
     if (!queries || !spread) return factorForm(plain.query, plain.key, D);
-    if (![...queries, ...spread].every(Number.isFinite)) throw notFinite(head, "attention");
+    requireFiniteHead(head, "attention", [queries, spread]);
     const keys = takeKeyBlock(spread, D);
     return factorForm(mixMoments(queries, plain.query, D, trust), mixMoments(keys, plain.key, D, trust), D);
   });
@@ -79,12 +80,8 @@ export function narrowScores(layer: ScoreLayer, factors: readonly FormFactors[],
 function takeHead(layer: ScoreLayer, head: number): { query: Float64Array; key: Float64Array } {
   const query = takeHeadColumns(layer.qWeight, layer.qBias, head, layer);
   const key = takeHeadColumns(layer.kWeight, layer.kBias, head, layer);
-  if (![query, key].every((matrix) => matrix.every(Number.isFinite))) throw notFinite(head, "Q or K");
+  requireFiniteHead(head, "Q or K", [query, key]);
   return { query, key };
-}
-
-function notFinite(head: number, what: string): NfcError {
-  return new NfcError("invalid-file", `head ${head}: ${what} is not finite`, { hint: "the checkpoint is damaged" });
 }
 
 /** The moments of the keys, the last block of those of z = [q, k]: [2D, 2D] → [D, D] */

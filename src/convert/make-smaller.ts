@@ -6,6 +6,7 @@ import type { Cut, CutFacts, CutTools } from "./cut.ts";
 import { cutLayers } from "./layers-cut.ts";
 import { cutMlp } from "./mlp-cut.ts";
 import { repairModel } from "./repair.ts";
+import { settleAll } from "./settle.ts";
 import type { VocabularySettings } from "./vocabulary-choice.ts";
 import { cutVocabulary } from "./vocabulary-cut.ts";
 
@@ -19,9 +20,31 @@ export interface CutSettings {
   vocabulary?: VocabularySettings | undefined;
 }
 
-/** @throws NfcError as the cuts do; faults of what is still in the making show when a tensor is read, and in `finish` */
+/**
+ * @throws NfcError as the cuts do, once nothing is in the making any more; faults of what still is when it resolves show
+ * when a tensor is read, and in `finish`
+ */
 export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings, tools: CutTools): Promise<Cut> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any(tools.signal ? [tools.signal, stop.signal] : [stop.signal]);
   const cuts: Cut[] = [];
+  try {
+    const model = await applyCuts(checkpoint, settings, { ...tools, signal }, cuts);
+    return { model, finish: async () => mergeFacts(await settleAll(cuts.map((cut) => cut.finish()))) };
+  } catch (error) {
+    stop.abort(); // an earlier cut may have minutes to go, and works with files that the caller removes
+    await Promise.allSettled(cuts.map((cut) => cut.finish()));
+    throw error;
+  }
+}
+
+/** Gives the model that the last cut leaves. @param cuts takes the cuts */
+async function applyCuts(
+  checkpoint: Checkpoint,
+  settings: CutSettings,
+  tools: CutTools,
+  cuts: Cut[],
+): Promise<Checkpoint> {
   let model = checkpoint;
   const apply = async (make: (model: Checkpoint) => Cut | Promise<Cut>) => {
     const cut = await make(model);
@@ -41,7 +64,7 @@ export async function makeSmaller(checkpoint: Checkpoint, settings: CutSettings,
   if (tools.text && cuts.length > 0 && repair !== false && !checkpoint.config.labels)
     await apply((student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
   if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
-  return { model, finish: async () => mergeFacts(await Promise.all(cuts.map((cut) => cut.finish()))) };
+  return model;
 }
 
 function mergeFacts(facts: readonly CutFacts[]): CutFacts {

@@ -3,16 +3,17 @@ import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../checkpoint/derived.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { gemm, mul, reduceSum, sub } from "../graph/ops.ts";
-import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/layerwise.ts";
+import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { addInto } from "../numeric/linalg.ts";
 import { type MlpSettings, resolveMlpUnits } from "./axis-settings.ts";
 import type { CalibrationText } from "./calibration-text.ts";
 import type { Cut, CutTools } from "./cut.ts";
+import { moveStreams } from "./layer-stream.ts";
+import { borderGram, requireFinite, sumOverWindows } from "./layer-sums.ts";
 import { removeUnits } from "./mlp-units.ts";
 import { pickColumns, pickRows } from "./pick.ts";
-import { borderGram, joinWeights } from "./repair-moments.ts";
-import { runLayer } from "./run-layer.ts";
+import { runInPieces } from "./pieces.ts";
+import { joinWeights } from "./repair-moments.ts";
 
 /**
  * The model with `units` hidden units in each MLP. With text the layers are cut one after another, each measured on the
@@ -73,62 +74,57 @@ async function cutAlong(
   checkpoint: Checkpoint,
   { model, units, kept }: CutInProgress,
   { windows }: CalibrationText,
-  { threads, scratch, signal, onProgress }: CutTools,
+  tools: CutTools,
 ): Promise<number[]> {
+  const { threads, scratch, signal, onProgress } = tools;
   const errors: number[] = [];
   const total = checkpoint.config.n_layer;
   let stream = await embedWindowsApart(checkpoint, windows);
   for (let layer = 0; layer < total; layer++) {
     throwIfAborted(signal);
     onProgress?.({ phase: "cutting MLPs", done: layer, total, unit: "layers", detail: `h.${layer}` });
-    const { gram, energy } = await measureUnits(checkpoint, layer, stream, threads);
+    const { gram, energy } = await measureUnits(checkpoint, layer, stream, tools);
     const weight = await joinWeights(checkpoint, layer, "mlp");
     const size = weight.length / checkpoint.config.n_embd;
-    const result = removeUnits({ gram, weight, units: checkpoint.config.n_inner, size }, units);
+    const hidden = { gram, weight, units: checkpoint.config.n_inner, size };
+    const result = await runInPieces(removeUnits(hidden, units), signal);
     kept[layer] = result.kept;
     errors.push(energy > 0 ? Math.sqrt(Math.max(0, result.cost) / energy) : 0);
     await keepOutputWeights(layer, weight, result.kept, checkpoint.config, scratch);
-    if (layer + 1 < total) [stream] = (await runLayer(model, layer, [stream], threads)) as [Hidden[]];
+    if (layer + 1 < total) [stream] = (await moveStreams(model, layer, [stream], { threads, signal })) as [Hidden[]];
   }
   return errors;
 }
 
-/** Σ ãᵀã of a layer's hidden units, and Σ ‖y − ȳ‖² of the MLP's output, over a stream before the layer. */
+/**
+ * Σ ãᵀã of a layer's hidden units, and Σ ‖y − ȳ‖² of the MLP's output, over a stream before the layer.
+ * @throws NfcError "invalid-file" where they are not finite; "aborted"
+ */
 async function measureUnits(
   checkpoint: Checkpoint,
   layer: number,
   stream: readonly Hidden[],
-  threads: number | undefined,
+  { threads, signal }: CutTools,
 ): Promise<{ gram: Float64Array; energy: number }> {
-  const { n_inner, n_embd, bias } = checkpoint.config;
-  const session = await openLayerSession(checkpoint, layer, {
+  const { n_embd, bias } = checkpoint.config;
+  const { sums, positions } = await sumOverWindows(checkpoint, layer, stream, {
     threads,
-    outputs: (graph, { middle, inner, output }) => {
-      graph.output(gemm(inner, inner, { transA: true }), "gram"); // [I, I]
-      graph.output(reduceSum(inner, [0]), "sum"); // [I]
+    signal,
+    values: (_, { middle, inner, output }) => {
       const y = sub(output, middle); // [T, C]
-      graph.output(reduceSum(y, [0]), "outputSum"); // [C]
-      graph.output(reduceSum(mul(y, y), [0]), "outputSquares"); // [C]
+      return {
+        gram: gemm(inner, inner, { transA: true }), // [I, I]
+        sum: reduceSum(inner, [0]), // [I]
+        outputSum: reduceSum(y, [0]), // [C]
+        outputSquares: reduceSum(mul(y, y), [0]), // [C]
+      };
     },
   });
-  const sums = { gram: n_inner ** 2, sum: n_inner, outputSum: n_embd, outputSquares: n_embd };
-  const moments = Object.entries(sums).map(([name, size]) => ({ name, values: new Float64Array(size) }));
-  let count = 0;
-  for (const hidden of stream) {
-    const outputs = await session.run(hidden);
-    for (const { name, values } of moments) addInto(values, outputs[name]?.data as Float32Array);
-    count += hidden.length;
-  }
-  await session.close();
-  const [gram, sum, outputSum, outputSquares] = moments.map(({ values }) => values) as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ];
+  requireFinite(sums, checkpoint, `h.${layer}.mlp`);
+  const { gram, sum, outputSum, outputSquares } = sums;
   let energy = 0;
-  for (let c = 0; c < n_embd; c++) energy += (outputSquares[c] as number) - (outputSum[c] as number) ** 2 / count;
-  return { gram: bias ? borderGram(gram, sum, count) : gram, energy };
+  for (let c = 0; c < n_embd; c++) energy += (outputSquares[c] as number) - (outputSum[c] as number) ** 2 / positions;
+  return { gram: bias ? borderGram(gram, sum, positions) : gram, energy };
 }
 
 async function keepOutputWeights(
@@ -163,8 +159,12 @@ async function cutByWeights(
       const unit = Math.floor(i / n_embd);
       after[unit] = (after[unit] as number) + (out[i] as number) ** 2;
     }
-    const size = (unit: number) => (before[unit] as number) * (after[unit] as number);
-    const order = Array.from({ length: n_inner }, (_, unit) => unit).sort((a, b) => size(b) - size(a));
+    const sizes = before.map((square, unit) => square * (after[unit] as number));
+    if (!sizes.every(Number.isFinite))
+      throw new NfcError("invalid-file", `${checkpoint.source}: h.${layer}.mlp: weights are not finite`, {
+        hint: "the checkpoint is damaged",
+      });
+    const order = [...sizes.keys()].sort((a, b) => (sizes[b] as number) - (sizes[a] as number));
     kept[layer] = order.slice(0, units).sort((a, b) => a - b);
   }
 }

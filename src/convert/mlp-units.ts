@@ -1,9 +1,8 @@
 // Chooses which hidden units of an MLP go, and makes up for them in the output weights of those that stay.
 import { addRowProducts, dot } from "../numeric/products.ts";
 import { invertInPlace, sweep } from "../numeric/sweep.ts";
+import { addRidge } from "./ridge.ts";
 
-/** Ridge relative to the mean diagonal of the moments. */
-const RIDGE = 1e-2;
 /** Units go in this many rounds; those of one round are chosen without a look at each other. */
 const ROUNDS = 32;
 
@@ -34,11 +33,12 @@ export interface KeptUnits {
  *
  * (Hassibi and Stork, "Optimal brain surgeon", 1992). The units of the least ‖w_j‖² / P_jj go first, in rounds. The
  * ridge draws W' towards W, so that little text does little harm.
+ * @yields between its rounds: see `runInPieces`
  */
-export function removeUnits({ gram, weight, units, size }: HiddenUnits, keep: number): KeptUnits {
+export function* removeUnits({ gram, weight, units, size }: HiddenUnits, keep: number): Generator<void, KeptUnits> {
   const width = weight.length / size;
   addRidge(gram, size);
-  invertInPlace(gram, size);
+  yield* invertInPlace(gram, size);
   const inverse = gram;
   const active = Array.from({ length: units }, (_, j) => j);
   let kept = active;
@@ -52,17 +52,11 @@ export function removeUnits({ gram, weight, units, size }: HiddenUnits, keep: nu
     cost += removeSet(inverse, weight, going, { size, width });
     const gone = new Set(going);
     kept = kept.filter((j) => !gone.has(j));
+    yield;
   }
   const stays = new Set(kept);
   for (let j = 0; j < units; j++) if (!stays.has(j)) weight.fill(0, j * width, (j + 1) * width);
   return { kept, cost };
-}
-
-function addRidge(gram: Float64Array, size: number): void {
-  let trace = 0;
-  for (let i = 0; i < size; i++) trace += gram[i * size + i] as number;
-  const ridge = (RIDGE * trace) / size || 1;
-  for (let i = 0; i < size; i++) gram[i * size + i] = (gram[i * size + i] as number) + ridge;
 }
 
 /** One step of `removeUnits`: gives its cost. */

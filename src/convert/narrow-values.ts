@@ -2,6 +2,7 @@
 import { NfcError } from "../errors.ts";
 import { multiply, multiplyRows, multiplyTransposed, transpose } from "../numeric/linalg.ts";
 import { applyFactor, type FormFactors, factorForm, measureRankError } from "./factor-form.ts";
+import { requireFiniteHead } from "./head-check.ts";
 import { mixMoments } from "./moments.ts";
 import { MAX_FLOAT32, takeHeadColumns } from "./tie.ts";
 
@@ -42,7 +43,7 @@ export function factorValues(layer: ValueLayer): FormFactors[] {
     const right = multiplyRows(out, out, D, C, D); // W_o W_oᵀ
     const [moments, mean] = [mixed?.moments[head], mixed?.means[head]];
     if (!moments || !mean) return factorForm(plain, right, D);
-    if (![...moments, ...mean].every(Number.isFinite)) throw notFinite(head, "attention");
+    requireFiniteHead(head, "attention", [moments, mean]);
     const measured = outBias ? center(moments, mean, D) : moments;
     return factorForm(mixMoments(measured, plain, D, trust), right, D);
   });
@@ -93,12 +94,8 @@ function takeHead(layer: ValueLayer, head: number) {
   const weight = takeHeadColumns(vWeight, null, head, layer);
   const bias = vBias && Float64Array.from(vBias.subarray(head * D, (head + 1) * D));
   const out = Float64Array.from(outWeight.subarray(head * D * C, (head + 1) * D * C));
-  if (![weight, bias ?? [], out].every((part) => part.every(Number.isFinite))) throw notFinite(head, "V or c_proj");
+  requireFiniteHead(head, "V or c_proj", [weight, bias, out]);
   return { weight, bias, out };
-}
-
-function notFinite(head: number, what: string): NfcError {
-  return new NfcError("invalid-file", `head ${head}: ${what} is not finite`, { hint: "the checkpoint is damaged" });
 }
 
 /** E[aᵀa] − āᵀā */

@@ -3,9 +3,10 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Value } from "../graph/ir.ts";
 import { gemm, reduceSum, sub } from "../graph/ops.ts";
 import { makeFloat32Tensor } from "../graph/session.ts";
-import { type Hidden, openLayerSession } from "../inference/layerwise.ts";
+import type { Hidden } from "../inference/layerwise.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
-import { addInto } from "../numeric/linalg.ts";
+import type { CutTools } from "./cut.ts";
+import { borderGram, requireFinite, sumOverWindows } from "./layer-sums.ts";
 
 /** The halves of a block in their order, by the scope of their parameters. */
 export const HALVES = ["attn", "mlp"] as const;
@@ -22,73 +23,50 @@ export interface HalfMoments {
   positions: number;
 }
 
-export interface HalfRun {
+export interface HalfRun extends Pick<CutTools, "threads" | "signal"> {
   checkpoint: Checkpoint;
   layer: number;
   half: Half;
   /** In place of the checkpoint's own, by name. */
   weights: ReadonlyMap<string, Float32Array>;
-  threads?: number | undefined;
 }
 
-/** @param streams before the layer; `targets` are what they should be after this half of it: [T, C] each */
+/**
+ * @param streams before the layer; `targets` are what they should be after this half of it: [T, C] each
+ * @throws NfcError "invalid-file" where the model's activations are not finite; "aborted"
+ */
 export async function measureHalf(
-  { checkpoint, layer, half, weights, threads }: HalfRun,
+  { checkpoint, layer, half, ...options }: HalfRun,
   streams: readonly Hidden[],
   targets: readonly Hidden[],
 ): Promise<HalfMoments> {
   const { n_embd: width, bias } = checkpoint.config;
-  let units = 0;
-  const session = await openLayerSession(checkpoint, layer, {
-    threads,
-    weights,
-    outputs: (graph, block) => {
+  const { sums, positions } = await sumOverWindows(checkpoint, layer, streams, {
+    ...options,
+    values: (graph, block) => {
       const [u, reached] = pickHalf(block, half); // [T, n], [T, C]
-      units = u.shape[1] as number;
       const r = sub(graph.input("target", "float32", reached.shape), reached); // [T, C]
-      graph.output(gemm(u, u, { transA: true }), "gram"); // [n, n]
-      graph.output(gemm(u, r, { transA: true }), "cross"); // [n, C]
-      graph.output(reduceSum(u, [0]), "sum"); // [n]
-      graph.output(reduceSum(r, [0]), "missing"); // [C]
+      return {
+        gram: gemm(u, u, { transA: true }), // [n, n]
+        cross: gemm(u, r, { transA: true }), // [n, C]
+        sum: reduceSum(u, [0]), // [n]
+        missing: reduceSum(r, [0]), // [C]
+      };
+    },
+    inputs: (window) => {
+      const { x, length } = targets[window] as Hidden;
+      return { target: makeFloat32Tensor(x, [length, width]) };
     },
   });
-  const sums = { gram: units ** 2, cross: units * width, sum: units, missing: width };
-  const moments = Object.entries(sums).map(([name, size]) => ({ name, values: new Float64Array(size) }));
-  let positions = 0;
-  try {
-    for (const [w, hidden] of streams.entries()) {
-      const target = makeFloat32Tensor((targets[w] as Hidden).x, [hidden.length, width]);
-      const outputs = await session.run(hidden, {}, { target });
-      for (const { name, values } of moments) addInto(values, outputs[name]?.data as Float32Array);
-      positions += hidden.length;
-    }
-  } finally {
-    await session.close();
-  }
-  const [gram, cross, sum, missing] = moments.map(({ values }) => values) as [
-    Float64Array,
-    Float64Array,
-    Float64Array,
-    Float64Array,
-  ];
-  if (!bias) return { gram, cross, size: units, positions };
-  return { gram: borderGram(gram, sum, positions), cross: append(cross, missing), size: units + 1, positions };
+  requireFinite(sums, checkpoint, `h.${layer}.${half}`);
+  const { gram, cross, sum, missing } = sums;
+  const size = sum.length;
+  if (!bias) return { gram, cross, size, positions };
+  return { gram: borderGram(gram, sum, positions), cross: append(cross, missing), size: size + 1, positions };
 }
 
 function pickHalf({ attention, middle, inner, output }: BlockOutput, half: Half): [Value, Value] {
   return half === "attn" ? [attention.mixed, middle] : [inner, output];
-}
-
-/** Σ ãᵀã with ã = [a, 1] from Σ aᵀa [n, n] and Σ a [n]: [n + 1, n + 1] */
-export function borderGram(gram: Float64Array, sum: Float64Array, count: number): Float64Array {
-  const n = sum.length;
-  const bordered = new Float64Array((n + 1) ** 2);
-  for (let i = 0; i < n; i++) {
-    bordered.set(gram.subarray(i * n, (i + 1) * n), i * (n + 1));
-    bordered[i * (n + 1) + n] = bordered[n * (n + 1) + i] = sum[i] as number;
-  }
-  bordered[bordered.length - 1] = count;
-  return bordered;
 }
 
 function append(first: Float64Array, last: Float64Array): Float64Array {

@@ -3,14 +3,18 @@ import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor } from "../checkpoint/derived.ts";
 import { throwIfAborted } from "../errors.ts";
 import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
+import { computeStandardError } from "../numeric/standard-error.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { DivergenceMeter } from "./divergence.ts";
+import { moveStreams } from "./layer-stream.ts";
+import { runInPieces } from "./pieces.ts";
 import { fitChange } from "./repair-fit.ts";
 import { HALVES, type Half, joinWeights, measureHalf, splitWeights } from "./repair-moments.ts";
-import { runLayer } from "./run-layer.ts";
 
 /** Every fourth window is held out: how far a change is taken, and whether the repair stays, is decided on these. */
 const HELD_OUT = 4;
+/** Standard errors by which the held-out text must gain: a few windows differ by chance as much as by repair. */
+const SURE = 2;
 
 export interface RepairInput {
   source: Checkpoint;
@@ -30,17 +34,18 @@ interface Parts<T> {
  * The student with attn.c_proj and mlp.c_proj refitted, weights and biases, from the first layer to the last: each by
  * ridge regression on what the repaired student itself feeds it, towards the source's stream after that half-block less the
  * student's stream before it. The last target before layers that were cut away is the source's stream after those. The
- * repair stays where it brings the model nearer to the source on text held out, or where `always` says so; with one window
- * there is nothing to hold out, and only `always` repairs.
+ * repair stays where it brings the model nearer to the source on text held out by more than chance would, or where `always`
+ * says so; with under two windows held out that cannot be told, and only `always` repairs.
  */
 export async function repairModel(input: RepairInput, always: boolean, tools: CutTools): Promise<Cut> {
   const { text } = tools;
   if (!text) throw new Error("a repair needs text");
   const { student } = input;
-  if (text.windows.length < 2 && !always) return { model: student, finish: async () => ({}) };
   const windows = splitWindows(text.windows);
-  const { before, after } = await new Repair(input, windows, tools).run();
-  const better = after < before;
+  const measurable = windows.held.length >= 2 && (text.windows[0]?.length ?? 0) >= 2;
+  if (!measurable && !always) return { model: student, finish: async () => ({}) };
+  const { before, after, error } = await new Repair(input, windows, tools).run();
+  const better = after + SURE * error < before;
   const applied = always || better;
   const count = (list: readonly Int32Array[]) => list.reduce((sum, ids) => sum + ids.length, 0);
   const tokens = { tokens: count(windows.fit), heldOut: count(windows.held) };
@@ -48,7 +53,7 @@ export async function repairModel(input: RepairInput, always: boolean, tools: Cu
   return {
     model: applied ? deriveRepaired(student, tools) : student,
     finish: async () => ({
-      cuts: [{ axis: "repair", applied, before, after, ...tokens, calibration: record }],
+      cuts: [{ axis: "repair", applied, before, after, error, ...tokens, calibration: record }],
     }),
   };
 }
@@ -72,6 +77,22 @@ function deriveRepaired(student: Checkpoint, { scratch, dtype }: CutTools): Chec
   );
 }
 
+/** KL(source ‖ student) of the held-out text before and after a repair, and the standard error of the difference. */
+interface Gain {
+  before: number;
+  after: number;
+  error: number;
+}
+
+/** Means over windows, which are of one length; the error is that of the mean of paired differences. */
+function summarize(losses: readonly Pick<Gain, "before" | "after">[]): Gain {
+  const n = losses.length;
+  const average = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / n;
+  const [before, after] = [average(losses.map((loss) => loss.before)), average(losses.map((loss) => loss.after))];
+  const pairs = losses.map((loss) => ({ weight: 1, change: loss.after - loss.before }));
+  return { before, after, error: computeStandardError(pairs, ({ change }) => change) };
+}
+
 /** Streams in the order fit, held. */
 type Streams = [Hidden[], Hidden[]];
 
@@ -86,8 +107,8 @@ class Repair {
     this.tools = tools;
   }
 
-  /** Puts the repaired weights into the scratch file. Gives KL(source ‖ student) of the held-out text before and after. */
-  async run(): Promise<{ before: number; after: number }> {
+  /** Puts the repaired weights into the scratch file; gives what the held-out text gains. */
+  async run(): Promise<Gain> {
     const { source, student, kept } = this.input;
     const { fit, held } = this.windows;
     const { threads, signal, onProgress } = this.tools;
@@ -99,15 +120,20 @@ class Repair {
     for (const [layer, from] of kept.entries()) {
       throwIfAborted(signal);
       onProgress?.({ phase: "repairing", done: layer, total: kept.length, unit: "layers", detail: `h.${layer}` });
-      const middle = (await runLayer(source, from, teacher, threads, "middle")) as Streams;
+      const middle = (await moveStreams(source, from, teacher, { threads, signal, point: "middle" })) as Streams;
       teacher = await this.advance(teacher, from, kept[layer + 1] ?? source.config.n_layer);
       repaired = await this.repairLayer(layer, repaired, { attn: middle, mlp: teacher });
-      [plain] = (await runLayer(student, layer, [plain], threads)) as [Hidden[]];
+      [plain] = (await moveStreams(student, layer, [plain], { threads, signal })) as [Hidden[]];
     }
-    const meter = await DivergenceMeter.open(source, threads);
+    const meter = await DivergenceMeter.open(source, { threads, signal });
     try {
-      const [before, after] = await meter.measure(held, teacher[1], [plain, repaired[1]]);
-      return { before: before?.kl as number, after: after?.kl as number };
+      const losses: Pick<Gain, "before" | "after">[] = [];
+      for (const [w, ids] of held.entries()) {
+        const pick = (stream: readonly Hidden[]) => [stream[w] as Hidden];
+        const [before, after] = await meter.measure([ids], pick(teacher[1]), [pick(plain), pick(repaired[1])]);
+        losses.push({ before: before?.kl as number, after: after?.kl as number });
+      }
+      return summarize(losses);
     } finally {
       await meter.close();
     }
@@ -115,27 +141,29 @@ class Repair {
 
   /** The source's streams before layer `to`, from those before layer `from`. */
   private async advance(streams: Streams, from: number, to: number): Promise<Streams> {
+    const { threads, signal } = this.tools;
     let after = streams;
     for (let layer = from; layer < to; layer++)
-      after = (await runLayer(this.input.source, layer, after, this.tools.threads)) as Streams;
+      after = (await moveStreams(this.input.source, layer, after, { threads, signal })) as Streams;
     return after;
   }
 
   /** Refits a layer's two halves; gives the streams after it. */
   private async repairLayer(layer: number, streams: Streams, targets: Record<Half, Streams>): Promise<Streams> {
     const { student } = this.input;
-    const { threads, scratch } = this.tools;
+    const { threads, signal, scratch } = this.tools;
     const weights = new Map<string, Float32Array>();
     for (const half of HALVES) {
-      const run = { checkpoint: student, layer, half, weights, threads };
+      const run = { checkpoint: student, layer, half, weights, threads, signal };
       const fit = await measureHalf(run, streams[0], targets[half][0]);
       const held = await measureHalf(run, streams[1], targets[half][1]);
       const current = await joinWeights(student, layer, half);
-      for (const [name, values] of splitWeights(student, layer, half, fitChange(current, fit, held))) {
+      const repaired = await runInPieces(fitChange(current, fit, held), signal);
+      for (const [name, values] of splitWeights(student, layer, half, repaired)) {
         weights.set(name, values);
         await scratch.put(inScratch(name), values);
       }
     }
-    return (await runLayer(student, layer, streams, threads, "output", weights)) as Streams;
+    return (await moveStreams(student, layer, streams, { threads, signal, weights })) as Streams;
   }
 }

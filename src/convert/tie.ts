@@ -1,5 +1,6 @@
 // Ties Q and K of one layer, head by head, by one of five strategies.
 import { NfcError } from "../errors.ts";
+import { requireFiniteHead } from "./head-check.ts";
 import { findClosestPair } from "./pair-head.ts";
 import {
   buildHeadSpan,
@@ -79,13 +80,9 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
   return heads.map((head) => {
     const query = takeHeadColumns(input.qWeight, qBias, head, input);
     const key = takeHeadColumns(input.kWeight, kBias, head, input);
-    if (![query, key].every((matrix) => matrix.every(Number.isFinite)))
-      throw new NfcError("invalid-file", `head ${head}: Q or K is not finite`, { hint: "the checkpoint is damaged" });
+    requireFiniteHead(head, "Q or K", [query, key]);
     const keyMoments = input.keyMoments?.[head] ?? null;
-    if (keyMoments && !keyMoments.every(Number.isFinite))
-      throw new NfcError("invalid-file", `head ${head}: attention is not finite`, {
-        hint: "the checkpoint is damaged",
-      });
+    requireFiniteHead(head, "attention", [keyMoments]);
     const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments, trust });
     return input.paired ? pairOne(span) : tieOne(span, input.strategy, query, key);
   });

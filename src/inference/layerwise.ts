@@ -48,7 +48,11 @@ export async function embedWindowsApart(checkpoint: Checkpoint, windows: readonl
 /** x[i] += tensor[rows[i]] */
 async function addRows(checkpoint: Checkpoint, name: string, rows: readonly number[], x: Float32Array): Promise<void> {
   const wanted = new Map<number, number[]>();
-  for (const [i, row] of rows.entries()) wanted.set(row, [...(wanted.get(row) ?? []), i]);
+  for (const [i, row] of rows.entries()) {
+    const places = wanted.get(row);
+    if (places) places.push(i);
+    else wanted.set(row, [i]);
+  }
   const width = checkpoint.config.n_embd;
   for await (const { first, values } of cutRowBlocks(checkpoint, name, HEAD_ROWS))
     for (let row = first; row < first + values.length / width; row++)
@@ -86,6 +90,8 @@ async function* cutRowBlocks(
 
 export interface LayerSessionOptions {
   threads?: number | undefined;
+  /** Once aborted, `run` throws "aborted". */
+  signal?: AbortSignal | undefined;
   /**
    * Names the graph outputs; values that they do not need are left out. It may ask for further weights
    * (`graph.parameter`), given in `weights`, which also take the place of the checkpoint's own of that name.
@@ -104,7 +110,7 @@ export interface LayerSession {
 export async function openLayerSession(
   checkpoint: Checkpoint,
   layer: number,
-  { threads = 0, outputs, weights: given }: LayerSessionOptions,
+  { threads = 0, signal, outputs, weights: given }: LayerSessionOptions,
 ): Promise<LayerSession> {
   const { config } = checkpoint;
   const graph = new Graph();
@@ -119,8 +125,9 @@ export async function openLayerSession(
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
   const session = await Session.withWeights(graph, weightOf, { threads, shortLived: true });
-  const run = ({ x, batch, length }: Hidden, into?: Tensors, further?: Tensors) =>
-    session.run(
+  const run = async ({ x, batch, length }: Hidden, into?: Tensors, further?: Tensors) => {
+    throwIfAborted(signal);
+    return session.run(
       {
         ...further,
         x: makeFloat32Tensor(x, [batch * length, config.n_embd]),
@@ -128,6 +135,7 @@ export async function openLayerSession(
       },
       into,
     );
+  };
   return { run, close: () => session.close() };
 }
 

@@ -21,6 +21,11 @@ export function cholesky(matrix: Float64Array, n: number, floor: number): Float6
  * factored panel by panel (Golub and Van Loan, Matrix Computations, 4.2.9), small ones in one panel.
  */
 export function factorInPlace(a: Float64Array, n: number, floor: number): void {
+  for (const _ of factorPanels(a, n, floor));
+}
+
+/** The same. @yields between its panels */
+export function* factorPanels(a: Float64Array, n: number, floor: number): Generator<void, void> {
   const width = n <= 2 * PANEL ? n : PANEL;
   const floors = Float64Array.from({ length: n }, (_, i) => a[i * n + i] as number);
   const largest = Math.max(0, ...floors);
@@ -36,6 +41,7 @@ export function factorInPlace(a: Float64Array, n: number, floor: number): void {
         if (i > j) a[i * n + j] = rest / (a[j * n + j] as number);
         else a[i * n + i] = Math.sqrt(Math.max(rest, floor * (floors[i] || largest || 1)));
       }
+    yield;
   }
 }
 

@@ -1,19 +1,21 @@
 // Says in one line what a cut of nfc.json has taken away.
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
+import { formatRanges } from "../numeric/ranges.ts";
 import { formatThousands } from "./render/format.ts";
 
 type CutRecord = NonNullable<NfcRecord["cuts"]>[number];
 
 /** One line for a cut; cuts that later versions of nfc may make are named. */
 export function describeCut(cut: CutRecord): string {
-  return (DESCRIBE[cut.axis] ?? (({ axis }) => axis))(cut);
+  const describe = Object.hasOwn(DESCRIBE, cut.axis) ? DESCRIBE[cut.axis] : undefined;
+  return describe ? describe(cut) : cut.axis;
 }
 
 const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
   layers: ({ from, to, kept, chosen }) =>
-    `layers ${show(from)} -> ${show(to)}: ${listRanges(kept)} stay${HOW_CHOSEN[String(chosen)] ?? ""}`,
+    `layers ${show(from)} -> ${show(to)}: ${showRanges(kept)} stay${showChoice(chosen)}`,
   mlp: ({ from, to, chosen, errors }) =>
-    `hidden units ${show(from)} -> ${show(to)}${HOW_CHOSEN[String(chosen)] ?? ""}${showErrors(errors)}`,
+    `hidden units ${show(from)} -> ${show(to)}${showChoice(chosen)}${showErrors(errors)}`,
   repair: ({ applied, before, after, heldOut }) =>
     `repair ${applied ? "made" : "not made"}: KL to the source on ${show(heldOut)} held-out tokens ${showNumber(before)} -> ${showNumber(after)}`,
   vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
@@ -25,24 +27,24 @@ const HOW_CHOSEN: Readonly<Record<string, string>> = {
   weights: ", chosen by their weights",
 };
 
+const showChoice = (value: unknown) =>
+  typeof value === "string" && Object.hasOwn(HOW_CHOSEN, value) ? HOW_CHOSEN[value] : "";
 const showNumber = (value: unknown) => (typeof value === "number" ? value.toFixed(4) : "?");
 const show = (value: unknown) => (typeof value === "number" ? formatThousands(value) : "?");
 
+/** The content comes from nfc.json, which checks no more of a cut than its axis. */
+function isNumbers(value: unknown): value is number[] {
+  return Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === "number");
+}
+
 /** 0, 1, 3-5 */
-function listRanges(layers: unknown): string {
-  if (!Array.isArray(layers)) return "?";
-  const ranges: [number, number][] = [];
-  for (const layer of layers as number[]) {
-    const last = ranges.at(-1);
-    if (last && layer === last[1] + 1) last[1] = layer;
-    else ranges.push([layer, layer]);
-  }
-  return ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(", ");
+function showRanges(layers: unknown): string {
+  return isNumbers(layers) ? formatRanges(layers, ", ") : "?";
 }
 
 function showErrors(errors: unknown): string {
-  if (!Array.isArray(errors) || errors.length === 0) return "";
-  const numbers = errors as number[];
-  const mean = numbers.reduce((sum, error) => sum + error, 0) / numbers.length;
-  return `, error of their output ${mean.toFixed(3)} (worst ${Math.max(...numbers).toFixed(3)})`;
+  if (!isNumbers(errors)) return "";
+  const mean = errors.reduce((sum, error) => sum + error, 0) / errors.length;
+  const worst = errors.reduce((most, error) => Math.max(most, error));
+  return `, error of their output ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`;
 }

@@ -28,6 +28,7 @@ describe("the kept ids of a vocabulary", () => {
     ["a range that does not ascend", { from: 9, to: 4, kept: "0-2,2" }],
     ["a range backwards", { from: 9, to: 2, kept: "3-2" }],
     ["a range of billions", { from: 9, to: 2, kept: "0-4000000000" }],
+    ["a vocabulary that no model has", { from: 90_000_000, to: 90_000_000, kept: "0-89999999" }],
     ["another text", { from: 9, to: 2, kept: "a" }],
     ["no text", { from: 9, to: 2 }],
   ])("refuses a record with %s", (_, cut) => {

@@ -18,14 +18,15 @@ describe("parseLayers", () => {
 
 describe("parseMlp", () => {
   it("a share ends with %, a number of units does not", () => {
-    expect([parseMlp("75%"), parseMlp("62.5%"), parseMlp("768")]).toEqual([
+    expect([parseMlp("75%"), parseMlp("75 %"), parseMlp("62.5%"), parseMlp("768")]).toEqual([
+      { share: 0.75 },
       { share: 0.75 },
       { share: 0.625 },
       { units: 768 },
     ]);
   });
 
-  it.each(["", "0", "0%", "100%", "75 %", "1.5", "-3", "3e2", "%"])("%j is refused", (text) =>
+  it.each(["", "0", "0%", "100%", "75 %%", "1.5", "-3", "3e2", "%"])("%j is refused", (text) =>
     expect(() => parseMlp(text)).toThrow(InvalidArgumentError),
   );
 });

@@ -1,8 +1,10 @@
 // Cutting layers and MLPs and repairing what is left, alone and with every variant, on the fixture.
+import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { resolveMlpUnits } from "../../src/convert/axis-settings.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
-import { runLayer } from "../../src/convert/run-layer.ts";
+import { moveStreams } from "../../src/convert/layer-stream.ts";
 import { embedWindows, embedWindowsApart, type Hidden } from "../../src/inference/layerwise.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { VARIANTS } from "../../src/model/variants.ts";
@@ -10,6 +12,7 @@ import { failureOf } from "../support/failure.ts";
 import { bytesOf, columns, converted, MODEL, opened, TEXT } from "../support/fixture.ts";
 import { worstOf } from "../support/golden-models.ts";
 import { type TinyOptions, tinyHfConfig, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { poison } from "../support/poison.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("axes");
@@ -36,8 +39,7 @@ const IDS = [Int32Array.from({ length: 12 }, (_, i) => (5 * i + 3) % 11)];
 const writeTiny = (name: string, options: TinyOptions, keys: Record<string, unknown> = {}) =>
   writeCheckpoint(path(name), { ...options, config: { ...tinyHfConfig(options), ...keys } });
 
-// Pairwise attention is trained from the start: no conversion makes it yet.
-describe.each(VARIANTS.filter((variant) => variant !== "pairwise"))("cuts with the variant %s", (variant) => {
+describe.each(VARIANTS)("cuts with the variant %s", (variant) => {
   it("a model cut along every axis has the sizes and the record of the cuts, and computes finite losses", async () => {
     const { output, config, cuts } = await cut({
       ...WITH_TEXT,
@@ -98,12 +100,12 @@ describe("layers", () => {
     // The stream through layers 1 and 3 of the source, by the source's own numbers.
     const expected = await opened(source, async (whole: Checkpoint) => {
       let streams: Hidden[][] = [await embedWindowsApart(whole, IDS)];
-      for (const layer of [1, 3]) streams = await runLayer(whole, layer, streams, 1);
+      for (const layer of [1, 3]) streams = await moveStreams(whole, layer, streams, { threads: 1 });
       return streams[0]?.[0]?.x as Float32Array;
     });
     await opened(output, async (model) => {
       let streams: Hidden[][] = [[await embedWindows(model, IDS)]];
-      for (const layer of [0, 1]) streams = await runLayer(model, layer, streams, 1);
+      for (const layer of [0, 1]) streams = await moveStreams(model, layer, streams, { threads: 1 });
       expect(worstOf(streams[0]?.[0]?.x as Float32Array, expected)).toBeLessThan(1e-5);
       expect(model.rawConfig.scale_attn_by_inverse_layer_idx).toBe(true);
     });
@@ -135,6 +137,16 @@ describe("MLPs", () => {
     expect(await divergenceOf(measured.output)).toBeLessThan(0.5 * (await divergenceOf(blind.output)));
   });
 
+  it.each([
+    [0.75, 256, 192],
+    [0.6, 256, 160],
+    [0.9, 64, 58], // the nearest multiple of 32 would be all of them
+    [0.9, 40, 32],
+    [0.5, 12, 6],
+  ])("a share of %d of %i units is %i", async (share, inner, units) => {
+    expect(resolveMlpUnits({ share }, { n_inner: inner })).toBe(units);
+  });
+
   it("a model without biases is cut, and float16 stays float16", async () => {
     const source = await writeTiny("no-bias", { bias: false, dtype: "F16" });
     const { output, config } = await cut({ mlp: { units: 8 } }, source);
@@ -147,7 +159,7 @@ describe("MLPs", () => {
 
 describe("repair", () => {
   it("a repair brings a tied model nearer to its source, and says by how much on text held out", async () => {
-    const options = { ...WITH_TEXT, variant: "symmetric" } as const;
+    const options = { ...WITH_TEXT, calibrationTokens: 4096, variant: "symmetric" } as const;
     const [plain, repaired] = [await cut(options), await cut({ ...options, repair: undefined })];
     expect(plain.cuts).toEqual([]);
     expect(repaired.cuts).toMatchObject([{ axis: "repair", applied: true }]);
@@ -172,6 +184,13 @@ describe("refusals", () => {
     ["no layer", { layers: [] }, "layers: a model needs one at least"],
     ["all layers", { layers: 2 }, "layers: the model has 2, so that 2 would cut none"],
     ["a layer that is not there", { layers: [2] }, "layers: there is no layer 2: the model has 0 to 1"],
+    ["a part of a layer", { layers: [0.5] }, "layers: 0.5 is no whole number"],
+    ["a number of layers that is none", { layers: Number.NaN }, "layers: NaN is no whole number"],
+    [
+      "a part of a hidden unit",
+      { mlp: { units: 8.5 } },
+      "mlp: hidden units are whole numbers, so that 8.5 cannot stay",
+    ],
     ["all hidden units", { mlp: { units: 256 } }, "mlp: the MLPs have 256 hidden units, so that 256 cannot stay"],
     [
       "a share of no units",
@@ -186,6 +205,39 @@ describe("refusals", () => {
     ],
   ])("%s is refused in one line", async (_, options, message) => {
     expect((await failureOf(() => cut(options))).message).toBe(message);
+  });
+
+  it.each<[string, Partial<ConvertOptions>, string]>([
+    ["the choice of layers", { ...WITH_TEXT, layers: 1 }, "the loss on the calibration text is not finite"],
+    ["MLPs cut on text", { ...WITH_TEXT, mlp: { share: 0.5 } }, "h.1.mlp: what it computes is not finite"],
+    ["MLPs cut without text", { mlp: { share: 0.5 } }, "h.1.mlp: weights are not finite"],
+    ["a repair", { ...WITH_TEXT, layers: [1], repair: true }, "h.0.mlp: what it computes is not finite"],
+  ])("damaged weights end %s with the place of the damage", async (_, options, fact) => {
+    const source = path(`damaged-${count++}`);
+    await cp(MODEL, source, { recursive: true });
+    await poison(source, "h.1.mlp.c_fc.weight");
+    const error = await failureOf(() => cut(options, source));
+    expect([error.code, error.hint]).toEqual(["invalid-file", "the checkpoint is damaged"]);
+    expect(error.message).toContain(fact);
+  });
+
+  it.each<Partial<ConvertOptions>>([{ layers: 1 }, { layers: [0], repair: true }])(
+    "%o is refused on a window of one token, which has no loss",
+    async (options) => {
+      const error = await failureOf(() => cut({ calibration: [TEXT], calibrationTokens: 1, ...options }));
+      expect(error.message).toBe("windows of one token have no next token to measure the loss of");
+    },
+  );
+
+  it.each<[string, Partial<ConvertOptions>]>([
+    ["choosing layers", { layers: 1 }],
+    ["cutting MLPs", { mlp: { share: 0.5 } }],
+    ["repairing", { layers: [0], repair: true }],
+  ])("an interruption while %s ends the conversion", async (phase, options) => {
+    const abort = new AbortController();
+    const onProgress: ConvertOptions["onProgress"] = (progress) => progress.phase === phase && abort.abort();
+    const refused = cut({ ...WITH_TEXT, ...options, signal: abort.signal, onProgress });
+    await expect(refused).rejects.toMatchObject({ code: "aborted" });
   });
 
   it("a classifier's layers are not chosen by a loss that it does not have", async () => {

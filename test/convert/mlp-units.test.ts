@@ -3,6 +3,7 @@ import { Matrix, solve } from "ml-matrix";
 import { describe, expect, it } from "vitest";
 import { removeUnits } from "../../src/convert/mlp-units.ts";
 import { flat, fromFlat, randomMatrix, uniform } from "../numeric/matrices.ts";
+import { finish } from "../support/pieces.ts";
 
 const [UNITS, WIDTH, POSITIONS] = [12, 5, 200];
 /** Relative to the mean diagonal, as in mlp-units.ts. */
@@ -19,7 +20,7 @@ function sample(constant: boolean) {
 function remove({ inputs, weight }: { inputs: Matrix; weight: Matrix }, keep: number) {
   const gram = inputs.transpose().mmul(inputs);
   const refitted = flat(weight);
-  const result = removeUnits({ gram: flat(gram), weight: refitted, units: UNITS, size: inputs.columns }, keep);
+  const result = finish(removeUnits({ gram: flat(gram), weight: refitted, units: UNITS, size: inputs.columns }, keep));
   return { ...result, gram, refitted: fromFlat(refitted, inputs.columns, WIDTH) };
 }
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { fitChange } from "../../src/convert/repair-fit.ts";
 import type { HalfMoments } from "../../src/convert/repair-moments.ts";
 import { flat, fromFlat, randomMatrix, uniform } from "../numeric/matrices.ts";
+import { finish } from "../support/pieces.ts";
 
 const [SIZE, WIDTH, POSITIONS] = [9, 4, 60];
 /** Relative to the mean diagonal, as in repair-fit.ts. */
@@ -33,7 +34,7 @@ describe("fitChange", () => {
   it("the change is the ridge regression, as far along it as is best on the held-out text", () => {
     const [inputs, missing] = sample(3, change, 0.5);
     const [heldInputs, heldMissing] = sample(4, change, 0.5);
-    const found = fitChange(flat(weight), momentsOf(inputs, missing), momentsOf(heldInputs, heldMissing));
+    const found = finish(fitChange(flat(weight), momentsOf(inputs, missing), momentsOf(heldInputs, heldMissing)));
     const direction = ridgeSolution(inputs, missing);
     const reached = heldInputs.mmul(direction);
     const t = Matrix.mul(reached, heldMissing).sum() / Matrix.mul(reached, reached).sum();
@@ -45,13 +46,13 @@ describe("fitChange", () => {
   it("weights stay as they are where the held-out text wants the opposite", () => {
     const [inputs, missing] = sample(3, change, 0);
     const [heldInputs, heldMissing] = sample(4, Matrix.mul(change, -1), 0);
-    const found = fitChange(flat(weight), momentsOf(inputs, missing), momentsOf(heldInputs, heldMissing));
+    const found = finish(fitChange(flat(weight), momentsOf(inputs, missing), momentsOf(heldInputs, heldMissing)));
     expect(found).toEqual(flat(weight));
   });
 
   it("weights stay as they are where nothing is missing", () => {
     const [inputs, missing] = sample(3, Matrix.zeros(SIZE, WIDTH), 0);
-    const found = fitChange(flat(weight), momentsOf(inputs, missing), momentsOf(inputs, missing));
+    const found = finish(fitChange(flat(weight), momentsOf(inputs, missing), momentsOf(inputs, missing)));
     expect(found).toEqual(flat(weight));
   });
 });

@@ -18,6 +18,11 @@ it.each([
     "repair not made: KL to the source on 2,048 held-out tokens 0.0100 -> 0.0200",
   ],
   [{ axis: "of a later version", from: 1 }, "of a later version"],
+  // nfc.json may come from anyone.
+  [{ axis: "constructor" }, "constructor"],
+  [{ axis: "__proto__" }, "__proto__"],
+  [{ axis: "layers", from: "3", to: 1, kept: ["a", 1], chosen: "toString" }, "layers ? -> 1: ? stay"],
+  [{ axis: "mlp", from: 3, to: 1, errors: [{}, null] }, "hidden units 3 -> 1"],
 ])("%o is told in one line", (cut, line) => {
   expect(describeCut(cut)).toBe(line);
 });

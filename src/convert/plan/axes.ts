@@ -1,7 +1,7 @@
 // The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
 import type { ModelConfig } from "../../model/config.ts";
 import { getHeadSize } from "../../model/head-widths.ts";
-import { type LayerSettings, type MlpSettings, resolveMlpUnits } from "../axis-settings.ts";
+import { type LayerSettings, type MlpSettings, roundShare } from "../axis-settings.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import type { Cuts } from "./search.ts";
 
@@ -45,7 +45,7 @@ export const AXES: readonly Axis[] = [
     name: "mlp",
     listValues: (config) =>
       keepDistinct(
-        MLP_SHARES.map((share) => resolveMlpUnits({ share }, config)),
+        MLP_SHARES.map((share) => roundShare(share, config.n_inner)),
         config.n_inner,
       ),
     cut: (options, units) => ({ ...options, mlp: { units } }),

@@ -9,6 +9,7 @@ import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countExportBytes } from "../../model/export-size.ts";
 import { countParameters } from "../../model/parameters.ts";
+import { computeStandardError } from "../../numeric/standard-error.ts";
 import { type CutSettings, makeSmaller } from "../make-smaller.ts";
 import { TensorScratch } from "../tensor-scratch.ts";
 import type { PlanMeasurement } from "./plan-file.ts";
@@ -31,13 +32,16 @@ export async function measureCut(
 ): Promise<Measured> {
   const started = performance.now();
   const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
-  const scratch = await TensorScratch.create(join(folder, "tensors"));
   try {
-    const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, threads, signal });
-    await cut.finish();
-    return await measureModel(cut.model, source, { texts, threads, signal }, started);
+    const scratch = await TensorScratch.create(join(folder, "tensors"));
+    try {
+      const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, threads, signal });
+      await cut.finish();
+      return await measureModel(cut.model, source, { texts, threads, signal }, started);
+    } finally {
+      await scratch.remove();
+    }
   } finally {
-    await scratch.remove();
     await withIoErrors(folder, () => rmdir(folder));
   }
 }
@@ -64,10 +68,14 @@ async function measureModel(
       onWindow: ({ weight, means: { kl, nll, nll_against } }) => windows.push({ weight, kl, loss: nll - nll_against }),
       signal,
     });
+    if (Number.isNaN(perplexity) || !Number.isFinite(against?.kl ?? 0))
+      throw new NfcError("invalid-file", `${source.source}: the loss on the held-out text is not finite`, {
+        hint: "the checkpoint is damaged",
+      });
     return {
       parameters: countParameters(model.config),
       bytes: countBytes(model.config),
-      perplexity,
+      perplexity: Math.min(perplexity, Number.MAX_VALUE), // JSON has no infinity
       error: computeStandardError(windows, ({ loss }) => loss),
       kl: against?.kl ?? 0,
       klError: computeStandardError(windows, ({ kl }) => kl),
@@ -87,15 +95,4 @@ function countBytes(config: ModelConfig): Measured["bytes"] {
     if (error instanceof NfcError && error.code === "unsupported") return { fp32, int8, q4: null };
     throw error;
   }
-}
-
-/** SE² = n/(n − 1) · Σ w²(x − x̄)² / (Σ w)² with x̄ = Σ w·x / Σ w; 0 for a single window, which tells nothing. */
-export function computeStandardError<T extends { weight: number }>(
-  windows: readonly T[],
-  read: (window: T) => number,
-): number {
-  const total = windows.reduce((sum, { weight }) => sum + weight, 0);
-  const mean = windows.reduce((sum, window) => sum + window.weight * read(window), 0) / total;
-  const squares = windows.reduce((sum, window) => sum + (window.weight * (read(window) - mean)) ** 2, 0);
-  return windows.length < 2 ? 0 : Math.sqrt((windows.length / (windows.length - 1)) * squares) / total;
 }

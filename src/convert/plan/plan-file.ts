@@ -11,9 +11,10 @@ export const PLAN_FORMAT = "nfc-plan/1";
 const MAX_PLAN_BYTES = 16 * 2 ** 20;
 
 const count = z.int().nonnegative();
+const whole = z.int().positive();
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
 /** What is left of each axis that is cut: {"qk-rank": 16, "mlp": 768}. */
-const cutsSchema = z.record(z.string(), z.number().positive());
+const cutsSchema = z.record(z.string(), whole);
 const textSchema = z.object({
   files: z.array(z.string()).min(1),
   /** Of the file; of several, of the list of their hashes. */
@@ -56,7 +57,7 @@ export const planSchema = z.object({
   calibration: textSchema,
   heldOut: textSchema,
   /** Values that are tried of each axis, the weakest cut first. */
-  axes: z.array(z.object({ name: z.string(), values: z.array(z.number().positive()) })),
+  axes: z.array(z.object({ name: z.string(), values: z.array(whole) })),
   /** The share of the source's parameters at which the path ends. */
   floor: z.number().min(0).max(1),
   /** Whether the path has reached its end. */
@@ -64,7 +65,7 @@ export const planSchema = z.object({
   /** Every model that was measured: the source first, then the axes alone, then candidates of the path. */
   measurements: z.array(measurementSchema),
   /** The path: each step's cut, and the place of its model among the measurements. */
-  steps: z.array(z.object({ axis: z.string(), value: z.number().positive(), measurement: count })),
+  steps: z.array(z.object({ axis: z.string(), value: whole, measurement: count })),
 });
 
 export type Plan = z.infer<typeof planSchema>;

@@ -22,6 +22,14 @@ describe("compact variants in a plan", () => {
     expect(result.notes).toContain(`variant ${variant} recognised by its tensors`);
   });
 
+  it.each(["1abc", "[1,,2]", "[2", "two", "[0, 2]", "-1"])("metadata that states the rank %s is refused", (rank) => {
+    const metadata = { ...makeFormMetadata(tinyModelConfig({ variant: "low-rank" })), nfc_qk_rank: rank };
+    const refused = () => plan({ variant: "low-rank", raw: null, nHead: 2, metadata });
+    expect(refused).toThrow(
+      expect.objectContaining({ code: "invalid-file", message: expect.stringContaining("nfc_qk_rank") }),
+    );
+  });
+
   it("a low-rank model without config.json is recognized by the metadata of its weights", () => {
     const metadata = makeFormMetadata(tinyModelConfig({ variant: "low-rank" }));
     const { config } = plan({ variant: "low-rank", raw: null, nHead: 2, metadata });

@@ -1,10 +1,12 @@
 // Plans of the fixture: what is measured, kept and taken over, and what an interrupted one leaves.
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { computeStandardError } from "../../../src/convert/plan/measure.ts";
 import { type Plan, readPlan } from "../../../src/convert/plan/plan-file.ts";
 import { type PlanOptions, planModel } from "../../../src/convert/plan/plan-model.ts";
+import { computeStandardError } from "../../../src/numeric/standard-error.ts";
 import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
+import { poison } from "../../support/poison.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const path = temporaryFolder("plan-model");
@@ -127,6 +129,25 @@ it("the standard error is that of a weighted mean", () => {
   // Sample variance 14/3 of 4 values.
   expect(computeStandardError(windows, ({ x }) => x)).toBeCloseTo(Math.sqrt(14 / 3 / 4), 12);
   expect(computeStandardError([...windows, { weight: 0, x: 99 }].slice(0, 1), ({ x }) => x)).toBe(0);
+});
+
+it("the plan of a damaged model is refused, and no file is left that could not be read", async () => {
+  const [folder, file] = [path("damaged"), path("damaged.json")];
+  await cp(MODEL, folder, { recursive: true });
+  await poison(folder, "h.1.mlp.c_fc.weight");
+  const refused = opened(folder, (checkpoint) =>
+    planModel(checkpoint, { file, axes: AXES, calibration: [TEXT], calibrationTokens: 512, heldOutTokens: 512 }),
+  );
+  await expect(refused).rejects.toMatchObject({ code: "invalid-file", hint: "the checkpoint is damaged" });
+  expect(existsSync(file)).toBe(false);
+});
+
+it("a plan of ranks that are no whole numbers is refused", async () => {
+  const file = path("parts.json");
+  const made = await plan({ file });
+  const measurements = [made.measurements[0], { ...made.measurements[1], cuts: { mlp: 8.5 } }];
+  writeFileSync(file, JSON.stringify({ ...made, measurements }));
+  await expect(readPlan(file)).rejects.toMatchObject({ code: "invalid-file" });
 });
 
 it("a tied model is refused", async () => {

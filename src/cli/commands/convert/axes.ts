@@ -1,6 +1,7 @@
 // The flags of nfc convert that cut layers and MLPs.
 import { type Command, InvalidArgumentError } from "commander";
 import type { LayerSettings, MlpSettings } from "../../../convert/axis-settings.ts";
+import { readPercent } from "../../percent.ts";
 
 export interface AxisFlags {
   layers?: LayerSettings;
@@ -41,11 +42,10 @@ export function parseLayers(text: string): LayerSettings {
 
 /** "75%" is a share, "768" a number of hidden units. @throws InvalidArgumentError for anything else */
 export function parseMlp(text: string): MlpSettings {
-  const [, number, percent] = /^(\d{1,9}(?:\.\d{1,6})?)(%?)$/.exec(text) ?? [];
-  const value = Number(number);
-  const valid = number !== undefined && value > 0 && (percent ? value < 100 : Number.isInteger(value));
-  if (!valid) throw new InvalidArgumentError("not a share below 100%, nor a number of hidden units");
-  return percent ? { share: value / 100 } : { units: value };
+  const percent = readPercent(text);
+  if (percent !== null && percent > 0 && percent < 100) return { share: percent / 100 };
+  if (/^\d{1,9}$/.test(text) && Number(text) > 0) return { units: Number(text) };
+  throw new InvalidArgumentError("not a share below 100%, nor a number of hidden units");
 }
 
 /** Remarks on cuts that were made without text. */

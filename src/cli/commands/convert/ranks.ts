@@ -2,12 +2,14 @@
 import { InvalidArgumentError } from "commander";
 import type { RankChoice } from "../../../convert/ranks.ts";
 import type { ModelConfig } from "../../../model/config.ts";
+import { readPercent } from "../../percent.ts";
 
 /** A number, such as 32, or a percentage of a head's width that layers have on average, such as 50%. */
 export function parseRank(text: string): RankChoice {
-  const match = /^(\d+)$|^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim());
-  if (!match) throw new InvalidArgumentError("Give a whole number, such as 32, or a percentage, such as 50%.");
-  return match[1] === undefined ? { share: Number(match[2]) / 100 } : Number(match[1]);
+  const percent = readPercent(text);
+  if (percent !== null) return { share: percent / 100 };
+  if (/^\s*\d{1,9}\s*$/.test(text)) return Number(text);
+  throw new InvalidArgumentError("Give a whole number, such as 32, or a percentage, such as 50%.");
 }
 
 /** What a model's heads have less of than GPT-2's, or null: "q and k of rank 32, v of rank 20, 28, 36". */

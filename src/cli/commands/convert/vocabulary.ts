@@ -1,8 +1,9 @@
 // The flags of nfc convert that cut the vocabulary, and the lines that tell of it.
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import type { VocabularySettings } from "../../../convert/vocabulary-choice.ts";
 import { NfcError } from "../../../errors.ts";
 import { makeNumberParser } from "../../options.ts";
+import { readPercent } from "../../percent.ts";
 
 export interface VocabularyFlags {
   vocabFrom?: [string, ...string[]];
@@ -10,16 +11,14 @@ export interface VocabularyFlags {
   field?: string;
 }
 
-const parsePercent = makeNumberParser(
-  "not a share between 0 % and 100 %",
-  (share) => share > 0 && share < 100,
-  /^[\d.]+$/,
-);
 const parseCount = makeNumberParser("not a number of tokens, nor a share such as 50%", (count) => count >= 1);
 
 /** "2048" is a number of tokens, "50%" a share of them, which is returned as a number below 1. */
 export function parseVocabularySize(text: string): number {
-  return text.endsWith("%") ? parsePercent(text.slice(0, -1)) / 100 : parseCount(text);
+  if (!text.endsWith("%")) return parseCount(text);
+  const percent = readPercent(text) ?? 0;
+  if (percent <= 0 || percent >= 100) throw new InvalidArgumentError("not a share between 0 % and 100 %");
+  return percent / 100;
 }
 
 export function addVocabularyFlags(command: Command): Command {

@@ -3,6 +3,7 @@ import { InvalidArgumentError } from "commander";
 import { parseBytes } from "../../../check/units.ts";
 import { AXES } from "../../../convert/plan/axes.ts";
 import { SIZED_PRECISIONS, type Target } from "../../../convert/plan/target.ts";
+import { readPercent } from "../../percent.ts";
 import { suggest } from "../../usage.ts";
 
 const AXIS_NAMES = AXES.map(({ name }) => name);
@@ -36,9 +37,4 @@ export function parseTarget(text: string): Target {
   const precision = SIZED_PRECISIONS.find((each) => each === name);
   if (bytes !== null && precision) return { kind: "bytes", bytes, precision };
   throw new InvalidArgumentError("not a target such as 70%, 80MB, 20MB@int8, 15MB@q4 or +1%");
-}
-
-function readPercent(text: string): number | null {
-  const [, number] = /^\s*(\d{1,9}(?:\.\d{1,9})?)\s*%\s*$/.exec(text) ?? [];
-  return number === undefined ? null : Number(number);
 }

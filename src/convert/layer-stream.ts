@@ -1,22 +1,29 @@
-// Runs windows of text through one layer of a model.
+// Moves streams of hidden states through one layer of a model.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type Hidden, openLayerSession } from "../inference/layerwise.ts";
 
+export interface StreamOptions {
+  threads?: number | undefined;
+  signal?: AbortSignal | undefined;
+  /** Where the streams come out: after the layer unless given, or in its middle, after the attention. */
+  point?: "middle" | "output" | undefined;
+  /** In place of the checkpoint's own, by name. */
+  weights?: ReadonlyMap<string, Float32Array> | undefined;
+}
+
 /**
- * The stream after a layer, or in its middle, for each of several streams before it: a list of windows each, [T, C] a
- * window. @param weights in place of the checkpoint's own, by name
+ * @param streams before the layer: a list of windows each, [T, C] a window
+ * @returns the same after it
+ * @throws NfcError "aborted"
  */
-export async function runLayer(
+export async function moveStreams(
   checkpoint: Checkpoint,
   layer: number,
   streams: readonly (readonly Hidden[])[],
-  threads?: number | undefined,
-  point: "middle" | "output" = "output",
-  weights?: ReadonlyMap<string, Float32Array>,
+  { point = "output", ...options }: StreamOptions = {},
 ): Promise<Hidden[][]> {
   const session = await openLayerSession(checkpoint, layer, {
-    threads,
-    ...(weights && { weights }),
+    ...options,
     outputs: (graph, block) => graph.output(block[point], "output"),
   });
   try {
