@@ -42,7 +42,11 @@ export async function sampleWindows(
 ): Promise<Int32Array[]> {
   const ids = (await detectCommonKind(paths)) === "ids";
   const size = ids ? await measure(streamAll(paths, model, options)) : await measure(readTextPieces(paths, options));
-  if (size < (ids ? count : LEAST_SPREAD * count)) return takeFirstWindows(paths, model, { length, count, ...options });
+  const first = paths[0] ?? "";
+  if (size < (ids ? count : LEAST_SPREAD * count)) {
+    const stream = await openTokenStream(paths, model, options);
+    return takeWindows(stream(), { length, count, name: first });
+  }
   const wanted = Math.ceil(count / length);
   const spread = { length, wanted, size };
   if (ids)
@@ -55,16 +59,6 @@ export async function sampleWindows(
     makeTextSource(() => readTextPieces(paths, options), tokenizer),
     spread,
   );
-}
-
-/** As many windows from the beginning on, without gaps. @throws NfcError as `sampleWindows` */
-export async function takeFirstWindows(
-  paths: readonly string[],
-  model: TokenModel,
-  { length, count, ...options }: SampleOptions,
-): Promise<Int32Array[]> {
-  const stream = await openTokenStream(paths, model, options);
-  return takeWindows(stream(), { length, count, name: paths[0] ?? "" });
 }
 
 async function measure(pieces: AsyncIterable<{ length: number }>): Promise<number> {

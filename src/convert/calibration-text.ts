@@ -1,10 +1,10 @@
 // Reads the text that models are measured on while they are made smaller, as windows of token ids.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
-import { sampleWindows, takeFirstWindows } from "../checkpoint/token-sample.ts";
+import { sampleWindows } from "../checkpoint/token-sample.ts";
 import { sha256Files } from "../io/sha256.ts";
 import type { LongCall } from "../progress.ts";
-import { type CalibrationPlace, DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
+import { DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
 
 /** Attention scores of one window, H·T²: windows are shortened to it, so that memory stays flat. 32 MB a tensor. */
 const MAX_SCORES = 2 ** 23;
@@ -21,21 +21,18 @@ export interface CalibrationTextOptions extends LongCall {
   field?: string | undefined;
   /** Tokens to take; `DEFAULT_CALIBRATION_TOKENS` unless given. */
   tokens?: number | undefined;
-  /** Where windows come from: all over the files unless given. */
-  place?: CalibrationPlace | undefined;
 }
 
-/** @throws NfcError as `sampleWindows`, for a text that is too short too */
+/** Windows from all over the files. @throws NfcError as `sampleWindows`, for a text that is too short too */
 export async function readCalibrationText(
   paths: readonly [string, ...string[]],
   checkpoint: Checkpoint,
-  { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, place, signal, onProgress }: CalibrationTextOptions = {},
+  { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, signal, onProgress }: CalibrationTextOptions = {},
 ): Promise<CalibrationText> {
   onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
   const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
   const length = Math.min(checkpoint.config.n_positions, count, longest);
-  const take = place === "beginning" ? takeFirstWindows : sampleWindows;
-  const windows = await take(paths, checkpoint, { length, count, field, signal });
+  const windows = await sampleWindows(paths, checkpoint, { length, count, field, signal });
   const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
   return { windows, record: { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens } };
 }

@@ -13,9 +13,6 @@ export const DEFAULT_CALIBRATION_TOKENS = 8192;
 /** σ of a fresh noise variant: the prior's own, N(0, 1). */
 export const DEFAULT_NOISE_STD = 1;
 
-/** The beginning alone leaves the rest of the files to be measured on. */
-export type CalibrationPlace = "everywhere" | "beginning";
-
 export interface ConvertOptions extends LongCall {
   /** Folder to write. */
   output: string;
@@ -27,8 +24,6 @@ export interface ConvertOptions extends LongCall {
   /** Field of .jsonl calibration text. */
   field?: string | undefined;
   calibrationTokens?: number | undefined;
-  /** Where in the calibration files the tokens are taken: all over them unless given. */
-  calibrationPlace?: CalibrationPlace | undefined;
   noiseStd?: number | undefined;
   /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
   qkRank?: RankChoice | undefined;

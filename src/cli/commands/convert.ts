@@ -165,24 +165,12 @@ function warnOfShortText({ record: { tie } }: ConvertResult): string[] {
   ];
 }
 
-function toOptions(flags: ConvertFlags & Pick<ConvertOptions, "calibrationPlace">): Omit<ConvertOptions, "output"> {
+function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
   const { variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads } =
     flags;
-  const { layers, mlp, repair, calibrationPlace } = flags;
+  const { layers, mlp, repair } = flags;
   return {
-    ...{
-      variant,
-      calibration,
-      calibrationTokens,
-      calibrationPlace,
-      field,
-      noiseStd,
-      qkRank,
-      voRank,
-      maxShardSize,
-      force,
-      threads,
-    },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
     ...{ layers, mlp, repair },
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),

@@ -5,7 +5,7 @@ import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
 import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
-import type { CalibrationPlace, ConvertOptions } from "../convert-options.ts";
+import type { ConvertOptions } from "../convert-options.ts";
 import { AXES, type CutOptions, toCutOptions } from "./axes.ts";
 import { type Plan, readPlan } from "./plan-file.ts";
 import { planModel } from "./plan-model.ts";
@@ -27,12 +27,7 @@ export interface ApplyOptions extends LongCall {
 export interface AppliedPlan extends ChosenStep {
   plan: Plan;
   /** The cuts of the step, and the text that the plan fitted them to. */
-  cuts: CutOptions & {
-    calibration: string[];
-    calibrationTokens: number;
-    calibrationPlace: CalibrationPlace;
-    field?: string;
-  };
+  cuts: CutOptions & { calibration: string[]; calibrationTokens: number; field?: string };
   /** For the record of the model. */
   origin: NonNullable<ConvertOptions["plan"]>;
 }
@@ -60,7 +55,6 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
       ...toCutOptions(cuts, checkpoint.config),
       calibration,
       calibrationTokens: tokens,
-      calibrationPlace: plan.heldOut.first === 0 ? "everywhere" : "beginning", // as `readPlanTexts` took it
       ...(field !== undefined && { field }),
     },
     origin: { file, sha256: await sha256File(file, signal), step: chosen.step },

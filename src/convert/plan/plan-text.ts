@@ -52,8 +52,7 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
   const isShort = !own && measured.length < calibrationTokens + heldOutTokens;
   const share = Math.ceil(measured.length * CALIBRATION_SHARE);
   const tokens = isShort ? Math.min(calibrationTokens, share) : calibrationTokens;
-  const place = own ? "everywhere" : "beginning"; // the held-out text must have nothing that cuts were fitted to
-  const fitted = await readCalibrationText(calibration, checkpoint, { ...common, tokens, place });
+  const fitted = await readCalibrationText(calibration, checkpoint, { ...common, tokens });
   const first = own ? 0 : fitted.record.tokens;
   const heldOut = measured.slice(first, first + heldOutTokens);
   if (heldOut.length < 2)

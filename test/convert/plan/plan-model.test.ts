@@ -2,11 +2,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-import { openTokenStream } from "../../../src/checkpoint/token-stream.ts";
 import { computeStandardError } from "../../../src/convert/plan/measure.ts";
 import { type Plan, readPlan } from "../../../src/convert/plan/plan-file.ts";
 import { type PlanOptions, planModel } from "../../../src/convert/plan/plan-model.ts";
-import { readPlanTexts } from "../../../src/convert/plan/plan-text.ts";
 import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
 import { poison } from "../../support/poison.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -110,19 +108,6 @@ describe("the texts of a plan", () => {
     expect(made.heldOut.first).toBe(fitted);
     expect(measured / fitted).toBeGreaterThan(1.8);
     expect(measured / fitted).toBeLessThan(2.1);
-  });
-
-  it("the calibration part of a long text is its beginning, where the rest of it is measured on", async () => {
-    const options = { calibration: [TEXT] as [string], calibrationTokens: 512, heldOutTokens: 1024 };
-    await opened(MODEL, async (checkpoint) => {
-      const { fitted, heldOut } = await readPlanTexts(checkpoint, options);
-      const ids: number[] = [];
-      for await (const piece of (await openTokenStream([TEXT], checkpoint))()) ids.push(...piece);
-      expect(fitted.windows.flatMap((window) => [...window])).toEqual(ids.slice(0, 512));
-      expect(heldOut).toEqual(ids.slice(512, 1536));
-      const apart = await readPlanTexts(checkpoint, { ...options, heldOut: [TEXT] });
-      expect(apart.fitted.windows.flatMap((window) => [...window])).not.toEqual(ids.slice(0, 512));
-    });
   });
 
   it("a held-out text of its own is measured from its beginning", async () => {
