@@ -21,18 +21,25 @@ export interface CalibrationTextOptions extends LongCall {
   field?: string | undefined;
   /** Tokens to take; `DEFAULT_CALIBRATION_TOKENS` unless given. */
   tokens?: number | undefined;
+  /** Take every so-manieth window of a sample that is so many times as large; the others are left to measure on. */
+  every?: number | undefined;
 }
 
 /** Windows from all over the files. @throws NfcError as `sampleWindows`, for a text that is too short too */
 export async function readCalibrationText(
   paths: readonly [string, ...string[]],
   checkpoint: Checkpoint,
-  { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, signal, onProgress }: CalibrationTextOptions = {},
+  { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, every = 1, signal, onProgress }: CalibrationTextOptions = {},
 ): Promise<CalibrationText> {
   onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
-  const longest = Math.floor(Math.sqrt(MAX_SCORES / checkpoint.config.n_head));
-  const length = Math.min(checkpoint.config.n_positions, count, longest);
-  const windows = await sampleWindows(paths, checkpoint, { length, count, field, signal });
+  const length = getCalibrationLength(checkpoint, count);
+  const sample = await sampleWindows(paths, checkpoint, { length, count: every * count, field, signal });
+  const windows = sample.filter((_, i) => i % every === 0);
   const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
   return { windows, record: { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens } };
+}
+
+/** Tokens of a window of a text of `count`. */
+export function getCalibrationLength({ config }: Checkpoint, count: number): number {
+  return Math.min(config.n_positions, count, Math.floor(Math.sqrt(MAX_SCORES / config.n_head)));
 }

@@ -24,6 +24,8 @@ export interface ConvertOptions extends LongCall {
   /** Field of .jsonl calibration text. */
   field?: string | undefined;
   calibrationTokens?: number | undefined;
+  /** Fit to every so-manieth window only, where a plan has measured on the others. */
+  calibrationEvery?: number | undefined;
   noiseStd?: number | undefined;
   /** Numbers of q and of k in each head, for `low-rank`: D/2 unless given. */
   qkRank?: RankChoice | undefined;

@@ -112,12 +112,13 @@ export function toCutSettings(options: Omit<ConvertOptions, "output">): CutSetti
 
 /** The calibration text, where it is given and used. */
 async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
-  const { calibration = [], calibrationTokens: tokens, field, signal, onProgress } = options;
+  const { calibration = [], calibrationTokens: tokens, calibrationEvery: every, field } = options;
+  const { signal, onProgress } = options;
   const [first, ...others] = calibration;
   const { repair, layers, mlp } = options;
   const needed = needsText(options) || layers !== undefined || mlp;
   if (first === undefined || (repair === false && !needed)) return null;
-  return readCalibrationText([first, ...others], checkpoint, { field, tokens, signal, onProgress });
+  return readCalibrationText([first, ...others], checkpoint, { field, tokens, every, signal, onProgress });
 }
 
 /** Losses on text are those of the next token, which a classifier does not predict. */

@@ -20,6 +20,7 @@ describe("without onnxruntime-node", () => {
   it.each([
     ["export --onnx", ["export", tied, "--onnx", "-o", output]],
     ["export --onnx --hf", ["export", tied, "--onnx", "--hf", "-o", output]],
+    ["plan", ["plan", MODEL, "--calibration", TEXT, "-o", output]],
     ["convert --calibration", ["convert", MODEL, "--calibration", TEXT, "-o", output]],
     ["distill", ["distill", tied, "--teacher", MODEL, "--data", TEXT, "-o", output]],
     ["eval", ["eval", tied, "--text", TEXT]],

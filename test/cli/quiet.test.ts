@@ -20,6 +20,7 @@ beforeAll(async () => {
 describe("--quiet", () => {
   it.each([
     ["inspect", () => ["inspect", MODEL]],
+    ["plan", () => ["plan", MODEL, "--calibration", text, "--axes", "layers", "-o", fresh()]],
     ["convert", () => ["convert", MODEL, "-o", fresh()]],
     ["eval", () => ["eval", tied, "--text", text]],
     ["export", () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"]],

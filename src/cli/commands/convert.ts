@@ -42,6 +42,7 @@ interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFl
   tie?: TieStrategy;
   calibration?: string[];
   calibrationTokens?: number;
+  calibrationEvery?: number;
   field?: string;
   noiseStd?: number;
   qkRank?: RankChoice;
@@ -172,6 +173,7 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
   return {
     ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
     ...{ layers, mlp, repair },
+    calibrationEvery: flags.calibrationEvery,
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
     vocabulary: toVocabularySettings(flags),

@@ -45,7 +45,7 @@ export function planCommand(context: Context): Command {
     .description("Measure what making a model smaller costs, axis by axis and together: a frontier of sizes.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("--calibration <files...>", "text (or JSON, or token ids as .bin) that cuts are fitted to; needed")
-    .option("--text <files...>", "text to measure on (default: what follows in the calibration files)")
+    .option("--text <files...>", "text to measure on (default: other windows of the calibration files)")
     .option("--calibration-tokens <n>", "tokens to fit to (default: 8192)", parsePositiveInteger)
     .option("--tokens <n>", "tokens to measure on (default: 16384)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")

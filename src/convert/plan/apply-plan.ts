@@ -27,7 +27,7 @@ export interface ApplyOptions extends LongCall {
 export interface AppliedPlan extends ChosenStep {
   plan: Plan;
   /** The cuts of the step, and the text that the plan fitted them to. */
-  cuts: CutOptions & { calibration: string[]; calibrationTokens: number; field?: string };
+  cuts: CutOptions & { calibration: string[]; calibrationTokens: number; calibrationEvery: number; field?: string };
   /** For the record of the model. */
   origin: NonNullable<ConvertOptions["plan"]>;
 }
@@ -46,7 +46,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
     throw new NfcError("unsupported", `${file}: cuts ${JSON.stringify(unknown)}, which is no axis of this version`, {
       hint: "use the version of nfc that wrote the plan",
     });
-  const { files, tokens, field } = plan.calibration;
+  const { files, tokens, every, field } = plan.calibration;
   const calibration = [...(options.calibration ?? files)];
   return {
     ...chosen,
@@ -55,6 +55,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
       ...toCutOptions(cuts, checkpoint.config),
       calibration,
       calibrationTokens: tokens,
+      calibrationEvery: every,
       ...(field !== undefined && { field }),
     },
     origin: { file, sha256: await sha256File(file, signal), step: chosen.step },
@@ -78,7 +79,7 @@ async function findPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<
   return goOn(checkpoint, options, choice.target, {
     calibration: calibration ?? toFiles(plan.calibration.files),
     calibrationTokens: plan.calibration.tokens,
-    heldOut: heldOut.first === 0 ? toFiles(heldOut.files) : undefined,
+    heldOut: heldOut.every === 1 ? toFiles(heldOut.files) : undefined,
     heldOutTokens: heldOut.tokens,
     field: heldOut.field,
   });

@@ -53,7 +53,7 @@ export function measureSource(source: Checkpoint, options: MeasureOptions): Prom
 async function measureModel(
   model: Checkpoint,
   source: Checkpoint,
-  { texts: { heldOut }, threads, signal }: MeasureOptions,
+  { texts: { heldOut, record }, threads, signal }: MeasureOptions,
   started: number,
 ): Promise<Measured> {
   const windows: { weight: number; kl: number; loss: number }[] = [];
@@ -63,6 +63,7 @@ async function measureModel(
       tokens: (async function* () {
         yield heldOut;
       })(),
+      length: record.heldOut.length,
       onWindow: ({ weight, means: { kl, nll, nll_against } }) => windows.push({ weight, kl, loss: nll - nll_against }),
       signal,
     });

@@ -74,16 +74,16 @@ function formatLoss(share: number): string {
 }
 
 export function describePlan({ source, steps, heldOut, calibration, complete }: Plan): string {
+  const others = heldOut.every === 1 ? "" : "other windows, ";
   return [
     `${source.path}: ${formatCount(steps.length, "step")}${complete ? "" : ", not at the end yet"}`,
-    `measured on ${describeText(heldOut)}`,
+    `measured on ${others}${describeText(heldOut)}`,
     `cuts fitted to ${describeText(calibration)}`,
   ].join("; ");
 }
 
-function describeText({ files, first, tokens, length }: PlanText): string {
-  const place = first === 0 ? "" : `, from token ${formatThousands(first)} on`;
-  return `${formatCount(tokens, "token")} of ${files.join(", ")}${place}, in windows of ${length}`;
+function describeText({ files, tokens, length }: PlanText): string {
+  return `${formatCount(tokens, "token")} of ${files.join(", ")}, in windows of ${length}`;
 }
 
 export function describeCertainty({ heldOut }: Plan): string[] {

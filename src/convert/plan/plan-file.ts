@@ -19,8 +19,8 @@ const textSchema = z.object({
   files: z.array(z.string()).min(1),
   /** Of the file; of several, of the list of their hashes. */
   sha256,
-  /** The first token of the text that is used, and how many are. */
-  first: count,
+  /** 1, or m: the calibration has every m-th window of a sample of one text, the held-out text has the others. */
+  every: z.int().positive(),
   tokens: count,
   /** Tokens of a window. */
   length: count,
@@ -123,6 +123,6 @@ async function readKnownPlan(path: string): Promise<Plan | null> {
 
 /** What measurements depend on besides the cuts. */
 function identify({ tool, source, calibration, heldOut }: PlanSubject): string {
-  const texts = [calibration, heldOut].map((text) => [text.sha256, text.first, text.tokens, text.length, text.field]);
+  const texts = [calibration, heldOut].map((text) => [text.sha256, text.every, text.tokens, text.length, text.field]);
   return JSON.stringify([tool.name, tool.version, source.files.map((file) => file.sha256), texts]);
 }

@@ -1,25 +1,22 @@
 // Reads the two texts of a plan: the one that cuts are fitted to, and the one that models are measured on.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { sampleWindows } from "../../checkpoint/token-sample.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError } from "../../errors.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
-import { type CalibrationText, readCalibrationText } from "../calibration-text.ts";
+import { type CalibrationText, getCalibrationLength, readCalibrationText } from "../calibration-text.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
 import type { PlanText } from "./plan-file.ts";
 
 /** The mean loss of so many tokens tells cuts apart that differ by a thousandth (docs/plan.md). */
 export const DEFAULT_HELD_OUT_TOKENS = 16384;
 
-/** The share of a text that is too short for both that the cuts are fitted to. */
-const CALIBRATION_SHARE = 1 / 3;
-
-type Files = readonly [string, ...string[]];
-
 export interface PlanTextOptions extends LongCall {
-  calibration: Files;
-  /** Files of the held-out text; what follows the calibration part of the same files unless given. */
-  heldOut?: Files | undefined;
+  /** One file at least, as for `heldOut`. */
+  calibration: readonly [string, ...string[]];
+  /** Files of the held-out text; other windows of the calibration files unless given. */
+  heldOut?: readonly [string, ...string[]] | undefined;
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   heldOutTokens?: number | undefined;
@@ -34,54 +31,56 @@ export interface PlanTexts {
 }
 
 /**
- * Without files of its own, the held-out text begins where the calibration part ends; a text that is too short for both is
- * divided between them.
+ * Without files of its own, the held-out text has the windows between those of the calibration text: of a sample from all
+ * over the files, every m-th window is fitted to and the others are measured on. A text that is too short for both is
+ * divided in the same way.
  * @throws NfcError "invalid-file" for a text that is too short; as `openTokenStream` and `readCalibrationText`
  */
 export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOptions): Promise<PlanTexts> {
   const { calibration, heldOut: others, field, signal, onProgress } = options;
-  const { calibrationTokens = DEFAULT_CALIBRATION_TOKENS, heldOutTokens = DEFAULT_HELD_OUT_TOKENS } = options;
-  const common = { field, signal, onProgress };
-  const own = others !== undefined;
-  const measured = await takeIds(
-    others ?? calibration,
-    checkpoint,
-    own ? heldOutTokens : heldOutTokens + calibrationTokens,
-    options,
-  );
-  const isShort = !own && measured.length < calibrationTokens + heldOutTokens;
-  const share = Math.ceil(measured.length * CALIBRATION_SHARE);
-  const tokens = isShort ? Math.min(calibrationTokens, share) : calibrationTokens;
-  const fitted = await readCalibrationText(calibration, checkpoint, { ...common, tokens });
-  const first = own ? 0 : fitted.record.tokens;
-  const heldOut = measured.slice(first, first + heldOutTokens);
+  const { calibrationTokens: tokens = DEFAULT_CALIBRATION_TOKENS, heldOutTokens = DEFAULT_HELD_OUT_TOKENS } = options;
+  const every = others ? 1 : 1 + Math.ceil(heldOutTokens / tokens);
+  const fitted = await readCalibrationText(calibration, checkpoint, { field, tokens, every, signal, onProgress });
+  const own = getCalibrationLength(checkpoint, tokens);
+  const [length, heldOut] = others
+    ? [checkpoint.config.n_positions, await takeIds(others, checkpoint, heldOutTokens, options)]
+    : [own, await takeBetween(checkpoint, { length: own, tokens, every }, options)];
   if (heldOut.length < 2)
     throw new NfcError("invalid-file", `${(others ?? calibration)[0]}: the text is too short to be measured on`, {
-      hint: `give more text, ${calibrationTokens + heldOutTokens} tokens are enough`,
+      hint: `give more text, ${tokens + heldOutTokens} tokens are enough`,
     });
-  const { n_positions: length } = checkpoint.config;
   const files = [...(others ?? calibration)];
-  const named = field === undefined ? {} : { field };
+  const shared = { every, ...(field !== undefined && { field }) };
+  const { sha256, tokens: count } = fitted.record;
   return {
     fitted,
     heldOut,
     record: {
       calibration: {
         files: [...calibration],
-        sha256: fitted.record.sha256,
-        first: 0,
-        tokens: fitted.record.tokens,
+        sha256,
+        tokens: count,
         length: fitted.windows[0]?.length ?? 0,
-        ...named,
+        ...shared,
       },
-      heldOut: { files, sha256: await sha256Files(files, signal), first, tokens: heldOut.length, length, ...named },
+      heldOut: { files, sha256: await sha256Files(files, signal), tokens: heldOut.length, length, ...shared },
     },
   };
 }
 
+/** The ids of the windows that are left to measure on. */
+async function takeBetween(
+  checkpoint: Checkpoint,
+  { length, tokens, every }: { length: number; tokens: number; every: number },
+  { calibration, field, signal }: PlanTextOptions,
+): Promise<number[]> {
+  const sample = await sampleWindows(calibration, checkpoint, { length, count: every * tokens, field, signal });
+  return sample.filter((_, i) => i % every !== 0).flatMap((window) => [...window]);
+}
+
 /** The first `count` ids of the files. */
 async function takeIds(
-  paths: Files,
+  paths: readonly [string, ...string[]],
   checkpoint: Checkpoint,
   count: number,
   { field, signal }: PlanTextOptions,

@@ -28,12 +28,12 @@ function plan(options: Partial<PlanOptions> = {}): Promise<Plan> {
 }
 
 describe("planModel", () => {
-  it("measures the source and the axes on text that follows the calibration part", async () => {
+  it("measures the source and the axes on windows between those of the calibration text", async () => {
     const file = path("whole.json");
     const made = await plan({ file });
     expect(made).toEqual(await readPlan(file));
-    expect(made).toMatchObject({ complete: true, calibration: { first: 0, tokens: 512, length: 64 } });
-    expect(made.heldOut).toMatchObject({ first: 512, tokens: 1024, length: 64, sha256: made.calibration.sha256 });
+    expect(made).toMatchObject({ complete: true, calibration: { every: 3, tokens: 512, length: 64 } });
+    expect(made.heldOut).toMatchObject({ every: 3, tokens: 1024, length: 64, sha256: made.calibration.sha256 });
     const [source, tied] = made.measurements;
     expect(source).toMatchObject({ cuts: {}, parameters: 128_768, error: 0, kl: 0 });
     expect(tied).toMatchObject({ cuts: { tie: 1 }, parameters: 128_768 - 8_320 });
@@ -84,7 +84,7 @@ describe("an existing plan file", () => {
     const before = readFileSync(file, "utf8");
     const text = path("other.txt");
     writeFileSync(text, readFileSync(TEXT, "utf8").slice(100));
-    const other: Partial<PlanOptions> = kind === "text" ? { calibration: [text] } : { heldOutTokens: 640 };
+    const other: Partial<PlanOptions> = kind === "text" ? { calibration: [text] } : { heldOutTokens: 2048 };
     await expect(plan({ file, ...other })).rejects.toMatchObject({ code: "exists" });
     expect(readFileSync(file, "utf8")).toBe(before);
     expect(await plan({ file, ...other, force: true })).toMatchObject({ complete: true });
@@ -105,7 +105,6 @@ describe("the texts of a plan", () => {
   it("a short text is divided, a third to fit cuts to and the rest to measure on", async () => {
     const made = await plan({ calibrationTokens: 8192, heldOutTokens: 16384 });
     const [fitted, measured] = [made.calibration.tokens, made.heldOut.tokens];
-    expect(made.heldOut.first).toBe(fitted);
     expect(measured / fitted).toBeGreaterThan(1.8);
     expect(measured / fitted).toBeLessThan(2.1);
   });
@@ -114,7 +113,7 @@ describe("the texts of a plan", () => {
     const own = path("own.txt");
     writeFileSync(own, readFileSync(TEXT, "utf8").slice(-4000));
     const made = await plan({ heldOut: [own] });
-    expect(made.heldOut).toMatchObject({ files: [own], first: 0, tokens: 1024 });
+    expect(made.heldOut).toMatchObject({ files: [own], every: 1, tokens: 1024 });
     expect(made.heldOut.sha256).not.toBe(made.calibration.sha256);
   });
 

@@ -9,7 +9,7 @@ function model(parameters: number, perplexity: number, q4: number | null = param
   return { cuts: {}, parameters, bytes, perplexity, error: 0, kl: 0, klError: 0, seconds: 0 };
 }
 
-const text = { files: ["a.txt"], sha256: "0".repeat(64), first: 0, tokens: 1, length: 1 };
+const text = { files: ["a.txt"], sha256: "0".repeat(64), every: 1, tokens: 1, length: 1 };
 const PLAN: Plan = {
   format: "nfc-plan/1",
   tool: { name: "nfc", version: "0" },
