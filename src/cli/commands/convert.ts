@@ -171,18 +171,7 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
     flags;
   const { layers, mlp, repair } = flags;
   return {
-    ...{
-      variant,
-      calibration,
-      calibrationTokens,
-      field,
-      noiseStd,
-      qkRank,
-      voRank,
-      maxShardSize,
-      force,
-      threads,
-    },
+    ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
     ...{ layers, mlp, repair },
     calibrationEvery: flags.calibrationEvery,
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
