@@ -14,6 +14,8 @@ const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
     `layers ${show(from)} -> ${show(to)}: ${listRanges(kept)} stay${HOW_CHOSEN[String(chosen)] ?? ""}`,
   mlp: ({ from, to, chosen, errors }) =>
     `hidden units ${show(from)} -> ${show(to)}${HOW_CHOSEN[String(chosen)] ?? ""}${showErrors(errors)}`,
+  values: ({ strategy, ranks, errors }) =>
+    `v of rank ${listRanks(ranks)}, factored by ${show(strategy)}${showErrors(errors)}`,
   repair: ({ applied, before, after, heldOut }) =>
     `repair ${applied ? "made" : "not made"}: KL to the source on ${show(heldOut)} held-out tokens ${showNumber(before)} -> ${showNumber(after)}`,
   vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
@@ -25,8 +27,11 @@ const HOW_CHOSEN: Readonly<Record<string, string>> = {
   weights: ", chosen by their weights",
 };
 
-const showNumber = (value: unknown) => (typeof value === "number" ? value.toFixed(4) : "?");
-const show = (value: unknown) => (typeof value === "number" ? formatThousands(value) : "?");
+/** Two digits of what four decimals would hide. */
+const showNumber = (value: unknown) =>
+  typeof value === "number" ? (Math.abs(value) < 0.001 ? value.toPrecision(2) : value.toFixed(4)) : "?";
+const show = (value: unknown) =>
+  typeof value === "number" ? formatThousands(value) : typeof value === "string" ? value : "?";
 
 /** 0, 1, 3-5 */
 function listRanges(layers: unknown): string {
@@ -40,9 +45,16 @@ function listRanges(layers: unknown): string {
   return ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(", ");
 }
 
+/** 32 where all layers have that rank, else the rank of each. */
+function listRanks(ranks: unknown): string {
+  if (!Array.isArray(ranks)) return "?";
+  return new Set(ranks).size === 1 ? show(ranks[0]) : ranks.map(show).join(", ");
+}
+
+/** @param errors by layer, or by layer and head */
 function showErrors(errors: unknown): string {
   if (!Array.isArray(errors) || errors.length === 0) return "";
-  const numbers = errors as number[];
+  const numbers = errors.flat() as number[];
   const mean = numbers.reduce((sum, error) => sum + error, 0) / numbers.length;
   return `, error of their output ${mean.toFixed(3)} (worst ${Math.max(...numbers).toFixed(3)})`;
 }

@@ -169,14 +169,14 @@ describe("repair", () => {
 describe("refusals", () => {
   it.each<[string, Partial<ConvertOptions>, string]>([
     ["nothing to cut", {}, "nothing would be cut: a dense model keeps its attention"],
-    ["no layer", { layers: [] }, "layers: a model needs one at least"],
-    ["all layers", { layers: 2 }, "layers: the model has 2, so that 2 would cut none"],
-    ["a layer that is not there", { layers: [2] }, "layers: there is no layer 2: the model has 0 to 1"],
-    ["all hidden units", { mlp: { units: 256 } }, "mlp: the MLPs have 256 hidden units, so that 256 cannot stay"],
+    ["no layer", { layers: [] }, "--layers: a model needs one at least"],
+    ["all layers", { layers: 2 }, "--layers: the model has 2, so that 2 would cut none"],
+    ["a layer that is not there", { layers: [2] }, "--layers: there is no layer 2: the model has 0 to 1"],
+    ["all hidden units", { mlp: { units: 256 } }, "--mlp: the MLPs have 256 hidden units, so that 256 cannot stay"],
     [
       "a share of no units",
       { mlp: { share: 0.001 } },
-      "mlp: an MLP needs one hidden unit at least, so that 0 cannot stay",
+      "--mlp: an MLP needs one hidden unit at least, so that 0 cannot stay (a share is rounded)",
     ],
     ["a repair without text", { layers: 1, repair: true }, "a repair needs calibration text"],
     [

@@ -27,7 +27,7 @@ const MAX_LISTED = 1024;
 /** "4" is a number of layers; "0,1,3-5" a list of them. @throws InvalidArgumentError for anything else */
 export function parseLayers(text: string): LayerSettings {
   const refuse = (): never => {
-    throw new InvalidArgumentError("not a number of layers, nor a list such as 0,1,3-5");
+    throw new InvalidArgumentError("not how many layers stay, from 1 on, nor a list such as 0,1,3-5");
   };
   if (/^\d{1,9}$/.test(text)) return Number(text) > 0 ? Number(text) : refuse();
   const layers: number[] = [];
@@ -44,7 +44,8 @@ export function parseMlp(text: string): MlpSettings {
   const [, number, percent] = /^(\d{1,9}(?:\.\d{1,6})?)(%?)$/.exec(text) ?? [];
   const value = Number(number);
   const valid = number !== undefined && value > 0 && (percent ? value < 100 : Number.isInteger(value));
-  if (!valid) throw new InvalidArgumentError("not a share below 100%, nor a number of hidden units");
+  if (!valid)
+    throw new InvalidArgumentError("not a share above 0% and below 100%, nor a number of hidden units from 1 on");
   return percent ? { share: value / 100 } : { units: value };
 }
 
