@@ -17,7 +17,7 @@ const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
   mlp: ({ from, to, chosen, errors }) =>
     `hidden units ${show(from)} -> ${show(to)}${showChoice(chosen)}${showErrors(errors)}`,
   values: ({ strategy, ranks, errors }) =>
-    `v of rank ${listRanks(ranks)}, factored by ${show(strategy)}${showErrors(errors)}`,
+    `v of rank ${listRanks(ranks)}, factored by ${strategy === "spectral" ? "spectral" : "calibrated"}${showErrors(errors)}`,
   repair: ({ applied, before, after, heldOut }) =>
     `repair ${applied ? "made" : "not made"}: KL to the source on ${show(heldOut)} held-out tokens ${showNumber(before)} -> ${showNumber(after)}`,
   vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
@@ -34,8 +34,7 @@ const showChoice = (value: unknown) =>
 /** Two digits of what four decimals would hide. */
 const showNumber = (value: unknown) =>
   typeof value === "number" ? (Math.abs(value) < 0.001 ? value.toPrecision(2) : value.toFixed(4)) : "?";
-const show = (value: unknown) =>
-  typeof value === "number" ? formatThousands(value) : typeof value === "string" ? value : "?";
+const show = (value: unknown) => (typeof value === "number" ? formatThousands(value) : "?");
 
 /** The content comes from nfc.json, which checks no more of a cut than its axis. */
 function isNumbers(value: unknown): value is number[] {
