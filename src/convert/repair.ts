@@ -3,6 +3,7 @@ import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor } from "../checkpoint/derived.ts";
 import { throwIfAborted } from "../errors.ts";
 import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
+import { computeStandardError } from "../numeric/standard-error.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { DivergenceMeter } from "./divergence.ts";
 import { moveStreams } from "./layer-stream.ts";
@@ -12,6 +13,8 @@ import { HALVES, type Half, joinWeights, measureHalf, splitWeights } from "./rep
 
 /** Every fourth window is held out: how far a change is taken, and whether the repair stays, is decided on these. */
 const HELD_OUT = 4;
+/** Standard errors by which the held-out text must gain: a few windows differ by chance as much as by repair. */
+const SURE = 2;
 
 export interface RepairInput {
   source: Checkpoint;
@@ -31,18 +34,18 @@ interface Parts<T> {
  * The student with attn.c_proj and mlp.c_proj refitted, weights and biases, from the first layer to the last: each by
  * ridge regression on what the repaired student itself feeds it, towards the source's stream after that half-block less the
  * student's stream before it. The last target before layers that were cut away is the source's stream after those. The
- * repair stays where it brings the model nearer to the source on text held out, or where `always` says so; with one window
- * there is nothing to hold out, and only `always` repairs.
+ * repair stays where it brings the model nearer to the source on text held out by more than chance would, or where `always`
+ * says so; with under two windows held out that cannot be told, and only `always` repairs.
  */
 export async function repairModel(input: RepairInput, always: boolean, tools: CutTools): Promise<Cut> {
   const { text } = tools;
   if (!text) throw new Error("a repair needs text");
   const { student } = input;
-  const measurable = text.windows.length >= 2 && (text.windows[0]?.length ?? 0) >= 2;
-  if (!measurable && !always) return { model: student, finish: async () => ({}) };
   const windows = splitWindows(text.windows);
-  const { before, after } = await new Repair(input, windows, tools).run();
-  const better = after < before;
+  const measurable = windows.held.length >= 2 && (text.windows[0]?.length ?? 0) >= 2;
+  if (!measurable && !always) return { model: student, finish: async () => ({}) };
+  const { before, after, error } = await new Repair(input, windows, tools).run();
+  const better = after + SURE * error < before;
   const applied = always || better;
   const count = (list: readonly Int32Array[]) => list.reduce((sum, ids) => sum + ids.length, 0);
   const tokens = { tokens: count(windows.fit), heldOut: count(windows.held) };
@@ -50,7 +53,7 @@ export async function repairModel(input: RepairInput, always: boolean, tools: Cu
   return {
     model: applied ? deriveRepaired(student, tools) : student,
     finish: async () => ({
-      cuts: [{ axis: "repair", applied, before, after, ...tokens, calibration: record }],
+      cuts: [{ axis: "repair", applied, before, after, error, ...tokens, calibration: record }],
     }),
   };
 }
@@ -74,6 +77,22 @@ function deriveRepaired(student: Checkpoint, { scratch, dtype }: CutTools): Chec
   );
 }
 
+/** KL(source ‖ student) of the held-out text before and after a repair, and the standard error of the difference. */
+interface Gain {
+  before: number;
+  after: number;
+  error: number;
+}
+
+/** Means over windows, which are of one length; the error is that of the mean of paired differences. */
+function summarize(losses: readonly Pick<Gain, "before" | "after">[]): Gain {
+  const n = losses.length;
+  const average = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / n;
+  const [before, after] = [average(losses.map((loss) => loss.before)), average(losses.map((loss) => loss.after))];
+  const pairs = losses.map((loss) => ({ weight: 1, change: loss.after - loss.before }));
+  return { before, after, error: computeStandardError(pairs, ({ change }) => change) };
+}
+
 /** Streams in the order fit, held. */
 type Streams = [Hidden[], Hidden[]];
 
@@ -88,8 +107,8 @@ class Repair {
     this.tools = tools;
   }
 
-  /** Puts the repaired weights into the scratch file. Gives KL(source ‖ student) of the held-out text before and after. */
-  async run(): Promise<{ before: number; after: number }> {
+  /** Puts the repaired weights into the scratch file; gives what the held-out text gains. */
+  async run(): Promise<Gain> {
     const { source, student, kept } = this.input;
     const { fit, held } = this.windows;
     const { threads, signal, onProgress } = this.tools;
@@ -108,8 +127,13 @@ class Repair {
     }
     const meter = await DivergenceMeter.open(source, { threads, signal });
     try {
-      const [before, after] = await meter.measure(held, teacher[1], [plain, repaired[1]]);
-      return { before: before?.kl as number, after: after?.kl as number };
+      const losses: Pick<Gain, "before" | "after">[] = [];
+      for (const [w, ids] of held.entries()) {
+        const pick = (stream: readonly Hidden[]) => [stream[w] as Hidden];
+        const [before, after] = await meter.measure([ids], pick(teacher[1]), [pick(plain), pick(repaired[1])]);
+        losses.push({ before: before?.kl as number, after: after?.kl as number });
+      }
+      return summarize(losses);
     } finally {
       await meter.close();
     }

@@ -124,7 +124,7 @@ const USAGE: [string, string[], string][] = [
   [
     "a variant that is not one",
     ["convert", "x", "-o", "y", "--variant", "loose"],
-    "option '--variant <name>' argument 'loose' is invalid. Allowed choices are dense, symmetric, noise-shared, noise-per-head, noise-distance, pairwise; nfc convert --help shows the flags",
+    "option '--variant <name>' argument 'loose' is invalid. Allowed choices are dense, symmetric, noise-shared, noise-per-head, noise-distance, pairwise, low-rank; nfc convert --help shows the flags",
   ],
   ["help of no command", ["help", "nope"], "unknown command 'nope'; nfc --help shows the commands"],
   [
@@ -170,7 +170,7 @@ const USAGE: [string, string[], string][] = [
   [
     "a mistyped variant",
     ["convert", "x", "-o", "y", "--variant", "symetric"],
-    "option '--variant <name>' argument 'symetric' is invalid: Allowed choices are dense, symmetric, noise-shared, noise-per-head, noise-distance, pairwise (Did you mean symmetric?); nfc convert --help shows the flags",
+    "option '--variant <name>' argument 'symetric' is invalid: Allowed choices are dense, symmetric, noise-shared, noise-per-head, noise-distance, pairwise, low-rank (Did you mean symmetric?); nfc convert --help shows the flags",
   ],
   [
     "a mistyped precision",

@@ -3,8 +3,7 @@ import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { streamTokens, takeWindows } from "../../src/checkpoint/tokens.ts";
+import { sampleWindows } from "../../src/checkpoint/token-sample.ts";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { convert } from "../../src/convert/convert.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
@@ -31,8 +30,7 @@ type Strategy = ConvertOptions["strategy"];
 /** What `tieLayer` makes of each layer, the calibrated statistics measured as the converter does. */
 async function tiesOf(source: Checkpoint, strategy: Strategy, paired: boolean): Promise<LayerTie[]> {
   const { n_layer, n_head, n_embd, n_positions } = source.config;
-  const tokens = streamTokens([TEXT], await loadTokenizer(source.folder, source.config));
-  const windows = await takeWindows(tokens, { length: n_positions, count: CALIBRATION_TOKENS, name: TEXT });
+  const windows = await sampleWindows([TEXT], source, { length: n_positions, count: CALIBRATION_TOKENS });
   const teacher = await Calibration.open(source, windows, 1);
   const ties: LayerTie[] = [];
   for (let layer = 0; layer < n_layer; layer++) {

@@ -9,6 +9,7 @@ import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countExportBytes } from "../../model/export-size.ts";
 import { countParameters } from "../../model/parameters.ts";
+import { computeStandardError } from "../../numeric/standard-error.ts";
 import { type CutSettings, makeSmaller } from "../make-smaller.ts";
 import { TensorScratch } from "../tensor-scratch.ts";
 import type { PlanMeasurement } from "./plan-file.ts";
@@ -94,15 +95,4 @@ function countBytes(config: ModelConfig): Measured["bytes"] {
     if (error instanceof NfcError && error.code === "unsupported") return { fp32, int8, q4: null };
     throw error;
   }
-}
-
-/** SE² = n/(n − 1) · Σ w²(x − x̄)² / (Σ w)² with x̄ = Σ w·x / Σ w; 0 for a single window, which tells nothing. */
-export function computeStandardError<T extends { weight: number }>(
-  windows: readonly T[],
-  read: (window: T) => number,
-): number {
-  const total = windows.reduce((sum, { weight }) => sum + weight, 0);
-  const mean = windows.reduce((sum, window) => sum + window.weight * read(window), 0) / total;
-  const squares = windows.reduce((sum, window) => sum + (window.weight * (read(window) - mean)) ** 2, 0);
-  return windows.length < 2 ? 0 : Math.sqrt((windows.length / (windows.length - 1)) * squares) / total;
 }
