@@ -42,16 +42,9 @@ export async function sampleWindows(
 ): Promise<Int32Array[]> {
   const ids = (await detectCommonKind(paths)) === "ids";
   const size = ids ? await measure(streamAll(paths, model, options)) : await measure(readTextPieces(paths, options));
-<<<<<<< HEAD
   if (size < (ids ? count : LEAST_SPREAD * count)) {
     const stream = await openTokenStream(paths, model, options);
     return takeWindows(stream(), { length, count, name: paths[0] ?? "" });
-=======
-  const first = paths[0] ?? "";
-  if (size < (ids ? count : LEAST_SPREAD * count)) {
-    const stream = await openTokenStream(paths, model, options);
-    return takeWindows(stream(), { length, count, name: first });
->>>>>>> review
   }
   const wanted = Math.ceil(count / length);
   const spread = { length, wanted, size };

@@ -159,12 +159,7 @@ describe("MLPs", () => {
 
 describe("repair", () => {
   it("a repair brings a tied model nearer to its source, and says by how much on text held out", async () => {
-<<<<<<< HEAD
     const options = { ...WITH_TEXT, calibrationTokens: 4096, variant: "symmetric" } as const;
-=======
-    // 257 inputs are fitted to three quarters of the tokens.
-    const options = { ...WITH_TEXT, calibrationTokens: 2048, variant: "symmetric" } as const;
->>>>>>> review
     const [plain, repaired] = [await cut(options), await cut({ ...options, repair: undefined })];
     expect(plain.cuts).toEqual([]);
     expect(repaired.cuts).toMatchObject([{ axis: "repair", applied: true }]);

@@ -171,22 +171,7 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
     flags;
   const { layers, mlp, repair } = flags;
   return {
-<<<<<<< HEAD
-    ...{
-      variant,
-      calibration,
-      calibrationTokens,
-      field,
-      noiseStd,
-      qkRank,
-      voRank,
-      maxShardSize,
-      force,
-      threads,
-    },
-=======
     ...{ variant, calibration, calibrationTokens, field, noiseStd, qkRank, voRank, maxShardSize, force, threads },
->>>>>>> review
     ...{ layers, mlp, repair },
     calibrationEvery: flags.calibrationEvery,
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),

@@ -2,15 +2,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
-<<<<<<< HEAD
 import { type Plan, readPlan } from "../../../src/convert/plan/plan-file.ts";
 import { type PlanOptions, planModel } from "../../../src/convert/plan/plan-model.ts";
 import { computeStandardError } from "../../../src/numeric/standard-error.ts";
-=======
-import { computeStandardError } from "../../../src/convert/plan/measure.ts";
-import { type Plan, readPlan } from "../../../src/convert/plan/plan-file.ts";
-import { type PlanOptions, planModel } from "../../../src/convert/plan/plan-model.ts";
->>>>>>> review
 import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
 import { poison } from "../../support/poison.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
