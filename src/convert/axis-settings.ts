@@ -8,7 +8,7 @@ export type LayerSettings = number | readonly number[];
 /** @throws NfcError "usage" for layers that the model does not have, that are named twice, or that are all of them */
 export function checkLayers(layers: LayerSettings, { n_layer }: Pick<ModelConfig, "n_layer">): void {
   const refuse = (fact: string): never => {
-    throw new NfcError("usage", `layers: ${fact}`, {
+    throw new NfcError("usage", `--layers: ${fact}`, {
       hint: `give how many of the ${n_layer} layers stay, or their numbers, such as 0,1,3-5`,
     });
   };
@@ -37,9 +37,10 @@ const STEP = 32;
 export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelConfig, "n_inner">): number {
   const units = "units" in settings ? settings.units : roundShare(settings.share, n_inner);
   if (Number.isInteger(units) && units >= 1 && units < n_inner) return units;
+  const rounded = "share" in settings ? ` (a share is rounded${units < STEP ? "" : ` to a multiple of ${STEP}`})` : "";
   const whole = units >= n_inner ? `the MLPs have ${n_inner} hidden units` : "hidden units are whole numbers";
   const fact = units < 1 ? "an MLP needs one hidden unit at least" : whole;
-  throw new NfcError("usage", `mlp: ${fact}, so that ${units} cannot stay`, {
+  throw new NfcError("usage", `--mlp: ${fact}, so that ${units} cannot stay${rounded}`, {
     hint: `give a share below 100%, or a number below ${n_inner}`,
   });
 }

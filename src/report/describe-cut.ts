@@ -16,6 +16,8 @@ const DESCRIBE: Readonly<Record<string, (cut: CutRecord) => string>> = {
     `layers ${show(from)} -> ${show(to)}: ${showRanges(kept)} stay${showChoice(chosen)}`,
   mlp: ({ from, to, chosen, errors }) =>
     `hidden units ${show(from)} -> ${show(to)}${showChoice(chosen)}${showErrors(errors)}`,
+  values: ({ strategy, ranks, errors }) =>
+    `v of rank ${listRanks(ranks)}, factored by ${show(strategy)}${showErrors(errors)}`,
   repair: ({ applied, before, after, heldOut }) =>
     `repair ${applied ? "made" : "not made"}: KL to the source on ${show(heldOut)} held-out tokens ${showNumber(before)} -> ${showNumber(after)}`,
   vocabulary: ({ from, to }) => `vocabulary ${show(from)} -> ${show(to)} tokens`,
@@ -29,8 +31,11 @@ const HOW_CHOSEN: Readonly<Record<string, string>> = {
 
 const showChoice = (value: unknown) =>
   typeof value === "string" && Object.hasOwn(HOW_CHOSEN, value) ? HOW_CHOSEN[value] : "";
-const showNumber = (value: unknown) => (typeof value === "number" ? value.toFixed(4) : "?");
-const show = (value: unknown) => (typeof value === "number" ? formatThousands(value) : "?");
+/** Two digits of what four decimals would hide. */
+const showNumber = (value: unknown) =>
+  typeof value === "number" ? (Math.abs(value) < 0.001 ? value.toPrecision(2) : value.toFixed(4)) : "?";
+const show = (value: unknown) =>
+  typeof value === "number" ? formatThousands(value) : typeof value === "string" ? value : "?";
 
 /** The content comes from nfc.json, which checks no more of a cut than its axis. */
 function isNumbers(value: unknown): value is number[] {
@@ -42,9 +47,17 @@ function showRanges(layers: unknown): string {
   return isNumbers(layers) ? formatRanges(layers, ", ") : "?";
 }
 
+/** 32 where all layers have that rank, else the rank of each. */
+function listRanks(ranks: unknown): string {
+  if (!Array.isArray(ranks)) return "?";
+  return new Set(ranks).size === 1 ? show(ranks[0]) : ranks.map(show).join(", ");
+}
+
+/** @param errors by layer, or by layer and head */
 function showErrors(errors: unknown): string {
-  if (!isNumbers(errors)) return "";
-  const mean = errors.reduce((sum, error) => sum + error, 0) / errors.length;
-  const worst = errors.reduce((most, error) => Math.max(most, error));
+  const numbers = Array.isArray(errors) ? errors.flat() : [];
+  if (!isNumbers(numbers)) return "";
+  const mean = numbers.reduce((sum, error) => sum + error, 0) / numbers.length;
+  const worst = numbers.reduce((most, error) => Math.max(most, error));
   return `, error of their output ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`;
 }

@@ -109,7 +109,7 @@ export function makeProvenance(
 ): Block[] {
   if (provenance === null)
     return opened.length === 0 ? [] : [group(paragraph(`${label}, as it was opened:`), list(opened))];
-  const { tool, source, command, history } = provenance;
+  const { tool, source, command, cuts, history } = provenance;
   const files = source.files.map(({ name, bytes, sha256 }): Line => {
     return [{ code: name }, `, ${formatBytes(bytes)}, sha256 `, { code: sha256 }];
   });
@@ -121,7 +121,7 @@ export function makeProvenance(
   return [
     group(
       paragraph(maker, { code: source.path }, ` (${formatThousands(source.parameters)} parameters):`),
-      list([...files, ...made, ...then, ...opened]),
+      list([...files, ...made, ...cuts.map(({ text }) => text), ...then, ...opened]),
     ),
   ];
 }

@@ -66,6 +66,10 @@ const provenanceSchema = z.object({
     parameters: count,
     files: z.array(z.object({ name: z.string(), bytes: count, sha256 })),
   }),
+  cuts: z
+    .array(z.object({ axis: z.string(), text: z.string().describe("what it took away, in one line") }))
+    .default([])
+    .describe("what was cut besides Q and K, in this order"),
   history: z.array(z.looseObject({ step: z.string() })).describe("training steps and the like, oldest first"),
   notes: z.array(z.string()),
 });

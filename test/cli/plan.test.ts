@@ -77,6 +77,12 @@ describe("nfc plan", () => {
 
   it("the page has the chart and the tables, and loads nothing", () => {
     const html = readFileSync(page, "utf8");
+    const colors = [...html.matchAll(/<line class="line ([^"]+)"[^>]*>(?:<\/line>)?<\/svg>([^<]+)/g)];
+    expect(colors.map(([, kind, name]) => [name, kind])).toEqual([
+      ["the path", "after"],
+      ["qk-rank alone", "line-1 dash-0"],
+      ["mlp alone", "line-2 dash-0"],
+    ]);
     expect(html).toContain("Perplexity on held-out text by the parameters that are left");
     for (const part of ["the path", "qk-rank alone", "mlp alone", "step 1: "]) expect(html).toContain(part);
     expect(html).not.toMatch(/<script|https?:\/\//);
@@ -169,6 +175,8 @@ describe("nfc convert --plan", () => {
     [["--plan", file, "--target", "3%"], "the least of"],
     [["--plan", file, "--at", "1", "--variant", "symmetric"], "--variant does not go with a plan"],
     [["--plan", file, "--at", "1", "--mlp", "50%"], "--mlp does not go with a plan"],
+    [["--plan", file, "--at", "1", "--repair"], "--repair does not go with a plan"],
+    [["--plan", file, "--at", "1", "--no-repair"], "--no-repair does not go with a plan"],
     [["--plan", path("missing.json"), "--at", "1"], "make it with nfc plan"],
     [["--plan", path("missing.json"), "--target", "70%"], "give --calibration FILE"],
     [["--plan", file, "--at", "1", "--calibration", heldOut], "fitted to another text"],

@@ -181,21 +181,21 @@ describe("repair", () => {
 describe("refusals", () => {
   it.each<[string, Partial<ConvertOptions>, string]>([
     ["nothing to cut", {}, "nothing would be cut: a dense model keeps its attention"],
-    ["no layer", { layers: [] }, "layers: a model needs one at least"],
-    ["all layers", { layers: 2 }, "layers: the model has 2, so that 2 would cut none"],
-    ["a layer that is not there", { layers: [2] }, "layers: there is no layer 2: the model has 0 to 1"],
-    ["a part of a layer", { layers: [0.5] }, "layers: 0.5 is no whole number"],
-    ["a number of layers that is none", { layers: Number.NaN }, "layers: NaN is no whole number"],
+    ["no layer", { layers: [] }, "--layers: a model needs one at least"],
+    ["all layers", { layers: 2 }, "--layers: the model has 2, so that 2 would cut none"],
+    ["a layer that is not there", { layers: [2] }, "--layers: there is no layer 2: the model has 0 to 1"],
+    ["a part of a layer", { layers: [0.5] }, "--layers: 0.5 is no whole number"],
+    ["a number of layers that is none", { layers: Number.NaN }, "--layers: NaN is no whole number"],
     [
       "a part of a hidden unit",
       { mlp: { units: 8.5 } },
-      "mlp: hidden units are whole numbers, so that 8.5 cannot stay",
+      "--mlp: hidden units are whole numbers, so that 8.5 cannot stay",
     ],
-    ["all hidden units", { mlp: { units: 256 } }, "mlp: the MLPs have 256 hidden units, so that 256 cannot stay"],
+    ["all hidden units", { mlp: { units: 256 } }, "--mlp: the MLPs have 256 hidden units, so that 256 cannot stay"],
     [
       "a share of no units",
       { mlp: { share: 0.001 } },
-      "mlp: an MLP needs one hidden unit at least, so that 0 cannot stay",
+      "--mlp: an MLP needs one hidden unit at least, so that 0 cannot stay (a share is rounded)",
     ],
     ["a repair without text", { layers: 1, repair: true }, "a repair needs calibration text"],
     [

@@ -17,6 +17,23 @@ it.each([
     { axis: "repair", applied: false, before: 0.01, after: 0.02, heldOut: 2048 },
     "repair not made: KL to the source on 2,048 held-out tokens 0.0100 -> 0.0200",
   ],
+  [
+    { axis: "repair", applied: true, before: 0.00004321, after: 0, heldOut: 2048 },
+    "repair made: KL to the source on 2,048 held-out tokens 0.000043 -> 0.0",
+  ],
+  [
+    {
+      axis: "values",
+      strategy: "calibrated",
+      ranks: [32, 32],
+      errors: [
+        [0.1, 0.2],
+        [0.3, 0.4],
+      ],
+    },
+    "v of rank 32, factored by calibrated, error of their output 0.250 (worst 0.400)",
+  ],
+  [{ axis: "values", strategy: "spectral", ranks: [61, 20], errors: [] }, "v of rank 61, 20, factored by spectral"],
   [{ axis: "of a later version", from: 1 }, "of a later version"],
   // nfc.json may come from anyone.
   [{ axis: "constructor" }, "constructor"],

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { createReport, type Report } from "../../src/report/report.ts";
 import { renderReportText, reportLine } from "../../src/report/report-blocks.ts";
+import { formatReport, parseReport } from "../../src/report/report-schema.ts";
 import { fakeCheckpoint, GPT2_SMALL, recordOf, SHA, TINY } from "../support/fake-checkpoint.ts";
 
 function tinyReport(variant: ModelConfig["variant"] = "noise-per-head"): Report {
@@ -40,6 +41,16 @@ describe("the report as text", () => {
     expect(text).not.toMatch(/h\.0|worst head/);
     expect(renderReportText(tinyReport(), { layers: true })).toMatch(/^h\.1 +872 /m);
     expect(renderReportText(tinyReport(), { heads: true })).toMatch(/^layer +head 0 +1$/m);
+  });
+
+  test("each further cut of the second model is told in one line", () => {
+    const cuts = [{ axis: "layers", from: 2, to: 1, kept: [1], chosen: "listed" }];
+    const before = fakeCheckpoint(TINY);
+    const record = recordOf(before, TINY, { tie: null, cuts });
+    const report = createReport(before, fakeCheckpoint(TINY, { record }));
+    expect(report.after.provenance?.cuts).toEqual([{ axis: "layers", text: "layers 2 -> 1: 1 stay" }]);
+    expect(renderReportText(report)).toMatch(/^ {2}layers 2 -> 1: 1 stay$/m);
+    expect(parseReport(JSON.parse(formatReport(report)), "r.json")).toEqual(report);
   });
 
   test("groups that both models lack are left out", () => {

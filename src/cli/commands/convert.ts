@@ -122,7 +122,11 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     });
     progress.stop();
     if (applied) note(context.io, flags, describeApplied(applied));
-    for (const line of [...converted.record.notes, ...listRemarks(model, output, flags), ...warnOfShortText(converted)])
+    for (const line of [
+      ...converted.record.notes,
+      ...listRemarks(model, output, flags, applied !== null),
+      ...warnOfShortText(converted),
+    ])
       note(context.io, flags, line);
     return converted;
   });
@@ -138,7 +142,7 @@ async function nameUnnamed({ io }: Context, model: string, flags: ConvertFlags):
 }
 
 /** Remarks on a conversion that went well. */
-function listRemarks(model: string, output: string, flags: ConvertFlags): string[] {
+function listRemarks(model: string, output: string, flags: ConvertFlags, planned: boolean): string[] {
   const { variant, calibration, tie, layers, mlp, repair } = flags;
   const lines: string[] = [];
   if (hasDistanceMean(variant) && !calibration)
@@ -148,7 +152,10 @@ function listRemarks(model: string, output: string, flags: ConvertFlags): string
   if (calibration && !used && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
-  return [...lines, `the model is worse than its source until it is trained; measure it with: ${measure}`];
+  const fact = planned
+    ? "the expected perplexity is that of the plan's text"
+    : "the perplexity of the result is not known yet";
+  return [...lines, `${fact}; measure it with: ${measure}`];
 }
 
 /** The share of the text in the metric below which the result says so. */
@@ -211,10 +218,11 @@ function formatTie(record: NfcRecord, { strategy, errors }: NonNullable<NfcRecor
 }
 
 /** One line that says what low-rank attention would lose at the saving of a tie. */
-function compareForms({ tie }: NfcRecord): string[] {
+function compareForms({ variant, tie }: NfcRecord): string[] {
   if (!tie?.lowRankErrors) return [];
   const error = average(tie.lowRankErrors.flat()).toFixed(3);
-  return [`low-rank attention of as many parameters would have an error of ${error} (--variant low-rank)`];
+  const size = VARIANT_TRAITS[variant].paired ? "fewer" : "as many"; // a form A is what low rank does without
+  return [`low-rank attention of ${size} parameters would have an error of ${error} (--variant low-rank)`];
 }
 
 function average(values: readonly number[]): number {

@@ -26,10 +26,11 @@ function drawFrontier(plan: Plan): Markup {
   const source = path[0] as PlanMeasurement;
   const shown = (models: readonly PlanMeasurement[]) =>
     models.filter(({ perplexity }) => perplexity <= HIGHEST * source.perplexity).map((model) => toPoint(model, source));
+  // The first color of numbered lines is that of "after", which is the path's.
   const lines: Line[] = [
     { kind: "after", name: "the path", points: shown(path), dots: true },
     ...listAlone(plan).map(
-      ({ name, models }, i): Line => ({ kind: i, name: `${name} alone`, points: shown([source, ...models]) }),
+      ({ name, models }, i): Line => ({ kind: i + 1, name: `${name} alone`, points: shown([source, ...models]) }),
     ),
   ];
   const chart = {

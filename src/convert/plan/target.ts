@@ -53,7 +53,7 @@ export function chooseStep(plan: Plan, target: Target, file: string): ChosenStep
   if (step === 0)
     throw new NfcError("usage", `the source meets ${describeTarget(target)} already`, { hint: "ask for less" });
   const [last, least] = [models.length - 1, models.at(-1) as PlanMeasurement];
-  const unfinished = plan.complete ? "" : `, which is unfinished: nfc plan goes on`;
+  const unfinished = plan.complete ? "" : `, which is unfinished; the nfc plan command that began it goes on`;
   throw new NfcError("usage", `${describeTarget(target)} cannot be met`, {
     hint: `the least of ${file} is step ${last}, ${describeSize(target, least, source)}${unfinished}`,
   });
@@ -79,9 +79,9 @@ export function takeStep(plan: Plan, step: number, file: string): ChosenStep {
   const measurement = listSteps(plan)[step];
   if (step > 0 && measurement) return { step, measurement };
   const last = plan.steps.length;
-  const unfinished = plan.complete ? "" : "; it is unfinished: nfc plan goes on";
+  const unfinished = plan.complete ? "" : "; it is unfinished, and the nfc plan command that began it goes on";
   throw new NfcError("usage", `${file}: has no step ${step}`, {
-    hint: `${last === 0 ? "it has no steps" : `choose one from 1 to ${last}`}${unfinished}`,
+    hint: `${last === 0 ? "it has no steps yet" : `choose one from 1 to ${last}`}${unfinished}`,
   });
 }
 

@@ -4,6 +4,7 @@ import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { countElements } from "../../formats/dtype.ts";
 import type { StoredTensor } from "../../formats/safetensors/reader.ts";
+import { describeCut } from "../describe-cut.ts";
 import type { ModelSummary } from "../report-schema.ts";
 import { type TallyEntry, tallyTensors } from "./tally.ts";
 import { groupBy, sumWeights } from "./weights.ts";
@@ -75,6 +76,8 @@ function describeHead(checkpoint: Checkpoint, entries: readonly TallyEntry[]): M
   return { storage: "tied", parameters: 0, bytes: 0 };
 }
 
-function describeProvenance({ tool, command, source, history, notes }: NfcRecord): ModelSummary["provenance"] {
-  return structuredClone({ tool, command, source, history, notes });
+function describeProvenance(record: NfcRecord): ModelSummary["provenance"] {
+  const { tool, command, source, history, notes } = record;
+  const cuts = (record.cuts ?? []).map((cut) => ({ axis: cut.axis, text: describeCut(cut) }));
+  return structuredClone({ tool, command, source, cuts, history, notes });
 }

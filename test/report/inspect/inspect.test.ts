@@ -43,6 +43,22 @@ describe("inspect", () => {
     expect(text).not.toMatch(/tying|tied/i);
   });
 
+  test("each further cut of nfc.json is told in one line", () => {
+    const cuts = [
+      { axis: "mlp", from: 3072, to: 1536, chosen: "weights" },
+      { axis: "vocabulary", from: 50, to: 20, kept: [1, 2] },
+    ];
+    const record = recordOf(fakeCheckpoint(GPT2_SMALL), GPT2_SMALL, { tie: null, cuts });
+    const inspection = inspect(fakeCheckpoint(GPT2_SMALL, { record }));
+    expect(inspection.provenance?.cuts).toEqual([
+      { axis: "mlp", text: "hidden units 3,072 -> 1,536, chosen by their weights" },
+      { axis: "vocabulary", text: "vocabulary 50 -> 20 tokens" },
+    ]);
+    const text = renderInspection(inspection);
+    expect(text).toMatch(/^ {2}hidden units 3,072 -> 1,536, chosen by their weights$/m);
+    expect(text).toMatch(/^ {2}vocabulary 50 -> 20 tokens$/m);
+  });
+
   test("the inspection of a pairwise model has one projection, and the forms A", () => {
     const text = renderInspection(inspect(fakeCheckpoint({ ...GPT2_SMALL, variant: "pairwise" })));
     expect(text).toContain(

@@ -28,7 +28,7 @@ const MAX_LISTED = 1024;
 /** "4" is a number of layers; "0,1,3-5" a list of them. @throws InvalidArgumentError for anything else */
 export function parseLayers(text: string): LayerSettings {
   const refuse = (): never => {
-    throw new InvalidArgumentError("not a number of layers, nor a list such as 0,1,3-5");
+    throw new InvalidArgumentError("not how many layers stay, from 1 on, nor a list such as 0,1,3-5");
   };
   if (/^\d{1,9}$/.test(text)) return Number(text) > 0 ? Number(text) : refuse();
   const layers: number[] = [];
@@ -45,7 +45,7 @@ export function parseMlp(text: string): MlpSettings {
   const percent = readPercent(text);
   if (percent !== null && percent > 0 && percent < 100) return { share: percent / 100 };
   if (/^\d{1,9}$/.test(text) && Number(text) > 0) return { units: Number(text) };
-  throw new InvalidArgumentError("not a share below 100%, nor a number of hidden units");
+  throw new InvalidArgumentError("not a share above 0% and below 100%, nor a number of hidden units from 1 on");
 }
 
 /** Remarks on cuts that were made without text. */

@@ -44,7 +44,8 @@ export function readPlanChoice({ plan, at, target }: ConvertPlanFlags, command: 
     });
   const given = command.options.find((option) => {
     const name = option.attributeName();
-    return CUTTING.includes(name) && command.getOptionValueSource(name) === "cli";
+    const named = option.negate === (command.getOptionValue(name) === false); // --no-repair is not --repair
+    return CUTTING.includes(name) && named && command.getOptionValueSource(name) === "cli";
   });
   if (given)
     throw new NfcError("usage", `${given.long} does not go with a plan, which says what is cut`, {

@@ -9,15 +9,15 @@ export function parseRank(text: string): RankChoice {
   const percent = readPercent(text);
   if (percent !== null) return { share: percent / 100 };
   if (/^\s*\d{1,9}\s*$/.test(text)) return Number(text);
-  throw new InvalidArgumentError("Give a whole number, such as 32, or a percentage, such as 50%.");
+  throw new InvalidArgumentError("not a whole number, such as 32, nor a percentage, such as 50%");
 }
 
-/** What a model's heads have less of than GPT-2's, or null: "q and k of rank 32, v of rank 20, 28, 36". */
-export function formatRanks({ qk_ranks, vo_ranks }: ModelConfig): string | null {
-  const list = (ranks: readonly number[]) => (new Set(ranks).size === 1 ? `${ranks[0]}` : ranks.join(", "));
-  const parts = [
-    ...(qk_ranks ? [`q and k of rank ${list(qk_ranks)}`] : []),
-    ...(vo_ranks ? [`v of rank ${list(vo_ranks)}`] : []),
-  ];
-  return parts.length === 0 ? null : parts.join("; ");
+/** The ranks of q and k where heads have fewer than GPT-2's: "q and k of rank 32, 28, 36"; null elsewhere. */
+export function formatRanks({ qk_ranks }: ModelConfig): string | null {
+  return qk_ranks ? `q and k of rank ${formatByLayer(qk_ranks)}` : null;
+}
+
+/** One number where all layers have the same. */
+function formatByLayer(ranks: readonly number[]): string {
+  return new Set(ranks).size === 1 ? `${ranks[0]}` : ranks.join(", ");
 }
