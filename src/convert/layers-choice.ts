@@ -7,12 +7,12 @@ import { type Divergence, DivergenceMeter } from "./divergence.ts";
 import { moveStreams } from "./layer-stream.ts";
 
 /** Tokens of the calibration text that layers are chosen on. */
-export const CHOICE_TOKENS = 4096;
+const CHOICE_TOKENS = 4096;
 /** Layers that are tried in a round: of more, those that change the stream least. */
 const MAX_CANDIDATES = 12;
 
 /** A layer that went, and how far from the source the model was without it and those before. */
-export interface RemovedLayer extends Divergence {
+interface RemovedLayer extends Divergence {
   layer: number;
 }
 
@@ -68,7 +68,7 @@ export async function chooseLayers(
 }
 
 /** Whole windows of about `count` tokens, at least one. */
-export function takeTokens(windows: readonly Int32Array[], count: number): Int32Array[] {
+function takeTokens(windows: readonly Int32Array[], count: number): Int32Array[] {
   const length = windows[0]?.length ?? 1;
   return windows.slice(0, Math.max(1, Math.ceil(count / length)));
 }

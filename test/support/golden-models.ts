@@ -7,7 +7,7 @@ import { VARIANTS } from "../../src/model/variants.ts";
 import { SHARED } from "./fixture.ts";
 import { type RawTensor, tinyHfConfig, writeCheckpoint } from "./make-checkpoint.ts";
 
-export const GOLDEN = join(SHARED, "golden");
+const GOLDEN = join(SHARED, "golden");
 
 /**
  * Numbers of an independent PyTorch program for forms that the reference implementation lacks: two layers, C = 24, 3 heads,

@@ -5,7 +5,7 @@ import { fileExists } from "../../io/exists.ts";
 import { parseJsonWith, readJsonFile } from "../../io/json.ts";
 import { writeFileAtomic } from "../../io/staging.ts";
 
-export const PLAN_FORMAT = "nfc-plan/1";
+const PLAN_FORMAT = "nfc-plan/1";
 
 /** A plan has some hundred lines of numbers; a larger file was not written by nfc. */
 const MAX_PLAN_BYTES = 16 * 2 ** 20;
@@ -20,7 +20,7 @@ const textSchema = z.object({
   /** Of the file; of several, of the list of their hashes. */
   sha256,
   /** 1, or m: the calibration has every m-th window of a sample of one text, the held-out text has the others. */
-  every: z.int().positive(),
+  every: whole,
   tokens: count,
   /** Tokens of a window. */
   length: count,

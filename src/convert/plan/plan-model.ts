@@ -13,7 +13,7 @@ import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text
 import { type Cuts, findPath } from "./search.ts";
 
 /** The share of the parameters at which a path ends: further cuts leave too little of a model that is not trained. */
-export const DEFAULT_FLOOR = 0.4;
+const DEFAULT_FLOOR = 0.4;
 
 export interface PlanOptions extends PlanTextOptions {
   /** The plan file, written after every measurement. */

@@ -10,7 +10,7 @@ import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
 import type { PlanText } from "./plan-file.ts";
 
 /** The mean loss of so many tokens tells cuts apart that differ by a thousandth (docs/plan.md). */
-export const DEFAULT_HELD_OUT_TOKENS = 16384;
+const DEFAULT_HELD_OUT_TOKENS = 16384;
 
 export interface PlanTextOptions extends LongCall {
   /** One file at least, as for `heldOut`. */

@@ -5,7 +5,7 @@ import type { Plan, PlanMeasurement } from "./plan-file.ts";
 
 /** The precisions whose bytes a plan knows. */
 export const SIZED_PRECISIONS = ["fp32", "int8", "q4"] as const;
-export type SizedPrecision = (typeof SIZED_PRECISIONS)[number];
+type SizedPrecision = (typeof SIZED_PRECISIONS)[number];
 
 export type Target =
   /** At most this share of the source's parameters. */

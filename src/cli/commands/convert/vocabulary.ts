@@ -14,7 +14,7 @@ export interface VocabularyFlags {
 const parseCount = makeNumberParser("not a number of tokens, nor a share such as 50%", (count) => count >= 1);
 
 /** "2048" is a number of tokens, "50%" a share of them, which is returned as a number below 1. */
-export function parseVocabularySize(text: string): number {
+function parseVocabularySize(text: string): number {
   if (!text.endsWith("%")) return parseCount(text);
   const percent = readPercent(text) ?? 0;
   if (percent <= 0 || percent >= 100) throw new InvalidArgumentError("not a share between 0 % and 100 %");
