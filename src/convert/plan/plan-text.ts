@@ -14,10 +14,12 @@ export const DEFAULT_HELD_OUT_TOKENS = 16384;
 /** The share of a text that is too short for both that the cuts are fitted to. */
 const CALIBRATION_SHARE = 1 / 3;
 
+type Files = readonly [string, ...string[]];
+
 export interface PlanTextOptions extends LongCall {
-  calibration: readonly [string, ...string[]];
+  calibration: Files;
   /** Files of the held-out text; what follows the calibration part of the same files unless given. */
-  heldOut?: readonly [string, ...string[]] | undefined;
+  heldOut?: Files | undefined;
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   heldOutTokens?: number | undefined;
@@ -79,7 +81,7 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
 
 /** The first `count` ids of the files. */
 async function takeIds(
-  paths: readonly [string, ...string[]],
+  paths: Files,
   checkpoint: Checkpoint,
   count: number,
   { field, signal }: PlanTextOptions,
