@@ -2,7 +2,7 @@
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { getHeadSize } from "../model/head-widths.ts";
-import { hasDistanceMean, VARIANT_TRAITS } from "../model/variants.ts";
+import { hasDistanceMean, isPlainGpt2, VARIANT_TRAITS } from "../model/variants.ts";
 import type { ConvertOptions } from "./convert-options.ts";
 import type { RankChoice } from "./ranks.ts";
 
@@ -22,6 +22,10 @@ export function checkRanks(config: ModelConfig, { variant, strategy, qkRank, voR
       hint: "leave out --qk-rank, or take --variant low-rank",
     });
   const size = getHeadSize(config);
+  if (voRank !== undefined && isPlainGpt2(variant))
+    throw new NfcError("usage", `--vo-rank does not go with --variant ${variant}, whose v is as wide as GPT-2's`, {
+      hint: `leave out --vo-rank, or take --variant low-rank (with --qk-rank ${size} only v is cut)`,
+    });
   checkRank("--qk-rank", qkRank, config);
   checkRank("--vo-rank", voRank, config);
   if (voRank === size || (typeof voRank === "object" && "share" in voRank && voRank.share === 1))

@@ -41,6 +41,10 @@ export async function cutVocabulary(
   const { files, notes, ...tokenizer } = await readTokenizerFiles(checkpoint);
   const named = listRequired(checkpoint, files, tokenizer);
   const use = await countTokenUse(tokenizer.definition, readTextPieces(text, { field, signal }), { rows, named });
+  if (use.counts.size === 0)
+    throw new NfcError("usage", `${text.join(", ")}: there is no text to choose the tokens by`, {
+      hint: "give text of the kind that the model is for",
+    });
   const required = new Set([...named, ...use.base]);
   const limit = size < 1 ? Math.floor(size * rows) : size;
   const least = closeOverParts(required, use).size;

@@ -272,7 +272,9 @@ describe("nfc export", () => {
 
   it("nfc export --gpt2 says that the result is not smaller, and refuses to change the logits", async () => {
     const { stderr } = await ok("export", tied, "-o", fresh(), "--gpt2", "--drop-noise");
-    expect(stderr).toContain("note: expanded to plain GPT-2: q, k and v are stored in full, so this is not smaller");
+    expect(stderr).toContain(
+      "note: expanded to plain GPT-2: q, k and v are stored in full, so attention is not smaller",
+    );
     const { code, stderr: refusal } = await nfc(["export", tied, "-o", fresh(), "--gpt2"]);
     expect(code).toBe(2);
     expect(refusal).toContain("--drop-noise");

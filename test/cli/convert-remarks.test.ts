@@ -1,6 +1,8 @@
 // What nfc convert prints of the cuts that it made, and the remark on what they cost.
+
+import { existsSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { ok } from "../support/cli.ts";
+import { ok, refused } from "../support/cli.ts";
 import { MODEL } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -36,5 +38,36 @@ describe("nfc convert", () => {
         "m",
       ),
     );
+  });
+
+  it("refuses narrower values of a dense model, which would not be cut", async () => {
+    const output = path("dense-values");
+    const flags = ["--variant", "dense", "--mlp", "50%", "--vo-rank", "8"];
+    expect(await refused(["convert", MODEL, "-o", output, ...flags])).toBe(
+      "--vo-rank does not go with --variant dense, whose v is as wide as GPT-2's; leave out --vo-rank, or take --variant low-rank (with --qk-rank 16 only v is cut)",
+    );
+    expect(existsSync(output)).toBe(false);
+  });
+
+  it("refuses a vocabulary of no text", async () => {
+    const [empty, output] = [path("empty.txt"), path("no-tokens")];
+    writeFileSync(empty, "");
+    const flags = ["--variant", "dense", "--vocab-from", empty];
+    expect(await refused(["convert", MODEL, "-o", output, ...flags])).toBe(
+      `${empty}: there is no text to choose the tokens by; give text of the kind that the model is for`,
+    );
+    expect(existsSync(output)).toBe(false);
+  });
+
+  it.each([
+    [["--mlp", "0"], "not a share above 0% and below 100%, nor a number of hidden units from 1 on"],
+    [["--layers", "0"], "not how many layers stay, from 1 on, nor a list such as 0,1,3-5"],
+    [["--qk-rank", "1.5"], "not a whole number, such as 32, nor a percentage, such as 50%"],
+    [["--mlp", "99.9%"], "so that 256 cannot stay (a share is rounded to a multiple of 32)"],
+    [["--layers", "2"], "--layers: the model has 2, so that 2 would cut none"],
+  ])("%j is refused in one line", async (flags, part) => {
+    const output = path("refused");
+    expect(await refused(["convert", MODEL, "-o", output, "--variant", "low-rank", ...flags])).toContain(part);
+    expect(existsSync(output)).toBe(false);
   });
 });

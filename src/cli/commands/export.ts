@@ -121,7 +121,7 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
     note(
       context.io,
       flags,
-      "expanded to plain GPT-2: q, k and v are stored in full, so this is not smaller than the source",
+      "expanded to plain GPT-2: q, k and v are stored in full, so attention is not smaller than the source's",
     );
   if (flags.text && !result.exports.some(({ perplexity }) => perplexity))
     note(context.io, flags, `--text is too short to tell quality, for which it needs ${LEAST_SCORED_TOKENS} tokens`);
