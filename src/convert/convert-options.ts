@@ -35,7 +35,7 @@ export interface ConvertOptions extends LongCall {
   layers?: LayerSettings | undefined;
   /** Hidden units that stay in each MLP, or the share of them; all unless given. */
   mlp?: MlpSettings | undefined;
-  /** Whether the model is repaired on the calibration text; where that gains on a part held out, unless given. */
+  /** Whether the model is repaired on the calibration text; with `layers` or `mlp`, where that gains on a part held out, unless given. */
   repair?: boolean | undefined;
   /** Cuts the vocabulary to the tokens of a text. */
   vocabulary?: VocabularySettings | undefined;

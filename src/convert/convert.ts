@@ -18,7 +18,7 @@ import { checkRanks, needsText } from "./attention-options.ts";
 import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
 import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
 import type { ConvertOptions } from "./convert-options.ts";
-import { type CutSettings, makeSmaller } from "./make-smaller.ts";
+import { type CutSettings, makeSmaller, triesRepair } from "./make-smaller.ts";
 import { TensorScratch } from "./tensor-scratch.ts";
 
 export interface ConvertResult {
@@ -115,9 +115,9 @@ async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promis
   const { calibration = [], calibrationTokens: tokens, calibrationEvery: every, field } = options;
   const { signal, onProgress } = options;
   const [first, ...others] = calibration;
-  const { repair, layers, mlp } = options;
-  const needed = needsText(options) || layers !== undefined || mlp;
-  if (first === undefined || (repair === false && !needed)) return null;
+  const { layers, mlp } = options;
+  const needed = needsText(options) || layers !== undefined || mlp !== undefined || triesRepair(options);
+  if (first === undefined || !needed) return null;
   return readCalibrationText([first, ...others], checkpoint, { field, tokens, every, signal, onProgress });
 }
 

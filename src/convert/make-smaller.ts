@@ -15,9 +15,17 @@ export interface CutSettings {
   layers?: LayerSettings | undefined;
   mlp?: MlpSettings | undefined;
   attention?: AttentionSettings | undefined;
-  /** Whether the model is repaired on the text; where that gains on a part of it that is held out, unless given. */
+  /**
+   * Whether the model is repaired on the text. Unless given, a model of fewer layers or hidden units is, where that gains on
+   * a part of the text that is held out (docs/decisions/0041-repair.md).
+   */
   repair?: boolean | undefined;
   vocabulary?: VocabularySettings | undefined;
+}
+
+/** Whether a repair is tried: attention alone is made up for by training, which a repaired start disturbs. */
+export function triesRepair({ repair, layers, mlp }: Pick<CutSettings, "repair" | "layers" | "mlp">): boolean {
+  return repair ?? (layers !== undefined || mlp !== undefined);
 }
 
 /**
@@ -61,7 +69,7 @@ async function applyCuts(
     });
   if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
   if (attention) await apply((whole) => cutAttention(whole, attention, tools));
-  if (tools.text && cuts.length > 0 && repair !== false && !checkpoint.config.labels)
+  if (tools.text && cuts.length > 0 && triesRepair(settings) && !checkpoint.config.labels)
     await apply((student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
   if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
   return model;

@@ -19,7 +19,7 @@ afterAll(() => {
 it("the worked example of the README runs and prints what it says", { timeout: 120_000 }, async () => {
   const example = readFence("$ npx nfc inspect");
   const steps = example.split(/^\$ npx nfc /m).slice(1);
-  expect(steps.length).toBe(8);
+  expect(steps.length).toBe(10);
   for (const step of steps) {
     const [command, ...shown] = step.trim().split("\n") as [string, ...string[]];
     const args = [...command.replaceAll("out/", `${path("out")}/`).matchAll(/"([^"]*)"|\S+/g)].map(

@@ -148,7 +148,7 @@ function listRemarks(model: string, output: string, flags: ConvertFlags, planned
   if (hasDistanceMean(variant) && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
   if (!calibration) lines.push(...listBlindCuts(flags));
-  const used = layers !== undefined || mlp !== undefined || repair !== false;
+  const used = layers !== undefined || mlp !== undefined || repair === true;
   if (calibration && !used && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);

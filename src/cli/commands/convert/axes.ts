@@ -13,7 +13,7 @@ export function addAxisFlags(command: Command): Command {
   return command
     .option("--layers <n or list>", "how many layers stay, or which: 0,1,3-5", parseLayers)
     .option("--mlp <share or n>", "hidden units that stay in each MLP: 75%, or a number", parseMlp)
-    .option("--repair", "refit output weights on the text (default: where text held out gains)")
+    .option("--repair", "refit output weights on the text (default: with --layers or --mlp, where text held out gains)")
     .option("--no-repair", "never do so");
 }
 
