@@ -467,6 +467,7 @@ describe("the provenance in a report", () => {
     const report = createReport(before, fakeCheckpoint(symmetric, { record }), { title: "A title" });
     expect(report.after.provenance).toEqual({
       tool: { name: "nfc", version: "0.1.0" },
+      cuts: [],
       command: ["nfc", "convert", "models/base", "-o", "out/nf"],
       source: {
         path: "models/base",
