@@ -3,6 +3,7 @@ import { countBytes, decodeFloats, encodeFloats, type FloatDtype } from "../form
 import type { ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 import { type Checkpoint, type CheckpointTensor, requireTensor } from "./checkpoint.ts";
+import { collectBytes } from "./model-folder.ts";
 
 /** A tensor that the base does not have as it is: its bytes in `dtype`, which may still be on their way. */
 export interface MadeTensor {
@@ -63,19 +64,6 @@ export function makeTensor(dtype: FloatDtype, read: () => Promise<Float32Array>)
   };
 }
 
-async function readMade(tensor: MadeTensor): Promise<Float32Array> {
-  if (tensor.readF32) return tensor.readF32();
-  const parts: Float32Array[] = [];
-  let size = 0;
-  for await (const chunk of tensor.chunks()) {
-    parts.push(decodeFloats(chunk, tensor.dtype));
-    size += parts.at(-1)?.length ?? 0;
-  }
-  const values = new Float32Array(size);
-  let at = 0;
-  for (const part of parts) {
-    values.set(part, at);
-    at += part.length;
-  }
-  return values;
+async function readMade({ dtype, chunks, readF32 }: MadeTensor): Promise<Float32Array> {
+  return readF32 ? readF32() : decodeFloats(await collectBytes(chunks()), dtype);
 }

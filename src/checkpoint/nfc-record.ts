@@ -1,8 +1,7 @@
 // nfc.json: the record of a model's variant, tie, provenance and history, checked when it is read.
 import { join } from "node:path";
 import { z } from "zod";
-import { NfcError } from "../errors.ts";
-import { parseJsonWith } from "../io/json.ts";
+import { parseJsonWith, refuseOtherVersion } from "../io/json.ts";
 import { PRECISIONS } from "../model/precision.ts";
 import { VARIANTS } from "../model/variants.ts";
 import { readCompanionJson } from "./companion-files.ts";
@@ -129,12 +128,7 @@ export type NfcRecord = z.infer<typeof nfcRecordSchema>;
  * @throws NfcError `unsupported` for another format version, `invalid-file` for anything else that does not fit.
  */
 export function parseNfcRecord(raw: unknown, file: string): NfcRecord {
-  const format = typeof raw === "object" && raw !== null ? (raw as { format?: unknown }).format : undefined;
-  if (typeof format === "string" && format.startsWith("nfc/") && format !== NFC_RECORD_FORMAT) {
-    throw new NfcError("unsupported", `${file}: format ${JSON.stringify(format)} is not ${NFC_RECORD_FORMAT}`, {
-      hint: "use the version of nfc that wrote the model, or a newer one",
-    });
-  }
+  refuseOtherVersion(raw, file, NFC_RECORD_FORMAT, "use the version of nfc that wrote the model, or a newer one");
   const hint = "restore the file, or delete it: the variant is then read from the tensors and config.json";
   return parseJsonWith(nfcRecordSchema, raw, file, hint);
 }

@@ -12,6 +12,8 @@ const MAX_SCORES = 2 ** 23;
 export interface CalibrationText {
   /** Token ids of the source's vocabulary, windows of one length. */
   windows: Int32Array[];
+  /** The windows of the sample that are left to measure on (`every`). */
+  others: Int32Array[];
   /** The files, for nfc.json. */
   record: NonNullable<NonNullable<NfcRecord["tie"]>["calibration"]>;
 }
@@ -35,8 +37,13 @@ export async function readCalibrationText(
   const length = getCalibrationLength(checkpoint, count);
   const sample = await sampleWindows(paths, checkpoint, { length, count: every * count, field, signal });
   const windows = sample.filter((_, i) => i % every === 0);
-  const tokens = windows.reduce((sum, ids) => sum + ids.length, 0);
-  return { windows, record: { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens } };
+  const others = sample.filter((_, i) => i % every !== 0);
+  const record = { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens: countTokens(windows) };
+  return { windows, others, record };
+}
+
+export function countTokens(windows: readonly Int32Array[]): number {
+  return windows.reduce((sum, ids) => sum + ids.length, 0);
 }
 
 /** Tokens of a window of a text of `count`. */

@@ -11,7 +11,7 @@ import type { BlockOutput } from "../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../model/variants.ts";
 import { DistanceFit } from "./distance-mean.ts";
 import { borderGram, sumOverWindows } from "./layer-sums.ts";
-import { computeTrust } from "./tie.ts";
+import { computeTrust } from "./moments.ts";
 
 /** The tied matrix S of one layer, as it will be stored: its scores are sᵢ·sⱼ with s = xS + bias. */
 export interface TiedWeights {

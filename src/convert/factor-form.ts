@@ -10,10 +10,14 @@
 //
 //     A' = A L_a⁻ᵀ U_r σ_r^½,     B' = B L_b⁻ᵀ V_r σ_r^½,     since X^½ A L_a⁻ᵀ has orthonormal columns, as Y^½ B L_b⁻ᵀ.
 import { cholesky, multiply, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
-import { decomposeSingular } from "../numeric/singular-values.ts";
+import { decomposeSingular, findSingularValues } from "../numeric/singular-values.ts";
+import { clearZeroRows, PIVOT_FLOOR } from "./gram.ts";
 
-/** Smallest relative pivot of a Cholesky factor: dependent columns are common and harmless. */
-const PIVOT_FLOOR = 1e-12;
+/** The Gram matrices of a form: [D, D] each */
+export interface FormGrams {
+  left: Float64Array; // G_a
+  right: Float64Array; // G_b
+}
 
 export interface FormFactors {
   /** σ, descending: [D] */
@@ -26,15 +30,21 @@ export interface FormFactors {
 
 /** @param left G_a [D, D] @param right G_b [D, D] */
 export function factorForm(left: Float64Array, right: Float64Array, D: number): FormFactors {
-  const factors = { left: cholesky(left, D, PIVOT_FLOOR), right: cholesky(right, D, PIVOT_FLOOR) };
-  const form = multiplyTransposed(clearZeros(factors.left, left, D), clearZeros(factors.right, right, D), D, D, D);
+  const { form, factors } = whitenForm(left, right, D);
   const { values, left: u, right: v } = decomposeSingular(form, D);
   return { values, left: unwhiten(factors.left, u, values, D), right: unwhiten(factors.right, v, values, D) };
 }
 
-/** Clears the rows of L that belong to columns that are 0, so that a head without them has the form 0. */
-function clearZeros(factor: Float64Array, gram: Float64Array, D: number): Float64Array {
-  return factor.map((value, at) => (gram[Math.floor(at / D) * (D + 1)] === 0 ? 0 : value));
+/** σ alone, descending: [D]. @param left G_a [D, D] @param right G_b [D, D] */
+export function findSpectrum(left: Float64Array, right: Float64Array, D: number): Float64Array {
+  return findSingularValues(whitenForm(left, right, D).form, D);
+}
+
+/** L_aᵀ L_b, and both factors: [D, D] each */
+function whitenForm(left: Float64Array, right: Float64Array, D: number) {
+  const factors = { left: cholesky(left, D, PIVOT_FLOOR), right: cholesky(right, D, PIVOT_FLOOR) };
+  const [a, b] = [clearZeroRows(factors.left, left, D), clearZeroRows(factors.right, right, D)];
+  return { form: multiplyTransposed(a, b, D, D, D), factors };
 }
 
 /** L⁻ᵀ Z σ^½ for Zᵀ in the rows of `vectors`: [D, D] */

@@ -1,6 +1,6 @@
 // The metric of a tie where the teacher's attention is known: errors count by the differences between keys that it weighs.
 // M̂, P, Γ, Γ̂, L, S̃ and u are those of tie-head.ts.
-import { multiply, multiplyRows, solveLower, transpose } from "../numeric/linalg.ts";
+import { multiply, multiplyRows, solveLower, trace, transpose } from "../numeric/linalg.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
 
 /** A direction that keeps a smaller share of its length beside the others is noise, as moments are sums in float32. */
@@ -90,10 +90,4 @@ function decomposeWithUnit(metric: Float64Array, unit: Float64Array | null, n: n
   const { values, vectors } = decomposeSymmetric(raised, n);
   const floor = (METRIC_FLOOR * trace(metric, n)) / n;
   return { values: values.map((value) => Math.max(value, floor)), vectors };
-}
-
-function trace(a: Float64Array, n: number): number {
-  let sum = 0;
-  for (let i = 0; i < n; i++) sum += a[i * n + i] as number;
-  return sum;
 }

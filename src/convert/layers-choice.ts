@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../errors.ts";
 import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
+import { countTokens } from "./calibration-text.ts";
 import type { CutTools } from "./cut.ts";
 import { type Divergence, DivergenceMeter } from "./divergence.ts";
 import { moveStreams } from "./layer-stream.ts";
@@ -61,7 +62,7 @@ export async function chooseLayers(
       removed.push(gone);
       kept = kept.filter((layer) => layer !== gone.layer);
     }
-    return { kept, removed, tokens: chosen.reduce((sum, ids) => sum + ids.length, 0) };
+    return { kept, removed, tokens: countTokens(chosen) };
   } finally {
     await meter.close();
   }

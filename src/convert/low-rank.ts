@@ -1,10 +1,15 @@
 // Lowers the rank of the scores of one layer: q and k of each head with r numbers in place of D.
-import { NfcError } from "../errors.ts";
 import { multiplyTransposed } from "../numeric/linalg.ts";
-import { applyFactor, type FormFactors, factorForm, measureRankError } from "./factor-form.ts";
-import { requireFiniteHead } from "./head-check.ts";
+import {
+  applyFactor,
+  type FormFactors,
+  type FormGrams,
+  factorForm,
+  findSpectrum,
+  measureRankError,
+} from "./factor-form.ts";
+import { requireFiniteHead, requireFloat32, takeHeadColumns } from "./heads.ts";
 import { mixMoments } from "./moments.ts";
-import { MAX_FLOAT32, takeHeadColumns } from "./tie.ts";
 import type { LayerProjections } from "./tied-attention.ts";
 
 export interface ScoreLayer extends LayerProjections {
@@ -26,29 +31,41 @@ export interface NarrowScores {
   errors: number[];
 }
 
+/** Factors the scores of each head (`factor-form.ts`). @throws NfcError as `measureGrams` */
+export function factorScores(layer: ScoreLayer): FormFactors[] {
+  return Array.from({ length: layer.n_head }, (_, head) => {
+    const { left, right } = measureGrams(layer, head);
+    return factorForm(left, right, layer.n_embd / layer.n_head);
+  });
+}
+
+/** The spectrum of a head's scores (`findSpectrum`): [D] @throws NfcError as `measureGrams` */
+export function findScoreSpectrum(layer: ScoreLayer, head: number): Float64Array {
+  const { left, right } = measureGrams(layer, head);
+  return findSpectrum(left, right, layer.n_embd / layer.n_head);
+}
+
 /**
- * Factors the scores of each head (`factor-form.ts`). The moments of the queries are those of the text. Those of the keys
+ * The moments of q and k of a head. The moments of the queries are those of the text. Those of the keys
  * are their covariance under the attention of one query, averaged over the queries: the divergence of the softmax to second
  * order, which is blind to what is the same for all keys, such as the bias of k.
  * @throws NfcError "invalid-file" when weights or attention are not finite
  */
-export function factorScores(layer: ScoreLayer): FormFactors[] {
+function measureGrams(layer: ScoreLayer, head: number): FormGrams {
   const { n_embd: C, n_head, queryMoments, keyMoments, trust } = layer;
   const D = C / n_head;
-  return Array.from({ length: n_head }, (_, head) => {
-    const { query, key } = takeHead(layer, head);
-    const rows = query.length / D;
-    const weight = key.subarray(0, C * D); // without the bias
-    const plain = {
-      query: multiplyTransposed(query, query, D, rows, D),
-      key: multiplyTransposed(weight, weight, D, C, D),
-    };
-    const [queries, spread] = [queryMoments?.[head], keyMoments?.[head]];
-    if (!queries || !spread) return factorForm(plain.query, plain.key, D);
-    requireFiniteHead(head, "attention", [queries, spread]);
-    const keys = takeKeyBlock(spread, D);
-    return factorForm(mixMoments(queries, plain.query, D, trust), mixMoments(keys, plain.key, D, trust), D);
-  });
+  const { query, key } = takeHead(layer, head);
+  const rows = query.length / D;
+  const weight = key.subarray(0, C * D); // without the bias
+  const plain = {
+    left: multiplyTransposed(query, query, D, rows, D),
+    right: multiplyTransposed(weight, weight, D, C, D),
+  };
+  const [queries, spread] = [queryMoments?.[head], keyMoments?.[head]];
+  if (!queries || !spread) return plain;
+  requireFiniteHead(head, "attention", [queries, spread]);
+  const keys = takeKeyBlock(spread, D);
+  return { left: mixMoments(queries, plain.left, D, trust), right: mixMoments(keys, plain.right, D, trust) };
 }
 
 /** q and k of all heads at rank r. @throws NfcError "unsupported" where they are beyond float32 */
@@ -65,10 +82,8 @@ export function narrowScores(layer: ScoreLayer, factors: readonly FormFactors[],
       [1, key, right],
     ] as const) {
       const narrow = applyFactor(columns, factor, columns.length / D, D, r); // [C + 1 or C, r]
-      if (!narrow.every((value) => Math.abs(value) <= MAX_FLOAT32))
-        throw new NfcError("unsupported", `head ${head}: the weights of rank ${r} exceed float32`, {
-          hint: "convert without --calibration, or to another variant",
-        });
+      const hint = "convert without --calibration, or to another variant";
+      requireFloat32([narrow], `head ${head}: the weights of rank ${r}`, hint);
       const first = (part * n_head + head) * r;
       for (let row = 0; row < C; row++) weight.set(narrow.subarray(row * r, (row + 1) * r), row * width + first);
       bias?.set(narrow.subarray(C * r), first);

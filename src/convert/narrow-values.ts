@@ -1,10 +1,15 @@
 // Lowers the rank of what one layer's heads put out: v and the rows of W_o of each head with r numbers in place of D.
-import { NfcError } from "../errors.ts";
 import { multiply, multiplyRows, multiplyTransposed, transpose } from "../numeric/linalg.ts";
-import { applyFactor, type FormFactors, factorForm, measureRankError } from "./factor-form.ts";
-import { requireFiniteHead } from "./head-check.ts";
+import {
+  applyFactor,
+  type FormFactors,
+  type FormGrams,
+  factorForm,
+  findSpectrum,
+  measureRankError,
+} from "./factor-form.ts";
+import { requireFiniteHead, requireFloat32, takeHeadColumns } from "./heads.ts";
 import { mixMoments } from "./moments.ts";
-import { MAX_FLOAT32, takeHeadColumns } from "./tie.ts";
 
 export interface ValueLayer {
   n_embd: number;
@@ -28,25 +33,37 @@ export interface NarrowValues {
   errors: number[];
 }
 
+/** Factors W̃v W_o of each head (`factor-form.ts`). @throws NfcError as `measureGrams` */
+export function factorValues(layer: ValueLayer): FormFactors[] {
+  return Array.from({ length: layer.n_head }, (_, head) => {
+    const { left, right } = measureGrams(layer, head);
+    return factorForm(left, right, layer.n_embd / layer.n_head);
+  });
+}
+
+/** The spectrum of W̃v W_o of a head (`findSpectrum`): [D] @throws NfcError as `measureGrams` */
+export function findValueSpectrum(layer: ValueLayer, head: number): Float64Array {
+  const { left, right } = measureGrams(layer, head);
+  return findSpectrum(left, right, layer.n_embd / layer.n_head);
+}
+
 /**
- * Factors W̃v W_o of each head (`factor-form.ts`). Its inputs are m_i = Σ_j p_ij x̃_j, mixed by the attention, and their
+ * The moments of both sides of W̃v W_o of a head. Its inputs are m_i = Σ_j p_ij x̃_j, mixed by the attention, and their
  * moments in the coordinates of v those of a_i = m_i W̃v. Where the model has biases a is centered, since the bias of c_proj
  * takes up any error of its mean. All directions of the output count alike.
  * @throws NfcError "invalid-file" when weights or attention are not finite
  */
-export function factorValues(layer: ValueLayer): FormFactors[] {
+function measureGrams(layer: ValueLayer, head: number): FormGrams {
   const { n_embd: C, n_head, mixed, trust, outBias } = layer;
   const D = C / n_head;
-  return Array.from({ length: n_head }, (_, head) => {
-    const { weight, out } = takeHead(layer, head);
-    const plain = multiplyTransposed(weight, weight, D, C, D); // W_vᵀW_v
-    const right = multiplyRows(out, out, D, C, D); // W_o W_oᵀ
-    const [moments, mean] = [mixed?.moments[head], mixed?.means[head]];
-    if (!moments || !mean) return factorForm(plain, right, D);
-    requireFiniteHead(head, "attention", [moments, mean]);
-    const measured = outBias ? center(moments, mean, D) : moments;
-    return factorForm(mixMoments(measured, plain, D, trust), right, D);
-  });
+  const { weight, out } = takeHead(layer, head);
+  const plain = multiplyTransposed(weight, weight, D, C, D); // W_vᵀW_v
+  const right = multiplyRows(out, out, D, C, D); // W_o W_oᵀ
+  const [moments, mean] = [mixed?.moments[head], mixed?.means[head]];
+  if (!moments || !mean) return { left: plain, right };
+  requireFiniteHead(head, "attention", [moments, mean]);
+  const measured = outBias ? center(moments, mean, D) : moments;
+  return { left: mixMoments(measured, plain, D, trust), right };
 }
 
 /**
@@ -76,15 +93,9 @@ export function narrowValues(layer: ValueLayer, factors: readonly FormFactors[],
     for (let c = 0; c < C; c++) shift[c] = (shift[c] as number) + (before[c] as number) - (after[c] as number);
   }
   const outBias = layer.outBias && Float32Array.from(shift);
-  refuseBeyondFloat32([weight, bias, outWeight, outBias], r);
+  const hint = "convert without --calibration, or without --vo-rank";
+  requireFloat32([weight, bias, outWeight, outBias], `the values of rank ${r}`, hint);
   return { weight, bias, outWeight, outBias, errors: factors.map(({ values }) => measureRankError(values, r)) };
-}
-
-function refuseBeyondFloat32(parts: readonly (Float32Array | null)[], r: number): void {
-  if (parts.every((part) => part === null || part.every((value) => Math.abs(value) <= MAX_FLOAT32))) return;
-  throw new NfcError("unsupported", `the values of rank ${r} exceed float32`, {
-    hint: "convert without --calibration, or without --vo-rank",
-  });
 }
 
 /** W_v [C, D], b_v [D] and W_o [D, C] of a head. */

@@ -18,10 +18,8 @@ import {
   transpose,
 } from "../numeric/linalg.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
+import { PIVOT_FLOOR } from "./gram.ts";
 import { findClosestForm, type HeadSpan, measureFormError, spanSize } from "./tie-head.ts";
-
-/** Smallest relative pivot of the Gram matrices of Y: dependent columns are common and harmless. */
-const PIVOT_FLOOR = 1e-12;
 
 export interface ClosestPair {
   /** Y in whitened coordinates: [n, D] */

@@ -4,6 +4,7 @@ import { deriveCheckpoint, makeTensor } from "../checkpoint/derived.ts";
 import { throwIfAborted } from "../errors.ts";
 import { embedWindowsApart, type Hidden } from "../inference/layerwise.ts";
 import { computeStandardError } from "../numeric/standard-error.ts";
+import { countTokens } from "./calibration-text.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { DivergenceMeter } from "./divergence.ts";
 import { moveStreams } from "./layer-stream.ts";
@@ -47,8 +48,7 @@ export async function repairModel(input: RepairInput, always: boolean, tools: Cu
   const { before, after, error } = await new Repair(input, windows, tools).run();
   const better = after + SURE * error < before;
   const applied = always || better;
-  const count = (list: readonly Int32Array[]) => list.reduce((sum, ids) => sum + ids.length, 0);
-  const tokens = { tokens: count(windows.fit), heldOut: count(windows.held) };
+  const tokens = { tokens: countTokens(windows.fit), heldOut: countTokens(windows.held) };
   const { record } = text;
   return {
     model: applied ? deriveRepaired(student, tools) : student,

@@ -1,5 +1,5 @@
 // The ridge of the fits that make up for what a cut has taken.
-import { trace } from "./moments.ts";
+import { trace } from "../numeric/linalg.ts";
 
 /** Relative to the mean diagonal of the moments. */
 const RIDGE = 1e-2;

@@ -3,13 +3,12 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { multiplyRows } from "../numeric/linalg.ts";
 import type { Calibration, LayerStatistics } from "./calibration.ts";
 import type { CutTools } from "./cut.ts";
-import type { FormFactors } from "./factor-form.ts";
 import { runLayers } from "./layer-run.ts";
-import { factorScores } from "./low-rank.ts";
-import { factorValues } from "./narrow-values.ts";
+import { findScoreSpectrum } from "./low-rank.ts";
+import { readScoreLayer } from "./low-rank-layers.ts";
+import { findValueSpectrum } from "./narrow-values.ts";
 import type { RankSpectrum } from "./ranks.ts";
-import { readProjections } from "./tied-attention.ts";
-import { readValues } from "./value-layers.ts";
+import { readValueLayer } from "./value-layers.ts";
 
 /**
  * What lower ranks of a layer lose. A loss is the squared error of the layer's output, to first order, relative to the
@@ -33,13 +32,12 @@ export async function measureSpectra(checkpoint: Checkpoint, tools: CutTools): P
 async function measureLayer(checkpoint: Checkpoint, layer: number, run: Calibration | null): Promise<LayerSpectra> {
   const { n_embd, n_head, bias } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
-  const { queryMoments = null, keyMoments = null, trust = 1 } = statistics ?? {};
-  const projections = await readProjections(checkpoint, layer);
-  const scores = factorScores({ n_embd, n_head, ...projections, queryMoments, keyMoments, trust });
-  const mixed = statistics && { moments: statistics.mixedMoments, means: statistics.mixedMeans };
-  const weights = await readValues(checkpoint, layer);
-  const values = factorValues({ n_embd, n_head, ...weights, mixed, trust });
-  const effects = weighHeads(weights.outWeight, statistics, { C: n_embd, H: n_head });
+  const heads = Array.from({ length: n_head }, (_, head) => head);
+  const scoreLayer = await readScoreLayer(checkpoint, layer, statistics);
+  const scores = heads.map((head) => findScoreSpectrum(scoreLayer, head));
+  const valueLayer = await readValueLayer(checkpoint, layer, statistics);
+  const values = heads.map((head) => findValueSpectrum(valueLayer, head));
+  const effects = weighHeads(valueLayer.outWeight, statistics, { C: n_embd, H: n_head });
   const rows = bias ? n_embd + 1 : n_embd;
   return {
     scores: { losses: sumLosses(scores, effects.scores), parameters: 2 * n_head * rows },
@@ -67,11 +65,11 @@ function weighHeads(outWeight: Float32Array, statistics: LayerStatistics | null,
 }
 
 /** Σ_h w_h Σ_{>r} σ² for each rank r: [D + 1] */
-function sumLosses(heads: readonly FormFactors[], weights: readonly number[]): Float64Array {
-  const D = heads[0]?.values.length ?? 0;
+function sumLosses(heads: readonly Float64Array[], weights: readonly number[]): Float64Array {
+  const D = heads[0]?.length ?? 0;
   const losses = new Float64Array(D + 1);
   for (let r = D - 1; r >= 0; r--) {
-    const lost = heads.reduce((sum, { values }, h) => sum + (weights[h] as number) * (values[r] as number) ** 2, 0);
+    const lost = heads.reduce((sum, values, h) => sum + (weights[h] as number) * (values[r] as number) ** 2, 0);
     losses[r] = (losses[r + 1] as number) + lost;
   }
   return losses;

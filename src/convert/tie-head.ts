@@ -10,10 +10,9 @@
 import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
 import { dot } from "../numeric/products.ts";
 import { decomposeSymmetric } from "../numeric/symmetric-eigen.ts";
+import { clearZeroRows, PIVOT_FLOOR } from "./gram.ts";
 import { type FormView, shrinkMetric, weightForm, whitenMetric } from "./key-metric.ts";
 
-/** Smallest relative pivot of the Cholesky factor of BᵀΣB: dependent columns of W̃q and W̃k are common and harmless. */
-const PIVOT_FLOOR = 1e-12;
 /** τ of `projectWithFixedMean`, relative to the norm of the part of the form that the softmax depends on. */
 const CONSTANT_SCALE = 10;
 
@@ -62,12 +61,7 @@ export function buildHeadSpan(query: Float64Array, key: Float64Array, options: S
   const unit = constant ? takeLastRow(factor, n) : null;
   const measured = keyMoments && whitenMetric(factor, keyMoments, n, D);
   const metric = measured && shrinkMetric(measured, unit, n, trust);
-  return { rows, headDim: D, basis, factor, form: whitenForm(flushExactZeros(factor, gram, n), n, D), unit, metric };
-}
-
-/** Clears the rows of L that belong to columns of B that are 0, so that a head without Q or K has the form 0. */
-function flushExactZeros(factor: Float64Array, gram: Float64Array, n: number): Float64Array {
-  return factor.map((value, at) => (gram[Math.floor(at / n) * (n + 1)] === 0 ? 0 : value));
+  return { rows, headDim: D, basis, factor, form: whitenForm(clearZeroRows(factor, gram, n), n, D), unit, metric };
 }
 
 /** LᵀKL with K = [[0, I, 0], [0, 0, 0], [0, 0, 0]]: rows 0 … D−1 of L against rows D … 2D−1. */

@@ -4,15 +4,12 @@ import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../checkpoint/derived.ts";
 import { countElements } from "../formats/dtype.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { getDefaultRank } from "../model/head-widths.ts";
 import { findParameterKind, isNoiseParameter } from "../model/parameters.ts";
 import { hasDistanceMean, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
 import type { Calibration } from "./calibration.ts";
 import { DEFAULT_NOISE_STD } from "./convert-options.ts";
 import type { Cut, CutTools } from "./cut.ts";
-import { measureRankError } from "./factor-form.ts";
 import { runLayers } from "./layer-run.ts";
-import { factorScores } from "./low-rank.ts";
 import type { TieStrategy } from "./tie.ts";
 import { TiePool } from "./tie-pool.ts";
 import { makeTiedTensor, readProjections } from "./tied-attention.ts";
@@ -104,17 +101,14 @@ async function tieOne(
 ): Promise<TiedLayer> {
   const { n_embd, n_head } = checkpoint.config;
   const statistics = (await run?.inputStatistics(layer)) ?? null;
-  const measured = strategy === "calibrated" ? statistics : null;
+  const { sigma, keyMoments, queryMoments, trust } = (strategy === "calibrated" ? statistics : null) ?? { sigma: null };
   const projections = await readProjections(checkpoint, layer);
   const { paired } = VARIANT_TRAITS[variant];
-  const input = { n_embd, n_head, ...projections, ...(measured ?? { sigma: null }), strategy, paired };
+  const input = { n_embd, n_head, ...projections, sigma, keyMoments, queryMoments, trust, strategy, paired };
   const tie = await pool.tie(input, { signal });
   await scratch.put(`h.${layer}.attn.c_attn.weight`, tie.weight);
   if (tie.bias) await scratch.put(`h.${layer}.attn.c_attn.bias`, tie.bias);
   if (tie.pair) await scratch.put(`h.${layer}.attn.pair`, tie.pair);
   const noiseMean = run && hasDistanceMean(variant) ? await run.distanceMean(layer, tie) : null;
-  const { queryMoments = null, keyMoments = null, trust = 1 } = measured ?? {};
-  const factors = factorScores({ n_embd, n_head, ...projections, queryMoments, keyMoments, trust });
-  const lowRankErrors = factors.map(({ values }) => measureRankError(values, getDefaultRank(checkpoint.config)));
-  return { errors: tie.errors, lowRankErrors, noiseMean };
+  return { errors: tie.errors, lowRankErrors: tie.lowRankErrors, noiseMean };
 }

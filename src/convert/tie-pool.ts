@@ -35,9 +35,7 @@ export class TiePool {
   async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<LayerTie> {
     const heads = Array.from({ length: input.n_head }, (_, head) => head);
     if (this.size === 1) return assembleLayer(input, tieHeads(input, heads));
-    // The cheap ties keep up with the writer on one thread; each further one costs 60 MB.
-    const cheap = input.strategy !== "calibrated" && input.strategy !== "spectral";
-    const share = cheap ? heads.length : Math.ceil(heads.length / this.size);
+    const share = Math.ceil(heads.length / this.size);
     const lanes = Math.ceil(heads.length / share);
     const parts = Array.from({ length: lanes }, (_, lane) => heads.slice(lane * share, (lane + 1) * share));
     try {

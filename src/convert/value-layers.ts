@@ -2,10 +2,10 @@
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor } from "../checkpoint/derived.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { countAttentionColumns, getHeadSize } from "../model/head-widths.ts";
-import type { Calibration } from "./calibration.ts";
+import { countAttentionColumns } from "../model/head-widths.ts";
+import type { LayerStatistics } from "./calibration.ts";
 import type { Cut, CutTools } from "./cut.ts";
-import { runLayers } from "./layer-run.ts";
+import { isNarrow, narrowLayers } from "./narrow-layers.ts";
 import { factorValues, narrowValues, type ValueLayer } from "./narrow-values.ts";
 import { makeValueTensor } from "./tied-attention.ts";
 
@@ -24,13 +24,18 @@ export interface ValueSettings {
  */
 export function lowerValueRanks(checkpoint: Checkpoint, { ranks }: ValueSettings, tools: CutTools): Cut {
   const config: ModelConfig = { ...checkpoint.config, vo_ranks: [...ranks] };
-  const D = getHeadSize(config);
-  const work = (layer: number, run: Calibration | null) => narrowLayer(checkpoint, layer, { ranks, tools, run });
-  const { layers, settled } = runLayers(checkpoint, { phase: "factoring values", work }, tools);
+  const narrow = async (layer: number, rank: number, statistics: LayerStatistics | null) => {
+    const input = await readValueLayer(checkpoint, layer, statistics);
+    const { weight, bias, outWeight, outBias, errors } = narrowValues(input, factorValues(input), rank);
+    for (const [at, values] of [weight, bias, outWeight, outBias].entries())
+      if (values) await tools.scratch.put(nameScratch(`h.${layer}.${NAMES[at]}`), values);
+    return errors;
+  };
+  const { layers, settled } = narrowLayers(checkpoint, { phase: "factoring values", ranks, narrow }, tools);
   return {
     model: deriveCheckpoint(checkpoint, config, (name) => {
       const layer = Number(name.split(".")[1]);
-      const made = NAMES.some((made) => name === `h.${layer}.${made}`) && (ranks[layer] as number) < D;
+      const made = NAMES.some((made) => name === `h.${layer}.${made}`) && isNarrow(config, ranks, layer);
       if (!made) return name;
       const read = async () => {
         await layers[layer];
@@ -60,39 +65,26 @@ function countScoreColumns(config: ModelConfig, layer: number): number {
   return countAttentionColumns(config, layer) - config.n_embd;
 }
 
-/** Narrows one layer, whose parts go to the scratch file; gives the error of each head. */
-async function narrowLayer(
+/** V, the last C columns of c_attn, and c_proj of one layer, and the moments of its mixed values where there is a text. */
+export async function readValueLayer(
   checkpoint: Checkpoint,
   layer: number,
-  { ranks, tools, run }: { ranks: readonly number[]; tools: CutTools; run: Calibration | null },
-): Promise<number[]> {
-  const { n_embd, n_head } = checkpoint.config;
-  const rank = ranks[layer] as number;
-  const statistics = (await run?.inputStatistics(layer)) ?? null;
-  if (rank === n_embd / n_head) return Array<number>(n_head).fill(0);
-  const mixed = statistics && { moments: statistics.mixedMoments, means: statistics.mixedMeans };
-  const input = { n_embd, n_head, ...(await readValues(checkpoint, layer)), mixed, trust: statistics?.trust ?? 1 };
-  const { weight, bias, outWeight, outBias, errors } = narrowValues(input, factorValues(input), rank);
-  for (const [at, values] of [weight, bias, outWeight, outBias].entries())
-    if (values) await tools.scratch.put(nameScratch(`h.${layer}.${NAMES[at]}`), values);
-  return errors;
-}
-
-type ValueWeights = Pick<ValueLayer, "vWeight" | "vBias" | "outWeight" | "outBias">;
-
-/** Reads V, the last C columns of c_attn, and c_proj of one layer. */
-export async function readValues(checkpoint: Checkpoint, layer: number): Promise<ValueWeights> {
+  statistics: LayerStatistics | null,
+): Promise<ValueLayer> {
   const { config } = checkpoint;
-  const C = config.n_embd;
+  const { n_embd: C, n_head } = config;
   const read = (name: string) => checkpoint.readF32(`h.${layer}.attn.${name}`);
   const width = countAttentionColumns(config, layer);
   const weight = await read("c_attn.weight");
   const vWeight = new Float32Array(C * C);
   for (let row = 0; row < C; row++) vWeight.set(weight.subarray((row + 1) * width - C, (row + 1) * width), row * C);
   return {
+    ...{ n_embd: C, n_head },
     vWeight,
     vBias: config.bias ? (await read("c_attn.bias")).slice(width - C) : null,
     outWeight: await read("c_proj.weight"),
     outBias: config.bias ? await read("c_proj.bias") : null,
+    mixed: statistics && { moments: statistics.mixedMoments, means: statistics.mixedMeans },
+    trust: statistics?.trust ?? 1,
   };
 }

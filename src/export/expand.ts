@@ -1,6 +1,6 @@
 // Writes the attention of any form out as that of plain GPT-2: q, k and v of every head with D columns each.
 
-import { type Checkpoint, type CheckpointTensor, requireTensor } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import { collectBytes, convertChunks } from "../checkpoint/model-folder.ts";
 import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
@@ -98,9 +98,7 @@ async function writeQueries(
   const { n_head: H, n_embd: C } = checkpoint.config;
   const D = getHeadSize(checkpoint.config);
   const packed = await checkpoint.readF32(name); // rows of [s, v]
-  const pair = name.replace(/c_attn\.(weight|bias)$/, "pair");
-  requireTensor(checkpoint, pair);
-  const A = await checkpoint.readF32(pair); // [H, D, D]
+  const A = await checkpoint.readF32(name.replace(/c_attn\.(weight|bias)$/, "pair")); // [H, D, D]
   const width = packed.length / rows;
   const [size, target] = [countBytes(dtype, [1]), out.byteLength / rows];
   const query = new Float32Array(C);

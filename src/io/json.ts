@@ -71,6 +71,17 @@ export function parseJsonWith<T>(schema: z.ZodType<T>, value: unknown, file: str
   throw new NfcError("invalid-file", `${file}: ${where}: ${fact}`, { hint });
 }
 
+/**
+ * Refuses a file of another version of a format: names are "nfc-plan/1", and the part before the slash stays.
+ * @throws NfcError "unsupported"
+ */
+export function refuseOtherVersion(value: unknown, file: string, known: string, hint: string): void {
+  const format = typeof value === "object" && value !== null ? (value as { format?: unknown }).format : undefined;
+  const family = known.slice(0, known.indexOf("/") + 1);
+  if (typeof format !== "string" || !format.startsWith(family) || format === known) return;
+  throw new NfcError("unsupported", `${file}: format ${JSON.stringify(format)} is not ${known}`, { hint });
+}
+
 /** Keys come from the file: they may be long, or hold line breaks. */
 const shorten = (text: string): string =>
   escapeTerminal(text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text);

@@ -1,4 +1,4 @@
-// Small dense linear algebra in float64, row-major: Cholesky factor, triangular solves, products.
+// Small dense linear algebra in float64, row-major: Cholesky factor, triangular solves, products, trace.
 import { addRowProducts, dot, type Rows } from "./products.ts";
 import { transposeInto } from "./transpose.ts";
 
@@ -124,4 +124,11 @@ export function addInto(sums: Float64Array, values: Float32Array): void {
 function axpy(y: Float64Array, yAt: number, s: number, x: Float64Array, xAt: number, m: number): void {
   if (s === 0) return;
   for (let c = 0; c < m; c++) y[yAt + c] = (y[yAt + c] as number) + s * (x[xAt + c] as number);
+}
+
+/** Σ A_ii of A [n, n] */
+export function trace(a: Float64Array, n: number): number {
+  let sum = 0;
+  for (let i = 0; i < n; i++) sum += a[i * n + i] as number;
+  return sum;
 }

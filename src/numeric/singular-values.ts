@@ -1,5 +1,6 @@
 // Finds the singular values and vectors of a dense square matrix by one-sided Jacobi rotations.
 import { dot } from "./products.ts";
+import { findUnitScale, NEGLIGIBLE } from "./unit-scale.ts";
 
 export interface SingularDecomposition {
   /** Descending, none negative: [n] */
@@ -12,10 +13,6 @@ export interface SingularDecomposition {
 
 /** Matrices of a few hundred rows need about 8 sweeps; more than this is a bug. */
 const MAX_SWEEPS = 60;
-/** Squared length of a row, in a matrix whose largest entry is about 1, that counts as 0: smaller squares lose digits. */
-const NEGLIGIBLE = 2 ** -960;
-/** Largest power of two that float64 holds. */
-const MAX_EXPONENT = 1023;
 
 /**
  * A = U diag(values) Vᵀ for A [n, n], row-major. Pairs of rows are rotated until all are orthogonal (Golub and Van Loan,
@@ -23,30 +20,53 @@ const MAX_EXPONENT = 1023;
  * @throws Error when the matrix is not finite
  */
 export function decomposeSingular(matrix: Float64Array, n: number): SingularDecomposition {
-  const scale = findScale(matrix);
-  const rows = matrix.map((value) => value * scale);
   const turns = new Float64Array(n * n);
   for (let i = 0; i < n; i++) turns[i * n + i] = 1;
+  const { rows, values, order, lengths } = orthogonalize(matrix, n, turns);
+  const [left, right] = [new Float64Array(n * n), new Float64Array(n * n)];
+  for (const [to, from] of order.entries()) {
+    left.set(turns.subarray(from * n, (from + 1) * n), to * n);
+    const length = lengths[from] as number;
+    if (length > 0)
+      right.set(
+        rows.subarray(from * n, (from + 1) * n).map((value) => value / length),
+        to * n,
+      );
+  }
+  return { values, left, right };
+}
+
+/** The singular values alone, in some two thirds of the time: [n] @throws as `decomposeSingular` */
+export function findSingularValues(matrix: Float64Array, n: number): Float64Array {
+  return orthogonalize(matrix, n, null).values;
+}
+
+/** Rotates rows until all are orthogonal. `turns` takes the rotations, where they are wanted: [n, n] */
+function orthogonalize(matrix: Float64Array, n: number, turns: Float64Array | null) {
+  const scale = findScale(matrix);
+  const rows = matrix.map((value) => value * scale);
   let sweeps = 0;
   while (sweepRows(rows, turns, n)) {
     sweeps += 1;
     if (sweeps === MAX_SWEEPS) throw new Error("decomposeSingular: no convergence");
   }
-  return sortTriples(rows, turns, n, scale);
+  const lengths = Array.from({ length: n }, (_, i) => Math.sqrt(dot(rows, i * n, rows, i * n, n)));
+  const order = [...lengths.keys()].sort((a, b) => (lengths[b] as number) - (lengths[a] as number));
+  return { rows, lengths, order, values: Float64Array.from(order, (i) => (lengths[i] as number) / scale) };
 }
 
-/** The power of two that brings the largest entry near 1 (squares are taken on the way); rounds nothing. */
+/** `findUnitScale` of the largest entry, as squares are taken on the way. */
 function findScale(matrix: Float64Array): number {
   let largest = 0;
   for (const value of matrix) {
     if (!Number.isFinite(value)) throw new Error("decomposeSingular: the matrix is not finite");
     largest = Math.max(largest, Math.abs(value));
   }
-  return largest === 0 ? 1 : 2 ** Math.min(MAX_EXPONENT, -Math.floor(Math.log2(largest)));
+  return findUnitScale(largest);
 }
 
 /** Rotates every pair of rows once; says whether any of them was not yet orthogonal. */
-function sweepRows(rows: Float64Array, turns: Float64Array, n: number): boolean {
+function sweepRows(rows: Float64Array, turns: Float64Array | null, n: number): boolean {
   const tolerance = Math.sqrt(n) * Number.EPSILON;
   let turned = false;
   for (let i = 0; i < n - 1; i++)
@@ -59,7 +79,7 @@ function sweepRows(rows: Float64Array, turns: Float64Array, n: number): boolean 
       turned ||= apart;
       const { c, s } = apart ? findRotation(a, b, product) : { c: 0, s: 1 };
       rotateRows(rows, i * n, j * n, n, c, s);
-      rotateRows(turns, i * n, j * n, n, c, s);
+      if (turns) rotateRows(turns, i * n, j * n, n, c, s);
     }
   return turned;
 }
@@ -81,20 +101,4 @@ function rotateRows(z: Float64Array, i: number, j: number, n: number, c: number,
     z[i + k] = c * x + s * y;
     z[j + k] = c * y - s * x;
   }
-}
-
-function sortTriples(rows: Float64Array, turns: Float64Array, n: number, scale: number): SingularDecomposition {
-  const lengths = Array.from({ length: n }, (_, i) => Math.sqrt(dot(rows, i * n, rows, i * n, n)));
-  const order = [...lengths.keys()].sort((a, b) => (lengths[b] as number) - (lengths[a] as number));
-  const [left, right] = [new Float64Array(n * n), new Float64Array(n * n)];
-  for (const [to, from] of order.entries()) {
-    left.set(turns.subarray(from * n, (from + 1) * n), to * n);
-    const length = lengths[from] as number;
-    if (length > 0)
-      right.set(
-        rows.subarray(from * n, (from + 1) * n).map((value) => value / length),
-        to * n,
-      );
-  }
-  return { values: Float64Array.from(order, (i) => (lengths[i] as number) / scale), left, right };
 }

@@ -1,4 +1,5 @@
 // Finds the eigenvalues and eigenvectors of a dense symmetric matrix: Householder tridiagonalization, then implicit QL.
+import { findUnitScale, NEGLIGIBLE } from "./unit-scale.ts";
 
 export interface SymmetricEigen {
   /** Descending: [n] */
@@ -9,10 +10,6 @@ export interface SymmetricEigen {
 
 /** QL needs about 1.7 sweeps an eigenvalue; more than this is a bug. */
 const MAX_SWEEPS = 60;
-/** Squared length of a column, in a matrix whose largest entry is about 1, that counts as 0: smaller squares lose digits. */
-const NEGLIGIBLE = 2 ** -960;
-/** Largest power of two that float64 holds. */
-const MAX_EXPONENT = 1023;
 
 /**
  * A = Vᵀ diag(values) V for symmetric A [n, n], row-major (only its lower triangle need be right). Golub and Van Loan,
@@ -27,13 +24,13 @@ export function decomposeSymmetric(matrix: Float64Array, n: number): SymmetricEi
   return { ...result, values: result.values.map((value) => value / scale) };
 }
 
-/** The power of two that brings the largest entry near 1 (squares are taken on the way); rounds nothing. */
+/** `findUnitScale` of the largest entry, as squares are taken on the way. */
 function findScale(matrix: Float64Array, n: number): number {
   let largest = 0;
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) largest = Math.max(largest, Math.abs(matrix[i * n + j] as number));
   if (!Number.isFinite(largest)) throw new Error("symmetricEigen: the matrix is not finite");
-  return largest === 0 ? 1 : 2 ** Math.min(MAX_EXPONENT, -Math.floor(Math.log2(largest)));
+  return findUnitScale(largest);
 }
 
 /** The lower triangle times `scale`, mirrored. */

@@ -24,6 +24,11 @@ export function describeRanks({ n_head, n_embd, qk_ranks, vo_ranks }: Ranks): st
   return parts.length === 0 ? null : parts.join(", ");
 }
 
+/** "32" where all layers have that rank, else the rank of each: "32, 28, 36". */
+export function listByLayer(ranks: readonly (number | string)[]): string {
+  return new Set(ranks).size === 1 ? `${ranks[0]}` : ranks.join(", ");
+}
+
 /** The label of a group in tables on models of these variants: s of a pairwise model is not "q = k". */
 export function nameGroup(group: ParameterGroup, variants: readonly Variant[]): string {
   if (group !== "attention.qk") return GROUP_NAMES[group].label;

@@ -1,6 +1,7 @@
 // Says in one line what a cut of nfc.json has taken away.
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { formatRanges } from "../numeric/ranges.ts";
+import { listByLayer } from "./attention-words.ts";
 import { formatThousands } from "./render/format.ts";
 
 type CutRecord = NonNullable<NfcRecord["cuts"]>[number];
@@ -48,8 +49,7 @@ function showRanges(layers: unknown): string {
 
 /** 32 where all layers have that rank, else the rank of each. */
 function listRanks(ranks: unknown): string {
-  if (!Array.isArray(ranks)) return "?";
-  return new Set(ranks).size === 1 ? show(ranks[0]) : ranks.map(show).join(", ");
+  return Array.isArray(ranks) ? listByLayer(ranks.map(show)) : "?";
 }
 
 /** @param errors by layer, or by layer and head */

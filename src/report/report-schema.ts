@@ -1,8 +1,7 @@
 // The report format nfc-report/1: its zod schema, its type, and the check of files that users hand us.
 import { z } from "zod";
-import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
-import { parseJsonWith } from "../io/json.ts";
+import { parseJsonWith, refuseOtherVersion } from "../io/json.ts";
 import { ACTIVATIONS } from "../model/config.ts";
 import { PARAMETER_GROUPS } from "../model/parameters.ts";
 import { PRECISIONS } from "../model/precision.ts";
@@ -254,12 +253,7 @@ function sumOf(rows: Sums["groups"] | Sums["layers"], unit: "parameters" | "byte
  * @throws NfcError `unsupported` for another version of the format, `invalid-file` that names the key otherwise
  */
 export function parseReport(raw: unknown, file: string): Report {
-  const format = typeof raw === "object" && raw !== null ? (raw as { format?: unknown }).format : undefined;
-  if (typeof format === "string" && format.startsWith("nfc-report/") && format !== REPORT_FORMAT) {
-    throw new NfcError("unsupported", `${file}: format ${JSON.stringify(format)} is not ${REPORT_FORMAT}`, {
-      hint: "read it with the version of nfc that wrote it, or a newer one",
-    });
-  }
+  refuseOtherVersion(raw, file, REPORT_FORMAT, "read it with the version of nfc that wrote it, or a newer one");
   const hint = 'write it again with "nfc report --json"; the format is in schema/nfc-report-1.schema.json';
   return parseJsonWith(reportSchema, raw, file, hint);
 }

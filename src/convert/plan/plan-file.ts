@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
-import { parseJsonWith, readJsonFile } from "../../io/json.ts";
+import { parseJsonWith, readJsonFile, refuseOtherVersion } from "../../io/json.ts";
 import { writeFileAtomic } from "../../io/staging.ts";
 
 const PLAN_FORMAT = "nfc-plan/1";
@@ -76,11 +76,7 @@ export type PlanText = z.infer<typeof textSchema>;
 export async function readPlan(path: string): Promise<Plan> {
   const hint = "give a file that nfc plan wrote";
   const value = await readJsonFile(path, { maxBytes: MAX_PLAN_BYTES, hint });
-  const format = typeof value === "object" && value !== null ? (value as { format?: unknown }).format : undefined;
-  if (typeof format === "string" && format.startsWith("nfc-plan/") && format !== PLAN_FORMAT)
-    throw new NfcError("unsupported", `${path}: format ${JSON.stringify(format)} is not ${PLAN_FORMAT}`, {
-      hint: "use the version of nfc that wrote the plan, or a newer one",
-    });
+  refuseOtherVersion(value, path, PLAN_FORMAT, "use the version of nfc that wrote the plan, or a newer one");
   const plan = parseJsonWith(planSchema, value, path, hint);
   const dangling = plan.steps.find(({ measurement }) => measurement >= plan.measurements.length);
   if (dangling || plan.measurements.length === 0)

@@ -1,6 +1,5 @@
 // Reads the two texts of a plan: the one that cuts are fitted to, and the one that models are measured on.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { sampleWindows } from "../../checkpoint/token-sample.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError } from "../../errors.ts";
 import { sha256Files } from "../../io/sha256.ts";
@@ -41,10 +40,9 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
   const { calibrationTokens: tokens = DEFAULT_CALIBRATION_TOKENS, heldOutTokens = DEFAULT_HELD_OUT_TOKENS } = options;
   const every = others ? 1 : 1 + Math.ceil(heldOutTokens / tokens);
   const fitted = await readCalibrationText(calibration, checkpoint, { field, tokens, every, signal, onProgress });
-  const own = getCalibrationLength(checkpoint, tokens);
   const [length, heldOut] = others
     ? [checkpoint.config.n_positions, await takeIds(others, checkpoint, heldOutTokens, options)]
-    : [own, await takeBetween(checkpoint, { length: own, tokens, every }, options)];
+    : [getCalibrationLength(checkpoint, tokens), fitted.others.flatMap((window) => [...window])];
   if (heldOut.length < 2)
     throw new NfcError("invalid-file", `${(others ?? calibration)[0]}: the text is too short to be measured on`, {
       hint: `give more text, ${tokens + heldOutTokens} tokens are enough`,
@@ -63,19 +61,15 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
         length: fitted.windows[0]?.length ?? 0,
         ...shared,
       },
-      heldOut: { files, sha256: await sha256Files(files, signal), tokens: heldOut.length, length, ...shared },
+      heldOut: {
+        files,
+        sha256: others ? await sha256Files(others, signal) : sha256,
+        tokens: heldOut.length,
+        length,
+        ...shared,
+      },
     },
   };
-}
-
-/** The ids of the windows that are left to measure on. */
-async function takeBetween(
-  checkpoint: Checkpoint,
-  { length, tokens, every }: { length: number; tokens: number; every: number },
-  { calibration, field, signal }: PlanTextOptions,
-): Promise<number[]> {
-  const sample = await sampleWindows(calibration, checkpoint, { length, count: every * tokens, field, signal });
-  return sample.filter((_, i) => i % every !== 0).flatMap((window) => [...window]);
 }
 
 /** The first `count` ids of the files. */

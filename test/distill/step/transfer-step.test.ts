@@ -11,25 +11,14 @@ import {
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import type { Variant } from "../../../src/model/variants.ts";
-import { type TinyOptions, tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
+import { type TinyOptions, tinyModelConfig } from "../../support/make-checkpoint.ts";
+import { compareWithDifferences, randomWeights } from "../../support/transfer.ts";
 
 const [BATCH, LENGTH] = [2, 20];
 const OPTIONS: TinyOptions = { width: 8, heads: 2, positions: 20, vocab: 11 };
 const INPUTS = Int32Array.from({ length: BATCH * LENGTH }, (_, i) => (i * i + 3 * i) % 11);
 
 type Weights = Map<string, Float64Array | Float32Array>;
-
-function randomWeights(config: ModelConfig, seed: number): Map<string, Float32Array> {
-  const entries = listParameters(config).map(({ name, shape }): [string, Float32Array] => {
-    const values = tinyValues(
-      name,
-      shape.reduce((a, b) => a * b, 1),
-      seed,
-    );
-    return [name, values.map((x) => (name.includes("ln_") && name.endsWith("weight") ? 1 + x / 4 : x / 2))];
-  });
-  return new Map(entries);
-}
 
 async function opened(
   student: ModelConfig,
@@ -144,22 +133,8 @@ describe("the transfer of one layer", () => {
     const loss = () => formula([student, weights], [teacher, teacherWeights]);
     expect(await step.run(INPUTS, 0.25)).toBeCloseTo(loss(), 5);
     expect(loss()).toBeGreaterThan(0.01);
-    let largest = 0;
-    for (const name of step.targets) {
-      const values = weights.get(name) as Float64Array;
-      const { gradient } = store.slot(name);
-      for (let i = 0; i < values.length; i += 5) {
-        const value = values[i] as number;
-        const [up, down] = [1e-5, -1e-5].map((move) => {
-          values[i] = value + move;
-          return loss();
-        }) as [number, number];
-        values[i] = value;
-        const expected = (0.25 * (up - down)) / 2e-5;
-        largest = Math.max(largest, Math.abs(expected));
-        expect(Math.abs((gradient[i] as number) - expected), `${name}[${i}]`).toBeLessThan(1e-6);
-      }
-    }
+    const names = step.targets;
+    const largest = compareWithDifferences({ names, weights, store, loss, weight: 0.25, stride: 5, tolerance: 1e-6 });
     expect(largest).toBeGreaterThan(1e-4);
     await step.close();
   });

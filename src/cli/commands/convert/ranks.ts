@@ -2,6 +2,7 @@
 import { InvalidArgumentError } from "commander";
 import type { RankChoice } from "../../../convert/ranks.ts";
 import type { ModelConfig } from "../../../model/config.ts";
+import { listByLayer } from "../../../report/attention-words.ts";
 import { readPercent } from "../../percent.ts";
 
 /** A number, such as 32, or a percentage of a head's width that layers have on average, such as 50%. */
@@ -14,10 +15,5 @@ export function parseRank(text: string): RankChoice {
 
 /** The ranks of q and k where heads have fewer than GPT-2's: "q and k of rank 32, 28, 36"; null elsewhere. */
 export function formatRanks({ qk_ranks }: ModelConfig): string | null {
-  return qk_ranks ? `q and k of rank ${formatByLayer(qk_ranks)}` : null;
-}
-
-/** One number where all layers have the same. */
-function formatByLayer(ranks: readonly number[]): string {
-  return new Set(ranks).size === 1 ? `${ranks[0]}` : ranks.join(", ");
+  return qk_ranks ? `q and k of rank ${listByLayer(qk_ranks)}` : null;
 }

@@ -1,0 +1,36 @@
+// What goes into the linear algebra of one head, and the checks of it and of what comes out.
+import { NfcError } from "../errors.ts";
+import type { ModelConfig } from "../model/config.ts";
+
+/** @param what the numbers are, for the message @throws NfcError "invalid-file" where one of them is not finite */
+export function requireFiniteHead(head: number, what: string, parts: readonly (Float64Array | null)[]): void {
+  if (parts.every((part) => part === null || part.every(Number.isFinite))) return;
+  throw new NfcError("invalid-file", `head ${head}: ${what} is not finite`, { hint: "the checkpoint is damaged" });
+}
+
+/** The largest number of float32, in which weights are stored. */
+const MAX_FLOAT32 = 3.4028234663852886e38;
+
+/** @param what the numbers are, for the message @throws NfcError "unsupported" where one of them is beyond float32 */
+export function requireFloat32(
+  parts: readonly (Float64Array | Float32Array | null | undefined)[],
+  what: string,
+  hint: string,
+): void {
+  if (parts.every((part) => !part || part.every((value) => Math.abs(value) <= MAX_FLOAT32))) return;
+  throw new NfcError("unsupported", `${what} exceed float32`, { hint });
+}
+
+/** Gives W̃ of one head: its columns of the weight, and the bias as one more row. */
+export function takeHeadColumns(
+  weight: Float32Array,
+  bias: Float32Array | null,
+  head: number,
+  { n_embd: C, n_head }: Pick<ModelConfig, "n_embd" | "n_head">,
+): Float64Array {
+  const D = C / n_head;
+  const out = new Float64Array((bias ? C + 1 : C) * D);
+  for (let row = 0; row < C; row++) out.set(weight.subarray(row * C + head * D, row * C + (head + 1) * D), row * D);
+  if (bias) out.set(bias.subarray(head * D, (head + 1) * D), C * D);
+  return out;
+}
