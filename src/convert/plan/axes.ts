@@ -3,14 +3,15 @@ import type { ModelConfig } from "../../model/config.ts";
 import { getHeadSize } from "../../model/head-widths.ts";
 import { type LayerSettings, type MlpSettings, roundShare } from "../axis-settings.ts";
 import type { ConvertOptions } from "../convert-options.ts";
+import type { RankChoice } from "../ranks.ts";
 import type { Cuts } from "./search.ts";
 
 /** The options of a conversion that say what is cut. */
 export interface CutOptions extends Pick<ConvertOptions, "variant" | "strategy"> {
   layers?: LayerSettings;
   mlp?: MlpSettings;
-  qkRank?: number;
-  voRank?: number;
+  qkRank?: RankChoice;
+  voRank?: RankChoice;
 }
 
 export interface Axis {
@@ -33,13 +34,15 @@ export const AXES: readonly Axis[] = [
   {
     name: "qk-rank",
     listValues: listRanks,
-    cut: (options, qkRank) => ({ ...options, variant: "low-rank", qkRank }),
+    cut: (options, rank, config) => ({ ...options, variant: "low-rank", qkRank: shareRanks(rank, config) }),
   },
   {
     name: "vo-rank",
     listValues: listRanks,
     // q and k keep their D numbers unless the other axis cuts them too.
-    cut: (options, voRank, config) => ({ qkRank: getHeadSize(config), ...options, variant: "low-rank", voRank }),
+    cut: (options, rank, config) => {
+      return { qkRank: getHeadSize(config), ...options, variant: "low-rank", voRank: shareRanks(rank, config) };
+    },
   },
   {
     name: "mlp",
@@ -66,6 +69,11 @@ function listRanks(config: ModelConfig): number[] {
     RANK_SHARES.map((share) => Math.round(share * size)),
     size,
   );
+}
+
+/** A rank that layers have on average: shared out over them, it loses less than the same rank in all of them. */
+function shareRanks(rank: number, config: ModelConfig): RankChoice {
+  return { share: rank / getHeadSize(config) };
 }
 
 /** Values from 1 to below `whole`, each once. */
