@@ -67,7 +67,7 @@ export async function dryRun(student: Checkpoint, given: TrainOptions, seconds =
   const cache = plan.settings.cacheTeacher > 0 ? await mkdtemp(join(tmpdir(), "nfc-dry-run-")) : undefined;
   try {
     const { teacher = null, session = {}, signal, onProgress } = options;
-    const store = await loadStore(student, plan.settings);
+    const store = await loadStore(student, plan.settings, { session });
     const { settings, layers } = plan;
     const context: PhaseContext = { student, teacher, settings, layers, store, session, split: corpora.split, cache };
     const measured = await measureRun(context, {
@@ -198,7 +198,7 @@ async function measureStep(
       store.clearTotals();
       await phase.gradients(index, [await batches.batch(index)]);
     });
-    const move = await measure(0, async () => phase.optimizer.update(0, phase.optimizer.norm()));
+    const move = await measure(0, async () => phase.optimizer.update(0, await phase.optimizer.norm()));
     return settings.accumulate * micro + move;
   } finally {
     await phase.close();

@@ -13,7 +13,7 @@ import type { ModelConfig } from "../model/config.ts";
 import type { Given } from "./resolve-settings.ts";
 import { METRICS_FILE, type RunFolder, type RunIdentity, type RunState } from "./run-folder.ts";
 import { listChangedSettings } from "./run-identity.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 import { resolveTrainSettings, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "./train-settings.ts";
 
 /** The defaults of these follow from the number of steps, so that those of a longer run differ. */
@@ -116,7 +116,7 @@ export async function measureMetrics(folder: string): Promise<number> {
 export async function beginExtension<State extends { metricsBytes: number }>(
   folder: RunFolder<State>,
   identity: RunIdentity,
-  store: ParameterStore,
+  store: ParameterState,
   finished: { folder: string; makeState: () => Promise<State> } | null,
 ): Promise<State | null> {
   if (!finished) {
@@ -132,10 +132,11 @@ export async function beginExtension<State extends { metricsBytes: number }>(
 }
 
 /** Reads the weights that a finished run kept. @throws NfcError "mismatch" for a model of another form */
-async function loadFinished(folder: string, store: ParameterStore): Promise<void> {
+async function loadFinished(folder: string, store: ParameterState): Promise<void> {
   const model = await openCheckpoint(folder);
   try {
-    for (const name of store.names) store.value(name).set(await model.readF32(name));
+    for (const name of store.names)
+      await store.fill(name, "value", async (into) => into.set(await model.readF32(name)));
   } finally {
     await model.close();
   }

@@ -6,8 +6,7 @@ import { openLiveScorer, openScorer, type Scorer } from "../inference/score/eval
 import { isUsedAtMean } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
 import type { TokenRange } from "./data/windows.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
-import { makeParameter } from "./step/store-binding.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 
 const PIECE = 8192;
 
@@ -47,12 +46,12 @@ export interface HeldOut {
 /** Opens a model whose weights are a store's, as they are at each call; the noise is at its mean. */
 export async function openHeldOut(
   { config, source }: Pick<Checkpoint, "config" | "source">,
-  store: ParameterStore,
+  store: ParameterState,
   options: HeldOutOptions,
 ): Promise<HeldOut> {
   const names = store.names.filter((name) => isUsedAtMean(name, config));
-  const weights = Object.fromEntries(names.map((name) => [name, makeParameter(store, name)]));
-  const scorer = await openLiveScorer({ config, source }, weights, options.session);
+  const readWeights = () => Object.fromEntries(names.map((name) => [name, store.parameter(name)]));
+  const scorer = await openLiveScorer({ config, source }, readWeights, options.session);
   return { perplexity: (onProgress) => measure(scorer, options, onProgress), close: () => scorer.close() };
 }
 

@@ -2,14 +2,15 @@
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import type { SessionOptions } from "../graph/session.ts";
-import { VARIANT_TRAITS } from "../model/variants.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
-import { makeStepNoise } from "./step/noise.ts";
-import { NoisePrior } from "./step/noise-prior.ts";
+import { openDeviceGradients } from "./device/device-gradients.ts";
+import { openDeviceTeacher, uploadWeights } from "./device/device-teacher.ts";
+import type { RunParameters } from "./device/open-parameters.ts";
+import { planResidentChunks } from "./device/resident-graph.ts";
 import { Optimizer } from "./step/optimizer.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
-import { isPriorOnly, planHeadChunks } from "./step/step-graph.ts";
-import { openTrainingStep } from "./step/training-step.ts";
+import { ParameterStore } from "./step/parameter-store.ts";
+import { planHeadChunks } from "./step/step-graph.ts";
+import { openTextGradients } from "./step/text-gradients.ts";
 import { openTransferStep } from "./step/transfer-step.ts";
 import { openCachedTeacher } from "./teacher/cache.ts";
 import { openTeacher, type TeacherSource } from "./teacher/teacher.ts";
@@ -43,7 +44,7 @@ export interface PhaseContext {
   settings: TrainSettings;
   /** The teacher's layer of each of the student's; null where that is not known. */
   layers: LayerMap;
-  store: ParameterStore;
+  store: RunParameters;
   session: SessionOptions;
   split: { train: TokenRange; heldOut: TokenRange };
   /** Folder for cache files. */
@@ -63,9 +64,10 @@ function toOptimizerOptions({ settings, store }: PhaseContext) {
 async function openTransfer(context: PhaseContext): Promise<Phase> {
   const { settings, student, store, session } = context;
   const teacher = context.teacher as Checkpoint;
-  const teacherWeights = await readWeights(teacher);
+  const memory = store instanceof ParameterStore ? undefined : store.memory;
+  const teacherWeights = memory ? await uploadWeights(teacher, memory) : await readWeights(teacher);
   const { batchSize: batch, length, accumulate, transfer: kind, transferSteps: steps } = settings;
-  const models = { student: student.config, teacher: teacher.config, teacherWeights };
+  const models = { student: student.config, teacher: teacher.config, teacherWeights, memory };
   const layers = context.layers as readonly number[];
   const step = await openTransferStep({ ...session, ...models, kind, layers, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
@@ -80,7 +82,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
       let total = 0;
       for (const { inputs } of batches) {
         total += await step.run(inputs, 1 / accumulate);
-        store.accumulate(names);
+        await store.accumulate(names);
       }
       const loss = total / accumulate;
       return { loss, [TRANSFER_LOSSES[kind]]: loss };
@@ -92,14 +94,12 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
 async function openTraining(context: PhaseContext): Promise<Phase> {
   const { settings, store, session } = context;
   const { config } = context.student;
-  const { batchSize: batch, length, accumulate, kd, temperature, noiseKl } = settings;
+  const { batchSize: batch, length, accumulate, kd, temperature } = settings;
   const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
-  const noise = makeStepNoise(config, settings);
-  const trained = new Set(store.trained);
-  const options = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
-  const step = await openTrainingStep(options, store, session);
-  const prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
-  const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
+  const options = { config, settings, teacher, session };
+  const step = await (store instanceof ParameterStore
+    ? openTextGradients(store, options)
+    : openDeviceGradients(store, options));
   const { lr, noiseLr, warmup, decay, transferSteps, extendedFrom } = settings;
   const start = Math.max(transferSteps, extendedFrom);
   const steps = settings.steps - start;
@@ -113,35 +113,29 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
     start,
     async gradients(index, batches) {
       const sums = { nll: 0, kl: 0 };
-      for (const [micro, { inputs, labels, windows }] of batches.entries()) {
-        const feeds = {
-          ...noise.feeds(drawn + index * accumulate + micro),
-          ...(await teacher?.feeds(inputs, windows)),
-        };
-        const losses = await step.run({ inputs, labels }, weights, feeds);
-        store.accumulate(store.trained);
+      for (const [micro, batch] of batches.entries()) {
+        const losses = await step.run(batch, weights, drawn + index * accumulate + micro);
+        await store.accumulate(store.trained);
         sums.nll += losses.nll;
         sums.kl += losses.kl;
       }
-      for (const name of priorOnly) store.slot(name).total.fill(0);
-      prior?.addGradient(noiseKl);
       const kl = teacher ? (sums.kl / rows) * temperature ** 2 : null;
-      return makeReport(sums.nll / rows, kl, prior ? prior.value() : null, settings);
+      return makeReport(sums.nll / rows, kl, step.addPrior(), settings);
     },
-    async close() {
-      await step.close();
-      await teacher?.close();
-    },
+    close: () => step.close(),
   };
 }
 
 function openTeacherSource(teacher: Checkpoint, context: PhaseContext): Promise<TeacherSource> {
-  const { settings, student, session, split, cache } = context;
+  const { settings, student, store, session, split, cache } = context;
   const { batchSize: batch, length, cacheTeacher: k, cacheKind: kind, teacherPrecision: precision } = settings;
+  const { vocab_size } = student.config;
   const shared = { ...session, batch, length, precision };
-  return k > 0
-    ? openCachedTeacher(teacher, { ...shared, k, kind, range: split.train, cache })
-    : openTeacher(teacher, { ...shared, chunks: planHeadChunks(student.config.vocab_size) });
+  if (k > 0) return openCachedTeacher(teacher, { ...shared, k, kind, range: split.train, cache });
+  if (store instanceof ParameterStore) return openTeacher(teacher, { ...shared, chunks: planHeadChunks(vocab_size) });
+  return precision === "fp32"
+    ? openDeviceTeacher(teacher, store.memory, { batch, length, session })
+    : openTeacher(teacher, { ...shared, chunks: planResidentChunks(vocab_size) });
 }
 
 function makeReport(nll: number, kl: number | null, noise: number | null, { kd, noiseKl }: TrainSettings): StepReport {

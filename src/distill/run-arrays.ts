@@ -5,26 +5,41 @@ import { countElements, viewBytes } from "../formats/dtype.ts";
 import { openSafetensors } from "../formats/safetensors/reader.ts";
 import { SINGLE_FILE } from "../formats/safetensors/shard-plan.ts";
 import { makeBytesSource, type TensorSource } from "../formats/safetensors/writer.ts";
+import type { ParameterState, StatePart } from "./step/parameter-state.ts";
 
-export function makeArraySource(name: string, shape: readonly number[], data: Float32Array): TensorSource {
-  return makeBytesSource(name, "F32", shape, viewBytes(data));
+/** A part of a parameter, and its name in the file. */
+export interface StateArray {
+  key: string;
+  name: string;
+  part: StatePart;
+}
+
+/** A part of a parameter, read when it is written. */
+export function makeArraySource(store: ParameterState, { key, name, part }: StateArray): TensorSource {
+  const shape = store.shape(name);
+  return {
+    name: key,
+    dtype: "F32",
+    shape,
+    async *chunks() {
+      yield* makeBytesSource(key, "F32", shape, viewBytes(await store.read(name, part))).chunks();
+    },
+  };
 }
 
 /**
- * Fills arrays from the model.safetensors of a folder, each under its name.
+ * Fills parts of parameters from the model.safetensors of a folder.
  * @throws NfcError "not-found", "invalid-file" for an array of another size or with impossible values
  */
-export async function readArrays(folder: string, arrays: readonly [string, Float32Array][]): Promise<void> {
+export async function readArrays(folder: string, store: ParameterState, arrays: readonly StateArray[]): Promise<void> {
   const reader = await openSafetensors(join(folder, SINGLE_FILE));
   try {
-    for (const [name, array] of arrays) {
-      const { shape = null } = reader.tensors.get(name) ?? {};
-      if (shape && countElements(shape) !== array.length)
-        throw new NfcError(
-          "invalid-file",
-          `${reader.path}: ${name} has ${countElements(shape)} values, not ${array.length}`,
-        );
-      checkValues(await reader.readF32(name, array), name, reader.path);
+    for (const { key, name, part } of arrays) {
+      const { shape = null } = reader.tensors.get(key) ?? {};
+      const size = countElements(store.shape(name));
+      if (shape && countElements(shape) !== size)
+        throw new NfcError("invalid-file", `${reader.path}: ${key} has ${countElements(shape)} values, not ${size}`);
+      await store.fill(name, part, async (into) => checkValues(await reader.readF32(key, into), key, reader.path));
     }
   } finally {
     await reader.close();

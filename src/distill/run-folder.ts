@@ -17,8 +17,8 @@ import { tryTwice } from "../io/leftovers.ts";
 import { findForeignEntry } from "../io/model-entries.ts";
 import { sha256Beginning } from "../io/sha256.ts";
 import { recoverDirectory, withStagedDirectory, writeFileAtomic } from "../io/staging.ts";
-import { makeArraySource, readArrays } from "./run-arrays.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
+import { makeArraySource, readArrays, type StateArray } from "./run-arrays.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 
 const RUN_FORMAT = "nfc-run/2";
 const RUN_FILE = "run.json";
@@ -52,7 +52,7 @@ const OWN_FILES =
   /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best|lock)\.nfc-(tmp|old)-.*)$/;
 
 /** Arrays of a checkpoint, each as PART/NAME. */
-const listParts = ({ hasAverages }: ParameterStore) =>
+const listParts = ({ hasAverages }: ParameterState) =>
   ["value", "moment1", "moment2", ...(hasAverages ? (["average"] as const) : [])] as const;
 
 /** The folder of one run. `State` is what a checkpoint holds besides its arrays. */
@@ -132,7 +132,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 
   /** Begins a run that extends a finished one: with its metrics, and with the store's values as the best so far. */
-  async createExtended(settings: RunIdentity, from: string, store: ParameterStore, state: State): Promise<void> {
+  async createExtended(settings: RunIdentity, from: string, store: ParameterState, state: State): Promise<void> {
     await this.create(settings);
     const metrics = join(from, METRICS_FILE);
     if (fileExists(metrics)) await writeText(this.metrics, await withIoErrors(metrics, () => readFile(metrics)));
@@ -157,7 +157,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
    * The checkpoint's state, its arrays read into the store; null when none was saved yet.
    * @throws NfcError "invalid-file", "not-found" for a checkpoint that is damaged
    */
-  async load(store: ParameterStore): Promise<State | null> {
+  async load(store: ParameterState): Promise<State | null> {
     const folder = join(this.path, "checkpoint");
     await recoverDirectory(folder);
     return this.whole(async () => {
@@ -168,8 +168,8 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
       const sums = await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
       const state = await readState(folder, this.schema);
       const arrays = (name: string) =>
-        listParts(store).map((part): [string, Float32Array] => [`${part}/${name}`, store.slot(name)[part]]);
-      await readArrays(folder, store.trained.flatMap(arrays));
+        listParts(store).map((part): StateArray => ({ key: `${part}/${name}`, name, part }));
+      await readArrays(folder, store, store.trained.flatMap(arrays));
       await this.cutMetrics(state.metricsBytes);
       checkSum(this.metrics, await sha256Beginning(this.metrics, state.metricsBytes), sums[METRICS_FILE]);
       return state;
@@ -194,20 +194,19 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   }
 
   /** Replaces the checkpoint. A whole one is there at any moment. */
-  async save(store: ParameterStore, state: State): Promise<void> {
+  async save(store: ParameterState, state: State): Promise<void> {
     await checkFolderLock(this.path);
     await syncFile(this.metrics);
-    const sources = store.trained.flatMap((name) => {
-      const slot = store.slot(name);
-      return listParts(store).map((part) => makeArraySource(`${part}/${name}`, slot.shape, slot[part]));
-    });
+    const sources = store.trained.flatMap((name) =>
+      listParts(store).map((part) => makeArraySource(store, { key: `${part}/${name}`, name, part })),
+    );
     const metrics = await sha256Beginning(this.metrics, state.metricsBytes);
     await this.replace("checkpoint", sources, state, { [METRICS_FILE]: metrics });
   }
 
   /** Keeps the present values as the best so far. */
-  async saveBest(store: ParameterStore, score: object): Promise<void> {
-    const sources = store.trained.map((name) => makeArraySource(name, store.slot(name).shape, store.value(name)));
+  async saveBest(store: ParameterState, score: object): Promise<void> {
+    const sources = store.trained.map((name) => makeArraySource(store, { key: name, name, part: "value" }));
     await this.replace("best", sources, score);
   }
 
@@ -216,16 +215,16 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
    * @param best the step that they must be of: a killed run may have kept a later one than its checkpoint knows
    * @throws NfcError "invalid-file" for those of another step
    */
-  async loadBest(store: ParameterStore, best: { step: number }): Promise<void> {
+  async loadBest(store: ParameterState, best: { step: number }): Promise<void> {
     const folder = join(this.path, "best");
     await recoverDirectory(folder);
-    const arrays = store.trained.map((name): [string, Float32Array] => [name, store.value(name)]);
+    const arrays = store.trained.map((name): StateArray => ({ key: name, name, part: "value" }));
     await this.whole(async () => {
       await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
       const { step } = await readState(folder, z.object({ step: z.int() }));
       if (step !== best.step)
         throw new NfcError("invalid-file", `${folder}: holds the weights of step ${step}, not ${best.step}`);
-      await readArrays(folder, arrays);
+      await readArrays(folder, store, arrays);
     });
   }
 

@@ -114,7 +114,7 @@ export class TextObjective implements Objective<RunState> {
     const phase = await openPhase(step, this.parts);
     this.phase = phase;
     // A run that is resumed right here has read the moments of the phase before from its checkpoint.
-    if (step === transferSteps) phase.optimizer.reset();
+    if (step === transferSteps) await phase.optimizer.reset();
     return phase;
   }
 

@@ -16,7 +16,7 @@ import type { Given } from "./resolve-settings.ts";
 import type { RunFolder, RunIdentity, RunState } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 import { withMatchingTeacher } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
@@ -116,7 +116,7 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
   const { folder, settings, layers, split, force, inputs } = claimed;
   const { output, teacher = null, session = {}, resume = false, saveEvery = DEFAULT_SAVE_EVERY } = options;
   const { cache, command, onProgress, signal } = options;
-  const store = await loadStore(student, settings, onProgress);
+  const store = await loadStore(student, settings, { session, onProgress });
   const saved = await loadState(store, claimed, resume);
   const parts = { student, teacher, settings, layers, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
@@ -140,6 +140,7 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
     return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };
   } finally {
     await objective.close();
+    await store.close();
   }
 }
 
@@ -148,7 +149,7 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
  * finished one. Null for a run that begins.
  */
 async function loadState(
-  store: ParameterStore,
+  store: ParameterState,
   { folder, extended, identity, settings }: ClaimedRun,
   resume: boolean,
 ): Promise<RunState | null> {

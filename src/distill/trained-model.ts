@@ -8,12 +8,14 @@ import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/
 import { continueRecord } from "../checkpoint/provenance.ts";
 import { encodeFloats } from "../formats/dtype.ts";
 import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import type { SessionOptions } from "../graph/session.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
+import { openParameters, type RunParameters } from "./device/open-parameters.ts";
 import { METRICS_FILE } from "./run-folder.ts";
-import { ParameterStore } from "./step/parameter-store.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 import type { TrainSettings } from "./train-settings.ts";
 
 export interface TrainedModel {
@@ -36,14 +38,22 @@ export interface TrainedModelOptions {
   onProgress?: LongCall["onProgress"];
 }
 
+interface StoreOptions {
+  /** Names the device, on which the parameters are where it keeps tensors. */
+  session: SessionOptions;
+  accumulate?: boolean | undefined;
+  average?: boolean | undefined;
+  onProgress?: LongCall["onProgress"];
+}
+
 /** Loads all parameters of the student; those that `train` names get gradients and moments. */
 export async function loadStore(
   student: Checkpoint,
   settings: TrainSettings,
-  onProgress?: LongCall["onProgress"],
-): Promise<ParameterStore> {
+  { session, onProgress }: Pick<StoreOptions, "session" | "onProgress">,
+): Promise<RunParameters> {
   const options = { accumulate: settings.accumulate > 1, average: settings.average > 0 };
-  return makeStore(student, (name) => isTrained(name, settings), options, onProgress);
+  return makeStore(student, (name) => isTrained(name, settings), { ...options, session, onProgress });
 }
 
 /** Whether a run moves a parameter. */
@@ -56,15 +66,14 @@ export function isTrained(name: string, { train: part }: Pick<TrainSettings, "tr
 export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
-  options: { accumulate?: boolean; average?: boolean } = {},
-  onProgress?: LongCall["onProgress"],
-): Promise<ParameterStore> {
+  { session, onProgress, ...options }: StoreOptions,
+): Promise<RunParameters> {
   const specs = listParameters(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
-  const store = new ParameterStore(specs, options);
+  const store = await openParameters(specs, options, session);
   const event = { phase: "loading", detail: model.source, total: model.reader.byteLength, unit: "bytes" } as const;
   let done = 0;
   for (const { name } of specs) {
-    store.value(name).set(await model.readF32(name));
+    await store.fill(name, "value", async (into) => into.set(await model.readF32(name)));
     done += requireTensor(model, name).byteLength;
     onProgress?.({ ...event, done, brief: true });
   }
@@ -73,7 +82,7 @@ export async function makeStore(
 
 export async function writeTrainedModel(
   student: Checkpoint,
-  store: ParameterStore,
+  store: ParameterState,
   { output, force, metrics, step, command, onProgress }: TrainedModelOptions,
 ): Promise<TrainedModel> {
   const { config } = student;
@@ -92,16 +101,16 @@ export async function writeTrainedModel(
 }
 
 /** Encodes a trained tensor in the dtype that it was stored in, and copies the bytes of a frozen one. */
-function makeTrainedSource(student: Checkpoint, store: ParameterStore, name: string): TensorSource {
+function makeTrainedSource(student: Checkpoint, store: ParameterState, name: string): TensorSource {
   const tensor = requireTensor(student, name);
   if (!store.trained.includes(name)) return makeTensorSource(student, tensor);
-  const values = store.value(name);
   const step = PIECE_BYTES / Float32Array.BYTES_PER_ELEMENT;
   return {
     name,
     dtype: tensor.dtype,
     shape: tensor.shape,
     async *chunks() {
+      const values = await store.read(name, "value");
       for (let at = 0; at < values.length; at += step) yield encodeFloats(values.subarray(at, at + step), tensor.dtype);
     },
   };

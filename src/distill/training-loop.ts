@@ -3,7 +3,7 @@ import { describeError, NfcError } from "../errors.ts";
 import type { LongCall } from "../progress.ts";
 import type { RunFolder } from "./run-folder.ts";
 import type { Optimizer } from "./step/optimizer.ts";
-import type { ParameterStore } from "./step/parameter-store.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 
 /** The state that every run keeps in its checkpoint. */
 export interface LoopState {
@@ -60,7 +60,7 @@ export class Divergence extends Error {
 
 export interface LoopOptions<State extends LoopState> {
   folder: RunFolder<State>;
-  store: ParameterStore;
+  store: ParameterState;
   /** Steps between checkpoints. */
   saveEvery: number;
   signal?: AbortSignal | undefined;
@@ -137,13 +137,13 @@ export class TrainingLoop<State extends LoopState> {
     const { step } = this.state;
     store.clearTotals();
     const { optimizer, index, check, report } = await this.objective.prepareStep(step);
-    const norm = optimizer.norm();
+    const norm = await optimizer.norm();
     check(norm);
     // The parameters are saved before they move: the losses just computed show that they are good.
     if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
-    const lr = optimizer.update(index, norm);
+    const lr = await optimizer.update(index, norm);
     const averaged = this.countAveraged(step + 1);
-    if (averaged > 0) store.addToAverage(averaged);
+    if (averaged > 0) await store.addToAverage(averaged);
     const { entry, changes } = report(lr, norm, this.state);
     this.state = { ...this.state, ...changes, step: step + 1 };
     await this.log(entry);

@@ -2,6 +2,7 @@
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
+import { DeviceTensor } from "./device-tensor.ts";
 import type { ConstantData, Graph, GraphDtype, Value } from "./ir.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
@@ -16,6 +17,15 @@ export interface Tensor {
 }
 
 export type Tensors = Readonly<Record<string, Tensor>>;
+/** What a session is fed, and where it writes: in the host's memory, or in that of its device. */
+export type Operand = Tensor | DeviceTensor;
+export type Operands = Readonly<Record<string, Operand>>;
+
+/** Bytes that crossed the bus: to the device, and back. */
+export interface Traffic {
+  up: number;
+  down: number;
+}
 
 /** The devices that ops run on; ONNX Runtime runs those that a device lacks on the CPU. */
 export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
@@ -31,6 +41,10 @@ export interface SessionOptions {
   arena?: boolean | undefined;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
   profile?: string | undefined;
+  /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. */
+  outputs?: "host" | "device" | undefined;
+  /** Adds up what runs send to a device and take from it. */
+  traffic?: Traffic | undefined;
 }
 
 let runtime: Promise<Runtime> | undefined;
@@ -72,10 +86,14 @@ export class Session {
   readonly outputNames: readonly string[];
   private readonly ort: Runtime;
   private readonly session: Ort.InferenceSession;
+  private readonly device: Device;
+  private readonly traffic: Traffic | null;
 
-  constructor(ort: Runtime, session: Ort.InferenceSession) {
+  constructor(ort: Runtime, session: Ort.InferenceSession, { device = "cpu", traffic }: SessionOptions) {
     this.ort = ort;
     this.session = session;
+    this.device = device;
+    this.traffic = device !== "cpu" && traffic ? traffic : null;
     this.inputNames = session.inputNames;
     this.outputNames = session.outputNames;
   }
@@ -106,7 +124,7 @@ export class Session {
   static async fromFile(path: string, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
     try {
-      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)));
+      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)), options);
     } catch (error) {
       throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${describeError(error).split("\n")[0]}`, {
         hint: "export the model again",
@@ -120,22 +138,54 @@ export class Session {
    * tensor in `into`: they are written there. Large outputs of many runs want that, because the garbage collector does
    * not see how much memory an output holds.
    * @param outputs the names of the wanted outputs; all unless given
+   * @returns the outputs, but for those that were written to a device
    */
-  async run(feeds: Tensors, into: Tensors = {}, outputs = this.outputNames): Promise<Record<string, Tensor>> {
+  async run(feeds: Operands, into: Operands = {}, outputs = this.outputNames): Promise<Record<string, Tensor>> {
     const fetches: Record<string, Ort.Tensor | null> = {};
-    for (const name of outputs) fetches[name] = into[name] ? this.tensor(into[name]) : null;
-    const inputs: Record<string, Ort.Tensor> = {};
-    for (const [name, tensor] of Object.entries(feeds)) inputs[name] = this.tensor(tensor);
-    const results = await this.session.run(inputs, fetches);
-    const toTensor = (result: Ort.Tensor) => {
-      return { dtype: result.type as GraphDtype, data: readData(result), shape: result.dims };
-    };
-    return Object.fromEntries(Object.entries(results).map(([name, result]) => [name, toTensor(result)]));
+    for (const name of outputs) fetches[name] = into[name] ? this.operand(into[name]) : null;
+    const results = await this.session.run(this.feed(feeds), fetches);
+    const host: Record<string, Tensor> = {};
+    for (const [name, result] of Object.entries(results)) {
+      if (into[name] instanceof DeviceTensor) continue;
+      const data = readData(result);
+      if (this.traffic) this.traffic.down += data.byteLength;
+      host[name] = { dtype: result.type as GraphDtype, data, shape: result.dims };
+    }
+    return host;
+  }
+
+  /**
+   * Runs a graph whose outputs stay on the device, in buffers made for this call: of a session with `outputs` "device".
+   */
+  async runOnDevice(feeds: Operands): Promise<Record<string, DeviceTensor>> {
+    const results = await this.session.run(this.feed(feeds));
+    const entries = Object.entries(results).map(([name, result]): [string, DeviceTensor] => {
+      return [name, new DeviceTensor(this.device, result.type as GraphDtype, result.dims, result)];
+    });
+    return Object.fromEntries(entries);
   }
 
   async close(): Promise<void> {
     this.session.endProfiling();
     await this.session.release();
+  }
+
+  private feed(feeds: Operands): Record<string, Ort.Tensor> {
+    const inputs: Record<string, Ort.Tensor> = {};
+    for (const [name, operand] of Object.entries(feeds)) {
+      inputs[name] = this.operand(operand);
+      if (this.traffic && !(operand instanceof DeviceTensor)) this.traffic.up += operand.data.byteLength;
+    }
+    return inputs;
+  }
+
+  /** ONNX Runtime would read the buffer of another device as an address in its own. */
+  private operand(operand: Operand): Ort.Tensor {
+    if (!(operand instanceof DeviceTensor)) return this.tensor(operand);
+    if (operand.device !== this.device)
+      throw new Error(`a tensor that lies on ${operand.device} was given to a session on ${this.device}`);
+    const { content } = operand;
+    return content instanceof this.ort.Tensor ? content : this.tensor(content as Tensor);
   }
 
   private tensor({ dtype, data, shape }: Tensor): Ort.Tensor {
@@ -163,7 +213,8 @@ async function createSession(
   const { device = "cpu" } = options;
   const ort = await loadRuntime();
   try {
-    return new Session(ort, await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData }));
+    const session = await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData });
+    return new Session(ort, session, options);
   } catch (error) {
     if (device === "cpu") throw error;
     throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${describeError(error).split("\n")[0]}`, {
@@ -179,6 +230,7 @@ function toOrtOptions({
   shortLived = false,
   arena = true,
   profile,
+  outputs = "host",
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
   // too, as a line of its own.
@@ -190,6 +242,8 @@ function toOrtOptions({
     enableCpuMemArena: arena,
     logSeverityLevel: 4,
     ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
+    // With it, ONNX Runtime ignores the buffers that a run is given for its outputs.
+    ...(outputs === "device" && { preferredOutputLocation: "gpu-buffer" as const }),
     ...(shortLived && { extra: { session: { disable_prepacking: "1" } } }),
   };
 }

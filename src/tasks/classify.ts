@@ -3,11 +3,20 @@
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { describeError, NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
-import { makeInt64Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../graph/session.ts";
+import {
+  makeInt64Tensor,
+  type Operand,
+  type Operands,
+  Session,
+  type SessionOptions,
+  type Tensor,
+  type Tensors,
+} from "../graph/session.ts";
 import { classifier } from "../model/classifier.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { declareTextInputs, makeTextFeeds } from "../model/gpt2.ts";
 import { makeParameterLookup } from "../model/layers.ts";
+import { listParameters } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
 import { batchExamples, type EncodedExample, type ExampleBatch } from "./examples.ts";
 import type { Task } from "./glue-tasks.ts";
@@ -36,7 +45,7 @@ export interface ClassifyOptions extends LongCall {
 export class Classifier {
   readonly config: ModelConfig;
   private readonly session: Session;
-  private readonly feeds: (batch: ExampleBatch) => Tensors;
+  private readonly feeds: (batch: ExampleBatch) => Operands;
   /** The exported file, which may not be what it says. */
   private readonly file: string | undefined;
 
@@ -59,11 +68,16 @@ export class Classifier {
     return new Classifier(checkpoint.config, session, makeBatchFeeds);
   }
 
-  /** Opens a model in training: its weights are read where they lie, at each call. @internal */
-  static async live(config: ModelConfig, weights: Tensors, options: SessionOptions = {}): Promise<Classifier> {
+  /** Opens a model in training. @param weightOf gives a weight where it lies, at each call @internal */
+  static async live(
+    config: ModelConfig,
+    weightOf: (name: string) => Operand,
+    options: SessionOptions = {},
+  ): Promise<Classifier> {
     const session = await Session.withInputs(buildLogitsGraph(config), options);
-    const read = Object.fromEntries(Object.entries(weights).filter(([name]) => session.inputNames.includes(name)));
-    return new Classifier(config, session, (batch) => ({ ...read, ...makeBatchFeeds(batch) }));
+    const names = listParameters(config).flatMap(({ name }) => (session.inputNames.includes(name) ? [name] : []));
+    const read = () => Object.fromEntries(names.map((name) => [name, weightOf(name)]));
+    return new Classifier(config, session, (batch) => ({ ...read(), ...makeBatchFeeds(batch) }));
   }
 
   /** Opens an exported file. @throws NfcError "invalid-file" where ONNX Runtime refuses it */

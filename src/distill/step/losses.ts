@@ -1,8 +1,8 @@
 // The head's losses with their gradient in closed form: NLL and KL to a teacher, the vocabulary in chunks.
 import type { Dim } from "../../graph/dims.ts";
 import type { Value } from "../../graph/ir.ts";
-import { add, gemm, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
-import { concat, gather, reshape, slice } from "../../graph/shape-ops.ts";
+import { add, equal, gemm, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
+import { concat, gather, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
@@ -20,7 +20,7 @@ export interface HeadLossInputs {
   /** The head's matrix whole, [V, C], and the same in chunks of rows. */
   matrix: Value;
   chunks: readonly Value[]; // [v, C] each
-  labels: Value; // int64 [N]
+  labels: Value; // int64 [N], 0 or more
   /** Weight of each row's NLL in the loss, [N, 1]; 0 where a row has no label. */
   nllWeight: Value;
   /** Weight of each row's KL in the loss, temperature² included, [N, 1]; null without a teacher. */
@@ -31,25 +31,30 @@ export interface HeadLossInputs {
   rowsAtOnce: number;
   /** Whether dMatrix is wanted. */
   matrixTrained: boolean;
+  /**
+   * Whether the labels' part of dL/dz is within the products, at the price of a tensor [n, v] more, or left to the caller as
+   * rows, which no op adds up as fast on a CPU.
+   */
+  labelsWithin?: boolean | undefined;
 }
 
 export interface HeadLoss {
   nll: Value; // of each row: [N]
   kl: Value | null; // KL(teacher ‖ student) at the temperature, of each row: [N]
   dHidden: Value; // [N, C]
-  /** dL/d(chunk) [v, C], without the labels' rows; empty when it is not wanted. */
+  /** dL/d(chunk) [v, C], without the labels' rows where those are apart; empty when it is not wanted. */
   dChunks: Value[];
-  /** The labels' part of dL/d(matrix): its row labels[i] gets labelRows[i]. [N, C] */
+  /** The labels' part of dL/d(matrix), where it is apart: its row labels[i] gets labelRows[i]. [N, C] */
   labelRows: Value | null;
 }
 
 /**
  * L = Σ_i a_i·NLL_i + b_i·KL_i, with logits z = h·Wᵀ, p = softmax(z), q = softmax(z/T), t the teacher's at T:
  * dL/dz = a·(p − [label]) + (b/T)·(q − t). The one-hot part is kept apart as rows, so that no [N, V] tensor is built
- * for it.
+ * for it, unless `labelsWithin`.
  */
 export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
-  const { hidden, matrix, labels, nllWeight, matrixTrained } = inputs;
+  const { hidden, matrix, labels, nllWeight, matrixTrained, labelsWithin = false } = inputs;
   const total = hidden.shape[0] as number;
   const labelWeights = gather(matrix, labels); // [N, C]
   const blocks: RowBlock[] = [];
@@ -64,11 +69,9 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
   const rows = (pick: (block: RowBlock) => Value) =>
     blocks.length === 1 ? pick(blocks[0] as RowBlock) : concat(blocks.map(pick), 0);
   const kl = blocks.every((block) => block.kl) ? rows((block) => block.kl as Value) : null;
-  const dHidden = sub(
-    rows((block) => block.dHidden),
-    mul(labelWeights, nllWeight),
-  ); // [N, C]
-  const labelRows = matrixTrained ? scale(mul(hidden, nllWeight), -1) : null;
+  const fromLogits = rows((block) => block.dHidden); // [N, C]
+  const dHidden = labelsWithin ? fromLogits : sub(fromLogits, mul(labelWeights, nllWeight)); // [N, C]
+  const labelRows = matrixTrained && !labelsWithin ? scale(mul(hidden, nllWeight), -1) : null;
   return { nll: rows((block) => block.nll), kl, dHidden, dChunks, labelRows };
 }
 
@@ -77,7 +80,7 @@ interface RowBlock {
   nll: Value; // [n]
   kl: Value | null; // [n]
   dLogits: Value[]; // one a chunk: [n, v]
-  dHidden: Value; // without the labels' part: [n, C]
+  dHidden: Value; // without the labels' part, where that is apart: [n, C]
 }
 
 function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, labelWeights: Value): RowBlock {
@@ -101,8 +104,21 @@ function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: numbe
       combineGradients(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
     );
   } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
+  if (inputs.labelsWithin) dLogits = subtractLabels(dLogits, cut(inputs.labels), a);
   const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
   return { hidden, nll, kl, dLogits, dHidden: dHidden as Value };
+}
+
+/** dL/dz − a·[label]: chunk by chunk [n, v], for labels [n] and a [n, 1] */
+function subtractLabels(dLogits: readonly Value[], labels: Value, a: Value): Value[] {
+  const column = unsqueeze(labels, [1]); // [n, 1]
+  let first = 0;
+  return dLogits.map((d) => {
+    const count = d.shape[1] as number;
+    const ids = d.graph.ints(Array.from({ length: count }, (_, v) => first + v)); // [v]
+    first += count;
+    return where(equal(column, ids), sub(d, a), d); // [n, v]
+  });
 }
 
 interface TeacherRows {

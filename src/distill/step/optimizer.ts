@@ -1,8 +1,6 @@
 // Moves a model's parameters: gradient norm, learning rate, clipping, AdamW with its rates for weights and for noise.
-
-import { isNoiseParameter } from "../../model/parameters.ts";
 import type { TrainSettings } from "../train-settings.ts";
-import type { ParameterStore } from "./parameter-store.ts";
+import type { ParameterState } from "./parameter-state.ts";
 
 /** `steps` and `warmup` count from the beginning of the phase. */
 export interface OptimizerOptions
@@ -15,44 +13,32 @@ export interface OptimizerOptions
 }
 
 export class Optimizer {
-  private readonly store: ParameterStore;
+  private readonly store: ParameterState;
   private readonly options: OptimizerOptions;
 
-  constructor(store: ParameterStore, options: OptimizerOptions) {
+  constructor(store: ParameterState, options: OptimizerOptions) {
     this.store = store;
     this.options = options;
   }
 
   /** √Σ g², which is not finite when any gradient is not. */
-  norm(): number {
+  async norm(): Promise<number> {
     return this.store.gradientNorm(this.options.names);
   }
 
   /** Moves the parameters with the gradients in the store's totals; `step` counts from 0. Gives the learning rate. */
-  update(step: number, norm: number): number {
+  async update(step: number, norm: number): Promise<number> {
     const { names, lr, noiseLr, steps, warmup, floor, clip, beta1, beta2, epsilon, decay } = this.options;
     const gradientScale = clip > 0 && norm > clip ? clip / norm : 1;
     const rate = (peak: number) => scheduleRate(step, { peak, steps, warmup, floor });
-    for (const name of names)
-      this.store.update(name, {
-        lr: rate(isNoiseParameter(name) ? noiseLr : lr),
-        beta1,
-        beta2,
-        epsilon,
-        decay: isDecayed(name, this.store.slot(name).shape) ? decay : 0,
-        step: step + 1,
-        gradientScale,
-      });
-    return rate(lr);
+    const rates = { lr: rate(lr), noiseLr: rate(noiseLr) };
+    await this.store.move(names, { ...rates, beta1, beta2, epsilon, decay, step: step + 1, gradientScale });
+    return rates.lr;
   }
 
   /** Sets the moments to 0, for a phase that has another loss. */
-  reset(): void {
-    for (const name of this.options.names) {
-      const { moment1, moment2 } = this.store.slot(name);
-      moment1.fill(0);
-      moment2.fill(0);
-    }
+  async reset(): Promise<void> {
+    await this.store.resetMoments(this.options.names);
   }
 }
 
@@ -67,9 +53,4 @@ export function scheduleRate(
   if (step < warmup) return (peak * (step + 1)) / warmup;
   const progress = Math.min(1, (step - warmup) / Math.max(1, steps - 1 - warmup));
   return peak * (floor + ((1 - floor) * (1 + Math.cos(Math.PI * progress))) / 2);
-}
-
-/** Matrices, embeddings and the forms of pairwise heads decay, as in nanoGPT; biases, norms and the noise's means and deviations never do. */
-export function isDecayed(name: string, shape: readonly number[]): boolean {
-  return shape.length >= 2 && !isNoiseParameter(name);
 }

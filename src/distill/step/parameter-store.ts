@@ -1,6 +1,15 @@
 // Values, gradients and AdamW moments of a model's parameters, the update, and the mean of their values over steps.
 import { countElements } from "../../formats/dtype.ts";
+import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
+import { isNoiseParameter } from "../../model/parameters.ts";
 import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
+import {
+  type AdamWSettings,
+  isDecayed,
+  type MoveSettings,
+  type ParameterState,
+  type StatePart,
+} from "./parameter-state.ts";
 
 /**
  * The arrays of one parameter. `total` is the sum of the gradients of a step: an array of its own where gradients are
@@ -16,19 +25,6 @@ export interface ParameterSlot {
   moment2: Float32Array;
   total: Float32Array;
   average: Float32Array;
-}
-
-export interface AdamWSettings {
-  lr: number;
-  beta1: number;
-  beta2: number;
-  epsilon: number;
-  /** The value shrinks by lr · decay of itself, apart from the gradient. */
-  decay: number;
-  /** Counted from 1, for the bias correction */
-  step: number;
-  /** The factor that the total takes first: mean over micro-batches, clipping */
-  gradientScale: number;
 }
 
 interface StoreOptions {
@@ -50,12 +46,11 @@ interface Entry {
  * Arrays begin as zeros in WebAssembly memory of up to 4 GiB each. They can be fed to ONNX Runtime and be its
  * preallocated outputs. Sums run in a fixed order: the same calls give the same bits.
  */
-export class ParameterStore {
+export class ParameterStore implements ParameterState {
   readonly names: readonly string[];
   readonly trained: readonly string[];
   private readonly entries = new Map<string, Entry>();
   private readonly hasTotals: boolean;
-  /** Whether a mean of the values is kept. */
   readonly hasAverages: boolean;
 
   /**
@@ -95,6 +90,20 @@ export class ParameterStore {
     return this.slot(name).value;
   }
 
+  shape(name: string): readonly number[] {
+    return this.slot(name).shape;
+  }
+
+  /** A parameter where it lies: a session that is fed it sees every update. */
+  parameter(name: string): Tensor {
+    return makeFloat32Tensor(this.value(name), this.shape(name));
+  }
+
+  gradient(name: string): Tensor {
+    const { gradient, shape } = this.slot(name);
+    return makeFloat32Tensor(gradient, shape);
+  }
+
   /** total += gradient. Without accumulation the gradient is the total, and there is nothing to do. */
   accumulate(names: readonly string[]): void {
     if (!this.hasTotals) return;
@@ -120,6 +129,15 @@ export class ParameterStore {
     return Math.sqrt(sum);
   }
 
+  move(names: readonly string[], { noiseLr, ...settings }: MoveSettings): void {
+    for (const name of names)
+      this.update(name, {
+        ...settings,
+        lr: isNoiseParameter(name) ? noiseLr : settings.lr,
+        decay: isDecayed(name, this.shape(name)) ? settings.decay : 0,
+      });
+  }
+
   /** One AdamW step from the total, as torch.optim.AdamW takes it (kernels.as.ts) */
   update(name: string, settings: AdamWSettings): void {
     const { kernels, slot, trained } = this.entry(name);
@@ -142,7 +160,14 @@ export class ParameterStore {
     );
   }
 
-  /** Takes the present values of the trained parameters into their mean, as the `count`-th, counted from 1. */
+  resetMoments(names: readonly string[]): void {
+    for (const name of names) {
+      const { moment1, moment2 } = this.slot(name);
+      moment1.fill(0);
+      moment2.fill(0);
+    }
+  }
+
   addToAverage(count: number): void {
     for (const name of this.trained) {
       const { kernels, slot } = this.entry(name);
@@ -150,7 +175,6 @@ export class ParameterStore {
     }
   }
 
-  /** Lets `work` see the mean of the values in place of the values themselves. */
   async withAverage<T>(work: () => Promise<T>): Promise<T> {
     this.swapAverage();
     try {
@@ -180,6 +204,18 @@ export class ParameterStore {
       for (let i = 0; i < width; i++) gradient[to + i] = (gradient[to + i] as number) + (rows[from + i] as number);
     }
   }
+
+  /** The array itself: it is seen to change. */
+  async read(name: string, part: StatePart): Promise<Float32Array> {
+    return this.slot(name)[part];
+  }
+
+  async fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void> {
+    await read(this.slot(name)[part]);
+  }
+
+  /** The memory goes with the store. */
+  async close(): Promise<void> {}
 
   private entry(name: string): Entry {
     const entry = this.entries.get(name);

@@ -164,7 +164,8 @@ function buildRowInputs(graph: Graph, rows: number, teacher: TeacherInput | null
   };
 }
 
-function buildTeacherSignal(
+/** Declares the teacher's inputs for all rows: what its head says of a chunk, or its k tokens. */
+export function buildTeacherSignal(
   graph: Graph,
   rows: number,
   teacher: TeacherInput,

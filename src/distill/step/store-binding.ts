@@ -1,13 +1,14 @@
 // Connects the session of a training graph to the parameter store: it reads parameters there, and writes gradients.
-import { makeFloat32Tensor, type Session, type Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor, type Operand, type Operands, type Session, type Tensor } from "../../graph/session.ts";
+import type { ParameterState } from "./parameter-state.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient, STEP } from "./step-graph.ts";
 
 export interface StoreBinding {
-  /** The parameters that the session reads, by their names. */
-  parameters: Record<string, Tensor>;
+  /** The parameters that the session reads, by their names, as they are now. */
+  readParameters(): Operands;
   /** The session writes its gradients here: to the store's arrays, and one for the rows of the embedding. */
-  gradients: Record<string, Tensor>;
+  gradients: Operands;
   /**
    * Completes the embeddings' gradients after a run on `ids` [B·T]: adds the rows to wte's, and clears wpe's beyond T.
    * wte's gradient is cleared first, unless the graph has written the head's part of it.
@@ -21,8 +22,6 @@ export function bindStore(
   store: ParameterStore,
   { batch, length, width }: { batch: number; length: number; width: number },
 ): StoreBinding {
-  const parameters: Record<string, Tensor> = {};
-  for (const name of session.inputNames) if (store.names.includes(name)) parameters[name] = makeParameter(store, name);
   const gradients: Record<string, Tensor> = {};
   for (const name of store.trained) {
     if (!session.outputNames.includes(nameGradient(name))) continue;
@@ -35,7 +34,7 @@ export function bindStore(
   const rows = new Float32Array(session.outputNames.includes(STEP.embeddingRows) ? batch * length * width : 0);
   if (rows.length > 0) gradients[STEP.embeddingRows] = makeFloat32Tensor(rows, [batch * length, width]);
   return {
-    parameters,
+    readParameters: makeReader(session, store),
     gradients,
     addEmbeddingRows(ids, { hasHeadGradient = false } = {}) {
       if (store.trained.includes("wpe.weight")) store.slot("wpe.weight").gradient.fill(0, length * width);
@@ -46,7 +45,17 @@ export function bindStore(
   };
 }
 
-/** A parameter where it lies: a session that is fed it sees every update. */
-export function makeParameter(store: ParameterStore, name: string): Tensor {
-  return makeFloat32Tensor(store.value(name), store.slot(name).shape);
+/** Connects a session whose graph makes whole gradients to parameters on its device. */
+export function bindDevice(session: Session, state: ParameterState): StoreBinding {
+  const gradients = state.trained.map((name): [string, Operand] => [nameGradient(name), state.gradient(name)]);
+  return {
+    readParameters: makeReader(session, state),
+    gradients: Object.fromEntries(gradients),
+    addEmbeddingRows: () => {},
+  };
+}
+
+function makeReader({ inputNames }: Session, state: ParameterState): () => Operands {
+  const names = inputNames.filter((name) => state.names.includes(name));
+  return () => Object.fromEntries(names.map((name) => [name, state.parameter(name)]));
 }

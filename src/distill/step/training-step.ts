@@ -1,5 +1,12 @@
 // Runs the training graph: feeds batch, weights, noise and parameters, and leaves the gradients in the parameter store.
-import { makeFloat32Tensor, makeInt64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import {
+  makeFloat32Tensor,
+  makeInt64Tensor,
+  type Operands,
+  Session,
+  type SessionOptions,
+  type Tensor,
+} from "../../graph/session.ts";
 import { makeTextFeeds } from "../../model/gpt2.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { buildStepGraph, nameGradient, nameHeadChunk, STEP, type StepGraph, type StepOptions } from "./step-graph.ts";
@@ -11,7 +18,8 @@ interface StepBatch {
   labels: Int32Array; // [B·T], −1 where there is none
 }
 
-type StepLosses = Record<"nll" | "kl", number>;
+/** Sums over the rows of a micro-batch, in nats; or the weights of a row's. */
+export type StepLosses = Record<"nll" | "kl", number>;
 
 export interface TrainingStep {
   /**
@@ -19,7 +27,7 @@ export interface TrainingStep {
    * @param weights of a row's losses: (1 − kd)/rows with a label, kd·T²/rows
    * @param feeds the teacher's part, and `eps.N` [B, 1 or H, T, T] where noise is fed
    */
-  run(batch: StepBatch, weights: StepLosses, feeds?: Readonly<Record<string, Tensor>>): Promise<StepLosses>;
+  run(batch: StepBatch, weights: StepLosses, feeds?: Operands): Promise<StepLosses>;
   close(): Promise<void>;
 }
 
@@ -47,7 +55,7 @@ export async function openTrainingStep(
       const klWeights = new Float32Array(rows).fill(weights.kl);
       const output = await session.run(
         {
-          ...binding.parameters,
+          ...binding.readParameters(),
           ...head,
           ...feeds,
           ...makeTextFeeds(inputs, [batch, length]),

@@ -1,15 +1,17 @@
 // The transfer: every layer of a student learns the teacher's on the teacher's own hidden states, layer by layer.
+import { countElements } from "../../formats/dtype.ts";
+import type { DeviceMemory } from "../../graph/device-memory.ts";
+import { DeviceTensor } from "../../graph/device-tensor.ts";
 import type { Graph } from "../../graph/ir.ts";
-import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor, type Operand, type Operands, Session, type SessionOptions } from "../../graph/session.ts";
 import { computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { makeTextFeeds } from "../../model/gpt2.ts";
 import { getHeadWidths } from "../../model/head-widths.ts";
 import { listParameters } from "../../model/parameters.ts";
 import { listLayers, type TransferKind } from "../transfer-match.ts";
-import type { ParameterStore } from "./parameter-store.ts";
+import type { ParameterState } from "./parameter-state.ts";
 import { nameGradient } from "./step-graph.ts";
-import { makeParameter } from "./store-binding.ts";
 import {
   buildAttentionGraph,
   buildEmbeddingGraph,
@@ -23,7 +25,10 @@ import {
 import { planTransfer, type TransferStage } from "./transfer-plan.ts";
 
 export interface TransferOptions extends SessionOptions, TransferModels {
-  teacherWeights: ReadonlyMap<string, Float32Array>;
+  /** By name: arrays, or tensors on the device that the student's parameters are on. */
+  teacherWeights: ReadonlyMap<string, Float32Array | DeviceTensor>;
+  /** Where the streams are kept; in the host's memory unless given. */
+  memory?: DeviceMemory | undefined;
   kind: TransferKind;
   /** The teacher's layer of each of the student's, ascending. */
   layers: readonly number[];
@@ -41,19 +46,20 @@ export interface TransferStep {
  * L = Σ over the student's layers of what transfer-graphs.ts says of each, noise at the mean. A session serves all
  * layers that are alike: a layer's weights are fed, so that memory holds one layer's activations.
  */
-export async function openTransferStep(options: TransferOptions, store: ParameterStore): Promise<TransferStep> {
+export async function openTransferStep(options: TransferOptions, store: ParameterState): Promise<TransferStep> {
   const { student, teacher, batch, length, kind, layers } = options;
   const embedding = await Session.withInputs(buildEmbeddingGraph(options), options);
   const stages = await openStages(planTransfer(kind, layers, teacher.n_layer), options);
   const readParameters = makeParameterReader(options, store);
   const targets = listLayerTargets(student, kind);
-  const streams = Array.from({ length: 3 }, () =>
-    makeFloat32Tensor(new Float32Array(batch * length * teacher.n_embd), [batch * length, teacher.n_embd]),
-  ); // of the teacher: [N, C] each
+  const shape = [batch * length, teacher.n_embd];
+  const makeStream = async () =>
+    options.memory?.zeros(shape) ?? makeFloat32Tensor(new Float32Array(countElements(shape)), shape);
+  const streams = [await makeStream(), await makeStream(), await makeStream()]; // of the teacher: [N, C] each
   return {
     targets: listTransferTargets(student, kind),
     async run(inputs, weight) {
-      const [first] = streams as [Tensor];
+      const [first] = streams as [Operand];
       await embedding.run(
         { ...makeTextFeeds(inputs, [batch, length]), ...readParameters(embedding, (name) => name) },
         { output: first },
@@ -61,7 +67,7 @@ export async function openTransferStep(options: TransferOptions, store: Paramete
       const factor = makeFloat32Tensor(new Float32Array([weight]), []);
       let [start, now, total] = [first, first, 0];
       for (const { session, stage, named } of stages) {
-        const next = streams.find((stream) => stream !== start && stream !== now) as Tensor;
+        const next = streams.find((stream) => stream !== start && stream !== now) as Operand;
         const into = "learned" in stage ? makeGradients(store, stage.learned, targets) : {};
         const feeds = stage.kind === "match" ? { x: start, target: now } : { x: now };
         const output = await session.run(
@@ -87,12 +93,8 @@ export function listTransferTargets(config: ModelConfig, kind: TransferKind): st
 }
 
 /** The arrays of a layer's gradients, which a session writes. */
-function makeGradients(store: ParameterStore, layer: number, names: readonly string[]): Record<string, Tensor> {
-  const entries = names.map((name): [string, Tensor] => {
-    const { gradient, shape } = store.slot(`h.${layer}.${name}`);
-    return [nameGradient(name), makeFloat32Tensor(gradient, shape)];
-  });
-  return Object.fromEntries(entries);
+function makeGradients(store: ParameterState, layer: number, names: readonly string[]): Operands {
+  return Object.fromEntries(names.map((name) => [nameGradient(name), store.gradient(`h.${layer}.${name}`)]));
 }
 
 interface OpenStage {
@@ -146,16 +148,18 @@ function makeNaming(builtFor: TransferStage, stage: TransferStage): (input: stri
 }
 
 /** Makes a function that feeds a session the parameters that it asks for; `named` gives their names in this stage. */
-function makeParameterReader({ teacher, teacherWeights }: TransferOptions, store: ParameterStore) {
+function makeParameterReader({ teacher, teacherWeights }: TransferOptions, store: ParameterState) {
   const shapes = new Map(listParameters(teacher).map(({ name, shape }) => [name, shape]));
-  return (session: Session, named: (input: string) => string): Record<string, Tensor> => {
-    const feeds: Record<string, Tensor> = {};
+  return (session: Session, named: (input: string) => string): Operands => {
+    const feeds: Record<string, Operand> = {};
     for (const input of session.inputNames) {
       const name = named(input);
-      if (name.startsWith(STUDENT)) feeds[input] = makeParameter(store, name.slice(STUDENT.length));
+      if (name.startsWith(STUDENT)) feeds[input] = store.parameter(name.slice(STUDENT.length));
       if (!name.startsWith(TEACHER)) continue;
       const own = name.slice(TEACHER.length);
-      feeds[input] = makeFloat32Tensor(teacherWeights.get(own) as Float32Array, shapes.get(own) as readonly number[]);
+      const weight = teacherWeights.get(own) as Float32Array | DeviceTensor;
+      const shape = shapes.get(own) as readonly number[];
+      feeds[input] = weight instanceof DeviceTensor ? weight : makeFloat32Tensor(weight, shape);
     }
     return feeds;
   };

@@ -5,7 +5,14 @@ import { matchTokens } from "../../checkpoint/match-tokens.ts";
 import { NfcError } from "../../errors.ts";
 import { Graph, pruneGraph } from "../../graph/ir.ts";
 import { type Int8Graph, quantize, quantizeWeights, toInt8Graph, transposeMatrix } from "../../graph/passes/int8.ts";
-import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type TensorArray } from "../../graph/session.ts";
+import {
+  makeFloat32Tensor,
+  type Operand,
+  Session,
+  type SessionOptions,
+  type Tensor,
+  type TensorArray,
+} from "../../graph/session.ts";
 import { declareTextInputs, gpt2, makeTextFeeds } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
@@ -27,7 +34,7 @@ export interface TeacherOptions extends SessionOptions {
 export interface TeacherSource {
   readonly input: TeacherInput;
   /** The teacher's feeds of the student's step for one micro-batch: inputs [B·T], windows' indices in the corpus [B]. */
-  feeds(inputs: Int32Array, windows: Int32Array): Promise<Record<string, Tensor>>;
+  feeds(inputs: Int32Array, windows: Int32Array): Promise<Record<string, Operand>>;
   close(): Promise<void>;
 }
 

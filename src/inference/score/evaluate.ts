@@ -6,7 +6,14 @@ import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
-import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
+import {
+  makeInt64Tensor,
+  type Operands,
+  Session,
+  type SessionOptions,
+  type TensorArray,
+  type Tensors,
+} from "../../graph/session.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
@@ -136,16 +143,25 @@ export async function openScorer(
   const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
   if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
   const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
-  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { threads }), {});
+  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { threads }), () => ({}));
 }
 
-/** Opens a model in training: its weights are read where they lie, at each call. */
-export async function openLiveScorer(subject: Subject, weights: Tensors, options: SessionOptions): Promise<Scorer> {
+/** Opens a model in training. @param readWeights gives its weights where they lie, at each call */
+export async function openLiveScorer(
+  subject: Subject,
+  readWeights: () => Operands,
+  options: SessionOptions,
+): Promise<Scorer> {
   const graph = buildScoringGraph(subject.config, undefined, { kind: "mean" });
-  return makeScorer(subject, undefined, await Session.withInputs(graph, options), weights);
+  return makeScorer(subject, undefined, await Session.withInputs(graph, options), readWeights);
 }
 
-function makeScorer(subject: Subject, against: Subject | undefined, session: Session, weights: Tensors): Scorer {
+function makeScorer(
+  subject: Subject,
+  against: Subject | undefined,
+  session: Session,
+  readLiveWeights: () => Operands,
+): Scorer {
   const score = async (options: ScoreOptions): Promise<Evaluation> => {
     const { tokens, countTokens, onWindow, signal, onProgress, ...window } = options;
     const size = resolveWindow(subject, { ...window, against });
@@ -154,7 +170,7 @@ function makeScorer(subject: Subject, against: Subject | undefined, session: Ses
     for await (const batch of batchWindows(tokens, subject, size)) {
       throwIfAborted(signal);
       const started = performance.now();
-      sums.add(batch, await session.run({ ...weights, ...makeBatchFeeds(batch) }), onWindow);
+      sums.add(batch, await session.run({ ...readLiveWeights(), ...makeBatchFeeds(batch) }), onWindow);
       total.seconds += (performance.now() - started) / 1000;
       total.tokens += batch.rows.length;
       total.windows += batch.windows.length;

@@ -52,7 +52,7 @@ export async function dryRunTask(
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const train = encodeExamples(parts.train.examples, tokenizer, settings.length);
   const dev = encodeExamples(parts.dev.examples.slice(0, SCORED_EXAMPLES), tokenizer, settings.length);
-  const store = await makeStore(model, isTrainedOnTask);
+  const store = await makeStore(model, isTrainedOnTask, { session });
   // The teacher's logits decide the values of a step, not its time.
   const asked = teacher !== null && settings.kd > 0;
   const logits = asked ? new Float32Array(train.length * (model.config.labels ?? []).length) : null;
@@ -75,7 +75,7 @@ export async function dryRunTask(
       onProgress?.({ phase: "measuring steps", done: Math.min(total, Math.floor(spent)), total, unit: "steps" });
       store.clearTotals();
       const { optimizer } = await objective.prepareStep(index % objective.steps);
-      optimizer.update(0, optimizer.norm());
+      await optimizer.update(0, await optimizer.norm());
     });
     const example = (await measure(SHARES.score * seconds, () => objective.score({ interval: false }))) / dev.length;
     const steps = { train: objective.steps - done, done };

@@ -8,7 +8,7 @@ import { beginExtension } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
-import type { ParameterStore } from "../../distill/step/parameter-store.ts";
+import type { ParameterState } from "../../distill/step/parameter-state.ts";
 import { checkTeacherFits, withMatchingTeacher } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
@@ -132,7 +132,7 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
   const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, isTrainedOnTask, {}, onProgress);
+  const store = await makeStore(model, isTrainedOnTask, { session, onProgress });
   const saved = resume ? await loadState(plan, store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
@@ -169,7 +169,7 @@ async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: bool
 /** The state in which a run goes on, its arrays in the store: that of its checkpoint, or where it extends a finished one. */
 async function loadState(
   { folder, extended, identity }: TaskPlan,
-  store: ParameterStore,
+  store: ParameterState,
 ): Promise<ClassifierState | null> {
   const saved = folder.exists() ? await folder.load(store) : null;
   if (saved) return saved;

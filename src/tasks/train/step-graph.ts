@@ -1,8 +1,10 @@
 // A training step of a classifier as a graph: forward pass, the loss's derivative by the logits, and all gradients.
 
+import { outputWholeGradients } from "../../distill/device/whole-gradients.ts";
 import { outputModelGradients } from "../../distill/step/step-graph.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { add, mul, scale, softmax, sub } from "../../graph/ops.ts";
+import { reshape } from "../../graph/shape-ops.ts";
 import { classifier } from "../../model/classifier.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs } from "../../model/gpt2.ts";
@@ -17,6 +19,8 @@ export interface ClassifierGraphOptions {
   /** Share of a teacher in the loss, 0: none; and the temperature of both distributions. */
   kd: number;
   temperature: number;
+  /** For parameters on a device: gradients are whole, with the noise prior's of this weight. */
+  whole?: { prior: number } | undefined;
 }
 
 /** Names of the inputs that a language model's step does not have. */
@@ -40,7 +44,12 @@ export function buildClassifierStepGraph(options: ClassifierGraphOptions): Graph
   const last = graph.input("last", "int64", [batch]);
   const { embedded, logits } = classifier(config, parameters, inputs, { last, noise: { kind: noise } });
   graph.output(logits, "logits");
-  outputModelGradients(options, parameters, embedded, new Map([[logits, buildDerivative(logits, options)]]));
+  const seeds = new Map([[logits, buildDerivative(logits, options)]]);
+  const { whole } = options;
+  if (whole) {
+    const ids = reshape(inputs.ids, [batch * length]);
+    outputWholeGradients({ ...options, ...whole }, { parameters, ids, embedded, seeds, head: null });
+  } else outputModelGradients(options, parameters, embedded, seeds);
   return graph;
 }
 

@@ -1,9 +1,13 @@
 // Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
 
+import type { RunParameters } from "../../distill/device/open-parameters.ts";
 import { makeStepNoise, type StepNoise } from "../../distill/step/noise.ts";
-import type { ParameterStore } from "../../distill/step/parameter-store.ts";
-import { bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
+import { NoisePrior } from "../../distill/step/noise-prior.ts";
+import { ParameterStore } from "../../distill/step/parameter-store.ts";
+import { isPriorOnly } from "../../distill/step/step-graph.ts";
+import { bindDevice, bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
+import { VARIANT_TRAITS } from "../../model/variants.ts";
 import { computeRowLoss, makeBatchFeeds } from "../classify.ts";
 import type { ExampleBatch } from "../examples.ts";
 import { buildClassifierStepGraph, type ClassifierGraphOptions, TARGETS, TEACHER, WEIGHT } from "./step-graph.ts";
@@ -12,6 +16,8 @@ export interface ClassifierStepOptions extends Pick<ClassifierGraphOptions, "con
   batchSize: number;
   noise: "sample" | "mean";
   seed: number;
+  /** Weight of the noise prior. */
+  noiseKl: number;
   session: SessionOptions;
 }
 
@@ -32,13 +38,16 @@ interface Bucket {
 
 export class ClassifierStep {
   private readonly options: ClassifierStepOptions;
-  private readonly store: ParameterStore;
+  private readonly store: RunParameters;
+  private readonly prior: NoisePrior | null;
   /** By padded length. */
   private readonly buckets = new Map<number, Bucket>();
 
-  constructor(options: ClassifierStepOptions, store: ParameterStore) {
+  constructor(options: ClassifierStepOptions, store: RunParameters) {
     this.options = options;
     this.store = store;
+    const { noise } = VARIANT_TRAITS[options.config.variant];
+    this.prior = noise && store instanceof ParameterStore ? new NoisePrior(store) : null;
   }
 
   /**
@@ -54,7 +63,7 @@ export class ClassifierStep {
     const soft = teacher && makeTeacherTargets(teacher, width, temperature, batchSize);
     const output = await bucket.session.run(
       {
-        ...bucket.binding.parameters,
+        ...bucket.binding.readParameters(),
         ...bucket.noise.feeds(step),
         ...makeBatchFeeds(batch),
         [TARGETS]: makeFloat32Tensor(makeTargets(batch, width), [batchSize, width]),
@@ -64,7 +73,16 @@ export class ClassifierStep {
       bucket.binding.gradients,
     );
     bucket.binding.addEmbeddingRows(batch.ids);
+    this.addPrior(bucket.noise.mode);
     return computeLosses(output.logits?.data as Float32Array, batch, soft, { width, kd, temperature });
+  }
+
+  /** Adds the noise prior's gradient, where the graph has not: a parameter that the examples do not reach has that alone. */
+  private addPrior(mode: StepNoise["mode"]): void {
+    const { store } = this;
+    if (!(store instanceof ParameterStore)) return;
+    for (const name of store.trained) if (isPriorOnly(name, this.options.config, mode)) store.slot(name).total.fill(0);
+    this.prior?.addGradient(this.options.noiseKl);
   }
 
   async close(): Promise<void> {
@@ -77,9 +95,15 @@ export class ClassifierStep {
     const { config, batchSize: batch, session: options, kd, temperature } = this.options;
     const noise = makeStepNoise(config, { ...this.options, length });
     const trained = new Set(this.store.trained);
-    const graph = buildClassifierStepGraph({ config, batch, length, trained, noise: noise.mode, kd, temperature });
-    const session = await Session.withInputs(graph, options);
-    const bucket = { session, noise, binding: bindStore(session, this.store, { batch, length, width: config.n_embd }) };
+    const { store } = this;
+    const whole = store instanceof ParameterStore ? undefined : { prior: this.options.noiseKl };
+    const shared = { config, batch, length, trained, noise: noise.mode, kd, temperature, whole };
+    const session = await Session.withInputs(buildClassifierStepGraph(shared), options);
+    const binding =
+      store instanceof ParameterStore
+        ? bindStore(session, store, { batch, length, width: config.n_embd })
+        : bindDevice(session, store);
+    const bucket = { session, noise, binding };
     this.buckets.set(length, bucket);
     return bucket;
   }

@@ -2,14 +2,10 @@
 
 import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { NoisePrior } from "../../distill/step/noise-prior.ts";
+import type { RunParameters } from "../../distill/device/open-parameters.ts";
 import { Optimizer } from "../../distill/step/optimizer.ts";
-import type { ParameterStore } from "../../distill/step/parameter-store.ts";
-import { isPriorOnly } from "../../distill/step/step-graph.ts";
-import { makeParameter } from "../../distill/step/store-binding.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "../../distill/training-loop.ts";
 import type { SessionOptions } from "../../graph/session.ts";
-import { VARIANT_TRAITS } from "../../model/variants.ts";
 import type { LongCall } from "../../progress.ts";
 import { formatDuration } from "../../report/render/format.ts";
 import { Classifier, scoreAnswers, type TaskScore } from "../classify.ts";
@@ -39,7 +35,7 @@ export interface TaskObjectiveParts extends LongCall {
   task: Task;
   settings: ClassifierSettings;
   model: Checkpoint;
-  store: ParameterStore;
+  store: RunParameters;
   train: readonly EncodedExample[];
   dev: readonly EncodedExample[];
   /** Logits [N, labels] of the teacher for all training examples. */
@@ -55,9 +51,6 @@ export class TaskObjective implements Objective<ClassifierState> {
   private readonly width: number;
   private readonly step: ClassifierStep;
   private readonly optimizer: Optimizer;
-  private readonly prior: NoisePrior | null;
-  /** Parameters that the examples' loss does not depend on. */
-  private readonly priorOnly: readonly string[];
   private readonly scorer: Classifier;
   private epoch: { index: number; batches: readonly ExampleBatch[] } | null = null;
   private started: { time: number; step: number } | null = null;
@@ -74,15 +67,11 @@ export class TaskObjective implements Objective<ClassifierState> {
     const steps = this.steps - settings.extendedFrom;
     const warmup = Math.round(settings.warmup * steps);
     this.optimizer = new Optimizer(store, { ...settings, steps, warmup, names: store.trained });
-    this.prior = VARIANT_TRAITS[config.variant].noise ? new NoisePrior(store) : null;
-    const mode = this.prior && settings.noise === "sample" ? "fed" : "mean";
-    this.priorOnly = store.trained.filter((name) => isPriorOnly(name, config, mode));
   }
 
   static async open(parts: TaskObjectiveParts): Promise<TaskObjective> {
     const { model, store, session } = parts;
-    const weights = Object.fromEntries(store.names.map((name) => [name, makeParameter(store, name)]));
-    return new TaskObjective(parts, await Classifier.live(model.config, weights, session));
+    return new TaskObjective(parts, await Classifier.live(model.config, (name) => store.parameter(name), session));
   }
 
   async close(): Promise<void> {
@@ -91,12 +80,10 @@ export class TaskObjective implements Objective<ClassifierState> {
   }
 
   async prepareStep(step: number): Promise<PreparedStep<ClassifierState>> {
-    const { settings, store, teacher } = this.parts;
+    const { settings, teacher } = this.parts;
     this.started ??= { time: performance.now(), step };
     const batch = this.readBatch(step);
     const losses = await this.step.run(step, batch, teacher && gatherRows(teacher, batch, this.width));
-    for (const name of this.priorOnly) store.slot(name).total.fill(0);
-    this.prior?.addGradient(settings.noiseKl);
     const mean = (sum: number) => Number((sum / batch.count).toPrecision(6));
     return {
       optimizer: this.optimizer,

@@ -1,6 +1,7 @@
 // The parameter store against AdamW in float64, over several memories, with and without accumulation.
 import { describe, expect, it } from "vitest";
-import { type AdamWSettings, ParameterStore } from "../../../src/distill/step/parameter-store.ts";
+import type { AdamWSettings } from "../../../src/distill/step/parameter-state.ts";
+import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 
 const SETTINGS: AdamWSettings = {
   lr: 1e-2,

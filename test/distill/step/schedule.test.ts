@@ -1,6 +1,7 @@
 // Warmup and cosine at their ends and in between; which GPT-2 parameters decay.
 import { describe, expect, it } from "vitest";
-import { isDecayed, scheduleRate } from "../../../src/distill/step/optimizer.ts";
+import { scheduleRate } from "../../../src/distill/step/optimizer.ts";
+import { isDecayed } from "../../../src/distill/step/parameter-state.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 

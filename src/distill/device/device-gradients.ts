@@ -1,0 +1,49 @@
+// Makes the gradients of micro-batches of text on a device: nothing but tokens, scalars and losses crosses the bus.
+import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
+import { makeStepNoise } from "../step/noise.ts";
+import { STEP } from "../step/step-graph.ts";
+import { bindDevice } from "../step/store-binding.ts";
+import type { TextGradientOptions, TextGradients } from "../step/text-gradients.ts";
+import type { DeviceState } from "./device-state.ts";
+import { buildResidentGraph } from "./resident-graph.ts";
+import { PRIOR } from "./whole-gradients.ts";
+
+export async function openDeviceGradients(
+  state: DeviceState,
+  { config, settings, teacher, session: sessionOptions }: TextGradientOptions,
+): Promise<TextGradients> {
+  const { batchSize: batch, length, temperature, noiseKl, accumulate } = settings;
+  const noise = makeStepNoise(config, settings);
+  const trained = new Set(state.trained);
+  const step = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
+  const graph = buildResidentGraph({ ...step, prior: noiseKl / accumulate });
+  const session = await Session.withInputs(graph, sessionOptions);
+  const { readParameters, gradients } = bindDevice(session, state);
+  let prior: number | null = null;
+  return {
+    async run({ inputs, labels, windows }, weights, draw) {
+      const output = await session.run(
+        {
+          ...readParameters(),
+          ...noise.feeds(draw),
+          ...(await teacher?.feeds(inputs, windows)),
+          input_ids: makeInt64Tensor(inputs, [inputs.length]),
+          [STEP.labels]: makeInt64Tensor(labels, [labels.length]),
+          [STEP.nllWeight]: makeScalar(weights.nll),
+          ...(teacher && { [STEP.klWeight]: makeScalar(weights.kl) }),
+        },
+        gradients,
+      );
+      prior = readScalar(output[PRIOR]);
+      return { nll: readScalar(output[STEP.nll]) ?? 0, kl: readScalar(output[STEP.kl]) ?? 0 };
+    },
+    addPrior: () => prior,
+    async close() {
+      await session.close();
+      await teacher?.close();
+    },
+  };
+}
+
+const makeScalar = (value: number) => makeFloat32Tensor(new Float32Array([value]), []);
+const readScalar = (tensor: Tensor | undefined): number | null => (tensor ? (tensor.data[0] as number) : null);

@@ -1,0 +1,163 @@
+// The parameters of a run in the memory of a device: they are moved there, and read back to be saved.
+import { countElements } from "../../formats/dtype.ts";
+import { DeviceMemory } from "../../graph/device-memory.ts";
+import type { DeviceTensor } from "../../graph/device-tensor.ts";
+import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
+import type { MoveSettings, ParameterState, StatePart } from "../step/parameter-state.ts";
+import {
+  buildMean,
+  buildMove,
+  buildTotal,
+  type GroupBuilder,
+  type GroupPart,
+  makeMoveScalars,
+} from "./group-graphs.ts";
+import { GroupRunner } from "./group-runner.ts";
+
+interface Spec {
+  name: string;
+  shape: readonly number[];
+  trained: boolean;
+}
+
+interface StateOptions {
+  /** Totals apart from the gradients. */
+  accumulate?: boolean | undefined;
+  /** Means of the values. */
+  average?: boolean | undefined;
+}
+
+/**
+ * Each array is a buffer of its own. An update writes new values, and moments, to spare buffers, which then change places
+ * with those that were read: no run reads and writes the same one.
+ */
+export class DeviceState implements ParameterState {
+  readonly names: readonly string[];
+  readonly trained: readonly string[];
+  readonly hasAverages: boolean;
+  /** Where further tensors of the run are made. */
+  readonly memory: DeviceMemory;
+  private readonly shapes: ReadonlyMap<string, readonly number[]>;
+  private readonly parts: Record<GroupPart, Map<string, DeviceTensor>>;
+  private readonly groups: GroupRunner;
+  private readonly hasTotals: boolean;
+  /** 0 until the first micro-batch of a step is in the totals. */
+  private keep = 0;
+
+  private constructor(specs: readonly Spec[], { accumulate, average }: StateOptions, session: SessionOptions) {
+    this.names = specs.map(({ name }) => name);
+    this.trained = specs.filter(({ trained }) => trained).map(({ name }) => name);
+    this.shapes = new Map(specs.map(({ name, shape }) => [name, shape]));
+    this.hasTotals = accumulate ?? false;
+    this.hasAverages = average ?? false;
+    this.memory = new DeviceMemory(session);
+    const gradient = new Map<string, DeviceTensor>();
+    const total = this.hasTotals ? new Map<string, DeviceTensor>() : gradient;
+    this.parts = { value: new Map(), gradient, total, moment1: new Map(), moment2: new Map(), average: new Map() };
+    this.groups = new GroupRunner(this.memory, this.parts, session);
+  }
+
+  /** A state of zeros. @param session names the device */
+  static async open(specs: readonly Spec[], options: StateOptions, session: SessionOptions): Promise<DeviceState> {
+    const state = new DeviceState(specs, options, session);
+    const { value, gradient, total, moment1, moment2, average } = state.parts;
+    const kept = [
+      gradient,
+      moment1,
+      moment2,
+      ...(state.hasTotals ? [total] : []),
+      ...(state.hasAverages ? [average] : []),
+    ];
+    try {
+      for (const { name, shape, trained } of specs)
+        for (const part of [value, ...(trained ? kept : [])]) part.set(name, await state.memory.zeros(shape));
+    } catch (error) {
+      await state.close();
+      throw error;
+    }
+    return state;
+  }
+
+  shape(name: string): readonly number[] {
+    return this.shapes.get(name) as readonly number[];
+  }
+
+  parameter(name: string): DeviceTensor {
+    return this.tensor("value", name);
+  }
+
+  gradient(name: string): DeviceTensor {
+    return this.tensor("gradient", name);
+  }
+
+  clearTotals(): void {
+    this.keep = 0;
+  }
+
+  async accumulate(names: readonly string[]): Promise<void> {
+    if (!this.hasTotals) return;
+    await this.replace(names, buildTotal, { keep: this.keep });
+    this.keep = 1;
+  }
+
+  gradientNorm(names: readonly string[]): Promise<number> {
+    return this.groups.measureNorm(names);
+  }
+
+  async move(names: readonly string[], settings: MoveSettings): Promise<void> {
+    await this.replace(names, buildMove, makeMoveScalars(settings));
+  }
+
+  async resetMoments(names: readonly string[]): Promise<void> {
+    for (const name of names)
+      for (const part of ["moment1", "moment2"] as const) await this.fill(name, part, async (into) => into.fill(0));
+  }
+
+  async addToAverage(count: number): Promise<void> {
+    await this.replace(this.trained, buildMean, { weight: 1 / count });
+  }
+
+  async withAverage<T>(work: () => Promise<T>): Promise<T> {
+    this.swapAverage();
+    try {
+      return await work();
+    } finally {
+      this.swapAverage();
+    }
+  }
+
+  async read(name: string, part: StatePart): Promise<Float32Array> {
+    return (await this.memory.read(this.tensor(part, name))) as Float32Array;
+  }
+
+  async fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void> {
+    const shape = this.shape(name);
+    const values = new Float32Array(countElements(shape));
+    await read(values);
+    await this.memory.write(makeFloat32Tensor(values, shape), this.tensor(part, name));
+  }
+
+  async close(): Promise<void> {
+    await this.groups.close();
+    await this.memory.close();
+  }
+
+  private replace(names: readonly string[], builder: GroupBuilder, scalars: Readonly<Record<string, number>>) {
+    return this.groups.replace(names, this.shapes, builder, scalars);
+  }
+
+  private swapAverage(): void {
+    const { value, average } = this.parts;
+    for (const name of this.trained) {
+      const kept = this.tensor("average", name);
+      average.set(name, this.tensor("value", name));
+      value.set(name, kept);
+    }
+  }
+
+  private tensor(part: GroupPart, name: string): DeviceTensor {
+    const tensor = this.parts[part].get(name);
+    if (!tensor) throw new Error(`the device holds no ${part} of ${name}`);
+    return tensor;
+  }
+}

@@ -1,0 +1,75 @@
+// What happens to each parameter apart from the others, as graphs: AdamW, the sum of gradients, the mean of values.
+import type { Value } from "../../graph/ir.ts";
+import { add, div, mul, single, sub } from "../../graph/ops.ts";
+import { isNoiseParameter } from "../../model/parameters.ts";
+import { isDecayed, type MoveSettings, type StatePart } from "../step/parameter-state.ts";
+
+/** The arrays of a parameter on the device; `total` is `gradient` itself where none are accumulated. */
+export type GroupPart = StatePart | "gradient" | "total";
+
+/** Makes new arrays of a parameter from its present ones. */
+export interface GroupBuilder {
+  /** By which a session of it is known. */
+  kind: string;
+  /** The arrays that it reads. */
+  reads: readonly GroupPart[];
+  /** The arrays that it makes. @param scalar gives an input of shape [] */
+  build(
+    name: string,
+    of: (part: GroupPart) => Value,
+    scalar: (name: string) => Value,
+  ): Partial<Record<GroupPart, Value>>;
+}
+
+/** a + w·(b − a) */
+const mix = (a: Value, b: Value, w: Value) => add(a, mul(w, sub(b, a)));
+const sqrt = (x: Value) => single({ op: "Sqrt", inputs: [x], dtype: x.dtype, shape: x.shape });
+
+/**
+ * AdamW as the host's kernel takes it (kernels.as.ts): with g = scale·total,
+ * m ← m + (1 − β1)(g − m), v ← v + (1 − β2)(g² − v), p ← p − (lr·decay·p + lr·√bias2/bias1·m / (√v + ε·√bias2)).
+ */
+export const buildMove: GroupBuilder = {
+  kind: "move",
+  reads: ["value", "moment1", "moment2", "total"],
+  build(name, of, scalar) {
+    const p = of("value");
+    const noise = isNoiseParameter(name);
+    const g = mul(of("total"), scalar("scale"));
+    const moment1 = mix(of("moment1"), g, scalar("weight1"));
+    const moment2 = mix(of("moment2"), mul(g, g), scalar("weight2"));
+    const rate = scalar(noise ? "noise_rate" : "rate");
+    const step = div(mul(rate, moment1), add(sqrt(moment2), scalar("floor")));
+    const change = isDecayed(name, p.shape as number[]) ? add(mul(scalar("shrink"), p), step) : step;
+    return { value: sub(p, change), moment1, moment2 };
+  },
+};
+
+/** The scalars of a move. Their names are those of `buildMove`. */
+export function makeMoveScalars(settings: MoveSettings): Record<string, number> {
+  const { lr, noiseLr, beta1, beta2, epsilon, decay, step, gradientScale } = settings;
+  const [bias1, bias2] = [1 - beta1 ** step, 1 - beta2 ** step];
+  return {
+    scale: gradientScale,
+    weight1: 1 - beta1,
+    weight2: 1 - beta2,
+    rate: (lr * Math.sqrt(bias2)) / bias1,
+    noise_rate: (noiseLr * Math.sqrt(bias2)) / bias1,
+    floor: epsilon * Math.sqrt(bias2),
+    shrink: lr * decay,
+  };
+}
+
+/** total ← keep·total + gradient, keep 0 or 1 */
+export const buildTotal: GroupBuilder = {
+  kind: "total",
+  reads: ["total", "gradient"],
+  build: (_, of, scalar) => ({ total: add(mul(of("total"), scalar("keep")), of("gradient")) }),
+};
+
+/** average ← average + weight·(value − average) */
+export const buildMean: GroupBuilder = {
+  kind: "mean",
+  reads: ["average", "value"],
+  build: (_, of, scalar) => ({ average: mix(of("average"), of("value"), scalar("weight")) }),
+};

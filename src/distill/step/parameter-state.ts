@@ -1,0 +1,65 @@
+// What a training run needs of its parameters, wherever they lie: in the host's memory, or on a device.
+import type { Operand } from "../../graph/session.ts";
+import { isNoiseParameter } from "../../model/parameters.ts";
+
+/** The arrays of a trained parameter that a checkpoint holds; `average` is the mean of the values over some steps. */
+export type StatePart = "value" | "moment1" | "moment2" | "average";
+
+/** One step of AdamW for one parameter. */
+export interface AdamWSettings {
+  lr: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** The value shrinks by lr · decay of itself, apart from the gradient. */
+  decay: number;
+  /** Counted from 1, for the bias correction */
+  step: number;
+  /** The factor that the total takes first: mean over micro-batches, clipping */
+  gradientScale: number;
+}
+
+/** One step of AdamW for all: the noise's means and deviations have a rate of their own, and not all decay. */
+export interface MoveSettings extends AdamWSettings {
+  noiseLr: number;
+}
+
+/** Matrices, embeddings and the forms of pairwise heads decay, as in nanoGPT; biases, norms and the noise's means and deviations never do. */
+export function isDecayed(name: string, shape: readonly number[]): boolean {
+  return shape.length >= 2 && !isNoiseParameter(name);
+}
+
+/**
+ * Values, gradients, AdamW moments and, where kept, means of the values. A parameter that is not trained has a value
+ * alone. The total of a step is the sum of its micro-batches' gradients.
+ */
+export interface ParameterState {
+  readonly names: readonly string[];
+  readonly trained: readonly string[];
+  /** Whether a mean of the values is kept. */
+  readonly hasAverages: boolean;
+  shape(name: string): readonly number[];
+  /** The present value, to feed to a session. It is asked for before each run: an update may leave it elsewhere. */
+  parameter(name: string): Operand;
+  /** Where a session writes the gradient of a micro-batch. */
+  gradient(name: string): Operand;
+  /** Begins a step: every total is 0. */
+  clearTotals(): void;
+  /** total += gradient */
+  accumulate(names: readonly string[]): Promise<void> | void;
+  /** √Σ total² over the named parameters, which is not finite when any gradient is not. */
+  gradientNorm(names: readonly string[]): Promise<number> | number;
+  /** Moves the named parameters by their totals. */
+  move(names: readonly string[], settings: MoveSettings): Promise<void> | void;
+  /** Sets the moments to 0. */
+  resetMoments(names: readonly string[]): Promise<void> | void;
+  /** Takes the present values of the trained parameters into their mean, as the `count`-th, counted from 1. */
+  addToAverage(count: number): Promise<void> | void;
+  /** Lets `work` see the mean of the values in place of the values themselves. */
+  withAverage<T>(work: () => Promise<T>): Promise<T>;
+  /** The elements, which the caller does not change. */
+  read(name: string, part: StatePart): Promise<Float32Array>;
+  /** Lets `read` fill an array of the part's size, and takes what it holds then. */
+  fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void>;
+  close(): Promise<void>;
+}
