@@ -46,6 +46,11 @@ export class DeviceMemory {
     return (y as Tensor).data;
   }
 
+  /** Tensors that are held. */
+  get count(): number {
+    return this.tensors.size;
+  }
+
   /** Frees a tensor before the end. */
   dispose(tensor: DeviceTensor): void {
     if (this.tensors.delete(tensor)) tensor.dispose();

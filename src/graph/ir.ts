@@ -88,6 +88,13 @@ export class Graph {
     return this.constant(BigInt64Array.from(list, BigInt), typeof values === "number" ? [] : [list.length], "int64");
   }
 
+  /** The same in the dtype of other integers. */
+  intsLike({ dtype }: Value, values: number | readonly number[]): Value {
+    if (dtype !== "int32") return this.ints(values);
+    const list = typeof values === "number" ? [values] : values;
+    return this.constant(Int32Array.from(list), typeof values === "number" ? [] : [list.length], "int32");
+  }
+
   /** Adds a node and gives its outputs. Shape inference is the caller's (`ops.ts`). */
   node(spec: NodeSpec): Value[] {
     const outputs: Value[] = [];

@@ -43,7 +43,7 @@ export interface SessionOptions {
   profile?: string | undefined;
   /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. */
   outputs?: "host" | "device" | undefined;
-  /** Adds up what runs send to a device and take from it. */
+  /** Adds up what runs take from the host's memory, and give to it. */
   traffic?: Traffic | undefined;
 }
 
@@ -93,7 +93,7 @@ export class Session {
     this.ort = ort;
     this.session = session;
     this.device = device;
-    this.traffic = device !== "cpu" && traffic ? traffic : null;
+    this.traffic = traffic ?? null;
     this.inputNames = session.inputNames;
     this.outputNames = session.outputNames;
   }

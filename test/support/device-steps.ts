@@ -17,10 +17,13 @@ export interface StepsCase {
   settings?: Partial<TrainSettings>;
   /** Without one, the labels alone teach. */
   teacher?: boolean;
+  /** The models' shape, and that of a batch, where they are not the usual small ones. */
+  dense?: ModelConfig;
+  batch?: { batchSize: number; length: number };
 }
 
 const SHAPE = { layers: 2, heads: 2, width: 32, positions: 24, vocab: 61 };
-const [BATCH, LENGTH] = [2, 16];
+const BATCH = { batchSize: 2, length: 16 };
 export const DENSE = tinyModelConfig(SHAPE);
 
 /** Every variant and form, and every setting that changes the graphs. */
@@ -60,16 +63,15 @@ function makeModel(config: ModelConfig, seed: number): Checkpoint {
 
 /** Opens the parameters of a case and its models. @param where null for the host's memory */
 async function openCase(
-  { student = {}, settings = {}, teacher = true }: StepsCase,
+  { student = {}, settings = {}, teacher = true, dense = DENSE, batch = BATCH }: StepsCase,
   session: SessionOptions,
   onHost: boolean,
 ) {
-  const config = { ...DENSE, ...student };
+  const config = { ...dense, ...student };
   const task = teacher ? "distill" : "finetune";
   const given = {
     steps: 6,
-    length: LENGTH,
-    batchSize: BATCH,
+    ...batch,
     lr: 3e-3,
     noiseLr: 1e-2,
     noiseKl: 0.01,
@@ -78,8 +80,8 @@ async function openCase(
     transferSteps: 0,
     ...settings,
   };
-  const models = { student: makeModel(config, 1), teacher: teacher ? makeModel(DENSE, 2) : null };
-  const layers = teacher ? [0, 1] : null;
+  const models = { student: makeModel(config, 1), teacher: teacher ? makeModel(dense, 2) : null };
+  const layers = teacher ? Array.from({ length: dense.n_layer }, (_, layer) => layer) : null;
   const resolved = resolveTrainSettings(task, config, given, models.teacher?.config, layers);
   const { train } = resolved;
   const moves = (name: string) =>
@@ -110,7 +112,7 @@ export async function runSteps(
     session = {},
     onHost = false,
     onStep,
-  }: { session?: SessionOptions; onHost?: boolean; onStep?: (step: number) => void } = {},
+  }: { session?: SessionOptions; onHost?: boolean; onStep?: (step: number, tensors: number) => void } = {},
 ): Promise<StepsResult> {
   const context = await openCase(given, session, onHost);
   const { store, settings } = context;
@@ -124,13 +126,13 @@ export async function runSteps(
         await phase.optimizer.reset();
       }
       store.clearTotals();
-      const batches = Array.from({ length: settings.accumulate }, (_, micro) => makeBatch(step * 8 + micro));
+      const batches = Array.from({ length: settings.accumulate }, (_, micro) => makeBatch(step * 8 + micro, settings));
       reports.push(await phase.gradients(step - phase.start, batches));
       const norm = await phase.optimizer.norm();
       norms.push(norm);
       await phase.optimizer.update(step - phase.start, norm);
       if (store.hasAverages) await store.addToAverage(step + 1);
-      onStep?.(step);
+      onStep?.(step, store instanceof DeviceState ? store.memory.count : 0);
     }
     const values: Record<string, Float32Array> = {};
     const moved: Record<string, number> = {};
@@ -147,14 +149,14 @@ export async function runSteps(
 }
 
 /** Tokens of which many are alike, and a label that is missing. */
-function makeBatch(seed: number) {
-  const rows = BATCH * LENGTH;
+function makeBatch(seed: number, { batchSize, length }: Pick<TrainSettings, "batchSize" | "length">) {
+  const rows = batchSize * length;
   const inputs = Int32Array.from(
     { length: rows },
     (_, i) => (i * i + 7 * seed + (i % 3 === 0 ? 0 : i)) % DENSE.vocab_size,
   );
   const labels = inputs.map((_, i) => (i === 5 ? -1 : (inputs[(i + 1) % rows] as number)));
-  return { inputs, labels, windows: Int32Array.from({ length: BATCH }, (_, i) => i) };
+  return { inputs, labels, windows: Int32Array.from({ length: batchSize }, (_, i) => i) };
 }
 
 /** The largest relative difference of two runs: of their losses and norms, and of what their values moved. */

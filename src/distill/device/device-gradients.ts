@@ -1,11 +1,11 @@
 // Makes the gradients of micro-batches of text on a device: nothing but tokens, scalars and losses crosses the bus.
-import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor, Session, type Tensor } from "../../graph/session.ts";
 import { makeStepNoise } from "../step/noise.ts";
 import { STEP } from "../step/step-graph.ts";
 import { bindDevice } from "../step/store-binding.ts";
 import type { TextGradientOptions, TextGradients } from "../step/text-gradients.ts";
 import type { DeviceState } from "./device-state.ts";
-import { buildResidentGraph } from "./resident-graph.ts";
+import { buildResidentGraph, makeInt32Tensor } from "./resident-graph.ts";
 import { PRIOR } from "./whole-gradients.ts";
 
 export async function openDeviceGradients(
@@ -27,8 +27,8 @@ export async function openDeviceGradients(
           ...readParameters(),
           ...noise.feeds(draw),
           ...(await teacher?.feeds(inputs, windows)),
-          input_ids: makeInt64Tensor(inputs, [inputs.length]),
-          [STEP.labels]: makeInt64Tensor(labels, [labels.length]),
+          input_ids: makeInt32Tensor(inputs),
+          [STEP.labels]: makeInt32Tensor(labels),
           [STEP.nllWeight]: makeScalar(weights.nll),
           ...(teacher && { [STEP.klWeight]: makeScalar(weights.kl) }),
         },

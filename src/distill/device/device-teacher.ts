@@ -4,11 +4,12 @@ import type { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
-import { declareTextInputs, gpt2, makeTextFeeds } from "../../model/gpt2.ts";
+import { gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
 import { nameTeacherChunk, STEP } from "../step/step-graph.ts";
 import type { TeacherSource } from "../teacher/teacher.ts";
+import { declareResidentInputs, makeInt32Tensor } from "./resident-graph.ts";
 
 /** Uploads a frozen model's weights, as far as its logits depend on them, under their names. */
 export async function uploadWeights(
@@ -30,7 +31,7 @@ export async function openDeviceTeacher(
 ): Promise<TeacherSource> {
   const { config } = checkpoint;
   const graph = new Graph();
-  const inputs = declareTextInputs(graph, batch, length);
+  const { inputs } = declareResidentInputs(graph, batch, length);
   graph.output(gpt2(config, makeParameterLookup(graph, config), inputs, { kind: "mean" }).hidden, "hidden");
   const weights = await uploadWeights(checkpoint, memory);
   const session = await Session.withInputs(graph, options);
@@ -40,7 +41,7 @@ export async function openDeviceTeacher(
   return {
     input: { kind: "hidden", n_embd: config.n_embd, precision: "fp32" },
     async feeds(ids) {
-      await session.run({ ...own, ...makeTextFeeds(ids, [batch, length]) }, { hidden });
+      await session.run({ ...own, input_ids: makeInt32Tensor(ids) }, { hidden });
       return { [STEP.teacherHidden]: hidden, [nameTeacherChunk(0)]: head };
     },
     async close() {

@@ -1,8 +1,9 @@
 // The training step for parameters on a device: tokens and a few scalars go in, sums of losses and whole gradients come out.
-import { Graph } from "../../graph/ir.ts";
+import { Graph, type Value } from "../../graph/ir.ts";
 import { less, max, reduceSum, where } from "../../graph/ops.ts";
+import type { Tensor } from "../../graph/session.ts";
 import { expand, reshape, unsqueeze } from "../../graph/shape-ops.ts";
-import { gpt2 } from "../../model/gpt2.ts";
+import { type Gpt2Inputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
 import { buildHeadLoss } from "../step/losses.ts";
@@ -19,8 +20,24 @@ const HEAD_ELEMENTS = 32 * 2 ** 20;
 /** The vocabulary is not cut: a device multiplies by the matrix as it is. */
 export const planResidentChunks = (vocabulary: number) => planHeadChunks(vocabulary, vocabulary);
 
+/** Declares the tokens, int32 [B·T], and makes of them the inputs of a model; positions are within the graph. */
+export function declareResidentInputs(graph: Graph, batch: number, length: number): { ids: Value; inputs: Gpt2Inputs } {
+  const ids = graph.input("input_ids", "int32", [batch * length]);
+  const positions = graph.intsLike(
+    ids,
+    Array.from({ length: batch * length }, (_, i) => i % length),
+  ); // [B·T]
+  const shape = [batch, length];
+  return {
+    ids,
+    inputs: { ids: reshape(ids, shape), positions: reshape(positions, shape), attentionMask: null, past: [] },
+  };
+}
+
+export const makeInt32Tensor = (data: Int32Array): Tensor => ({ dtype: "int32", data, shape: [data.length] });
+
 /**
- * Inputs: ids int64 [B·T], labels int64 [B·T] with −1 where there is none, the weights of a row's losses [], `eps.N`, the
+ * Inputs: ids int32 [B·T], labels int32 [B·T] with −1 where there is none, the weights of a row's losses [], `eps.N`, the
  * teacher's part as in step-graph.ts, the parameters. Outputs: nll and kl summed over the rows [], `grad/NAME` of each
  * trained parameter, and the prior's value.
  */
@@ -29,13 +46,10 @@ export function buildResidentGraph(options: ResidentOptions): Graph {
   const graph = new Graph();
   const rows = batch * length;
   const parameters = makeParameterLookup(graph, config);
-  const ids = graph.input("input_ids", "int64", [rows]);
-  const positions = graph.ints(Array.from({ length: rows }, (_, i) => i % length)); // [B·T]
-  const shape = [batch, length];
-  const inputs = { ids: reshape(ids, shape), positions: reshape(positions, shape), attentionMask: null, past: [] };
+  const { ids, inputs } = declareResidentInputs(graph, batch, length);
   const { embedded, hidden } = gpt2(config, parameters, inputs, { kind: options.noise });
-  const labels = graph.input(STEP.labels, "int64", [rows]);
-  const unlabeled = less(labels, graph.ints([0])); // [N]
+  const labels = graph.input(STEP.labels, "int32", [rows]);
+  const unlabeled = less(labels, graph.intsLike(labels, [0])); // [N]
   const zero = graph.scalar(0);
   const headName = nameHead(config);
   const loss = buildHeadLoss({
@@ -46,7 +60,7 @@ export function buildResidentGraph(options: ResidentOptions): Graph {
     matrixTrained: trained.has(headName),
     labelsWithin: true,
     temperature,
-    labels: max(labels, graph.ints([0])),
+    labels: max(labels, graph.intsLike(labels, [0])),
     nllWeight: where(unsqueeze(unlabeled, [1]), zero, graph.input(STEP.nllWeight, "float32", [])), // [N, 1]
     klWeight: teacher ? expand(reshape(graph.input(STEP.klWeight, "float32", []), [1, 1]), [rows, 1]) : null,
     teacher: teacher && buildTeacherSignal(graph, rows, teacher, planResidentChunks(config.vocab_size)),

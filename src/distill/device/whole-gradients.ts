@@ -14,7 +14,7 @@ export interface WholeOptions extends Pick<StepOptions, "config" | "batch" | "le
 
 interface ModelValues {
   parameters: ParameterLookup;
-  /** The tokens, int64 [B·T], and the input of the first block, [B·T, C]. */
+  /** The tokens, int64 or int32 [B·T], and the input of the first block, [B·T, C]. */
   ids: Value;
   embedded: Value;
   /** dL/d(value) of what the loss is made of. */
@@ -86,7 +86,7 @@ export function addTokenRows(rows: Value, ids: Value, onto: Value | null, table:
 function writeRows(x: Value, ids: Value, rows: Value, [count]: readonly [number, number]): Value {
   const [written] = x.graph.node({
     op: "ScatterND",
-    inputs: [x, reshape(ids, [count, 1]), rows],
+    inputs: [x, cast(reshape(ids, [count, 1]), "int64"), rows],
     outputs: [{ dtype: x.dtype, shape: x.shape }],
   });
   return written as Value;

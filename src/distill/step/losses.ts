@@ -20,7 +20,7 @@ export interface HeadLossInputs {
   /** The head's matrix whole, [V, C], and the same in chunks of rows. */
   matrix: Value;
   chunks: readonly Value[]; // [v, C] each
-  labels: Value; // int64 [N], 0 or more
+  labels: Value; // int64 or int32 [N], 0 or more
   /** Weight of each row's NLL in the loss, [N, 1]; 0 where a row has no label. */
   nllWeight: Value;
   /** Weight of each row's KL in the loss, temperature² included, [N, 1]; null without a teacher. */
@@ -115,7 +115,10 @@ function subtractLabels(dLogits: readonly Value[], labels: Value, a: Value): Val
   let first = 0;
   return dLogits.map((d) => {
     const count = d.shape[1] as number;
-    const ids = d.graph.ints(Array.from({ length: count }, (_, v) => first + v)); // [v]
+    const ids = d.graph.intsLike(
+      labels,
+      Array.from({ length: count }, (_, v) => first + v),
+    ); // [v]
     first += count;
     return where(equal(column, ids), sub(d, a), d); // [n, v]
   });

@@ -1,6 +1,9 @@
 // Steps with parameters in tensors of a device, run on the CPU provider, against those in the host's memory.
 import { describe, expect, it } from "vitest";
+import { DeviceState } from "../../../src/distill/device/device-state.ts";
+import { makeFloat32Tensor } from "../../../src/graph/session.ts";
 import { compareSteps, runSteps, STEPS_CASES } from "../../support/device-steps.ts";
+import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 
 const session = { threads: 1 };
 
@@ -13,5 +16,46 @@ describe("parameters on a device", () => {
     expect(losses).toBeLessThan(1e-4);
     expect(values, worst).toBeLessThan(1e-3);
     expect(Object.values(host.moved).some((moved) => moved > 1e-3)).toBe(true);
+  });
+});
+
+describe("a step on a device", () => {
+  /** The shape of the 5.9 M-parameter model of the documentation, and its batch. */
+  const dense = tinyModelConfig({ layers: 6, heads: 4, width: 256, positions: 256, vocab: 4096 });
+  const base = { dense, batch: { batchSize: 16, length: 256 } };
+
+  it("sends tokens and a few scalars to the device, and takes losses and a norm from it", async () => {
+    const traffic = { up: 0, down: 0 };
+    const seen: { up: number; down: number }[] = [];
+    const onStep = () => seen.push({ ...traffic });
+    await runSteps({ name: "base", student: { variant: "symmetric" }, ...base }, 2, { session: { traffic }, onStep });
+    const [first, second] = seen as [typeof traffic, typeof traffic];
+    const tokens = 4 * 16 * 256;
+    expect(second.up - first.up).toBeGreaterThanOrEqual(3 * tokens); // for the teacher, for the student, and as labels
+    expect(second.up - first.up).toBeLessThan(64_000);
+    expect(second.down - first.down).toBeGreaterThanOrEqual(3 * 4);
+    expect(second.down - first.down).toBeLessThan(1000);
+  });
+
+  it.each(STEPS_CASES.filter(({ name }) => /micro-batches|mean of the values|hidden/.test(name)))(
+    "leaves nothing behind on it, however many there are: $name",
+    async (given) => {
+      const held: number[] = [];
+      await runSteps({ ...given, settings: { ...given.settings, steps: 200 } }, 200, {
+        session,
+        onStep: (_, tensors) => held.push(tensors),
+      });
+      expect(held).toHaveLength(200);
+      expect(held[199]).toBe(held[4]);
+    },
+  );
+
+  it("shows a value that is not finite in the norm, before anything moves", async () => {
+    const state = await DeviceState.open([{ name: "w", shape: [2, 2], trained: true }], {}, session);
+    await state.memory.write(makeFloat32Tensor(Float32Array.of(1, Number.NaN, 1, 1), [2, 2]), state.gradient("w"));
+    expect(await state.gradientNorm(["w"])).toBeNaN();
+    await state.memory.write(makeFloat32Tensor(Float32Array.of(3, 0, 0, 4), [2, 2]), state.gradient("w"));
+    expect(await state.gradientNorm(["w"])).toBe(5);
+    await state.close();
   });
 });
