@@ -3,6 +3,7 @@ import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
 import type { ConstantData, Graph, GraphDtype, Value } from "./ir.ts";
+import { toWebGpuGraph } from "./passes/webgpu.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
 type Runtime = typeof Ort;
@@ -72,17 +73,20 @@ export class Session {
   readonly outputNames: readonly string[];
   private readonly ort: Runtime;
   private readonly session: Ort.InferenceSession;
+  private readonly int32Inputs: ReadonlySet<string>;
 
   constructor(ort: Runtime, session: Ort.InferenceSession) {
     this.ort = ort;
     this.session = session;
     this.inputNames = session.inputNames;
     this.outputNames = session.outputNames;
+    const int32 = session.inputMetadata.filter((input) => input.isTensor && input.type === "int32");
+    this.int32Inputs = new Set(int32.map(({ name }) => name));
   }
 
   /** A session whose weights are fed with every run. */
   static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-    return createSession(encodeOnnx(graph, { parameters: "inputs" }), options);
+    return createSession(encodeOnnx(lowerGraph(graph, options), { parameters: "inputs" }), options);
   }
 
   /** A session that owns a copy of the weights, taken from memory, so that the 2 GiB limit of files does not apply. */
@@ -92,7 +96,7 @@ export class Session {
     options: SessionOptions = {},
   ): Promise<Session> {
     const externalData: { path: string; data: Uint8Array }[] = [];
-    const model = encodeOnnx(graph, {
+    const model = encodeOnnx(lowerGraph(graph, options), {
       parameters: (parameter) => {
         const data = viewBytes(weightOf(parameter));
         externalData.push({ path: parameter.name, data });
@@ -118,14 +122,15 @@ export class Session {
   /**
    * Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call, except those that have a
    * tensor in `into`: they are written there. Large outputs of many runs want that, because the garbage collector does
-   * not see how much memory an output holds.
+   * not see how much memory an output holds. A graph that a device computes in int32 is fed int64 all the same.
    * @param outputs the names of the wanted outputs; all unless given
    */
   async run(feeds: Tensors, into: Tensors = {}, outputs = this.outputNames): Promise<Record<string, Tensor>> {
     const fetches: Record<string, Ort.Tensor | null> = {};
     for (const name of outputs) fetches[name] = into[name] ? this.tensor(into[name]) : null;
     const inputs: Record<string, Ort.Tensor> = {};
-    for (const [name, tensor] of Object.entries(feeds)) inputs[name] = this.tensor(tensor);
+    for (const [name, tensor] of Object.entries(feeds))
+      inputs[name] = this.tensor(this.int32Inputs.has(name) ? toInt32(name, tensor) : tensor);
     const results = await this.session.run(inputs, fetches);
     const toTensor = (result: Ort.Tensor) => {
       return { dtype: result.type as GraphDtype, data: readData(result), shape: result.dims };
@@ -145,6 +150,25 @@ export class Session {
     if (dtype === "float16") Object.assign(tensor, { cpuData: data });
     return tensor;
   }
+}
+
+/**
+ * The graph for the device. WebGPU alone needs another: CUDA, DirectML and CoreML take int64 and LogSoftmax, or leave both to
+ * the CPU, and the graph that is tested is the one that they get.
+ */
+function lowerGraph(graph: Graph, { device }: SessionOptions): Graph {
+  return device === "webgpu" ? toWebGpuGraph(graph) : graph;
+}
+
+/** An int64 tensor in int32; a tensor of another dtype as it is. @throws Error for a number that int32 does not hold */
+function toInt32(name: string, { dtype, data, shape }: Tensor): Tensor {
+  if (dtype !== "int64") return { dtype, data, shape };
+  const narrow = Int32Array.from(data as BigInt64Array, (value) => {
+    const number = Number(value);
+    if (number !== (number | 0)) throw new Error(`${name}: ${value} is no 32-bit integer, and WebGPU has no others`);
+    return number;
+  });
+  return { dtype: "int32", data: narrow, shape };
 }
 
 /** Gives float16 as bits: where JavaScript has a Float16Array, ONNX Runtime returns one. */
