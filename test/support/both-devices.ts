@@ -2,9 +2,17 @@
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { countElements } from "../../src/formats/dtype.ts";
-import { type Graph, pruneGraph, type Value } from "../../src/graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../src/graph/ir.ts";
+import { identity } from "../../src/graph/ops.ts";
 import { makeInt64Tensor, Session, type Tensor, type Tensors } from "../../src/graph/session.ts";
 import { tinyValues } from "./make-checkpoint.ts";
+
+/** Opens a session on WebGPU: ONNX Runtime keeps compiled programs only as long as any is open. */
+export function keepPrograms(): Promise<Session> {
+  const graph = new Graph();
+  graph.output(identity(graph.input("x", "float32", [1])), "y");
+  return Session.withInputs(graph, { device: "webgpu", threads: 1 });
+}
 
 export interface Comparison {
   /** The largest ‖webgpu − cpu‖₂/‖cpu‖₂ of an output, and its name; infinite where one is not finite. */
