@@ -4,6 +4,7 @@ import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
 import { DeviceTensor } from "./device-tensor.ts";
 import type { ConstantData, Graph, GraphDtype, Value } from "./ir.ts";
+import { toWebGpuGraph } from "./passes/webgpu.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
 type Runtime = typeof Ort;
@@ -88,6 +89,7 @@ export class Session {
   private readonly session: Ort.InferenceSession;
   private readonly device: Device;
   private readonly traffic: Traffic | null;
+  private readonly int32Inputs: ReadonlySet<string>;
 
   constructor(ort: Runtime, session: Ort.InferenceSession, { device = "cpu", traffic }: SessionOptions) {
     this.ort = ort;
@@ -96,11 +98,13 @@ export class Session {
     this.traffic = traffic ?? null;
     this.inputNames = session.inputNames;
     this.outputNames = session.outputNames;
+    const int32 = session.inputMetadata.filter((input) => input.isTensor && input.type === "int32");
+    this.int32Inputs = new Set(int32.map(({ name }) => name));
   }
 
   /** A session whose weights are fed with every run. */
   static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-    return createSession(encodeOnnx(graph, { parameters: "inputs" }), options);
+    return createSession(encodeOnnx(lowerGraph(graph, options), { parameters: "inputs" }), options);
   }
 
   /** A session that owns a copy of the weights, taken from memory, so that the 2 GiB limit of files does not apply. */
@@ -110,7 +114,7 @@ export class Session {
     options: SessionOptions = {},
   ): Promise<Session> {
     const externalData: { path: string; data: Uint8Array }[] = [];
-    const model = encodeOnnx(graph, {
+    const model = encodeOnnx(lowerGraph(graph, options), {
       parameters: (parameter) => {
         const data = viewBytes(weightOf(parameter));
         externalData.push({ path: parameter.name, data });
@@ -136,7 +140,7 @@ export class Session {
   /**
    * Runs the graph. Outputs are views of memory that ONNX Runtime allocated for this call, except those that have a
    * tensor in `into`: they are written there. Large outputs of many runs want that, because the garbage collector does
-   * not see how much memory an output holds.
+   * not see how much memory an output holds. A graph that a device computes in int32 is fed int64 all the same.
    * @param outputs the names of the wanted outputs; all unless given
    * @returns the outputs, but for those that were written to a device
    */
@@ -173,8 +177,13 @@ export class Session {
   private feed(feeds: Operands): Record<string, Ort.Tensor> {
     const inputs: Record<string, Ort.Tensor> = {};
     for (const [name, operand] of Object.entries(feeds)) {
-      inputs[name] = this.operand(operand);
-      if (this.traffic && !(operand instanceof DeviceTensor)) this.traffic.up += operand.data.byteLength;
+      if (operand instanceof DeviceTensor) {
+        inputs[name] = this.operand(operand);
+        continue;
+      }
+      const tensor = this.int32Inputs.has(name) ? toInt32(name, operand) : operand;
+      inputs[name] = this.tensor(tensor);
+      if (this.traffic) this.traffic.up += tensor.data.byteLength;
     }
     return inputs;
   }
@@ -195,6 +204,25 @@ export class Session {
     if (dtype === "float16") Object.assign(tensor, { cpuData: data });
     return tensor;
   }
+}
+
+/**
+ * The graph for the device. WebGPU alone needs another: CUDA, DirectML and CoreML take int64 and LogSoftmax, or leave both to
+ * the CPU, and the graph that is tested is the one that they get.
+ */
+function lowerGraph(graph: Graph, { device }: SessionOptions): Graph {
+  return device === "webgpu" ? toWebGpuGraph(graph) : graph;
+}
+
+/** An int64 tensor in int32; a tensor of another dtype as it is. @throws Error for a number that int32 does not hold */
+function toInt32(name: string, { dtype, data, shape }: Tensor): Tensor {
+  if (dtype !== "int64") return { dtype, data, shape };
+  const narrow = Int32Array.from(data as BigInt64Array, (value) => {
+    const number = Number(value);
+    if (number !== (number | 0)) throw new Error(`${name}: ${value} is no 32-bit integer, and WebGPU has no others`);
+    return number;
+  });
+  return { dtype: "int32", data: narrow, shape };
 }
 
 /** Gives float16 as bits: where JavaScript has a Float16Array, ONNX Runtime returns one. */
