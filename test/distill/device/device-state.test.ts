@@ -1,10 +1,16 @@
 // Steps with parameters in tensors of a device, run on the CPU provider, against those in the host's memory.
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 import { DeviceState } from "../../../src/distill/device/device-state.ts";
+import { RunFolder } from "../../../src/distill/run-folder.ts";
+import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
+import { countElements } from "../../../src/formats/dtype.ts";
 import { makeFloat32Tensor } from "../../../src/graph/session.ts";
 import { compareSteps, runSteps, STEPS_CASES } from "../../support/device-steps.ts";
-import { tinyModelConfig } from "../../support/make-checkpoint.ts";
+import { tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
 
+const path = temporaryFolder("device-state");
 const session = { threads: 1 };
 
 describe("parameters on a device", () => {
@@ -49,6 +55,53 @@ describe("a step on a device", () => {
       expect(held[199]).toBe(held[4]);
     },
   );
+
+  it("is saved as the host's are, so that either goes on with the other's run", async () => {
+    const specs = [
+      { name: "h.0.mlp.c_fc.weight", shape: [4, 8], trained: true },
+      { name: "h.0.mlp.c_fc.bias", shape: [8], trained: true },
+      { name: "wpe.weight", shape: [3, 4], trained: false },
+    ];
+    const moves = {
+      lr: 0.1,
+      noiseLr: 0.1,
+      beta1: 0.9,
+      beta2: 0.95,
+      epsilon: 1e-8,
+      decay: 0.1,
+      step: 1,
+      gradientScale: 1,
+    };
+    const state = await DeviceState.open(specs, { average: true }, session);
+    for (const { name, shape } of specs.slice(0, 2)) {
+      const values = tinyValues(name, countElements(shape));
+      await state.fill(name, "value", async (into) => into.set(values));
+      await state.memory.write(makeFloat32Tensor(values, shape), state.gradient(name));
+    }
+    await state.move(state.trained, moves);
+    await state.addToAverage(2);
+    const folder = new RunFolder(path("out"), z.object({ step: z.int(), metricsBytes: z.int() }));
+    await folder.claim();
+    await folder.create({ seed: 0 });
+    await folder.save(state, { step: 1, metricsBytes: 0 });
+    const host = new ParameterStore(specs, { average: true });
+    expect(await folder.load(host)).toEqual({ step: 1, metricsBytes: 0 });
+    const again = await DeviceState.open(specs, { average: true }, session);
+    await folder.load(again);
+    for (const name of state.trained)
+      for (const part of ["value", "moment1", "moment2", "average"] as const) {
+        const saved = await state.read(name, part);
+        expect(saved.some((x) => x !== 0)).toBe(true);
+        expect(await host.read(name, part)).toEqual(saved);
+        expect(await again.read(name, part)).toEqual(saved);
+      }
+    const [onHost, onDevice] = [host, again].map((each) =>
+      each.withAverage(async () => (await each.read("h.0.mlp.c_fc.bias", "value")).slice()),
+    );
+    expect(await onDevice).toEqual(await onHost);
+    await folder.release();
+    await Promise.all([state.close(), again.close()]);
+  });
 
   it("shows a value that is not finite in the norm, before anything moves", async () => {
     const state = await DeviceState.open([{ name: "w", shape: [2, 2], trained: true }], {}, session);
