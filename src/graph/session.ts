@@ -2,7 +2,10 @@
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
-import type { ConstantData, Graph, GraphDtype, Value } from "./ir.ts";
+import { recognizeDeviceError } from "./device-errors.ts";
+import { DEVICE_PLATFORMS, DEVICES, type Device, findMissingLibrary } from "./devices.ts";
+import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
+import { relu } from "./ops.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
 type Runtime = typeof Ort;
@@ -17,9 +20,7 @@ export interface Tensor {
 
 export type Tensors = Readonly<Record<string, Tensor>>;
 
-/** The devices that ops run on; ONNX Runtime runs those that a device lacks on the CPU. */
-export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
-export type Device = (typeof DEVICES)[number];
+export { DEVICES, type Device } from "./devices.ts";
 
 export interface SessionOptions {
   device?: Device | undefined;
@@ -58,13 +59,39 @@ function silence(ort: Runtime): Runtime {
   return ort;
 }
 
-/** @throws NfcError "unsupported" when this build of onnxruntime-node has no such execution provider */
+/**
+ * Opens a device, so that one that is not there is refused before anything is read or written.
+ * @throws NfcError "usage" for another name, "unsupported" where this build of onnxruntime-node has no such provider or
+ * the machine no such device, "missing-dependency" where a library of it is missing
+ */
 export async function checkDevice(device: Device): Promise<void> {
-  const names = (await loadRuntime()).listSupportedBackends().map(({ name }) => name);
-  if (names.includes(device)) return;
-  throw new NfcError("unsupported", `onnxruntime-node has no ${device} on this machine; it has ${names.join(", ")}`, {
-    hint: `leave out --device ${device}`,
+  requireProvider(await loadRuntime(), { device });
+  if (device === "cpu") return;
+  const graph = new Graph();
+  graph.output(relu(graph.input("x", "float32", [1])), "y");
+  const session = await Session.withInputs(graph, { device }).catch((cause: unknown) => {
+    if (cause instanceof NfcError) throw cause;
+    const fact = `${device}: does not open: ${describeError(cause).split("\n")[0]}`;
+    throw new NfcError("device", fact, { hint: `leave out --device ${device}`, cause });
   });
+  await session.close();
+}
+
+/** The devices that this build of onnxruntime-node has, whether they open or not. */
+export async function listProviders(): Promise<Device[]> {
+  const names = (await loadRuntime()).listSupportedBackends().map(({ name }) => name);
+  return DEVICES.filter((device) => names.includes(device));
+}
+
+/** ONNX Runtime leaves out a provider that it does not have, and computes on the CPU. */
+function requireProvider(ort: Runtime, { device = "cpu" }: SessionOptions): void {
+  if (device === "cpu") return;
+  const names = ort.listSupportedBackends().map(({ name }) => name);
+  if (!DEVICES.includes(device))
+    throw new NfcError("usage", `${device}: no such device`, { hint: `take one of ${DEVICES.join(", ")}` });
+  if (names.includes(device)) return;
+  const fact = `onnxruntime-node has no ${device} on ${process.platform} ${process.arch}, only on ${DEVICE_PLATFORMS[device]}`;
+  throw new NfcError("unsupported", fact, { hint: `leave out --device ${device}` });
 }
 
 export class Session {
@@ -72,10 +99,12 @@ export class Session {
   readonly outputNames: readonly string[];
   private readonly ort: Runtime;
   private readonly session: Ort.InferenceSession;
+  private readonly device: Device;
 
-  constructor(ort: Runtime, session: Ort.InferenceSession) {
+  constructor(ort: Runtime, session: Ort.InferenceSession, { device = "cpu" }: SessionOptions) {
     this.ort = ort;
     this.session = session;
+    this.device = device;
     this.inputNames = session.inputNames;
     this.outputNames = session.outputNames;
   }
@@ -105,9 +134,12 @@ export class Session {
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
   static async fromFile(path: string, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
+    requireProvider(ort, options);
     try {
-      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)));
+      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)), options);
     } catch (error) {
+      const fault = toDeviceFault(error, options.device);
+      if (fault) throw fault;
       throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${describeError(error).split("\n")[0]}`, {
         hint: "export the model again",
         cause: error,
@@ -126,11 +158,19 @@ export class Session {
     for (const name of outputs) fetches[name] = into[name] ? this.tensor(into[name]) : null;
     const inputs: Record<string, Ort.Tensor> = {};
     for (const [name, tensor] of Object.entries(feeds)) inputs[name] = this.tensor(tensor);
-    const results = await this.session.run(inputs, fetches);
+    const results = await this.compute(inputs, fetches);
     const toTensor = (result: Ort.Tensor) => {
       return { dtype: result.type as GraphDtype, data: readData(result), shape: result.dims };
     };
     return Object.fromEntries(Object.entries(results).map(([name, result]) => [name, toTensor(result)]));
+  }
+
+  private async compute(inputs: Record<string, Ort.Tensor>, fetches: Record<string, Ort.Tensor | null>) {
+    try {
+      return await this.session.run(inputs, fetches);
+    } catch (error) {
+      throw toDeviceFault(error, this.device) ?? error;
+    }
   }
 
   async close(): Promise<void> {
@@ -154,23 +194,25 @@ function readData({ type, data }: Ort.Tensor): TensorArray {
   return new Uint16Array(buffer, byteOffset, length);
 }
 
-/** Creates a session and names the device in an error: one that is built in may still lack its driver. */
 async function createSession(
   model: Uint8Array,
   options: SessionOptions,
   externalData: { path: string; data: Uint8Array }[] = [],
 ): Promise<Session> {
-  const { device = "cpu" } = options;
   const ort = await loadRuntime();
+  requireProvider(ort, options);
   try {
-    return new Session(ort, await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData }));
+    const session = await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData });
+    return new Session(ort, session, options);
   } catch (error) {
-    if (device === "cpu") throw error;
-    throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${describeError(error).split("\n")[0]}`, {
-      hint: `install its driver, or leave out --device ${device}`,
-      cause: error,
-    });
+    throw toDeviceFault(error, options.device) ?? error;
   }
+}
+
+/** What ONNX Runtime throws as a fault of the device, with what the machine lacks; null where it is none. */
+function toDeviceFault(error: unknown, device: Device = "cpu"): NfcError | null {
+  if (device === "cpu") return null;
+  return recognizeDeviceError(error, device, findMissingLibrary(device));
 }
 
 function toOrtOptions({
