@@ -6,7 +6,14 @@ import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
-import { makeInt64Tensor, Session, type SessionOptions, type TensorArray, type Tensors } from "../../graph/session.ts";
+import {
+  type Device,
+  makeInt64Tensor,
+  Session,
+  type SessionOptions,
+  type TensorArray,
+  type Tensors,
+} from "../../graph/session.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import type { LongCall } from "../../progress.ts";
@@ -46,6 +53,7 @@ export interface EvaluateOptions extends WindowOptions, LongCall {
   /** Another model to compare with, on the same tokens. */
   against?: Checkpoint | undefined;
   noise?: NoiseMode | undefined;
+  device?: Device | undefined;
   threads?: number | undefined;
 }
 
@@ -130,13 +138,18 @@ export interface Scorer {
 /** Opens stored models, whose weights the session owns. */
 export async function openScorer(
   checkpoint: Checkpoint,
-  { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
+  {
+    against,
+    noise = { kind: "mean" },
+    device,
+    threads,
+  }: Pick<EvaluateOptions, "against" | "noise" | "device" | "threads">,
 ): Promise<Scorer> {
   const graph = buildScoringGraph(checkpoint.config, against?.config, noise);
   const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
   if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
   const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
-  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { threads }), {});
+  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { device, threads }), {});
 }
 
 /** Opens a model in training: its weights are read where they lie, at each call. */
