@@ -1,5 +1,6 @@
-// Test runner settings: two projects, one closing line that any CI can read, coverage thresholds, no network.
+// Test runner settings: three projects, one closing line that any CI can read, coverage thresholds, no network.
 import { defineConfig } from "vitest/config";
+import { SOFTWARE_GPU } from "./test/support/webgpu.ts";
 
 /** Tests that load an inference runtime, start a process or open a browser; all others are the unit project. */
 const RUNTIME = [
@@ -21,6 +22,7 @@ const RUNTIME = [
   "formats/onnx/reader",
   "fuzz/fuzz",
   "graph/**/*",
+  "inference/devices/*",
   "inference/layerwise",
   "inference/exported/{exported-model,wrong-outputs}",
   "inference/generate/{decoder,generate,precisions}",
@@ -32,6 +34,9 @@ const RUNTIME = [
   "serve/*",
   "tasks/train/*",
 ].map((name) => `test/${name}.test.ts`);
+
+/** Tests of ONNX Runtime's WebGPU provider: a software driver needs an environment that is there when the process starts. */
+const WEBGPU = ["test/webgpu/**/*.test.ts"];
 
 export default defineConfig({
   test: {
@@ -53,11 +58,12 @@ export default defineConfig({
           name: "unit",
           pool: "threads", // starts faster than a process a file
           include: ["test/**/*.test.ts"],
-          exclude: RUNTIME,
+          exclude: [...RUNTIME, ...WEBGPU],
           setupFiles: ["test/support/no-runtime.ts"],
         },
       },
       { extends: true, test: { name: "runtime", include: RUNTIME } },
+      { extends: true, test: { name: "webgpu", include: WEBGPU, env: SOFTWARE_GPU ?? {} } },
     ],
   },
 });
