@@ -23,6 +23,7 @@ const RUNTIME = [
   "formats/onnx/reader",
   "fuzz/fuzz",
   "graph/**/*",
+  "inference/devices/*",
   "inference/layerwise",
   "inference/exported/{exported-model,wrong-outputs}",
   "inference/generate/{decoder,generate,precisions}",

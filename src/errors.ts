@@ -11,6 +11,7 @@ export type ErrorCode =
   | "io" // the operating system refused (disk full, permission)
   | "network" // a remote host did not answer as expected
   | "missing-dependency" // an optional package is not installed
+  | "device" // a device that failed: it was lost, its memory is full, a buffer is too large for it
   | "regression" // a model that is larger than its limit or baseline allows (nfc check)
   | "unreadable" // a model that nfc check cannot read
   | "diverged" // a training run whose loss is no longer finite

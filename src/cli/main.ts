@@ -5,6 +5,7 @@ import { TOOL } from "../version.ts";
 import { checkCommand } from "./commands/check.ts";
 import { convertCommand } from "./commands/convert.ts";
 import { demoCommand } from "./commands/demo.ts";
+import { devicesCommand } from "./commands/devices.ts";
 import { distillCommand } from "./commands/distill.ts";
 import { evalCommand } from "./commands/eval.ts";
 import { exportCommand } from "./commands/export.ts";
@@ -116,6 +117,7 @@ const COMMANDS = [
   serveCommand,
   reportCommand,
   checkCommand,
+  devicesCommand,
   demoCommand,
 ];
 

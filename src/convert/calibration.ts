@@ -9,6 +9,7 @@ import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/l
 import { type AttentionContext, computeScoreScale, makeBucketTable, splitHeads } from "../model/attention.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../model/variants.ts";
+import type { CutTools } from "./cut.ts";
 import { DistanceFit } from "./distance-mean.ts";
 import { borderGram, sumOverWindows } from "./layer-sums.ts";
 import { computeTrust } from "./moments.ts";
@@ -39,43 +40,40 @@ export interface LayerStatistics {
   trust: number;
 }
 
+export type CalibrationOptions = Pick<CutTools, "device" | "threads" | "signal">;
+
 /**
  * The teacher's hidden states over the calibration windows, advanced layer by layer. For each layer in turn call
  * `inputStatistics` (which also computes the next layer's states), then `distanceMean` if needed, then `advance`.
  */
 export class Calibration {
   private readonly checkpoint: Checkpoint;
-  private readonly threads: number;
-  private readonly signal: AbortSignal | undefined;
+  private readonly options: CalibrationOptions;
   private hidden: Hidden[];
   private next: Hidden[] = [];
   /** [1, H, T, T] each, written by every window of every layer. */
   private scores: { residual: Tensor; weight: Tensor } | null = null;
 
-  private constructor(checkpoint: Checkpoint, hidden: Hidden[], threads: number, signal: AbortSignal | undefined) {
+  private constructor(checkpoint: Checkpoint, hidden: Hidden[], { device, threads, signal }: CalibrationOptions) {
     this.checkpoint = checkpoint;
     this.hidden = hidden;
-    this.threads = threads;
-    this.signal = signal;
+    this.options = { device, threads, signal };
   }
 
-  /** Once `signal` is aborted, every measurement ends with "aborted". */
+  /** Once the signal is aborted, every measurement ends with "aborted". */
   static async open(
     checkpoint: Checkpoint,
     windows: readonly Int32Array[],
-    threads = 0,
-    signal?: AbortSignal,
+    options: CalibrationOptions = {},
   ): Promise<Calibration> {
-    return new Calibration(checkpoint, await embedWindowsApart(checkpoint, windows), threads, signal);
+    return new Calibration(checkpoint, await embedWindowsApart(checkpoint, windows), options);
   }
 
   async inputStatistics(layer: number): Promise<LayerStatistics> {
     const { bias, n_head } = this.checkpoint.config;
-    const { threads, signal } = this;
     const next: Hidden[] = [];
     const { sums, positions } = await sumOverWindows(this.checkpoint, layer, this.hidden, {
-      threads,
-      signal,
+      ...this.options,
       values: measureAttention,
       onWindow: ({ output }, hidden) => next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) }),
     });
@@ -101,10 +99,8 @@ export class Calibration {
     const { config } = this.checkpoint;
     const weights = new Map([[STUDENT_WEIGHT, tied.weight]]);
     if (tied.bias) weights.set(STUDENT_BIAS, tied.bias);
-    const { threads, signal } = this;
     const session = await openLayerSession(this.checkpoint, layer, {
-      threads,
-      signal,
+      ...this.options,
       weights,
       outputs: (graph, block, context) =>
         buildFitOutputs(graph, block, context, tied, computeScoreScale(config, layer)),

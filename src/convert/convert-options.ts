@@ -1,6 +1,7 @@
 // The options of a conversion, and their defaults.
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import type { Device } from "../graph/session.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
@@ -43,6 +44,8 @@ export interface ConvertOptions extends LongCall {
   dtype?: FloatDtype | undefined;
   maxShardSize?: number | undefined;
   force?: boolean | undefined;
+  /** Where the model runs on the calibration text; the CPU unless given. */
+  device?: Device | undefined;
   threads?: number | undefined;
   /** The step of a plan that the other options come from, for the record. */
   plan?: NfcRecord["plan"] | undefined;

@@ -74,14 +74,22 @@ function makeHistory({ record }: Checkpoint): NfcRecord["history"] {
  * passes through a scratch file in `folder`. A fault of one ends the others, which may have gigabytes to go.
  */
 async function writeWeights(folder: string, checkpoint: Checkpoint, options: ConvertOptions) {
-  const { dtype, maxShardSize, threads, onProgress } = options;
+  const { dtype, maxShardSize, device, threads, onProgress } = options;
   const stop = new AbortController();
   const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
   const scratch = await TensorScratch.create(join(folder, ".tensors"));
   const source = describeSource(checkpoint, signal);
   const making = (async () => {
     const text = await readText(checkpoint, { ...options, signal });
-    return makeSmaller(checkpoint, toCutSettings(options), { scratch, text, dtype, threads, signal, onProgress });
+    return makeSmaller(checkpoint, toCutSettings(options), {
+      scratch,
+      text,
+      dtype,
+      device,
+      threads,
+      signal,
+      onProgress,
+    });
   })();
   const finished = making.then((cut) => cut.finish());
   // Attached before anything is awaited, so that no fault counts as unhandled.

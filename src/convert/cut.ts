@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import type { Device } from "../graph/session.ts";
 import type { LongCall } from "../progress.ts";
 import type { CalibrationText } from "./calibration-text.ts";
 import type { TensorScratch } from "./tensor-scratch.ts";
@@ -24,6 +25,8 @@ export interface CutTools extends LongCall {
   text: CalibrationText | null;
   /** Dtype of the tensors that are made; that of the tensor in their place unless given. */
   dtype?: FloatDtype | undefined;
+  /** Where the model runs on the text; the CPU unless given. */
+  device?: Device | undefined;
   /** All cores unless given. */
   threads?: number | undefined;
 }

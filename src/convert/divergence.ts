@@ -38,7 +38,7 @@ export class DivergenceMeter {
 
   static async open(
     checkpoint: Checkpoint,
-    { threads = 0, signal }: Pick<CutTools, "threads" | "signal">,
+    { device, threads, signal }: Pick<CutTools, "device" | "threads" | "signal">,
   ): Promise<DivergenceMeter> {
     const { config } = checkpoint;
     const weights = new Map<string, Float32Array>();
@@ -48,7 +48,7 @@ export class DivergenceMeter {
     const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
     return new DivergenceMeter(
       checkpoint,
-      await Session.withWeights(buildGraph(config), weightOf, { threads }),
+      await Session.withWeights(buildGraph(config), weightOf, { device, threads }),
       signal,
     );
   }

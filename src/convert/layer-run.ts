@@ -26,7 +26,7 @@ export function runLayers<T>(checkpoint: Checkpoint, { phase, work }: LayerWork<
   // Loaded here, so that a conversion without text needs no ONNX Runtime.
   const open = async ({ windows }: NonNullable<CutTools["text"]>) => {
     const { Calibration } = await import("./calibration.ts");
-    return Calibration.open(checkpoint, windows, tools.threads, tools.signal);
+    return Calibration.open(checkpoint, windows, tools);
   };
   const opening = tools.text ? open(tools.text) : null;
   let done = 0;

@@ -1,9 +1,9 @@
 // Moves streams of hidden states through one layer of a model.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { SessionOptions } from "../graph/session.ts";
 import { type Hidden, openLayerSession } from "../inference/layerwise.ts";
 
-export interface StreamOptions {
-  threads?: number | undefined;
+export interface StreamOptions extends Pick<SessionOptions, "device" | "threads"> {
   signal?: AbortSignal | undefined;
   /** Where the streams come out: after the layer unless given, or in its middle, after the attention. */
   point?: "middle" | "output" | undefined;

@@ -88,12 +88,17 @@ function makeProgress(layers: number, keep: number, { onProgress, signal }: CutT
 }
 
 /** The stream after the last layer, and by how much each layer changes the stream: Σ‖after − before‖² / Σ‖before‖². */
-async function runSource(checkpoint: Checkpoint, start: Hidden[], progress: Progress, { threads, signal }: CutTools) {
+async function runSource(
+  checkpoint: Checkpoint,
+  start: Hidden[],
+  progress: Progress,
+  { device, threads, signal }: CutTools,
+) {
   let stream = start;
   const changes: number[] = [];
   for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
     progress(`h.${layer}`);
-    const [after] = (await moveStreams(checkpoint, layer, [stream], { threads, signal })) as [Hidden[]];
+    const [after] = (await moveStreams(checkpoint, layer, [stream], { device, threads, signal })) as [Hidden[]];
     let [change, size] = [0, 0];
     for (const [w, { x }] of after.entries()) {
       const before = (stream[w] as Hidden).x;
@@ -125,7 +130,7 @@ interface Round {
 async function runWithoutEach(
   checkpoint: Checkpoint,
   { kept, candidates, start, progress }: Round,
-  { threads, signal }: CutTools,
+  { device, threads, signal }: CutTools,
 ): Promise<Hidden[][]> {
   let whole: Hidden[][] = [[...start]]; // emptied once all candidates have left it
   let without: Hidden[][] = [];
@@ -133,7 +138,7 @@ async function runWithoutEach(
     progress(`h.${layer}`);
     const before = whole[0];
     if (layer === candidates.at(-1)) whole = [];
-    const after = await moveStreams(checkpoint, layer, [...whole, ...without], { threads, signal });
+    const after = await moveStreams(checkpoint, layer, [...whole, ...without], { device, threads, signal });
     whole = after.slice(0, whole.length);
     without = after.slice(whole.length);
     if (before && candidates.includes(layer)) without.push(before);

@@ -76,7 +76,7 @@ async function cutAlong(
   { windows }: CalibrationText,
   tools: CutTools,
 ): Promise<number[]> {
-  const { threads, scratch, signal, onProgress } = tools;
+  const { device, threads, scratch, signal, onProgress } = tools;
   const errors: number[] = [];
   const total = checkpoint.config.n_layer;
   let stream = await embedWindowsApart(checkpoint, windows);
@@ -91,7 +91,8 @@ async function cutAlong(
     kept[layer] = result.kept;
     errors.push(energy > 0 ? Math.sqrt(Math.max(0, result.cost) / energy) : 0);
     await keepOutputWeights(layer, weight, result.kept, checkpoint.config, scratch);
-    if (layer + 1 < total) [stream] = (await moveStreams(model, layer, [stream], { threads, signal })) as [Hidden[]];
+    if (layer + 1 < total)
+      [stream] = (await moveStreams(model, layer, [stream], { device, threads, signal })) as [Hidden[]];
   }
   return errors;
 }
@@ -104,10 +105,11 @@ async function measureUnits(
   checkpoint: Checkpoint,
   layer: number,
   stream: readonly Hidden[],
-  { threads, signal }: CutTools,
+  { device, threads, signal }: CutTools,
 ): Promise<{ gram: Float64Array; energy: number }> {
   const { n_embd, bias } = checkpoint.config;
   const { sums, positions } = await sumOverWindows(checkpoint, layer, stream, {
+    device,
     threads,
     signal,
     values: (_, { middle, inner, output }) => {

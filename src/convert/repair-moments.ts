@@ -23,7 +23,7 @@ export interface HalfMoments {
   positions: number;
 }
 
-export interface HalfRun extends Pick<CutTools, "threads" | "signal"> {
+export interface HalfRun extends Pick<CutTools, "device" | "threads" | "signal"> {
   checkpoint: Checkpoint;
   layer: number;
   half: Half;

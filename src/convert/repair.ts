@@ -111,7 +111,7 @@ class Repair {
   async run(): Promise<Gain> {
     const { source, student, kept } = this.input;
     const { fit, held } = this.windows;
-    const { threads, signal, onProgress } = this.tools;
+    const { device, threads, signal, onProgress } = this.tools;
     const embedded = await embedWindowsApart(source, [...fit, ...held]);
     const start = (): Streams => [embedded.slice(0, fit.length), embedded.slice(fit.length)];
     let teacher = await this.advance(start(), 0, kept[0] as number);
@@ -120,12 +120,17 @@ class Repair {
     for (const [layer, from] of kept.entries()) {
       throwIfAborted(signal);
       onProgress?.({ phase: "repairing", done: layer, total: kept.length, unit: "layers", detail: `h.${layer}` });
-      const middle = (await moveStreams(source, from, teacher, { threads, signal, point: "middle" })) as Streams;
+      const middle = (await moveStreams(source, from, teacher, {
+        device,
+        threads,
+        signal,
+        point: "middle",
+      })) as Streams;
       teacher = await this.advance(teacher, from, kept[layer + 1] ?? source.config.n_layer);
       repaired = await this.repairLayer(layer, repaired, { attn: middle, mlp: teacher });
-      [plain] = (await moveStreams(student, layer, [plain], { threads, signal })) as [Hidden[]];
+      [plain] = (await moveStreams(student, layer, [plain], { device, threads, signal })) as [Hidden[]];
     }
-    const meter = await DivergenceMeter.open(source, { threads, signal });
+    const meter = await DivergenceMeter.open(source, { device, threads, signal });
     try {
       const losses: Pick<Gain, "before" | "after">[] = [];
       for (const [w, ids] of held.entries()) {
@@ -141,20 +146,20 @@ class Repair {
 
   /** The source's streams before layer `to`, from those before layer `from`. */
   private async advance(streams: Streams, from: number, to: number): Promise<Streams> {
-    const { threads, signal } = this.tools;
+    const { device, threads, signal } = this.tools;
     let after = streams;
     for (let layer = from; layer < to; layer++)
-      after = (await moveStreams(this.input.source, layer, after, { threads, signal })) as Streams;
+      after = (await moveStreams(this.input.source, layer, after, { device, threads, signal })) as Streams;
     return after;
   }
 
   /** Refits a layer's two halves; gives the streams after it. */
   private async repairLayer(layer: number, streams: Streams, targets: Record<Half, Streams>): Promise<Streams> {
     const { student } = this.input;
-    const { threads, signal, scratch } = this.tools;
+    const { device, threads, signal, scratch } = this.tools;
     const weights = new Map<string, Float32Array>();
     for (const half of HALVES) {
-      const run = { checkpoint: student, layer, half, weights, threads, signal };
+      const run = { checkpoint: student, layer, half, weights, device, threads, signal };
       const fit = await measureHalf(run, streams[0], targets[half][0]);
       const held = await measureHalf(run, streams[1], targets[half][1]);
       const current = await joinWeights(student, layer, half);
@@ -164,6 +169,6 @@ class Repair {
         await scratch.put(inScratch(name), values);
       }
     }
-    return (await moveStreams(student, layer, streams, { threads, signal, weights })) as Streams;
+    return (await moveStreams(student, layer, streams, { device, threads, signal, weights })) as Streams;
   }
 }

@@ -30,7 +30,7 @@ export async function scoreCheckpoint(
   options: HeldOutOptions,
   onProgress?: LongCall["onProgress"],
 ): Promise<number> {
-  const scorer = await openScorer(checkpoint, { threads: options.session.threads });
+  const scorer = await openScorer(checkpoint, options.session);
   try {
     return await measure(scorer, options, onProgress);
   } finally {

@@ -1,13 +1,23 @@
-// Loads ONNX Runtime on first use, the only import of it; makes sessions of graphs or files and runs them on typed arrays.
+// Makes sessions of graphs or files and runs them on typed arrays, or on tensors that stay on a device.
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
 import { DeviceTensor } from "./device-tensor.ts";
-import type { ConstantData, Graph, GraphDtype, Value } from "./ir.ts";
+import type { Device } from "./devices.ts";
+import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
+import { relu } from "./ops.ts";
 import { toWebGpuGraph } from "./passes/webgpu.ts";
+import {
+  loadRuntime,
+  type Runtime,
+  requireProvider,
+  type SessionOptions,
+  type Traffic,
+  toDeviceFault,
+  toOrtOptions,
+} from "./runtime.ts";
 import { encodeOnnx } from "./to-onnx.ts";
 
-type Runtime = typeof Ort;
 export type TensorArray = ConstantData | Uint16Array;
 
 /** A dense tensor, row-major; float16 as the bits of a Uint16Array. */
@@ -22,64 +32,25 @@ export type Tensors = Readonly<Record<string, Tensor>>;
 export type Operand = Tensor | DeviceTensor;
 export type Operands = Readonly<Record<string, Operand>>;
 
-/** Bytes that crossed the bus: to the device, and back. */
-export interface Traffic {
-  up: number;
-  down: number;
-}
-
-/** The devices that ops run on; ONNX Runtime runs those that a device lacks on the CPU. */
-export const DEVICES = ["cpu", "cuda", "webgpu", "dml", "coreml"] as const;
-export type Device = (typeof DEVICES)[number];
-
-export interface SessionOptions {
-  device?: Device | undefined;
-  /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
-  threads?: number | undefined;
-  /** True for a session of a few runs: weights are not copied into the layout of the kernels. */
-  shortLived?: boolean | undefined;
-  /** False for one of several sessions that run in turn: memory is freed after each run instead of kept for the next. */
-  arena?: boolean | undefined;
-  /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
-  profile?: string | undefined;
-  /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. */
-  outputs?: "host" | "device" | undefined;
-  /** Adds up what runs take from the host's memory, and give to it. */
-  traffic?: Traffic | undefined;
-}
-
-let runtime: Promise<Runtime> | undefined;
+export { DEVICES, type Device } from "./devices.ts";
+export { listProviders, type SessionOptions, type Traffic } from "./runtime.ts";
 
 /**
- * Telemetry is turned off first. On Linux, onnxruntime-node reports by default: it reads the machine id, keeps a database
- * of session events in the user's cache and a log in the temporary folder. It reads this variable while it loads.
- * @throws NfcError "missing-dependency" when onnxruntime-node is not installed or does not load
+ * Opens a device, so that one that is not there is refused before anything is read or written.
+ * @throws NfcError "usage" for another name, "unsupported" where this build of onnxruntime-node has no such provider or
+ * the machine no such device, "missing-dependency" where a library of it is missing
  */
-function loadRuntime(): Promise<Runtime> {
-  process.env.ORT_DISABLE_TELEMETRY = "1";
-  runtime ??= import("onnxruntime-node").then(silence).catch((error: unknown) => {
-    runtime = undefined;
-    throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${describeError(error).split("\n")[0]}`, {
-      hint: "run: npm install onnxruntime-node --ignore-scripts",
-      cause: error,
-    });
-  });
-  return runtime;
-}
-
-/** Turns off ONNX Runtime's own messages, because the errors that it throws say the same. */
-function silence(ort: Runtime): Runtime {
-  ort.env.logLevel = "fatal";
-  return ort;
-}
-
-/** @throws NfcError "unsupported" when this build of onnxruntime-node has no such execution provider */
 export async function checkDevice(device: Device): Promise<void> {
-  const names = (await loadRuntime()).listSupportedBackends().map(({ name }) => name);
-  if (names.includes(device)) return;
-  throw new NfcError("unsupported", `onnxruntime-node has no ${device} on this machine; it has ${names.join(", ")}`, {
-    hint: `leave out --device ${device}`,
+  requireProvider(await loadRuntime(), { device });
+  if (device === "cpu") return;
+  const graph = new Graph();
+  graph.output(relu(graph.input("x", "float32", [1])), "y");
+  const session = await Session.withInputs(graph, { device }).catch((cause: unknown) => {
+    if (cause instanceof NfcError) throw cause;
+    const fact = `${device}: does not open: ${describeError(cause).split("\n")[0]}`;
+    throw new NfcError("device", fact, { hint: `leave out --device ${device}`, cause });
   });
+  await session.close();
 }
 
 export class Session {
@@ -127,9 +98,12 @@ export class Session {
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
   static async fromFile(path: string, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
+    requireProvider(ort, options);
     try {
       return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)), options);
     } catch (error) {
+      const fault = toDeviceFault(error, options.device);
+      if (fault) throw fault;
       throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${describeError(error).split("\n")[0]}`, {
         hint: "export the model again",
         cause: error,
@@ -147,7 +121,7 @@ export class Session {
   async run(feeds: Operands, into: Operands = {}, outputs = this.outputNames): Promise<Record<string, Tensor>> {
     const fetches: Record<string, Ort.Tensor | null> = {};
     for (const name of outputs) fetches[name] = into[name] ? this.operand(into[name]) : null;
-    const results = await this.session.run(this.feed(feeds), fetches);
+    const results = await this.compute(this.feed(feeds), fetches);
     const host: Record<string, Tensor> = {};
     for (const [name, result] of Object.entries(results)) {
       if (into[name] instanceof DeviceTensor) continue;
@@ -162,11 +136,19 @@ export class Session {
    * Runs a graph whose outputs stay on the device, in buffers made for this call: of a session with `outputs` "device".
    */
   async runOnDevice(feeds: Operands): Promise<Record<string, DeviceTensor>> {
-    const results = await this.session.run(this.feed(feeds));
+    const results = await this.compute(this.feed(feeds));
     const entries = Object.entries(results).map(([name, result]): [string, DeviceTensor] => {
       return [name, new DeviceTensor(this.device, result.type as GraphDtype, result.dims, result)];
     });
     return Object.fromEntries(entries);
+  }
+
+  private async compute(inputs: Record<string, Ort.Tensor>, fetches?: Record<string, Ort.Tensor | null>) {
+    try {
+      return await (fetches ? this.session.run(inputs, fetches) : this.session.run(inputs));
+    } catch (error) {
+      throw toDeviceFault(error, this.device) ?? error;
+    }
   }
 
   async close(): Promise<void> {
@@ -232,48 +214,19 @@ function readData({ type, data }: Ort.Tensor): TensorArray {
   return new Uint16Array(buffer, byteOffset, length);
 }
 
-/** Creates a session and names the device in an error: one that is built in may still lack its driver. */
 async function createSession(
   model: Uint8Array,
   options: SessionOptions,
   externalData: { path: string; data: Uint8Array }[] = [],
 ): Promise<Session> {
-  const { device = "cpu" } = options;
   const ort = await loadRuntime();
+  requireProvider(ort, options);
   try {
     const session = await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData });
     return new Session(ort, session, options);
   } catch (error) {
-    if (device === "cpu") throw error;
-    throw new NfcError("unsupported", `ONNX Runtime cannot use ${device}: ${describeError(error).split("\n")[0]}`, {
-      hint: `install its driver, or leave out --device ${device}`,
-      cause: error,
-    });
+    throw toDeviceFault(error, options.device) ?? error;
   }
-}
-
-function toOrtOptions({
-  device = "cpu",
-  threads = 0,
-  shortLived = false,
-  arena = true,
-  profile,
-  outputs = "host",
-}: SessionOptions): Ort.InferenceSession.SessionOptions {
-  // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
-  // too, as a line of its own.
-  return {
-    executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    enableMemPattern: false,
-    enableCpuMemArena: arena,
-    logSeverityLevel: 4,
-    ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
-    // With it, ONNX Runtime ignores the buffers that a run is given for its outputs.
-    ...(outputs === "device" && { preferredOutputLocation: "gpu-buffer" as const }),
-    ...(shortLived && { extra: { session: { disable_prepacking: "1" } } }),
-  };
 }
 
 /** Makes an int64 tensor from plain numbers. */

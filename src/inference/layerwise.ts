@@ -6,7 +6,14 @@ import { decodeFloats } from "../formats/dtype.ts";
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import { Graph, pruneGraph, type Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
-import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor, type Tensors } from "../graph/session.ts";
+import {
+  makeFloat32Tensor,
+  makeInt64Tensor,
+  Session,
+  type SessionOptions,
+  type Tensor,
+  type Tensors,
+} from "../graph/session.ts";
 import { type AttentionContext, buildAttentionContext } from "../model/attention.ts";
 import { type BlockOutput, block } from "../model/gpt2.ts";
 import { makeLayerLookup, makeParameterLookup, norm } from "../model/layers.ts";
@@ -88,8 +95,7 @@ async function* cutRowBlocks(
   if (first * width + (filled / rowBytes) * width !== total * width) throw new Error(`${name}: stream ended early`);
 }
 
-export interface LayerSessionOptions {
-  threads?: number | undefined;
+export interface LayerSessionOptions extends Pick<SessionOptions, "device" | "threads"> {
   /** Once aborted, `run` throws "aborted". */
   signal?: AbortSignal | undefined;
   /**
@@ -110,7 +116,7 @@ export interface LayerSession {
 export async function openLayerSession(
   checkpoint: Checkpoint,
   layer: number,
-  { threads = 0, signal, outputs, weights: given }: LayerSessionOptions,
+  { device, threads, signal, outputs, weights: given }: LayerSessionOptions,
 ): Promise<LayerSession> {
   const { config } = checkpoint;
   const graph = new Graph();
@@ -124,7 +130,7 @@ export async function openLayerSession(
   for (const { name } of pruneGraph(graph).parameters)
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
-  const session = await Session.withWeights(graph, weightOf, { threads, shortLived: true });
+  const session = await Session.withWeights(graph, weightOf, { device, threads, shortLived: true });
   const run = async ({ x, batch, length }: Hidden, into?: Tensors, further?: Tensors) => {
     throwIfAborted(signal);
     return session.run(

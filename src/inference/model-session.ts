@@ -65,6 +65,7 @@ function makeModelSession(
     async run({ position_ids, ...feeds }, into, outputs) {
       const known = position_ids && hasPositions ? { ...feeds, position_ids } : feeds;
       const results = await session.run(known, into, outputs).catch((cause: unknown) => {
+        if (cause instanceof NfcError) throw cause; // a fault of the device
         throw new NfcError("invalid-file", `${source}: does not run: ${describeError(cause).split("\n")[0]}`, {
           hint: "export the model again",
           cause,

@@ -111,7 +111,9 @@ export class Classifier {
     const invalid = (fact: string, cause?: unknown) =>
       new NfcError("invalid-file", `${this.file}: ${fact}`, { hint: "export the classifier again", cause });
     const { logits } = await this.session.run(this.feeds(batch)).catch((error: unknown) => {
-      throw this.file === undefined ? error : invalid(`does not run: ${describeError(error).split("\n")[0]}`, error);
+      throw this.file === undefined || error instanceof NfcError
+        ? error
+        : invalid(`does not run: ${describeError(error).split("\n")[0]}`, error);
     });
     const { data, shape } = logits as Tensor;
     const expected = [batch.last.length, this.config.labels?.length];

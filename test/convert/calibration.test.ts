@@ -89,7 +89,7 @@ describe("input statistics", () => {
     await opened(MODEL, async (checkpoint) => {
       const { n_embd: C, vocab_size, n_layer } = checkpoint.config;
       const windows = windowsOf(vocab_size);
-      const run = await Calibration.open(checkpoint, windows, 1);
+      const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       for (let layer = 0; layer < n_layer; layer++) {
         const { sigma } = await run.inputStatistics(layer);
         const x = await statesBefore(checkpoint, windows, layer);
@@ -106,7 +106,7 @@ describe("input statistics", () => {
     const folder = await writeCheckpoint(at("bare"), { bias: false });
     await opened(folder, async (checkpoint) => {
       const windows = windowsOf(11, 2, 7);
-      const run = await Calibration.open(checkpoint, windows, 1);
+      const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       const { sigma } = await run.inputStatistics(0);
       const rows = await normed(checkpoint, "h.0.ln_1", await statesBefore(checkpoint, windows, 0));
       expect(sigma.length).toBe(64);
@@ -119,7 +119,7 @@ describe("input statistics", () => {
       const { n_embd, n_head, vocab_size } = checkpoint.config;
       const D = n_embd / n_head;
       const windows = windowsOf(vocab_size, 2);
-      const run = await Calibration.open(checkpoint, windows, 1);
+      const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       const { keyMoments } = await run.inputStatistics(0);
       const { qWeight, qBias, kWeight, kBias } = await readProjections(checkpoint, 0);
       const inputs = await normed(checkpoint, "h.0.ln_1", await statesBefore(checkpoint, windows, 0));
@@ -158,7 +158,7 @@ describe("input statistics", () => {
 
   test("the statistics of a layer do not change when they are asked for twice", async () => {
     await opened(MODEL, async (checkpoint) => {
-      const run = await Calibration.open(checkpoint, windowsOf(checkpoint.config.vocab_size, 1), 1);
+      const run = await Calibration.open(checkpoint, windowsOf(checkpoint.config.vocab_size, 1), { threads: 1 });
       expect(await run.inputStatistics(0)).toEqual(await run.inputStatistics(0));
     });
   });
@@ -168,7 +168,7 @@ test("the hidden states after all layers give the logits that evaluation gives",
   await opened(MODEL, async (checkpoint) => {
     const { n_embd: C, n_layer, vocab_size } = checkpoint.config;
     const windows = windowsOf(vocab_size);
-    const run = await Calibration.open(checkpoint, windows, 1);
+    const run = await Calibration.open(checkpoint, windows, { threads: 1 });
     for (let layer = 0; layer < n_layer; layer++) {
       await run.inputStatistics(layer);
       run.advance();
@@ -200,7 +200,7 @@ describe("distance means", () => {
     opened(MODEL, async (checkpoint) => {
       const { n_embd, n_head, n_positions, vocab_size } = checkpoint.config;
       const windows = windowsOf(vocab_size, 2);
-      const run = await Calibration.open(checkpoint, windows, 1);
+      const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       await run.inputStatistics(0);
       run.advance();
       const { sigma } = await run.inputStatistics(LAYER);
@@ -274,7 +274,7 @@ describe("distance means", () => {
         return values;
       };
       Object.defineProperty(changed, "readF32", { value: same });
-      const run = await Calibration.open(changed, windowsOf(vocab_size, 1), 1);
+      const run = await Calibration.open(changed, windowsOf(vocab_size, 1), { threads: 1 });
       const bias = (await checkpoint.readF32("h.0.attn.c_attn.bias")).slice(0, n_embd);
       const found = await run.distanceMean(0, { weight: qWeight, bias });
       expect(Math.max(...found.map(Math.abs))).toBeLessThan(1e-3);

@@ -31,7 +31,7 @@ type Strategy = ConvertOptions["strategy"];
 async function tiesOf(source: Checkpoint, strategy: Strategy, paired: boolean): Promise<LayerTie[]> {
   const { n_layer, n_head, n_embd, n_positions } = source.config;
   const windows = await sampleWindows([TEXT], source, { length: n_positions, count: CALIBRATION_TOKENS });
-  const teacher = await Calibration.open(source, windows, 1);
+  const teacher = await Calibration.open(source, windows, { threads: 1 });
   const ties: LayerTie[] = [];
   for (let layer = 0; layer < n_layer; layer++) {
     const statistics = await teacher.inputStatistics(layer);

@@ -11,7 +11,8 @@ import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.
 import { describeCut } from "../../report/describe-cut.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
+import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -20,6 +21,7 @@ import {
   parseByteSize,
   parsePositiveInteger,
   parsePositiveNumber,
+  refuseIf,
   type SourceFlags,
   toDtype,
 } from "../options.ts";
@@ -37,7 +39,7 @@ import {
 import { formatRanks, parseRank } from "./convert/ranks.ts";
 import { addVocabularyFlags, toVocabularySettings, type VocabularyFlags } from "./convert/vocabulary.ts";
 
-interface ConvertFlags extends CommonFlags, SourceFlags, AxisFlags, VocabularyFlags, ConvertPlanFlags {
+interface ConvertFlags extends CommonFlags, SourceFlags, DeviceFlags, AxisFlags, VocabularyFlags, ConvertPlanFlags {
   output?: string;
   variant: ConvertOptions["variant"];
   tie?: TieStrategy;
@@ -101,22 +103,25 @@ export function convertCommand(context: Context): Command {
     .option("--verbose", "print the tie error of every head")
     .addHelpText("after", HELP);
   addPlanFlags(addVocabularyFlags(addAxisFlags(command)));
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: ConvertFlags, own: Command) =>
-    run(context, model, flags, readPlanChoice(flags, own)),
+  return addSourceFlags(addCommonFlags(addDeviceFlag(command))).action(
+    (model: string, flags: ConvertFlags, own: Command) => run(context, model, flags, readPlanChoice(flags, own)),
   );
 }
 
 async function run(context: Context, model: string, given: ConvertFlags, choice: PlanChoice | null): Promise<void> {
   const { convert } = await import("../../convert/convert.ts");
-  if (given.calibration || choice) await requireRuntime();
+  const runs = given.calibration !== undefined || choice !== null;
+  refuseIf(!runs && given.device !== "cpu", "--device is where the model runs on text", "give --calibration FILE too");
+  if (runs) await requireDevice(given);
   const result = await withCheckpoint(context, model, given, async (checkpoint, progress) => {
     const output = given.output ?? (await nameUnnamed(context, model, given));
     const call = { onProgress: progress.show, signal: context.signal };
-    const applied = choice && (await applyPlanFlags(checkpoint, choice, { ...given, output }, call));
+    const device = await resolveDevice(context, given, checkpoint.config, "run");
+    const applied = choice && (await applyPlanFlags(checkpoint, choice, { ...given, output, device }, call));
     const flags = { ...given, ...applied?.cuts };
     const converted = await convert(checkpoint, {
       ...toOptions(flags),
-      output,
+      ...{ output, device },
       plan: applied?.origin,
       command: ["nfc", ...context.io.argv.slice(2)],
       ...call,

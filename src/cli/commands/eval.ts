@@ -6,7 +6,8 @@ import type { Evaluation } from "../../inference/score/evaluate.ts";
 import { PRECISIONS } from "../../model/precision.ts";
 import { formatPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
-import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
+import { addDeviceFlag, requireDevice, resolveDevice } from "../device.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -58,7 +59,7 @@ export function evalCommand(context: Context): Command {
     .option("--seed <n>", "seed of --noise sample", parseSeed, 1)
     .option("--no-record", "do not note the result in the model's nfc.json, where nfc report finds it")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(addSkipFlag(command))).action((model: string, flags: EvalFlags) =>
+  return addSourceFlags(addCommonFlags(addDeviceFlag(addSkipFlag(command)))).action((model: string, flags: EvalFlags) =>
     run(context, model, flags),
   );
 }
@@ -74,7 +75,7 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
       hint: "give --text FILE, or --task NAME --data FOLDER",
     });
   const flags = { ...given, text };
-  await requireRuntime();
+  await requireDevice(flags);
   const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   if (flags.precision || (await hasOnnxFiles(model))) {
     const { evalExport } = await import("./eval/exported.ts");
@@ -101,7 +102,7 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
 }
 
 async function score(
-  { signal }: Context,
+  context: Context,
   checkpoint: Checkpoint,
   against: Checkpoint | undefined,
   flags: TextFlags,
@@ -109,8 +110,9 @@ async function score(
 ): Promise<Evaluation> {
   const { evaluate } = await import("../../inference/score/evaluate.ts");
   const { text, field, length, stride, threads } = flags;
+  const device = await resolveDevice(context, flags, checkpoint.config, "run");
   return evaluate(checkpoint, {
-    ...{ text, field, against, length, stride, threads, signal },
+    ...{ text, field, against, length, stride, device, threads, signal: context.signal },
     noise: toNoiseMode(flags.noise, flags.seed),
     onProgress: progress.show,
   });

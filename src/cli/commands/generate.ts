@@ -12,7 +12,8 @@ import {
 import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
-import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
+import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -31,7 +32,7 @@ import { type Context, note } from "../terminal.ts";
 import { GenerationOutput } from "./generate/output.ts";
 import { collectOption, type PromptFlags, readPrompts } from "./generate/prompts.ts";
 
-interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags {
+interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags, DeviceFlags {
   precision?: Precision;
   maxNewTokens: number;
   temperature?: number;
@@ -88,7 +89,7 @@ export function generateCommand(context: Context): Command {
       new Option("--noise <mode>", "a checkpoint's noise (an export has it built in)").choices(["mean", "sample"]),
     )
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: GenerateFlags) =>
+  return addSourceFlags(addCommonFlags(addDeviceFlag(command))).action((model: string, flags: GenerateFlags) =>
     run(context, model, flags),
   );
 }
@@ -105,16 +106,17 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
   const { hasOnnxFiles } = await import("../../inference/exported/exported-model.ts");
   const exported = flags.precision !== undefined || (await hasOnnxFiles(model));
   checkFlags(model, flags, exported);
-  await requireRuntime();
+  await requireDevice(flags);
   const prompts = await readPrompts(context, flags);
   const drawn = flags.seed ?? randomInt(2 ** 24);
-  if (exported) return write(context, model, flags, await findExport(model, flags), prompts, drawn);
+  if (exported) return write(context, model, flags, await findExport(context, model, flags), prompts, drawn);
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     progress.stop();
     for (const text of checkpoint.notes) note(context.io, flags, text);
     const { Decoder } = await import("../../inference/generate/decoder.ts");
     const noise = toNoiseMode(flags.noise, drawn);
-    const open = () => Decoder.ofCheckpoint(checkpoint, { noise, threads: flags.threads ?? 0 });
+    const device = await resolveDevice(context, flags, checkpoint.config, "run");
+    const open = () => Decoder.ofCheckpoint(checkpoint, { noise, device, threads: flags.threads });
     const { folder, config, rawConfig } = checkpoint;
     await write(context, model, flags, { folder, config, rawConfig, precision: null, open }, prompts, drawn);
   });
@@ -130,13 +132,14 @@ function checkFlags(model: string, flags: GenerateFlags, exported: boolean): voi
   refuseIf(flags.stop?.includes(""), "--stop is empty", "give the text to stop at");
 }
 
-async function findExport(model: string, { precision, threads = 0 }: GenerateFlags): Promise<Source> {
+async function findExport(context: Context, model: string, flags: GenerateFlags): Promise<Source> {
   const { chooseFile, openExportedModel } = await import("../../inference/exported/exported-model.ts");
   const { Decoder } = await import("../../inference/generate/decoder.ts");
   const exported = await openExportedModel(model);
   const { folder, config, rawConfig } = exported;
-  const file = chooseFile(exported, precision);
-  const open = () => Decoder.ofFile(file, config, { threads });
+  const file = chooseFile(exported, flags.precision);
+  const device = await resolveDevice(context, flags, config, "run");
+  const open = () => Decoder.ofFile(file, config, { device, threads: flags.threads });
   return { folder, config, rawConfig, precision: file.precision, open };
 }
 

@@ -1,6 +1,7 @@
 // nfc glue: makes the whole table of models, tasks and seeds, beside the paper's; it can be interrupted.
 import { Command, Option } from "commander";
 import { NfcError } from "../../errors.ts";
+import type { Device } from "../../graph/devices.ts";
 import type { Table } from "../../report/render/blocks.ts";
 import { formatMetric, formatThousands } from "../../report/render/format.ts";
 import { renderMarkdown } from "../../report/render/markdown.ts";
@@ -8,6 +9,8 @@ import { renderText } from "../../report/render/text.ts";
 import type { GlueEntry, GlueRow } from "../../tasks/glue/glue.ts";
 import type { Task } from "../../tasks/glue-tasks.ts";
 import { TASK_SETTINGS } from "../../tasks/train/settings.ts";
+import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import { addCommonFlags, type CommonFlags, parsePositiveInteger, parsePositiveNumber } from "../options.ts";
 import { Progress } from "../progress.ts";
 import type { Context } from "../terminal.ts";
@@ -15,7 +18,7 @@ import { printResult } from "../terminal.ts";
 import { addSkipFlag, SkippedLines } from "./eval/skipped-lines.ts";
 import { addSettingFlags, readSettings } from "./train/flags.ts";
 
-interface GlueFlags extends CommonFlags {
+interface GlueFlags extends CommonFlags, DeviceFlags {
   models: string[];
   tasks: string[];
   data: string;
@@ -59,7 +62,7 @@ export function glueCommand(context: Context): Command {
     .addOption(new Option("--format <name>", "of the table").choices(["text", "markdown"]).default("text"))
     .option("-f, --force", "make cells of other settings again")
     .addHelpText("after", HELP);
-  return addCommonFlags(addSkipFlag(command)).action((flags: GlueFlags) => run(context, flags));
+  return addCommonFlags(addDeviceFlag(addSkipFlag(command))).action((flags: GlueFlags) => run(context, flags));
 }
 
 async function run(context: Context, flags: GlueFlags): Promise<void> {
@@ -69,6 +72,8 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
   if (models.length === 0 || flags.tasks.length === 0)
     throw new NfcError("usage", "nothing to do", { hint: "name models and tasks, separated by commas" });
   const tasks = [...new Set(flags.tasks.map(findTask))];
+  await requireDevice(flags);
+  const device = await chooseFor(models[0] as string, context, flags);
   const skipped = new SkippedLines(flags);
   const progress = await Progress.open(context.io, flags);
   try {
@@ -76,7 +81,7 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
       ...{ models, tasks, data, output, seeds, splitDev, force },
       settings: readSettings(CELL_SETTINGS, flags),
       ...skipped.reading,
-      session: { threads },
+      session: { device, threads },
       onProgress: progress.show,
       signal: context.signal,
     }).catch((error: unknown) => {
@@ -95,6 +100,12 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
   } finally {
     progress.stop();
   }
+}
+
+/** The models of a table are of about one size: the first one decides. */
+async function chooseFor(model: string, context: Context, flags: GlueFlags): Promise<Device> {
+  if (flags.device !== "auto") return flags.device;
+  return withCheckpoint(context, model, flags, ({ config }) => resolveDevice(context, flags, config, "train"));
 }
 
 /** Says how an interrupted table goes on: its finished cells are kept, and it needs no --resume. */

@@ -4,7 +4,8 @@ import type { Plan } from "../../convert/plan/plan-file.ts";
 import { NfcError } from "../../errors.ts";
 import { formatCommand } from "../../io/printable.ts";
 import { renderText } from "../../report/render/text.ts";
-import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
+import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
+import { withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -16,7 +17,7 @@ import { type Context, note, printResult } from "../terminal.ts";
 import { parseAxes, parseShare } from "./plan/values.ts";
 import { openPage, type PageFlags, refuseExistingPage, writePageFile } from "./report/page.ts";
 
-interface PlanFlags extends CommonFlags, SourceFlags, PageFlags {
+interface PlanFlags extends CommonFlags, SourceFlags, PageFlags, DeviceFlags {
   calibration?: [string, ...string[]];
   text?: [string, ...string[]];
   calibrationTokens?: number;
@@ -56,7 +57,7 @@ export function planCommand(context: Context): Command {
     .option("--open", "open that page in the browser")
     .option("-f, --force", "replace the plan of another model or text, and an existing page")
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(command)).action((model: string, flags: PlanFlags) =>
+  return addSourceFlags(addCommonFlags(addDeviceFlag(command))).action((model: string, flags: PlanFlags) =>
     run(context, model, flags),
   );
 }
@@ -70,7 +71,7 @@ async function run(context: Context, model: string, flags: PlanFlags): Promise<v
   if (flags.open && html === undefined)
     throw new NfcError("usage", "--open opens the page of --html", { hint: "add --html plan.html" });
   refuseExistingPage(flags);
-  await requireRuntime();
+  await requireDevice(flags);
   const plan = await makePlan(context, model, { ...flags, calibration });
   if (html !== undefined) {
     const { renderPlanPage } = await import("../../convert/plan/plan-page.ts");
@@ -92,10 +93,11 @@ async function makePlan(
   const { AXES } = await import("../../convert/plan/axes.ts");
   const { calibration, text, calibrationTokens, tokens, field, floor, force, threads } = flags;
   const axes = AXES.filter(({ name }) => flags.axes?.includes(name) ?? true);
-  return withCheckpoint(context, model, flags, (checkpoint, progress) =>
+  return withCheckpoint(context, model, flags, async (checkpoint, progress) =>
     planModel(checkpoint, {
       ...{ calibration, heldOut: text, calibrationTokens, heldOutTokens: tokens, field, floor, force, threads, axes },
       file: flags.output,
+      device: await resolveDevice(context, flags, checkpoint.config, "run"),
       onProgress: progress.show,
       signal: context.signal,
     }),

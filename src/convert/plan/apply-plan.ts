@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
+import type { Device } from "../../graph/session.ts";
 import { fileExists } from "../../io/exists.ts";
 import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
@@ -21,6 +22,7 @@ export interface ApplyOptions extends LongCall {
   calibration?: readonly [string, ...string[]] | undefined;
   calibrationTokens?: number | undefined;
   field?: string | undefined;
+  device?: Device | undefined;
   threads?: number | undefined;
 }
 
@@ -94,10 +96,10 @@ type Texts = Pick<
 
 /** Measures until the target is met, or nothing is left to cut. */
 function goOn(checkpoint: Checkpoint, options: ApplyOptions, target: Target, texts: Texts): Promise<Plan> {
-  const { file, threads, signal, onProgress } = options;
+  const { file, device, threads, signal, onProgress } = options;
   const isEnough = (model: Plan["measurements"][number], source: Plan["measurements"][number]) =>
     reachesTarget(target, model, source);
-  return planModel(checkpoint, { ...texts, file, floor: 0, isEnough, threads, signal, onProgress });
+  return planModel(checkpoint, { ...texts, file, floor: 0, isEnough, device, threads, signal, onProgress });
 }
 
 /** @throws NfcError "mismatch" */

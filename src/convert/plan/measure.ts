@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
+import type { Device } from "../../graph/session.ts";
 import { openScorer } from "../../inference/score/evaluate.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -17,6 +18,7 @@ import type { PlanTexts } from "./plan-text.ts";
 
 export interface MeasureOptions {
   texts: PlanTexts;
+  device?: Device | undefined;
   threads?: number | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -28,16 +30,16 @@ export type Measured = Omit<PlanMeasurement, "cuts">;
 export async function measureCut(
   source: Checkpoint,
   settings: CutSettings,
-  { texts, threads, signal }: MeasureOptions,
+  { texts, device, threads, signal }: MeasureOptions,
 ): Promise<Measured> {
   const started = performance.now();
   const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
   try {
     const scratch = await TensorScratch.create(join(folder, "tensors"));
     try {
-      const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, threads, signal });
+      const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, device, threads, signal });
       await cut.finish();
-      return await measureModel(cut.model, source, { texts, threads, signal }, started);
+      return await measureModel(cut.model, source, { texts, device, threads, signal }, started);
     } finally {
       await scratch.remove();
     }
@@ -54,11 +56,11 @@ export function measureSource(source: Checkpoint, options: MeasureOptions): Prom
 async function measureModel(
   model: Checkpoint,
   source: Checkpoint,
-  { texts: { heldOut, record }, threads, signal }: MeasureOptions,
+  { texts: { heldOut, record }, device, threads, signal }: MeasureOptions,
   started: number,
 ): Promise<Measured> {
   const windows: { weight: number; kl: number; loss: number }[] = [];
-  const scorer = await openScorer(model, { against: source, threads });
+  const scorer = await openScorer(model, { against: source, device, threads });
   try {
     const { perplexity, against } = await scorer.score({
       tokens: (async function* () {

@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
+import type { Device } from "../../graph/session.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import { formatDuration } from "../../report/render/format.ts";
 import { TOOL } from "../../version.ts";
@@ -22,6 +23,7 @@ export interface PlanOptions extends PlanTextOptions {
   force?: boolean | undefined;
   /** The share of the source's parameters at which the path ends. */
   floor?: number | undefined;
+  device?: Device | undefined;
   threads?: number | undefined;
   /** Ends the path early, at the first step that it is true of. */
   isEnough?: ((measurement: PlanMeasurement, source: PlanMeasurement) => boolean) | undefined;
@@ -111,8 +113,8 @@ class Planner {
   }
 
   private async measureNow(cuts: Cuts) {
-    const { file, axes, texts, threads, signal } = this.options;
-    const options = { texts, threads, signal };
+    const { file, axes, texts, device, threads, signal } = this.options;
+    const options = { texts, device, threads, signal };
     try {
       if (Object.keys(cuts).length === 0) return await measureSource(this.checkpoint, options);
       return await measureCut(

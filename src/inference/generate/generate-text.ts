@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { NfcError } from "../../errors.ts";
+import type { Device } from "../../graph/session.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import type { Precision } from "../../model/precision.ts";
 import { chooseFile, type ExportedModel } from "../exported/exported-model.ts";
@@ -20,6 +21,7 @@ export interface GenerateOptions extends DecodeOptions {
   noise?: NoiseMode | undefined;
   /** Keep only the end of a prompt that leaves no room for the new tokens. */
   truncate?: boolean | undefined;
+  device?: Device | undefined;
   threads?: number | undefined;
 }
 
@@ -49,14 +51,14 @@ export async function* generate(
 }
 
 function openDecoder(model: Checkpoint | ExportedModel, options: GenerateOptions): Promise<Decoder> {
-  const { precision, noise, threads } = options;
+  const { precision, noise, device, threads } = options;
   const refuse = (fact: string, hint: string) => {
     throw new NfcError("usage", `${model.source}: ${fact}`, { hint });
   };
   if ("files" in model) {
     if (noise) refuse("an export has its noise built in", "leave out noise");
-    return Decoder.ofFile(chooseFile(model, precision), model.config, { threads });
+    return Decoder.ofFile(chooseFile(model, precision), model.config, { device, threads });
   }
   if (precision) refuse("a checkpoint has no precisions", "leave out precision, or open an export");
-  return Decoder.ofCheckpoint(model, { noise, threads });
+  return Decoder.ofCheckpoint(model, { noise, device, threads });
 }

@@ -7,6 +7,7 @@ import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { Value } from "../../graph/ir.ts";
 import {
+  type Device,
   makeInt64Tensor,
   type Operands,
   Session,
@@ -53,6 +54,7 @@ export interface EvaluateOptions extends WindowOptions, LongCall {
   /** Another model to compare with, on the same tokens. */
   against?: Checkpoint | undefined;
   noise?: NoiseMode | undefined;
+  device?: Device | undefined;
   threads?: number | undefined;
 }
 
@@ -137,13 +139,18 @@ export interface Scorer {
 /** Opens stored models, whose weights the session owns. */
 export async function openScorer(
   checkpoint: Checkpoint,
-  { against, noise = { kind: "mean" }, threads }: Pick<EvaluateOptions, "against" | "noise" | "threads">,
+  {
+    against,
+    noise = { kind: "mean" },
+    device,
+    threads,
+  }: Pick<EvaluateOptions, "against" | "noise" | "device" | "threads">,
 ): Promise<Scorer> {
   const graph = buildScoringGraph(checkpoint.config, against?.config, noise);
   const weights = new Map<string, TensorArray>(await readWeights(checkpoint));
   if (against) for (const [name, data] of await readWeights(against, AGAINST)) weights.set(name, data);
   const weightOf = ({ name }: Value) => weights.get(name) as TensorArray;
-  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { threads }), () => ({}));
+  return makeScorer(checkpoint, against, await Session.withWeights(graph, weightOf, { device, threads }), () => ({}));
 }
 
 /** Opens a model in training. @param readWeights gives its weights where they lie, at each call */

@@ -2,7 +2,14 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { throwIfAborted } from "../../errors.ts";
-import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../../graph/session.ts";
+import {
+  type Device,
+  makeFloat32Tensor,
+  Session,
+  type SessionOptions,
+  type Tensor,
+  type Tensors,
+} from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import type { Precision } from "../../model/precision.ts";
 import type { LongCall } from "../../progress.ts";
@@ -29,6 +36,7 @@ export interface PrecisionScoreOptions extends WindowOptions, LongCall {
   tokens: () => AsyncIterable<readonly number[]>;
   /** Tokens of the text, as far as that is known by now. */
   countTokens?: (() => number | null) | undefined;
+  device?: Device | undefined;
   threads?: number | undefined;
 }
 
@@ -64,11 +72,11 @@ export async function scorePrecisions(
   reference: Checkpoint | ExportedFile | null,
   options: PrecisionScoreOptions,
 ): Promise<PrecisionScore[]> {
-  const { tokens, threads, signal, onProgress } = options;
+  const { tokens, device, threads, signal, onProgress } = options;
   const subject = { config, source: files[0]?.path ?? "" };
   const against = reference && isCheckpoint(reference) ? reference : undefined;
   const size = resolveWindow(subject, { ...options, against });
-  const panel = new PrecisionScorer(config, { arena: false, threads });
+  const panel = new PrecisionScorer(config, { arena: false, device, threads });
   const total = { tokens: 0, windows: 0 };
   try {
     await panel.open(files, reference, signal);

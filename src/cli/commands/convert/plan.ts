@@ -5,6 +5,7 @@ import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.t
 import { describeCuts } from "../../../convert/plan/axes.ts";
 import type { Target } from "../../../convert/plan/target.ts";
 import { NfcError } from "../../../errors.ts";
+import type { Device } from "../../../graph/devices.ts";
 import { checkTarget, resolveTarget } from "../../../io/output-guard.ts";
 import type { LongCall } from "../../../progress.ts";
 import { formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
@@ -58,6 +59,7 @@ interface ApplyFlags extends ConvertPlanFlags {
   calibration?: string[];
   calibrationTokens?: number;
   field?: string;
+  device: Device;
   threads?: number;
   output: string;
   force?: boolean;
@@ -71,11 +73,20 @@ export async function applyPlanFlags(
   call: LongCall,
 ): Promise<AppliedPlan> {
   const { applyPlan } = await import("../../../convert/plan/apply-plan.ts");
-  const { plan: file = DEFAULT_PLAN, calibration, calibrationTokens, field, threads } = flags;
+  const { plan: file = DEFAULT_PLAN, calibration, calibrationTokens, field, device, threads } = flags;
   await checkTarget(await resolveTarget(flags.output), flags.output, flags.force ?? false); // before minutes of measuring
   const [first, ...others] = calibration ?? [];
   const files = first === undefined ? undefined : ([first, ...others] as const);
-  return applyPlan(checkpoint, { file, choice, calibration: files, calibrationTokens, field, threads, ...call });
+  return applyPlan(checkpoint, {
+    file,
+    choice,
+    calibration: files,
+    calibrationTokens,
+    field,
+    device,
+    threads,
+    ...call,
+  });
 }
 
 /** What the plan expects of the model. */

@@ -9,6 +9,7 @@ import { nameModelFile } from "../../../model/precision.ts";
 import { formatMegabytes, formatPercent, formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
 
+import { resolveDevice } from "../../device.ts";
 import { toOpenOptions } from "../../options.ts";
 import { Progress } from "../../progress.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
@@ -68,16 +69,19 @@ function selectFiles(model: ExportedModel, { precision, against }: TextFlags): E
 }
 
 async function score(
-  { signal }: Context,
+  context: Context,
   model: ExportedModel,
   files: readonly ExportedFile[],
   against: Checkpoint | undefined,
-  { text, length, stride, threads, field }: TextFlags,
+  flags: TextFlags,
   progress: Progress,
 ): Promise<TextScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
   const { openTokenStream } = await import("../../../checkpoint/token-stream.ts");
   const { TokenMeter } = await import("../../../checkpoint/token-meter.ts");
+  const { text, length, stride, threads, field } = flags;
+  const { signal } = context;
+  const device = await resolveDevice(context, flags, model.config, "run");
   const meter = await TokenMeter.open(text);
   const stream = await openTokenStream(text, model, { signal, field, onBytes: meter.onBytes, onText: meter.onText });
   const reference = against ?? files.find(({ precision }) => precision === "fp32") ?? null;
@@ -85,7 +89,7 @@ async function score(
     tokens: () => meter.count(stream()),
     countTokens: meter.estimate,
     onProgress: progress.show,
-    ...{ length, stride, threads, signal },
+    ...{ length, stride, device, threads, signal },
   });
   return scores.map((each) => ({ ...each, bitsPerByte: meter.toBitsPerByte(each.nll) }));
 }

@@ -1,8 +1,9 @@
 // The flags of nfc eval, for its three ways to score: text, a task, and exported files.
 import type { Precision } from "../../../model/precision.ts";
+import type { DeviceFlags } from "../../device.ts";
 import type { CommonFlags, SourceFlags } from "../../options.ts";
 
-export interface EvalFlags extends CommonFlags, SourceFlags {
+export interface EvalFlags extends CommonFlags, SourceFlags, DeviceFlags {
   text?: string[];
   task?: string;
   data?: string;

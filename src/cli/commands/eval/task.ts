@@ -10,6 +10,7 @@ import { alignTable } from "../../../report/render/text.ts";
 import type { Classifier, TaskScore } from "../../../tasks/classify.ts";
 import type { EncodedExample } from "../../../tasks/examples.ts";
 import type { Task } from "../../../tasks/glue-tasks.ts";
+import { requireDevice, resolveDevice } from "../../device.ts";
 import { withCheckpoint } from "../../open-checkpoint.ts";
 import { Progress } from "../../progress.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
@@ -41,6 +42,7 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
   const { findTask } = await import("../../../tasks/glue-tasks.ts");
   const { hasOnnxFiles } = await import("../../../inference/exported/exported-model.ts");
   const task = findTask(given.task);
+  await requireDevice(given);
   const flags = { ...given, data };
   const found =
     flags.precision || (await hasOnnxFiles(model))
@@ -60,7 +62,8 @@ interface Found {
 function scoreCheckpoint(context: Context, model: string, task: Task, flags: EvalTaskFlags): Promise<Found> {
   return withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     const { Classifier } = await import("../../../tasks/classify.ts");
-    const classifier = await Classifier.ofCheckpoint(checkpoint, { threads: flags.threads });
+    const device = await resolveDevice(context, flags, checkpoint.config, "run");
+    const classifier = await Classifier.ofCheckpoint(checkpoint, { device, threads: flags.threads });
     try {
       const examples = await readExamples(context, checkpoint, task, flags);
       const scores = await scoreAll(context, classifier, task, examples, null, progress);
@@ -79,11 +82,12 @@ async function scoreExport(context: Context, model: string, task: Task, flags: E
   const exported = await openExportedClassifier(model, flags.precision);
   const { config, files } = exported;
   const examples = await readExamples(context, exported, task, flags);
+  const device = await resolveDevice(context, flags, config, "run");
   const scores: Scored[] = [];
   const progress = await Progress.open(context.io, flags);
   try {
     for (const { precision, path } of files) {
-      const classifier = await Classifier.ofFile(config, path, { threads: flags.threads });
+      const classifier = await Classifier.ofFile(config, path, { device, threads: flags.threads });
       try {
         scores.push(...(await scoreAll(context, classifier, task, examples, precision, progress)));
       } finally {

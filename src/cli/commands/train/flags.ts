@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import type { Given, NumberKind, SettingTable, SettingValues } from "../../../distill/resolve-settings.ts";
 import { TEXT_SETTINGS, type TrainMode } from "../../../distill/train-settings.ts";
 import { NfcError } from "../../../errors.ts";
-import { DEVICES, type Device } from "../../../graph/session.ts";
+import { addDeviceFlag, type DeviceFlags } from "../../device.ts";
 import {
   addCommonFlags,
   type CommonFlags,
@@ -15,13 +15,12 @@ import {
 } from "../../options.ts";
 
 /** The flags besides the settings, which `readSettings` reads. */
-export interface TrainFlags extends CommonFlags {
+export interface TrainFlags extends CommonFlags, DeviceFlags {
   output: string;
   data: string[];
   valid?: string[];
   field?: string;
   cache?: string;
-  device: Device;
   saveEvery?: number;
   resume?: boolean;
   dryRun?: boolean;
@@ -71,8 +70,8 @@ export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingT
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)");
   addSettingFlags(command, PLAIN_SETTINGS, { mode, tasks })
     .option("--save-every <steps>", "steps between checkpoints (default: 50)", parsePositiveInteger)
-    .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)")
-    .addOption(new Option("--device <name>", "where ONNX Runtime computes").choices(DEVICES).default("cpu"))
+    .option("--cache <folder>", "folder of cache files (default: in ~/.cache/nfc)");
+  addDeviceFlag(command)
     .option("--resume", "go on with an interrupted run, or extend a finished one by giving more steps")
     .option("--dry-run", "write nothing; measure for ten seconds, and say what the run will take")
     .option("-f, --force", "replace an existing output, start an unfinished run over");

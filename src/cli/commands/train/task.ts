@@ -6,6 +6,7 @@ import { formatBytes, formatCount, formatThousands } from "../../../report/rende
 import { alignTable } from "../../../report/render/text.ts";
 import type { FinetuneTaskOptions, FinetuneTaskResult } from "../../../tasks/train/finetune-task.ts";
 import { TASK_SETTINGS } from "../../../tasks/train/settings.ts";
+import { requireDevice, resolveDevice } from "../../device.ts";
 import { type SourceFlags, toOpenOptions } from "../../options.ts";
 import type { Progress } from "../../progress.ts";
 import type { Context } from "../../terminal.ts";
@@ -31,14 +32,13 @@ export async function runTask(
   const { finetuneTask } = await import("../../../tasks/train/finetune-task.ts");
   const { findTask } = await import("../../../tasks/glue-tasks.ts");
   const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
-  const { checkDevice } = await import("../../../graph/session.ts");
   const [data, ...more] = flags.data;
   if (data === undefined || more.length > 0)
     throw new NfcError("usage", "--data is one folder with --task", { hint: "name the folder of the task's files" });
-  await checkDevice(flags.device);
+  await requireDevice(flags);
   const teacher = flags.distillFrom ? await openCheckpoint(flags.distillFrom, toOpenOptions(flags)) : null;
   try {
-    const { output, resume = false, force = false, device, threads, splitDev } = flags;
+    const { output, resume = false, force = false, threads, splitDev } = flags;
     const skipped = new SkippedLines(flags);
     const options: FinetuneTaskOptions = {
       ...{ output, data, teacher, resume, force },
@@ -46,7 +46,7 @@ export async function runTask(
       settings: readSettings(TASK_SETTINGS, flags),
       splitDev,
       ...skipped.reading,
-      session: { device, threads },
+      session: { device: await resolveDevice(context, flags, source.config, "train"), threads },
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
       signal: context.signal,

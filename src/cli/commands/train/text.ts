@@ -8,6 +8,7 @@ import { explainNoTransfer, isTornByTying } from "../../../distill/transfer-matc
 import { describeWorse } from "../../../report/findings.ts";
 import { formatBytes, formatThousands } from "../../../report/render/format.ts";
 import { alignTable } from "../../../report/render/text.ts";
+import { requireDevice, resolveDevice } from "../../device.ts";
 import type { Progress } from "../../progress.ts";
 import type { Context } from "../../terminal.ts";
 import { note, printResult } from "../../terminal.ts";
@@ -22,15 +23,14 @@ export async function runTraining(
   models: { student: Checkpoint; teacher: Checkpoint | null },
   progress: Progress,
 ): Promise<void> {
-  const { checkDevice } = await import("../../../graph/session.ts");
   const { student, teacher } = models;
-  await checkDevice(flags.device);
-  const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, device, threads } = flags;
+  await requireDevice(flags);
+  const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, threads } = flags;
   const options: TrainOptions = {
     ...{ output, data, heldOut, field, cache, saveEvery, resume, force, task },
     settings: readSettings(TEXT_SETTINGS, flags),
     teacher,
-    session: { device, threads },
+    session: { device: await resolveDevice(context, flags, student.config, "train"), threads },
     command: ["nfc", ...context.io.argv.slice(2)],
     onProgress: progress.show,
     signal: context.signal,
