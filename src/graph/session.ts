@@ -6,7 +6,7 @@ import { DeviceTensor } from "./device-tensor.ts";
 import type { Device } from "./devices.ts";
 import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
 import { relu } from "./ops.ts";
-import { toWebGpuGraph } from "./passes/webgpu.ts";
+import { narrowIntegers, toWebGpuGraph } from "./passes/webgpu.ts";
 import {
   loadRuntime,
   type Runtime,
@@ -188,23 +188,15 @@ export class Session {
   }
 }
 
-/**
- * The graph for the device. WebGPU alone needs another: CUDA, DirectML and CoreML take int64 and LogSoftmax, or leave both to
- * the CPU, and the graph that is tested is the one that they get.
- */
+/** The graph for the device: WebGPU's is another (docs/decisions/0043), that of all others the one that is given. */
 function lowerGraph(graph: Graph, { device }: SessionOptions): Graph {
   return device === "webgpu" ? toWebGpuGraph(graph) : graph;
 }
 
-/** An int64 tensor in int32; a tensor of another dtype as it is. @throws Error for a number that int32 does not hold */
-function toInt32(name: string, { dtype, data, shape }: Tensor): Tensor {
-  if (dtype !== "int64") return { dtype, data, shape };
-  const narrow = Int32Array.from(data as BigInt64Array, (value) => {
-    const number = Number(value);
-    if (number !== (number | 0)) throw new Error(`${name}: ${value} is no 32-bit integer, and WebGPU has no others`);
-    return number;
-  });
-  return { dtype: "int32", data: narrow, shape };
+/** An int64 tensor in int32, a tensor of another dtype as it is. @throws Error for a number that int32 does not hold */
+function toInt32(name: string, tensor: Tensor): Tensor {
+  if (tensor.dtype !== "int64") return tensor;
+  return { dtype: "int32", data: narrowIntegers(tensor.data as BigInt64Array, name), shape: tensor.shape };
 }
 
 /** Gives float16 as bits: where JavaScript has a Float16Array, ONNX Runtime returns one. */

@@ -1,11 +1,9 @@
 // Runs one graph on the CPU and on WebGPU: how far the outputs are apart, and where ONNX Runtime placed the nodes.
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { countElements } from "../../src/formats/dtype.ts";
-import { Graph, pruneGraph, type Value } from "../../src/graph/ir.ts";
+import { Graph } from "../../src/graph/ir.ts";
 import { identity } from "../../src/graph/ops.ts";
-import { makeInt64Tensor, Session, type Tensor, type Tensors } from "../../src/graph/session.ts";
-import { tinyValues } from "./make-checkpoint.ts";
+import { Session, type Tensor, type Tensors } from "../../src/graph/session.ts";
 
 /** Opens a session on WebGPU: ONNX Runtime keeps compiled programs only as long as any is open. */
 export function keepPrograms(): Promise<Session> {
@@ -39,13 +37,9 @@ export async function compareDevices(graph: Graph, feeds: Tensors, prefix: strin
   const gpu = await Session.withInputs(graph, { device: "webgpu", threads: 1, profile: prefix });
   const [first, second] = [await gpu.run(feeds), await gpu.run(feeds)];
   await gpu.close();
-  const names = Object.keys(expected);
-  const errors = names.map((name) => measureError(first[name] as Tensor, expected[name] as Tensor));
-  const error = Math.max(...errors);
   return {
-    error,
-    output: names[errors.indexOf(error)] as string,
-    repeats: names.every((name) => Buffer.from(bytesOf(first[name])).equals(bytesOf(second[name]))),
+    ...compareOutputs(first, expected),
+    repeats: Object.keys(expected).every((name) => Buffer.from(bytesOf(first[name])).equals(bytesOf(second[name]))),
     placement: readPlacement(prefix),
   };
 }
@@ -53,6 +47,14 @@ export async function compareDevices(graph: Graph, feeds: Tensors, prefix: strin
 function bytesOf(tensor: Tensor | undefined): Uint8Array {
   const { buffer, byteOffset, byteLength } = (tensor as Tensor).data;
   return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** The largest error of an output against the expected one, and its name. */
+export function compareOutputs(outputs: Tensors, expected: Tensors): { error: number; output: string } {
+  const names = Object.keys(expected);
+  const errors = names.map((name) => measureError(outputs[name] as Tensor, expected[name] as Tensor));
+  const error = Math.max(...errors);
+  return { error, output: names[errors.indexOf(error)] as string };
 }
 
 /** ‖a − b‖₂/‖b‖₂, or ‖a‖₂ where b is zero; infinite where the two differ in dtype or shape, or a is not finite. */
@@ -95,30 +97,4 @@ function readNodes(file: string): ProfileEvent["args"][] {
   rmSync(file);
   const ran = events.filter(({ cat, name }) => cat === "Node" && name.endsWith("_kernel_time"));
   return [...new Map(ran.map(({ args }) => [args.node_index, args])).values()];
-}
-
-/**
- * Feeds for every input and parameter of a graph of static shapes, or of the sizes given: gains near 1, other floats in
- * −½ … ½, int64 below `below`; `own` where it names one.
- */
-export function makeFeeds(
-  graph: Graph,
-  { sizes = {}, below, own = {} }: { sizes?: Record<string, number>; below: number; own?: Tensors },
-): Tensors {
-  const sizeOf = (dim: number | string): number =>
-    typeof dim === "number" ? dim : dim.split(" + ").reduce((sum, name) => sum + (sizes[name] ?? Number.NaN), 0);
-  const make = ({ name, dtype, shape }: Value): Tensor => {
-    const dims = shape.map(sizeOf);
-    const values = tinyValues(name, countElements(dims));
-    if (dtype === "int64")
-      return makeInt64Tensor(
-        values.map((x) => Math.floor(((x + 1) / 2) * below)),
-        dims,
-      );
-    if (dtype === "int8") return { dtype, data: Int8Array.from(values, (x) => x * 127), shape: dims };
-    const isGain = /ln_\w+\.weight$/.test(name);
-    return { dtype, data: values.map((x) => (isGain ? 1 + x / 4 : x / 2)), shape: dims };
-  };
-  const { inputs, parameters } = pruneGraph(graph);
-  return Object.fromEntries([...inputs, ...parameters].map((value) => [value.name, own[value.name] ?? make(value)]));
 }

@@ -65,8 +65,17 @@ function copyNarrowed(node: Node, { graph, of }: Rewrite): Value[] {
 function toInt32(value: Value): Value {
   if (value.dtype !== "int64") return value;
   if (!value.data) return castOnce(value, "int32");
-  const data = Int32Array.from(value.data as BigInt64Array, Number);
+  const data = narrowIntegers(value.data as BigInt64Array, value.name);
   return value.graph.constant(data, value.shape as number[], "int32");
+}
+
+/** The numbers in int32. @throws Error for one that it does not hold, with the name of the tensor */
+export function narrowIntegers(values: BigInt64Array, name: string): Int32Array {
+  return Int32Array.from(values, (value) => {
+    if (value !== BigInt.asIntN(32, value))
+      throw new Error(`${name}: ${value} is no 32-bit integer, and WebGPU has no others`);
+    return Number(value);
+  });
 }
 
 /** Ops that WebGPU lacks or computes wrongly, and those whose result is int64 whatever they read. */
