@@ -1,6 +1,6 @@
 // The inner loops of optimizer and noise in AssemblyScript: `npm run kernels` compiles them to wasm.ts.
-// Arrays are float32 at byte addresses that are multiples of 16. Loops go in fours, over the padding that memory.ts
-// leaves behind every array. No fused multiply-add, so that every machine gives the same bits.
+// Arrays are float32 at byte addresses that are multiples of 16. Loops go in fours or eights, over the
+// padding that memory.ts leaves behind every array. No fused multiply-add, so that every machine gives the same bits.
 
 const SMALLEST_NORMAL: f32 = 1.17549435e-38;
 
@@ -91,59 +91,103 @@ export function swap(a: usize, b: usize, length: usize): void {
   }
 }
 
-/** The finalizer of splitmix64 (Steele, Lea and Flood 2014) on both lanes */
-function hashed(z: v128): v128 {
-  z = i64x2.mul(v128.xor(z, i64x2.shr_u(z, 30)), i64x2.splat(0xbf58476d1ce4e5b9));
-  z = i64x2.mul(v128.xor(z, i64x2.shr_u(z, 27)), i64x2.splat(0x94d049bb133111eb));
-  return v128.xor(z, i64x2.shr_u(z, 31));
+/** The draws of a row of the noise: few, so that the words of its columns stay in the fastest cache beside the table. */
+const WIDTH: usize = 256;
+/** Bytes of three arrays of words, for the columns and for 256 rows, behind the 32,768 floats of the table at address 0 */
+const PLANE: usize = WIDTH << 2;
+const COLUMNS: usize = 32768 << 2;
+const ROWS: usize = COLUMNS + 3 * PLANE;
+
+/** h·2¹⁶ + h/2¹⁶, the quotient truncated: nearly the halves of h exchanged, in operations that ONNX has for int32 too */
+@inline
+function turned(h: v128): v128 {
+  const quotient = i32x4.shr_s(i32x4.add(h, i32x4.shr_u(i32x4.shr_s(h, 31), 16)), 16);
+  return i32x4.add(i32x4.shl(h, 16), quotient);
 }
 
-function rotated(x: v128, bits: i32): v128 {
-  return v128.or(i32x4.shl(x, bits), i32x4.shr_u(x, 32 - bits));
-}
-
-/** table[low 16 bits] + table[high 16 bits] */
-function normal(table: usize, bits: u32): f32 {
-  return load<f32>(table + ((bits & 0xffff) << 2)) + load<f32>(table + ((bits >>> 16) << 2));
+/** turned(y·(2y + odd)): RC6's product (Rivest, Robshaw, Sidney and Yin 1998), whose high bits depend on all bits of y */
+@inline
+function hashed(y: v128, odd: i32): v128 {
+  return turned(i32x4.mul(y, i32x4.add(i32x4.add(y, y), i32x4.splat(odd))));
 }
 
 /**
- * Standard normal draws: each is the sum of two entries of `table` (65,536 quantiles of N(0, ½)) that 32 bits of
- * xoshiro128++ (Blackman and Vigna 2021) choose. Four generators are interleaved. The 128 bits of generator i are
- * (seed, 4·stream + i) through four Feistel rounds, a bijection: no two (seed, stream, i) begin alike.
- * The generator is apart from numeric/random.ts (xoshiro128**) because its bits are the noise of training: another one
- * would change every model that is trained with noise.
+ * Three words for each place from `first` on: hashed with the key, doubled, and with `lowest` as their lowest bit. Each of
+ * nine steps adds a function of one word to another, so that no two places or keys 0 and 1 give the same three words.
  */
-export function normals(target: usize, length: usize, table: usize, seed: u64, stream: u64): void {
-  let a01 = i64x2.splat(seed);
-  let a23 = a01;
-  let b01 = i64x2.add(i64x2.splat(stream << 2), i64x2(0, 1));
-  let b23 = i64x2.add(i64x2.splat(stream << 2), i64x2(2, 3));
-  const golden: u64 = 0x9e3779b97f4a7c15;
-  for (let round: u64 = 1; round < 5; round += 2) {
-    const even = i64x2.splat(golden * round);
-    const odd = i64x2.splat(golden * (round + 1));
-    a01 = v128.xor(a01, hashed(i64x2.add(b01, even)));
-    a23 = v128.xor(a23, hashed(i64x2.add(b23, even)));
-    b01 = v128.xor(b01, hashed(i64x2.add(a01, odd)));
-    b23 = v128.xor(b23, hashed(i64x2.add(a23, odd)));
+function hashPlaces(words: usize, count: usize, first: i32, lowest: i32, key0: i32, key1: i32, key2: i32, key3: i32): void {
+  let places = i32x4.add(i32x4.splat(first), i32x4(0, 1, 2, 3));
+  for (let at = words; at < words + (count << 2); at += 16) {
+    let a = places;
+    let b = i32x4.add(i32x4.splat(key0), hashed(a, 0x3c6ef373));
+    let c = i32x4.add(i32x4.splat(key1), hashed(b, 0x5be0cd19));
+    a = i32x4.add(a, hashed(c, 0x1f83d9ab));
+    a = i32x4.add(a, i32x4.splat(key2));
+    b = i32x4.add(b, i32x4.splat(key3));
+    b = i32x4.add(b, hashed(a, 0x3c6ef373));
+    c = i32x4.add(c, hashed(b, 0x5be0cd19));
+    a = i32x4.add(a, hashed(c, 0x1f83d9ab));
+    b = i32x4.add(b, hashed(a, 0x3c6ef373));
+    c = i32x4.add(c, hashed(b, 0x5be0cd19));
+    a = i32x4.add(a, hashed(c, 0x1f83d9ab));
+    v128.store(at, i32x4.add(i32x4.shl(a, 1), i32x4.splat(lowest)));
+    v128.store(at + PLANE, i32x4.add(i32x4.shl(b, 1), i32x4.splat(lowest)));
+    v128.store(at + 2 * PLANE, i32x4.add(i32x4.shl(c, 1), i32x4.splat(lowest)));
+    places = i32x4.add(places, i32x4.splat(4));
   }
-  let s0 = v128.shuffle<i32>(a01, a23, 0, 2, 4, 6);
-  let s1 = v128.shuffle<i32>(a01, a23, 1, 3, 5, 7);
-  let s2 = v128.shuffle<i32>(b01, b23, 0, 2, 4, 6);
-  let s3 = v128.shuffle<i32>(b01, b23, 1, 3, 5, 7);
-  for (let at: usize = target; at < target + (length << 2); at += 16) {
-    const bits = i32x4.add(rotated(i32x4.add(s0, s3), 7), s0);
-    const shifted = i32x4.shl(s1, 9);
-    s2 = v128.xor(s2, s0);
-    s3 = v128.xor(s3, s1);
-    s1 = v128.xor(s1, s2);
-    s0 = v128.xor(s0, s3);
-    s2 = v128.xor(s2, shifted);
-    s3 = rotated(s3, 11);
-    store<f32>(at, normal(table, i32x4.extract_lane(bits, 0)));
-    store<f32>(at, normal(table, i32x4.extract_lane(bits, 1)), 4);
-    store<f32>(at, normal(table, i32x4.extract_lane(bits, 2)), 8);
-    store<f32>(at, normal(table, i32x4.extract_lane(bits, 3)), 12);
+}
+
+/** Q(z) = ±table[|z|/2¹⁶], the quotient truncated and the sign that of z, which `sign` (2³¹) masks */
+@inline
+function quantiles(z: v128, sign: v128): v128 {
+  const addresses = i32x4.dot_i16x8_s(i32x4.abs(z), i32x4.splat(4 << 16)); // 4·(high 16 bits)
+  const low = reinterpret<u64>(f64x2.extract_lane(addresses, 0)); // faster than two lanes of 32 bits
+  const high = reinterpret<u64>(f64x2.extract_lane(addresses, 1));
+  let entries = v128.load32_zero(<u32>low);
+  entries = v128.load_lane<u32>(<u32>(low >>> 32), entries, 1);
+  entries = v128.load_lane<u32>(<u32>high, entries, 2);
+  entries = v128.load_lane<u32>(<u32>(high >>> 32), entries, 3);
+  return v128.xor(entries, v128.and(z, sign));
+}
+
+/** z = (a + p)·(b + q) mod 2³² for the words of a row and of four columns */
+@inline
+function product(a: v128, b: v128, columns: usize): v128 {
+  const p = v128.load(columns, COLUMNS);
+  const q = v128.load(columns, COLUMNS + PLANE);
+  return i32x4.mul(i32x4.add(a, p), i32x4.add(b, q));
+}
+
+/** Q(z) + Q(m·z); 0 is added because Q(z) may be −0, which the table has not */
+@inline
+function drawn(z: v128, m: v128, sign: v128): v128 {
+  return f32x4.add(f32x4.add(quantiles(z, sign), quantiles(i32x4.mul(z, m), sign)), f32x4.splat(0));
+}
+
+/**
+ * Standard normal draws, functions of key and position alone. A draw is the sum of two of 65,536 quantiles of N(0, ½),
+ * which z and m·z choose by their high 16 bits; z = (a + p)·(b + q) mod 2³² for words (a, b, m) of the row and (p, q) of
+ * the column. a, b and m are odd and p and q even, so that z and m·z are odd, and each takes every odd number equally often.
+ * noise-graph.ts makes the same bits by ONNX's int32 operations. Other bits change every model that is trained with noise.
+ */
+export function normals(target: usize, length: usize, key0: i32, key1: i32, key2: i32, key3: i32): void {
+  hashPlaces(COLUMNS, min(length, WIDTH), 0, 0, key0, key1, key2, key3);
+  const rows = (length + WIDTH - 1) / WIDTH;
+  for (let row: usize = 0; row < rows; row++) {
+    const word = (row % WIDTH) << 2;
+    if (word == 0) hashPlaces(ROWS, min(rows - row, WIDTH), <i32>(WIDTH + row), 1, key0, key1, key2, key3);
+    const a = v128.load32_splat(word, ROWS);
+    const b = v128.load32_splat(word, ROWS + PLANE);
+    const m = v128.load32_splat(word, ROWS + 2 * PLANE);
+    const sign = i32x4.shl(m, 31); // a constant would be loaded again and again
+    const bytes = min(length - row * WIDTH, WIDTH) << 2;
+    let to = target + row * PLANE;
+    for (let at: usize = 0; at < bytes; at += 32) {
+      const z0 = product(a, b, at); // both products first: faster than one after the other
+      const z1 = product(a, b, at + 16);
+      v128.store(to, drawn(z0, m, sign));
+      v128.store(to, drawn(z1, m, sign), 16);
+      to += 32;
+    }
   }
 }

@@ -38,7 +38,8 @@ export interface Kernels {
   addInto(target: number, source: number, length: number): void;
   mixInto(target: number, source: number, length: number, weight: number): void;
   swap(a: number, b: number, length: number): void;
-  normals(target: number, length: number, table: number, seed: bigint, stream: bigint): void;
+  /** Reads the table in the first 32,768 floats of `shared`, and works in the next 1,536. */
+  normals(target: number, length: number, key0: number, key1: number, key2: number, key3: number): void;
 }
 
 /** Arrays of zeros that share a memory, its kernels, and the array that every region of that memory shares. */
