@@ -1,9 +1,9 @@
 // Makes the gradients of micro-batches of text on a device: nothing but tokens, scalars and losses crosses the bus.
 import { makeFloat32Tensor, Session, type Tensor } from "../../graph/session.ts";
-import { makeStepNoise } from "../step/noise.ts";
 import { STEP } from "../step/step-graph.ts";
 import { bindDevice } from "../step/store-binding.ts";
 import type { TextGradientOptions, TextGradients } from "../step/text-gradients.ts";
+import { openDeviceNoise } from "./device-noise.ts";
 import type { DeviceState } from "./device-state.ts";
 import { buildResidentGraph, makeInt32Tensor } from "./resident-graph.ts";
 import { PRIOR } from "./whole-gradients.ts";
@@ -13,7 +13,7 @@ export async function openDeviceGradients(
   { config, settings, teacher, session: sessionOptions }: TextGradientOptions,
 ): Promise<TextGradients> {
   const { batchSize: batch, length, temperature, noiseKl, accumulate } = settings;
-  const noise = makeStepNoise(config, settings);
+  const noise = await openDeviceNoise(config, settings, { memory: state.memory, session: sessionOptions });
   const trained = new Set(state.trained);
   const step = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
   const graph = buildResidentGraph({ ...step, prior: noiseKl / accumulate });
@@ -25,7 +25,7 @@ export async function openDeviceGradients(
       const output = await session.run(
         {
           ...readParameters(),
-          ...noise.feeds(draw),
+          ...(await noise.feeds(draw)),
           ...(await teacher?.feeds(inputs, windows)),
           input_ids: makeInt32Tensor(inputs),
           [STEP.labels]: makeInt32Tensor(labels),
@@ -40,6 +40,7 @@ export async function openDeviceGradients(
     addPrior: () => prior,
     async close() {
       await session.close();
+      await noise.close();
       await teacher?.close();
     },
   };

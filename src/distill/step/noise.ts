@@ -1,6 +1,6 @@
 // The attention noise ε of training: standard normal draws that depend on seed, step and layer alone.
 import { countElements } from "../../formats/dtype.ts";
-import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
+import { makeFloat32Tensor, type Operands } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countDraws } from "../../model/variants.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
@@ -128,23 +128,32 @@ function normalQuantile(p: number, below: number): number {
 export interface StepNoise {
   readonly mode: "fed" | "mean";
   /** Draws ε of every layer, for one micro-batch. */
-  feeds(draw: number): Record<string, Tensor>;
+  feeds(draw: number): Operands | Promise<Operands>;
 }
 
-/** Makes the noise of a run: nothing is fed where the variant has none, or the run is at its mean. */
-export function makeStepNoise(
-  config: ModelConfig,
-  { noise, batchSize, length, seed }: Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">,
-): StepNoise {
-  const draws = countDraws(config.variant, config.n_head);
+type NoiseSettings = Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">;
+
+/** Whether noise is fed, and the shapes of its arrays, one a layer; none where the variant has none, or it is at its mean. */
+export function planNoise(
+  { variant, n_head, n_layer }: ModelConfig,
+  { noise, batchSize, length }: NoiseSettings,
+): { mode: StepNoise["mode"]; shapes: number[][] } {
+  const draws = countDraws(variant, n_head);
   const mode = noise === "sample" && draws > 0 ? "fed" : "mean";
   const shape = [batchSize, draws, length, length];
-  const buffers = new NoiseBuffers(mode === "fed" ? Array(config.n_layer).fill(countElements(shape)) : [], seed);
+  return { mode, shapes: mode === "fed" ? Array.from({ length: n_layer }, () => shape) : [] };
+}
+
+/** Makes the noise of a run in the host's memory. */
+export function makeStepNoise(config: ModelConfig, settings: NoiseSettings): StepNoise {
+  const { mode, shapes } = planNoise(config, settings);
+  const buffers = new NoiseBuffers(shapes.map(countElements), settings.seed);
   return {
     mode,
     feeds(draw) {
       buffers.draw(draw);
-      return Object.fromEntries(buffers.arrays.map((data, layer) => [`eps.${layer}`, makeFloat32Tensor(data, shape)]));
+      const tensors = shapes.map((shape, layer) => makeFloat32Tensor(buffers.arrays[layer] as Float32Array, shape));
+      return Object.fromEntries(tensors.map((tensor, layer) => [`eps.${layer}`, tensor]));
     },
   };
 }

@@ -42,7 +42,7 @@ export async function openTextGradients(
   const priorOnly = store.trained.filter((name) => isPriorOnly(name, config, noise.mode));
   return {
     async run({ inputs, labels, windows }, weights, draw) {
-      const feeds = { ...noise.feeds(draw), ...(await teacher?.feeds(inputs, windows)) };
+      const feeds = { ...(await noise.feeds(draw)), ...(await teacher?.feeds(inputs, windows)) };
       return step.run({ inputs, labels }, weights, feeds);
     },
     addPrior() {

@@ -1,5 +1,6 @@
 // Runs the training graphs of a classifier, one for each padded length, and leaves the gradients in the store.
 
+import { type DeviceNoise, openDeviceNoise } from "../../distill/device/device-noise.ts";
 import type { RunParameters } from "../../distill/device/open-parameters.ts";
 import { makeStepNoise, type StepNoise } from "../../distill/step/noise.ts";
 import { NoisePrior } from "../../distill/step/noise-prior.ts";
@@ -32,7 +33,7 @@ export interface ClassifierLosses {
 
 interface Bucket {
   session: Session;
-  noise: StepNoise;
+  noise: StepNoise & Partial<Pick<DeviceNoise, "close">>;
   binding: StoreBinding;
 }
 
@@ -64,7 +65,7 @@ export class ClassifierStep {
     const output = await bucket.session.run(
       {
         ...bucket.binding.readParameters(),
-        ...bucket.noise.feeds(step),
+        ...(await bucket.noise.feeds(step)),
         ...makeBatchFeeds(batch),
         [TARGETS]: makeFloat32Tensor(makeTargets(batch, width), [batchSize, width]),
         [WEIGHT]: makeFloat32Tensor(weight, [batchSize, 1]),
@@ -86,16 +87,23 @@ export class ClassifierStep {
   }
 
   async close(): Promise<void> {
-    for (const { session } of this.buckets.values()) await session.close();
+    for (const { session, noise } of this.buckets.values()) {
+      await session.close();
+      await noise.close?.();
+    }
   }
 
   private async bucket(length: number): Promise<Bucket> {
     const known = this.buckets.get(length);
     if (known) return known;
     const { config, batchSize: batch, session: options, kd, temperature } = this.options;
-    const noise = makeStepNoise(config, { ...this.options, length });
-    const trained = new Set(this.store.trained);
     const { store } = this;
+    const settings = { ...this.options, length };
+    const noise =
+      store instanceof ParameterStore
+        ? makeStepNoise(config, settings)
+        : await openDeviceNoise(config, settings, { memory: store.memory, session: options });
+    const trained = new Set(this.store.trained);
     const whole = store instanceof ParameterStore ? undefined : { prior: this.options.noiseKl };
     const shared = { config, batch, length, trained, noise: noise.mode, kd, temperature, whole };
     const session = await Session.withInputs(buildClassifierStepGraph(shared), options);

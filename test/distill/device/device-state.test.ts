@@ -34,7 +34,10 @@ describe("a step on a device", () => {
     const traffic = { up: 0, down: 0 };
     const seen: { up: number; down: number }[] = [];
     const onStep = () => seen.push({ ...traffic });
-    await runSteps({ name: "base", student: { variant: "symmetric" }, ...base }, 2, { session: { traffic }, onStep });
+    await runSteps({ name: "base", student: { variant: "noise-distance" }, ...base }, 2, {
+      session: { traffic },
+      onStep,
+    });
     const [first, second] = seen as [typeof traffic, typeof traffic];
     const tokens = 4 * 16 * 256;
     expect(second.up - first.up).toBeGreaterThanOrEqual(3 * tokens); // for the teacher, for the student, and as labels

@@ -75,6 +75,7 @@ describe("the model that a session is made of", () => {
 
   it.each(DEVICES)("%s", async (device) => {
     const made: Uint8Array[] = [];
+    vi.spyOn(ort, "listSupportedBackends").mockReturnValue(DEVICES.map((name) => ({ name, bundled: true })));
     vi.spyOn(ort.InferenceSession, "create").mockImplementation((async (model: Uint8Array) => {
       made.push(model);
       return { inputNames: [], outputNames: [], inputMetadata: [] };
