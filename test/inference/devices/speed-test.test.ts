@@ -129,17 +129,17 @@ describe("the graphs of the speed test", () => {
 describe("the comparison of devices", () => {
   it.each<[string, Pretended, Device, RegExp]>([
     ["there is no other", null, "cpu", /^cpu: there is no other device$/],
-    ["it does not open", { reason: "no driver" }, "cpu", /^cpu: webgpu: no driver$/],
-    ["it is as slow as software", { slow: 60 }, "cpu", new RegExp(`^cpu: webgpu: ${SOFTWARE}$`)],
+    ["it does not open", { reason: "no driver" }, "cpu", /^cpu: webgpu does not open \(no driver\)$/],
+    ["it is as slow as software", { slow: 60 }, "cpu", new RegExp(`^cpu: webgpu is ${SOFTWARE}$`)],
     ["it is slower", { slow: 3 }, "cpu", /^cpu: webgpu has 0\.\d\d times its speed on this model's step$/],
     ["it is faster", { fast: true }, "webgpu", /^webgpu: \d+\.\d times the CPU's speed on this model's step$/],
     [
       "it computes nonsense",
       { fast: true, factor: 2 },
       "cpu",
-      /^cpu: webgpu: computes other numbers than the CPU: update/,
+      /^cpu: webgpu is out \(computes other numbers than the CPU: update/,
     ],
-    ["its memory is full", { fast: true, full: true }, "cpu", /^cpu: webgpu: its memory is full$/],
+    ["its memory is full", { fast: true, full: true }, "cpu", /^cpu: webgpu is out \(its memory is full\)$/],
   ])("the CPU or the other device is chosen: %s", async (_, pretended, device, line) => {
     machine.webgpu = pretended;
     const choice = await chooseDevice(config, { work: "run", threads: 1 });
