@@ -19,7 +19,7 @@ export const DEVICE_PLATFORMS: Readonly<Record<Device, string>> = {
 };
 
 export const CUDA_PROVIDER = "libonnxruntime_providers_cuda.so";
-export const VULKAN_LOADER = "libvulkan.so.1";
+const VULKAN_LOADER = "libvulkan.so.1";
 
 /**
  * What this machine lacks for a device to open: libraries that the system's loader does not find. Null where none is
@@ -48,7 +48,7 @@ function isLoadable(name: string): boolean {
  * "libcudart.so.12, libcudnn.so.9": the libraries that one needs and the loader does not find. It is not loaded for that,
  * because the provider's initializers end a process that has not loaded ONNX Runtime's shared part before.
  */
-function listUnresolved(library: string): string | null {
+export function listUnresolved(library: string): string | null {
   const { stdout } = spawnSync("ldd", [library], { encoding: "utf8" });
   const missing = [...(stdout ?? "").matchAll(/^\s*(\S+) => not found$/gm)].map(([, name]) => name);
   return missing.length > 0 ? missing.join(", ") : null;

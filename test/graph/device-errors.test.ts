@@ -1,12 +1,17 @@
 // Faults of devices, as ONNX Runtime, Dawn, CUDA and DirectML word them: one line each, with what to do.
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { ErrorCode } from "../../src/errors.ts";
 import { recognizeDeviceError } from "../../src/graph/device-errors.ts";
-import { CUDA_PROVIDER, type Device } from "../../src/graph/devices.ts";
+import { CUDA_PROVIDER, type Device, listUnresolved } from "../../src/graph/devices.ts";
 import { Graph } from "../../src/graph/ir.ts";
 import { relu } from "../../src/graph/ops.ts";
 import { checkDevice, Session } from "../../src/graph/session.ts";
 import { failureOf } from "../support/failure.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
+
+const path = temporaryFolder("device-errors");
 
 const NO_ADAPTER =
   "/onnxruntime_src/onnxruntime/core/providers/webgpu/webgpu_context.cc:136 onnxruntime::webgpu::WebGpuContext::Initialize(const onnxruntime::webgpu::WebGpuContextConfig&)::<lambda()> adapter_result.status == wgpu::RequestAdapterStatus::Success was false. Failed to get a WebGPU adapter: No supported adapters\n";
@@ -186,6 +191,18 @@ describe("a device", () => {
     graph.output(relu(graph.input("x", "float32", [1])), "y");
     expect(await failureOf(() => Session.withInputs(graph, { device: absent }))).toMatchObject({ code: "unsupported" });
   });
+
+  it.skipIf(process.platform !== "linux")(
+    "whose library lacks others names those that the system does not find",
+    () => {
+      const name = `bin/napi-v6/linux/${process.arch}/onnxruntime_binding.node`;
+      const own = join("node_modules/onnxruntime-node", name);
+      expect(listUnresolved(own)).toBeNull();
+      const alone = path("alone.node"); // away from the library beside it
+      copyFileSync(own, alone);
+      expect(listUnresolved(alone)).toBe("libonnxruntime.so.1");
+    },
+  );
 
   it("of another name is refused with the names that there are", async () => {
     expect(await failureOf(() => checkDevice("tpu" as Device))).toMatchObject({

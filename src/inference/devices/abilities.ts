@@ -11,7 +11,7 @@ const UNTRIED = "has not been tried";
 const LIMITS: Readonly<Record<Device, readonly string[]>> = {
   cpu: [],
   cuda: [BUS, UNTRIED],
-  webgpu: [INT8, "q4 and uint8 exports need an adapter with 16-bit floats"],
+  webgpu: [INT8, "fp16, q4 and uint8 exports need an adapter with 16-bit floats (shader-f16)"],
   dml: [BUS, UNTRIED],
   coreml: [BUS, UNTRIED],
 };

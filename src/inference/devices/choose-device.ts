@@ -1,7 +1,7 @@
 // Chooses the device on which a model's steps are fastest, by a test of a few seconds.
 import { DEVICES, type Device, listProviders } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { Comparison, openDevice } from "./probe-devices.ts";
+import { Comparison, openDevice, SOFTWARE } from "./probe-devices.ts";
 import type { Work } from "./speed-graphs.ts";
 import type { SpeedOptions } from "./speed-test.ts";
 
@@ -22,19 +22,30 @@ export async function chooseDevice(
 ): Promise<DeviceChoice> {
   const providers = await listProviders();
   const comparison = new Comparison(config, options, work);
-  const others: string[] = [];
+  const [measured, closed]: [string[], string[]] = [[], []];
   let best: { device: Device; ratio: number } = { device: "cpu", ratio: 1 };
   for (const device of DEVICES.filter((name) => name !== "cpu" && providers.includes(name))) {
     const { opens, reason } = await openDevice(device, providers);
-    const { step, verdict } = opens ? await comparison.judge(device) : { step: null, verdict: reason };
+    if (!opens) {
+      closed.push(`${device} does not open (${reason})`);
+      continue;
+    }
+    const { step, verdict } = await comparison.judge(device);
     const ratio = verdict === null ? (step?.ratio ?? 0) : 0;
     if (ratio > best.ratio) best = { device, ratio };
-    others.push(
-      verdict === null ? `${device} has ${showTimes(ratio)} its speed on this model's step` : `${device}: ${verdict}`,
-    );
+    measured.push(describe(device, verdict, ratio));
   }
-  if (best.device === "cpu") return { device: "cpu", line: `cpu: ${others.join("; ") || "there is no other device"}` };
-  return { device: best.device, line: `${best.device}: ${showTimes(best.ratio)} the CPU's speed on this model's step` };
+  const [other = "there is no other device", ...more] = measured.length > 0 ? measured : closed;
+  const why =
+    best.device === "cpu" ? [other, ...more].join("; ") : `${showTimes(best.ratio)} the CPU's speed ${ON_STEP}`;
+  return { device: best.device, line: `${best.device}: ${why}` };
+}
+
+const ON_STEP = "on this model's step";
+
+function describe(device: Device, verdict: string | null, ratio: number): string {
+  if (verdict === null) return `${device} has ${showTimes(ratio)} its speed ${ON_STEP}`;
+  return verdict === SOFTWARE ? `${device} is ${verdict}` : `${device} is out (${verdict})`;
 }
 
 /** "12.3 times", "0.42 times" */

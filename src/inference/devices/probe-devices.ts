@@ -55,8 +55,8 @@ const TYPICAL: ModelConfig = {
 };
 
 /**
- * Adapters made of software computed products at 1/380 of the CPU's rate where this was measured, and small training
- * steps at 1/25 to 1/50. Graphics built into a processor are above a tenth.
+ * Adapters made of software computed products at 1/316 of the CPU's rate where this was measured, and small training
+ * steps at 1/25 to 1/50. A GPU below a tenth would gain nothing either.
  */
 const SOFTWARE_RATIO = 0.1;
 export const SOFTWARE = "a software adapter, or one slower than the CPU";
