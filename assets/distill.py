@@ -26,7 +26,7 @@ import torch.distributed as dist
 sys.dont_write_bytecode = True  # this folder is a model, and stays one
 from nfc_distill.data import RANK, WORLD, Windows, has_ids, hold_out, map_ids, mix_all, read_settings, refuse
 from nfc_distill.losses import Learner, explain_no_transfer, keep_tokens, load_model
-from nfc_distill.run import Run, wait
+from nfc_distill.run import Run, have_same_weights, wait
 from nfc_distill.trainer import Trainer
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +50,8 @@ def read_flags():
     parser.add_argument("--force", action="store_true", help="replace an existing output, start an unfinished run over")
     flags = parser.parse_args()
     flags.fsdp |= os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    # Else transformers reads the weights in one process alone, for accelerate to send them to the others.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if precision not in ("no", "bf16"):
         refuse(f"mixed precision {precision} is not there", "take bf16")
@@ -142,6 +144,8 @@ def main():
     run = Run(flags, HERE)
     device = open_device(flags)
     student, teacher = load_model(HERE, settings.noise), load_model(flags.teacher, "mean").requires_grad_(False).eval()
+    if not have_same_weights([student, teacher], device):
+        refuse("the processes have read different weights", "give all machines the same files")
     if tokens:
         keep_tokens(teacher, tokens)
     for name, model in {str(HERE): student, flags.teacher: teacher}.items():
@@ -155,6 +159,9 @@ def main():
     if flags.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
     run.open(settings, layers)
+    if RANK == 0:
+        count, how = settings.batchSize * settings.accumulate, "sharded" if flags.fsdp else "replicated"
+        print(f"{WORLD} x {device.type}, weights {how}; {count} windows of {settings.length} tokens a step", flush=True)
     train_ids, held_out = open_corpus(flags, settings, run, student.config.vocab_size)
     learner = Learner(student.to(device), teacher.to(device), settings, layers, flags)
     trainer = Trainer(learner, settings, flags, device)

@@ -120,7 +120,8 @@ def attend(block, x):
     config = block.attn.config
     kept, config._attn_implementation = config._attn_implementation, LOG_PROBABILITIES
     try:
-        return block.attn(block.ln_1(x))
+        output, log_p = block.attn(block.ln_1(x))
+        return output.clone(), log_p  # a view would be in the way of FSDP's hooks
     finally:
         config._attn_implementation = kept
 

@@ -40,6 +40,15 @@ def add_up(values):
     return values
 
 
+def have_same_weights(models, device):
+    """Whether all processes hold the same bits: the sum of the weights as integers is the same in all."""
+    total = sum(p.detach().view(torch.int32).sum(dtype=torch.int64) for model in models for p in model.parameters())
+    ends = torch.stack([total, -total]).to(device)
+    if dist.is_initialized():
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+    return int(ends.sum()) == 0
+
+
 def gather(tensor):
     """All of a tensor that may be sharded; every process takes part."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -79,6 +88,7 @@ class Run:
 
     def open(self, settings, layers):
         """Begins the folder of the run, or finds that the one there has the same settings and inputs."""
+        self.steps = settings.steps
         identity = {**vars(settings), "layers": layers, **self.fingerprint()}
         file = self.folder / "run.json"
         if self.resumed:
@@ -118,9 +128,10 @@ class Run:
         with open(self.metrics, "a", encoding="utf8") as file:
             file.write(json.dumps(entry) + "\n")
         self.state["metricsBytes"] = self.metrics.stat().st_size
+        every = max(1, self.steps // 20)
         if "eval" in entry:
             print(f"step {entry['step']}: held-out perplexity {entry['eval']['perplexity']:.3f}", flush=True)
-        else:
+        elif entry["step"] % every == 0:
             parts = [f"{name} {entry[name]:.4g}" for name in entry if name not in ("step", "phase", "seconds", "tokens")]
             print(f"step {entry['step']} ({entry['phase']}): {', '.join(parts)}", flush=True)
 

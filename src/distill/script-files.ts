@@ -20,7 +20,7 @@ const MODULES = "nfc_distill";
  * @param given settings of the distillation; those of `nfc distill` for the rest
  * @throws NfcError as `planScript` and `readVocabularyCut`
  */
-export async function makeScriptFiles(
+export async function makeDistillFiles(
   student: Pick<Checkpoint, "config" | "record" | "source">,
   given: Given<ScriptSettings> = {},
 ): Promise<ModelFiles> {

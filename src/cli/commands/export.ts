@@ -114,7 +114,7 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
     for (const line of checkpoint.notes) note(context.io, flags, line);
     return exportModel(checkpoint, {
       ...options,
-      files: flags.hf ? await makeDistillFiles(context, checkpoint, flags) : undefined,
+      files: flags.hf ? await makeFiles(context, checkpoint, flags) : undefined,
       output,
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
@@ -134,17 +134,13 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
 }
 
 /** What PyTorch distills the model by. A classifier is refused with the export. */
-async function makeDistillFiles(
-  { io }: Context,
-  checkpoint: Checkpoint,
-  flags: ExportFlags,
-): Promise<ModelFiles | undefined> {
+async function makeFiles({ io }: Context, checkpoint: Checkpoint, flags: ExportFlags): Promise<ModelFiles | undefined> {
   if (checkpoint.config.labels) return undefined;
   const { readScriptSettings } = await import("../../distill/script-settings.ts");
-  const { makeScriptFiles } = await import("../../distill/script-files.ts");
+  const { makeDistillFiles } = await import("../../distill/script-files.ts");
   const found = flags.settings === undefined ? { given: {}, notes: [] } : await readScriptSettings(flags.settings);
   for (const line of found.notes) note(io, flags, line);
-  return makeScriptFiles(checkpoint, found.given);
+  return makeDistillFiles(checkpoint, found.given);
 }
 
 /** Model and output, chosen and told at once where they are not named. */
