@@ -5,12 +5,12 @@
   accelerate launch distill.py ...          (its use_fsdp and its mixed precision bf16 are followed)
 
 Settings are those of distill.json beside this file, which `nfc export --hf` wrote. A step has batchSize * accumulate
-windows of length tokens, however many processes share them; a process takes at most batchSize of them at once. The loss:
+windows of `length` tokens, however many processes share them; one takes at most batchSize of them at once. The loss:
 
   (1 - kd) NLL + kd T^2 KL(teacher || student) + noiseKl KL(N(mu, sigma^2) || N(0, 1))
 
-The first transferSteps steps learn layer by layer what `transfer` says. While it runs, FOLDER.run holds the state beside
-the output. The weights that were best on held-out text become the output, which nfc and transformers read.
+The first transferSteps steps learn layer by layer what `transfer` says. While it runs, FOLDER.run holds the state
+beside the output. The weights that were best on held-out text become the output, which nfc and transformers read.
 """
 import argparse
 import math
@@ -35,19 +35,20 @@ FAR_WORSE = 3  # a run has diverged when its NLL is this many times that of gues
 
 def read_flags():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", required=True, help="folder of the model to learn from (safetensors), or its name on the Hub")
-    parser.add_argument("--data", required=True, nargs="+", type=Path, help="text: .txt, .jsonl; or token ids: .bin, .npy")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write")
-    parser.add_argument("--valid", nargs="+", type=Path, help="held-out text (default: the end of --data)")
-    parser.add_argument("--field", default="text", help="field of .jsonl lines that holds the text (default: text)")
-    parser.add_argument("--settings", type=Path, default=HERE / "distill.json", help="(default: distill.json beside this file)")
-    parser.add_argument("--fsdp", action="store_true", help="shard weights, gradients and moments over the processes")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16; weights stay float32")
-    parser.add_argument("--gradient-checkpointing", action="store_true", help="compute layers twice instead of keeping them")
-    parser.add_argument("--save-every", type=int, default=50, help="steps between checkpoints (default: 50)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in FOLDER.run, where there is one")
-    parser.add_argument("--cpu", action="store_true", help="leave GPUs alone")
-    parser.add_argument("--force", action="store_true", help="replace an existing output, start an unfinished run over")
+    add = parser.add_argument
+    add("--teacher", required=True, help="folder of the model to learn from (safetensors), or its name on the Hub")
+    add("--data", required=True, nargs="+", type=Path, help="text: .txt, .jsonl; or token ids: .bin, .npy")
+    add("--output", required=True, type=Path, help="folder to write")
+    add("--valid", nargs="+", type=Path, help="held-out text (default: the end of --data)")
+    add("--field", default="text", help="field of .jsonl lines that holds the text (default: text)")
+    add("--settings", type=Path, default=HERE / "distill.json", help="(default: distill.json beside this file)")
+    add("--fsdp", action="store_true", help="shard weights, gradients and moments over the processes")
+    add("--bf16", action="store_true", help="compute in bfloat16; weights stay float32")
+    add("--gradient-checkpointing", action="store_true", help="compute layers twice instead of keeping them")
+    add("--save-every", type=int, default=50, help="steps between checkpoints (default: 50)")
+    add("--resume", action="store_true", help="go on with the run in FOLDER.run, where there is one")
+    add("--cpu", action="store_true", help="leave GPUs alone")
+    add("--force", action="store_true", help="replace an existing output, start an unfinished run over")
     flags = parser.parse_args()
     flags.fsdp |= os.environ.get("ACCELERATE_USE_FSDP") == "true"
     # Else transformers reads the weights in one process alone, for accelerate to send them to the others.
@@ -106,7 +107,8 @@ def train(trainer, windows, held_out, run, flags):
         norm = trainer.measure_norm()
         lost = report.get("nll", 0) > FAR_WORSE * math.log(trainer.config.vocab_size)
         if lost or not math.isfinite(report["loss"]) or not math.isfinite(norm):
-            refuse(f"step {step + 1}: the run has diverged ({report}, gradient norm {norm:.4g})", "start over with a lower lr")
+            facts = ", ".join(f"{name} {value:.4g}" for name, value in report.items())
+            refuse(f"step {step + 1}: the run has diverged ({facts}, gradient norm {norm:.4g})", "lower lr, start over")
         rate = trainer.move(index, norm)
         tokens = s.batchSize * s.accumulate * s.length
         state.update(step=step + 1, tokens=state["tokens"] + tokens)
@@ -114,8 +116,9 @@ def train(trainer, windows, held_out, run, flags):
         if averaged:
             trainer.average_over(averaged)
         seconds = time.perf_counter() - started
-        entry = {"step": step + 1, "phase": phase, **report, "lr": rate, "grad_norm": norm, "seconds": round(seconds, 4)}
-        run.log({**entry, "tokens_per_second": round(tokens / seconds, 1), "tokens": state["tokens"]})
+        entry = {"step": step + 1, "phase": phase, **report, "lr": rate, "grad_norm": norm}
+        speed = {"seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds, 1)}
+        run.log({**entry, **speed, "tokens": state["tokens"]})
         if step + 1 == s.steps or ((step + 1) % s.evalEvery == 0 and step + 1 > s.transferSteps):
             evaluate(trainer, held_out, run, averaged)
         if (step + 1) % flags.save_every == 0 and step + 1 < s.steps:
@@ -127,7 +130,8 @@ def evaluate(trainer, held_out, run, averaged):
     if averaged:
         trainer.swap_average()
     perplexity = trainer.score(held_out)
-    run.log({"step": run.state["step"], "eval": {"perplexity": perplexity, **({"averaged": averaged} if averaged else {})}})
+    entry = {"perplexity": perplexity, "averaged": averaged} if averaged else {"perplexity": perplexity}
+    run.log({"step": run.state["step"], "eval": entry})
     if run.state["best"] is None or perplexity < run.state["best"]["perplexity"]:
         run.state["best"] = {"step": run.state["step"], "perplexity": perplexity}
         run.save_best(trainer)
@@ -140,7 +144,8 @@ def main():
     settings, layers, tokens = read_settings(flags.settings)
     if settings.batchSize * settings.accumulate % WORLD:
         count = settings.batchSize * settings.accumulate
-        refuse(f"a step has {count} windows, which {WORLD} processes cannot share", f"make batchSize * accumulate a multiple of {WORLD}")
+        hint = f"make batchSize * accumulate a multiple of {WORLD}"
+        refuse(f"a step has {count} windows, which {WORLD} processes cannot share", hint)
     run = Run(flags, HERE)
     device = open_device(flags)
     student, teacher = load_model(HERE, settings.noise), load_model(flags.teacher, "mean").requires_grad_(False).eval()
@@ -148,11 +153,11 @@ def main():
         refuse("the processes have read different weights", "give all machines the same files")
     if tokens:
         keep_tokens(teacher, tokens)
-    for name, model in {str(HERE): student, flags.teacher: teacher}.items():
-        if model.config.vocab_size != student.config.vocab_size:
-            refuse(f"{name}: has {model.config.vocab_size} tokens, the student {student.config.vocab_size}", "name its source")
-        if model.config.n_positions < settings.length:
-            refuse(f"{name}: has {model.config.n_positions} positions, a window {settings.length}", "lower length in distill.json")
+    for name, config in {str(HERE): student.config, flags.teacher: teacher.config}.items():
+        if config.vocab_size != student.config.vocab_size:
+            refuse(f"{name}: has {config.vocab_size} tokens, not {student.config.vocab_size}", "name its source")
+        if config.n_positions < settings.length:
+            refuse(f"{name}: has {config.n_positions} positions, a window {settings.length}", "lower length")
     reason = settings.transferSteps and explain_no_transfer(student.config, teacher.config, settings.transfer, layers)
     if reason:
         refuse(f"no layer can learn alone first: {flags.teacher} {reason}", "set transferSteps to 0 in distill.json")

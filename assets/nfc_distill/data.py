@@ -1,6 +1,6 @@
 """What distill.py reads: its settings (distill.json), a text's tokens, and the windows of each step.
 
-Windows are those that `nfc distill` takes for the same seed, in the same order: its losses can be compared step by step.
+Windows are those that `nfc distill` takes for the same seed, in the same order: losses can be compared step by step.
 """
 import hashlib
 import json
@@ -84,11 +84,12 @@ def read_settings(path):
             refuse(f"{path}: {name} is {json.dumps(values.get(name))}, expected: {kind}", AGAIN)
     for name in values.keys() - SETTINGS.keys():
         refuse(f"{path}: has a setting {json.dumps(name)}, which there is not", "leave it out")
-    if layers is not None and not (isinstance(layers, list) and layers and all(map(KINDS["a whole number from 0"], layers))):
+    listed = isinstance(layers, list) and layers and all(map(KINDS["a whole number from 0"], layers))
+    if layers is not None and not listed:
         refuse(f"{path}: layers is {json.dumps(layers)}, expected: the teacher's layer of each layer, or null", AGAIN)
     settings = SimpleNamespace(**values)
     if settings.transferSteps > settings.steps:
-        refuse(f"{path}: {settings.transferSteps} steps of transfer in a run of {settings.steps}", "lower transferSteps")
+        refuse(f"{path}: {settings.transferSteps} transferSteps of {settings.steps} steps", "lower the first")
     if settings.transferSteps and settings.train == "noise":
         refuse(f"{path}: the transfer moves more than the noise", 'set transferSteps to 0, or take train "attention"')
     return settings, layers, None if tokens is None else list_ranges(tokens, path)
@@ -155,7 +156,7 @@ def hold_out(ids, length):
     """The corpus without its end, and that: 2 % of the tokens, two windows at least, at most 65,536 tokens."""
     split = len(ids) - max(min(len(ids) // 50, 65536), 2 * (length + 1))
     if split <= length:
-        refuse(f"the text has {len(ids)} tokens, {3 * (length + 1)} are needed", "give a longer text, or shorter windows")
+        refuse(f"the text has {len(ids)} tokens, {3 * (length + 1)} are needed", "give a longer text, or lower length")
     return ids[:split], ids[split:]
 
 
@@ -192,7 +193,8 @@ def read_documents(path, field):
         records = [json.loads(line) for line in text.split("\n") if line.strip()]
         return [record if isinstance(record, str) else str(record[field]) for record in records]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        refuse(f"{path}: cannot be read as text ({type(error).__name__}: {error})", "give UTF-8 text, JSON lines with --field, or ids")
+        fact = f"cannot be read as text ({type(error).__name__}: {error})"
+        refuse(f"{path}: {fact}", "give UTF-8 text, JSON lines with --field, or token ids")
 
 
 def tokenize(paths, folder, field):

@@ -33,7 +33,7 @@ def load_model(folder, noise):
         try:
             from modeling_nfc_gpt2 import GPT2LMHeadModel as kind  # beside this file
         except ImportError:
-            refuse(f"{folder}: is a {config.nfc_variant} model", "copy modeling_nfc_gpt2.py of its `nfc export --hf` here")
+            refuse(f"{folder}: is a {config.nfc_variant} model", "copy modeling_nfc_gpt2.py of its export here")
     options = {"config": config, "dtype": torch.float32, "use_safetensors": True, "attn_implementation": "sdpa"}
     try:
         model, found = kind.from_pretrained(folder, output_loading_info=True, **options)
@@ -48,18 +48,21 @@ def load_model(folder, noise):
 def keep_tokens(teacher, tokens):
     """Cuts the teacher's vocabulary to the tokens that the student has: its distribution is that among them."""
     if max(tokens) >= teacher.config.vocab_size:
-        refuse(f"the teacher has {teacher.config.vocab_size} tokens, the student has kept its {max(tokens)}th", "name its source")
-    tied = teacher.lm_head.weight is teacher.transformer.wte.weight
-    teacher.transformer.wte.weight = nn.Parameter(teacher.transformer.wte.weight[tokens].detach(), requires_grad=False)
-    head = teacher.transformer.wte.weight if tied else nn.Parameter(teacher.lm_head.weight[tokens].detach(), requires_grad=False)
-    teacher.lm_head.weight = head
+        count = teacher.config.vocab_size
+        refuse(f"the teacher has {count} tokens, the student has kept its token {max(tokens)}", "name its source")
+    cut = lambda rows: nn.Parameter(rows[tokens].detach(), requires_grad=False)
+    wte, head = teacher.transformer.wte, teacher.lm_head
+    tied, wte.weight = head.weight is wte.weight, cut(wte.weight)
+    head.weight = wte.weight if tied else cut(head.weight)
     teacher.config.vocab_size = len(tokens)
 
 
 def explain_no_transfer(student, teacher, kind, layers):
     """Why the student's layers cannot learn the teacher's one by one, said of the teacher; None where they can."""
-    if layers is None or len(layers) != student.n_layer or max(layers) >= teacher.n_layer or sorted(set(layers)) != layers:
-        return f"has {teacher.n_layer} layers, and distill.json does not say which the student's {student.n_layer} came from"
+    ascend = layers is not None and sorted(set(layers)) == layers
+    if not ascend or len(layers) != student.n_layer or layers[-1] >= teacher.n_layer:
+        count = student.n_layer
+        return f"has {teacher.n_layer} layers, and distill.json does not say which the student's {count} came from"
     if student.n_embd != teacher.n_embd:
         return f"has n_embd {teacher.n_embd}, not {student.n_embd}"
     if kind == "probabilities" and student.n_head != teacher.n_head:
@@ -70,8 +73,8 @@ def explain_no_transfer(student, teacher, kind, layers):
 def plan_stages(kind, layers, count):
     """(what, teacher's layer, student's layer): "teach" moves the stream on, "attend" and "match" learn from it."""
     if kind != "hidden":
-        attended = [("attend", layer, layers.index(layer)) if layer in layers else ("teach", layer, None) for layer in range(count)]
-        return attended[: layers[-1] + 1]
+        find = lambda layer: ("attend", layer, layers.index(layer)) if layer in layers else ("teach", layer, None)
+        return [find(layer) for layer in range(layers[-1] + 1)]
     starts, ends = [0, *layers[1:]], [*layers[1:], count]
     return [
         stage
@@ -89,7 +92,7 @@ def is_trained(name, part):
 
 
 def is_prior_only(name, config):
-    """Whether the data's loss does not depend on a parameter: the softmax does not see a constant mean, nor a mean sigma."""
+    """Whether the data's loss does not see a parameter: a constant mean, and sigma where the noise is at its mean."""
     if "attn.noise_log_std" in name:
         return config.nfc_noise == "mean"
     return "attn.noise_mean" in name and config.nfc_variant != "noise-distance"
@@ -155,7 +158,8 @@ class Learner(nn.Module):
             if what == "transfer":
                 return self.transfer(ids[:, :-1])
             labels = ids[:, 1:].flatten()
-            predict = lambda model: model(input_ids=ids[:, :-1].clamp(min=0), use_cache=False).logits.float().flatten(0, 1)
+            known = ids[:, :-1].clamp(min=0)
+            predict = lambda model: model(input_ids=known, use_cache=False).logits.float().flatten(0, 1)
             z = predict(self.others[0] if what == "teacher" else self.student)  # [B T, V]
             nll = F.cross_entropy(z, labels, ignore_index=-1, reduction="sum")
             if what != "train":
@@ -168,7 +172,8 @@ class Learner(nn.Module):
     def transfer(self, ids):
         """The sum over the student's layers of what each has to learn on the teacher's stream."""
         teacher, learners = self.others[0].transformer, self.student.transformer.h
-        learn = partial(checkpoint, use_reentrant=False) if self.flags.gradient_checkpointing else lambda call, *of: call(*of)
+        again = self.flags.gradient_checkpointing
+        learn = partial(checkpoint, use_reentrant=False) if again else lambda call, *of: call(*of)
         with torch.no_grad():
             now = start = teacher.wte(ids) + teacher.wpe(torch.arange(ids.shape[1], device=ids.device))  # [B, T, C]
         total = 0

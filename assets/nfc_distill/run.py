@@ -21,9 +21,12 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 # What goes with the weights; files of weights, and what is said of the old ones in README.md, stay behind.
 COMPANIONS = (
     *("config.json", "generation_config.json", "modeling_nfc_gpt2.py", "distill.py", "distill.json", "nfc_distill"),
-    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
-    *("chat_template.jinja", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt"),
+    *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json"),
+    *("added_tokens.json", "chat_template.jinja", "tokenizer.model", "spiece.model", "vocab.txt"),
 )
+# What --force removes; a folder with anything else in it is left alone.
+OUTPUT = (*COMPANIONS, "model.safetensors", "nfc.json", "metrics.jsonl", "README.md")
+RUN = ("run.json", "metrics.jsonl", "state.safetensors", "best.safetensors", "data.npy", "valid.npy")
 BEGUN = {"step": 0, "tokens": 0, "metricsBytes": 0, "best": None, "before": None, "teacher": None}
 
 
@@ -79,6 +82,10 @@ class Run:
             refuse(f"{self.output}: is the student or the teacher", "name another output")
         if self.output.exists() and not (flags.force and (self.output / "config.json").is_file()):
             refuse(f"{self.output}: exists", "name another output, or replace a model with --force")
+        for folder, known in {self.output: OUTPUT, self.folder: RUN}.items():
+            foreign = [path.name for path in folder.glob("*") if path.name not in known and path.suffix != ".tmp"]
+            if foreign:
+                refuse(f"{folder}: holds {foreign[0]}, which distill.py has not written", "name another output")
         begun = (self.folder / "run.json").is_file()
         if self.folder.exists() and not begun:
             refuse(f"{self.folder}: is no run, which needs this folder beside its output", "name another output")
@@ -95,7 +102,8 @@ class Run:
             known = read_json(file, "start over with --force")
             changed = sorted(name for name in {*known, *identity} if known.get(name) != identity.get(name))
             if changed:
-                refuse(f"{self.folder}: this run had other settings: {', '.join(changed)}", "restore them, or start over with --force")
+                fact = f"this run had other settings: {', '.join(changed)}"
+                refuse(f"{self.folder}: {fact}", "restore them, or start over with --force")
         wait()
         if RANK == 0 and not self.resumed:
             if self.folder.exists():
@@ -132,7 +140,9 @@ class Run:
         if "eval" in entry:
             print(f"step {entry['step']}: held-out perplexity {entry['eval']['perplexity']:.3f}", flush=True)
         elif entry["step"] % every == 0:
-            parts = [f"{name} {entry[name]:.4g}" for name in entry if name not in ("step", "phase", "seconds", "tokens")]
+            shown = entry.keys() - {"step", "phase", "seconds", "tokens_per_second", "tokens"}
+            parts = [f"{name} {value:.4g}" for name, value in entry.items() if name in shown]
+            parts.append(f"{entry['tokens_per_second']:.0f} tokens/s")
             print(f"step {entry['step']} ({entry['phase']}): {', '.join(parts)}", flush=True)
 
     def save(self, trainer):
@@ -149,7 +159,11 @@ class Run:
 
     def write_arrays(self, name, arrays):
         # All processes gather, one array after the other; process 0 alone keeps them.
-        whole = {key: gather(array.detach()) if RANK else gather(array.detach()).cpu().contiguous() for key, array in arrays.items()}
+        whole = {}
+        for key, array in arrays.items():
+            found = gather(array.detach())
+            if RANK == 0:
+                whole[key] = found.cpu().contiguous()
         if RANK == 0:
             replace(self.folder / name, lambda path: save_file(whole, path, {"state": json.dumps(self.state)}))
         wait()
@@ -217,8 +231,8 @@ class Run:
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.folder)
         best, before, teacher = self.state["best"], self.state["before"], self.state["teacher"]
-        print(f"held-out perplexity: teacher {teacher:.3f}, before {before:.3f}, after {best['perplexity']:.3f} (step {best['step']})")
-        print(self.output)
+        after = f"{best['perplexity']:.3f} (step {best['step']})"
+        print(f"{self.output}: held-out perplexity {after}, before {before:.3f}, teacher {teacher:.3f}")
 
     def write_record(self, folder, settings, held_out_tokens):
         """nfc.json with this step in its history; what was measured of the old weights is dropped."""
@@ -229,10 +243,11 @@ class Run:
         state = self.state
         perplexity = {"before": state["before"], "after": state["best"]["perplexity"], "teacher": state["teacher"]}
         held_out = {"tokens": held_out_tokens, "perplexity": perplexity}
-        step = {"step": "distill.py", "settings": vars(settings), "inputs": self.fingerprint(), "tokens": state["tokens"]}
+        step = {"step": "distill.py", "settings": vars(settings), "inputs": self.fingerprint()}
+        result = {"tokens": state["tokens"], "best": state["best"], "held_out": held_out}
         kept = {key: value for key, value in record.items() if key not in ("perplexity", "exports")}
         history = [{key: value for key, value in old.items() if key != "dev"} for old in record.get("history", [])]
-        kept["history"] = [*history, {**step, "best": state["best"], "held_out": held_out, "command": ["python", *sys.argv]}]
+        kept["history"] = [*history, {**step, **result, "command": ["python", *sys.argv]}]
         (folder / "nfc.json").write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
 
 

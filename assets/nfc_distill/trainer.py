@@ -1,4 +1,4 @@
-"""Moves the parameters of a distillation: gradients over all processes, learning rates, clipping, AdamW; scores held-out text."""
+"""Moves the parameters of a distillation: gradients over all processes, rates, AdamW; scores held-out text."""
 import math
 from contextlib import nullcontext
 
@@ -43,10 +43,11 @@ class Trainer:
         self.moved = dict(moved)
         # In the transfer V shares c_attn with S but has no gradient: decay alone would shrink it.
         decay = s.decay if phase == "train" else 0
+        rest = [p for name, p in moved if not is_noise(name)]
         groups = [
             {"params": [p for name, p in moved if is_noise(name)], "noise": True, "weight_decay": 0},
-            {"params": [p for name, p in moved if not is_noise(name) and p.ndim > 1], "noise": False, "weight_decay": decay},
-            {"params": [p for name, p in moved if not is_noise(name) and p.ndim == 1], "noise": False, "weight_decay": 0},
+            {"params": [p for p in rest if p.ndim > 1], "noise": False, "weight_decay": decay},
+            {"params": [p for p in rest if p.ndim == 1], "noise": False, "weight_decay": 0},
         ]
         groups = [group for group in groups if group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(s.beta1, s.beta2), eps=s.epsilon)
@@ -70,7 +71,7 @@ class Trainer:
         return peak * (s.floor + (1 - s.floor) * (1 + math.cos(math.pi * progress)) / 2)
 
     def compute_gradients(self, windows):
-        """Leaves the gradients of a step in the parameters; gives its losses. windows: this process's [W / WORLD, T + 1]"""
+        """Leaves the gradients of a step in the parameters; gives its losses. windows: [W / WORLD, T + 1], its share"""
         s, total = self.settings, torch.zeros(2, device=self.device, dtype=torch.float64)
         rows = s.batchSize * s.accumulate * s.length
         self.model.zero_grad(set_to_none=True)
@@ -99,7 +100,7 @@ class Trainer:
 
     @torch.no_grad()
     def add_prior(self):
-        """(mean mu^2 + mean(sigma^2 - 1 - ln sigma^2)) / 2 over all noise; its gradient times noiseKl goes to the parameters."""
+        """(mean mu^2 + mean(sigma^2 - 1 - ln sigma^2)) / 2 over all noise; noiseKl times its gradient is added."""
         for name, p in self.trained.items():
             if p.grad is None or is_prior_only(name, self.config):
                 p.grad = torch.zeros_like(p)

@@ -8,9 +8,9 @@ import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
 import { escapeJson } from "../io/printable.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { type Given, resolveSettings, type SettingValues } from "./resolve-settings.ts";
+import { type Given, resolveSettings } from "./resolve-settings.ts";
 import { findTeacherLayers } from "./teacher-layers.ts";
-import { TEXT_SETTINGS, type TextContext } from "./train-settings.ts";
+import { TEXT_SETTINGS, type TextContext, type TrainSettings } from "./train-settings.ts";
 import type { LayerMap } from "./transfer-match.ts";
 
 const { cacheTeacher, cacheKind, teacherPrecision, extendedFrom, batchSize, ...SHARED } = TEXT_SETTINGS;
@@ -19,7 +19,11 @@ const LEFT_OUT = { cacheTeacher, cacheKind, teacherPrecision, extendedFrom };
 /** A micro-batch need not fit into this machine: the run will be on another. */
 const SCRIPT_SETTINGS = { ...SHARED, batchSize: { ...batchSize, check: () => null } };
 
-export type ScriptSettings = SettingValues<typeof SCRIPT_SETTINGS>;
+/** Settings of a distillation by distill.py. */
+export type ScriptSettings = Omit<
+  TrainSettings,
+  "task" | "cacheTeacher" | "cacheKind" | "teacherPrecision" | "extendedFrom"
+>;
 
 export interface ScriptPlan {
   settings: ScriptSettings;
