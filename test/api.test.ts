@@ -57,7 +57,6 @@ it("the entry points export these values and no others", () => {
       "createReport",
       "formatReport",
       "inspect",
-      "makeDistillFiles",
       "parseReport",
       "readAttentionPairs",
       "readLearnedNoise",
