@@ -36,7 +36,7 @@ FAR_WORSE = 3  # a run has diverged when its NLL is this many times that of gues
 def read_flags():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--teacher", required=True, help="folder of the model to learn from (safetensors), or its name on the Hub")
+    add("--teacher", required=True, help="folder of the model to learn from: config.json, safetensors")
     add("--data", required=True, nargs="+", type=Path, help="text: .txt, .jsonl; or token ids: .bin, .npy")
     add("--output", required=True, type=Path, help="folder to write")
     add("--valid", nargs="+", type=Path, help="held-out text (default: the end of --data)")

@@ -1,5 +1,6 @@
 """The models and losses of distill.py: training on labels and a teacher, and the transfer layer by layer before it."""
 from functools import partial
+from pathlib import Path
 from types import MethodType
 
 import torch
@@ -21,6 +22,8 @@ OUTPUT = ("attn.c_proj.weight", "attn.c_proj.bias")
 
 def load_model(folder, noise):
     """A GPT-2 or one of nfc's forms in float32, without dropout. Pickles and the folder's own code are not loaded."""
+    if not Path(folder).is_dir():  # transformers would ask the Hub for a name that is none
+        refuse(f"{folder}: no such folder", "name the folder of a model")
     try:
         config = GPT2Config.from_pretrained(folder, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0)
     except (OSError, ValueError) as error:

@@ -114,11 +114,10 @@ class Run:
 
     def fingerprint(self):
         """What a run must find unchanged when it goes on."""
-        teacher = Path(self.flags.teacher)
-        weights = {"student": self.source, **({"teacher": teacher} if teacher.is_dir() else {})}
+        weights = {"student": self.source, "teacher": Path(self.flags.teacher)}
         found = {name: hash_files(sorted(folder.glob("*.safetensors"))) for name, folder in weights.items()}
         texts = {"data": self.flags.data, "held-out data": self.flags.valid or []}
-        return {"teacher": self.flags.teacher, **found, **{name: hash_files(paths) for name, paths in texts.items()}}
+        return {**found, **{name: hash_files(paths) for name, paths in texts.items()}}
 
     def tokenize(self, name, paths, folder, field):
         """The file of a text's ids; process 0 makes it, once for a run."""
