@@ -15,6 +15,8 @@ export type { TieStrategy } from "./convert/tie.ts";
 export type { VocabularySettings } from "./convert/vocabulary-choice.ts";
 export type { FreshOptions } from "./distill/fresh-model.ts";
 export type { Given } from "./distill/resolve-settings.ts";
+export { makeDistillFiles } from "./distill/script-files.ts";
+export type { ScriptSettings } from "./distill/script-settings.ts";
 export { type PretrainOptions, pretrain, type TrainOptions, type TrainResult, train } from "./distill/train.ts";
 export type { TrainMode, TrainSettings } from "./distill/train-settings.ts";
 export type { TrainedModel } from "./distill/trained-model.ts";

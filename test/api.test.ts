@@ -45,6 +45,7 @@ it("the entry points export these values and no others", () => {
       "finetuneTask",
       "generate",
       "inspect",
+      "makeDistillFiles",
       "openCheckpoint",
       "openExportedModel",
       "planModel",

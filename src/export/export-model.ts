@@ -1,8 +1,9 @@
 // Writes an export: a model folder with ONNX, safetensors or both, its configuration, tokenizer and record.
 
-import { basename, join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { type Checkpoint, readConfig } from "../checkpoint/checkpoint.ts";
-import { collectModelFiles } from "../checkpoint/collect-files.ts";
+import { collectModelFiles, type ModelFiles } from "../checkpoint/collect-files.ts";
 import { CONFIG_FILE } from "../checkpoint/config-file.ts";
 import { FieldReader } from "../checkpoint/fields.ts";
 import { writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
@@ -14,6 +15,7 @@ import type { FloatDtype } from "../formats/dtype.ts";
 import { checkDevice } from "../graph/session.ts";
 import { readEndTokens } from "../inference/generate/end-tokens.ts";
 import { fileExists } from "../io/exists.ts";
+import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { MAX_VOCAB, type ModelConfig } from "../model/config.ts";
@@ -40,6 +42,8 @@ export interface ExportOptions extends LongCall {
   gpt2?: boolean | undefined;
   /** With `safetensors`: Hugging Face's names and, for a tied model, the Python class that transformers loads. */
   hf?: boolean | undefined;
+  /** Further files, by their paths in the folder. */
+  files?: ModelFiles | undefined;
   /** With `gpt2`: accept losing the distance means of noise-distance. */
   dropNoise?: boolean | undefined;
   force?: boolean | undefined;
@@ -91,8 +95,17 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     await writeModelCard(folder, { name: basename(output), config, record });
+    await writeFurtherFiles(folder, options.files);
     return { folder: output, files, onnx, exports, notes, expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) };
   });
+}
+
+async function writeFurtherFiles(folder: string, files: ModelFiles = new Map()): Promise<void> {
+  for (const [name, content] of files) {
+    const path = join(folder, name);
+    await withIoErrors(path, () => mkdir(dirname(path), { recursive: true }));
+    await writeText(path, content);
+  }
 }
 
 /** Where there is no padding some programs write -1. */

@@ -26,7 +26,7 @@ const FILES: readonly Known[] = [
   { name: /\.safetensors(\.index\.json)?$/ },
   { name: /^(pytorch_model.*\.bin(\.index\.json)?|tf_model\.h5|flax_model\.msgpack|training_args\.bin)$/ },
   { name: { test: isTokenizerFile } },
-  { name: /^(nfc\.json|metrics\.jsonl|modeling_nfc_gpt2\.py)$/ },
+  { name: /^(nfc\.json|metrics\.jsonl|modeling_nfc_gpt2\.py|distill\.(py|json))$/ },
   { name: /^(state\.json|checksums\.json)$/ }, // of a run's checkpoint
   { name: /^\.nfc\.json\.nfc-(lock|tmp-.*)$/ },
   { name: /^README\.md$/, begin: "---\n" }, // a model card begins with the Hub's header
@@ -36,7 +36,10 @@ const FILES: readonly Known[] = [
 ];
 
 /** The folders in it, with their files. */
-const FOLDERS: ReadonlyMap<string, readonly Known[]> = new Map([["onnx", [...ONNX_FILES, ...DROPPINGS]]]);
+const FOLDERS: ReadonlyMap<string, readonly Known[]> = new Map([
+  ["onnx", [...ONNX_FILES, ...DROPPINGS]],
+  ["nfc_distill", [{ name: /^(data|losses|run|trainer)\.py$/ }, ...DROPPINGS]],
+]);
 
 /** A repository may lie deep in folders that are none of a model's; so many entries are looked at. */
 const MAX_ENTRIES = 100_000;

@@ -217,6 +217,25 @@ describe("nfc export", () => {
     onnx?: { precision: string; weights: string; verification: { worst: number; tolerance: number } | null }[];
   }
 
+  it("nfc export --hf writes distill.py with settings that are given, also over an export", async () => {
+    const output = fresh();
+    writeFileSync(path("settings.json"), JSON.stringify({ steps: 77, cacheTeacher: 4 }));
+    await ok("export", tied, "--hf", "-o", output);
+    const flags = ["--hf", "--settings", path("settings.json"), "-o", output, "--force"];
+    const { stderr } = await ok("export", tied, ...flags);
+    expect(stderr).toContain(`note: ${path("settings.json")}: cacheTeacher 4: left out`);
+    expect(readdirSync(output)).toEqual(expect.arrayContaining(["distill.py", "nfc_distill", "modeling_nfc_gpt2.py"]));
+    const { settings } = JSON.parse(readFileSync(join(output, "distill.json"), "utf8"));
+    expect(settings).toMatchObject({ steps: 77, warmup: 3, transferSteps: 23 });
+    writeFileSync(path("settings.json"), JSON.stringify({ kd: 2 }));
+    const { code, stderr: refusal } = await nfc(["export", tied, ...flags]);
+    expect({ code, refusal }).toMatchObject({
+      code: 2,
+      refusal: expect.stringContaining("--kd 2 is not between 0 and 1"),
+    });
+    expect(JSON.parse(readFileSync(join(output, "distill.json"), "utf8")).settings.steps).toBe(77);
+  });
+
   it.each([
     [
       ["--onnx", "--dtype", "f16"],
@@ -236,6 +255,7 @@ describe("nfc export", () => {
     [["--precision", "q5"], "q5"],
     [["--precision", "q4", "--block-size", "24"], "not one of 16, 32, 64, 128"],
     [["--precision", "fp16", "--share-weights"], "--share-weights is for fp32"],
+    [["--settings", "distill.json"], "--settings is for distill.py, which goes with --hf; leave it out, or add --hf"],
     [["--hf", "--gpt2"], "--gpt2 and --hf do not go together: plain GPT-2 needs no code; give one of them"],
   ])("nfc export refuses %j, which would have no effect", async (flags, line) => {
     const output = fresh();

@@ -223,6 +223,7 @@ describe("replacing a target with force", () => {
     ["checkpoint-500/model.safetensors", "checkpoint-500"],
     ["onnx/notes.txt", "onnx/notes.txt"],
     ["onnx/old/model.onnx", "onnx/old"],
+    ["nfc_distill/own.py", "nfc_distill/own.py"],
     ["deep/er/still/file", "deep"],
   ])("force keeps a folder with %s in it, and names %s", async (name, shown) => {
     const target = join(await temporaryFolder(), "out");
@@ -264,7 +265,7 @@ describe("replacing a target with force", () => {
 
   it("force replaces all that model tools write, cards and pages of nfc by their marks", async () => {
     const target = join(await temporaryFolder(), "out");
-    await mkdir(join(target, "onnx"), { recursive: true });
+    for (const name of ["onnx", "nfc_distill"]) await mkdir(join(target, name), { recursive: true });
     const files = {
       "README.md": "---\ntags: [nfc]\n---\n# out\n",
       "report.html": '<!doctype html>\n<html><head><meta name="generator" content="nfc 1.0">',
@@ -275,6 +276,7 @@ describe("replacing a target with force", () => {
     names.push("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json");
     names.push("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model");
     names.push("modeling_nfc_gpt2.py", "state.json", "checksums.json", ".nfc.json.nfc-lock");
+    names.push("distill.py", "distill.json", "nfc_distill/data.py", "nfc_distill/trainer.py");
     names.push("onnx/model_q4.onnx", "onnx/model.onnx_data", "onnx/model.onnx_data_1");
     for (const name of names) await writeFile(join(target, name), "");
     for (const [name, text] of Object.entries(files)) await writeFile(join(target, name), text);

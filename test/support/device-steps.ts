@@ -24,7 +24,7 @@ export interface StepsCase {
 
 const SHAPE = { layers: 2, heads: 2, width: 32, positions: 24, vocab: 61 };
 const BATCH = { batchSize: 2, length: 16 };
-export const DENSE = tinyModelConfig(SHAPE);
+const DENSE = tinyModelConfig(SHAPE);
 
 /** Every variant and form, and every setting that changes the graphs. */
 export const STEPS_CASES: readonly StepsCase[] = [

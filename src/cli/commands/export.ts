@@ -1,5 +1,7 @@
 // nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
 import { Command, Option } from "commander";
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import type { ModelFiles } from "../../checkpoint/collect-files.ts";
 import { LEAST_SCORED_TOKENS } from "../../checkpoint/nfc-record.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
@@ -40,6 +42,7 @@ interface ExportFlags extends CommonFlags, SourceFlags {
   noise: "mean" | "sample";
   seed: number;
   hf?: boolean;
+  settings?: string;
   safetensors?: boolean;
   dtype?: string;
   maxShardSize?: number;
@@ -56,7 +59,7 @@ Examples:
   $ nfc export --onnx                                            # the last model made here
   $ nfc export out/nf --onnx -o out/nf-onnx
   $ nfc export out/nf --onnx --precision fp32,fp16,int8,q4 -o out/onnx --text valid.txt
-  $ nfc export out/nf --hf -o out/hf                             # transformers, trust_remote_code
+  $ nfc export out/nf --hf -o out/hf                             # transformers, trust_remote_code; distill.py
   $ nfc export out/nf --onnx --share-weights -o out/nf-both     # one copy of the weights for both formats
   $ nfc export out/nf --safetensors --dtype f16 -o out/nf-f16
   $ nfc export out/nf --safetensors --gpt2 -o out/gpt2           # loads in every GPT-2 program; not smaller`;
@@ -93,6 +96,7 @@ export function exportCommand(context: Context): Command {
       "write q, k and v of every head in full, so that every GPT-2 program loads it (implies --safetensors)",
     )
     .option("--hf", "safetensors that Hugging Face transformers loads with trust_remote_code (implies --safetensors)")
+    .option("--settings <path>", "with --hf: distill.py's settings: JSON, or a model that nfc distill made")
     .option("--drop-noise", "with --gpt2: accept losing the distance means of noise-distance")
     .option("-f, --force", "replace an existing output folder")
     .addHelpText("after", HELP);
@@ -106,10 +110,11 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
   const { exportModel } = await import("../../export/export-model.ts");
   if (options.onnx) await requireRuntime();
   const { model, output } = await nameUnnamed(context, named, flags, options);
-  const result = await withCheckpoint(context, model, flags, (checkpoint, progress) => {
+  const result = await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
     for (const line of checkpoint.notes) note(context.io, flags, line);
     return exportModel(checkpoint, {
       ...options,
+      files: flags.hf ? await makeFiles(context, checkpoint, flags) : undefined,
       output,
       command: ["nfc", ...context.io.argv.slice(2)],
       onProgress: progress.show,
@@ -126,6 +131,16 @@ async function run(context: Context, named: string | undefined, flags: ExportFla
   if (flags.text && !result.exports.some(({ perplexity }) => perplexity))
     note(context.io, flags, `--text is too short to tell quality, for which it needs ${LEAST_SCORED_TOKENS} tokens`);
   printResult(context.io, flags, toJson(result), () => formatResult(result));
+}
+
+/** What PyTorch distills the model by. A classifier is refused with the export. */
+async function makeFiles({ io }: Context, checkpoint: Checkpoint, flags: ExportFlags): Promise<ModelFiles | undefined> {
+  if (checkpoint.config.labels) return undefined;
+  const { readScriptSettings } = await import("../../distill/script-settings.ts");
+  const { makeDistillFiles } = await import("../../distill/script-files.ts");
+  const found = flags.settings === undefined ? { given: {}, notes: [] } : await readScriptSettings(flags.settings);
+  for (const line of found.notes) note(io, flags, line);
+  return makeDistillFiles(checkpoint, found.given);
 }
 
 /** Model and output, chosen and told at once where they are not named. */
@@ -205,6 +220,11 @@ function checkFlags(flags: ExportFlags): void {
     flags.text && flags.noise === "sample",
     "--text compares files without noise",
     "leave out --text or --noise sample",
+  );
+  refuseIf(
+    flags.settings !== undefined && !flags.hf,
+    "--settings is for distill.py, which goes with --hf",
+    "leave it out, or add --hf",
   );
   refuseIf(flags.dropNoise && !gpt2, "--drop-noise is for --gpt2", "leave it out, or add --gpt2");
 }

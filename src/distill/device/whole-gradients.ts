@@ -66,7 +66,7 @@ const ROWS_AT_ONCE = 1024;
  * S = [ids_i = ids_j]·rows, in which the order of the sums is fixed; equal tokens then have equal rows, so that it does not
  * matter which of them is written last.
  */
-export function addTokenRows(rows: Value, ids: Value, onto: Value | null, table: Value): Value {
+function addTokenRows(rows: Value, ids: Value, onto: Value | null, table: Value): Value {
   const [count, width] = rows.shape as [number, number];
   const all = unsqueeze(ids, [0]); // [1, N]
   const sums: Value[] = [];
