@@ -1,5 +1,6 @@
-// Test runner settings: two projects, one closing line that any CI can read, coverage thresholds, no network.
+// Test runner settings: three projects, one closing line that any CI can read, coverage thresholds, no network.
 import { defineConfig } from "vitest/config";
+import { SOFTWARE_GPU } from "./test/support/webgpu-noise.ts";
 
 /** Tests that load an inference runtime, start a process or open a browser; all others are the unit project. */
 const RUNTIME = [
@@ -10,7 +11,7 @@ const RUNTIME = [
   "convert/{axes,calibration,convert,low-rank,make-smaller,tie-pool,value-layers}",
   "convert/plan/plan-model",
   "distill/{average,diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,train}",
-  "distill/step/{losses,teacher-losses,training-step,transfer-step,transfer-streams}",
+  "distill/step/{losses,noise-graph,teacher-losses,training-step,transfer-step,transfer-streams}",
   "distill/teacher/*",
   "docs",
   "examples",
@@ -33,6 +34,9 @@ const RUNTIME = [
   "tasks/train/*",
 ].map((name) => `test/${name}.test.ts`);
 
+/** Tests of ONNX Runtime's WebGPU provider: a software driver needs an environment that is there when the process starts. */
+const WEBGPU = ["test/webgpu/**/*.test.ts"];
+
 export default defineConfig({
   test: {
     reporters: ["default", "./test/closing-line-reporter.ts"],
@@ -53,11 +57,12 @@ export default defineConfig({
           name: "unit",
           pool: "threads", // starts faster than a process a file
           include: ["test/**/*.test.ts"],
-          exclude: RUNTIME,
+          exclude: [...RUNTIME, ...WEBGPU],
           setupFiles: ["test/support/no-runtime.ts"],
         },
       },
       { extends: true, test: { name: "runtime", include: RUNTIME } },
+      { extends: true, test: { name: "webgpu", include: WEBGPU, env: SOFTWARE_GPU ?? {} } },
     ],
   },
 });
