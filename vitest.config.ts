@@ -12,7 +12,7 @@ const RUNTIME = [
   "convert/plan/plan-model",
   "distill/{average,diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,script-files,train}",
   "distill/device/*",
-  "distill/step/{losses,teacher-losses,training-step,transfer-step,transfer-streams}",
+  "distill/step/{losses,noise-graph,teacher-losses,training-step,transfer-step,transfer-streams}",
   "distill/teacher/*",
   "docs",
   "examples",

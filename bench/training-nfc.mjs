@@ -45,8 +45,8 @@ async function run(tokens, count) {
   const feeds = await teacher.feeds(inputs);
   const weights = { nll: (1 - kd) / rows, kl: kd / rows };
   const { nll, kl } = await step.run({ inputs, labels: cut(tokens, 1) }, weights, feeds);
-  const norm = optimizer.norm();
-  optimizer.update(count, norm);
+  const norm = await optimizer.norm();
+  await optimizer.update(count, norm);
   return { nll: nll / rows, kl: kl / rows, norm };
 }
 

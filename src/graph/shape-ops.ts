@@ -157,6 +157,14 @@ export function split(x: Value, sizes: readonly number[], axis: number): Value[]
   return x.graph.node({ op: "Split", inputs: equal ? [x] : [x, x.graph.ints(sizes)], outputs, attributes });
 }
 
+/** x in parts of `size` rows, the last one of the rest. By Split, since WebGPU has no Slice of integers. */
+export function cutEvenly(x: Value, size: number): Value[] {
+  const count = x.shape[0] as number;
+  if (size >= count) return [x];
+  const sizes = Array.from({ length: Math.ceil(count / size) }, (_, i) => Math.min(size, count - i * size));
+  return split(x, sizes, 0);
+}
+
 /** x[..., indices, ...] along an axis: the axis is replaced by the shape of `indices`. */
 export function gather(x: Value, indices: Value, axis = 0): Value {
   const at = normalizeAxis(axis, x.shape, "Gather");

@@ -38,6 +38,7 @@ export const STEPS_CASES: readonly StepsCase[] = [
   { name: "low-rank", student: { variant: "low-rank", qk_ranks: [8, 4], vo_ranks: [16, 12] } },
   { name: "without a teacher", teacher: false, settings: { kd: 0 } },
   { name: "at temperature 2, several micro-batches", settings: { temperature: 2, accumulate: 3 } },
+  { name: "more tokens than are compared at once", batch: { batchSize: 70, length: 16 } },
   { name: "the mean of the values", settings: { average: 1 } },
   { name: "a head of its own, no biases", student: { tied_head: false, bias: false } },
   { name: "noise alone", student: { variant: "noise-per-head" }, settings: { train: "noise" } },

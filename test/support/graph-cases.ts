@@ -1,4 +1,5 @@
 // The graphs that nfc runs, small, with feeds: every form of a training step, transfer, classifier, scoring, decoder.
+import { buildResidentGraph } from "../../src/distill/device/resident-graph.ts";
 import { buildStepGraph, STEP, type StepOptions } from "../../src/distill/step/step-graph.ts";
 import {
   buildAttentionGraph,
@@ -98,6 +99,19 @@ const STEP_FEEDS: Tensors = {
   last: makeInt64Tensor([11, 31], [BATCH]),
 };
 
+/** Tokens of which many are alike, a row without a label, and the weights of a row. */
+const RESIDENT_FEEDS: Tensors = {
+  ...STEP_FEEDS,
+  input_ids: { dtype: "int32", data: Int32Array.from({ length: ROWS }, (_, i) => (i * i) % 7), shape: [ROWS] },
+  [STEP.labels]: {
+    dtype: "int32",
+    data: Int32Array.from({ length: ROWS }, (_, i) => (i === 4 ? -1 : (5 * i) % VOCABULARY)),
+    shape: [ROWS],
+  },
+  [STEP.nllWeight]: floats([0.5 / ROWS], []),
+  [STEP.klWeight]: floats([0.5 / ROWS], []),
+};
+
 const HIDDEN = { kind: "hidden", n_embd: WIDTH, precision: "fp32" } as const;
 const dense = form({});
 type StepForm = [name: string, config: ModelConfig, options: Partial<StepOptions>, host?: string[]];
@@ -133,6 +147,11 @@ function* listSteps(): Generator<GraphCase> {
   for (const [name, config, options, host = []] of STEPS) {
     const { graph } = buildStepGraph({ ...common, config, trained: namesOf(config), teacher: null, ...options });
     yield { name: `step: ${name}`, graph, feeds: makeFeeds(graph, STEP_FEEDS), host };
+  }
+  for (const [name, config, options, host = []] of STEPS) {
+    const resident = { ...common, config, trained: namesOf(config), teacher: null, prior: 0.01, ...options };
+    const graph = buildResidentGraph(resident);
+    yield { name: `resident step: ${name}`, graph, feeds: makeFeeds(graph, RESIDENT_FEEDS), host };
   }
   const config = form({ variant: "noise-distance", labels: 3 });
   for (const noise of ["fed", "mean"] as const) {

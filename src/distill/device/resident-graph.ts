@@ -11,7 +11,10 @@ import { buildTeacherSignal, planHeadChunks, STEP, type StepOptions } from "../s
 import { outputWholeGradients, type WholeOptions } from "./whole-gradients.ts";
 
 export interface ResidentOptions
-  extends Pick<StepOptions, "config" | "batch" | "length" | "trained" | "noise" | "teacher" | "temperature">,
+  extends Pick<
+      StepOptions,
+      "config" | "batch" | "length" | "trained" | "noise" | "teacher" | "temperature" | "rowsAtOnce"
+    >,
     WholeOptions {}
 
 /** Largest temporary of the head, in elements: 128 MiB, the least that every adapter binds as one buffer. */
@@ -56,7 +59,7 @@ export function buildResidentGraph(options: ResidentOptions): Graph {
     hidden,
     matrix: parameters(headName),
     chunks: [parameters(headName)],
-    rowsAtOnce: Math.max(64, Math.floor(HEAD_ELEMENTS / config.vocab_size)),
+    rowsAtOnce: options.rowsAtOnce ?? Math.max(64, Math.floor(HEAD_ELEMENTS / config.vocab_size)),
     matrixTrained: trained.has(headName),
     labelsWithin: true,
     temperature,

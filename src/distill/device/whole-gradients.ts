@@ -2,7 +2,7 @@
 import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import type { Value } from "../../graph/ir.ts";
 import { add, cast, equal, exp, matmul, mul, reduceSum, scale, shift, sub } from "../../graph/ops.ts";
-import { concat, expand, gather, padAxis, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
+import { concat, cutEvenly, expand, gather, padAxis, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import type { ParameterLookup } from "../../model/layers.ts";
 import { findParameterKind, isNoiseParameter, listParameters } from "../../model/parameters.ts";
 import { isPriorOnly, nameGradient, type StepOptions } from "../step/step-graph.ts";
@@ -69,11 +69,9 @@ const ROWS_AT_ONCE = 1024;
 function addTokenRows(rows: Value, ids: Value, onto: Value | null, table: Value): Value {
   const [count, width] = rows.shape as [number, number];
   const all = unsqueeze(ids, [0]); // [1, N]
-  const sums: Value[] = [];
-  for (let start = 0; start < count; start += ROWS_AT_ONCE) {
-    const own = unsqueeze(slice(ids, 0, start, Math.min(count, start + ROWS_AT_ONCE)), [1]); // [n, 1]
-    sums.push(matmul(cast(equal(own, all), rows.dtype), rows)); // [n, C]
-  }
+  const sums = cutEvenly(ids, ROWS_AT_ONCE).map((own) => {
+    return matmul(cast(equal(unsqueeze(own, [1]), all), rows.dtype), rows); // [n, C]
+  });
   const summed = sums.length === 1 ? (sums[0] as Value) : concat(sums, 0); // [N, C]
   // Zeros that depend on the rows are made anew in each run: ONNX Runtime would keep constant ones in memory.
   const zero = scale(slice(slice(rows, 0, 0, 1), 1, 0, 1), 0); // [1, 1]

@@ -2,7 +2,7 @@
 import type { Dim } from "../../graph/dims.ts";
 import type { Value } from "../../graph/ir.ts";
 import { add, equal, gemm, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
-import { concat, gather, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
+import { concat, cutEvenly, gather, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
@@ -57,11 +57,13 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
   const { hidden, matrix, labels, nllWeight, matrixTrained, labelsWithin = false } = inputs;
   const total = hidden.shape[0] as number;
   const labelWeights = gather(matrix, labels); // [N, C]
+  const labelsOfBlocks = labelsWithin ? cutEvenly(labels, inputs.rowsAtOnce) : [];
   const blocks: RowBlock[] = [];
   let dChunks: Value[] = [];
   for (let start = 0; start < total; start += inputs.rowsAtOnce) {
     const rows = { start, end: Math.min(total, start + inputs.rowsAtOnce) };
-    const block = buildRowBlock(inputs, rows, labelWeights);
+    const within = labelsOfBlocks[start / inputs.rowsAtOnce] ?? null;
+    const block = buildRowBlock(inputs, rows, { labelWeights, within });
     blocks.push(block);
     if (matrixTrained)
       dChunks = block.dLogits.map((d, c) => gemm(d, block.hidden, { transA: true, c: dChunks[c] ?? null })); // [v, C]
@@ -83,7 +85,18 @@ interface RowBlock {
   dHidden: Value; // without the labels' part, where that is apart: [n, C]
 }
 
-function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: number }, labelWeights: Value): RowBlock {
+interface RowLabels {
+  /** The rows of the head's matrix that belong to all labels: [N, C] */
+  labelWeights: Value;
+  /** The block's labels [n], where their part is within the products. */
+  within: Value | null;
+}
+
+function buildRowBlock(
+  inputs: HeadLossInputs,
+  rows: { start: number; end: number },
+  { labelWeights, within }: RowLabels,
+): RowBlock {
   const { chunks, temperature, teacher, klWeight } = inputs;
   const cut = (x: Value) => sliceRows(x, rows);
   const hidden = cut(inputs.hidden);
@@ -104,7 +117,7 @@ function buildRowBlock(inputs: HeadLossInputs, rows: { start: number; end: numbe
       combineGradients(p, warm === student ? null : (warm.parts[c] as ChunkDistribution), cooled, c, a),
     );
   } else dLogits = student.parts.map(({ softmax: p, share }) => mul(p, mul(share, a)));
-  if (inputs.labelsWithin) dLogits = subtractLabels(dLogits, cut(inputs.labels), a);
+  if (within) dLogits = subtractLabels(dLogits, within, a);
   const dHidden = dLogits.reduce<Value | null>((sum, d, c) => gemm(d, chunks[c] as Value, { c: sum }), null);
   return { hidden, nll, kl, dLogits, dHidden: dHidden as Value };
 }
