@@ -70,13 +70,9 @@ export async function dryRun(student: Checkpoint, given: TrainOptions, seconds =
     const store = await loadStore(student, plan.settings, { session });
     const { settings, layers } = plan;
     const context: PhaseContext = { student, teacher, settings, layers, store, session, split: corpora.split, cache };
-    const measured = await measureRun(context, {
-      signal,
-      onProgress,
-      seconds,
-      done,
-      evaluationTokens: corpora.heldOutTokens,
-    });
+    const evaluationTokens = corpora.heldOutTokens;
+    const measuring = { signal, onProgress, seconds, done, evaluationTokens };
+    const measured = await measureRun(context, measuring).finally(() => store.close());
     const whole = (performance.now() - started) / 1000;
     return makeDryRun(student, options, { plan, done, corpora, measured, prepare: whole - measured.spent });
   } finally {

@@ -10,6 +10,7 @@ import { stageDirectory } from "../io/staging.ts";
 import type { LongCall } from "../progress.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
+import type { RunParameters } from "./device/open-parameters.ts";
 import { beginExtension, checkExtension, makeExtendedState } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
@@ -113,10 +114,24 @@ interface ClaimedRun extends RunPlan {
 }
 
 async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedRun): Promise<TrainResult> {
+  const { session = {}, onProgress } = options;
+  const store = await loadStore(student, claimed.settings, { session, onProgress });
+  try {
+    return await runWith(store, student, options, claimed);
+  } finally {
+    await store.close();
+  }
+}
+
+async function runWith(
+  store: RunParameters,
+  student: Checkpoint,
+  options: TrainOptions,
+  claimed: ClaimedRun,
+): Promise<TrainResult> {
   const { folder, settings, layers, split, force, inputs } = claimed;
   const { output, teacher = null, session = {}, resume = false, saveEvery = DEFAULT_SAVE_EVERY } = options;
   const { cache, command, onProgress, signal } = options;
-  const store = await loadStore(student, settings, { session, onProgress });
   const saved = await loadState(store, claimed, resume);
   const parts = { student, teacher, settings, layers, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
@@ -140,7 +155,6 @@ async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedR
     return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };
   } finally {
     await objective.close();
-    await store.close();
   }
 }
 

@@ -92,6 +92,7 @@ export async function dryRunTask(
     };
   } finally {
     await objective.close();
+    await store.close();
   }
 }
 

@@ -4,6 +4,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../../checkpoint/collect-files.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
+import type { RunParameters } from "../../distill/device/open-parameters.ts";
 import { beginExtension } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
@@ -126,13 +127,28 @@ export async function planTask(source: Checkpoint, options: FinetuneTaskOptions)
 }
 
 async function run(plan: TaskPlan, options: FinetuneTaskOptions & { resume: boolean }): Promise<FinetuneTaskResult> {
+  const { settings, model } = plan;
+  const { train, dev } = plan.parts;
+  const { session = {}, onProgress } = options;
+  const tokenizer = await loadTokenizer(model.folder, model.config);
+  const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
+  const store = await makeStore(model, isTrainedOnTask, { session, onProgress });
+  try {
+    return await runWith(store, plan, options, { train: encode(train), dev: encode(dev) });
+  } finally {
+    await store.close();
+  }
+}
+
+async function runWith(
+  store: RunParameters,
+  plan: TaskPlan,
+  options: FinetuneTaskOptions & { resume: boolean },
+  examples: { train: EncodedExample[]; dev: EncodedExample[] },
+): Promise<FinetuneTaskResult> {
   const { settings, model, folder, identity, inputs, force } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
-  const tokenizer = await loadTokenizer(model.folder, model.config);
-  const encode = (data: TaskData) => encodeExamples(data.examples, tokenizer, settings.length);
-  const examples = { train: encode(train), dev: encode(dev) };
-  const store = await makeStore(model, isTrainedOnTask, { session, onProgress });
   const saved = resume ? await loadState(plan, store) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
