@@ -1,7 +1,7 @@
 // nfc devices: says which devices ONNX Runtime computes on here, what runs on them, and how fast they are.
 import { Command } from "commander";
 import { listLimits, WORK } from "../../inference/devices/abilities.ts";
-import type { DeviceState } from "../../inference/devices/probe-devices.ts";
+import type { ProbedDevice } from "../../inference/devices/probe-devices.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
 import { Progress } from "../progress.ts";
@@ -35,7 +35,7 @@ export function devicesCommand(context: Context): Command {
 async function run({ io, signal }: Context, flags: DevicesFlags): Promise<void> {
   const { probeDevices } = await import("../../inference/devices/probe-devices.ts");
   const progress = await Progress.open(io, flags);
-  let states: DeviceState[];
+  let states: ProbedDevice[];
   try {
     let done = 0;
     const onDevice = (device: string) =>
@@ -54,7 +54,7 @@ async function run({ io, signal }: Context, flags: DevicesFlags): Promise<void> 
   );
 }
 
-function format(states: readonly DeviceState[], tested: boolean): string {
+function format(states: readonly ProbedDevice[], tested: boolean): string {
   const opened = states.filter(({ opens }) => opens);
   const heading = ["device", "here", ...(tested ? ["GFLOP/s", "times the CPU", "step", "times the CPU"] : [])];
   const rows = states.map((state) => [state.device, describeState(state), ...(tested ? describeSpeed(state) : [])]);
@@ -66,11 +66,11 @@ function format(states: readonly DeviceState[], tested: boolean): string {
   return [...alignTable([heading, ...rows], { align: "llr", rulesBefore: [1] }), "", ...uses, ...remedies].join("\n");
 }
 
-function describeState({ opens, reason, verdict }: DeviceState): string {
+function describeState({ opens, reason, verdict }: ProbedDevice): string {
   return opens ? `yes${verdict === null ? "" : `: ${verdict}`}` : `no: ${reason}`;
 }
 
-function describeSpeed({ products, step }: DeviceState): string[] {
+function describeSpeed({ products, step }: ProbedDevice): string[] {
   if (!products) return [];
   const speed = [products.gflops.toPrecision(3), products.ratio.toPrecision(3)];
   return step ? [...speed, `${(1000 * step.seconds).toPrecision(3)} ms`, step.ratio.toPrecision(3)] : speed;

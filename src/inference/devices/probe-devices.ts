@@ -16,7 +16,7 @@ import {
 type Compared<T> = T & { ratio: number };
 
 /** What is known of a device. */
-export interface DeviceState {
+export interface ProbedDevice {
   device: Device;
   /** Whether this build of onnxruntime-node has it. */
   built: boolean;
@@ -63,9 +63,9 @@ export const SOFTWARE = "a software adapter, or one slower than the CPU";
 const WRONG = "computes other numbers than the CPU: update its driver";
 
 /** @throws NfcError "missing-dependency" when onnxruntime-node does not load; "aborted" */
-export async function probeDevices({ test = true, onDevice, ...options }: ProbeOptions = {}): Promise<DeviceState[]> {
+export async function probeDevices({ test = true, onDevice, ...options }: ProbeOptions = {}): Promise<ProbedDevice[]> {
   const built = await listProviders();
-  const states: DeviceState[] = [];
+  const states: ProbedDevice[] = [];
   for (const device of DEVICES) {
     onDevice?.(device);
     states.push({ ...(await openDevice(device, built)), products: null, step: null, verdict: null });
@@ -80,7 +80,7 @@ export async function probeDevices({ test = true, onDevice, ...options }: ProbeO
   return states;
 }
 
-type Opening = Pick<DeviceState, "device" | "built" | "opens" | "reason" | "hint">;
+type Opening = Pick<ProbedDevice, "device" | "built" | "opens" | "reason" | "hint">;
 
 /** Opens a device with a graph of one op. */
 export async function openDevice(device: Device, providers: readonly Device[]): Promise<Opening> {
@@ -100,7 +100,7 @@ function dropFlag(hint: string | undefined, device: Device): string | null {
   return hint?.replace(new RegExp(`(, or )?leave out --device ${device}$`), "") || null;
 }
 
-type Judgement = Pick<DeviceState, "products" | "step" | "verdict">;
+type Judgement = Pick<ProbedDevice, "products" | "step" | "verdict">;
 
 /** Measures devices by the CPU, which is measured once. */
 export class Comparison {
