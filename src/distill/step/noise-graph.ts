@@ -29,7 +29,7 @@ export function buildNoiseGraph(shapes: readonly (readonly number[])[]): Graph {
  * @param keys int32 [arrays, 4]
  * @param table float32 [65,536]
  */
-export function drawNormals(keys: Value, table: Value, shapes: readonly (readonly number[])[]): Value[] {
+function drawNormals(keys: Value, table: Value, shapes: readonly (readonly number[])[]): Value[] {
   if (shapes.length === 0) return [];
   const rows = shapes.map((shape) => Math.ceil(countElements(shape) / WIDTH));
   const places = WIDTH + Math.max(...rows);
