@@ -104,7 +104,7 @@ it.each<[string, object]>([
   const { dev } = await opened(tuned, (model) =>
     finetuneTask(model, {
       ...{ output, task: findTask("sst2"), data: writeSst2(path(`${name}-SST-2`)), session: { threads: 1 } },
-      settings: { epochs: 6, lr: 3e-3, batchSize: 16, length: 24, evalEvery: 10 },
+      settings: { epochs: 16, lr: 3e-3, batchSize: 16, length: 24, evalEvery: 10 },
     }),
   );
   expect(dev.metrics.accuracy).toBeGreaterThan(0.9);

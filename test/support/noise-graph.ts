@@ -6,7 +6,7 @@ import { countElements } from "../../src/formats/dtype.ts";
 import { Session, type SessionOptions } from "../../src/graph/session.ts";
 
 /** Shapes whose arrays are whole rows of 256 draws, less than one row, and rows with a rest */
-export const SHAPES = [
+const SHAPES = [
   [2, 4, 64, 64],
   [1, 1, 16, 16],
   [2, 1, 5, 5],

@@ -2,7 +2,7 @@
 export type Key = readonly [number, number, number, number];
 
 /** Draws of a row */
-export const WIDTH = 256;
+const WIDTH = 256;
 
 /** h·2¹⁶ + h/2¹⁶, truncated, for h = y·(2y + odd) */
 function hash(y: number, odd: number): number {

@@ -147,7 +147,7 @@ it("the loss of drawn tokens is the whole teacher's on average over the draws, a
 describe("a teacher that is drawn from", () => {
   const path = temporaryFolder("sampled");
   const SETTINGS = {
-    steps: 40,
+    steps: 60,
     transferSteps: 0,
     evalEvery: 20,
     lr: 3e-3,
