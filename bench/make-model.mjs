@@ -5,6 +5,7 @@ import { writeSafetensors } from "../dist/formats/safetensors/writer.js";
 import { listParameters } from "../dist/model/parameters.js";
 
 export const SIZES = {
+  mini: { n_layer: 2, n_head: 2, n_embd: 64 },
   small: { n_layer: 12, n_head: 12, n_embd: 768 },
   medium: { n_layer: 24, n_head: 16, n_embd: 1024 },
   xl: { n_layer: 48, n_head: 25, n_embd: 1600 },

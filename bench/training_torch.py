@@ -1,4 +1,5 @@
-# The training step of bench/training.mjs in PyTorch eager float32: optional, needs torch and safetensors.
+# The training step of bench/training.mjs in PyTorch: optional, needs torch and safetensors. "device" is cpu or cuda;
+# "precision" is fp32 (eager), tf32 (eager, its products in TF32) or bf16 (autocast, compiled).
 # Reads one JSON line of settings from argv, then "step" or "quit" lines; answers each with one JSON line.
 import json
 import resource
@@ -12,6 +13,8 @@ from safetensors.torch import load_file
 settings = json.loads(sys.argv[1])
 torch.set_num_threads(settings["threads"])
 batch, length, kd = settings["batch"], settings["length"], settings["kd"]
+device, precision = settings.get("torchDevice", "cpu"), settings.get("precision", "fp32")
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 class Model:
@@ -20,7 +23,7 @@ class Model:
     def __init__(self, folder, trained):
         with open(folder + "/config.json") as file:
             self.config = json.load(file)
-        self.p = {k.removeprefix("transformer."): v.float().requires_grad_(trained) for k, v in load_file(folder + "/model.safetensors").items()}
+        self.p = {k.removeprefix("transformer."): v.float().to(device).requires_grad_(trained) for k, v in load_file(folder + "/model.safetensors").items()}
 
     def __call__(self, ids):
         p, C, H = self.p, self.config["n_embd"], self.config["n_head"]
@@ -49,15 +52,26 @@ optimiser = torch.optim.AdamW(
 )
 
 
-def step(tokens):
-    ids = torch.tensor(tokens).view(batch, length + 1)
-    inputs, labels = ids[:, :-1], ids[:, 1:].reshape(-1)
-    optimiser.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        target = teacher(inputs)
-    logits = student(inputs)
+def losses(inputs, labels):
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.no_grad():
+            target = teacher(inputs)
+        logits = student(inputs)
+    logits, target = logits.float(), target.float()
     nll = F.cross_entropy(logits, labels)
     kl = F.kl_div(logits.log_softmax(-1), target.log_softmax(-1), log_target=True, reduction="batchmean")
+    return nll, kl
+
+
+if precision == "bf16":
+    losses = torch.compile(losses)
+
+
+def step(tokens):
+    ids = torch.tensor(tokens, device=device).view(batch, length + 1)
+    inputs, labels = ids[:, :-1], ids[:, 1:].reshape(-1)
+    optimiser.zero_grad(set_to_none=True)
+    nll, kl = losses(inputs, labels)
     ((1 - kd) * nll + kd * kl).backward()
     norm = torch.nn.utils.clip_grad_norm_(student.p.values(), settings["clip"])
     optimiser.step()
@@ -71,6 +85,9 @@ for line in sys.stdin:
         break
     started = time.perf_counter()
     result = step(request["tokens"])
+    if device == "cuda":
+        torch.cuda.synchronize()
     result["seconds"] = time.perf_counter() - started
-    result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["peak"] = torch.cuda.max_memory_reserved() if device == "cuda" else on_host
     print(json.dumps(result), flush=True)
