@@ -6,12 +6,6 @@ import { DEVICE_PLATFORMS, DEVICES, type Device, findMissingLibrary } from "./de
 
 export type Runtime = typeof Ort;
 
-/** Bytes that crossed the bus: to the device, and back. */
-export interface Traffic {
-  up: number;
-  down: number;
-}
-
 export interface SessionOptions {
   device?: Device | undefined;
   /** Threads of one op; 0 lets ONNX Runtime take the physical cores. */
@@ -22,10 +16,10 @@ export interface SessionOptions {
   arena?: boolean | undefined;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
   profile?: string | undefined;
-  /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. */
+  /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. @internal */
   outputs?: "host" | "device" | undefined;
-  /** Adds up what runs take from the host's memory, and give to it. */
-  traffic?: Traffic | undefined;
+  /** Adds up the bytes that runs take from the host's memory, and give to it. @internal */
+  traffic?: { up: number; down: number } | undefined;
 }
 
 let runtime: Promise<Runtime> | undefined;

@@ -12,7 +12,6 @@ import {
   type Runtime,
   requireProvider,
   type SessionOptions,
-  type Traffic,
   toDeviceFault,
   toOrtOptions,
 } from "./runtime.ts";
@@ -33,7 +32,7 @@ export type Operand = Tensor | DeviceTensor;
 export type Operands = Readonly<Record<string, Operand>>;
 
 export { DEVICES, type Device } from "./devices.ts";
-export { listProviders, type SessionOptions, type Traffic } from "./runtime.ts";
+export { listProviders, type SessionOptions } from "./runtime.ts";
 
 /**
  * Opens a device, so that one that is not there is refused before anything is read or written.
@@ -59,7 +58,7 @@ export class Session {
   private readonly ort: Runtime;
   private readonly session: Ort.InferenceSession;
   private readonly device: Device;
-  private readonly traffic: Traffic | null;
+  private readonly traffic: SessionOptions["traffic"] | null;
   private readonly int32Inputs: ReadonlySet<string>;
 
   constructor(ort: Runtime, session: Ort.InferenceSession, { device = "cpu", traffic }: SessionOptions) {

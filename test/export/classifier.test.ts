@@ -32,7 +32,7 @@ let probabilities: number[] = [];
 beforeAll(async () => {
   const data = writeSst2(path("SST-2"));
   await converted({ output: path("tied"), variant: "noise-distance" });
-  const settings = { epochs: 4, lr: 3e-3, batchSize: 16, length: 24 };
+  const settings = { epochs: 12, lr: 3e-3, batchSize: 16, length: 24 };
   await opened(path("tied"), (model) =>
     finetuneTask(model, { output: path("tuned"), task, data, settings, session: { threads: 1 } }),
   );
