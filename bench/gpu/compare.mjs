@@ -1,4 +1,5 @@
-// Prints how far the losses and gradient norms of two runs are apart, step by step.
+// Prints how far the losses and gradient norms of two runs are apart, step by step, relative to them or to 0.01: a KL that
+// is nearly 0 is a difference of larger numbers.
 // Usage: node bench/gpu/compare.mjs NAME metrics.jsonl metrics.jsonl
 import { readFileSync } from "node:fs";
 
@@ -14,7 +15,7 @@ const keys = ["loss", "nll", "kl", "noise_kl", "attention_kl", "grad_norm"];
 const errors = own.flatMap((entry, step) =>
   keys.flatMap((key) => {
     const [a, b] = [entry[key], other[step]?.[key]];
-    return a === undefined ? [] : [{ key, step: entry.step, error: Math.abs(a - b) / Math.max(Math.abs(a), 1e-6) }];
+    return a === undefined ? [] : [{ key, step: entry.step, error: Math.abs(a - b) / Math.max(Math.abs(a), 0.01) }];
   }),
 );
 const worst = errors.reduce((most, each) => (each.error <= most.error ? most : each));
