@@ -35,6 +35,17 @@ export function factorForm(left: Float64Array, right: Float64Array, D: number): 
   return { values, left: unwhiten(factors.left, u, values, D), right: unwhiten(factors.right, v, values, D) };
 }
 
+/** Factors the form of each head of a layer. @param measure gives the moments of its two sides */
+export function factorHeads(
+  { n_embd, n_head }: { n_embd: number; n_head: number },
+  measure: (head: number) => FormGrams,
+): FormFactors[] {
+  return Array.from({ length: n_head }, (_, head) => {
+    const { left, right } = measure(head);
+    return factorForm(left, right, n_embd / n_head);
+  });
+}
+
 /** σ alone, descending: [D]. @param left G_a [D, D] @param right G_b [D, D] */
 export function findSpectrum(left: Float64Array, right: Float64Array, D: number): Float64Array {
   return findSingularValues(whitenForm(left, right, D).form, D);

@@ -4,7 +4,7 @@ import {
   applyFactor,
   type FormFactors,
   type FormGrams,
-  factorForm,
+  factorHeads,
   findSpectrum,
   measureRankError,
 } from "./factor-form.ts";
@@ -33,10 +33,7 @@ export interface NarrowScores {
 
 /** Factors the scores of each head (`factor-form.ts`). @throws NfcError as `measureGrams` */
 export function factorScores(layer: ScoreLayer): FormFactors[] {
-  return Array.from({ length: layer.n_head }, (_, head) => {
-    const { left, right } = measureGrams(layer, head);
-    return factorForm(left, right, layer.n_embd / layer.n_head);
-  });
+  return factorHeads(layer, (head) => measureGrams(layer, head));
 }
 
 /** The spectrum of a head's scores (`findSpectrum`): [D] @throws NfcError as `measureGrams` */

@@ -4,7 +4,7 @@ import {
   applyFactor,
   type FormFactors,
   type FormGrams,
-  factorForm,
+  factorHeads,
   findSpectrum,
   measureRankError,
 } from "./factor-form.ts";
@@ -35,10 +35,7 @@ export interface NarrowValues {
 
 /** Factors W̃v W_o of each head (`factor-form.ts`). @throws NfcError as `measureGrams` */
 export function factorValues(layer: ValueLayer): FormFactors[] {
-  return Array.from({ length: layer.n_head }, (_, head) => {
-    const { left, right } = measureGrams(layer, head);
-    return factorForm(left, right, layer.n_embd / layer.n_head);
-  });
+  return factorHeads(layer, (head) => measureGrams(layer, head));
 }
 
 /** The spectrum of W̃v W_o of a head (`findSpectrum`): [D] @throws NfcError as `measureGrams` */

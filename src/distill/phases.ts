@@ -1,6 +1,7 @@
 // Opens the two phases of a run: the transfer, layer by layer, and training on the loss.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
+import { DeviceTensor } from "../graph/device-tensor.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import { openDeviceGradients } from "./device/device-gradients.ts";
@@ -87,7 +88,10 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
       const loss = total / accumulate;
       return { loss, [TRANSFER_LOSSES[kind]]: loss };
     },
-    close: () => step.close(),
+    async close() {
+      await step.close();
+      for (const weight of teacherWeights.values()) if (weight instanceof DeviceTensor) memory?.dispose(weight);
+    },
   };
 }
 

@@ -2,7 +2,15 @@
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { buildNormalTable, deriveNoiseKeys, KEY_WORDS, planNoise, type StepNoise, TABLE_SIZE } from "../step/noise.ts";
+import {
+  buildNormalTable,
+  deriveNoiseKeys,
+  KEY_WORDS,
+  type NoiseSettings,
+  planNoise,
+  type StepNoise,
+  TABLE_SIZE,
+} from "../step/noise.ts";
 import { buildNoiseGraph, NOISE } from "../step/noise-graph.ts";
 
 export interface DeviceNoise extends StepNoise {
@@ -12,7 +20,7 @@ export interface DeviceNoise extends StepNoise {
 /** Makes the noise of a run, the same bits as in the host's memory. */
 export async function openDeviceNoise(
   config: ModelConfig,
-  settings: Parameters<typeof planNoise>[1],
+  settings: NoiseSettings,
   { memory, session: options }: { memory: DeviceMemory; session: SessionOptions },
 ): Promise<DeviceNoise> {
   const { mode, shapes } = planNoise(config, settings);

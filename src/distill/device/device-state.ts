@@ -3,7 +3,7 @@ import { countElements } from "../../formats/dtype.ts";
 import { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
-import type { MoveSettings, ParameterState, StatePart } from "../step/parameter-state.ts";
+import { betweenSwaps, type MoveSettings, type ParameterState, type StatePart } from "../step/parameter-state.ts";
 import {
   buildMean,
   buildMove,
@@ -117,13 +117,8 @@ export class DeviceState implements ParameterState {
     await this.replace(this.trained, buildMean, { weight: 1 / count });
   }
 
-  async withAverage<T>(work: () => Promise<T>): Promise<T> {
-    this.swapAverage();
-    try {
-      return await work();
-    } finally {
-      this.swapAverage();
-    }
+  withAverage<T>(work: () => Promise<T>): Promise<T> {
+    return betweenSwaps(() => this.swapAverage(), work);
   }
 
   async read(name: string, part: StatePart): Promise<Float32Array> {

@@ -131,7 +131,7 @@ export interface StepNoise {
   feeds(draw: number): Operands | Promise<Operands>;
 }
 
-type NoiseSettings = Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">;
+export type NoiseSettings = Pick<TrainSettings, "noise" | "batchSize" | "length" | "seed">;
 
 /** Whether noise is fed, and the shapes of its arrays, one a layer; none where the variant has none, or it is at its mean. */
 export function planNoise(

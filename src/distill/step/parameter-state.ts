@@ -29,6 +29,16 @@ export function isDecayed(name: string, shape: readonly number[]): boolean {
   return shape.length >= 2 && !isNoiseParameter(name);
 }
 
+/** Lets `work` see what a swap has put in place, and swaps back. */
+export async function betweenSwaps<T>(swap: () => void, work: () => Promise<T>): Promise<T> {
+  swap();
+  try {
+    return await work();
+  } finally {
+    swap();
+  }
+}
+
 /**
  * Values, gradients, AdamW moments and, where kept, means of the values. A parameter that is not trained has a value
  * alone. The total of a step is the sum of its micro-batches' gradients.

@@ -5,6 +5,7 @@ import { isNoiseParameter } from "../../model/parameters.ts";
 import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
 import {
   type AdamWSettings,
+  betweenSwaps,
   isDecayed,
   type MoveSettings,
   type ParameterState,
@@ -175,13 +176,8 @@ export class ParameterStore implements ParameterState {
     }
   }
 
-  async withAverage<T>(work: () => Promise<T>): Promise<T> {
-    this.swapAverage();
-    try {
-      return await work();
-    } finally {
-      this.swapAverage();
-    }
+  withAverage<T>(work: () => Promise<T>): Promise<T> {
+    return betweenSwaps(() => this.swapAverage(), work);
   }
 
   private swapAverage(): void {

@@ -82,6 +82,7 @@ export async function openTransferStep(options: TransferOptions, store: Paramete
     },
     async close() {
       for (const session of new Set([embedding, ...stages.map((stage) => stage.session)])) await session.close();
+      for (const stream of streams) if (stream instanceof DeviceTensor) options.memory?.dispose(stream);
     },
   };
 }

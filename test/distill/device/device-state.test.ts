@@ -59,6 +59,16 @@ describe("a step on a device", () => {
     },
   );
 
+  it("holds nothing of the transfer once training has begun", async () => {
+    const held = async (transferSteps: number) => {
+      const tensors: number[] = [];
+      const given = { name: "transfer", student: { variant: "symmetric" as const }, settings: { transferSteps } };
+      await runSteps(given, 5, { session, onStep: (_, count) => tensors.push(count) });
+      return tensors[4];
+    };
+    expect(await held(2)).toBe(await held(0));
+  });
+
   it("is saved as the host's are, so that either goes on with the other's run", async () => {
     const specs = [
       { name: "h.0.mlp.c_fc.weight", shape: [4, 8], trained: true },
