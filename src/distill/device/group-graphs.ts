@@ -13,12 +13,19 @@ export interface GroupBuilder {
   kind: string;
   /** The arrays that it reads. */
   reads: readonly GroupPart[];
-  /** The arrays that it makes. @param scalar gives an input of shape [] */
+  /** What tells apart the parameters that it does not treat alike; those with the same may be one array. */
+  treatment(parameter: Member): string;
+  /** The arrays that it makes, of parameters of one treatment. @param scalar gives an input of shape [] */
   build(
-    name: string,
+    treatment: string,
     of: (part: GroupPart) => Value,
     scalar: (name: string) => Value,
   ): Partial<Record<GroupPart, Value>>;
+}
+
+export interface Member {
+  name: string;
+  shape: readonly number[];
 }
 
 /** a + w·(b − a) */
@@ -32,15 +39,15 @@ const sqrt = (x: Value) => single({ op: "Sqrt", inputs: [x], dtype: x.dtype, sha
 export const buildMove: GroupBuilder = {
   kind: "move",
   reads: ["value", "moment1", "moment2", "total"],
-  build(name, of, scalar) {
+  treatment: ({ name, shape }) => (isNoiseParameter(name) ? "noise" : isDecayed(name, shape) ? "decayed" : "kept"),
+  build(treatment, of, scalar) {
     const p = of("value");
-    const noise = isNoiseParameter(name);
     const g = mul(of("total"), scalar("scale"));
     const moment1 = mix(of("moment1"), g, scalar("weight1"));
     const moment2 = mix(of("moment2"), mul(g, g), scalar("weight2"));
-    const rate = scalar(noise ? "noise_rate" : "rate");
+    const rate = scalar(treatment === "noise" ? "noise_rate" : "rate");
     const step = div(mul(rate, moment1), add(sqrt(moment2), scalar("floor")));
-    const change = isDecayed(name, p.shape as number[]) ? add(mul(scalar("shrink"), p), step) : step;
+    const change = treatment === "decayed" ? add(mul(scalar("shrink"), p), step) : step;
     return { value: sub(p, change), moment1, moment2 };
   },
 };
@@ -64,6 +71,7 @@ export function makeMoveScalars(settings: MoveSettings): Record<string, number> 
 export const buildTotal: GroupBuilder = {
   kind: "total",
   reads: ["total", "gradient"],
+  treatment: () => "all",
   build: (_, of, scalar) => ({ total: add(mul(of("total"), scalar("keep")), of("gradient")) }),
 };
 
@@ -71,5 +79,6 @@ export const buildTotal: GroupBuilder = {
 export const buildMean: GroupBuilder = {
   kind: "mean",
   reads: ["average", "value"],
+  treatment: () => "all",
   build: (_, of, scalar) => ({ average: mix(of("average"), of("value"), scalar("weight")) }),
 };

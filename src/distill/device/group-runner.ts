@@ -1,11 +1,11 @@
 // Runs graphs over the arrays of parameters, a group after the other, so that spare buffers are few.
+import { countElements } from "../../formats/dtype.ts";
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
-import { Graph, type Value } from "../../graph/ir.ts";
-import { reduceSum, single } from "../../graph/ops.ts";
+import type { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
-import { concat, reshape } from "../../graph/shape-ops.ts";
 import type { GroupBuilder, GroupPart } from "./group-graphs.ts";
+import { buildGroup, buildSquares, nameInput, readOutput } from "./pack-graphs.ts";
 
 type Shapes = ReadonlyMap<string, readonly number[]>;
 
@@ -34,7 +34,7 @@ export class GroupRunner {
     const fed = Object.entries(scalars).map(([name, value]): [string, Tensor] => {
       return [name, makeFloat32Tensor(new Float32Array([value]), [])];
     });
-    for (const group of groupByLayer(names)) {
+    for (const group of groupBySize(names, shapes)) {
       const session = await this.session(group, shapes, builder);
       const tensors = (part: GroupPart, i: number) => this.parts[part].get(group[i] as string) as DeviceTensor;
       const inputs = builder.reads.flatMap((part) =>
@@ -56,7 +56,7 @@ export class GroupRunner {
   /** √Σ total² over the named parameters */
   async measureNorm(names: readonly string[]): Promise<number> {
     const totals = names.map((name) => this.parts.total.get(name) as DeviceTensor);
-    const session = await this.open(`norm ${names.join()}`, () => buildSquares(totals));
+    const session = await this.open(`norm ${names.join()}`, () => buildSquares(totals.map(({ shape }) => shape)));
     const feeds = Object.fromEntries(totals.map((tensor, i) => [nameInput("total", i), tensor]));
     const { squares } = await session.run(feeds);
     return Math.sqrt((squares as Tensor).data[0] as number);
@@ -69,7 +69,7 @@ export class GroupRunner {
 
   private session(group: readonly string[], shapes: Shapes, builder: GroupBuilder): Promise<Session> {
     const members = group.map((name) => ({ name, shape: shapes.get(name) as readonly number[] }));
-    const key = members.map(({ name, shape }) => `${name.replace(LAYER, "")} [${shape}]`);
+    const key = members.map((member) => `${builder.treatment(member)} [${member.shape}]`);
     return this.open(`${builder.kind} ${key}`, () => buildGroup(members, builder));
   }
 
@@ -89,61 +89,29 @@ export class GroupRunner {
   }
 }
 
+/** The layer that a parameter belongs to. */
 const LAYER = /^h\.\d+\./;
 
-/** The parameters of each layer, and those outside of all. */
-function groupByLayer(names: readonly string[]): string[][] {
-  const groups = new Map<string, string[]>();
-  for (const name of names) {
-    const layer = LAYER.exec(name)?.[0] ?? "";
-    groups.set(layer, [...(groups.get(layer) ?? []), name]);
+/** Elements below which a parameter costs the time of its programs' starts, and joins those of all layers. */
+const SMALL = 2 ** 16;
+/** Elements of a group: a run has a price of its own, and each group's new arrays need 64 MiB of spare buffers. */
+const GROUP_ELEMENTS = 2 ** 24;
+
+/** All small parameters, and the others layer by layer, several layers in one group as long as it holds them. */
+function groupBySize(names: readonly string[], shapes: Shapes): string[][] {
+  const size = (name: string) => countElements(shapes.get(name) as readonly number[]);
+  const small = names.filter((name) => size(name) < SMALL);
+  const units = new Map<string, string[]>();
+  for (const name of names.filter((each) => size(each) >= SMALL)) {
+    const unit = LAYER.exec(name)?.[0] ?? name;
+    units.set(unit, [...(units.get(unit) ?? []), name]);
   }
-  return [...groups.values()];
-}
-
-/** An array of the i-th parameter of a group. */
-const nameInput = (part: GroupPart, i: number) => `${part}/${i}`;
-const nameOutput = (part: GroupPart, i: number) => `new/${part}/${i}`;
-
-function readOutput(name: string): [GroupPart, number] {
-  const [, part, i] = name.split("/") as [string, GroupPart, string];
-  return [part, Number(i)];
-}
-
-function buildGroup(members: readonly { name: string; shape: readonly number[] }[], builder: GroupBuilder): Graph {
-  const graph = new Graph();
-  const scalars = new Map<string, Value>();
-  const scalar = (name: string) => {
-    const value = scalars.get(name) ?? graph.input(name, "float32", []);
-    scalars.set(name, value);
-    return value;
-  };
-  for (const [i, { name, shape }] of members.entries()) {
-    const inputs = new Map(builder.reads.map((part) => [part, graph.input(nameInput(part, i), "float32", shape)]));
-    const made = builder.build(name, (part) => inputs.get(part) as Value, scalar);
-    for (const [part, value] of Object.entries(made)) graph.output(value, nameOutput(part as GroupPart, i));
+  const groups: { names: string[]; elements: number }[] = [];
+  for (const unit of units.values()) {
+    const elements = unit.reduce((sum, name) => sum + size(name), 0);
+    const last = groups.at(-1);
+    if (!last || last.elements + elements > GROUP_ELEMENTS) groups.push({ names: unit, elements });
+    else groups[groups.length - 1] = { names: [...last.names, ...unit], elements: last.elements + elements };
   }
-  return graph;
-}
-
-/** Σ x² over all tensors, rows first, so that long sums are made of short ones: "squares" [1] */
-function buildSquares(tensors: readonly DeviceTensor[]): Graph {
-  const graph = new Graph();
-  const sums = tensors.map(({ shape }, i) => {
-    const x = graph.input(nameInput("total", i), "float32", shape);
-    const kept = shape.slice(0, -1);
-    const axes = graph.ints([shape.length - 1]);
-    const attributes = { keepdims: { int: 0 } };
-    const rows = single({ op: "ReduceSumSquare", inputs: [x, axes], dtype: "float32", shape: kept, attributes });
-    const sum =
-      kept.length === 0
-        ? rows
-        : reduceSum(
-            rows,
-            kept.map((_, axis) => axis),
-          ); // []
-    return reshape(sum, [1]);
-  });
-  graph.output(reduceSum(concat(sums, 0), [0], true), "squares");
-  return graph;
+  return [...(small.length > 0 ? [small] : []), ...groups.map((group) => group.names)];
 }

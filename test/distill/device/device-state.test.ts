@@ -116,6 +116,41 @@ describe("a step on a device", () => {
     await Promise.all([state.close(), again.close()]);
   });
 
+  it("moves large arrays layer by layer, and small ones together, as the host moves each", async () => {
+    const layer = (i: number) => [
+      { name: `h.${i}.mlp.c_fc.weight`, shape: [256, 300], trained: true },
+      { name: `h.${i}.mlp.c_fc.bias`, shape: [300], trained: true },
+      { name: `h.${i}.mlp.c_proj.weight`, shape: [300, 256], trained: true },
+      { name: `h.${i}.attn.noise_mean`, shape: [4, 8], trained: true },
+    ];
+    // Too large for a group with anything else, so that there are several.
+    const specs = [{ name: "wte.weight", shape: [2 ** 16, 256], trained: true }, ...layer(0), ...layer(1)];
+    const moves = { lr: 0.1, noiseLr: 0.2, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, decay: 0.1, step: 3 };
+    const settings = { ...moves, gradientScale: 0.5 };
+    const state = await DeviceState.open(specs, {}, session);
+    const host = new ParameterStore(specs, {});
+    for (const { name, shape } of specs) {
+      const [values, gradient] = [0, 1].map((draw) => tinyValues(`${name} ${draw}`, countElements(shape)));
+      for (const each of [state, host])
+        await each.fill(name, "value", async (into) => into.set(values as Float32Array));
+      await state.memory.write(makeFloat32Tensor(gradient as Float32Array, shape), state.gradient(name));
+      (host.gradient(name).data as Float32Array).set(gradient as Float32Array);
+    }
+    host.clearTotals();
+    host.accumulate(host.trained);
+    const [own, expected] = [await state.gradientNorm(state.trained), host.gradientNorm(host.trained)];
+    expect(Math.abs(own - expected)).toBeLessThan(1e-6 * expected);
+    await state.move(state.trained, settings);
+    host.move(host.trained, settings);
+    for (const { name } of specs)
+      for (const part of ["value", "moment1", "moment2"] as const) {
+        const [moved, wanted] = [await state.read(name, part), await host.read(name, part)];
+        const worst = moved.reduce((most, x, i) => Math.max(most, Math.abs(x - (wanted[i] as number))), 0);
+        expect(worst, `${part} of ${name}`).toBeLessThan(1e-6);
+      }
+    await state.close();
+  });
+
   it("shows a value that is not finite in the norm, before anything moves", async () => {
     const state = await DeviceState.open([{ name: "w", shape: [2, 2], trained: true }], {}, session);
     await state.memory.write(makeFloat32Tensor(Float32Array.of(1, Number.NaN, 1, 1), [2, 2]), state.gradient("w"));
