@@ -16,6 +16,11 @@ export interface SessionOptions {
   arena?: boolean | undefined;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
   profile?: string | undefined;
+  /**
+   * True where runs repeat the same shapes, as training does: WebGPU then keeps every freed buffer for the next of its
+   * size, where it would give back large ones after each run. The session that opens the device decides for all.
+   */
+  steady?: boolean | undefined;
   /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. @internal */
   outputs?: "host" | "device" | undefined;
   /** Adds up the bytes that runs take from the host's memory, and give to it. @internal */
@@ -70,18 +75,23 @@ export function toDeviceFault(error: unknown, device: Device = "cpu"): NfcError 
   return recognizeDeviceError(error, device, findMissingLibrary(device));
 }
 
+function nameProvider(device: Device, steady: boolean): Ort.InferenceSession.ExecutionProviderConfig {
+  return device === "webgpu" && steady ? { name: device, storageBufferCacheMode: "simple" } : device;
+}
+
 export function toOrtOptions({
   device = "cpu",
   threads = 0,
   shortLived = false,
   arena = true,
+  steady = false,
   profile,
   outputs = "host",
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
   // too, as a line of its own.
   return {
-    executionProviders: device === "cpu" ? ["cpu"] : [device, "cpu"],
+    executionProviders: device === "cpu" ? ["cpu"] : [nameProvider(device, steady), "cpu"],
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     enableMemPattern: false,

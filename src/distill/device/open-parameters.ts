@@ -14,6 +14,6 @@ export async function openParameters(
   session: SessionOptions,
 ): Promise<RunParameters> {
   return KEEPING.includes(session.device ?? "cpu")
-    ? DeviceState.open(specs, options, session)
+    ? DeviceState.open(specs, options, { ...session, steady: true })
     : new ParameterStore(specs, options);
 }

@@ -2,11 +2,11 @@
 import { Graph, type Value } from "../../graph/ir.ts";
 import { less, max, reduceSum, where } from "../../graph/ops.ts";
 import type { Tensor } from "../../graph/session.ts";
-import { expand, reshape, unsqueeze } from "../../graph/shape-ops.ts";
+import { expand, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import { type Gpt2Inputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
-import { buildHeadLoss } from "../step/losses.ts";
+import { buildHeadLoss, padHead } from "../step/losses.ts";
 import { buildTeacherSignal, planHeadChunks, STEP, type StepOptions } from "../step/step-graph.ts";
 import { outputWholeGradients, type WholeOptions } from "./whole-gradients.ts";
 
@@ -22,6 +22,9 @@ const HEAD_ELEMENTS = 32 * 2 ** 20;
 
 /** The vocabulary is not cut: a device multiplies by the matrix as it is. */
 export const planResidentChunks = (vocabulary: number) => planHeadChunks(vocabulary, vocabulary);
+
+/** Elements that a device reads at once: products with rows of another length take up to three times as long. */
+const VECTOR = 4;
 
 /** Declares the tokens, int32 [B·T], and makes of them the inputs of a model; positions are within the graph. */
 export function declareResidentInputs(graph: Graph, batch: number, length: number): { ids: Value; inputs: Gpt2Inputs } {
@@ -55,10 +58,12 @@ export function buildResidentGraph(options: ResidentOptions): Graph {
   const unlabeled = less(labels, graph.intsLike(labels, [0])); // [N]
   const zero = graph.scalar(0);
   const headName = nameHead(config);
+  const beyond = -config.vocab_size & (VECTOR - 1);
   const loss = buildHeadLoss({
     hidden,
     matrix: parameters(headName),
-    chunks: [parameters(headName)],
+    chunks: [padHead(parameters(headName), beyond)],
+    beyond,
     rowsAtOnce: options.rowsAtOnce ?? Math.max(64, Math.floor(HEAD_ELEMENTS / config.vocab_size)),
     matrixTrained: trained.has(headName),
     labelsWithin: true,
@@ -66,11 +71,12 @@ export function buildResidentGraph(options: ResidentOptions): Graph {
     labels: max(labels, graph.intsLike(labels, [0])),
     nllWeight: where(unsqueeze(unlabeled, [1]), zero, graph.input(STEP.nllWeight, "float32", [])), // [N, 1]
     klWeight: teacher ? expand(reshape(graph.input(STEP.klWeight, "float32", []), [1, 1]), [rows, 1]) : null,
-    teacher: teacher && buildTeacherSignal(graph, rows, teacher, planResidentChunks(config.vocab_size)),
+    teacher: teacher && buildTeacherSignal(graph, rows, teacher, planResidentChunks(config.vocab_size), beyond),
   });
   graph.output(reduceSum(where(unlabeled, zero, loss.nll), [0]), STEP.nll);
   if (loss.kl) graph.output(reduceSum(loss.kl, [0]), STEP.kl);
-  const gradient = loss.dChunks[0];
+  const padded = loss.dChunks[0]; // [V + beyond, C]
+  const gradient = padded && beyond > 0 ? slice(padded, 0, 0, config.vocab_size) : padded;
   const head = gradient ? { name: headName, gradient } : null;
   outputWholeGradients(options, { parameters, ids, embedded, seeds: new Map([[hidden, loss.dHidden]]), head });
   return graph;

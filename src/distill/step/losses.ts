@@ -1,8 +1,8 @@
 // The head's losses with their gradient in closed form: NLL and KL to a teacher, the vocabulary in chunks.
 import type { Dim } from "../../graph/dims.ts";
-import type { Value } from "../../graph/ir.ts";
+import type { Graph, Value } from "../../graph/ir.ts";
 import { add, equal, gemm, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
-import { concat, cutEvenly, gather, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
+import { concat, cutEvenly, gather, padAxis, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
@@ -20,6 +20,8 @@ export interface HeadLossInputs {
   /** The head's matrix whole, [V, C], and the same in chunks of rows. */
   matrix: Value;
   chunks: readonly Value[]; // [v, C] each
+  /** Rows at the end of each chunk that belong to no token: their probability is 0. */
+  beyond?: number | undefined;
   labels: Value; // int64 or int32 [N], 0 or more
   /** Weight of each row's NLL in the loss, [N, 1]; 0 where a row has no label. */
   nllWeight: Value;
@@ -77,6 +79,20 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
   return { nll: rows((block) => block.nll), kl, dHidden, dChunks, labelRows };
 }
 
+/** A logit whose e^z is 0 beside any other, and that stays finite when it is divided by a temperature. */
+const NO_TOKEN = -1e30;
+
+/** What [n, v] logits get so that the last ones have no probability, [v]; null where all belong to tokens. */
+export function maskBeyond(graph: Graph, count: number, beyond: number): Value | null {
+  if (beyond === 0) return null;
+  return graph.constant(new Float32Array(count).fill(NO_TOKEN, count - beyond), [count], "float32");
+}
+
+/** The head's matrix with rows of zeros at its end: [V, C] → [V + beyond, C] */
+export function padHead(matrix: Value, beyond: number): Value {
+  return beyond === 0 ? matrix : padAxis(matrix, 0, 0, beyond);
+}
+
 interface RowBlock {
   hidden: Value; // [n, C]
   nll: Value; // [n]
@@ -101,7 +117,10 @@ function buildRowBlock(
   const cut = (x: Value) => sliceRows(x, rows);
   const hidden = cut(inputs.hidden);
   const count = rows.end - rows.start;
-  const logits = chunks.map((chunk) => gemm(hidden, chunk, { transB: true })); // [n, v]
+  const logits = chunks.map((chunk) => {
+    const bias = maskBeyond(chunk.graph, chunk.shape[0] as number, inputs.beyond ?? 0);
+    return gemm(hidden, chunk, { transB: true, c: bias }); // [n, v]
+  });
   const student = chunkedSoftmax(logits);
   const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
   const nll = reshape(sub(student.logNormalizer, labelLogits), [count]);

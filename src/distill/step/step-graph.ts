@@ -1,14 +1,14 @@
 // A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
 import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
-import { gemm, reduceSum } from "../../graph/ops.ts";
+import { add, gemm, reduceSum } from "../../graph/ops.ts";
 import { int8Product } from "../../graph/passes/int8.ts";
-import { reshape, slice } from "../../graph/shape-ops.ts";
+import { padAxis, reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup, type ParameterLookup } from "../../model/layers.ts";
 import { findParameterKind, isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
-import { buildHeadLoss, type TeacherSignal } from "./losses.ts";
+import { buildHeadLoss, maskBeyond, padHead, type TeacherSignal } from "./losses.ts";
 
 /** The teacher's part of the step: its final hidden states and head, or cached log-probabilities of k tokens. */
 export type TeacherInput =
@@ -164,12 +164,16 @@ function buildRowInputs(graph: Graph, rows: number, teacher: TeacherInput | null
   };
 }
 
-/** Declares the teacher's inputs for all rows: what its head says of a chunk, or its k tokens. */
+/**
+ * Declares the teacher's inputs for all rows: what its head says of a chunk, or its k tokens.
+ * @param beyond logits at the end of each chunk that belong to no token
+ */
 export function buildTeacherSignal(
   graph: Graph,
   rows: number,
   teacher: TeacherInput,
   chunks: readonly HeadChunk[],
+  beyond = 0,
 ): TeacherSignal {
   if (teacher.kind !== "hidden") {
     const ids = graph.input(STEP.teacherIds, "int64", [rows, teacher.k]);
@@ -182,12 +186,17 @@ export function buildTeacherSignal(
   const hidden = graph.input(STEP.teacherHidden, "float32", [rows, width]);
   const products = chunks.map(({ count }, c): ((x: Value) => Value) => {
     if (precision === "fp32") {
-      const matrix = graph.input(nameTeacherChunk(c), "float32", [count, width]);
-      return (x) => gemm(x, matrix, { transB: true }); // [n, v]
+      const matrix = padHead(graph.input(nameTeacherChunk(c), "float32", [count, width]), beyond);
+      const bias = maskBeyond(graph, matrix.shape[0] as number, beyond);
+      return (x) => gemm(x, matrix, { transB: true, c: bias }); // [n, v]
     }
     const values = graph.input(nameTeacherChunk(c), "int8", [width, count]);
     const scales = graph.input(nameTeacherScales(c), "float32", [count]);
-    return (x) => int8Product(x, values, scales); // [n, v]
+    const bias = maskBeyond(graph, count + beyond, beyond);
+    return (x) => {
+      const logits = int8Product(x, values, scales); // [n, v]
+      return bias ? add(padAxis(logits, 1, 0, beyond), bias) : logits;
+    };
   });
   return {
     kind: "logits",

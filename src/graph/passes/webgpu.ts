@@ -3,6 +3,7 @@ import { readIntAttribute } from "../autodiff/rules.ts";
 import { normalizeAxis } from "../dims.ts";
 import type { Graph, Node, Value } from "../ir.ts";
 import { add, cast, equal, exp, log, reduceMax, reduceSum, sub, where } from "../ops.ts";
+import { split, transpose } from "../shape-ops.ts";
 import { castOnce, type NodeRule, type Rewrite, rewriteGraph } from "./rewrite.ts";
 
 /**
@@ -78,12 +79,47 @@ export function narrowIntegers(values: BigInt64Array, name: string): Int32Array 
   });
 }
 
-/** Ops that WebGPU lacks or computes wrongly, and those whose result is int64 whatever they read. */
+/** Rows of a product from which it pays to turn the matrix on its right. */
+const ROWS_TO_TURN_FOR = 64;
+
+/** x·Wᵀ + c of many rows as a product with the turned matrix, which all products with it share; null for any other. */
+function turnRightSide({ op, inputs, outputs, attributes }: Node, { graph, of }: Rewrite): Value[] | null {
+  const { transB, ...kept } = attributes;
+  const [a, b, c] = inputs.map((value) => value && of(value)) as [Value, Value, Value | null | undefined];
+  const rows = a.shape[kept.transA ? 1 : 0];
+  if (!transB || typeof rows !== "number" || rows < ROWS_TO_TURN_FOR) return null;
+  const turned = graph.memo(`turned ${b.name}`, () => transpose(b, [1, 0]));
+  return graph.node({ op, inputs: c ? [a, turned, c] : [a, turned], attributes: kept, outputs: [...outputs] });
+}
+
+/** Tensors that one program reads and writes: the least that WebGPU has is 8, one of which is what a Split reads. */
+const PARTS_AT_ONCE = 7;
+
+/** A Split into many parts as a tree of those into few. */
+function splitInTree(node: Node, { of }: Rewrite): Value[] | null {
+  const axis = readIntAttribute(node, "axis", 0);
+  const sizes = node.outputs.map(({ shape }) => shape[axis]);
+  if (sizes.length <= PARTS_AT_ONCE || !sizes.every((size) => typeof size === "number")) return null;
+  return splitTree(of(node.inputs[0] as Value), sizes, axis);
+}
+
+function splitTree(x: Value, sizes: readonly number[], axis: number): Value[] {
+  if (sizes.length <= PARTS_AT_ONCE) return sizes.length === 1 ? [x] : split(x, sizes, axis);
+  const count = Math.ceil(sizes.length / PARTS_AT_ONCE);
+  const parts = Array.from({ length: PARTS_AT_ONCE }, (_, i) => sizes.slice(i * count, (i + 1) * count));
+  const filled = parts.filter((part) => part.length > 0);
+  const totals = filled.map((part) => part.reduce((a, b) => a + b, 0));
+  return split(x, totals, axis).flatMap((part, i) => splitTree(part, filled[i] as number[], axis));
+}
+
+/** Ops that WebGPU lacks, computes wrongly or slowly, and those whose result is int64 whatever they read. */
 const RULES: Readonly<Record<string, NodeRule>> = {
   Shape: (node, { graph, of }) =>
     graph.node({ ...node, inputs: node.inputs.map((x) => x && of(x)), outputs: [...node.outputs] }),
   Cast: ({ inputs, outputs }, { of }) =>
     outputs[0]?.dtype === "int64" ? [cast(of(inputs[0] as Value), "int32")] : null,
+  Gemm: turnRightSide,
+  Split: splitInTree,
   // x − ln Σ e^x
   LogSoftmax: (node, { of }) => {
     const { centered, logSum } = sumExponentials(

@@ -1,13 +1,16 @@
 // The rewriting for WebGPU, on the CPU: the same numbers from int32, and every other device gets the graph as it is.
 import ort from "onnxruntime-node";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { countElements } from "../../../src/formats/dtype.ts";
 import { Graph, pruneGraph } from "../../../src/graph/ir.ts";
-import { add, equal, where } from "../../../src/graph/ops.ts";
+import { add, equal, gemm, scale, where } from "../../../src/graph/ops.ts";
 import { toWebGpuGraph } from "../../../src/graph/passes/webgpu.ts";
-import { DEVICES, makeInt64Tensor, Session, type Tensors } from "../../../src/graph/session.ts";
+import { DEVICES, makeFloat32Tensor, makeInt64Tensor, Session, type Tensors } from "../../../src/graph/session.ts";
+import { split } from "../../../src/graph/shape-ops.ts";
 import { encodeOnnx } from "../../../src/graph/to-onnx.ts";
 import { compareOutputs } from "../../support/both-devices.ts";
 import { buildNoisyGraph, GRAPH_CASES } from "../../support/graph-cases.ts";
+import { tinyValues } from "../../support/make-checkpoint.ts";
 
 async function runOnCpu(graph: Graph, feeds: Tensors): Promise<Tensors> {
   const session = await Session.withInputs(graph, { threads: 1 });
@@ -48,6 +51,44 @@ describe("toWebGpuGraph", () => {
     const { out } = await runOnCpu(lowered, { ids: makeInt64Tensor([2 ** 31 - 2, 2, -5], [3]) });
     expect(out).toEqual(makeInt64Tensor([2 ** 31 - 1, -6, -4], [3]));
     expect(pruneGraph(lowered).constants.map(({ dtype }) => dtype)).toEqual(["int32", "int32", "int32"]);
+  });
+
+  it("turns the matrix of a product of many rows, once for all products with it", async () => {
+    const graph = new Graph();
+    const w = graph.parameter("w", [5, 3]);
+    const [many, few] = [graph.input("many", "float32", [64, 3]), graph.input("few", "float32", [63, 3])];
+    graph.output(gemm(many, w, { transB: true, c: graph.parameter("c", [5]) }), "biased");
+    graph.output(gemm(many, w, { transB: true, alpha: 2 }), "doubled");
+    graph.output(gemm(few, w, { transB: true }), "few rows");
+    const feeds = Object.fromEntries(
+      [...graph.inputs, ...["w", "c"].map((name) => graph.parameter(name, name === "w" ? [5, 3] : [5]))].map(
+        ({ name, shape }) => [
+          name,
+          makeFloat32Tensor(tinyValues(name, countElements(shape as number[])), shape as number[]),
+        ],
+      ),
+    );
+    const lowered = toWebGpuGraph(graph);
+    const nodes = pruneGraph(lowered).nodes.map(
+      ({ op, attributes }) => `${op}${attributes.transB ? " transposed" : ""}`,
+    );
+    expect(nodes).toEqual(["Transpose", "Gemm", "Gemm", "Gemm transposed"]);
+    const [expected, outputs] = [await runOnCpu(graph, feeds), await runOnCpu(lowered, feeds)];
+    expect(compareOutputs(outputs, expected).error).toBeLessThan(1e-6);
+  });
+
+  it.each([7, 8, 60])("splits into %i parts with no more at once than every device binds", async (count) => {
+    const graph = new Graph();
+    const sizes = Array.from({ length: count }, (_, i) => 1 + (i % 3));
+    const x = graph.input("x", "float32", [2, sizes.reduce((a, b) => a + b)]);
+    for (const [i, part] of split(x, sizes, 1).entries()) graph.output(scale(part, 2), `y${i}`);
+    const feeds = { x: makeFloat32Tensor(tinyValues("x", countElements(x.shape as number[])), x.shape as number[]) };
+    const lowered = toWebGpuGraph(graph);
+    const splits = pruneGraph(lowered).nodes.filter(({ op }) => op === "Split");
+    const widths = splits.map(({ outputs }) => outputs.length);
+    expect(Math.max(...widths)).toBeLessThanOrEqual(7);
+    expect(widths.reduce((sum, width) => sum + width - 1, 1)).toBe(count);
+    expect(await runOnCpu(lowered, feeds)).toEqual(await runOnCpu(graph, feeds));
   });
 
   it("a constant that int32 does not hold is refused", () => {
