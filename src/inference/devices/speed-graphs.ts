@@ -39,9 +39,14 @@ export function buildProductChain(size: number): SpeedGraph {
   };
 }
 
-/** Tokens of a step, and the operations that it may have: about a second on two cores. */
-const MAX_TOKENS = 128;
-const MAX_FLOPS = 5e10;
+/**
+ * Tokens of a step, in windows, unless a layer of the model is too large for so many, and the operations that it may have:
+ * about a second on two cores. Batches of training have thousands of tokens, and a GPU that is no faster than the CPU at
+ * 128 of them is many times as fast there.
+ */
+const TOKENS = { train: 1024, run: 128 } as const;
+const MAX_LENGTH = 256;
+const MAX_FLOPS = { train: 1.2e11, run: 5e10 } as const;
 
 /** What a command does with a model: training also computes the gradients. */
 export type Work = "train" | "run";
@@ -51,27 +56,32 @@ export type Work = "train" | "run";
  * mean, and for training the gradients of Σ logits²/2 by the parameters. Of each result the first row is an output.
  */
 export function buildModelStep(config: ModelConfig, work: Work): SpeedGraph & { tokens: number; layers: number } {
-  const tokens = Math.min(MAX_TOKENS, config.n_positions);
   const passes = work === "train" ? 3 : 1; // the gradient of a product is two products
   const perLayer = countBlockWeights({ ...config, n_layer: 1 });
   const head = config.vocab_size * config.n_embd;
-  const room = MAX_FLOPS / (2 * passes * tokens) - head;
+  const affordable = Math.floor(MAX_FLOPS[work] / (2 * passes * (perLayer + head)));
+  const wanted = Math.max(TOKENS.run, Math.min(TOKENS[work], affordable));
+  const length = Math.min(wanted, MAX_LENGTH, config.n_positions);
+  const batch = Math.floor(wanted / length);
+  const tokens = batch * length;
+  const room = MAX_FLOPS[work] / (2 * passes * tokens) - head;
   const layers = Math.max(1, Math.min(config.n_layer, Math.floor(room / perLayer)));
   const shallow: ModelConfig = { ...config, n_layer: layers };
   const ids = Int32Array.from({ length: tokens }, (_, i) => i % config.vocab_size);
   return {
-    graph: buildStep(shallow, tokens, work),
-    feeds: makeTextFeeds(ids, [1, tokens]),
+    graph: buildStep(shallow, { batch, length }, work),
+    feeds: makeTextFeeds(ids, [batch, length]),
     weightOf: ({ name, shape }) => makeStepWeight(name, shape as number[]),
     flops: 2 * passes * tokens * (layers * perLayer + head),
     ...{ tokens, layers },
   };
 }
 
-function buildStep(config: ModelConfig, tokens: number, work: Work): Graph {
+function buildStep(config: ModelConfig, { batch, length }: { batch: number; length: number }, work: Work): Graph {
   const graph = new Graph();
   const parameters = makeParameterLookup(graph, config);
-  const inputs = declareTextInputs(graph, 1, tokens);
+  const inputs = declareTextInputs(graph, batch, length);
+  const tokens = batch * length;
   const { embedded, hidden } = gpt2(config, parameters, inputs, { kind: "mean" }); // [T, C]
   const logits = lmHead(hidden, config, parameters); // [T, V]
   if (work === "run") {
