@@ -41,6 +41,7 @@ const ADDED_SETTINGS: Readonly<Record<string, string | number>> = {
   average: 0,
   transfer: "probabilities",
   cacheKind: "top-k",
+  devicePrecision: "fp32",
 };
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */

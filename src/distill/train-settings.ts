@@ -209,6 +209,13 @@ export const TEXT_SETTINGS = {
       check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
     },
   ),
+  /** Of the matrix products in training; parameters, sums and losses are float32. */
+  devicePrecision: declare(
+    "--device-precision <name>",
+    ["fp32", "fp16"],
+    "matrix products of training; fp16 where the device has 16-bit floats",
+    "fp32",
+  ),
   /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */
   extendedFrom: declare(null, "integer from 0", "steps of the run that is extended", 0),
 };

@@ -1,7 +1,7 @@
 // The head's losses with their gradient in closed form: NLL and KL to a teacher, the vocabulary in chunks.
 import type { Dim } from "../../graph/dims.ts";
 import type { Value } from "../../graph/ir.ts";
-import { add, equal, gemm, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
+import { add, equal, gemm, markExact, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
 import { concat, cutEvenly, gather, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
@@ -101,7 +101,7 @@ function buildRowBlock(
   const cut = (x: Value) => sliceRows(x, rows);
   const hidden = cut(inputs.hidden);
   const count = rows.end - rows.start;
-  const logits = chunks.map((chunk) => gemm(hidden, chunk, { transB: true })); // [n, v]
+  const logits = chunks.map((chunk) => markExact(gemm(hidden, chunk, { transB: true }))); // [n, v]
   const student = chunkedSoftmax(logits);
   const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
   const nll = reshape(sub(student.logNormalizer, labelLogits), [count]);

@@ -1,7 +1,7 @@
 // A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
 import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
-import { gemm, reduceSum } from "../../graph/ops.ts";
+import { gemm, markExact, reduceSum } from "../../graph/ops.ts";
 import { int8Product } from "../../graph/passes/int8.ts";
 import { reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -183,7 +183,7 @@ export function buildTeacherSignal(
   const products = chunks.map(({ count }, c): ((x: Value) => Value) => {
     if (precision === "fp32") {
       const matrix = graph.input(nameTeacherChunk(c), "float32", [count, width]);
-      return (x) => gemm(x, matrix, { transB: true }); // [n, v]
+      return (x) => markExact(gemm(x, matrix, { transB: true })); // [n, v]
     }
     const values = graph.input(nameTeacherChunk(c), "int8", [width, count]);
     const scales = graph.input(nameTeacherScales(c), "float32", [count]);
