@@ -17,7 +17,7 @@ export function beginScale({ devicePrecision }: { devicePrecision: "fp32" | "fp1
 }
 
 const LEAST = 1;
-const MOST = 2 ** 20;
+const MOST = 2 ** 16;
 /** Steps without an overflow before a larger factor is tried. */
 const STEPS_TO_RISE = 1000;
 
