@@ -21,7 +21,10 @@ const LEFT_OUT = { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, e
 const SCRIPT_SETTINGS = { ...SHARED, batchSize: { ...batchSize, check: () => null } };
 
 /** Settings of a distillation by distill.py. */
-export type ScriptSettings = Omit<TrainSettings, "task" | keyof typeof LEFT_OUT>;
+export type ScriptSettings = Omit<
+  TrainSettings,
+  "task" | "cacheTeacher" | "cacheKind" | "teacherPrecision" | "devicePrecision" | "extendedFrom"
+>;
 
 export interface ScriptPlan {
   settings: ScriptSettings;

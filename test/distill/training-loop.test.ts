@@ -33,11 +33,7 @@ it.each<[string, Partial<RunState>]>([
 
 describe("a loss that is scaled", () => {
   /** Runs two steps whose gradients overflow above `limit`; gives each step that was tried with its scale, and the lines. */
-  async function takeSteps(
-    limit: number,
-    finite = true,
-    lossScale: RunState["lossScale"] = { factor: 4096, steps: 7 },
-  ) {
+  async function takeSteps(limit: number, finite = true, scaled = true) {
     const tried: string[] = [];
     const updates: unknown[] = [];
     const lines: object[] = [];

@@ -22,8 +22,8 @@ interface HalfProductOptions {
 
 /**
  * A copy of the graph whose products take float16 and give it. Both are rounded to 11 bits; what reads a result adds it
- * up in float32. Each value is cast once. These products stay in float32: those of `graph.exact`, those with a matrix of
- * zeros and ones, which are sums, and those whose terms cannot be cut into a few equal pieces.
+ * up in float32. Each value is cast once. These products stay in float32: those of `graph.exact`, those with a vector or
+ * with a matrix of zeros and ones, which are sums, and those whose terms cannot be cut into a few equal pieces.
  */
 export function toHalfProducts(original: Graph, { keepCasts = false }: HalfProductOptions = {}): Graph {
   const dtypes = new Map(original.outputs.map(({ name, dtype }) => [name, dtype]));
@@ -62,7 +62,8 @@ function readProduct({ op, inputs, outputs, attributes }: Node): Product | null 
 /** Into how many pieces the sums of a product are cut: 1 for none; null where the product stays in float32. */
 function planPieces({ a, b, transA, result }: Product): number | null {
   const terms = a.shape.at(transA ? -2 : -1);
-  if (typeof terms !== "number" || isMask(a) || isMask(b)) return null;
+  if (typeof terms !== "number" || [terms, ...result.shape.slice(-2)].includes(1) || isMask(a) || isMask(b))
+    return null;
   let pieces = 1;
   while (pieces <= MAX_PIECES && (terms / pieces > MAX_TERMS || terms % pieces !== 0)) pieces++;
   if (pieces === 1) return 1;
@@ -88,9 +89,15 @@ function lowerProduct(product: Product, pieces: number, { of }: Rewrite, round: 
   return bias ? result : addTerm(result, c && of(c));
 }
 
+/** A value in float16. What is transposed is cast before, as a product may read it the other way round as well. */
 function toHalf(value: Value, round: (value: Value) => Value): Value {
   if (value.dtype === "float16") return value;
-  return value.graph.memo(`half ${value.name}`, () => round(cast(value, "float16")));
+  const { graph, producer, shape } = value;
+  return graph.memo(`half ${value.name}`, () => {
+    if (producer?.op !== "Transpose") return round(cast(value, "float16"));
+    const inputs = [toHalf(producer.inputs[0] as Value, round)];
+    return graph.node({ ...producer, inputs, outputs: [{ dtype: "float16", shape }] })[0] as Value;
+  });
 }
 
 const addTerm = (product: Value, term: Value | null) =>

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { buildResidentGraph } from "../../../src/distill/device/resident-graph.ts";
 import { backward } from "../../../src/graph/autodiff/backward.ts";
 import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
-import { cast, equal, gemm, layerNorm, markExact, matmul, reduceSum, softmax } from "../../../src/graph/ops.ts";
+import { add, cast, equal, gemm, layerNorm, markExact, matmul, reduceSum, softmax } from "../../../src/graph/ops.ts";
 import { toHalfProducts } from "../../../src/graph/passes/half-products.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../../src/graph/session.ts";
 import { reshape, transpose } from "../../../src/graph/shape-ops.ts";
@@ -67,11 +67,9 @@ describe.each(VARIANTS)("the training step of %s", (variant) => {
       const floats = new Set(inputs.flatMap((value) => (/^float/.test(value?.dtype ?? "") ? [value?.dtype] : [])));
       expect(floats.size, `${op} of ${[...floats]}`).toBeLessThanOrEqual(1);
     }
-    // The logits, and the sums over the rows of equal tokens.
-    expect(products(half).filter((product) => product.includes("float32"))).toEqual([
-      "Gemm float32 [16,11]",
-      "MatMul float32 [16,8]",
-    ]);
+    // The logits, and the sums over the rows of equal tokens. Those with a vector are sums over all rows, or columns.
+    const full = products(half).filter((product) => product.includes("float32") && !/[[,]1[,\]]/.test(product));
+    expect(full).toEqual(["Gemm float32 [16,11]", "MatMul float32 [16,8]"]);
   });
 
   it("has the inputs, parameters and outputs of the original", () => {
@@ -150,15 +148,37 @@ describe("a sum of many terms", () => {
   });
 });
 
-it("products that are marked, and those with zeros and ones, stay in float32", () => {
+it("a transposed value is cast before it is transposed, once for both ways", () => {
+  const graph = new Graph();
+  const x = graph.input("x", "float32", [2, 4, 4]);
+  const rows = softmax(x);
+  const both = add(matmul(rows, x), matmul(transpose(rows, [0, 2, 1]), x));
+  graph.output(both, "y");
+  const casts = pruneGraph(toHalfProducts(graph)).nodes.filter(({ op }) => op === "Cast");
+  expect(casts.map(({ inputs }) => inputs[0]?.producer?.op ?? inputs[0]?.name)).toEqual([
+    "Softmax",
+    "x",
+    "MatMul",
+    "MatMul",
+  ]);
+});
+
+it("products that are marked, and those with vectors or with zeros and ones, stay in float32", () => {
   const graph = new Graph();
   const x = graph.input("x", "float32", [4, 4]);
+  const ones = graph.constant(new Float32Array(4).fill(1), [1, 4], "float32");
+  graph.output(matmul(ones, x), "columns");
+  graph.output(matmul(x, reshape(ones, [4, 1])), "rows");
+  graph.output(matmul(reshape(ones, [4, 1]), ones), "outer");
   const ids = graph.input("ids", "int32", [4]);
   const mask = cast(equal(reshape(ids, [4, 1]), ids), "float32");
   graph.output(markExact(gemm(x, x)), "exact");
   graph.output(matmul(mask, x), "sums");
   graph.output(matmul(x, x), "product");
   expect(products(toHalfProducts(graph))).toEqual([
+    "MatMul float32 [1,4]",
+    "MatMul float32 [4,1]",
+    "MatMul float32 [4,4]",
     "Gemm float32 [4,4]",
     "MatMul float32 [4,4]",
     "MatMul float16 [4,4]",
