@@ -2,6 +2,7 @@
 import { cpSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { listChangedSettings } from "../../src/distill/run-identity.ts";
 import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { ok, refused } from "../support/cli.ts";
 import { compareSteps, runSteps, STEPS_CASES, type StepsCase, type StepsResult } from "../support/device-steps.ts";
@@ -124,6 +125,13 @@ describe("a run in half precision", () => {
     const scales = metricsOf(output).flatMap((line) => ("loss" in line ? [line.loss_scale] : []));
     expect(scales).toEqual([4096, 4096, 4096, 4096]);
   });
+});
+
+it("a run of an earlier version, which has no such setting, was one in float32", () => {
+  const [old, full, half] = [{ lr: 1 }, { lr: 1, devicePrecision: "fp32" }, { lr: 1, devicePrecision: "fp16" }];
+  expect([listChangedSettings(old, full), listChangedSettings(full, old)]).toEqual([[], []]);
+  expect(listChangedSettings(old, half)).toEqual(["devicePrecision (fp32 → fp16)"]);
+  expect(listChangedSettings(half, old)).toEqual(["devicePrecision (fp16 → fp32)"]);
 });
 
 describe("--device-precision fp16 on the CPU", () => {
