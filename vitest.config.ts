@@ -10,7 +10,7 @@ const RUNTIME = [
   "cli/**/*",
   "convert/{axes,calibration,convert,low-rank,make-smaller,tie-pool,value-layers}",
   "convert/plan/plan-model",
-  "distill/{average,diverge,dry-run,extension,forms,kernels,phases,pretrain,resume,script-files,train}",
+  "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,resume,script-files,train}",
   "distill/device/*",
   "distill/step/{losses,noise-graph,teacher-losses,training-step,transfer-step,transfer-streams}",
   "distill/teacher/*",

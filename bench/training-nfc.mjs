@@ -5,14 +5,17 @@ import { openPhase } from "../dist/distill/phases.js";
 import { resolveTrainSettings } from "../dist/distill/train-settings.js";
 import { makeStore } from "../dist/distill/trained-model.js";
 
-const { batch, length, kd, lr, decay, clip, threads, device, profile, ...paths } = JSON.parse(process.argv[2]);
+const { batch, length, kd, lr, decay, clip, threads, device, devicePrecision, profile, ...paths } = JSON.parse(
+  process.argv[2],
+);
 const rows = batch * length;
 const session = { device, threads, profile };
+const scale = devicePrecision === "fp16" ? 2 ** 12 : 1;
 
 const student = await openCheckpoint(paths.student);
 const teacher = await openCheckpoint(paths.teacher);
 const layers = Array.from({ length: student.config.n_layer }, (_, layer) => layer);
-const constant = { warmup: 0, floor: 1, steps: 1_000_000, transferSteps: 0, noise: "mean" };
+const constant = { warmup: 0, floor: 1, steps: 1_000_000, transferSteps: 0, noise: "mean", devicePrecision };
 const given = { ...constant, batchSize: batch, length, kd, lr, decay, clip, beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
 const settings = resolveTrainSettings("distill", student.config, given, teacher.config, layers);
 const store = await makeStore(student, () => true, { session });
@@ -24,9 +27,9 @@ const cut = (tokens, first) => Int32Array.from({ length: rows }, (_, i) => token
 async function run(tokens, count) {
   store.clearTotals();
   const batches = [{ inputs: cut(tokens, 0), labels: cut(tokens, 1), windows: new Int32Array(batch) }];
-  const { nll, kl } = await phase.gradients(count, batches);
-  const norm = await phase.optimizer.norm();
-  await phase.optimizer.update(count, norm);
+  const { nll, kl } = await phase.gradients(count, batches, scale);
+  const norm = await phase.optimizer.norm(scale);
+  await phase.optimizer.update(count, norm, scale);
   return { nll, kl, norm };
 }
 

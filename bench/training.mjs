@@ -1,6 +1,6 @@
 // Benchmarks one distillation step (teacher, student, NLL + KL, gradients, clipping, AdamW) against PyTorch, step by step.
 // Usage: npm run bench:training -- [--python PYTHON] [--batch B --length T] [--steps N] [--threads N] [--student DIR --teacher DIR]
-//   [--device webgpu] [--torch-device cuda] [--precision fp32|tf32|bf16]
+//   [--device webgpu] [--device-precision fp16] [--torch-device cuda] [--precision fp32|tf32|bf16]
 // Without --python only nfc runs. --size small|medium makes random models; losses are compared after every step.
 import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -24,6 +24,7 @@ const { values: args } = parseArgs({
     lr: { type: "string", default: "1e-4" },
     profile: { type: "string", default: "" },
     device: { type: "string", default: "cpu" },
+    "device-precision": { type: "string", default: "fp32" },
     "torch-device": { type: "string", default: "cpu" },
     precision: { type: "string", default: "fp32" },
   },
@@ -64,8 +65,8 @@ const [batch, length, steps, threads] = [args.batch, args.length, args.steps, ar
 const { student, teacher } = await models();
 const { vocab_size: vocabulary } = JSON.parse(readFileSync(join(student, "config.json"), "utf8"));
 const common = { student, teacher, batch, length, threads, kd: 0.5, lr: Number(args.lr), decay: 0.01, clip: 1 };
-const { device, precision, "torch-device": torchDevice } = args;
-const where = { device, precision, torchDevice };
+const { device, precision, "device-precision": devicePrecision, "torch-device": torchDevice } = args;
+const where = { device, devicePrecision, precision, torchDevice };
 const settings = JSON.stringify({ ...common, ...where, ...(args.profile && { profile: args.profile }) });
 const ours = await server(process.execPath, [here("training-nfc.mjs"), settings]);
 const theirs = args.python ? await server(args.python, [here("training_torch.py"), settings]) : null;
@@ -81,7 +82,7 @@ function token() {
 
 const gb = (bytes) => `${(bytes / 1e9).toFixed(2)} GB`;
 console.log(
-  `${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}, ${threads} threads, B=${batch} T=${length}, nfc on ${device}`,
+  `${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}, ${threads} threads, B=${batch} T=${length}, nfc on ${device} in ${devicePrecision}`,
 );
 const results = [];
 // The first step of each warms it up: it is compared, not timed.

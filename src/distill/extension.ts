@@ -13,6 +13,7 @@ import type { ModelConfig } from "../model/config.ts";
 import type { Given } from "./resolve-settings.ts";
 import { METRICS_FILE, type RunFolder, type RunIdentity, type RunState } from "./run-folder.ts";
 import { listChangedSettings } from "./run-identity.ts";
+import { beginScale } from "./step/loss-scale.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
 import { resolveTrainSettings, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "./train-settings.ts";
 
@@ -93,10 +94,14 @@ export function checkSameRun(folder: string, old: object, identity: RunIdentity,
 }
 
 /** The state in which a longer run begins: the finished one's, with the weights that it kept and fresh moments. */
-export async function makeExtendedState({ folder, steps, entry }: FinishedRun): Promise<RunState> {
+export async function makeExtendedState(
+  { folder, steps, entry }: FinishedRun,
+  settings: Pick<TrainSettings, "devicePrecision">,
+): Promise<RunState> {
   const { tokens, best, held_out } = entry;
   const metricsBytes = await measureMetrics(folder);
-  return { step: steps, tokens, metricsBytes, best, evaluated: steps, ...held_out.perplexity };
+  const { before, teacher } = held_out.perplexity;
+  return { step: steps, tokens, metricsBytes, best, evaluated: steps, before, teacher, ...beginScale(settings) };
 }
 
 /** Bytes of a model's metrics.jsonl; 0 where it has none. */

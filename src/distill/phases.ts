@@ -34,8 +34,12 @@ export interface Phase {
   readonly optimizer: Optimizer;
   /** Steps of the run before this phase, or before its schedule begins anew. */
   readonly start: number;
-  /** Computes the gradients of one step into the store's totals. `step` counts from 0 at the beginning of the phase. */
-  gradients(step: number, batches: readonly Batch[]): Promise<StepReport>;
+  /**
+   * Computes the gradients of one step, times `scale`, into the store's totals.
+   * @param step counted from 0 at the beginning of the phase
+   * @param scale 1 unless given
+   */
+  gradients(step: number, batches: readonly Batch[], scale?: number): Promise<StepReport>;
   close(): Promise<void>;
 }
 
@@ -70,7 +74,8 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const { batchSize: batch, length, accumulate, transfer: kind, transferSteps: steps } = settings;
   const models = { student: student.config, teacher: teacher.config, teacherWeights, memory };
   const layers = context.layers as readonly number[];
-  const step = await openTransferStep({ ...session, ...models, kind, layers, batch, length }, store);
+  const products = settings.devicePrecision;
+  const step = await openTransferStep({ ...session, products, ...models, kind, layers, batch, length }, store);
   const names = step.targets.filter((name) => store.trained.includes(name));
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
@@ -79,10 +84,10 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
     name: "transfer",
     optimizer,
     start: 0,
-    async gradients(_, batches) {
+    async gradients(_, batches, scale = 1) {
       let total = 0;
       for (const { inputs } of batches) {
-        total += await step.run(inputs, 1 / accumulate);
+        total += await step.run(inputs, scale / accumulate);
         await store.accumulate(names);
       }
       const loss = total / accumulate;
@@ -100,7 +105,7 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const { config } = context.student;
   const { batchSize: batch, length, accumulate, kd, temperature } = settings;
   const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
-  const options = { config, settings, teacher, session };
+  const options = { config, settings, teacher, session: { ...session, products: settings.devicePrecision } };
   const step = await (store instanceof ParameterStore
     ? openTextGradients(store, options)
     : openDeviceGradients(store, options));
@@ -111,20 +116,21 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), lr, noiseLr, warmup, decay, steps });
   const rows = batch * length * accumulate;
   const weights = { nll: (1 - kd) / rows, kl: (kd * temperature ** 2) / rows };
+  const scaleWeights = (scale: number) => ({ nll: scale * weights.nll, kl: scale * weights.kl });
   return {
     name: "train",
     optimizer,
     start,
-    async gradients(index, batches) {
+    async gradients(index, batches, scale = 1) {
       const sums = { nll: 0, kl: 0 };
       for (const [micro, batch] of batches.entries()) {
-        const losses = await step.run(batch, weights, drawn + index * accumulate + micro);
+        const losses = await step.run(batch, scaleWeights(scale), drawn + index * accumulate + micro, scale);
         await store.accumulate(store.trained);
         sums.nll += losses.nll;
         sums.kl += losses.kl;
       }
       const kl = teacher ? (sums.kl / rows) * temperature ** 2 : null;
-      return makeReport(sums.nll / rows, kl, step.addPrior(), settings);
+      return makeReport(sums.nll / rows, kl, step.addPrior(scale), settings);
     },
     close: () => step.close(),
   };
@@ -134,11 +140,13 @@ function openTeacherSource(teacher: Checkpoint, context: PhaseContext): Promise<
   const { settings, student, store, session, split, cache } = context;
   const { batchSize: batch, length, cacheTeacher: k, cacheKind: kind, teacherPrecision: precision } = settings;
   const { vocab_size } = student.config;
-  const shared = { ...session, batch, length, precision };
-  if (k > 0) return openCachedTeacher(teacher, { ...shared, k, kind, range: split.train, cache });
+  const plain = { ...session, batch, length, precision };
+  // What is cached is for runs of any precision.
+  if (k > 0) return openCachedTeacher(teacher, { ...plain, k, kind, range: split.train, cache });
+  const shared = { ...plain, products: settings.devicePrecision };
   if (store instanceof ParameterStore) return openTeacher(teacher, { ...shared, chunks: planHeadChunks(vocab_size) });
   return precision === "fp32"
-    ? openDeviceTeacher(teacher, store.memory, { batch, length, session })
+    ? openDeviceTeacher(teacher, store.memory, { batch, length, session: shared })
     : openTeacher(teacher, { ...shared, chunks: planResidentChunks(vocab_size) });
 }
 

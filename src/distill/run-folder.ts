@@ -18,6 +18,7 @@ import { findForeignEntry } from "../io/model-entries.ts";
 import { sha256Beginning } from "../io/sha256.ts";
 import { recoverDirectory, withStagedDirectory, writeFileAtomic } from "../io/staging.ts";
 import { makeArraySource, readArrays, type StateArray } from "./run-arrays.ts";
+import { lossScaleSchema } from "./step/loss-scale.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
 
 const RUN_FORMAT = "nfc-run/2";
@@ -39,6 +40,7 @@ export const textStateSchema = z.object({
   /** Perplexity before the first step, and the teacher's. */
   before: z.number().positive(),
   teacher: z.number().positive().nullable(),
+  lossScale: lossScaleSchema.optional(),
 });
 const settingsSchema = z.record(z.string(), z.union([z.string(), z.number(), z.null()]));
 const runSchema = z.object({ format: z.literal(RUN_FORMAT), settings: settingsSchema, sha256: z.string() });

@@ -41,16 +41,20 @@ const ADDED_SETTINGS: Readonly<Record<string, string | number>> = {
   average: 0,
   transfer: "probabilities",
   cacheKind: "top-k",
+  devicePrecision: "fp32",
 };
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */
 export function listChangedSettings(old: object, current: object): string[] {
-  const after = current as Record<string, unknown>;
-  const added = Object.fromEntries(Object.entries(ADDED_SETTINGS).filter(([name]) => name in after));
-  const before: Record<string, unknown> = { ...added, ...old };
+  const [before, after] = [withAdded(old, current), withAdded(current, old)];
   return [...new Set([...Object.keys(before), ...Object.keys(after)])]
     .filter((key) => before[key] !== after[key])
     .map((key) => `${key} (${showValue(before[key])} → ${showValue(after[key])})`);
+}
+
+/** Values with those that the other run has and this one, of an earlier version, went by. */
+function withAdded(values: object, other: object): Record<string, unknown> {
+  return { ...Object.fromEntries(Object.entries(ADDED_SETTINGS).filter(([name]) => name in other)), ...values };
 }
 
 function showValue(value: unknown): string {

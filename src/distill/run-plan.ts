@@ -3,6 +3,8 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
+import { checkHalf } from "../graph/check-half.ts";
+import type { SessionOptions } from "../graph/session.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import { findCorpusFiles } from "./data/corpus.ts";
 import { dropUndefined, extendSettings, type FinishedRun, keepSettings, readFinishedRun } from "./extension.ts";
@@ -23,6 +25,7 @@ export interface PlanInput {
   teacher?: Checkpoint | null | undefined;
   resume?: boolean | undefined;
   force?: boolean | undefined;
+  session?: SessionOptions | undefined;
 }
 
 export interface RunPlan {
@@ -55,6 +58,7 @@ export async function planRun(student: Checkpoint, options: PlanInput): Promise<
   const layers = teacher && findTeacherLayers(student, teacher.config);
   const settings = resolveTrainSettings(task, student.config, begun.settings, teacher?.config, layers);
   checkTeacher(student, teacher, { settings, layers });
+  if (settings.devicePrecision === "fp16") await checkHalf(options.session ?? {});
   const files = await findCorpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);

@@ -13,16 +13,17 @@ import { findTeacherLayers } from "./teacher-layers.ts";
 import { TEXT_SETTINGS, type TextContext, type TrainSettings } from "./train-settings.ts";
 import type { LayerMap } from "./transfer-match.ts";
 
-const { cacheTeacher, cacheKind, teacherPrecision, extendedFrom, batchSize, ...SHARED } = TEXT_SETTINGS;
+const { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, batchSize, ...SHARED } =
+  TEXT_SETTINGS;
 /** What distill.py has not: it runs the teacher in every step, in float32 or bfloat16, and extends no run. */
-const LEFT_OUT = { cacheTeacher, cacheKind, teacherPrecision, extendedFrom };
+const LEFT_OUT = { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom };
 /** A micro-batch need not fit into this machine: the run will be on another. */
 const SCRIPT_SETTINGS = { ...SHARED, batchSize: { ...batchSize, check: () => null } };
 
 /** Settings of a distillation by distill.py. */
 export type ScriptSettings = Omit<
   TrainSettings,
-  "task" | "cacheTeacher" | "cacheKind" | "teacherPrecision" | "extendedFrom"
+  "task" | "cacheTeacher" | "cacheKind" | "teacherPrecision" | "devicePrecision" | "extendedFrom"
 >;
 
 export interface ScriptPlan {

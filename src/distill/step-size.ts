@@ -5,6 +5,8 @@ import type { Refusal } from "./resolve-settings.ts";
 
 /** Tokens of a step, unless the window alone is longer. */
 const STEP_TOKENS = 4096;
+/** The most of them: GPT-2 was trained with half a million. */
+const MAX_STEP_TOKENS = 2 ** 25;
 /** Attention maps and hidden states of a micro-batch should stay within this many bytes. */
 const ACTIVATION_BYTES = 4 * 2 ** 30;
 
@@ -17,6 +19,12 @@ export function countWindows(length: number): number {
 export function planMicroBatches(config: ModelConfig, length: number): number {
   const windows = Math.max(1, Math.floor(ACTIVATION_BYTES / estimateActivationBytes(config, length)));
   return Math.ceil(countWindows(length) / windows);
+}
+
+/** Refuses a step of more ids than are read at once. */
+export function checkStepTokens(tokens: number): Refusal {
+  if (tokens <= MAX_STEP_TOKENS) return null;
+  return [`a step of ${tokens} tokens, ${MAX_STEP_TOKENS} at most`, "give a smaller --accumulate"];
 }
 
 /** Refuses a micro-batch that this machine cannot hold. */

@@ -8,6 +8,7 @@ import { countAveraged, isEvaluationStep } from "./evaluation-plan.ts";
 import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
 import type { RunState } from "./run-folder.ts";
+import { beginScale } from "./step/loss-scale.ts";
 import { StepClock } from "./step-clock.ts";
 import { estimateCosts, TimeLeft } from "./time-left.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "./training-loop.ts";
@@ -40,7 +41,7 @@ export class TextObjective implements Objective<RunState> {
 
   /** The state of a run that begins: student and teacher are scored on the held-out text. */
   async begin(): Promise<RunState> {
-    const { teacher } = this.parts;
+    const { teacher, settings } = this.parts;
     return {
       step: 0,
       tokens: 0,
@@ -49,6 +50,7 @@ export class TextObjective implements Objective<RunState> {
       evaluated: 0,
       before: await this.clock.evaluate(null, "the model", (show) => this.heldOut.perplexity(show)),
       teacher: teacher && (await this.scoreTeacher(teacher)),
+      ...beginScale(settings),
     };
   }
 
@@ -62,14 +64,15 @@ export class TextObjective implements Objective<RunState> {
     await this.heldOut.close();
   }
 
-  async prepareStep(step: number): Promise<PreparedStep<RunState>> {
+  async prepareStep(step: number, scale = 1): Promise<PreparedStep<RunState>> {
     const phase = await this.openPhase(step);
     const batches = await this.readMicroBatches(step);
     this.clock.start();
-    const report = await phase.gradients(step - phase.start, batches);
+    const report = await phase.gradients(step - phase.start, batches, scale);
     return {
       optimizer: phase.optimizer,
       index: step - phase.start,
+      finite: Number.isFinite(report.loss),
       check: (norm) => this.check(step + 1, report, norm),
       report: (lr, norm, state) => {
         const { batchSize, accumulate, length } = this.parts.settings;

@@ -3,7 +3,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
 import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
-import { checkMemory, countWindows, planMicroBatches } from "./step-size.ts";
+import { checkMemory, checkStepTokens, countWindows, planMicroBatches } from "./step-size.ts";
 import {
   explainNoTransfer,
   isTornByTying,
@@ -16,8 +16,6 @@ import {
 export type TrainMode = "distill" | "finetune" | "pretrain";
 
 const MAX_DEFAULT_LENGTH = 512;
-/** Tokens of a step: GPT-2 was trained with half a million. */
-const MAX_STEP_TOKENS = 2 ** 25;
 /** Share of the steps that go to attention transfer, and the most of them: 50 do what 150 do (docs/distill.md). */
 const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
@@ -82,7 +80,10 @@ export const TEXT_SETTINGS = {
     "positive integer",
     "micro-batches of a step",
     ({ config, hasBatchSize, settings }: TextContext) => (hasBatchSize ? 1 : planMicroBatches(config, settings.length)),
-    { shown: "as few as memory allows", check: checkStep },
+    {
+      shown: "as few as memory allows",
+      check: (value, { settings }) => checkStepTokens(value * settings.batchSize * settings.length),
+    },
   ),
   seed: declare("--seed <n>", "seed", "seed of windows and noise", 0),
   /** Peak learning rate. */
@@ -209,6 +210,12 @@ export const TEXT_SETTINGS = {
       check: (value) => (value < 2 ? [`--eval-tokens ${value} is too few`, "scoring needs 2 tokens at least"] : null),
     },
   ),
+  devicePrecision: declare(
+    "--device-precision <name>",
+    ["fp32", "fp16"],
+    "matrix products of training; fp16 where the device has 16-bit floats",
+    "fp32",
+  ),
   /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */
   extendedFrom: declare(null, "integer from 0", "steps of the run that is extended", 0),
 };
@@ -259,13 +266,6 @@ function checkLength(length: number, { config: { n_positions } }: TextContext): 
   if (length < 2) return [`windows of ${length} tokens are too short`, "give a --length of 2 at least"];
   if (length <= n_positions) return null;
   return [`windows of ${length} tokens, but the model has ${n_positions} positions`, "give a smaller --length"];
-}
-
-/** The ids of a step are read at once. */
-function checkStep(accumulate: number, { settings: { batchSize, length } }: TextContext): Refusal {
-  const tokens = accumulate * batchSize * length;
-  if (tokens <= MAX_STEP_TOKENS) return null;
-  return [`a step of ${tokens} tokens, ${MAX_STEP_TOKENS} at most`, "give a smaller --accumulate"];
 }
 
 function checkWarmup(steps: number): Refusal {

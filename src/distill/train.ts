@@ -172,7 +172,7 @@ async function loadState(
     checkTokens(folder, saved, settings);
     return saved;
   }
-  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended) };
+  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended, settings) };
   return beginExtension(folder, identity, store, finished);
 }
 

@@ -2,6 +2,7 @@
 import { describeError, NfcError } from "../errors.ts";
 import type { LongCall } from "../progress.ts";
 import type { RunFolder } from "./run-folder.ts";
+import { keepScale, type LossScale, lowerScale } from "./step/loss-scale.ts";
 import type { Optimizer } from "./step/optimizer.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
 
@@ -13,6 +14,8 @@ export interface LoopState {
   /** Step of the last evaluation; 0 before the first. */
   evaluated: number;
   best: { step: number } | null;
+  /** For products in half precision alone. */
+  lossScale?: LossScale | undefined;
 }
 
 /** A line of metrics.jsonl, and the changes of the state that go with it. */
@@ -26,6 +29,8 @@ export interface PreparedStep<State> {
   optimizer: Optimizer;
   /** Steps that the optimizer has made before. */
   index: number;
+  /** Whether the losses are finite. */
+  finite: boolean;
   /** @throws Divergence when the losses or the gradient's norm are not finite, or far worse than guessing */
   check(norm: number): void;
   /** Reports the step after the parameters moved. */
@@ -36,8 +41,11 @@ export interface PreparedStep<State> {
 export interface Objective<State extends LoopState> {
   /** Steps of the whole run. */
   readonly steps: number;
-  /** @param step counted from 0 */
-  prepareStep(step: number): Promise<PreparedStep<State>>;
+  /**
+   * @param step counted from 0
+   * @param scale by which the totals are to be larger than the gradients, 1 unless given
+   */
+  prepareStep(step: number, scale?: number): Promise<PreparedStep<State>>;
   /** After how many of the steps up to this one the parameters are averaged: their mean is then scored and kept. */
   countAveraged?(step: number): number;
   /** Whether the parameters are scored after this many steps. The end of a run is always scored. */
@@ -135,18 +143,34 @@ export class TrainingLoop<State extends LoopState> {
   private async takeStep(): Promise<void> {
     const { store, saveEvery } = this.options;
     const { step } = this.state;
-    store.clearTotals();
-    const { optimizer, index, check, report } = await this.objective.prepareStep(step);
-    const norm = await optimizer.norm();
+    const { prepared, norm, lossScale } = await this.prepareStep(step);
+    const { optimizer, index, check, report } = prepared;
     check(norm);
     // The parameters are saved before they move: the losses just computed show that they are good.
     if (step > 0 && step % saveEvery === 0 && step !== this.savedStep) await this.save();
-    const lr = await optimizer.update(index, norm);
+    const lr = await optimizer.update(index, norm, lossScale?.factor);
     const averaged = this.countAveraged(step + 1);
     if (averaged > 0) await store.addToAverage(averaged);
     const { entry, changes } = report(lr, norm, this.state);
-    this.state = { ...this.state, ...changes, step: step + 1 };
-    await this.log(entry);
+    this.state = { ...this.state, ...changes, step: step + 1, ...(lossScale && { lossScale: keepScale(lossScale) }) };
+    await this.log(lossScale ? { ...entry, loss_scale: lossScale.factor } : entry);
+  }
+
+  /**
+   * Leaves the gradients of a step, times the loss's scale, in the store's totals. Where one has overflowed though the
+   * losses are finite, the step is done again with half the scale.
+   */
+  private async prepareStep(step: number) {
+    let lossScale = this.state.lossScale ?? null;
+    for (;;) {
+      this.options.store.clearTotals();
+      const factor = lossScale?.factor ?? 1;
+      const prepared = await this.objective.prepareStep(step, factor);
+      const norm = await prepared.optimizer.norm(factor);
+      const lower = lossScale && prepared.finite && !Number.isFinite(norm) ? lowerScale(lossScale) : null;
+      if (!lower) return { prepared, norm, lossScale };
+      lossScale = lower;
+    }
   }
 
   /** A run that goes on begins with the evaluation in which it was interrupted. */

@@ -48,6 +48,8 @@ export interface NodeSpec {
 export class Graph {
   readonly inputs: Value[] = [];
   readonly outputs: Value[] = [];
+  /** Products that stay in float32 where others are computed in fewer bits. */
+  readonly exact = new Set<Value>();
   private readonly parameters = new Map<string, Value>();
   private readonly shared = new Map<string, Value>();
   private readonly names = new Set<string>();

@@ -135,6 +135,12 @@ export function gemm(
   return single({ op: "Gemm", inputs: c ? [a, b, c] : [a, b], dtype: a.dtype, shape, attributes });
 }
 
+/** A product that stays in float32 where others are computed in fewer bits. */
+export function markExact(product: Value): Value {
+  product.graph.exact.add(product);
+  return product;
+}
+
 const showOperand = ({ shape }: Value, transposed = false) => `${formatShape(shape)}${transposed ? "ᵀ" : ""}`;
 
 /** e^x / Σ e^x along an axis, in the shape of x. */

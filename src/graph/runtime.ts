@@ -14,6 +14,10 @@ export interface SessionOptions {
   shortLived?: boolean | undefined;
   /** False for one of several sessions that run in turn: memory is freed after each run instead of kept for the next. */
   arena?: boolean | undefined;
+  /** Matrix products in float16, all else in float32 (passes/half-products.ts); fp32 unless given. @internal */
+  products?: "fp32" | "fp16" | undefined;
+  /** Accepts half precision on the CPU, which computes it by casts. @internal */
+  halfOnCpu?: boolean | undefined;
   /** Prefix of a file to which ONNX Runtime writes when each op ran, as a Chrome trace; complete after `close`. */
   profile?: string | undefined;
   /**

@@ -6,6 +6,7 @@ import { DeviceTensor } from "./device-tensor.ts";
 import type { Device } from "./devices.ts";
 import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
 import { relu } from "./ops.ts";
+import { toHalfProducts } from "./passes/half-products.ts";
 import { narrowIntegers, toWebGpuGraph } from "./passes/webgpu.ts";
 import {
   loadRuntime,
@@ -187,9 +188,13 @@ export class Session {
   }
 }
 
-/** The graph for the device: WebGPU's is another (docs/decisions/0043), that of all others the one that is given. */
-function lowerGraph(graph: Graph, { device }: SessionOptions): Graph {
-  return device === "webgpu" ? toWebGpuGraph(graph) : graph;
+/**
+ * The graph for the device: WebGPU's is another (docs/decisions/0043), that of all others the one that is given, but for
+ * products in float16.
+ */
+function lowerGraph(graph: Graph, { device = "cpu", products = "fp32" }: SessionOptions): Graph {
+  const lowered = products === "fp16" ? toHalfProducts(graph, { keepCasts: device === "cpu" }) : graph;
+  return device === "webgpu" ? toWebGpuGraph(lowered) : lowered;
 }
 
 /** An int64 tensor in int32, a tensor of another dtype as it is. @throws Error for a number that int32 does not hold */

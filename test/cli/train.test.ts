@@ -127,6 +127,7 @@ describe("nfc distill", () => {
       ...{ seed: 5, evalEvery: 4, evalTokens: 100, kd: 0.25, temperature: 2, transferSteps: 2, transferLr: 0.03 },
       ...{ average: 0.5, transfer: "outputs" },
       ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0, cacheKind: "top-k", extendedFrom: 0 },
+      devicePrecision: "fp32",
     });
   });
 

@@ -30,7 +30,7 @@ describe("the settings of distill.py", () => {
     for (const settings of [{}, given]) {
       const student = studentOf(undefined, variant);
       const all = resolveTrainSettings("distill", student.config, settings, config);
-      const { task, cacheTeacher, cacheKind, teacherPrecision, extendedFrom, ...shared } = all;
+      const { task, cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, ...shared } = all;
       expect(planScript(student, settings)).toEqual({ settings: shared, layers: [0, 1] });
     }
   });

@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { DeviceState } from "../../src/distill/device/device-state.ts";
 import { openPhase, type PhaseContext, type StepReport } from "../../src/distill/phases.ts";
+import { beginScale } from "../../src/distill/step/loss-scale.ts";
 import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
 import { resolveTrainSettings, type TrainSettings } from "../../src/distill/train-settings.ts";
 import type { SessionOptions } from "../../src/graph/session.ts";
@@ -117,6 +118,7 @@ export async function runSteps(
 ): Promise<StepsResult> {
   const context = await openCase(given, session, onHost);
   const { store, settings } = context;
+  const scale = beginScale(settings).lossScale?.factor;
   const [reports, norms]: [StepReport[], number[]] = [[], []];
   let phase = await openPhase(0, context);
   try {
@@ -128,10 +130,10 @@ export async function runSteps(
       }
       store.clearTotals();
       const batches = Array.from({ length: settings.accumulate }, (_, micro) => makeBatch(step * 8 + micro, settings));
-      reports.push(await phase.gradients(step - phase.start, batches));
-      const norm = await phase.optimizer.norm();
+      reports.push(await phase.gradients(step - phase.start, batches, scale));
+      const norm = await phase.optimizer.norm(scale);
       norms.push(norm);
-      await phase.optimizer.update(step - phase.start, norm);
+      await phase.optimizer.update(step - phase.start, norm, scale);
       if (store.hasAverages) await store.addToAverage(step + 1);
       onStep?.(step, store instanceof DeviceState ? store.memory.count : 0);
     }

@@ -3,16 +3,20 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 
-/** Every number of the tensor becomes `value`. */
-export async function overwrite(folder: string, name: string, value: number): Promise<void> {
+/** Every number of the tensor becomes `value`, or what a function makes of it. */
+export async function overwrite(
+  folder: string,
+  name: string,
+  value: number | ((old: number) => number),
+): Promise<void> {
   const file = join(folder, "model.safetensors");
   const reader = await openSafetensors(file);
   const tensor = reader.tensors.get(name);
-  await reader.close();
   if (!tensor) throw new Error(`${file} has no ${name}`);
+  const values = (await reader.readF32(name)).map((old) => (typeof value === "number" ? value : value(old)));
+  await reader.close();
   const handle = await open(file, "r+");
-  const values = new Float32Array(tensor.byteLength / Float32Array.BYTES_PER_ELEMENT).fill(value);
-  await handle.write(new Uint8Array(values.buffer), 0, tensor.byteLength, tensor.offset);
+  await handle.write(new Uint8Array(values.buffer, values.byteOffset), 0, tensor.byteLength, tensor.offset);
   await handle.close();
 }
 

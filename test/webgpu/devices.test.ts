@@ -1,9 +1,10 @@
 // Devices on a software adapter: nfc devices names it, --device auto passes it by, and models run on it where it is asked for.
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { SOFTWARE } from "../../src/inference/devices/probe-devices.ts";
-import { ok } from "../support/cli.ts";
+import { ok, refused } from "../support/cli.ts";
 import { MODEL, TEXT } from "../support/fixture.ts";
+import { writeSst2 } from "../support/task-data.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { SOFTWARE_GPU, WHY_NO_GPU } from "../support/webgpu.ts";
 
@@ -48,6 +49,16 @@ describe.skipIf(SOFTWARE_GPU === null)(`a software adapter${WHY_NO_GPU}`, () => 
     );
     expect(webgpu.tokens).toBe(cpu.tokens);
     expect(Math.abs(webgpu.perplexity / cpu.perplexity - 1)).toBeLessThan(1e-5);
+  });
+
+  it("refuses half precision before anything is written, having no such floats", { timeout: 120_000 }, async () => {
+    const line = ["--device", "webgpu", "--device-precision", "fp16", ...QUICK];
+    const fact = "webgpu: this adapter has no 16-bit floats (shader-f16); leave out --device-precision fp16";
+    expect(await refused(["finetune", MODEL, "--data", TEXT, "-o", path("tuned"), ...line])).toBe(fact);
+    const task = ["--tasks", "sst2", "--data", path("glue")];
+    writeSst2(path("glue/SST-2"));
+    expect(await refused(["glue", "--models", MODEL, ...task, "-o", path("cells"), ...line])).toBe(fact);
+    for (const output of ["tuned", "tuned.run", "cells"]) expect(existsSync(path(output))).toBe(false);
   });
 
   it("fits a tie as the CPU does with --device webgpu", { timeout: 180_000 }, async () => {

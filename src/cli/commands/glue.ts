@@ -39,9 +39,9 @@ Examples:
   $ nfc glue --models gpt2/,out/sym --tasks cola,sst2,rte --data glue/ -o out/glue
   $ nfc glue --models gpt2/,out/sym --tasks cola --data glue/ --seeds 3 --format markdown -o out/glue`;
 
-const { epochs, lr, batchSize, length } = TASK_SETTINGS;
+const { epochs, lr, batchSize, length, devicePrecision } = TASK_SETTINGS;
 /** Settings that all cells share. */
-const CELL_SETTINGS = { epochs, lr, batchSize, length };
+const CELL_SETTINGS = { epochs, lr, batchSize, length, devicePrecision };
 
 const parseList = (text: string) =>
   text

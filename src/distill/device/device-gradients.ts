@@ -6,22 +6,23 @@ import type { TextGradientOptions, TextGradients } from "../step/text-gradients.
 import { openDeviceNoise } from "./device-noise.ts";
 import type { DeviceState } from "./device-state.ts";
 import { buildResidentGraph, makeInt32Tensor } from "./resident-graph.ts";
-import { PRIOR } from "./whole-gradients.ts";
+import { LOSS_SCALE, PRIOR } from "./whole-gradients.ts";
 
 export async function openDeviceGradients(
   state: DeviceState,
   { config, settings, teacher, session: sessionOptions }: TextGradientOptions,
 ): Promise<TextGradients> {
   const { batchSize: batch, length, temperature, noiseKl, accumulate } = settings;
+  const scaled = settings.devicePrecision === "fp16";
   const noise = await openDeviceNoise(config, settings, { memory: state.memory, session: sessionOptions });
   const trained = new Set(state.trained);
   const step = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
-  const graph = buildResidentGraph({ ...step, prior: noiseKl / accumulate });
+  const graph = buildResidentGraph({ ...step, prior: noiseKl / accumulate, scaled });
   const session = await Session.withInputs(graph, sessionOptions);
   const { readParameters, gradients } = bindDevice(session, state);
   let prior: number | null = null;
   return {
-    async run({ inputs, labels, windows }, weights, draw) {
+    async run({ inputs, labels, windows }, weights, draw, scale) {
       const output = await session.run(
         {
           ...readParameters(),
@@ -31,6 +32,7 @@ export async function openDeviceGradients(
           [STEP.labels]: makeInt32Tensor(labels),
           [STEP.nllWeight]: makeScalar(weights.nll),
           ...(teacher && { [STEP.klWeight]: makeScalar(weights.kl) }),
+          ...(session.inputNames.includes(LOSS_SCALE) && { [LOSS_SCALE]: makeScalar(scale) }),
         },
         gradients,
       );

@@ -10,6 +10,8 @@ import { isPriorOnly, nameGradient, type StepOptions } from "../step/step-graph.
 export interface WholeOptions extends Pick<StepOptions, "config" | "batch" | "length" | "trained" | "noise"> {
   /** Weight of the noise prior in the loss of a micro-batch. */
   prior: number;
+  /** Whether its gradient is multiplied by a number that is fed. */
+  scaled?: boolean | undefined;
 }
 
 interface ModelValues {
@@ -25,6 +27,8 @@ interface ModelValues {
 
 /** Name of the output with the prior's value, in nats: []. It is there for models with noise. */
 export const PRIOR = "noise_kl";
+/** Name of the input with the factor on all gradients, which the losses' weights have already: []. */
+export const LOSS_SCALE = "loss_scale";
 
 /** Makes the gradient of every trained parameter an output `grad/NAME` of the parameter's shape. */
 export function outputWholeGradients(options: WholeOptions, values: ModelValues): void {
@@ -91,7 +95,7 @@ function writeRows(x: Value, ids: Value, rows: Value, [count]: readonly [number,
 }
 
 /** The noise prior as noise-prior.ts has it: ½(mean μ² + mean(σ² − 1 − ln σ²)); null for a model without noise. */
-function buildPrior({ config, trained, prior: weight }: WholeOptions, parameters: ParameterLookup) {
+function buildPrior({ config, trained, prior: weight, scaled = false }: WholeOptions, parameters: ParameterLookup) {
   const names = listParameters(config).map(({ name }) => name);
   const [means, logStds] = (["noise mean", "noise log std"] as const).map((kind) =>
     names.filter((name) => findParameterKind(name) === kind),
@@ -109,15 +113,19 @@ function buildPrior({ config, trained, prior: weight }: WholeOptions, parameters
     add(scale(reduceSum(mul(mu, mu), [0]), 1 / counts.mean), scale(reduceSum(spread, [0]), 1 / counts.logStd)),
     1 / 2,
   );
+  const factor = scaled ? value.graph.input(LOSS_SCALE, "float32", []) : null;
+  const ofLoss = (gradient: Value) => (factor ? mul(gradient, factor) : gradient);
   return {
     value,
-    /** dμ = μ/n_μ, dlog_std = (σ² − 1)/n_σ, times the weight; null for other parameters. */
+    /** dμ = μ/n_μ, dlog_std = (σ² − 1)/n_σ, times the weight and the scale; null for other parameters. */
     gradient(name: string): Value | null {
       if (!isNoiseParameter(name) || !trained.has(name)) return null;
       const x = parameters(name);
-      return findParameterKind(name) === "noise mean"
-        ? scale(x, weight / counts.mean)
-        : scale(shift(exp(scale(x, 2)), -1), weight / counts.logStd);
+      return ofLoss(
+        findParameterKind(name) === "noise mean"
+          ? scale(x, weight / counts.mean)
+          : scale(shift(exp(scale(x, 2)), -1), weight / counts.logStd),
+      );
     },
   };
 }

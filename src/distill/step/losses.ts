@@ -1,7 +1,7 @@
 // The head's losses with their gradient in closed form: NLL and KL to a teacher, the vocabulary in chunks.
 import type { Dim } from "../../graph/dims.ts";
 import type { Graph, Value } from "../../graph/ir.ts";
-import { add, equal, gemm, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
+import { add, equal, gemm, markExact, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
 import { concat, cutEvenly, gather, padAxis, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
@@ -119,7 +119,7 @@ function buildRowBlock(
   const count = rows.end - rows.start;
   const logits = chunks.map((chunk) => {
     const bias = maskBeyond(chunk.graph, chunk.shape[0] as number, inputs.beyond ?? 0);
-    return gemm(hidden, chunk, { transB: true, c: bias }); // [n, v]
+    return markExact(gemm(hidden, chunk, { transB: true, c: bias })); // [n, v]
   });
   const student = chunkedSoftmax(logits);
   const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]

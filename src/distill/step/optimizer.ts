@@ -21,15 +21,15 @@ export class Optimizer {
     this.options = options;
   }
 
-  /** √Σ g², which is not finite when any gradient is not. */
-  async norm(): Promise<number> {
-    return this.store.gradientNorm(this.options.names);
+  /** √Σ g², which is not finite when any gradient is not. @param scale by which the totals are larger than g */
+  async norm(scale = 1): Promise<number> {
+    return (await this.store.gradientNorm(this.options.names)) / scale;
   }
 
   /** Moves the parameters with the gradients in the store's totals; `step` counts from 0. Gives the learning rate. */
-  async update(step: number, norm: number): Promise<number> {
+  async update(step: number, norm: number, scale = 1): Promise<number> {
     const { names, lr, noiseLr, steps, warmup, floor, clip, beta1, beta2, epsilon, decay } = this.options;
-    const gradientScale = clip > 0 && norm > clip ? clip / norm : 1;
+    const gradientScale = (clip > 0 && norm > clip ? clip / norm : 1) / scale;
     const rate = (peak: number) => scheduleRate(step, { peak, steps, warmup, floor });
     const rates = { lr: rate(lr), noiseLr: rate(noiseLr) };
     await this.store.move(names, { ...rates, beta1, beta2, epsilon, decay, step: step + 1, gradientScale });

@@ -1,7 +1,7 @@
 // A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
 import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
-import { add, gemm, reduceSum } from "../../graph/ops.ts";
+import { add, gemm, markExact, reduceSum } from "../../graph/ops.ts";
 import { int8Product } from "../../graph/passes/int8.ts";
 import { padAxis, reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -188,7 +188,7 @@ export function buildTeacherSignal(
     if (precision === "fp32") {
       const matrix = padHead(graph.input(nameTeacherChunk(c), "float32", [count, width]), beyond);
       const bias = maskBeyond(graph, matrix.shape[0] as number, beyond);
-      return (x) => gemm(x, matrix, { transB: true, c: bias }); // [n, v]
+      return (x) => markExact(gemm(x, matrix, { transB: true, c: bias })); // [n, v]
     }
     const values = graph.input(nameTeacherChunk(c), "int8", [width, count]);
     const scales = graph.input(nameTeacherScales(c), "float32", [count]);

@@ -22,10 +22,14 @@ export interface TextGradients {
   /**
    * Computes the gradients of a micro-batch into the state's; gives its losses.
    * @param draw of the noise, counted over the run
+   * @param scale of the gradients, of which the weights have it already
    */
-  run(batch: Batch, weights: StepLosses, draw: number): Promise<StepLosses>;
-  /** Ends a step: the noise prior's gradient is in the totals. Gives its value in nats; null for a model without noise. */
-  addPrior(): number | null;
+  run(batch: Batch, weights: StepLosses, draw: number, scale: number): Promise<StepLosses>;
+  /**
+   * Ends a step: the noise prior's gradient is in the totals. Gives its value in nats; null for a model without noise.
+   * @param scale by which the totals are larger than the gradients
+   */
+  addPrior(scale: number): number | null;
   close(): Promise<void>;
 }
 
@@ -45,9 +49,9 @@ export async function openTextGradients(
       const feeds = { ...(await noise.feeds(draw)), ...(await teacher?.feeds(inputs, windows)) };
       return step.run({ inputs, labels }, weights, feeds);
     },
-    addPrior() {
+    addPrior(scale) {
       for (const name of priorOnly) store.slot(name).total.fill(0);
-      prior?.addGradient(noiseKl);
+      prior?.addGradient(noiseKl * scale);
       return prior ? prior.value() : null;
     },
     async close() {

@@ -35,7 +35,7 @@ export function toHalfGraph(original: Graph, { halfInput, fullOutput }: HalfOpti
     half.has(leaf) || (leaf.kind === "input" && leaf.dtype === "float32" && halfInput(leaf.name))
       ? "float16"
       : leaf.dtype;
-  return rewriteGraph(original, lowerNode, {
+  return rewriteGraph(original, (node, rewrite) => lowerNode(node, rewrite, isProduct), {
     dtypeOf,
     output: (copy, name) => (fullOutput(name) ? castOnce(copy, "float32") : copy),
   });
@@ -50,11 +50,17 @@ function toHalfParameters(original: Graph): Set<Value> {
   return half;
 }
 
-function lowerNode(node: Node, { graph, of }: Rewrite): Value[] | null {
-  const copies = node.inputs.map((value) => value && of(value));
+/** A node in float16 where `isHalf` says so, a move in the dtype of what it moves, and any other node in float32. */
+export function lowerNode(node: Node, rewrite: Rewrite, isHalf: (node: Node) => boolean): Value[] | null {
+  const copies = node.inputs.map((value) => value && rewrite.of(value));
   // A cast from float16 is left out, because each reader casts as needed. Other casts stay.
   if (node.op === "Cast") return copies[0]?.dtype === "float16" ? [copies[0]] : null;
-  const dtype = isComputedIn(node, copies);
+  return computeIn(isHalf(node) || movesHalf(node, copies) ? "float16" : "float32", node, rewrite);
+}
+
+/** A node whose float inputs and outputs are of one dtype. */
+export function computeIn(dtype: GraphDtype, node: Node, { graph, of }: Rewrite): Value[] {
+  const copies = node.inputs.map((value) => value && of(value));
   const inputs = copies.map((value) => (value && isFloat(value) ? castOnce(value, dtype) : value));
   const outputs = node.outputs.map(({ dtype: own, shape }) => ({ dtype: own === "float32" ? dtype : own, shape }));
   return graph.node({ ...node, inputs, outputs });
@@ -67,11 +73,11 @@ function isProduct({ op, inputs }: Node): boolean {
   return bias?.kind === "parameter" && PRODUCTS.has(product?.producer?.op ?? "");
 }
 
-function isComputedIn(node: Node, inputs: readonly (Value | null)[]): GraphDtype {
-  if (isProduct(node)) return "float16";
-  if (!MOVES.has(node.op)) return "float32";
+/** True for a node that only moves data, all of it in float16. */
+function movesHalf({ op }: Node, inputs: readonly (Value | null)[]): boolean {
+  if (!MOVES.has(op)) return false;
   const floats = inputs.filter((value): value is Value => value !== null && isFloat(value));
-  return floats.length > 0 && floats.every((value) => value.dtype === "float16") ? "float16" : "float32";
+  return floats.length > 0 && floats.every((value) => value.dtype === "float16");
 }
 
 function isFloat({ dtype }: Value): boolean {

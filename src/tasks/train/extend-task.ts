@@ -9,7 +9,7 @@ import { NfcError } from "../../errors.ts";
 import { parseJsonWith } from "../../io/json.ts";
 import type { Task } from "../glue-tasks.ts";
 import { type ClassifierSettings, TASK_SETTINGS } from "./settings.ts";
-import type { ClassifierState } from "./task-objective.ts";
+import { beginState, type ClassifierState } from "./task-objective.ts";
 
 /** The entry of a run on a task in the history of nfc.json, as far as an extension needs it. */
 const entrySchema = z.object({
@@ -87,7 +87,10 @@ export function checkExtendedTask({ folder, entry }: FinishedTask, identity: Run
 }
 
 /** The state in which a longer run begins: the finished one's, with fresh moments and patience. */
-export async function makeExtendedState({ folder, entry }: FinishedTask): Promise<ClassifierState> {
+export async function makeExtendedState(
+  { folder, entry }: FinishedTask,
+  settings: Pick<ClassifierSettings, "devicePrecision">,
+): Promise<ClassifierState> {
   const { steps: step, best } = entry;
-  return { step, metricsBytes: await measureMetrics(folder), evaluated: step, best, stale: 0 };
+  return { ...beginState(settings), step, metricsBytes: await measureMetrics(folder), evaluated: step, best };
 }

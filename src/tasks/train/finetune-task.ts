@@ -14,6 +14,7 @@ import { checkTeacherFits, withMatchingTeacher } from "../../distill/teacher/tea
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
 import { NfcError } from "../../errors.ts";
+import { checkHalf } from "../../graph/check-half.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { formatCommand } from "../../io/printable.ts";
 import { stageDirectory } from "../../io/staging.ts";
@@ -27,7 +28,7 @@ import { addHead } from "./classifier-head.ts";
 import { type BegunTask, checkExtendedTask, findBegunTask, makeExtendedState } from "./extend-task.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
-import { type ClassifierState, classifierStateSchema, INITIAL_STATE, TaskObjective } from "./task-objective.ts";
+import { beginState, type ClassifierState, classifierStateSchema, TaskObjective } from "./task-objective.ts";
 
 const SAVE_EVERY = 200;
 
@@ -112,6 +113,7 @@ export async function planTask(source: Checkpoint, options: FinetuneTaskOptions)
   const context = { task, config: source.config, examples: parts.train.examples.length, hasTeacher: teacher !== null };
   const settings = resolveClassifierSettings(context, begun.settings);
   checkTeacher(source, teacher, task, settings);
+  if (settings.devicePrecision === "fp16") await checkHalf(options.session ?? {});
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
   const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));
@@ -160,7 +162,7 @@ async function runWith(
     if (!resume) await folder.create(identity);
     const savedStep = saved?.step ?? null;
     const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal, onProgress };
-    const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? INITIAL_STATE, savedStep);
+    const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? beginState(settings), savedStep);
     const { best, step: steps } = await loop.finish();
     const score = await loop.orStop(objective.score({ interval: true }));
     const step = {
@@ -184,12 +186,12 @@ async function runWith(
 
 /** The state in which a run goes on, its arrays in the store: that of its checkpoint, or where it extends a finished one. */
 async function loadState(
-  { folder, extended, identity }: TaskPlan,
+  { folder, extended, identity, settings }: TaskPlan,
   store: ParameterState,
 ): Promise<ClassifierState | null> {
   const saved = folder.exists() ? await folder.load(store) : null;
   if (saved) return saved;
-  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended) };
+  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended, settings) };
   return beginExtension(folder, identity, store, finished);
 }
 

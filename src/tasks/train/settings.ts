@@ -33,7 +33,7 @@ export interface TaskContext {
 type Context = TaskContext & { settings: { batchSize: number } };
 
 const { seed, lr, noiseLr, warmup, floor, beta1, beta2, epsilon, decay, clip } = TEXT_SETTINGS;
-const { length, batchSize, kd, temperature, noise, noiseKl, evalEvery } = TEXT_SETTINGS;
+const { length, batchSize, kd, temperature, noise, noiseKl, evalEvery, devicePrecision } = TEXT_SETTINGS;
 
 /** Everything that decides the result of a run on a task, besides its inputs. Plain JSON. */
 export const TASK_SETTINGS = {
@@ -69,6 +69,7 @@ export const TASK_SETTINGS = {
   temperature,
   noise,
   noiseKl: { ...noiseKl, default: 0 },
+  devicePrecision,
   /** Steps between evaluations on the development set. */
   evalEvery: { ...evalEvery, default: chooseEvalEvery },
   /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */

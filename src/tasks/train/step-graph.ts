@@ -1,6 +1,6 @@
 // A training step of a classifier as a graph: forward pass, the loss's derivative by the logits, and all gradients.
 
-import { outputWholeGradients } from "../../distill/device/whole-gradients.ts";
+import { outputWholeGradients, type WholeOptions } from "../../distill/device/whole-gradients.ts";
 import { outputModelGradients } from "../../distill/step/step-graph.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { add, mul, scale, softmax, sub } from "../../graph/ops.ts";
@@ -19,8 +19,8 @@ export interface ClassifierGraphOptions {
   /** Share of a teacher in the loss, 0: none; and the temperature of both distributions. */
   kd: number;
   temperature: number;
-  /** For parameters on a device: gradients are whole, with the noise prior's of this weight. */
-  whole?: { prior: number } | undefined;
+  /** For parameters on a device: gradients are whole, with the noise prior's. */
+  whole?: Pick<WholeOptions, "prior" | "scaled"> | undefined;
 }
 
 /** Names of the inputs that a language model's step does not have. */

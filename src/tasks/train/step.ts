@@ -2,6 +2,7 @@
 
 import { type DeviceNoise, openDeviceNoise } from "../../distill/device/device-noise.ts";
 import type { RunParameters } from "../../distill/device/open-parameters.ts";
+import { LOSS_SCALE } from "../../distill/device/whole-gradients.ts";
 import { makeStepNoise, type StepNoise } from "../../distill/step/noise.ts";
 import { NoisePrior } from "../../distill/step/noise-prior.ts";
 import { ParameterStore } from "../../distill/step/parameter-store.ts";
@@ -19,6 +20,7 @@ export interface ClassifierStepOptions extends Pick<ClassifierGraphOptions, "con
   seed: number;
   /** Weight of the noise prior. */
   noiseKl: number;
+  devicePrecision?: "fp32" | "fp16" | undefined;
   session: SessionOptions;
 }
 
@@ -55,12 +57,13 @@ export class ClassifierStep {
    * Computes the gradients of one batch into the store's totals.
    * @param step of the run: the noise depends on it
    * @param teacher logits [count, K] of the teacher for the batch's examples
+   * @param scale of the gradients, 1 unless given
    */
-  async run(step: number, batch: ExampleBatch, teacher: Float32Array | null): Promise<ClassifierLosses> {
+  async run(step: number, batch: ExampleBatch, teacher: Float32Array | null, scale = 1): Promise<ClassifierLosses> {
     const { batchSize, config, kd, temperature } = this.options;
     const width = (config.labels as readonly string[]).length;
     const bucket = await this.bucket(batch.length);
-    const weight = Float32Array.from({ length: batchSize }, (_, row) => (row < batch.count ? 1 / batch.count : 0));
+    const weight = Float32Array.from({ length: batchSize }, (_, row) => (row < batch.count ? scale / batch.count : 0));
     const soft = teacher && makeTeacherTargets(teacher, width, temperature, batchSize);
     const output = await bucket.session.run(
       {
@@ -70,20 +73,23 @@ export class ClassifierStep {
         [TARGETS]: makeFloat32Tensor(makeTargets(batch, width), [batchSize, width]),
         [WEIGHT]: makeFloat32Tensor(weight, [batchSize, 1]),
         ...(soft && { [TEACHER]: makeFloat32Tensor(soft, [batchSize, width]) }),
+        ...(bucket.session.inputNames.includes(LOSS_SCALE) && {
+          [LOSS_SCALE]: makeFloat32Tensor(Float32Array.of(scale), []),
+        }),
       },
       bucket.binding.gradients,
     );
     bucket.binding.addEmbeddingRows(batch.ids);
-    this.addPrior(bucket.noise.mode);
+    this.addPrior(bucket.noise.mode, scale);
     return computeLosses(output.logits?.data as Float32Array, batch, soft, { width, kd, temperature });
   }
 
   /** Adds the noise prior's gradient, where the graph has not: a parameter that the examples do not reach has that alone. */
-  private addPrior(mode: StepNoise["mode"]): void {
+  private addPrior(mode: StepNoise["mode"], scale: number): void {
     const { store } = this;
     if (!(store instanceof ParameterStore)) return;
     for (const name of store.trained) if (isPriorOnly(name, this.options.config, mode)) store.slot(name).total.fill(0);
-    this.prior?.addGradient(this.options.noiseKl);
+    this.prior?.addGradient(this.options.noiseKl * scale);
   }
 
   async close(): Promise<void> {
@@ -96,7 +102,7 @@ export class ClassifierStep {
   private async bucket(length: number): Promise<Bucket> {
     const known = this.buckets.get(length);
     if (known) return known;
-    const { config, batchSize: batch, session: options, kd, temperature } = this.options;
+    const { config, batchSize: batch, session: options, kd, temperature, devicePrecision } = this.options;
     const { store } = this;
     const settings = { ...this.options, length };
     const noise =
@@ -104,9 +110,13 @@ export class ClassifierStep {
         ? makeStepNoise(config, settings)
         : await openDeviceNoise(config, settings, { memory: store.memory, session: options });
     const trained = new Set(this.store.trained);
-    const whole = store instanceof ParameterStore ? undefined : { prior: this.options.noiseKl };
+    const scaled = devicePrecision === "fp16";
+    const whole = store instanceof ParameterStore ? undefined : { prior: this.options.noiseKl, scaled };
     const shared = { config, batch, length, trained, noise: noise.mode, kd, temperature, whole };
-    const session = await Session.withInputs(buildClassifierStepGraph(shared), options);
+    const session = await Session.withInputs(buildClassifierStepGraph(shared), {
+      ...options,
+      products: devicePrecision,
+    });
     const binding =
       store instanceof ParameterStore
         ? bindStore(session, store, { batch, length, width: config.n_embd })

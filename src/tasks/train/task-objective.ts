@@ -3,6 +3,7 @@
 import { z } from "zod";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { RunParameters } from "../../distill/device/open-parameters.ts";
+import { beginScale, lossScaleSchema } from "../../distill/step/loss-scale.ts";
 import { Optimizer } from "../../distill/step/optimizer.ts";
 import { Divergence, type Objective, type Outcome, type PreparedStep } from "../../distill/training-loop.ts";
 import type { SessionOptions } from "../../graph/session.ts";
@@ -26,10 +27,14 @@ export const classifierStateSchema = z.object({
   best: z.object({ step: z.int().nonnegative(), score: z.number().nullable() }).nullable(),
   /** Evaluations since the best one. */
   stale: z.int().nonnegative(),
+  lossScale: lossScaleSchema.optional(),
 });
 export type ClassifierState = z.infer<typeof classifierStateSchema>;
 
-export const INITIAL_STATE: ClassifierState = { step: 0, metricsBytes: 0, evaluated: 0, best: null, stale: 0 };
+/** The state of a run that begins. */
+export function beginState(settings: Pick<ClassifierSettings, "devicePrecision">): ClassifierState {
+  return { step: 0, metricsBytes: 0, evaluated: 0, best: null, stale: 0, ...beginScale(settings) };
+}
 
 export interface TaskObjectiveParts extends LongCall {
   task: Task;
@@ -79,15 +84,16 @@ export class TaskObjective implements Objective<ClassifierState> {
     await this.scorer.close();
   }
 
-  async prepareStep(step: number): Promise<PreparedStep<ClassifierState>> {
+  async prepareStep(step: number, scale = 1): Promise<PreparedStep<ClassifierState>> {
     const { settings, teacher } = this.parts;
     this.started ??= { time: performance.now(), step };
     const batch = this.readBatch(step);
-    const losses = await this.step.run(step, batch, teacher && gatherRows(teacher, batch, this.width));
+    const losses = await this.step.run(step, batch, teacher && gatherRows(teacher, batch, this.width), scale);
     const mean = (sum: number) => Number((sum / batch.count).toPrecision(6));
     return {
       optimizer: this.optimizer,
       index: step - settings.extendedFrom,
+      finite: Number.isFinite(losses.loss),
       check: (norm) => this.check(step + 1, losses, batch.count, norm),
       report: (lr, norm, { best }) => {
         this.show(step + 1, losses.loss / batch.count, best);
