@@ -22,7 +22,7 @@ export interface SessionOptions {
   profile?: string | undefined;
   /**
    * True where runs repeat the same shapes, as training does: WebGPU then keeps every freed buffer for the next of its
-   * size, where it would give back large ones after each run. The session that opens the device decides for all.
+   * size, where it would give back large ones after each run. The session that opens the device decides for all. @internal
    */
   steady?: boolean | undefined;
   /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. @internal */
