@@ -1,12 +1,16 @@
 // Benchmarks exported models: size, memory and speed of each precision, tied against dense, nfc against transformers.js.
-// Usage: npm run bench:inference [-- DENSE TIED...] [--precision LIST] [--threads LIST] [--prompt N] [--new N] [--runs N]
-// DENSE and TIED are model folders; without them a GPT-2 small with random weights is made.
+// Usage: npm run bench:inference [-- DENSE TIED...] [--precision LIST] [--threads LIST] [--device LIST] [--prompt N]
+//   [--new N] [--runs N]
+// DENSE and TIED are model folders, or exports; without them a GPT-2 small with random weights is made. What a device does
+// not run gets a row that says why.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { nameModelFile } from "../dist/model/precision.js";
+import { record } from "./figures.mjs";
 import { makeModel } from "./make-model.mjs";
 
 const { values: args, positionals } = parseArgs({
@@ -14,6 +18,7 @@ const { values: args, positionals } = parseArgs({
   options: {
     precision: { type: "string", default: "fp32,fp16,int8,q4" },
     threads: { type: "string", default: "1,2" },
+    device: { type: "string", default: "cpu" },
     prompt: { type: "string", default: "128" },
     new: { type: "string", default: "64" },
     runs: { type: "string", default: "3" },
@@ -49,8 +54,9 @@ async function models() {
   ];
 }
 
-/** All precisions of a model in one command, timed; sizes by precision. */
+/** All precisions of a model in one command, timed. Gives the folder of the files: the model's, where they are there. */
 function exported(model) {
+  if (existsSync(join(model, "onnx"))) return model;
   const output = join(folder, "onnx", basename(model));
   const peakFile = join(folder, "peak");
   const from = performance.now();
@@ -59,9 +65,13 @@ function exported(model) {
   const seconds = ((performance.now() - from) / 1000).toFixed(1);
   const peak = Math.round(Number(readFileSync(peakFile, "utf8")) / 1024);
   console.log(`export ${basename(model)}: ${exports.length} files in ${seconds} s, peak ${peak} MB`);
-  return { output, sizes: Object.fromEntries(exports.map(({ precision, bytes }) => [precision, bytes])) };
+  return output;
 }
 
+const sizeOf = (output, precision) => {
+  const path = join(output, "onnx", nameModelFile(precision));
+  return existsSync(path) ? statSync(path).size : Number.NaN;
+};
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
 /** Each way once a round, by turns: ratios are of neighbours, so that a busy machine slows both. */
