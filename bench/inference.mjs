@@ -27,6 +27,8 @@ const { values: args, positionals } = parseArgs({
   },
 });
 const file = (name) => fileURLToPath(new URL(name, import.meta.url));
+/** Milliseconds of one measurement. */
+const LIMIT = 600_000;
 const precisions = args.precision.split(",");
 const folder = mkdtempSync(join(tmpdir(), "nfc-bench-"));
 
@@ -74,45 +76,68 @@ const sizeOf = (output, precision) => {
 };
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 
+/** One measurement in a process of its own; where it fails, the reason, which is the line of its error. */
+function measureOnce({ engine, output, device }, precision, threads) {
+  const argv = [file("./inference-run.mjs"), engine, output, precision, threads, args.prompt, args.new, device];
+  const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8", timeout: LIMIT });
+  if (status === 0) return JSON.parse(stdout);
+  return { fault: /^\w*Error.*$/m.exec(stderr)?.[0] ?? `no result within ${LIMIT / 1000} s` };
+}
+
 /** Each way once a round, by turns: ratios are of neighbours, so that a busy machine slows both. */
 function measure(ways, precision, threads) {
   const rounds = Array.from({ length: Number(args.runs) }, () =>
-    ways.map(({ engine, output }) =>
-      JSON.parse(
-        node([file("./inference-run.mjs"), engine, output, precision, String(threads), args.prompt, args.new]),
-      ),
-    ),
+    ways.map((way) => measureOnce(way, precision, threads)),
   );
   return ways.map((_, i) => {
+    const fault = rounds.map((round) => round[i].fault).find(Boolean);
+    if (fault) return { fault };
     const of = (key) => median(rounds.map((round) => round[i][key]));
-    const ratio = (key) => median(rounds.map((round) => round[i][key] / round[0][key]));
+    const ratio = (key) => median(rounds.map((round) => round[i][key] / (round[0][key] ?? Number.NaN)));
     return { load: of("load"), peak: of("peak"), ...speeds(of), ratios: speeds(ratio) };
   });
 }
 
 const speeds = (of) => ({ prefill: of("prefill"), decode: of("decode") });
 
+const listCells = ({ peak, ratios, ...speed }) => [
+  peak.toFixed(0),
+  ...["prefill", "decode"].flatMap((key) => [speed[key].toFixed(0), ratios[key].toFixed(2)]),
+];
+
 try {
   console.log(
     `${cpus().length} × ${cpus()[0].model}, Node ${process.version}; ${args.prompt} tokens read, ${args.new}`,
   );
   const folders = await models();
-  const files = folders.map((model) => ({ name: basename(model), ...exported(model) }));
+  const files = folders.map((model) => ({ name: basename(model), output: exported(model) }));
   const [dense] = files;
-  const ways = args.engines
-    .split(",")
-    .flatMap((engine) => (engine === "nfc" ? files : [dense]).map((of) => ({ engine, ...of })));
-  console.log("| precision | threads | model | engine | MB | × fp32 | peak MB | prefill t/s | × | decode t/s | × |");
-  console.log("|---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|");
+  const ways = args.device.split(",").flatMap((device) =>
+    args.engines.split(",").flatMap((engine) => {
+      if (engine === "nfc") return files.map((of) => ({ engine, device, ...of }));
+      return device === "cpu" ? [{ engine, device, ...dense }] : [];
+    }),
+  );
+  console.log(
+    "| precision | threads | device | model | engine | MB | × fp32 | peak MB | prefill t/s | × | decode t/s | × |",
+  );
+  console.log("|---|--:|---|---|---|--:|--:|--:|--:|--:|--:|--:|");
   for (const precision of precisions)
     for (const threads of args.threads.split(","))
       for (const [i, result] of measure(ways, precision, threads).entries()) {
-        const { name, engine, sizes } = ways[i];
+        const { output, ...way } = ways[i];
+        record({
+          bench: "inference",
+          prompt: Number(args.prompt),
+          precision,
+          threads: Number(threads),
+          ...way,
+          ...result,
+        });
+        const [size, full] = [precision, "fp32"].map((each) => sizeOf(output, each));
         const cells = [
-          ...[precision, threads, name, engine, (sizes[precision] / 1e6).toFixed(1)],
-          sizes.fp32 ? (sizes[precision] / sizes.fp32).toFixed(3) : "",
-          result.peak.toFixed(0),
-          ...["prefill", "decode"].flatMap((key) => [result[key].toFixed(0), result.ratios[key].toFixed(2)]),
+          ...[precision, threads, way.device, way.name, way.engine, (size / 1e6).toFixed(1), (size / full).toFixed(3)],
+          ...(result.fault ? [result.fault] : listCells(result)),
         ];
         console.log(`| ${cells.join(" | ")} |`);
       }
