@@ -1,11 +1,12 @@
 // One measurement of bench/inference.mjs in a process of its own: loads an exported file, reads a prompt, writes tokens.
-// Usage: node bench/inference-run.mjs nfc|transformers.js FOLDER PRECISION THREADS PROMPT NEW
+// Usage: node bench/inference-run.mjs nfc|transformers.js FOLDER PRECISION THREADS PROMPT NEW [DEVICE]
 import { readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 process.env.ORT_DISABLE_TELEMETRY = "1"; // Transformers.js loads onnxruntime-node, which reports otherwise
-const [engine, folder, precision, ...numbers] = process.argv.slice(2);
-const [threads, promptLength, newTokens] = numbers.map(Number);
+const [engine, folder, precision, ...more] = process.argv.slice(2);
+const [threads, promptLength, newTokens] = more.slice(0, 3).map(Number);
+const device = more[3] ?? "cpu";
 const { vocab_size } = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
 const prompt = Array.from({ length: promptLength }, (_, i) => (i * 7919 + 13) % vocab_size);
 
@@ -16,7 +17,7 @@ const ENGINES = {
     const { Decoder } = await import("../dist/inference/generate/decoder.js");
     const { decodePrompts } = await import("../dist/inference/generate/generate.js");
     const model = await openExportedModel(folder);
-    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads });
+    const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads, device });
     const tokenizer = { decode: () => "" }; // tokens are counted, not read
     return async (count) => {
       let tokens = 0;

@@ -1,6 +1,8 @@
 // Writes a dense GPT-2 checkpoint with random weights of any size, streamed. Values repeat: only their shape matters here.
+// Usage: node bench/make-model.mjs FOLDER SIZE
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { writeSafetensors } from "../dist/formats/safetensors/writer.js";
 import { listParameters } from "../dist/model/parameters.js";
 
@@ -63,3 +65,5 @@ export async function makeModel(folder, size) {
   };
   writeFileSync(join(folder, "config.json"), JSON.stringify(hf));
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await makeModel(...process.argv.slice(2));

@@ -88,6 +88,7 @@ for line in sys.stdin:
     if device == "cuda":
         torch.cuda.synchronize()
     result["seconds"] = time.perf_counter() - started
-    on_host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result["peak"] = torch.cuda.max_memory_reserved() if device == "cuda" else on_host
+    result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device == "cuda":
+        result["reserved"] = torch.cuda.max_memory_reserved()
     print(json.dumps(result), flush=True)

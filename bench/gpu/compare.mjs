@@ -2,6 +2,7 @@
 // is nearly 0 is a difference of larger numbers.
 // Usage: node bench/gpu/compare.mjs NAME metrics.jsonl metrics.jsonl
 import { readFileSync } from "node:fs";
+import { record } from "../figures.mjs";
 
 const [name, ...files] = process.argv.slice(2);
 const [own, other] = files.map((file) =>
@@ -22,3 +23,4 @@ const worst = errors.reduce((most, each) => (each.error <= most.error ? most : e
 console.log(
   `${name}: ${own.length} steps, largest relative difference ${worst.error.toExponential(1)} (${worst.key}, step ${worst.step})`,
 );
+record({ bench: "losses", form: name, steps: own.length, ...worst });

@@ -12,6 +12,8 @@ interface Fault {
 
 const SMALLER = "lower --batch-size or --length (--accumulate keeps the batch of a training step)";
 const FULL = { code: "device", fact: "its memory is full", hint: SMALLER } as const;
+/** NVIDIA's driver for Vulkan is a part of its OpenGL library, which needs GLVND's. A desktop has them. */
+const SERVER_LIBRARIES = process.platform === "linux" ? " (servers need libegl1 and libgl1 too)" : "";
 const NO_PROVIDER = /Failed to load shared library|execution provider is either not enabled or not available/;
 const NO_ADAPTER = /Failed to get a WebGPU adapter|No supported adapters/;
 
@@ -46,7 +48,7 @@ const FAULTS: readonly (readonly [RegExp, Fault])[] = [
     {
       code: "unsupported",
       fact: "there is no graphics adapter that WebGPU takes",
-      hint: "install the GPU's driver, or update it",
+      hint: `install the GPU's driver, or update it${SERVER_LIBRARIES}`,
     },
   ],
   [

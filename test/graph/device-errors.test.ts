@@ -21,6 +21,8 @@ const INVALID_BUFFER =
 const TOO_LARGE =
   "WebGPU validation failed. Buffer size (1200000000) exceeds the max buffer size limit (1073741824).\n - While calling [Device].CreateBuffer([BufferDescriptor]).\n";
 
+const ON_LINUX = process.platform === "linux" ? " (servers need libegl1 and libgl1 too)" : "";
+
 describe("a fault of a device is recognized by its message", () => {
   it.each<[string, Device, string, ErrorCode, string]>([
     [
@@ -28,7 +30,7 @@ describe("a fault of a device is recognized by its message", () => {
       "webgpu",
       NO_ADAPTER,
       "unsupported",
-      "there is no graphics adapter that WebGPU takes; install the GPU's driver",
+      `there is no graphics adapter that WebGPU takes; install the GPU's driver, or update it${ON_LINUX}, or leave out`,
     ],
     [
       "no provider library",

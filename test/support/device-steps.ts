@@ -57,6 +57,21 @@ export const STEPS_CASES: readonly StepsCase[] = [
   },
 ];
 
+/** A case with models of one layer, the first, and short windows: for devices on which more takes long. */
+export function shrink(given: StepsCase): StepsCase {
+  const { qk_ranks, vo_ranks, ...student } = given.student ?? {};
+  const ranks = {
+    ...(qk_ranks && { qk_ranks: qk_ranks.slice(0, 1) }),
+    ...(vo_ranks && { vo_ranks: vo_ranks.slice(0, 1) }),
+  };
+  return {
+    batch: { batchSize: 2, length: 6 },
+    ...given,
+    student: { ...student, ...ranks },
+    dense: { ...(given.dense ?? DENSE), n_layer: 1 },
+  };
+}
+
 function makeModel(config: ModelConfig, seed: number): Checkpoint {
   const weights = randomWeights(config, seed);
   const readF32 = async (name: string) => (weights.get(name) as Float32Array).slice();

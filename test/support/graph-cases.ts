@@ -25,6 +25,8 @@ export interface GraphCase {
   feeds: Tensors;
   /** Nodes that WebGPU leaves to the CPU, as `readPlacement` shows them; null for a graph of sizes known at run time. */
   host: readonly string[] | null;
+  /** Never run on WebGPU: the steps of parameters in the host's memory. */
+  hostOnly?: boolean;
 }
 
 const [BATCH, LENGTH, PAST, VOCABULARY, WIDTH, K] = [2, 16, 3, 61, 32, 5];
@@ -146,7 +148,7 @@ function* listSteps(): Generator<GraphCase> {
   const namesOf = (config: ModelConfig) => new Set(listParameters(config).map(({ name }) => name));
   for (const [name, config, options, host = []] of STEPS) {
     const { graph } = buildStepGraph({ ...common, config, trained: namesOf(config), teacher: null, ...options });
-    yield { name: `step: ${name}`, graph, feeds: makeFeeds(graph, STEP_FEEDS), host };
+    yield { name: `step: ${name}`, graph, feeds: makeFeeds(graph, STEP_FEEDS), host, hostOnly: true };
   }
   for (const [name, config, options, host = []] of STEPS) {
     const resident = { ...common, config, trained: namesOf(config), teacher: null, prior: 0.01, ...options };
