@@ -150,6 +150,17 @@ for (const engine of engines) {
     parts.push(`largest loss difference ${summary.difference.toExponential(1)}`);
   }
   console.log(`${name}: ${parts.join(", ")}`);
-  record({ bench: "step", size: args.size, batch, length, threads, device, devicePrecision, engine: name, steps, ...summary });
+  record({
+    bench: "step",
+    size: args.size,
+    batch,
+    length,
+    threads,
+    device,
+    devicePrecision,
+    engine: name,
+    steps,
+    ...summary,
+  });
   engine.quit();
 }
