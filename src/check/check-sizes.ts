@@ -166,14 +166,20 @@ function checkLimits(entry: SizeEntry, model: WeighedModel): string[] {
   return faults;
 }
 
-async function checkQuality(root: string, { path, maxPerplexity, minAccuracy }: SizeEntry): Promise<string[]> {
-  if (maxPerplexity === undefined && minAccuracy === undefined) return [];
-  const { perplexity, accuracy } = await readNotedQuality(root, path);
+async function checkQuality(root: string, entry: SizeEntry): Promise<string[]> {
+  const { path, maxPerplexity, maxBitsPerByte, minAccuracy } = entry;
+  if ([maxPerplexity, maxBitsPerByte, minAccuracy].every((budget) => budget === undefined)) return [];
+  const { perplexity, bitsPerByte, accuracy } = await readNotedQuality(root, path);
   const faults: string[] = [];
   if (maxPerplexity !== undefined) {
     if (perplexity === null)
       faults.push("maxPerplexity: no nfc.json beside it notes one (nfc eval, nfc export --text)");
     else if (perplexity > maxPerplexity) faults.push(`perplexity ${perplexity.toFixed(3)}, over ${maxPerplexity}`);
+  }
+  if (maxBitsPerByte !== undefined) {
+    if (bitsPerByte === null)
+      faults.push("maxBitsPerByte: no nfc.json beside it notes any, of text (nfc eval, nfc export --text)");
+    else if (bitsPerByte > maxBitsPerByte) faults.push(`${bitsPerByte.toFixed(4)} bits a byte, over ${maxBitsPerByte}`);
   }
   if (minAccuracy !== undefined) {
     if (accuracy === null)

@@ -9,6 +9,8 @@ import { findModelFiles } from "./model-files.ts";
 /** Null where nfc.json has no such number. */
 export interface NotedQuality {
   perplexity: number | null;
+  /** Compares models of different vocabularies, as a perplexity does not. */
+  bitsPerByte: number | null;
   accuracy: number | null;
 }
 
@@ -20,11 +22,20 @@ export async function readNotedQuality(root: string, path: string): Promise<Note
   const noted: NotedQuality[] = [];
   for (const model of (await findModelFiles(root, path)).models) {
     const record = await readRecordBeside(join(root, model));
-    if (record === null) return { perplexity: null, accuracy: null };
+    if (record === null) return { perplexity: null, bitsPerByte: null, accuracy: null };
     noted.push(model.endsWith(".onnx") ? await readExportQuality(record, root, model) : readCheckpointQuality(record));
   }
-  const perplexities = noted.map(({ perplexity }) => perplexity);
-  return { perplexity: findWorst(Math.max, perplexities), accuracy: findWorst(Math.min, noted.map(readAccuracy)) };
+  return {
+    perplexity: findWorst(
+      Math.max,
+      noted.map(({ perplexity }) => perplexity),
+    ),
+    bitsPerByte: findWorst(
+      Math.max,
+      noted.map(({ bitsPerByte }) => bitsPerByte),
+    ),
+    accuracy: findWorst(Math.min, noted.map(readAccuracy)),
+  };
 }
 
 const readAccuracy = ({ accuracy }: { accuracy?: number | null }) => accuracy ?? null;
@@ -36,8 +47,10 @@ function findWorst(choose: (...values: number[]) => number, values: readonly (nu
 }
 
 function readCheckpointQuality(record: NfcRecord): NotedQuality {
+  const scored = listPerplexities(record).at(-1);
   return {
-    perplexity: listPerplexities(record).at(-1)?.perplexity ?? null,
+    perplexity: scored?.perplexity ?? null,
+    bitsPerByte: scored?.bitsPerByte ?? null,
     accuracy: findNotedTask(record)?.metrics.accuracy ?? null,
   };
 }
@@ -51,6 +64,7 @@ async function readExportQuality(record: NfcRecord, root: string, model: string)
   const scores = (entry?.tasks ?? []).filter(({ task }) => own === undefined || task === own);
   return {
     perplexity: entry?.perplexity?.perplexity ?? null,
+    bitsPerByte: entry?.perplexity?.bitsPerByte ?? null,
     accuracy: findWorst(
       Math.min,
       scores.map(({ metrics }) => readAccuracy(metrics)),

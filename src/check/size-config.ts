@@ -27,6 +27,7 @@ const entrySchema = z.strictObject({
   maxParameters: z.int().positive().optional().describe("Most parameters"),
   maxGrowth: growth.optional().describe('Most growth against the baseline, such as "1 %" or "500 kB"; "0": none'),
   maxPerplexity: z.number().positive().optional().describe("Largest perplexity that nfc.json of the model may note"),
+  maxBitsPerByte: z.number().positive().optional().describe("Most bits a byte of text that nfc.json may note"),
   minAccuracy: z.number().min(0).max(1).optional().describe("Least accuracy that nfc.json of a classifier may note"),
   dtype: z.string().optional().describe("Weights' format, such as F16: others, or the baseline's unless given, fail"),
   allow: z.array(z.enum(ACCIDENT_KINDS)).optional().describe("Accidents that are meant"),

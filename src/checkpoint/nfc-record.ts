@@ -47,6 +47,8 @@ const perplexitySchema = z.object({
   stride: count.exactOptional(),
   /** exp(mean negative log-likelihood per token). */
   perplexity: z.number().positive(),
+  /** Bits that a byte of the text takes, which compares models of different tokens; not of a text of token ids. */
+  bitsPerByte: z.number().positive().exactOptional(),
   /** Perplexity of the source model on the same text. */
   source: z.number().positive().exactOptional(),
 });

@@ -130,7 +130,12 @@ async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promis
 }
 
 /** Losses on text are those of the next token, which a classifier does not predict. */
-function checkRepair({ config, source }: Checkpoint, { repair, layers }: ConvertOptions, text: boolean): void {
+function checkRepair({ config, source }: Checkpoint, options: ConvertOptions, text: boolean): void {
+  const { repair, layers, mlp, variant } = options;
+  if (repair && variant === "dense" && layers === undefined && !mlp)
+    throw new NfcError("usage", "there is nothing to repair: the vocabulary alone would be cut", {
+      hint: "leave out --repair, or cut layers, MLPs or attention too",
+    });
   if (repair && !text)
     throw new NfcError("usage", "a repair needs calibration text", { hint: "give --calibration FILE" });
   if (!config.labels || !text || !(repair || typeof layers === "number")) return;

@@ -1,4 +1,5 @@
 // Says what a run on text will take: plans it, measures some of its real steps, and writes nothing.
+
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,6 +7,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
 import { throwIfAborted } from "../errors.ts";
 import { detectCommonKind } from "../io/data-file.ts";
+import { openAll } from "../io/open-all.ts";
 import { checkTarget, resolveTarget } from "../io/output-guard.ts";
 import type { LongCall } from "../progress.ts";
 import { type CorpusSample, sampleText } from "./data/sample.ts";
@@ -98,8 +100,10 @@ interface Samples {
 /** Opens token ids as the run does, and the first tokens of text. */
 async function openSamples(plan: RunPlan, student: Checkpoint, options: TrainOptions): Promise<Samples> {
   const { settings } = plan;
-  const data = await openSample(plan.files, student, options, settings.length);
-  const separate = plan.heldOutFiles && (await openSample(plan.heldOutFiles, student, options, settings.length));
+  const { data, separate } = await openAll(async (keep) => ({
+    data: keep(await openSample(plan.files, student, options, settings.length)),
+    separate: plan.heldOutFiles && keep(await openSample(plan.heldOutFiles, student, options, settings.length)),
+  }));
   const whole = ({ corpus, tokens }: CorpusSample): TokenRange => ({ corpus, start: 0, end: tokens });
   const planned = separate
     ? { train: whole(data), heldOut: whole(separate) }

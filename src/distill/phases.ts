@@ -3,6 +3,7 @@
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
 import { DeviceTensor } from "../graph/device-tensor.ts";
 import type { SessionOptions } from "../graph/session.ts";
+import { openAll } from "../io/open-all.ts";
 import type { Batch, TokenRange } from "./data/windows.ts";
 import { openDeviceGradients } from "./device/device-gradients.ts";
 import { openDeviceTeacher, uploadWeights } from "./device/device-teacher.ts";
@@ -104,11 +105,13 @@ async function openTraining(context: PhaseContext): Promise<Phase> {
   const { settings, store, session } = context;
   const { config } = context.student;
   const { batchSize: batch, length, accumulate, kd, temperature } = settings;
-  const teacher = context.teacher ? await openTeacherSource(context.teacher, context) : null;
-  const options = { config, settings, teacher, session: { ...session, products: settings.devicePrecision } };
-  const step = await (store instanceof ParameterStore
-    ? openTextGradients(store, options)
-    : openDeviceGradients(store, options));
+  const { teacher, step } = await openAll(async (keep) => {
+    const taught = context.teacher ? keep(await openTeacherSource(context.teacher, context)) : null;
+    const options = { config, settings, teacher: taught, session: { ...session, products: settings.devicePrecision } };
+    const open =
+      store instanceof ParameterStore ? openTextGradients(store, options) : openDeviceGradients(store, options);
+    return { teacher: taught, step: await open };
+  });
   const { lr, noiseLr, warmup, decay, transferSteps, extendedFrom } = settings;
   const start = Math.max(transferSteps, extendedFrom);
   const steps = settings.steps - start;

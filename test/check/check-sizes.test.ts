@@ -131,6 +131,7 @@ describe("absolute limits of checkSizes", () => {
     [{ limit: "0.4 MB" }, "over the limit of 400.0 kB"],
     [{ maxParameters: 120_447 }, "120,448 parameters, over the limit of 120,447"],
     [{ maxPerplexity: 3 }, "maxPerplexity: no nfc.json beside it notes one"],
+    [{ maxBitsPerByte: 2 }, "maxBitsPerByte: no nfc.json beside it notes any"],
     [{ minAccuracy: 0.5 }, "minAccuracy: no nfc.json beside it notes one"],
     [{ dtype: "F16" }, "its matrices are F32, not F16"],
   ])("a model over the limits %j fails", async (limits, text) => {
@@ -170,6 +171,26 @@ describe("absolute limits of checkSizes", () => {
     expect((await only()).passed).toBe(true);
     cpSync(`${repo}/export/onnx/model.onnx`, `${repo}/export/onnx/model_q4.onnx`);
     expect((await only()).failures).toEqual(none);
+  });
+
+  it("bits a byte hold a model with fewer tokens to its source's quality, in a folder and in an exported file", async () => {
+    const note = (folder: string, change: object) => {
+      const file = `${repo}/${folder}/nfc.json`;
+      writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), ...change }));
+    };
+    const text = { file: "a", sha256: "0".repeat(64), tokens: 900, length: 8, stride: 8 };
+    const scored = { ...text, perplexity: 2.5, bitsPerByte: 1.25 };
+    note("model", { perplexity: [scored] });
+    configure({ path: "model", maxBitsPerByte: 1.25 });
+    expect((await only()).passed).toBe(true);
+    configure({ path: "model", maxBitsPerByte: 1.2 });
+    expect((await only()).failures).toEqual(["1.2500 bits a byte, over 1.2"]);
+    put(path("onnx"), "export");
+    const { size } = statSync(`${repo}/export/onnx/model_q4.onnx`);
+    const perplexity = { ...scored, bitsPerByte: 1.5, kl: null, agreement: null, logitError: null };
+    note("export", { exports: [{ precision: "q4", file: "onnx/model_q4.onnx", bytes: size, perplexity }] });
+    configure({ path: "export/onnx/model_q4.onnx", maxBitsPerByte: 1.4 });
+    expect((await only()).failures).toEqual(["1.5000 bits a byte, over 1.4"]);
   });
 
   it("the perplexity and accuracy in nfc.json are held against the budget", async () => {

@@ -172,6 +172,7 @@ describe("the record that nfc eval of an export writes", () => {
     await ok(folder, "--against", tied);
     const [fp32, q4] = exportsOf(folder);
     expect(fp32?.perplexity).toMatchObject({ agreement: 1, source: expect.any(Number) });
+    expect(fp32?.perplexity?.bitsPerByte).toBeGreaterThan(0);
     expect(q4?.perplexity?.kl).toBeGreaterThan(0.001);
     await ok(folder, "--against", MODEL);
     expect(exportsOf(folder)).toEqual([fp32, q4].map((entry) => expect.objectContaining({ file: entry?.file })));

@@ -198,6 +198,11 @@ describe("refusals", () => {
       { mlp: { share: 0.001 } },
       "--mlp: an MLP needs one hidden unit at least, so that 0 cannot stay (a share is rounded)",
     ],
+    [
+      "a repair of nothing",
+      { ...WITH_TEXT, repair: true, vocabulary: { text: [TEXT] } },
+      "there is nothing to repair: the vocabulary alone would be cut",
+    ],
     ["a repair without text", { layers: 1, repair: true }, "a repair needs calibration text"],
     [
       "text too short for the ridge",

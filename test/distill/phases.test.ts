@@ -6,6 +6,7 @@ import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";
 import { bytesOf, converted, opened } from "../support/fixture.ts";
 import { type TinyOptions, tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { countLeaks } from "../support/session-faults.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import {
   metricsOf,
@@ -196,4 +197,16 @@ it("the training after the transfer begins with fresh moments: AdamW's first ste
   const moves = before.map((x, i) => Math.abs((after[i] as number) - x) / 1e-3).sort();
   expect(moves[Math.floor(moves.length / 10)]).toBeCloseTo(1, 2);
   expect(moves.at(-1)).toBeCloseTo(1, 2);
+});
+
+describe("sessions of a run", () => {
+  it("are all closed where the one of the step does not open", async () => {
+    const teacher = await shop.student("low-rank");
+    const run = () =>
+      opened(teacher, (checkpoint) =>
+        shop.run("distill", shop.base, { output: path("leak"), teacher: checkpoint, settings: { steps: 2 } }),
+      );
+    // The scorer of the held-out text and that of the teacher come first, then teacher and step.
+    expect(await countLeaks(4, run)).toBe(0);
+  });
 });

@@ -11,6 +11,9 @@ import { listSteps } from "./target.ts";
 /** The figure shows models of up to so many times the source's perplexity; worse ones would flatten it. */
 const HIGHEST = 2;
 
+/** Line colors that are not the path's: it has the color of line 0 on light ground, and that of line 4 on dark. */
+const ALONE = [1, 2, 3, 5, 6, 7];
+
 export function renderPlanPage(plan: Plan): string {
   const title = `Plan of ${plan.source.path}`;
   return renderFrame(title, plan.tool.version, [
@@ -26,11 +29,14 @@ function drawFrontier(plan: Plan): Markup {
   const source = path[0] as PlanMeasurement;
   const shown = (models: readonly PlanMeasurement[]) =>
     models.filter(({ perplexity }) => perplexity <= HIGHEST * source.perplexity).map((model) => toPoint(model, source));
-  // The first color of numbered lines is that of "after", which is the path's.
   const lines: Line[] = [
     { kind: "after", name: "the path", points: shown(path), dots: true },
     ...listAlone(plan).map(
-      ({ name, models }, i): Line => ({ kind: i + 1, name: `${name} alone`, points: shown([source, ...models]) }),
+      ({ name, models }, i): Line => ({
+        kind: ALONE[i] ?? i,
+        name: `${name} alone`,
+        points: shown([source, ...models]),
+      }),
     ),
   ];
   const chart = {

@@ -1,4 +1,5 @@
 // A training corpus as token ids on disk: text is tokenized once into a cache file, files of ids are read in place where they can.
+
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -9,6 +10,7 @@ import { NfcError, throwIfAborted } from "../../errors.ts";
 import { checkIds, openIdFile, streamIds } from "../../formats/ids/stream.ts";
 import { detectCommonKind, detectDataKind } from "../../io/data-file.ts";
 import { withIoErrors } from "../../io/io-error.ts";
+import { openAll } from "../../io/open-all.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import { nameCorpus } from "./corpus.ts";
@@ -102,15 +104,15 @@ async function readIds(
 }
 
 async function openIdFiles(files: readonly string[], options: CorpusOptions): Promise<Source> {
-  const ids: Ids[] = [];
-  try {
-    for (const path of files)
-      ids.push((await openIdFile(path, options.vocabulary)) ?? (await unpackIds(path, options)));
+  return openAll(async (keep) => {
+    const ids: Ids[] = [];
+    for (const path of files) {
+      const opened = (await openIdFile(path, options.vocabulary)) ?? (await unpackIds(path, options));
+      keep(opened.file);
+      ids.push(opened);
+    }
     return { fingerprint: await fingerprintCorpus(files, "ids", options), fromCache: false, ids };
-  } catch (error) {
-    for (const { file } of ids) await file.close();
-    throw error;
-  }
+  });
 }
 
 /** Ids that cannot be read by position (packed, of another type) are written to the cache once. */

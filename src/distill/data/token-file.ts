@@ -1,4 +1,5 @@
 // The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that marks a whole file.
+
 import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
@@ -8,6 +9,7 @@ import { fileExists } from "../../io/exists.ts";
 import { keepAlive, letGo } from "../../io/heartbeat.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { claimName, cleanLeftovers, release } from "../../io/leftovers.ts";
+import { openAll } from "../../io/open-all.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
 
 /** Ends with the version of cache files: those of another version are written again. */
@@ -30,19 +32,21 @@ export interface Ids {
 /** Null when there is no file, or a damaged one. @throws NfcError "io" with a hint at --cache */
 export async function openIds(path: string, width: IdWidth): Promise<Ids | null> {
   if (!fileExists(path)) return null;
-  const file = await replaceInCache(path, () => PositionalFile.open(path));
-  const count = (file.size - TRAILER_BYTES) / width;
-  if (Number.isInteger(count) && count > 0) {
-    const found = Buffer.alloc(TRAILER_BYTES);
-    await replaceInCache(path, () => file.readInto(found, count * width));
-    // A file of this kind is read through, which costs less than the hash of its text: a changed bit would be trained on.
-    if (found.equals(encodeTrailer(count, width, found.readUInt32LE(CHECKSUM_AT)))) {
-      const checksum = await replaceInCache(path, () => computeChecksum(file, count * width));
-      if (found.readUInt32LE(CHECKSUM_AT) === checksum) return { file, offset: 0, count, width };
+  return openAll(async (keep) => {
+    const file = keep(await replaceInCache(path, () => PositionalFile.open(path)));
+    const count = (file.size - TRAILER_BYTES) / width;
+    if (Number.isInteger(count) && count > 0) {
+      const found = Buffer.alloc(TRAILER_BYTES);
+      await replaceInCache(path, () => file.readInto(found, count * width));
+      // A file of this kind is read through, which costs less than the hash of its text: a changed bit would be trained on.
+      if (found.equals(encodeTrailer(count, width, found.readUInt32LE(CHECKSUM_AT)))) {
+        const checksum = await replaceInCache(path, () => computeChecksum(file, count * width));
+        if (found.readUInt32LE(CHECKSUM_AT) === checksum) return { file, offset: 0, count, width };
+      }
     }
-  }
-  await file.close();
-  return null;
+    await file.close();
+    return null;
+  });
 }
 
 /**

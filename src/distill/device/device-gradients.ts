@@ -1,5 +1,7 @@
 // Makes the gradients of micro-batches of text on a device: nothing but tokens, scalars and losses crosses the bus.
+
 import { makeFloat32Tensor, Session, type Tensor } from "../../graph/session.ts";
+import { openAll } from "../../io/open-all.ts";
 import { STEP } from "../step/step-graph.ts";
 import { bindDevice } from "../step/store-binding.ts";
 import type { TextGradientOptions, TextGradients } from "../step/text-gradients.ts";
@@ -13,12 +15,14 @@ export async function openDeviceGradients(
   { config, settings, teacher, session: sessionOptions }: TextGradientOptions,
 ): Promise<TextGradients> {
   const { batchSize: batch, length, temperature, noiseKl, accumulate } = settings;
-  const scaled = settings.devicePrecision === "fp16";
-  const noise = await openDeviceNoise(config, settings, { memory: state.memory, session: sessionOptions });
-  const trained = new Set(state.trained);
-  const step = { config, batch, length, trained, noise: noise.mode, teacher: teacher?.input ?? null, temperature };
-  const graph = buildResidentGraph({ ...step, prior: noiseKl / accumulate, scaled });
-  const session = await Session.withInputs(graph, sessionOptions);
+  const { noise, session } = await openAll(async (keep) => {
+    const drawn = keep(await openDeviceNoise(config, settings, { memory: state.memory, session: sessionOptions }));
+    const trained = new Set(state.trained);
+    const step = { config, batch, length, trained, noise: drawn.mode, teacher: teacher?.input ?? null, temperature };
+    const scaled = settings.devicePrecision === "fp16";
+    const graph = buildResidentGraph({ ...step, prior: noiseKl / accumulate, scaled });
+    return { noise: drawn, session: keep(await Session.withInputs(graph, sessionOptions)) };
+  });
   const { readParameters, gradients } = bindDevice(session, state);
   let prior: number | null = null;
   return {

@@ -1,6 +1,8 @@
 // Draws the noise ε of a step on the device: keys of four words an array go up, nothing comes down.
+
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
+import { openAll } from "../../io/open-all.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import {
   buildNormalTable,
@@ -25,9 +27,11 @@ export async function openDeviceNoise(
 ): Promise<DeviceNoise> {
   const { mode, shapes } = planNoise(config, settings);
   if (mode === "mean") return { mode, feeds: () => ({}), close: async () => {} };
-  const session = await Session.withInputs(buildNoiseGraph(shapes), options);
-  const table = await memory.upload(makeFloat32Tensor(buildNormalTable(), [TABLE_SIZE]));
-  const arrays = await Promise.all(shapes.map((shape) => memory.zeros(shape)));
+  const { session, table, arrays } = await openAll(async (keep) => ({
+    session: keep(await Session.withInputs(buildNoiseGraph(shapes), options)),
+    table: await memory.upload(makeFloat32Tensor(buildNormalTable(), [TABLE_SIZE])),
+    arrays: await Promise.all(shapes.map((shape) => memory.zeros(shape))),
+  }));
   const eps = Object.fromEntries(arrays.map((array, layer) => [`eps.${layer}`, array]));
   return {
     mode,

@@ -1,9 +1,11 @@
 // Runs the teacher on a device: its weights and hidden states stay there.
+
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
+import { openAll } from "../../io/open-all.ts";
 import { gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
@@ -34,8 +36,10 @@ export async function openDeviceTeacher(
   const { inputs } = declareResidentInputs(graph, batch, length);
   graph.output(gpt2(config, makeParameterLookup(graph, config), inputs, { kind: "mean" }).hidden, "hidden");
   const weights = await uploadWeights(checkpoint, memory);
-  const session = await Session.withInputs(graph, options);
-  const hidden = await memory.zeros([batch * length, config.n_embd]);
+  const { session, hidden } = await openAll(async (keep) => ({
+    session: keep(await Session.withInputs(graph, options)),
+    hidden: await memory.zeros([batch * length, config.n_embd]),
+  }));
   const own = Object.fromEntries([...weights].filter(([name]) => session.inputNames.includes(name)));
   const head = weights.get(nameHead(config)) as DeviceTensor;
   return {

@@ -1,9 +1,11 @@
 // The transfer: every layer of a student learns the teacher's on the teacher's own hidden states, layer by layer.
+
 import { countElements } from "../../formats/dtype.ts";
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import { DeviceTensor } from "../../graph/device-tensor.ts";
 import type { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, type Operand, type Operands, Session, type SessionOptions } from "../../graph/session.ts";
+import { type Keep, openAll } from "../../io/open-all.ts";
 import { computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { makeTextFeeds } from "../../model/gpt2.ts";
@@ -48,8 +50,10 @@ export interface TransferStep {
  */
 export async function openTransferStep(options: TransferOptions, store: ParameterState): Promise<TransferStep> {
   const { student, teacher, batch, length, kind, layers } = options;
-  const embedding = await Session.withInputs(buildEmbeddingGraph(options), options);
-  const stages = await openStages(planTransfer(kind, layers, teacher.n_layer), options);
+  const { embedding, stages } = await openAll(async (keep) => ({
+    embedding: keep(await Session.withInputs(buildEmbeddingGraph(options), options)),
+    stages: await openStages(planTransfer(kind, layers, teacher.n_layer), options, keep),
+  }));
   const readParameters = makeParameterReader(options, store);
   const targets = listLayerTargets(student, kind);
   const shape = [batch * length, teacher.n_embd];
@@ -106,13 +110,13 @@ interface OpenStage {
 }
 
 /** A session for each stage: one serves all whose layers have the same factor on the scores, and heads as wide. */
-async function openStages(plan: readonly TransferStage[], options: TransferOptions): Promise<OpenStage[]> {
+async function openStages(plan: readonly TransferStage[], options: TransferOptions, keep: Keep): Promise<OpenStage[]> {
   const alike = new Map<string, OpenStage>();
   const stages: OpenStage[] = [];
   for (const stage of plan) {
     const key = JSON.stringify([stage.kind, ...describeLayers(stage, options)]);
     const known = alike.get(key);
-    const session = known?.session ?? (await Session.withInputs(buildStageGraph(stage, options), options));
+    const session = known?.session ?? keep(await Session.withInputs(buildStageGraph(stage, options), options));
     const opened = { session, stage, named: makeNaming(known?.stage ?? stage, stage) };
     if (!known) alike.set(key, opened);
     stages.push(opened);

@@ -3,6 +3,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { Graph } from "../../graph/ir.ts";
 import { softmax } from "../../graph/ops.ts";
 import { makeFloat32Tensor, type Session } from "../../graph/session.ts";
+import { openAll } from "../../io/open-all.ts";
 import { declareTextInputs, gpt2, lmHead, makeTextFeeds } from "../../model/gpt2.ts";
 import { makeParameterLookup } from "../../model/layers.ts";
 import { makeRandom } from "../../numeric/random.ts";
@@ -18,8 +19,11 @@ export async function openSampledTeacher(checkpoint: Checkpoint, options: TopKOp
   const { length, k, precision } = options;
   const { vocab_size: V, n_embd: C } = checkpoint.config;
   const rowsAtOnce = countHeadRows(checkpoint.config, options);
-  const body = await openTeacherSession(buildBodyGraph(checkpoint, length), checkpoint, precision, options);
-  const head = await openTeacherSession(buildHeadGraph(checkpoint), checkpoint, precision, options);
+  const open = (graph: Graph) => openTeacherSession(graph, checkpoint, precision, options);
+  const { body, head } = await openAll(async (keep) => ({
+    body: keep(await open(buildBodyGraph(checkpoint, length))),
+    head: keep(await open(buildHeadGraph(checkpoint))),
+  }));
   return {
     async run(inputs, window) {
       const random = makeRandom(window);

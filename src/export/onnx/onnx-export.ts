@@ -134,7 +134,7 @@ async function measure(
 ): Promise<Map<Precision, NonNullable<ExportEntry["perplexity"]>>> {
   const { files, config } = await openExportedModel(folder);
   const meter = await TokenMeter.open(texts);
-  const stream = await openTokenStream(texts, checkpoint, { signal, onBytes: meter.onBytes });
+  const stream = await openTokenStream(texts, checkpoint, { signal, onBytes: meter.onBytes, onText: meter.onText });
   const scores = await scorePrecisions([...files.values()], config, checkpoint, {
     tokens: () => meter.count(stream()),
     countTokens: meter.estimate,
@@ -143,7 +143,7 @@ async function measure(
   });
   const text = await describeScoredText(texts);
   const entries = scores.flatMap((score) => {
-    const entry = makeExportPerplexity(score, text);
+    const entry = makeExportPerplexity({ ...score, bitsPerByte: meter.toBitsPerByte(score.nll) }, text);
     return entry ? [[score.precision, entry] as const] : [];
   });
   return new Map(entries);

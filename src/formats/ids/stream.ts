@@ -1,7 +1,9 @@
 // Opens files of token ids: in place where they are plain uint16 or uint32, and as a checked stream whatever their type.
+
 import { NfcError } from "../../errors.ts";
 import { openData, type ReadOptions } from "../../io/data-file.ts";
 import { HEAD_BYTES } from "../../io/file-format.ts";
+import { openAll } from "../../io/open-all.ts";
 import { PositionalFile, withFile } from "../../io/positional-file.ts";
 import { findIdLayout, type IdLayout, type IdType } from "./layout.ts";
 
@@ -23,13 +25,10 @@ export async function openIdFile(path: string, vocabulary: number): Promise<IdFi
   const { layout, packed } = await inspectIds(path, vocabulary);
   const { bytes, signed, bigEndian, offset } = layout;
   if (packed || bigEndian || !(bytes === 4 || (bytes === 2 && !signed))) return null;
-  const file = await PositionalFile.open(path);
-  try {
+  return openAll(async (keep) => {
+    const file = keep(await PositionalFile.open(path));
     return { file, offset, count: countIds(path, file.size, layout), width: bytes };
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+  });
 }
 
 /**

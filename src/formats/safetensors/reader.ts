@@ -1,5 +1,7 @@
 // Reads safetensors files and sharded checkpoints by position, one tensor or piece at a time.
+
 import { NfcError } from "../../errors.ts";
+import { type Keep, openAll } from "../../io/open-all.ts";
 import { PositionalFile } from "../../io/positional-file.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
 import { countElements, type Dtype, decodeFloats, isFloatDtype, viewBytes } from "../dtype.ts";
@@ -59,16 +61,13 @@ export interface TensorReader {
  */
 export async function openSafetensors(path: string): Promise<TensorReader> {
   const index = path.endsWith(".index.json") ? await readShardIndex(path) : null;
-  const shards: OpenShard[] = [];
-  try {
-    if (index) for (const file of index.files) shards.push(await openShard(file.path, `named by ${path}`));
-    else shards.push(await openShard(path));
+  return openAll(async (keep) => {
+    const shards: OpenShard[] = [];
+    if (index) for (const file of index.files) shards.push(await openShard(file.path, keep, `named by ${path}`));
+    else shards.push(await openShard(path, keep));
     const headers = shards.map(({ header }) => header);
     return makeReader(path, shards, index ? checkShards(index, headers) : []);
-  } catch (error) {
-    await Promise.all(shards.map(({ file }) => file.close()));
-    throw error;
-  }
+  });
 }
 
 /** One open file with its header. `dataOffset` is where the data section begins. */
@@ -78,18 +77,13 @@ interface OpenShard {
   dataOffset: number;
 }
 
-async function openShard(path: string, origin?: string): Promise<OpenShard> {
-  const file = await openNamed(path, origin);
-  try {
-    const prefix = await file.read(0, Math.min(PREFIX_BYTES, file.size));
-    const length = readHeaderLength(prefix, file.size, path);
-    const json = await file.read(PREFIX_BYTES, length);
-    const dataOffset = PREFIX_BYTES + length;
-    return { file, header: parseHeader(json, file.size - dataOffset, path), dataOffset };
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
+async function openShard(path: string, keep: Keep, origin?: string): Promise<OpenShard> {
+  const file = keep(await openNamed(path, origin));
+  const prefix = await file.read(0, Math.min(PREFIX_BYTES, file.size));
+  const length = readHeaderLength(prefix, file.size, path);
+  const json = await file.read(PREFIX_BYTES, length);
+  const dataOffset = PREFIX_BYTES + length;
+  return { file, header: parseHeader(json, file.size - dataOffset, path), dataOffset };
 }
 
 async function openNamed(path: string, origin: string | undefined): Promise<PositionalFile> {

@@ -10,6 +10,8 @@ import type { Evaluation } from "./evaluate.ts";
 import type { PrecisionScore } from "./precisions.ts";
 
 type Entry = NonNullable<NfcRecord["perplexity"]>[number];
+/** A score, with what a byte of its text takes where that is known (`TokenMeter`). */
+export type MeteredScore = PrecisionScore & Pick<Evaluation, "bitsPerByte">;
 type ExportPerplexity = NonNullable<ExportEntry["perplexity"]>;
 
 /** The texts of a measurement, as records name them. */
@@ -35,6 +37,7 @@ export async function recordPerplexity(
     length: result.length,
     stride: result.stride,
     perplexity: result.perplexity,
+    ...(result.bitsPerByte !== undefined && { bitsPerByte: result.bitsPerByte }),
     ...(result.against &&
       against &&
       Number.isFinite(result.against.perplexity) &&
@@ -57,7 +60,7 @@ export async function recordPerplexity(
 export async function recordExports(
   model: ExportedModel,
   texts: readonly string[],
-  scores: readonly PrecisionScore[],
+  scores: readonly MeteredScore[],
   against?: Checkpoint,
 ): Promise<string | null> {
   const { record, folder } = model;
@@ -80,13 +83,13 @@ export async function recordExports(
  * @param old an earlier entry, which keeps its say where the new measurement has none
  */
 export function makeExportPerplexity(
-  { tokens, length, stride, perplexity, referencePerplexity, kl, agreement, logitError }: PrecisionScore,
+  { tokens, length, stride, perplexity, bitsPerByte, referencePerplexity, kl, agreement, logitError }: MeteredScore,
   text: Pick<Entry, "file" | "sha256">,
   comparable = true,
   old?: ExportPerplexity,
 ): ExportPerplexity | null {
   if (!isTelling({ tokens, perplexity })) return null;
-  const entry = { ...text, tokens, length, stride, perplexity };
+  const entry = { ...text, tokens, length, stride, perplexity, ...(bitsPerByte !== undefined && { bitsPerByte }) };
   if (comparable && referencePerplexity !== null && Number.isFinite(referencePerplexity))
     return { ...entry, source: referencePerplexity, kl, agreement, logitError };
   const known = old && isSameText(old, entry) ? old : { kl: null, agreement: null, logitError: null };

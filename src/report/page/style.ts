@@ -31,7 +31,7 @@ table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant
 .scroll + .scroll { margin-top: 1.25rem; }
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--quiet); font-weight: 500; white-space: normal; overflow-wrap: normal; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, th.left, td.left { text-align: left; }
 td wbr { white-space: normal; }
 td.wrap, dd.wrap { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 code { font: .82rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }

@@ -59,15 +59,17 @@ export function renderBlock(block: Block): Markup {
 }
 
 /** A table that folds, by the rules of narrow.ts, where it is too wide. */
-function renderTable({ heading, rows }: Table): Markup {
-  const names = (heading ?? []).map((cell) => `<th scope="col">${toPlainHtml(cell)}</th>`);
+function renderTable({ heading, rows, align }: Table): Markup {
+  // The style has the first column on the left and all others on the right.
+  const sideOf = (column: number) => (column > 0 && align[column] === "l" ? ' class="left"' : "");
+  const names = (heading ?? []).map((cell, c) => `<th scope="col"${sideOf(c)}>${toPlainHtml(cell)}</th>`);
   const nameOf = (column: number) => {
     const name = heading?.[column];
     return name === undefined ? "" : ` data-name="${toPlainHtml(name)}"`;
   };
   const lines = rows.map(
     (row) =>
-      `<tr>${row.map((cell, c) => `<td${nameOf(c)}>${c === 0 ? breakPath(cell) : toPlainHtml(cell)}</td>`).join("")}</tr>`,
+      `<tr>${row.map((cell, c) => `<td${sideOf(c)}${nameOf(c)}>${c === 0 ? breakPath(cell) : toPlainHtml(cell)}</td>`).join("")}</tr>`,
   );
   return new Markup(
     `<div class="scroll ${nameNeed(measureTable(heading ?? [], rows))}"><table><thead><tr>${names.join("")}</tr></thead><tbody>${lines.join("")}</tbody></table></div>`,

@@ -9,6 +9,7 @@ import { ParameterStore } from "../../distill/step/parameter-store.ts";
 import { isPriorOnly } from "../../distill/step/step-graph.ts";
 import { bindDevice, bindStore, type StoreBinding } from "../../distill/step/store-binding.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
+import { openAll } from "../../io/open-all.ts";
 import { VARIANT_TRAITS } from "../../model/variants.ts";
 import { computeRowLoss, makeBatchFeeds } from "../classify.ts";
 import type { ExampleBatch } from "../examples.ts";
@@ -105,17 +106,20 @@ export class ClassifierStep {
     const { config, batchSize: batch, session: options, kd, temperature, devicePrecision } = this.options;
     const { store } = this;
     const settings = { ...this.options, length };
-    const noise =
-      store instanceof ParameterStore
-        ? makeStepNoise(config, settings)
-        : await openDeviceNoise(config, settings, { memory: store.memory, session: options });
-    const trained = new Set(this.store.trained);
-    const scaled = devicePrecision === "fp16";
-    const whole = store instanceof ParameterStore ? undefined : { prior: this.options.noiseKl, scaled };
-    const shared = { config, batch, length, trained, noise: noise.mode, kd, temperature, whole };
-    const session = await Session.withInputs(buildClassifierStepGraph(shared), {
-      ...options,
-      products: devicePrecision,
+    const { noise, session } = await openAll(async (keep) => {
+      const drawn =
+        store instanceof ParameterStore
+          ? makeStepNoise(config, settings)
+          : keep(await openDeviceNoise(config, settings, { memory: store.memory, session: options }));
+      const trained = new Set(this.store.trained);
+      const scaled = devicePrecision === "fp16";
+      const whole = store instanceof ParameterStore ? undefined : { prior: this.options.noiseKl, scaled };
+      const shared = { config, batch, length, trained, noise: drawn.mode, kd, temperature, whole };
+      const graph = buildClassifierStepGraph(shared);
+      return {
+        noise: drawn,
+        session: keep(await Session.withInputs(graph, { ...options, products: devicePrecision })),
+      };
     });
     const binding =
       store instanceof ParameterStore

@@ -12,6 +12,7 @@ import type { ModelConfig } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import type { Variant } from "../../../src/model/variants.ts";
 import { type TinyOptions, tinyModelConfig } from "../../support/make-checkpoint.ts";
+import { countLeaks } from "../../support/session-faults.ts";
 import { compareWithDifferences, randomWeights } from "../../support/transfer.ts";
 
 const [BATCH, LENGTH] = [2, 20];
@@ -234,4 +235,11 @@ it("the transfer of probabilities takes models of equal heads and width, and tra
     "h.0.attn.c_proj.bias",
   ]);
   expect(targets({ bias: false, n_layer: 2 }, "hidden").filter((name) => name.startsWith("h.1."))).toHaveLength(6);
+});
+
+describe("sessions of a transfer", () => {
+  it.each([2, 3])("are all closed where number %i does not open", async (nth) => {
+    const narrow = { ...tinyModelConfig(OPTIONS), variant: "low-rank", qk_ranks: [2, 3] } as const;
+    expect(await countLeaks(nth, () => opened(narrow, tinyModelConfig(OPTIONS)))).toBe(0);
+  });
 });

@@ -9,6 +9,7 @@ import { Graph, type Value } from "../../../src/graph/ir.ts";
 import { makeFloat32Tensor, makeInt64Tensor, Session, type Tensor } from "../../../src/graph/session.ts";
 import { failureOf } from "../../support/failure.ts";
 import { opened } from "../../support/fixture.ts";
+import { countLeaks } from "../../support/session-faults.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 import { metricsOf, signalAt, type Workshop, weightsOf, workshop } from "../../support/training.ts";
 
@@ -161,6 +162,12 @@ describe("a teacher that is drawn from", () => {
   beforeAll(async () => {
     shop = await workshop(path);
     student = await shop.student("low-rank"); // trained apart from its teacher
+  });
+
+  it("leaves no session open where the second does not open", async () => {
+    const open = () =>
+      opened(shop.base, (model) => openSampledTeacher(model, { length: 16, k: 6, precision: "fp32", threads: 1 }));
+    expect(await countLeaks(2, open)).toBe(0);
   });
 
   it("gives tokens of the model's own probabilities, the same ones for a window at each call", async () => {

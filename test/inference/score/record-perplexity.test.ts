@@ -115,6 +115,13 @@ describe("recordPerplexity", () => {
     ]);
   });
 
+  it("bits a byte are noted of text, and left out where ids were given", async () => {
+    const folder = await model();
+    await noted(folder, [text("a.txt")], { ...result(12.5), bitsPerByte: 1.75 });
+    await noted(folder, [text("b.bin")], result(12.5));
+    expect(recordOf(folder).perplexity?.map((entry) => entry.bitsPerByte)).toEqual([1.75, undefined]);
+  });
+
   it("the source's perplexity is noted when it was compared with the source, and kept later", async () => {
     const folder = await model();
     await noted(folder, [text("a.txt")], result(12.5, 1000, 9), MODEL);

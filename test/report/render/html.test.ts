@@ -23,7 +23,7 @@ test.each([
   ],
   [
     { kind: "table", heading: null, rows: [["models/of-a-long-name/file", "of/two"]], align: "ll" } as const,
-    '<div class="scroll needs-250"><table><thead><tr></tr></thead><tbody><tr><td>models/<wbr>of-a-long-name/<wbr>file</td><td>of/two</td></tr></tbody></table></div>',
+    '<div class="scroll needs-250"><table><thead><tr></tr></thead><tbody><tr><td>models/<wbr>of-a-long-name/<wbr>file</td><td class="left">of/two</td></tr></tbody></table></div>',
   ],
 ])("a block of %j becomes its HTML", (block, expected) => {
   expect(renderBlock(block).html).toBe(expected);

@@ -3,7 +3,7 @@
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../../errors.ts";
 import { chooseFile, type ExportedFile, type ExportedModel } from "../../../inference/exported/exported-model.ts";
-import type { PrecisionScore } from "../../../inference/score/precisions.ts";
+import type { MeteredScore } from "../../../inference/score/record-perplexity.ts";
 import { escapeTerminal } from "../../../io/printable.ts";
 import { nameModelFile } from "../../../model/precision.ts";
 import { formatMegabytes, formatPercent, formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
@@ -17,10 +17,9 @@ import { warnOfFewTokens } from "./few-tokens.ts";
 import type { TextFlags } from "./flags.ts";
 
 /** A scored file, and its change against the reference. */
-type Row = TextScore & { file: string; bytes: number; percent: number | null };
+type Row = MeteredScore & { file: string; bytes: number; percent: number | null };
 
 /** A score, and the bits that a byte of the text takes; undefined for token ids. */
-type TextScore = PrecisionScore & { bitsPerByte?: number | undefined };
 
 interface Result {
   model: string;
@@ -75,7 +74,7 @@ async function score(
   against: Checkpoint | undefined,
   flags: TextFlags,
   progress: Progress,
-): Promise<TextScore[]> {
+): Promise<MeteredScore[]> {
   const { scorePrecisions } = await import("../../../inference/score/precisions.ts");
   const { openTokenStream } = await import("../../../checkpoint/token-stream.ts");
   const { TokenMeter } = await import("../../../checkpoint/token-meter.ts");
@@ -97,7 +96,7 @@ async function score(
 function makeResult(
   { source }: ExportedModel,
   files: readonly ExportedFile[],
-  scores: readonly TextScore[],
+  scores: readonly MeteredScore[],
   against: Checkpoint | undefined,
 ): Result {
   const fp32 = scores.find(({ precision }) => precision === "fp32");
