@@ -28,7 +28,7 @@ export function checkLayers(layers: LayerSettings, { n_layer }: Pick<ModelConfig
 export type MlpSettings = { units: number } | { share: number };
 
 /** Blocks of quantized weights are of 32 inputs, so that widths of a multiple keep them whole. */
-const STEP = 32;
+export const BLOCK = 32;
 
 /**
  * The n_inner that settings ask for; a share as `roundShare` has it.
@@ -37,7 +37,8 @@ const STEP = 32;
 export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelConfig, "n_inner">): number {
   const units = "units" in settings ? settings.units : roundShare(settings.share, n_inner);
   if (Number.isInteger(units) && units >= 1 && units < n_inner) return units;
-  const rounded = "share" in settings ? ` (a share is rounded${units < STEP ? "" : ` to a multiple of ${STEP}`})` : "";
+  const rounded =
+    "share" in settings ? ` (a share is rounded${units < BLOCK ? "" : ` to a multiple of ${BLOCK}`})` : "";
   const whole = units >= n_inner ? `the MLPs have ${n_inner} hidden units` : "hidden units are whole numbers";
   const fact = units < 1 ? "an MLP needs one hidden unit at least" : whole;
   throw new NfcError("usage", `--mlp: ${fact}, so that ${units} cannot stay${rounded}`, {
@@ -50,6 +51,6 @@ export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelCo
  * would not come out as all of them.
  */
 export function roundShare(share: number, n_inner: number): number {
-  const multiple = STEP * Math.round((share * n_inner) / STEP);
-  return multiple < STEP || multiple >= n_inner ? Math.round(share * n_inner) : multiple;
+  const multiple = BLOCK * Math.round((share * n_inner) / BLOCK);
+  return multiple < BLOCK || multiple >= n_inner ? Math.round(share * n_inner) : multiple;
 }

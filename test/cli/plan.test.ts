@@ -134,19 +134,8 @@ describe("nfc convert --plan", () => {
 
   it("--target takes the first step that is small enough", async () => {
     const output = fresh();
-    const { stdout } = await ok(
-      "convert",
-      MODEL,
-      "--plan",
-      file,
-      "--target",
-      "80%",
-      "-o",
-      output,
-      "--json",
-      ...THREADS,
-    );
-    const { parameters, plan } = JSON.parse(stdout) as {
+    const line = ["convert", MODEL, "--plan", file, "--target", "80%", "-o", output, "--json", ...THREADS];
+    const { parameters, plan } = JSON.parse((await ok(...line)).stdout) as {
       parameters: { before: number; after: number };
       plan: { step: number };
     };
@@ -154,6 +143,27 @@ describe("nfc convert --plan", () => {
     const { steps, measurements } = readPlan();
     const before = measurements[steps[plan.step - 2]?.measurement as number];
     expect(before?.parameters).toBeGreaterThan(0.8 * parameters.before);
+  });
+
+  it("--target makes the last cut of the step as weak as it allows, and measures that model", async () => {
+    const { steps, measurements } = readPlan();
+    const step = 1 + steps.findIndex(({ axis, value }) => axis === "qk-rank" && value === 6);
+    const [before, chosen] = [step - 2, step - 1].map((at) => measurements[steps[at]?.measurement as number]);
+    expect(before?.cuts["qk-rank"]).toBe(8);
+    const between = ((before?.parameters as number) + (chosen?.parameters as number)) / 2; // that of rank 7
+    const target = `${Math.ceil((1e4 * between) / (measurements[0]?.parameters as number)) / 100}%`;
+    const output = fresh();
+    const line = ["convert", MODEL, "--plan", file, "--target", target, "-o", output, "--json", ...THREADS];
+    const { stdout, stderr } = await ok(...line);
+    expect(stderr).toContain(`step ${step} of ${file}, its last cut as weak as the target allows: qk-rank 7, mlp `);
+    expect((JSON.parse(stdout) as { parameters: { after: number } }).parameters.after).toBe(between);
+    const after = readPlan();
+    expect(after.steps).toEqual(steps);
+    expect(after.measurements.slice(0, -1)).toEqual(measurements);
+    const weaker = after.measurements.at(-1);
+    expect(weaker).toMatchObject({ cuts: { ...chosen?.cuts, "qk-rank": 7 }, parameters: between });
+    const { perplexity } = JSON.parse((await ok("eval", output, "--text", heldOut, "--json", ...THREADS)).stdout);
+    expect(Math.abs(Math.log(perplexity / (weaker?.perplexity as number)))).toBeLessThan(1e-3);
   });
 
   it("--target with --calibration makes the plan first, as far as it is needed", async () => {

@@ -8,8 +8,9 @@ import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import { AXES, type CutOptions, toCutOptions } from "./axes.ts";
-import { type Plan, readPlan } from "./plan-file.ts";
-import { planModel } from "./plan-model.ts";
+import { type Plan, type PlanMeasurement, readPlan } from "./plan-file.ts";
+import { measureForPlan, planModel } from "./plan-model.ts";
+import { listWeakerCuts } from "./refine.ts";
 import { type ChosenStep, chooseStep, meetsTarget, reachesTarget, type Target, takeStep } from "./target.ts";
 
 export type PlanChoice = { at: number } | { target: Target };
@@ -28,6 +29,8 @@ export interface ApplyOptions extends LongCall {
 
 export interface AppliedPlan extends ChosenStep {
   plan: Plan;
+  /** Whether the last cut of the step is weaker than the plan has it, as the target allows. */
+  weakened: boolean;
   /** The cuts of the step, and the text that the plan fitted them to. */
   cuts: CutOptions & { calibration: string[]; calibrationTokens: number; calibrationEvery: number; field?: string };
   /** For the record of the model. */
@@ -42,19 +45,23 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
   const { file, choice, signal } = options;
   const plan = await findPlan(checkpoint, options);
   const chosen = "at" in choice ? takeStep(plan, choice.at, file) : chooseStep(plan, choice.target, file);
-  const { cuts } = chosen.measurement;
-  const unknown = Object.keys(cuts).find((name) => AXES.every((axis) => axis.name !== name));
+  const unknown = Object.keys(chosen.measurement.cuts).find((name) => AXES.every((axis) => axis.name !== name));
   if (unknown !== undefined)
     throw new NfcError("unsupported", `${file}: cuts ${JSON.stringify(unknown)}, which is no axis of this version`, {
       hint: "use the version of nfc that wrote the plan",
     });
+  const weaker =
+    "target" in choice ? await findWeaker(checkpoint, plan, chosen, { ...options, target: choice.target }) : null;
+  const measurement = weaker ?? chosen.measurement;
   const { files, tokens, every, field } = plan.calibration;
   const calibration = [...(options.calibration ?? files)];
   return {
-    ...chosen,
+    step: chosen.step,
+    measurement,
+    weakened: weaker !== null,
     plan,
     cuts: {
-      ...toCutOptions(cuts, checkpoint.config),
+      ...toCutOptions(measurement.cuts, checkpoint.config),
       calibration,
       calibrationTokens: tokens,
       calibrationEvery: every,
@@ -77,14 +84,36 @@ async function findPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<
   const plan = await readPlan(file);
   await checkSubject(checkpoint, plan, options);
   if ("at" in choice || plan.complete || meetsTarget(plan, choice.target)) return plan;
-  const { heldOut } = plan;
-  return goOn(checkpoint, options, choice.target, {
-    calibration: calibration ?? toFiles(plan.calibration.files),
-    calibrationTokens: plan.calibration.tokens,
+  return goOn(checkpoint, options, choice.target, listTexts(plan, options));
+}
+
+/** The texts of a plan, to measure further models of it. */
+function listTexts({ calibration, heldOut }: Plan, options: ApplyOptions): Texts {
+  return {
+    calibration: options.calibration ?? toFiles(calibration.files),
+    calibrationTokens: calibration.tokens,
     heldOut: heldOut.every === 1 ? toFiles(heldOut.files) : undefined,
     heldOutTokens: heldOut.tokens,
     field: heldOut.field,
-  });
+  };
+}
+
+/** A model between the step and the one before it that meets a target of size too, and loses less; null for none. */
+async function findWeaker(
+  checkpoint: Checkpoint,
+  plan: Plan,
+  { step, measurement }: ChosenStep,
+  { target, ...options }: ApplyOptions & { target: Target },
+): Promise<PlanMeasurement | null> {
+  if (target.kind === "loss") return null;
+  const { file, device, threads, signal, onProgress } = options;
+  const settings = { ...listTexts(plan, options), file, device, threads, signal, onProgress };
+  for (const cuts of listWeakerCuts(plan, target, step, checkpoint.config)) {
+    const model = await measureForPlan(checkpoint, plan, cuts, settings);
+    if (!reachesTarget(target, model, plan.measurements[0] as PlanMeasurement)) continue;
+    return model.perplexity < measurement.perplexity ? model : null;
+  }
+  return null;
 }
 
 const toFiles = (files: readonly string[]) => files as readonly [string, ...string[]];

@@ -1,7 +1,7 @@
 // The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
 import type { ModelConfig } from "../../model/config.ts";
 import { getHeadSize } from "../../model/head-widths.ts";
-import { type LayerSettings, type MlpSettings, roundShare } from "../axis-settings.ts";
+import { BLOCK, type LayerSettings, type MlpSettings, roundShare } from "../axis-settings.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import type { RankChoice } from "../ranks.ts";
 import type { Cuts } from "./search.ts";
@@ -19,6 +19,10 @@ export interface Axis {
   name: string;
   /** What may be left of the axis, the weakest cut first; none where the model has nothing to cut. */
   listValues(config: ModelConfig): number[];
+  /** What is there before any cut. */
+  whole(config: ModelConfig): number;
+  /** What may be left is a multiple of it, between the values that are tried too. */
+  grain: number;
   /** The options with this axis cut too. */
   cut(options: CutOptions, value: number, config: ModelConfig): CutOptions;
 }
@@ -34,11 +38,15 @@ export const AXES: readonly Axis[] = [
   {
     name: "qk-rank",
     listValues: listRanks,
+    whole: getHeadSize,
+    grain: 1,
     cut: (options, rank, config) => ({ ...options, variant: "low-rank", qkRank: shareRanks(rank, config) }),
   },
   {
     name: "vo-rank",
     listValues: listRanks,
+    whole: getHeadSize,
+    grain: 1,
     // q and k keep their D numbers unless the other axis cuts them too.
     cut: (options, rank, config) => {
       return { qkRank: getHeadSize(config), ...options, variant: "low-rank", voRank: shareRanks(rank, config) };
@@ -51,6 +59,8 @@ export const AXES: readonly Axis[] = [
         MLP_SHARES.map((share) => roundShare(share, config.n_inner)),
         config.n_inner,
       ),
+    whole: ({ n_inner }) => n_inner,
+    grain: BLOCK,
     cut: (options, units) => ({ ...options, mlp: { units } }),
   },
   {
@@ -59,6 +69,8 @@ export const AXES: readonly Axis[] = [
       const step = Math.ceil(n_layer / (2 * LAYER_VALUES));
       return Array.from({ length: LAYER_VALUES }, (_, i) => n_layer - (i + 1) * step).filter((n) => n >= n_layer / 2);
     },
+    whole: ({ n_layer }) => n_layer,
+    grain: 1,
     cut: (options, layers) => ({ ...options, layers }),
   },
 ];
@@ -95,7 +107,7 @@ export function describeCuts(cuts: Cuts): string {
   return parts.length === 0 ? "the source" : parts.join(", ");
 }
 
-function findAxis(name: string, axes: readonly Axis[]): Axis {
+export function findAxis(name: string, axes: readonly Axis[] = AXES): Axis {
   const axis = axes.find((each) => each.name === name);
   if (!axis) throw new Error(`${name} is no axis of a plan`);
   return axis;

@@ -46,6 +46,24 @@ export async function planModel(checkpoint: Checkpoint, options: PlanOptions): P
   return new Planner(checkpoint, await resumePlan(file, subject, force), { ...options, axes, texts }).run();
 }
 
+/**
+ * Measures a model that is no step of a plan, and keeps what it finds in the plan's file.
+ * @throws NfcError "mismatch" where the held-out text is not the plan's; "aborted"
+ */
+export async function measureForPlan(
+  checkpoint: Checkpoint,
+  plan: Plan,
+  cuts: Cuts,
+  options: PlanOptions,
+): Promise<PlanMeasurement> {
+  const texts = await readPlanTexts(checkpoint, options);
+  if (texts.record.heldOut.sha256 !== plan.heldOut.sha256)
+    throw new NfcError("mismatch", `${options.file}: its models were measured on another text`, {
+      hint: `give ${plan.heldOut.files.join(", ")} as it was, or make a new plan`,
+    });
+  return new Planner(checkpoint, plan, { ...options, axes: AXES, texts }).measure(cuts, 0);
+}
+
 function refuseUnplannable(checkpoint: Checkpoint): void {
   refuseClassifier(checkpoint);
   const { config, source } = checkpoint;
@@ -98,7 +116,7 @@ class Planner {
   }
 
   /** Measures what is not known yet, and keeps it. */
-  private async measure(cuts: Cuts, left: number): Promise<PlanMeasurement> {
+  async measure(cuts: Cuts, left: number): Promise<PlanMeasurement> {
     const key = makeKey(cuts);
     const known = this.plan.measurements.find((measurement) => makeKey(measurement.cuts) === key);
     this.done++;

@@ -15,6 +15,8 @@ export type Target =
   /** A perplexity of at most 1 + share times the source's, before any training. */
   | { kind: "loss"; share: number };
 
+export type SizeTarget = Exclude<Target, { kind: "loss" }>;
+
 /** A step of a plan, numbered from 1; step 0 is the source. */
 export interface ChosenStep {
   step: number;
@@ -28,10 +30,16 @@ export function listSteps({ measurements, steps }: Pick<Plan, "measurements" | "
 
 /** Whether a model is as small as the target wants; for a loss, whether it loses more than that. */
 export function reachesTarget(target: Target, measurement: PlanMeasurement, source: PlanMeasurement): boolean {
-  if (target.kind === "parameters") return measurement.parameters <= target.share * source.parameters;
   if (target.kind === "loss") return measurement.perplexity > (1 + target.share) * source.perplexity;
+  const size = compareSize(target, measurement, source);
+  return size !== null && size <= 1;
+}
+
+/** A model's size as a share of what the target allows; null where its precision does not suit the model. */
+export function compareSize(target: SizeTarget, measurement: PlanMeasurement, source: PlanMeasurement): number | null {
+  if (target.kind === "parameters") return measurement.parameters / (target.share * source.parameters);
   const bytes = measurement.bytes[target.precision];
-  return bytes !== null && bytes <= target.bytes;
+  return bytes === null ? null : bytes / target.bytes;
 }
 
 /** Whether a step of the plan is small enough; for a loss, whether the path goes beyond it, so that none is left out. */

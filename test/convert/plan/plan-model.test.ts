@@ -16,6 +16,8 @@ const AXES: PlanOptions["axes"] = [
   {
     name: "tie",
     listValues: () => [1],
+    whole: () => 2,
+    grain: 1,
     cut: (options) => ({ ...options, variant: "symmetric" }),
   },
 ];

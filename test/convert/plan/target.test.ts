@@ -2,7 +2,9 @@
 import { describe, expect, it } from "vitest";
 import { parseTarget } from "../../../src/cli/commands/plan/values.ts";
 import type { Plan, PlanMeasurement } from "../../../src/convert/plan/plan-file.ts";
-import { chooseStep, type Target, takeStep } from "../../../src/convert/plan/target.ts";
+import { listWeakerCuts } from "../../../src/convert/plan/refine.ts";
+import { chooseStep, type SizeTarget, type Target, takeStep } from "../../../src/convert/plan/target.ts";
+import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 
 function model(parameters: number, perplexity: number, q4: number | null = parameters): PlanMeasurement {
   const bytes = { fp32: 4 * parameters, int8: 2 * parameters, q4 };
@@ -72,5 +74,40 @@ describe("takeStep", () => {
 describe("parseTarget", () => {
   it.each(["", "70", "0%", "100%", "-5%", "+", "+5", "80MB@fp16", "80MB@", "x%", "+1%%"])("%j is none", (wrong) => {
     expect(() => parseTarget(wrong)).toThrow(/not a target/);
+  });
+});
+
+describe("listWeakerCuts", () => {
+  const config = tinyModelConfig({ heads: 1, width: 64, inner: 1024 });
+  const at = (cuts: PlanMeasurement["cuts"], parameters: number) => ({ ...model(parameters, 50), cuts });
+  const plan: Plan = {
+    ...PLAN,
+    measurements: [at({}, 1000), at({ "qk-rank": 32 }, 900), at({ "qk-rank": 32, mlp: 512 }, 500)],
+    steps: [
+      { axis: "qk-rank", value: 32, measurement: 1 },
+      { axis: "mlp", value: 512, measurement: 2 },
+    ],
+  };
+  const weaker = (target: string, step: number) => {
+    return listWeakerCuts(plan, parseTarget(target) as SizeTarget, step, config);
+  };
+
+  it.each([
+    ["from the whole axis", "95%", 1, [{ "qk-rank": 48 }, { "qk-rank": 47 }]],
+    ["in blocks of hidden units", "71%", 2, [768, 736].map((mlp) => ({ "qk-rank": 32, mlp }))],
+    ["by bytes", "2840B", 2, [768, 736].map((mlp) => ({ "qk-rank": 32, mlp }))],
+    ["down to the step, which is known", "54%", 2, [{ "qk-rank": 32, mlp: 544 }]],
+    ["where the step is the weakest", "50%", 2, []],
+  ])("%s: %s", (_, target, step, expected) => {
+    expect(weaker(target, step)).toEqual(expected);
+  });
+
+  it("a precision that does not suit a model has no sizes between", () => {
+    const [source, ...others] = plan.measurements as [PlanMeasurement, ...PlanMeasurement[]];
+    const odd = {
+      ...plan,
+      measurements: [source, ...others.map((each) => ({ ...each, bytes: { ...each.bytes, q4: null } }))],
+    };
+    expect(listWeakerCuts(odd, { kind: "bytes", bytes: 700, precision: "q4" }, 2, config)).toEqual([]);
   });
 });

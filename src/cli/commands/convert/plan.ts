@@ -90,10 +90,11 @@ export async function applyPlanFlags(
 }
 
 /** What the plan expects of the model. */
-export function describeApplied({ step, measurement, origin, plan }: AppliedPlan): string {
+export function describeApplied({ step, weakened, measurement, origin, plan }: AppliedPlan): string {
   const { cuts, perplexity, error } = measurement;
   const source = plan.measurements[0]?.perplexity ?? perplexity;
   const [loss, sure] = [100 * (perplexity / source - 1), (100 * error * perplexity) / source];
   const text = `${formatThousands(plan.heldOut.tokens)} tokens of ${plan.heldOut.files.join(", ")}`;
-  return `step ${step} of ${origin.file}: ${describeCuts(cuts)}; expected perplexity ${perplexity.toFixed(3)} (${formatSignedPercent(loss)} ± ${sure.toFixed(2)}) on ${text}`;
+  const place = `step ${step} of ${origin.file}${weakened ? ", its last cut as weak as the target allows" : ""}`;
+  return `${place}: ${describeCuts(cuts)}; expected perplexity ${perplexity.toFixed(3)} (${formatSignedPercent(loss)} ± ${sure.toFixed(2)}) on ${text}`;
 }
