@@ -8,7 +8,7 @@ const RUNTIME = [
   "check/check-sizes",
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "cli/**/*",
-  "convert/{axes,calibration,convert,low-rank,make-smaller,tie-pool,value-layers}",
+  "convert/{axes,calibration,convert,low-rank,make-smaller,spectra,tie-pool,value-layers}",
   "convert/plan/plan-model",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,resume,script-files,train}",
   "distill/device/*",

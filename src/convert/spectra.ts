@@ -1,5 +1,7 @@
 // Measures what attention of lower ranks would lose in every layer, without converting anything.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { computeScoreScale } from "../model/attention.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { multiplyRows } from "../numeric/linalg.ts";
 import type { Calibration, LayerStatistics } from "./calibration.ts";
 import type { CutTools } from "./cut.ts";
@@ -37,7 +39,7 @@ async function measureLayer(checkpoint: Checkpoint, layer: number, run: Calibrat
   const scores = heads.map((head) => findScoreSpectrum(scoreLayer, head));
   const valueLayer = await readValueLayer(checkpoint, layer, statistics);
   const values = heads.map((head) => findValueSpectrum(valueLayer, head));
-  const effects = weighHeads(valueLayer.outWeight, statistics, { C: n_embd, H: n_head });
+  const effects = weighHeads(valueLayer.outWeight, statistics, checkpoint.config, layer);
   const rows = bias ? n_embd + 1 : n_embd;
   return {
     scores: { losses: sumLosses(scores, effects.scores), parameters: 2 * n_head * rows },
@@ -48,10 +50,11 @@ async function measureLayer(checkpoint: Checkpoint, layer: number, run: Calibrat
 /**
  * What a squared error of each head counts. An error e_ij of the scores changes the attention to first order by
  * p_ij (e_ij − ē_i), and the output by Σ_j p_ij (e_ij − ē_i) v_j W_o, whose square is at most
- * Σ_j p_ij (e_ij − ē_i)² · Σ_j p_ij |(v_j − v̄_i) W_o|²: the second sum, averaged over the queries, and 1/D, as scores are
- * divided by √D. An error of the values is one of the output as it is.
+ * Σ_j p_ij (e_ij − ē_i)² · Σ_j p_ij |(v_j − v̄_i) W_o|²: the second sum, averaged over the queries, and the square of the
+ * factor on the scores, 1/D in most models. An error of the values is one of the output as it is.
  */
-function weighHeads(outWeight: Float32Array, statistics: LayerStatistics | null, { C, H }: { C: number; H: number }) {
+function weighHeads(outWeight: Float32Array, statistics: LayerStatistics | null, config: ModelConfig, layer: number) {
+  const { n_embd: C, n_head: H } = config;
   const D = C / H;
   if (!statistics) return { scores: Array<number>(H).fill(1), values: Array<number>(H).fill(1) };
   const { valueMoments, power } = statistics;
@@ -59,7 +62,7 @@ function weighHeads(outWeight: Float32Array, statistics: LayerStatistics | null,
     const out = Float64Array.from(outWeight.subarray(head * D * C, (head + 1) * D * C)); // W_o: [D, C]
     const gram = multiplyRows(out, out, D, C, D); // W_o W_oᵀ
     const spread = moments.reduce((sum, value, at) => sum + value * (gram[at] as number), 0); // tr(Γ_v W_o W_oᵀ)
-    return spread / D / power;
+    return (spread * computeScoreScale(config, layer) ** 2) / power;
   });
   return { scores, values: Array<number>(H).fill(1 / power) };
 }
