@@ -21,6 +21,9 @@ const [PANEL, GAP, LEFT, TOP, HEIGHT, BOTTOM] = [252, 28, 46, 62, 250, 44];
 /** Those that come first keep their place; others need room beside them. */
 const TICKS = [0, 1, 10, 100, 1000, -1, -10, 5, 2, 20, 50, 200, 500, -5, -2, -20, 0.5, -0.5];
 const ROOM = 13;
+const CAPTION = "parameters removed, %; up: perplexity against the control trained as long, %, by its square root";
+/** Width of a letter of the caption, at most on average. */
+const LETTER = 5.6;
 
 const [, , source, target] = process.argv;
 if (!source || !target) throw new Error("usage: node scripts/draw-frontier.mjs POINTS.json FIGURE.svg");
@@ -37,7 +40,9 @@ function draw(points) {
   for (const tick of TICKS.filter((value) => value >= low && value <= high))
     if (ticks.every((other) => Math.abs(y(other) - y(tick)) >= ROOM)) ticks.push(tick);
   const last = 10 * Math.ceil(Math.max(10, ...points.map(({ saved }) => saved)) / 10);
-  const [width, height] = [LEFT + stages.length * (PANEL + GAP), TOP + HEIGHT + BOTTOM];
+  const legend = names.reduce((sum, name) => sum + measureName(name), LEFT);
+  const width = Math.ceil(Math.max(LEFT + stages.length * (PANEL + GAP), legend, LEFT + LETTER * CAPTION.length));
+  const height = TOP + HEIGHT + BOTTOM;
   const panels = stages.map((steps, i) => {
     const left = LEFT + i * (PANEL + GAP);
     const x = (saved) => round(makeScale([0, last], [left, left + PANEL])(saved));
@@ -48,7 +53,7 @@ function draw(points) {
     return html`${drawAxes({ left, x, y, ticks, last, numbered: i === 0 })}<text class="head" x="${left}" y="${TOP - 12}">${nameStage(steps)}</text>${lines}`;
   });
   const title = "Perplexity against parameters";
-  return html`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img"><title>${title}</title><desc>${describe(points)}</desc><style>${makeStyle()}</style><rect class="ground" width="100%" height="100%" rx="8"/>${drawLegend([...names].reverse(), kinds)}${panels}<text class="quiet" x="${LEFT}" y="${height - 8}">parameters removed, %; up: perplexity against the control trained as long, %, on the scale of the square root</text></svg>`;
+  return html`<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img"><title>${title}</title><desc>${describe(points)}</desc><style>${makeStyle()}</style><rect class="ground" width="100%" height="100%" rx="8"/>${drawLegend([...names].reverse(), kinds)}${panels}<text class="quiet" x="${LEFT}" y="${height - 8}">${CAPTION}</text></svg>`;
 }
 
 /** Small changes are told apart, and large ones still fit: the square root, with the sign of the value. */
@@ -81,11 +86,14 @@ function drawSeries(points, kind, x, y, thick) {
   return html`<path class="line c${kind}${thick ? " thick" : ""}" d="${path}"/>${bars}${dots}`;
 }
 
+/** Width of a name in the legend, with its line. */
+const measureName = (name) => 46 + 7.2 * name.length;
+
 function drawLegend(names, kinds) {
   let at = LEFT;
   return names.map((name) => {
-    const [x, width] = [at, 34 + 7.2 * name.length];
-    at += width + 12;
+    const x = at;
+    at += measureName(name);
     return html`<path class="line c${kinds.get(name)}${name === "plan" ? " thick" : ""}" d="M${round(x)} 20h20"/><text x="${round(x + 26)}" y="24">${name}</text>`;
   });
 }
