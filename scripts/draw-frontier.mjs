@@ -87,7 +87,9 @@ function drawSeries(points, kind, x, y, thick) {
 }
 
 /** Width of a name in the legend, with its line. */
-const measureName = (name) => 46 + 7.2 * name.length;
+function measureName(name) {
+  return 46 + 7.2 * name.length;
+}
 
 function drawLegend(names, kinds) {
   let at = LEFT;
