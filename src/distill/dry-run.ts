@@ -1,5 +1,4 @@
 // Says what a run on text will take: plans it, measures some of its real steps, and writes nothing.
-
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

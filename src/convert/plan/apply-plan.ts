@@ -9,7 +9,7 @@ import type { LongCall } from "../../progress.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import { AXES, type CutOptions, toCutOptions } from "./axes.ts";
 import { type Plan, type PlanMeasurement, readPlan } from "./plan-file.ts";
-import { measureForPlan, planModel } from "./plan-model.ts";
+import { openMeasuring, planModel } from "./plan-model.ts";
 import { listWeakerCuts } from "./refine.ts";
 import { type ChosenStep, chooseStep, meetsTarget, reachesTarget, type Target, takeStep } from "./target.ts";
 
@@ -107,9 +107,12 @@ async function findWeaker(
 ): Promise<PlanMeasurement | null> {
   if (target.kind === "loss") return null;
   const { file, device, threads, signal, onProgress } = options;
+  const weaker = listWeakerCuts(plan, target, step, checkpoint.config);
+  if (weaker.length === 0) return null;
   const settings = { ...listTexts(plan, options), file, device, threads, signal, onProgress };
-  for (const cuts of listWeakerCuts(plan, target, step, checkpoint.config)) {
-    const model = await measureForPlan(checkpoint, plan, cuts, settings);
+  const measure = await openMeasuring(checkpoint, plan, settings);
+  for (const cuts of weaker) {
+    const model = await measure(cuts);
     if (!reachesTarget(target, model, plan.measurements[0] as PlanMeasurement)) continue;
     return model.perplexity < measurement.perplexity ? model : null;
   }

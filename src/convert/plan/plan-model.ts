@@ -47,21 +47,21 @@ export async function planModel(checkpoint: Checkpoint, options: PlanOptions): P
 }
 
 /**
- * Measures a model that is no step of a plan, and keeps what it finds in the plan's file.
- * @throws NfcError "mismatch" where the held-out text is not the plan's; "aborted"
+ * Reads the texts of a plan, to measure models that are no steps of it; what is found is kept in the plan's file.
+ * @throws NfcError "mismatch" where the held-out text is not the plan's; measuring: "aborted"
  */
-export async function measureForPlan(
+export async function openMeasuring(
   checkpoint: Checkpoint,
   plan: Plan,
-  cuts: Cuts,
   options: PlanOptions,
-): Promise<PlanMeasurement> {
+): Promise<(cuts: Cuts) => Promise<PlanMeasurement>> {
   const texts = await readPlanTexts(checkpoint, options);
   if (texts.record.heldOut.sha256 !== plan.heldOut.sha256)
     throw new NfcError("mismatch", `${options.file}: its models were measured on another text`, {
       hint: `give ${plan.heldOut.files.join(", ")} as it was, or make a new plan`,
     });
-  return new Planner(checkpoint, plan, { ...options, axes: AXES, texts }).measure(cuts, 0);
+  const planner = new Planner(checkpoint, plan, { ...options, axes: AXES, texts });
+  return (cuts) => planner.measure(cuts, 0);
 }
 
 function refuseUnplannable(checkpoint: Checkpoint): void {

@@ -1,5 +1,4 @@
 // A training corpus as token ids on disk: text is tokenized once into a cache file, files of ids are read in place where they can.
-
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";

@@ -1,5 +1,4 @@
 // The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that marks a whole file.
-
 import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";

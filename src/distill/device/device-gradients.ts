@@ -1,5 +1,4 @@
 // Makes the gradients of micro-batches of text on a device: nothing but tokens, scalars and losses crosses the bus.
-
 import { makeFloat32Tensor, Session, type Tensor } from "../../graph/session.ts";
 import { openAll } from "../../io/open-all.ts";
 import { STEP } from "../step/step-graph.ts";

@@ -1,5 +1,4 @@
 // Draws the noise ε of a step on the device: keys of four words an array go up, nothing comes down.
-
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import { makeFloat32Tensor, Session, type SessionOptions } from "../../graph/session.ts";
 import { openAll } from "../../io/open-all.ts";

@@ -1,5 +1,4 @@
 // Runs the teacher on a device: its weights and hidden states stay there.
-
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";

@@ -82,6 +82,12 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
 /** A logit whose e^z is 0 beside any other, and that stays finite when it is divided by a temperature. */
 const NO_TOKEN = -1e30;
 
+/** The logits of a chunk of the head's matrix, of which `beyond` rows at the end belong to no token: [n, C] → [n, v] */
+export function buildLogits(hidden: Value, chunk: Value, beyond = 0): Value {
+  const bias = maskBeyond(chunk.graph, chunk.shape[0] as number, beyond);
+  return markExact(gemm(hidden, chunk, { transB: true, c: bias }));
+}
+
 /** What [n, v] logits get so that the last ones have no probability, [v]; null where all belong to tokens. */
 export function maskBeyond(graph: Graph, count: number, beyond: number): Value | null {
   if (beyond === 0) return null;
@@ -117,10 +123,7 @@ function buildRowBlock(
   const cut = (x: Value) => sliceRows(x, rows);
   const hidden = cut(inputs.hidden);
   const count = rows.end - rows.start;
-  const logits = chunks.map((chunk) => {
-    const bias = maskBeyond(chunk.graph, chunk.shape[0] as number, inputs.beyond ?? 0);
-    return markExact(gemm(hidden, chunk, { transB: true, c: bias })); // [n, v]
-  });
+  const logits = chunks.map((chunk) => buildLogits(hidden, chunk, inputs.beyond)); // [n, v]
   const student = chunkedSoftmax(logits);
   const labelLogits = reduceSum(mul(hidden, cut(labelWeights)), [1], true); // [n, 1]
   const nll = reshape(sub(student.logNormalizer, labelLogits), [count]);

@@ -1,14 +1,14 @@
 // A training step as a graph: the student's forward pass, the losses, and the gradients of the trained parameters.
 import { backward, takeOutputGradient } from "../../graph/autodiff/backward.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
-import { add, gemm, markExact, reduceSum } from "../../graph/ops.ts";
+import { add, reduceSum } from "../../graph/ops.ts";
 import { int8Product } from "../../graph/passes/int8.ts";
 import { padAxis, reshape, slice } from "../../graph/shape-ops.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { declareTextInputs, gpt2 } from "../../model/gpt2.ts";
 import { makeParameterLookup, type ParameterLookup } from "../../model/layers.ts";
 import { findParameterKind, isUsedAtMean, listParameters, nameHead } from "../../model/parameters.ts";
-import { buildHeadLoss, maskBeyond, padHead, type TeacherSignal } from "./losses.ts";
+import { buildHeadLoss, buildLogits, maskBeyond, padHead, type TeacherSignal } from "./losses.ts";
 
 /** The teacher's part of the step: its final hidden states and head, or cached log-probabilities of k tokens. */
 export type TeacherInput =
@@ -187,8 +187,7 @@ export function buildTeacherSignal(
   const products = chunks.map(({ count }, c): ((x: Value) => Value) => {
     if (precision === "fp32") {
       const matrix = padHead(graph.input(nameTeacherChunk(c), "float32", [count, width]), beyond);
-      const bias = maskBeyond(graph, matrix.shape[0] as number, beyond);
-      return (x) => markExact(gemm(x, matrix, { transB: true, c: bias })); // [n, v]
+      return (x) => buildLogits(x, matrix, beyond); // [n, v]
     }
     const values = graph.input(nameTeacherChunk(c), "int8", [width, count]);
     const scales = graph.input(nameTeacherScales(c), "float32", [count]);

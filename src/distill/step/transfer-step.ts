@@ -1,5 +1,4 @@
 // The transfer: every layer of a student learns the teacher's on the teacher's own hidden states, layer by layer.
-
 import { countElements } from "../../formats/dtype.ts";
 import type { DeviceMemory } from "../../graph/device-memory.ts";
 import { DeviceTensor } from "../../graph/device-tensor.ts";

@@ -1,5 +1,4 @@
 // Opens files of token ids: in place where they are plain uint16 or uint32, and as a checked stream whatever their type.
-
 import { NfcError } from "../../errors.ts";
 import { openData, type ReadOptions } from "../../io/data-file.ts";
 import { HEAD_BYTES } from "../../io/file-format.ts";

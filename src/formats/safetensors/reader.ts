@@ -1,5 +1,4 @@
 // Reads safetensors files and sharded checkpoints by position, one tensor or piece at a time.
-
 import { NfcError } from "../../errors.ts";
 import { type Keep, openAll } from "../../io/open-all.ts";
 import { PositionalFile } from "../../io/positional-file.ts";

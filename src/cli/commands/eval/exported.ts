@@ -19,8 +19,6 @@ import type { TextFlags } from "./flags.ts";
 /** A scored file, and its change against the reference. */
 type Row = MeteredScore & { file: string; bytes: number; percent: number | null };
 
-/** A score, and the bits that a byte of the text takes; undefined for token ids. */
-
 interface Result {
   model: string;
   /** "fp32" for the exported file of that precision, or the checkpoint that --against names. */
