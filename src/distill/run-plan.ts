@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
-import { checkHalf } from "../graph/check-half.ts";
+import { checkProducts } from "../graph/check-products.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import { findCorpusFiles } from "./data/corpus.ts";
@@ -58,7 +58,7 @@ export async function planRun(student: Checkpoint, options: PlanInput): Promise<
   const layers = teacher && findTeacherLayers(student, teacher.config);
   const settings = resolveTrainSettings(task, student.config, begun.settings, teacher?.config, layers);
   checkTeacher(student, teacher, { settings, layers });
-  if (settings.devicePrecision === "fp16") await checkHalf(options.session ?? {});
+  await checkProducts(settings.devicePrecision, options.session);
   const files = await findCorpusFiles(options.data);
   const heldOutFiles = options.heldOut ? await findCorpusFiles(options.heldOut) : null;
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);

@@ -5,7 +5,7 @@ import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import type { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
 import type { GroupBuilder, GroupPart } from "./group-graphs.ts";
-import { buildGroup, buildSquares, nameInput, readOutput } from "./pack-graphs.ts";
+import { buildGroup, buildSquares, nameInput, packBySize, readOutput } from "./pack-graphs.ts";
 
 type Shapes = ReadonlyMap<string, readonly number[]>;
 
@@ -106,12 +106,7 @@ function groupBySize(names: readonly string[], shapes: Shapes): string[][] {
     const unit = LAYER.exec(name)?.[0] ?? name;
     units.set(unit, [...(units.get(unit) ?? []), name]);
   }
-  const groups: { names: string[]; elements: number }[] = [];
-  for (const unit of units.values()) {
-    const elements = unit.reduce((sum, name) => sum + size(name), 0);
-    const last = groups.at(-1);
-    if (!last || last.elements + elements > GROUP_ELEMENTS) groups.push({ names: unit, elements });
-    else groups[groups.length - 1] = { names: [...last.names, ...unit], elements: last.elements + elements };
-  }
-  return [...(small.length > 0 ? [small] : []), ...groups.map((group) => group.names)];
+  const total = (unit: readonly string[]) => unit.reduce((sum, name) => sum + size(name), 0);
+  const groups = packBySize([...units.values()], { size: total, limit: GROUP_ELEMENTS });
+  return [...(small.length > 0 ? [small] : []), ...groups.map((group) => group.flat())];
 }

@@ -43,17 +43,33 @@ const PACK_ELEMENTS = 2 ** 23;
 
 /** The places of members of one treatment, together as long as a pack holds them. */
 function packMembers(members: readonly Member[], builder: GroupBuilder): { treatment: string; places: number[] }[] {
-  const packs: { treatment: string; places: number[]; elements: number }[] = [];
-  for (const [place, member] of members.entries()) {
-    const [treatment, elements] = [builder.treatment(member), countElements(member.shape)];
-    const open = packs.find((pack) => pack.treatment === treatment && pack.elements + elements <= PACK_ELEMENTS);
-    if (!open) packs.push({ treatment, places: [place], elements });
+  const places = members.map((_, place) => place);
+  const member = (place: number) => members[place] as Member;
+  const treatment = (place: number) => builder.treatment(member(place));
+  const packs = packBySize(places, {
+    size: (i) => countElements(member(i).shape),
+    limit: PACK_ELEMENTS,
+    kind: treatment,
+  });
+  return packs.map((pack) => ({ treatment: treatment(pack[0] as number), places: pack }));
+}
+
+/** Puts each item into the first pack of its kind with room for it; one above the limit has a pack of its own. */
+export function packBySize<T>(
+  items: readonly T[],
+  { size, limit, kind = () => "" }: { size: (item: T) => number; limit: number; kind?: (item: T) => string },
+): T[][] {
+  const packs: { kind: string; items: T[]; filled: number }[] = [];
+  for (const item of items) {
+    const [of, filled] = [kind(item), size(item)];
+    const open = packs.find((pack) => pack.kind === of && pack.filled + filled <= limit);
+    if (!open) packs.push({ kind: of, items: [item], filled });
     else {
-      open.places.push(place);
-      open.elements += elements;
+      open.items.push(item);
+      open.filled += filled;
     }
   }
-  return packs;
+  return packs.map((pack) => pack.items);
 }
 
 /** Several arrays as one vector; one alone stays as it is. */

@@ -5,7 +5,7 @@ import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts"
 import type { Given } from "../../distill/resolve-settings.ts";
 import { fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
 import { NfcError } from "../../errors.ts";
-import { checkHalf } from "../../graph/check-half.ts";
+import { checkProducts } from "../../graph/check-products.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
@@ -66,7 +66,7 @@ export async function makeGlueTable(options: GlueOptions): Promise<GlueRow[]> {
   if (twice !== undefined)
     throw new NfcError("usage", `two models are called ${twice}`, { hint: "rename one of the folders" });
   // All inputs are checked before hours are spent.
-  if (options.settings?.devicePrecision === "fp16") await checkHalf(options.session ?? {});
+  await checkProducts(options.settings?.devicePrecision, options.session);
   for (const source of options.models) await withModel(source, options, async () => {});
   const inputs: TaskInput[] = [];
   for (const task of options.tasks) inputs.push(await readInput(task, options));

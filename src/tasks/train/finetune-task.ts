@@ -14,7 +14,7 @@ import { checkTeacherFits, withMatchingTeacher } from "../../distill/teacher/tea
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
 import { NfcError } from "../../errors.ts";
-import { checkHalf } from "../../graph/check-half.ts";
+import { checkProducts } from "../../graph/check-products.ts";
 import type { SessionOptions } from "../../graph/session.ts";
 import { formatCommand } from "../../io/printable.ts";
 import { stageDirectory } from "../../io/staging.ts";
@@ -113,7 +113,7 @@ export async function planTask(source: Checkpoint, options: FinetuneTaskOptions)
   const context = { task, config: source.config, examples: parts.train.examples.length, hasTeacher: teacher !== null };
   const settings = resolveClassifierSettings(context, begun.settings);
   checkTeacher(source, teacher, task, settings);
-  if (settings.devicePrecision === "fp16") await checkHalf(options.session ?? {});
+  await checkProducts(settings.devicePrecision, options.session);
   await refuseOwnSource(output, source);
   const model = addHead(source, listOutputs(task), seed);
   const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));

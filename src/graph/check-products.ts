@@ -5,11 +5,15 @@ import { matmul } from "./ops.ts";
 import { checkDevice, makeFloat32Tensor, Session, type SessionOptions } from "./session.ts";
 
 /**
- * Computes a product in float16 on the device, since an adapter does not say otherwise whether it has such floats.
+ * For fp16, computes a product in it on the device, since an adapter does not say otherwise whether it has such floats.
  * @throws NfcError "unsupported" for an adapter that has none; "usage" for the CPU, which has them in its memory alone;
  * otherwise as `checkDevice`
  */
-export async function checkHalf({ device = "cpu", halfOnCpu = false }: SessionOptions): Promise<void> {
+export async function checkProducts(
+  products: SessionOptions["products"],
+  { device = "cpu", halfOnCpu = false }: SessionOptions = {},
+): Promise<void> {
+  if (products !== "fp16") return;
   if (device === "cpu") {
     if (halfOnCpu) return;
     throw new NfcError("usage", "half precision is for devices with 16-bit floats, and the CPU computes in 32", {
