@@ -47,7 +47,10 @@ const RANGE = /^(\d{1,8})(?:-(\d{1,8}))?$/;
  * Which ids of its source a model has kept; null where its vocabulary was not cut.
  * @throws NfcError "invalid-file" for a record whose ids do not hold together
  */
-export function readVocabularyCut(record: NfcRecord | null, source: string): VocabularyCut | null {
+export function readVocabularyCut(
+  record: Partial<Pick<NfcRecord, "cuts">> | null,
+  source: string,
+): VocabularyCut | null {
   const entry = record?.cuts?.find(({ axis }) => axis === VOCABULARY_AXIS);
   if (!entry) return null;
   const parsed = cutSchema.safeParse(entry);

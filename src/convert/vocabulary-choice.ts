@@ -1,5 +1,7 @@
 // Chooses the tokens that a smaller vocabulary keeps.
+import type { ModelFiles } from "../checkpoint/collect-files.ts";
 import type { TokenUse } from "../checkpoint/token-use.ts";
+import type { TokenizerJson } from "../checkpoint/tokenizer-json.ts";
 import { Heap } from "../numeric/heap.ts";
 
 export interface VocabularySettings {
@@ -9,6 +11,23 @@ export interface VocabularySettings {
   field?: string | undefined;
   /** Tokens to keep at most: a number of them from 1, or a share of the vocabulary below 1; all that are used unless given. */
   size?: number | undefined;
+  /** What the text uses, where it has been counted. @internal */
+  counted?: CountedVocabulary | undefined;
+}
+
+/** What a text uses of a model's tokens, and what the model needs of them whatever the text. */
+export interface CountedVocabulary {
+  /** Files beside the weights, with a tokenizer.json among them. */
+  files: ModelFiles;
+  tokenizer: TokenizerJson;
+  use: TokenUse;
+  /** Tokens that stay in any case: single bytes or characters, added ones, and those that a configuration names. */
+  required: ReadonlySet<number>;
+  /** How many stay where all are kept that the text uses, and how many at least. */
+  used: number;
+  least: number;
+  /** One line for each file that goes with no model. */
+  notes: readonly string[];
 }
 
 /**

@@ -1,53 +1,29 @@
 // Cuts the vocabulary to the tokens that a text uses: rows of the embedding and the head, and the tokenizer's files.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { collectModelFiles, type ModelFiles } from "../checkpoint/collect-files.ts";
-import { completeTokenizer } from "../checkpoint/complete-tokenizer.ts";
 import { cutTokenizerFiles } from "../checkpoint/cut-tokenizer.ts";
-import type { Definition } from "../checkpoint/encoding/definition.ts";
-import { quote } from "../checkpoint/fields.ts";
 import { KeptIds, VOCABULARY_AXIS } from "../checkpoint/kept-ids.ts";
-import { mapNamedIds, mapPostProcessor } from "../checkpoint/named-ids.ts";
 import { selectTokens } from "../checkpoint/select-tokens.ts";
-import { countTokenUse } from "../checkpoint/token-use.ts";
-import { readGpt2Json, readTokenizerJson, type TokenizerJson } from "../checkpoint/tokenizer-json.ts";
 import { NfcError } from "../errors.ts";
-import { detectCommonKind } from "../io/data-file.ts";
-import { parseJson } from "../io/json.ts";
 import { sha256Files } from "../io/sha256.ts";
-import { readTextPieces } from "../io/text.ts";
-import { isForeignTokenizer } from "../io/tokenizer-files.ts";
 import type { Cut, CutTools } from "./cut.ts";
-import { chooseTokens, closeOverParts, type VocabularySettings } from "./vocabulary-choice.ts";
+import { chooseTokens, type VocabularySettings } from "./vocabulary-choice.ts";
+import { countVocabulary } from "./vocabulary-count.ts";
 
 /**
  * The model with fewer tokens. Special and added tokens stay, and so do those that configurations name and those of a
  * single byte (or character), so that any text can still be encoded.
- * @throws NfcError "unsupported" for a tokenizer that cannot be cut, "usage" for a size below what must stay and for a
- * text of ids, "mismatch" for a token that the model has no row for, "not-found"
+ * @throws NfcError "usage" for a size below what must stay; as `countVocabulary`
  */
 export async function cutVocabulary(
   checkpoint: Checkpoint,
   settings: VocabularySettings,
-  tools: CutTools,
+  { signal, onProgress }: Pick<CutTools, "signal" | "onProgress">,
 ): Promise<Cut> {
   const { text, field, size = Number.POSITIVE_INFINITY } = settings;
   const { vocab_size: rows } = checkpoint.config;
-  const { signal, onProgress } = tools;
-  onProgress?.({ phase: "counting tokens", done: 0, total: null, unit: "files", brief: true });
-  if ((await detectCommonKind(text)) === "ids")
-    throw new NfcError("usage", `${text[0]}: holds token ids, and the vocabulary is taken from text`, {
-      hint: "give the text itself",
-    });
-  const { files, notes, ...tokenizer } = await readTokenizerFiles(checkpoint);
-  const named = listRequired(checkpoint, files, tokenizer);
-  const use = await countTokenUse(tokenizer.definition, readTextPieces(text, { field, signal }), { rows, named });
-  if (use.counts.size === 0)
-    throw new NfcError("usage", `${text.join(", ")}: there is no text to choose the tokens by`, {
-      hint: "give text of the kind that the model is for",
-    });
-  const required = new Set([...named, ...use.base]);
+  const counted = settings.counted ?? (await countVocabulary(checkpoint, { text, field, signal, onProgress }));
+  const { files, tokenizer, use, required, least } = counted;
   const limit = size < 1 ? Math.floor(size * rows) : size;
-  const least = closeOverParts(required, use).size;
   if (limit < least) throw makeTooSmallError(checkpoint, limit, least);
   const kept = new KeptIds(chooseTokens(use, required, limit));
   const cut = cutTokenizerFiles(files, tokenizer, kept, checkpoint.folder);
@@ -55,7 +31,7 @@ export async function cutVocabulary(
   const record = { file: text.join(", "), sha256: await sha256Files(text, signal) };
   const facts = { axis: VOCABULARY_AXIS, from: rows, to: kept.size, text: record, kept: kept.format() };
   return {
-    model: { ...model, companions: cut.files, notes: [...model.notes, ...notes, ...cut.notes] },
+    model: { ...model, companions: cut.files, notes: [...model.notes, ...counted.notes, ...cut.notes] },
     finish: async () => ({ cuts: [facts] }),
   };
 }
@@ -63,57 +39,4 @@ export async function cutVocabulary(
 function makeTooSmallError({ source }: Checkpoint, limit: number, least: number): NfcError {
   const fact = `cannot keep only ${limit} tokens: ${least} must stay, those of one byte or character and the special ones`;
   return new NfcError("usage", `${source}: ${fact}`, { hint: `give --vocab-size ${least} or more` });
-}
-
-/** The tokenizer, and the files of the model's folder with a tokenizer.json among them. */
-async function readTokenizerFiles({ folder, config, companions: made }: Checkpoint) {
-  const collected = made ? { files: made, notes: [] } : await collectModelFiles(folder);
-  const has = collected.files.has("tokenizer.json");
-  const files = has ? collected.files : await completeTokenizer(collected.files, folder, config);
-  if (!files.has("tokenizer.json")) {
-    const foreign = [...files.keys()].filter((name) => isForeignTokenizer(name) || /^vocab\.(txt|json)$/.test(name));
-    const found = foreign.length > 0 ? `its tokenizer is ${foreign.join(", ")}` : "it has no tokenizer";
-    throw new NfcError("unsupported", `${folder ?? "the checkpoint"}: ${found}, and nfc cuts a tokenizer.json`, {
-      hint: "put the model's tokenizer.json beside its weights (transformers writes one with save_pretrained)",
-    });
-  }
-  const own = folder === null ? null : await readTokenizerJson(folder);
-  return { ...(own ?? (await readGpt2Json())), files, notes: collected.notes };
-}
-
-/**
- * Ids that stay whatever the text: those of added tokens and those that a configuration names, rows without a token
- * among these.
- * @throws NfcError "mismatch" for an added token that the model has no row for
- */
-function listRequired(checkpoint: Checkpoint, files: ModelFiles, { json, definition }: TokenizerJson): Set<number> {
-  const { config, rawConfig } = checkpoint;
-  const required = new Set(definition.added.map((token) => requireRow(checkpoint, definition, token)));
-  const add = (id: number) => {
-    if (id < config.vocab_size) required.add(id);
-    return id;
-  };
-  const { bos_token_id, eos_token_id } = config;
-  for (const id of [bos_token_id, eos_token_id]) if (id !== undefined) add(id);
-  mapNamedIds(rawConfig, add);
-  for (const name of ["generation_config.json", "tokenizer_config.json"]) {
-    const content = files.get(name);
-    if (content !== undefined) mapNamedIds(Object(parseJson(Buffer.from(content), name)), add);
-  }
-  mapPostProcessor(json.post_processor, add);
-  const { pad_id: padding } = Object(json.padding);
-  if (Number.isInteger(padding)) add(padding);
-  return required;
-}
-
-function requireRow(
-  { source, config }: Checkpoint,
-  { file }: Definition,
-  { id, content }: Definition["added"][number],
-): number {
-  if (id < config.vocab_size) return id;
-  const fact = `the token ${quote(content)} has id ${id}, and ${source} only ${config.vocab_size} tokens`;
-  throw new NfcError("mismatch", `${file}: ${fact}`, {
-    hint: "take it out of the tokenizer's files, or give the model a row for it (resize_token_embeddings in transformers)",
-  });
 }

@@ -31,13 +31,14 @@ import {
   addPlanFlags,
   applyPlanFlags,
   type ConvertPlanFlags,
+  chooseVocabulary,
   describeApplied,
   PLAN_HELP,
   type PlanChoice,
   readPlanChoice,
 } from "./convert/plan.ts";
 import { formatRanks, parseRank } from "./convert/ranks.ts";
-import { addVocabularyFlags, toVocabularySettings, type VocabularyFlags } from "./convert/vocabulary.ts";
+import { addVocabularyFlags, type VocabularyFlags } from "./convert/vocabulary.ts";
 
 interface ConvertFlags extends CommonFlags, SourceFlags, DeviceFlags, AxisFlags, VocabularyFlags, ConvertPlanFlags {
   output?: string;
@@ -121,7 +122,7 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     const flags = { ...given, ...applied?.cuts };
     const converted = await convert(checkpoint, {
       ...toOptions(flags),
-      ...{ output, device },
+      ...{ output, device, vocabulary: chooseVocabulary(applied, flags) },
       plan: applied?.origin,
       command: ["nfc", ...context.io.argv.slice(2)],
       ...call,
@@ -189,7 +190,6 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
     calibrationEvery: flags.calibrationEvery,
     strategy: flags.tie ?? (calibration ? "calibrated" : "spectral"),
     dtype: toDtype(flags.dtype),
-    vocabulary: toVocabularySettings(flags),
   };
 }
 

@@ -23,6 +23,7 @@ interface PlanFlags extends CommonFlags, SourceFlags, PageFlags, DeviceFlags {
   calibrationTokens?: number;
   tokens?: number;
   field?: string;
+  vocabFrom?: [string, ...string[]];
   axes?: string[];
   floor?: number;
   output: string;
@@ -32,12 +33,15 @@ const HELP = `
 Each axis is cut alone at several strengths, then all together along a path: each step takes the cut with the least
 measured loss for each parameter that it saves. The models are made in memory and measured on text that the cuts were
 not fitted to, against the source: perplexity, and KL(source ‖ model), the mean of a token in nats.
+--vocab-from adds the axis vocab: the vocabulary is cut to tokens that this text uses, which makes a model for text of
+its kind. (--axes with vocab takes the calibration text.) Losses are then for a token of the source, on the same bytes.
 Measurements are kept in the plan file as they are made: the same command goes on after an interruption.
 
 Examples:
   $ nfc plan gpt2/ --calibration text.txt
   $ nfc plan gpt2/ --calibration train.txt --text valid.txt -o gpt2.plan.json --html plan.html
   $ nfc plan gpt2/ --calibration text.txt --axes mlp,layers --floor 60%
+  $ nfc plan gpt2/ --calibration notes.txt --vocab-from notes.txt
   $ nfc convert gpt2/ --plan plan.json --at 3 -o out/small
   $ nfc convert gpt2/ --plan plan.json --target 70% -o out/small`;
 
@@ -50,7 +54,8 @@ export function planCommand(context: Context): Command {
     .option("--calibration-tokens <n>", "tokens to fit to (default: 8192)", parsePositiveInteger)
     .option("--tokens <n>", "tokens to measure on (default: 16384)", parsePositiveInteger)
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
-    .option("--axes <names>", "axes to cut, such as mlp,layers (default: all)", parseAxes)
+    .option("--axes <names>", "axes to cut, such as mlp,layers (default: all but vocab)", parseAxes)
+    .option("--vocab-from <files...>", "cut the vocabulary too, to the tokens that this text uses")
     .option("--floor <share>", "share of the parameters at which the path ends (default: 40%)", parseShare)
     .option("-o, --output <file>", "plan file to write, or to go on from", "plan.json")
     .option("--html <file>", "write the plan as one self-contained page too")
@@ -90,12 +95,14 @@ async function makePlan(
   flags: PlanFlags & { calibration: [string, ...string[]] },
 ): Promise<Plan> {
   const { planModel } = await import("../../convert/plan/plan-model.ts");
-  const { AXES } = await import("../../convert/plan/axes.ts");
+  const { AXES, VOCAB_AXIS } = await import("../../convert/plan/axes.ts");
   const { calibration, text, calibrationTokens, tokens, field, floor, force, threads } = flags;
-  const axes = AXES.filter(({ name }) => flags.axes?.includes(name) ?? true);
+  const vocabularyText = flags.vocabFrom ?? (flags.axes?.includes(VOCAB_AXIS) ? calibration : undefined);
+  const axes = AXES.filter(({ name }) => name === VOCAB_AXIS || (flags.axes?.includes(name) ?? true));
   return withCheckpoint(context, model, flags, async (checkpoint, progress) =>
     planModel(checkpoint, {
-      ...{ calibration, heldOut: text, calibrationTokens, heldOutTokens: tokens, field, floor, force, threads, axes },
+      ...{ calibration, heldOut: text, calibrationTokens, heldOutTokens: tokens, field, vocabularyText },
+      ...{ floor, force, threads, axes },
       file: flags.output,
       device: await resolveDevice(context, flags, checkpoint.config, "run"),
       onProgress: progress.show,

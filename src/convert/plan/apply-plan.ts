@@ -7,9 +7,10 @@ import { fileExists } from "../../io/exists.ts";
 import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import type { ConvertOptions } from "../convert-options.ts";
-import { AXES, type CutOptions, toCutOptions } from "./axes.ts";
+import { AXES, type CutOptions, hasVocabularyAxis, toCutOptions, VOCAB_AXIS } from "./axes.ts";
 import { type Plan, type PlanMeasurement, readPlan } from "./plan-file.ts";
 import { openMeasuring, planModel } from "./plan-model.ts";
+import { type PlanTextOptions, type PlanTexts, readTextsAgain } from "./plan-text.ts";
 import { listWeakerCuts } from "./refine.ts";
 import { type ChosenStep, chooseStep, meetsTarget, reachesTarget, type Target, takeStep } from "./target.ts";
 
@@ -23,6 +24,8 @@ export interface ApplyOptions extends LongCall {
   calibration?: readonly [string, ...string[]] | undefined;
   calibrationTokens?: number | undefined;
   field?: string | undefined;
+  /** Files of the text by which the vocabulary is cut; those that the plan names unless given. Makes it an axis of a target. */
+  vocabularyText?: readonly [string, ...string[]] | undefined;
   device?: Device | undefined;
   threads?: number | undefined;
 }
@@ -42,7 +45,7 @@ export interface AppliedPlan extends ChosenStep {
  * as `readPlan` and `planModel`
  */
 export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<AppliedPlan> {
-  const { file, choice, signal } = options;
+  const { file, choice, signal, onProgress } = options;
   const plan = await findPlan(checkpoint, options);
   const chosen = "at" in choice ? takeStep(plan, choice.at, file) : chooseStep(plan, choice.target, file);
   const unknown = Object.keys(chosen.measurement.cuts).find((name) => AXES.every((axis) => axis.name !== name));
@@ -50,9 +53,14 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
     throw new NfcError("unsupported", `${file}: cuts ${JSON.stringify(unknown)}, which is no axis of this version`, {
       hint: "use the version of nfc that wrote the plan",
     });
-  const weaker =
-    "target" in choice ? await findWeaker(checkpoint, plan, chosen, { ...options, target: choice.target }) : null;
+  let texts: Promise<PlanTexts> | undefined;
+  const readTexts = () => {
+    texts ??= readTextsAgain(checkpoint, plan, file, { ...listTexts(plan, options), signal, onProgress });
+    return texts;
+  };
+  const weaker = await findWeaker(checkpoint, plan, chosen, { ...options, readTexts });
   const measurement = weaker ?? chosen.measurement;
+  const vocabulary = measurement.cuts[VOCAB_AXIS] === undefined ? null : (await readTexts()).vocabulary;
   const { files, tokens, every, field } = plan.calibration;
   const calibration = [...(options.calibration ?? files)];
   return {
@@ -61,7 +69,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
     weakened: weaker !== null,
     plan,
     cuts: {
-      ...toCutOptions(measurement.cuts, checkpoint.config),
+      ...toCutOptions(measurement.cuts, { config: checkpoint.config, vocabulary }),
       calibration,
       calibrationTokens: tokens,
       calibrationEvery: every,
@@ -73,28 +81,34 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
 
 /** The plan of the file, checked, and as far as the choice needs it. */
 async function findPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<Plan> {
-  const { file, choice, calibration, calibrationTokens, field } = options;
+  const { file, choice, calibration, calibrationTokens, field, vocabularyText } = options;
   if (!fileExists(file)) {
     if ("at" in choice || !calibration)
       throw new NfcError("not-found", `${file}: there is no such plan`, {
         hint: "at" in choice ? "make it with nfc plan" : "make it with nfc plan, or give --calibration FILE",
       });
-    return goOn(checkpoint, options, choice.target, { calibration, calibrationTokens, field });
+    return goOn(checkpoint, options, choice.target, { calibration, calibrationTokens, field, vocabularyText });
   }
   const plan = await readPlan(file);
   await checkSubject(checkpoint, plan, options);
-  if ("at" in choice || plan.complete || meetsTarget(plan, choice.target)) return plan;
+  const whole = vocabularyText === undefined || hasVocabularyAxis(plan);
+  if ("at" in choice || (whole && (plan.complete || meetsTarget(plan, choice.target)))) return plan;
   return goOn(checkpoint, options, choice.target, listTexts(plan, options));
 }
 
 /** The texts of a plan, to measure further models of it. */
-function listTexts({ calibration, heldOut }: Plan, options: ApplyOptions): Texts {
+function listTexts(plan: Plan, options: ApplyOptions): PlanTextOptions {
+  const { calibration, heldOut, vocabulary } = plan;
+  const own = vocabulary && hasVocabularyAxis(plan) ? vocabulary : undefined;
+  // A copy of the calibration text is one of the vocabulary's too where both are the same.
+  const copy = own?.sha256 === calibration.sha256 ? options.calibration : undefined;
   return {
     calibration: options.calibration ?? toFiles(calibration.files),
     calibrationTokens: calibration.tokens,
     heldOut: heldOut.every === 1 ? toFiles(heldOut.files) : undefined,
     heldOutTokens: heldOut.tokens,
     field: heldOut.field,
+    vocabularyText: options.vocabularyText ?? copy ?? (own && toFiles(own.files)),
   };
 }
 
@@ -103,14 +117,15 @@ async function findWeaker(
   checkpoint: Checkpoint,
   plan: Plan,
   { step, measurement }: ChosenStep,
-  { target, ...options }: ApplyOptions & { target: Target },
+  options: ApplyOptions & { readTexts: () => Promise<PlanTexts> },
 ): Promise<PlanMeasurement | null> {
-  if (target.kind === "loss") return null;
-  const { file, device, threads, signal, onProgress } = options;
+  const { choice, readTexts, file, device, threads, signal, onProgress } = options;
+  if ("at" in choice || choice.target.kind === "loss") return null;
+  const { target } = choice;
   const weaker = listWeakerCuts(plan, target, step, checkpoint.config);
   if (weaker.length === 0) return null;
   const settings = { ...listTexts(plan, options), file, device, threads, signal, onProgress };
-  const measure = await openMeasuring(checkpoint, plan, settings);
+  const measure = openMeasuring(checkpoint, plan, { ...settings, texts: await readTexts() });
   for (const cuts of weaker) {
     const model = await measure(cuts);
     if (!reachesTarget(target, model, plan.measurements[0] as PlanMeasurement)) continue;
@@ -121,13 +136,8 @@ async function findWeaker(
 
 const toFiles = (files: readonly string[]) => files as readonly [string, ...string[]];
 
-type Texts = Pick<
-  Parameters<typeof planModel>[1],
-  "calibration" | "calibrationTokens" | "heldOut" | "heldOutTokens" | "field"
->;
-
 /** Measures until the target is met, or nothing is left to cut. */
-function goOn(checkpoint: Checkpoint, options: ApplyOptions, target: Target, texts: Texts): Promise<Plan> {
+function goOn(checkpoint: Checkpoint, options: ApplyOptions, target: Target, texts: PlanTextOptions): Promise<Plan> {
   const { file, device, threads, signal, onProgress } = options;
   const isEnough = (model: Plan["measurements"][number], source: Plan["measurements"][number]) =>
     reachesTarget(target, model, source);

@@ -4,6 +4,8 @@ import { getHeadSize } from "../../model/head-widths.ts";
 import { BLOCK, type LayerSettings, type MlpSettings, roundShare } from "../axis-settings.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import type { RankChoice } from "../ranks.ts";
+import type { VocabularySettings } from "../vocabulary-choice.ts";
+import { listVocabularySizes, type VocabularyText } from "./plan-vocabulary.ts";
 import type { Cuts } from "./search.ts";
 
 /** The options of a conversion that say what is cut. */
@@ -12,21 +14,33 @@ export interface CutOptions extends Pick<ConvertOptions, "variant" | "strategy">
   mlp?: MlpSettings;
   qkRank?: RankChoice;
   voRank?: RankChoice;
+  vocabulary?: VocabularySettings;
+}
+
+/** What axes are axes of. */
+export interface AxisSubject {
+  config: ModelConfig;
+  /** By what the vocabulary is cut; null where it is not. */
+  vocabulary: VocabularyText | null;
 }
 
 export interface Axis {
   /** The name in plan files and tables, and of the flag of nfc convert. */
   name: string;
   /** What may be left of the axis, the weakest cut first; none where the model has nothing to cut. */
-  listValues(config: ModelConfig): number[];
+  listValues(subject: AxisSubject): number[];
   /** What is there before any cut. */
   whole(config: ModelConfig): number;
   /** What may be left is a multiple of it, between the values that are tried too. */
   grain: number;
+  /** Whether no weaker cut is possible than the first value. */
+  bounded?: boolean;
   /** The options with this axis cut too. */
-  cut(options: CutOptions, value: number, config: ModelConfig): CutOptions;
+  cut(options: CutOptions, value: number, subject: AxisSubject): CutOptions;
 }
 
+/** The name of the axis that is taken only where it is asked for: it makes a model for one kind of text. */
+export const VOCAB_AXIS = "vocab";
 /** Shares of a head's numbers that are tried as ranks. */
 const RANK_SHARES = [1 / 2, 3 / 8, 1 / 4, 1 / 8];
 /** Shares of an MLP's hidden units that are tried. */
@@ -40,7 +54,7 @@ export const AXES: readonly Axis[] = [
     listValues: listRanks,
     whole: getHeadSize,
     grain: 1,
-    cut: (options, rank, config) => ({ ...options, variant: "low-rank", qkRank: shareRanks(rank, config) }),
+    cut: (options, rank, { config }) => ({ ...options, variant: "low-rank", qkRank: shareRanks(rank, config) }),
   },
   {
     name: "vo-rank",
@@ -48,13 +62,13 @@ export const AXES: readonly Axis[] = [
     whole: getHeadSize,
     grain: 1,
     // q and k keep their D numbers unless the other axis cuts them too.
-    cut: (options, rank, config) => {
+    cut: (options, rank, { config }) => {
       return { qkRank: getHeadSize(config), ...options, variant: "low-rank", voRank: shareRanks(rank, config) };
     },
   },
   {
     name: "mlp",
-    listValues: (config) =>
+    listValues: ({ config }) =>
       keepDistinct(
         MLP_SHARES.map((share) => roundShare(share, config.n_inner)),
         config.n_inner,
@@ -65,7 +79,7 @@ export const AXES: readonly Axis[] = [
   },
   {
     name: "layers",
-    listValues: ({ n_layer }) => {
+    listValues: ({ config: { n_layer } }) => {
       const step = Math.ceil(n_layer / (2 * LAYER_VALUES));
       return Array.from({ length: LAYER_VALUES }, (_, i) => n_layer - (i + 1) * step).filter((n) => n >= n_layer / 2);
     },
@@ -73,9 +87,21 @@ export const AXES: readonly Axis[] = [
     grain: 1,
     cut: (options, layers) => ({ ...options, layers }),
   },
+  {
+    name: VOCAB_AXIS,
+    listValues: ({ config, vocabulary }) =>
+      vocabulary ? listVocabularySizes(config.vocab_size, vocabulary.counted) : [],
+    whole: ({ vocab_size }) => vocab_size,
+    grain: 1,
+    bounded: true,
+    cut: (options, size, { vocabulary }) => {
+      if (!vocabulary) throw new Error("a vocabulary is to be cut without a text");
+      return { ...options, vocabulary: { ...vocabulary, size } };
+    },
+  },
 ];
 
-function listRanks(config: ModelConfig): number[] {
+function listRanks({ config }: AxisSubject): number[] {
   const size = getHeadSize(config);
   return keepDistinct(
     RANK_SHARES.map((share) => Math.round(share * size)),
@@ -94,10 +120,10 @@ function keepDistinct(values: readonly number[], whole: number): number[] {
 }
 
 /** The options of a conversion that makes these cuts, fitted to the calibration text. */
-export function toCutOptions(cuts: Cuts, config: ModelConfig, axes: readonly Axis[] = AXES): CutOptions {
+export function toCutOptions(cuts: Cuts, subject: AxisSubject, axes: readonly Axis[] = AXES): CutOptions {
   const whole: CutOptions = { variant: "dense", strategy: "calibrated" };
   return Object.entries(cuts).reduce((options, [name, value]) => {
-    return findAxis(name, axes).cut(options, value, config);
+    return findAxis(name, axes).cut(options, value, subject);
   }, whole);
 }
 
@@ -111,4 +137,9 @@ export function findAxis(name: string, axes: readonly Axis[] = AXES): Axis {
   const axis = axes.find((each) => each.name === name);
   if (!axis) throw new Error(`${name} is no axis of a plan`);
   return axis;
+}
+
+/** Whether the vocabulary is an axis of a plan. */
+export function hasVocabularyAxis({ axes }: { axes: readonly { name: string }[] }): boolean {
+  return axes.some(({ name }) => name === VOCAB_AXIS);
 }

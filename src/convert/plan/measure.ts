@@ -1,8 +1,11 @@
-// Measures a model that cuts have made, in memory: its size, its perplexity, and its divergence from the source.
+// Measures models that cuts have made, in memory: their size, their perplexity, and their divergence from the source.
 import { mkdtemp, rmdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import { type KeptIds, readVocabularyCut } from "../../checkpoint/kept-ids.ts";
+import { selectTokens } from "../../checkpoint/select-tokens.ts";
+import { makeTokenSplitter } from "../../checkpoint/token-splitter.ts";
 import { NfcError } from "../../errors.ts";
 import type { Device } from "../../graph/session.ts";
 import { openScorer } from "../../inference/score/evaluate.ts";
@@ -15,8 +18,9 @@ import { type CutSettings, makeSmaller } from "../make-smaller.ts";
 import { TensorScratch } from "../tensor-scratch.ts";
 import type { PlanMeasurement } from "./plan-file.ts";
 import type { PlanTexts } from "./plan-text.ts";
+import { type ReadText, type Stretch, StretchSums } from "./stretches.ts";
 
-export interface MeasureOptions {
+export interface MeterOptions {
   texts: PlanTexts;
   device?: Device | undefined;
   threads?: number | undefined;
@@ -26,66 +30,138 @@ export interface MeasureOptions {
 /** What is measured of a model; which cuts made it is the caller's knowledge. */
 export type Measured = Omit<PlanMeasurement, "cuts">;
 
-/** Cuts the source by `settings` and measures what it gives. */
-export async function measureCut(
-  source: Checkpoint,
-  settings: CutSettings,
-  { texts, device, threads, signal }: MeasureOptions,
-): Promise<Measured> {
-  const started = performance.now();
-  const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
-  try {
-    const scratch = await TensorScratch.create(join(folder, "tensors"));
+/** What a text costs, in nats for a token of the source: as a whole, and window by window of the source. */
+interface Losses {
+  nll: number;
+  stretches: readonly Pick<Stretch, "nll">[];
+}
+
+/** The same of a model and of the reference beside it. */
+interface ComparedLosses extends Losses {
+  against: number;
+  /** KL(reference ‖ model) */
+  kl: number;
+  stretches: readonly Stretch[];
+}
+
+/** Measures models on the held-out text, against the source that they were made of. */
+export class Meter {
+  private readonly source: Checkpoint;
+  private readonly options: MeterOptions;
+  /** Once they are needed. */
+  private sourceLosses: Losses | undefined;
+
+  constructor(source: Checkpoint, options: MeterOptions) {
+    this.source = source;
+    this.options = options;
+  }
+
+  /** Measures the source itself: without loss. */
+  async measureSource(): Promise<Measured> {
+    const started = performance.now();
+    const { nll } = await this.scoreSource();
+    const zero = { error: 0, kl: 0, klError: 0 };
+    return { ...describeModel(this.source.config, nll), ...zero, seconds: countSeconds(started) };
+  }
+
+  /** Cuts the source by `settings` and measures what it gives. */
+  async measureCut(settings: CutSettings): Promise<Measured> {
+    const started = performance.now();
+    const { texts, device, threads, signal } = this.options;
+    const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
     try {
-      const cut = await makeSmaller(source, settings, { scratch, text: texts.fitted, device, threads, signal });
-      await cut.finish();
-      return await measureModel(cut.model, source, { texts, device, threads, signal }, started);
+      const scratch = await TensorScratch.create(join(folder, "tensors"));
+      try {
+        const tools = { scratch, text: texts.fitted, device, threads, signal };
+        const { model, finish } = await makeSmaller(this.source, settings, tools);
+        const kept = readVocabularyCut(await finish(), this.source.source)?.kept ?? null;
+        return { ...(await this.compare(model, kept)), seconds: countSeconds(started) };
+      } finally {
+        await scratch.remove();
+      }
     } finally {
-      await scratch.remove();
+      await withIoErrors(folder, () => rmdir(folder));
     }
-  } finally {
-    await withIoErrors(folder, () => rmdir(folder));
   }
-}
 
-/** Measures the source itself: without loss. */
-export function measureSource(source: Checkpoint, options: MeasureOptions): Promise<Measured> {
-  return measureModel(source, source, options, performance.now());
-}
-
-async function measureModel(
-  model: Checkpoint,
-  source: Checkpoint,
-  { texts: { heldOut, record }, device, threads, signal }: MeasureOptions,
-  started: number,
-): Promise<Measured> {
-  const windows: { weight: number; kl: number; loss: number }[] = [];
-  const scorer = await openScorer(model, { against: source, device, threads });
-  try {
-    const { perplexity, against } = await scorer.score({
-      tokens: (async function* () {
-        yield heldOut;
-      })(),
-      length: record.heldOut.length,
-      onWindow: ({ weight, means: { kl, nll, nll_against } }) => windows.push({ weight, kl, loss: nll - nll_against }),
-      signal,
+  /**
+   * A model of fewer tokens is compared on the same bytes. Its divergence is what the source loses by giving its
+   * probabilities to the kept tokens alone, and KL(that source ‖ model).
+   * @param kept the tokens of the model; null for all
+   */
+  private async compare(model: Checkpoint, kept: KeptIds | null): Promise<Omit<Measured, "seconds">> {
+    const reference = kept ? selectTokens(this.source, kept) : this.source;
+    const losses = await this.score(model, reference, kept ? this.split(model, kept) : this.readWhole());
+    const source = kept ? await this.scoreSource() : takeReference(losses);
+    const windows = losses.stretches.map(({ weight, nll, against, kl }, i) => {
+      const whole = source.stretches[i]?.nll as number;
+      return { weight, loss: nll - whole, kl: against - whole + kl };
     });
-    if (Number.isNaN(perplexity) || !Number.isFinite(against?.kl ?? 0))
-      throw new NfcError("invalid-file", `${source.source}: the loss on the held-out text is not finite`, {
-        hint: "the checkpoint is damaged",
-      });
     return {
-      parameters: countParameters(model.config),
-      bytes: countBytes(model.config),
-      perplexity: Math.min(perplexity, Number.MAX_VALUE), // JSON has no infinity
+      ...describeModel(model.config, losses.nll),
       error: computeStandardError(windows, ({ loss }) => loss),
-      kl: against?.kl ?? 0,
+      kl: losses.against - source.nll + losses.kl,
       klError: computeStandardError(windows, ({ kl }) => kl),
-      seconds: (performance.now() - started) / 1000,
     };
-  } finally {
-    await scorer.close();
   }
+
+  private async scoreSource(): Promise<Losses> {
+    this.sourceLosses ??= await this.score(this.source, undefined, this.readWhole());
+    return this.sourceLosses;
+  }
+
+  private readWhole(): ReadText {
+    const ids = this.options.texts.heldOut;
+    return { ids, places: ids.map((_, place) => place) };
+  }
+
+  /** The text in the tokens that a model has kept. */
+  private split({ companions }: Checkpoint, kept: KeptIds): ReadText {
+    const { heldOut, vocabulary } = this.options.texts;
+    const file = companions?.get("tokenizer.json");
+    if (!vocabulary || file === undefined) throw new Error("a vocabulary was cut that the plan does not know");
+    const split = makeTokenSplitter(vocabulary.counted.tokenizer.definition, file, kept);
+    const parts = heldOut.map(split);
+    return { ids: parts.flat(), places: parts.flatMap((ids, place) => ids.map(() => place)) };
+  }
+
+  private async score(model: Checkpoint, reference: Checkpoint | undefined, text: ReadText): Promise<ComparedLosses> {
+    const { texts, device, threads, signal } = this.options;
+    const [count, { length }] = [texts.heldOut.length, texts.record.heldOut];
+    const sums = new StretchSums(text, { count, length });
+    const scorer = await openScorer(model, { against: reference, device, threads });
+    try {
+      const { nll, against } = await scorer.score({
+        tokens: (async function* () {
+          yield text.ids;
+        })(),
+        length,
+        onWindow: (window) => sums.add(window),
+        signal,
+      });
+      const rate = text.ids.length / count; // tokens of the model for each of the source
+      const [other, kl] = [against?.nll ?? nll, against?.kl ?? 0];
+      if (!Number.isFinite(kl))
+        throw new NfcError("invalid-file", `${this.source.source}: the loss on the held-out text is not finite`, {
+          hint: "the checkpoint is damaged",
+        });
+      return { nll: nll * rate, against: other * rate, kl: kl * rate, stretches: sums.list() };
+    } finally {
+      await scorer.close();
+    }
+  }
+}
+
+/** The reference's own losses. */
+function takeReference({ against, stretches }: ComparedLosses): Losses {
+  return { nll: against, stretches: stretches.map((stretch) => ({ nll: stretch.against })) };
+}
+
+const countSeconds = (started: number) => (performance.now() - started) / 1000;
+
+function describeModel(config: ModelConfig, nll: number): Pick<Measured, "parameters" | "bytes" | "perplexity"> {
+  const perplexity = Math.min(Math.exp(nll), Number.MAX_VALUE); // JSON has no infinity
+  return { parameters: countParameters(config), bytes: countBytes(config), perplexity };
 }
 
 /** Null where no block of the precision divides the model's width: such a file cannot be written. */

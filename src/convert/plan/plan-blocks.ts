@@ -7,8 +7,9 @@ import {
   formatSignedPercent,
   formatThousands,
 } from "../../report/render/format.ts";
-import { describeCuts } from "./axes.ts";
-import type { Plan, PlanMeasurement, PlanText } from "./plan-file.ts";
+import { describeCuts, hasVocabularyAxis } from "./axes.ts";
+import type { Plan, PlanMeasurement, PlanText, PlanVocabulary } from "./plan-file.ts";
+import { describeUse } from "./plan-vocabulary.ts";
 import { listSteps } from "./target.ts";
 
 const HEADING = ["parameters", "of source", "fp32 MB", "int8 MB", "q4 MB", "perplexity", "loss", "±", "KL"];
@@ -86,11 +87,19 @@ function describeText({ files, tokens, length }: PlanText): string {
   return `${formatCount(tokens, "token")} of ${files.join(", ")}, in windows of ${length}`;
 }
 
-export function describeCertainty({ heldOut }: Plan): string[] {
+export function describeCertainty({ heldOut, axes, vocabulary }: Plan): string[] {
   const windows = Math.ceil(heldOut.tokens / heldOut.length);
   const sure = `± is the standard error of the loss in per cent, from the differences of ${formatCount(windows, "window")}`;
   return [
     "perplexities are those before any training, loss is what they are above the source's",
     windows > 1 ? sure : "one window does not tell how sure the figures are: give more held-out text",
+    ...(vocabulary && hasVocabularyAxis({ axes }) ? describeVocabulary(vocabulary) : []),
+  ];
+}
+
+function describeVocabulary({ files, ...counts }: PlanVocabulary): string[] {
+  return [
+    `the vocabulary is cut to what ${files.join(", ")} uses (${describeUse(counts)}): such models are for text of that kind`,
+    "perplexities are for a token of the source, whatever tokens a model has",
   ];
 }

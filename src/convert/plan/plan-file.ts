@@ -28,16 +28,31 @@ const textSchema = z.object({
   field: z.string().exactOptional(),
 });
 
+/** The text by whose tokens the vocabulary is cut. */
+const vocabularySchema = z.object({
+  files: z.array(z.string()).min(1),
+  /** As of the other texts. */
+  sha256,
+  /** Tokens of the source, those that stay where all stay that the text uses, and those that must in any case. */
+  from: whole,
+  used: whole,
+  least: whole,
+  field: z.string().exactOptional(),
+});
+
 const measurementSchema = z.object({
   cuts: cutsSchema,
   parameters: count,
   /** Of the ONNX files that an export would write; null where the precision does not suit the model's width. */
   bytes: z.object({ fp32: count, int8: count, q4: count.nullable() }),
-  /** exp(mean negative log-likelihood of a token) on the held-out text. */
+  /** exp(negative log-likelihood of the held-out text / its number of tokens), whose tokens are the source's for all models. */
   perplexity: z.number().positive(),
   /** Standard error of ln(perplexity / perplexity of the source), from the differences of the windows. */
   error: z.number().nonnegative(),
-  /** Mean KL(source ‖ model) of a token in nats, and its standard error. */
+  /**
+   * Mean KL(source ‖ model) of a token in nats, and its standard error. Where the vocabulary is cut: what the source loses
+   * by giving its probabilities to the kept tokens alone, and KL(that source ‖ model), for a token of the source.
+   */
   kl: z.number(),
   klError: z.number().nonnegative(),
   /** Seconds that cutting and measuring took. */
@@ -56,6 +71,8 @@ export const planSchema = z.object({
   /** The text that cuts are fitted to, and the text that models are measured on. */
   calibration: textSchema,
   heldOut: textSchema,
+  /** Where the vocabulary is an axis. */
+  vocabulary: vocabularySchema.exactOptional(),
   /** Values that are tried of each axis, the weakest cut first. */
   axes: z.array(z.object({ name: z.string(), values: z.array(whole) })),
   /** The share of the source's parameters at which the path ends. */
@@ -71,6 +88,7 @@ export const planSchema = z.object({
 export type Plan = z.infer<typeof planSchema>;
 export type PlanMeasurement = z.infer<typeof measurementSchema>;
 export type PlanText = z.infer<typeof textSchema>;
+export type PlanVocabulary = z.infer<typeof vocabularySchema>;
 
 /** @throws NfcError "not-found", "io"; "unsupported" for another version; "invalid-file" for anything that does not fit */
 export async function readPlan(path: string): Promise<Plan> {
@@ -89,7 +107,7 @@ export function writePlan(path: string, plan: Plan): Promise<void> {
 }
 
 /** What a plan is about. */
-export type PlanSubject = Pick<Plan, "tool" | "source" | "calibration" | "heldOut" | "axes" | "floor">;
+export type PlanSubject = Pick<Plan, "tool" | "source" | "calibration" | "heldOut" | "vocabulary" | "axes" | "floor">;
 
 /**
  * A plan that begins with the measurements of the file at `path`, if there is one and it is of the same model, text and
@@ -100,7 +118,10 @@ export async function resumePlan(path: string, subject: PlanSubject, force: bool
   const fresh: Plan = { format: PLAN_FORMAT, ...subject, complete: false, measurements: [], steps: [] };
   if (!fileExists(path)) return fresh;
   const known = await readKnownPlan(path);
-  if (known && identify(known) === identify(subject)) return { ...fresh, measurements: known.measurements };
+  if (known && isSameSubject(known, subject)) {
+    const vocabulary = subject.vocabulary ?? known.vocabulary; // measurements hold for this text alone
+    return { ...fresh, ...(vocabulary && { vocabulary }), measurements: known.measurements };
+  }
   if (force && known) return fresh;
   const fact = known ? "is the plan of another model, text or version" : "is there, and is not a plan of nfc";
   throw new NfcError("exists", `${path}: ${fact}`, {
@@ -115,6 +136,12 @@ async function readKnownPlan(path: string): Promise<Plan | null> {
     if (error instanceof NfcError && error.code === "invalid-file") return null;
     throw error;
   }
+}
+
+/** Whether measurements hold for both: a plan without a text for its vocabulary goes with any. */
+function isSameSubject(known: PlanSubject, subject: PlanSubject): boolean {
+  const [a, b] = [known, subject].map(({ vocabulary }) => vocabulary && [vocabulary.sha256, vocabulary.field].join());
+  return identify(known) === identify(subject) && (a === undefined || b === undefined || a === b);
 }
 
 /** What measurements depend on besides the cuts. */

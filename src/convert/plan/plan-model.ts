@@ -8,7 +8,7 @@ import { formatDuration } from "../../report/render/format.ts";
 import { TOOL } from "../../version.ts";
 import { toCutSettings } from "../convert.ts";
 import { AXES, type Axis, describeCuts, toCutOptions } from "./axes.ts";
-import { measureCut, measureSource } from "./measure.ts";
+import { Meter } from "./measure.ts";
 import { type Plan, type PlanMeasurement, resumePlan, writePlan } from "./plan-file.ts";
 import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text.ts";
 import { type Cuts, findPath } from "./search.ts";
@@ -41,26 +41,23 @@ export async function planModel(checkpoint: Checkpoint, options: PlanOptions): P
   refuseUnplannable(checkpoint);
   const source = await describeSource(checkpoint, signal, onProgress);
   const texts = await readPlanTexts(checkpoint, options);
-  const tried = axes.map(({ name, listValues }) => ({ name, values: listValues(checkpoint.config) }));
+  const { config } = checkpoint;
+  const tried = axes.map(({ name, listValues }) => ({ name, values: listValues({ config, ...texts }) }));
   const subject = { tool: TOOL, source, ...texts.record, axes: tried.filter(({ values }) => values.length > 0), floor };
   return new Planner(checkpoint, await resumePlan(file, subject, force), { ...options, axes, texts }).run();
 }
 
 /**
- * Reads the texts of a plan, to measure models that are no steps of it; what is found is kept in the plan's file.
- * @throws NfcError "mismatch" where the held-out text is not the plan's; measuring: "aborted"
+ * Measures models of a plan that are no steps of it; what is found is kept in the plan's file.
+ * @param options `texts`: those of the plan (`readTextsAgain`)
+ * @returns measures one; it throws "aborted"
  */
-export async function openMeasuring(
+export function openMeasuring(
   checkpoint: Checkpoint,
   plan: Plan,
-  options: PlanOptions,
-): Promise<(cuts: Cuts) => Promise<PlanMeasurement>> {
-  const texts = await readPlanTexts(checkpoint, options);
-  if (texts.record.heldOut.sha256 !== plan.heldOut.sha256)
-    throw new NfcError("mismatch", `${options.file}: its models were measured on another text`, {
-      hint: `give ${plan.heldOut.files.join(", ")} as it was, or make a new plan`,
-    });
-  const planner = new Planner(checkpoint, plan, { ...options, axes: AXES, texts });
+  options: PlanOptions & { texts: PlanTexts },
+): (cuts: Cuts) => Promise<PlanMeasurement> {
+  const planner = new Planner(checkpoint, plan, { ...options, axes: AXES });
   return (cuts) => planner.measure(cuts, 0);
 }
 
@@ -79,6 +76,7 @@ class Planner {
   private readonly checkpoint: Checkpoint;
   private readonly plan: Plan;
   private readonly options: PlannerOptions;
+  private readonly meter: Meter;
   private done = 0;
   /** Measurements that this run has made, and the seconds that they took. */
   private readonly fresh = { count: 0, seconds: 0 };
@@ -87,6 +85,7 @@ class Planner {
     this.checkpoint = checkpoint;
     this.plan = plan;
     this.options = options;
+    this.meter = new Meter(checkpoint, options);
   }
 
   async run(): Promise<Plan> {
@@ -131,15 +130,11 @@ class Planner {
   }
 
   private async measureNow(cuts: Cuts) {
-    const { file, axes, texts, device, threads, signal } = this.options;
-    const options = { texts, device, threads, signal };
+    const { file, axes, texts } = this.options;
     try {
-      if (Object.keys(cuts).length === 0) return await measureSource(this.checkpoint, options);
-      return await measureCut(
-        this.checkpoint,
-        toCutSettings(toCutOptions(cuts, this.checkpoint.config, axes)),
-        options,
-      );
+      if (Object.keys(cuts).length === 0) return await this.meter.measureSource();
+      const options = toCutOptions(cuts, { config: this.checkpoint.config, ...texts }, axes);
+      return await this.meter.measureCut(toCutSettings(options));
     } catch (error) {
       const kept = this.plan.measurements.length;
       if (!(error instanceof NfcError) || error.code !== "aborted" || kept === 0) throw error;

@@ -1,4 +1,4 @@
-// Reads the two texts of a plan: the one that cuts are fitted to, and the one that models are measured on.
+// Reads the texts of a plan: that which cuts are fitted to, that which models are measured on, and that of the vocabulary.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError } from "../../errors.ts";
@@ -6,7 +6,8 @@ import { sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import { type CalibrationText, getCalibrationLength, readCalibrationText } from "../calibration-text.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
-import type { PlanText } from "./plan-file.ts";
+import type { Plan, PlanText, PlanVocabulary } from "./plan-file.ts";
+import { readPlanVocabulary, type VocabularyText } from "./plan-vocabulary.ts";
 
 /** The mean loss of so many tokens tells cuts apart that differ by a thousandth (docs/plan.md). */
 const DEFAULT_HELD_OUT_TOKENS = 16384;
@@ -19,14 +20,18 @@ export interface PlanTextOptions extends LongCall {
   field?: string | undefined;
   calibrationTokens?: number | undefined;
   heldOutTokens?: number | undefined;
+  /** Makes the vocabulary an axis: files by whose tokens it is cut. */
+  vocabularyText?: readonly [string, ...string[]] | undefined;
 }
 
 export interface PlanTexts {
   fitted: CalibrationText;
   /** Ids of the text that models are measured on. */
   heldOut: readonly number[];
-  /** Both, as the plan file names them. */
-  record: { calibration: PlanText; heldOut: PlanText };
+  /** Null where the vocabulary is no axis. */
+  vocabulary: VocabularyText | null;
+  /** All, as the plan file names them. */
+  record: { calibration: PlanText; heldOut: PlanText; vocabulary?: PlanVocabulary };
 }
 
 /**
@@ -36,7 +41,7 @@ export interface PlanTexts {
  * @throws NfcError "invalid-file" for a text that is too short; as `openTokenStream` and `readCalibrationText`
  */
 export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOptions): Promise<PlanTexts> {
-  const { calibration, heldOut: others, field, signal, onProgress } = options;
+  const { calibration, heldOut: others, vocabularyText, field, signal, onProgress } = options;
   const { calibrationTokens: tokens = DEFAULT_CALIBRATION_TOKENS, heldOutTokens = DEFAULT_HELD_OUT_TOKENS } = options;
   const every = others ? 1 : 1 + Math.ceil(heldOutTokens / tokens);
   const fitted = await readCalibrationText(calibration, checkpoint, { field, tokens, every, signal, onProgress });
@@ -50,9 +55,12 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
   const files = [...(others ?? calibration)];
   const shared = { every, ...(field !== undefined && { field }) };
   const { sha256, tokens: count } = fitted.record;
+  const measured = { field, heldOut: { files, ids: heldOut }, signal, onProgress };
+  const kept = vocabularyText && (await readPlanVocabulary(checkpoint, { text: vocabularyText, ...measured }));
   return {
     fitted,
     heldOut,
+    vocabulary: kept?.vocabulary ?? null,
     record: {
       calibration: {
         files: [...calibration],
@@ -68,8 +76,33 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
         length,
         ...shared,
       },
+      ...(kept && { vocabulary: kept.record }),
     },
   };
+}
+
+/**
+ * Reads the texts of a plan again.
+ * @param file of the plan
+ * @throws NfcError "mismatch" where they are others; as `readPlanTexts`
+ */
+export async function readTextsAgain(
+  checkpoint: Checkpoint,
+  plan: Pick<Plan, "heldOut" | "vocabulary">,
+  file: string,
+  options: PlanTextOptions,
+): Promise<PlanTexts> {
+  const texts = await readPlanTexts(checkpoint, options);
+  const { heldOut, vocabulary } = texts.record;
+  if (heldOut.sha256 !== plan.heldOut.sha256)
+    throw makeOtherTextError(`${file}: its models were measured on another text`, plan.heldOut);
+  if (vocabulary && plan.vocabulary && vocabulary.sha256 !== plan.vocabulary.sha256)
+    throw makeOtherTextError(`${file}: its vocabularies are those of another text`, plan.vocabulary);
+  return texts;
+}
+
+function makeOtherTextError(fact: string, { files }: { files: readonly string[] }): NfcError {
+  return new NfcError("mismatch", fact, { hint: `give ${files.join(", ")} as it was, or make a new plan` });
 }
 
 /** The first `count` ids of the files. */

@@ -19,7 +19,9 @@ export function listWeakerCuts(plan: Plan, target: SizeTarget, step: number, con
   const [large, small] = [before, chosen].map((model) => compareSize(target, model, models[0] as PlanMeasurement));
   if (!large || !small || large <= small) return [];
   const share = (large - 1) / (large - small); // of the step that is needed
-  const first = Math.floor((from - share * (from - value)) / axis.grain) * axis.grain;
+  const weakest = axis.bounded ? plan.axes.find((each) => each.name === name)?.values[0] : undefined;
+  const wanted = Math.min(from - share * (from - value), weakest ?? from);
+  const first = Math.floor(wanted / axis.grain) * axis.grain;
   const values = [first, first - axis.grain].filter((each) => each > value && each < from);
   return values.map((each) => ({ ...chosen.cuts, [name]: each }));
 }

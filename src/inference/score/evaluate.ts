@@ -27,8 +27,8 @@ import {
   type ScoringBatch,
   type Subject,
   Sums,
-  type WindowMeans,
   type WindowOptions,
+  type WindowValues,
 } from "./scored-text.ts";
 import { AGAINST, buildScoringGraph } from "./scoring-graph.ts";
 
@@ -39,8 +39,8 @@ interface ScoreOptions extends WindowOptions, LongCall {
   tokens: AsyncIterable<readonly number[]>;
   /** Tokens of the text, as far as that is known by now. */
   countTokens?: (() => number | null) | undefined;
-  /** Told of each window that counts: what errors of the means are computed from. */
-  onWindow?: ((window: WindowMeans<(typeof COMPARED)[number]>) => void) | undefined;
+  /** Told what each window that counts was measured to be: what errors of the means are computed from. */
+  onWindow?: ((values: WindowValues<(typeof COMPARED)[number]>) => void) | undefined;
 }
 
 /** Either `text` or `tokens` says what is scored. */

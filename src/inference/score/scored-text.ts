@@ -137,11 +137,8 @@ export function refuseInfinite(
     throw new NfcError("invalid-file", `${source}: its loss is not finite`, { hint });
 }
 
-/** The means of some quantities over a window's scored positions, and the window's weight in those of the text. */
-export interface WindowMeans<Name extends string> {
-  weight: number;
-  means: Record<Name, number>;
-}
+/** Some quantities at each scored position of a window, in their order: all but the first without overlap. */
+export type WindowValues<Name extends string> = Record<Name, Float32Array>;
 
 /** Weighted sums of per-window means of some quantities, in float64. */
 export class Sums<Name extends string> {
@@ -158,7 +155,7 @@ export class Sums<Name extends string> {
    * @param outputs each quantity at each scored position of the batch, in float32
    * @param onWindow called for each window that counts
    */
-  add({ spans }: ScoringBatch, outputs: Tensors, onWindow?: (window: WindowMeans<Name>) => void): void {
+  add({ spans }: ScoringBatch, outputs: Tensors, onWindow?: (values: WindowValues<Name>) => void): void {
     const values = this.names.map((name) => outputs[name]?.data as Float32Array);
     let offset = 0;
     for (const { count, weight } of spans) {
@@ -172,8 +169,8 @@ export class Sums<Name extends string> {
       });
       this.weight += weight;
       for (const [i, mean] of means.entries()) this.sums[i] = (this.sums[i] as number) + weight * mean;
-      const named = this.names.map((name, i) => [name, means[i]]);
-      onWindow?.({ weight, means: Object.fromEntries(named) as Record<Name, number> });
+      const named = this.names.map((name, i) => [name, values[i]?.subarray(start, end)]);
+      onWindow?.(Object.fromEntries(named) as WindowValues<Name>);
     }
   }
 

@@ -2,8 +2,9 @@
 import type { Command } from "commander";
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
-import { describeCuts } from "../../../convert/plan/axes.ts";
+import { describeCuts, hasVocabularyAxis, VOCAB_AXIS } from "../../../convert/plan/axes.ts";
 import type { Target } from "../../../convert/plan/target.ts";
+import type { VocabularySettings } from "../../../convert/vocabulary-choice.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Device } from "../../../graph/devices.ts";
 import { checkTarget, resolveTarget } from "../../../io/output-guard.ts";
@@ -11,6 +12,7 @@ import type { LongCall } from "../../../progress.ts";
 import { formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
 import { parsePositiveInteger } from "../../options.ts";
 import { parseTarget } from "../plan/values.ts";
+import { toVocabularySettings, type VocabularyFlags } from "./vocabulary.ts";
 
 export type { PlanChoice };
 
@@ -20,7 +22,7 @@ export interface ConvertPlanFlags {
   target?: Target;
 }
 
-/** Flags that say what is cut, which a plan says too. */
+/** Flags that say what is cut, which a plan says too; a target also says how many tokens stay. */
 const CUTTING = ["variant", "tie", "noiseStd", "qkRank", "voRank", "layers", "mlp", "repair"];
 const DEFAULT_PLAN = "plan.json";
 
@@ -34,7 +36,8 @@ export function addPlanFlags(command: Command): Command {
 export const PLAN_HELP = `
 Plans: --at applies a step of a plan that nfc plan made, --target the first one that is small enough: 70% of the
 parameters, 80MB of fp32 ONNX, 15MB@q4; or the smallest model whose perplexity is at most 1 % above the source's: +1%.
-With --target and --calibration, the plan is made first where there is none.`;
+With --target and --calibration, the plan is made first where there is none; with --vocab-from too, it cuts the
+vocabulary as well.`;
 
 /** What a plan is asked for; null where none is. @throws NfcError "usage" for flags that do not go together */
 export function readPlanChoice({ plan, at, target }: ConvertPlanFlags, command: Command): PlanChoice | null {
@@ -43,10 +46,11 @@ export function readPlanChoice({ plan, at, target }: ConvertPlanFlags, command: 
     throw new NfcError("usage", at === undefined ? "--plan needs a step" : "--at and --target exclude each other", {
       hint: "give --at N, or --target such as 70%",
     });
+  const cutting = target === undefined ? CUTTING : [...CUTTING, "vocabSize"];
   const given = command.options.find((option) => {
     const name = option.attributeName();
     const named = option.negate === (command.getOptionValue(name) === false); // --no-repair is not --repair
-    return CUTTING.includes(name) && named && command.getOptionValueSource(name) === "cli";
+    return cutting.includes(name) && named && command.getOptionValueSource(name) === "cli";
   });
   if (given)
     throw new NfcError("usage", `${given.long} does not go with a plan, which says what is cut`, {
@@ -55,10 +59,9 @@ export function readPlanChoice({ plan, at, target }: ConvertPlanFlags, command: 
   return at === undefined ? { target: target as Target } : { at };
 }
 
-interface ApplyFlags extends ConvertPlanFlags {
+interface ApplyFlags extends ConvertPlanFlags, VocabularyFlags {
   calibration?: string[];
   calibrationTokens?: number;
-  field?: string;
   device: Device;
   threads?: number;
   output: string;
@@ -73,20 +76,24 @@ export async function applyPlanFlags(
   call: LongCall,
 ): Promise<AppliedPlan> {
   const { applyPlan } = await import("../../../convert/plan/apply-plan.ts");
-  const { plan: file = DEFAULT_PLAN, calibration, calibrationTokens, field, device, threads } = flags;
+  const { plan: file = DEFAULT_PLAN, calibration, calibrationTokens, field, device, threads, vocabFrom } = flags;
   await checkTarget(await resolveTarget(flags.output), flags.output, flags.force ?? false); // before minutes of measuring
   const [first, ...others] = calibration ?? [];
   const files = first === undefined ? undefined : ([first, ...others] as const);
-  return applyPlan(checkpoint, {
-    file,
-    choice,
-    calibration: files,
-    calibrationTokens,
-    field,
-    device,
-    threads,
+  const applied = await applyPlan(checkpoint, {
+    ...{ file, choice, calibration: files, calibrationTokens, field, device, threads, vocabularyText: vocabFrom },
     ...call,
   });
+  if (flags.vocabSize !== undefined && hasVocabularyAxis(applied.plan))
+    throw new NfcError("usage", `--vocab-size does not go with ${file}, which says how many tokens stay`, {
+      hint: "leave one of them out",
+    });
+  return applied;
+}
+
+/** The vocabulary of the step, or where the plan does not cut it, that of the flags. */
+export function chooseVocabulary(applied: AppliedPlan | null, flags: VocabularyFlags): VocabularySettings | undefined {
+  return applied && hasVocabularyAxis(applied.plan) ? applied.cuts.vocabulary : toVocabularySettings(flags);
 }
 
 /** What the plan expects of the model. */
@@ -96,5 +103,6 @@ export function describeApplied({ step, weakened, measurement, origin, plan }: A
   const [loss, sure] = [100 * (perplexity / source - 1), (100 * error * perplexity) / source];
   const text = `${formatThousands(plan.heldOut.tokens)} tokens of ${plan.heldOut.files.join(", ")}`;
   const place = `step ${step} of ${origin.file}${weakened ? ", its last cut as weak as the target allows" : ""}`;
-  return `${place}: ${describeCuts(cuts)}; expected perplexity ${perplexity.toFixed(3)} (${formatSignedPercent(loss)} ± ${sure.toFixed(2)}) on ${text}`;
+  const unit = cuts[VOCAB_AXIS] === undefined ? "" : " for a token of the source";
+  return `${place}: ${describeCuts(cuts)}; expected perplexity${unit} ${perplexity.toFixed(3)} (${formatSignedPercent(loss)} ± ${sure.toFixed(2)}) on ${text}`;
 }
