@@ -49,12 +49,7 @@ async function start() {
   state.adapter = await readAdapter(navigator.gpu);
   fillDevices();
   const asked = new URLSearchParams(location.search);
-  const { refused, ...chosen } = choose(
-    { device: asked.get("device"), dtype: asked.get("dtype") },
-    state.adapter,
-    info,
-  );
-  loadModel(chosen, refused.map((fact) => `Not taken: ${fact}`).join(". "));
+  loadModel(choose({ device: asked.get("device"), dtype: asked.get("dtype") }, state.adapter, info));
 }
 
 const label = ({ precision, bytes }) => `${precision} · ${megabytes(bytes)}`;
@@ -86,19 +81,17 @@ function fillPrecisions() {
 /** Takes what the user has chosen, which stands in the address from then on. */
 function changeModel(device, file) {
   history.replaceState(null, "", `?${new URLSearchParams({ device, dtype: file.dtype })}`);
-  const { why, refused } = choose({ device, dtype: file.dtype }, state.adapter, state.info);
-  loadModel({ device, file, why }, refused.join(". "));
+  loadModel(choose({ device, dtype: file.dtype }, state.adapter, state.info));
 }
 
 /** Starts over with a new worker: only that gives WebAssembly's memory back. */
-function loadModel({ device, file, why }, notice = "") {
+function loadModel({ device, file, why, notes }) {
   state.worker?.terminate();
   Object.assign(state, { device, file });
   fillPrecisions();
   at("device").value = device;
   at("precision").value = file.precision;
-  const slow = device === "webgpu" && file.webgpuAdvice !== null ? [file.webgpuAdvice] : [];
-  showNotice([...(notice === "" ? [] : [notice]), ...slow].join(". "));
+  showNotes(notes);
   show("why", why);
   at("why").hidden = false;
   state.stop = new Int32Array(new SharedArrayBuffer(4));
@@ -153,7 +146,8 @@ function fallBack(message) {
   const wasBusy = state.busy;
   const why = "WebAssembly, as WebGPU failed";
   const file = findDefault("wasm", state.adapter, state.info);
-  loadModel({ device: "wasm", file, why }, `WebGPU failed${wasBusy ? " while it generated" : ""}: ${message}`);
+  const notes = [`WebGPU failed${wasBusy ? " while it generated" : ""}: ${message}`];
+  loadModel({ device: "wasm", file, why, notes });
 }
 
 const REASONS = {
@@ -212,9 +206,10 @@ function setBusy(busy) {
   at("text").setAttribute("aria-busy", String(busy));
 }
 
-function showNotice(text) {
-  show("notice", text);
-  at("notice").hidden = text === "";
+/** Each note as a line of its own. */
+function showNotes(notes) {
+  show("notice", notes.join("\n"));
+  at("notice").hidden = notes.length === 0;
 }
 
 function fail(message) {

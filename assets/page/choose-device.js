@@ -34,20 +34,25 @@ export function findDefault(device, adapter, { precisions, preferred }) {
 /**
  * @param asked device and dtype by the names of transformers.js (or the precision by nfc's), null for no choice
  * @param adapter as `readAdapter` gives it
- * @returns the device, the file, why in words, and for each part of the choice that cannot be had, the reason
+ * @returns the device, the file, why in words, and what else the user should know: of the choice, and of the files
  */
 export function choose(asked, adapter, info) {
-  const { device, named, refused } = readChoice(asked, info);
+  const { device, named, notes } = readChoice(asked, info);
+  const older = info.precisions.filter(({ halfFloats, webgpuAdvice }) => halfFloats && webgpuAdvice !== null);
   const suited = findDefault("webgpu", adapter, info);
-  const obstacle = findObstacle(named ?? suited, "webgpu", adapter);
-  const onWebGpu = (file, reason) => ({ device: "webgpu", file, why: `WebGPU on ${adapter.name}, ${reason}`, refused });
+  const obstacle = findObstacle(named ?? suited ?? older[0], "webgpu", adapter);
+  const onWebGpu = (file, reason) => {
+    if (adapter.half === false) notes.push(...older.map((other) => findObstacle(other, "webgpu", adapter)));
+    if (file.webgpuAdvice !== null && !file.halfFloats) notes.push(file.webgpuAdvice);
+    return { device: "webgpu", file, why: `WebGPU on ${adapter.name}, ${reason}`, notes: [...new Set(notes)] };
+  };
   const inWasm = (reason) => {
     const file = named ?? findDefault("wasm", adapter, info);
-    return { device: "wasm", file, why: `WebAssembly, ${reason}`, refused };
+    return { device: "wasm", file, why: `WebAssembly, ${reason}`, notes };
   };
   if (device === "wasm") return inWasm("as chosen");
   if (device === "webgpu" && obstacle === null) return onWebGpu(named ?? suited, "as chosen");
-  if (device === "webgpu") refused.push(obstacle);
+  if (device === "webgpu") notes.push(obstacle);
   if (device === "webgpu" && adapter && suited) return onWebGpu(suited, "as chosen");
   if (obstacle !== null) return inWasm(`as ${obstacle}`);
   if (adapter.software) return inWasm(`as this browser's WebGPU adapter, ${adapter.name}, is software`);
@@ -55,13 +60,13 @@ export function choose(asked, adapter, info) {
   return onWebGpu(named ?? suited, `which has ${adapter.half ? "" : "no "}16-bit floats (shader-f16)`);
 }
 
-/** The device and the file that are asked for, where there are such. */
+/** The device and the file that are asked for, where there are such, and a note where there are not. */
 function readChoice({ device, dtype }, { precisions }) {
-  const refused = [];
+  const notes = [];
   const known = device !== null && Object.hasOwn(DEVICES, device);
-  if (device !== null && !known) refused.push(`device=${device} is none of ${Object.keys(DEVICES).join(", ")}`);
+  if (device !== null && !known) notes.push(`device=${device} is none of ${Object.keys(DEVICES).join(", ")}`);
   const named = precisions.find((file) => file.dtype === dtype || file.precision === dtype);
   if (dtype !== null && !named)
-    refused.push(`dtype=${dtype} is none of ${precisions.map((file) => file.dtype).join(", ")}`);
-  return { device: known ? device : null, named, refused };
+    notes.push(`dtype=${dtype} is none of ${precisions.map((file) => file.dtype).join(", ")}`);
+  return { device: known ? device : null, named, notes };
 }
