@@ -1,12 +1,19 @@
 // The page: what is shown and asked. The model runs in worker.js. Names from files go in as text only.
+import { choose, DEVICES, findDefault, findObstacle, readAdapter } from "/choose-device.js";
 
 const at = (id) => document.getElementById(id);
 const show = (id, text) => {
   at(id).textContent = text;
 };
 
-/** What the server tells of the model; the worker of the chosen precision, and what it is doing. */
-const state = { info: null, worker: null, stop: null, busy: false, seed: 0 };
+/**
+ * What the server tells of the model; the browser's adapter; the device and the file in use; the worker that has loaded
+ * the file, and what it is doing.
+ */
+const state = {
+  ...{ info: null, adapter: null, device: "wasm", file: null },
+  ...{ worker: null, stop: null, busy: false, seed: 0 },
+};
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 const seconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
@@ -37,21 +44,56 @@ async function start() {
     `Runs in this browser with transformers.js ${info.library.version}; no text leaves it. nfc ${info.nfc}`,
   );
   at("tokens").max = info.positions;
-  for (const { precision, bytes } of info.precisions)
-    at("precision").add(new Option(label(precision, bytes), precision));
-  // The precision that browsers load by themselves, where it is there.
-  if (info.precisions.some(({ precision }) => precision === "int8")) at("precision").value = "int8";
   if (!self.crossOriginIsolated)
     throw new Error("This browser gives the page no shared memory, which the model needs. Use a current one.");
-  loadModel();
+  state.adapter = await readAdapter(navigator.gpu);
+  fillDevices();
+  const asked = new URLSearchParams(location.search);
+  loadModel(choose({ device: asked.get("device"), dtype: asked.get("dtype") }, state.adapter, info));
 }
 
-const label = (precision, bytes) => `${precision} · ${megabytes(bytes)}`;
+const label = ({ precision, bytes }) => `${precision} · ${megabytes(bytes)}`;
+
+/** The devices, of which WebGPU can be chosen where one of the files runs on it. */
+function fillDevices() {
+  for (const [device, name] of Object.entries(DEVICES)) {
+    const obstacles = state.info.precisions.map((file) => findObstacle(file, device, state.adapter));
+    const runs = obstacles.includes(null);
+    const option = new Option(runs ? name : `${name}: not here`, device);
+    option.disabled = !runs;
+    option.title = runs ? "" : obstacles[0];
+    at("device").add(option);
+  }
+}
+
+/** The files, of which those can be chosen that run on the device. */
+function fillPrecisions() {
+  const options = state.info.precisions.map((file) => {
+    const obstacle = findObstacle(file, state.device, state.adapter);
+    const option = new Option(obstacle === null ? label(file) : `${file.precision}: needs shader-f16`, file.precision);
+    option.disabled = obstacle !== null;
+    option.title = obstacle ?? "";
+    return option;
+  });
+  at("precision").replaceChildren(...options);
+}
+
+/** Takes what the user has chosen, which stands in the address from then on. */
+function changeModel(device, file) {
+  history.replaceState(null, "", `?${new URLSearchParams({ device, dtype: file.dtype })}`);
+  loadModel(choose({ device, dtype: file.dtype }, state.adapter, state.info));
+}
 
 /** Starts over with a new worker: only that gives WebAssembly's memory back. */
-function loadModel() {
+function loadModel({ device, file, why, notes }) {
   state.worker?.terminate();
-  const file = state.info.precisions.find(({ precision }) => precision === at("precision").value);
+  Object.assign(state, { device, file });
+  fillPrecisions();
+  at("device").value = device;
+  at("precision").value = file.precision;
+  showNotes(notes);
+  show("why", why);
+  at("why").hidden = false;
   state.stop = new Int32Array(new SharedArrayBuffer(4));
   state.worker = new Worker("/worker.js", { type: "module" });
   state.worker.onmessage = ({ data }) => answers[data.type](data);
@@ -62,15 +104,15 @@ function loadModel() {
   at("error").hidden = true;
   at("progress").value = 0;
   at("progress").classList.remove("idle");
-  show("status", `Loading ${label(file.precision, file.bytes)}`);
+  show("status", `Loading ${label(file)}`);
   state.loadStart = performance.now();
-  state.worker.postMessage({ type: "load", info: state.info, file, stop: state.stop });
+  state.worker.postMessage({ type: "load", info: state.info, file, device, stop: state.stop });
 }
 
 const answers = {
   progress({ done, total }) {
     at("progress").value = done / total;
-    const precision = at("precision").value;
+    const { precision } = state.file;
     show(
       "status",
       done < total ? `Loading ${precision}: ${megabytes(done)} of ${megabytes(total)}` : `Preparing ${precision}`,
@@ -79,10 +121,8 @@ const answers = {
   ready({ threads }) {
     at("progress").classList.add("idle");
     const took = seconds(performance.now() - state.loadStart);
-    show(
-      "status",
-      `${at("precision").value} is ready, loaded in ${took}, ${threads} thread${threads === 1 ? "" : "s"}`,
-    );
+    const where = state.device === "webgpu" ? "on WebGPU" : `${threads} thread${threads === 1 ? "" : "s"}`;
+    show("status", `${state.file.precision} is ready, loaded in ${took}, ${where}`);
     setReady(true);
   },
   text({ text }) {
@@ -95,10 +135,20 @@ const answers = {
     const drawn = at("temperature").valueAsNumber > 0 ? `, drawn with seed ${state.seed}` : "";
     show("status", `${REASONS[figures.reason]}${drawn}`);
   },
-  error({ message }) {
-    fail(message);
+  error({ message, refusal }) {
+    if (state.device === "webgpu" && !refusal) fallBack(message);
+    else fail(message);
   },
 };
+
+/** Loads the model in WebAssembly after WebGPU has failed, and says so. */
+function fallBack(message) {
+  const wasBusy = state.busy;
+  const why = "WebAssembly, as WebGPU failed";
+  const file = findDefault("wasm", state.adapter, state.info);
+  const notes = [`WebGPU failed${wasBusy ? " while it generated" : ""}: ${message}`];
+  loadModel({ device: "wasm", file, why, notes });
+}
 
 const REASONS = {
   stopped: "Stopped",
@@ -156,6 +206,12 @@ function setBusy(busy) {
   at("text").setAttribute("aria-busy", String(busy));
 }
 
+/** Each note as a line of its own. */
+function showNotes(notes) {
+  show("notice", notes.join("\n"));
+  at("notice").hidden = notes.length === 0;
+}
+
 function fail(message) {
   const wasBusy = state.busy;
   setBusy(false);
@@ -171,7 +227,17 @@ at("form").addEventListener("submit", (event) => {
   generate();
 });
 at("stop").addEventListener("click", stop);
-at("precision").addEventListener("change", loadModel);
+at("device").addEventListener("change", () => {
+  const device = at("device").value;
+  const here = state.info.precisions.filter((file) => findObstacle(file, device, state.adapter) === null);
+  changeModel(device, findDefault(device, state.adapter, state.info) ?? here[0]);
+});
+at("precision").addEventListener("change", () => {
+  changeModel(
+    state.device,
+    state.info.precisions.find(({ precision }) => precision === at("precision").value),
+  );
+});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) generate();
   if (event.key === "Escape") stop();

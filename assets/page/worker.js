@@ -1,21 +1,26 @@
-// Runs the model in a thread of its own, so that the page stays quick: one worker for one precision.
+// Runs the model in a thread of its own, so that the page stays quick: one worker for one file on one device.
 import { chooseToken, makeRandom } from "/sampling.js";
+
+/** What the user asked for cannot be done, on any device. */
+class Refusal extends Error {}
 
 /** What `load` leaves for `generate`. */
 let loaded;
 
 self.onmessage = ({ data }) => {
   const action = data.type === "load" ? load : generate;
-  action(data).catch((error) => self.postMessage({ type: "error", message: inWords(error) }));
+  action(data).catch((error) =>
+    self.postMessage({ type: "error", message: inWords(error), refusal: error instanceof Refusal }),
+  );
 };
 
 /** Loads library, tokenizer and model; `stop` is shared memory whose first number ends a generation when it is 1. */
-async function load({ info, file, stop }) {
-  const library = await loadLibrary(info.library);
+async function load({ info, file, device, stop }) {
+  const library = await loadLibrary(info.library, device);
   const { AutoModelForCausalLM, AutoTokenizer } = library;
   const tokenizer = await AutoTokenizer.from_pretrained("model");
   const model = await AutoModelForCausalLM.from_pretrained("model", {
-    device: "wasm",
+    device,
     dtype: file.dtype,
     use_external_data_format: file.dataFiles,
     progress_callback: progressOf(file.bytes),
@@ -26,7 +31,7 @@ async function load({ info, file, stop }) {
   self.postMessage({ type: "ready", threads: library.env.backends.onnx.wasm.numThreads ?? 1 });
 }
 
-async function loadLibrary({ url, wasm }) {
+async function loadLibrary({ url, builds }, device) {
   const library = await import(url).catch((cause) => {
     throw new Error(`transformers.js does not load from ${url}`, { cause });
   });
@@ -38,7 +43,10 @@ async function loadLibrary({ url, wasm }) {
   env.useBrowserCache = false;
   env.useWasmCache = false;
   const absolute = (path) => new URL(path, self.location.href).href;
-  if (wasm) env.backends.onnx.wasm.wasmPaths = { mjs: absolute(wasm.mjs), wasm: absolute(wasm.wasm) };
+  if (builds) {
+    const { mjs, wasm } = builds[device];
+    env.backends.onnx.wasm.wasmPaths = { mjs: absolute(mjs), wasm: absolute(wasm) };
+  }
   return library;
 }
 
@@ -64,7 +72,7 @@ async function generate({ prompt, maxNewTokens, seed, ...sampling }) {
   const ids = promptIds(prompt);
   const room = info.positions - ids.length;
   if (room < 1)
-    throw new Error(`The prompt has ${ids.length} tokens, and the model reads ${info.positions}: shorten it.`);
+    throw new Refusal(`The prompt has ${ids.length} tokens, and the model reads ${info.positions}: shorten it.`);
   const limit = Math.min(maxNewTokens, room);
   const start = performance.now();
   let [count, first, last] = [0, 0, 0];
@@ -95,7 +103,7 @@ function promptIds(prompt) {
   const { tokenizer, info } = loaded;
   const ids = tokenizer.encode(prompt, { add_special_tokens: false });
   if (ids.length > 0) return ids;
-  if (info.start === null) throw new Error("Write a prompt: this model has no token for the start of a text.");
+  if (info.start === null) throw new Refusal("Write a prompt: this model has no token for the start of a text.");
   return [info.start];
 }
 

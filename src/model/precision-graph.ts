@@ -1,5 +1,6 @@
 // Builds the graph of an export in some precision: which weights are stored in which form, without reading any.
 import type { Graph, Value } from "../graph/ir.ts";
+import { toBrowserGraph } from "../graph/passes/browser.ts";
 import { toHalfGraph } from "../graph/passes/half.ts";
 import { toInt8Graph } from "../graph/passes/int8.ts";
 import { toBlockGraph } from "../graph/passes/quantized-blocks.ts";
@@ -30,7 +31,7 @@ export function buildPrecisionGraph(
   precision: Precision,
   { noise, quantization }: { noise: NoiseMode; quantization: Quantization },
 ): PrecisionGraph {
-  const original = buildExportGraph(config, noise);
+  const original = toBrowserGraph(buildExportGraph(config, noise), ["attention_mask"]);
   const quantized = quantizeGraph(original, precision, quantization);
   return isHalf(precision) ? { ...quantized, graph: lowerGraph(quantized.graph) } : quantized;
 }

@@ -23,5 +23,21 @@ export const nameModelFile = (precision: Precision): string => `model${TRANSFORM
 /** The `dtype` that makes transformers.js load it. */
 export const toTransformersJsDtype = (precision: Precision): string => TRANSFORMERS_JS[precision].dtype;
 
+/** The order in which a runtime on the CPU, WebAssembly too, should load: small and close to float32 first. */
+export const CPU_ORDER: readonly Precision[] = ["int8", "q4", "uint8", "q4f16", "fp16", "fp32"];
+
+/**
+ * The orders for WebGPU, on adapters with 16-bit floats (shader-f16) and on those without. int8 is in neither: WebGPU has
+ * no kernels for its products, which the CPU would compute.
+ */
+export const WEBGPU_ORDER: Readonly<Record<"half" | "full", readonly Precision[]>> = {
+  half: ["q4f16", "q4", "fp16", "uint8", "fp32"],
+  full: ["q4", "uint8", "fp32"],
+};
+
+/** The first precision of an order that is there; null where none is. */
+export const chooseFirst = (order: readonly Precision[], there: readonly Precision[]): Precision | null =>
+  order.find((precision) => there.includes(precision)) ?? null;
+
 /** Whether the cache, and all products, are float16. */
 export const isHalf = (precision: Precision): boolean => precision === "fp16" || precision === "q4f16";

@@ -5,15 +5,22 @@ import { basename, extname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CONFIG_FILE, GENERATION_FILE } from "../checkpoint/config-file.ts";
 import { NfcError } from "../errors.ts";
-import type { ExportedModel } from "../inference/exported/exported-model.ts";
+import type { ExportedFile, ExportedModel } from "../inference/exported/exported-model.ts";
 import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { TOKENIZER_FILES } from "../io/tokenizer-files.ts";
 import { countParameters } from "../model/parameters.ts";
-import { type Precision, toTransformersJsDtype } from "../model/precision.ts";
+import {
+  CPU_ORDER,
+  chooseFirst,
+  isHalf,
+  type Precision,
+  toTransformersJsDtype,
+  WEBGPU_ORDER,
+} from "../model/precision.ts";
 import { describeRanks, describeSharing } from "../report/attention-words.ts";
 import { TOOL } from "../version.ts";
-import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
+import { type BrowserDevice, type BrowserRuntime, type Build, CDN, listRuntimeFiles } from "./browser-runtime.ts";
 
 /** A file by its path without links, or a text. */
 export type Resource = { type: string } & ({ path: string } | { text: string });
@@ -36,13 +43,27 @@ export interface PageInfo {
   positions: number;
   /** The token that an empty prompt stands for. */
   start: number | null;
-  precisions: { precision: Precision; dtype: string; bytes: number; dataFiles: number }[];
-  library: { url: string; version: string; wasm: { mjs: string; wasm: string } | null };
+  precisions: PageFile[];
+  /** The precision to load without a choice: in WebAssembly, and on WebGPU with and without 16-bit floats. */
+  preferred: { wasm: Precision; webgpu: { half: Precision | null; full: Precision | null } };
+  /** `builds`: the addresses of ONNX Runtime for each device; null where transformers.js finds its own. */
+  library: { url: string; version: string; builds: Record<BrowserDevice, Build> | null };
   nfc: string;
 }
 
+export interface PageFile {
+  precision: Precision;
+  dtype: string;
+  bytes: number;
+  dataFiles: number;
+  /** Whether a WebGPU adapter has to have 16-bit floats (shader-f16) for it. */
+  halfFloats: boolean;
+  /** Why WebGPU is slow with the file, or how to get one that more adapters run; null for neither. */
+  webgpuAdvice: string | null;
+}
+
 const PAGE = fileURLToPath(new URL("../../assets/page/", import.meta.url));
-const PAGE_FILES = ["index.html", "app.js", "worker.js", "sampling.js", "style.css"];
+const PAGE_FILES = ["index.html", "app.js", "worker.js", "choose-device.js", "sampling.js", "style.css"];
 
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
@@ -77,7 +98,7 @@ export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): P
     });
   await addModel(site, model);
   if (runtime.files)
-    for (const path of Object.values(runtime.files))
+    for (const path of listRuntimeFiles(runtime.files))
       site.set(libraryAddress(path), { type: findContentType(path), path: await realpath(path) });
   return { site, info };
 }
@@ -117,21 +138,46 @@ function describeModel(
     width: config.n_embd,
     positions: config.n_positions,
     start: config.bos_token_id ?? null,
-    precisions: [...files.values()].map(({ precision, bytes, data }) => ({
-      precision,
-      dtype: toTransformersJsDtype(precision),
-      bytes,
-      dataFiles: data.length,
-    })),
+    precisions: [...files.values()].map(describeFile),
+    preferred: choosePreferred([...files.values()]),
     library: {
       version,
       url: installed
         ? libraryAddress(installed.library)
         : `${CDN}/npm/@huggingface/transformers@${version}/dist/transformers.min.js`,
-      wasm: installed && { mjs: libraryAddress(installed.wasmModule), wasm: libraryAddress(installed.wasmBinary) },
+      builds: installed && { wasm: addressBuild(installed.builds.wasm), webgpu: addressBuild(installed.builds.webgpu) },
     },
     nfc: TOOL.version,
   };
 }
 
+function describeFile({ precision, bytes, data, halfFloats }: ExportedFile): PageFile {
+  const advice =
+    precision === "int8"
+      ? "WebGPU has no kernels for the products of int8, which the CPU computes: q4 is the file for WebGPU"
+      : halfFloats && !isHalf(precision)
+        ? describeNewExport(precision)
+        : null;
+  return {
+    ...{ precision, bytes, halfFloats },
+    dtype: toTransformersJsDtype(precision),
+    dataFiles: data.length,
+    webgpuAdvice: advice,
+  };
+}
+
+/** The advice for a float32 file with tables in float16, as older versions wrote q4 and uint8. */
+export const describeNewExport = (precision: Precision): string =>
+  `an export by this version of nfc needs no shader-f16: nfc export MODEL --onnx --precision ${precision} -o FOLDER`;
+
+function choosePreferred(files: readonly ExportedFile[]): PageInfo["preferred"] {
+  const all = files.map(({ precision }) => precision);
+  const full = files.filter(({ halfFloats }) => !halfFloats).map(({ precision }) => precision);
+  return {
+    wasm: chooseFirst(CPU_ORDER, all) as Precision,
+    webgpu: { half: chooseFirst(WEBGPU_ORDER.half, all), full: chooseFirst(WEBGPU_ORDER.full, full) },
+  };
+}
+
 const libraryAddress = (path: string): string => `/library/${basename(path)}`;
+const addressBuild = ({ mjs, wasm }: Build): Build => ({ mjs: libraryAddress(mjs), wasm: libraryAddress(wasm) });

@@ -93,8 +93,9 @@ describe.skipIf(NO_CHROMIUM)(`transformers.js for text classification in Chromiu
     const { page, errors } = await visit();
     const { files } = findBrowserRuntime([process.cwd()]);
     if (!files) throw new Error("transformers.js is a development dependency");
-    const { library, wasmModule, wasmBinary } = files;
-    const served: Record<string, string> = { "library.js": library, "ort.mjs": wasmModule, "ort.wasm": wasmBinary };
+    const { library, builds } = files;
+    const { mjs, wasm } = builds.wasm;
+    const served: Record<string, string> = { "library.js": library, "ort.mjs": mjs, "ort.wasm": wasm };
     await page.route("http://localhost:9/**", (route) => {
       const name = new URL(route.request().url()).pathname.slice(1);
       if (name === "") return route.fulfill({ contentType: "text/html", body: "<!doctype html>" });

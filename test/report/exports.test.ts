@@ -26,7 +26,7 @@ function exportOf(entries?: ExportEntry[], source = "out/onnx"): ExportedModel {
   const files = new Map(
     Object.entries(SIZES).map(([name, bytes]): [Precision, ExportedFile] => {
       const precision = name as Precision;
-      const dtypes = { cacheDtype: "float32", logitsDtype: "float32" } as const;
+      const dtypes = { cacheDtype: "float32", logitsDtype: "float32", halfFloats: false } as const;
       return [precision, { precision, path: `/x/onnx/${nameModelFile(precision)}`, data: [], bytes, ...dtypes }];
     }),
   );

@@ -1,35 +1,15 @@
 // The page of nfc serve in headless Chromium: its text is our own greedy text, in every precision, with no network.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
-import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
-import { Decoder } from "../../src/inference/generate/decoder.ts";
-import { decodePrompts } from "../../src/inference/generate/generate.ts";
 import type { Precision } from "../../src/model/precision.ts";
 import { type Served, serve } from "../../src/serve/serve.ts";
 import { browserForTests, NO_CHROMIUM, type Visit, WHY } from "../support/browser.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { MODEL } from "../support/fixture.ts";
 import { formOf } from "../support/narrow-models.ts";
+import { greedyText, PROMPT, TOKENS, write as writeIn } from "../support/serve-page.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("page");
-const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his";
-const TOKENS = 24;
-
-/** The greedy text of an export by our own decoder. */
-async function greedyText(folder: string, precision: Precision): Promise<string> {
-  const model = await openExportedModel(folder);
-  const tokenizer = await loadTokenizer(model.folder, model.config);
-  // Unpacked weights multiply in float32, as WebAssembly does; packed blocks would round activations.
-  const options = { threads: 1, shortLived: true };
-  const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, options);
-  let text = "";
-  for await (const event of decodePrompts(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
-    text += event.text;
-  await decoder.close();
-  return text;
-}
-
 /** Controls and texts whose content is wider than they are. */
 const CUT_CONTROLS = `[...document.querySelectorAll("input, button, label, p, h1, dt, dd")]
   .filter((each) => each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== "inline")
@@ -52,19 +32,7 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
 
   const ready = (precision: Precision) =>
     opened.page.getByText(new RegExp(`^${precision} is ready`)).waitFor({ timeout: 30_000 });
-  const written = () => opened.page.locator("#written").textContent();
-
-  async function write(prompt: string, tokens: number, { temperature = 0, seed = "" } = {}): Promise<string> {
-    const { page } = opened;
-    await page.getByLabel("Temperature").fill(String(temperature));
-    await page.getByLabel("Seed").fill(seed);
-    await page.getByLabel("Prompt").fill(prompt);
-    await page.getByLabel("New tokens").fill(String(tokens));
-    await page.getByRole("button", { name: "Generate" }).click();
-    await page.getByText(/^(Done|Ended|The model ended)/).waitFor({ timeout: 30_000 });
-    return (await written()) ?? "";
-  }
-
+  const write = (prompt: string, tokens: number, options = {}) => writeIn(opened.page, prompt, tokens, options);
   const ownText = (precision: Precision) => greedyText(path("onnx"), precision);
 
   it("the page shows the model by name and size, and starts with int8", async () => {
@@ -169,12 +137,7 @@ describe.skipIf(NO_CHROMIUM)(`the page of other forms of attention${WHY}`, { tim
     for (const precision of ["fp32", "q4"] as const) {
       await page.getByLabel("Precision").selectOption(precision);
       await page.getByText(new RegExp(`^${precision} is ready`)).waitFor({ timeout: 30_000 });
-      await page.getByLabel("Temperature").fill("0");
-      await page.getByLabel("Prompt").fill(PROMPT);
-      await page.getByLabel("New tokens").fill(String(TOKENS));
-      await page.getByRole("button", { name: "Generate" }).click();
-      await page.getByText(/^(Done|Ended|The model ended)/).waitFor({ timeout: 30_000 });
-      expect(await page.locator("#written").textContent()).toBe(await greedyText(folder, precision));
+      expect(await writeIn(page, PROMPT, TOKENS)).toBe(await greedyText(folder, precision));
     }
     expect(await page.locator("#facts").textContent()).toContain(facts);
     expect(errors).toEqual([]);

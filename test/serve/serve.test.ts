@@ -54,7 +54,10 @@ describe("answers of the server", () => {
     ["/model/config.json", "application/json; charset=utf-8", "{"],
     ["/model/tokenizer.json", "application/json; charset=utf-8", "{"],
     ["/library/transformers.min.js", "text/javascript; charset=utf-8", ""],
+    ["/choose-device.js", "text/javascript; charset=utf-8", "//"],
     ["/library/ort-wasm-simd-threaded.wasm", "application/wasm", "\0asm"],
+    ["/library/ort-wasm-simd-threaded.asyncify.mjs", "text/javascript; charset=utf-8", ""],
+    ["/library/ort-wasm-simd-threaded.asyncify.wasm", "application/wasm", "\0asm"],
   ])("%s is served as %s", async (address, type, start) => {
     const { status, headers, body } = await ask(address);
     expect({ status, type: headers["content-type"] }).toEqual({ status: 200, type });

@@ -2,12 +2,20 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll } from "vitest";
+import { SOFTWARE_GPU, WHY_NO_GPU } from "./webgpu.ts";
 
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 /** For `describe.skipIf(NO_CHROMIUM)`; its name should hold {@link WHY}. */
 export const NO_CHROMIUM = !existsSync(executablePath);
 export const WHY = NO_CHROMIUM ? ` (skipped: no ${executablePath}; CHROMIUM names another)` : "";
+
+/** For tests that need WebGPU; the name should hold {@link WHY_NO_WEBGPU}. Chromium has the software adapter beside it. */
+export const NO_WEBGPU = NO_CHROMIUM || SOFTWARE_GPU === null;
+export const WHY_NO_WEBGPU = NO_CHROMIUM ? WHY : WHY_NO_GPU;
+
+/** WebGPU on Chromium's software adapter, which it has only where it is asked for. */
+export const WEBGPU_FLAGS = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 /** No sandbox, because root has none in Chromium; no traffic of its own. */
 const FLAGS = [
@@ -28,11 +36,16 @@ export interface Visit {
   requests: string[];
 }
 
-/** A browser with a fresh profile for the tests of a `describe`; every page gets a profile of its own. */
-export function browserForTests(): (options?: Parameters<Browser["newContext"]>[0]) => Promise<Visit> {
+/**
+ * A browser with a fresh profile for the tests of a `describe`; every page gets a profile of its own.
+ * @param flags further ones, as {@link WEBGPU_FLAGS}
+ */
+export function browserForTests(
+  flags: readonly string[] = [],
+): (options?: Parameters<Browser["newContext"]>[0]) => Promise<Visit> {
   let browser: Browser;
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath, args: FLAGS });
+    browser = await chromium.launch({ executablePath, args: [...FLAGS, ...flags] });
   });
   afterAll(() => browser?.close());
   return async (options) => {

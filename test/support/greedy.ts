@@ -13,7 +13,7 @@ export async function greedyOnnx(
   steps: number,
 ): Promise<number[][]> {
   const decoder = await Decoder.ofFile(
-    { precision: "fp32", path, data: [], bytes: 0, cacheDtype: "float32", logitsDtype: "float32" },
+    { precision: "fp32", path, data: [], bytes: 0, cacheDtype: "float32", logitsDtype: "float32", halfFloats: false },
     checkpoint.config,
     { threads: 1 },
   );

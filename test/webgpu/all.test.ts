@@ -4,6 +4,7 @@ import type { Session } from "../../src/graph/session.ts";
 import { keepPrograms } from "../support/both-devices.ts";
 import { SOFTWARE_GPU } from "../support/webgpu.ts";
 import "./devices.ts";
+import "./exports.ts";
 import "./graphs.ts";
 import "./noise.ts";
 import "./steps.ts";

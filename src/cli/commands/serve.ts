@@ -1,5 +1,6 @@
 // nfc serve: serves a page that runs an exported model in the browser, on this machine only.
 import { Command } from "commander";
+import { nameModelFile } from "../../model/precision.ts";
 import type { Served } from "../../serve/serve.ts";
 import { makeNumberParser } from "../options.ts";
 import { type Context, note, type OutputFlags, openBrowser, printResult } from "../terminal.ts";
@@ -10,8 +11,10 @@ interface ServeFlags extends OutputFlags {
 }
 
 const HELP = `
-The page runs the model with transformers.js in WebAssembly: nothing leaves this machine. The server listens on
-127.0.0.1 and serves the page, the model and transformers.js, no other file. Ctrl-C ends it.
+The page runs the model with transformers.js: on WebGPU where the browser has a graphics adapter for it, with q4f16 or
+q4, else in WebAssembly, with int8. The page says which, and has both to choose from; ?device=wasm&dtype=q8 at the end
+of its address does, too. Nothing leaves this machine. The server listens on 127.0.0.1 and serves the page, the model
+and transformers.js, no other file. Ctrl-C ends it.
 
 Examples:
   $ nfc export out/nf --onnx -o out/onnx
@@ -41,6 +44,9 @@ async function run({ io, signal }: Context, folder: string, flags: ServeFlags): 
         flags,
         `transformers.js is not installed: the page takes version ${info.library.version} from a CDN; to run without a network: npm install @huggingface/transformers@${info.library.version}`,
       );
+    for (const { precision, halfFloats, webgpuAdvice } of info.precisions)
+      if (halfFloats && webgpuAdvice !== null)
+        note(io, flags, `${nameModelFile(precision)}: runs on WebGPU with shader-f16 only; ${webgpuAdvice}`);
     printResult(io, flags, toJson(folder, served), () => url);
     note(io, flags, "Ctrl-C ends it");
     if (flags.open) openBrowser(url, (fact) => note(io, flags, `the browser does not open: ${fact}`));
@@ -51,14 +57,15 @@ async function run({ io, signal }: Context, folder: string, flags: ServeFlags): 
 }
 
 function toJson(model: string, { url, port, cdn, info }: Served): object {
-  const { variant, parameters, precisions, library } = info;
+  const { variant, parameters, precisions, preferred, library } = info;
   return {
     url,
     port,
     model,
     variant,
     parameters,
-    precisions: precisions.map(({ precision, bytes }) => ({ precision, bytes })),
+    precisions: precisions.map(({ precision, bytes, halfFloats }) => ({ precision, bytes, halfFloats })),
+    preferred,
     transformersJs: { version: library.version, from: cdn ? "cdn" : "installed" },
   };
 }

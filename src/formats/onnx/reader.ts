@@ -1,6 +1,7 @@
 // Reads the declarations of an ONNX file (inputs, outputs, weights, ops) without its weights; files may be untrusted.
 import { withFile } from "../../io/positional-file.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
+import { usesHalfFloats } from "./half-floats.ts";
 import { isExternal, toInitializer } from "./initializers.ts";
 import { decode, type ModelMessage, type NodeMessage, type ValueMessage } from "./messages.ts";
 import { refuseOtherWidth } from "./output-width.ts";
@@ -40,6 +41,7 @@ function toStructure(model: ModelMessage, scanner: ProtobufScanner, path: string
     metadata: new Map((model.metadataProps ?? []).map(({ key = "", value = "" }) => [key, value])),
     ...{ inputs, outputs, initializers },
     packed: countPackedWeights(node, initializers),
+    halfFloats: usesHalfFloats(node, { inputs, outputs, initializers }),
     ops: countOps(node),
     subgraphs: [...new Set(node.filter(holdsGraph).map(({ opType = "" }) => opType))],
     functions: model.functions?.length ?? 0,

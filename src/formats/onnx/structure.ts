@@ -42,6 +42,8 @@ export interface OnnxStructure {
   initializers: OnnxInitializer[];
   /** Weights of the initializers that pack several into an element, or that are scales (0): see `countPackedWeights`. */
   packed: Map<string, number>;
+  /** Whether a device has to have 16-bit floats to run it: see `usesHalfFloats`. */
+  halfFloats: boolean;
   /** How often each op occurs in the main graph. */
   ops: { domain: string; type: string; count: number }[];
   /** Op types with a graph of their own (If, Loop, Scan); what those graphs hold is not read. */

@@ -16,17 +16,19 @@ export type NodeRule = (node: Node, rewrite: Rewrite) => readonly Value[] | null
 export interface RewriteOptions {
   /** dtypes of inputs and parameters; their own unless given. */
   dtypeOf?: ((leaf: Value) => GraphDtype) | undefined;
+  /** The value that nodes read in place of an input. */
+  input?: ((copy: Value) => Value) | undefined;
   /** The value that becomes an output of this name. */
   output?: ((copy: Value, name: string) => Value) | undefined;
 }
 
 /** A graph with the same inputs and outputs, by name, in which `rule` has replaced nodes. Dead nodes are left behind. */
 export function rewriteGraph(original: Graph, rule: NodeRule, options: RewriteOptions = {}): Graph {
-  const { dtypeOf = ({ dtype }) => dtype, output = (copy) => copy } = options;
+  const { dtypeOf = ({ dtype }) => dtype, input: read = (copy) => copy, output = (copy) => copy } = options;
   const graph = new Graph();
   const copies = new Map<Value, Value>();
   const live = pruneGraph(original);
-  for (const input of live.inputs) copies.set(input, graph.input(input.name, dtypeOf(input), input.shape));
+  for (const input of live.inputs) copies.set(input, read(graph.input(input.name, dtypeOf(input), input.shape)));
   const of = (value: Value): Value => {
     const known = copies.get(value);
     if (known) return known;
@@ -82,9 +84,12 @@ function isWeight({ kind, dtype, shape }: Value): boolean {
   return kind === "parameter" && dtype === "float32" && shape.length === 2;
 }
 
-/** The lookup with its table stored in float16: half the bytes of an embedding that no product reads. */
+/**
+ * The lookup with its table stored in float16: half the bytes of an embedding that no product reads. The table, not its
+ * rows, is cast: ONNX Runtime does so once, when it loads the file, and a device without 16-bit floats never sees them.
+ */
 export function halfLookup({ table, rows }: RowLookup, { graph }: Rewrite): Value {
-  return cast(gather(graph.parameter(table.name, table.shape, "float16"), rows), "float32");
+  return gather(castOnce(graph.parameter(table.name, table.shape, "float16"), "float32"), rows);
 }
 
 export interface WeightRules {

@@ -19,7 +19,8 @@ export function toWebGpuGraph(original: Graph): Graph {
   });
 }
 
-const lowerNode: NodeRule = (node, rewrite) => RULES[node.op]?.(node, rewrite) ?? copyNarrowed(node, rewrite);
+/** A node in int32, or with other ops; see `toWebGpuGraph`. */
+export const lowerNode: NodeRule = (node, rewrite) => RULES[node.op]?.(node, rewrite) ?? copyNarrowed(node, rewrite);
 
 /** Which inputs of a node, by place, ONNX wants in int64 (sizes, axes, places), and which it takes in either width. */
 type Slot = "int64" | "either" | "data";

@@ -31,6 +31,8 @@ export interface ExportedFile {
   bytes: number;
   cacheDtype: "float32" | "float16";
   logitsDtype: "float32" | "float16";
+  /** Whether a GPU has to have 16-bit floats (shader-f16) to run it. */
+  halfFloats: boolean;
 }
 
 export interface ExportedModel {
@@ -82,7 +84,8 @@ export async function openExportedModel(source: string): Promise<ExportedModel> 
     const types = checkSignature(structure, config, configFile);
     const { data, bytes } = await locateData(structure, source);
     const path = resolve(structure.path);
-    files.set(precision, { precision, path, data: data.map((file) => resolve(file)), bytes, ...types });
+    const { halfFloats } = structure;
+    files.set(precision, { precision, path, data: data.map((file) => resolve(file)), bytes, ...types, halfFloats });
   }
   return { source, folder: resolve(source), config, rawConfig, record, files };
 }
