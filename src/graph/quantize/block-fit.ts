@@ -1,5 +1,5 @@
 // One block of weights on the grid s·(q − z): the scale and zero point of least squared error, or of the extremes.
-import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
+import type { BlockFormat } from "../passes/quantized-blocks.ts";
 
 /** Adding and taking away 1.5·2⁵² rounds a float64 to the nearest integer, ties to even. */
 const TO_INTEGER = 1.5 * 2 ** 52;
