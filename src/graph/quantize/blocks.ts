@@ -52,7 +52,7 @@ export function roundToBlocks(weights: Float32Array, options: QuantizeOptions, i
     checkScale(fit.scale, options.name);
     const { scale, zero } = fit;
     for (let k = 0, to = at; k < fit.length; k++, to += step)
-      into[to] = scale * (fit.code(fit.weights[k] as number) - zero);
+      into[to] = scale * (fit.code(fit.weights[k] as number) - zero) + 0; // 0, not −0
   });
 }
 
@@ -103,7 +103,7 @@ export function dequantizeBlocks(matrix: BlockMatrix, format: MatrixFormat): Flo
       const zero = codes.zero(n, b);
       const end = Math.min(inner, (b + 1) * format.block);
       for (let k = b * format.block, at = n * stepN + k * stepK; k < end; k++, at += stepK)
-        weights[at] = scale * (codes.get(n, k) - zero);
+        weights[at] = scale * (codes.get(n, k) - zero) + 0; // 0, not −0
     }
   return weights;
 }
