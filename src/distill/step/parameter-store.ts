@@ -2,8 +2,9 @@
 import { countElements } from "../../formats/dtype.ts";
 import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
-import { roundWeight, type WeightForm } from "../../model/weight-forms.ts";
-import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
+import type { WeightForm } from "../../model/weight-forms.ts";
+import { allocate, type Region, ROUNDING_SCRATCH } from "../kernels/memory.ts";
+import { roundInMemory } from "../kernels/round-weight.ts";
 import {
   type AdamWSettings,
   betweenSwaps,
@@ -41,9 +42,8 @@ interface StoreOptions {
 /** value, gradient, both moments, average, rounded values, and a total where it is apart from the gradient */
 type StoredArrays = [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array?];
 
-interface Entry {
+interface Entry extends Pick<Region, "kernels" | "shared"> {
   slot: ParameterSlot;
-  kernels: Kernels;
   trained: boolean;
   form: WeightForm | null;
 }
@@ -76,12 +76,12 @@ export class ParameterStore implements ParameterState {
       return [size, apart, apart, apart, this.hasAverages ? apart : 0, form ? size : 0, ...totals];
     };
     const requests = specs.map((spec) => ({ name: spec.name, lengths: lengths(spec) }));
-    const regions = allocate(requests, options.bankBytes);
+    const regions = allocate(requests, options.bankBytes, specs.some(({ form }) => form) ? ROUNDING_SCRATCH : 0);
     for (const [index, { name, shape, trained, form = null }] of specs.entries()) {
-      const { arrays, kernels } = regions[index] as Region;
+      const { arrays, ...region } = regions[index] as Region;
       const [value, gradient, moment1, moment2, average, own, total = gradient] = arrays as StoredArrays;
       const slot = { name, shape, value, gradient, moment1, moment2, total, average, rounded: form ? own : value };
-      this.entries.set(name, { slot, kernels, trained, form });
+      this.entries.set(name, { ...region, slot, trained, form });
     }
   }
 
@@ -193,8 +193,9 @@ export class ParameterStore implements ParameterState {
 
   /** Makes what graphs read of a parameter from its value. */
   private round(name: string): void {
-    const { slot, form } = this.entry(name);
-    if (form) roundWeight(slot.value, form, name, slot.rounded);
+    const entry = this.entry(name);
+    const { slot, form } = entry;
+    if (form) roundInMemory(entry, slot.value, form, name, slot.rounded);
   }
 
   /**
