@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { parseJsonWith, refuseOtherVersion } from "../io/json.ts";
 import { PRECISIONS } from "../model/precision.ts";
+import { TRAINED_PRECISIONS } from "../model/quantization.ts";
 import { VARIANTS } from "../model/variants.ts";
 import { readCompanionJson } from "./companion-files.ts";
 
@@ -80,6 +81,14 @@ const taskScoreSchema = z.object({
   metrics: z.record(z.string(), z.number().nullable()),
 });
 
+/** The rounding of an export that a model was trained for: its weights are the numbers that the codes stand for. */
+const quantizationSchema = z.object({
+  precision: z.enum(TRAINED_PRECISIONS),
+  /** Inputs that share a scale, and whether blocks lack zero points; absent in int8. */
+  block: count.exactOptional(),
+  symmetric: z.boolean().exactOptional(),
+});
+
 /** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
 const exportEntrySchema = z.object({
   precision: z.enum(PRECISIONS),
@@ -92,7 +101,7 @@ const exportEntrySchema = z.object({
   symmetric: z.boolean().exactOptional(),
   /** 7 bits in 8, for processors whose int8 sums saturate. */
   reduceRange: z.boolean().exactOptional(),
-  /** How codes were chosen: "least-squares", "gptq", … */
+  /** How codes were chosen: "least-squares", "gptq", "trained" for those that the model was trained with, … */
   method: z.string().exactOptional(),
   calibration: calibrationSchema.exactOptional(),
   perplexity: exportedPerplexitySchema.exactOptional(),
@@ -118,6 +127,7 @@ export const nfcRecordSchema = z.object({
   /** Training steps and the like, oldest first; each names itself in `step`. */
   history: z.array(z.looseObject({ step: z.string() })),
   notes: z.array(z.string()),
+  quantization: quantizationSchema.optional(),
   perplexity: z.array(perplexitySchema).exactOptional(),
   /** The ONNX files of an export, in the order of PRECISIONS. */
   exports: z.array(exportEntrySchema).exactOptional(),

@@ -54,6 +54,7 @@ export async function continueRecord(
       { ...step, ...(known && options.command && { command: options.command }) },
     ],
     notes: [...(known?.notes ?? checkpoint.notes)],
+    ...(options.sameWeights && known?.quantization && { quantization: known.quantization }),
     ...(options.sameWeights && known?.perplexity && { perplexity: known.perplexity }),
   };
 }

@@ -42,6 +42,9 @@ const ADDED_SETTINGS: Readonly<Record<string, string | number>> = {
   transfer: "probabilities",
   cacheKind: "top-k",
   devicePrecision: "fp32",
+  quantize: "none",
+  block: 0,
+  symmetric: "no",
 };
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */

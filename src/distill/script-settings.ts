@@ -13,18 +13,20 @@ import { findTeacherLayers } from "./teacher-layers.ts";
 import { TEXT_SETTINGS, type TextContext, type TrainSettings } from "./train-settings.ts";
 import type { LayerMap } from "./transfer-match.ts";
 
-const { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, batchSize, ...SHARED } =
+const { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, batchSize, ...others } =
   TEXT_SETTINGS;
-/** What distill.py has not: it runs the teacher in every step, in float32 or bfloat16, and extends no run. */
-const LEFT_OUT = { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom };
+const { quantize, block, symmetric, ...SHARED } = others;
+const QUANTIZE = { quantize, block, symmetric };
+/**
+ * What distill.py has not: it runs the teacher in every step, in float32 or bfloat16, extends no run, and trains for no
+ * rounding of weights.
+ */
+const LEFT_OUT = { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, ...QUANTIZE };
 /** A micro-batch need not fit into this machine: the run will be on another. */
 const SCRIPT_SETTINGS = { ...SHARED, batchSize: { ...batchSize, check: () => null } };
 
 /** Settings of a distillation by distill.py. */
-export type ScriptSettings = Omit<
-  TrainSettings,
-  "task" | "cacheTeacher" | "cacheKind" | "teacherPrecision" | "devicePrecision" | "extendedFrom"
->;
+export type ScriptSettings = Omit<TrainSettings, "task" | keyof typeof LEFT_OUT>;
 
 export interface ScriptPlan {
   settings: ScriptSettings;

@@ -21,7 +21,7 @@ import type { ParameterState } from "./step/parameter-state.ts";
 import { withMatchingTeacher } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
-import { loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
+import { describeQuantization, loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 import { TrainingLoop } from "./training-loop.ts";
 import type { LayerMap } from "./transfer-match.ts";
 
@@ -149,7 +149,9 @@ async function runWith(
     const step = { step: settings.task, settings, inputs, tokens, best, held_out: heldOut };
     const origin = { ...student, record: claimed.past ?? student.record };
     const { metrics } = folder;
-    const model = await writeTrainedModel(origin, store, { output, force, metrics, step, command, onProgress });
+    const quantization = describeQuantization(settings);
+    const written = { output, force, metrics, step, quantization, command, onProgress };
+    const model = await writeTrainedModel(origin, store, written);
     await folder.remove();
     const resumedFrom = resume ? (savedStep ?? 0) : null;
     return { ...model, settings, perplexity, best, heldOutTokens, tokens, resumedFrom };

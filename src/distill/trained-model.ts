@@ -6,12 +6,13 @@ import { makeFormMetadata } from "../checkpoint/form-keys.ts";
 import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
-import { encodeFloats } from "../formats/dtype.ts";
-import { type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
+import { encodeFloats, viewBytes } from "../formats/dtype.ts";
+import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
+import { listWeightForms, type WeightForm } from "../model/weight-forms.ts";
 import type { LongCall } from "../progress.ts";
 import { openParameters, type RunParameters } from "./device/open-parameters.ts";
 import { METRICS_FILE } from "./run-folder.ts";
@@ -34,6 +35,8 @@ export interface TrainedModelOptions {
   metrics: string;
   /** Entry for the history in nfc.json. */
   step: NfcRecord["history"][number];
+  /** What the model was trained for. */
+  quantization?: NfcRecord["quantization"];
   command?: readonly string[] | undefined;
   onProgress?: LongCall["onProgress"];
 }
@@ -43,6 +46,8 @@ interface StoreOptions {
   session: SessionOptions;
   accumulate?: boolean | undefined;
   average?: boolean | undefined;
+  /** The forms of export that parameters are trained for, by name. */
+  forms?: ReadonlyMap<string, WeightForm> | undefined;
   onProgress?: LongCall["onProgress"];
 }
 
@@ -52,8 +57,17 @@ export async function loadStore(
   settings: TrainSettings,
   { session, onProgress }: Pick<StoreOptions, "session" | "onProgress">,
 ): Promise<RunParameters> {
-  const options = { accumulate: settings.accumulate > 1, average: settings.average > 0 };
+  const { quantize: precision, block, symmetric } = settings;
+  const choices = { block, symmetric: symmetric === "yes", reduceRange: false };
+  const forms = precision === "none" ? undefined : listWeightForms(student.config, precision, choices);
+  const options = { accumulate: settings.accumulate > 1, average: settings.average > 0, forms };
   return makeStore(student, (name) => isTrained(name, settings), { ...options, session, onProgress });
+}
+
+/** What nfc.json says of the rounding that a model was trained for. */
+export function describeQuantization({ quantize, block, symmetric }: TrainSettings): NfcRecord["quantization"] {
+  if (quantize === "none") return undefined;
+  return { precision: quantize, ...(block > 0 && { block, symmetric: symmetric === "yes" }) };
 }
 
 /** Whether a run moves a parameter. */
@@ -66,9 +80,11 @@ export function isTrained(name: string, { train: part }: Pick<TrainSettings, "tr
 export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
-  { session, onProgress, ...options }: StoreOptions,
+  { session, onProgress, forms, ...options }: StoreOptions,
 ): Promise<RunParameters> {
-  const specs = listParameters(model.config).map(({ name, shape }) => ({ name, shape, trained: trained(name) }));
+  const specs = listParameters(model.config).map(({ name, shape }) => {
+    return { name, shape, trained: trained(name), form: forms?.get(name) };
+  });
   const store = await openParameters(specs, options, session);
   const event = { phase: "loading", detail: model.source, total: model.reader.byteLength, unit: "bytes" } as const;
   let done = 0;
@@ -83,18 +99,20 @@ export async function makeStore(
 export async function writeTrainedModel(
   student: Checkpoint,
   store: ParameterState,
-  { output, force, metrics, step, command, onProgress }: TrainedModelOptions,
+  { output, force, metrics, step, quantization, command, onProgress }: TrainedModelOptions,
 ): Promise<TrainedModel> {
   const { config } = student;
   return withStagedDirectory(output, { force }, async (folder) => {
-    const sources = listParameters(config).map(({ name }) => makeTrainedSource(student, store, name));
+    const sources = listParameters(config).map(({ name }) => {
+      return quantization ? makeRoundedSource(student, store, name) : makeTrainedSource(student, store, name);
+    });
     const written = await writeSafetensors(folder, sources, {
       metadata: makeFormMetadata(config),
       onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes", brief: true }),
     });
-    const notes = await writeModelFiles(folder, student, config);
+    const notes = await writeModelFiles(folder, student, config, { dtype: quantization && "F32" });
     await copyFile(metrics, join(folder, METRICS_FILE));
-    const record = await continueRecord(student, step, { command });
+    const record = { ...(await continueRecord(student, step, { command })), ...(quantization && { quantization }) };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     return { folder: output, record, notes, ...written };
   });
@@ -112,6 +130,19 @@ function makeTrainedSource(student: Checkpoint, store: ParameterState, name: str
     async *chunks() {
       const values = await store.read(name, "value");
       for (let at = 0; at < values.length; at += step) yield encodeFloats(values.subarray(at, at + step), tensor.dtype);
+    },
+  };
+}
+
+/** A tensor as the graphs have read it, in float32: no other dtype holds each s·(q − z). */
+function makeRoundedSource(student: Checkpoint, store: ParameterState, name: string): TensorSource {
+  const { shape } = requireTensor(student, name);
+  return {
+    name,
+    dtype: "F32",
+    shape,
+    async *chunks() {
+      yield* makeBytesSource(name, "F32", shape, viewBytes(await store.readRounded(name))).chunks();
     },
   };
 }

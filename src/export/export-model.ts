@@ -26,7 +26,7 @@ import { writeModelCard } from "./card/model-card.ts";
 import { describeExpansion } from "./expand.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
 import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
-import { makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
+import { explainOnnxFiles, makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
 import { checkNoise, type OnnxFile } from "./onnx/onnx-file.ts";
 import { choosePreferredFile, makeTransformersJsConfig } from "./onnx/transformers-js-config.ts";
 import { checkExpandable, writeModelTensors } from "./safetensors.ts";
@@ -60,7 +60,7 @@ export interface ExportResult {
   onnx: OnnxFile[];
   /** The same files as nfc.json lists them. */
   exports: ExportEntry[];
-  /** One line for each file beside the source, or key of one, and each file for a runtime that was left out. */
+  /** One line for each file beside the source, or key of one, and each file for a runtime that was left out, and on trained codes. */
   notes: string[];
   /** True where another form became plain GPT-2. */
   expanded: boolean;
@@ -89,6 +89,7 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     const notes = await writeModelFiles(folder, checkpoint, config, { dtype, extra, completeTokenizer: true });
     if (config.labels) await nameThePadding(folder);
     const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
+    if (options.onnx) notes.push(...explainOnnxFiles(checkpoint, options.onnx));
     const preferred = choosePreferredFile(onnx);
     if (preferred && !config.labels)
       notes.push(...(await writeGenaiConfig(folder, config, preferred.files[0] as string)));

@@ -14,6 +14,10 @@ export interface Quantization {
 /** The choices that are made; the rest has the default of the model. */
 export type QuantizationOptions = { [K in keyof Quantization]?: Quantization[K] | undefined };
 
+/** Precisions that a model can be trained for: those that round weights, each kind of rounding once (q4f16 has q4's). */
+export const TRAINED_PRECISIONS = ["int8", "uint8", "q4"] as const satisfies readonly Precision[];
+export type TrainedPrecision = (typeof TRAINED_PRECISIONS)[number];
+
 export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];
 const DEFAULT_BLOCK = 32;
 
@@ -50,4 +54,9 @@ export function resolveQuantization(
       hint: `choose ${fitting.join(" or ")}`,
     });
   return fitting.includes(resolved.block) ? resolved : { ...resolved, block: Math.max(...fitting) };
+}
+
+/** Whether the weights of a precision are codes, not floats. */
+export function roundsWeights(precision: Precision): boolean {
+  return precision === "int8" || blockBits(precision) !== null;
 }

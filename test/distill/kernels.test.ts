@@ -1,7 +1,12 @@
 // The kernels: compiled from their source, right on whole arrays at any address; memory is laid out as promised.
 import { execFileSync } from "node:child_process";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { allocate, type Region } from "../../src/distill/kernels/memory.ts";
+import { allocate, type Region, ROUNDING_SCRATCH } from "../../src/distill/kernels/memory.ts";
+import { roundInMemory } from "../../src/distill/kernels/round-weight.ts";
+import { roundWeight } from "../../src/model/weight-forms.ts";
+import { makeRandom } from "../../src/numeric/random.ts";
+import { failureOf } from "../support/failure.ts";
 
 function only(lengths: number[], shared = 0): Region {
   return allocate([{ name: "test", lengths }], undefined, shared)[0] as Region;
@@ -98,4 +103,52 @@ describe("allocate", () => {
   });
 
   it("allocate gives no memory for no requests", () => expect(allocate([])).toEqual([]));
+
+  it("the kernels round weights to blocks as the export does, bit for bit", () => {
+    const sizes = fc.record({ channels: fc.integer({ min: 1, max: 5 }), inner: fc.constantFrom(8, 32, 40, 160) });
+    const format = fc.record({
+      bits: fc.constantFrom(4 as const, 8 as const),
+      block: fc.constantFrom(16, 32, 128),
+      symmetric: fc.boolean(),
+      byRow: fc.boolean(),
+    });
+    const seed = fc.integer();
+    fc.assert(
+      fc.property(sizes, format, seed, ({ channels, inner }, blocks, key) => {
+        const size = channels * inner;
+        const [region] = allocate([{ name: "w", lengths: [size, size, 4] }], undefined, ROUNDING_SCRATCH) as [Region];
+        const [values, into, neighbor] = region.arrays as [Float32Array, Float32Array, Float32Array];
+        neighbor.fill(7);
+        const random = makeRandom(key);
+        // Blocks of all sizes, down to subnormal scales, of one sign and of zeros; weights that are alike, and outliers.
+        for (let i = 0; i < size; i++) {
+          const scale = 10 ** -Math.floor(((i >> 4) * 7) % 9);
+          const kind = random();
+          values[i] = kind < 0.1 ? 0 : kind < 0.2 ? scale : kind < 0.25 ? 20 * scale : (random() - 0.3) * scale;
+        }
+        values.fill(0, 0, 16);
+        const shape: [number, number] = blocks.byRow ? [channels, inner] : [inner, channels];
+        const form = { kind: "blocks", format: { ...blocks, shape } } as const;
+        const expected = new Float32Array(size);
+        roundWeight(values, form, "w", expected);
+        roundInMemory(region, values, form, "w", into);
+        expect(into).toEqual(expected);
+        expect([...neighbor]).toEqual([7, 7, 7, 7]);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it.each([
+    [Number.NaN, "invalid-file"],
+    [Number.POSITIVE_INFINITY, "invalid-file"],
+    [3e6, "unsupported"],
+  ])("the kernels refuse to round a weight of %d, as the export does", async (weight, code) => {
+    const [region] = allocate([{ name: "w", lengths: [32, 32] }], undefined, ROUNDING_SCRATCH) as [Region];
+    const [values, into] = region.arrays as [Float32Array, Float32Array];
+    values[17] = weight;
+    const format = { bits: 4, block: 16, symmetric: false, byRow: true, shape: [1, 32] } as const;
+    const failure = await failureOf(async () => roundInMemory(region, values, { kind: "blocks", format }, "w", into));
+    expect(failure.code).toBe(code);
+  });
 });

@@ -8,6 +8,7 @@ import { resolveTrainSettings, type TrainSettings } from "../../src/distill/trai
 import type { SessionOptions } from "../../src/graph/session.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { listParameters } from "../../src/model/parameters.ts";
+import { listWeightForms } from "../../src/model/weight-forms.ts";
 import { fakeCheckpoint } from "./fake-checkpoint.ts";
 import { tinyModelConfig } from "./make-checkpoint.ts";
 import { randomWeights } from "./transfer.ts";
@@ -42,6 +43,8 @@ export const STEPS_CASES: readonly StepsCase[] = [
   { name: "more tokens than are compared at once", batch: { batchSize: 70, length: 16 } },
   { name: "the mean of the values", settings: { average: 1 } },
   { name: "a head of its own, no biases", student: { tied_head: false, bias: false } },
+  { name: "trained for q4", student: { variant: "low-rank", qk_ranks: [8, 8] }, settings: { quantize: "q4" } },
+  { name: "trained for int8, with the mean of the values", settings: { quantize: "int8", average: 1 } },
   { name: "noise alone", student: { variant: "noise-per-head" }, settings: { train: "noise" } },
   { name: "attention alone", student: { variant: "low-rank", qk_ranks: [8, 8] }, settings: { train: "attention" } },
   { name: "transfer of probabilities", student: { variant: "noise-distance" }, settings: { transferSteps: 3 } },
@@ -103,7 +106,12 @@ async function openCase(
   const { train } = resolved;
   const moves = (name: string) =>
     train === "all" || name.includes("noise") || (train === "attention" && name.includes("attn."));
-  const specs = listParameters(config).map(({ name, shape }) => ({ name, shape, trained: moves(name) }));
+  const { quantize, block, symmetric } = resolved;
+  const choices = { block, symmetric: symmetric === "yes", reduceRange: false };
+  const forms = quantize === "none" ? null : listWeightForms(config, quantize, choices);
+  const specs = listParameters(config).map(({ name, shape }) => {
+    return { name, shape, trained: moves(name), form: forms?.get(name) };
+  });
   const options = { accumulate: resolved.accumulate > 1, average: resolved.average > 0 };
   const store = onHost ? new ParameterStore(specs, options) : await DeviceState.open(specs, options, session);
   for (const { name } of specs)

@@ -3,7 +3,14 @@ import { countElements } from "../../formats/dtype.ts";
 import { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
-import { betweenSwaps, type MoveSettings, type ParameterState, type StatePart } from "../step/parameter-state.ts";
+import { roundWeight, type WeightForm } from "../../model/weight-forms.ts";
+import {
+  betweenSwaps,
+  type MoveSettings,
+  type ParameterRequest,
+  type ParameterState,
+  type StatePart,
+} from "../step/parameter-state.ts";
 import {
   buildMean,
   buildMove,
@@ -14,12 +21,6 @@ import {
 } from "./group-graphs.ts";
 import { GroupRunner } from "./group-runner.ts";
 
-interface Spec {
-  name: string;
-  shape: readonly number[];
-  trained: boolean;
-}
-
 interface StateOptions {
   /** Totals apart from the gradients. */
   accumulate?: boolean | undefined;
@@ -27,9 +28,16 @@ interface StateOptions {
   average?: boolean | undefined;
 }
 
+/** A parameter that is trained for a form: what graphs read of it. */
+interface Rounded {
+  form: WeightForm;
+  tensor: DeviceTensor;
+}
+
 /**
  * Each array is a buffer of its own. An update writes new values, and moments, to spare buffers, which then change places
- * with those that were read: no run reads and writes the same one.
+ * with those that were read: no run reads and writes the same one. Values are rounded on the host, so that they are the
+ * exporter's to the bit: each step reads those that have a form down, and writes them up again.
  */
 export class DeviceState implements ParameterState {
   readonly names: readonly string[];
@@ -41,10 +49,15 @@ export class DeviceState implements ParameterState {
   private readonly parts: Record<GroupPart, Map<string, DeviceTensor>>;
   private readonly groups: GroupRunner;
   private readonly hasTotals: boolean;
+  private readonly rounded = new Map<string, Rounded>();
   /** 0 until the first micro-batch of a step is in the totals. */
   private keep = 0;
 
-  private constructor(specs: readonly Spec[], { accumulate, average }: StateOptions, session: SessionOptions) {
+  private constructor(
+    specs: readonly ParameterRequest[],
+    { accumulate, average }: StateOptions,
+    session: SessionOptions,
+  ) {
     this.names = specs.map(({ name }) => name);
     this.trained = specs.filter(({ trained }) => trained).map(({ name }) => name);
     this.shapes = new Map(specs.map(({ name, shape }) => [name, shape]));
@@ -58,7 +71,11 @@ export class DeviceState implements ParameterState {
   }
 
   /** A state of zeros. @param session names the device */
-  static async open(specs: readonly Spec[], options: StateOptions, session: SessionOptions): Promise<DeviceState> {
+  static async open(
+    specs: readonly ParameterRequest[],
+    options: StateOptions,
+    session: SessionOptions,
+  ): Promise<DeviceState> {
     const state = new DeviceState(specs, options, session);
     const { value, gradient, total, moment1, moment2, average } = state.parts;
     const kept = [
@@ -71,6 +88,8 @@ export class DeviceState implements ParameterState {
     try {
       for (const { name, shape, trained } of specs)
         for (const part of [value, ...(trained ? kept : [])]) part.set(name, await state.memory.zeros(shape));
+      for (const { name, shape, form } of specs)
+        if (form) state.rounded.set(name, { form, tensor: await state.memory.zeros(shape) });
     } catch (error) {
       await state.close();
       throw error;
@@ -83,7 +102,7 @@ export class DeviceState implements ParameterState {
   }
 
   parameter(name: string): DeviceTensor {
-    return this.tensor("value", name);
+    return this.rounded.get(name)?.tensor ?? this.tensor("value", name);
   }
 
   gradient(name: string): DeviceTensor {
@@ -106,6 +125,7 @@ export class DeviceState implements ParameterState {
 
   async move(names: readonly string[], settings: MoveSettings): Promise<void> {
     await this.replace(names, buildMove, makeMoveScalars(settings));
+    await this.round(names);
   }
 
   async resetMoments(names: readonly string[]): Promise<void> {
@@ -125,11 +145,16 @@ export class DeviceState implements ParameterState {
     return (await this.memory.read(this.tensor(part, name))) as Float32Array;
   }
 
+  async readRounded(name: string): Promise<Float32Array> {
+    return (await this.memory.read(this.parameter(name))) as Float32Array;
+  }
+
   async fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void> {
     const shape = this.shape(name);
     const values = new Float32Array(countElements(shape));
     await read(values);
     await this.memory.write(makeFloat32Tensor(values, shape), this.tensor(part, name));
+    if (part === "value") await this.round([name]);
   }
 
   async close(): Promise<void> {
@@ -141,12 +166,25 @@ export class DeviceState implements ParameterState {
     return this.groups.replace(names, this.shapes, builder, scalars);
   }
 
-  private swapAverage(): void {
+  private async swapAverage(): Promise<void> {
     const { value, average } = this.parts;
     for (const name of this.trained) {
       const kept = this.tensor("average", name);
       average.set(name, this.tensor("value", name));
       value.set(name, kept);
+    }
+    await this.round(this.trained);
+  }
+
+  /** Makes what graphs read of these parameters from their values. */
+  private async round(names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      const rounded = this.rounded.get(name);
+      if (!rounded) continue;
+      const values = await this.read(name, "value");
+      const into = new Float32Array(values.length);
+      roundWeight(values, rounded.form, name, into);
+      await this.memory.write(makeFloat32Tensor(into, this.shape(name)), rounded.tensor);
     }
   }
 

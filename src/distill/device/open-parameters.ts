@@ -1,5 +1,6 @@
 // Opens the parameters of a run where they are trained: in the host's memory, or on a device that keeps tensors.
 import type { Device, SessionOptions } from "../../graph/session.ts";
+import type { ParameterRequest } from "../step/parameter-state.ts";
 import { ParameterStore } from "../step/parameter-store.ts";
 import { DeviceState } from "./device-state.ts";
 
@@ -9,7 +10,7 @@ export type RunParameters = ParameterStore | DeviceState;
 const KEEPING: readonly Device[] = ["webgpu"];
 
 export async function openParameters(
-  specs: readonly { name: string; shape: readonly number[]; trained: boolean }[],
+  specs: readonly ParameterRequest[],
   options: { accumulate?: boolean | undefined; average?: boolean | undefined },
   session: SessionOptions,
 ): Promise<RunParameters> {

@@ -38,6 +38,19 @@ export interface Kernels {
   addInto(target: number, source: number, length: number): void;
   mixInto(target: number, source: number, length: number, weight: number): void;
   swap(a: number, b: number, length: number): void;
+  /** Works in the first ROUNDING_SCRATCH floats of `shared`, where `overhangs` float64 numbers lie from OVERHANGS_AT on. */
+  roundBlocks(
+    source: number,
+    target: number,
+    channels: number,
+    inner: number,
+    stepN: number,
+    stepK: number,
+    block: number,
+    last: number,
+    symmetric: number,
+    overhangs: number,
+  ): number;
   /** Reads the table in the first 32,768 floats of `shared`, and works in the next 1,536. */
   normals(target: number, length: number, key0: number, key1: number, key2: number, key3: number): void;
 }
@@ -53,6 +66,10 @@ export interface RegionRequest {
   name: string;
   lengths: readonly number[];
 }
+
+/** Floats that `roundBlocks` works in, and the byte among them where the overhangs begin (kernels.as.ts). */
+export const ROUNDING_SCRATCH = 576;
+export const OVERHANGS_AT = 2080;
 
 const PAGE = 65_536;
 /** A memory's largest size: 2³² − 65,536 bytes, so that the end of every array is a 32-bit address */

@@ -1,6 +1,16 @@
 // What a training run needs of its parameters, wherever they lie: in the host's memory, or on a device.
 import type { Operand } from "../../graph/session.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
+import type { WeightForm } from "../../model/weight-forms.ts";
+
+/** What is kept of a parameter. */
+export interface ParameterRequest {
+  name: string;
+  shape: readonly number[];
+  trained: boolean;
+  /** The form of export that it is trained for: graphs read it rounded. Its gradient moves the value itself. */
+  form?: WeightForm | undefined;
+}
 
 /** The arrays of a trained parameter that a checkpoint holds; `average` is the mean of the values over some steps. */
 export type StatePart = "value" | "moment1" | "moment2" | "average";
@@ -30,12 +40,12 @@ export function isDecayed(name: string, shape: readonly number[]): boolean {
 }
 
 /** Lets `work` see what a swap has put in place, and swaps back. */
-export async function betweenSwaps<T>(swap: () => void, work: () => Promise<T>): Promise<T> {
-  swap();
+export async function betweenSwaps<T>(swap: () => Promise<void> | void, work: () => Promise<T>): Promise<T> {
+  await swap();
   try {
     return await work();
   } finally {
-    swap();
+    await swap();
   }
 }
 
@@ -49,7 +59,10 @@ export interface ParameterState {
   /** Whether a mean of the values is kept. */
   readonly hasAverages: boolean;
   shape(name: string): readonly number[];
-  /** The present value, to feed to a session. It is asked for before each run: an update may leave it elsewhere. */
+  /**
+   * The present value, rounded where the parameter has a form, to feed to a session. It is asked for before each run: an
+   * update may leave it elsewhere.
+   */
   parameter(name: string): Operand;
   /** Where a session writes the gradient of a micro-batch. */
   gradient(name: string): Operand;
@@ -69,6 +82,8 @@ export interface ParameterState {
   withAverage<T>(work: () => Promise<T>): Promise<T>;
   /** The elements, which the caller does not change. */
   read(name: string, part: StatePart): Promise<Float32Array>;
+  /** The elements of `parameter`: those of a parameter with a form are rounded. */
+  readRounded(name: string): Promise<Float32Array>;
   /** Lets `read` fill an array of the part's size, and takes what it holds then. */
   fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void>;
   close(): Promise<void>;

@@ -2,12 +2,15 @@
 import { countElements } from "../../formats/dtype.ts";
 import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
-import { allocate, type Kernels, type Region } from "../kernels/memory.ts";
+import type { WeightForm } from "../../model/weight-forms.ts";
+import { allocate, type Region, ROUNDING_SCRATCH } from "../kernels/memory.ts";
+import { roundInMemory } from "../kernels/round-weight.ts";
 import {
   type AdamWSettings,
   betweenSwaps,
   isDecayed,
   type MoveSettings,
+  type ParameterRequest,
   type ParameterState,
   type StatePart,
 } from "./parameter-state.ts";
@@ -15,7 +18,7 @@ import {
 /**
  * The arrays of one parameter. `total` is the sum of the gradients of a step: an array of its own where gradients are
  * accumulated, else `gradient` itself. `average` is the mean of the values over some steps, empty where none is kept.
- * All but `value` are empty for a frozen parameter.
+ * All but `value` and `rounded` are empty for a frozen parameter.
  */
 export interface ParameterSlot {
   name: string;
@@ -26,6 +29,8 @@ export interface ParameterSlot {
   moment2: Float32Array;
   total: Float32Array;
   average: Float32Array;
+  /** What graphs read: `value`, rounded where the parameter has a form, or else `value` itself. */
+  rounded: Float32Array;
 }
 
 interface StoreOptions {
@@ -34,13 +39,13 @@ interface StoreOptions {
   bankBytes?: number | undefined;
 }
 
-/** value, gradient, both moments, average, and a total where it is apart from the gradient */
-type StoredArrays = [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array?];
+/** value, gradient, both moments, average, rounded values, and a total where it is apart from the gradient */
+type StoredArrays = [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array?];
 
-interface Entry {
+interface Entry extends Pick<Region, "kernels" | "shared"> {
   slot: ParameterSlot;
-  kernels: Kernels;
   trained: boolean;
+  form: WeightForm | null;
 }
 
 /**
@@ -59,27 +64,24 @@ export class ParameterStore implements ParameterState {
    * that one memory holds
    * @throws NfcError "unsupported" if a parameter exceeds a memory, or memory lacks
    */
-  constructor(
-    specs: readonly { name: string; shape: readonly number[]; trained: boolean }[],
-    options: StoreOptions = {},
-  ) {
+  constructor(specs: readonly ParameterRequest[], options: StoreOptions = {}) {
     this.hasTotals = options.accumulate ?? false;
     this.hasAverages = options.average ?? false;
     this.names = specs.map((spec) => spec.name);
     this.trained = specs.filter((spec) => spec.trained).map((spec) => spec.name);
-    const lengths = (size: number, trained: boolean) => {
+    const lengths = ({ shape, trained, form }: ParameterRequest) => {
+      const size = countElements(shape);
       const apart = trained ? size : 0;
-      return [size, apart, apart, apart, this.hasAverages ? apart : 0, ...(this.hasTotals ? [apart] : [])];
+      const totals = this.hasTotals ? [apart] : [];
+      return [size, apart, apart, apart, this.hasAverages ? apart : 0, form ? size : 0, ...totals];
     };
-    const regions = allocate(
-      specs.map(({ name, shape, trained }) => ({ name, lengths: lengths(countElements(shape), trained) })),
-      options.bankBytes,
-    );
-    for (const [index, { name, shape, trained }] of specs.entries()) {
-      const { arrays, kernels } = regions[index] as Region;
-      const [value, gradient, moment1, moment2, average, total = gradient] = arrays as StoredArrays;
-      const slot = { name, shape, value, gradient, moment1, moment2, total, average };
-      this.entries.set(name, { slot, kernels, trained });
+    const requests = specs.map((spec) => ({ name: spec.name, lengths: lengths(spec) }));
+    const regions = allocate(requests, options.bankBytes, specs.some(({ form }) => form) ? ROUNDING_SCRATCH : 0);
+    for (const [index, { name, shape, trained, form = null }] of specs.entries()) {
+      const { arrays, ...region } = regions[index] as Region;
+      const [value, gradient, moment1, moment2, average, own, total = gradient] = arrays as StoredArrays;
+      const slot = { name, shape, value, gradient, moment1, moment2, total, average, rounded: form ? own : value };
+      this.entries.set(name, { ...region, slot, trained, form });
     }
   }
 
@@ -97,7 +99,7 @@ export class ParameterStore implements ParameterState {
 
   /** A parameter where it lies: a session that is fed it sees every update. */
   parameter(name: string): Tensor {
-    return makeFloat32Tensor(this.value(name), this.shape(name));
+    return makeFloat32Tensor(this.slot(name).rounded, this.shape(name));
   }
 
   gradient(name: string): Tensor {
@@ -159,6 +161,7 @@ export class ParameterStore implements ParameterState {
       1 - beta2 ** step,
       gradientScale,
     );
+    this.round(name);
   }
 
   resetMoments(names: readonly string[]): void {
@@ -184,7 +187,15 @@ export class ParameterStore implements ParameterState {
     for (const name of this.trained) {
       const { kernels, slot } = this.entry(name);
       kernels.swap(slot.average.byteOffset, slot.value.byteOffset, slot.average.length);
+      this.round(name);
     }
+  }
+
+  /** Makes what graphs read of a parameter from its value. */
+  private round(name: string): void {
+    const entry = this.entry(name);
+    const { slot, form } = entry;
+    if (form) roundInMemory(entry, slot.value, form, name, slot.rounded);
   }
 
   /**
@@ -206,8 +217,14 @@ export class ParameterStore implements ParameterState {
     return this.slot(name)[part];
   }
 
+  /** The array itself: it is seen to change. */
+  async readRounded(name: string): Promise<Float32Array> {
+    return this.slot(name).rounded;
+  }
+
   async fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void> {
     await read(this.slot(name)[part]);
+    if (part === "value") this.round(name);
   }
 
   /** The memory goes with the store. */

@@ -42,7 +42,7 @@ export async function openTrainingStep(
   const session = await Session.withInputs(layout.graph, sessionOptions);
   const binding = bindStore(session, store, { batch, length, width: config.n_embd });
   const rows = batch * length;
-  const head = chunkHead(store.value(layout.headName), config.n_embd, layout, nameHeadChunk);
+  const head = chunkHead(store.slot(layout.headName).rounded, config.n_embd, layout, nameHeadChunk);
   const outputs = {
     ...binding.gradients,
     ...(layout.headTrained && makeHeadOutputs(layout, store, [rows, config.n_embd])),

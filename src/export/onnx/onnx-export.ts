@@ -6,22 +6,18 @@ import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { sampleWindows } from "../../checkpoint/token-sample.ts";
 import { openTokenStream, readThrough } from "../../checkpoint/token-stream.ts";
+import type { BlockMatrix } from "../../graph/quantize/blocks.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
 import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
-import {
-  blockBits,
-  type Quantization,
-  type QuantizationOptions,
-  resolveQuantization,
-} from "../../model/quantization.ts";
+import { blockBits, type Quantization, type QuantizationOptions } from "../../model/quantization.ts";
 import type { LongCall } from "../../progress.ts";
-import type { BlockMatrix } from "../quantize/blocks.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-file.ts";
+import { explainTrainedCodes, hasTrainedCodes, resolveExport } from "./trained-codes.ts";
 
 const CALIBRATION_TOKENS = 8192;
 
@@ -54,11 +50,7 @@ export async function writeOnnxFiles(
   common: Common,
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
-  const quantization = resolveQuantization(
-    checkpoint.config.n_embd,
-    precisions,
-    options.quantization ?? options.quantisation,
-  );
+  const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
   for (const paths of [options.texts ?? [], options.calibration ? [options.calibration.file] : []])
     await readThrough(paths, checkpoint, { signal: common.signal });
   const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
@@ -68,7 +60,8 @@ export async function writeOnnxFiles(
     if (bits && options.calibration && !calibrated.has(bits))
       calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantization, common));
     const known = bits === null ? undefined : calibrated.get(bits);
-    const settings = { ...common, precision, weights, noise, quantization, calibrated: known };
+    const trained = hasTrainedCodes(checkpoint, precision, quantization);
+    const settings = { ...common, precision, weights, noise, quantization, calibrated: known, trained };
     files.push(await writeOnnxFile(folder, checkpoint, settings));
   }
   return files;
@@ -84,6 +77,13 @@ async function calibrate(
   const length = checkpoint.config.n_positions;
   const windows = await sampleWindows([file], checkpoint, { length, count: tokens, signal: common.signal });
   return quantizeCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
+}
+
+/** One line for each file of a model that was trained for a precision: whether it has the codes of that. */
+export function explainOnnxFiles(checkpoint: Checkpoint, options: OnnxExportOptions): string[] {
+  const { precisions = ["fp32"], calibration } = options;
+  const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
+  return explainTrainedCodes(checkpoint, precisions, { quantization, calibrated: calibration !== undefined });
 }
 
 /**
@@ -103,21 +103,20 @@ export async function makeExportEntries(
     sha256: await sha256File(options.calibration.file, common.signal),
     tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
   };
-  const quantization = resolveQuantization(
-    checkpoint.config.n_embd,
-    written.map(({ precision }) => precision),
-    options.quantization ?? options.quantisation,
-  );
+  const precisions = written.map(({ precision }) => precision);
+  const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
   const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
     const blocks = blockBits(precision) !== null;
     const perplexity = measured.get(precision);
+    const trained = hasTrainedCodes(checkpoint, precision, quantization);
+    const method = trained ? "trained" : "least-squares";
     return {
       precision,
       file: `onnx/${nameModelFile(precision)}`,
       bytes: sizes.reduce((a, b) => a + b, 0),
       ...(blocks && { block: quantization.block, symmetric: quantization.symmetric }),
-      ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
+      ...((blocks || trained) && { method: blocks && calibration ? "gptq" : method }),
       ...(blocks && calibration && { calibration }),
       ...(precision === "int8" && { reduceRange: quantization.reduceRange }),
       ...(perplexity && { perplexity }),

@@ -6,12 +6,20 @@ import { countBytes, decodeFloats, encodeFloats, viewBytes } from "../../formats
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { dequantize, INT8_LARGEST, INT8_REDUCED, type Int8Matrix, quantize } from "../../graph/passes/int8.ts";
 import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
+import {
+  type BlockMatrix,
+  countScaleBytes,
+  dequantizeBlocks,
+  type MatrixFormat,
+  quantizeBlocks,
+} from "../../graph/quantize/blocks.ts";
+import { findBlocks } from "../../graph/quantize/find-grid.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import type { Precision } from "../../model/precision.ts";
 import { buildPrecisionGraph, type PrecisionGraph, type QuantizedSource } from "../../model/precision-graph.ts";
 import { blockBits, type Quantization } from "../../model/quantization.ts";
-import { type BlockMatrix, countScaleBytes, dequantizeBlocks, quantizeBlocks } from "../quantize/blocks.ts";
+import { refuseOffGrid } from "./trained-codes.ts";
 
 export interface PrecisionPlan {
   graph: Graph;
@@ -26,13 +34,15 @@ export interface PlanOptions {
   quantization: Quantization;
   /** Weights in blocks that are known already, by name: from calibration. */
   calibrated?: ReadonlyMap<string, BlockMatrix> | undefined;
+  /** Whether the weights lie on the grid of this precision: their codes are then found, not chosen. */
+  trained?: boolean | undefined;
   /** Called before each weight is quantized. */
   onWeight?: (name: string, done: number, total: number) => void;
 }
 
 /**
  * Quantizes what `precision` needs; the result holds all quantized weights, so use one plan after the other.
- * @throws NfcError "unsupported" for a weight that float16 cannot hold
+ * @throws NfcError "unsupported" for a weight that float16 cannot hold, "invalid-file" for a trained one off its grid
  */
 export async function planPrecision(
   checkpoint: Checkpoint,
@@ -56,6 +66,8 @@ async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: 
   const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
   const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
     const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });
+    if (options.trained && dequantize(matrix, byRow).some((value, i) => value !== values[i]))
+      refuseOffGrid(checkpoint, weight.name);
     return {
       bytes: (part) => viewBytes(part === "values" ? matrix.values : matrix.scales),
       decode: () => dequantize(matrix, byRow),
@@ -74,8 +86,7 @@ async function planBlocks(
   const format: BlockFormat = { bits, block, symmetric };
   const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
     const shape = weight.shape as [number, number];
-    const matrix =
-      options.calibrated?.get(weight.name) ?? quantizeBlocks(values, { ...format, shape, byRow, name: weight.name });
+    const matrix = chooseBlocks(values, { ...format, shape, byRow, name: weight.name }, checkpoint, options);
     return {
       bytes: (part) =>
         part === "values"
@@ -87,6 +98,19 @@ async function planBlocks(
     };
   });
   return assemblePlan(checkpoint, built, weights);
+}
+
+function chooseBlocks(
+  values: Float32Array,
+  format: MatrixFormat & { name: string },
+  checkpoint: Checkpoint,
+  { calibrated, trained }: PlanOptions,
+): BlockMatrix {
+  const known = calibrated?.get(format.name);
+  if (known) return known;
+  return trained
+    ? (findBlocks(values, format) ?? refuseOffGrid(checkpoint, format.name))
+    : quantizeBlocks(values, format);
 }
 
 /** Each weight once, one in memory as float32 at a time. */

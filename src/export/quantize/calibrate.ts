@@ -6,13 +6,13 @@ import { Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { gemm } from "../../graph/ops.ts";
 import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
 import { weightProduct } from "../../graph/passes/rewrite.ts";
+import { type BlockMatrix, dequantizeBlocks } from "../../graph/quantize/blocks.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
 import { embedWindowsApart, type Hidden, openLayerSession } from "../../inference/layerwise.ts";
 import { makeParameterLookup, norm } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
 import { addInto } from "../../numeric/linalg.ts";
 import type { LongCall } from "../../progress.ts";
-import { type BlockMatrix, dequantizeBlocks } from "./blocks.ts";
 import { DAMPING, quantizeGptq } from "./gptq.ts";
 
 /**

@@ -1,8 +1,9 @@
 // GPTQ (arXiv 2210.17323): quantizes a matrix input by input, and lets the inputs still to come make up for each error.
+
+import { BlockFit } from "../../graph/quantize/block-fit.ts";
+import { BlockCodes, type BlockMatrix, type MatrixFormat } from "../../graph/quantize/blocks.ts";
 import { CHUNK } from "../../numeric/linalg.ts";
 import { addRowProducts, dot } from "../../numeric/products.ts";
-import { BlockFit } from "./block-fit.ts";
-import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
 import { computeFeedback, type Feedback } from "./error-feedback.ts";
 
 /** The damping of the paper. */

@@ -19,7 +19,8 @@ export interface Int8Matrix {
 }
 
 /**
- * Quantizes with one scale for each output channel: scale = max|w| / largest, values = round(w / scale).
+ * Quantizes with one scale for each output channel: scale = max|w| / largest, values = round(w / scale). The numbers that
+ * they stand for have the same scales and values.
  * @param shape of `weights`: [K, N], or [N, K] with `byRow`
  */
 export function quantize(
@@ -36,6 +37,8 @@ export function quantize(
       const needed = Math.abs(weights[i] as number) / largest;
       if (needed > (scales[channel] as number)) scales[channel] = needed;
     }
+  // The scale of largest·scale, which float32 has rounded: from then on it stays as it is.
+  for (const [i, scale] of scales.entries()) scales[i] = Math.fround(scale * largest) / largest;
   for (let r = 0, i = 0; r < rows; r++)
     for (let c = 0; c < columns; c++, i++) {
       const scale = scales[byRow ? r : c] as number;

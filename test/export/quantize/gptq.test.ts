@@ -1,8 +1,8 @@
 // GPTQ: its factor against the definition, its loss against plain rounding and a search, and its layout.
 import { describe, expect, test } from "vitest";
-import { dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../../../src/export/quantize/blocks.ts";
 import { computeFeedback } from "../../../src/export/quantize/error-feedback.ts";
 import { quantizeGptq } from "../../../src/export/quantize/gptq.ts";
+import { dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
 import { uniform } from "../../numeric/matrices.ts";
 
 /** Inputs [T, K] of which neighbours are alike. */

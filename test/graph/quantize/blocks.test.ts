@@ -1,15 +1,15 @@
 // Blocks of 4 and 8 bits: ONNX Runtime's own bytes, scales of least squared error, and what is refused.
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { toHalf } from "../../../src/export/quantize/block-fit.ts";
+import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
+import { toHalf } from "../../../src/graph/quantize/block-fit.ts";
 import {
   type BlockMatrix,
   countScaleBytes,
   dequantizeBlocks,
   type MatrixFormat,
   quantizeBlocks,
-} from "../../../src/export/quantize/blocks.ts";
-import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
+} from "../../../src/graph/quantize/blocks.ts";
 import { failureOf } from "../../support/failure.ts";
 
 const hex = (bytes: Uint8Array | null) => bytes && Buffer.from(bytes).toString("hex");

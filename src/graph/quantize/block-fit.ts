@@ -1,5 +1,5 @@
 // One block of weights on the grid s·(q − z): the scale and zero point of least squared error, or of the extremes.
-import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
+import type { BlockFormat } from "../passes/quantized-blocks.ts";
 
 /** Adding and taking away 1.5·2⁵² rounds a float64 to the nearest integer, ties to even. */
 const TO_INTEGER = 1.5 * 2 ** 52;
@@ -10,6 +10,12 @@ const SMALLEST_NORMAL_HALF = 2 ** -14;
 /** Grids that 4 bits try: the extreme weights lie this many steps beyond the last code (before the last: negative). */
 const SYMMETRIC_OVERHANGS = [-0.5, 0, 0.5, 1.4];
 const ASYMMETRIC_OVERHANGS = [-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1];
+
+/** The overhangs that a format tries; 8 bits have none, as the extremes cost them little. */
+export function listOverhangs({ bits, symmetric }: Pick<BlockFormat, "bits" | "symmetric">): readonly number[] {
+  if (bits > 4) return [];
+  return symmetric ? SYMMETRIC_OVERHANGS : ASYMMETRIC_OVERHANGS;
+}
 
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
@@ -39,6 +45,7 @@ export class BlockFit {
   private readonly last: number;
   private readonly symmetric: boolean;
   private readonly middle: number;
+  private readonly overhangs: readonly number[];
   // These are the ends of the range of the weights and 0.
   private low = 0;
   private high = 0;
@@ -57,6 +64,7 @@ export class BlockFit {
     this.last = 2 ** bits - 1;
     this.symmetric = symmetric;
     this.middle = 2 ** (bits - 1);
+    this.overhangs = listOverhangs({ bits, symmetric });
   }
 
   /**
@@ -117,17 +125,17 @@ export class BlockFit {
   }
 
   private candidates(): void {
-    const { low, high, middle, last } = this;
-    if (last > 15) {
-      this.consider(this.scale, this.zero); // 8 bits: the extremes cost little
+    const { low, high, middle, last, overhangs } = this;
+    if (overhangs.length === 0) {
+      this.consider(this.scale, this.zero);
     } else if (this.symmetric) {
       const extreme = high > -low ? high : low;
-      for (const overhang of SYMMETRIC_OVERHANGS) {
+      for (const overhang of overhangs) {
         this.consider(-extreme / (middle + overhang), middle);
         this.consider(extreme / (middle - 1 + overhang), middle);
       }
     } else {
-      for (const overhang of ASYMMETRIC_OVERHANGS) {
+      for (const overhang of overhangs) {
         const scale = (high - low) / (last + 2 * overhang);
         const zero = (last - (low + high) / scale) / 2 + TO_INTEGER - TO_INTEGER;
         this.consider(scale, Math.max(0, Math.min(zero, last)));
@@ -137,7 +145,7 @@ export class BlockFit {
 
   private consider(scale: number, zero: number): void {
     this.measure(scale, zero);
-    const saved = this.along ** 2 / this.squares;
+    const saved = (this.along * this.along) / this.squares;
     if (!(saved > this.saved)) return;
     this.saved = saved;
     this.bestScale = this.along / this.squares;

@@ -1,7 +1,7 @@
 // Weights in blocks of 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
 import { NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
-import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
+import type { BlockFormat } from "../passes/quantized-blocks.ts";
 import { BlockFit } from "./block-fit.ts";
 
 /**
@@ -34,27 +34,61 @@ export interface QuantizeOptions extends MatrixFormat {
 
 /** @throws NfcError "invalid-file" for a weight that is not finite, "unsupported" for one that float16 scales cannot hold */
 export function quantizeBlocks(weights: Float32Array, options: QuantizeOptions): BlockMatrix {
-  const { name, rule = "least-squares", importance, block, byRow } = options;
   const codes = new BlockCodes(options);
-  const { channels, inner, blocks } = codes;
+  fitBlocks(weights, options, (fit, { n, b, first }) => {
+    codes.setGrid(n, b, fit, options.name);
+    for (let k = 0; k < fit.length; k++) codes.set(n, first + k, fit.code(fit.weights[k] as number));
+  });
+  return codes.matrix;
+}
+
+/**
+ * Rounds weights to the numbers that their codes stand for: s·(q − z), exact in float32.
+ * @param into takes them, in the layout of the weights
+ * @throws NfcError as `quantizeBlocks`
+ */
+export function roundToBlocks(weights: Float32Array, options: QuantizeOptions, into: Float32Array): void {
+  fitBlocks(weights, options, (fit, { at, step }) => {
+    checkScale(fit.scale, options.name);
+    const { scale, zero } = fit;
+    for (let k = 0, to = at; k < fit.length; k++, to += step)
+      into[to] = scale * (fit.code(fit.weights[k] as number) - zero) + 0; // 0, not −0
+  });
+}
+
+/** A block: its channel, its place among the blocks of that and its first input; `at`, `step`: where its weights lie. */
+interface BlockPlace {
+  n: number;
+  b: number;
+  first: number;
+  at: number;
+  step: number;
+}
+
+function fitBlocks(
+  weights: Float32Array,
+  options: QuantizeOptions,
+  take: (fit: BlockFit, place: BlockPlace) => void,
+): void {
+  const { rule = "least-squares", importance, block, byRow, shape } = options;
+  const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+  const blocks = Math.ceil(inner / block);
   const fit = new BlockFit(options);
-  const [stepK, stepN] = byRow ? [1, inner] : [channels, 1];
+  const [step, stepN] = byRow ? [1, inner] : [channels, 1];
   for (let i = 0; i < channels * blocks; i++) {
     const n = byRow ? Math.floor(i / blocks) : i % channels;
     const b = byRow ? i % blocks : Math.floor(i / channels);
     const first = b * block;
-    const length = Math.min(block, inner - first);
-    fit.length = length;
-    for (let k = 0, at = n * stepN + first * stepK; k < length; k++, at += stepK) {
-      fit.weights[k] = weights[at] as number;
+    const at = n * stepN + first * step;
+    fit.length = Math.min(block, inner - first);
+    for (let k = 0, from = at; k < fit.length; k++, from += step) {
+      fit.weights[k] = weights[from] as number;
       if (importance) fit.importance[k] = importance[first + k] as number;
     }
     if (rule === "extreme") fit.extreme();
     else fit.leastSquares();
-    codes.setGrid(n, b, fit, name);
-    for (let k = 0; k < length; k++) codes.set(n, first + k, fit.code(fit.weights[k] as number));
+    take(fit, { n, b, first, at, step });
   }
-  return codes.matrix;
 }
 
 /** The numbers that the codes stand for, in the layout that they came in. */
@@ -69,7 +103,7 @@ export function dequantizeBlocks(matrix: BlockMatrix, format: MatrixFormat): Flo
       const zero = codes.zero(n, b);
       const end = Math.min(inner, (b + 1) * format.block);
       for (let k = b * format.block, at = n * stepN + k * stepK; k < end; k++, at += stepK)
-        weights[at] = scale * (codes.get(n, k) - zero);
+        weights[at] = scale * (codes.get(n, k) - zero) + 0; // 0, not −0
     }
   return weights;
 }

@@ -1,0 +1,65 @@
+// Models that were trained for the rounding of a precision: which files have the codes that were trained, and which not.
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { NfcError } from "../../errors.ts";
+import type { Precision } from "../../model/precision.ts";
+import {
+  blockBits,
+  type Quantization,
+  type QuantizationOptions,
+  resolveQuantization,
+  roundsWeights,
+} from "../../model/quantization.ts";
+
+type Trained = Pick<Checkpoint, "record">;
+
+/** The choices of an export: those given, then those that the model was trained with. @throws NfcError as `resolveQuantization` */
+export function resolveExport(
+  { config, record }: Pick<Checkpoint, "config" | "record">,
+  precisions: readonly Precision[],
+  given: QuantizationOptions = {},
+): Quantization {
+  const { block, symmetric } = record?.quantization ?? {};
+  return resolveQuantization(config.n_embd, precisions, {
+    block: given.block ?? block,
+    symmetric: given.symmetric ?? symmetric,
+    reduceRange: given.reduceRange,
+  });
+}
+
+/** Whether a file of this precision has the codes that the model was trained with, as its weights are on their grid. */
+export function hasTrainedCodes({ record }: Trained, precision: Precision, quantization: Quantization): boolean {
+  const trained = record?.quantization;
+  if (!trained || blockBits(trained.precision) !== blockBits(precision)) return false;
+  if (trained.precision === "int8") return precision === "int8" && !quantization.reduceRange;
+  return trained.block === quantization.block && trained.symmetric === quantization.symmetric;
+}
+
+/** One line for each file that rounds the weights of a model that was trained for a rounding; none for other models. */
+export function explainTrainedCodes(
+  checkpoint: Trained,
+  precisions: readonly Precision[],
+  { quantization, calibrated }: { quantization: Quantization; calibrated: boolean },
+): string[] {
+  const trained = checkpoint.record?.quantization;
+  if (!trained) return [];
+  return precisions.filter(roundsWeights).map((precision) => {
+    if (!hasTrainedCodes(checkpoint, precision, quantization))
+      return `${precision}: not the codes that the model was trained for, which are ${describeTrained(trained)}`;
+    return calibrated && blockBits(precision) !== null
+      ? `${precision}: the codes of --calibration, not those that the model was trained with`
+      : `${precision}: the codes and scales that the model was trained with`;
+  });
+}
+
+function describeTrained({ precision, block, symmetric }: NonNullable<NfcRecord["quantization"]>): string {
+  const zeros = symmetric ? " without zero points" : "";
+  return block === undefined ? precision : `${precision} in blocks of ${block}${zeros}`;
+}
+
+/** @throws NfcError "invalid-file" always */
+export function refuseOffGrid({ source }: Pick<Checkpoint, "source">, name: string): never {
+  throw new NfcError("invalid-file", `${source}: ${name} is not rounded as nfc.json says that it was trained`, {
+    hint: 'its weights have changed since: remove "quantization" from nfc.json, and export again',
+  });
+}
