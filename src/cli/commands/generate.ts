@@ -3,6 +3,7 @@ import { randomInt } from "node:crypto";
 import { Command, Option } from "commander";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import type { Decoder } from "../../inference/generate/decoder.ts";
+import { countRunningBytes } from "../../inference/generate/draft/check-draft.ts";
 import { decodeDrafted } from "../../inference/generate/draft/decode-drafted.ts";
 import { type DraftSummary, Pace } from "../../inference/generate/draft/pace.ts";
 import { type EndTokenSource, readEndTokens } from "../../inference/generate/end-tokens.ts";
@@ -16,7 +17,6 @@ import {
 import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { openAll } from "../../io/open-all.ts";
-import { countParameters } from "../../model/parameters.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
 import { withCheckpoint } from "../open-checkpoint.ts";
@@ -138,7 +138,7 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
     const device = await resolveDevice(context, flags, checkpoint.config, "run");
     const open = () => Decoder.ofCheckpoint(checkpoint, { noise, device, threads: flags.threads });
     const { folder, config, rawConfig } = checkpoint;
-    const bytes = 4 * countParameters(config); // in float32
+    const bytes = countRunningBytes(config);
     await write(context, model, flags, { folder, config, rawConfig, precision: null, bytes, open }, prompts, drawn);
   });
 }

@@ -39,7 +39,7 @@ export async function openDraft(
 ): Promise<Decoder> {
   const { chooseFile, hasOnnxFiles, openExportedModel } = await import("../../../inference/exported/exported-model.ts");
   const { Decoder } = await import("../../../inference/generate/decoder.ts");
-  const { checkDraft } = await import("../../../inference/generate/draft/check-draft.ts");
+  const { checkDraft, countRunningBytes } = await import("../../../inference/generate/draft/check-draft.ts");
   const { draftPrecision, json, quiet, offline, threads } = flags;
   if (draftPrecision !== undefined || (await hasOnnxFiles(name))) {
     const exported = await openExportedModel(name);
@@ -52,9 +52,8 @@ export async function openDraft(
   return withCheckpoint(context, name, output, async (checkpoint, progress) => {
     progress.stop();
     for (const text of checkpoint.notes) note(context.io, flags, text);
-    const { countParameters } = await import("../../../model/parameters.ts");
     const { source, folder, config } = checkpoint;
-    await checkDraft(model, { source, folder, config, bytes: 4 * countParameters(config) });
+    await checkDraft(model, { source, folder, config, bytes: countRunningBytes(config) });
     const device = await resolveDevice(context, flags, config, "run");
     return Decoder.ofCheckpoint(checkpoint, { device, threads });
   });

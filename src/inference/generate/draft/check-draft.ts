@@ -3,6 +3,7 @@ import { quote } from "../../../checkpoint/fields.ts";
 import { listModelTokens } from "../../../checkpoint/tokenizer.ts";
 import { NfcError } from "../../../errors.ts";
 import type { ModelConfig } from "../../../model/config.ts";
+import { countParameters } from "../../../model/parameters.ts";
 
 export interface DraftedModel {
   /** The model's name in messages. */
@@ -12,6 +13,9 @@ export interface DraftedModel {
   /** Bytes of its weights as they run. */
   bytes: number;
 }
+
+/** Bytes of a checkpoint's weights, which run in float32. */
+export const countRunningBytes = (config: ModelConfig): number => 4 * countParameters(config);
 
 /** @throws NfcError "mismatch" for a draft of another vocabulary, or one that is no smaller than the model */
 export async function checkDraft(model: DraftedModel, draft: DraftedModel): Promise<void> {

@@ -36,7 +36,8 @@ export async function* decodeDrafted(
   }
 }
 
-class DraftedText {
+/** The text of one prompt while it grows. */
+export class DraftedText {
   private readonly model: CachedText;
   private readonly draft: CachedText;
   private readonly pace: Pace;
