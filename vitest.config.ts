@@ -28,6 +28,7 @@ const RUNTIME = [
   "inference/layerwise",
   "inference/exported/{exported-model,wrong-outputs}",
   "inference/generate/{decoder,generate,precisions}",
+  "inference/generate/draft/decode-drafted",
   "inference/score/{cut-vocabulary,evaluate,evaluate-trained,precisions}",
   "io/{disk-full,kill}",
   "model/{attention,export-size,gpt2}",

@@ -4,8 +4,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer, type Tokenizer } from "../../src/checkpoint/tokenizer.ts";
 import { nfc, refused } from "../support/cli.ts";
 import { exported, modelOf } from "../support/exported.ts";
-import { MODEL, opened } from "../support/fixture.ts";
+import { converted, MODEL, opened } from "../support/fixture.ts";
 import { greedyOwn } from "../support/greedy.ts";
+import { writeCheckpoint } from "../support/make-checkpoint.ts";
 import { overwrite, poison } from "../support/poison.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -165,6 +166,7 @@ describe("nfc generate --json", () => {
       firstTokenMs: expect.any(Number),
       promptTokensPerSecond: expect.any(Number),
       tokensPerSecond: expect.any(Number),
+      draft: null,
     });
     expect(loadMs).toBeGreaterThan(0);
   });
@@ -184,6 +186,72 @@ describe("nfc generate --json", () => {
       "--json",
     ]);
     expect(JSON.parse(stdout)).toMatchObject({ precision: null, seed: 9, tokensPerSecond: null });
+  });
+});
+
+describe("nfc generate --draft", () => {
+  beforeAll(async () => {
+    await converted({ output: path("draft"), variant: "dense", layers: [1] });
+  });
+  const drafted = (args: readonly string[]) =>
+    generate(["-p", "It was", "-n", "40", "--draft", path("draft"), ...args]);
+
+  it("the greedy text is that without the draft, and a line says what the draft gave and whether it was faster", async () => {
+    const { stdout } = await generate(["-p", "It was", "-n", "40"]);
+    for (const args of [[], ["--draft-tokens", "2"]]) {
+      const { code, stdout: text, stderr } = await drafted(args);
+      expect({ code, text }).toEqual({ code: 0, text: stdout });
+      const [timing, line] = stderr.split("\n");
+      expect(`${timing}\n`).toMatch(TIMING);
+      expect(line).toMatch(
+        /^draft: \d\.\d tokens a step, [\d.]+ % of \d+ proposed tokens kept; (\d+\.\d\d times as fast|slower) \([\d,.]+ tokens\/s without it\)$/,
+      );
+    }
+    expect((await drafted(["-q"])).stderr).toBe("");
+  });
+
+  it("a drawn text follows from its seed, whatever the number of drafted tokens", async () => {
+    const drawn = ["--temperature", "1", "--top-p", "0.9", "--seed", "3", "-q"];
+    const { stdout } = await drafted([...drawn, "--draft-tokens", "1"]);
+    expect((await drafted([...drawn, "--draft-tokens", "4"])).stdout).toBe(stdout);
+    expect((await drafted(drawn)).stdout).toBe(stdout);
+  });
+
+  it("several prompts are continued one after the other, and the JSON has the draft's figures", async () => {
+    const args = ["-p", "The old sailor", "--json", "--draft-tokens", "3"];
+    const { texts: written, draft } = JSON.parse((await drafted(args)).stdout);
+    expect(written.map(({ ids }: { ids: number[] }) => ids.length)).toEqual([40, 40]);
+    expect(draft).toEqual({
+      ...{ steps: expect.any(Number), tokens: expect.any(Number) },
+      ...{ proposed: expect.any(Number), accepted: expect.any(Number) },
+      ...{ plainMs: expect.any(Number), plainTokensPerSecond: expect.any(Number), speedup: expect.any(Number) },
+    });
+    expect(draft.proposed).toBeGreaterThan(draft.accepted);
+  });
+
+  it("the draft may be the file of an export", async () => {
+    await exported(path("draft"), path("draft-onnx"), { precisions: ["fp32", "q4"] });
+    const { stdout } = await generate(["-p", "It was"]);
+    for (const precision of ["fp32", "q4"]) {
+      const args = ["-p", "It was", "--draft", path("draft-onnx"), "--draft-precision", precision];
+      expect((await generate(args)).stdout).toBe(stdout);
+    }
+  });
+
+  it("flags that do not go together, a model as its own draft and other tokens are refused in one line", async () => {
+    const base = ["generate", path("onnx"), "-p", "It was"];
+    expect(await refused([...base, "--draft-tokens", "2"])).toBe("--draft-tokens is for a draft; add --draft FOLDER");
+    expect(await refused([...base, "--draft-precision", "q4"])).toBe(
+      "--draft-precision is for a draft; add --draft FOLDER",
+    );
+    expect(await refused([...base, "--draft", MODEL, "--batch-size", "2"])).toBe(
+      "--draft continues one prompt at a time; leave out --batch-size",
+    );
+    expect(await refused(["generate", MODEL, "-p", "a", "--draft", MODEL])).toMatch(
+      / is no smaller: \d+ bytes of weights/,
+    );
+    await writeCheckpoint(path("other"), { vocab: 300 });
+    expect(await refused([...base, "--draft", path("other")])).toMatch(/has 300 tokens, .* it cannot draft for it; /);
   });
 });
 

@@ -1,16 +1,22 @@
 // nfc generate: continues prompts with an exported model or a checkpoint, and streams the text.
 import { randomInt } from "node:crypto";
 import { Command, Option } from "commander";
+import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import type { Decoder } from "../../inference/generate/decoder.ts";
+import { countRunningBytes } from "../../inference/generate/draft/check-draft.ts";
+import { decodeDrafted } from "../../inference/generate/draft/decode-drafted.ts";
+import { type DraftSummary, Pace } from "../../inference/generate/draft/pace.ts";
 import { type EndTokenSource, readEndTokens } from "../../inference/generate/end-tokens.ts";
 import {
   DEFAULT_BATCH_SIZE,
   DEFAULT_NEW_TOKENS,
   type DecodeOptions,
   decodePrompts,
+  type GenerateEvent,
 } from "../../inference/generate/generate.ts";
 import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
+import { openAll } from "../../io/open-all.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
 import { withCheckpoint } from "../open-checkpoint.ts";
@@ -29,10 +35,11 @@ import {
   toNoiseMode,
 } from "../options.ts";
 import { type Context, note } from "../terminal.ts";
+import { checkDraftFlags, type DraftFlags, openDraft } from "./generate/draft.ts";
 import { GenerationOutput } from "./generate/output.ts";
 import { collectOption, type PromptFlags, readPrompts } from "./generate/prompts.ts";
 
-interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags, DeviceFlags {
+interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags, DeviceFlags, DraftFlags {
   precision?: Precision;
   maxNewTokens: number;
   temperature?: number;
@@ -51,6 +58,8 @@ interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags, DeviceFla
 const HELP = `
 Without --prompt, what is piped in is the prompt. Only the continuation is printed, as it comes; with several prompts
 each whole text, once it is finished. The timing goes to stderr.
+--draft lets a smaller model of the same tokens propose what comes next, and the model test several tokens at once: the
+text stays the model's own, greedy or drawn. A line on stderr says whether that was faster.
 Without --temperature, --top-k or --top-p the likeliest token is taken each time (greedy), and small models soon repeat
 themselves; --temperature 0.8 --top-k 40 is a good start. With one of them tokens are drawn, anew at each run unless
 --seed is given.
@@ -58,6 +67,7 @@ themselves; --temperature 0.8 --top-k 40 is a good start. With one of them token
 Examples:
   $ nfc generate out/onnx --precision int8 --prompt "It was" --max-new-tokens 60
   $ nfc generate out/nf --prompt "It was" --temperature 0.8 --top-p 0.95 --seed 1
+  $ nfc generate gpt2/ --prompt "It was" --draft out/six-layers
   $ nfc generate out/onnx --prompt "Once" --prompt "The city" --json     # one batch
   $ cat start.txt | nfc generate out/onnx --truncate --stop "The end"`;
 
@@ -88,10 +98,18 @@ export function generateCommand(context: Context): Command {
     .addOption(
       new Option("--noise <mode>", "a checkpoint's noise (an export has it built in)").choices(["mean", "sample"]),
     )
+    .option("--draft <model>", "a smaller model with the same tokens that drafts for this one: checkpoint or export")
+    .addOption(
+      new Option("--draft-precision <name>", "which file of the draft's export (default: the first it has)").choices(
+        PRECISIONS,
+      ),
+    )
+    .option("--draft-tokens <n>", "tokens to draft at a time (default: chosen by what they cost)", parsePositiveInteger)
     .addHelpText("after", HELP);
-  return addSourceFlags(addCommonFlags(addDeviceFlag(command))).action((model: string, flags: GenerateFlags) =>
-    run(context, model, flags),
-  );
+  return addSourceFlags(addCommonFlags(addDeviceFlag(command))).action((model: string, flags: GenerateFlags) => {
+    checkDraftFlags(flags, { batchSizeGiven: command.getOptionValueSource("batchSize") !== "default" });
+    return run(context, model, flags);
+  });
 }
 
 const parseShare = makeNumberParser("not above 0 and at most 1", (value) => value > 0 && value <= 1, /\S/);
@@ -99,6 +117,8 @@ const parseShare = makeNumberParser("not above 0 and at most 1", (value) => valu
 /** A model before its weights are loaded. */
 interface Source extends EndTokenSource {
   precision: Precision | null;
+  /** Bytes of its weights as they run. */
+  bytes: number;
   open(): Promise<Decoder>;
 }
 
@@ -118,7 +138,8 @@ async function run(context: Context, model: string, flags: GenerateFlags): Promi
     const device = await resolveDevice(context, flags, checkpoint.config, "run");
     const open = () => Decoder.ofCheckpoint(checkpoint, { noise, device, threads: flags.threads });
     const { folder, config, rawConfig } = checkpoint;
-    await write(context, model, flags, { folder, config, rawConfig, precision: null, open }, prompts, drawn);
+    const bytes = countRunningBytes(config);
+    await write(context, model, flags, { folder, config, rawConfig, precision: null, bytes, open }, prompts, drawn);
   });
 }
 
@@ -140,7 +161,7 @@ async function findExport(context: Context, model: string, flags: GenerateFlags)
   const file = chooseFile(exported, flags.precision);
   const device = await resolveDevice(context, flags, config, "run");
   const open = () => Decoder.ofFile(file, config, { device, threads: flags.threads });
-  return { folder, config, rawConfig, precision: file.precision, open };
+  return { folder, config, rawConfig, precision: file.precision, bytes: file.bytes, open };
 }
 
 async function write(
@@ -162,18 +183,47 @@ async function write(
     signal: context.signal,
   };
   const started = performance.now();
-  const decoder = await source.open();
+  const writer = await openWriter(context, model, flags, source);
   try {
     const output = new GenerationOutput(context, flags, texts, prompts);
     const loadMs = performance.now() - started;
     output.start();
-    for await (const event of decodePrompts(decoder, tokenizer, prompts, options)) {
+    for await (const event of writer.decode(tokenizer, prompts, options)) {
       output.add(event);
       if (!context.io.stdout.writable) break; // the reader has closed its end
     }
     const used = isGreedy(flags) && flags.noise !== "sample" ? null : seed;
-    output.finish({ model, precision: source.precision, seed: used, loadMs });
+    output.finish({ model, precision: source.precision, seed: used, loadMs, draft: writer.summarize() });
   } finally {
-    await decoder.close();
+    await writer.close();
   }
+}
+
+/** An open model that continues prompts, alone or with a draft. */
+interface Writer {
+  decode(
+    tokenizer: Tokenizer,
+    prompts: readonly (readonly number[])[],
+    options: DecodeOptions,
+  ): AsyncGenerator<GenerateEvent, void, undefined>;
+  /** Null without a draft. */
+  summarize(): DraftSummary | null;
+  close(): Promise<unknown>;
+}
+
+async function openWriter(context: Context, model: string, flags: GenerateFlags, source: Source): Promise<Writer> {
+  const { draft: name } = flags;
+  if (name === undefined) {
+    const decoder = await source.open();
+    const decode: Writer["decode"] = (...texts) => decodePrompts(decoder, ...texts);
+    return { decode, summarize: () => null, close: () => decoder.close() };
+  }
+  const { folder, config, bytes } = source;
+  return openAll(async (keep) => {
+    const draft = keep(await openDraft(context, name, flags, { source: model, folder, config, bytes }));
+    const decoder = await source.open();
+    const pace = new Pace({ fixed: flags.draftTokens, greedy: isGreedy(flags) });
+    const decode: Writer["decode"] = (...texts) => decodeDrafted({ model: decoder, draft, pace }, ...texts);
+    return { decode, summarize: () => pace.summary, close: () => Promise.all([draft.close(), decoder.close()]) };
+  });
 }

@@ -71,6 +71,21 @@ export class Decoder {
     return this.run(ids.map((id) => [id]));
   }
 
+  /** Several more tokens of a batch of one row; gives the logits after each of them. */
+  async extend(ids: readonly number[]): Promise<Float32Array[]> {
+    const [width, count] = [this.config.vocab_size, ids.length];
+    const { dtype, data } = await this.runAll([ids]); // [1, T, V]
+    return Array.from({ length: count }, (_, i) => toFloat32(data.subarray(i * width, (i + 1) * width), dtype));
+  }
+
+  /** Forgets all but the first `length` positions of a batch of one row. */
+  truncate(length: number): void {
+    if (length >= this.past) return;
+    const cut = ([name, tensor]: [string, Tensor]) => [name, keepPositions(tensor, length)] as const;
+    this.cache = Object.fromEntries(Object.entries(this.cache).map(cut));
+    this.past = length;
+  }
+
   /** Goes on with some of the rows only, in the order given. */
   keep(rows: readonly number[]): void {
     const batch = this.pads.length;
@@ -85,11 +100,27 @@ export class Decoder {
   }
 
   private async run(ids: readonly (readonly number[])[]): Promise<Float32Array[]> {
+    return selectLastRows(await this.runAll(ids));
+  }
+
+  /** Logits [B, T, V] */
+  private async runAll(ids: readonly (readonly number[])[]): Promise<Tensor> {
     const outputs = await this.session.run({ ...makeIdFeeds(ids, this.pads, this.past), ...this.cache });
     this.cache = takeCache(outputs);
     this.past += ids[0]?.length as number;
-    return selectLastRows(outputs.logits as Tensor);
+    return outputs.logits as Tensor;
   }
+}
+
+/** [1, H, P, D] → [1, H, length, D] */
+function keepPositions({ dtype, data, shape }: Tensor, length: number): Tensor {
+  const [, heads, past, width] = shape as [number, number, number, number];
+  const kept = new (data.constructor as new (length: number) => TensorArray)(heads * length * width);
+  for (let head = 0; head < heads; head++) {
+    const begin = head * past * width;
+    kept.set(data.subarray(begin, begin + length * width) as never, head * length * width);
+  }
+  return { dtype, data: kept, shape: [1, heads, length, width] };
 }
 
 /** Rows of a tensor whose first axis is the batch. */
@@ -104,8 +135,12 @@ function selectRows({ dtype, data, shape }: Tensor, rows: readonly number[], bat
 function selectLastRows({ dtype, data, shape }: Tensor): Float32Array[] {
   const [batch, length, width] = shape as [number, number, number];
   return Array.from({ length: batch }, (_, row) => {
-    const last = data.subarray(((row + 1) * length - 1) * width, (row + 1) * length * width);
-    if (dtype !== "float16") return last as Float32Array;
-    return decodeFloats(new Uint8Array(last.buffer, last.byteOffset, last.byteLength), "F16");
+    return toFloat32(data.subarray(((row + 1) * length - 1) * width, (row + 1) * length * width), dtype);
   });
+}
+
+/** Float32 as it is, float16 converted. */
+function toFloat32(values: TensorArray, dtype: Tensor["dtype"]): Float32Array {
+  if (dtype !== "float16") return values as Float32Array;
+  return decodeFloats(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), "F16");
 }

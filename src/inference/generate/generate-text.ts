@@ -4,13 +4,18 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import { NfcError } from "../../errors.ts";
 import type { Device } from "../../graph/session.ts";
+import { openAll } from "../../io/open-all.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import type { Precision } from "../../model/precision.ts";
 import { chooseFile, type ExportedModel } from "../exported/exported-model.ts";
 import { Decoder } from "./decoder.ts";
+import { checkDraft, countRunningBytes, type DraftedModel } from "./draft/check-draft.ts";
+import { decodeDrafted } from "./draft/decode-drafted.ts";
+import { Pace } from "./draft/pace.ts";
 import { readEndTokens } from "./end-tokens.ts";
 import { DEFAULT_NEW_TOKENS, type DecodeOptions, decodePrompts, type GenerateEvent } from "./generate.ts";
 import { encodePrompts } from "./prompt-ids.ts";
+import { isGreedy } from "./sampling.ts";
 
 export interface GenerateOptions extends DecodeOptions {
   /** Texts to continue. */
@@ -21,6 +26,15 @@ export interface GenerateOptions extends DecodeOptions {
   noise?: NoiseMode | undefined;
   /** Keep only the end of a prompt that leaves no room for the new tokens. */
   truncate?: boolean | undefined;
+  /**
+   * A smaller model with the same tokens, which proposes what comes next; the text stays the model's own. Prompts are then
+   * continued one after the other.
+   */
+  draft?: Checkpoint | ExportedModel | undefined;
+  /** The file of the draft's export; fp32, or the first there is, unless given. */
+  draftPrecision?: Precision | undefined;
+  /** Tokens that are drafted at a time; chosen by what they cost unless given. */
+  draftTokens?: number | undefined;
   device?: Device | undefined;
   threads?: number | undefined;
 }
@@ -32,7 +46,7 @@ export interface GenerateOptions extends DecodeOptions {
  * for await (const { text } of generate(model, { prompts: ["It was"] })) process.stdout.write(text);
  * ```
  * @throws NfcError "usage" for a prompt that does not fit or an option that is not for this kind of model, "not-found" for
- * a precision that is not there; see `decodePrompts`
+ * a precision that is not there, "mismatch" for a draft of other tokens or one that is no smaller; see `decodePrompts`
  */
 export async function* generate(
   model: Checkpoint | ExportedModel,
@@ -42,12 +56,39 @@ export async function* generate(
   const tokenizer = await loadTokenizer(model.folder, model.config);
   const prompts = encodePrompts(options.prompts, tokenizer, model.config, { truncate, maxNewTokens });
   const end = options.end ?? (await readEndTokens(model));
-  const decoder = await openDecoder(model, options);
+  const { decoder, draft } = await openAll(async (keep) => {
+    const small = options.draft && keep(await openDraft(model, options.draft, options));
+    return { draft: small, decoder: keep(await openDecoder(model, options)) };
+  });
   try {
-    yield* decodePrompts(decoder, tokenizer, prompts, { ...options, end });
+    const decoding = { ...options, end };
+    if (!draft) yield* decodePrompts(decoder, tokenizer, prompts, decoding);
+    else {
+      const pace = new Pace({ fixed: options.draftTokens, greedy: isGreedy(options) });
+      yield* decodeDrafted({ model: decoder, draft, pace }, tokenizer, prompts, decoding);
+    }
   } finally {
-    await decoder.close();
+    await Promise.all([draft?.close(), decoder.close()]);
   }
+}
+
+async function openDraft(
+  model: Checkpoint | ExportedModel,
+  draft: Checkpoint | ExportedModel,
+  { precision, draftPrecision, device, threads, noise }: GenerateOptions,
+): Promise<Decoder> {
+  if (noise?.kind === "generated")
+    throw new NfcError("usage", `${model.source}: a draft needs a model without drawn noise`, {
+      hint: "leave out draft, or noise",
+    });
+  await checkDraft(describeModel(model, precision), describeModel(draft, draftPrecision));
+  return openDecoder(draft, { prompts: [], precision: draftPrecision, device, threads });
+}
+
+function describeModel(model: Checkpoint | ExportedModel, precision: Precision | undefined): DraftedModel {
+  const { source, folder, config } = model;
+  const bytes = "files" in model ? chooseFile(model, precision).bytes : countRunningBytes(config);
+  return { source, folder, config, bytes };
 }
 
 function openDecoder(model: Checkpoint | ExportedModel, options: GenerateOptions): Promise<Decoder> {

@@ -33,16 +33,21 @@ export function makeSampler(
   const used = new Set(prompt);
   return (logits) => {
     penalize(logits, used, options.repetitionPenalty ?? 1);
-    const best = argmax(logits);
-    if (!Number.isFinite(logits[best]))
-      throw new NfcError("invalid-file", `${source}: its logits are not finite`, { hint: "its weights are damaged" });
+    const best = findBest(logits, source);
     const id = isGreedy(options) ? best : draw(selectCandidates(logits, options), random());
     used.add(id);
     return id;
   };
 }
 
-function penalize(logits: Float32Array, used: ReadonlySet<number>, penalty: number): void {
+/** The likeliest token. @throws NfcError "invalid-file" for logits that are not finite */
+export function findBest(logits: Float32Array, source: string): number {
+  const best = argmax(logits);
+  if (Number.isFinite(logits[best])) return best;
+  throw new NfcError("invalid-file", `${source}: its logits are not finite`, { hint: "its weights are damaged" });
+}
+
+export function penalize(logits: Float32Array, used: ReadonlySet<number>, penalty: number): void {
   if (penalty === 1) return;
   for (const id of used) {
     const logit = logits[id] as number;
@@ -167,7 +172,7 @@ export function draw({ ids, weights }: Candidates, at: number): number {
   return ids[i] as number;
 }
 
-function sumRange(values: Float64Array): number {
+export function sumRange(values: Float64Array): number {
   let sum = 0;
   for (const value of values) sum += value;
   return sum;

@@ -65,6 +65,23 @@ describe("logits of the last position", () => {
     );
   });
 
+  it("the decoder's logits are given after each of several tokens, also after some were taken back", async () => {
+    const [prompt = []] = PROMPTS;
+    await decoder.prompt([prompt]);
+    await expectLogits(await decoder.extend([17, 2, 30]), [
+      [...prompt, 17],
+      [...prompt, 17, 2],
+      [...prompt, 17, 2, 30],
+    ]);
+    decoder.truncate(prompt.length + 1);
+    await expectLogits(await decoder.extend([5, 6]), [
+      [...prompt, 17, 5],
+      [...prompt, 17, 5, 6],
+    ]);
+    decoder.truncate(2);
+    await expectLogits(await decoder.step([9]), [[...prompt.slice(0, 2), 9]]);
+  });
+
   it("the decoder's logits follow the rows that are kept, in a new order", async () => {
     await decoder.prompt(PROMPTS);
     await decoder.step([4, 5, 6]);

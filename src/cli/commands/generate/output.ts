@@ -1,9 +1,10 @@
 // Prints the result of nfc generate: one text as it comes, several whole and in order, or JSON; then the timing.
 
 import { NfcError } from "../../../errors.ts";
+import type { DraftSummary } from "../../../inference/generate/draft/pace.ts";
 import type { FinishReason, GenerateEvent } from "../../../inference/generate/generate.ts";
 import { escapeTerminal } from "../../../io/printable.ts";
-import { formatCount, formatThousands } from "../../../report/render/format.ts";
+import { formatCount, formatPercent, formatThousands } from "../../../report/render/format.ts";
 
 import { type Context, note, type OutputFlags, printResult } from "../../terminal.ts";
 
@@ -21,6 +22,7 @@ export interface RunFacts {
   precision: string | null;
   seed: number | null;
   loadMs: number;
+  draft: DraftSummary | null;
 }
 
 export class GenerationOutput {
@@ -106,7 +108,7 @@ export class GenerationOutput {
     if (shown !== "") stdout.write(shown);
   }
 
-  private remarks({ seed }: RunFacts): void {
+  private remarks({ seed, draft }: RunFacts): void {
     const { io } = this.context;
     for (const [i, { finish, ids }] of this.rows.entries())
       if (finish === "positions") {
@@ -120,6 +122,7 @@ export class GenerationOutput {
     if (firstTokenMs !== null) parts.push(`first after ${firstTokenMs.toFixed(0)} ms`);
     if (seed !== null) parts.push(`seed ${seed}`);
     io.stderr.write(`${parts.join(", ")}\n`);
+    if (draft !== null) io.stderr.write(`${describeDraft(draft, tokensPerSecond)}\n`);
   }
 
   private timing() {
@@ -134,9 +137,29 @@ export class GenerationOutput {
     };
   }
 
-  private json({ loadMs, ...facts }: RunFacts): object {
-    return { ...facts, texts: this.rows, loadMs, ...this.timing() };
+  private json({ loadMs, draft, ...facts }: RunFacts): object {
+    const timing = this.timing();
+    const drafted = draft && { ...draft, ...compareSpeeds(draft, timing.tokensPerSecond) };
+    return { ...facts, texts: this.rows, loadMs, ...timing, draft: drafted };
   }
+}
+
+/** Tokens a second without the draft, and how many times faster it was with it; null where too little was written. */
+function compareSpeeds({ plainMs }: DraftSummary, tokensPerSecond: number | null) {
+  const plain = plainMs === null ? null : 1000 / plainMs;
+  return { plainTokensPerSecond: plain, speedup: plain && tokensPerSecond && tokensPerSecond / plain };
+}
+
+/** What the draft gave, and whether it was worth its time. */
+function describeDraft(draft: DraftSummary, tokensPerSecond: number | null): string {
+  const { steps, tokens, proposed, accepted } = draft;
+  if (steps === 0) return "draft: the text ended before it was of use";
+  const share = `${formatPercent((100 * accepted) / proposed)} of ${formatCount(proposed, "proposed token")} kept`;
+  const parts = [`draft: ${(tokens / steps).toFixed(1)} tokens a step`, share];
+  const { plainTokensPerSecond: plain, speedup } = compareSpeeds(draft, tokensPerSecond);
+  if (plain === null || speedup === null) return parts.join(", ");
+  const without = `${formatSpeed(plain)} tokens/s without it`;
+  return `${parts.join(", ")}; ${speedup >= 1 ? `${speedup.toFixed(2)} times as fast` : "slower"} (${without})`;
 }
 
 /** One decimal below 10, none above. */
