@@ -52,6 +52,7 @@ export const less = (a: Value, b: Value) => binary("Less", a, b, "bool");
 export const and = (a: Value, b: Value) => binary("And", a, b);
 export const exp = (x: Value) => unary("Exp", x);
 export const log = (x: Value) => unary("Log", x);
+export const abs = (x: Value) => unary("Abs", x);
 export const erf = (x: Value) => unary("Erf", x);
 export const identity = (x: Value) => unary("Identity", x);
 export const relu = (x: Value) => unary("Relu", x);

@@ -2,7 +2,7 @@
 import type { Graph, Value } from "../graph/ir.ts";
 import { toBrowserGraph } from "../graph/passes/browser.ts";
 import { toHalfGraph } from "../graph/passes/half.ts";
-import { toInt8Graph } from "../graph/passes/int8.ts";
+import { int8RowProduct, toInt8Graph } from "../graph/passes/int8.ts";
 import { toBlockGraph } from "../graph/passes/quantized-blocks.ts";
 import type { TableStorage } from "../graph/passes/rewrite.ts";
 import type { NoiseMode } from "./attention.ts";
@@ -37,7 +37,8 @@ export function buildPrecisionGraph(
 }
 
 function quantizeGraph(original: Graph, precision: Precision, quantization: Quantization): PrecisionGraph {
-  if (precision === "int8") return toInt8Graph(original, { chosen: isQuantized, tables: () => "quantized" });
+  if (precision === "int8")
+    return toInt8Graph(original, { chosen: isQuantized, tables: () => "quantized", product: int8RowProduct });
   const bits = blockBits(precision);
   if (bits === null) return { graph: original, sources: new Map() };
   const { block, symmetric } = quantization;

@@ -16,7 +16,7 @@ export const LOGIT_TOLERANCE = 1e-4;
 /**
  * Precisions that round activations: root mean square of the differences, relative to that of the logits. The reference
  * has the file's own weights. On models from 0.1 to 124 M parameters float16 gives up to 0.0011, int8 up to 0.032, which
- * outliers raise: it has one scale for all activations of a product. A wrong graph exceeds these; a single wrong row
+ * an outlier among the activations of a token raises. A wrong graph exceeds these; a single wrong row
  * does not, so check-weights.ts compares bytes.
  */
 const ROUNDING_TOLERANCE: Partial<Record<Precision, number>> = { fp16: 0.005, q4f16: 0.01, int8: 0.3 };

@@ -2,7 +2,7 @@
 import { transposeInto } from "../../numeric/transpose.ts";
 import type { Dim } from "../dims.ts";
 import type { Graph, Value } from "../ir.ts";
-import { add, cast, mul, single } from "../ops.ts";
+import { abs, add, cast, div, like, max, mul, reduceMax, single } from "../ops.ts";
 import type { TensorArray } from "../session.ts";
 import { gather, transpose, unsqueeze } from "../shape-ops.ts";
 import { rewriteWeights, type TableStorage } from "./rewrite.ts";
@@ -86,6 +86,34 @@ export function int8Product(x: Value, values: Value, scales: Value, c: Value | n
   return c ? add(product, c) : product;
 }
 
+/** The largest code of an activation by row, whose codes are uint8 with 128 for 0. */
+const ROW_LARGEST = 127;
+const ROW_ZERO = 128;
+/** A scale that rows of zeros have instead of 0. */
+const LEAST_SCALE = 1e-30;
+
+/**
+ * x·W + c for x [M, K] float32, with a scale for each row of x, so that no row's result depends on the others:
+ * s_m = max_k |x_mk| / 127, y_mn = s_m·scales_n·Σ_k round(x_mk / s_m)·values_kn + c_n. Ops of ONNX alone; MatMulInteger
+ * takes the zero point 128 for all rows.
+ */
+export function int8RowProduct(x: Value, values: Value, scales: Value, c: Value | null = null): Value {
+  const [[rows, inner], [inner2, columns]] = [x.shape, values.shape];
+  if (rows === undefined || columns === undefined || inner !== inner2 || values.dtype !== "int8")
+    throw new Error(`int8RowProduct: [${x.shape}] and ${values.dtype} [${values.shape}] do not multiply`);
+  const { graph } = x;
+  const largest = reduceMax(abs(x), [-1], true); // [M, 1]
+  const scale = max(mul(largest, like(x, 1 / ROW_LARGEST)), like(x, LEAST_SCALE)); // [M, 1]
+  const zero = graph.constant(Uint8Array.of(ROW_ZERO), [], "uint8");
+  const inputs = [div(x, scale), like(x, 1), zero];
+  const bytes = single({ op: "QuantizeLinear", inputs, dtype: "uint8", shape: x.shape }); // [M, K]
+  const sums = single({ op: "MatMulInteger", inputs: [bytes, values, zero], dtype: "int32", shape: [rows, columns] });
+  // The scale of the rows comes last: ONNX Runtime fuses a product of both scales into MatMulIntegerToFloat, which takes
+  // the first row's scale for all rows.
+  const product = mul(mul(cast(sums, "float32"), scales), scale); // [M, N] · [N] · [M, 1]
+  return c ? add(product, c) : product;
+}
+
 /** The origin of a parameter of the rewritten graph. */
 interface Int8Source {
   /** The parameter of the first graph. */
@@ -106,6 +134,8 @@ export interface Int8Options {
   chosen?: ((weight: Value) => boolean) | undefined;
   /** The storage of a table that is looked up; as it is unless given. */
   tables?: ((table: Value) => TableStorage) | undefined;
+  /** The product; unless given, one scale for all of its activations. */
+  product?: typeof int8Product | undefined;
 }
 
 /**
@@ -115,7 +145,7 @@ export interface Int8Options {
  */
 export function toInt8Graph(
   original: Graph,
-  { chosen = () => true, tables = () => "as it is" }: Int8Options = {},
+  { chosen = () => true, tables = () => "as it is", product = int8Product }: Int8Options = {},
 ): Int8Graph {
   const sources = new Map<string, Int8Source>();
   const parts = (graph: Graph, weight: Value, byRow: boolean): [values: Value, scales: Value] => {
@@ -130,7 +160,7 @@ export function toInt8Graph(
     tables,
     product: ({ x, weight, c, transposed }, copy) => {
       const [values, scales] = parts(copy, weight, transposed); // [K, N] or [N, K], [N]
-      return int8Product(x, transposed ? transpose(values, [1, 0]) : values, scales, c); // [M, N]
+      return product(x, transposed ? transpose(values, [1, 0]) : values, scales, c); // [M, N]
     },
     lookup: ({ table, rows }, copy) => {
       const [values, scales] = parts(copy, table, true); // [V, C], [V]

@@ -6,6 +6,7 @@ import {
   dequantize,
   INT8_REDUCED,
   int8Product,
+  int8RowProduct,
   quantize,
   quantizeWeights,
   toInt8Graph,
@@ -112,6 +113,37 @@ describe("products in int8", () => {
         expect(ops).toContain("MatMulInteger");
         expect(ops).not.toContain("Gemm");
       });
+
+  it("rows with scales of their own give in any company what each gives alone", async () => {
+    const graph = new Graph();
+    const input = graph.input("x", "float32", ["rows", K]);
+    const [values, scales] = [graph.parameter("values", [K, N], "int8"), graph.parameter("scales", [N])];
+    graph.output(int8RowProduct(input, values, scales, graph.parameter("c", [N])), "y");
+    const matrix = quantize(w, [K, N]);
+    const weightOf = ({ name }: Value) => ({ ...matrix, c })[name as "c"];
+    const session = await Session.withWeights(graph, weightOf, { threads: 1 });
+    const mixed = x.map((value, i) => value * 100 ** (Math.floor(i / K) % 3)); // one row in three is all but 0 beside the rest
+    mixed.fill(0, 0, K);
+    const run = async (rows: Float32Array) => {
+      const { y } = await session.run({ x: makeFloat32Tensor(rows, [rows.length / K, K]) });
+      return Float32Array.from(y?.data as Float32Array);
+    };
+    const together = await run(mixed);
+    expect(together.subarray(0, N)).toEqual(c);
+    for (let m = 0; m < M; m++) {
+      const row = mixed.subarray(m * K, (m + 1) * K);
+      expect(await run(row)).toEqual(together.subarray(m * N, (m + 1) * N));
+      const scale = Math.max(...row.map(Math.abs)) / 127;
+      for (let n = 0; n < N; n++) {
+        let sum = 0;
+        for (let k = 0; k < K; k++)
+          sum += (scale > 0 ? Math.round((row[k] as number) / scale) : 0) * (matrix.values[k * N + n] as number);
+        const exact = sum * scale * (matrix.scales[n] as number) + (c[n] as number);
+        expect(Math.abs((together[m * N + n] as number) - exact)).toBeLessThanOrEqual(0.02 * 127 * scale);
+      }
+    }
+    await session.close();
+  });
 
   it("the int8 graph turns x where the product does", async () => {
     const graph = new Graph();
