@@ -4,9 +4,10 @@ import { parseBytes } from "../check/units.ts";
 import type { OpenOptions } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import { GGUF_PRECISIONS } from "../formats/gguf/types.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
-import { PRECISIONS, type Precision } from "../model/precision.ts";
+import { PRECISIONS } from "../model/precision.ts";
 import type { OutputFlags } from "./terminal.ts";
 import { suggest } from "./usage.ts";
 
@@ -90,12 +91,18 @@ export function parseByteSize(text: string): number {
 }
 
 /** "int8,q4" */
-export function parsePrecisions(text: string): Precision[] {
-  return text.split(",").map((part) => {
-    const precision = PRECISIONS.find((name) => name === part.trim());
-    if (precision) return precision;
-    throw new InvalidArgumentError(`not a list of ${PRECISIONS.join(", ")}${suggest(part.trim(), PRECISIONS)}`);
-  });
+export const parsePrecisions = makeListParser(PRECISIONS);
+
+/** "q8_0,q4_0" */
+export const parseGguf = makeListParser(GGUF_PRECISIONS);
+
+function makeListParser<Name extends string>(names: readonly Name[]): (text: string) => Name[] {
+  return (text) =>
+    text.split(",").map((part) => {
+      const found = names.find((name) => name === part.trim());
+      if (found) return found;
+      throw new InvalidArgumentError(`not a list of ${names.join(", ")}${suggest(part.trim(), names)}`);
+    });
 }
 
 export const DTYPE_NAMES = ["f32", "f16", "bf16", "f64"] as const;

@@ -12,6 +12,7 @@ import { continueRecord } from "../checkpoint/provenance.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
+import type { GgufPrecision } from "../formats/gguf/types.ts";
 import { checkDevice } from "../graph/session.ts";
 import { readEndTokens } from "../inference/generate/end-tokens.ts";
 import { fileExists } from "../io/exists.ts";
@@ -24,6 +25,7 @@ import { isPlainGpt2 } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
 import { writeModelCard } from "./card/model-card.ts";
 import { describeExpansion } from "./expand.ts";
+import { checkGgufModel, writeGgufFile } from "./gguf/gguf-file.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
 import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
 import { explainOnnxFiles, makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
@@ -38,6 +40,8 @@ export interface ExportOptions extends LongCall {
   onnx?: OnnxExportOptions | undefined;
   /** Write model.safetensors. */
   safetensors?: { dtype?: FloatDtype | undefined; maxShardSize?: number | undefined } | undefined;
+  /** Write model-TYPE.gguf for llama.cpp, one file each. */
+  gguf?: readonly GgufPrecision[] | undefined;
   /** Expand other forms of attention to plain GPT-2. */
   gpt2?: boolean | undefined;
   /** With `safetensors`: Hugging Face's names and, for a tied model, the Python class that transformers loads. */
@@ -88,6 +92,8 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
     const extra = makeExtraKeys(checkpoint, options, onnx);
     const notes = await writeModelFiles(folder, checkpoint, config, { dtype, extra, completeTokenizer: true });
     if (config.labels) await nameThePadding(folder);
+    for (const precision of options.gguf ?? [])
+      files.push(await writeGgufFile(folder, checkpoint, { precision, name: output, onProgress, signal }));
     const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
     if (options.onnx) notes.push(...explainOnnxFiles(checkpoint, options.onnx));
     const preferred = choosePreferredFile(onnx);
@@ -171,18 +177,20 @@ function makeExtraKeys(checkpoint: Checkpoint, { hf = false }: ExportOptions, on
 }
 
 function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
-  const { onnx, safetensors, gpt2 = false, hf = false, dropNoise = false } = options;
+  const { onnx, safetensors, gguf, gpt2 = false, hf = false, dropNoise = false } = options;
   const { labels } = checkpoint.config;
   const shared = onnx?.weights === "shared";
   const refuse = (fault: unknown, message: string, hint: string) => {
     if (fault) throw new NfcError("usage", message, { hint });
   };
   const SPLIT = "export twice, to two folders";
-  refuse(!onnx && !safetensors, "nothing to export", "give --onnx, --safetensors or both");
+  refuse(!onnx && !safetensors && !gguf, "nothing to export", "give --onnx, --safetensors or --gguf");
   refuse(gpt2 && !safetensors, "--gpt2 expands safetensors only", "add --safetensors");
   refuse(gpt2 && onnx, "--gpt2 and --onnx do not go together: ONNX stays compact", SPLIT);
   refuse(gpt2 && hf, "--gpt2 and --hf do not go together: plain GPT-2 needs no code", "give one of them");
+  refuse(gpt2 && gguf, "--gpt2 and --gguf do not go together", "export --gpt2 first, then that folder with --gguf");
   if (onnx) checkNoise(checkpoint, onnx.noise);
+  if (gguf) checkGgufModel(checkpoint);
   for (const [given, flag] of [
     [onnx?.texts, "--text"],
     [hf, "--hf"],
@@ -204,7 +212,7 @@ function checkOptions(checkpoint: Checkpoint, options: ExportOptions): void {
 }
 
 async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promise<NfcRecord> {
-  const { gpt2 = false, signal, command, onnx, safetensors } = options;
+  const { gpt2 = false, signal, command, onnx, safetensors, gguf } = options;
   const step = {
     step: "export",
     ...(onnx && {
@@ -213,6 +221,7 @@ async function makeRecord(checkpoint: Checkpoint, options: ExportOptions): Promi
       noise: onnx.noise.kind === "mean" ? "mean" : "sample",
     }),
     safetensors: safetensors && (safetensors.dtype ?? "as stored"),
+    gguf,
     gpt2: gpt2 || undefined,
     expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) ? checkpoint.config.variant : undefined,
   };

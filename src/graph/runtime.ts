@@ -25,6 +25,8 @@ export interface SessionOptions {
    * size, where it would give back large ones after each run. The session that opens the device decides for all. @internal
    */
   steady?: boolean | undefined;
+  /** The folder of the files in which the weights of a model in memory lie. @internal */
+  weightsFolder?: string | undefined;
   /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. @internal */
   outputs?: "host" | "device" | undefined;
   /** Adds up the bytes that runs take from the host's memory, and give to it. @internal */
@@ -91,6 +93,7 @@ export function toOrtOptions({
   steady = false,
   profile,
   outputs = "host",
+  weightsFolder,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
   // too, as a line of its own.
@@ -104,6 +107,11 @@ export function toOrtOptions({
     ...(profile && { enableProfiling: true, profileFilePrefix: profile }),
     // With it, ONNX Runtime ignores the buffers that a run is given for its outputs.
     ...(outputs === "device" && { preferredOutputLocation: "gpu-buffer" as const }),
-    ...(shortLived && { extra: { session: { disable_prepacking: "1" } } }),
+    extra: {
+      session: {
+        ...(shortLived && { disable_prepacking: "1" }),
+        ...(weightsFolder !== undefined && { model_external_initializers_file_folder_path: weightsFolder }),
+      },
+    },
   };
 }

@@ -1,4 +1,5 @@
 // Makes sessions of graphs or files and runs them on typed arrays, or on tensors that stay on a device.
+import { resolve } from "node:path";
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
@@ -16,7 +17,7 @@ import {
   toDeviceFault,
   toOrtOptions,
 } from "./runtime.ts";
-import { encodeOnnx } from "./to-onnx.ts";
+import { type ExternalLocation, encodeOnnx } from "./to-onnx.ts";
 
 export type TensorArray = ConstantData | Uint16Array;
 
@@ -93,6 +94,17 @@ export class Session {
       },
     });
     return createSession(model, options, externalData);
+  }
+
+  /** A session that reads its weights from files in `folder`, which ONNX Runtime maps into memory. */
+  static async withFileWeights(
+    graph: Graph,
+    placeOf: (parameter: Value) => ExternalLocation,
+    folder: string,
+    options: SessionOptions = {},
+  ): Promise<Session> {
+    const model = encodeOnnx(lowerGraph(graph, options), { parameters: placeOf });
+    return createSession(model, { ...options, weightsFolder: resolve(folder) });
   }
 
   /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */

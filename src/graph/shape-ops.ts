@@ -157,6 +157,13 @@ export function split(x: Value, sizes: readonly number[], axis: number): Value[]
   return x.graph.node({ op: "Split", inputs: equal ? [x] : [x, x.graph.ints(sizes)], outputs, attributes });
 }
 
+/** Splits x into parts whose sizes along an axis are known at run time: `sizes` int64 [parts], named by `dims`. */
+export function splitAt(x: Value, sizes: Value, dims: readonly Dim[], axis: number): Value[] {
+  const at = normalizeAxis(axis, x.shape, "Split");
+  const outputs = dims.map((dim) => ({ dtype: x.dtype, shape: x.shape.map((own, i) => (i === at ? dim : own)) }));
+  return x.graph.node({ op: "Split", inputs: [x, sizes], outputs, attributes: { axis: { int: at } } });
+}
+
 /** x in parts of `size` rows, the last one of the rest. By Split, since WebGPU has no Slice of integers. */
 export function cutEvenly(x: Value, size: number): Value[] {
   const count = x.shape[0] as number;

@@ -38,7 +38,7 @@ import { linear, type ParameterLookup } from "./layers.ts";
 import { countDraws, DISTANCE_BUCKETS, hasDistanceMean, VARIANT_TRAITS } from "./variants.ts";
 
 /** Stands for −∞ in masks. It is finite (−largest float32), so that a row with nothing to attend to stays finite. */
-const MASKED = -3.4028234663852886e38;
+export const MASKED = -3.4028234663852886e38;
 
 /**
  * How the noise enters. With `mean`, ε = 0, and a constant mean drops out, since softmax(x + c) = softmax(x). With
@@ -176,7 +176,7 @@ export function attention(
   layer: number,
   past: KeyValue | null = null,
 ): AttentionOutput {
-  const { config, sources } = context;
+  const { config } = context;
   const { query, key: newKey, value: newValue } = project(x, parameters, context, layer);
   const key = past ? appendToCache(past.key, newKey, 2) : newKey; // [B, H, S, D]
   const value = past ? appendToCache(past.value, newValue, 2) : newValue; // [B, H, S, D]
@@ -184,16 +184,13 @@ export function attention(
   const dots = scale(matmul(query, transpose(key, [0, 1, 3, 2])), factor); // [B, H, T, S]
   const scores = add(addNoise(dots, parameters, context, layer, factor), buildScoreBias(parameters, context, factor));
   const probabilities = softmax(scores); // [B, H, T, S]
-  const perHead = transpose(matmul(probabilities, value), [0, 2, 1, 3]); // [B, T, H, D]
-  const rows = x.shape[0] as Dim;
-  const width = config.n_head * (value.shape[3] as number); // C, less where v is narrow
-  const mixed = reshape(perHead, [rows, width], sources); // [B·T, C]
+  const mixed = joinHeads(matmul(probabilities, value), context); // [B·T, C]
   const output = linear(mixed, "attn.c_proj", parameters); // [B·T, C]
   return { output, mixed, query, present: { key, value }, scores, probabilities };
 }
 
 /** Queries, keys and values of the new positions: [B, H, T, D] each, or as wide as `getHeadWidths` says. */
-function project(x: Value, parameters: ParameterLookup, context: AttentionContext, layer: number) {
+export function project(x: Value, parameters: ParameterLookup, context: AttentionContext, layer: number) {
   const { config } = context;
   const { tied, paired } = VARIANT_TRAITS[config.variant];
   const projected = linear(x, "attn.c_attn", parameters); // [B·T, 3C or 2C]
@@ -210,8 +207,14 @@ export function splitHeads(x: Value, { config, batch, length, sources }: Attenti
   return transpose(reshape(x, shape, sources), [0, 2, 1, 3]);
 }
 
+/** [B, H, T, D] → [B·T, H·D], which is C unless v is narrow */
+export function joinHeads(x: Value, { config, batch, length, sources }: AttentionContext): Value {
+  const width = config.n_head * (x.shape[3] as number);
+  return reshape(transpose(x, [0, 2, 1, 3]), [multiplyDims(batch, length), width], sources);
+}
+
 /** Mask plus the distance-dependent mean μ[h, bucket(i − j)]·scale: [1 or B, 1 or H, T, S] */
-function buildScoreBias(parameters: ParameterLookup, context: AttentionContext, factor: number): Value {
+export function buildScoreBias(parameters: ParameterLookup, context: AttentionContext, factor: number): Value {
   const { buckets, mask } = context;
   if (!buckets) return mask;
   const mean = parameters("attn.noise_mean"); // [H, 32]

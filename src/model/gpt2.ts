@@ -61,10 +61,10 @@ export function embed(parameters: ParameterLookup, { ids, positions }: Pick<Gpt2
   return add(tokens, gather(parameters("wpe.weight"), reshape(positions, rows))); // [B·T, C]
 }
 
-export interface BlockOutput {
+export interface BlockOutput<Attention = AttentionOutput> {
   /** ln_1(x), the input of c_attn: [B·T, C] */
   normed: Value;
-  attention: AttentionOutput;
+  attention: Attention;
   /** x + attention, the stream between the two halves of the block: [B·T, C] */
   middle: Value;
   /** The hidden units of the MLP, the input of mlp.c_proj: [B·T, n_inner] */
@@ -80,9 +80,18 @@ export function block(
   layer: number,
   past: KeyValue | null = null,
 ): BlockOutput {
-  const { config } = context;
+  return wrapAttention(x, parameters, context.config, (normed) => attention(normed, parameters, context, layer, past));
+}
+
+/** A block around any attention on normalized hidden states [B·T, C]. */
+export function wrapAttention<Attention extends { output: Value }>(
+  x: Value,
+  parameters: ParameterLookup,
+  config: ModelConfig,
+  attend: (normed: Value) => Attention,
+): BlockOutput<Attention> {
   const normed = norm(x, "ln_1", parameters, config);
-  const attended = attention(normed, parameters, context, layer, past);
+  const attended = attend(normed);
   const middle = add(x, attended.output); // [B·T, C]
   const { inner, output } = mlp(norm(middle, "ln_2", parameters, config), parameters, config);
   return { normed, attention: attended, middle, inner, output: add(middle, output) };

@@ -31,7 +31,11 @@ export function buildPrecisionGraph(
   precision: Precision,
   { noise, quantization }: { noise: NoiseMode; quantization: Quantization },
 ): PrecisionGraph {
-  const original = toBrowserGraph(buildExportGraph(config, noise), ["attention_mask"]);
+  return lowerToPrecision(toBrowserGraph(buildExportGraph(config, noise), ["attention_mask"]), precision, quantization);
+}
+
+/** A graph of the model in float32 as a precision stores and computes it. */
+export function lowerToPrecision(original: Graph, precision: Precision, quantization: Quantization): PrecisionGraph {
   const quantized = quantizeGraph(original, precision, quantization);
   return isHalf(precision) ? { ...quantized, graph: lowerGraph(quantized.graph) } : quantized;
 }

@@ -1,10 +1,11 @@
-// nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, or plain GPT-2.
+// nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, GGUF, or plain GPT-2.
 import { Command, Option } from "commander";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ModelFiles } from "../../checkpoint/collect-files.ts";
 import { LEAST_SCORED_TOKENS } from "../../checkpoint/nfc-record.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
+import { GGUF_PRECISIONS, type GgufPrecision } from "../../formats/gguf/types.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { BLOCK_SIZES } from "../../model/quantization.ts";
 import { formatBytes, formatPercent } from "../../report/render/format.ts";
@@ -17,6 +18,7 @@ import {
   DTYPE_NAMES,
   makeNumberParser,
   parseByteSize,
+  parseGguf,
   parsePositiveInteger,
   parsePrecisions,
   parseSeed,
@@ -46,6 +48,7 @@ interface ExportFlags extends CommonFlags, SourceFlags {
   safetensors?: boolean;
   dtype?: string;
   maxShardSize?: number;
+  gguf?: GgufPrecision[];
   gpt2?: boolean;
   dropNoise?: boolean;
   force?: boolean;
@@ -62,13 +65,14 @@ Examples:
   $ nfc export out/nf --hf -o out/hf                             # transformers, trust_remote_code; distill.py
   $ nfc export out/nf --onnx --share-weights -o out/nf-both     # one copy of the weights for both formats
   $ nfc export out/nf --safetensors --dtype f16 -o out/nf-f16
-  $ nfc export out/nf --safetensors --gpt2 -o out/gpt2           # loads in every GPT-2 program; not smaller`;
+  $ nfc export out/nf --safetensors --gpt2 -o out/gpt2           # loads in every GPT-2 program; not smaller
+  $ nfc export out/gpt2 --gguf q8_0,q4_0 -o out/gguf             # for llama.cpp: plain GPT-2 only`;
 
 const MODEL = "folder, .safetensors file, shard index, or hf://owner/name[@revision]";
 
 export function exportCommand(context: Context): Command {
   const command = new Command("export")
-    .description("Write a model as ONNX, as safetensors, or as plain GPT-2.")
+    .description("Write a model as ONNX, as safetensors, as GGUF, or as plain GPT-2.")
     .argument("[model]", `${MODEL} (default: the last one that nfc made here)`)
     .option("-o, --output <folder>", "folder to write (default: the model's name with -onnx or the like, here)")
     .option("--onnx", "write onnx/model.onnx (the default when no format is named)")
@@ -95,6 +99,7 @@ export function exportCommand(context: Context): Command {
       "--gpt2",
       "write q, k and v of every head in full, so that every GPT-2 program loads it (implies --safetensors)",
     )
+    .option("--gguf <list>", `files for llama.cpp, of a plain GPT-2: ${GGUF_PRECISIONS.join(", ")}`, parseGguf)
     .option("--hf", "safetensors that Hugging Face transformers loads with trust_remote_code (implies --safetensors)")
     .option("--settings <path>", "with --hf: distill.py's settings: JSON, or a model that nfc distill made")
     .option("--drop-noise", "with --gpt2: accept losing the distance means of noise-distance")
@@ -148,13 +153,15 @@ async function nameUnnamed(
   { io }: Context,
   model: string | undefined,
   flags: ExportFlags,
-  { onnx, safetensors, gpt2, hf }: Omit<ExportOptions, "output">,
+  { onnx, safetensors, gguf, gpt2, hf }: Omit<ExportOptions, "output">,
 ): Promise<{ model: string; output: string }> {
   if (model !== undefined && flags.output !== undefined) return { model, output: flags.output };
   const { chooseLatest } = await import("../unnamed/choose.ts");
   const { nameOutput } = await import("../unnamed/names.ts");
   const chosen = model === undefined ? await chooseLatest() : { model, remarks: [] };
-  const format = gpt2 ? "gpt2" : onnx && safetensors ? "export" : onnx ? "onnx" : hf ? "hf" : "safetensors";
+  const several = [onnx, safetensors, gguf].filter(Boolean).length > 1;
+  const single = onnx ? "onnx" : hf ? "hf" : gguf ? "gguf" : "safetensors";
+  const format = gpt2 ? "gpt2" : several ? "export" : single;
   const output = flags.output ?? nameOutput(chosen.model, format);
   const latest = model === undefined ? ", the last model made here" : "";
   note(io, flags, `exports ${chosen.model}${latest}, writes ${output}`);
@@ -164,7 +171,7 @@ async function nameUnnamed(
 
 function toOptions(flags: ExportFlags): Omit<ExportOptions, "output"> {
   checkFlags(flags);
-  const { force, gpt2, dropNoise, hf, threads, maxShardSize } = flags;
+  const { force, gpt2, dropNoise, hf, gguf, threads, maxShardSize } = flags;
   const safetensors = flags.safetensors || gpt2 || hf || flags.dtype !== undefined || maxShardSize !== undefined;
   const onnx =
     flags.onnx ||
@@ -172,9 +179,9 @@ function toOptions(flags: ExportFlags): Omit<ExportOptions, "output"> {
     flags.externalData ||
     flags.shareWeights ||
     flags.noise === "sample" ||
-    !safetensors;
+    !(safetensors || gguf);
   return {
-    ...{ force, gpt2, dropNoise, hf, threads },
+    ...{ force, gpt2, dropNoise, hf, gguf, threads },
     onnx: onnx ? toOnnxOptions(flags) : undefined,
     safetensors: safetensors ? { dtype: toDtype(flags.dtype), maxShardSize } : undefined,
   };
