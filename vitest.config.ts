@@ -18,6 +18,7 @@ const RUNTIME = [
   "docs",
   "examples",
   "export/{*,hf/*}",
+  "export/card/browser-snippet",
   "export/onnx/{check-weights,narrow-cache,noise,onnx-export,onnx-file,precisions,verify}",
   "export/quantize/calibrate",
   "fixture",

@@ -43,11 +43,16 @@ async function loadLibrary({ url, builds }, device) {
   env.useBrowserCache = false;
   env.useWasmCache = false;
   const absolute = (path) => new URL(path, self.location.href).href;
-  if (builds) {
-    const { mjs, wasm } = builds[device];
-    env.backends.onnx.wasm.wasmPaths = { mjs: absolute(mjs), wasm: absolute(wasm) };
-  }
+  const { mjs, wasm } = (builds ?? nameBuilds(url, env.backends.onnx.versions.web))[device];
+  env.backends.onnx.wasm.wasmPaths = { mjs: absolute(mjs), wasm: absolute(wasm) };
   return library;
+}
+
+/** The builds of ONNX Runtime on the CDN that the library comes from. Only that without WebGPU runs all files without it. */
+function nameBuilds(library, version) {
+  const build = new URL(`/npm/onnxruntime-web@${version}/dist/ort-wasm-simd-threaded`, library).href;
+  const name = (suffix) => ({ mjs: `${build}${suffix}.mjs`, wasm: `${build}${suffix}.wasm` });
+  return { wasm: name(""), webgpu: name(".asyncify") };
 }
 
 /** Adds up the bytes of the model's files, of which there is one, and its data. */

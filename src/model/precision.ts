@@ -39,5 +39,11 @@ export const WEBGPU_ORDER: Readonly<Record<"half" | "full", readonly Precision[]
 export const chooseFirst = (order: readonly Precision[], there: readonly Precision[]): Precision | null =>
   order.find((precision) => there.includes(precision)) ?? null;
 
+/**
+ * Whether a file reads its embedding in blocks (GatherBlockQuantized). In WebAssembly, only ONNX Runtime's build without
+ * WebGPU has a kernel for that; transformers.js loads the one with WebGPU unless told otherwise.
+ */
+export const needsPlainBuild = (precision: Precision): boolean => !["fp32", "fp16", "int8"].includes(precision);
+
 /** Whether the cache, and all products, are float16. */
 export const isHalf = (precision: Precision): boolean => precision === "fp16" || precision === "q4f16";

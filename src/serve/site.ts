@@ -46,7 +46,7 @@ export interface PageInfo {
   precisions: PageFile[];
   /** The precision to load without a choice: in WebAssembly, and on WebGPU with and without 16-bit floats. */
   preferred: { wasm: Precision; webgpu: { half: Precision | null; full: Precision | null } };
-  /** `builds`: the addresses of ONNX Runtime for each device; null where transformers.js finds its own. */
+  /** `builds`: the addresses of ONNX Runtime for each device; null where the page takes them from the CDN. */
   library: { url: string; version: string; builds: Record<BrowserDevice, Build> | null };
   nfc: string;
 }

@@ -1,6 +1,9 @@
 // The page of nfc serve in headless Chromium: its text is our own greedy text, in every precision, with no network.
+import { existsSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Precision } from "../../src/model/precision.ts";
+import { findBrowserRuntime } from "../../src/serve/browser-runtime.ts";
 import { type Served, serve } from "../../src/serve/serve.ts";
 import { browserForTests, NO_CHROMIUM, type Visit, WHY } from "../support/browser.ts";
 import { exported, modelOf } from "../support/exported.ts";
@@ -115,6 +118,32 @@ describe.skipIf(NO_CHROMIUM)(`the page${WHY}`, { timeout: 60_000 }, () => {
     expect(opened.requests.length).toBeGreaterThan(10);
     expect(opened.requests.filter((url) => !url.startsWith(served.url) && !url.startsWith("data:"))).toEqual([]);
     expect(opened.errors).toEqual([]);
+  });
+});
+
+describe.skipIf(NO_CHROMIUM)(`the page with transformers.js from the CDN${WHY}`, { timeout: 60_000 }, () => {
+  const visit = browserForTests();
+
+  it.each(["int8", "q4"] as const)("writes with %s what nfc writes", async (precision) => {
+    const { files } = findBrowserRuntime([process.cwd()]);
+    if (!files) throw new Error("transformers.js is a development dependency");
+    const folder = path(`cdn-${precision}`);
+    await exported(MODEL, folder, { precisions: [precision] });
+    const served = await serve(folder, { port: 0, libraryFolders: [] });
+    expect(served.cdn).toBe(true);
+    const { page, requests } = await visit();
+    const folders = [files.library, files.builds.wasm.mjs].map((file) => dirname(file));
+    await page.route("https://cdn.jsdelivr.net/**", (route) => {
+      const name = basename(new URL(route.request().url()).pathname);
+      const found = folders.map((each) => join(each, name)).find((file) => existsSync(file));
+      const headers = { "access-control-allow-origin": "*", "cross-origin-resource-policy": "cross-origin" };
+      return found ? route.fulfill({ path: found, headers }) : route.fulfill({ status: 404 });
+    });
+    await page.goto(served.url);
+    await page.getByText(new RegExp(`^${precision} is ready`)).waitFor({ timeout: 30_000 });
+    expect(await writeIn(page, PROMPT, TOKENS)).toBe(await greedyText(folder, precision));
+    expect(requests.some((url) => url.startsWith("https://cdn.jsdelivr.net/npm/onnxruntime-web@"))).toBe(true);
+    await served.close();
   });
 });
 

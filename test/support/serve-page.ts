@@ -10,14 +10,18 @@ export const PROMPT = "Anna keeps her old lantern in the tower. Boris keeps his"
 export const TOKENS = 24;
 
 /** The greedy text of an export by our own decoder. */
-export async function greedyText(folder: string, precision: Precision): Promise<string> {
+export async function greedyText(
+  folder: string,
+  precision: Precision,
+  { prompt = PROMPT, tokens = TOKENS } = {},
+): Promise<string> {
   const model = await openExportedModel(folder);
   const tokenizer = await loadTokenizer(model.folder, model.config);
   // Unpacked weights multiply in float32, as WebAssembly does; packed blocks would round activations.
   const options = { threads: 1, shortLived: true };
   const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, options);
   let text = "";
-  for await (const event of decodePrompts(decoder, tokenizer, [tokenizer.encode(PROMPT)], { maxNewTokens: TOKENS }))
+  for await (const event of decodePrompts(decoder, tokenizer, [tokenizer.encode(prompt)], { maxNewTokens: tokens }))
     text += event.text;
   await decoder.close();
   return text;

@@ -64,6 +64,7 @@ export function renderModelCard(card: ModelCard): string {
       ...card,
       name: nameSnippetModel(name),
       onnx: choosePreferredFile(exports),
+      precisions: exports.map(({ precision }) => precision),
     }),
     paragraph("Licence: that of the source. Add ", { code: "license:" }, " to the header before publishing."),
   ]);

@@ -1,7 +1,15 @@
 // Snippets that run an exported model, for each runtime that reads its folder. docs/runtimes.md lists the tests of them.
 import type { ModelConfig } from "../../model/config.ts";
 import { countAttentionColumns } from "../../model/head-widths.ts";
-import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
+import {
+  CPU_ORDER,
+  chooseFirst,
+  isHalf,
+  needsPlainBuild,
+  type Precision,
+  toTransformersJsDtype,
+  WEBGPU_ORDER,
+} from "../../model/precision.ts";
 import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
 import { RUN_NFC } from "../../version.ts";
 import { findCacheWidth } from "../onnx/genai-config.ts";
@@ -12,6 +20,8 @@ export interface RuntimeModel {
   config: ModelConfig;
   /** The file that the snippets load; null without ONNX. */
   onnx: { precision: Precision; file: string } | null;
+  /** All precisions in the folder, of which pages choose by the adapter. */
+  precisions: readonly Precision[];
   /** The form of model.safetensors, see `ModelCard`; null without one. */
   weights: "compact" | "hf" | "gpt2" | null;
 }
@@ -62,7 +72,9 @@ function makeOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; fil
       'import { env, pipeline } from "@huggingface/transformers";',
       "env.allowLocalModels = true;",
       'env.localModelPath = "/"; // the folder is served beside the page',
-      ...transformersJs(model.name, onnx.precision).slice(1),
+      ...chooseInBrowser(model.precisions),
+      `const generate = await pipeline("text-generation", "${model.name}", options);`,
+      `console.log(await generate("${PROMPT}", { max_new_tokens: 40 }));`,
     ]),
     makeSection("ONNX Runtime (Python)", "python", onnxRuntime(model, onnx)),
     ...(findCacheWidth(model.config) === null
@@ -71,6 +83,37 @@ function makeOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; fil
     makeSection("optimum (Python, transformers 4)", "python", optimum(model.name, onnx.file)),
   ];
 }
+
+/**
+ * Lines that set `options` as `nfc serve` chooses: WebGPU where there is an adapter for one of the files, else WebAssembly.
+ * fp32 is no file for WebGPU where a page can load a smaller one in WebAssembly.
+ */
+function chooseInBrowser(there: readonly Precision[]): string[] {
+  const inWasm = chooseFirst(CPU_ORDER, there) as Precision;
+  const small = there.filter((precision) => precision !== "fp32" || inWasm === "fp32");
+  const [half, full] = [chooseFirst(WEBGPU_ORDER.half, small), chooseFirst(WEBGPU_ORDER.full, small)];
+  const options = (device: string, precision: Precision) =>
+    `{ device: "${device}", dtype: "${toTransformersJsDtype(precision)}" }`;
+  const wasm = options("wasm", inWasm);
+  const build = needsPlainBuild(inWasm) ? PLAIN_BUILD : [];
+  if (half === null) return [`const options = ${wasm};`, ...build];
+  const adapter = "const adapter = await navigator.gpu?.requestAdapter();";
+  if (half === full) return [adapter, `const options = adapter ? ${options("webgpu", half)} : ${wasm};`, ...build];
+  const test = 'const half = adapter?.features.has("shader-f16"); // 16-bit floats';
+  if (full === null) return [adapter, test, `const options = half ? ${options("webgpu", half)} : ${wasm};`, ...build];
+  const dtype = `half ? "${toTransformersJsDtype(half)}" : "${toTransformersJsDtype(full)}"`;
+  return [adapter, test, `const options = adapter ? { device: "webgpu", dtype: ${dtype} } : ${wasm};`, ...build];
+}
+
+/** Lines for files that only ONNX Runtime's build without WebGPU runs in WebAssembly. */
+const PLAIN_BUILD = [
+  'if (options.device === "wasm") { // the build without WebGPU, which alone reads embeddings in blocks there',
+  "  const { wasm, versions } = env.backends.onnx;",
+  '  const folder = "https://cdn.jsdelivr.net/npm/onnxruntime-web@" + versions.web + "/dist/";',
+  '  const name = folder + "ort-wasm-simd-threaded";',
+  '  wasm.wasmPaths = { mjs: name + ".mjs", wasm: name + ".wasm" };',
+  "}",
+];
 
 function refuseCompact(config: ModelConfig): Block {
   const columns = countAttentionColumns(config, 0);

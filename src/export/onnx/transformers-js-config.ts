@@ -4,6 +4,7 @@ import {
   chooseFirst,
   isHalf,
   nameModelFile,
+  needsPlainBuild,
   PRECISIONS,
   type Precision,
   toTransformersJsDtype,
@@ -13,17 +14,14 @@ import type { OnnxFile } from "./onnx-file.ts";
 
 /**
  * `transformers.js_config`: how many data files each model has (browsers cannot look), the dtype where transformers.js's
- * own choice (q8 in WebAssembly, fp32 elsewhere) is not there, the dtype on WebGPU where a smaller one than fp32 runs on
- * any adapter, and for its version 3 the dtype of the cache. null when there is nothing to say.
+ * own choice (q8 in WebAssembly, fp32 elsewhere) is not there, that of a device which runs or wants another file, and for
+ * its version 3 the dtype of the cache. null when there is nothing to say.
  */
 export function makeTransformersJsConfig(files: readonly OnnxFile[]): Record<string, unknown> | null {
   const has = (precision: Precision) => files.some((file) => file.precision === precision);
   const external = files.filter(({ files: [, ...data] }) => data.length > 0);
   const half = PRECISIONS.filter((precision) => isHalf(precision) && has(precision));
-  const onWebGpu = chooseFirst(
-    WEBGPU_ORDER.full,
-    files.map(({ precision }) => precision),
-  ); // runs on any adapter
+  const devices = chooseForDevices(files.map(({ precision }) => precision));
   const config = {
     ...(external.length > 0 && {
       use_external_data_format: Object.fromEntries(
@@ -31,13 +29,27 @@ export function makeTransformersJsConfig(files: readonly OnnxFile[]): Record<str
       ),
     }),
     ...(!(has("fp32") && has("int8")) && { dtype: toTransformersJsDtype(CPU_ORDER.find(has) as Precision) }),
-    ...(onWebGpu !== null &&
-      onWebGpu !== "fp32" && { device_config: { webgpu: { dtype: toTransformersJsDtype(onWebGpu) } } }),
+    ...(Object.keys(devices).length > 0 && { device_config: devices }),
     ...(half.length > 0 && {
       kv_cache_dtype: Object.fromEntries(half.map((precision) => [toTransformersJsDtype(precision), "float16"])),
     }),
   };
   return Object.keys(config).length > 0 ? config : null;
+}
+
+/** dtypes for browsers, where the file for all devices is none for one: the first that WebGPU, or WebAssembly, does run. */
+function chooseForDevices(there: readonly Precision[]): Record<string, { dtype: string }> {
+  const onWebGpu = chooseFirst(WEBGPU_ORDER.full, there); // by any adapter
+  const general = chooseFirst(CPU_ORDER, there);
+  const inWasm = chooseFirst(
+    CPU_ORDER.filter((precision) => !needsPlainBuild(precision)),
+    there,
+  );
+  const choose = (precision: Precision) => ({ dtype: toTransformersJsDtype(precision) });
+  return {
+    ...(onWebGpu !== null && onWebGpu !== "fp32" && { webgpu: choose(onWebGpu) }),
+    ...(inWasm !== null && inWasm !== general && { wasm: choose(inWasm) }),
+  };
 }
 
 /** The file that a runtime without a choice of its own should load; null without any. */

@@ -15,7 +15,8 @@ function file(precision: Precision, data = 0): OnnxFile {
 describe("transformersJsConfig", () => {
   it("the config names no dtype where both default files of transformers.js exist", () => {
     expect(makeTransformersJsConfig([file("fp32"), file("int8")])).toBeNull();
-    expect(makeTransformersJsConfig([file("int8"), file("uint8"), file("q4"), file("fp32")])).toBeNull();
+    const more = makeTransformersJsConfig([file("int8"), file("uint8"), file("q4"), file("fp32")]);
+    expect(Object.keys(more ?? {})).toEqual(["device_config"]);
   });
 
   it.each<[Precision[], string]>([
@@ -38,7 +39,19 @@ describe("transformersJsConfig", () => {
 
   it("the config gives the cache's dtype of half-precision files, by the names of transformers.js", () => {
     const config = makeTransformersJsConfig(PRECISIONS.map((precision) => file(precision)));
-    expect(config).toEqual({ kv_cache_dtype: { fp16: "float16", q4f16: "float16" } });
+    expect(config).toMatchObject({ kv_cache_dtype: { fp16: "float16", q4f16: "float16" } });
+  });
+
+  it.each<[Precision[], object | undefined]>([
+    [["fp32", "int8"], undefined],
+    [["fp32", "int8", "uint8"], { webgpu: { dtype: "uint8" } }],
+    [PRECISIONS.filter((precision) => precision !== "fp32"), { webgpu: { dtype: "q4" } }],
+    [["fp32", "q4"], { webgpu: { dtype: "q4" }, wasm: { dtype: "fp32" } }],
+    [["fp16", "q4f16"], { wasm: { dtype: "fp16" } }],
+    [["q4"], { webgpu: { dtype: "q4" } }],
+  ])("the config of %j names the dtypes of devices that want another file: %j", (precisions, devices) => {
+    const config = makeTransformersJsConfig(precisions.map((precision) => file(precision)));
+    expect(config?.device_config).toEqual(devices);
   });
 });
 
