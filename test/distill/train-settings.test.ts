@@ -152,3 +152,25 @@ it("the changed settings are listed with both values, long ones cut", () => {
   expect(listChangedSettings(old, { ...old, average: 0 })).toEqual([]);
   expect(listChangedSettings(old, { ...old, average: 0.5 })).toEqual(["average (0 → 0.5)"]);
 });
+
+describe("training for the rounding of an export", () => {
+  it("has the blocks that the export makes of the model", () => {
+    expect(resolveTrainSettings("finetune", TINY)).toMatchObject({ quantize: "none", block: 0, symmetric: "no" });
+    expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" })).toMatchObject({ block: 32, symmetric: "no" });
+    expect(resolveTrainSettings("finetune", { ...TINY, n_embd: 48 }, { quantize: "uint8" }).block).toBe(16);
+    expect(resolveTrainSettings("finetune", TINY, { quantize: "int8" }).block).toBe(0);
+  });
+
+  it.each([
+    [{ block: 16 }, "--block-size is for precisions with blocks"],
+    [{ quantize: "int8", block: 16 }, "--block-size is for precisions with blocks"],
+    [{ quantize: "int8", symmetric: "yes" }, "--symmetric is for precisions with blocks"],
+    [{ quantize: "q4", block: 20 }, "blocks of 20: not one of 16, 32, 64, 128"],
+    [{ quantize: "q4", block: 64 }, "blocks of 64 do not divide n_embd 32"],
+    [{ quantize: "q3" as "q4" }, '--quantize is "q3", expected: none or int8 or uint8 or q4'],
+  ] as [Partial<TrainSettings>, string][])("refuses what no export does: %j", async (given, message) => {
+    const failure = await failureOf(async () => resolveTrainSettings("finetune", TINY, given));
+    expect(failure.code).toBe("usage");
+    expect(failure.message).toBe(message);
+  });
+});

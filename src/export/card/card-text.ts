@@ -27,6 +27,7 @@ export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] 
       ],
       ...describeTie(record, config.variant),
       ...record.history.flatMap(describeTraining),
+      ...describeRounding(record),
       ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),
       ...record.notes,
       ...perplexities,
@@ -87,6 +88,14 @@ function describeTraining(step: Step): string[] {
       : `; perplexity on held-out text ${before === null ? "" : `${before.toFixed(2)} before, `}${after.toFixed(2)} after`;
   const amount = tokens === null ? "" : `, ${formatCount(tokens, "token")}`;
   return [`${step.step}: ${formatCount(steps, "step")}${amount}${held}`];
+}
+
+/** What the weights were trained to be rounded to. */
+function describeRounding({ quantization }: NfcRecord): string[] {
+  if (!quantization) return [];
+  const { precision, block, symmetric } = quantization;
+  const blocks = block === undefined ? "" : ` in blocks of ${block}${symmetric ? " without zero points" : ""}`;
+  return [`Trained for ${precision}${blocks}: its weights are that precision's numbers already`];
 }
 
 function asObject(from: unknown, key: string): unknown {

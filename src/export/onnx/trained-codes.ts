@@ -54,7 +54,7 @@ export function explainTrainedCodes(
 
 function describeTrained({ precision, block, symmetric }: NonNullable<NfcRecord["quantization"]>): string {
   const zeros = symmetric ? " without zero points" : "";
-  return block === undefined ? precision : `${precision} in blocks of ${block}${zeros}`;
+  return block === undefined ? `${precision} in 8 bits` : `${precision} in blocks of ${block}${zeros}`;
 }
 
 /** @throws NfcError "invalid-file" always */

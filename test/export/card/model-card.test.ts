@@ -78,6 +78,14 @@ describe("the model card", () => {
     expect(text).toContain(shape);
   });
 
+  it("the card says what the model was trained for", () => {
+    const { record, ...rest } = card("base");
+    const quantization = { precision: "q4", block: 64, symmetric: true } as const;
+    const text = renderModelCard({ ...rest, record: { ...record, quantization } });
+    expect(text).toContain("- Trained for q4 in blocks of 64 without zero points: its weights are that precision's");
+    expect(renderModelCard(card("base"))).not.toContain("Trained for");
+  });
+
   it("the card for two precisions is exactly this", async () => {
     await expect(renderModelCard(card("hf://owner/base@main"))).toMatchFileSnapshot("snapshots/model-card.md");
   });
