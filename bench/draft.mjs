@@ -58,7 +58,20 @@ await makeModel(large, "small");
 await weaken(join(large, "model.safetensors"), Number(add));
 const nfc = new URL("../bin/nfc.js", import.meta.url).pathname;
 const layers = Array.from({ length: DRAFT_LAYERS }, (_, i) => i).join(",");
-execFileSync(process.execPath, [nfc, "convert", large, "-o", small, "--layers", layers, "--no-repair", "-f", "-q"]);
+execFileSync(process.execPath, [
+  nfc,
+  "convert",
+  large,
+  "-o",
+  small,
+  "--variant",
+  "dense",
+  "--layers",
+  layers,
+  "--no-repair",
+  "-f",
+  "-q",
+]);
 const [model, draft] = [await openDecoder(large), await openDecoder(small)];
 const options = { maxNewTokens: Number(count) };
 for (const fixed of [null, 2, 4, 6]) {
