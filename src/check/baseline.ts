@@ -11,6 +11,7 @@ export const BASELINE_FORMAT = "nfc-baseline/1";
 const count = z.int().nonnegative();
 const baselineEntrySchema = z.object({
   bytes: count,
+  brotli: count.exactOptional().describe("Bytes after brotli at quality 5, of a model with a brotliLimit"),
   parameters: count.nullable().describe("Null where weights are packed in a way that headers do not explain"),
   attention: z
     .union([z.literal(2), z.literal(3)])

@@ -34,6 +34,10 @@ export interface CheckedModel {
   size: number | null;
   sizeLimit: number | null;
   baselineSize: number | null;
+  /** Bytes after brotli, of a model with a limit for them. */
+  brotliSize: number | null;
+  brotliLimit: number | null;
+  baselineBrotli: number | null;
   parameters: number | null;
   baselineParameters: number | null;
   /** Groups of tensors whose bytes changed, largest growth first. */
@@ -57,7 +61,7 @@ export interface CheckResult {
 
 /**
  * Holds the models of an nfc.size.json against their limits and the committed baseline, as `nfc check` does. Reads headers
- * only; `updateBaseline` hashes files as well. With it, nothing is written when a model is missing, unreadable, or over a
+ * only, but for models with a `brotliLimit`; `updateBaseline` hashes files as well. With it, nothing is written when a model is missing, unreadable, or over a
  * limit of its own.
  * @example
  * ```js
@@ -83,6 +87,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
     const { checked, model } = await checkEntry(root, entry, makeBaseline(baseline, nameEntry(entry)), {
       told: !updateBaseline,
       requireBaseline: requireBaseline && !updateBaseline,
+      signal,
     });
     if (model) weighed.set(checked.name, model);
     models.push(checked);
@@ -105,13 +110,14 @@ async function checkEntry(
   root: string,
   entry: SizeEntry,
   before: BaselineEntry | null,
-  { told, requireBaseline }: { told: boolean; requireBaseline: boolean },
+  { told, requireBaseline, signal }: { told: boolean; requireBaseline: boolean; signal: AbortSignal | undefined },
 ): Promise<{ checked: CheckedModel; model: WeighedModel | null }> {
   const name = nameEntry(entry);
   const checked: CheckedModel = {
     ...{ name, path: entry.path, passed: true, size: null, parameters: null, groups: [], failures: [], notes: [] },
-    sizeLimit: findLimit(entry),
+    sizeLimit: readLimit(entry.limit),
     baselineSize: before?.bytes ?? null,
+    ...{ brotliSize: null, brotliLimit: readLimit(entry.brotliLimit), baselineBrotli: before?.brotli ?? null },
     baselineParameters: before?.parameters ?? null,
     unreadable: false,
   };
@@ -122,7 +128,7 @@ async function checkEntry(
   let model: WeighedModel | null = null;
   let quality: string[] = [];
   try {
-    model = await weighModel(root, entry.path);
+    model = await weighModel(root, entry.path, { brotli: entry.brotliLimit !== undefined, signal });
     quality = await checkQuality(root, entry);
     if (model === null) fail("no file matches: check the path, and that the model is built before the check");
   } catch (error) {
@@ -133,30 +139,33 @@ async function checkEntry(
   }
   if (!model) return { checked, model };
   checked.size = model.bytes;
+  checked.brotliSize = model.brotli;
   checked.parameters = model.parameters;
   for (const text of [...checkLimits(entry, model), ...quality, ...checkAccidents(entry, model, before)]) fail(text);
   if (before) {
     checked.groups = describeChangedGroups(before.groups, model.groups);
-    const growth = checkGrowth(entry, model, before, checked.groups);
-    if (growth) fail(growth);
+    for (const growth of checkGrowth(entry, model, before, checked.groups)) fail(growth);
   } else if (requireBaseline) fail("the baseline does not know this model: nfc check --update-baseline");
   else if (entry.maxGrowth !== undefined && told)
     checked.notes.push("no baseline knows it: maxGrowth is not checked; nfc check --update-baseline");
   return { checked, model };
 }
 
-function findLimit({ limit }: SizeEntry): number | null {
+function readLimit(limit: SizeEntry["limit"]): number | null {
   if (limit === undefined) return null;
   return typeof limit === "number" ? limit : parseBytes(limit);
 }
 
 function checkLimits(entry: SizeEntry, model: WeighedModel): string[] {
   const faults: string[] = [];
-  const limit = findLimit(entry);
-  if (limit !== null && model.bytes > limit)
-    faults.push(
-      `${formatBytes(model.bytes)} is ${formatBytes(model.bytes - limit)} over the limit of ${formatBytes(limit)}`,
-    );
+  const compare = (bytes: number, limit: number | null, when: string) => {
+    if (limit !== null && bytes > limit)
+      faults.push(
+        `${formatBytes(bytes)}${when} is ${formatBytes(bytes - limit)} over the limit of ${formatBytes(limit)}`,
+      );
+  };
+  compare(model.bytes, readLimit(entry.limit), "");
+  if (model.brotli !== null) compare(model.brotli, readLimit(entry.brotliLimit), " after brotli");
   const { maxParameters } = entry;
   if (maxParameters === undefined) return faults;
   if (model.parameters === null)
@@ -213,17 +222,26 @@ function describeChangedGroups(before: GroupBytes, now: GroupBytes): CheckedMode
 
 function checkGrowth(
   { maxGrowth }: SizeEntry,
-  { bytes }: WeighedModel,
+  { bytes, brotli }: WeighedModel,
   before: BaselineEntry,
   groups: CheckedModel["groups"],
-): string | null {
-  const growth = bytes - before.bytes;
-  const allowed = maxGrowth === undefined ? null : (parseGrowth(maxGrowth)?.(before.bytes) ?? null);
-  if (allowed === null || growth <= allowed) return null;
+): string[] {
+  if (maxGrowth === undefined) return [];
+  const describe = (now: number, old: number, when: string): string[] => {
+    const growth = now - old;
+    const allowed = parseGrowth(maxGrowth)?.(old) ?? null;
+    if (allowed === null || growth <= allowed) return [];
+    const percent = old > 0 ? ` (${formatSignedPercent((100 * growth) / old)})` : "";
+    return [`grew by ${formatBytes(growth)}${when}${percent}, ${maxGrowth} is allowed`];
+  };
   const grown = groups.filter((change) => change.now > change.before).slice(0, 3);
   const where = grown.map(({ group, before: old, now }) => `${group} +${formatBytes(now - old)}`).join(", ");
-  const percent = before.bytes > 0 ? ` (${formatSignedPercent((100 * growth) / before.bytes)})` : "";
-  return `grew by ${formatBytes(growth)}${percent}, ${maxGrowth} is allowed; what grew: ${where || "the graph or the headers"}`;
+  const raw = describe(bytes, before.bytes, "").map(
+    (text) => `${text}; what grew: ${where || "the graph or the headers"}`,
+  );
+  return brotli === null || before.brotli === undefined
+    ? raw
+    : [...raw, ...describe(brotli, before.brotli, " after brotli")];
 }
 
 async function selectEntries(
@@ -232,11 +250,12 @@ async function selectEntries(
   signal: AbortSignal | undefined,
 ): Promise<Record<string, BaselineEntry>> {
   const entries: Record<string, BaselineEntry> = Object.create(null);
-  for (const [name, { bytes, parameters, attention, groups, dtypes, files }] of weighed) {
+  for (const [name, { bytes, brotli, parameters, attention, groups, dtypes, files }] of weighed) {
     const hashed: BaselineEntry["files"] = {};
     for (const [file, size] of Object.entries(files))
       hashed[file] = { bytes: size, sha256: await sha256File(join(root, file), signal) };
-    entries[name] = { bytes, parameters, attention, groups, dtypes, files: hashed };
+    const compressed = brotli !== null && { brotli };
+    entries[name] = { bytes, ...compressed, parameters, attention, groups, dtypes, files: hashed };
   }
   return entries;
 }

@@ -21,10 +21,13 @@ function makeBlocks(result: CheckResult): Block[] {
   const facts = models.flatMap((model): Line[] =>
     describeModel(model).map((text) => [{ code: model.name }, `: ${text}`]),
   );
-  const names = ["model", "size", "limit", "before", "change", "parameters", ""];
+  const compressed = models.some(({ brotliLimit }) => brotliLimit !== null);
+  const brotli = compressed ? ["brotli", "limit", "before"] : [];
+  const names = ["model", "size", "limit", "before", "change", ...brotli, "parameters", ""];
+  const align = `lrrrr${"r".repeat(brotli.length)}rl`;
   return [
     heading(3, verdict),
-    { kind: "table", heading: names, rows: models.map(makeRow), align: "lrrrrrl" },
+    { kind: "table", heading: names, rows: models.map((model) => makeRow(model, compressed)), align },
     list([...facts, ...(updated ? [[{ code: baseline }, ": written"]] : [])]),
   ];
 }
@@ -40,9 +43,12 @@ function describeModel({ failures, notes, groups }: CheckedModel): string[] {
 
 /** The array of size-limit, { name, passed, size, sizeLimit }, with further keys. */
 export function renderCheckJson({ models }: CheckResult): object[] {
-  return models.map(({ name, passed, size, sizeLimit, path, parameters, baselineSize, groups, failures, notes }) => ({
+  return models.map(({ name, passed, size, sizeLimit, path, parameters, baselineSize, ...more }) => ({
     ...{ name, passed, size, sizeLimit: sizeLimit ?? undefined, path, parameters, baselineSize },
-    ...{ groups, failures, notes },
+    ...(more.brotliLimit !== null && {
+      ...{ brotliSize: more.brotliSize, brotliLimit: more.brotliLimit, baselineBrotli: more.baselineBrotli },
+    }),
+    ...{ groups: more.groups, failures: more.failures, notes: more.notes },
   }));
 }
 
@@ -55,13 +61,17 @@ export function renderAnnotations({ models, config }: CheckResult): string[] {
   );
 }
 
-function makeRow({ name, passed, size, sizeLimit, baselineSize, parameters, unreadable }: CheckedModel): Line[] {
+function makeRow(model: CheckedModel, compressed: boolean): Line[] {
+  const { name, passed, size, sizeLimit, baselineSize, parameters, unreadable } = model;
+  const cell = (bytes: number | null) => (bytes === null ? "" : formatBytes(bytes));
+  const brotli = [model.brotliSize, model.brotliLimit, model.baselineBrotli];
   return [
     { code: name },
-    size === null ? "" : formatBytes(size),
-    sizeLimit === null ? "" : formatBytes(sizeLimit),
-    baselineSize === null ? "" : formatBytes(baselineSize),
+    cell(size),
+    cell(sizeLimit),
+    cell(baselineSize),
     size === null || baselineSize === null ? "" : formatChange(baselineSize, size),
+    ...(compressed ? brotli.map(cell) : []),
     parameters === null ? "" : formatThousands(parameters),
     passed ? "ok" : unreadable ? "unreadable" : "FAILED",
   ];

@@ -5,6 +5,7 @@ import { join, relative } from "node:path";
 import { NfcError } from "../errors.ts";
 import { readOnnxStructure } from "../formats/onnx/reader.ts";
 import { locateData } from "../inference/exported/external-data.ts";
+import { measureCompressed, sumCompressed } from "../io/brotli.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { escapeTerminal } from "../io/printable.ts";
 import {
@@ -20,6 +21,8 @@ import { sumGroups, sumWeights, type Weight } from "../report/weigh/weights.ts";
 import { findModelFiles, toSlashes } from "./model-files.ts";
 
 export interface WeighedModel extends Weight {
+  /** Bytes after brotli; null where they were not asked for. */
+  brotli: number | null;
   /** Bytes by file name below the configuration's folder. */
   files: Record<string, number>;
   groups: Record<string, Weight>;
@@ -35,7 +38,11 @@ export interface WeighedModel extends Weight {
  * @returns null where nothing matches
  * @throws NfcError "invalid-file" or "unsupported" for a file that cannot be read, "usage" for a path outside
  */
-export async function weighModel(root: string, path: string): Promise<WeighedModel | null> {
+export async function weighModel(
+  root: string,
+  path: string,
+  { brotli = false, signal }: { brotli?: boolean | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<WeighedModel | null> {
   const { models, state, others } = await findModelFiles(root, path);
   if (models.length + state.length + others.length === 0) return null;
   if (models.length + state.length === 0)
@@ -67,6 +74,7 @@ export async function weighModel(root: string, path: string): Promise<WeighedMod
     groups: sortKeys(sumGroups([...all, ...rest])),
     dtypes: sortKeys(sumFormats(all)),
     bytes: files.bytes,
+    brotli: brotli ? sumCompressed(files.own, await measureCompressed(files.own, signal)).brotli : null,
     parameters: sumWeights(all).parameters,
     attention: findAttentionParts(all),
     accidents,
@@ -86,6 +94,8 @@ async function readHeader(root: string, name: string): Promise<{ tensors: Header
 class FileSizes {
   readonly sizes: Record<string, number> = {};
   bytes = 0;
+  /** Paths of the files that count. */
+  readonly own: string[] = [];
   private readonly seen = new Set<string>();
   private readonly root: string;
 
@@ -102,6 +112,7 @@ class FileSizes {
     if (this.seen.has(place)) return 0;
     this.seen.add(place);
     this.bytes += Number(size);
+    this.own.push(file);
     return Number(size);
   }
 }

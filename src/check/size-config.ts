@@ -24,6 +24,7 @@ const entrySchema = z.strictObject({
   name: z.string().min(1).optional().describe("What the model is called; its path unless given"),
   path: z.string().min(1).describe("File, folder or glob, below the folder of this file; sizes are added up"),
   limit: bytes.optional().describe('Most bytes, such as "80 MB" (10^6) or "80 MiB" (2^20)'),
+  brotliLimit: bytes.optional().describe("Most bytes after brotli compression; the files are then read as a whole"),
   maxParameters: z.int().positive().optional().describe("Most parameters"),
   maxGrowth: growth.optional().describe('Most growth against the baseline, such as "1 %" or "500 kB"; "0": none'),
   maxPerplexity: z.number().positive().optional().describe("Largest perplexity that nfc.json of the model may note"),

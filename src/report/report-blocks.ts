@@ -99,7 +99,13 @@ function makeExportBlocks(summary: ExportSummary): Block {
   const { source, variant, parameters } = summary;
   const measured = text === null ? "" : `, measured on ${text}`;
   const facts = `: ${variant}, ${formatThousands(parameters)} parameters${measured}`;
-  return group(paragraph("Exported, ", { code: source }, facts), table);
+  return group(paragraph("Exported, ", { code: source }, facts), table, ...describeOthers(summary));
+}
+
+function describeOthers({ others }: ExportSummary): Block[] {
+  if (!others || others.names.length === 0) return [];
+  const sizes = `${formatBytes(others.bytes)}, ${formatBytes(others.brotli)} after brotli`;
+  return [paragraph(`A browser also downloads ${others.names.join(", ")}: ${sizes}`)];
 }
 
 /** Who made a model, from what, by which commands, and what was assumed when it was opened; empty where nothing is known. */

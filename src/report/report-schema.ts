@@ -12,6 +12,7 @@ export const REPORT_FORMAT = "nfc-report/1";
 const FLOAT_DTYPES = ["F64", "F32", "F16", "BF16"] as const satisfies readonly FloatDtype[];
 
 const count = z.int().nonnegative();
+const brotli = count.describe("after brotli compression at quality 5; only of a report that was asked for it");
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
 const tool = z.object({ name: z.string(), version: z.string() });
 
@@ -86,6 +87,7 @@ const modelSchema = z
     files: z.object({
       names: z.array(z.string()),
       bytes: count.describe("of all files, headers included"),
+      brotli: brotli.exactOptional(),
       extra: z
         .object({ tensors: count, bytes: count })
         .describe("stored tensors and padding rows that are no parameters: mask buffers, a copy of the head"),
@@ -148,6 +150,7 @@ const exportSchema = z
         precision: z.enum(PRECISIONS),
         file: z.string(),
         bytes: count.describe("with its external data"),
+        brotli: brotli.exactOptional(),
         ratio: z.number().describe("bytes / (4 * parameters): of the weights in float32"),
         quality: z
           .object({
@@ -164,6 +167,10 @@ const exportSchema = z
           .describe("what nfc.json recorded"),
       }),
     ),
+    others: z
+      .object({ names: z.array(z.string()), bytes: count, brotli })
+      .exactOptional()
+      .describe("what a browser downloads beside one of the files"),
   })
   .meta({ id: "Export" });
 

@@ -122,6 +122,7 @@ export function makeOverviewTable({ before, after }: Report): Table {
       row("token embedding", ({ embedding }) => `${formatPercent(embedding.percent)} of all`),
       row("head", headCell),
       row("files", ({ files }) => `${formatBytes(files.bytes)} in ${formatCount(files.names.length, "file")}`),
+      ...(before.files.brotli === undefined ? [] : [row("brotli", ({ files }) => formatBytes(files.brotli ?? 0))]),
     ],
     align: "l",
   };
@@ -245,23 +246,28 @@ function formatPoints(metric: string, difference: number): string {
 }
 
 /**
- * Precision, file, MB, ratio to the float32 weights; quality, where any file was measured. The text that it was measured
+ * Precision, file, MB, MB after brotli where they were measured, ratio to the float32 weights; quality, where any file was measured. The text that it was measured
  * on is `text` where all have the same, and a column otherwise.
  */
 export function makeExportTable({ files }: Pick<ExportSummary, "files">): { table: Table; text: string | null } {
   const texts = new Set(files.flatMap(({ quality }) => (quality ? [textCell(quality)] : [])));
+  const compressed = files.some(({ brotli }) => brotli !== undefined);
   const heading = [
-    ...["precision", "file", "MB", "of float32"],
+    ...["precision", "file", "MB", ...(compressed ? ["brotli"] : []), "of float32"],
     ...(texts.size > 0 ? ["perplexity", "%", ...COMPARED] : []),
     ...(texts.size > 1 ? ["on"] : []),
   ];
-  const rows = files.map(({ precision, file, bytes, ratio, quality }) => {
+  const rows = files.map(({ precision, file, bytes, brotli, ratio, quality }) => {
     const measured = quality ? [...qualityCells(quality), textCell(quality)] : Array<string>(5).fill("");
-    const cells = [precision, { code: file }, formatMegabytes(bytes), ratio.toFixed(RATIO_DECIMALS), ...measured];
+    const sizes = [
+      formatMegabytes(bytes),
+      ...(compressed ? [brotli === undefined ? "" : formatMegabytes(brotli)] : []),
+    ];
+    const cells = [precision, { code: file }, ...sizes, ratio.toFixed(RATIO_DECIMALS), ...measured];
     return cells.slice(0, heading.length);
   });
   const [text = null] = texts.size === 1 ? texts : [];
-  return { table: { kind: "table", heading, rows, align: "llrrrrrrl" }, text };
+  return { table: { kind: "table", heading, rows, align: compressed ? "llrrrrrrrl" : "llrrrrrrl" }, text };
 }
 
 type Quality = NonNullable<ExportSummary["files"][number]["quality"]>;

@@ -1,4 +1,5 @@
 // Limits, baselines and accidents on real checkpoints and exports; what is missing, unreadable or hostile.
+import { randomBytes } from "node:crypto";
 import {
   cpSync,
   existsSync,
@@ -12,11 +13,13 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { brotliCompressSync, constants } from "node:zlib";
 import fc from "fast-check";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type CheckOptions, checkSizes } from "../../src/check/check-sizes.ts";
-import { renderCheckText } from "../../src/check/check-text.ts";
+import { renderCheckJson, renderCheckText } from "../../src/check/check-text.ts";
 import { NfcError } from "../../src/errors.ts";
+import { formatBytes } from "../../src/report/render/format.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { MODEL } from "../support/fixture.ts";
@@ -47,6 +50,14 @@ const put = (from: string, to: string) => cpSync(from, `${repo}/${to}`, { recurs
 function nameData(model: string, name: string) {
   const text = readFileSync(model, "latin1");
   writeFileSync(model, text.replaceAll("model.onnx_data", name), "latin1");
+}
+
+/** Bytes after brotli at quality 5, all at once. */
+function compress(file: string): number {
+  const bytes = readFileSync(file);
+  const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_SIZE_HINT } = constants;
+  const params = { [BROTLI_PARAM_QUALITY]: 5, [BROTLI_PARAM_SIZE_HINT]: bytes.length };
+  return brotliCompressSync(bytes, { params }).length;
 }
 
 async function only(options: Partial<CheckOptions> = {}) {
@@ -140,6 +151,50 @@ describe("absolute limits of checkSizes", () => {
     expect(passed).toBe(false);
     expect(failures).toHaveLength(1);
     expect(failures[0]).toContain(text);
+  });
+
+  it("a limit after brotli holds all files that are named, by what zlib makes of them", async () => {
+    put(path("onnx"), "export");
+    const named = "export/{onnx/model_q4.onnx,tokenizer.json}";
+    const bytes = ["onnx/model_q4.onnx", "tokenizer.json"].map((file) => compress(`${repo}/export/${file}`));
+    const brotliSize = bytes.reduce((a, b) => a + b, 0);
+    configure({ name: "web", path: named, brotliLimit: brotliSize }, { name: "raw", path: named });
+    const { passed, models } = await check();
+    expect(passed).toBe(true);
+    expect(models.map((model) => model.brotliSize)).toEqual([brotliSize, null]);
+    expect(models[0]?.size).toBeGreaterThan(brotliSize);
+    configure({ name: "web", path: named, brotliLimit: brotliSize - 1000 });
+    const failed = await check();
+    expect(failed.models[0]?.failures).toEqual([
+      `${formatBytes(brotliSize)} after brotli is 1.0 kB over the limit of ${formatBytes(brotliSize - 1000)}`,
+    ]);
+    expect(renderCheckText(failed)).toContain("brotli");
+    expect(renderCheckJson(failed)[0]).toMatchObject({
+      brotliSize,
+      brotliLimit: brotliSize - 1000,
+      baselineBrotli: null,
+    });
+  });
+
+  it("the baseline keeps the size after brotli, and growth is held against it too", async () => {
+    put(path("onnx"), "export");
+    const model = { path: "export/{onnx/model_q4.onnx,notes.txt}", maxGrowth: "20 kB", brotliLimit: "1 MB" };
+    writeFileSync(`${repo}/export/notes.txt`, "x".repeat(15_000));
+    configure(model);
+    await check({ updateBaseline: true });
+    const { brotliSize } = await only();
+    expect(brotliSize).toBeGreaterThan(0);
+    expect(Object.values(JSON.parse(readFileSync(BASELINE, "utf8")).models)[0]).toMatchObject({ brotli: brotliSize });
+    writeFileSync(`${repo}/export/notes.txt`, randomBytes(30_000));
+    const { failures, size, baselineSize, baselineBrotli } = await only();
+    expect({ grown: (size ?? 0) - (baselineSize ?? 0), baselineBrotli }).toEqual({
+      grown: 15_000,
+      baselineBrotli: brotliSize,
+    });
+    expect(failures).toHaveLength(1);
+    expect(failures[0]).toMatch(/^grew by 30\.0 kB after brotli \(\+[\d.]+ %\), 20 kB is allowed$/);
+    configure({ ...model, brotliLimit: undefined });
+    expect((await only()).failures).toEqual([]);
   });
 
   it("a model exactly at its limits passes", async () => {

@@ -1,5 +1,6 @@
 // nfc report on the fixture: two checkpoints, several models, and the page of either.
 import { readFileSync, writeFileSync } from "node:fs";
+import { brotliCompressSync, constants } from "node:zlib";
 import { beforeAll, describe, expect, it } from "vitest";
 import { parseReport } from "../../src/report/report-schema.ts";
 import { nfc, ok } from "../support/cli.ts";
@@ -34,6 +35,51 @@ describe("nfc report", () => {
       expect(parseReport(JSON.parse(stdout), "stdout").title).toBe("A title");
     },
   );
+});
+
+describe("nfc report --brotli", () => {
+  /** Bytes after brotli at quality 5, each file by itself. */
+  const compress = (...files: string[]) => {
+    const { BROTLI_PARAM_QUALITY, BROTLI_PARAM_SIZE_HINT } = constants;
+    return files
+      .map((file) => readFileSync(file))
+      .map((bytes) => ({ [BROTLI_PARAM_QUALITY]: 5, [BROTLI_PARAM_SIZE_HINT]: bytes.length, bytes }))
+      .reduce((sum, { bytes, ...params }) => sum + brotliCompressSync(bytes, { params }).length, 0);
+  };
+
+  it("the report has the bytes after brotli of the models, of each exported file, and of what a browser adds", async () => {
+    const [onnx, page] = [path("web"), path("web.html")];
+    await ok("export", tied, "-o", onnx, "--onnx", "--precision", "fp32,q4", ...THREADS);
+    const plain = (await ok("report", MODEL, tied, onnx)).stdout;
+    const report = parseReport(
+      JSON.parse((await ok("report", MODEL, tied, onnx, "--brotli", "--json")).stdout),
+      "stdout",
+    );
+    expect(report.before.files.brotli).toBe(compress(`${MODEL}/model.safetensors`));
+    const [summary] = report.exports;
+    expect(summary?.files.map(({ brotli }) => brotli)).toEqual(
+      ["model.onnx", "model_q4.onnx"].map((file) => compress(`${onnx}/onnx/${file}`)),
+    );
+    const names = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+    expect(summary?.others).toMatchObject({ names, brotli: compress(...names.map((name) => `${onnx}/${name}`)) });
+    const { stdout } = await ok("report", MODEL, tied, onnx, "--brotli");
+    expect(stdout).toMatch(/^precision +file +MB +brotli +of float32$/m);
+    expect(stdout).toMatch(/^A browser also downloads config\.json, .*: [\d.]+ kB, [\d.]+ kB after brotli$/m);
+    expect(plain).not.toContain("brotli");
+    await ok("report", MODEL, tied, onnx, "--brotli", "--html", page, "--sentence", "");
+    expect(readFileSync(page, "utf8")).toMatch(/of float32; [\d.]+ kB after brotli/);
+  });
+
+  it("a comparison has a column for it, external data included", async () => {
+    const onnx = path("external");
+    await ok("export", tied, "-o", onnx, "--onnx", "--external-data", ...THREADS);
+    const { models } = JSON.parse((await ok("report", MODEL, onnx, "--brotli", "--json")).stdout);
+    expect(models.map(({ brotli }: { brotli: number }) => brotli)).toEqual([
+      compress(`${MODEL}/model.safetensors`),
+      compress(`${onnx}/onnx/model.onnx`, `${onnx}/onnx/model.onnx_data`),
+    ]);
+    expect((await ok("report", MODEL, onnx, "--brotli")).stdout).toMatch(/^model .* MB +% +brotli$/m);
+  });
 });
 
 describe("nfc report of other than two checkpoints", () => {

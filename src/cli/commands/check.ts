@@ -18,7 +18,7 @@ interface CheckFlags extends OutputFlags {
 const HELP = `
 The models are named in nfc.size.json, or under "nfc" in package.json:
   { "models": [{ "name": "int8", "path": "models/onnx/model_quantized.onnx", "limit": "80 MB", "maxGrowth": "1 %" }] }
-Only headers are read. --update-baseline writes nfc.baseline.json, which belongs into version control.
+Only headers are read, but for models with a brotliLimit, which is for what a browser downloads. --update-baseline writes nfc.baseline.json, which belongs into version control.
 Exit codes: 0 all as it should be, 1 a model is not, 2 wrong usage or configuration, 3 a model cannot be read.
 
 Examples:

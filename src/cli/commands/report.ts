@@ -4,8 +4,10 @@ import { join } from "node:path";
 import { Command, Option } from "commander";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
+import type { ExportedModel } from "../../inference/exported/exported-model.ts";
 import type { TaskMeasurement } from "../../report/report.ts";
 import type { Report } from "../../report/report-schema.ts";
+import type { ReportedModels } from "../../report/weigh/compressed.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import { addCommonFlags, addSourceFlags, type CommonFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import { type Context, note, printResult } from "../terminal.ts";
@@ -18,6 +20,7 @@ interface ReportFlags extends CommonFlags, SourceFlags, PageFlags {
   heads?: boolean;
   sentence: string;
   glue?: string;
+  brotli?: boolean;
 }
 
 /** The sentence has two names and repeats one, so that heads which look back find something. */
@@ -32,6 +35,7 @@ export function reportCommand(context: Context): Command {
     .option("--layers", "of two checkpoints: a line for every layer")
     .option("--heads", "of two checkpoints: the tie error of every head")
     .option("--glue <folder>", "of two checkpoints: their scores, from the folder of nfc glue")
+    .option("--brotli", "read the files and say what they weigh after brotli, as servers send them")
     .option("--html <file>", "write the report as one self-contained page instead")
     .option("--open", "open that page in the browser")
     .option("--sentence <text>", "sentence whose attention the page of two checkpoints shows; empty: none", SENTENCE)
@@ -41,13 +45,14 @@ export function reportCommand(context: Context): Command {
       `
 Two checkpoints are compared in full, with the files of every further folder that holds onnx/. Anything else (one
 model, more than two, ONNX files of nfc or of other tools) becomes a table, whose first model is the reference.
-Reads headers only; the page of two checkpoints also reads the noise and runs both on a sentence. The JSON follows
+Reads headers only, unless --brotli is given (a second for 100 MB, on every core); the page of two checkpoints also reads the noise and runs both on a sentence. The JSON follows
 schema/nfc-report-1.schema.json, that of several models schema/nfc-comparison-1.schema.json.
 
 Examples:
   $ nfc report gpt2/ out/nf
   $ nfc report gpt2/ out/nf --format markdown >> $GITHUB_STEP_SUMMARY
   $ nfc report gpt2/ out/nf out/onnx --html report.html --open
+  $ nfc report gpt2/ out/nf out/onnx --brotli
   $ nfc report gpt2/ out/nf --glue out/glue
   $ nfc report gpt2/ out/sym out/distance out/onnx/onnx/model_q4.onnx`,
     );
@@ -94,14 +99,17 @@ async function runPair(
   const { openExportedModel } = await import("../../inference/exported/exported-model.ts");
   const { createReport } = await import("../../report/report.ts");
   const { renderReportMarkdown, renderReportText } = await import("../../report/report-blocks.ts");
-  const exports = [];
+  const exports: ExportedModel[] = [];
   for (const folder of folders) exports.push(await openExportedModel(folder));
   const options = { exports, title: flags.title };
   const { glue } = flags;
   const { report, page } = await withCheckpoint(context, before, flags, (first) =>
     withCheckpoint(context, after, flags, async (second) => {
       const tasks = glue === undefined ? [] : await readTaskScores(context, glue, { before: first, after: second });
-      const made = createReport(first, second, { ...options, tasks });
+      const plain = createReport(first, second, { ...options, tasks });
+      const made = flags.brotli
+        ? await withCompressed(context, plain, { before: first, after: second, exports })
+        : plain;
       return {
         report: made,
         page: flags.html === undefined ? null : await makePage(context, made, first, second, flags),
@@ -112,6 +120,11 @@ async function runPair(
   printResult(context.io, { ...flags, json: flags.json || flags.format === "json" }, report, () =>
     flags.format === "markdown" ? renderReportMarkdown(report, flags) : renderReportText(report, flags),
   );
+}
+
+async function withCompressed({ signal }: Context, report: Report, models: ReportedModels): Promise<Report> {
+  const { addCompressedSizes } = await import("../../report/weigh/compressed.ts");
+  return addCompressedSizes(report, models, signal);
 }
 
 /** @throws NfcError "not-found" where the folder has no score of either model */
@@ -175,7 +188,7 @@ async function runComparison(context: Context, models: readonly string[], flags:
   const { compareModels } = await import("../../report/comparison/compare-models.ts");
   const { renderComparisonMarkdown, renderComparisonText } = await import("../../report/comparison/comparison-text.ts");
   const { title, html, format } = flags;
-  const options = { ...toOpenOptions(flags), signal: context.signal, title };
+  const options = { ...toOpenOptions(flags), signal: context.signal, title, brotli: flags.brotli };
   const comparison = await compareModels(models, options);
   if (html !== undefined) {
     const { renderComparisonPage } = await import("../../report/comparison/comparison-page.ts");

@@ -7,6 +7,7 @@ import { readVocabularyCut } from "../../checkpoint/kept-ids.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import { locateData, refuseLinkOut } from "../../inference/exported/external-data.ts";
+import { measureCompressed, sumCompressed } from "../../io/brotli.ts";
 import { fileExists } from "../../io/exists.ts";
 import { withIoErrors } from "../../io/io-error.ts";
 import { nameModelFile, PRECISIONS } from "../../model/precision.ts";
@@ -35,6 +36,8 @@ import { COMPARISON_FORMAT, type ComparedModel, type Comparison } from "./compar
 
 export interface CompareOptions extends OpenOptions {
   title?: string | undefined;
+  /** Read the files as a whole, and say what they weigh after brotli. */
+  brotli?: boolean | undefined;
 }
 
 type Weighed = Omit<ComparedModel, "change">;
@@ -45,14 +48,14 @@ type Weighed = Omit<ComparedModel, "change">;
  * @throws NfcError naming the file that cannot be read; see `openCheckpoint` and `readOnnxStructure`
  */
 export async function compareModels(sources: readonly string[], options: CompareOptions = {}): Promise<Comparison> {
-  const { title = null, ...open } = options;
+  const { title = null, brotli = false, ...open } = options;
   const models: Weighed[] = [];
   for (const source of sources) {
     const { checkpoint, onnx } = await findModels(source);
-    if (checkpoint) models.push(await weighCheckpoint(source, open));
+    if (checkpoint) models.push(await weighCheckpoint(source, open, brotli));
     for (const file of onnx) {
       if (file !== source) await refuseLinkOut(file, source);
-      models.push(await weighOnnx(file));
+      models.push(await weighOnnx(file, brotli, open.signal));
     }
   }
   const [first] = models;
@@ -85,7 +88,12 @@ function sortModels(all: readonly string[]): string[] {
   return [...known, ...names.filter((name) => !known.includes(name)).sort()];
 }
 
-async function weighCheckpoint(source: string, options: OpenOptions): Promise<Weighed> {
+/** Sizes after brotli where they are wanted. */
+async function compress(paths: readonly string[], wanted: boolean, signal: AbortSignal | undefined) {
+  return wanted && { brotli: sumCompressed(paths, await measureCompressed(paths, signal)).brotli };
+}
+
+async function weighCheckpoint(source: string, options: OpenOptions, brotli: boolean): Promise<Weighed> {
   const checkpoint = await openCheckpoint(source, options);
   try {
     const { variant, parameters, dtypes, files, head } = summarize(checkpoint);
@@ -101,6 +109,7 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
     ];
     return {
       ...{ source, kind: "safetensors", variant, parameters, bytes: files.bytes, groups, notes },
+      ...(await compress(checkpoint.reader.files, brotli, options.signal)),
       weights: dtypes.map(({ dtype }) => dtype).join(", "),
       quality: checkpoint.record ? readOwnQuality(checkpoint.record) : [],
     };
@@ -110,9 +119,9 @@ async function weighCheckpoint(source: string, options: OpenOptions): Promise<We
 }
 
 /** External data is not opened: it counts by the sizes in the header, which must not be beyond those of its files. */
-async function weighOnnx(file: string): Promise<Weighed> {
+async function weighOnnx(file: string, brotli: boolean, signal: AbortSignal | undefined): Promise<Weighed> {
   const structure = await readOnnxStructure(file);
-  await locateData(structure, dirname(file), { anyName: true, mayLack: true });
+  const { data } = await locateData(structure, dirname(file), { anyName: true, mayLack: !brotli });
   const tensors = readOnnxTensors(structure);
   const record = await readRecordBeside(file);
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
@@ -122,6 +131,7 @@ async function weighOnnx(file: string): Promise<Weighed> {
   return {
     ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
     ...{ parameters: sumWeights(tensors).parameters, bytes, groups: listGroups(tensors) },
+    ...(await compress([file, ...data], brotli, signal)),
     weights: precision ?? findLargestFormat(sumFormats(tensors)) ?? "",
     quality: precision && record?.exports ? readExportedQuality({ precision, bytes }, record.exports) : [],
     notes: findAccidents(file, tensors).map(({ text }) => text),

@@ -17,6 +17,7 @@ const modelSchema = z.object({
   variant: z.enum(VARIANTS).nullable().describe("null where neither nfc.json nor the shapes tell"),
   parameters,
   bytes: count.describe("of all files of the model, with headers, graph and external data"),
+  brotli: count.exactOptional().describe("of these files after brotli at quality 5; only where it was asked for"),
   change: z
     .object({ parameters: percent, bytes: percent })
     .nullable()

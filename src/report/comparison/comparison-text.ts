@@ -10,7 +10,8 @@ import type { ComparedModel, Comparison } from "./comparison-schema.ts";
 export function makeModelTable({ models }: Comparison): Table {
   const key = ({ measure, on }: ComparedModel["quality"][number]) => `${measure}, ${on}`;
   const measures = [...new Set(models.flatMap(({ quality }) => quality.map(key)))];
-  const rows = models.map(({ source, weights, variant, parameters, bytes, change, quality }) => [
+  const compressed = models.some(({ brotli }) => brotli !== undefined);
+  const rows = models.map(({ source, weights, variant, parameters, bytes, brotli, change, quality }) => [
     { code: source },
     weights,
     variant ?? "",
@@ -18,12 +19,23 @@ export function makeModelTable({ models }: Comparison): Table {
     formatPercentCell(change?.parameters),
     formatMegabytes(bytes),
     formatPercentCell(change?.bytes),
+    ...(compressed ? [brotli === undefined ? "" : formatMegabytes(brotli)] : []),
     ...measures.map((measure) => {
       const found = quality.findLast((one) => key(one) === measure);
       return found === undefined ? "" : formatScoreCell(found);
     }),
   ]);
-  const names = ["model", "weights", "variant", "parameters", "%", "MB", "%", ...measures];
+  const names = [
+    "model",
+    "weights",
+    "variant",
+    "parameters",
+    "%",
+    "MB",
+    "%",
+    ...(compressed ? ["brotli"] : []),
+    ...measures,
+  ];
   return { kind: "table", heading: names, rows, align: "lllr" };
 }
 

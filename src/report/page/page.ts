@@ -74,7 +74,7 @@ function headline(report: Report): Markup {
       fact(
         "Smallest file",
         formatBytes(smallest.bytes),
-        `${smallest.precision}, ${smallest.ratio.toFixed(3)} of float32`,
+        `${smallest.precision}, ${smallest.ratio.toFixed(3)} of float32${smallest.brotli === undefined ? "" : `; ${formatBytes(smallest.brotli)} after brotli`}`,
       ),
     );
   return html`<dl class="facts">${facts}</dl>`;
