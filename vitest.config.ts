@@ -9,7 +9,7 @@ const RUNTIME = [
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "cli/**/*",
   "convert/{axes,calibration,convert,low-rank,make-smaller,spectra,tie-pool,value-layers}",
-  "convert/plan/plan-model",
+  "convert/plan/{plan-model,vocabulary-axis}",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,resume,script-files,train}",
   "distill/device/*",
   "distill/step/{losses,noise-graph,teacher-losses,training-step,transfer-step,transfer-streams}",
