@@ -12,6 +12,8 @@ const RUNTIME = [
   "convert/plan/plan-model",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,quantize,resume}",
   "distill/{script-files,train}",
+  "convert/plan/{plan-model,vocabulary-axis}",
+  "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,resume,script-files,train}",
   "distill/device/*",
   "distill/step/{losses,noise-graph,teacher-losses,training-step,transfer-step,transfer-streams}",
   "distill/teacher/*",

@@ -31,7 +31,8 @@ export function makeTokenSplitter(
         hint: "measure on text of the model's own tokens",
       });
     const parts = after.model.encode(token);
-    if (after.decode(parts) === before.decode([id])) return parts;
+    // Twice, so that what stands between words is compared too.
+    if (after.decode([...parts, ...parts]) === before.decode([id, id])) return parts;
     throw new NfcError("unsupported", `${definition.file}: the token ${quote(token)} is not written as its parts are`, {
       hint: "leave out the axis vocab, and give --vocab-from to nfc convert",
     });

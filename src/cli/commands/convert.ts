@@ -4,6 +4,7 @@ import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
 import { computeTrust } from "../../convert/moments.ts";
+import type { AppliedPlan } from "../../convert/plan/apply-plan.ts";
 import type { RankChoice } from "../../convert/ranks.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
 import { formatCommand } from "../../io/printable.ts";
@@ -131,7 +132,7 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     if (applied) note(context.io, flags, describeApplied(applied));
     for (const line of [
       ...converted.record.notes,
-      ...listRemarks(model, output, flags, applied !== null),
+      ...listRemarks(model, output, flags, applied),
       ...warnOfShortText(converted),
     ])
       note(context.io, flags, line);
@@ -149,7 +150,7 @@ async function nameUnnamed({ io }: Context, model: string, flags: ConvertFlags):
 }
 
 /** Remarks on a conversion that went well. */
-function listRemarks(model: string, output: string, flags: ConvertFlags, planned: boolean): string[] {
+function listRemarks(model: string, output: string, flags: ConvertFlags, applied: AppliedPlan | null): string[] {
   const { variant, calibration, tie, layers, mlp, repair } = flags;
   const lines: string[] = [];
   if (hasDistanceMean(variant) && !calibration)
@@ -159,8 +160,9 @@ function listRemarks(model: string, output: string, flags: ConvertFlags, planned
   if (calibration && !used && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
     lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
-  const fact = planned
-    ? "the expected perplexity is that of the plan's text"
+  const unit = applied?.cuts.vocabulary ? ", for a token of the source: compare bits per byte" : "";
+  const fact = applied
+    ? `the expected perplexity is that of the plan's text${unit}`
     : "the perplexity of the result is not known yet";
   return [...lines, `${fact}; measure it with: ${measure}`];
 }

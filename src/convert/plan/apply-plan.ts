@@ -48,11 +48,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
   const { file, choice, signal, onProgress } = options;
   const plan = await findPlan(checkpoint, options);
   const chosen = "at" in choice ? takeStep(plan, choice.at, file) : chooseStep(plan, choice.target, file);
-  const unknown = Object.keys(chosen.measurement.cuts).find((name) => AXES.every((axis) => axis.name !== name));
-  if (unknown !== undefined)
-    throw new NfcError("unsupported", `${file}: cuts ${JSON.stringify(unknown)}, which is no axis of this version`, {
-      hint: "use the version of nfc that wrote the plan",
-    });
+  checkCuts(plan, chosen, file);
   let texts: Promise<PlanTexts> | undefined;
   const readTexts = () => {
     texts ??= readTextsAgain(checkpoint, plan, file, { ...listTexts(plan, options), signal, onProgress });
@@ -77,6 +73,19 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
     },
     origin: { file, sha256: await sha256File(file, signal), step: chosen.step },
   };
+}
+
+/** @throws NfcError "unsupported" for an axis of another version, "invalid-file" for a vocabulary without a text */
+function checkCuts(plan: Plan, { measurement: { cuts } }: ChosenStep, file: string): void {
+  const unknown = Object.keys(cuts).find((name) => AXES.every((axis) => axis.name !== name));
+  if (unknown !== undefined)
+    throw new NfcError("unsupported", `${file}: cuts ${JSON.stringify(unknown)}, which is no axis of this version`, {
+      hint: "use the version of nfc that wrote the plan",
+    });
+  if (cuts[VOCAB_AXIS] !== undefined && !(plan.vocabulary && hasVocabularyAxis(plan)))
+    throw new NfcError("invalid-file", `${file}: vocabulary: the text is missing by which it is cut`, {
+      hint: "give a file that nfc plan wrote",
+    });
 }
 
 /** The plan of the file, checked, and as far as the choice needs it. */

@@ -61,15 +61,21 @@ function makeCells(model: PlanMeasurement, { measurements }: Plan): string[] {
     formatThousands(parameters),
     formatPercent((100 * parameters) / source.parameters),
     ...[bytes.fp32, bytes.int8, bytes.q4].map((size) => (size === null ? "-" : formatMegabytes(size))),
-    perplexity.toFixed(3),
+    formatLarge(perplexity, 3),
     loss ? formatLoss(perplexity / source.perplexity - 1) : "",
-    loss ? ((100 * error * perplexity) / source.perplexity).toFixed(2) : "",
+    loss ? formatLarge((100 * error * perplexity) / source.perplexity, 2) : "",
     loss ? kl.toFixed(4) : "",
   ];
 }
 
+/** A model may be far off before it is trained: 56.288, and 5.3e+7 from a million on. */
+function formatLarge(value: number, decimals: number): string {
+  return value < 1e6 ? value.toFixed(decimals) : value.toExponential(1);
+}
+
 /** "+1.30 %", and "0.00 %" for less than its digits show. */
 function formatLoss(share: number): string {
+  if (100 * share >= 1e6) return `+${formatLarge(100 * share, 0)} %`;
   const percent = Number((100 * share).toFixed(2));
   return percent === 0 ? formatPercent(0) : formatSignedPercent(percent);
 }
