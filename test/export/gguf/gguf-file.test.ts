@@ -69,6 +69,13 @@ describe("a GGUF file", () => {
     expect([...bias]).toEqual(Array<number>(96).fill(0));
   });
 
+  it("is named by the card with llama.cpp's command", async () => {
+    const card = readFileSync(join(await written(MODEL), "README.md"), "utf8");
+    expect(card).toContain("/model-f16.gguf -p");
+    expect(card).toContain("  - gguf");
+    expect(card).not.toContain("nfc generate");
+  });
+
   it("is replaced by --force like any other export", async () => {
     const output = await written(MODEL);
     await opened(MODEL, (checkpoint) => exportModel(checkpoint, { output, gguf: ["f16"], force: true }));

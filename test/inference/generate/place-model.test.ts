@@ -163,9 +163,9 @@ describe("files that are run as they are", () => {
 });
 
 describe("the places of a cache", () => {
-  it("grow by steps, and keep what is there when they do", () => {
+  it.each([0, 100, 200])("grow by steps, and keep what is there when they do: %i expected", (expected) => {
     const config = tinyModelConfig({ layers: 1, heads: 2, width: 4, positions: 200 });
-    const cache = new PlaceCache(config, 1);
+    const cache = new PlaceCache(config, 1, expected);
     const positions = (from: number, count: number) => {
       const data = Float32Array.from({ length: 2 * count * 2 }, (_, i) => {
         const [head, position, part] = [Math.floor(i / (2 * count)), Math.floor(i / 2) % count, i % 2];
@@ -184,6 +184,6 @@ describe("the places of a cache", () => {
       const found = value?.data.subarray(head * 256, head * 256 + 132) as Float32Array;
       expect([...found]).toEqual(Array.from({ length: 132 }, (_, i) => 1000 * head + i));
     }
-    expect(cache.feeds["past_key_values.0.key"]?.data).toBe(cache.feeds["past_key_values.0.key"]?.data);
+    expect(cache.feeds["past_key_values.0.key"]?.data.buffer).toBe(cache.feeds["past_key_values.0.key"]?.data.buffer);
   });
 });
