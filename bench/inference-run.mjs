@@ -1,7 +1,8 @@
 // One measurement of bench/inference.mjs in a process of its own: loads an exported file, reads a prompt, writes tokens.
-// Usage: node bench/inference-run.mjs nfc|transformers.js FOLDER PRECISION THREADS PROMPT NEW [DEVICE]
+// Usage: node bench/inference-run.mjs nfc|transformers.js|llama.cpp FOLDER PRECISION THREADS PROMPT NEW [DEVICE]
 import { readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { findLlama, GGUF_OF } from "./llama.mjs";
 
 process.env.ORT_DISABLE_TELEMETRY = "1"; // Transformers.js loads onnxruntime-node, which reports otherwise
 const [engine, folder, precision, ...more] = process.argv.slice(2);
@@ -45,6 +46,20 @@ const ENGINES = {
       return output.dims[1] - promptLength;
     };
   },
+  async "llama.cpp"() {
+    const { getLlama } = await import(findLlama());
+    const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: threads });
+    const model = await llama.loadModel({ modelPath: join(folder, `model-${GGUF_OF[precision]}.gguf`) });
+    const context = await model.createContext({ contextSize: promptLength + newTokens + 2, threads });
+    const sequence = context.getSequence();
+    return async (count) => {
+      await sequence.clearHistory();
+      let tokens = 0;
+      for await (const _ of sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true }))
+        if (++tokens === count) break;
+      return tokens;
+    };
+  },
 };
 
 const started = performance.now();
@@ -68,3 +83,4 @@ console.log(
     peak: process.resourceUsage().maxRSS / 1024,
   }),
 );
+process.exit(0); // llama.cpp keeps its threads

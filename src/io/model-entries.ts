@@ -7,7 +7,7 @@ import { withFile } from "./positional-file.ts";
 import { isTokenizerFile } from "./tokenizer-files.ts";
 
 /** Files that only the output of a model tool has; a folder without any of them is not one. */
-const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx)$/;
+const MODEL_FILE = /^(config\.json|nfc\.json)$|\.(safetensors|onnx|gguf)$/;
 
 interface Known {
   name: Pick<RegExp, "test">;
@@ -23,7 +23,7 @@ const DROPPINGS: readonly Known[] = [{ name: /^(\.DS_Store|\._.*|Thumbs\.db|desk
 /** Every file that nfc and the common model tools write into a model's folder. */
 const FILES: readonly Known[] = [
   { name: /^(config|generation_config|genai_config|preprocessor_config|quantize_config)\.json$/ },
-  { name: /\.safetensors(\.index\.json)?$/ },
+  { name: /\.(safetensors(\.index\.json)?|gguf)$/ },
   { name: /^(pytorch_model.*\.bin(\.index\.json)?|tf_model\.h5|flax_model\.msgpack|training_args\.bin)$/ },
   { name: { test: isTokenizerFile } },
   { name: /^(nfc\.json|metrics\.jsonl|modeling_nfc_gpt2\.py|distill\.(py|json))$/ },

@@ -26,6 +26,8 @@ export interface ModelCard {
   exports: ExportSummary["files"];
   /** The form of model.safetensors: compact, the same with its Python class, or plain GPT-2. */
   weights: "compact" | "hf" | "gpt2" | null;
+  /** Files for llama.cpp. */
+  gguf?: readonly string[] | undefined;
   /** Whether a tokenizer lies in the folder. */
   tokenizer: boolean;
 }
@@ -35,13 +37,15 @@ export async function writeModelCard(
   folder: string,
   { name, config, record }: Pick<ModelCard, "name" | "config" | "record">,
 ): Promise<void> {
-  const weights = listWeights(await readdir(folder), config);
+  const names = await readdir(folder);
+  const weights = listWeights(names, config);
+  const gguf = names.filter((file) => file.endsWith(".gguf")).sort();
   const tokenizer = fileExists(join(folder, "tokenizer.json"));
   const files = new Map((record.exports ?? []).map((entry) => [entry.precision, entry]));
   const exports = summarizeExport({ source: name, config, files, record }).files;
   await writeText(
     join(folder, MODEL_CARD_FILE),
-    renderModelCard({ name, config, record, exports, weights, tokenizer }),
+    renderModelCard({ name, config, record, exports, weights, gguf, tokenizer }),
   );
 }
 
@@ -79,11 +83,12 @@ const MISSING_TOKENIZER = paragraph(
   " first (nfc has GPT-2's own built in).",
 );
 
-function renderHeader({ config, record, exports, weights }: ModelCard): string {
+function renderHeader({ config, record, exports, weights, gguf = [] }: ModelCard): string {
   const base = parseHubName(record);
   const tags = [
     "gpt2",
     ...(exports.length > 0 ? ["onnx", "transformers.js"] : []),
+    ...(gguf.length > 0 ? ["gguf"] : []),
     ...listAttentionTags(config),
     ...(weights === "hf" ? ["custom_code"] : []),
     "nfc",

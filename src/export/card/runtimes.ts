@@ -24,22 +24,27 @@ export interface RuntimeModel {
   precisions: readonly Precision[];
   /** The form of model.safetensors, see `ModelCard`; null without one. */
   weights: "compact" | "hf" | "gpt2" | null;
+  /** Files for llama.cpp, below the folder. */
+  gguf?: readonly string[] | undefined;
 }
 
 const PROMPT = "The history of";
 
 /** Sections of Markdown, level 3. */
 export function makeRuntimes(model: RuntimeModel): Block[] {
-  const { onnx, weights, config } = model;
+  const { onnx, weights, config, gguf = [] } = model;
   return [
-    makeSection("nfc", "sh", nfc(model)),
+    ...(onnx || weights ? [makeSection("nfc", "sh", nfc(model))] : []),
     ...(onnx ? makeOnnxRuntimes(model, onnx) : []),
     ...(weights === "hf" || weights === "gpt2"
       ? [makeSection("transformers (Python)", "python", transformers(model))]
       : []),
     ...(weights === "compact" ? [heading(3, "transformers (Python)"), refuseCompact(config)] : []),
+    ...gguf.slice(0, 1).map((file) => makeSection("llama.cpp", "sh", [llamaCpp(`${model.name}/${file}`)])),
   ];
 }
+
+const llamaCpp = (file: string) => `llama-completion -m ${file} -p "${PROMPT}" -n 40 --temp 0 -no-cnv`;
 
 /** The same for a classifier. */
 export function makeClassifierRuntimes({ name, onnx, weights }: RuntimeModel): Block[] {

@@ -15,8 +15,8 @@ export interface CachedModel {
   readonly hasPositions: boolean;
   /** Positions of a prompt that should run at once, so that memory stays small. */
   countPiece(batch: number): number;
-  /** Forgets everything, and begins texts that have so many padding ids each before them. */
-  start(pads: readonly number[]): void;
+  /** Forgets everything, and begins texts of `length` ids that have so many padding ids each before them. */
+  start(pads: readonly number[], length: number): void;
   /**
    * Runs new ids, as many in each row.
    * @returns logits after the last id of each row, or, where `all` is given, after every id, row by row

@@ -51,8 +51,8 @@ export class Decoder {
       throw new NfcError("unsupported", `${this.source}: has no position_ids, so it cannot run padded prompts`, {
         hint: "give one prompt at a time (--batch-size 1)",
       });
-    this.model.start(pads);
     const length = ids[0]?.length as number;
+    this.model.start(pads, length);
     const piece = this.model.countPiece(prompts.length);
     let logits: Float32Array[] = [];
     for (let start = 0; start < length; start += piece) {

@@ -1,17 +1,20 @@
 // A KV cache with room: keys and values lie at fixed places, and a step writes only what is new.
+import { countElements } from "../../formats/dtype.ts";
 import { makeFloat32Tensor, type Tensor, type Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { listCacheParts } from "../../model/head-widths.ts";
 
 /** Room is made for so many positions at a time: empty places cost a little time in every step, new room a copy. */
 const ROOM = 64;
+/** Arrays that are too small are replaced by ones so many times as large. */
+const GROWTH = 1.25;
 
 interface Part {
   /** Its input of the graph, past_key_values.N.key; new.N.key is the output. */
   name: string;
   output: string;
   width: number;
-  /** [B, H, places, width] */
+  /** [B, H, places, width] at its beginning, and room for more places after that. */
   data: Float32Array;
 }
 
@@ -22,13 +25,14 @@ export class PlaceCache {
   private places = 0;
   private filled = 0;
 
-  constructor(config: ModelConfig, batch: number) {
+  /** @param expected positions that will certainly come */
+  constructor(config: ModelConfig, batch: number, expected = 0) {
     this.heads = config.n_head;
     this.batch = batch;
     this.parts = Array.from({ length: config.n_layer }, (_, layer) =>
       listCacheParts(config, layer).map(({ part, width }) => {
         const [name, output] = [`past_key_values.${layer}.${part}`, `new.${layer}.${part}`];
-        return { name, output, width, data: new Float32Array(0) };
+        return { name, output, width, data: new Float32Array(batch * config.n_head * roundUp(expected) * width) };
       }),
     ).flat();
   }
@@ -45,8 +49,11 @@ export class PlaceCache {
 
   /** The inputs of the graph: views of the places themselves. */
   get feeds(): Record<string, Tensor> {
-    const shape = (width: number) => [this.batch, this.heads, this.places, width];
-    return Object.fromEntries(this.parts.map(({ name, width, data }) => [name, makeFloat32Tensor(data, shape(width))]));
+    const view = ({ name, width, data }: Part): [string, Tensor] => {
+      const shape = [this.batch, this.heads, this.places, width];
+      return [name, makeFloat32Tensor(data.subarray(0, countElements(shape)), shape)];
+    };
+    return Object.fromEntries(this.parts.map(view));
   }
 
   /** Adds `count` positions: the outputs new.N.key and .value of a step, [B, H, count, D] each. */
@@ -71,7 +78,7 @@ export class PlaceCache {
   /** Keeps some rows of the batch, in the order given. */
   keep(rows: readonly number[]): void {
     for (const part of this.parts) {
-      const size = part.data.length / this.batch;
+      const size = this.heads * this.places * part.width;
       const kept = new Float32Array(rows.length * size);
       for (const [i, row] of rows.entries()) kept.set(part.data.subarray(row * size, (row + 1) * size), i * size);
       part.data = kept;
@@ -81,22 +88,23 @@ export class PlaceCache {
 
   private makeRoom(length: number): void {
     if (length <= this.places) return;
-    const places = Math.ceil(length / ROOM) * ROOM;
+    const places = roundUp(length);
     const heads = this.batch * this.heads;
     for (const part of this.parts) {
       const { width, data } = part;
-      part.data = new Float32Array(heads * places * width);
-      copyPositions(data, part.data, {
-        heads,
-        from: { places: this.places, at: 0 },
-        to: { places, at: 0 },
-        run: this.filled * width,
-        width,
-      });
+      const [needed, run] = [heads * places * width, this.filled * width];
+      if (needed > data.length) part.data = new Float32Array(Math.max(needed, Math.ceil(GROWTH * data.length)));
+      const [from, to] = [
+        { places: this.places, at: 0 },
+        { places, at: 0 },
+      ];
+      copyPositions(data, part.data, { heads, from, to, run, width });
     }
     this.places = places;
   }
 }
+
+const roundUp = (length: number) => Math.ceil(length / ROOM) * ROOM;
 
 interface Copy {
   /** Heads of all rows. */
@@ -109,8 +117,9 @@ interface Copy {
   width: number;
 }
 
+/** From the last head to the first, so that heads may move apart within one array. */
 function copyPositions(source: Float32Array, target: Float32Array, { heads, from, to, run, width }: Copy): void {
-  for (let head = 0; head < heads; head++) {
+  for (let head = heads - 1; head >= 0; head--) {
     const begin = (head * from.places + from.at) * width;
     target.set(source.subarray(begin, begin + run), (head * to.places + to.at) * width);
   }

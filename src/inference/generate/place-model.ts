@@ -22,7 +22,7 @@ import { makeIdFeeds } from "./decoder-feeds.ts";
 import { PlaceCache } from "./place-cache.ts";
 
 /** Rows of hidden states that run at once, which bounds the memory of long prompts. */
-const ROWS_PER_PIECE = 512;
+const ROWS_PER_PIECE = 128;
 
 export class PlaceModel implements CachedModel {
   readonly config: ModelConfig;
@@ -71,9 +71,9 @@ export class PlaceModel implements CachedModel {
     return Math.max(1, Math.floor(ROWS_PER_PIECE / batch));
   }
 
-  start(pads: readonly number[]): void {
+  start(pads: readonly number[], length: number): void {
     this.pads = pads;
-    this.cache = new PlaceCache(this.config, pads.length);
+    this.cache = new PlaceCache(this.config, pads.length, length + 1);
   }
 
   async run(ids: readonly (readonly number[])[], all = false): Promise<Float32Array[]> {
