@@ -1,9 +1,9 @@
 // The settings of training on text: their flags, defaults by task, and limits.
 import type { ModelConfig } from "../model/config.ts";
-import { blockBits, resolveQuantization, TRAINED_PRECISIONS, type TrainedPrecision } from "../model/quantization.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
 import { chooseEvalEvery, chooseEvalTokens, type RunLength } from "./evaluation-plan.ts";
 import { declare, type Given, type Refusal, resolveSettings, type SettingValues } from "./resolve-settings.ts";
+import { ROUNDING_SETTINGS } from "./rounding-settings.ts";
 import { checkMemory, checkStepTokens, countWindows, planMicroBatches } from "./step-size.ts";
 import {
   explainNoTransfer,
@@ -34,7 +34,7 @@ const LONG_RUN_STEPS = 200;
 const WEIGHT_DECAY: Record<TrainMode, number> = { distill: 0.01, finetune: 0.01, pretrain: 0.1 };
 const STEPS: Record<TrainMode, number> = { distill: 1000, finetune: 300, pretrain: 2000 };
 
-type Numbers = "transferSteps" | "temperature" | "evalEvery" | "cacheTeacher" | "block";
+type Numbers = "transferSteps" | "temperature" | "evalEvery" | "cacheTeacher";
 /** The facts that defaults and limits of settings depend on. */
 export interface TextContext {
   task: TrainMode;
@@ -46,8 +46,7 @@ export interface TextContext {
   hasBatchSize: boolean;
   /** Held-out tokens of an evaluation, where they were given. */
   evalTokens?: number | undefined;
-  settings: RunLength &
-    Record<Numbers, number> & { train: string; transfer: TransferKind; quantize: "none" | TrainedPrecision };
+  settings: RunLength & Record<Numbers, number> & { train: string; transfer: TransferKind };
 }
 
 const chooseLength = ({ config }: TextContext) => Math.min(config.n_positions, MAX_DEFAULT_LENGTH);
@@ -128,15 +127,9 @@ export const TEXT_SETTINGS = {
   /** β of the noise prior. */
   noiseKl: declare("--noise-kl <beta>", "number from 0", "weight of the noise prior N(0, 1)", 1e-3),
   /** What each layer learns of the teacher's in the first steps. */
-  transfer: declare(
-    "--transfer <kind>",
-    TRANSFER_KINDS,
-    "what of the teacher each layer learns first",
-    "probabilities",
-    {
-      teacher: true,
-    },
-  ),
+  transfer: declare("--transfer <kind>", TRANSFER_KINDS, "what of the teacher layers learn first", "probabilities", {
+    teacher: true,
+  }),
   transferSteps: declare(
     "--transfer-steps <n>",
     "integer from 0",
@@ -218,36 +211,7 @@ export const TEXT_SETTINGS = {
     "matrix products of training; fp16 where the device has 16-bit floats",
     "fp32",
   ),
-  /** The precision of export that the model is trained for: graphs read its weights rounded as that stores them. */
-  quantize: declare(
-    "--quantize <precision>",
-    ["none", ...TRAINED_PRECISIONS],
-    "train for the rounding of this precision of nfc export",
-    "none",
-  ),
-  /** Inputs that share a scale; 0: the precision has no blocks. */
-  block: declare(
-    "--block-size <n>",
-    "integer from 0",
-    "with --quantize uint8 or q4: weights that share a scale",
-    chooseBlock,
-    {
-      shown: "32",
-      check: checkBlock,
-    },
-  ),
-  /** Whether blocks have no zero points. */
-  symmetric: declare(
-    "--symmetric [choice]",
-    ["no", "yes"],
-    "with --quantize uint8 or q4: blocks without zero points",
-    "no",
-    {
-      shown: "",
-      bare: "yes",
-      check: checkSymmetric,
-    },
-  ),
+  ...ROUNDING_SETTINGS,
   /** Steps of the finished run that this one extends; 0 for a run that is none. The rate's schedule begins after them. */
   extendedFrom: declare(null, "integer from 0", "steps of the run that is extended", 0),
 };
@@ -292,31 +256,6 @@ function chooseTransferSteps({ config, teacher, layers, settings: { steps, train
   const wanted = (transfer !== "probabilities" || isTornByTying(config)) && train !== "noise";
   if (!teacher || !wanted || explainNoTransfer(config, teacher, { kind: transfer, layers }) !== null) return 0;
   return Math.min(MAX_TRANSFER_STEPS, Math.round(TRANSFER_SHARE * steps));
-}
-
-/** Blocks as nfc export makes them of the model; 0 where the precision has none. */
-function chooseBlock({ config, settings: { quantize } }: TextContext): number {
-  return hasBlocks(quantize) ? resolveQuantization(config.n_embd, [quantize]).block : 0;
-}
-
-/** @throws NfcError "usage" for a size that is none, or does not divide n_embd */
-function checkBlock(block: number, { config, settings: { quantize } }: TextContext): Refusal {
-  if (!hasBlocks(quantize)) return block === 0 ? null : refuseBlocks("--block-size");
-  resolveQuantization(config.n_embd, [quantize], { block });
-  return null;
-}
-
-function checkSymmetric(symmetric: string, { settings: { quantize } }: TextContext): Refusal {
-  return symmetric === "no" || hasBlocks(quantize) ? null : refuseBlocks("--symmetric");
-}
-
-const refuseBlocks = (flag: string): Refusal => [
-  `${flag} is for precisions with blocks`,
-  "leave it out, or give --quantize uint8 or q4",
-];
-
-function hasBlocks(quantize: "none" | TrainedPrecision): quantize is TrainedPrecision {
-  return quantize !== "none" && blockBits(quantize) !== null;
 }
 
 function checkLength(length: number, { config: { n_positions } }: TextContext): Refusal {

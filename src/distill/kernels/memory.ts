@@ -17,8 +17,8 @@ declare namespace WebAssembly {
   }
 }
 
-/** The exports of kernels.as.ts. Arrays are addresses in bytes (`byteOffset`), lengths count floats. */
-export interface Kernels {
+/** The exports of kernels.as.ts and rounding.as.ts. Arrays are addresses in bytes (`byteOffset`), lengths count floats. */
+interface Kernels {
   adamw(
     value: number,
     gradient: number,
@@ -67,7 +67,7 @@ export interface RegionRequest {
   lengths: readonly number[];
 }
 
-/** Floats that `roundBlocks` works in, and the byte among them where the overhangs begin (kernels.as.ts). */
+/** Floats that `roundBlocks` works in, and the byte among them where the overhangs begin (rounding.as.ts). */
 export const ROUNDING_SCRATCH = 576;
 export const OVERHANGS_AT = 2080;
 

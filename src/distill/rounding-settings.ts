@@ -1,0 +1,67 @@
+// The settings of training for the rounding of an export: its precision and its blocks.
+import type { ModelConfig } from "../model/config.ts";
+import { blockBits, resolveQuantization, TRAINED_PRECISIONS, type TrainedPrecision } from "../model/quantization.ts";
+import { declare, type Refusal } from "./resolve-settings.ts";
+
+export interface RoundingContext {
+  config: ModelConfig;
+  settings: { quantize: "none" | TrainedPrecision };
+}
+
+export const ROUNDING_SETTINGS = {
+  /** The precision of export that the model is trained for: graphs read its weights rounded as that stores them. */
+  quantize: declare(
+    "--quantize <precision>",
+    ["none", ...TRAINED_PRECISIONS],
+    "train for the rounding of this precision of nfc export",
+    "none",
+  ),
+  /** Inputs that share a scale; 0: the precision has no blocks. */
+  block: declare(
+    "--block-size <n>",
+    "integer from 0",
+    "with --quantize uint8 or q4: weights that share a scale",
+    chooseBlock,
+    {
+      shown: "32",
+      check: checkBlock,
+    },
+  ),
+  /** Whether blocks have no zero points. */
+  symmetric: declare(
+    "--symmetric [choice]",
+    ["no", "yes"],
+    "with --quantize uint8 or q4: blocks without zero points",
+    "no",
+    {
+      shown: "",
+      bare: "yes",
+      check: checkSymmetric,
+    },
+  ),
+};
+
+/** Blocks as nfc export makes them of the model; 0 where the precision has none. */
+function chooseBlock({ config, settings: { quantize } }: RoundingContext): number {
+  return hasBlocks(quantize) ? resolveQuantization(config.n_embd, [quantize]).block : 0;
+}
+
+/** @throws NfcError "usage" for a size that is none, or does not divide n_embd */
+function checkBlock(block: number, { config, settings: { quantize } }: RoundingContext): Refusal {
+  if (!hasBlocks(quantize)) return block === 0 ? null : refuseBlocks("--block-size");
+  resolveQuantization(config.n_embd, [quantize], { block });
+  return null;
+}
+
+function checkSymmetric(symmetric: string, { settings: { quantize } }: RoundingContext): Refusal {
+  return symmetric === "no" || hasBlocks(quantize) ? null : refuseBlocks("--symmetric");
+}
+
+const refuseBlocks = (flag: string): Refusal => [
+  `${flag} is for precisions with blocks`,
+  "leave it out, or give --quantize uint8 or q4",
+];
+
+function hasBlocks(quantize: "none" | TrainedPrecision): quantize is TrainedPrecision {
+  return quantize !== "none" && blockBits(quantize) !== null;
+}
