@@ -26,6 +26,7 @@ export type { OnnxExportOptions } from "./export/onnx/onnx-export.ts";
 export type { OnnxFile, WeightStorage } from "./export/onnx/onnx-file.ts";
 export type { Verification } from "./export/onnx/verify.ts";
 export type { Dtype, FloatDtype } from "./formats/dtype.ts";
+export type { GgufPrecision } from "./formats/gguf/types.ts";
 export type { StoredTensor, TensorReader } from "./formats/safetensors/reader.ts";
 export type { Device, SessionOptions } from "./graph/session.ts";
 export { type ExportedFile, type ExportedModel, openExportedModel } from "./inference/exported/exported-model.ts";

@@ -8,7 +8,7 @@ import { refuseLinkOut } from "../inference/exported/external-data.ts";
 import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 
-const MODELS = "**/*.{safetensors,onnx}";
+const MODELS = "**/*.{safetensors,onnx,gguf}";
 const STATE = "**/{optimizer,scheduler,training_args,rng_state}*.{pt,pth,bin}";
 const isState = picomatch(STATE, { dot: true });
 

@@ -21,7 +21,7 @@ const FILE_TYPES: Readonly<Record<GgufPrecision, number>> = { f16: 1, q8_0: 7, q
 /** llama.cpp's version of the layout of its blocks. */
 const QUANTIZATION_VERSION = 2;
 
-export const nameGgufFile = (precision: GgufPrecision): string => `model-${precision}.gguf`;
+const nameGgufFile = (precision: GgufPrecision): string => `model-${precision}.gguf`;
 
 /** llama.cpp's names of tensors, by ours within the model or within a layer, without ".weight" and ".bias". */
 const NAMES: Readonly<Record<string, string>> = {

@@ -2,7 +2,7 @@
 import { encodeFloats, viewBytes } from "../dtype.ts";
 
 /** Weights that share a scale in q8_0 and q4_0. */
-export const GGUF_BLOCK = 32;
+const GGUF_BLOCK = 32;
 
 /** `code` is ggml's number of the type; `bytes` are those of `count` weights that lie together. */
 const TYPES = {

@@ -1,7 +1,8 @@
 // GGUF exports: tensors, sizes and tokenizer as llama.cpp wants them, what is refused, and llama.cpp's own losses.
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { findModelFiles } from "../../../src/check/model-files.ts";
 import { loadTokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { type ExportOptions, exportModel } from "../../../src/export/export-model.ts";
 import { decodeFloats } from "../../../src/formats/dtype.ts";
@@ -74,6 +75,12 @@ describe("a GGUF file", () => {
     expect(card).toContain("/model-f16.gguf -p");
     expect(card).toContain("  - gguf");
     expect(card).not.toContain("nfc generate");
+  });
+
+  it("counts where a folder is checked", async () => {
+    const output = await written(MODEL);
+    const { others } = await findModelFiles(path("."), basename(output));
+    expect(others).toEqual(ALL.map((type) => `${basename(output)}/model-${type}.gguf`).sort());
   });
 
   it("is replaced by --force like any other export", async () => {
