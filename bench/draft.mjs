@@ -1,39 +1,55 @@
-// Times greedy text with a draft beside text without one, in the shape of GPT-2 small. The weights are random; the layers
-// after the third add little, so that a draft of the first three is right about as often as one that was distilled.
-// Usage: node bench/draft.mjs FOLDER [ADD] [TOKENS] (ADD: what the later layers add, as a factor of their output)
+// Times greedy text with a draft of three layers beside text without one, in the shape of GPT-2 small with random weights,
+// for drafts that are right with given probabilities.
+// Usage: node bench/draft.mjs FOLDER [TOKENS]
 import { execFileSync } from "node:child_process";
-import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
-import { openSafetensors } from "../dist/formats/safetensors/reader.js";
+import { chooseFile, openExportedModel } from "../dist/inference/exported/exported-model.js";
 import { Decoder } from "../dist/inference/generate/decoder.js";
 import { decodeDrafted } from "../dist/inference/generate/draft/decode-drafted.js";
 import { Pace } from "../dist/inference/generate/draft/pace.js";
 import { decodePrompts } from "../dist/inference/generate/generate.js";
 import { makeModel } from "./make-model.mjs";
 
-const [folder, add = "0.05", count = "200"] = process.argv.slice(2);
+const [folder, count = "50"] = process.argv.slice(2);
 const DRAFT_LAYERS = 3;
 const THREADS = 1; // so that the time of the processor is that of the work, on a busy machine too
 const PAIRS = 3;
 const tokenizer = { size: 50257, encode: () => [], decode: (ids) => ids.join(" ") };
 const prompt = Array.from({ length: 128 }, (_, i) => (i * 7919) % 50257);
 
-/** Scales what the layers from the fourth on add to the residual stream, in the file. */
-async function weaken(path, factor) {
-  const reader = await openSafetensors(path);
-  const file = await open(path, "r+");
-  for (const { name, offset, byteLength } of reader.tensors.values()) {
-    const [, layer] = /h\.(\d+)\..*c_proj/.exec(name) ?? [];
-    if (layer === undefined || Number(layer) < DRAFT_LAYERS) continue;
-    const bytes = Buffer.alloc(byteLength);
-    await file.read(bytes, 0, byteLength, offset);
-    for (let i = 0; i < byteLength; i += 4) bytes.writeFloatLE(bytes.readFloatLE(i) * factor, i);
-    await file.write(bytes, 0, byteLength, offset);
+/**
+ * A draft of random weights is never right. This one runs it, for its time, and then is right with a probability: it
+ * knows the text.
+ */
+class RightSometimes {
+  constructor(decoder, text, share) {
+    Object.assign(this, { decoder, text, share, length: 0, state: 1 });
   }
-  await file.close();
-  await reader.close();
+  get config() {
+    return this.decoder.config;
+  }
+  get source() {
+    return this.decoder.source;
+  }
+  async prompt(prompts, signal) {
+    this.length = prompts[0].length;
+    return this.correct(await this.decoder.prompt(prompts, signal));
+  }
+  async extend(ids) {
+    this.length += ids.length;
+    return this.correct(await this.decoder.extend(ids));
+  }
+  truncate(length) {
+    this.length = Math.min(this.length, length);
+    this.decoder.truncate(length);
+  }
+  correct(rows) {
+    this.state = (Math.imul(this.state, 1664525) + 1013904223) >>> 0;
+    if (this.state / 2 ** 32 < this.share) rows.at(-1)[this.text[this.length]] = 1e9;
+    return rows;
+  }
 }
 
 /** Milliseconds of the clock and of the processor. */
@@ -63,7 +79,6 @@ async function openDecoder(path) {
 
 const [large, small] = [join(folder, "model"), join(folder, "draft")];
 await makeModel(large, "small");
-await weaken(join(large, "model.safetensors"), Number(add));
 const nfc = new URL("../bin/nfc.js", import.meta.url).pathname;
 const layers = Array.from({ length: DRAFT_LAYERS }, (_, i) => i).join(",");
 execFileSync(process.execPath, [
@@ -80,9 +95,19 @@ execFileSync(process.execPath, [
   "-f",
   "-q",
 ]);
-const [model, draft] = [await openDecoder(large), await openDecoder(small)];
+const q4 = join(folder, "draft-q4");
+execFileSync(process.execPath, [nfc, "export", small, "-o", q4, "--onnx", "--precision", "q4", "-f", "-q"]);
+const exported = await openExportedModel(q4);
+const model = await openDecoder(large);
+const drafts = {
+  q4: await Decoder.ofFile(chooseFile(exported, "q4"), exported.config, { threads: THREADS }),
+  float32: await openDecoder(small),
+};
 const options = { maxNewTokens: Number(count) };
-for (const fixed of [2, 4, 6, null]) {
+const { ids: continuation } = await time(decodePrompts(model, tokenizer, [prompt], options));
+const CASES = [0.6, 0.8].flatMap((share) => [2, 4, null].map((fixed) => [share, "q4", fixed]));
+for (const [share, kind, fixed] of [...CASES, [0.8, "float32", 2]]) {
+  const draft = new RightSometimes(drafts[kind], [...prompt, ...continuation], share);
   const runs = [];
   for (let i = 0; i < PAIRS; i++) {
     const alone = await time(decodePrompts(model, tokenizer, [prompt], options));
@@ -93,6 +118,8 @@ for (const fixed of [2, 4, 6, null]) {
   const middle = (value) => runs.map(value).sort((a, b) => a - b)[PAIRS >> 1];
   const [{ steps, tokens, proposed, accepted }] = runs;
   const line = {
+    right: share,
+    draft: kind,
     drafted: fixed ?? "chosen",
     timesAsFast: middle(({ alone, both }) => alone.cpu / both.cpu).toFixed(2),
     byTheClock: middle(({ alone, both }) => alone.wall / both.wall).toFixed(2),
@@ -104,4 +131,4 @@ for (const fixed of [2, 4, 6, null]) {
   };
   console.log(JSON.stringify(line));
 }
-await Promise.all([model.close(), draft.close()]);
+await Promise.all([model, ...Object.values(drafts)].map((decoder) => decoder.close()));

@@ -7,7 +7,7 @@ import { withFile } from "./positional-file.ts";
 
 /**
  * Weights have little to find: 9 takes 4 to 5 times as long as 5 and saves less than 0.1 %, 11 takes 200 times as long and
- * saves 0.5 to 4.5 % (docs/decisions/0049-bytes-on-the-wire.md).
+ * saves 0.5 to 4.5 % (docs/decisions/0051-bytes-on-the-wire.md).
  */
 const QUALITY = 5;
 /** The largest hint of a size that brotli takes. */

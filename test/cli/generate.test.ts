@@ -192,6 +192,7 @@ describe("nfc generate --json", () => {
 describe("nfc generate --draft", () => {
   beforeAll(async () => {
     await converted({ output: path("draft"), variant: "dense", layers: [1] });
+    await exported(path("draft"), path("draft-onnx"), { precisions: ["fp32", "q4"] });
   });
   const drafted = (args: readonly string[]) =>
     generate(["-p", "It was", "-n", "40", "--draft", path("draft"), ...args]);
@@ -230,12 +231,19 @@ describe("nfc generate --draft", () => {
   });
 
   it("the draft may be the file of an export", async () => {
-    await exported(path("draft"), path("draft-onnx"), { precisions: ["fp32", "q4"] });
     const { stdout } = await generate(["-p", "It was"]);
     for (const precision of ["fp32", "q4"]) {
       const args = ["-p", "It was", "--draft", path("draft-onnx"), "--draft-precision", precision];
       expect((await generate(args)).stdout).toBe(stdout);
     }
+  });
+
+  it("a note says that the text of a precision with rounded activations may differ", async () => {
+    await exported(MODEL, path("int8"), { precisions: ["int8"] });
+    const small = ["--draft", path("draft-onnx"), "--draft-precision", "q4"];
+    const { code, stderr } = await nfc(["generate", path("int8"), "-p", "It was", "-n", "8", ...small]);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^note: int8 rounds activations to 8 bits: where two tokens are nearly as likely, /);
   });
 
   it("flags that do not go together, a model as its own draft and other tokens are refused in one line", async () => {

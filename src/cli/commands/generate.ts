@@ -55,6 +55,11 @@ interface GenerateFlags extends CommonFlags, SourceFlags, PromptFlags, DeviceFla
   noise?: "mean" | "sample";
 }
 
+/** Precisions whose activations are rounded to 8 bits, where the last digit of a sum can tip a rounding. */
+const ROUNDED: readonly Precision[] = ["int8", "uint8", "q4"];
+const ROUNDED_TEXT =
+  "rounds activations to 8 bits: where two tokens are nearly as likely, the text may leave that without --draft";
+
 const HELP = `
 Without --prompt, what is piped in is the prompt. Only the continuation is printed, as it comes; with several prompts
 each whole text, once it is finished. The timing goes to stderr.
@@ -218,7 +223,8 @@ async function openWriter(context: Context, model: string, flags: GenerateFlags,
     const decode: Writer["decode"] = (...texts) => decodePrompts(decoder, ...texts);
     return { decode, summarize: () => null, close: () => decoder.close() };
   }
-  const { folder, config, bytes } = source;
+  const { folder, config, bytes, precision } = source;
+  if (precision && ROUNDED.includes(precision)) note(context.io, flags, `${precision} ${ROUNDED_TEXT}`);
   return openAll(async (keep) => {
     const draft = keep(await openDraft(context, name, flags, { source: model, folder, config, bytes }));
     const decoder = await source.open();
