@@ -51,7 +51,7 @@ export interface PageInfo {
   nfc: string;
 }
 
-export interface PageFile {
+interface PageFile {
   precision: Precision;
   dtype: string;
   bytes: number;
@@ -167,7 +167,7 @@ function describeFile({ precision, bytes, data, halfFloats }: ExportedFile): Pag
 }
 
 /** The advice for a float32 file with tables in float16, as older versions wrote q4 and uint8. */
-export const describeNewExport = (precision: Precision): string =>
+const describeNewExport = (precision: Precision): string =>
   `an export by this version of nfc needs no shader-f16: nfc export MODEL --onnx --precision ${precision} -o FOLDER`;
 
 function choosePreferred(files: readonly ExportedFile[]): PageInfo["preferred"] {

@@ -4,9 +4,10 @@ import { type IncomingHttpHeaders, request } from "node:http";
 import { createServer } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
+import type { onnx as Onnx } from "onnx-proto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Served, serve } from "../../src/serve/serve.ts";
-import { exported } from "../support/exported.ts";
+import { decoded, exported } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { MODEL } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -223,6 +224,28 @@ it("without a port the server takes the first free one, and frees it at the end"
     server.listen({ port: first.port, host: "127.0.0.1" }, () => resolve());
   });
   await new Promise((resolve) => server.close(resolve));
+});
+
+it("a q4 file whose table is looked up in float16, as older versions wrote it, is told apart, with the way to a new one", async () => {
+  await exported(MODEL, path("older"), { precisions: ["int8", "q4"] });
+  const file = path("older/onnx/model_q4.onnx");
+  const { model, graph } = decoded(path("older"), file);
+  const table = graph.node.find(({ opType, input }) => opType === "Cast" && input?.[0] === "wpe.weight")?.output?.[0];
+  for (const { input = [] } of graph.node) if (input?.[0] === table) input?.splice(0, 1, "wpe.weight");
+  writeFileSync(file, (model.constructor as unknown as typeof Onnx.ModelProto).encode(model).finish());
+  const older = await serve(path("older"), { port: 0 });
+  const newer = await serve(path("onnx"), { port: 0 });
+  try {
+    const describe = ({ info }: Served) => info.precisions.find(({ precision }) => precision === "q4");
+    const advice = expect.stringContaining("nfc export MODEL --onnx --precision q4 -o FOLDER");
+    expect(describe(older)).toMatchObject({ halfFloats: true, webgpuAdvice: advice });
+    expect(older.info.preferred).toEqual({ wasm: "int8", webgpu: { half: "q4", full: null } });
+    expect(describe(newer)).toMatchObject({ halfFloats: false, webgpuAdvice: null });
+    expect(newer.info.preferred.webgpu).toEqual({ half: "q4", full: "q4" });
+  } finally {
+    await older.close();
+    await newer.close();
+  }
 });
 
 it("where transformers.js is not installed, the page takes it from one CDN only", async () => {

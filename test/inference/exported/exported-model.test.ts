@@ -31,7 +31,7 @@ describe.each(VARIANTS)("opening an export of %s", (variant: Variant) => {
       const file = join(folder, "onnx/model.onnx");
       const data = weights === "inline" ? [] : [`${file}_data`];
       const bytes = [file, ...data].reduce((sum, one) => sum + statSync(one).size, 0);
-      const types = { cacheDtype: "float32", logitsDtype: "float32" };
+      const types = { cacheDtype: "float32", logitsDtype: "float32", halfFloats: false };
       expect(chooseFile(found, "fp32")).toEqual({ precision: "fp32", path: file, data, bytes, ...types });
       expect(await hasOnnxFiles(folder)).toBe(weights !== "shared");
     },
