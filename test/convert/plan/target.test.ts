@@ -102,6 +102,19 @@ describe("listWeakerCuts", () => {
     expect(weaker(target, step)).toEqual(expected);
   });
 
+  it("a vocabulary is cut to all tokens that its text uses at the weakest", () => {
+    const cut: Plan = {
+      ...PLAN,
+      axes: [{ name: "vocab", values: [300, 200] }],
+      measurements: [at({}, 1000), at({ vocab: 200 }, 500)],
+      steps: [{ axis: "vocab", value: 200, measurement: 1 }],
+    };
+    const large = { ...config, vocab_size: 400 };
+    const between = (share: number) => listWeakerCuts(cut, { kind: "parameters", share }, 1, large);
+    expect(between(0.95)).toEqual([{ vocab: 300 }, { vocab: 299 }]);
+    expect(between(0.6)).toEqual([{ vocab: 240 }, { vocab: 239 }]);
+  });
+
   it("a precision that does not suit a model has no sizes between", () => {
     const [source, ...others] = plan.measurements as [PlanMeasurement, ...PlanMeasurement[]];
     const odd = {
