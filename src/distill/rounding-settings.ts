@@ -4,6 +4,7 @@ import { blockBits, resolveQuantization, TRAINED_PRECISIONS, type TrainedPrecisi
 import { declare, type Refusal } from "./resolve-settings.ts";
 
 export interface RoundingContext {
+  task: string;
   config: ModelConfig;
   settings: { quantize: "none" | TrainedPrecision };
 }
@@ -38,6 +39,14 @@ export const ROUNDING_SETTINGS = {
       bare: "yes",
       check: checkSymmetric,
     },
+  ),
+  /** Whether scales and zero points stay those of the first weights, or are chosen anew after each step. */
+  grid: declare(
+    "--grid <mode>",
+    ["fixed", "refit"],
+    "with --quantize uint8 or q4: scales stay as they begin, or are chosen anew after each step",
+    ({ task, settings }: RoundingContext) => (settings.quantize !== "none" && task === "pretrain" ? "refit" : "fixed"),
+    { shown: { distill: "fixed", finetune: "fixed", pretrain: "refit" } },
   ),
 };
 

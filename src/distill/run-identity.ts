@@ -45,6 +45,7 @@ const ADDED_SETTINGS: Readonly<Record<string, string | number>> = {
   quantize: "none",
   block: 0,
   symmetric: "no",
+  grid: "fixed",
 };
 
 /** Names of the settings in which two runs differ, as `name (old → new)`. */

@@ -11,12 +11,14 @@ import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats
 import type { SessionOptions } from "../graph/session.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
 import { withStagedDirectory } from "../io/staging.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { findParameterKind, isNoiseParameter, listParameters } from "../model/parameters.ts";
 import { listWeightForms, type WeightForm } from "../model/weight-forms.ts";
 import type { LongCall } from "../progress.ts";
 import { openParameters, type RunParameters } from "./device/open-parameters.ts";
 import { METRICS_FILE } from "./run-folder.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
+import { listTransferTargets } from "./step/transfer-step.ts";
 import type { TrainSettings } from "./train-settings.ts";
 
 export interface TrainedModel {
@@ -48,6 +50,8 @@ interface StoreOptions {
   average?: boolean | undefined;
   /** The forms of export that parameters are trained for, by name. */
   forms?: ReadonlyMap<string, WeightForm> | undefined;
+  /** Whether the grids of a parameter's blocks stay those of the model; none do unless given. */
+  isFixed?: ((name: string) => boolean) | undefined;
   onProgress?: LongCall["onProgress"];
 }
 
@@ -60,8 +64,14 @@ export async function loadStore(
   const { quantize: precision, block, symmetric } = settings;
   const choices = { block, symmetric: symmetric === "yes", reduceRange: false };
   const forms = precision === "none" ? undefined : listWeightForms(student.config, precision, choices);
-  const options = { accumulate: settings.accumulate > 1, average: settings.average > 0, forms };
+  const isFixed = (name: string) => hasFixedGrid(name, student.config, settings);
+  const options = { accumulate: settings.accumulate > 1, average: settings.average > 0, forms, isFixed };
   return makeStore(student, (name) => isTrained(name, settings), { ...options, session, onProgress });
+}
+
+/** Fixed grids are those of the weights that a run begins with: the transfer moves its targets too far from theirs. */
+function hasFixedGrid(name: string, config: ModelConfig, { grid, transfer, transferSteps }: TrainSettings): boolean {
+  return grid === "fixed" && !(transferSteps > 0 && listTransferTargets(config, transfer).includes(name));
 }
 
 /** What nfc.json says of the rounding that a model was trained for. */
@@ -80,10 +90,10 @@ export function isTrained(name: string, { train: part }: Pick<TrainSettings, "tr
 export async function makeStore(
   model: Checkpoint,
   trained: (name: string) => boolean,
-  { session, onProgress, forms, ...options }: StoreOptions,
+  { session, onProgress, forms, isFixed, ...options }: StoreOptions,
 ): Promise<RunParameters> {
   const specs = listParameters(model.config).map(({ name, shape }) => {
-    return { name, shape, trained: trained(name), form: forms?.get(name) };
+    return { name, shape, trained: trained(name), form: forms?.get(name), fixedGrid: isFixed?.(name) };
   });
   const store = await openParameters(specs, options, session);
   const event = { phase: "loading", detail: model.source, total: model.reader.byteLength, unit: "bytes" } as const;

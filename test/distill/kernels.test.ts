@@ -3,7 +3,9 @@ import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { allocate, type Region, ROUNDING_SCRATCH } from "../../src/distill/kernels/memory.ts";
-import { roundInMemory } from "../../src/distill/kernels/round-weight.ts";
+import { countGridFloats, roundInMemory } from "../../src/distill/kernels/round-weight.ts";
+import { BlockFit } from "../../src/graph/quantize/block-fit.ts";
+import { BlockCodes, quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
 import { roundWeight } from "../../src/model/weight-forms.ts";
 import { makeRandom } from "../../src/numeric/random.ts";
 import { failureOf } from "../support/failure.ts";
@@ -131,12 +133,41 @@ describe("allocate", () => {
         const form = { kind: "blocks", format: { ...blocks, shape } } as const;
         const expected = new Float32Array(size);
         roundWeight(values, form, "w", expected);
-        roundInMemory(region, values, form, "w", into);
+        roundInMemory(region, { values, into, form, name: "w" });
         expect(into).toEqual(expected);
         expect([...neighbor]).toEqual([7, 7, 7, 7]);
       }),
       { numRuns: 300 },
     );
+  });
+
+  it.each([false, true])("the kernels keep the grids of the first weights where they are fixed: by row %s", (byRow) => {
+    const [channels, inner] = [3, 40];
+    const shape: [number, number] = byRow ? [channels, inner] : [inner, channels];
+    const form = { kind: "blocks", format: { bits: 4, block: 16, symmetric: false, byRow, shape } } as const;
+    const size = channels * inner;
+    const lengths = [size, size, countGridFloats(form)];
+    const [region] = allocate([{ name: "w", lengths }], undefined, ROUNDING_SCRATCH) as [Region];
+    const [values, into, grids] = region.arrays as [Float32Array, Float32Array, Float32Array];
+    const weight = { values, into, form, name: "w", grid: { values: grids, known: false } };
+    const random = makeRandom(3);
+    for (let i = 0; i < size; i++) values[i] = random() - 0.4;
+    const codes = new BlockCodes(form.format, quantizeBlocks(values, { ...form.format, name: "w" }));
+    const expected = new Float32Array(size);
+    roundWeight(values, form, "w", expected);
+    roundInMemory(region, weight);
+    expect(into).toEqual(expected);
+    const fit = new BlockFit(form.format);
+    for (let i = 0; i < size; i++) values[i] = 1.5 * (values[i] as number) + 0.1 * random(); // beyond the last codes, too
+    for (let n = 0; n < channels; n++)
+      for (let k = 0; k < inner; k++) {
+        const at = byRow ? n * inner + k : k * channels + n;
+        fit.scale = codes.scale(n, k >> 4);
+        fit.zero = codes.zero(n, k >> 4);
+        expected[at] = fit.scale * (fit.code(values[at] as number) - fit.zero) + 0;
+      }
+    roundInMemory(region, weight);
+    expect(into).toEqual(expected);
   });
 
   it.each([
@@ -148,7 +179,9 @@ describe("allocate", () => {
     const [values, into] = region.arrays as [Float32Array, Float32Array];
     values[17] = weight;
     const format = { bits: 4, block: 16, symmetric: false, byRow: true, shape: [1, 32] } as const;
-    const failure = await failureOf(async () => roundInMemory(region, values, { kind: "blocks", format }, "w", into));
+    const failure = await failureOf(async () =>
+      roundInMemory(region, { values, into, form: { kind: "blocks", format }, name: "w" }),
+    );
     expect(failure.code).toBe(code);
   });
 });

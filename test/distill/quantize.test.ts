@@ -8,6 +8,8 @@ import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { exportModel } from "../../src/export/export-model.ts";
 import { planPrecision } from "../../src/export/onnx/precision-plan.ts";
 import { hasTrainedCodes, resolveExport } from "../../src/export/onnx/trained-codes.ts";
+import { type MatrixFormat, quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
+import { findBlocks } from "../../src/graph/quantize/find-grid.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import type { Precision } from "../../src/model/precision.ts";
 import { VARIANTS, type Variant } from "../../src/model/variants.ts";
@@ -30,6 +32,7 @@ type Settings = Partial<TrainSettings>;
 const FORMS: readonly Settings[] = [
   { quantize: "q4" },
   { quantize: "q4", block: 16, symmetric: "yes" },
+  { quantize: "q4", grid: "refit" },
   { quantize: "uint8" },
   { quantize: "int8" },
 ];
@@ -119,6 +122,7 @@ describe("a model that is trained for q4", () => {
   it.each([
     ["plain", {}],
     ["with the mean of the weights", { average: 0.5 }],
+    ["with scales that are chosen anew", { grid: "refit" as const }],
     ["in micro-batches", { accumulate: 2, batchSize: 2 }],
   ])("goes on after an interruption as if there had been none: %s", async (name, more) => {
     const settings: Settings = { ...CHANGING, steps: 6, quantize: "q4", ...more };
@@ -132,6 +136,26 @@ describe("a model that is trained for q4", () => {
       expect(result.perplexity).toEqual(whole.perplexity);
       expect(weightsOf(output).equals(weightsOf(path(`whole ${name}`)))).toBe(true);
     }
+  });
+
+  it("keeps the scales that its student had, where the transfer has not moved them, unless they are chosen anew", async () => {
+    const scalesOf = (folder: string) =>
+      opened(folder, async ({ config, readF32 }) => {
+        const form = listWeightForms(config, "q4", { block: 32, symmetric: false, reduceRange: false });
+        const { format } = form.get("h.0.mlp.c_fc.weight") as { format: MatrixFormat };
+        const values = await readF32("h.0.mlp.c_fc.weight");
+        const options = { ...format, name: "w" };
+        return (findBlocks(values, options) ?? quantizeBlocks(values, options)).scales;
+      });
+    const student = await scalesOf(await shop.student("symmetric"));
+    const share = async (grid: "fixed" | "refit") => {
+      const { output } = await trained(`scales ${grid}`, "symmetric", { quantize: "q4", grid });
+      const scales = await scalesOf(output);
+      return scales.filter((scale, i) => scale === student[i]).length / scales.length;
+    };
+    // A block all of whose codes have a common divisor is found to have that multiple of its scale.
+    expect(await share("fixed")).toBeGreaterThan(0.95);
+    expect(await share("refit")).toBeLessThan(0.2);
   });
 
   it("does not go on with the settings of another rounding", async () => {

@@ -159,6 +159,10 @@ describe("training for the rounding of an export", () => {
     expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" })).toMatchObject({ block: 32, symmetric: "no" });
     expect(resolveTrainSettings("finetune", { ...TINY, n_embd: 48 }, { quantize: "uint8" }).block).toBe(16);
     expect(resolveTrainSettings("finetune", TINY, { quantize: "int8" }).block).toBe(0);
+    expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" }).grid).toBe("fixed");
+    // Random weights outgrow the grids that they begin with.
+    expect(resolveTrainSettings("pretrain", TINY, { quantize: "q4" }).grid).toBe("refit");
+    expect(resolveTrainSettings("pretrain", TINY).grid).toBe("fixed");
   });
 
   it.each([

@@ -44,6 +44,7 @@ export const STEPS_CASES: readonly StepsCase[] = [
   { name: "the mean of the values", settings: { average: 1 } },
   { name: "a head of its own, no biases", student: { tied_head: false, bias: false } },
   { name: "trained for q4", student: { variant: "low-rank", qk_ranks: [8, 8] }, settings: { quantize: "q4" } },
+  { name: "trained for uint8, scales chosen anew", settings: { quantize: "uint8", grid: "refit" } },
   { name: "trained for int8, with the mean of the values", settings: { quantize: "int8", average: 1 } },
   { name: "noise alone", student: { variant: "noise-per-head" }, settings: { train: "noise" } },
   { name: "attention alone", student: { variant: "low-rank", qk_ranks: [8, 8] }, settings: { train: "attention" } },
@@ -110,7 +111,7 @@ async function openCase(
   const choices = { block, symmetric: symmetric === "yes", reduceRange: false };
   const forms = quantize === "none" ? null : listWeightForms(config, quantize, choices);
   const specs = listParameters(config).map(({ name, shape }) => {
-    return { name, shape, trained: moves(name), form: forms?.get(name) };
+    return { name, shape, trained: moves(name), form: forms?.get(name), fixedGrid: resolved.grid === "fixed" };
   });
   const options = { accumulate: resolved.accumulate > 1, average: resolved.average > 0 };
   const store = onHost ? new ParameterStore(specs, options) : await DeviceState.open(specs, options, session);

@@ -3,7 +3,9 @@ import { countElements } from "../../formats/dtype.ts";
 import { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
-import { roundWeight, type WeightForm } from "../../model/weight-forms.ts";
+import type { WeightForm } from "../../model/weight-forms.ts";
+import { allocate, type Region, ROUNDING_SCRATCH } from "../kernels/memory.ts";
+import { countGridFloats, type RoundedWeight, roundInMemory } from "../kernels/round-weight.ts";
 import {
   betweenSwaps,
   type MoveSettings,
@@ -28,9 +30,10 @@ interface StateOptions {
   average?: boolean | undefined;
 }
 
-/** A parameter that is trained for a form: what graphs read of it. */
+/** A parameter that is trained for a form: what graphs read of it, and the host's arrays in which it is rounded. */
 interface Rounded {
-  form: WeightForm;
+  weight: RoundedWeight;
+  region: Region;
   tensor: DeviceTensor;
 }
 
@@ -88,8 +91,12 @@ export class DeviceState implements ParameterState {
     try {
       for (const { name, shape, trained } of specs)
         for (const part of [value, ...(trained ? kept : [])]) part.set(name, await state.memory.zeros(shape));
-      for (const { name, shape, form } of specs)
-        if (form) state.rounded.set(name, { form, tensor: await state.memory.zeros(shape) });
+      for (const spec of specs)
+        if (spec.form)
+          state.rounded.set(spec.name, {
+            ...prepareRounding(spec, spec.form),
+            tensor: await state.memory.zeros(spec.shape),
+          });
     } catch (error) {
       await state.close();
       throw error;
@@ -181,10 +188,10 @@ export class DeviceState implements ParameterState {
     for (const name of names) {
       const rounded = this.rounded.get(name);
       if (!rounded) continue;
-      const values = await this.read(name, "value");
-      const into = new Float32Array(values.length);
-      roundWeight(values, rounded.form, name, into);
-      await this.memory.write(makeFloat32Tensor(into, this.shape(name)), rounded.tensor);
+      const { weight, region, tensor } = rounded;
+      weight.values.set(await this.read(name, "value"));
+      roundInMemory(region, weight);
+      await this.memory.write(makeFloat32Tensor(weight.into, this.shape(name)), tensor);
     }
   }
 
@@ -193,4 +200,14 @@ export class DeviceState implements ParameterState {
     if (!tensor) throw new Error(`the device holds no ${part} of ${name}`);
     return tensor;
   }
+}
+
+/** The host's arrays in which a parameter is rounded. */
+function prepareRounding({ name, shape, fixedGrid }: ParameterRequest, form: WeightForm): Omit<Rounded, "tensor"> {
+  const size = countElements(shape);
+  const lengths = [size, size, fixedGrid ? countGridFloats(form) : 0];
+  const [region] = allocate([{ name, lengths }], undefined, ROUNDING_SCRATCH) as [Region];
+  const [values, into, grids] = region.arrays as [Float32Array, Float32Array, Float32Array];
+  const grid = fixedGrid ? { values: grids, known: false } : null;
+  return { region, weight: { values, into, form, name, grid } };
 }

@@ -50,6 +50,8 @@ interface Kernels {
     last: number,
     symmetric: number,
     overhangs: number,
+    grids: number,
+    keeps: number,
   ): number;
   /** Reads the table in the first 32,768 floats of `shared`, and works in the next 1,536. */
   normals(target: number, length: number, key0: number, key1: number, key2: number, key3: number): void;

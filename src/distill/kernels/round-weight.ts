@@ -3,17 +3,30 @@ import { listOverhangs } from "../../graph/quantize/block-fit.ts";
 import { roundWeight, type WeightForm } from "../../model/weight-forms.ts";
 import { OVERHANGS_AT, type Region } from "./memory.ts";
 
+/** The scales and zero points of a weight's blocks, as they were when it was first rounded. */
+export interface FixedGrid {
+  /** s and z of each block. */
+  values: Float32Array;
+  /** False until the weight has been rounded. */
+  known: boolean;
+}
+
+/** Floats of a form's fixed grid; 0 for a form without blocks. */
+export function countGridFloats(form: WeightForm): number {
+  if (form.kind !== "blocks") return 0;
+  const { shape, byRow, block } = form.format;
+  const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+  return 2 * channels * Math.ceil(inner / block);
+}
+
 /**
- * The same bits as `roundWeight`.
- * @param values and `into` are arrays of the region, whose shared floats are at least ROUNDING_SCRATCH
+ * The same bits as `roundWeight`, unless the grid is fixed.
+ * @param values and `into` are arrays of the region, as the grid's are; its shared floats are at least ROUNDING_SCRATCH
  * @throws NfcError as `roundWeight`
  */
 export function roundInMemory(
   { kernels, shared }: Pick<Region, "kernels" | "shared">,
-  values: Float32Array,
-  form: WeightForm,
-  name: string,
-  into: Float32Array,
+  { values, into, form, name, grid = null }: RoundedWeight,
 ): void {
   if (form.kind !== "blocks") {
     roundWeight(values, form, name, into);
@@ -35,6 +48,18 @@ export function roundInMemory(
     2 ** bits - 1,
     symmetric ? 1 : 0,
     overhangs.length,
+    grid ? grid.values.byteOffset : 0,
+    grid ? (grid.known ? 2 : 1) : 0,
   );
   if (fault) roundWeight(values, form, name, into); // says what is wrong
+  if (grid) grid.known = true;
+}
+
+export interface RoundedWeight {
+  values: Float32Array;
+  /** Takes the rounded values. */
+  into: Float32Array;
+  form: WeightForm;
+  name: string;
+  grid?: FixedGrid | null | undefined;
 }

@@ -130,6 +130,18 @@ function fitPair(symmetric: bool, last: f64, overhangs: usize, length: usize): v
   zeros = v128.bitselect(bestZero, zeros, taken);
 }
 
+function loadGrids(grid: usize, next: usize): void {
+  scales = f64x2.replace_lane(f64x2.splat(<f64>load<f32>(grid)), 1, <f64>load<f32>(next));
+  zeros = f64x2.replace_lane(f64x2.splat(<f64>load<f32>(grid, 4)), 1, <f64>load<f32>(next, 4));
+}
+
+function storeGrids(grid: usize, next: usize): void {
+  store<f32>(next, <f32>f64x2.extract_lane(scales, 1));
+  store<f32>(next, <f32>f64x2.extract_lane(zeros, 1), 4);
+  store<f32>(grid, <f32>f64x2.extract_lane(scales, 0));
+  store<f32>(grid, <f32>f64x2.extract_lane(zeros, 0), 4);
+}
+
 @inline
 function rounded32(x: v128): v128 {
   return f64x2.promote_low_f32x4(f32x4.demote_f64x2_zero(x));
@@ -137,7 +149,8 @@ function rounded32(x: v128): v128 {
 
 /**
  * Rounds a matrix of `channels` rows of `inner` weights, `stepN` and `stepK` bytes apart, in blocks of `block`, to
- * s·(q − z). Gives 0, or 1 where a weight is not finite or a scale too large for float16: the target is then undefined.
+ * s·(q − z). At `grids` lie s and z of each block, float32 numbers: with `keeps` 1 they are written there, with 2 read from
+ * there instead of chosen, with 0 there are none. Gives 0, or 1 where a weight is not finite or a scale too large for float16: the target is then undefined.
  */
 export function roundBlocks(
   source: usize,
@@ -150,7 +163,10 @@ export function roundBlocks(
   last: f64,
   symmetric: bool,
   overhangs: usize,
+  grids: usize,
+  keeps: i32,
 ): i32 {
+  const blocks = (inner + block - 1) / block;
   const half = f64x2.splat(0.5);
   const nothing = f64x2.splat(0);
   for (let first: usize = 0; first < inner; first += block) {
@@ -165,7 +181,11 @@ export function roundBlocks(
         v128.store(k << 4, w);
       }
       if (v128.any_true(f64x2.ne(check, nothing))) return 1;
-      fitPair(symmetric, last, overhangs, length);
+      const grid = grids + ((n * blocks + first / block) << 3);
+      const nextGrid = n + 1 < channels ? grid + (blocks << 3) : grid;
+      if (keeps == 2) loadGrids(grid, nextGrid);
+      else fitPair(symmetric, last, overhangs, length);
+      if (keeps == 1) storeGrids(grid, nextGrid);
       if (v128.any_true(f64x2.gt(f64x2.abs(scales), f64x2.splat(LARGEST_HALF)))) return 1;
       const inverse = v128.andnot(rounded32(f64x2.div(f64x2.splat(1), scales)), f64x2.eq(scales, nothing));
       for (let k: usize = 0, to = target + at; k < length; k++, to += stepK) {

@@ -10,6 +10,8 @@ export interface ParameterRequest {
   trained: boolean;
   /** The form of export that it is trained for: graphs read it rounded. Its gradient moves the value itself. */
   form?: WeightForm | undefined;
+  /** Whether the grids of its blocks stay those of the first values that are filled in. */
+  fixedGrid?: boolean | undefined;
 }
 
 /** The arrays of a trained parameter that a checkpoint holds; `average` is the mean of the values over some steps. */

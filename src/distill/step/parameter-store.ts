@@ -4,7 +4,7 @@ import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
 import type { WeightForm } from "../../model/weight-forms.ts";
 import { allocate, type Region, ROUNDING_SCRATCH } from "../kernels/memory.ts";
-import { roundInMemory } from "../kernels/round-weight.ts";
+import { countGridFloats, type FixedGrid, roundInMemory } from "../kernels/round-weight.ts";
 import {
   type AdamWSettings,
   betweenSwaps,
@@ -39,13 +39,15 @@ interface StoreOptions {
   bankBytes?: number | undefined;
 }
 
-/** value, gradient, both moments, average, rounded values, and a total where it is apart from the gradient */
-type StoredArrays = [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array?];
+/** value, gradient, both moments, average, rounded values, grids, and a total where it is apart from the gradient */
+type StoredArrays = [...Seven, Float32Array?];
+type Seven = [Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array];
 
 interface Entry extends Pick<Region, "kernels" | "shared"> {
   slot: ParameterSlot;
   trained: boolean;
   form: WeightForm | null;
+  grid: FixedGrid | null;
 }
 
 /**
@@ -69,19 +71,34 @@ export class ParameterStore implements ParameterState {
     this.hasAverages = options.average ?? false;
     this.names = specs.map((spec) => spec.name);
     this.trained = specs.filter((spec) => spec.trained).map((spec) => spec.name);
-    const lengths = ({ shape, trained, form }: ParameterRequest) => {
+    const lengths = ({ shape, trained, form, fixedGrid }: ParameterRequest) => {
       const size = countElements(shape);
       const apart = trained ? size : 0;
       const totals = this.hasTotals ? [apart] : [];
-      return [size, apart, apart, apart, this.hasAverages ? apart : 0, form ? size : 0, ...totals];
+      return [
+        size,
+        apart,
+        apart,
+        apart,
+        this.hasAverages ? apart : 0,
+        form ? size : 0,
+        form && fixedGrid ? countGridFloats(form) : 0,
+        ...totals,
+      ];
     };
     const requests = specs.map((spec) => ({ name: spec.name, lengths: lengths(spec) }));
     const regions = allocate(requests, options.bankBytes, specs.some(({ form }) => form) ? ROUNDING_SCRATCH : 0);
-    for (const [index, { name, shape, trained, form = null }] of specs.entries()) {
+    for (const [index, { name, shape, trained, form = null, fixedGrid }] of specs.entries()) {
       const { arrays, ...region } = regions[index] as Region;
-      const [value, gradient, moment1, moment2, average, own, total = gradient] = arrays as StoredArrays;
+      const [value, gradient, moment1, moment2, average, own, grids, total = gradient] = arrays as StoredArrays;
       const slot = { name, shape, value, gradient, moment1, moment2, total, average, rounded: form ? own : value };
-      this.entries.set(name, { ...region, slot, trained, form });
+      this.entries.set(name, {
+        ...region,
+        slot,
+        trained,
+        form,
+        grid: fixedGrid ? { values: grids, known: false } : null,
+      });
     }
   }
 
@@ -194,8 +211,8 @@ export class ParameterStore implements ParameterState {
   /** Makes what graphs read of a parameter from its value. */
   private round(name: string): void {
     const entry = this.entry(name);
-    const { slot, form } = entry;
-    if (form) roundInMemory(entry, slot.value, form, name, slot.rounded);
+    const { slot, form, grid } = entry;
+    if (form) roundInMemory(entry, { values: slot.value, into: slot.rounded, form, name, grid });
   }
 
   /**
