@@ -8,8 +8,8 @@ import { openCheckpoint } from "../dist/checkpoint/checkpoint.js";
 import { loadTokenizer } from "../dist/checkpoint/tokenizer.js";
 import { streamTokens, takeWindows } from "../dist/checkpoint/tokens.js";
 import { writeOnnxFile } from "../dist/export/onnx/onnx-file.js";
-import { quantizeBlocks } from "../dist/graph/quantize/blocks.js";
 import { quantizeCalibrated } from "../dist/export/quantize/calibrate.js";
+import { quantizeBlocks } from "../dist/graph/quantize/blocks.js";
 import { scorePrecisions } from "../dist/inference/score/precisions.js";
 
 const { values: args, positionals } = parseArgs({
