@@ -10,7 +10,7 @@ import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { TOKENIZER_FILES } from "../io/tokenizer-files.ts";
 import { countParameters } from "../model/parameters.ts";
-import { type Precision, toTransformersJsDtype } from "../model/precision.ts";
+import { type Precision, toTransformersJsDtype, toTransformersJsName } from "../model/precision.ts";
 import { describeRanks, describeSharing } from "../report/attention-words.ts";
 import { TOOL } from "../version.ts";
 import { type BrowserRuntime, CDN } from "./browser-runtime.ts";
@@ -36,7 +36,7 @@ export interface PageInfo {
   positions: number;
   /** The token that an empty prompt stands for. */
   start: number | null;
-  precisions: { precision: Precision; dtype: string; bytes: number; dataFiles: number }[];
+  precisions: { precision: Precision; dtype: string; name: string | null; bytes: number; dataFiles: number }[];
   library: { url: string; version: string; wasm: { mjs: string; wasm: string } | null };
   nfc: string;
 }
@@ -120,6 +120,7 @@ function describeModel(
     precisions: [...files.values()].map(({ precision, bytes, data }) => ({
       precision,
       dtype: toTransformersJsDtype(precision),
+      name: toTransformersJsName(precision),
       bytes,
       dataFiles: data.length,
     })),

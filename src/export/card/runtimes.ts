@@ -1,7 +1,7 @@
 // Snippets that run an exported model, for each runtime that reads its folder. docs/runtimes.md lists the tests of them.
 import type { ModelConfig } from "../../model/config.ts";
 import { countAttentionColumns } from "../../model/head-widths.ts";
-import { isHalf, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
+import { isHalf, type Precision, toTransformersJsDtype, toTransformersJsName } from "../../model/precision.ts";
 import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
 import { RUN_NFC } from "../../version.ts";
 import { findCacheWidth } from "../onnx/genai-config.ts";
@@ -100,9 +100,15 @@ function nfc({ name, onnx }: RuntimeModel): string[] {
 function transformersJs(path: string, precision: Precision): string[] {
   return [
     'import { pipeline } from "@huggingface/transformers";',
-    `const generate = await pipeline("text-generation", "${path}", { dtype: "${toTransformersJsDtype(precision)}" });`,
+    `const generate = await pipeline("text-generation", "${path}", ${formatLoading(precision)});`,
     `console.log(await generate("${PROMPT}", { max_new_tokens: 40 }));`,
   ];
+}
+
+/** The options by which transformers.js finds the file. */
+function formatLoading(precision: Precision): string {
+  const name = toTransformersJsName(precision);
+  return `{ dtype: "${toTransformersJsDtype(precision)}"${name === null ? "" : `, model_file_name: "${name}"`} }`;
 }
 
 /** Prints the likeliest next token alone, without a loop. An empty cache may be as wide as GPT-2's whatever the ranks. */

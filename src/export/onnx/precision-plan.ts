@@ -10,7 +10,7 @@ import type { InlineData } from "../../graph/to-onnx.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import type { Precision } from "../../model/precision.ts";
 import { buildPrecisionGraph, type PrecisionGraph, type QuantizedSource } from "../../model/precision-graph.ts";
-import { blockBits, type Quantization } from "../../model/quantization.ts";
+import { hasBlocks, type Quantization } from "../../model/quantization.ts";
 import { type BlockMatrix, countScaleBytes, dequantizeBlocks, quantizeBlocks } from "../quantize/blocks.ts";
 
 export interface PrecisionPlan {
@@ -40,9 +40,8 @@ export async function planPrecision(
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
   const built = buildPrecisionGraph(checkpoint.config, precision, options);
-  const bits = blockBits(precision);
   if (precision === "int8") return planInt8(checkpoint, built, options);
-  if (bits !== null) return planBlocks(checkpoint, built, bits, options);
+  if (hasBlocks(precision)) return planBlocks(checkpoint, built, options);
   return assemblePlan(checkpoint, built, new Map());
 }
 
@@ -64,16 +63,11 @@ async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: 
   return assemblePlan(checkpoint, built, weights);
 }
 
-async function planBlocks(
-  checkpoint: Checkpoint,
-  built: PrecisionGraph,
-  bits: BlockFormat["bits"],
-  options: PlanOptions,
-): Promise<PrecisionPlan> {
+async function planBlocks(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantization;
-  const format: BlockFormat = { bits, block, symmetric };
-  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
+  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow, bits }) => {
     const shape = weight.shape as [number, number];
+    const format: BlockFormat = { bits: bits as BlockFormat["bits"], block, symmetric };
     const matrix =
       options.calibrated?.get(weight.name) ?? quantizeBlocks(values, { ...format, shape, byRow, name: weight.name });
     return {

@@ -3,7 +3,7 @@ import { isHalf, nameModelFile, PRECISIONS, type Precision, toTransformersJsDtyp
 import type { OnnxFile } from "./onnx-file.ts";
 
 /** The order in which a runtime without a choice of its own should load: small and close to float32 first. */
-const PREFERENCE: readonly Precision[] = ["int8", "q4", "uint8", "q4f16", "fp16", "fp32"];
+const PREFERENCE: readonly Precision[] = ["int8", "q4", "mixed", "uint8", "q4f16", "fp16", "fp32", "q2"];
 
 /**
  * `transformers.js_config`: how many data files each model has (browsers cannot look), the dtype where transformers.js's
