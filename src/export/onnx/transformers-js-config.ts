@@ -1,5 +1,12 @@
 // Makes the part of config.json from which transformers.js learns which file to take and how it is stored.
-import { isHalf, nameModelFile, PRECISIONS, type Precision, toTransformersJsDtype } from "../../model/precision.ts";
+import {
+  isHalf,
+  nameModelFile,
+  PRECISIONS,
+  type Precision,
+  toTransformersJsDtype,
+  toTransformersJsName,
+} from "../../model/precision.ts";
 import type { OnnxFile } from "./onnx-file.ts";
 
 /** The order in which a runtime without a choice of its own should load: small and close to float32 first. */
@@ -14,13 +21,15 @@ export function makeTransformersJsConfig(files: readonly OnnxFile[]): Record<str
   const has = (precision: Precision) => files.some((file) => file.precision === precision);
   const external = files.filter(({ files: [, ...data] }) => data.length > 0);
   const half = PRECISIONS.filter((precision) => isHalf(precision) && has(precision));
+  // A mixed file has no dtype of its own: it is what "fp32" means for a model of its name.
+  const dtype = PREFERENCE.find((precision) => has(precision) && toTransformersJsName(precision) === null) ?? "mixed";
   const config = {
     ...(external.length > 0 && {
       use_external_data_format: Object.fromEntries(
         external.map(({ precision, files: [, ...data] }) => [nameModelFile(precision), data.length]),
       ),
     }),
-    ...(!(has("fp32") && has("int8")) && { dtype: toTransformersJsDtype(PREFERENCE.find(has) as Precision) }),
+    ...(!(has("fp32") && has("int8")) && { dtype: toTransformersJsDtype(dtype) }),
     ...(half.length > 0 && {
       kv_cache_dtype: Object.fromEntries(half.map((precision) => [toTransformersJsDtype(precision), "float16"])),
     }),

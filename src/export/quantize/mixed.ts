@@ -63,12 +63,15 @@ export async function chooseMixedBits(
       hint: "give a larger --budget",
     });
   const candidates = levels.flatMap((bits) => matrices.map((matrix) => ({ ...matrix, bits })));
-  for (const { name, to } of rankUpgrades(await measureSensitivities(checkpoint, windows, candidates, options))) {
-    if ((chosen.get(name) as BlockBits) * 2 !== to) continue; // the step before did not fit
-    const grown = new Map([...chosen, [name, to]]);
-    if (countBytes(grown) <= budget) chosen.set(name, to);
+  const ranked = rankUpgrades(await measureSensitivities(checkpoint, windows, candidates, options));
+  for (;;) {
+    const next = ranked.find(({ name, to }) => {
+      const isNext = (chosen.get(name) as BlockBits) * 2 === to;
+      return isNext && countBytes(new Map([...chosen, [name, to]])) <= budget;
+    });
+    if (!next) return chosen;
+    chosen.set(next.name, next.to);
   }
-  return chosen;
 }
 
 /** The steps from one width to the next, that which saves the most KL for a bit first. */

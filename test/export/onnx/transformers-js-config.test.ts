@@ -25,6 +25,9 @@ describe("transformersJsConfig", () => {
     [["uint8", "q4", "q4f16"], "q4"],
     [["fp16", "int8"], "q8"],
     [["fp16"], "fp16"],
+    [["mixed", "uint8"], "uint8"],
+    [["mixed", "q2"], "q2"],
+    [["mixed"], "fp32"],
   ])("the config of an export of %j names a dtype whose file exists: %s", (precisions, dtype) => {
     expect(makeTransformersJsConfig(precisions.map((precision) => file(precision)))).toMatchObject({ dtype });
   });
