@@ -171,7 +171,7 @@ export async function makeExportEntries(
         ),
       }),
       ...(mixed && { budget: mixed.budget, bits: Object.fromEntries(mixed.bits) }),
-      ...(blocks && { method: calibration ? "gptq" : "least-squares" }),
+      ...(blocks && { method: calibration ? "gptq" : precision === "q2" ? "extremes" : "least-squares" }),
       ...(blocks && calibration && { calibration }),
       ...(precision === "int8" && { reduceRange: quantization.reduceRange }),
       ...(perplexity && { perplexity }),

@@ -63,13 +63,17 @@ async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: 
   return assemblePlan(checkpoint, built, weights);
 }
 
+/** In 2 bits scales of least squares shrink the weights, and lose more on text than those of the extremes. */
+const chooseRule = (bits: BlockFormat["bits"]) => (bits === 2 ? "extreme" : "least-squares");
+
 async function planBlocks(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantization;
   const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow, bits }) => {
     const shape = weight.shape as [number, number];
     const format: BlockFormat = { bits: bits as BlockFormat["bits"], block, symmetric };
     const matrix =
-      options.calibrated?.get(weight.name) ?? quantizeBlocks(values, { ...format, shape, byRow, name: weight.name });
+      options.calibrated?.get(weight.name) ??
+      quantizeBlocks(values, { ...format, shape, byRow, name: weight.name, rule: chooseRule(format.bits) });
     return {
       bytes: (part) =>
         part === "values"

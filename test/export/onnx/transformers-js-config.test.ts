@@ -46,14 +46,14 @@ describe("transformersJsConfig", () => {
 });
 
 describe("preferredFile", () => {
-  it("the preferred file is the first of int8, q4, uint8, q4f16, fp16, fp32, whatever the order given", () => {
+  it("the preferred file is the first of int8, q4, mixed, uint8, q4f16, fp16, fp32, q2, whatever the order given", () => {
     const left = PRECISIONS.map((precision) => ({ precision }));
     const order: Precision[] = [];
     for (let best = choosePreferredFile(left); best; best = choosePreferredFile(left)) {
       order.push(best.precision);
       left.splice(left.indexOf(best), 1);
     }
-    expect(order).toEqual(["int8", "q4", "uint8", "q4f16", "fp16", "fp32"]);
+    expect(order).toEqual(["int8", "q4", "mixed", "uint8", "q4f16", "fp16", "fp32", "q2"]);
   });
 
   it("an export without files has no preferred file", () => expect(choosePreferredFile([])).toBeNull());
