@@ -21,6 +21,7 @@ const RUNTIME = [
   "export/{*,gguf/*,hf/*}",
   "export/onnx/{check-weights,narrow-cache,noise,onnx-export,onnx-file,precisions,verify}",
   "export/quantize/calibrate",
+  "export/quantize/mixed",
   "fixture",
   "formats/onnx/reader",
   "fuzz/fuzz",

@@ -22,6 +22,7 @@ async function load({ info, file, device, stop }) {
   const model = await AutoModelForCausalLM.from_pretrained("model", {
     device,
     dtype: file.dtype,
+    ...(file.name && { model_file_name: file.name }),
     use_external_data_format: file.dataFiles,
     progress_callback: progressOf(file.bytes),
   });

@@ -99,6 +99,11 @@ const exportEntrySchema = z.object({
   /** Inputs that share a scale. */
   block: count.exactOptional(),
   symmetric: z.boolean().exactOptional(),
+  /** Bits of the token embedding, where weights are stored in blocks. */
+  embeddingBits: count.exactOptional(),
+  /** Most bytes that a mixed file might have, and the bits of its weights by their names. */
+  budget: count.exactOptional(),
+  bits: z.record(z.string(), count).exactOptional(),
   /** 7 bits in 8, for processors whose int8 sums saturate. */
   reduceRange: z.boolean().exactOptional(),
   /** How codes were chosen: "least-squares", "gptq", "trained" for those that the model was trained with, … */

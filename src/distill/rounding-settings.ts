@@ -1,6 +1,6 @@
 // The settings of training for the rounding of an export: its precision and its blocks.
 import type { ModelConfig } from "../model/config.ts";
-import { blockBits, resolveQuantization, TRAINED_PRECISIONS, type TrainedPrecision } from "../model/quantization.ts";
+import { hasBlocks, resolveQuantization, TRAINED_PRECISIONS, type TrainedPrecision } from "../model/quantization.ts";
 import { declare, type Refusal } from "./resolve-settings.ts";
 
 export interface RoundingContext {
@@ -21,7 +21,7 @@ export const ROUNDING_SETTINGS = {
   block: declare(
     "--block-size <n>",
     "integer from 0",
-    "with --quantize uint8 or q4: weights that share a scale",
+    "with --quantize uint8, q4 or q2: weights that share a scale",
     chooseBlock,
     {
       shown: "32",
@@ -32,7 +32,7 @@ export const ROUNDING_SETTINGS = {
   symmetric: declare(
     "--symmetric [choice]",
     ["no", "yes"],
-    "with --quantize uint8 or q4: blocks without zero points",
+    "with --quantize uint8, q4 or q2: blocks without zero points",
     "no",
     {
       shown: "",
@@ -44,7 +44,7 @@ export const ROUNDING_SETTINGS = {
   grid: declare(
     "--grid <mode>",
     ["fixed", "refit"],
-    "with --quantize uint8 or q4: scales stay as they begin, or are chosen anew after each step",
+    "with --quantize uint8, q4 or q2: scales stay as they begin, or are chosen anew after each step",
     ({ task, settings }: RoundingContext) => (settings.quantize !== "none" && task === "pretrain" ? "refit" : "fixed"),
     { shown: { distill: "fixed", finetune: "fixed", pretrain: "refit" } },
   ),
@@ -52,25 +52,24 @@ export const ROUNDING_SETTINGS = {
 
 /** Blocks as nfc export makes them of the model; 0 where the precision has none. */
 function chooseBlock({ config, settings: { quantize } }: RoundingContext): number {
-  return hasBlocks(quantize) ? resolveQuantization(config.n_embd, [quantize]).block : 0;
+  return isBlocked(quantize) ? resolveQuantization(config.n_embd, [quantize]).block : 0;
 }
 
 /** @throws NfcError "usage" for a size that is none, or does not divide n_embd */
 function checkBlock(block: number, { config, settings: { quantize } }: RoundingContext): Refusal {
-  if (!hasBlocks(quantize)) return block === 0 ? null : refuseBlocks("--block-size");
+  if (!isBlocked(quantize)) return block === 0 ? null : refuseBlocks("--block-size");
   resolveQuantization(config.n_embd, [quantize], { block });
   return null;
 }
 
 function checkSymmetric(symmetric: string, { settings: { quantize } }: RoundingContext): Refusal {
-  return symmetric === "no" || hasBlocks(quantize) ? null : refuseBlocks("--symmetric");
+  return symmetric === "no" || isBlocked(quantize) ? null : refuseBlocks("--symmetric");
 }
 
 const refuseBlocks = (flag: string): Refusal => [
   `${flag} is for precisions with blocks`,
-  "leave it out, or give --quantize uint8 or q4",
+  "leave it out, or give --quantize uint8, q4 or q2",
 ];
 
-function hasBlocks(quantize: "none" | TrainedPrecision): quantize is TrainedPrecision {
-  return quantize !== "none" && blockBits(quantize) !== null;
-}
+const isBlocked = (quantize: "none" | TrainedPrecision): quantize is TrainedPrecision =>
+  quantize !== "none" && hasBlocks(quantize);

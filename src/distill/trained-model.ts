@@ -62,7 +62,7 @@ export async function loadStore(
   { session, onProgress }: Pick<StoreOptions, "session" | "onProgress">,
 ): Promise<RunParameters> {
   const { quantize: precision, block, symmetric } = settings;
-  const choices = { block, symmetric: symmetric === "yes", reduceRange: false };
+  const choices = { block, symmetric: symmetric === "yes" };
   const forms = precision === "none" ? undefined : listWeightForms(student.config, precision, choices);
   const isFixed = (name: string) => hasFixedGrid(name, student.config, settings);
   const options = { accumulate: settings.accumulate > 1, average: settings.average > 0, forms, isFixed };

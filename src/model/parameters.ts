@@ -80,6 +80,9 @@ export function listParameters(config: ModelConfig): ParameterSpec[] {
   return specs;
 }
 
+/** Whether a weight is the token embedding, or a head of its own. */
+export const isEmbedding = (name: string): boolean => name === "wte.weight" || name === "lm_head.weight";
+
 /** The matrix [V, C] that makes the logits of a language model: the token embedding where the head is tied. */
 export function nameHead({ tied_head }: Pick<ModelConfig, "tied_head">): string {
   return tied_head ? "wte.weight" : "lm_head.weight";

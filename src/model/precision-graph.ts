@@ -3,14 +3,14 @@ import type { Graph, Value } from "../graph/ir.ts";
 import { toBrowserGraph } from "../graph/passes/browser.ts";
 import { toHalfGraph } from "../graph/passes/half.ts";
 import { int8RowProduct, toInt8Graph } from "../graph/passes/int8.ts";
-import { toBlockGraph } from "../graph/passes/quantized-blocks.ts";
+import { type BlockBits, toBlockGraph } from "../graph/passes/quantized-blocks.ts";
 import type { TableStorage } from "../graph/passes/rewrite.ts";
 import type { NoiseMode } from "./attention.ts";
 import { buildExportGraph } from "./classifier-graph.ts";
 import type { ModelConfig } from "./config.ts";
 import { SCORE } from "./parameters.ts";
 import { isHalf, type Precision } from "./precision.ts";
-import { blockBits, type Quantization } from "./quantization.ts";
+import { chooseBlockBits, hasBlocks, type Quantization } from "./quantization.ts";
 
 /** The origin of a parameter that the precision has added: a part of the quantized form of a weight. */
 export interface QuantizedSource {
@@ -18,6 +18,8 @@ export interface QuantizedSource {
   /** Its rows are the output channels. */
   byRow: boolean;
   part: string;
+  /** Those of a code, where the weight is stored in blocks. */
+  bits?: BlockBits | undefined;
 }
 
 export interface PrecisionGraph {
@@ -43,9 +45,9 @@ export function lowerToPrecision(original: Graph, precision: Precision, quantiza
 function quantizeGraph(original: Graph, precision: Precision, quantization: Quantization): PrecisionGraph {
   if (precision === "int8")
     return toInt8Graph(original, { chosen: isQuantized, tables: () => "quantized", product: int8RowProduct });
-  const bits = blockBits(precision);
-  if (bits === null) return { graph: original, sources: new Map() };
+  if (!hasBlocks(precision)) return { graph: original, sources: new Map() };
   const { block, symmetric } = quantization;
+  const bits = (name: string) => chooseBlockBits(precision, quantization, name);
   return toBlockGraph(original, { bits, block, symmetric, chosen: isQuantized, tables: storeTable, accuracy: 4 });
 }
 

@@ -1,30 +1,67 @@
 // The choices of a user about the quantized precisions, and their defaults for a model.
 import { NfcError } from "../errors.ts";
+import type { BlockBits } from "../graph/passes/quantized-blocks.ts";
+import { isEmbedding } from "./parameters.ts";
 import type { Precision } from "./precision.ts";
 
 export interface Quantization {
-  /** Inputs that share a scale, in uint8, q4 and q4f16. */
+  /** Inputs that share a scale, in the precisions with blocks. */
   block: number;
   /** Blocks without zero points. */
   symmetric: boolean;
   /** int8 in 7 bits, for x86 without VNNI. */
   reduceRange: boolean;
+  /** Bits of the token embedding and of the head, in the precisions with blocks; null: those of the precision. */
+  embeddingBits: BlockBits | null;
+  /** Bits of each weight in mixed; those that it does not name have `MIXED_LEAST`. */
+  mixedBits: ReadonlyMap<string, BlockBits>;
 }
 
 /** The choices that are made; the rest has the default of the model. */
 export type QuantizationOptions = { [K in keyof Quantization]?: Quantization[K] | undefined };
 
 /** Precisions that a model can be trained for: those that round weights, each kind of rounding once (q4f16 has q4's). */
-export const TRAINED_PRECISIONS = ["int8", "uint8", "q4"] as const satisfies readonly Precision[];
+export const TRAINED_PRECISIONS = ["int8", "uint8", "q4", "q2"] as const satisfies readonly Precision[];
 export type TrainedPrecision = (typeof TRAINED_PRECISIONS)[number];
 
 export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];
 const DEFAULT_BLOCK = 32;
 
-/** Bits of a precision's blocks; null for those without blocks. */
-export function blockBits(precision: Precision): 4 | 8 | null {
-  if (precision === "uint8") return 8;
-  return precision === "q4" || precision === "q4f16" ? 4 : null;
+export const EMBEDDING_BITS: readonly BlockBits[] = [2, 4, 8];
+/** Bits that a weight of a mixed file has unless more pay. */
+export const MIXED_LEAST: BlockBits = 4;
+
+interface BlockWidths {
+  weights: BlockBits;
+  /** Of the token embedding and the head, where errors cost more. */
+  embedding: BlockBits;
+}
+
+const BLOCK_WIDTHS: Partial<Record<Precision, BlockWidths>> = {
+  uint8: { weights: 8, embedding: 8 },
+  mixed: { weights: MIXED_LEAST, embedding: MIXED_LEAST },
+  q4: { weights: 4, embedding: 4 },
+  q4f16: { weights: 4, embedding: 4 },
+  q2: { weights: 2, embedding: 4 },
+};
+
+/** The precision whose codes a file has: q4f16 has those of q4. */
+export const findCodes = (precision: Precision): Precision => (precision === "q4f16" ? "q4" : precision);
+
+/** Whether a precision stores weights in blocks. */
+export const hasBlocks = (precision: Precision): boolean => BLOCK_WIDTHS[precision] !== undefined;
+
+/** Bits of a weight in a precision that has blocks. */
+export function chooseBlockBits(
+  precision: Precision,
+  { embeddingBits, mixedBits }: Pick<Quantization, "embeddingBits" | "mixedBits">,
+  name: string,
+): BlockBits {
+  const widths = BLOCK_WIDTHS[precision];
+  if (!widths) throw new Error(`${precision} has no blocks`);
+  if (isEmbedding(name) && embeddingBits !== null) return embeddingBits;
+  const mixed = precision === "mixed" ? mixedBits.get(name) : undefined;
+  return mixed ?? (isEmbedding(name) ? widths.embedding : widths.weights);
 }
 
 /**
@@ -35,10 +72,11 @@ export function blockBits(precision: Precision): 4 | 8 | null {
 export function resolveQuantization(
   width: number,
   precisions: readonly Precision[],
-  { block, symmetric = false, reduceRange = false }: QuantizationOptions = {},
+  options: QuantizationOptions = {},
 ): Quantization {
-  const resolved = { block: block ?? DEFAULT_BLOCK, symmetric, reduceRange };
-  const blocked = precisions.filter((precision) => blockBits(precision) !== null);
+  const { block, symmetric = false, reduceRange = false, embeddingBits = null, mixedBits = new Map() } = options;
+  const resolved = { block: block ?? DEFAULT_BLOCK, symmetric, reduceRange, embeddingBits, mixedBits };
+  const blocked = precisions.filter(hasBlocks);
   if (blocked.length === 0) return resolved;
   if (block !== undefined && !BLOCK_SIZES.includes(block))
     throw new NfcError("usage", `blocks of ${block}: not one of ${BLOCK_SIZES.join(", ")}`, {
@@ -58,5 +96,5 @@ export function resolveQuantization(
 
 /** Whether the weights of a precision are codes, not floats. */
 export function roundsWeights(precision: Precision): boolean {
-  return precision === "int8" || blockBits(precision) !== null;
+  return precision === "int8" || hasBlocks(precision);
 }

@@ -6,7 +6,7 @@ import { type MatrixFormat, roundToBlocks } from "../graph/quantize/blocks.ts";
 import type { ModelConfig } from "./config.ts";
 import type { Precision } from "./precision.ts";
 import { buildPrecisionGraph } from "./precision-graph.ts";
-import { blockBits, type Quantization } from "./quantization.ts";
+import { type QuantizationOptions, resolveQuantization } from "./quantization.ts";
 
 /** The stored form of a weight that does not stay float32. */
 export type WeightForm =
@@ -14,21 +14,21 @@ export type WeightForm =
   | { kind: "int8"; shape: readonly [number, number]; byRow: boolean; largest: number }
   | { kind: "float16" };
 
-/** The forms by name; weights that are not among them stay as they are. */
+/** The forms by name; weights that are not among them stay as they are. @throws NfcError as `resolveQuantization` */
 export function listWeightForms(
   config: ModelConfig,
   precision: Precision,
-  quantization: Quantization,
+  choices: QuantizationOptions = {},
 ): Map<string, WeightForm> {
+  const quantization = resolveQuantization(config.n_embd, [precision], choices);
   const { graph, sources } = buildPrecisionGraph(config, precision, { noise: { kind: "mean" }, quantization });
-  const bits = blockBits(precision);
   const { block, symmetric, reduceRange } = quantization;
   const forms = new Map<string, WeightForm>();
-  for (const { weight, byRow } of sources.values()) {
+  for (const { weight, byRow, bits } of sources.values()) {
     const shape = weight.shape as [number, number];
     forms.set(
       weight.name,
-      bits === null
+      bits === undefined
         ? { kind: "int8", shape, byRow, largest: reduceRange ? INT8_REDUCED : INT8_LARGEST }
         : { kind: "blocks", format: { bits, block, symmetric, shape, byRow } },
     );

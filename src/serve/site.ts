@@ -16,6 +16,7 @@ import {
   isHalf,
   type Precision,
   toTransformersJsDtype,
+  toTransformersJsName,
   WEBGPU_ORDER,
 } from "../model/precision.ts";
 import { describeRanks, describeSharing } from "../report/attention-words.ts";
@@ -54,6 +55,8 @@ export interface PageInfo {
 interface PageFile {
   precision: Precision;
   dtype: string;
+  /** The `model_file_name` of transformers.js; null where the dtype is enough. */
+  name: string | null;
   bytes: number;
   dataFiles: number;
   /** Whether a WebGPU adapter has to have 16-bit floats (shader-f16) for it. */
@@ -161,6 +164,7 @@ function describeFile({ precision, bytes, data, halfFloats }: ExportedFile): Pag
   return {
     ...{ precision, bytes, halfFloats },
     dtype: toTransformersJsDtype(precision),
+    name: toTransformersJsName(precision),
     dataFiles: data.length,
     webgpuAdvice: advice,
   };

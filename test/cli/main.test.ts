@@ -175,7 +175,7 @@ const USAGE: [string, string[], string][] = [
   [
     "a mistyped precision",
     ["export", "x", "-o", "y", "--precision", "fp32,int9"],
-    "option '--precision <list>' argument 'fp32,int9' is invalid: not a list of fp32, fp16, int8, uint8, q4, q4f16 (Did you mean int8?); nfc export --help shows the flags",
+    "option '--precision <list>' argument 'fp32,int9' is invalid: not a list of fp32, fp16, int8, uint8, mixed, q4, q4f16, q2 (Did you mean int8?); nfc export --help shows the flags",
   ],
 ];
 

@@ -141,7 +141,7 @@ describe("a model that is trained for q4", () => {
   it("keeps the scales that its student had, where the transfer has not moved them, unless they are chosen anew", async () => {
     const scalesOf = (folder: string) =>
       opened(folder, async ({ config, readF32 }) => {
-        const form = listWeightForms(config, "q4", { block: 32, symmetric: false, reduceRange: false });
+        const form = listWeightForms(config, "q4", { block: 32 });
         const { format } = form.get("h.0.mlp.c_fc.weight") as { format: MatrixFormat };
         const values = await readF32("h.0.mlp.c_fc.weight");
         const options = { ...format, name: "w" };
@@ -184,7 +184,7 @@ describe("a model that is trained for q4", () => {
 describe("the gradient of a rounded model", () => {
   it("is that of the unrounded graph at the rounded weights", async () => {
     await opened(await shop.student("low-rank"), async ({ config, tensors, readF32 }) => {
-      const forms = listWeightForms(config, "q4", { block: 16, symmetric: false, reduceRange: false });
+      const forms = listWeightForms(config, "q4", { block: 16 });
       const make = (rounds: boolean) =>
         new ParameterStore(
           [...tensors.values()].map(({ name, shape }) => {

@@ -6,8 +6,8 @@ import { Session, type Tensor } from "../../src/graph/session.ts";
 import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
 import { makePromptFeeds, makeStepFeeds, takeCache } from "../../src/inference/generate/decoder-feeds.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
-import { PRECISIONS, type Precision } from "../../src/model/precision.ts";
-import { exported, modelOf, PROMPTS } from "../support/exported.ts";
+import type { Precision } from "../../src/model/precision.ts";
+import { exported, modelOf, TEXTLESS as PRECISIONS, PROMPTS } from "../support/exported.ts";
 import { opened } from "../support/fixture.ts";
 import { worstOf } from "../support/golden-models.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -102,7 +102,9 @@ describe.each(["noise-distance", "low-rank"] as const)("every precision of %s in
     fp16: { packed: 2e-3, plain: 2e-3 },
     int8: { packed: 0.03, plain: 0.03 },
     uint8: { packed: 0.03, plain: 1e-5 },
+    mixed: { packed: 0.03, plain: 1e-5 },
     q4: { packed: 0.03, plain: 1e-5 },
+    q2: { packed: 0.03, plain: 1e-5 },
     q4f16: { packed: 0.03, plain: 3e-3 },
   };
 

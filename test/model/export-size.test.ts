@@ -1,9 +1,11 @@
 // The computed sizes of exports are those of the files that an export writes.
+
 import { statSync } from "node:fs";
 import { expect, it } from "vitest";
 import { exportModel } from "../../src/export/export-model.ts";
 import { countExportBytes } from "../../src/model/export-size.ts";
-import { nameModelFile, PRECISIONS } from "../../src/model/precision.ts";
+import { nameModelFile } from "../../src/model/precision.ts";
+import { TEXTLESS as PRECISIONS } from "../support/exported.ts";
 import { converted, MODEL, opened } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 

@@ -108,7 +108,7 @@ async function openCase(
   const moves = (name: string) =>
     train === "all" || name.includes("noise") || (train === "attention" && name.includes("attn."));
   const { quantize, block, symmetric } = resolved;
-  const choices = { block, symmetric: symmetric === "yes", reduceRange: false };
+  const choices = { block, symmetric: symmetric === "yes" };
   const forms = quantize === "none" ? null : listWeightForms(config, quantize, choices);
   const specs = listParameters(config).map(({ name, shape }) => {
     return { name, shape, trained: moves(name), form: forms?.get(name), fixedGrid: resolved.grid === "fixed" };

@@ -8,11 +8,15 @@ import type { OnnxExportOptions } from "../../src/export/onnx/onnx-export.ts";
 import { Session } from "../../src/graph/session.ts";
 import { makePromptFeeds } from "../../src/inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../src/inference/layerwise.ts";
+import { PRECISIONS, type Precision } from "../../src/model/precision.ts";
 import type { Variant } from "../../src/model/variants.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 import { formOf } from "./narrow-models.ts";
 
 const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };
+
+/** The precisions that need no text: all but mixed. */
+export const TEXTLESS: readonly Precision[] = PRECISIONS.filter((precision) => precision !== "mixed");
 
 /** The ranks of q and k in the layers of the low-rank model. */
 export const KEY_RANKS = [8, 4];
@@ -34,7 +38,7 @@ export function exported(
   options: Partial<OnnxExportOptions & Omit<ExportOptions, "onnx">> = {},
 ): Promise<ExportResult> {
   const { weights = "inline", noise = { kind: "mean" }, precisions = ["fp32"], quantization = {}, ...others } = options;
-  const { texts, calibration, ...rest } = others;
+  const { texts, calibration, budget, ...rest } = others;
   const onnx = {
     weights,
     noise,
@@ -42,6 +46,7 @@ export function exported(
     quantization,
     ...(texts && { texts }),
     ...(calibration && { calibration }),
+    ...(budget && { budget }),
   };
   return opened(model, (checkpoint) => exportModel(checkpoint, { output, onnx, threads: 1, ...rest }));
 }

@@ -1,15 +1,16 @@
 // nfc export: writes ONNX for transformers.js and optimum, safetensors in another dtype, GGUF, or plain GPT-2.
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { parseBytes } from "../../check/units.ts";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { ModelFiles } from "../../checkpoint/collect-files.ts";
 import { LEAST_SCORED_TOKENS } from "../../checkpoint/nfc-record.ts";
 import type { ExportOptions, ExportResult } from "../../export/export-model.ts";
 import type { OnnxExportOptions } from "../../export/onnx/onnx-export.ts";
 import { GGUF_PRECISIONS, type GgufPrecision } from "../../formats/gguf/types.ts";
+import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
-import { BLOCK_SIZES } from "../../model/quantization.ts";
-import { formatBytes, formatPercent } from "../../report/render/format.ts";
-import { alignTable } from "../../report/render/text.ts";
+import { BLOCK_SIZES, EMBEDDING_BITS, hasBlocks } from "../../model/quantization.ts";
+import { formatResult } from "../export-result.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
@@ -36,6 +37,8 @@ interface ExportFlags extends CommonFlags, SourceFlags {
   shareWeights?: boolean;
   precision?: Precision[];
   blockSize?: number;
+  embeddingBits?: BlockBits;
+  budget?: NonNullable<OnnxExportOptions["budget"]>;
   symmetric?: boolean;
   reduceRange?: boolean;
   calibration?: string;
@@ -62,6 +65,7 @@ Examples:
   $ nfc export --onnx                                            # the last model made here
   $ nfc export out/nf --onnx -o out/nf-onnx
   $ nfc export out/nf --onnx --precision fp32,fp16,int8,q4 -o out/onnx --text valid.txt
+  $ nfc export out/nf --precision q4,q2,mixed --budget 110% --calibration train.txt -o out/onnx
   $ nfc export out/nf --hf -o out/hf                             # transformers, trust_remote_code; distill.py
   $ nfc export out/nf --onnx --share-weights -o out/nf-both     # one copy of the weights for both formats
   $ nfc export out/nf --safetensors --dtype f16 -o out/nf-f16
@@ -80,12 +84,19 @@ export function exportCommand(context: Context): Command {
     .addOption(
       new Option(
         "--block-size <n>",
-        "weights that share a scale in uint8, q4, q4f16: 16, 32 (default), 64, 128",
+        "weights that share a scale in uint8, mixed, q4, q4f16, q2: 16, 32 (default), 64, 128",
       ).argParser(parseBlockSize),
     )
     .option("--symmetric", "blocks without zero points: smaller, less exact")
+    .addOption(
+      new Option(
+        "--embedding-bits <n>",
+        "bits of the token embedding in blocks: 2, 4, 8 (default: 8 in uint8, by the budget in mixed, else 4)",
+      ).argParser(parseEmbeddingBits),
+    )
+    .option("--budget <size>", "size of the mixed file: 60MB, or a share of q4's (default: 110%)", parseBudget)
     .option("--reduce-range", "int8 in 7 bits, for x86 processors without VNNI, whose sums overflow")
-    .option("--calibration <file>", "text on which uint8, q4 and q4f16 are chosen (GPTQ): slower, more exact")
+    .option("--calibration <file>", "text on which blocks are chosen (GPTQ): slower, more exact; mixed needs it")
     .option("--calibration-tokens <n>", "tokens of it (default: 8192)", parsePositiveInteger)
     .option("--text <files...>", "compare every file with the float32 model on this text")
     .option("--external-data", "ONNX weights in model.onnx_data (needed from 2 GB)")
@@ -193,13 +204,28 @@ function toOnnxOptions(flags: ExportFlags): OnnxExportOptions {
     weights: flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline",
     noise: toNoiseMode(flags.noise, flags.seed),
     precisions: precision,
-    quantization: { block, symmetric, reduceRange },
+    quantization: { block, symmetric, reduceRange, embeddingBits: flags.embeddingBits },
+    budget: flags.budget,
     calibration: file === undefined ? undefined : { file, tokens },
     texts: flags.text,
   };
 }
 
 const parseBlockSize = makeNumberParser(`not one of ${BLOCK_SIZES.join(", ")}`, (block) => BLOCK_SIZES.includes(block));
+
+const parseEmbeddingBits = (text: string) =>
+  makeNumberParser(`not one of ${EMBEDDING_BITS.join(", ")}`, (bits) => EMBEDDING_BITS.some((one) => one === bits))(
+    text,
+  ) as BlockBits;
+
+/** "60MB", or "110%" of the q4 file. */
+function parseBudget(text: string): NonNullable<OnnxExportOptions["budget"]> {
+  const [, percent] = /^\s*(\d+(?:\.\d+)?)\s*%\s*$/.exec(text) ?? [];
+  if (percent !== undefined && Number(percent) > 0) return { share: Number(percent) / 100 };
+  const bytes = parseBytes(text);
+  if (bytes === null) throw new InvalidArgumentError("not a size such as 60MB, or a share of q4's such as 110%");
+  return { bytes };
+}
 
 /** Refuses flags that would be ignored, because their user expects an effect. */
 function checkFlags(flags: ExportFlags): void {
@@ -215,13 +241,20 @@ function checkFlags(flags: ExportFlags): void {
   for (const [given, flag] of [
     [flags.blockSize, "--block-size"],
     [flags.symmetric, "--symmetric"],
+    [flags.embeddingBits, "--embedding-bits"],
     [flags.calibration, "--calibration"],
   ] as const)
     refuseIf(
-      given !== undefined && !has("uint8", "q4", "q4f16"),
-      `${flag} is for uint8, q4 and q4f16`,
+      given !== undefined && !precision?.some(hasBlocks),
+      `${flag} is for ${listBlocked()}`,
       "leave it out, or name one of them in --precision",
     );
+  refuseIf(flags.budget && !has("mixed"), "--budget is for mixed", "leave it out, or add --precision mixed");
+  refuseIf(
+    has("mixed") && flags.calibration === undefined,
+    "mixed measures every matrix on a text, and none is named",
+    "add --calibration FILE, such as the training text",
+  );
   refuseIf(flags.reduceRange && !has("int8"), "--reduce-range is for int8", "leave it out, or add --precision int8");
   refuseIf(
     flags.text && flags.noise === "sample",
@@ -236,6 +269,12 @@ function checkFlags(flags: ExportFlags): void {
   refuseIf(flags.dropNoise && !gpt2, "--drop-noise is for --gpt2", "leave it out, or add --gpt2");
 }
 
+/** "uint8, q4 and q4f16" */
+function listBlocked(): string {
+  const names = PRECISIONS.filter(hasBlocks);
+  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
+
 function toJson({ folder, files, onnx, exports }: ExportResult): object {
   return {
     output: folder,
@@ -245,29 +284,4 @@ function toJson({ folder, files, onnx, exports }: ExportResult): object {
       exports,
     }),
   };
-}
-
-function formatResult({ folder, files, onnx, exports }: ExportResult): string {
-  const lines = [`${folder}: ${files.join(", ")}`];
-  if (exports.length > 0) lines.push(...alignTable(formatTable(onnx, exports), { align: "llrrrrr", rulesBefore: [1] }));
-  if (onnx.some(({ verification }) => verification === null))
-    lines.push("the files load and draw fresh noise at each run");
-  return lines.join("\n");
-}
-
-function formatTable(onnx: ExportResult["onnx"], exports: ExportResult["exports"]): string[][] {
-  const measured = exports.some(({ perplexity }) => perplexity);
-  const rows = exports.map(({ precision, file, bytes, perplexity }) => {
-    const verification = onnx.find((each) => each.precision === precision)?.verification;
-    const worst = verification ? verification.worst.toExponential(1) : "";
-    const quality = perplexity
-      ? [
-          perplexity.perplexity.toFixed(3),
-          perplexity.kl?.toFixed(4) ?? "",
-          perplexity.agreement === null ? "" : formatPercent(100 * perplexity.agreement),
-        ]
-      : ["", "", ""];
-    return [precision, file, formatBytes(bytes), worst, ...(measured ? quality : [])];
-  });
-  return [["precision", "file", "size", "verified", ...(measured ? ["perplexity", "KL", "agreement"] : [])], ...rows];
 }

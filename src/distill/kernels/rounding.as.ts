@@ -110,6 +110,7 @@ function fitPair(symmetric: bool, last: f64, overhangs: usize, length: usize): v
   }
   setExtreme(f64x2.extract_lane(low, 0), f64x2.extract_lane(high, 0), symmetric, last, false);
   setExtreme(f64x2.extract_lane(low, 1), f64x2.extract_lane(high, 1), symmetric, last, true);
+  if (last == 3) return; // 2 bits keep the extreme grid
   const error = errorOf(scales, zeros, last, length);
   saved = f64x2.splat(0);
   best = scales;

@@ -8,6 +8,7 @@ import {
   needsPlainBuild,
   type Precision,
   toTransformersJsDtype,
+  toTransformersJsName,
   WEBGPU_ORDER,
 } from "../../model/precision.ts";
 import { type Block, group, heading, paragraph } from "../../report/render/blocks.ts";
@@ -95,10 +96,11 @@ function makeOnnxRuntimes(model: RuntimeModel, onnx: { precision: Precision; fil
  */
 function chooseInBrowser(there: readonly Precision[]): string[] {
   const inWasm = chooseFirst(CPU_ORDER, there) as Precision;
-  const small = there.filter((precision) => precision !== "fp32" || inWasm === "fp32");
+  const small = there.filter((precision) => {
+    return (precision !== "fp32" || inWasm === "fp32") && toTransformersJsName(precision) === null;
+  });
   const [half, full] = [chooseFirst(WEBGPU_ORDER.half, small), chooseFirst(WEBGPU_ORDER.full, small)];
-  const options = (device: string, precision: Precision) =>
-    `{ device: "${device}", dtype: "${toTransformersJsDtype(precision)}" }`;
+  const options = (device: string, precision: Precision) => `{ device: "${device}", ${nameFile(precision)} }`;
   const wasm = options("wasm", inWasm);
   const build = needsPlainBuild(inWasm) ? PLAIN_BUILD : [];
   if (half === null) return [`const options = ${wasm};`, ...build];
@@ -148,9 +150,15 @@ function nfc({ name, onnx }: RuntimeModel): string[] {
 function transformersJs(path: string, precision: Precision): string[] {
   return [
     'import { pipeline } from "@huggingface/transformers";',
-    `const generate = await pipeline("text-generation", "${path}", { dtype: "${toTransformersJsDtype(precision)}" });`,
+    `const generate = await pipeline("text-generation", "${path}", { ${nameFile(precision)} });`,
     `console.log(await generate("${PROMPT}", { max_new_tokens: 40 }));`,
   ];
+}
+
+/** The options by which transformers.js finds the file. */
+function nameFile(precision: Precision): string {
+  const name = toTransformersJsName(precision);
+  return `dtype: "${toTransformersJsDtype(precision)}"${name === null ? "" : `, model_file_name: "${name}"`}`;
 }
 
 /** Prints the likeliest next token alone, without a loop. An empty cache may be as wide as GPT-2's whatever the ranks. */

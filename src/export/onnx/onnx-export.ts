@@ -6,20 +6,30 @@ import type { ExportEntry } from "../../checkpoint/nfc-record.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { sampleWindows } from "../../checkpoint/token-sample.ts";
 import { openTokenStream, readThrough } from "../../checkpoint/token-stream.ts";
+import { NfcError } from "../../errors.ts";
 import type { BlockMatrix } from "../../graph/quantize/blocks.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
 import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { NoiseMode } from "../../model/attention.ts";
+import { countExportBytes } from "../../model/export-size.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
-import { blockBits, type Quantization, type QuantizationOptions } from "../../model/quantization.ts";
+import {
+  chooseBlockBits,
+  findCodes,
+  hasBlocks,
+  type Quantization,
+  type QuantizationOptions,
+} from "../../model/quantization.ts";
 import type { LongCall } from "../../progress.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
+import { chooseMixedBits } from "../quantize/mixed.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-file.ts";
 import { explainTrainedCodes, hasTrainedCodes, resolveExport } from "./trained-codes.ts";
 
 const CALIBRATION_TOKENS = 8192;
+const MIXED_SHARE = 1.1;
 
 export interface OnnxExportOptions {
   weights: WeightStorage;
@@ -29,7 +39,9 @@ export interface OnnxExportOptions {
   quantization?: QuantizationOptions | undefined;
   /** An older spelling. @internal */
   quantisation?: QuantizationOptions | undefined;
-  /** Text on which the codes of uint8, q4 and q4f16 are chosen, by GPTQ. */
+  /** Most bytes of the mixed file, or its share of the q4 file's with the same settings: 1.1 unless given. */
+  budget?: { bytes: number } | { share: number } | undefined;
+  /** Text on which the codes of all precisions in blocks are chosen, by GPTQ, and the bits of a mixed file. */
   calibration?: { file: string; tokens?: number | undefined } | undefined;
   /** Text on which every file is compared with the model in float32. */
   texts?: readonly string[] | undefined;
@@ -51,32 +63,71 @@ export async function writeOnnxFiles(
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
   const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
+  if (precisions.includes("mixed")) checkMixed(checkpoint, options);
   for (const paths of [options.texts ?? [], options.calibration ? [options.calibration.file] : []])
     await readThrough(paths, checkpoint, { signal: common.signal });
-  const calibrated = new Map<number, ReadonlyMap<string, BlockMatrix>>();
+  const calibrated = new Map<Precision, ReadonlyMap<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
   for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
-    const bits = blockBits(precision);
-    if (bits && options.calibration && !calibrated.has(bits))
-      calibrated.set(bits, await calibrate(checkpoint, bits, options.calibration, quantization, common));
-    const known = bits === null ? undefined : calibrated.get(bits);
-    const trained = hasTrainedCodes(checkpoint, precision, quantization);
-    const settings = { ...common, precision, weights, noise, quantization, calibrated: known, trained };
-    files.push(await writeOnnxFile(folder, checkpoint, settings));
+    const codes = findCodes(precision);
+    const mixed = precision === "mixed" ? await mix(checkpoint, options, quantization, common) : undefined;
+    const own = mixed ? { ...quantization, mixedBits: mixed.bits } : quantization;
+    if (hasBlocks(codes) && options.calibration && !calibrated.has(codes))
+      calibrated.set(codes, await calibrate(checkpoint, codes, options.calibration, own, common));
+    const known = { calibrated: calibrated.get(codes), trained: hasTrainedCodes(checkpoint, precision, quantization) };
+    const settings = { ...common, precision, weights, noise, quantization: own, ...known };
+    const file = await writeOnnxFile(folder, checkpoint, settings);
+    files.push(mixed ? { ...file, mixed } : file);
   }
   return files;
 }
 
+type Calibration = NonNullable<OnnxExportOptions["calibration"]>;
+
+/** @throws NfcError "usage" without a text, or for a classifier, whose text has no next tokens */
+function checkMixed({ source, config }: Checkpoint, { calibration }: OnnxExportOptions): void {
+  const refuse = (fact: string, hint: string) => {
+    throw new NfcError("usage", `${source}: ${fact}`, { hint });
+  };
+  if (config.labels) refuse("mixed is for language models, this is a classifier", "write q4 or uint8 instead");
+  if (!calibration)
+    refuse(
+      "mixed measures every matrix on a text, and none is named",
+      "add --calibration FILE, such as its training text",
+    );
+}
+
+/** The bits of each matrix of a mixed file, and the budget that they keep to. */
+async function mix(
+  checkpoint: Checkpoint,
+  { budget = { share: MIXED_SHARE }, calibration, noise }: OnnxExportOptions,
+  quantization: Quantization,
+  common: Common,
+): Promise<NonNullable<OnnxFile["mixed"]>> {
+  const bytes =
+    "bytes" in budget
+      ? budget.bytes
+      : Math.floor(budget.share * countExportBytes(checkpoint.config, "q4", { noise, quantization }));
+  const windows = await sampleCalibration(checkpoint, calibration as Calibration, common);
+  const bits = await chooseMixedBits(checkpoint, windows, { ...common, budget: bytes, quantization, noise });
+  return { budget: bytes, bits };
+}
+
+function sampleCalibration(checkpoint: Checkpoint, { file, tokens = CALIBRATION_TOKENS }: Calibration, common: Common) {
+  const length = checkpoint.config.n_positions;
+  return sampleWindows([file], checkpoint, { length, count: tokens, signal: common.signal });
+}
+
 async function calibrate(
   checkpoint: Checkpoint,
-  bits: 4 | 8,
-  { file, tokens = CALIBRATION_TOKENS }: { file: string; tokens?: number | undefined },
-  { block, symmetric }: Quantization,
+  precision: Precision,
+  calibration: Calibration,
+  quantization: Quantization,
   common: Common,
 ): Promise<Map<string, BlockMatrix>> {
-  const length = checkpoint.config.n_positions;
-  const windows = await sampleWindows([file], checkpoint, { length, count: tokens, signal: common.signal });
-  return quantizeCalibrated(checkpoint, windows, { ...common, bits, block, symmetric });
+  const windows = await sampleCalibration(checkpoint, calibration, common);
+  const bits = (name: string) => chooseBlockBits(precision, quantization, name);
+  return quantizeCalibrated(checkpoint, windows, { ...common, ...quantization, bits });
 }
 
 /** One line for each file of a model that was trained for a precision: whether it has the codes of that. */
@@ -105,24 +156,38 @@ export async function makeExportEntries(
   };
   const precisions = written.map(({ precision }) => precision);
   const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
-  const entry = async ({ precision, files }: OnnxFile): Promise<ExportEntry> => {
+  const entry = async ({ precision, files, mixed }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
-    const blocks = blockBits(precision) !== null;
+    const blocks = hasBlocks(precision);
     const perplexity = measured.get(precision);
-    const trained = hasTrainedCodes(checkpoint, precision, quantization);
-    const method = trained ? "trained" : "least-squares";
+    const method = nameMethod(checkpoint, precision, { quantization, calibrated: calibration !== undefined });
+    const own = { ...quantization, mixedBits: mixed?.bits ?? new Map() };
     return {
       precision,
       file: `onnx/${nameModelFile(precision)}`,
       bytes: sizes.reduce((a, b) => a + b, 0),
       ...(blocks && { block: quantization.block, symmetric: quantization.symmetric }),
-      ...((blocks || trained) && { method: blocks && calibration ? "gptq" : method }),
+      ...(blocks && { embeddingBits: chooseBlockBits(precision, own, "wte.weight") }),
+      ...(mixed && { budget: mixed.budget, bits: Object.fromEntries(mixed.bits) }),
+      ...(method !== null && { method }),
       ...(blocks && calibration && { calibration }),
       ...(precision === "int8" && { reduceRange: quantization.reduceRange }),
       ...(perplexity && { perplexity }),
     };
   };
   return Promise.all(written.map(entry));
+}
+
+/** How the codes of a file were chosen; null for int8's, which have one rule, and for floats. */
+function nameMethod(
+  checkpoint: Checkpoint,
+  precision: Precision,
+  { quantization, calibrated }: { quantization: Quantization; calibrated: boolean },
+): string | null {
+  if (hasBlocks(precision) && calibrated) return "gptq";
+  if (hasTrainedCodes(checkpoint, precision, quantization)) return "trained";
+  if (!hasBlocks(precision)) return null;
+  return precision === "q2" ? "extremes" : "least-squares";
 }
 
 async function measure(

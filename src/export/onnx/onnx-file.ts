@@ -6,6 +6,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { streamBytes } from "../../checkpoint/model-folder.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { SINGLE_FILE } from "../../formats/safetensors/shard-plan.ts";
+import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
 import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } from "../../graph/to-onnx.ts";
 import { writeChunks } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
@@ -40,6 +41,8 @@ export interface OnnxFile {
   weights: WeightStorage;
   /** null for a graph that draws its own noise. */
   verification: Verification | null;
+  /** The bits of each weight of a mixed file, and the most bytes that it might have. */
+  mixed?: { budget: number; bits: ReadonlyMap<string, BlockBits> } | undefined;
 }
 
 /**

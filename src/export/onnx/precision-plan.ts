@@ -18,7 +18,7 @@ import type { InlineData } from "../../graph/to-onnx.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import type { Precision } from "../../model/precision.ts";
 import { buildPrecisionGraph, type PrecisionGraph, type QuantizedSource } from "../../model/precision-graph.ts";
-import { blockBits, type Quantization } from "../../model/quantization.ts";
+import { hasBlocks, type Quantization } from "../../model/quantization.ts";
 import { refuseOffGrid } from "./trained-codes.ts";
 
 export interface PrecisionPlan {
@@ -50,9 +50,8 @@ export async function planPrecision(
   options: PlanOptions,
 ): Promise<PrecisionPlan> {
   const built = buildPrecisionGraph(checkpoint.config, precision, options);
-  const bits = blockBits(precision);
   if (precision === "int8") return planInt8(checkpoint, built, options);
-  if (bits !== null) return planBlocks(checkpoint, built, bits, options);
+  if (hasBlocks(precision)) return planBlocks(checkpoint, built, options);
   return assemblePlan(checkpoint, built, new Map());
 }
 
@@ -76,16 +75,11 @@ async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: 
   return assemblePlan(checkpoint, built, weights);
 }
 
-async function planBlocks(
-  checkpoint: Checkpoint,
-  built: PrecisionGraph,
-  bits: BlockFormat["bits"],
-  options: PlanOptions,
-): Promise<PrecisionPlan> {
+async function planBlocks(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantization;
-  const format: BlockFormat = { bits, block, symmetric };
-  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
+  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow, bits }) => {
     const shape = weight.shape as [number, number];
+    const format: BlockFormat = { bits: bits as BlockFormat["bits"], block, symmetric };
     const matrix = chooseBlocks(values, { ...format, shape, byRow, name: weight.name }, checkpoint, options);
     return {
       bytes: (part) =>

@@ -4,7 +4,9 @@ import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { NfcError } from "../../errors.ts";
 import type { Precision } from "../../model/precision.ts";
 import {
-  blockBits,
+  chooseBlockBits,
+  findCodes,
+  hasBlocks,
   type Quantization,
   type QuantizationOptions,
   resolveQuantization,
@@ -21,18 +23,21 @@ export function resolveExport(
 ): Quantization {
   const { block, symmetric } = record?.quantization ?? {};
   return resolveQuantization(config.n_embd, precisions, {
+    ...given,
     block: given.block ?? block,
     symmetric: given.symmetric ?? symmetric,
-    reduceRange: given.reduceRange,
   });
 }
 
 /** Whether a file of this precision has the codes that the model was trained with, as its weights are on their grid. */
 export function hasTrainedCodes({ record }: Trained, precision: Precision, quantization: Quantization): boolean {
   const trained = record?.quantization;
-  if (!trained || blockBits(trained.precision) !== blockBits(precision)) return false;
-  if (trained.precision === "int8") return precision === "int8" && !quantization.reduceRange;
-  return trained.block === quantization.block && trained.symmetric === quantization.symmetric;
+  if (!trained || findCodes(precision) !== trained.precision) return false;
+  if (precision === "int8") return !quantization.reduceRange;
+  const bits = (embeddingBits: Quantization["embeddingBits"]) =>
+    chooseBlockBits(precision, { ...quantization, embeddingBits }, "wte.weight");
+  const sameBlocks = trained.block === quantization.block && trained.symmetric === quantization.symmetric;
+  return sameBlocks && bits(quantization.embeddingBits) === bits(null);
 }
 
 /** One line for each file that rounds the weights of a model that was trained for a rounding; none for other models. */
@@ -46,7 +51,7 @@ export function explainTrainedCodes(
   return precisions.filter(roundsWeights).map((precision) => {
     if (!hasTrainedCodes(checkpoint, precision, quantization))
       return `${precision}: not the codes that the model was trained for, which are ${describeTrained(trained)}`;
-    return calibrated && blockBits(precision) !== null
+    return calibrated && hasBlocks(precision)
       ? `${precision}: the codes of --calibration, not those that the model was trained with`
       : `${precision}: the codes and scales that the model was trained with`;
   });

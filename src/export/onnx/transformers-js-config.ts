@@ -8,6 +8,7 @@ import {
   PRECISIONS,
   type Precision,
   toTransformersJsDtype,
+  toTransformersJsName,
   WEBGPU_ORDER,
 } from "../../model/precision.ts";
 import type { OnnxFile } from "./onnx-file.ts";
@@ -21,14 +22,17 @@ export function makeTransformersJsConfig(files: readonly OnnxFile[]): Record<str
   const has = (precision: Precision) => files.some((file) => file.precision === precision);
   const external = files.filter(({ files: [, ...data] }) => data.length > 0);
   const half = PRECISIONS.filter((precision) => isHalf(precision) && has(precision));
-  const devices = chooseForDevices(files.map(({ precision }) => precision));
+  // A mixed file has no dtype of its own: it is what "fp32" means for a model of its name.
+  const named = files.map(({ precision }) => precision).filter((precision) => toTransformersJsName(precision) === null);
+  const devices = chooseForDevices(named);
+  const dtype = chooseFirst(CPU_ORDER, named) ?? "mixed";
   const config = {
     ...(external.length > 0 && {
       use_external_data_format: Object.fromEntries(
         external.map(({ precision, files: [, ...data] }) => [nameModelFile(precision), data.length]),
       ),
     }),
-    ...(!(has("fp32") && has("int8")) && { dtype: toTransformersJsDtype(CPU_ORDER.find(has) as Precision) }),
+    ...(!(has("fp32") && has("int8")) && { dtype: toTransformersJsDtype(dtype) }),
     ...(Object.keys(devices).length > 0 && { device_config: devices }),
     ...(half.length > 0 && {
       kv_cache_dtype: Object.fromEntries(half.map((precision) => [toTransformersJsDtype(precision), "float16"])),

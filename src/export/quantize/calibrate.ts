@@ -4,7 +4,7 @@ import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { gemm } from "../../graph/ops.ts";
-import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
+import { type BitChoice, type BlockFormat, chooseBits } from "../../graph/passes/quantized-blocks.ts";
 import { weightProduct } from "../../graph/passes/rewrite.ts";
 import { type BlockMatrix, dequantizeBlocks } from "../../graph/quantize/blocks.ts";
 import { makeFloat32Tensor, Session, type Tensors } from "../../graph/session.ts";
@@ -23,7 +23,8 @@ const EMBEDDING_DAMPING = 1;
 /** Tokens of calibration text at which an error counts by itself as much as by the inputs of the text. */
 const TRUST_TOKENS = 128;
 
-export interface CalibrateOptions extends BlockFormat, LongCall {
+export interface CalibrateOptions extends Omit<BlockFormat, "bits">, LongCall {
+  bits: BitChoice;
   threads?: number | undefined;
 }
 
@@ -46,7 +47,7 @@ export async function quantizeCalibrated(
   const quantize = async (name: string, gram: Float64Array, byRow = false): Promise<Float32Array> => {
     throwIfAborted(signal);
     const shape = requireTensor(checkpoint, name).shape as [number, number];
-    const format = { bits, block, symmetric, shape, byRow };
+    const format = { bits: chooseBits(bits, name), block, symmetric, shape, byRow };
     const damping = (name === "wte.weight" ? EMBEDDING_DAMPING : DAMPING) + distrust;
     const matrix = quantizeGptq(await checkpoint.readF32(name), gram, { ...format, name, damping });
     matrices.set(name, matrix);

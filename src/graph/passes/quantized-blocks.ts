@@ -1,4 +1,4 @@
-// Weights in blocks of 4 or 8 bits: rewrites products as MatMulNBits and embeddings as GatherBlockQuantized.
+// Weights in blocks of 2, 4 or 8 bits: rewrites products as MatMulNBits and embeddings as GatherBlockQuantized.
 import type { Dim } from "../dims.ts";
 import type { Attribute, Graph, Value } from "../ir.ts";
 import { add, single } from "../ops.ts";
@@ -8,11 +8,18 @@ import { castOnce, rewriteWeights, type TableStorage } from "./rewrite.ts";
 /** The domain of ONNX Runtime's own ops. */
 const MICROSOFT = "com.microsoft";
 
+export type BlockBits = 2 | 4 | 8;
+/** The bits of all weights, or of each by its name. */
+export type BitChoice = BlockBits | ((name: string) => BlockBits);
+
+export const chooseBits = (choice: BitChoice, name: string): BlockBits =>
+  typeof choice === "function" ? choice(name) : choice;
+
 export interface BlockFormat {
-  bits: 4 | 8;
+  bits: BlockBits;
   /** Inputs k that share a scale: a power of 2 from 16. */
   block: number;
-  /** Whether blocks have no zero points of their own: then code 8 (4 bits) or 128 (8 bits) stands for 0. */
+  /** Whether blocks have no zero points of their own: then code 2^(bits − 1) stands for 0. */
   symmetric: boolean;
 }
 
@@ -22,6 +29,7 @@ interface BlockSource {
   weight: Value;
   /** Its rows are the output channels: [N, K]. */
   byRow: boolean;
+  bits: BlockBits;
   part: "values" | "scales" | "zeroPoints";
 }
 
@@ -31,7 +39,8 @@ export interface BlockGraph {
   sources: ReadonlyMap<string, BlockSource>;
 }
 
-export interface BlockOptions extends BlockFormat {
+export interface BlockOptions extends Omit<BlockFormat, "bits"> {
+  bits: BitChoice;
   /** Whether a product's weight is stored in blocks; all are unless given. */
   chosen?: ((weight: Value) => boolean) | undefined;
   /** The storage of a table that is looked up. */
@@ -41,6 +50,7 @@ export interface BlockOptions extends BlockFormat {
 }
 
 interface BlockParameters {
+  bits: BlockBits;
   values: Value; // uint8 [N, ⌈K/block⌉, block·bits/8]
   scales: Value; // [N, ⌈K/block⌉]
   zeroPoints: Value | null; // uint8 [N, ⌈⌈K/block⌉·bits/8⌉]
@@ -57,16 +67,18 @@ export function toBlockGraph(original: Graph, options: BlockOptions): BlockGraph
   const parameters = (graph: Graph, weight: Value, byRow: boolean): BlockParameters => {
     const [channels, inner] = (byRow ? weight.shape : [...weight.shape].reverse()) as [number, number];
     const blocks = Math.ceil(inner / options.block);
+    const bits = chooseBits(options.bits, weight.name);
     const declare = (part: BlockSource["part"], suffix: string, shape: number[], dtype: "uint8" | "float16") => {
-      sources.set(`${weight.name}/${suffix}`, { weight, byRow, part });
+      sources.set(`${weight.name}/${suffix}`, { weight, byRow, bits, part });
       return graph.parameter(`${weight.name}/${suffix}`, shape, dtype);
     };
     return {
-      values: declare("values", "values", [channels, blocks, (options.block * options.bits) / 8], "uint8"),
+      bits,
+      values: declare("values", "values", [channels, blocks, (options.block * bits) / 8], "uint8"),
       scales: castOnce(declare("scales", "scales", [channels, blocks], "float16"), "float32"),
       zeroPoints: options.symmetric
         ? null
-        : declare("zeroPoints", "zero_points", [channels, Math.ceil((blocks * options.bits) / 8)], "uint8"),
+        : declare("zeroPoints", "zero_points", [channels, Math.ceil((blocks * bits) / 8)], "uint8"),
     };
   };
   const graph = rewriteWeights(original, {
@@ -83,13 +95,13 @@ export function toBlockGraph(original: Graph, options: BlockOptions): BlockGraph
 }
 
 /** x·Wᵀ for x [M, K] and W [N, K] in blocks: [M, N] */
-function blockProduct(x: Value, { values, scales, zeroPoints }: BlockParameters, options: BlockOptions): Value {
+function blockProduct(x: Value, { bits, values, scales, zeroPoints }: BlockParameters, options: BlockOptions): Value {
   const [rows, inner] = x.shape as [Dim, number];
   const channels = values.shape[0] as number;
   const attributes: Record<string, Attribute> = {
     K: { int: inner },
     N: { int: channels },
-    bits: { int: options.bits },
+    bits: { int: bits },
     block_size: { int: options.block },
     ...(options.accuracy > 0 && { accuracy_level: { int: options.accuracy } }),
   };
@@ -105,10 +117,10 @@ function blockProduct(x: Value, { values, scales, zeroPoints }: BlockParameters,
 
 /** W[rows] for W [V, C] in blocks along C, which `block` must divide: [N, C] */
 function blockLookup(
-  { values, scales, zeroPoints }: BlockParameters,
+  { bits, values, scales, zeroPoints }: BlockParameters,
   rows: Value,
   width: number,
-  { bits, block }: BlockFormat,
+  { block }: Pick<BlockFormat, "block">,
 ): Value {
   if (width % block !== 0) throw new Error(`GatherBlockQuantized: blocks of ${block} do not divide ${width}`);
   const data = reshape(values, [values.shape[0] as number, (width * bits) / 8]); // [V, C·bits/8], the same bytes

@@ -10,10 +10,15 @@ const SMALLEST_NORMAL_HALF = 2 ** -14;
 /** Grids that 4 bits try: the extreme weights lie this many steps beyond the last code (before the last: negative). */
 const SYMMETRIC_OVERHANGS = [-0.5, 0, 0.5, 1.4];
 const ASYMMETRIC_OVERHANGS = [-0.5, -0.25, 0, 0.25, 0.5, 0.75, 1];
+/** Grids that 2 bits try: these parts of the smallest scale that clips no weight. Few codes want the bulk, not the ends. */
+const COARSE_SHRINKS = [0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 1];
+/** Rounds of scale and codes in turn: 2 bits take longer to settle. */
+const REFINEMENTS = 1;
+const COARSE_REFINEMENTS = 3;
 
-/** The overhangs that a format tries; 8 bits have none, as the extremes cost them little. */
+/** The overhangs that a format tries; 8 bits have none, as the extremes cost them little, and 2 bits others. */
 export function listOverhangs({ bits, symmetric }: Pick<BlockFormat, "bits" | "symmetric">): readonly number[] {
-  if (bits > 4) return [];
+  if (bits !== 4) return [];
   return symmetric ? SYMMETRIC_OVERHANGS : ASYMMETRIC_OVERHANGS;
 }
 
@@ -97,24 +102,29 @@ export class BlockFit {
 
   /**
    * Minimizes Σ ω_k (w_k − s·(q_k − z))² over s, z and the codes: a few grids around the extreme one, each with its best
-   * scale s = Σ ω w c / Σ ω c², c = q − z; the best of them with codes and scale in turn once more. Never worse than
-   * `extreme`, which is kept where nothing beats it.
+   * scale s = Σ ω w c / Σ ω c², c = q − z; the best of them with codes and scale in turn once more, or a few times in 2
+   * bits. Never worse than `extreme`, which is kept where nothing beats it.
    */
   leastSquares(): void {
     this.extreme();
     const { scale, zero } = this;
     if (scale === 0 || Number.isNaN(scale)) return;
-    const error = this.errorOf(scale, zero);
+    let error = this.errorOf(scale, zero);
     this.saved = 0;
     this.bestScale = scale;
     this.bestZero = zero;
     this.candidates();
-    this.measure(this.bestScale, this.bestZero);
-    if (this.squares === 0) return;
-    const refined = toHalf(this.along / this.squares);
-    if (refined === 0 || this.errorOf(refined, this.bestZero) >= error) return;
-    this.scale = refined;
-    this.zero = this.bestZero;
+    for (let round = this.last > 3 ? REFINEMENTS : COARSE_REFINEMENTS; round > 0; round--) {
+      this.measure(this.bestScale, this.bestZero);
+      if (this.squares === 0) return;
+      const refined = toHalf(this.along / this.squares);
+      const left = this.errorOf(refined, this.bestZero);
+      if (refined === 0 || left >= error) return;
+      error = left;
+      this.scale = refined;
+      this.zero = this.bestZero;
+      this.bestScale = refined;
+    }
   }
 
   /** q = round(w/s) + z within the codes, in float32 and with ties away from 0, as ONNX Runtime's quantizer. */
@@ -126,7 +136,9 @@ export class BlockFit {
 
   private candidates(): void {
     const { low, high, middle, last, overhangs } = this;
-    if (overhangs.length === 0) {
+    if (last === 3) {
+      this.considerCoarse();
+    } else if (overhangs.length === 0) {
       this.consider(this.scale, this.zero);
     } else if (this.symmetric) {
       const extreme = high > -low ? high : low;
@@ -139,6 +151,19 @@ export class BlockFit {
         const scale = (high - low) / (last + 2 * overhang);
         const zero = (last - (low + high) / scale) / 2 + TO_INTEGER - TO_INTEGER;
         this.consider(scale, Math.max(0, Math.min(zero, last)));
+      }
+    }
+  }
+
+  /** 2 bits: every zero point, or both signs of a symmetric block, with scales that clip more and more. */
+  private considerCoarse(): void {
+    const { low, high, middle, last, symmetric } = this;
+    for (let zero = symmetric ? middle : 0; zero <= (symmetric ? middle : last); zero++) {
+      const whole = (below: number, above: number) =>
+        Math.max(zero > 0 ? below / zero : 0, zero < last ? above / (last - zero) : 0);
+      for (const shrink of COARSE_SHRINKS) {
+        this.consider(shrink * whole(-low, high), zero);
+        if (symmetric) this.consider(-shrink * whole(high, -low), zero);
       }
     }
   }

@@ -1,4 +1,4 @@
-// Weights in blocks of 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
+// Weights in blocks of 2, 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
 import { NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
 import type { BlockFormat } from "../passes/quantized-blocks.ts";
@@ -9,7 +9,7 @@ import { BlockFit } from "./block-fit.ts";
  * is padded with its zero point. GatherBlockQuantized reads the same bytes where `block` divides K.
  */
 export interface BlockMatrix {
-  /** [N, ⌈K/block⌉, block·bits/8]; of two 4-bit codes in a byte the low one comes first. */
+  /** [N, ⌈K/block⌉, block·bits/8]; of the codes in a byte the low ones come first. */
   values: Uint8Array;
   /** [N, ⌈K/block⌉], float16 numbers, possibly negative */
   scales: Float32Array;
@@ -26,11 +26,14 @@ export interface MatrixFormat extends BlockFormat {
 export interface QuantizeOptions extends MatrixFormat {
   /** The weight's name, for messages. */
   name: string;
-  /** How scales are chosen: of least squared error, or as ONNX Runtime's quantizer does. */
+  /** How scales are chosen: of least squared error, or as ONNX Runtime's quantizer does. Unless given, see `chooseRule`. */
   rule?: "least-squares" | "extreme";
   /** How much an error at input k matters, [K], e.g. E[x_k²]; least squares alone looks at it. */
   importance?: ArrayLike<number>;
 }
+
+/** In 2 bits scales of least squares shrink the weights, and lose more on text than those of the extremes. */
+const chooseRule = (bits: BlockFormat["bits"]) => (bits === 2 ? "extreme" : "least-squares");
 
 /** @throws NfcError "invalid-file" for a weight that is not finite, "unsupported" for one that float16 scales cannot hold */
 export function quantizeBlocks(weights: Float32Array, options: QuantizeOptions): BlockMatrix {
@@ -70,7 +73,7 @@ function fitBlocks(
   options: QuantizeOptions,
   take: (fit: BlockFit, place: BlockPlace) => void,
 ): void {
-  const { rule = "least-squares", importance, block, byRow, shape } = options;
+  const { rule = chooseRule(options.bits), importance, block, byRow, shape } = options;
   const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
   const blocks = Math.ceil(inner / block);
   const fit = new BlockFit(options);
@@ -120,6 +123,8 @@ export class BlockCodes {
   readonly blocks: number;
   readonly matrix: BlockMatrix;
   private readonly format: BlockFormat;
+  /** log2 of the codes in a byte. */
+  private readonly shift: number;
 
   constructor(format: MatrixFormat, matrix?: BlockMatrix) {
     const { shape, byRow, block, bits, symmetric } = format;
@@ -129,6 +134,7 @@ export class BlockCodes {
     this.inner = inner;
     this.blocks = blocks;
     this.format = format;
+    this.shift = Math.log2(8 / bits);
     this.matrix = matrix ?? {
       values: new Uint8Array((channels * blocks * block * bits) / 8),
       scales: new Float32Array(channels * blocks),
@@ -144,8 +150,10 @@ export class BlockCodes {
     matrix.scales[n * blocks + b] = scale;
     if (matrix.zeroPoints) {
       this.put(matrix.zeroPoints, this.zeroAt(n, b), zero);
-      const alone = bits === 4 && b % 2 === 0 && b === blocks - 1;
-      if (alone) this.put(matrix.zeroPoints, this.zeroAt(n, b + 1), 8); // the unused half byte, as ONNX Runtime has it
+      // The unused part of a channel's last byte stands for 0, as ONNX Runtime has it.
+      if (b === blocks - 1)
+        for (let unused = blocks; (unused * bits) % 8 !== 0; unused++)
+          this.put(matrix.zeroPoints, this.zeroAt(n, unused), 2 ** (bits - 1));
     }
     for (let k = this.inner; k < (b + 1) * block; k++) this.set(n, k, zero);
   }
@@ -170,16 +178,19 @@ export class BlockCodes {
 
   /** Place among the zero points, of which each channel starts a byte. */
   private zeroAt(n: number, b: number): number {
-    return this.format.bits === 8 ? n * this.blocks + b : n * 2 * Math.ceil(this.blocks / 2) + b;
+    const inByte = 8 / this.format.bits;
+    return n * inByte * Math.ceil(this.blocks / inByte) + b;
   }
 
   private put(bytes: Uint8Array, at: number, code: number): void {
-    if (this.format.bits === 8) bytes[at] = code;
-    else bytes[at >> 1] = (bytes[at >> 1] as number) | (code << ((at & 1) * 4));
+    const low = at & ((1 << this.shift) - 1);
+    bytes[at >> this.shift] = (bytes[at >> this.shift] as number) | (code << (low * this.format.bits));
   }
 
   private at(bytes: Uint8Array, at: number): number {
-    return this.format.bits === 8 ? (bytes[at] as number) : ((bytes[at >> 1] as number) >> ((at & 1) * 4)) & 15;
+    const { bits } = this.format;
+    const low = at & ((1 << this.shift) - 1);
+    return ((bytes[at >> this.shift] as number) >> (low * bits)) & (2 ** bits - 1);
   }
 }
 

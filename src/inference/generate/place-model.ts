@@ -5,6 +5,7 @@ import { readOnnxStructure } from "../../formats/onnx/reader.ts";
 import type { OnnxInitializer, OnnxStructure } from "../../formats/onnx/structure.ts";
 import { type Graph, pruneGraph } from "../../graph/ir.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
+import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
 import { makeFloat32Tensor, makeInt64Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
 import type { ExternalLocation } from "../../graph/to-onnx.ts";
 import { MASKED, makeBucketTable } from "../../model/attention.ts";
@@ -12,7 +13,7 @@ import { refuseClassifier } from "../../model/classifier.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { isHalf } from "../../model/precision.ts";
 import { lowerToPrecision } from "../../model/precision-graph.ts";
-import { blockBits, type Quantization } from "../../model/quantization.ts";
+import { EMBEDDING_BITS, hasBlocks, type Quantization } from "../../model/quantization.ts";
 import { buildStepGraph } from "../../model/step-graph.ts";
 import { hasDistanceMean } from "../../model/variants.ts";
 import { TOOL } from "../../version.ts";
@@ -21,6 +22,8 @@ import type { CachedModel } from "./cached-model.ts";
 import { makeIdFeeds } from "./decoder-feeds.ts";
 import { PlaceCache } from "./place-cache.ts";
 
+/** The end of the names of codes in a file. */
+const CODES = "/values";
 /** Rows of hidden states that run at once, which bounds the memory of long prompts. */
 const ROWS_PER_PIECE = 128;
 
@@ -59,7 +62,9 @@ export class PlaceModel implements CachedModel {
   static async ofFile(file: ExportedFile, config: ModelConfig, options: SessionOptions): Promise<PlaceModel | null> {
     const structure = await readOnnxStructure(file.path);
     if (!isOwnFile(structure) || isHalf(file.precision)) return null;
-    const { graph } = lowerToPrecision(buildStepGraph(config), file.precision, readQuantization(file, structure));
+    const quantization = readQuantization(file, structure, config);
+    if (quantization === null) return null;
+    const { graph } = lowerToPrecision(buildStepGraph(config), file.precision, quantization);
     const places = locateWeights(graph, structure);
     if (places === null) return null;
     const placeOf = ({ name }: { name: string }) => places.get(name) as ExternalLocation;
@@ -147,12 +152,24 @@ function isOwnFile({ producer, ops }: OnnxStructure): boolean {
   return producer.name === TOOL.name && !ops.some(({ type }) => type.startsWith("Random"));
 }
 
-/** How the file's blocks were made, by the shapes of its weights. */
-function readQuantization({ precision }: ExportedFile, { initializers }: OnnxStructure): Quantization {
-  const bits = blockBits(precision) ?? 8;
-  const codes = initializers.find(({ name }) => name.endsWith("/values"));
-  const block = ((codes?.dims[2] ?? 0) * 8) / bits;
-  return { block, symmetric: !initializers.some(({ name }) => name.endsWith("/zero_points")), reduceRange: false };
+/** How the file's blocks were made, by the shapes of its weights; null where they are none that nfc makes. */
+function readQuantization(
+  { precision }: ExportedFile,
+  { initializers }: OnnxStructure,
+  { n_embd }: ModelConfig,
+): Quantization | null {
+  const none = { block: 0, symmetric: false, reduceRange: false, embeddingBits: null, mixedBits: new Map() };
+  if (!hasBlocks(precision)) return none;
+  const codes = initializers.filter(({ name }) => name.endsWith(CODES)); // [N, blocks, bytes of a block]
+  const block = n_embd / Number(codes.find(({ name }) => name === `wte.weight${CODES}`)?.dims[1]);
+  const mixedBits = new Map<string, BlockBits>();
+  for (const { name, dims } of codes) {
+    const bits = EMBEDDING_BITS.find((each) => each * block === 8 * Number(dims[2]));
+    if (bits === undefined) return null;
+    mixedBits.set(name.slice(0, -CODES.length), bits);
+  }
+  const symmetric = !initializers.some(({ name }) => name.endsWith("/zero_points"));
+  return { ...none, block, symmetric, embeddingBits: mixedBits.get("wte.weight") ?? null, mixedBits };
 }
 
 /** The places of the graph's weights in the file or beside it; null where the file does not hold exactly these. */

@@ -5,10 +5,10 @@ import type { onnx as Onnx } from "onnx-proto";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type PrecisionPlan, planPrecision } from "../../../src/export/onnx/precision-plan.ts";
 import { verifyOnnx } from "../../../src/export/onnx/verify.ts";
-import { nameModelFile, PRECISIONS, type Precision } from "../../../src/model/precision.ts";
+import { nameModelFile, type Precision } from "../../../src/model/precision.ts";
 import { resolveQuantization } from "../../../src/model/quantization.ts";
 import { VARIANTS } from "../../../src/model/variants.ts";
-import { exported, modelOf } from "../../support/exported.ts";
+import { exported, modelOf, TEXTLESS as PRECISIONS } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { digest, MODEL, opened } from "../../support/fixture.ts";
 import { tinyTensors, writeCheckpoint } from "../../support/make-checkpoint.ts";
@@ -16,8 +16,8 @@ import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const { ModelProto } = (createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx }).onnx;
 const path = temporaryFolder("precisions");
-/** Bits of a stored weight of a product. */
-const BITS: Record<Precision, number> = { fp32: 32, fp16: 16, int8: 8, uint8: 8, q4: 4, q4f16: 4 };
+/** Bits of a stored weight of the embedding. */
+const BITS: Record<Precision, number> = { fp32: 32, fp16: 16, int8: 8, uint8: 8, mixed: 4, q4: 4, q4f16: 4, q2: 4 };
 const [VOCABULARY, WIDTH] = [384, 64];
 
 const decode = (folder: string, precision: Precision) =>
@@ -59,13 +59,18 @@ describe("sizes of the precisions", () => {
     const rest = 64 * WIDTH; // positions
     const total = (precision: Precision) =>
       initializers(decode(path("dense"), precision)).reduce((sum, { rawData }) => sum + (rawData?.length ?? 0), 0);
+    const embedding = VOCABULARY * WIDTH;
+    const fewer = (weights - embedding) / 4 + (weights - embedding) / 128; // codes and zero points of 2 bits less
+    const q4 = weights / 2 + scales + weights / 64 + 2 * rest;
     const least: Record<Precision, number> = {
       fp32: 4 * (weights + rest),
       fp16: 2 * (weights + rest),
       int8: weights + rest,
       uint8: weights + scales + weights / 32 + 2 * rest,
-      q4: weights / 2 + scales + weights / 64 + 2 * rest,
-      q4f16: weights / 2 + scales + weights / 64 + 2 * rest,
+      mixed: q4,
+      q4,
+      q4f16: q4,
+      q2: q4 - fewer,
     };
     // Biases, norms, the scales of int8 and the graph's small constants come on top.
     for (const precision of PRECISIONS) {

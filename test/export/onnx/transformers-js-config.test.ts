@@ -26,6 +26,9 @@ describe("transformersJsConfig", () => {
     [["uint8", "q4", "q4f16"], "q4"],
     [["fp16", "int8"], "q8"],
     [["fp16"], "fp16"],
+    [["mixed", "uint8"], "uint8"],
+    [["mixed", "q2"], "q2"],
+    [["mixed"], "fp32"],
   ])("the config of an export of %j names a dtype whose file exists: %s", (precisions, dtype) => {
     expect(makeTransformersJsConfig(precisions.map((precision) => file(precision)))).toMatchObject({ dtype });
   });
@@ -56,14 +59,14 @@ describe("transformersJsConfig", () => {
 });
 
 describe("preferredFile", () => {
-  it("the preferred file is the first of int8, q4, uint8, q4f16, fp16, fp32, whatever the order given", () => {
+  it("the preferred file is the first of int8, q4, mixed, uint8, q4f16, fp16, fp32, q2, whatever the order given", () => {
     const left = PRECISIONS.map((precision) => ({ precision }));
     const order: Precision[] = [];
     for (let best = choosePreferredFile(left); best; best = choosePreferredFile(left)) {
       order.push(best.precision);
       left.splice(left.indexOf(best), 1);
     }
-    expect(order).toEqual(["int8", "q4", "uint8", "q4f16", "fp16", "fp32"]);
+    expect(order).toEqual(["int8", "q4", "mixed", "uint8", "q4f16", "fp16", "fp32", "q2"]);
   });
 
   it("an export without files has no preferred file", () => expect(choosePreferredFile([])).toBeNull());

@@ -6,13 +6,14 @@ import { Session } from "../../../src/graph/session.ts";
 import { buildExportGraph } from "../../../src/model/classifier-graph.ts";
 import { PRECISIONS } from "../../../src/model/precision.ts";
 import { buildPrecisionGraph } from "../../../src/model/precision-graph.ts";
+import { resolveQuantization } from "../../../src/model/quantization.ts";
 import { VARIANTS } from "../../../src/model/variants.ts";
 import { GRAPH_CASES } from "../../support/graph-cases.ts";
 import { tinyModelConfig } from "../../support/make-checkpoint.ts";
 
 const OPTIONS = {
   noise: { kind: "mean" },
-  quantization: { block: 16, symmetric: false, reduceRange: false },
+  quantization: resolveQuantization(32, ["q4"], { block: 16 }),
 } as const;
 
 /** Ops that the host computes on sizes, and those that take int64 indices or shapes on any device. */

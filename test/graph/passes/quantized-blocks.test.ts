@@ -37,13 +37,14 @@ function stored(channels: number, inner: number, { bits, block }: BlockFormat): 
   };
 }
 
-/** w[n, k] = s·(q − z) [N, K], of two codes in a byte the low one first, each row of zero points from a byte of its own. */
+/** w[n, k] = s·(q − z) [N, K], of the codes in a byte the low ones first, each row of zero points from a byte of its own. */
 function weightsOf({ values, scales, zeroPoints }: Stored, inner: number, format: BlockFormat): Float64Array[] {
   const { bits, block, symmetric } = format;
   const blocks = Math.ceil(inner / block);
   const halves = decodeFloats(new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength), "F16");
+  const inByte = 8 / bits;
   const code = (from: Uint8Array, start: number, i: number) =>
-    bits === 8 ? (from[start + i] as number) : ((from[start + (i >> 1)] as number) >> (i % 2 === 0 ? 0 : 4)) & 15;
+    Math.floor((from[start + Math.floor(i / inByte)] as number) / 2 ** (bits * (i % inByte))) % 2 ** bits;
   return Array.from({ length: scales.length / blocks }, (_, n) =>
     Float64Array.from({ length: inner }, (__, k) => {
       const b = Math.floor(k / block);
@@ -70,7 +71,7 @@ async function run(graph: Graph, tensors: Record<string, TensorArray>, feeds: Te
 }
 
 const tables = () => "quantized" as const;
-const FORMATS = ([4, 8] as const).flatMap((bits) =>
+const FORMATS = ([2, 4, 8] as const).flatMap((bits) =>
   [true, false].flatMap((symmetric) => [16, 32, 64, 128].map((block) => ({ bits, symmetric, block }))),
 );
 

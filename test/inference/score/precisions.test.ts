@@ -11,8 +11,8 @@ import { computeLogits } from "../../../src/inference/layerwise.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import { type PrecisionScoreOptions, scorePrecisions } from "../../../src/inference/score/precisions.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
-import { PRECISIONS, type Precision } from "../../../src/model/precision.ts";
-import { exported, modelOf } from "../../support/exported.ts";
+import type { Precision } from "../../../src/model/precision.ts";
+import { exported, modelOf, TEXTLESS as PRECISIONS } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
 import { MODEL, opened, TEXT } from "../../support/fixture.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -157,8 +157,11 @@ describe("scores of every precision", () => {
     expect(errorOf("fp16")).toBeLessThan(errorOf("uint8"));
     expect(errorOf("uint8")).toBeLessThan(errorOf("q4"));
     expect(errorOf("int8")).toBeLessThan(errorOf("q4"));
+    expect(errorOf("q4")).toBeLessThan(errorOf("q2"));
     for (const { precision, perplexity, referencePerplexity } of results) {
-      const limit = { fp32: 0, fp16: 0.001, int8: 0.01, uint8: 0.01, q4: 0.1, q4f16: 0.1 }[precision];
+      const limit = { fp32: 0, fp16: 0.001, int8: 0.01, uint8: 0.01, mixed: 0.1, q4: 0.1, q4f16: 0.1, q2: 0.5 }[
+        precision
+      ];
       expect(Math.abs(perplexity / (referencePerplexity ?? perplexity) - 1)).toBeLessThanOrEqual(limit);
     }
   });

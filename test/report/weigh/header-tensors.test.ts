@@ -4,7 +4,7 @@ import type { NodeMessage } from "../../../src/formats/onnx/messages.ts";
 import { countPackedWeights } from "../../../src/formats/onnx/packed.ts";
 import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import type { OnnxInitializer } from "../../../src/formats/onnx/structure.ts";
-import { nameModelFile, PRECISIONS } from "../../../src/model/precision.ts";
+import { nameModelFile } from "../../../src/model/precision.ts";
 import {
   findAccidents,
   findAttentionParts,
@@ -12,7 +12,7 @@ import {
   readHeaderTensors,
   readOnnxTensors,
 } from "../../../src/report/weigh/header-tensors.ts";
-import { exported, modelOf } from "../../support/exported.ts";
+import { exported, modelOf, TEXTLESS as PRECISIONS } from "../../support/exported.ts";
 import { MODEL } from "../../support/fixture.ts";
 import { formOf } from "../../support/narrow-models.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
