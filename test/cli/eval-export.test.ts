@@ -200,7 +200,9 @@ describe("refusals of nfc eval of an export", () => {
     expect(await evaluate(master, "--noise", "sample")).toBe(
       `${master}: --noise is for checkpoints: exported files have theirs in the graph; export with --noise sample, and leave the flag out here`,
     );
-    expect(await evaluate(master, "--precision", "q5")).toContain("not a list of fp32, fp16, int8, uint8, mixed, q4, q4f16, q2");
+    expect(await evaluate(master, "--precision", "q5")).toContain(
+      "not a list of fp32, fp16, int8, uint8, mixed, q4, q4f16, q2",
+    );
     expect(await evaluate(master, "--precision", "int8")).toContain(`${master}: has no int8 file; it has fp32, q4`);
     expect(await evaluate(tied, "--precision", "int8")).toContain("holds no folder onnx");
     expect(await evaluate(master, "--length", "65")).toContain("window length 65");
