@@ -113,7 +113,15 @@ function listAttentionTags({ variant }: ModelConfig): string[] {
 
 function describeFiles(files: ExportSummary["files"]): Block[] {
   const { table, text } = makeExportTable({ files });
-  return [heading(2, "Files"), table, ...(text === null ? [] : [paragraph(`Measured on ${text}.`)])];
+  const int8 = files.some(({ precision }) => precision === "int8");
+  return [
+    heading(2, "Files"),
+    table,
+    ...(text === null ? [] : [paragraph(`Measured on ${text}.`)]),
+    ...(int8
+      ? [paragraph("On WebGPU the products of ", { code: "int8" }, " fall to the CPU: use ", { code: "q4" }, " there.")]
+      : []),
+  ];
 }
 
 /** The name where JavaScript, Python and a shell read it alike, else one for the reader to replace. */
