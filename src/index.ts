@@ -28,6 +28,7 @@ export type { Verification } from "./export/onnx/verify.ts";
 export type { Dtype, FloatDtype } from "./formats/dtype.ts";
 export type { GgufPrecision } from "./formats/gguf/types.ts";
 export type { StoredTensor, TensorReader } from "./formats/safetensors/reader.ts";
+export type { BlockBits } from "./graph/passes/quantized-blocks.ts";
 export type { Device, SessionOptions } from "./graph/session.ts";
 export { type ExportedFile, type ExportedModel, openExportedModel } from "./inference/exported/exported-model.ts";
 export type { DecodeOptions, FinishReason, GenerateEvent } from "./inference/generate/generate.ts";
