@@ -54,7 +54,7 @@ beforeAll(async () => {
 describe("--device", () => {
   it.each(NAMES)("reaches every session of nfc %s", async (name) => {
     const seen: (Device | undefined)[] = [];
-    const spies = (["withInputs", "withWeights", "fromFile"] as const).map((maker) => {
+    const spies = (["withInputs", "withWeights", "withFileWeights", "fromFile"] as const).map((maker) => {
       const make = Session[maker].bind(Session) as (...args: unknown[]) => Promise<Session>;
       return vi.spyOn(Session, maker).mockImplementation((...args: unknown[]) => {
         seen.push((args.at(-1) as SessionOptions).device);

@@ -23,10 +23,12 @@ const compareLosses = (full: StepsResult, half: StepsResult) =>
 
 describe("20 steps in half precision are near those in float32", () => {
   // Measured: losses within 3.1e-4, values within 0.14 of what they moved (keys' biases, whose gradients are rounding).
+  // Where weights are rounded, a difference of any size may take one to the next code: 1.6e-3.
+  const limitOf = ({ settings }: StepsCase) => (settings?.quantize ? 5e-3 : 1e-3);
   it.each(STEPS_CASES)("on a device: $name", async (given) => {
     const [full, half] = [await runSteps(given, 20, { session }), await runSteps(inHalf(given), 20, { session })];
     const apart = compareLosses(full, half);
-    expect(apart).toBeLessThan(1e-3);
+    expect(apart).toBeLessThan(limitOf(given));
     expect(apart).toBeGreaterThan(1e-6); // something was rounded
     const { values, worst } = compareSteps(full, half);
     expect(values, worst).toBeLessThan(0.4);

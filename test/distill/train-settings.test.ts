@@ -171,7 +171,7 @@ describe("training for the rounding of an export", () => {
     [{ quantize: "int8", symmetric: "yes" }, "--symmetric is for precisions with blocks"],
     [{ quantize: "q4", block: 20 }, "blocks of 20: not one of 16, 32, 64, 128"],
     [{ quantize: "q4", block: 64 }, "blocks of 64 do not divide n_embd 32"],
-    [{ quantize: "q3" as "q4" }, '--quantize is "q3", expected: none or int8 or uint8 or q4'],
+    [{ quantize: "q3" as "q4" }, '--quantize is "q3", expected: none or int8 or uint8 or q4 or q2'],
   ] as [Partial<TrainSettings>, string][])("refuses what no export does: %j", async (given, message) => {
     const failure = await failureOf(async () => resolveTrainSettings("finetune", TINY, given));
     expect(failure.code).toBe("usage");

@@ -6,7 +6,9 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { loadTokenizer } from "../../src/checkpoint/tokenizer.ts";
 import { chooseFile, openExportedModel } from "../../src/inference/exported/exported-model.ts";
 import { Decoder } from "../../src/inference/generate/decoder.ts";
+import { openFileSession } from "../../src/inference/model-session.ts";
 import { type Precision, toTransformersJsDtype } from "../../src/model/precision.ts";
+import { roundsWeights } from "../../src/model/quantization.ts";
 import { exported, modelOf, TEXTLESS as PRECISIONS } from "../support/exported.ts";
 import { converted, MODEL, opened, SHARED } from "../support/fixture.ts";
 import { greedy, greedyOnnx, greedyOwn } from "../support/greedy.ts";
@@ -116,15 +118,20 @@ describe.each([
   });
 
   it.each(PRECISIONS)(
-    "transformers.js on the %s file writes what nfc generate does, alone and in a batch",
+    "transformers.js on the %s file writes what the file gives in nfc, alone and in a batch",
     async (precision) => {
       const generator = await load(name, precision);
       const model = await openExportedModel(path("models", name));
-      const decoder = await Decoder.ofFile(chooseFile(model, precision), model.config, { threads: 1 });
+      const file = chooseFile(model, precision);
+      const decoders = [new Decoder(await openFileSession(file, model.config, { threads: 1 }))];
+      // nfc's own graph adds in another order, which may take an activation of 8 bits to its next code.
+      if (!roundsWeights(precision)) decoders.push(await Decoder.ofFile(file, model.config, { threads: 1 }));
       const rows = TEXTS.map((text) => generator.encode(text));
-      for (const prompts of [rows.slice(0, 1), rows])
-        expect(await generator.generate(prompts, TOKENS)).toEqual(await greedy(decoder, prompts, TOKENS));
-      await decoder.close();
+      for (const prompts of [rows.slice(0, 1), rows]) {
+        const written = await generator.generate(prompts, TOKENS);
+        for (const decoder of decoders) expect(written).toEqual(await greedy(decoder, prompts, TOKENS));
+      }
+      for (const decoder of decoders) await decoder.close();
       await generator.close();
     },
   );

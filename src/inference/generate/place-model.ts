@@ -11,8 +11,8 @@ import type { ExternalLocation } from "../../graph/to-onnx.ts";
 import { MASKED, makeBucketTable } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { isHalf } from "../../model/precision.ts";
-import { lowerToPrecision } from "../../model/precision-graph.ts";
+import { isHalf, type Precision } from "../../model/precision.ts";
+import { buildPrecisionGraph, lowerToPrecision } from "../../model/precision-graph.ts";
 import { EMBEDDING_BITS, hasBlocks, type Quantization } from "../../model/quantization.ts";
 import { buildStepGraph } from "../../model/step-graph.ts";
 import { hasDistanceMean } from "../../model/variants.ts";
@@ -61,9 +61,9 @@ export class PlaceModel implements CachedModel {
    */
   static async ofFile(file: ExportedFile, config: ModelConfig, options: SessionOptions): Promise<PlaceModel | null> {
     const structure = await readOnnxStructure(file.path);
-    if (!isOwnFile(structure) || isHalf(file.precision)) return null;
+    if (isHalf(file.precision)) return null;
     const quantization = readQuantization(file, structure, config);
-    if (quantization === null) return null;
+    if (quantization === null || !isOwnFile(structure, config, file.precision, quantization)) return null;
     const { graph } = lowerToPrecision(buildStepGraph(config), file.precision, quantization);
     const places = locateWeights(graph, structure);
     if (places === null) return null;
@@ -147,9 +147,21 @@ function listBuckets(
   return { dtype: "int64", data, shape: [count, places] };
 }
 
-/** Whether nfc wrote the file, and its graph computes nothing but the model: one that draws noise does. */
-function isOwnFile({ producer, ops }: OnnxStructure): boolean {
-  return producer.name === TOOL.name && !ops.some(({ type }) => type.startsWith("Random"));
+/**
+ * Whether the file has the ops of the export that this version of nfc writes: another one, which draws noise, was changed,
+ * or is of an older version, computes something else.
+ */
+function isOwnFile(
+  { producer, ops }: OnnxStructure,
+  config: ModelConfig,
+  precision: Precision,
+  quantization: Quantization,
+): boolean {
+  if (producer.name !== TOOL.name) return false;
+  const { graph } = buildPrecisionGraph(config, precision, { noise: { kind: "mean" }, quantization });
+  const counts = new Map<string, number>();
+  for (const { op } of pruneGraph(graph).nodes) counts.set(op, (counts.get(op) ?? 0) + 1);
+  return counts.size === ops.length && ops.every(({ type, count }) => counts.get(type) === count);
 }
 
 /** How the file's blocks were made, by the shapes of its weights; null where they are none that nfc makes. */

@@ -83,14 +83,15 @@ describe("the entry of each exported file", () => {
       expect(bytes).toBe(statSync(path("all", entry.file)).size);
       return entry;
     });
-    const blocks = { block: 32, symmetric: false, method: "least-squares" };
+    const blocks = { block: 32, symmetric: false, method: "least-squares", embeddingBits: 4 };
     expect(described).toEqual([
       { precision: "fp32", file: "onnx/model.onnx" },
       { precision: "fp16", file: "onnx/model_fp16.onnx" },
       { precision: "int8", file: "onnx/model_quantized.onnx", reduceRange: false },
-      { precision: "uint8", file: "onnx/model_uint8.onnx", ...blocks },
+      { precision: "uint8", file: "onnx/model_uint8.onnx", ...blocks, embeddingBits: 8 },
       { precision: "q4", file: "onnx/model_q4.onnx", ...blocks },
       { precision: "q4f16", file: "onnx/model_q4f16.onnx", ...blocks },
+      { precision: "q2", file: "onnx/model_q2.onnx", ...blocks, method: "extremes" },
     ]);
   });
 
