@@ -82,7 +82,7 @@ const taskScoreSchema = z.object({
 });
 
 /** The rounding of an export that a model was trained for: its weights are the numbers that the codes stand for. */
-const quantizationSchema = z.object({
+export const quantizationSchema = z.object({
   precision: z.enum(TRAINED_PRECISIONS),
   /** Inputs that share a scale, and whether blocks lack zero points; absent in int8. */
   block: count.exactOptional(),

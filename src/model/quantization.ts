@@ -98,3 +98,18 @@ export function resolveQuantization(
 export function roundsWeights(precision: Precision): boolean {
   return precision === "int8" || hasBlocks(precision);
 }
+
+/** "q4 in blocks of 32 without zero points", "int8": what nfc.json says that weights were rounded to in training. */
+export function describeRounding({
+  precision,
+  block,
+  symmetric,
+}: {
+  precision: Precision;
+  block?: number;
+  symmetric?: boolean;
+}): string {
+  return block === undefined
+    ? precision
+    : `${precision} in blocks of ${block}${symmetric ? " without zero points" : ""}`;
+}

@@ -1,6 +1,7 @@
 // A report as blocks: text for a terminal and Markdown for a pull request show them all, the page shows some.
 
 import { formatCommand } from "../io/printable.ts";
+import { describeRounding } from "../model/quantization.ts";
 import { findForm, nameLoss } from "./attention-words.ts";
 import { type Block, group, heading, type Line, list, notes, paragraph, type Span } from "./render/blocks.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "./render/format.ts";
@@ -115,7 +116,7 @@ export function makeProvenance(
 ): Block[] {
   if (provenance === null)
     return opened.length === 0 ? [] : [group(paragraph(`${label}, as it was opened:`), list(opened))];
-  const { tool, source, command, cuts, history } = provenance;
+  const { tool, source, command, cuts, history, quantization } = provenance;
   const files = source.files.map(({ name, bytes, sha256 }): Line => {
     return [{ code: name }, `, ${formatBytes(bytes)}, sha256 `, { code: sha256 }];
   });
@@ -123,11 +124,12 @@ export function makeProvenance(
   const then = history.map(({ step, command: own }): Line => {
     return Array.isArray(own) ? [`then ${step}: `, { code: formatCommand(own.map(String)) }] : `then ${step}`;
   });
+  const rounding = quantization === null ? [] : [`trained for ${describeRounding(quantization)}`];
   const maker = `${label}, made by ${tool.name} ${tool.version} from `;
   return [
     group(
       paragraph(maker, { code: source.path }, ` (${formatThousands(source.parameters)} parameters):`),
-      list([...files, ...made, ...cuts.map(({ text }) => text), ...then, ...opened]),
+      list([...files, ...made, ...cuts.map(({ text }) => text), ...then, ...rounding, ...opened]),
     ),
   ];
 }

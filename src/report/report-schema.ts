@@ -1,5 +1,6 @@
 // The report format nfc-report/1: its zod schema, its type, and the check of files that users hand us.
 import { z } from "zod";
+import { quantizationSchema } from "../checkpoint/nfc-record.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import { parseJsonWith, refuseOtherVersion } from "../io/json.ts";
 import { ACTIVATIONS } from "../model/config.ts";
@@ -71,6 +72,7 @@ const provenanceSchema = z.object({
     .default([])
     .describe("what was cut besides Q and K, in this order"),
   history: z.array(z.looseObject({ step: z.string() })).describe("training steps and the like, oldest first"),
+  quantization: quantizationSchema.nullable().default(null).describe("the rounding that the model was trained for"),
   notes: z.array(z.string()),
 });
 

@@ -53,6 +53,16 @@ describe("the report as text", () => {
     expect(parseReport(JSON.parse(formatReport(report)), "r.json")).toEqual(report);
   });
 
+  test("the rounding that the second model was trained for is told in one line", () => {
+    const before = fakeCheckpoint(TINY);
+    const quantization = { precision: "q4", block: 32, symmetric: false } as const;
+    const record = { ...recordOf(before, TINY, { tie: null }), quantization };
+    const report = createReport(before, fakeCheckpoint(TINY, { record }));
+    expect(report.after.provenance?.quantization).toEqual(quantization);
+    expect(renderReportText(report)).toMatch(/^ {2}trained for q4 in blocks of 32$/m);
+    expect(parseReport(JSON.parse(formatReport(report)), "r.json")).toEqual(report);
+  });
+
   test("groups that both models lack are left out", () => {
     expect(renderReportText(tinyReport())).not.toMatch(/^head +\d/m);
     expect(renderReportText(tinyReport("symmetric"))).not.toMatch(/^noise +\d/m);

@@ -475,6 +475,7 @@ describe("the provenance in a report", () => {
         files: [{ name: "model.safetensors", bytes: before.reader.byteLength, sha256: SHA("b") }],
       },
       history,
+      quantization: null,
       notes: ["a note"],
     });
     expect(report.title).toBe("A title");

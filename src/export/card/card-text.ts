@@ -3,6 +3,7 @@
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countParameters } from "../../model/parameters.ts";
+import { describeRounding } from "../../model/quantization.ts";
 import { VARIANT_TRAITS, type Variant } from "../../model/variants.ts";
 import { describeRanks, findForm } from "../../report/attention-words.ts";
 import { listPerplexities } from "../../report/recorded-quality.ts";
@@ -27,7 +28,7 @@ export function describeOrigin(config: ModelConfig, record: NfcRecord): Block[] 
       ],
       ...describeTie(record, config.variant),
       ...record.history.flatMap(describeTraining),
-      ...describeRounding(record),
+      ...listRounding(record),
       ...(record.history.at(-1)?.noise === "sample" ? ["The ONNX graph draws the noise anew at each run"] : []),
       ...record.notes,
       ...perplexities,
@@ -91,11 +92,9 @@ function describeTraining(step: Step): string[] {
 }
 
 /** What the weights were trained to be rounded to. */
-function describeRounding({ quantization }: NfcRecord): string[] {
+function listRounding({ quantization }: NfcRecord): string[] {
   if (!quantization) return [];
-  const { precision, block, symmetric } = quantization;
-  const blocks = block === undefined ? "" : ` in blocks of ${block}${symmetric ? " without zero points" : ""}`;
-  return [`Trained for ${precision}${blocks}: its weights are that precision's numbers already`];
+  return [`Trained for ${describeRounding(quantization)}: its weights are that precision's numbers already`];
 }
 
 function asObject(from: unknown, key: string): unknown {

@@ -1,10 +1,10 @@
 // Models that were trained for the rounding of a precision: which files have the codes that were trained, and which not.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { NfcError } from "../../errors.ts";
 import type { Precision } from "../../model/precision.ts";
 import {
   chooseBlockBits,
+  describeRounding,
   findCodes,
   hasBlocks,
   type Quantization,
@@ -50,16 +50,11 @@ export function explainTrainedCodes(
   if (!trained) return [];
   return precisions.filter(roundsWeights).map((precision) => {
     if (!hasTrainedCodes(checkpoint, precision, quantization))
-      return `${precision}: not the codes that the model was trained for, which are ${describeTrained(trained)}`;
+      return `${precision}: not the codes that the model was trained for, which are ${describeRounding(trained)}`;
     return calibrated && hasBlocks(precision)
       ? `${precision}: the codes of --calibration, not those that the model was trained with`
       : `${precision}: the codes and scales that the model was trained with`;
   });
-}
-
-function describeTrained({ precision, block, symmetric }: NonNullable<NfcRecord["quantization"]>): string {
-  const zeros = symmetric ? " without zero points" : "";
-  return block === undefined ? `${precision} in 8 bits` : `${precision} in blocks of ${block}${zeros}`;
 }
 
 /** @throws NfcError "invalid-file" always */

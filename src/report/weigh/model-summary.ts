@@ -79,5 +79,5 @@ function describeHead(checkpoint: Checkpoint, entries: readonly TallyEntry[]): M
 function describeProvenance(record: NfcRecord): ModelSummary["provenance"] {
   const { tool, command, source, history, notes } = record;
   const cuts = (record.cuts ?? []).map((cut) => ({ axis: cut.axis, text: describeCut(cut) }));
-  return structuredClone({ tool, command, source, cuts, history, notes });
+  return structuredClone({ tool, command, source, cuts, history, quantization: record.quantization ?? null, notes });
 }
