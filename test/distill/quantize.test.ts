@@ -105,6 +105,17 @@ describe("a model that is trained for q4", () => {
     expect(await notesOf("symmetric", { symmetric: true })).toContain(lost);
   });
 
+  it("keeps its codes where a calibration text is given for other files", async () => {
+    const { output } = await trained("kept", "dense", { quantize: "q4" });
+    const calibration = { file: writeIds(path("calibration.bin"), 400), tokens: 256 };
+    const { notes, exports } = await exported(output, path("kept-onnx"), { precisions: ["uint8", "q4"], calibration });
+    expect(notes).toContain("q4: the codes and scales that the model was trained with");
+    expect(exports.map(({ method, calibration: own }) => [method, own?.tokens])).toEqual([
+      ["gptq", 256],
+      ["trained", undefined],
+    ]);
+  });
+
   it("is refused by the export once its weights are others", async () => {
     const { output } = await trained("changed", "dense", { quantize: "q4" });
     await overwrite(output, "h.0.mlp.c_fc.weight", (weight) => Math.fround(weight ** 2 + 1e-3));

@@ -72,9 +72,10 @@ export async function writeOnnxFiles(
     const codes = findCodes(precision);
     const mixed = precision === "mixed" ? await mix(checkpoint, options, quantization, common) : undefined;
     const own = mixed ? { ...quantization, mixedBits: mixed.bits } : quantization;
-    if (hasBlocks(codes) && options.calibration && !calibrated.has(codes))
+    const trained = hasTrainedCodes(checkpoint, precision, quantization);
+    if (hasBlocks(codes) && options.calibration && !trained && !calibrated.has(codes))
       calibrated.set(codes, await calibrate(checkpoint, codes, options.calibration, own, common));
-    const known = { calibrated: calibrated.get(codes), trained: hasTrainedCodes(checkpoint, precision, quantization) };
+    const known = { calibrated: calibrated.get(codes), trained };
     const settings = { ...common, precision, weights, noise, quantization: own, ...known };
     const file = await writeOnnxFile(folder, checkpoint, settings);
     files.push(mixed ? { ...file, mixed } : file);
@@ -132,9 +133,9 @@ async function calibrate(
 
 /** One line for each file of a model that was trained for a precision: whether it has the codes of that. */
 export function explainOnnxFiles(checkpoint: Checkpoint, options: OnnxExportOptions): string[] {
-  const { precisions = ["fp32"], calibration } = options;
+  const { precisions = ["fp32"] } = options;
   const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
-  return explainTrainedCodes(checkpoint, precisions, { quantization, calibrated: calibration !== undefined });
+  return explainTrainedCodes(checkpoint, precisions, quantization);
 }
 
 /**
@@ -170,7 +171,7 @@ export async function makeExportEntries(
       ...(blocks && { embeddingBits: chooseBlockBits(precision, own, "wte.weight") }),
       ...(mixed && { budget: mixed.budget, bits: Object.fromEntries(mixed.bits) }),
       ...(method !== null && { method }),
-      ...(blocks && calibration && { calibration }),
+      ...(method === "gptq" && { calibration }),
       ...(precision === "int8" && { reduceRange: quantization.reduceRange }),
       ...(perplexity && { perplexity }),
     };
@@ -184,9 +185,9 @@ function nameMethod(
   precision: Precision,
   { quantization, calibrated }: { quantization: Quantization; calibrated: boolean },
 ): string | null {
-  if (hasBlocks(precision) && calibrated) return "gptq";
   if (hasTrainedCodes(checkpoint, precision, quantization)) return "trained";
   if (!hasBlocks(precision)) return null;
+  if (calibrated) return "gptq";
   return precision === "q2" ? "extremes" : "least-squares";
 }
 

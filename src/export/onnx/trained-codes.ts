@@ -6,7 +6,6 @@ import {
   chooseBlockBits,
   describeRounding,
   findCodes,
-  hasBlocks,
   type Quantization,
   type QuantizationOptions,
   resolveQuantization,
@@ -44,16 +43,14 @@ export function hasTrainedCodes({ record }: Trained, precision: Precision, quant
 export function explainTrainedCodes(
   checkpoint: Trained,
   precisions: readonly Precision[],
-  { quantization, calibrated }: { quantization: Quantization; calibrated: boolean },
+  quantization: Quantization,
 ): string[] {
   const trained = checkpoint.record?.quantization;
   if (!trained) return [];
   return precisions.filter(roundsWeights).map((precision) => {
-    if (!hasTrainedCodes(checkpoint, precision, quantization))
-      return `${precision}: not the codes that the model was trained for, which are ${describeRounding(trained)}`;
-    return calibrated && hasBlocks(precision)
-      ? `${precision}: the codes of --calibration, not those that the model was trained with`
-      : `${precision}: the codes and scales that the model was trained with`;
+    return hasTrainedCodes(checkpoint, precision, quantization)
+      ? `${precision}: the codes and scales that the model was trained with`
+      : `${precision}: not the codes that the model was trained for, which are ${describeRounding(trained)}`;
   });
 }
 
