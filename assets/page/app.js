@@ -1,5 +1,5 @@
 // The page: what is shown and asked. The model runs in worker.js. Names from files go in as text only.
-import { choose, DEVICES, findDefault, findObstacle, readAdapter } from "/choose-device.js";
+import { choose, DEVICES, findDefault, findObstacle, nameFile, readAdapter } from "/choose-device.js";
 
 const at = (id) => document.getElementById(id);
 const show = (id, text) => {
@@ -80,8 +80,9 @@ function fillPrecisions() {
 
 /** Takes what the user has chosen, which stands in the address from then on. */
 function changeModel(device, file) {
-  history.replaceState(null, "", `?${new URLSearchParams({ device, dtype: file.dtype })}`);
-  loadModel(choose({ device, dtype: file.dtype }, state.adapter, state.info));
+  const asked = { device, dtype: nameFile(file) };
+  history.replaceState(null, "", `?${new URLSearchParams(asked)}`);
+  loadModel(choose(asked, state.adapter, state.info));
 }
 
 /** Starts over with a new worker: only that gives WebAssembly's memory back. */

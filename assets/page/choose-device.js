@@ -25,6 +25,9 @@ export function findObstacle(file, device, adapter) {
   return `the WebGPU adapter has no 16-bit floats (shader-f16), which ${file.precision} needs${advice}`;
 }
 
+/** The word for a file in the address: transformers.js's dtype, or the precision of a file that has none of its own. */
+export const nameFile = ({ precision, dtype, name }) => (name ? precision : dtype);
+
 /** The file for a device without a choice of the user's; undefined where none is for it. */
 export function findDefault(device, adapter, { precisions, preferred }) {
   const name = device === "wasm" ? preferred.wasm : preferred.webgpu[adapter?.half ? "half" : "full"];
@@ -65,8 +68,8 @@ function readChoice({ device, dtype }, { precisions }) {
   const notes = [];
   const known = device !== null && Object.hasOwn(DEVICES, device);
   if (device !== null && !known) notes.push(`device=${device} is none of ${Object.keys(DEVICES).join(", ")}`);
-  const named = precisions.find((file) => file.dtype === dtype || file.precision === dtype);
-  if (dtype !== null && !named)
-    notes.push(`dtype=${dtype} is none of ${precisions.map((file) => file.dtype).join(", ")}`);
+  const named =
+    precisions.find((file) => nameFile(file) === dtype) ?? precisions.find(({ precision }) => precision === dtype);
+  if (dtype !== null && !named) notes.push(`dtype=${dtype} is none of ${precisions.map(nameFile).join(", ")}`);
   return { device: known ? device : null, named, notes };
 }

@@ -2,7 +2,9 @@
 import { describe, expect, it } from "vitest";
 
 /** A module of the page, which has no types. */
-const { choose, readAdapter } = await import(new URL("../../assets/page/choose-device.js", import.meta.url).href);
+const { choose, nameFile, readAdapter } = await import(
+  new URL("../../assets/page/choose-device.js", import.meta.url).href
+);
 
 const GPU = { name: "acme one", half: true, software: false };
 const FULL = { ...GPU, half: false };
@@ -84,6 +86,13 @@ describe("with a choice in the address", () => {
       precision: "int8",
       notes: ["slow there"],
     });
+  });
+
+  it("a file of mixed bits, whose dtype is that of fp32, goes by its precision", () => {
+    const mixed = { ...file("mixed", "fp32"), name: "model_mixed" };
+    const both = { ...ALL, precisions: [mixed, ...ALL.precisions] };
+    expect(chosen(null, both, "wasm", nameFile(mixed))).toMatchObject({ precision: "mixed", notes: [] });
+    expect(chosen(null, both, "wasm", "fp32")).toMatchObject({ precision: "fp32", notes: [] });
   });
 
   it("what cannot be had is said, and replaced", () => {
