@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { listLimits, WORK } from "../../inference/devices/abilities.ts";
 import type { ProbedDevice } from "../../inference/devices/probe-devices.ts";
+import { formatList } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { addCommonFlags, type CommonFlags } from "../options.ts";
 import { Progress } from "../progress.ts";
@@ -60,7 +61,7 @@ function format(states: readonly ProbedDevice[], tested: boolean): string {
   const rows = states.map((state) => [state.device, describeState(state), ...(tested ? describeSpeed(state) : [])]);
   const uses = opened.map(({ device }) => {
     const limits = listLimits(device);
-    return [`${device} runs ${WORK.slice(0, -1).join(", ")} and ${WORK.at(-1)}`, ...limits].join("; ");
+    return [`${device} runs ${formatList(WORK)}`, ...limits].join("; ");
   });
   const remedies = states.flatMap(({ device, hint }) => (hint ? [`for ${device}, ${hint}`] : []));
   return [...alignTable([heading, ...rows], { align: "llr", rulesBefore: [1] }), "", ...uses, ...remedies].join("\n");

@@ -10,6 +10,7 @@ import { GGUF_PRECISIONS, type GgufPrecision } from "../../formats/gguf/types.ts
 import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { BLOCK_SIZES, EMBEDDING_BITS, hasBlocks } from "../../model/quantization.ts";
+import { formatList } from "../../report/render/format.ts";
 import { formatResult } from "../export-result.ts";
 import { requireRuntime, withCheckpoint } from "../open-checkpoint.ts";
 import {
@@ -28,6 +29,7 @@ import {
   toDtype,
   toNoiseMode,
 } from "../options.ts";
+import { readPercent } from "../percent.ts";
 import { type Context, note, printResult } from "../terminal.ts";
 
 interface ExportFlags extends CommonFlags, SourceFlags {
@@ -220,8 +222,8 @@ const parseEmbeddingBits = (text: string) =>
 
 /** "60MB", or "110%" of the q4 file. */
 function parseBudget(text: string): NonNullable<OnnxExportOptions["budget"]> {
-  const [, percent] = /^\s*(\d+(?:\.\d+)?)\s*%\s*$/.exec(text) ?? [];
-  if (percent !== undefined && Number(percent) > 0) return { share: Number(percent) / 100 };
+  const percent = readPercent(text);
+  if (percent !== null && percent > 0) return { share: percent / 100 };
   const bytes = parseBytes(text);
   if (bytes === null) throw new InvalidArgumentError("not a size such as 60MB, or a share of q4's such as 110%");
   return { bytes };
@@ -246,7 +248,7 @@ function checkFlags(flags: ExportFlags): void {
   ] as const)
     refuseIf(
       given !== undefined && !precision?.some(hasBlocks),
-      `${flag} is for ${listBlocked()}`,
+      `${flag} is for ${formatList(PRECISIONS.filter(hasBlocks))}`,
       "leave it out, or name one of them in --precision",
     );
   refuseIf(flags.budget && !has("mixed"), "--budget is for mixed", "leave it out, or add --precision mixed");
@@ -267,12 +269,6 @@ function checkFlags(flags: ExportFlags): void {
     "leave it out, or add --hf",
   );
   refuseIf(flags.dropNoise && !gpt2, "--drop-noise is for --gpt2", "leave it out, or add --gpt2");
-}
-
-/** "uint8, q4 and q4f16" */
-function listBlocked(): string {
-  const names = PRECISIONS.filter(hasBlocks);
-  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 }
 
 function toJson({ folder, files, onnx, exports }: ExportResult): object {

@@ -63,19 +63,23 @@ export async function chooseMixedBits(
       hint: "give a larger --budget",
     });
   const candidates = levels.flatMap((bits) => matrices.map((matrix) => ({ ...matrix, bits })));
-  const ranked = rankUpgrades(await measureSensitivities(checkpoint, windows, candidates, options));
-  for (;;) {
-    const next = ranked.find(({ name, to }) => {
-      const isNext = (chosen.get(name) as BlockBits) * 2 === to;
-      return isNext && countBytes(new Map([...chosen, [name, to]])) <= budget;
-    });
-    if (!next) return chosen;
-    chosen.set(next.name, next.to);
+  const waiting = rankUpgrades(await measureSensitivities(checkpoint, windows, candidates, options));
+  const isNext = ({ name, to }: Upgrade) => (chosen.get(name) as BlockBits) * 2 === to;
+  // The file only grows, so that what does not fit once never will: the bytes of each step are counted once.
+  for (let at = waiting.findIndex(isNext); at >= 0; at = waiting.findIndex(isNext)) {
+    const [{ name, to }] = waiting.splice(at, 1) as [Upgrade];
+    if (countBytes(new Map([...chosen, [name, to]])) <= budget) chosen.set(name, to);
   }
+  return chosen;
+}
+
+interface Upgrade {
+  name: string;
+  to: BlockBits;
 }
 
 /** The steps from one width to the next, that which saves the most KL for a bit first. */
-export function rankUpgrades(sensitivities: readonly Sensitivity[]): { name: string; to: BlockBits }[] {
+export function rankUpgrades(sensitivities: readonly Sensitivity[]): Upgrade[] {
   const klOf = (name: string, bits: BlockBits) =>
     sensitivities.find((one) => one.name === name && one.bits === bits)?.kl ?? 0;
   return sensitivities

@@ -64,9 +64,7 @@ export class GrowingModel implements CachedModel {
     this.cache = takeCache(outputs);
     const length = ids[0]?.length as number;
     this.past += length;
-    const places = Array.from({ length: ids.length * length }, (_, place) => place);
-    const wanted = all ? places : places.filter((place) => place % length === length - 1);
-    return wanted.map((place) => readRow(outputs.logits as Tensor, place));
+    return listWanted(ids.length, length, all).map((place) => readRow(outputs.logits as Tensor, place));
   }
 
   keep(rows: readonly number[]): void {
@@ -84,6 +82,12 @@ export class GrowingModel implements CachedModel {
   close(): Promise<void> {
     return this.session.close();
   }
+}
+
+/** The rows of [B·T] hidden states whose logits are wanted: all, or the last of each text. */
+export function listWanted(batch: number, length: number, all: boolean): number[] {
+  const rows = Array.from({ length: batch * length }, (_, row) => row);
+  return all ? rows : rows.filter((row) => row % length === length - 1);
 }
 
 const mapTensors = (tensors: Tensors, change: (tensor: Tensor) => Tensor): Tensors =>

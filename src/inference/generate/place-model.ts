@@ -18,7 +18,7 @@ import { buildStepGraph } from "../../model/step-graph.ts";
 import { hasDistanceMean } from "../../model/variants.ts";
 import { TOOL } from "../../version.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
-import type { CachedModel } from "./cached-model.ts";
+import { type CachedModel, listWanted } from "./cached-model.ts";
 import { makeIdFeeds } from "./decoder-feeds.ts";
 import { PlaceCache } from "./place-cache.ts";
 
@@ -84,8 +84,7 @@ export class PlaceModel implements CachedModel {
   async run(ids: readonly (readonly number[])[], all = false): Promise<Float32Array[]> {
     const { cache, pads } = this;
     const [batch, count] = [ids.length, ids[0]?.length as number];
-    const rows = Array.from({ length: batch * count }, (_, row) => row);
-    const wanted = all ? rows : rows.filter((row) => row % count === count - 1);
+    const wanted = listWanted(batch, count, all);
     const { attention_mask: _, ...known } = makeIdFeeds(ids, pads, cache.length);
     const outputs = await this.session.run({
       ...known,

@@ -72,3 +72,8 @@ function groupDigits(decimal: string): string {
   const text = whole.replace(/\B(?=(\d{3})+$)/g, ",");
   return fraction === undefined ? text : `${text}.${fraction}`;
 }
+
+/** "uint8, q4 and q4f16", of two and more */
+export function formatList(names: readonly string[]): string {
+  return `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
