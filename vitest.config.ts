@@ -30,7 +30,7 @@ const RUNTIME = [
   "inference/layerwise",
   "inference/exported/{exported-model,wrong-outputs}",
   "inference/generate/draft/decode-drafted",
-  "inference/generate/{decoder,generate,place-model,precisions}",
+  "inference/generate/{decoder,draw-windows,generate,place-model,precisions}",
   "inference/score/{cut-vocabulary,evaluate,evaluate-trained,precisions}",
   "io/{disk-full,kill}",
   "model/{attention,export-size,gpt2}",

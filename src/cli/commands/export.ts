@@ -98,7 +98,10 @@ export function exportCommand(context: Context): Command {
     )
     .option("--budget <size>", "size of the mixed file: 60MB, or a share of q4's (default: 110%)", parseBudget)
     .option("--reduce-range", "int8 in 7 bits, for x86 processors without VNNI, whose sums overflow")
-    .option("--calibration <file>", "text on which blocks are chosen (GPTQ): slower, more exact; mixed needs it")
+    .option(
+      "--calibration <file>",
+      "text on which blocks are chosen (GPTQ): slower, more exact; for mixed also the bits",
+    )
     .option("--calibration-tokens <n>", "tokens of it (default: 8192)", parsePositiveInteger)
     .option("--text <files...>", "compare every file with the float32 model on this text")
     .option("--external-data", "ONNX weights in model.onnx_data (needed from 2 GB)")
@@ -252,11 +255,6 @@ function checkFlags(flags: ExportFlags): void {
       "leave it out, or name one of them in --precision",
     );
   refuseIf(flags.budget && !has("mixed"), "--budget is for mixed", "leave it out, or add --precision mixed");
-  refuseIf(
-    has("mixed") && flags.calibration === undefined,
-    "mixed measures every matrix on a text, and none is named",
-    "add --calibration FILE, such as the training text",
-  );
   refuseIf(flags.reduceRange && !has("int8"), "--reduce-range is for int8", "leave it out, or add --precision int8");
   refuseIf(
     flags.text && flags.noise === "sample",

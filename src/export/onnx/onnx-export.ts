@@ -9,6 +9,7 @@ import { openTokenStream, readThrough } from "../../checkpoint/token-stream.ts";
 import { NfcError } from "../../errors.ts";
 import type { BlockMatrix } from "../../graph/quantize/blocks.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
+import { drawWindows } from "../../inference/generate/draw-windows.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
 import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
 import { sha256File } from "../../io/sha256.ts";
@@ -24,7 +25,7 @@ import {
 } from "../../model/quantization.ts";
 import type { LongCall } from "../../progress.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
-import { chooseMixedBits } from "../quantize/mixed.ts";
+import { chooseMixedBits, planMeasured } from "../quantize/mixed.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-file.ts";
 import { explainTrainedCodes, hasTrainedCodes, resolveExport } from "./trained-codes.ts";
 
@@ -41,7 +42,10 @@ export interface OnnxExportOptions {
   quantisation?: QuantizationOptions | undefined;
   /** Most bytes of the mixed file, or its share of the q4 file's with the same settings: 1.1 unless given. */
   budget?: { bytes: number } | { share: number } | undefined;
-  /** Text on which the codes of all precisions in blocks are chosen, by GPTQ, and the bits of a mixed file. */
+  /**
+   * Text on which the codes of all precisions in blocks are chosen, by GPTQ, and the bits of a mixed file. Without one the
+   * bits are chosen on text that the model draws itself.
+   */
   calibration?: { file: string; tokens?: number | undefined } | undefined;
   /** Text on which every file is compared with the model in float32. */
   texts?: readonly string[] | undefined;
@@ -63,7 +67,7 @@ export async function writeOnnxFiles(
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
   const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
-  if (precisions.includes("mixed")) checkMixed(checkpoint, options);
+  if (precisions.includes("mixed")) checkMixed(checkpoint);
   for (const paths of [options.texts ?? [], options.calibration ? [options.calibration.file] : []])
     await readThrough(paths, checkpoint, { signal: common.signal });
   const calibrated = new Map<Precision, ReadonlyMap<string, BlockMatrix>>();
@@ -85,17 +89,12 @@ export async function writeOnnxFiles(
 
 type Calibration = NonNullable<OnnxExportOptions["calibration"]>;
 
-/** @throws NfcError "usage" without a text, or for a classifier, whose text has no next tokens */
-function checkMixed({ source, config }: Checkpoint, { calibration }: OnnxExportOptions): void {
-  const refuse = (fact: string, hint: string) => {
-    throw new NfcError("usage", `${source}: ${fact}`, { hint });
-  };
-  if (config.labels) refuse("mixed is for language models, this is a classifier", "write q4 or uint8 instead");
-  if (!calibration)
-    refuse(
-      "mixed measures every matrix on a text, and none is named",
-      "add --calibration FILE, such as its training text",
-    );
+/** @throws NfcError "usage" for a classifier, whose text has no next tokens */
+function checkMixed({ source, config }: Checkpoint): void {
+  if (config.labels)
+    throw new NfcError("usage", `${source}: mixed is for language models, this is a classifier`, {
+      hint: "write q4 or uint8 instead",
+    });
 }
 
 /** The bits of each matrix of a mixed file, and the budget that they keep to. */
@@ -109,7 +108,9 @@ async function mix(
     "bytes" in budget
       ? budget.bytes
       : Math.floor(budget.share * countExportBytes(checkpoint.config, "q4", { noise, quantization }));
-  const windows = await sampleCalibration(checkpoint, calibration as Calibration, common);
+  const windows = calibration
+    ? await sampleCalibration(checkpoint, calibration, common)
+    : await drawWindows(checkpoint, { ...common, ...planMeasured(checkpoint.config) });
   const bits = await chooseMixedBits(checkpoint, windows, { ...common, budget: bytes, quantization, noise });
   return { budget: bytes, bits };
 }
@@ -131,11 +132,16 @@ async function calibrate(
   return quantizeCalibrated(checkpoint, windows, { ...common, ...quantization, bits });
 }
 
-/** One line for each file of a model that was trained for a precision: whether it has the codes of that. */
+/**
+ * One line for each file of a model that was trained for a precision: whether it has the codes of that; and one for a mixed
+ * file without a text: on what its bits were chosen.
+ */
 export function explainOnnxFiles(checkpoint: Checkpoint, options: OnnxExportOptions): string[] {
   const { precisions = ["fp32"] } = options;
   const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
-  return explainTrainedCodes(checkpoint, precisions, quantization);
+  const trained = explainTrainedCodes(checkpoint, precisions, quantization);
+  if (!precisions.includes("mixed") || options.calibration) return trained;
+  return [...trained, "mixed: bits chosen on text that the model drew; --calibration FILE takes yours, and GPTQ"];
 }
 
 /**

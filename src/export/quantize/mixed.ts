@@ -140,10 +140,16 @@ export async function measureSensitivities(
   });
 }
 
+/** The pieces of text that are measured: windows of at most n_positions tokens, until there are enough of them. */
+export function planMeasured({ n_positions }: Pick<ModelConfig, "n_positions">): { count: number; length: number } {
+  const length = Math.min(LONGEST_PIECE, n_positions);
+  return { count: Math.ceil(MEASURED_TOKENS / length), length };
+}
+
 /** The first windows, each cut to a piece, until there are enough tokens. */
 function cutPieces(windows: readonly Int32Array[]): Int32Array[] {
-  const length = Math.min(LONGEST_PIECE, windows[0]?.length ?? 0);
-  return windows.slice(0, Math.ceil(MEASURED_TOKENS / length)).map((window) => window.subarray(0, length));
+  const { count, length } = planMeasured({ n_positions: windows[0]?.length ?? 0 });
+  return windows.slice(0, count).map((window) => window.subarray(0, length));
 }
 
 type Weights = ReadonlyMap<string, Float32Array>;

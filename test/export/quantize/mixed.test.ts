@@ -2,8 +2,14 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { makeMemoryCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
-import { chooseMixedBits, measureSensitivities, rankUpgrades } from "../../../src/export/quantize/mixed.ts";
+import {
+  chooseMixedBits,
+  measureSensitivities,
+  planMeasured,
+  rankUpgrades,
+} from "../../../src/export/quantize/mixed.ts";
 import { dequantizeBlocks, quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
+import { drawWindows } from "../../../src/inference/generate/draw-windows.ts";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import { countExportBytes } from "../../../src/model/export-size.ts";
 import { resolveQuantization } from "../../../src/model/quantization.ts";
@@ -109,12 +115,20 @@ describe("a mixed file", () => {
     expect(card).toContain("model_mixed.onnx");
   });
 
-  test("is refused in one line without a text to measure on, and nothing is written", async () => {
-    const error = await failureOf(() => exported(MODEL, path("none"), { precisions: ["mixed"] }));
-    expect(error.code).toBe("usage");
-    expect(`${error.message}; ${error.hint}`).toContain(
-      "mixed measures every matrix on a text, and none is named; add --calibration FILE",
+  test("without a text its bits are chosen on text that the model draws, and a note says so", async () => {
+    const options = { precisions: ["mixed"] as const, budget: { bytes: 110_000 } };
+    const { exports, notes } = await exported(MODEL, path("drawn"), options);
+    expect(notes).toEqual(["mixed: bits chosen on text that the model drew; --calibration FILE takes yours, and GPTQ"]);
+    const [mixed] = exports;
+    expect(mixed).toMatchObject({ precision: "mixed", method: "least-squares" });
+    expect(mixed?.bytes).toBeLessThanOrEqual(110_000);
+    expect(new Set(Object.values(mixed?.bits ?? {}))).toEqual(new Set([4, 8]));
+    const drawn = await opened(MODEL, (checkpoint) =>
+      drawWindows(checkpoint, { ...planMeasured(checkpoint.config), threads: 1 }),
     );
-    expect(() => readFileSync(path("none", "config.json"))).toThrow("ENOENT");
+    const bits = await opened(MODEL, (checkpoint) =>
+      chooseMixedBits(checkpoint, drawn, { budget: 110_000, quantization, noise, threads: 1 }),
+    );
+    expect(mixed?.bits).toEqual(Object.fromEntries(bits));
   });
 });
