@@ -87,6 +87,8 @@ export const quantizationSchema = z.object({
   /** Inputs that share a scale, and whether blocks lack zero points; absent in int8. */
   block: count.exactOptional(),
   symmetric: z.boolean().exactOptional(),
+  /** The bits of each matrix in mixed, by name. */
+  bits: z.record(z.string(), z.literal([2, 4, 8])).exactOptional(),
 });
 
 /** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */

@@ -13,7 +13,7 @@ export function formatResult({ folder, files, onnx, exports }: ExportResult): st
   return lines.join("\n");
 }
 
-/** mixed, up to 4,033,120 bytes: 8 bits in wte.weight, h.0.attn.c_attn.weight; 4 bits in 23 more */
+/** mixed, within 4 MB: 8 bits in wte.weight, h.0.attn.c_attn.weight; 4 bits in 23 more */
 function describeMixed({ budget, bits }: NonNullable<ExportResult["onnx"][number]["mixed"]>): string {
   const widths = [...new Set(bits.values())].sort((a, b) => b - a);
   const named = widths.map((width) => [...bits].filter(([, own]) => own === width).map(([name]) => name));
@@ -22,7 +22,7 @@ function describeMixed({ budget, bits }: NonNullable<ExportResult["onnx"][number
     const most = names.length === Math.max(...named.map(({ length }) => length));
     return `${width} bits in ${most ? `${names.length} ${names.length === 1 ? "matrix" : "matrices"}` : names.join(", ")}`;
   });
-  return `mixed, within ${formatBytes(budget)}: ${parts.join("; ")}`;
+  return `mixed${budget === undefined ? "" : `, within ${formatBytes(budget)}`}: ${parts.join("; ")}`;
 }
 
 function formatTable(onnx: ExportResult["onnx"], exports: ExportResult["exports"]): string[][] {

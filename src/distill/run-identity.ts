@@ -43,6 +43,7 @@ const ADDED_SETTINGS: Readonly<Record<string, string | number>> = {
   cacheKind: "top-k",
   devicePrecision: "fp32",
   quantize: "none",
+  budget: 0,
   block: 0,
   symmetric: "no",
   grid: "fixed",

@@ -15,8 +15,13 @@ import type { LayerMap } from "./transfer-match.ts";
 
 const { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, batchSize, ...others } =
   TEXT_SETTINGS;
-const { quantize, block, symmetric, grid, ...SHARED } = others;
-const QUANTIZE = { quantize, symmetric, block: { ...block, default: 0 }, grid: { ...grid, default: "fixed" } };
+const { quantize, budget, block, symmetric, grid, ...SHARED } = others;
+const NONE = {
+  budget: { ...budget, default: 0 },
+  block: { ...block, default: 0 },
+  grid: { ...grid, default: "fixed" },
+};
+const QUANTIZE = { quantize, symmetric, ...NONE };
 /**
  * What distill.py has not: it runs the teacher in every step, in float32 or bfloat16, extends no run, and trains for no
  * rounding of weights.

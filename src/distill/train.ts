@@ -21,6 +21,7 @@ import type { ParameterState } from "./step/parameter-state.ts";
 import { withMatchingTeacher } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
+import { BITS_INPUT, chooseBits, readBits } from "./trained-bits.ts";
 import { describeQuantization, loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
 import { TrainingLoop } from "./training-loop.ts";
 import type { LayerMap } from "./transfer-match.ts";
@@ -79,9 +80,10 @@ export async function train(student: Checkpoint, given: TrainOptions): Promise<T
   try {
     separate = plan.heldOutFiles ? await openCorpus(plan.heldOutFiles, student, options) : null;
     const split = separate ? { train: whole(corpus), heldOut: whole(separate) } : holdOut(corpus, settings.length);
-    const inputs = await fingerprintInputs(student, options, { corpus, separate, layers: plan.layers });
-    const identity = { ...settings, ...inputs };
     const extending = plan.extended !== null && !folder.exists();
+    const fingerprints = await fingerprintInputs(student, options, { corpus, separate, layers: plan.layers });
+    const inputs = { ...fingerprints, ...(await findBits(student, options, plan, split.train)) };
+    const identity = { ...settings, ...inputs };
     if (plan.extended && extending) checkExtension(plan.extended, identity);
     const resume = (options.resume ?? false) && !extending;
     await claimRun(folder, identity, { resume, force: options.force ?? false });
@@ -115,7 +117,8 @@ interface ClaimedRun extends RunPlan {
 
 async function run(student: Checkpoint, options: TrainOptions, claimed: ClaimedRun): Promise<TrainResult> {
   const { session = {}, onProgress } = options;
-  const store = await loadStore(student, claimed.settings, { session, onProgress });
+  const mixedBits = readBits(claimed.inputs, claimed.folder.path);
+  const store = await loadStore(student, claimed.settings, { session, mixedBits, onProgress });
   try {
     return await runWith(store, student, options, claimed);
   } finally {
@@ -149,7 +152,7 @@ async function runWith(
     const step = { step: settings.task, settings, inputs, tokens, best, held_out: heldOut };
     const origin = { ...student, record: claimed.past ?? student.record };
     const { metrics } = folder;
-    const quantization = describeQuantization(settings);
+    const quantization = describeQuantization(settings, readBits(inputs, folder.path));
     const written = { output, force, metrics, step, quantization, command, onProgress };
     const model = await writeTrainedModel(origin, store, written);
     await folder.remove();
@@ -197,6 +200,19 @@ async function openCorpus(files: readonly string[], student: Checkpoint, options
     (await detectCommonKind(files)) === "text" ? await loadTokenizer(student.folder, student.config) : null;
   const vocabulary = student.config.vocab_size;
   return TokenCorpus.open(files, tokenizer, { vocabulary, field, cache, onProgress, signal });
+}
+
+/** The bits of the run that goes on, or else those that are chosen now. */
+async function findBits(
+  student: Checkpoint,
+  { resume = false, session, signal, onProgress }: TrainOptions,
+  { folder, settings, extended }: RunPlan,
+  text: TokenRange,
+): Promise<Record<string, string>> {
+  const begun = resume && folder.exists() ? await folder.identity() : extended?.entry.inputs;
+  const known = begun?.[BITS_INPUT];
+  if (typeof known === "string") return { [BITS_INPUT]: known };
+  return chooseBits(student, { settings, text, threads: session?.threads, signal, onProgress });
 }
 
 /** The hashes by which a run knows its inputs. */

@@ -20,6 +20,7 @@ import { METRICS_FILE } from "./run-folder.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
 import { listTransferTargets } from "./step/transfer-step.ts";
 import type { TrainSettings } from "./train-settings.ts";
+import type { MixedBits } from "./trained-bits.ts";
 
 export interface TrainedModel {
   folder: string;
@@ -59,10 +60,14 @@ interface StoreOptions {
 export async function loadStore(
   student: Checkpoint,
   settings: TrainSettings,
-  { session, onProgress }: Pick<StoreOptions, "session" | "onProgress">,
+  {
+    session,
+    mixedBits,
+    onProgress,
+  }: Pick<StoreOptions, "session" | "onProgress"> & { mixedBits?: MixedBits | undefined },
 ): Promise<RunParameters> {
   const { quantize: precision, block, symmetric } = settings;
-  const choices = { block, symmetric: symmetric === "yes" };
+  const choices = { block, symmetric: symmetric === "yes", mixedBits };
   const forms = precision === "none" ? undefined : listWeightForms(student.config, precision, choices);
   const isFixed = (name: string) => hasFixedGrid(name, student.config, settings);
   const options = { accumulate: settings.accumulate > 1, average: settings.average > 0, forms, isFixed };
@@ -75,9 +80,13 @@ function hasFixedGrid(name: string, config: ModelConfig, { grid, transfer, trans
 }
 
 /** What nfc.json says of the rounding that a model was trained for. */
-export function describeQuantization({ quantize, block, symmetric }: TrainSettings): NfcRecord["quantization"] {
+export function describeQuantization(
+  { quantize, block, symmetric }: TrainSettings,
+  mixedBits?: MixedBits,
+): NfcRecord["quantization"] {
   if (quantize === "none") return undefined;
-  return { precision: quantize, ...(block > 0 && { block, symmetric: symmetric === "yes" }) };
+  const bits = mixedBits && { bits: Object.fromEntries(mixedBits) };
+  return { precision: quantize, ...(block > 0 && { block, symmetric: symmetric === "yes" }), ...bits };
 }
 
 /** Whether a run moves a parameter. */

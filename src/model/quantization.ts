@@ -21,7 +21,7 @@ export interface Quantization {
 export type QuantizationOptions = { [K in keyof Quantization]?: Quantization[K] | undefined };
 
 /** Precisions that a model can be trained for: those that round weights, each kind of rounding once (q4f16 has q4's). */
-export const TRAINED_PRECISIONS = ["int8", "uint8", "q4", "q2"] as const satisfies readonly Precision[];
+export const TRAINED_PRECISIONS = ["int8", "uint8", "mixed", "q4", "q2"] as const satisfies readonly Precision[];
 export type TrainedPrecision = (typeof TRAINED_PRECISIONS)[number];
 
 export const BLOCK_SIZES: readonly number[] = [16, 32, 64, 128];
@@ -30,6 +30,8 @@ const DEFAULT_BLOCK = 32;
 export const EMBEDDING_BITS: readonly BlockBits[] = [2, 4, 8];
 /** Bits that a weight of a mixed file has unless more pay. */
 export const MIXED_LEAST: BlockBits = 4;
+/** Size of a mixed file in percent of q4's, unless another is asked for. */
+export const MIXED_PERCENT = 110;
 
 interface BlockWidths {
   weights: BlockBits;

@@ -128,7 +128,7 @@ describe("nfc distill", () => {
       ...{ average: 0.5, transfer: "outputs" },
       ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0, cacheKind: "top-k", extendedFrom: 0 },
       devicePrecision: "fp32",
-      ...{ quantize: "q4", block: 16, symmetric: "yes", grid: "refit" },
+      ...{ quantize: "q4", budget: 0, block: 16, symmetric: "yes", grid: "refit" },
     });
   });
 

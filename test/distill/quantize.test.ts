@@ -35,6 +35,7 @@ const FORMS: readonly Settings[] = [
   { quantize: "q4", grid: "refit" },
   { quantize: "uint8" },
   { quantize: "int8" },
+  { quantize: "mixed", budget: 130 },
 ];
 const CHANGING: Settings = { steps: 4, transferSteps: 1, evalEvery: 2, warmup: 0, lr: 1e-2 };
 
@@ -116,6 +117,28 @@ describe("a model that is trained for q4", () => {
     ]);
   });
 
+  it("in mixed bits has those that its training text chose, unless the export is given a budget", async () => {
+    const { output } = await trained("mixed", "dense", { quantize: "mixed", budget: 130 });
+    const bits = await opened(output, ({ record }) => record?.quantization?.bits ?? {});
+    expect(new Set(Object.values(bits))).toEqual(new Set([4, 8]));
+    const first = await exported(output, path("mixed-onnx"), { precisions: ["mixed"] });
+    expect(first.notes).toEqual(["mixed: the codes and scales that the model was trained with"]);
+    expect(first.exports).toMatchObject([{ method: "trained", bits }]);
+    expect(first.exports[0]).not.toHaveProperty("budget");
+    const other = await exported(output, path("other-onnx"), { precisions: ["mixed"], budget: { share: 1.6 } });
+    expect(other.notes[0]).toBe("mixed: not the codes that the model was trained for, which are mixed in blocks of 32");
+    expect(other.exports[0]?.bits).not.toEqual(bits);
+  });
+
+  it("in mixed bits keeps them when its finished run is extended", async () => {
+    const { output, result } = await trained("extended", "dense", { quantize: "mixed", transferSteps: 0 });
+    const settings: Settings = { ...CHANGING, transferSteps: 0, quantize: "mixed", steps: 6 };
+    const student = await shop.student("dense");
+    const longer = await shop.distil(student, { output, settings, resume: true });
+    expect(longer.record.quantization).toEqual(result.record.quantization);
+    expect(longer.settings.extendedFrom).toBe(CHANGING.steps);
+  });
+
   it("is refused by the export once its weights are others", async () => {
     const { output } = await trained("changed", "dense", { quantize: "q4" });
     await overwrite(output, "h.0.mlp.c_fc.weight", (weight) => Math.fround(weight ** 2 + 1e-3));
@@ -135,6 +158,7 @@ describe("a model that is trained for q4", () => {
     ["with the mean of the weights", { average: 0.5 }],
     ["with scales that are chosen anew", { grid: "refit" as const }],
     ["in micro-batches", { accumulate: 2, batchSize: 2 }],
+    ["in mixed bits", { quantize: "mixed" as const }],
   ])("goes on after an interruption as if there had been none: %s", async (name, more) => {
     const settings: Settings = { ...CHANGING, steps: 6, quantize: "q4", ...more };
     const student = await shop.student("noise-distance");

@@ -163,6 +163,13 @@ describe("training for the rounding of an export", () => {
     // Random weights outgrow the grids that they begin with.
     expect(resolveTrainSettings("pretrain", TINY, { quantize: "q4" }).grid).toBe("refit");
     expect(resolveTrainSettings("pretrain", TINY).grid).toBe("fixed");
+    expect(resolveTrainSettings("finetune", TINY, { quantize: "mixed" })).toMatchObject({ block: 32, budget: 110 });
+    expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" }).budget).toBe(0);
+  });
+
+  it("refuses mixed bits for random weights", async () => {
+    const failure = await failureOf(async () => resolveTrainSettings("pretrain", TINY, { quantize: "mixed" }));
+    expect(failure.message).toContain("random ones tell nothing of that");
   });
 
   it.each([
@@ -171,7 +178,9 @@ describe("training for the rounding of an export", () => {
     [{ quantize: "int8", symmetric: "yes" }, "--symmetric is for precisions with blocks"],
     [{ quantize: "q4", block: 20 }, "blocks of 20: not one of 16, 32, 64, 128"],
     [{ quantize: "q4", block: 64 }, "blocks of 64 do not divide n_embd 32"],
-    [{ quantize: "q3" as "q4" }, '--quantize is "q3", expected: none or int8 or uint8 or q4 or q2'],
+    [{ quantize: "q3" as "q4" }, '--quantize is "q3", expected: none or int8 or uint8 or mixed or q4 or q2'],
+    [{ quantize: "q4", budget: 120 }, "--budget is for --quantize mixed"],
+    [{ quantize: "mixed", budget: 0 }, "--budget is 0, expected: percent of q4's size"],
   ] as [Partial<TrainSettings>, string][])("refuses what no export does: %j", async (given, message) => {
     const failure = await failureOf(async () => resolveTrainSettings("finetune", TINY, given));
     expect(failure.code).toBe("usage");

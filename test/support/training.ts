@@ -108,8 +108,8 @@ export function signalAt(step: number): Pick<TrainOptions, "signal" | "onProgres
   const controller = new AbortController();
   return {
     signal: controller.signal,
-    onProgress: ({ unit, done }) => {
-      if (unit === "steps" && done === step) controller.abort();
+    onProgress: ({ phase, unit, done }) => {
+      if (unit === "steps" && !phase.startsWith("mixed") && done === step) controller.abort();
     },
   };
 }

@@ -10,27 +10,26 @@ import { NfcError } from "../../errors.ts";
 import type { BlockMatrix } from "../../graph/quantize/blocks.ts";
 import { openExportedModel } from "../../inference/exported/exported-model.ts";
 import { drawWindows } from "../../inference/generate/draw-windows.ts";
+import { chooseMixedBits, countBudget, planMeasured } from "../../inference/mixed-bits.ts";
 import { scorePrecisions } from "../../inference/score/precisions.ts";
 import { describeScoredText, makeExportPerplexity } from "../../inference/score/record-perplexity.ts";
 import { sha256File } from "../../io/sha256.ts";
 import type { NoiseMode } from "../../model/attention.ts";
-import { countExportBytes } from "../../model/export-size.ts";
 import { nameModelFile, PRECISIONS, type Precision } from "../../model/precision.ts";
 import {
   chooseBlockBits,
   findCodes,
   hasBlocks,
+  MIXED_PERCENT,
   type Quantization,
   type QuantizationOptions,
 } from "../../model/quantization.ts";
 import type { LongCall } from "../../progress.ts";
 import { quantizeCalibrated } from "../quantize/calibrate.ts";
-import { chooseMixedBits, planMeasured } from "../quantize/mixed.ts";
 import { type OnnxFile, type WeightStorage, writeOnnxFile } from "./onnx-file.ts";
 import { explainTrainedCodes, hasTrainedCodes, resolveExport } from "./trained-codes.ts";
 
 const CALIBRATION_TOKENS = 8192;
-const MIXED_SHARE = 1.1;
 
 export interface OnnxExportOptions {
   weights: WeightStorage;
@@ -40,7 +39,10 @@ export interface OnnxExportOptions {
   quantization?: QuantizationOptions | undefined;
   /** An older spelling. @internal */
   quantisation?: QuantizationOptions | undefined;
-  /** Most bytes of the mixed file, or its share of the q4 file's with the same settings: 1.1 unless given. */
+  /**
+   * Most bytes of the mixed file, or its share of the q4 file's with the same settings. Unless given, the bits are those
+   * that the model was trained for, or else fit 1.1 of it.
+   */
   budget?: { bytes: number } | { share: number } | undefined;
   /**
    * Text on which the codes of all precisions in blocks are chosen, by GPTQ, and the bits of a mixed file. Without one the
@@ -66,7 +68,7 @@ export async function writeOnnxFiles(
   common: Common,
 ): Promise<OnnxFile[]> {
   const { weights, noise, precisions = ["fp32"] } = options;
-  const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
+  const quantization = resolveChoices(checkpoint, precisions, options);
   if (precisions.includes("mixed")) checkMixed(checkpoint);
   for (const paths of [options.texts ?? [], options.calibration ? [options.calibration.file] : []])
     await readThrough(paths, checkpoint, { signal: common.signal });
@@ -87,6 +89,15 @@ export async function writeOnnxFiles(
   return files;
 }
 
+function resolveChoices(
+  checkpoint: Checkpoint,
+  precisions: readonly Precision[],
+  { quantization, quantisation, budget }: OnnxExportOptions,
+): Quantization {
+  const given = quantization ?? quantisation;
+  return resolveExport(checkpoint, precisions, budget ? { ...given, mixedBits: new Map() } : given);
+}
+
 type Calibration = NonNullable<OnnxExportOptions["calibration"]>;
 
 /** @throws NfcError "usage" for a classifier, whose text has no next tokens */
@@ -97,17 +108,16 @@ function checkMixed({ source, config }: Checkpoint): void {
     });
 }
 
-/** The bits of each matrix of a mixed file, and the budget that they keep to. */
+/** The bits of each matrix of a mixed file: those of the training, or else the best within a budget. */
 async function mix(
   checkpoint: Checkpoint,
-  { budget = { share: MIXED_SHARE }, calibration, noise }: OnnxExportOptions,
+  { budget = { share: MIXED_PERCENT / 100 }, calibration, noise }: OnnxExportOptions,
   quantization: Quantization,
   common: Common,
 ): Promise<NonNullable<OnnxFile["mixed"]>> {
+  if (hasTrainedCodes(checkpoint, "mixed", quantization)) return { bits: quantization.mixedBits };
   const bytes =
-    "bytes" in budget
-      ? budget.bytes
-      : Math.floor(budget.share * countExportBytes(checkpoint.config, "q4", { noise, quantization }));
+    "bytes" in budget ? budget.bytes : countBudget(checkpoint.config, budget.share, { noise, quantization });
   const windows = calibration
     ? await sampleCalibration(checkpoint, calibration, common)
     : await drawWindows(checkpoint, { ...common, ...planMeasured(checkpoint.config) });
@@ -138,9 +148,10 @@ async function calibrate(
  */
 export function explainOnnxFiles(checkpoint: Checkpoint, options: OnnxExportOptions): string[] {
   const { precisions = ["fp32"] } = options;
-  const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
+  const quantization = resolveChoices(checkpoint, precisions, options);
   const trained = explainTrainedCodes(checkpoint, precisions, quantization);
-  if (!precisions.includes("mixed") || options.calibration) return trained;
+  if (!precisions.includes("mixed") || options.calibration || hasTrainedCodes(checkpoint, "mixed", quantization))
+    return trained;
   return [...trained, "mixed: bits chosen on text that the model drew; --calibration FILE takes yours, and GPTQ"];
 }
 
@@ -162,7 +173,7 @@ export async function makeExportEntries(
     tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
   };
   const precisions = written.map(({ precision }) => precision);
-  const quantization = resolveExport(checkpoint, precisions, options.quantization ?? options.quantisation);
+  const quantization = resolveChoices(checkpoint, precisions, options);
   const entry = async ({ precision, files, mixed }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
     const blocks = hasBlocks(precision);
@@ -175,7 +186,8 @@ export async function makeExportEntries(
       bytes: sizes.reduce((a, b) => a + b, 0),
       ...(blocks && { block: quantization.block, symmetric: quantization.symmetric }),
       ...(blocks && { embeddingBits: chooseBlockBits(precision, own, "wte.weight") }),
-      ...(mixed && { budget: mixed.budget, bits: Object.fromEntries(mixed.bits) }),
+      ...(mixed && { bits: Object.fromEntries(mixed.bits) }),
+      ...(mixed?.budget !== undefined && { budget: mixed.budget }),
       ...(method !== null && { method }),
       ...(method === "gptq" && { calibration }),
       ...(precision === "int8" && { reduceRange: quantization.reduceRange }),

@@ -41,8 +41,8 @@ export interface OnnxFile {
   weights: WeightStorage;
   /** null for a graph that draws its own noise. */
   verification: Verification | null;
-  /** The bits of each weight of a mixed file, and the most bytes that it might have. */
-  mixed?: { budget: number; bits: ReadonlyMap<string, BlockBits> } | undefined;
+  /** The bits of each weight of a mixed file, and the most bytes that it might have unless the model was trained for them. */
+  mixed?: { budget?: number; bits: ReadonlyMap<string, BlockBits> } | undefined;
 }
 
 /**

@@ -20,9 +20,10 @@ export function resolveExport(
   precisions: readonly Precision[],
   given: QuantizationOptions = {},
 ): Quantization {
-  const { block, symmetric } = record?.quantization ?? {};
+  const { block, symmetric, bits } = record?.quantization ?? {};
   return resolveQuantization(config.n_embd, precisions, {
     ...given,
+    mixedBits: given.mixedBits ?? (bits && new Map(Object.entries(bits))),
     block: given.block ?? block,
     symmetric: given.symmetric ?? symmetric,
   });
@@ -36,7 +37,8 @@ export function hasTrainedCodes({ record }: Trained, precision: Precision, quant
   const bits = (embeddingBits: Quantization["embeddingBits"]) =>
     chooseBlockBits(precision, { ...quantization, embeddingBits }, "wte.weight");
   const sameBlocks = trained.block === quantization.block && trained.symmetric === quantization.symmetric;
-  return sameBlocks && bits(quantization.embeddingBits) === bits(null);
+  const sameBits = Object.entries(trained.bits ?? {}).every(([name, own]) => quantization.mixedBits.get(name) === own);
+  return sameBlocks && sameBits && bits(quantization.embeddingBits) === bits(null);
 }
 
 /** One line for each file that rounds the weights of a model that was trained for a rounding; none for other models. */

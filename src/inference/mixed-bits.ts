@@ -1,24 +1,33 @@
 // Gives each matrix of a mixed file its bits: by the KL that its rounding costs on text, within a budget of bytes.
-import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
-import { Graph, pruneGraph } from "../../graph/ir.ts";
-import { exp, logSoftmax, mul, reduceSum, sub } from "../../graph/ops.ts";
-import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
-import { type BlockMatrix, dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../../graph/quantize/blocks.ts";
-import { makeFloat32Tensor, Session, type Tensor } from "../../graph/session.ts";
-import type { NoiseMode } from "../../model/attention.ts";
-import type { ModelConfig } from "../../model/config.ts";
-import { countExportBytes } from "../../model/export-size.ts";
-import { declareTextInputs, gpt2, lmHead, makeTextFeeds } from "../../model/gpt2.ts";
-import { makeParameterLookup } from "../../model/layers.ts";
-import { isEmbedding } from "../../model/parameters.ts";
-import { buildPrecisionGraph } from "../../model/precision-graph.ts";
-import { MIXED_LEAST, type Quantization } from "../../model/quantization.ts";
-import type { LongCall } from "../../progress.ts";
+import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
+import { NfcError, throwIfAborted } from "../errors.ts";
+import { Graph, pruneGraph } from "../graph/ir.ts";
+import { exp, logSoftmax, mul, reduceSum, sub } from "../graph/ops.ts";
+import type { BlockBits } from "../graph/passes/quantized-blocks.ts";
+import { type BlockMatrix, dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../graph/quantize/blocks.ts";
+import { makeFloat32Tensor, Session, type Tensor } from "../graph/session.ts";
+import type { NoiseMode } from "../model/attention.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { countExportBytes } from "../model/export-size.ts";
+import { declareTextInputs, gpt2, lmHead, makeTextFeeds } from "../model/gpt2.ts";
+import { makeParameterLookup } from "../model/layers.ts";
+import { isEmbedding } from "../model/parameters.ts";
+import { buildPrecisionGraph } from "../model/precision-graph.ts";
+import { MIXED_LEAST, type Quantization } from "../model/quantization.ts";
+import type { LongCall } from "../progress.ts";
 
 /** Text on which the KL of each matrix is measured, and the longest piece of it: [256, V] logits are in memory at once. */
 const MEASURED_TOKENS = 2048;
 const LONGEST_PIECE = 256;
+
+/** The bytes of q4's file of the model, times a share: the budget of a mixed one. */
+export function countBudget(
+  config: ModelConfig,
+  share: number,
+  options: Pick<MixOptions, "noise" | "quantization">,
+): number {
+  return Math.floor(share * countExportBytes(config, "q4", options));
+}
 
 export interface MixOptions extends LongCall {
   /** Most bytes that the file may have. */

@@ -1,22 +1,17 @@
 // Mixed files: bits by measured KL within a budget of bytes, what is refused, and the file that comes of it.
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { makeMemoryCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
-import {
-  chooseMixedBits,
-  measureSensitivities,
-  planMeasured,
-  rankUpgrades,
-} from "../../../src/export/quantize/mixed.ts";
-import { dequantizeBlocks, quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
-import { drawWindows } from "../../../src/inference/generate/draw-windows.ts";
-import { evaluate } from "../../../src/inference/score/evaluate.ts";
-import { countExportBytes } from "../../../src/model/export-size.ts";
-import { resolveQuantization } from "../../../src/model/quantization.ts";
-import { exported } from "../../support/exported.ts";
-import { failureOf } from "../../support/failure.ts";
-import { MODEL, opened, TEXT } from "../../support/fixture.ts";
-import { temporaryFolder } from "../../support/temp-folder.ts";
+import { makeMemoryCheckpoint } from "../../src/checkpoint/checkpoint.ts";
+import { dequantizeBlocks, quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
+import { drawWindows } from "../../src/inference/generate/draw-windows.ts";
+import { chooseMixedBits, measureSensitivities, planMeasured, rankUpgrades } from "../../src/inference/mixed-bits.ts";
+import { evaluate } from "../../src/inference/score/evaluate.ts";
+import { countExportBytes } from "../../src/model/export-size.ts";
+import { resolveQuantization } from "../../src/model/quantization.ts";
+import { exported } from "../support/exported.ts";
+import { failureOf } from "../support/failure.ts";
+import { MODEL, opened, TEXT } from "../support/fixture.ts";
+import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("mixed");
 const quantization = resolveQuantization(64, ["mixed"]);
