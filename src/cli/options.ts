@@ -90,6 +90,15 @@ export function parseByteSize(text: string): number {
   return bytes;
 }
 
+/** A name as nfc has it: "q8" is transformers.js's for int8. */
+const readName = (text: string, names: readonly string[]) => (text === "q8" && names.includes("int8") ? "int8" : text);
+
+/** Makes an option take one of some names, as the help lists them. */
+export function offerNames(option: Option, names: readonly string[]): Option {
+  const parse = option.choices(names).parseArg as NonNullable<Option["parseArg"]>;
+  return option.argParser((text, previous) => parse(readName(text, names), previous as never));
+}
+
 /** "int8,q4" */
 export const parsePrecisions = makeListParser(PRECISIONS);
 
@@ -99,7 +108,7 @@ export const parseGguf = makeListParser(GGUF_PRECISIONS);
 function makeListParser<Name extends string>(names: readonly Name[]): (text: string) => Name[] {
   return (text) =>
     text.split(",").map((part) => {
-      const found = names.find((name) => name === part.trim());
+      const found = names.find((name) => name === readName(part.trim(), names));
       if (found) return found;
       throw new InvalidArgumentError(`not a list of ${names.join(", ")}${suggest(part.trim(), names)}`);
     });

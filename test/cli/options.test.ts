@@ -1,7 +1,15 @@
 // The parsers of flag values.
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { describe, expect, it } from "vitest";
-import { parseByteSize, parsePositiveInteger, parsePositiveNumber, parseSeed, toDtype } from "../../src/cli/options.ts";
+import {
+  offerNames,
+  parseByteSize,
+  parsePositiveInteger,
+  parsePositiveNumber,
+  parsePrecisions,
+  parseSeed,
+  toDtype,
+} from "../../src/cli/options.ts";
 
 describe("parseByteSize", () => {
   it.each([
@@ -52,4 +60,13 @@ describe("number options", () => {
 
 it("names of dtypes are those of safetensors in lower case", () => {
   expect(["f32", "f16", "bf16", "f64"].map(toDtype)).toEqual(["F32", "F16", "BF16", "F64"]);
+});
+
+it("q8 is transformers.js's name for int8, in lists and alone, where int8 is a choice", () => {
+  expect(parsePrecisions("q4,q8")).toEqual(["q4", "int8"]);
+  const read = (names: string[], text: string) =>
+    offerNames(new Option("--precision <name>"), names).parseArg?.(text, undefined);
+  expect(read(["int8", "q4"], "q8")).toBe("int8");
+  expect(read(["int8", "q4"], "q4")).toBe("q4");
+  expect(() => read(["q4"], "q8")).toThrow("Allowed choices are q4");
 });

@@ -25,6 +25,7 @@ import {
   addSourceFlags,
   type CommonFlags,
   makeNumberParser,
+  offerNames,
   parseNonNegativeInteger,
   parseNonNegativeNumber,
   parsePositiveInteger,
@@ -83,7 +84,7 @@ export function generateCommand(context: Context): Command {
     .option("-p, --prompt <text>", "text to continue, - for stdin; may be given several times", collectOption)
     .option("--prompts-file <file>", "a file with a prompt in each line")
     .addOption(
-      new Option("--precision <name>", "which file of an export (default: the first it has)").choices(PRECISIONS),
+      offerNames(new Option("--precision <name>", "which file of an export (default: the first it has)"), PRECISIONS),
     )
     .option("-n, --max-new-tokens <n>", "tokens to write at most", parsePositiveInteger, DEFAULT_NEW_TOKENS)
     .option(
@@ -105,7 +106,8 @@ export function generateCommand(context: Context): Command {
     )
     .option("--draft <model>", "a smaller model with the same tokens that drafts for this one: checkpoint or export")
     .addOption(
-      new Option("--draft-precision <name>", "which file of the draft's export (default: the first it has)").choices(
+      offerNames(
+        new Option("--draft-precision <name>", "which file of the draft's export (default: the first it has)"),
         PRECISIONS,
       ),
     )

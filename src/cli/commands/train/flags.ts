@@ -7,6 +7,7 @@ import { addDeviceFlag, type DeviceFlags } from "../../device.ts";
 import {
   addCommonFlags,
   type CommonFlags,
+  offerNames,
   parseNonNegativeInteger,
   parseNonNegativeNumber,
   parsePositiveInteger,
@@ -98,7 +99,7 @@ export function addSettingFlags(
     const also = other.help === setting.help ? "" : `; with --task: ${describe(other)}`;
     const option = new Option(setting.flag, `${prefix}${describe(setting)}${also}`);
     const { kind } = other;
-    command.addOption(typeof kind === "string" ? option.argParser(PARSERS[kind]) : option.choices(kind));
+    command.addOption(typeof kind === "string" ? option.argParser(PARSERS[kind]) : offerNames(option, kind));
   }
   return command;
 }
