@@ -9,7 +9,7 @@ import type { NoiseMode } from "../model/attention.ts";
 import { ACTIVATIONS, type Activation } from "../model/config.ts";
 import { PRECISIONS } from "../model/precision.ts";
 import type { OutputFlags } from "./terminal.ts";
-import { suggest } from "./usage.ts";
+import { findChoice, suggest } from "./usage.ts";
 
 export interface CommonFlags extends OutputFlags {
   threads?: number;
@@ -90,15 +90,6 @@ export function parseByteSize(text: string): number {
   return bytes;
 }
 
-/** A name as nfc has it: "q8" is transformers.js's for int8. */
-const readName = (text: string, names: readonly string[]) => (text === "q8" && names.includes("int8") ? "int8" : text);
-
-/** Makes an option take one of some names, as the help lists them. */
-export function offerNames(option: Option, names: readonly string[]): Option {
-  const parse = option.choices(names).parseArg as NonNullable<Option["parseArg"]>;
-  return option.argParser((text, previous) => parse(readName(text, names), previous as never));
-}
-
 /** "int8,q4" */
 export const parsePrecisions = makeListParser(PRECISIONS);
 
@@ -108,7 +99,7 @@ export const parseGguf = makeListParser(GGUF_PRECISIONS);
 function makeListParser<Name extends string>(names: readonly Name[]): (text: string) => Name[] {
   return (text) =>
     text.split(",").map((part) => {
-      const found = names.find((name) => name === readName(part.trim(), names));
+      const found = findChoice(names, part.trim());
       if (found) return found;
       throw new InvalidArgumentError(`not a list of ${names.join(", ")}${suggest(part.trim(), names)}`);
     });

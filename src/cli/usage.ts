@@ -79,8 +79,15 @@ export function suggestChoices(command: Command): void {
     if (option.argChoices) option.argParser((value: string) => chooseFrom(option.argChoices as string[], value));
 }
 
+/** The choice of that name: "q8" is transformers.js's name of int8. */
+export function findChoice<Name extends string>(choices: readonly Name[], word: string): Name | undefined {
+  const find = (name: string) => choices.find((choice) => choice === name);
+  return find(word) ?? (word === "q8" ? find("int8") : undefined);
+}
+
 function chooseFrom(choices: readonly string[], value: string): string {
-  if (choices.includes(value)) return value;
+  const found = findChoice(choices, value);
+  if (found !== undefined) return found;
   const list = choices.join(", ");
   throw new InvalidArgumentError(`Allowed choices are ${list}${suggest(value, choices)}`);
 }

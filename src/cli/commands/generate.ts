@@ -25,7 +25,6 @@ import {
   addSourceFlags,
   type CommonFlags,
   makeNumberParser,
-  offerNames,
   parseNonNegativeInteger,
   parseNonNegativeNumber,
   parsePositiveInteger,
@@ -84,7 +83,7 @@ export function generateCommand(context: Context): Command {
     .option("-p, --prompt <text>", "text to continue, - for stdin; may be given several times", collectOption)
     .option("--prompts-file <file>", "a file with a prompt in each line")
     .addOption(
-      offerNames(new Option("--precision <name>", "which file of an export (default: the first it has)"), PRECISIONS),
+      new Option("--precision <name>", "which file of an export (default: the first it has)").choices(PRECISIONS),
     )
     .option("-n, --max-new-tokens <n>", "tokens to write at most", parsePositiveInteger, DEFAULT_NEW_TOKENS)
     .option(
@@ -106,8 +105,7 @@ export function generateCommand(context: Context): Command {
     )
     .option("--draft <model>", "a smaller model with the same tokens that drafts for this one: checkpoint or export")
     .addOption(
-      offerNames(
-        new Option("--draft-precision <name>", "which file of the draft's export (default: the first it has)"),
+      new Option("--draft-precision <name>", "which file of the draft's export (default: the first it has)").choices(
         PRECISIONS,
       ),
     )

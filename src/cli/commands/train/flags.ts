@@ -7,7 +7,6 @@ import { addDeviceFlag, type DeviceFlags } from "../../device.ts";
 import {
   addCommonFlags,
   type CommonFlags,
-  offerNames,
   parseNonNegativeInteger,
   parseNonNegativeNumber,
   parsePositiveInteger,
@@ -99,7 +98,7 @@ export function addSettingFlags(
     const also = other.help === setting.help ? "" : `; with --task: ${describe(other)}`;
     const option = new Option(setting.flag, `${prefix}${describe(setting)}${also}`);
     const { kind } = other;
-    command.addOption(typeof kind === "string" ? option.argParser(PARSERS[kind]) : offerNames(option, kind));
+    command.addOption(typeof kind === "string" ? option.argParser(PARSERS[kind]) : option.choices(kind));
   }
   return command;
 }
