@@ -1,5 +1,5 @@
 // What a command loads when it starts: the help and the size check do without what models are read, trained and run with.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { COMMANDS } from "../../src/cli/command-table.ts";
@@ -45,8 +45,9 @@ describe("what is loaded at the start", () => {
   });
 
   it("nfc check loads no other command, and nothing that runs models or encodes text", async () => {
+    cpSync(MODEL, path("tiny"), { recursive: true });
     const config = path("nfc.size.json");
-    writeFileSync(config, JSON.stringify({ models: [{ name: "tiny", path: MODEL, limit: "80 MB" }] }));
+    writeFileSync(config, JSON.stringify({ models: [{ name: "tiny", path: "tiny", limit: "80 MB" }] }));
     const loaded = await listLoaded(["check", "--config", config]);
     expect(loaded.filter((name) => name.startsWith("cli/commands/"))).toEqual(["cli/commands/check.js"]);
     expect(loaded.filter((name) => RUNTIME.test(name))).toEqual([]);
