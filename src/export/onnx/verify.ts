@@ -5,6 +5,7 @@ import { NfcError, throwIfAborted } from "../../errors.ts";
 import { makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
 import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../inference/layerwise.ts";
+import { timePhase } from "../../io/timings.ts";
 import { isHalf, type Precision } from "../../model/precision.ts";
 import { makeRandom } from "../../numeric/random.ts";
 
@@ -60,14 +61,16 @@ export async function verifyOnnx(
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
   const prompts = drawPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
-  const reference = await computeLogits(checkpoint, windows, { threads, signal });
+  const reference = await timePhase("running the model", () => computeLogits(checkpoint, windows, { threads, signal }));
   if (!reference.every(Number.isFinite))
     throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
       hint: "the checkpoint is damaged",
     });
   const compare = new LogitComparison(reference, length, config.labels?.length ?? config.vocab_size);
-  await withSession(path, { threads, signal }, (run) =>
-    config.labels ? compareClassifier(compare, run, prompts) : compareDecoder(compare, run, prompts, feedsOf),
+  await timePhase("running the file", () =>
+    withSession(path, { threads, signal }, (run) =>
+      config.labels ? compareClassifier(compare, run, prompts) : compareDecoder(compare, run, prompts, feedsOf),
+    ),
   );
   return compare.finish(path, precision);
 }
