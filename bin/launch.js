@@ -1,7 +1,6 @@
 // Starts the compiled command line. In a fresh clone, where install scripts do not run, it compiles first.
-import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
+import module from "node:module";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -17,9 +16,12 @@ export async function launch() {
       return;
     }
     process.stderr.write("nfc: building once …\n");
-    const tsc = createRequire(import.meta.url).resolve("typescript/bin/tsc");
+    const { execFileSync } = await import("node:child_process");
+    const tsc = module.createRequire(import.meta.url).resolve("typescript/bin/tsc");
     execFileSync(process.execPath, [tsc, "-p", `${root}tsconfig.build.json`], { stdio: ["ignore", 2, 2] });
   }
+  // From Node 22 on, the machine code of modules is kept in the system's temporary folder from one start to the next.
+  module.enableCompileCache?.();
   // A write that fails must not end the process: `main` tells what stdout has lost.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
   const { main: run } = await import(main.href);

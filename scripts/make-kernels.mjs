@@ -1,32 +1,42 @@
-// Compiles the AssemblyScript of src/distill/kernels to wasm.ts beside it; with --check only says whether that is up to date.
+// Compiles the AssemblyScript of src/ to the wasm.ts files; with --check only says whether these are up to date.
 import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
+import { basename } from "node:path";
 import asc from "assemblyscript/asc";
 
-const folder = new URL("../src/distill/kernels/", import.meta.url);
-const target = new URL("wasm.ts", folder);
-const read = (name) => readFile(new URL(name, folder), "utf8");
-const sources = { "kernels.ts": await read("kernels.as.ts"), "rounding.ts": await read("rounding.as.ts") };
-const { error, stderr, binary } = await asc.compileString(sources, {
-  optimizeLevel: 3,
-  runtime: "stub",
-  enable: ["simd"],
-  importMemory: true,
-  noAssert: true,
-});
-if (error || !binary) throw new Error(`the kernels do not compile\n${stderr}`);
+const ROUNDING = "src/graph/quantize/rounding.as.ts";
+const MODULES = {
+  "src/graph/quantize/wasm.ts": [ROUNDING],
+  "src/distill/kernels/wasm.ts": ["src/distill/kernels/kernels.as.ts", ROUNDING],
+};
+const locate = (path) => new URL(`../${path}`, import.meta.url);
 
-const text = `// Made by \`npm run kernels\` from kernels.as.ts and rounding.as.ts: the module as base64.
-// The sha256 of their sources: ${createHash("sha256").update(Object.values(sources).join("")).digest("hex")}
+async function compile(paths) {
+  const names = paths.map((path) => basename(path));
+  const texts = await Promise.all(paths.map((path) => readFile(locate(path), "utf8")));
+  const sources = Object.fromEntries(names.map((name, i) => [name.replace(".as.ts", ".ts"), texts[i]]));
+  const { error, stderr, binary } = await asc.compileString(sources, {
+    optimizeLevel: 3,
+    runtime: "stub",
+    enable: ["simd"],
+    importMemory: true,
+    noAssert: true,
+  });
+  if (error || !binary) throw new Error(`the kernels do not compile\n${stderr}`);
+  return `// Made by \`npm run kernels\` from ${names.join(" and ")}: the module as base64.
+// The sha256 of ${names.length > 1 ? "their sources" : "its source"}: ${createHash("sha256").update(texts.join("")).digest("hex")}
 export const WASM_BASE64 =
   "${Buffer.from(binary).toString("base64")}";
 `;
-if (!process.argv.includes("--check")) {
-  await writeFile(target, text);
-  console.log(`src/distill/kernels/wasm.ts: ${binary.length} bytes of WebAssembly`);
-} else if ((await readFile(target, "utf8")) !== text) {
-  console.error(
-    "src/distill/kernels/wasm.ts is not what the AssemblyScript beside it compiles to: run npm run kernels",
-  );
-  process.exitCode = 1;
+}
+
+for (const [target, paths] of Object.entries(MODULES)) {
+  const text = await compile(paths);
+  if (!process.argv.includes("--check")) {
+    await writeFile(locate(target), text);
+    console.log(`${target}: written`);
+  } else if ((await readFile(locate(target), "utf8")) !== text) {
+    console.error(`${target} is not what its AssemblyScript compiles to: run npm run kernels`);
+    process.exitCode = 1;
+  }
 }

@@ -2,26 +2,13 @@
 import { Command, CommanderError, Help, type OutputConfiguration } from "commander";
 import { NfcError } from "../errors.ts";
 import { TOOL } from "../version.ts";
-import { checkCommand } from "./commands/check.ts";
-import { convertCommand } from "./commands/convert.ts";
-import { demoCommand } from "./commands/demo.ts";
-import { devicesCommand } from "./commands/devices.ts";
-import { distillCommand } from "./commands/distill.ts";
-import { evalCommand } from "./commands/eval.ts";
-import { exportCommand } from "./commands/export.ts";
-import { finetuneCommand } from "./commands/finetune.ts";
-import { generateCommand } from "./commands/generate.ts";
-import { glueCommand } from "./commands/glue.ts";
-import { inspectCommand } from "./commands/inspect.ts";
-import { planCommand } from "./commands/plan.ts";
-import { pretrainCommand } from "./commands/pretrain.ts";
-import { reportCommand } from "./commands/report.ts";
-import { serveCommand } from "./commands/serve.ts";
+import { COMMANDS, type CommandEntry } from "./command-table.ts";
 import { EXIT, formatError, reportFailure } from "./exit-code.ts";
 import { fitHelp } from "./help-text.ts";
 import { makeOutputError, watchStreams } from "./output-guard.ts";
 import { type Context, type Io, type OutputFlags, SIGNALS } from "./terminal.ts";
-import { checkFlags, helpCommand, onUsageFault, suggestChoices } from "./usage.ts";
+import { addTimingsFlag, runTimed } from "./timings.ts";
+import { checkFlags, helpCommand, onUsageFault, ROOT_FLAGS, suggestChoices } from "./usage.ts";
 
 /** A terminal that closes sends SIGHUP more than once: from the system and from its shell. */
 const HANGUP_MS = 2000;
@@ -52,7 +39,7 @@ async function runUntilSignal(io: Io): Promise<number> {
   };
   for (const signal of SIGNALS) io.on(signal, stop);
   try {
-    await runCommand(io.argv.slice(2), io, abort.signal);
+    await runTimed(io, () => runCommand(io.argv.slice(2), io, abort.signal));
     return EXIT.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
@@ -79,13 +66,13 @@ async function runCommand(args: readonly string[], io: Io, signal: AbortSignal):
     off: io.off.bind(io),
   };
   const run = (next: readonly string[], nextIo: Io) => runCommand(next, nextIo, signal);
-  const program = makeProgram({ io: inner, signal, run });
+  const program = await makeProgram({ io: inner, signal, run }, args);
   if (args.length === 0) stderr.write("nfc: a command is missing; these are there:\n\n");
   checkFlags(program, args);
   await program.parseAsync(inner.argv);
 }
 
-function makeProgram(context: Context): Command {
+async function makeProgram(context: Context, args: readonly string[]): Promise<Command> {
   const root = new Command("nfc")
     .description(
       "Makes GPT-2-class models smaller: ties Q and K of every attention head, exports compact ONNX and safetensors.",
@@ -98,31 +85,27 @@ function makeProgram(context: Context): Command {
     // Without this, "[options]" in each line would leave no room for the descriptions.
     .configureHelp({ subcommandTerm: (each) => new Help().subcommandTerm(each).replace(" [options]", "") });
   root.exitOverride(onUsageFault(root));
-  for (const command of COMMANDS) root.addCommand(inherit(command(context), root));
+  for (const entry of COMMANDS) root.addCommand(inherit(await makeCommand(entry, context, args), root));
   return root.addCommand(inherit(helpCommand(root), root));
 }
 
-/** The help lists the commands in this order. */
-const COMMANDS = [
-  inspectCommand,
-  planCommand,
-  convertCommand,
-  distillCommand,
-  finetuneCommand,
-  pretrainCommand,
-  evalCommand,
-  glueCommand,
-  generateCommand,
-  exportCommand,
-  serveCommand,
-  reportCommand,
-  checkCommand,
-  devicesCommand,
-  demoCommand,
-];
+/** The command with its flags where the line is about it, else what the help of nfc shows of it. */
+async function makeCommand(entry: CommandEntry, context: Context, args: readonly string[]): Promise<Command> {
+  const { name, description, argument } = entry;
+  if (isAbout(args, name)) return (await entry.load())(context).description(description);
+  const command = new Command(name).description(description);
+  return argument ? command.arguments(argument) : command;
+}
+
+/** Whether a command's flags are needed: it is called, its help is asked for, or a flag is looked for in all commands. */
+function isAbout([first = "", second]: readonly string[], name: string): boolean {
+  if (first.startsWith("-")) return !ROOT_FLAGS.includes(first);
+  return (first === "help" ? second : first) === name;
+}
 
 function inherit(command: Command, root: Command): Command {
   suggestChoices(command);
+  if (command.name() !== "help") addTimingsFlag(command);
   return command.copyInheritedSettings(root).exitOverride(onUsageFault(command));
 }
 

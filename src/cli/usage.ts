@@ -50,9 +50,12 @@ export function checkFlags(root: Command, args: readonly string[]): void {
   }
 }
 
+/** The flags that nfc has without a command. */
+export const ROOT_FLAGS: readonly string[] = ["--version", "-V", "--help", "-h"];
+
 function refuseFlagBeforeCommand(root: Command, word = ""): void {
   const [flag = ""] = word.split("=");
-  if (!flag.startsWith("-") || [...listLong(root), "-V", "-h"].includes(flag)) return;
+  if (!flag.startsWith("-") || ROOT_FLAGS.includes(flag)) return;
   const isOfCommand = root.commands.some((command) => isFlag(command, flag));
   const fact = isOfCommand ? ": it belongs behind a command" : suggest(flag, listLong(root));
   refuse(root, `unknown option '${flag}'${fact}`);

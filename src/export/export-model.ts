@@ -28,7 +28,13 @@ import { describeExpansion } from "./expand.ts";
 import { checkGgufModel, writeGgufFile } from "./gguf/gguf-file.ts";
 import { makeHfConfigKeys, writeHfWeights } from "./hf/hf-folder.ts";
 import { GENAI_CONFIG_FILE, makeGenaiConfig } from "./onnx/genai-config.ts";
-import { explainOnnxFiles, makeExportEntries, type OnnxExportOptions, writeOnnxFiles } from "./onnx/onnx-export.ts";
+import {
+  explainOnnxFiles,
+  makeExportEntries,
+  type OnnxExportOptions,
+  resolveOnnxExport,
+  writeOnnxFiles,
+} from "./onnx/onnx-export.ts";
 import { checkNoise, type OnnxFile } from "./onnx/onnx-file.ts";
 import { choosePreferredFile, makeTransformersJsConfig } from "./onnx/transformers-js-config.ts";
 import { checkExpandable, writeModelTensors } from "./safetensors.ts";
@@ -78,33 +84,57 @@ export interface ExportResult {
  */
 export async function exportModel(checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
   checkOptions(checkpoint, options);
-  const { output, force = false, gpt2 = false, threads, onProgress, signal } = options;
-  const common = { threads, onProgress, signal };
+  const { output, force = false } = options;
   if (options.onnx) await checkDevice("cpu"); // what is written is loaded: nothing is written where it cannot be
   await refuseOwnSource(output, checkpoint);
   await collectModelFiles(checkpoint.folder); // a damaged file shows before the minutes of work
-  return withStagedDirectory(output, { force }, async (folder) => {
-    const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];
-    const onnx = options.onnx ? await writeOnnxFiles(folder, checkpoint, options.onnx, common) : [];
-    files.push(...onnx.flatMap((file) => file.files));
-    const config = gpt2 ? makePlainConfig(checkpoint.config) : checkpoint.config;
-    const dtype = options.safetensors?.dtype ?? (options.onnx?.weights === "shared" ? "F32" : undefined);
-    const extra = makeExtraKeys(checkpoint, options, onnx);
-    const notes = await writeModelFiles(folder, checkpoint, config, { dtype, extra, completeTokenizer: true });
-    if (config.labels) await nameThePadding(folder);
-    for (const precision of options.gguf ?? [])
-      files.push(await writeGgufFile(folder, checkpoint, { precision, name: output, onProgress, signal }));
-    const exports = options.onnx ? await makeExportEntries(folder, checkpoint, onnx, options.onnx, common) : [];
-    if (options.onnx) notes.push(...explainOnnxFiles(checkpoint, options.onnx));
-    const preferred = choosePreferredFile(onnx);
-    if (preferred && !config.labels)
-      notes.push(...(await writeGenaiConfig(folder, config, preferred.files[0] as string)));
-    const record = { ...(await makeRecord(checkpoint, options)), ...(exports.length > 0 && { exports }) };
-    await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
-    await writeModelCard(folder, { name: basename(output), config, record });
-    await writeFurtherFiles(folder, options.files);
-    return { folder: output, files, onnx, exports, notes, expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) };
-  });
+  return withStagedDirectory(output, { force }, (folder) => writeExport(folder, checkpoint, options));
+}
+
+/** Writes all files of the folder while the source is hashed. A fault of one ends the other. */
+async function writeExport(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
+  const record = makeRecord(checkpoint, { ...options, signal });
+  // Attached before anything is awaited, so that no fault counts as unhandled.
+  const settled = Promise.allSettled([record]);
+  try {
+    return await writeFiles(folder, checkpoint, { ...options, signal }, record);
+  } finally {
+    stop.abort();
+    await settled;
+  }
+}
+
+async function writeFiles(
+  folder: string,
+  checkpoint: Checkpoint,
+  options: ExportOptions,
+  hashed: Promise<NfcRecord>,
+): Promise<ExportResult> {
+  const { output, gpt2 = false, threads, onProgress, signal } = options;
+  const common = { threads, onProgress, signal };
+  const resolved = options.onnx && resolveOnnxExport(checkpoint, options.onnx);
+  const files = options.safetensors ? await writeWeights(folder, checkpoint, options) : [];
+  const onnx = resolved ? await writeOnnxFiles(folder, checkpoint, resolved, common) : [];
+  files.push(...onnx.flatMap((file) => file.files));
+  const config = gpt2 ? makePlainConfig(checkpoint.config) : checkpoint.config;
+  const dtype = options.safetensors?.dtype ?? (options.onnx?.weights === "shared" ? "F32" : undefined);
+  const extra = makeExtraKeys(checkpoint, options, onnx);
+  const notes = await writeModelFiles(folder, checkpoint, config, { dtype, extra, completeTokenizer: true });
+  if (config.labels) await nameThePadding(folder);
+  for (const precision of options.gguf ?? [])
+    files.push(await writeGgufFile(folder, checkpoint, { precision, name: output, onProgress, signal }));
+  const exports = resolved ? await makeExportEntries(folder, checkpoint, onnx, resolved, common) : [];
+  if (resolved) notes.push(...explainOnnxFiles(checkpoint, resolved));
+  const preferred = choosePreferredFile(onnx);
+  if (preferred && !config.labels)
+    notes.push(...(await writeGenaiConfig(folder, config, preferred.files[0] as string)));
+  const record = { ...(await hashed), ...(exports.length > 0 && { exports }) };
+  await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
+  await writeModelCard(folder, { name: basename(output), config, record });
+  await writeFurtherFiles(folder, options.files);
+  return { folder: output, files, onnx, exports, notes, expanded: gpt2 && !isPlainGpt2(checkpoint.config.variant) };
 }
 
 async function writeFurtherFiles(folder: string, files: ModelFiles = new Map()): Promise<void> {

@@ -1,8 +1,9 @@
 // Makes sessions of graphs or files and runs them on typed arrays, or on tensors that stay on a device.
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
+import { readModelOutsideWeights } from "../formats/onnx/outside-weights.ts";
 import { DeviceTensor } from "./device-tensor.ts";
 import type { Device } from "./devices.ts";
 import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
@@ -107,12 +108,20 @@ export class Session {
     return createSession(model, { ...options, weightsFolder: resolve(folder) });
   }
 
-  /** A session from an ONNX file and the external data beside it. @throws NfcError "invalid-file" naming the file */
+  /**
+   * A session from an ONNX file and the external data beside it. A short-lived one maps the weights of the file into
+   * memory, where ONNX Runtime would read and copy them.
+   * @throws NfcError "invalid-file" naming the file
+   */
   static async fromFile(path: string, options: SessionOptions = {}): Promise<Session> {
     const ort = await loadRuntime();
     requireProvider(ort, options);
+    const mapped = options.shortLived ? await readModelOutsideWeights(path) : null;
     try {
-      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)), options);
+      const session = mapped
+        ? await ort.InferenceSession.create(mapped, toOrtOptions({ ...options, weightsFolder: resolve(dirname(path)) }))
+        : await ort.InferenceSession.create(path, toOrtOptions(options));
+      return new Session(ort, session, options);
     } catch (error) {
       const fault = toDeviceFault(error, options.device);
       if (fault) throw fault;

@@ -14,9 +14,10 @@ import {
   type Tensor,
   type Tensors,
 } from "../graph/session.ts";
+import { encodeOnnx } from "../graph/to-onnx.ts";
 import { type AttentionContext, buildAttentionContext } from "../model/attention.ts";
 import { type BlockOutput, block } from "../model/gpt2.ts";
-import { makeLayerLookup, makeParameterLookup, norm } from "../model/layers.ts";
+import { makeLayerLookup, makeOwnLayerLookup, makeParameterLookup, norm } from "../model/layers.ts";
 import { nameHead, SCORE } from "../model/parameters.ts";
 
 /** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
@@ -61,23 +62,30 @@ async function addRows(checkpoint: Checkpoint, name: string, rows: readonly numb
     else wanted.set(row, [i]);
   }
   const width = checkpoint.config.n_embd;
-  for await (const { first, values } of cutRowBlocks(checkpoint, name, HEAD_ROWS))
-    for (let row = first; row < first + values.length / width; row++)
-      for (const i of wanted.get(row) ?? [])
-        for (let c = 0; c < width; c++)
-          x[i * width + c] = (x[i * width + c] as number) + (values[(row - first) * width + c] as number);
+  const { dtype } = requireTensor(checkpoint, name);
+  for await (const { first, count, bytes } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
+    const rowBytes = bytes.byteLength / count;
+    for (let row = 0; row < count; row++)
+      for (const i of wanted.get(first + row) ?? []) {
+        const values = decodeFloats(bytes.subarray(row * rowBytes, (row + 1) * rowBytes), dtype);
+        for (let c = 0; c < width; c++) x[i * width + c] = (x[i * width + c] as number) + (values[c] as number);
+      }
+  }
 }
 
-/** A [R, C] matrix as float32 blocks of at most `count` rows. */
-async function* cutRowBlocks(
-  checkpoint: Checkpoint,
-  name: string,
-  count: number,
-): AsyncGenerator<{ first: number; values: Float32Array }> {
+interface RowBlock {
+  first: number;
+  count: number;
+  /** The stored rows; valid until the next block is asked for. */
+  bytes: Uint8Array;
+}
+
+/** A [R, C] matrix as blocks of at most `most` rows. */
+async function* cutRowBlocks(checkpoint: Checkpoint, name: string, most: number): AsyncGenerator<RowBlock> {
   const tensor = requireTensor(checkpoint, name);
-  const [total, width] = tensor.shape as [number, number];
+  const [total] = tensor.shape as [number, number];
   const rowBytes = tensor.byteLength / total;
-  const block = new Uint8Array(Math.min(count, total) * rowBytes);
+  const block = new Uint8Array(Math.min(most, total) * rowBytes);
   let first = 0;
   let filled = 0;
   for await (const chunk of checkpoint.chunks(name))
@@ -86,13 +94,12 @@ async function* cutRowBlocks(
       block.set(chunk.subarray(at, at + take), filled);
       at += take;
       filled += take;
-      if (filled < block.byteLength) continue;
-      yield { first, values: decodeFloats(block, tensor.dtype) };
+      if (filled < block.byteLength && first + filled / rowBytes < total) continue;
+      yield { first, count: filled / rowBytes, bytes: block.subarray(0, filled) };
       first += filled / rowBytes;
       filled = 0;
     }
-  if (filled > 0) yield { first, values: decodeFloats(block.subarray(0, filled), tensor.dtype) };
-  if (first * width + (filled / rowBytes) * width !== total * width) throw new Error(`${name}: stream ended early`);
+  if (first !== total) throw new Error(`${name}: stream ended early`);
 }
 
 export interface LayerSessionOptions extends Pick<SessionOptions, "device" | "threads"> {
@@ -155,17 +162,44 @@ export async function computeLogits(
   { threads = 0, signal }: { threads?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<Float32Array> {
   let hidden = await embedWindows(checkpoint, windows);
-  for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
-    throwIfAborted(signal);
-    const session = await openLayerSession(checkpoint, layer, {
-      threads,
-      outputs: (graph, { output }) => graph.output(output, "output"),
-    });
-    const { output } = await session.run(hidden);
-    hidden = { ...hidden, x: output?.data as Float32Array };
-    await session.close();
+  const sessions = new Map<string, Session>();
+  try {
+    for (let layer = 0; layer < checkpoint.config.n_layer; layer++) {
+      throwIfAborted(signal);
+      hidden = await runFedLayer(checkpoint, layer, hidden, sessions, threads);
+    }
+  } finally {
+    for (const session of sessions.values()) await session.close();
   }
   return computeHeadLogits(checkpoint, hidden, threads);
+}
+
+/** Runs a layer in a session whose weights are fed: one for all layers of the same graph, and without a copy of them. */
+async function runFedLayer(
+  checkpoint: Checkpoint,
+  layer: number,
+  hidden: Hidden,
+  sessions: Map<string, Session>,
+  threads: number,
+): Promise<Hidden> {
+  const { config } = checkpoint;
+  const graph = new Graph();
+  const input = graph.input("x", "float32", [multiplyDims("batch_size", "sequence_length"), config.n_embd]);
+  const ids = graph.input("input_ids", "int64", ["batch_size", "sequence_length"]); // only its shape is read
+  const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+  const parameters = makeOwnLayerLookup(graph, config, layer);
+  graph.output(block(input, parameters, context, layer).output, "output");
+  const key = Buffer.from(encodeOnnx(graph, { parameters: "inputs" })).toString("latin1");
+  const session = sessions.get(key) ?? (await Session.withInputs(graph, { threads, shortLived: true }));
+  sessions.set(key, session);
+  const { x, batch, length } = hidden;
+  const feeds: Record<string, Tensor> = {
+    x: makeFloat32Tensor(x, [batch * length, config.n_embd]),
+    input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
+  };
+  for (const { name, shape } of pruneGraph(graph).parameters)
+    feeds[name] = makeFloat32Tensor(await checkpoint.readF32(`h.${layer}.${name}`), shape as number[]);
+  return { ...hidden, x: (await session.run(feeds)).output?.data as Float32Array };
 }
 
 /** ln_f and the head, the head's matrix in blocks of rows: [B·T, V] */
@@ -191,11 +225,12 @@ async function computeHeadLogits(
   const name = config.labels ? SCORE : nameHead(config);
   const width = config.labels?.length ?? config.vocab_size;
   const logits = new Float32Array(rows * width);
-  for await (const { first, values } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
-    const count = values.length / config.n_embd;
+  const { dtype } = requireTensor(checkpoint, name);
+  const block = new Float32Array(Math.min(HEAD_ROWS, width) * config.n_embd);
+  for await (const { first, count, bytes } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
     const feeds = {
       x: makeFloat32Tensor(x, [rows, config.n_embd]),
-      matrix: makeFloat32Tensor(values, [count, config.n_embd]),
+      matrix: makeFloat32Tensor(decodeFloats(bytes, dtype, block), [count, config.n_embd]),
     };
     const part = (await session.run(feeds)).logits?.data as Float32Array; // [B·T, count]
     for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * width + first);

@@ -4,6 +4,7 @@ import { dirname, join, relative } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import { readErrno, withIoErrors } from "./io-error.ts";
 import { PIECE_BYTES } from "./positional-file.ts";
+import { countWritten, timePhase } from "./timings.ts";
 
 const WINDOWS = process.platform === "win32";
 /** The answers of file systems that cannot sync a folder, or anything (some network and FUSE file systems). */
@@ -14,6 +15,8 @@ export interface DurableFileOptions {
   overwrite?: boolean | undefined;
   /** The path that errors name; the file's own unless given. */
   shown?: string | undefined;
+  /** Whether the caller syncs the file: the disk can then write while more is done. */
+  unsynced?: boolean | undefined;
   /** Runs each call to the system and translates its errors; {@link withIoErrors} unless given. */
   guard?: (<T>(path: string, action: () => Promise<T>) => Promise<T>) | undefined;
 }
@@ -30,19 +33,19 @@ export interface DurableFile {
 export async function writeDurably<T>(
   path: string,
   fill: (file: DurableFile) => Promise<T>,
-  { overwrite = false, shown = path, guard = withIoErrors }: DurableFileOptions = {},
+  { overwrite = false, shown = path, unsynced = false, guard = withIoErrors }: DurableFileOptions = {},
 ): Promise<T> {
   const handle = await guard(shown, () => open(path, overwrite ? "w" : "wx"));
   try {
     const result = await fill({ write: (bytes) => guard(shown, () => writeFully(handle, bytes)) });
-    await guard(shown, () => syncHandle(handle));
+    if (!unsynced) await guard(shown, () => syncHandle(handle));
     return result;
   } finally {
     await guard(shown, () => handle.close()); // network file systems report a full disk only here
   }
 }
 
-export interface WriteChunksOptions {
+export interface WriteChunksOptions extends Pick<DurableFileOptions, "unsynced"> {
   onBytes?: ((written: number) => void) | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -51,18 +54,22 @@ export interface WriteChunksOptions {
 export function writeChunks(
   path: string,
   chunks: AsyncIterable<Uint8Array>,
-  { onBytes, signal }: WriteChunksOptions = {},
+  { onBytes, signal, unsynced }: WriteChunksOptions = {},
 ): Promise<number> {
-  return writeDurably(path, async (file) => {
-    let written = 0;
-    for await (const chunk of chunks) {
-      throwIfAborted(signal);
-      await file.write(chunk);
-      written += chunk.byteLength;
-      onBytes?.(written);
-    }
-    return written;
-  });
+  return writeDurably(
+    path,
+    async (file) => {
+      let written = 0;
+      for await (const chunk of chunks) {
+        throwIfAborted(signal);
+        await file.write(chunk);
+        written += chunk.byteLength;
+        onBytes?.(written);
+      }
+      return written;
+    },
+    { unsynced },
+  );
 }
 
 /** Writes all bytes at `position`, or where the last write ended: the system may take fewer than it is given. */
@@ -70,13 +77,15 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, position
   for (let done = 0; done < bytes.byteLength; ) {
     const length = Math.min(PIECE_BYTES, bytes.byteLength - done);
     const at = position === null ? null : position + done;
-    done += (await handle.write(bytes, done, length, at)).bytesWritten;
+    const { bytesWritten } = await handle.write(bytes, done, length, at);
+    countWritten(bytesWritten);
+    done += bytesWritten;
   }
 }
 
 async function syncHandle(handle: FileHandle): Promise<void> {
   try {
-    await handle.sync();
+    await timePhase("waiting for the disk", () => handle.sync());
   } catch (error) {
     if (!SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "")) throw error;
   }

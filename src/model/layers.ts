@@ -30,6 +30,18 @@ export function makeLayerLookup(parameters: ParameterLookup, layer: number): Par
   return Object.assign(lookup, { has: (name: string) => parameters.has(`h.${layer}.${name}`) });
 }
 
+/** Declares the weights of one layer in a graph of that layer alone, named without `h.N.`, so that equal layers have equal graphs. */
+export function makeOwnLayerLookup(graph: Graph, config: ModelConfig, layer: number): ParameterLookup {
+  const shapes = new Map(listParameters(config).map((spec) => [spec.name, spec.shape]));
+  const find = (name: string) => shapes.get(`h.${layer}.${name}`);
+  const lookup = (name: string) => {
+    const shape = find(name);
+    if (!shape) throw new Error(`layer ${layer} has no parameter ${name}`);
+    return graph.parameter(name, shape);
+  };
+  return Object.assign(lookup, { has: (name: string) => find(name) !== undefined });
+}
+
 /** x·W + b for rows x [N, in], W [in, out] (Conv1D orientation). */
 export function linear(x: Value, name: string, parameters: ParameterLookup): Value {
   const c = parameters.has(`${name}.bias`) ? parameters(`${name}.bias`) : null;

@@ -48,9 +48,17 @@ export interface Running {
   shows(text: string): Promise<void>;
 }
 
-/** Starts `nfc` with these arguments as a process of its own. */
-export function start(bin: string, args: readonly string[], options: { cwd?: string } = {}): Running {
-  const child = spawn(process.execPath, [bin, ...args], { stdio: ["ignore", "pipe", "pipe"], ...options });
+/** Starts `nfc` with these arguments as a process of its own. `env` comes on top of the test's own variables. */
+export function start(
+  bin: string,
+  args: readonly string[],
+  { cwd, env }: { cwd?: string; env?: Record<string, string> } = {},
+): Running {
+  const child = spawn(process.execPath, [bin, ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    cwd,
+    env: { ...process.env, ...env },
+  });
   const written = { stdout: "", stderr: "" };
   for (const name of ["stdout", "stderr"] as const)
     child[name].on("data", (piece) => {

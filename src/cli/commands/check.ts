@@ -28,7 +28,6 @@ Examples:
 
 export function checkCommand(context: Context): Command {
   return new Command("check")
-    .description("Fail when a model has grown: for CI.")
     .option("--config <file>", 'configuration (default: nfc.size.json, else "nfc" in package.json)')
     .option("--baseline <file>", "baseline (default: nfc.baseline.json beside the configuration)")
     .option("--update-baseline", "write what is there as the new baseline")

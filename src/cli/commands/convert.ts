@@ -88,7 +88,6 @@ Examples:
 
 export function convertCommand(context: Context): Command {
   const command = new Command("convert")
-    .description("Make a dense GPT-2 checkpoint smaller: attention tied or of lower rank, fewer layers, narrower MLPs.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("-o, --output <folder>", "folder to write (default: the model's name with -nfc, here)")
     .addOption(new Option("--variant <name>", "attention variant").choices(VARIANTS).default("noise-distance"))

@@ -21,7 +21,6 @@ interface DemoFlags extends CommonFlags {
 
 export function demoCommand(context: Context): Command {
   const command = new Command("demo")
-    .description("Convert, distill, evaluate, export, run and report a tiny model that comes with nfc.")
     .option("-o, --output <folder>", "folder for the results; results of an earlier demo are replaced", "out/demo")
     .addHelpText(
       "after",

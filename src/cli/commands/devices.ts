@@ -26,10 +26,7 @@ Examples:
   $ nfc distill out/nf --teacher gpt2/ --data train.txt --device auto    # the fastest, tried with this model`;
 
 export function devicesCommand(context: Context): Command {
-  const command = new Command("devices")
-    .description("Show the devices that models run on here: which open, what runs on them, how fast they are.")
-    .option("--no-test", "do not measure the speed")
-    .addHelpText("after", HELP);
+  const command = new Command("devices").option("--no-test", "do not measure the speed").addHelpText("after", HELP);
   return addCommonFlags(command).action((flags: DevicesFlags) => run(context, flags));
 }
 

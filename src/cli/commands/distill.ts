@@ -31,7 +31,6 @@ Examples:
 
 export function distillCommand(context: Context): Command {
   const command = new Command("distill")
-    .description("Train a converted model to predict what its teacher predicts.")
     .argument("[model]", "folder of the model to train (default: the one here that nfc convert made)")
     .option("--teacher <model>", "the model to learn from, of the same vocabulary (default: the model's source)");
   addSettingFlags(addTrainFlags(command, "distill"), TEACHER_SETTINGS).addHelpText("after", HELP);

@@ -41,7 +41,6 @@ Examples:
 
 export function evalCommand(context: Context): Command {
   const command = new Command("eval")
-    .description("Measure a model's perplexity on text, and compare it with another model.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]; or an export")
     .option("--text <files...>", "text to score, JSON records of it, or token ids (.bin); also as .gz")
     .option("--task <name>", "score a classifier on a task of GLUE instead: sst2, cola, …; with --data")

@@ -78,7 +78,6 @@ const MODEL = "folder, .safetensors file, shard index, or hf://owner/name[@revis
 
 export function exportCommand(context: Context): Command {
   const command = new Command("export")
-    .description("Write a model as ONNX, as safetensors, as GGUF, or as plain GPT-2.")
     .argument("[model]", `${MODEL} (default: the last one that nfc made here)`)
     .option("-o, --output <folder>", "folder to write (default: the model's name with -onnx or the like, here)")
     .option("--onnx", "write onnx/model.onnx (the default when no format is named)")

@@ -37,9 +37,10 @@ Examples:
   $ nfc finetune out/nf-distilled --task rte --data glue/RTE --distill-from out/base-rte -o out/rte`;
 
 export function finetuneCommand(context: Context): Command {
-  const command = new Command("finetune")
-    .description("Train a model on your text, or a classifier on a task of GLUE.")
-    .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]");
+  const command = new Command("finetune").argument(
+    "<model>",
+    "folder, .safetensors file, shard index, or hf://owner/name[@revision]",
+  );
   addTrainFlags(command, "finetune", TASK_SETTINGS).addHelpText("after", HELP);
   addTaskFlags(command);
   return addSourceFlags(command).action((model: string, flags: FinetuneTaskFlags) => {

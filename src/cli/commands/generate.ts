@@ -78,7 +78,6 @@ Examples:
 
 export function generateCommand(context: Context): Command {
   const command = new Command("generate")
-    .description("Continue a text with a model: an export of nfc, or a checkpoint.")
     .argument("<model>", "exported folder, or checkpoint: folder, .safetensors file, hf://owner/name[@revision]")
     .option("-p, --prompt <text>", "text to continue, - for stdin; may be given several times", collectOption)
     .option("--prompts-file <file>", "a file with a prompt in each line")

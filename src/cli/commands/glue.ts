@@ -51,7 +51,6 @@ const parseList = (text: string) =>
 
 export function glueCommand(context: Context): Command {
   const command = new Command("glue")
-    .description("Fine-tune and score models on tasks of GLUE, as a table beside the paper's.")
     .requiredOption("--models <list>", "model folders, separated by commas", parseList)
     .requiredOption("--tasks <list>", "of mrpc, cola, mnli, qqp, rte, qnli, sst2, stsb, wnli", parseList)
     .requiredOption("--data <folder>", "holds a folder for each task: MRPC, CoLA, SST-2, …")

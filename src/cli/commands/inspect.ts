@@ -6,9 +6,6 @@ import { type Context, printResult } from "../terminal.ts";
 
 export function inspectCommand(context: Context): Command {
   const command = new Command("inspect")
-    .description(
-      "Show what a checkpoint is: layout, configuration, parameters by group, and what tying Q and K would save.",
-    )
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .addHelpText(
       "after",

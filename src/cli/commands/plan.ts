@@ -47,7 +47,6 @@ Examples:
 
 export function planCommand(context: Context): Command {
   const command = new Command("plan")
-    .description("Measure what making a model smaller costs, axis by axis and together: a frontier of sizes.")
     .argument("<model>", "folder, .safetensors file, shard index, or hf://owner/name[@revision]")
     .option("--calibration <files...>", "text (or JSON, or token ids as .bin) that cuts are fitted to; needed")
     .option("--text <files...>", "text to measure on (default: other windows of the calibration files)")

@@ -27,7 +27,6 @@ Examples:
 
 export function pretrainCommand(context: Context): Command {
   const command = new Command("pretrain")
-    .description("Train a model from random weights, in any variant.")
     .requiredOption("--config <file>", "config.json of the model")
     .option("--tokenizer <folder>", "folder with the tokenizer files (default: the config's)")
     .addOption(

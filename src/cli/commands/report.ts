@@ -28,7 +28,6 @@ const SENTENCE = "When Mary and John went to the store, John gave a drink to Mar
 
 export function reportCommand(context: Context): Command {
   const command = new Command("report")
-    .description("Compare models: parameters and bytes by group, tie errors, recorded perplexities.")
     .argument("<models...>", "two checkpoints, before and after, then folders of exports; or any models side by side")
     .addOption(new Option("--format <name>", "output").choices(["text", "markdown", "json"]).default("text"))
     .option("--title <text>", "heading of the report")

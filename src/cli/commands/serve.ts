@@ -23,7 +23,6 @@ Examples:
 
 export function serveCommand(context: Context): Command {
   return new Command("serve")
-    .description("Try an exported model in the browser.")
     .argument("<folder>", "a folder written by nfc export --onnx")
     .option("--port <n>", "port on 127.0.0.1, 0 for any (default: the first free one from 8765)", parsePort)
     .option("--open", "open the page in the browser")

@@ -57,45 +57,52 @@ interface Common extends LongCall {
   threads?: number | undefined;
 }
 
+/** The options with all that they leave open. */
+export interface OnnxExport extends OnnxExportOptions {
+  precisions: readonly Precision[];
+  quantization: Quantization;
+}
+
+/** @throws NfcError as `resolveQuantization` */
+export function resolveOnnxExport(checkpoint: Checkpoint, options: OnnxExportOptions): OnnxExport {
+  const { precisions = ["fp32"], budget } = options;
+  const given = options.quantization ?? options.quantisation;
+  const quantization = resolveExport(checkpoint, precisions, budget ? { ...given, mixedBits: new Map() } : given);
+  return { ...options, precisions, quantization };
+}
+
 /**
  * Writes the files below `folder`. Precisions follow each other, as each holds its quantized weights.
- * @throws NfcError as `readThrough` for the texts, as `resolveQuantization`, `writeOnnxFile` and `quantizeCalibrated`
+ * @throws NfcError as `readThrough` for the texts, as `writeOnnxFile` and `quantizeCalibrated`
  */
 export async function writeOnnxFiles(
   folder: string,
   checkpoint: Checkpoint,
-  options: OnnxExportOptions,
+  options: OnnxExport,
   common: Common,
 ): Promise<OnnxFile[]> {
-  const { weights, noise, precisions = ["fp32"] } = options;
-  const quantization = resolveChoices(checkpoint, precisions, options);
+  const { weights, noise, precisions, quantization } = options;
   if (precisions.includes("mixed")) checkMixed(checkpoint);
   for (const paths of [options.texts ?? [], options.calibration ? [options.calibration.file] : []])
     await readThrough(paths, checkpoint, { signal: common.signal });
-  const calibrated = new Map<Precision, ReadonlyMap<string, BlockMatrix>>();
+  const known = new Map<Precision, Map<string, BlockMatrix>>();
   const files: OnnxFile[] = [];
-  for (const precision of PRECISIONS.filter((each) => precisions.includes(each))) {
+  const ordered = PRECISIONS.filter((each) => precisions.includes(each));
+  for (const [i, precision] of ordered.entries()) {
     const codes = findCodes(precision);
     const mixed = precision === "mixed" ? await mix(checkpoint, options, quantization, common) : undefined;
     const own = mixed ? { ...quantization, mixedBits: mixed.bits } : quantization;
     const trained = hasTrainedCodes(checkpoint, precision, quantization);
-    if (hasBlocks(codes) && options.calibration && !trained && !calibrated.has(codes))
-      calibrated.set(codes, await calibrate(checkpoint, codes, options.calibration, own, common));
-    const known = { calibrated: calibrated.get(codes), trained };
-    const settings = { ...common, precision, weights, noise, quantization: own, ...known };
+    const isLast = !ordered.slice(i + 1).some((later) => findCodes(later) === codes);
+    if (hasBlocks(codes) && options.calibration && !trained && !known.has(codes))
+      known.set(codes, await calibrate(checkpoint, codes, options.calibration, own, common));
+    else if (hasBlocks(codes) && !isLast) known.set(codes, new Map()); // the later precision takes what this one chooses
+    const settings = { ...common, precision, weights, noise, quantization: own, known: known.get(codes), trained };
     const file = await writeOnnxFile(folder, checkpoint, settings);
     files.push(mixed ? { ...file, mixed } : file);
+    if (isLast) known.delete(codes);
   }
   return files;
-}
-
-function resolveChoices(
-  checkpoint: Checkpoint,
-  precisions: readonly Precision[],
-  { quantization, quantisation, budget }: OnnxExportOptions,
-): Quantization {
-  const given = quantization ?? quantisation;
-  return resolveExport(checkpoint, precisions, budget ? { ...given, mixedBits: new Map() } : given);
 }
 
 type Calibration = NonNullable<OnnxExportOptions["calibration"]>;
@@ -146,11 +153,12 @@ async function calibrate(
  * One line for each file of a model that was trained for a precision: whether it has the codes of that; and one for a mixed
  * file without a text: on what its bits were chosen.
  */
-export function explainOnnxFiles(checkpoint: Checkpoint, options: OnnxExportOptions): string[] {
-  const { precisions = ["fp32"] } = options;
-  const quantization = resolveChoices(checkpoint, precisions, options);
+export function explainOnnxFiles(
+  checkpoint: Checkpoint,
+  { precisions, quantization, calibration }: OnnxExport,
+): string[] {
   const trained = explainTrainedCodes(checkpoint, precisions, quantization);
-  if (!precisions.includes("mixed") || options.calibration || hasTrainedCodes(checkpoint, "mixed", quantization))
+  if (!precisions.includes("mixed") || calibration || hasTrainedCodes(checkpoint, "mixed", quantization))
     return trained;
   return [...trained, "mixed: bits chosen on text that the model drew; --calibration FILE takes yours, and GPTQ"];
 }
@@ -163,7 +171,7 @@ export async function makeExportEntries(
   folder: string,
   checkpoint: Checkpoint,
   written: readonly OnnxFile[],
-  options: OnnxExportOptions,
+  options: OnnxExport,
   common: Common,
 ): Promise<ExportEntry[]> {
   const measured = options.texts ? await measure(folder, checkpoint, options.texts, common) : new Map();
@@ -172,8 +180,7 @@ export async function makeExportEntries(
     sha256: await sha256File(options.calibration.file, common.signal),
     tokens: options.calibration.tokens ?? CALIBRATION_TOKENS,
   };
-  const precisions = written.map(({ precision }) => precision);
-  const quantization = resolveChoices(checkpoint, precisions, options);
+  const { quantization } = options;
   const entry = async ({ precision, files, mixed }: OnnxFile): Promise<ExportEntry> => {
     const sizes = await Promise.all(files.map(async (file) => (await stat(join(folder, file))).size));
     const blocks = hasBlocks(precision);

@@ -8,8 +8,9 @@ import { NfcError, throwIfAborted } from "../../errors.ts";
 import { SINGLE_FILE } from "../../formats/safetensors/shard-plan.ts";
 import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
 import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } from "../../graph/to-onnx.ts";
-import { writeChunks } from "../../io/durable.ts";
+import { syncFile, writeChunks } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
+import { timePhase } from "../../io/timings.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { nameModelFile, type Precision } from "../../model/precision.ts";
 import { VARIANT_TRAITS } from "../../model/variants.ts";
@@ -56,13 +57,11 @@ export async function writeOnnxFile(
 ): Promise<OnnxFile> {
   const { precision, onProgress, signal } = options;
   const name = nameModelFile(precision);
-  const plan = await planPrecision(checkpoint, precision, {
-    ...options,
-    onWeight: (detail, done, total) => {
-      throwIfAborted(signal);
-      onProgress?.({ phase: `${precision}: quantising`, done, total, unit: "steps", detail });
-    },
-  });
+  const onWeight = (detail: string, done: number, total: number) => {
+    throwIfAborted(signal);
+    onProgress?.({ phase: `${precision}: quantising`, done, total, unit: "steps", detail });
+  };
+  const plan = await timePhase("quantizing", () => planPrecision(checkpoint, precision, { ...options, onWeight }));
   const total = sumWeightBytes(plan.graph, plan.data);
   // A protobuf file holds at most 2 GiB, so larger models need external data.
   const weights =
@@ -81,15 +80,13 @@ export async function writeOnnxFile(
   const metadata = { variant: checkpoint.config.variant, precision };
   const model = { parameters: placement, producer: TOOL, metadata };
   const path = join(onnx, name);
-  if (weights === "inline") await writeChunks(path, streamOnnx(plan.graph, model), hooks);
-  else await writeChunks(path, streamBytes(encodeOnnx(plan.graph, model)));
+  const bytes = weights === "inline" ? streamOnnx(plan.graph, model) : streamBytes(encodeOnnx(plan.graph, model));
+  const written = weights === "inline" ? { ...hooks, unsynced: true } : { unsynced: true };
+  await timePhase("writing", () => writeChunks(path, bytes, written));
   onProgress?.({ phase: `${precision}: verifying`, done: 0, total: null, unit: "steps" });
-  return {
-    precision,
-    files: [name, ...files].map((file) => `onnx/${file}`),
-    weights,
-    verification: await verify(path, plan, options),
-  };
+  // The disk writes the file while it is checked.
+  const [verification] = await Promise.all([verify(path, plan, options), syncFile(path)]);
+  return { precision, files: [name, ...files].map((file) => `onnx/${file}`), weights, verification };
 }
 
 async function verify(
@@ -97,7 +94,7 @@ async function verify(
   plan: PrecisionPlan,
   { precision, noise, threads = 0, signal }: OnnxFileOptions,
 ): Promise<Verification | null> {
-  await checkStoredWeights(path, plan, signal);
+  await timePhase("comparing bytes", () => checkStoredWeights(path, plan, signal));
   const { decoded } = plan;
   if (noise.kind === "mean") return verifyOnnx(path, decoded, { precision, threads, signal });
   await verifySampled(path, decoded, { precision, threads, signal });

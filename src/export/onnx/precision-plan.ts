@@ -32,8 +32,8 @@ export interface PrecisionPlan {
 export interface PlanOptions {
   noise: NoiseMode;
   quantization: Quantization;
-  /** Weights in blocks that are known already, by name: from calibration. */
-  calibrated?: ReadonlyMap<string, BlockMatrix> | undefined;
+  /** Weights in blocks that are known already, by name: from calibration, or another file. Those chosen here are added. */
+  known?: Map<string, BlockMatrix> | undefined;
   /** Whether the weights lie on the grid of this precision: their codes are then found, not chosen. */
   trained?: boolean | undefined;
   /** Called before each weight is quantized. */
@@ -98,13 +98,13 @@ function chooseBlocks(
   values: Float32Array,
   format: MatrixFormat & { name: string },
   checkpoint: Checkpoint,
-  { calibrated, trained }: PlanOptions,
+  { known, trained }: PlanOptions,
 ): BlockMatrix {
-  const known = calibrated?.get(format.name);
-  if (known) return known;
-  return trained
-    ? (findBlocks(values, format) ?? refuseOffGrid(checkpoint, format.name))
-    : quantizeBlocks(values, format);
+  const matrix =
+    known?.get(format.name) ??
+    (trained ? (findBlocks(values, format) ?? refuseOffGrid(checkpoint, format.name)) : quantizeBlocks(values, format));
+  known?.set(format.name, matrix);
+  return matrix;
 }
 
 /** Each weight once, one in memory as float32 at a time. */

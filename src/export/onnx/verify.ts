@@ -1,10 +1,11 @@
-// Loads a written export and compares it with our own forward pass: whole, in two steps through the cache, and padded.
+// Runs a written export and compares it with our own forward pass: prompts beside padded ones, then a step of all of them.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
 import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../inference/layerwise.ts";
+import { timePhase } from "../../io/timings.ts";
 import { isHalf, type Precision } from "../../model/precision.ts";
 import { makeRandom } from "../../numeric/random.ts";
 
@@ -60,29 +61,53 @@ export async function verifyOnnx(
   const length = Math.min(PROMPT_LENGTH, config.n_positions);
   const prompts = drawPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
-  const reference = await computeLogits(checkpoint, windows, { threads, signal });
+  const reference = await timePhase("running the model", () => computeLogits(checkpoint, windows, { threads, signal }));
   if (!reference.every(Number.isFinite))
     throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
       hint: "the checkpoint is damaged",
     });
   const compare = new LogitComparison(reference, length, config.labels?.length ?? config.vocab_size);
-  if (config.labels) {
-    await withSession(path, { threads, signal }, (run) => compareClassifier(compare, run, prompts));
-    return compare.finish(path, precision);
-  }
-  await withSession(path, { threads, signal }, async (run) => {
-    compare.add(await readLogits(run(feedsOf(prompts))), [0, 0]);
-    const half = Math.ceil(length / 2);
-    if (half === length) return; // a model of one position has no second step
-    const starts = prompts.map((ids) => ids.slice(0, half));
-    const ends = prompts.map((ids) => ids.slice(half));
-    const first = feedsOf(starts);
-    const second = makeStepFeeds(first, ends, takeCache(await run(first)));
-    compare.add(await readLogits(run(second)), [half, half]);
-    const padded = [prompts[0] as number[], starts[1] as number[]];
-    compare.add(await readLogits(run(feedsOf(padded))), [0, half - length]);
-  });
+  await timePhase("running the file", () =>
+    withSession(path, { threads, signal }, (run) =>
+      config.labels ? compareClassifier(compare, run, prompts) : compareDecoder(compare, run, prompts, feedsOf),
+    ),
+  );
   return compare.finish(path, precision);
+}
+
+/**
+ * Compares two thirds of each prompt, beside its first third padded to that length, then the next third of all four rows
+ * through the cache.
+ */
+async function compareDecoder(
+  compare: LogitComparison,
+  run: RunModel,
+  prompts: readonly number[][],
+  feedsOf: (rows: readonly (readonly number[])[]) => Record<string, Tensor>,
+): Promise<void> {
+  const length = prompts[0]?.length as number;
+  const step = length === 1 ? 0 : Math.max(1, Math.floor(length / 3)); // a model of one position has no second step
+  const whole = length - step;
+  const begun = Math.max(1, whole - step);
+  const ends = [...prompts.map(() => whole), ...prompts.map(() => begun)];
+  const rows = ends.map((end, row) => ({
+    row: row % prompts.length,
+    end,
+    ids: prompts[row % prompts.length] as number[],
+  }));
+  const first = feedsOf(rows.map(({ ids, end }) => ids.slice(0, end)));
+  const outputs = await run(first);
+  compare.add(
+    outputs.logits as Tensor,
+    rows.map(({ row, end }) => ({ row, shift: end - whole })),
+  );
+  if (step === 0) return;
+  const next = rows.map(({ ids, end }) => ids.slice(end, end + step));
+  const second = makeStepFeeds(first, next, takeCache(outputs));
+  compare.add(
+    await readLogits(run(second)),
+    rows.map(({ row, end }) => ({ row, shift: end })),
+  );
 }
 
 /** Compares whole texts, then one beside half of another, padded on the right and on the left. */
@@ -99,7 +124,7 @@ async function compareClassifier(compare: LogitComparison, run: RunModel, prompt
     const [rows, labels] = shape as [number, number];
     compare.add(
       { data, dtype, shape: [rows, 1, labels] },
-      texts.map((text) => text.length - 1),
+      texts.map((text, row) => ({ row, shift: text.length - 1 })),
     );
   }
 }
@@ -203,16 +228,17 @@ class LogitComparison {
     this.vocabulary = vocabulary;
   }
 
-  /** logits [PROMPTS, t, V]: row r's column c is the reference's position c + shifts[r]; negative positions are padding. */
-  add({ data, shape }: Tensor, shifts: readonly number[]): void {
+  /** logits [B, t, V]: column c is position c + shift of a row of the reference; negative positions are padding. */
+  add({ data, shape }: Tensor, places: readonly { row: number; shift: number }[]): void {
     const [rows, columns] = shape as [number, number];
     const V = this.vocabulary;
     for (let row = 0; row < rows; row++)
       for (let column = 0; column < columns; column++) {
-        const position = column + (shifts[row] as number);
+        const place = places[row] as { row: number; shift: number };
+        const position = column + place.shift;
         if (position < 0) continue;
         this.positions += 1;
-        const ours = (row * this.length + position) * V;
+        const ours = (place.row * this.length + position) * V;
         const theirs = (row * columns + column) * V;
         for (let v = 0; v < V; v++) {
           const difference = Math.abs((this.reference[ours + v] as number) - Number(data[theirs + v]));

@@ -31,14 +31,16 @@ export function quantize(
   const [rows, columns] = shape as [number, number];
   const scales = new Float32Array(byRow ? rows : columns);
   const values = new Int8Array(rows * columns);
+  // The largest magnitudes first.
   for (let r = 0, i = 0; r < rows; r++)
     for (let c = 0; c < columns; c++, i++) {
       const channel = byRow ? r : c;
-      const needed = Math.abs(weights[i] as number) / largest;
-      if (needed > (scales[channel] as number)) scales[channel] = needed;
+      const magnitude = Math.abs(weights[i] as number);
+      if (magnitude > (scales[channel] as number)) scales[channel] = magnitude;
     }
   // The scale of largest·scale, which float32 has rounded: from then on it stays as it is.
-  for (const [i, scale] of scales.entries()) scales[i] = Math.fround(scale * largest) / largest;
+  for (const [i, magnitude] of scales.entries())
+    scales[i] = Math.fround(Math.fround(magnitude / largest) * largest) / largest;
   for (let r = 0, i = 0; r < rows; r++)
     for (let c = 0; c < columns; c++, i++) {
       const scale = scales[byRow ? r : c] as number;

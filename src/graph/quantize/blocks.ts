@@ -3,6 +3,7 @@ import { NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
 import type { BlockFormat } from "../passes/quantized-blocks.ts";
 import { BlockFit } from "./block-fit.ts";
+import { type RoundedPiece, roundPieces } from "./block-kernel.ts";
 
 /**
  * A matrix of N output channels by K inputs, each row in blocks along K: w = scale · (code − zero point). The last block
@@ -37,6 +38,11 @@ const chooseRule = (bits: BlockFormat["bits"]) => (bits === 2 ? "extreme" : "lea
 
 /** @throws NfcError "invalid-file" for a weight that is not finite, "unsupported" for one that float16 scales cannot hold */
 export function quantizeBlocks(weights: Float32Array, options: QuantizeOptions): BlockMatrix {
+  const rounded = new BlockCodes(options);
+  const { rule = chooseRule(options.bits), importance } = options;
+  const byKernel = rule === chooseRule(options.bits) && !importance;
+  if (byKernel && roundPieces(weights, options, (piece) => rounded.setPiece(piece, options.name)))
+    return rounded.matrix;
   const codes = new BlockCodes(options);
   fitBlocks(weights, options, (fit, { n, b, first }) => {
     codes.setGrid(n, b, fit, options.name);
@@ -97,17 +103,25 @@ function fitBlocks(
 /** The numbers that the codes stand for, in the layout that they came in. */
 export function dequantizeBlocks(matrix: BlockMatrix, format: MatrixFormat): Float32Array {
   const codes = new BlockCodes(format, matrix);
-  const { channels, inner } = codes;
-  const [stepK, stepN] = format.byRow ? [1, inner] : [channels, 1];
+  const { channels, inner, blocks } = codes;
+  const { block, bits, byRow } = format;
+  const [step, stepN] = byRow ? [1, inner] : [channels, 1];
   const weights = new Float32Array(channels * inner);
-  for (let b = 0; b < codes.blocks; b++)
-    for (let n = 0; n < channels; n++) {
-      const scale = codes.scale(n, b);
-      const zero = codes.zero(n, b);
-      const end = Math.min(inner, (b + 1) * format.block);
-      for (let k = b * format.block, at = n * stepN + k * stepK; k < end; k++, at += stepK)
-        weights[at] = scale * (codes.get(n, k) - zero) + 0; // 0, not −0
+  const { values } = matrix;
+  const shift = Math.log2(8 / bits);
+  const [low, mask] = [8 / bits - 1, 2 ** bits - 1];
+  for (let i = 0; i < channels * blocks; i++) {
+    const n = byRow ? Math.floor(i / blocks) : i % channels;
+    const b = byRow ? i % blocks : Math.floor(i / channels);
+    const scale = codes.scale(n, b);
+    const zero = codes.zero(n, b);
+    const length = Math.min(block, inner - b * block);
+    let at = (n * blocks + b) * block;
+    for (let k = 0, to = n * stepN + b * block * step; k < length; k++, at++, to += step) {
+      const code = ((values[at >> shift] as number) >> ((at & low) * bits)) & mask;
+      weights[to] = scale * (code - zero) + 0; // 0, not −0
     }
+  }
   return weights;
 }
 
@@ -122,7 +136,7 @@ export class BlockCodes {
   readonly inner: number;
   readonly blocks: number;
   readonly matrix: BlockMatrix;
-  private readonly format: BlockFormat;
+  private readonly format: MatrixFormat;
   /** log2 of the codes in a byte. */
   private readonly shift: number;
 
@@ -156,6 +170,30 @@ export class BlockCodes {
           this.put(matrix.zeroPoints, this.zeroAt(n, unused), 2 ** (bits - 1));
     }
     for (let k = this.inner; k < (b + 1) * block; k++) this.set(n, k, zero);
+  }
+
+  /** Sets grids and codes of blocks that are rounded to s·(q − z). */
+  setPiece(piece: RoundedPiece, name: string): void {
+    const { channel, channels, block: firstBlock, blocks, rounded } = piece;
+    const { block, bits, byRow } = this.format;
+    const [step, stepN] = byRow ? [1, this.inner] : [channels, 1];
+    const { values } = this.matrix;
+    const low = (1 << this.shift) - 1;
+    for (let i = 0; i < channels * blocks; i++) {
+      const n = byRow ? Math.floor(i / blocks) : i % channels;
+      const b = byRow ? i % blocks : Math.floor(i / channels);
+      const grid = piece.grid(n, b);
+      this.setGrid(channel + n, firstBlock + b, grid, name);
+      const inverse = grid.scale === 0 ? 0 : 1 / grid.scale;
+      const nearest = grid.zero + 0.5;
+      const length = Math.min(block, this.inner - (firstBlock + b) * block);
+      let at = ((channel + n) * this.blocks + firstBlock + b) * block;
+      for (let k = 0, from = n * stepN + b * block * step; k < length; k++, at++, from += step) {
+        const code = ((rounded[from] as number) * inverse + nearest) | 0;
+        const byte = at >> this.shift;
+        values[byte] = (values[byte] as number) | (code << ((at & low) * bits));
+      }
+    }
   }
 
   /** Sets the code of a weight; called once for each. */
