@@ -23,6 +23,10 @@ beforeAll(() => {
 
 const makePipeline = (source: string) => new Pipeline(checkDefinition(JSON.parse(source), "tokenizer.json"));
 
+async function* feed(sample: string): AsyncGenerator<string> {
+  for (let from = 0; from < sample.length; from += 100) yield sample.slice(from, from + 100);
+}
+
 interface Encoded {
   ids: number[];
   pieces: number;
@@ -33,12 +37,9 @@ interface Encoded {
 /** Encodes a text in pieces of some 300 characters, a hundred of them in the fixture. */
 async function encode(sample: string, options: Partial<EncodeOptions> = {}, source = json): Promise<Encoded> {
   const pipeline = makePipeline(source);
-  async function* feed() {
-    for (let from = 0; from < sample.length; from += 100) yield sample.slice(from, from + 100);
-  }
   const all = { json: source, file: "tokenizer.json", worker: compiled, workers: 2, ...options };
   const encoded: Encoded = { ids: [], pieces: 0, byWorkers: 0 };
-  for await (const ids of encodePieces(cutPieces(feed(), pipeline, 300), pipeline, all)) {
+  for await (const ids of encodePieces(cutPieces(feed(sample), pipeline, 300), pipeline, all)) {
     encoded.ids.push(...ids);
     encoded.pieces++;
     if (ids instanceof Int32Array) encoded.byWorkers++;
@@ -83,11 +84,9 @@ describe("encoding in workers", () => {
     const seen: number[] = [];
     const pipeline = makePipeline(JSON.stringify(source));
     const options = { json: JSON.stringify(source), file: "tokenizer.json", worker: compiled, workers: 3 };
-    async function* feed() {
-      yield broken;
-    }
     const error = await failureOf(async () => {
-      for await (const ids of encodePieces(cutPieces(feed(), pipeline, 300), pipeline, options)) seen.push(...ids);
+      for await (const ids of encodePieces(cutPieces(feed(broken), pipeline, 300), pipeline, options))
+        seen.push(...ids);
     });
     expect(error).toMatchObject({
       code: "invalid-file",
@@ -109,12 +108,12 @@ describe("encoding in workers", () => {
 
   test("workers end when the reader stops early", async () => {
     const pipeline = makePipeline(json);
-    async function* feed() {
-      for (;;) yield text;
+    async function* repeat() {
+      for (;;) yield* feed(text);
     }
     let workers = 0;
     const options = { json, file: "tokenizer.json", worker: compiled, workers: 2 };
-    for await (const ids of encodePieces(cutPieces(feed(), pipeline, 300), pipeline, options))
+    for await (const ids of encodePieces(cutPieces(repeat(), pipeline, 300), pipeline, options))
       if (ids instanceof Int32Array && ++workers === 3) break;
     // A worker that still ran would keep this process's resources.
     expect(process.getActiveResourcesInfo().filter((name) => name === "MessagePort")).toEqual([]);
