@@ -1,5 +1,6 @@
-// Tokenizes a generated text of any size into the token cache: rate, memory while it goes on, and the ids' checksum.
-// Usage: npm run build && node bench/corpus.mjs [--gb N] [--text FILE] [--folder FOLDER] [--keep]
+// Tokenizes a text into the token cache, with GPT-2's vocabulary: rate, and memory while it goes on. The text is a file, or
+// is generated in any size.
+// Usage: npm run build && node bench/corpus.mjs [--file FILE | --gb N [--text FILE]] [--folder FOLDER] [--keep]
 import { randomBytes } from "node:crypto";
 import { createWriteStream, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { availableParallelism, cpus, tmpdir } from "node:os";
@@ -12,6 +13,7 @@ import { TokenCorpus } from "../dist/distill/data/token-cache.js";
 
 const { values: args } = parseArgs({
   options: {
+    file: { type: "string" },
     gb: { type: "string", default: "0.1" },
     text: { type: "string", default: fileURLToPath(new URL("../fixtures/text.txt", import.meta.url)) },
     folder: { type: "string", default: tmpdir() },
@@ -19,7 +21,7 @@ const { values: args } = parseArgs({
   },
 });
 const folder = mkdtempSync(join(args.folder, "nfc-corpus-"));
-const file = join(folder, "corpus.txt");
+const file = args.file ?? join(folder, "corpus.txt");
 const OTHERS = ["Größe", "naïve", "日本語", "русский", "١٢٣", "🙂", "x_1", "3.14159"];
 
 /** Lines of the source in random order; every fourth gets words that no other has, so that no table of words suffices. */
@@ -44,7 +46,7 @@ async function generate(bytes) {
 
 const mb = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
 try {
-  await generate(Number(args.gb) * 1e9);
+  if (args.file === undefined) await generate(Number(args.gb) * 1e9);
   const { size } = statSync(file);
   console.log(`${availableParallelism()} × ${cpus()[0]?.model.trim()}, Node ${process.version}, ${mb(size)} of text`);
   const tokenizer = await loadTokenizer(null, { vocab_size: 50_257 });
