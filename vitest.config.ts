@@ -7,6 +7,7 @@ const RUNTIME = [
   "api",
   "check/check-sizes",
   "checkpoint/{companion-files,config-traps,foreign-formats}",
+  "checkpoint/encoding/encode-pool",
   "cli/**/*",
   "convert/{axes,calibration,convert,low-rank,make-smaller,spectra,tie-pool,value-layers}",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,quantize,resume}",

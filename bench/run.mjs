@@ -1,11 +1,14 @@
-// Benchmarks whole commands on a generated GPT-2: time against a durable copy of the same file, and peak memory.
-// Usage: npm run bench [-- --size small|medium|xl] [--runs N] [--only NAME] [--keep]
+// Benchmarks whole commands on a generated GPT-2: time against a reference of the same run, and peak memory. The reference
+// is a durable copy of the model's file, or for commands that compute, a fixed piece of work for one core.
+// Usage: npm run bench [-- --size small|medium|xl] [--runs N] [--only NAME] [--text FILE] [--keep]
+// [--save FILE]: writes the ratios as a baseline; [--compare FILE]: ends with 1 where one got 15 % worse than there.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { compareWithBaseline, describe, makeBaseline, readBaseline } from "./compare.mjs";
 import { makeModel } from "./make-model.mjs";
 
 const { values: args } = parseArgs({
@@ -15,9 +18,12 @@ const { values: args } = parseArgs({
     only: { type: "string", default: "" },
     text: { type: "string", default: "" },
     keep: { type: "boolean", default: false },
+    save: { type: "string" },
+    compare: { type: "string" },
   },
 });
 const cli = fileURLToPath(new URL("../bin/nfc.js", import.meta.url));
+const local = (name) => fileURLToPath(new URL(name, import.meta.url));
 const preload = new URL("./peak.mjs", import.meta.url).href;
 const text = args.text || fileURLToPath(new URL("../fixtures/text.txt", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "nfc-bench-"));
@@ -25,8 +31,11 @@ const model = join(folder, "model");
 const weights = join(model, "model.safetensors");
 const tied = join(folder, "tied");
 const out = join(folder, "out");
+const corpus = join(folder, "corpus.txt");
+/** A baseline that cannot be read is said before minutes of work. */
+const baseline = args.compare === undefined ? null : readBaseline(args.compare);
 
-/** `prepare` makes what the command reads; `target` is what the command should reach: it is printed, never asserted. */
+/** `target` is what the command should reach: it is printed, never asserted. The reference is a copy unless it says "work". */
 const CASES = [
   {
     name: "convert --tie mean",
@@ -37,8 +46,14 @@ const CASES = [
     name: "convert --tie spectral",
     args: ["convert", model, "--variant", "symmetric", "--tie", "spectral"],
     target: "≤ 10 s",
+    reference: "work",
   },
-  { name: "convert --tie calibrated", args: ["convert", model, "--calibration", text], target: "none" },
+  {
+    name: "convert --tie calibrated",
+    args: ["convert", model, "--calibration", text],
+    target: "none",
+    reference: "work",
+  },
   { name: "export --onnx", args: ["export", tied, "--onnx"], target: "≤ 3× a copy" },
   {
     name: "export --onnx --external-data",
@@ -51,6 +66,7 @@ const CASES = [
     args: ["export", tied, "--safetensors", "--dtype", "f16"],
     target: "none",
   },
+  { name: "tokenize", script: ["corpus.mjs", "--file", corpus], target: "≥ 5 MB/s a core", reference: "work" },
 ];
 
 function run(command, argv, env = {}) {
@@ -60,12 +76,12 @@ function run(command, argv, env = {}) {
   return (performance.now() - started) / 1000;
 }
 
-function nfc(argv) {
+/** Runs a case; gives its seconds and its peak memory in bytes. */
+function measure({ args: argv, script }) {
   rmSync(out, { recursive: true, force: true });
   const file = join(folder, "peak");
-  const seconds = run(process.execPath, ["--import", preload, cli, ...argv, "-o", out, "--quiet"], {
-    NFC_BENCH_PEAK: file,
-  });
+  const command = script ? [local(script[0]), ...script.slice(1)] : [cli, ...argv, "-o", out, "--quiet"];
+  const seconds = run(process.execPath, ["--import", preload, ...command], { NFC_BENCH_PEAK: file });
   return { seconds, peak: Number(readFileSync(file, "utf8")) * 1024 };
 }
 
@@ -78,24 +94,44 @@ function durableCopy() {
   return seconds;
 }
 
+const REFERENCES = { copy: durableCopy, work: () => run(process.execPath, [local("work.mjs")]) };
+
 const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
 
 const mb = (bytes) => `${(bytes / 1e6).toFixed(0)} MB`;
-console.log(
-  `${cpus().length} × ${cpus()[0]?.model.trim()}, Node ${process.version}, GPT-2 ${args.size}, ${args.runs} runs each`,
-);
+const machine = { cpu: cpus()[0]?.model.trim() ?? "unknown", cores: cpus().length, node: process.version };
+console.log(`${describe(machine)}, GPT-2 ${args.size}, ${args.runs} runs each`);
 await makeModel(model, args.size);
 if (!existsSync(tied))
   run(process.execPath, [cli, "convert", model, "-o", tied, "--variant", "symmetric", "--tie", "mean", "--quiet"]);
+writeFileSync(corpus, readFileSync(local("../fixtures/text.txt"), "utf8").repeat(1500));
 durableCopy(); // warms the page cache
-console.log(["command", "median s", "× copy + sync (each pair)", "copy s", "peak", "target"].join(" | "));
-for (const { name, args: argv, target } of CASES.filter((entry) => entry.name.includes(args.only))) {
-  const pairs = Array.from({ length: Number(args.runs) }, () => ({ copy: durableCopy(), ...nfc(argv) }));
-  const ratios = pairs.map(({ copy, seconds }) => (seconds / copy).toFixed(2));
+console.log(["command", "median s", "× reference (each pair)", "reference", "its s", "peak", "target"].join(" | "));
+const results = CASES.filter(({ name }) => name.includes(args.only)).map((entry) => {
+  const { name, target, reference = "copy" } = entry;
+  const pairs = Array.from({ length: Number(args.runs) }, () => ({
+    reference: REFERENCES[reference](),
+    ...measure(entry),
+  }));
+  const ratios = pairs.map((pair) => (pair.seconds / pair.reference).toFixed(2));
   const peak = Math.max(...pairs.map((pair) => pair.peak));
-  const seconds = median(pairs.map((pair) => pair.seconds)).toFixed(2);
-  const copy = median(pairs.map((pair) => pair.copy)).toFixed(2);
-  console.log([name, seconds, ratios.join(" "), copy, mb(peak), target].join(" | "));
-}
+  const [seconds, base] = ["seconds", "reference"].map((key) => median(pairs.map((pair) => pair[key])).toFixed(2));
+  console.log([name, seconds, ratios.join(" "), reference, base, mb(peak), target].join(" | "));
+  return { name, reference, pairs };
+});
 if (args.keep) console.log(`kept: ${folder}`);
 else rmSync(folder, { recursive: true });
+
+const date = new Date().toISOString().slice(0, 10);
+const current = makeBaseline({ machine, date, size: args.size, runs: Number(args.runs), results });
+if (args.save) writeFileSync(args.save, `${JSON.stringify(current, null, 2)}\n`);
+if (baseline) {
+  const { lines, worse, isSameMachine } = compareWithBaseline(baseline, current, args.only !== "");
+  console.log(`\nagainst the baseline of ${baseline.date}, ${describe(baseline.machine)}:`);
+  if (!isSameMachine) console.log("this is another machine: ratios depend on it less than seconds do, but they do");
+  for (const line of lines) console.log(line);
+  if (worse.length > 0) {
+    console.error(`worse by more than 15 %, or not measured: ${worse.join(", ")}`);
+    process.exitCode = 1;
+  }
+}

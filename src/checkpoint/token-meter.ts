@@ -1,5 +1,7 @@
 // Counts a text while it is read: its tokens, those that are to come by the share of its bytes, and the bytes of each.
+
 import { stat } from "node:fs/promises";
+import type { TokenIds } from "./encoding/encode-pool.ts";
 
 /** Counts what one reading of files gives; the files themselves are opened by whoever reads them. */
 export class TokenMeter {
@@ -42,7 +44,7 @@ export class TokenMeter {
   }
 
   /** Passes tokens on, and counts them. */
-  async *count(tokens: AsyncIterable<readonly number[]>): AsyncGenerator<readonly number[]> {
+  async *count(tokens: AsyncIterable<TokenIds>): AsyncGenerator<TokenIds> {
     for await (const ids of tokens) {
       this.tokensRead += ids.length;
       yield ids;

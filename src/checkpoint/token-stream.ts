@@ -1,8 +1,10 @@
 // Opens texts or files of token ids as streams of a model's ids; files of ids need no tokenizer.
+
 import { streamIds } from "../formats/ids/stream.ts";
 import { detectCommonKind, type ReadOptions } from "../io/data-file.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
 import type { ModelConfig } from "../model/config.ts";
+import type { TokenIds } from "./encoding/encode-pool.ts";
 import { loadTokenizer } from "./tokenizer.ts";
 import { streamTokens, type TokenOptions } from "./tokens.ts";
 
@@ -22,7 +24,7 @@ export async function openTokenStream(
   paths: readonly string[],
   { folder, config }: TokenModel,
   options: TokenOptions = {},
-): Promise<() => AsyncGenerator<number[]>> {
+): Promise<() => AsyncGenerator<TokenIds>> {
   if ((await detectCommonKind(paths)) === "ids") return () => streamIdFiles(paths, config.vocab_size, options);
   const tokenizer = await loadTokenizer(folder, config);
   return () => streamTokens(paths, tokenizer, options);
@@ -44,6 +46,6 @@ async function* streamIdFiles(
   paths: readonly string[],
   vocabulary: number,
   options: ReadOptions,
-): AsyncGenerator<number[]> {
+): AsyncGenerator<TokenIds> {
   for (const path of paths) yield* streamIds(path, vocabulary, options);
 }

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
+import type { TokenIds } from "./encoding/encode-pool.ts";
 import type { Pipeline } from "./encoding/pipeline.ts";
 import { quote } from "./fields.ts";
 import { readGpt2Json, readTokenizerJson, type TokenizerJson } from "./tokenizer-json.ts";
@@ -24,8 +25,8 @@ export interface Tokenizer {
    * @throws NfcError "mismatch" for a token that the model lacks, or a word that the tokenizer does not know
    */
   encode(text: string): number[];
-  /** The ids of a text that comes in pieces: those of the whole text, in memory that does not grow with it. */
-  stream(texts: AsyncIterable<string>): AsyncGenerator<number[]>;
+  /** The ids of a text that comes in pieces: those of the whole text, in memory that does not grow with it, on all cores. */
+  stream(texts: AsyncIterable<string>): AsyncGenerator<TokenIds>;
   decode(ids: readonly number[]): string;
 }
 
@@ -67,19 +68,20 @@ interface TokenizedModel {
 async function makeTokenizer({ json, definition }: TokenizerJson, vocabulary: number | null): Promise<Tokenizer> {
   const { Pipeline } = await import("./encoding/pipeline.ts");
   const { cutPieces } = await import("./encoding/cuts.ts");
+  const { encodePieces } = await import("./encoding/encode-pool.ts");
   const pipeline = new Pipeline(definition);
   const { size } = pipeline;
-  const check = (ids: number[]) =>
+  const check = <Ids extends TokenIds>(ids: Ids): Ids =>
     vocabulary === null || size <= vocabulary ? ids : checkIds(ids, pipeline, vocabulary);
+  const source = { json: JSON.stringify(json), file: definition.file };
   return {
     name: definition.file,
-    fingerprint: createHash("sha256").update(ENCODING).update(JSON.stringify(json)).digest("hex"),
+    fingerprint: createHash("sha256").update(ENCODING).update(source.json).digest("hex"),
     size,
     encode: (text) => check(pipeline.encode(text)),
     decode: (ids) => pipeline.decode(ids),
     async *stream(texts) {
-      const place = { first: true, continued: false };
-      for await (const piece of cutPieces(texts, pipeline)) yield check(pipeline.encode(piece, place));
+      for await (const ids of encodePieces(cutPieces(texts, pipeline), pipeline, source)) yield check(ids);
     },
   };
 }
@@ -88,14 +90,20 @@ async function makeTokenizer({ json, definition }: TokenizerJson, vocabulary: nu
  * A tokenizer may have tokens that its model lacks, such as one for padding; a text that has one cannot be read.
  * @throws NfcError "mismatch"
  */
-export function checkIds(ids: number[], pipeline: Pipeline, vocabulary: number): number[] {
-  const wrong = ids.find((id) => id >= vocabulary);
+export function checkIds<Ids extends TokenIds>(ids: Ids, pipeline: Pipeline, vocabulary: number): Ids {
+  const wrong = findFrom(ids, vocabulary);
   if (wrong === undefined) return ids;
   const token = quote(pipeline.findToken(wrong) ?? "");
   const fact = `the text has the token ${token} with id ${wrong}, and the model has only ${vocabulary} tokens`;
   throw new NfcError("mismatch", `${pipeline.file}: ${fact}`, {
     hint: "take the token out of the text, or give the model a row for it (resize_token_embeddings in transformers)",
   });
+}
+
+/** The first id that is not under `limit`. */
+function findFrom(ids: TokenIds, limit: number): number | undefined {
+  for (let i = 0; i < ids.length; i++) if ((ids[i] as number) >= limit) return ids[i];
+  return undefined;
 }
 
 async function makeBuiltIn(folder: string | null, config: ModelConfig): Promise<Tokenizer> {

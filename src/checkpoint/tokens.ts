@@ -1,6 +1,7 @@
 // Turns files into streams of ids without holding the text, and ids into overlapping windows for scoring.
 import { NfcError } from "../errors.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
+import type { TokenIds } from "./encoding/encode-pool.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 export interface TokenOptions extends TextOptions {
@@ -13,7 +14,7 @@ export async function* streamTokens(
   paths: readonly string[],
   tokenizer: Tokenizer,
   options: TokenOptions = {},
-): AsyncGenerator<number[]> {
+): AsyncGenerator<TokenIds> {
   const pieces = readTextPieces(paths, options);
   yield* tokenizer.stream(options.onText ? countBytes(pieces, options.onText) : pieces);
 }
@@ -36,7 +37,7 @@ export interface Window {
  * shorter.
  */
 export async function* cutWindows(
-  tokens: AsyncIterable<readonly number[]>,
+  tokens: AsyncIterable<TokenIds>,
   { length, stride }: { length: number; stride: number },
 ): AsyncGenerator<Window> {
   let buffer: number[] = [];
@@ -60,7 +61,7 @@ export async function* cutWindows(
 
 /** The first `count` ids as windows of `length`; a shorter text gives fewer. @throws NfcError when there are under two ids */
 export async function takeWindows(
-  tokens: AsyncIterable<readonly number[]>,
+  tokens: AsyncIterable<TokenIds>,
   { length, count, name }: { length: number; count: number; name: string },
 ): Promise<Int32Array[]> {
   const result: Int32Array[] = [];

@@ -9,6 +9,7 @@ import { detectCommonKind } from "../io/data-file.ts";
 import { openAll } from "../io/open-all.ts";
 import { checkTarget, resolveTarget } from "../io/output-guard.ts";
 import type { LongCall } from "../progress.ts";
+import { countTokenFlops, type TokenFlops } from "./cost.ts";
 import { type CorpusSample, sampleText } from "./data/sample.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { Batches, holdOut, type TokenRange } from "./data/windows.ts";
@@ -46,6 +47,10 @@ export interface DryRun {
   evaluations: { count: number; tokens: number };
   /** Seconds of a step or an evaluation, and of all. `prepare` is tokenizing and opening the models. */
   seconds: { transferStep: number; trainStep: number; evaluation: number; prepare: number; total: number };
+  /** Operations of a token of training, by the sizes of the models. */
+  flopsPerToken: TokenFlops;
+  /** What training made of them on this machine; null for a run without steps of training. */
+  rate: { flopsPerSecond: number; tokensPerSecond: number } | null;
   /** Most memory that this process has held while it took these steps. */
   memoryBytes: number;
   diskBytes: DiskUse;
@@ -224,12 +229,17 @@ function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): D
   const count = countEvaluationsAfter(done, settings) + first;
   const { transferStep, trainStep, evaluation } = measured;
   const prepare = facts.prepare + corpora.seconds;
+  const flopsPerToken = countTokenFlops({ student: student.config, teacher: options.teacher?.config ?? null, length });
+  const tokensPerSecond = (batchSize * accumulate * length) / trainStep;
+  const flops = flopsPerToken.student + flopsPerToken.teacher;
   const working = steps.transfer * transferStep + steps.train * trainStep + count * evaluation;
   return {
     ...{ output: options.output, settings, steps, tokens, text: corpora.text },
     epochs: tokens / corpora.trainTokens,
     evaluations: { count, tokens: corpora.heldOutTokens },
     seconds: { transferStep, trainStep, evaluation, prepare, total: prepare + working },
+    flopsPerToken,
+    rate: steps.train === 0 ? null : { flopsPerSecond: flops * tokensPerSecond, tokensPerSecond },
     memoryBytes: process.resourceUsage().maxRSS * 1024,
     diskBytes: estimateDisk(student, {
       isTrained: (name) => isTrained(name, settings),

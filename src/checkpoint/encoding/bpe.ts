@@ -1,17 +1,10 @@
 // Byte pair encoding: the characters of a word, merged by rank.
 import { NfcError } from "../../errors.ts";
-import { Heap } from "../../numeric/heap.ts";
 import { type FieldReader, quote } from "../fields.ts";
+import { type MergeListener, Merges } from "./merges.ts";
 
 /** Symbols of the longest word: merging takes some 100 bytes and two microseconds for each. */
 const MAX_WORD_SYMBOLS = 2 ** 20;
-/** Factor of the left of two ids in one number, and of a rank before a position. */
-const SHIFT = 2 ** 26;
-
-interface Merge {
-  readonly rank: number;
-  readonly id: number;
-}
 
 interface BpeOptions {
   readonly unknown: string | undefined;
@@ -22,14 +15,11 @@ interface BpeOptions {
   readonly suffix: string;
 }
 
-/** Called with the ids of two neighbors and of the token that they become. */
-export type MergeListener = (left: number, right: number, result: number) => void;
-
 export class Bpe {
   /** Told of every merge, where it is set. */
   onMerge: MergeListener | undefined;
   private readonly vocab: ReadonlyMap<string, number>;
-  private readonly merges: ReadonlyMap<number, Merge>;
+  private readonly merges: Merges;
   private readonly options: BpeOptions;
   private readonly file: string;
 
@@ -59,7 +49,7 @@ export class Bpe {
     if (whole !== undefined) return [whole];
     refuseLongWord(word.length, this.file);
     const ids = this.listSymbols(word);
-    return ids.length < 2 ? ids : mergeSymbols(ids, this.merges, this.onMerge);
+    return ids.length < 2 ? ids : this.merges.merge(ids, this.onMerge);
   }
 
   /** Whether no merge goes over the border between two characters inside a word, so that both sides stand alone. */
@@ -78,11 +68,8 @@ export class Bpe {
 
   private *listBorders(): Generator<string> {
     const tokens = new Map([...this.vocab].map(([token, id]) => [id, token]));
-    for (const pair of this.merges.keys()) {
-      const left = Array.from(tokens.get(Math.floor(pair / SHIFT)) as string);
-      const right = Array.from(tokens.get(pair % SHIFT) as string);
-      yield `${left.at(-1)}${right[0]}`;
-    }
+    for (const [left, right] of this.merges.listPairs())
+      yield `${Array.from(tokens.get(left) as string).at(-1)}${Array.from(tokens.get(right) as string)[0]}`;
   }
 
   /** Tokens that words begin as, before anything is merged: those of one character, or of one byte. */
@@ -162,10 +149,10 @@ export function listByteIds(text: string | Uint8Array, vocab: ReadonlyMap<string
   return ids;
 }
 
-function readMerges(model: FieldReader, vocab: ReadonlyMap<string, number>, prefix: number): Map<number, Merge> {
+function readMerges(model: FieldReader, vocab: ReadonlyMap<string, number>, prefix: number): Merges {
   const value = model.value("merges") ?? [];
   if (!Array.isArray(value)) throw model.wrong("merges", "a list of pairs");
-  const merges = new Map<number, Merge>();
+  const merges = new Merges(value.length);
   for (const [rank, raw] of value.entries()) {
     const pair: unknown[] = Array.isArray(raw) ? raw : typeof raw === "string" ? raw.split(" ") : [];
     const [left, right] = pair;
@@ -177,45 +164,7 @@ function readMerges(model: FieldReader, vocab: ReadonlyMap<string, number>, pref
       const fact = `merge ${rank} needs the token ${quote(token)}, which the vocabulary lacks`;
       throw new NfcError("invalid-file", `${model.file}: ${fact}`);
     };
-    merges.set(find(left) * SHIFT + find(right), { rank, id: find(left + right.slice(prefix)) });
+    merges.add(find(left), find(right), rank, find(left + right.slice(prefix)));
   }
   return merges;
-}
-
-/** Merges neighbors, the lowest rank first and of equal ranks the leftmost, until none is left to merge. */
-function mergeSymbols(
-  symbols: readonly number[],
-  merges: ReadonlyMap<number, Merge>,
-  onMerge?: MergeListener,
-): number[] {
-  const count = symbols.length;
-  const ids = Int32Array.from(symbols); // −1 once it has gone into its left neighbor
-  const next = Int32Array.from(symbols, (_, i) => i + 1);
-  const previous = Int32Array.from(symbols, (_, i) => i - 1);
-  const heap = new Heap();
-  const find = (at: number): Merge | undefined => {
-    const right = next[at] as number;
-    if (at < 0 || right >= count) return undefined;
-    return merges.get((ids[at] as number) * SHIFT + (ids[right] as number));
-  };
-  const offer = (at: number) => {
-    const merge = find(at);
-    if (merge) heap.push(merge.rank * SHIFT + at);
-  };
-  for (let at = 0; at + 1 < count; at++) offer(at);
-  for (let top = heap.pop(); top !== undefined; top = heap.pop()) {
-    const at = top % SHIFT;
-    const merge = (ids[at] as number) < 0 ? undefined : find(at);
-    if (merge?.rank !== Math.floor(top / SHIFT)) continue;
-    const right = next[at] as number;
-    const after = next[right] as number;
-    onMerge?.(ids[at] as number, ids[right] as number, merge.id);
-    ids[at] = merge.id;
-    ids[right] = -1;
-    next[at] = after;
-    if (after < count) previous[after] = at;
-    offer(previous[at] as number);
-    offer(at);
-  }
-  return Array.from(ids.filter((id) => id >= 0));
 }

@@ -5,6 +5,7 @@ import { type Section, TokenFinder } from "./added-tokens.ts";
 import { Bpe } from "./bpe.ts";
 import { type Decoder, makeDecoder } from "./decoders.ts";
 import type { AddedToken, Definition } from "./definition.ts";
+import { Gpt2WordEncoder } from "./gpt2-words.ts";
 import { makeNormalizer, type Normalizer } from "./normalizers.ts";
 import { makePreTokenizer, type PreTokenizer } from "./pre-tokenizers.ts";
 import { runLimited } from "./time-limit.ts";
@@ -39,6 +40,7 @@ export class Pipeline {
   private readonly normalizedFinder: TokenFinder;
   private readonly tokens: ReadonlyMap<number, string>;
   private readonly known = new Map<string, readonly number[]>();
+  private readonly gpt2Words = new Gpt2WordEncoder((word) => this.encodeNewWord(word));
 
   /** @throws NfcError "invalid-file", "unsupported" */
   constructor(definition: Definition) {
@@ -68,6 +70,11 @@ export class Pipeline {
     let largest = -1;
     for (const id of this.tokens.keys()) largest = Math.max(largest, id);
     return largest + 1;
+  }
+
+  /** Whether a piece after the first has the same ids whatever came before it, and takes time in proportion to its length. */
+  get encodesAnyPlace(): boolean {
+    return this.normalizer === null && this.isSafe;
   }
 
   findToken(id: number): string | undefined {
@@ -110,6 +117,11 @@ export class Pipeline {
   }
 
   private encodeWords(text: string, first: boolean, ids: number[]): void {
+    const { beginGpt2Words } = this.preTokenizer ?? {};
+    if (beginGpt2Words) {
+      this.gpt2Words.encode(beginGpt2Words(text), ids);
+      return;
+    }
     const words = this.preTokenizer?.split([text], first) ?? [text];
     for (const word of words) for (const id of this.encodeWord(word)) ids.push(id);
   }
@@ -117,9 +129,13 @@ export class Pipeline {
   private encodeWord(word: string): readonly number[] {
     const known = this.known.get(word);
     if (known) return known;
-    const ids = this.model.encode(this.preTokenizer?.finish?.(word) ?? word);
+    const ids = this.encodeNewWord(word);
     if (word.length <= MAX_KEPT_LENGTH && this.known.size < MAX_WORDS) this.known.set(word, ids);
     return ids;
+  }
+
+  private encodeNewWord(word: string): readonly number[] {
+    return this.model.encode(this.preTokenizer?.finish?.(word) ?? word);
   }
 }
 

@@ -23,6 +23,8 @@ export interface PreTokenizer {
   readonly marksStart: boolean;
   /** What is still to be done to each word: its bytes as characters. It is left out where a word's ids are known. */
   readonly finish?: ((word: string) => string) | undefined;
+  /** Where `split` finds GPT-2's words and does no more: what it makes of a section before. */
+  readonly beginGpt2Words?: ((text: string) => string) | undefined;
 }
 
 const PLAIN = {
@@ -166,8 +168,8 @@ function cutPieces(word: string, expression: RegExp): Piece[] {
 function makeByteLevel(part: FieldReader): PreTokenizer {
   const prefix = part.flag("add_prefix_space") ?? true;
   const useRegex = part.flag("use_regex") ?? true;
-  const start = (words: readonly string[]) =>
-    prefix ? words.map((word) => (word.startsWith(" ") ? word : ` ${word}`)) : words;
+  const begin = (text: string) => (prefix && !text.startsWith(" ") ? ` ${text}` : text);
+  const start = (words: readonly string[]) => (prefix ? words.map(begin) : words);
   const split = splitBy(GPT2_WORDS, keepMatches);
   return {
     ...PLAIN,
@@ -176,6 +178,7 @@ function makeByteLevel(part: FieldReader): PreTokenizer {
     endsAtBorders: useRegex && !prefix,
     marksStart: prefix,
     finish: mapBytes,
+    beginGpt2Words: useRegex ? begin : undefined,
   };
 }
 

@@ -1,8 +1,10 @@
 // A training corpus as token ids on disk: text is tokenized once into a cache file, files of ids are read in place where they can.
+
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
 import { streamTokens } from "../../checkpoint/tokens.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
@@ -139,7 +141,7 @@ async function openText(
 /** The cache file under a name, written first unless it is there. */
 async function openCached(
   fingerprint: string,
-  stream: () => AsyncIterable<readonly number[]>,
+  stream: () => AsyncIterable<TokenIds>,
   { vocabulary, cache = findDefaultCache("tokens") }: CorpusOptions,
 ): Promise<{ ids: Ids; fromCache: boolean }> {
   const width = vocabulary <= 2 ** 16 ? 2 : 4;
@@ -190,7 +192,7 @@ async function* tokenizeFiles(
   files: readonly string[],
   tokenizer: Tokenizer,
   { field, vocabulary, signal, onProgress }: CorpusOptions,
-): AsyncGenerator<number[]> {
+): AsyncGenerator<TokenIds> {
   const total = await sumSizes(files);
   let done = 0;
   const onBytes = (bytes: number) => {
@@ -207,7 +209,7 @@ async function* tokenizeFiles(
 }
 
 /** @throws NfcError "invalid-file" where no piece has an id: a cache file of none is taken for a damaged one */
-async function* requireTokens(pieces: AsyncIterable<number[]>, name: string): AsyncGenerator<number[]> {
+async function* requireTokens(pieces: AsyncIterable<TokenIds>, name: string): AsyncGenerator<TokenIds> {
   let isEmpty = true;
   for await (const ids of pieces) {
     isEmpty &&= ids.length === 0;

@@ -1,7 +1,9 @@
 // The cache file of token ids: uint16 or uint32 ids from its first byte on, and a trailer that marks a whole file.
+
 import { mkdir, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { crc32 } from "node:zlib";
+import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 import { NfcError } from "../../errors.ts";
 import { type DurableFile, syncFolder, writeDurably } from "../../io/durable.ts";
 import { fileExists } from "../../io/exists.ts";
@@ -52,7 +54,7 @@ export async function openIds(path: string, width: IdWidth): Promise<Ids | null>
  * Streams to a temporary file, syncs it and renames it to `path`; other processes may do the same meanwhile.
  * @throws what `pieces` throws; NfcError "io" with a hint at --cache
  */
-export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterable<readonly number[]>): Promise<void> {
+export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterable<TokenIds>): Promise<void> {
   await replaceInCache(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     await cleanLeftovers(path);
@@ -64,7 +66,7 @@ export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterab
       let count = 0;
       let checksum = 0;
       for await (const piece of pieces) {
-        const ids = width === 2 ? Uint16Array.from(piece) : Uint32Array.from(piece);
+        const ids = width === 2 ? new Uint16Array(piece) : new Uint32Array(piece);
         const bytes = new Uint8Array(ids.buffer);
         await file.write(bytes);
         checksum = crc32(bytes, checksum);

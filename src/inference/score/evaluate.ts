@@ -1,6 +1,7 @@
 // Measures the perplexity of a model on text, and its KL and top-1 agreement with another model, window by window.
 
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
+import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 import { matchTokens } from "../../checkpoint/match-tokens.ts";
 import { TokenMeter } from "../../checkpoint/token-meter.ts";
 import { openTokenStream } from "../../checkpoint/token-stream.ts";
@@ -36,7 +37,7 @@ export type { Score } from "./scored-text.ts";
 
 interface ScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
-  tokens: AsyncIterable<readonly number[]>;
+  tokens: AsyncIterable<TokenIds>;
   /** Tokens of the text, as far as that is known by now. */
   countTokens?: (() => number | null) | undefined;
   /** Told what each window that counts was measured to be: what errors of the means are computed from. */
@@ -50,7 +51,7 @@ export interface EvaluateOptions extends WindowOptions, LongCall {
   /** Field of .jsonl lines that holds the text; "text" unless given. */
   field?: string | undefined;
   /** Ids of the text, in pieces. */
-  tokens?: AsyncIterable<readonly number[]> | undefined;
+  tokens?: AsyncIterable<TokenIds> | undefined;
   /** Another model to compare with, on the same tokens. */
   against?: Checkpoint | undefined;
   noise?: NoiseMode | undefined;
@@ -123,7 +124,7 @@ async function streamText(
   { folder, config }: Checkpoint,
   { text, field, signal }: EvaluateOptions,
   { onBytes, onText }: TokenMeter,
-): Promise<AsyncIterable<readonly number[]>> {
+): Promise<AsyncIterable<TokenIds>> {
   if (!text) throw new NfcError("usage", "nothing to score", { hint: "give text, the files, or tokens, their ids" });
   return (await openTokenStream(text, { folder, config }, { field, signal, onBytes, onText }))();
 }

@@ -1,6 +1,7 @@
 // Measures the perplexity of exported files on text, and their KL, top-1 agreement and logit error to a reference.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 import { throwIfAborted } from "../../errors.ts";
 import {
   type Device,
@@ -33,7 +34,7 @@ const LOGITS_PER_COMPARISON = 2 ** 20;
 
 export interface PrecisionScoreOptions extends WindowOptions, LongCall {
   /** Ids of the text, in pieces. */
-  tokens: () => AsyncIterable<readonly number[]>;
+  tokens: () => AsyncIterable<TokenIds>;
   /** Tokens of the text, as far as that is known by now. */
   countTokens?: (() => number | null) | undefined;
   device?: Device | undefined;

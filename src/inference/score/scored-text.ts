@@ -1,4 +1,5 @@
 // Defines the recipe of a perplexity: the windows of a text, the positions of each that are scored, and the weighted mean.
+import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 
 import { cutWindows, type Window } from "../../checkpoint/tokens.ts";
 import { NfcError } from "../../errors.ts";
@@ -88,7 +89,7 @@ export class ScoringBatch {
 
 /** Batches of a text. @throws NfcError "mismatch" for ids past the vocabulary */
 export async function* batchWindows(
-  tokens: AsyncIterable<readonly number[]>,
+  tokens: AsyncIterable<TokenIds>,
   { config, source }: Subject,
   size: WindowSize,
 ): AsyncGenerator<ScoringBatch> {

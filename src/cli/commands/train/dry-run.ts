@@ -6,12 +6,16 @@ import { formatBytes, formatCount, formatThousands } from "../../../report/rende
 import type { TaskDryRun } from "../../../tasks/train/dry-run-task.ts";
 import type { FinetuneTaskOptions } from "../../../tasks/train/finetune-task.ts";
 import type { Progress } from "../../progress.ts";
-import type { OutputFlags } from "../../terminal.ts";
-import { type Context, printResult } from "../../terminal.ts";
+import { type Context, type OutputFlags, printResult } from "../../terminal.ts";
+
+interface DryRunFlags extends OutputFlags {
+  /** What an hour costs, in any currency. */
+  price?: number;
+}
 
 export async function printDryRun(
   context: Context,
-  flags: OutputFlags,
+  flags: DryRunFlags,
   student: Checkpoint,
   options: TrainOptions,
   progress: Progress,
@@ -19,12 +23,13 @@ export async function printDryRun(
   const { dryRun } = await import("../../../distill/dry-run.ts");
   const result = await dryRun(student, options);
   progress.stop();
-  printResult(context.io, flags, { dryRun: true, ...result }, () => formatDryRun(result));
+  const price = computePrice(flags, result);
+  printResult(context.io, flags, { dryRun: true, ...result, ...price }, () => formatDryRun(result, price));
 }
 
 export async function printTaskDryRun(
   context: Context,
-  flags: OutputFlags,
+  flags: DryRunFlags,
   source: Checkpoint,
   options: FinetuneTaskOptions,
   progress: Progress,
@@ -32,12 +37,20 @@ export async function printTaskDryRun(
   const { dryRunTask } = await import("../../../tasks/train/dry-run-task.ts");
   const result = await dryRunTask(source, options);
   progress.stop();
-  printResult(context.io, flags, { dryRun: true, ...result }, () => formatTaskDryRun(result));
+  const price = computePrice(flags, result);
+  printResult(context.io, flags, { dryRun: true, ...result, ...price }, () => formatTaskDryRun(result, price));
+}
+
+/** What the run costs; empty where no price was given. */
+type Price = { price?: { perHour: number; total: number } };
+
+function computePrice({ price: perHour }: DryRunFlags, { seconds }: { seconds: { total: number } }): Price {
+  return perHour === undefined ? {} : { price: { perHour, total: (perHour * seconds.total) / 3600 } };
 }
 
 type Row = readonly [name: string, value: string];
 
-function formatDryRun(run: DryRun): string {
+function formatDryRun(run: DryRun, price: Price): string {
   const { settings, steps, tokens, text, epochs, evaluations, seconds } = run;
   const { batchSize, accumulate, length } = settings;
   const phases = (["transfer", "train"] as const).filter((phase) => steps[phase] > 0);
@@ -45,20 +58,22 @@ function formatDryRun(run: DryRun): string {
   const counts = phases.map((phase) => `${formatThousands(steps[phase])} of ${names[phase]}`).join(", ");
   const times = { transfer: seconds.transferStep, train: seconds.trainStep };
   const each = phases.map((phase) => `${formatSeconds(times[phase])} a step of ${names[phase]}`);
-  return layOut(run, [
+  return layOut({ ...run, ...price }, [
     ["steps", `${formatThousands(steps.transfer + steps.train)}${steps.done > 0 ? " more" : ""}: ${counts}`],
     ["tokens", `${formatThousands(tokens)}, ${formatThousands(batchSize * accumulate * length)} a step`],
     ["text", `${text.exact ? "" : "about "}${formatCount(text.tokens, "token")}, read ${epochs.toFixed(2)} times`],
     ["held-out", `${formatCount(evaluations.count, "evaluation")} on ${formatCount(evaluations.tokens, "token")}`],
+    ["work", formatFlops(run.flopsPerToken)],
+    ...(run.rate ? [["rate", formatRate(run.rate)] as const] : []),
     ["time", `about ${formatSeconds(seconds.total)}`],
     ...[...each, `${formatSeconds(seconds.evaluation)} an evaluation`].map((line): Row => ["", line]),
   ]);
 }
 
-function formatTaskDryRun(run: TaskDryRun): string {
+function formatTaskDryRun(run: TaskDryRun, price: Price): string {
   const { settings, steps, examples, evaluations, seconds } = run;
   const more = steps.done > 0 ? " more" : "";
-  return layOut(run, [
+  return layOut({ ...run, ...price }, [
     ["steps", `${formatThousands(steps.train)}${more} at most, of ${settings.batchSize} examples`],
     ["examples", `${formatThousands(examples)}, read ${formatCount(settings.epochs, "time")}`],
     ["dev", `${formatCount(evaluations.count, "evaluation")} on ${formatCount(evaluations.examples, "example")}`],
@@ -68,10 +83,13 @@ function formatTaskDryRun(run: TaskDryRun): string {
 }
 
 /** The rows of a run, followed by what it takes of the machine. */
-function layOut(run: Pick<DryRun, "output" | "memoryBytes" | "diskBytes">, rows: readonly Row[]): string {
-  const { output, memoryBytes, diskBytes } = run;
+function layOut(
+  { output, memoryBytes, diskBytes, price }: Pick<DryRun, "output" | "memoryBytes" | "diskBytes"> & Price,
+  rows: readonly Row[],
+): string {
   const all: Row[] = [
     ...rows,
+    ...(price ? [["money", `${formatMoney(price.total)} at ${price.perHour} an hour`] as const] : []),
     ["memory", formatBytes(memoryBytes)],
     ["disk", `${formatBytes(diskBytes.run)} while it runs, then ${formatBytes(diskBytes.output)}`],
     ...(diskBytes.cache > 0 ? [["", `${formatBytes(diskBytes.cache)} of cache files`] as const] : []),
@@ -79,6 +97,31 @@ function layOut(run: Pick<DryRun, "output" | "memoryBytes" | "diskBytes">, rows:
   const lines = all.map(([name, value]) => `${name.padEnd(10)}${value}`);
   return [`dry run of ${output}: nothing was written`, ...lines].join("\n");
 }
+
+/** "1.02 GFLOP a token: 0.755 of the model, 0.266 of its teacher" */
+function formatFlops({ student, teacher }: DryRun["flopsPerToken"]): string {
+  const { unit, size } = chooseUnit(student + teacher);
+  const all = `${formatThree((student + teacher) / size)} ${unit} a token`;
+  if (teacher === 0) return all;
+  return `${all}: ${formatThree(student / size)} of the model, ${formatThree(teacher / size)} of its teacher`;
+}
+
+function formatRate({ flopsPerSecond, tokensPerSecond }: NonNullable<DryRun["rate"]>): string {
+  const { unit, size } = chooseUnit(flopsPerSecond);
+  return `${formatThree(flopsPerSecond / size)} ${unit}/s measured, ${formatThree(tokensPerSecond)} tokens/s`;
+}
+
+function chooseUnit(flops: number): { unit: string; size: number } {
+  if (flops < 1e9) return { unit: "MFLOP", size: 1e6 };
+  return flops < 1e12 ? { unit: "GFLOP", size: 1e9 } : { unit: "TFLOP", size: 1e12 };
+}
+
+/** Three digits at least, without an exponent. */
+const formatThree = (value: number): string =>
+  value < 1000 ? value.toPrecision(3) : formatThousands(Math.round(value));
+
+/** "about 1.20", in the currency of the price. */
+const formatMoney = (amount: number): string => (amount < 0.01 ? "under 0.01" : `about ${amount.toFixed(2)}`);
 
 /** "0.03 s", "12 s", "4 min", "3 h 20 min", "2 days 4 h" */
 export function formatSeconds(seconds: number): string {

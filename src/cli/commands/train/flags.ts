@@ -24,7 +24,14 @@ export interface TrainFlags extends CommonFlags, DeviceFlags {
   saveEvery?: number;
   resume?: boolean;
   dryRun?: boolean;
+  price?: number;
   force?: boolean;
+}
+
+/** @throws NfcError "usage" for a price that nothing would be said with */
+export function refuseIdlePrice({ price, dryRun }: Pick<TrainFlags, "price" | "dryRun">): void {
+  if (price === undefined || dryRun) return;
+  throw new NfcError("usage", "--price says what a dry run costs, and this is none", { hint: "add --dry-run" });
 }
 
 const OUTPUT_OF_DISTILL = "the model's name with -distilled, here";
@@ -74,6 +81,7 @@ export function addTrainFlags(command: Command, mode: TrainMode, tasks: SettingT
   addDeviceFlag(command)
     .option("--resume", "go on with an interrupted run, or extend a finished one by giving more steps")
     .option("--dry-run", "write nothing; measure for ten seconds, and say what the run will take")
+    .option("--price <per hour>", "with --dry-run: what this machine costs an hour", parseNonNegativeNumber)
     .option("-f, --force", "replace an existing output, start an unfinished run over");
   return addCommonFlags(command);
 }

@@ -14,7 +14,7 @@ import { note, printResult } from "../../terminal.ts";
 import { SkippedLines } from "../eval/skipped-lines.ts";
 import { formatScores } from "../eval/task-table.ts";
 import { printTaskDryRun } from "./dry-run.ts";
-import { readSettings, type TrainFlags } from "./flags.ts";
+import { readSettings, refuseIdlePrice, type TrainFlags } from "./flags.ts";
 
 export interface FinetuneTaskFlags extends TrainFlags, SourceFlags {
   task?: string;
@@ -35,6 +35,7 @@ export async function runTask(
   const [data, ...more] = flags.data;
   if (data === undefined || more.length > 0)
     throw new NfcError("usage", "--data is one folder with --task", { hint: "name the folder of the task's files" });
+  refuseIdlePrice(flags);
   await requireDevice(flags);
   const teacher = flags.distillFrom ? await openCheckpoint(flags.distillFrom, toOpenOptions(flags)) : null;
   try {

@@ -14,7 +14,7 @@ import type { Context } from "../../terminal.ts";
 import { note, printResult } from "../../terminal.ts";
 import { warnOfFewTokens } from "../eval/few-tokens.ts";
 import { printDryRun } from "./dry-run.ts";
-import { readSettings, type TrainFlags } from "./flags.ts";
+import { readSettings, refuseIdlePrice, type TrainFlags } from "./flags.ts";
 
 export async function runTraining(
   context: Context,
@@ -24,6 +24,7 @@ export async function runTraining(
   progress: Progress,
 ): Promise<void> {
   const { student, teacher } = models;
+  refuseIdlePrice(flags);
   await requireDevice(flags);
   const { output, data, valid: heldOut, field, cache, saveEvery, resume, force, threads } = flags;
   const options: TrainOptions = {
