@@ -21,6 +21,7 @@ import { EXIT, formatError, reportFailure } from "./exit-code.ts";
 import { fitHelp } from "./help-text.ts";
 import { makeOutputError, watchStreams } from "./output-guard.ts";
 import { type Context, type Io, type OutputFlags, SIGNALS } from "./terminal.ts";
+import { addTimingsFlag, runTimed } from "./timings.ts";
 import { checkFlags, helpCommand, onUsageFault, suggestChoices } from "./usage.ts";
 
 /** A terminal that closes sends SIGHUP more than once: from the system and from its shell. */
@@ -52,7 +53,7 @@ async function runUntilSignal(io: Io): Promise<number> {
   };
   for (const signal of SIGNALS) io.on(signal, stop);
   try {
-    await runCommand(io.argv.slice(2), io, abort.signal);
+    await runTimed(io, () => runCommand(io.argv.slice(2), io, abort.signal));
     return EXIT.ok;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
@@ -123,6 +124,7 @@ const COMMANDS = [
 
 function inherit(command: Command, root: Command): Command {
   suggestChoices(command);
+  if (command.name() !== "help") addTimingsFlag(command);
   return command.copyInheritedSettings(root).exitOverride(onUsageFault(command));
 }
 

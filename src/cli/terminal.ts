@@ -1,6 +1,7 @@
 // The surroundings of a command: its context, stdout for results, stderr for everything else, and the browser.
 import { spawn } from "node:child_process";
 import { escapeJson } from "../io/printable.ts";
+import { readTimings } from "../io/timings.ts";
 import { fitText } from "../report/render/fit.ts";
 
 /** Signals that end a command: it finishes its step, saves, and says how to resume. */
@@ -34,8 +35,14 @@ export interface OutputFlags {
 /** The result: an object for `--json`, else text, which fits the terminal unless it is Markdown. */
 export function printResult(io: Io, flags: OutputFlags & { format?: string }, json: unknown, text: () => string): void {
   const plain = flags.format === "markdown" ? text : () => fitTerminal(text(), io.stdout);
-  const out = flags.json ? escapeJson(json, 2) : plain();
+  const out = flags.json ? escapeJson(addTimings(json), 2) : plain();
   io.stdout.write(out.endsWith("\n") ? out : `${out}\n`);
+}
+
+/** An object with the `timings` so far, where they are recorded. A list stays as its format has it. */
+function addTimings(json: unknown): unknown {
+  const timings = readTimings();
+  return timings && json !== null && typeof json === "object" && !Array.isArray(json) ? { ...json, timings } : json;
 }
 
 /** A remark on stderr, unless `--quiet`. */

@@ -4,6 +4,7 @@ import { dirname, join, relative } from "node:path";
 import { throwIfAborted } from "../errors.ts";
 import { readErrno, withIoErrors } from "./io-error.ts";
 import { PIECE_BYTES } from "./positional-file.ts";
+import { countWritten, timePhase } from "./timings.ts";
 
 const WINDOWS = process.platform === "win32";
 /** The answers of file systems that cannot sync a folder, or anything (some network and FUSE file systems). */
@@ -70,13 +71,15 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, position
   for (let done = 0; done < bytes.byteLength; ) {
     const length = Math.min(PIECE_BYTES, bytes.byteLength - done);
     const at = position === null ? null : position + done;
-    done += (await handle.write(bytes, done, length, at)).bytesWritten;
+    const { bytesWritten } = await handle.write(bytes, done, length, at);
+    countWritten(bytesWritten);
+    done += bytesWritten;
   }
 }
 
 async function syncHandle(handle: FileHandle): Promise<void> {
   try {
-    await handle.sync();
+    await timePhase("waiting for the disk", () => handle.sync());
   } catch (error) {
     if (!SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "")) throw error;
   }

@@ -4,6 +4,7 @@ import { type FileHandle, lstat, open, stat } from "node:fs/promises";
 import { NfcError } from "../errors.ts";
 import { LFS_STARTS } from "./file-format.ts";
 import { withIoErrors } from "./io-error.ts";
+import { countRead } from "./timings.ts";
 
 /**
  * Bytes of one piece. It is large enough that the calls cost nothing, small enough for the processor's cache, and a
@@ -74,6 +75,7 @@ export class PositionalFile {
         const message = `${this.path}: the file ends at byte ${position}; it has been cut since it was opened`;
         throw new NfcError("io", message, { hint: "do not write to a checkpoint while it is being read" });
       }
+      countRead(bytesRead);
       done += bytesRead;
     }
   }
