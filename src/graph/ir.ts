@@ -28,6 +28,8 @@ export interface Value {
 }
 
 export interface Node {
+  /** Counted in the order in which the graph was built. */
+  readonly place: number;
   readonly op: string;
   readonly domain: string;
   readonly inputs: readonly (Value | null)[];
@@ -54,6 +56,7 @@ export class Graph {
   private readonly shared = new Map<string, Value>();
   private readonly names = new Set<string>();
   private counter = 0;
+  private nodeCount = 0;
 
   /** A tensor fed at run time. */
   input(name: string, dtype: GraphDtype, shape: Shape): Value {
@@ -101,6 +104,7 @@ export class Graph {
   node(spec: NodeSpec): Value[] {
     const outputs: Value[] = [];
     const node: Node = {
+      place: this.nodeCount++,
       op: spec.op,
       domain: spec.domain ?? "",
       inputs: spec.inputs,

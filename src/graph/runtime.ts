@@ -27,8 +27,11 @@ export interface SessionOptions {
   steady?: boolean | undefined;
   /** The folder of the files in which the weights of a model in memory lie. @internal */
   weightsFolder?: string | undefined;
-  /** "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. @internal */
-  outputs?: "host" | "device" | undefined;
+  /**
+   * "device" for a session whose outputs stay there: it is run by `runOnDevice` alone. "given" for one whose outputs go
+   * into arrays of the caller: it is run by `runInto` alone. @internal
+   */
+  outputs?: "host" | "device" | "given" | undefined;
   /** Adds up the bytes that runs take from the host's memory, and give to it. @internal */
   traffic?: { up: number; down: number } | undefined;
 }

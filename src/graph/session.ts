@@ -18,7 +18,7 @@ import {
   toDeviceFault,
   toOrtOptions,
 } from "./runtime.ts";
-import { type ExternalLocation, encodeOnnx } from "./to-onnx.ts";
+import { type ExternalLocation, encodeOnnx, NO_TENSOR } from "./to-onnx.ts";
 
 export type TensorArray = ConstantData | Uint16Array;
 
@@ -55,6 +55,9 @@ export async function checkDevice(device: Device): Promise<void> {
   await session.close();
 }
 
+/** What onnxruntime-node 1.30 says of an output that is no tensor, when it makes JavaScript's objects of the outputs. */
+const NOT_A_TENSOR = "Non tensor type is temporarily not supported.";
+
 export class Session {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
@@ -70,14 +73,15 @@ export class Session {
     this.device = device;
     this.traffic = traffic ?? null;
     this.inputNames = session.inputNames;
-    this.outputNames = session.outputNames;
+    this.outputNames = session.outputNames.filter((name) => name !== NO_TENSOR);
     const int32 = session.inputMetadata.filter((input) => input.isTensor && input.type === "int32");
     this.int32Inputs = new Set(int32.map(({ name }) => name));
   }
 
   /** A session whose weights are fed with every run. */
   static async withInputs(graph: Graph, options: SessionOptions = {}): Promise<Session> {
-    return createSession(encodeOnnx(lowerGraph(graph, options), { parameters: "inputs" }), options);
+    const noTensor = options.outputs === "given";
+    return createSession(encodeOnnx(lowerGraph(graph, options), { parameters: "inputs", noTensor }), options);
   }
 
   /** A session that owns a copy of the weights, taken from memory, so that the 2 GiB limit of files does not apply. */
@@ -151,6 +155,25 @@ export class Session {
       host[name] = { dtype: result.type as GraphDtype, data, shape: result.dims };
     }
     return host;
+  }
+
+  /**
+   * Runs a graph of a session with `outputs` "given": each output is written into the tensor of its name. `run` writes
+   * them there too, but onnxruntime-node copies every output once more, into an array of its own. It stops at the first
+   * output that it has no array for, an empty sequence here, when the graph has run and all outputs are written.
+   */
+  async runInto(feeds: Operands, into: Tensors): Promise<void> {
+    const fetches: Record<string, Ort.Tensor | null> = { [NO_TENSOR]: null };
+    for (const name of this.outputNames) {
+      const tensor = into[name];
+      if (!tensor) throw new Error(`no tensor is given for the output ${name}`);
+      fetches[name] = this.tensor(tensor);
+    }
+    try {
+      await this.session.run(this.feed(feeds), fetches);
+    } catch (error) {
+      if (describeError(error) !== NOT_A_TENSOR) throw toDeviceFault(error, this.device) ?? error;
+    }
   }
 
   /**

@@ -40,7 +40,22 @@ export interface EncodeOptions {
   parameters: ParameterPlacement;
   producer?: { name: string; version: string } | undefined;
   metadata?: Readonly<Record<string, string>> | undefined;
+  /** Whether an empty sequence, `NO_TENSOR`, comes before the other outputs. */
+  noTensor?: boolean | undefined;
 }
+
+/** An output that is no tensor: onnxruntime-node gives back no output of a run that is asked for it (session.ts). */
+export const NO_TENSOR = "no_tensor";
+const SEQUENCE_NODE = {
+  opType: "SequenceEmpty",
+  name: "SequenceEmpty",
+  output: [NO_TENSOR],
+  attribute: [{ name: "dtype", i: ONNX_DATA_TYPE.float32, type: ATTRIBUTE_TYPE.int }],
+};
+const SEQUENCE_OUTPUT = {
+  name: NO_TENSOR,
+  type: { sequenceType: { elemType: { tensorType: { elemType: ONNX_DATA_TYPE.float32 } } } },
+};
 
 /**
  * Serializes the model as a stream of byte chunks, so that memory does not grow with its weights. Only nodes and weights that an
@@ -107,9 +122,12 @@ function layOutParameters(graph: Graph, options: EncodeOptions) {
   }
   const parts = encodeMessage("GraphProto", {
     name: "nfc",
-    node: toNodeProtos(live),
+    node: [
+      ...(options.noTensor ? [SEQUENCE_NODE] : []),
+      ...toNodeProtos(options.parameters === "inputs" ? orderForMemory(live.nodes) : live.nodes),
+    ],
     input: inputs.map(toValueInfo),
-    output: live.outputs.map(toValueInfo),
+    output: [...(options.noTensor ? [SEQUENCE_OUTPUT] : []), ...live.outputs.map(toValueInfo)],
     initializer: initializers,
   });
   return { envelope: makeModelEnvelope(live, options), parts, inline };
@@ -126,8 +144,20 @@ function makeModelEnvelope(live: LiveGraph, { producer, metadata = {} }: EncodeO
   });
 }
 
-function toNodeProtos(live: LiveGraph): object[] {
-  return live.nodes.map((node, i) => ({
+/**
+ * Orders nodes so that ONNX Runtime runs them as the graph was built. It begins with the last node that no other one reads,
+ * runs what that needs, and goes on to the node before it. A weight's gradient is such a node: at the end of all, where the
+ * walk over the outputs has it, it would keep its two factors for the whole run.
+ */
+function orderForMemory(nodes: readonly Node[]): Node[] {
+  const read = new Set(nodes.flatMap((node) => node.inputs));
+  const built = nodes.toSorted((a, b) => a.place - b.place);
+  const isRead = (node: Node) => node.outputs.some((output) => read.has(output));
+  return [...built.filter(isRead), ...built.filter((node) => !isRead(node)).reverse()];
+}
+
+function toNodeProtos(nodes: readonly Node[]): object[] {
+  return nodes.map((node, i) => ({
     opType: node.op,
     domain: node.domain,
     name: `${node.op}_${i}`,

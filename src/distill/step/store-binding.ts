@@ -1,14 +1,21 @@
 // Connects the session of a training graph to the parameter store: it reads parameters there, and writes gradients.
-import { makeFloat32Tensor, type Operand, type Operands, type Session, type Tensor } from "../../graph/session.ts";
+import {
+  makeFloat32Tensor,
+  type Operand,
+  type Operands,
+  type Session,
+  type Tensor,
+  type Tensors,
+} from "../../graph/session.ts";
 import type { ParameterState } from "./parameter-state.ts";
 import type { ParameterStore } from "./parameter-store.ts";
 import { nameGradient, STEP } from "./step-graph.ts";
 
-export interface StoreBinding {
+export interface StoreBinding<Gradients extends Operands = Operands> {
   /** The parameters that the session reads, by their names, as they are now. */
   readParameters(): Operands;
   /** The session writes its gradients here: to the store's arrays, and one for the rows of the embedding. */
-  gradients: Operands;
+  gradients: Gradients;
   /**
    * Completes the embeddings' gradients after a run on `ids` [B·T]: adds the rows to wte's, and clears wpe's beyond T.
    * wte's gradient is cleared first, unless the graph has written the head's part of it.
@@ -21,7 +28,7 @@ export function bindStore(
   session: Session,
   store: ParameterStore,
   { batch, length, width }: { batch: number; length: number; width: number },
-): StoreBinding {
+): StoreBinding<Tensors> {
   const gradients: Record<string, Tensor> = {};
   for (const name of store.trained) {
     if (!session.outputNames.includes(nameGradient(name))) continue;

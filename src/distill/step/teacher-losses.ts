@@ -14,12 +14,11 @@ export interface TeacherPart {
 
 /** KL = Σ t·(z_t − z) − (lse_t − lse) with z at the temperature; dL/dz gets b·(q − t). */
 export function buildDenseTeacher(warm: Distribution, logits: readonly Value[], b: Value): TeacherPart {
-  const teacher = chunkedSoftmax(logits);
-  const expected = teacher.parts
-    .map((t, c) =>
-      mul(reduceSum(mul(t.softmax, sub(t.logits, (warm.parts[c] as ChunkDistribution).logits)), [1], true), t.share),
-    )
-    .reduce(add); // [n, 1]
+  const teacher = chunkedSoftmax(logits, (zt, t, c) => {
+    const difference = sub(zt, (warm.parts[c] as ChunkDistribution).logits); // [n, v]
+    return reduceSum(mul(t, difference), [1], true);
+  });
+  const expected = teacher.parts.map(({ statistic, share }) => mul(statistic as Value, share)).reduce(add); // [n, 1]
   return {
     kl: sub(expected, sub(teacher.logNormalizer, warm.logNormalizer)),
     studentWeight: b,

@@ -6,6 +6,7 @@ import {
   Session,
   type SessionOptions,
   type Tensor,
+  type Tensors,
 } from "../../graph/session.ts";
 import { makeTextFeeds } from "../../model/gpt2.ts";
 import type { ParameterStore } from "./parameter-store.ts";
@@ -39,13 +40,17 @@ export async function openTrainingStep(
 ): Promise<TrainingStep> {
   const { batch, length, config, teacher } = options;
   const layout = buildStepGraph(options);
-  const session = await Session.withInputs(layout.graph, sessionOptions);
+  const session = await Session.withInputs(layout.graph, { ...sessionOptions, outputs: "given" });
   const binding = bindStore(session, store, { batch, length, width: config.n_embd });
   const rows = batch * length;
   const head = chunkHead(store.slot(layout.headName).rounded, config.n_embd, layout, nameHeadChunk);
-  const outputs = {
+  const nll = new Float32Array(rows);
+  const kl = new Float32Array(teacher ? rows : 0);
+  const outputs: Tensors = {
     ...binding.gradients,
     ...(layout.headTrained && makeHeadOutputs(layout, store, [rows, config.n_embd])),
+    [STEP.nll]: makeFloat32Tensor(nll, [rows]),
+    ...(teacher && { [STEP.kl]: makeFloat32Tensor(kl, [rows]) }),
   };
   return {
     async run({ inputs, labels }, weights, feeds = {}) {
@@ -53,7 +58,7 @@ export async function openTrainingStep(
       const known = labels.map((label) => Math.max(0, label));
       const nllWeights = Float32Array.from(labeled, (on) => on * weights.nll);
       const klWeights = new Float32Array(rows).fill(weights.kl);
-      const output = await session.run(
+      await session.runInto(
         {
           ...binding.readParameters(),
           ...head,
@@ -69,10 +74,9 @@ export async function openTrainingStep(
       // A row without a label has weight 0, so that it adds zeros to row 0 of the head's matrix.
       if (headTrained) store.addRows(headName, outputs[STEP.labelRows]?.data as Float32Array, known);
       binding.addEmbeddingRows(inputs, { hasHeadGradient: headTrained && headName === "wte.weight" });
-      const nll = (output[STEP.nll] as Tensor).data as Float32Array;
       return {
         nll: nll.reduce((sum, value, i) => (labeled[i] ? sum + value : sum), 0),
-        kl: ((output[STEP.kl]?.data ?? []) as Float32Array).reduce((sum, value) => sum + value, 0),
+        kl: kl.reduce((sum, value) => sum + value, 0),
       };
     },
     close: () => session.close(),
