@@ -43,9 +43,13 @@ const RUNTIME = [
 /** Tests of ONNX Runtime's WebGPU provider: a software driver needs an environment that is there when the process starts. */
 const WEBGPU = ["test/webgpu/**/*.test.ts"];
 
+const globalSetup = "test/support/shared-folder.ts";
+
 export default defineConfig({
   test: {
     reporters: ["default", "./test/closing-line-reporter.ts"],
+    // What takes long, and is not the only test of its command or of its refusals: `npm run test:slow` runs these alone.
+    tags: [{ name: "slow", description: "Long runs: left out by npm test, run by npm run test:slow and .ci/run." }],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Some tests load onnxruntime-node without nfc, which would report.
@@ -67,8 +71,8 @@ export default defineConfig({
           setupFiles: ["test/support/no-runtime.ts"],
         },
       },
-      { extends: true, test: { name: "runtime", include: RUNTIME } },
-      { extends: true, test: { name: "webgpu", include: WEBGPU, env: SOFTWARE_GPU ?? {} } },
+      { extends: true, test: { name: "runtime", include: RUNTIME, globalSetup } },
+      { extends: true, test: { name: "webgpu", include: WEBGPU, globalSetup, env: SOFTWARE_GPU ?? {} } },
     ],
   },
 });

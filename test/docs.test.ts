@@ -64,8 +64,8 @@ it("every npm script that a page, a workflow or the gate calls exists", () => {
   expect(called.filter((name) => !((name as string) in packed.scripts))).toEqual([]);
 });
 
-it("docs/reference/commands.md is what npm run docs:commands writes", { timeout: 60_000 }, () => {
-  compileCli(path());
+it("docs/reference/commands.md is what npm run docs:commands writes", { timeout: 60_000 }, async () => {
+  await compileCli(path());
   const printed = execFileSync(process.execPath, ["scripts/make-docs.mjs", join(path(), "bin/nfc.js"), "--print"], {
     encoding: "utf8",
   });

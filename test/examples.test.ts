@@ -13,8 +13,8 @@ const programs = fences.flat().filter(({ text }) => text.includes('from "noisefo
 const names = readdirSync("examples");
 
 // A package of its own, so that the programs import it by its name.
-beforeAll(() => {
-  compileSources(path());
+beforeAll(async () => {
+  await compileSources(path());
   for (const name of ["examples", "fixtures", "nfc.size.json", "nfc.baseline.json"])
     cpSync(name, path(name), { recursive: true });
   symlinkSync(resolve("node_modules"), path("node_modules"), "junction");

@@ -19,7 +19,7 @@ let count = 0;
 
 beforeAll(async () => {
   mkdirSync(path("package"));
-  bin = compileCli(path("package"));
+  bin = await compileCli(path("package"));
   // 3.7 MB, so that writing takes a while.
   source = await writeCheckpoint(path("source"), { width: 64, heads: 4, layers: 4, vocab: 10_000, positions: 64 });
 });

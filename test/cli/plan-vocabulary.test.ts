@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { type Plan, planSchema } from "../../src/convert/plan/plan-file.ts";
 import { ok, refused } from "../support/cli.ts";
 import { MODEL, TEXT } from "../support/fixture.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("plan-vocabulary-cli");
@@ -86,7 +87,7 @@ describe("nfc convert with such a plan", () => {
     expect(((after - source) * Math.LN2) / tokens).toBeCloseTo(expected, 4);
   });
 
-  it("--target with --vocab-from makes a plan with the axis, and goes on with one that lacks it", async () => {
+  it("--target with --vocab-from makes a plan with the axis, and goes on with one that lacks it", SLOW, async () => {
     const own = path("target.json");
     const axes = ["--axes", "mlp", "--floor", "94%"];
     await ok("plan", MODEL, ...TEXTS, ...axes, "-o", own);
@@ -98,7 +99,7 @@ describe("nfc convert with such a plan", () => {
     expect(parameters.after).toBeLessThanOrEqual(0.985 * parameters.before);
     expect(readPlan(own).axes.map(({ name }) => name)).toContain("vocab");
     expect(readPlan(own).vocabulary?.files).toEqual([words]);
-  }, 240_000);
+  });
 
   it("a plan without the axis leaves the vocabulary to --vocab-from, on top of its step", async () => {
     const [own, output] = [path("without.json"), path("on-top")];

@@ -12,9 +12,9 @@ const path = temporaryFolder("process");
 let bin = "";
 let count = 0;
 
-beforeAll(() => {
+beforeAll(async () => {
   mkdirSync(path("package"));
-  bin = compileCli(path("package"));
+  bin = await compileCli(path("package"));
 });
 
 function folder(): string {

@@ -15,7 +15,7 @@ let bin = "";
 
 beforeAll(async () => {
   mkdirSync(path("package"));
-  bin = compileCli(path("package"));
+  bin = await compileCli(path("package"));
   writeIds(path("ids.bin"));
   writeJson(path("config.json"), TINY_CONFIG);
   await converted({ output: path("model") });

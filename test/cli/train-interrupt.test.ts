@@ -92,9 +92,9 @@ describe("an interrupted training run", () => {
 
 describe("a training process", () => {
   let bin = "";
-  beforeAll(() => {
+  beforeAll(async () => {
     mkdirSync(path("package"));
-    bin = compileCli(path("package"));
+    bin = await compileCli(path("package"));
   });
   const endless = (output: string) => args(path(output), 1_000_000, ["--eval-every", "1000000"]);
 

@@ -12,9 +12,9 @@ const path = temporaryFolder("train-kill");
 const ROUNDS = 9;
 let bin = "";
 
-beforeAll(() => {
+beforeAll(async () => {
   mkdirSync(path("package"));
-  bin = compileCli(path("package"));
+  bin = await compileCli(path("package"));
   writeIds(path("ids.bin"));
   writeJson(path("config.json"), { ...TINY_CONFIG, nfc_variant: "noise-distance" });
 });

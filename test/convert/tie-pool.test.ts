@@ -12,8 +12,8 @@ import { randomLayer } from "./layer-input.ts";
 const at = temporaryFolder("tie-pool");
 const compiled = pathToFileURL(at("dist", "convert", "tie-worker.js"));
 
-beforeAll(() => {
-  compileSources(at());
+beforeAll(async () => {
+  await compileSources(at());
 });
 
 const pools: TiePool[] = [];

@@ -8,6 +8,7 @@ import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 import { failureOf } from "../support/failure.ts";
 import { opened } from "../support/fixture.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { metricsOf, signalAt, type Workshop, weightsOf, workshop } from "../support/training.ts";
 
@@ -81,7 +82,7 @@ it("the model that a run writes is the mean of its weights over the last steps, 
   expect(tuned.perplexity.before).toBeCloseTo(perplexity.after, 4);
 });
 
-it("a run with a mean resumes after each step, and in an evaluation, as if it had not stopped", async () => {
+it("a run with a mean resumes after each step, and in an evaluation, as if it had not stopped", SLOW, async () => {
   const settings = { evalEvery: 3 };
   const expected = await distil("straight", settings);
   for (const step of [2, 5, 6, 7]) {

@@ -10,6 +10,7 @@ import { type TrainOptions, train } from "../../src/distill/train.ts";
 import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest, MODEL, opened, TEXT } from "../support/fixture.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { signalAt, type Workshop, workshop } from "../support/training.ts";
 
@@ -56,7 +57,7 @@ it("a dry run counts what the run will do, and writes nothing", { timeout: 120_0
   expect(said.memoryBytes).toBeGreaterThan(50e6);
 });
 
-it("a dry run says the time and the space that the run then takes", { timeout: 120_000 }, async () => {
+it("a dry run says the time and the space that the run then takes", { ...SLOW, timeout: 120_000 }, async () => {
   const settings = { steps: 400, batchSize: 32, length: 32, evalEvery: 200 };
   const said = await dry({ output: path("timed"), settings }, 3);
   const started = performance.now();

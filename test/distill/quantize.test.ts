@@ -18,6 +18,7 @@ import { exported } from "../support/exported.ts";
 import { failureOf } from "../support/failure.ts";
 import { opened } from "../support/fixture.ts";
 import { overwrite } from "../support/poison.ts";
+import { slowUnless } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { signalAt, type Workshop, weightsOf, workshop, writeIds } from "../support/training.ts";
 
@@ -153,25 +154,27 @@ describe("a model that is trained for q4", () => {
     await opened(path("second"), async (model) => expect(model.record?.quantization).toBeUndefined());
   });
 
-  it.each([
+  describe.each<[string, Settings]>([
+    ["with scales that are chosen anew", { grid: "refit" }],
     ["plain", {}],
     ["with the mean of the weights", { average: 0.5 }],
-    ["with scales that are chosen anew", { grid: "refit" as const }],
     ["in micro-batches", { accumulate: 2, batchSize: 2 }],
-    ["in mixed bits", { quantize: "mixed" as const }],
-  ])("goes on after an interruption as if there had been none: %s", async (name, more) => {
-    const settings: Settings = { ...CHANGING, steps: 6, quantize: "q4", ...more };
-    const student = await shop.student("noise-distance");
-    const whole = await shop.distil(student, { output: path(`whole ${name}`), settings });
-    for (const step of [1, 3, 4]) {
-      const output = path(`parts ${name} ${step}`);
-      const options = { output, settings, saveEvery: 100 };
-      expect((await failureOf(() => shop.distil(student, { ...options, ...signalAt(step) }))).code).toBe("aborted");
-      const result = await shop.distil(student, { ...options, resume: true });
-      expect(result.perplexity).toEqual(whole.perplexity);
-      expect(weightsOf(output).equals(weightsOf(path(`whole ${name}`)))).toBe(true);
-    }
-  });
+    ["in mixed bits", { quantize: "mixed" }],
+  ])("trained %s", (name, more) =>
+    it("goes on after an interruption as if there had been none", slowUnless("grid" in more), async () => {
+      const settings: Settings = { ...CHANGING, steps: 6, quantize: "q4", ...more };
+      const student = await shop.student("noise-distance");
+      const whole = await shop.distil(student, { output: path(`whole ${name}`), settings });
+      for (const step of [1, 3, 4]) {
+        const output = path(`parts ${name} ${step}`);
+        const options = { output, settings, saveEvery: 100 };
+        expect((await failureOf(() => shop.distil(student, { ...options, ...signalAt(step) }))).code).toBe("aborted");
+        const result = await shop.distil(student, { ...options, resume: true });
+        expect(result.perplexity).toEqual(whole.perplexity);
+        expect(weightsOf(output).equals(weightsOf(path(`whole ${name}`)))).toBe(true);
+      }
+    }),
+  );
 
   it("keeps the scales that its student had, where the transfer has not moved them, unless they are chosen anew", async () => {
     const scalesOf = (folder: string) =>

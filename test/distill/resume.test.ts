@@ -10,6 +10,7 @@ import { withWriteFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
 import { digest, opened } from "../support/fixture.ts";
 import { overwrite } from "../support/poison.ts";
+import { SLOW, slowUnless } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import {
   countedSignal,
@@ -44,33 +45,40 @@ async function straight(name: string, variant: Variant, settings: Partial<TrainS
   return { student, result, weights: weightsOf(path(name)), metrics: metricsOf(path(name)) };
 }
 
+/** Noise and transfer, and heads of their own widths. */
+const QUICK: readonly Variant[] = ["noise-distance", "low-rank"];
+
 describe.each(VARIANTS)("resuming a distillation to %s", (variant) => {
   // 2: in the transfer; 3: at its end; 4: one step on; 6: at an evaluation; 7: before the last step.
   it.each([
     ["one micro-batch", {}],
     ["two micro-batches", { accumulate: 2, batchSize: 2 }],
-  ])("a distillation with %s resumes after each step as if it had not stopped", async (name, more) => {
-    const settings = { ...STEPS, transferSteps: variant === "dense" ? 0 : 3, ...more };
-    const expected = await straight(`${variant}-${name}`, variant, settings);
-    for (const step of [2, 3, 4, 6, 7]) {
-      const output = path(`${variant}-${name}-${step}`);
-      const options = { output, settings, saveEvery: 100 };
-      const stopped = await failureOf(() => shop.distil(expected.student, { ...options, ...signalAt(step) }));
-      expect(stopped.code).toBe("aborted");
-      expect(stopped.message).toBe(`interrupted; step ${step} of 8 is saved in ${output}.run`);
-      expect(stopped.hint).toContain("--resume");
-      expect(existsSync(output)).toBe(false);
-      const result = await shop.distil(expected.student, { ...options, resume: true });
-      expect(result.resumedFrom).toBe(step);
-      expect(result.perplexity).toEqual(expected.result.perplexity);
-      expect(weightsOf(output).equals(expected.weights)).toBe(true);
-      expect(metricsOf(output)).toEqual(expected.metrics);
-      expect(existsSync(`${output}.run`)).toBe(false);
-    }
-  });
+  ])(
+    "a distillation with %s resumes after each step as if it had not stopped",
+    slowUnless(QUICK.includes(variant)),
+    async (name, more) => {
+      const settings = { ...STEPS, transferSteps: variant === "dense" ? 0 : 3, ...more };
+      const expected = await straight(`${variant}-${name}`, variant, settings);
+      for (const step of [2, 3, 4, 6, 7]) {
+        const output = path(`${variant}-${name}-${step}`);
+        const options = { output, settings, saveEvery: 100 };
+        const stopped = await failureOf(() => shop.distil(expected.student, { ...options, ...signalAt(step) }));
+        expect(stopped.code).toBe("aborted");
+        expect(stopped.message).toBe(`interrupted; step ${step} of 8 is saved in ${output}.run`);
+        expect(stopped.hint).toContain("--resume");
+        expect(existsSync(output)).toBe(false);
+        const result = await shop.distil(expected.student, { ...options, resume: true });
+        expect(result.resumedFrom).toBe(step);
+        expect(result.perplexity).toEqual(expected.result.perplexity);
+        expect(weightsOf(output).equals(expected.weights)).toBe(true);
+        expect(metricsOf(output)).toEqual(expected.metrics);
+        expect(existsSync(`${output}.run`)).toBe(false);
+      }
+    },
+  );
 });
 
-it("a distillation resumes from wherever it was interrupted, at every reading of the signal", async () => {
+it("a distillation resumes from wherever it was interrupted, at every reading of the signal", SLOW, async () => {
   const settings = { steps: 4, transferSteps: 1, evalEvery: 2, warmup: 0 };
   const expected = await straight("everywhere", "noise-distance", settings);
   const endings = { before: 0, saved: 0 };
@@ -97,7 +105,7 @@ it("a distillation resumes from wherever it was interrupted, at every reading of
   expect(readdirSync(path("")).filter((name) => /\.run$|\.nfc-/.test(name))).toEqual([]);
 });
 
-it("a distillation resumes after a crash from the last checkpoint, evaluations included", async () => {
+it("a distillation resumes after a crash from the last checkpoint, evaluations included", SLOW, async () => {
   const expected = await straight("crash", "noise-shared", STEPS);
   for (let step = 1; step <= STEPS.steps; step++) {
     const options = { output: path(`crash-${step}`), settings: STEPS, saveEvery: 3 };
@@ -143,7 +151,7 @@ it("a distillation killed when its output was in place ends again, and leaves an
   expect(existsSync(`${options.output}.run`)).toBe(false);
 });
 
-it("a distillation resumes when the disk was full at any time, and the full disk is reported", async () => {
+it("a distillation resumes when the disk was full at any time, and the full disk is reported", SLOW, async () => {
   const settings = { steps: 3, evalEvery: 2, transferSteps: 1, warmup: 0 };
   const expected = await straight("disk", "symmetric", settings);
   const outcomes = { begun: 0, saved: 0 };

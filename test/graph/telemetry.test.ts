@@ -23,8 +23,8 @@ await session.close();
 process.stdout.write(JSON.stringify([...y.data]));
 `;
 
-test("a session of nfc leaves nothing in the home, cache and temporary folders", () => {
-  compileCli(path("package"));
+test("a session of nfc leaves nothing in the home, cache and temporary folders", async () => {
+  await compileCli(path("package"));
   for (const folder of FOLDERS) mkdirSync(path(folder));
   const { ORT_DISABLE_TELEMETRY: _, ...inherited } = process.env;
   const env = { ...inherited, HOME: path("home"), XDG_CACHE_HOME: path("cache"), TMPDIR: path("temporary") };

@@ -17,7 +17,7 @@ let compiled = "";
 
 beforeAll(async () => {
   compiled = await mkdtemp(join(tmpdir(), "nfc-io-compiled-"));
-  compileSources(compiled);
+  await compileSources(compiled);
 });
 
 afterAll(async () => {

@@ -3,12 +3,19 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import ts from "typescript";
+import { once } from "./once.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
-/** Compiles src/ to `folder`/dist, without a look at types, so that a child process runs what stands there now. */
-export function compileSources(folder: string): void {
+/** Writes src/, compiled, to `folder`/dist, so that a child process runs what stands there now. */
+export async function compileSources(folder: string): Promise<void> {
+  cpSync(await once("compiled", transpile), join(folder, "dist"), { recursive: true });
+  cpSync(join(root, "package.json"), join(folder, "package.json"));
+}
+
+/** Compiles src/ to `folder` without a look at types. */
+async function transpile(folder: string): Promise<void> {
+  const { default: ts } = await import("typescript");
   for (const name of readdirSync(join(root, "src"), { recursive: true }) as string[]) {
     if (!name.endsWith(".ts")) continue;
     const { outputText } = ts.transpileModule(readFileSync(join(root, "src", name), "utf8"), {
@@ -18,16 +25,15 @@ export function compileSources(folder: string): void {
         rewriteRelativeImportExtensions: true,
       },
     });
-    const target = join(folder, "dist", name.replace(/\.ts$/, ".js"));
+    const target = join(folder, name.replace(/\.ts$/, ".js"));
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, outputText);
   }
-  cpSync(join(root, "package.json"), join(folder, "package.json"));
 }
 
 /** Lays out `folder` as the package is: bin/, dist/, fixtures/, package.json. Gives the path of bin/nfc.js. */
-export function compileCli(folder: string): string {
-  compileSources(folder);
+export async function compileCli(folder: string): Promise<string> {
+  await compileSources(folder);
   cpSync(join(root, "bin"), join(folder, "bin"), { recursive: true });
   symlinkSync(join(root, "fixtures"), join(folder, "fixtures"));
   symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));

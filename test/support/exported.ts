@@ -1,5 +1,5 @@
 // Models of every variant made from the fixture, and what the export tests do with written ONNX files.
-import { readFileSync } from "node:fs";
+import { cpSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { onnx as Onnx } from "onnx-proto";
@@ -12,6 +12,7 @@ import { PRECISIONS, type Precision } from "../../src/model/precision.ts";
 import type { Variant } from "../../src/model/variants.ts";
 import { converted, MODEL, opened, TEXT } from "./fixture.ts";
 import { formOf } from "./narrow-models.ts";
+import { once } from "./once.ts";
 
 const proto = createRequire(import.meta.url)("onnx-proto") as { onnx: typeof Onnx };
 
@@ -24,13 +25,18 @@ export const KEY_RANKS = [8, 4];
 /** The fixture as a model of that variant in `output`; the dense one is the fixture itself. */
 export async function modelOf(variant: Variant, output: string): Promise<string> {
   if (variant === "dense") return MODEL;
-  if (variant === "pairwise") return formOf(MODEL, output, { variant });
-  if (variant === "low-rank") return formOf(MODEL, output, { variant, qk: KEY_RANKS });
-  // Calibrated, so that the distance means are not 0.
-  await converted({ output, variant, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 2048 });
+  cpSync(join(await once(`model-${variant}`, (folder) => makeModel(variant, join(folder, "model"))), "model"), output, {
+    recursive: true,
+  });
   return output;
 }
 
+function makeModel(variant: Variant, output: string): Promise<unknown> {
+  if (variant === "pairwise") return formOf(MODEL, output, { variant });
+  if (variant === "low-rank") return formOf(MODEL, output, { variant, qk: KEY_RANKS });
+  // Calibrated, so that the distance means are not 0.
+  return converted({ output, variant, strategy: "calibrated", calibration: [TEXT], calibrationTokens: 2048 });
+}
 /** Exports `model` with the defaults of a test: one thread, inline, noise at its mean. */
 export function exported(
   model: string,

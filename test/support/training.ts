@@ -1,5 +1,5 @@
 // Tiny training runs for tests: a trained source model, students of every variant, token ids, and what a run leaves.
-import { readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { makeFreshModel } from "../../src/distill/fresh-model.ts";
@@ -8,6 +8,7 @@ import { train } from "../../src/distill/train.ts";
 import { resolveTrainSettings, type TrainMode, type TrainSettings } from "../../src/distill/train-settings.ts";
 import { VARIANT_TRAITS, type Variant } from "../../src/model/variants.ts";
 import { converted, opened } from "./fixture.ts";
+import { once } from "./once.ts";
 
 export const TINY_CONFIG = { n_layer: 2, n_head: 2, n_embd: 32, n_positions: 32, vocab_size: 61 };
 
@@ -51,30 +52,26 @@ export interface Workshop {
   distil(model: string, options: Given & { output: string }): Promise<TrainResult>;
 }
 
-/** Makes data and base in a folder. */
+/** Lays data and base in a folder. */
 export async function workshop(path: (...parts: string[]) => string): Promise<Workshop> {
-  const data = writeIds(path("ids.bin"));
-  const base = path("base");
-  const fresh = await makeFreshModel({ config: writeJson(path("config.json"), TINY_CONFIG), seed: 3 });
+  const [data, base] = [path("ids.bin"), path("base")];
+  const made = await once("workshop", makeBase);
+  for (const [name, target] of Object.entries({ "ids.bin": data, base }))
+    cpSync(join(made, name), target, { recursive: true });
   const common = { data: [data], cache: path("cache"), session: { threads: 1 } };
-  await train(fresh, { ...common, output: base, settings: settingsFor("pretrain", fresh, { steps: 40, lr: 1e-2 }) });
   const start = (task: TrainMode, model: string, teacher: Checkpoint | null, options: Given & { output: string }) =>
     opened(model, (student) =>
       train(student, { ...common, ...options, teacher, settings: settingsFor(task, student, options.settings) }),
     );
-  const pretrained = async (variant: Variant, output: string) => {
-    const fresh = await makeFreshModel({ config: path("config.json"), variant, seed: 4 });
-    await train(fresh, { ...common, output, settings: settingsFor("pretrain", fresh, { steps: 20, lr: 1e-2 }) });
-  };
   const students = new Map<Variant, string>([["dense", base]]);
   return {
     data,
     base,
     async student(variant) {
       const output = students.get(variant) ?? path(`student-${variant}`);
-      if (variant !== "dense" && !students.has(variant)) {
-        if (VARIANT_TRAITS[variant].narrow || VARIANT_TRAITS[variant].paired) await pretrained(variant, output);
-        else await converted({ output, variant }, base);
+      if (!students.has(variant)) {
+        const made = await once(`student-${variant}`, (folder) => makeStudent(variant, folder));
+        cpSync(join(made, "model"), output, { recursive: true });
       }
       students.set(variant, output);
       return output;
@@ -82,6 +79,32 @@ export async function workshop(path: (...parts: string[]) => string): Promise<Wo
     run: (task, model, options) => start(task, model, options.teacher ?? null, options),
     distil: (model, options) => opened(base, (teacher) => start("distill", model, teacher, options)),
   };
+}
+
+/** Token ids, and a dense model that has learnt them a little. */
+async function makeBase(folder: string): Promise<void> {
+  writeIds(join(folder, "ids.bin"));
+  await pretrain(folder, join(folder, "base"), { seed: 3 }, 40);
+}
+
+async function makeStudent(variant: Variant, folder: string): Promise<void> {
+  const output = join(folder, "model");
+  if (VARIANT_TRAITS[variant].narrow || VARIANT_TRAITS[variant].paired) {
+    writeIds(join(folder, "ids.bin"));
+    await pretrain(folder, output, { variant, seed: 4 }, 20);
+  } else await converted({ output, variant }, join(await once("workshop", makeBase), "base"));
+}
+
+async function pretrain(
+  folder: string,
+  output: string,
+  start: { variant?: Variant; seed: number },
+  steps: number,
+): Promise<void> {
+  const fresh = await makeFreshModel({ config: writeJson(join(folder, "config.json"), TINY_CONFIG), ...start });
+  const settings = settingsFor("pretrain", fresh, { steps, lr: 1e-2 });
+  const common = { data: [join(folder, "ids.bin")], cache: join(folder, "cache"), session: { threads: 1 } };
+  await train(fresh, { ...common, output, settings });
 }
 
 export const weightsOf = (folder: string): Buffer => readFileSync(join(folder, "model.safetensors"));

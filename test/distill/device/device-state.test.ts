@@ -8,6 +8,7 @@ import { countElements } from "../../../src/formats/dtype.ts";
 import { makeFloat32Tensor } from "../../../src/graph/session.ts";
 import { compareSteps, runSteps, STEPS_CASES } from "../../support/device-steps.ts";
 import { tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
+import { SLOW } from "../../support/slow.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const path = temporaryFolder("device-state");
@@ -48,6 +49,7 @@ describe("a step on a device", () => {
 
   it.each(STEPS_CASES.filter(({ name }) => /micro-batches|mean of the values|hidden/.test(name)))(
     "leaves nothing behind on it, however many there are: $name",
+    SLOW,
     async (given) => {
       const held: number[] = [];
       await runSteps({ ...given, settings: { ...given.settings, steps: 200 } }, 200, {
@@ -116,7 +118,7 @@ describe("a step on a device", () => {
     await Promise.all([state.close(), again.close()]);
   });
 
-  it("moves large arrays layer by layer, and small ones together, as the host moves each", async () => {
+  it("moves large arrays layer by layer, and small ones together, as the host moves each", SLOW, async () => {
     const layer = (i: number) => [
       { name: `h.${i}.mlp.c_fc.weight`, shape: [256, 300], trained: true },
       { name: `h.${i}.mlp.c_fc.bias`, shape: [300], trained: true },

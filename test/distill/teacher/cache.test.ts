@@ -11,7 +11,7 @@ import type { Tensor } from "../../../src/graph/session.ts";
 import { failureOf } from "../../support/failure.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
-import { metricsOf, weightsOf, workshop } from "../../support/training.ts";
+import { metricsOf, weightsOf, workshop, writeIds } from "../../support/training.ts";
 
 const at = temporaryFolder("teacher-cache");
 let names = 0;
@@ -237,11 +237,12 @@ describe("a run with a cached teacher", () => {
   it("a run writes the same bytes with an empty, a full and a torn cache file, over epochs", async () => {
     const shop = await workshop(at);
     const student = await shop.student("symmetric");
-    // 3000 ids less the held-out end: 183 windows of 16; 4 a step, so that 60 steps are more than an epoch.
-    const settings = { steps: 60, transferSteps: 4, cacheTeacher: 8, noise: "mean" } as const;
+    // 500 ids less the held-out end: 30 windows of 16; 4 a step, so that 12 steps are more than an epoch.
+    const data = [writeIds(at("few.bin"), 500)];
+    const settings = { steps: 12, transferSteps: 4, cacheTeacher: 8, noise: "mean" } as const;
     const cache = at("run-cache");
     const run = async (name: string) => {
-      await shop.distil(student, { output: at(name), cache, settings });
+      await shop.distil(student, { output: at(name), data, cache, settings });
       return { bytes: weightsOf(at(name)), metrics: metricsOf(at(name)) };
     };
     const first = await run("first");
@@ -253,7 +254,7 @@ describe("a run with a cached teacher", () => {
     truncateSync(path, Math.floor(whole.byteLength / 3));
     expect(await run("torn")).toEqual(first);
     expect(readFileSync(path).equals(whole)).toBe(true);
-    await shop.distil(student, { output: at("whole"), cache, settings: { ...settings, cacheTeacher: 0 } });
+    await shop.distil(student, { output: at("whole"), data, cache, settings: { ...settings, cacheTeacher: 0 } });
     expect(weightsOf(at("whole")).equals(first.bytes)).toBe(false);
   });
 });

@@ -1,16 +1,19 @@
-// A file system that fails at any one call of a command: one line says so, the old outputs or the new ones are whole.
+// A file system that fails at one call of a command, for a test file a command, so that they run side by side.
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type Call, type Fault, withFault } from "../io/faults.ts";
-import { type CliResult, nfc, ok } from "../support/cli.ts";
-import { converted, digest, MODEL, TEXT } from "../support/fixture.ts";
-import { temporaryFolder } from "../support/temp-folder.ts";
+import { type Call, type Fault, withFault } from "../../io/faults.ts";
+import { type CliResult, nfc, ok } from "../../support/cli.ts";
+import { converted, digest, MODEL, TEXT } from "../../support/fixture.ts";
+import { SLOW } from "../../support/slow.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const path = temporaryFolder("faults");
 const home = process.cwd();
 /** Each call fails in one way, neighbors in different ones; with NFC_FAULTS=all, each in every way. */
 const ALL = process.env.NFC_FAULTS === "all";
+/** Every half of the calls fails with one state of the outputs; of those, npm test takes one of so many. */
+const SPARSE = 8;
 /** The run folder of a training run: it stays after a fault, so that --resume goes on from there. */
 const RUN = "out.run";
 
@@ -20,7 +23,7 @@ interface Trial {
   old: string[];
 }
 
-const TRIALS: Record<string, Trial> = {
+const TRIALS = {
   convert: {
     line: [
       "convert",
@@ -57,9 +60,10 @@ const TRIALS: Record<string, Trial> = {
     line: ["check", "--update-baseline", "--markdown", "sizes.md", "-q"],
     old: ["check", "--update-baseline", "--markdown", "sizes.md", "--config", "old.size.json"],
   },
-};
+} satisfies Record<string, Trial>;
 
-beforeAll(async () => {
+/** Makes the inputs of all commands. */
+async function makeInputs(): Promise<void> {
   mkdirSync(path("inputs"));
   cpSync(MODEL, path("inputs/model"), { recursive: true });
   writeFileSync(path("inputs/text.txt"), readFileSync(TEXT, "utf8").slice(0, 2000));
@@ -69,8 +73,7 @@ beforeAll(async () => {
     ["old.size.json", "model"],
   ])
     writeFileSync(path("inputs", name as string), JSON.stringify({ models: [{ path: model, maxGrowth: "90 %" }] }));
-});
-afterEach(() => process.chdir(home));
+}
 
 /** A hash or a text of each file of a folder. */
 type Files = Record<string, string>;
@@ -143,39 +146,55 @@ function differ(one: Files, other: Files): string {
   return [...names].filter((file) => one[file] !== other[file]).join(", ");
 }
 
-describe.each(Object.keys(TRIALS))("a file system that fails during nfc %s", (name) => {
-  const { line, old } = TRIALS[name] as Trial;
+/** Lets the calls of a command fail that `isChosen` takes, by their place in it; gives what is wrong with the ends. */
+async function failCalls({ line, old }: Trial, state: string, isChosen: (index: number) => boolean): Promise<string[]> {
+  const start = state === "there" ? enter(path("inputs")) : path("inputs");
+  if (state === "there") await ok(...old);
+  const before = look(start);
+  const clean = enter(start);
+  await ok(...line);
+  const after = look(clean);
+  expect(differ(before, after)).not.toBe("");
+  const { calls } = await withFault({ under: enter(start) }, () => ok(...line));
+  expect(calls.length).toBeGreaterThan(40);
+  const problems: string[] = [];
+  for (const [index, { name: call, faults }] of calls.entries())
+    for (const [way, fault] of faults.entries()) {
+      if (!isChosen(index) || (!ALL && way !== index % faults.length)) continue;
+      const root = enter(start);
+      // Calls that run at once may come in another order, and then fail in a way of their own.
+      const choose = ({ faults }: Call) => faults[way % faults.length] as Fault;
+      const plan = { under: root, failing: index + 1, choose };
+      const { result, error, open } = await withFault(plan, () => nfc(line));
+      if (!result) throw error;
+      const kept = open.length > 0 ? `${open.join(", ")} left open` : "";
+      const problem = kept || (await judge(result, { root, before, after, line }));
+      if (problem) problems.push(`call ${index + 1}, ${call}, ${fault}: ${problem}: ${result.stderr}`);
+      process.chdir(home);
+      rmSync(root, { recursive: true });
+    }
+  return problems;
+}
 
-  it.each(["absent", "there"])(
-    "ends in one line, and no output is halved: output %s",
-    async (state) => {
-      const start = state === "there" ? enter(path("inputs")) : path("inputs");
-      if (state === "there") await ok(...old);
-      const before = look(start);
-      const clean = enter(start);
-      await ok(...line);
-      const after = look(clean);
-      expect(differ(before, after)).not.toBe("");
-      const { calls } = await withFault({ under: enter(start) }, () => ok(...line));
-      expect(calls.length).toBeGreaterThan(40);
-      const problems: string[] = [];
-      for (const [index, { name: call, faults }] of calls.entries())
-        for (const [way, fault] of faults.entries()) {
-          if (!ALL && (way !== index % faults.length || index % 2 !== Number(state === "there"))) continue;
-          const root = enter(start);
-          // Calls that run at once may come in another order, and then fail in a way of their own.
-          const choose = ({ faults }: Call) => faults[way % faults.length] as Fault;
-          const plan = { under: root, failing: index + 1, choose };
-          const { result, error, open } = await withFault(plan, () => nfc(line));
-          if (!result) throw error;
-          const kept = open.length > 0 ? `${open.join(", ")} left open` : "";
-          const problem = kept || (await judge(result, { root, before, after, line }));
-          if (problem) problems.push(`call ${index + 1}, ${call}, ${fault}: ${problem}: ${result.stderr}`);
-          process.chdir(home);
-          rmSync(root, { recursive: true });
-        }
-      expect(problems).toEqual([]);
+/** The tests of a command: one line says what failed, and the old outputs or the new ones are whole. */
+export function testFaults(name: keyof typeof TRIALS): void {
+  const trial = TRIALS[name];
+  beforeAll(makeInputs);
+  afterEach(() => process.chdir(home));
+
+  describe.each(["absent", "there"])(
+    `a file system that fails during nfc ${name}, with an output that is %s`,
+    (state) => {
+      const isChosen = (index: number) => ALL || index % 2 === Number(state === "there");
+
+      it("ends in one line, and no output is halved: at some of its calls", { timeout: 120_000 }, async () => {
+        const problems = await failCalls(trial, state, (index) => isChosen(index) && (index >> 1) % SPARSE === 0);
+        expect(problems).toEqual([]);
+      });
+
+      it("ends in one line, and no output is halved: at every other call", { ...SLOW, timeout: 900_000 }, async () => {
+        expect(await failCalls(trial, state, isChosen)).toEqual([]);
+      });
     },
-    900_000,
   );
-});
+}
