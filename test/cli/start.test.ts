@@ -12,9 +12,9 @@ const path = temporaryFolder("start");
 let bin = "";
 let count = 0;
 
-beforeAll(() => {
+beforeAll(async () => {
   mkdirSync(path("package"));
-  bin = compileCli(path("package"));
+  bin = await compileCli(path("package"));
 });
 
 /** The modules that a command loads, by their paths below the package or the package's name, as Node's coverage has them. */

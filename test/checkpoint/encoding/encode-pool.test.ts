@@ -17,8 +17,8 @@ const fixtures = fileURLToPath(new URL("../../../fixtures/", import.meta.url));
 const text = readFileSync(`${fixtures}text.txt`, "utf8");
 const json = readFileSync(`${fixtures}tiny-gpt2/tokenizer.json`, "utf8");
 
-beforeAll(() => {
-  compileCli(at());
+beforeAll(async () => {
+  await compileCli(at());
 });
 
 const makePipeline = (source: string) => new Pipeline(checkDefinition(JSON.parse(source), "tokenizer.json"));
