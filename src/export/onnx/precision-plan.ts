@@ -4,11 +4,12 @@ import { type Checkpoint, makeMemoryCheckpoint, requireTensor } from "../../chec
 import { makeTensorSource, streamBytes } from "../../checkpoint/model-folder.ts";
 import { countBytes, decodeFloats, encodeFloats, viewBytes } from "../../formats/dtype.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
-import { dequantize, INT8_LARGEST, INT8_REDUCED, type Int8Matrix, quantize } from "../../graph/passes/int8.ts";
+import { cutRows, dequantize, INT8_LARGEST, INT8_REDUCED, type Int8Matrix, quantize } from "../../graph/passes/int8.ts";
 import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
 import {
   type BlockMatrix,
   countScaleBytes,
+  cutChannels,
   dequantizeBlocks,
   type MatrixFormat,
   quantizeBlocks,
@@ -59,17 +60,26 @@ export async function planPrecision(
 interface Quantized {
   bytes: (part: string) => Uint8Array;
   decode: () => Float32Array;
+  /** Some rows of a weight whose rows are the output channels; null for others. */
+  decodeRows: ((first: number, count: number) => Float32Array) | null;
+  rows: number;
 }
+
+/** Rows of a decoded matrix that are streamed at once: 2,048 of GPT-2 XL's embedding are 13 MB. */
+const DECODED_ROWS = 2048;
 
 async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
   const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
-  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow }) => {
+  const weights = await quantizeAll(built, options, async ({ weight, byRow }) => {
+    const values = await checkpoint.readF32(weight.name);
     const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });
     if (options.trained && dequantize(matrix, byRow).some((value, i) => value !== values[i]))
       refuseOffGrid(checkpoint, weight.name);
     return {
       bytes: (part) => viewBytes(part === "values" ? matrix.values : matrix.scales),
       decode: () => dequantize(matrix, byRow),
+      decodeRows: byRow ? (first, count) => dequantize(cutRows(matrix, first, count), true) : null,
+      rows: weight.shape[0] as number,
     };
   });
   return assemblePlan(checkpoint, built, weights);
@@ -77,42 +87,47 @@ async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: 
 
 async function planBlocks(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
   const { block, symmetric } = options.quantization;
-  const weights = await quantizeAll(checkpoint, built, options, (values, { weight, byRow, bits }) => {
-    const shape = weight.shape as [number, number];
-    const format: BlockFormat = { bits: bits as BlockFormat["bits"], block, symmetric };
-    const matrix = chooseBlocks(values, { ...format, shape, byRow, name: weight.name }, checkpoint, options);
+  const weights = await quantizeAll(built, options, async ({ weight, byRow, bits }) => {
+    const [rows, columns] = weight.shape as [number, number];
+    const grid: BlockFormat = { bits: bits as BlockFormat["bits"], block, symmetric };
+    const format = { ...grid, shape: [rows, columns] as const, byRow };
+    const matrix = await chooseBlocks(checkpoint, { ...format, name: weight.name }, options);
+    const scales = countScaleBytes(matrix);
     return {
       bytes: (part) =>
-        part === "values"
-          ? matrix.values
-          : part === "scales"
-            ? countScaleBytes(matrix)
-            : (matrix.zeroPoints as Uint8Array),
-      decode: () => dequantizeBlocks(matrix, { ...format, shape, byRow }),
+        part === "values" ? matrix.values : part === "scales" ? scales : (matrix.zeroPoints as Uint8Array),
+      decode: () => dequantizeBlocks(matrix, format),
+      decodeRows: byRow
+        ? (first, count) =>
+            dequantizeBlocks(cutChannels(matrix, rows, first, count), { ...format, shape: [count, columns] })
+        : null,
+      rows,
     };
   });
   return assemblePlan(checkpoint, built, weights);
 }
 
-function chooseBlocks(
-  values: Float32Array,
-  format: MatrixFormat & { name: string },
+/** The codes that are known already, by calibration or from another file, or were trained, or else are chosen. */
+async function chooseBlocks(
   checkpoint: Checkpoint,
+  format: MatrixFormat & { name: string },
   { known, trained }: PlanOptions,
-): BlockMatrix {
-  const matrix =
-    known?.get(format.name) ??
-    (trained ? (findBlocks(values, format) ?? refuseOffGrid(checkpoint, format.name)) : quantizeBlocks(values, format));
+): Promise<BlockMatrix> {
+  const given = known?.get(format.name);
+  if (given) return given;
+  const values = await checkpoint.readF32(format.name);
+  const matrix = trained
+    ? (findBlocks(values, format) ?? refuseOffGrid(checkpoint, format.name))
+    : quantizeBlocks(values, format);
   known?.set(format.name, matrix);
   return matrix;
 }
 
 /** Each weight once, one in memory as float32 at a time. */
 async function quantizeAll(
-  checkpoint: Checkpoint,
   { sources }: PrecisionGraph,
   { onWeight }: PlanOptions,
-  one: (values: Float32Array, source: QuantizedSource) => Quantized,
+  one: (source: QuantizedSource) => Promise<Quantized>,
 ): Promise<Map<string, Quantized>> {
   const weights = new Map<string, Quantized>();
   const total = new Set([...sources.values()].map(({ weight }) => weight.name)).size;
@@ -120,7 +135,7 @@ async function quantizeAll(
     const { name } = source.weight;
     if (weights.has(name)) continue;
     onWeight?.(name, weights.size, total);
-    weights.set(name, one(await checkpoint.readF32(name), source));
+    weights.set(name, await one(source));
   }
   return weights;
 }
@@ -160,8 +175,27 @@ function decodeCheckpoint(checkpoint: Checkpoint, graph: Graph, weights: Readonl
     const values = await checkpoint.readF32(name);
     return half.has(name) ? decodeFloats(encodeFloats(values, "F16"), "F16") : values;
   };
-  return makeMemoryCheckpoint(
-    checkpoint,
-    new Map([...checkpoint.tensors.keys()].map((name) => [name, () => decode(name)])),
-  );
+  const values = new Map([...checkpoint.tensors.keys()].map((name) => [name, () => decode(name)]));
+  const decoded = makeMemoryCheckpoint(checkpoint, values);
+  // The embedding is streamed in pieces, of which only a few fit into memory with all else.
+  const chunks = (name: string) => {
+    const { decodeRows = null, rows = 0 } = weights.get(name) ?? {};
+    if (decodeRows) return streamRows(decodeRows, rows);
+    return half.has(name) && !weights.has(name) ? streamHalf(checkpoint, name) : decoded.chunks(name);
+  };
+  return { ...decoded, chunks };
+}
+
+async function* streamRows(
+  decode: (first: number, count: number) => Float32Array,
+  rows: number,
+): AsyncGenerator<Uint8Array> {
+  for (let first = 0; first < rows; first += DECODED_ROWS)
+    yield encodeFloats(decode(first, Math.min(DECODED_ROWS, rows - first)), "F32");
+}
+
+/** The numbers that a weight's float16 stands for, as float32. */
+async function* streamHalf(checkpoint: Checkpoint, name: string): AsyncGenerator<Uint8Array> {
+  for await (const chunk of makeTensorSource(checkpoint, requireTensor(checkpoint, name), "F16").chunks())
+    yield encodeFloats(decodeFloats(chunk, "F16"), "F32");
 }

@@ -56,6 +56,15 @@ export function transposeMatrix({ values, scales }: Int8Matrix): Int8Matrix {
   return { values: transposeInto(values, rows, columns, new Int8Array(values.length)), scales };
 }
 
+/** Some rows of a matrix by row, as views. */
+export function cutRows({ values, scales }: Int8Matrix, first: number, count: number): Int8Matrix {
+  const columns = values.length / scales.length;
+  return {
+    values: values.subarray(first * columns, (first + count) * columns),
+    scales: scales.subarray(first, first + count),
+  };
+}
+
 /** values · scales, in the layout of the values. */
 export function dequantize({ values, scales }: Int8Matrix, byRow: boolean): Float32Array {
   const columns = byRow ? values.length / scales.length : scales.length;

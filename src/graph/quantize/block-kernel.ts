@@ -1,6 +1,6 @@
 // Rounds a matrix to blocks by the WebAssembly kernel, piece by piece: the bits of block-fit.ts, several times as fast.
+import type { BlockFormat } from "../passes/quantized-blocks.ts";
 import { type BlockFit, listOverhangs } from "./block-fit.ts";
-import type { MatrixFormat } from "./blocks.ts";
 import { WASM_BASE64 } from "./wasm.ts";
 
 /** The part of the WebAssembly API that is used here; TypeScript declares it for browsers only. */
@@ -45,6 +45,12 @@ const PAGE = 65_536;
 /** Floats of a piece: what the processor's cache holds, unless one row of blocks is larger. */
 const PIECE_FLOATS = 2 ** 17;
 
+interface Matrix extends BlockFormat {
+  /** [K, N], or [N, K] with `byRow` */
+  shape: readonly [number, number];
+  byRow: boolean;
+}
+
 /** Some neighboring blocks of a matrix, rounded. Views of one buffer: use them before the next piece. */
 export interface RoundedPiece {
   /** The first channel and the first block of the channels, and how many there are of both. */
@@ -61,7 +67,7 @@ export interface RoundedPiece {
  * Rounds all blocks, each by the rule of its bits, and hands them over.
  * @returns false where a weight is not finite or a scale too large for float16; pieces before that have been handed over
  */
-export function roundPieces(weights: Float32Array, format: MatrixFormat, take: (piece: RoundedPiece) => void): boolean {
+export function roundPieces(weights: Float32Array, format: Matrix, take: (piece: RoundedPiece) => void): boolean {
   const { shape, byRow, block, bits, symmetric } = format;
   const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
   // Rows of memory that can go alone: channels, or as many inputs as a block has.

@@ -125,6 +125,20 @@ export function dequantizeBlocks(matrix: BlockMatrix, format: MatrixFormat): Flo
   return weights;
 }
 
+/** Some of the N channels of a matrix, as views. */
+export function cutChannels(
+  { values, scales, zeroPoints }: BlockMatrix,
+  channels: number,
+  first: number,
+  count: number,
+): BlockMatrix {
+  const cut = <T extends Uint8Array | Float32Array>(all: T): T => {
+    const each = all.length / channels;
+    return all.subarray(first * each, (first + count) * each) as T;
+  };
+  return { values: cut(values), scales: cut(scales), zeroPoints: zeroPoints && cut(zeroPoints) };
+}
+
 /** The scales as they are stored: float16. */
 export function countScaleBytes({ scales }: BlockMatrix): Uint8Array {
   return encodeFloats(scales, "F16");

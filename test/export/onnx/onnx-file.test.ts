@@ -266,6 +266,6 @@ it("the result of an export has its files, the storage of the weights, and the a
   expect(files).toEqual(["onnx/model.onnx", "onnx/model.onnx_data"]);
   expect(onnx).toMatchObject([{ precision: "fp32", weights: "external", files }]);
   expect(onnx[0]?.verification?.worst).toBeLessThanOrEqual(onnx[0]?.verification?.tolerance as number);
-  // Two prompts of 24 whole, their second halves from the cache, then one whole beside one half.
-  expect(onnx[0]?.verification?.positions).toBe(2 * 24 + 2 * 12 + 24 + 12);
+  // Two thirds of two prompts of 24, beside their first thirds padded to that; then eight positions of all four by the cache.
+  expect(onnx[0]?.verification?.positions).toBe(2 * 16 + 2 * 8 + 4 * 8);
 });

@@ -35,7 +35,7 @@ describe("verifyOnnx", () => {
   it("the prompts of the check are no longer than the model's positions", async () => {
     const short = await writeCheckpoint(path("short"), { positions: 5 });
     const { onnx } = await exported(short, path("short-onnx"));
-    expect(onnx[0]?.verification?.positions).toBe(2 * 5 + 2 * 2 + 5 + 3);
+    expect(onnx[0]?.verification?.positions).toBe(2 * 4 + 2 * 3 + 4 * 1);
   });
 
   it("another model's export is refused", async () => {
@@ -88,11 +88,11 @@ describe("verifyOnnx", () => {
     expect(error.message).toContain("differ from the model's by Infinity");
   });
 
-  it("a file that ONNX Runtime cannot load is refused", async () => {
+  it("a file that is no ONNX is refused", async () => {
     writeFileSync(path("broken.onnx"), "no protobuf");
     const error = await failureOf(() => opened(MODEL, (c) => verifyOnnx(path("broken.onnx"), c, options)));
     expect(error.code).toBe("invalid-file");
-    expect(error.message).toContain(`${path("broken.onnx")}: ONNX Runtime refuses it`);
+    expect(error.message).toBe(`${path("broken.onnx")}: byte 0 begins a field of unknown kind 6`);
   });
 
   it("a graph whose external data is missing is refused", async () => {
