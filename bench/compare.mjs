@@ -5,6 +5,14 @@ import { readFileSync } from "node:fs";
 /** A ratio that is larger by more than this share is a regression. */
 const TOLERANCE = 0.15;
 
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // said by the caller, with the file's name
+  }
+}
+
 /**
  * What a baseline keeps of a run: ratios, no seconds.
  * @param run `results` are {name, reference, pairs: [{seconds, reference}]}
@@ -16,10 +24,17 @@ export function makeBaseline({ machine, date, size, runs, results }) {
 
 /** @throws Error for a file that is not there, or is no baseline */
 export function readBaseline(file) {
-  const baseline = JSON.parse(readFileSync(file, "utf8"));
+  const baseline = parse(readFileSync(file, "utf8"));
   if (typeof baseline?.ratios !== "object" || typeof baseline.machine !== "object" || typeof baseline.size !== "string")
     throw new Error(`${file}: is no baseline, which npm run bench -- --save FILE writes`);
   return baseline;
+}
+
+/** A baseline in which a part was measured anew. @throws Error for one of another machine or size */
+export function mergeBaselines(old, part) {
+  if (old.size !== part.size || describe(old.machine) !== describe(part.machine))
+    throw new Error(`the baseline is of GPT-2 ${old.size} on ${describe(old.machine)}: save to another file`);
+  return { ...part, ratios: { ...old.ratios, ...part.ratios } };
 }
 
 /** The shortest time over the shortest of the reference: what else ran on the machine made both longer. */

@@ -3,6 +3,7 @@
 export { type CheckedModel, type CheckOptions, type CheckResult, checkSizes } from "./check/check-sizes.ts";
 export { type Checkpoint, type CheckpointTensor, type OpenOptions, openCheckpoint } from "./checkpoint/checkpoint.ts";
 export type { ModelFiles } from "./checkpoint/collect-files.ts";
+export type { TokenIds } from "./checkpoint/encoding/encode-pool.ts";
 export type { ExportEntry, NfcRecord } from "./checkpoint/nfc-record.ts";
 export type { LayerSettings, MlpSettings } from "./convert/axis-settings.ts";
 export { type ConvertResult, convert } from "./convert/convert.ts";

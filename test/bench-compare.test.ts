@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it, test } from "vitest";
 import { temporaryFolder } from "./support/temp-folder.ts";
 
-const { compareWithBaseline, computeRatio, makeBaseline, readBaseline } = await import(
+const { compareWithBaseline, computeRatio, makeBaseline, mergeBaselines, readBaseline } = await import(
   new URL("../bench/compare.mjs", import.meta.url).href
 );
 const at = temporaryFolder("bench-compare");
@@ -37,6 +37,14 @@ describe("a baseline", () => {
     ];
     expect(computeRatio(pairs)).toBe(2);
   });
+});
+
+test("a part that was measured anew keeps the rest, on the same machine alone", () => {
+  const merged = mergeBaselines(makeRun({ convert: 2, other: 1 }), makeRun({ convert: 3 }, { date: "2026-02-02" }));
+  expect(merged).toEqual(makeRun({ convert: 3, other: 1 }, { date: "2026-02-02" }));
+  const elsewhere = makeRun({}, { machine: { ...MACHINE, cores: 4 } });
+  expect(() => mergeBaselines(makeRun({ convert: 2 }), elsewhere)).toThrow("on 2 × a processor");
+  expect(() => mergeBaselines(makeRun({}), makeRun({}, { size: "xl" }))).toThrow("of GPT-2 small");
 });
 
 describe("a comparison", () => {
@@ -96,7 +104,7 @@ test("the workflow runs the comparison; the gate, which has to pass on any machi
 
 test("a file that is not there, or is no baseline, is refused by its name", () => {
   expect(() => readBaseline(at("none.json"))).toThrow("none.json");
-  for (const content of ["{}", "null", '{"ratios": {}, "machine": {}}']) {
+  for (const content of ["{", "{}", "null", '{"ratios": {}, "machine": {}}']) {
     writeFileSync(at("other.json"), content);
     expect(() => readBaseline(at("other.json"))).toThrow("other.json: is no baseline");
   }

@@ -29,7 +29,7 @@ it.each([
 });
 
 it.each<[string, RegExp]>([
-  ["two cores", /\| B = 1, T = 512 \| ([\d.]+) s .*\| ([\d.]+) GB/],
+  ["two cores", /\| B = 1, T = 512 \| ([\d.]+) s .*?\| ([\d.]+) GB/],
   ["one GPU through WebGPU", /\| time, median of six +\| ([\d.]+) s .*\n\| GPU memory, largest +\| ([\d.]+) GB/],
   [
     "torchrun",

@@ -25,8 +25,11 @@ export interface Tokenizer {
    * @throws NfcError "mismatch" for a token that the model lacks, or a word that the tokenizer does not know
    */
   encode(text: string): number[];
-  /** The ids of a text that comes in pieces: those of the whole text, in memory that does not grow with it, on all cores. */
-  stream(texts: AsyncIterable<string>): AsyncGenerator<TokenIds>;
+  /**
+   * The ids of a text that comes in pieces: those of the whole text, in memory that does not grow with it.
+   * @param threads workers that encode a long text ahead of the reader; 1, the default, is the calling thread
+   */
+  stream(texts: AsyncIterable<string>, threads?: number): AsyncGenerator<TokenIds>;
   decode(ids: readonly number[]): string;
 }
 
@@ -80,8 +83,9 @@ async function makeTokenizer({ json, definition }: TokenizerJson, vocabulary: nu
     size,
     encode: (text) => check(pipeline.encode(text)),
     decode: (ids) => pipeline.decode(ids),
-    async *stream(texts) {
-      for await (const ids of encodePieces(cutPieces(texts, pipeline), pipeline, source)) yield check(ids);
+    async *stream(texts, threads = 1) {
+      for await (const ids of encodePieces(cutPieces(texts, pipeline), pipeline, { ...source, threads }))
+        yield check(ids);
     },
   };
 }

@@ -7,6 +7,8 @@ import type { Tokenizer } from "./tokenizer.ts";
 export interface TokenOptions extends TextOptions {
   /** Called with the bytes in UTF-8 of each piece of text. */
   onText?: ((bytes: number) => void) | undefined;
+  /** Workers that encode ahead of the reader; 1 unless given, the calling thread. */
+  threads?: number | undefined;
 }
 
 /** Gives the ids of the files' text, piece by piece. @throws NfcError as `readTextPieces` and `Tokenizer.encode` */
@@ -16,7 +18,7 @@ export async function* streamTokens(
   options: TokenOptions = {},
 ): AsyncGenerator<TokenIds> {
   const pieces = readTextPieces(paths, options);
-  yield* tokenizer.stream(options.onText ? countBytes(pieces, options.onText) : pieces);
+  yield* tokenizer.stream(options.onText ? countBytes(pieces, options.onText) : pieces, options.threads);
 }
 
 async function* countBytes(texts: AsyncIterable<string>, onText: (bytes: number) => void): AsyncGenerator<string> {

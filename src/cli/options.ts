@@ -27,7 +27,11 @@ export function addCommonFlags(command: Command): Command {
   return command
     .option("--json", "print the result as JSON")
     .option("-q, --quiet", "no progress and no notes")
-    .option("--threads <n>", "threads of ONNX Runtime and of the tie (default: all cores)", parsePositiveInteger);
+    .option(
+      "--threads <n>",
+      "threads of ONNX Runtime, the tie and tokenizing (default: all cores)",
+      parsePositiveInteger,
+    );
 }
 
 /** Adds what may be needed to read a checkpoint that does not say everything about itself. */

@@ -195,11 +195,18 @@ function checkTokens({ path }: RunFolder<RunState>, saved: RunState, settings: T
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });
 
 async function openCorpus(files: readonly string[], student: Checkpoint, options: TrainOptions): Promise<TokenCorpus> {
-  const { field, cache, onProgress, signal } = options;
+  const { field, cache, session, onProgress, signal } = options;
   const tokenizer =
     (await detectCommonKind(files)) === "text" ? await loadTokenizer(student.folder, student.config) : null;
   const vocabulary = student.config.vocab_size;
-  return TokenCorpus.open(files, tokenizer, { vocabulary, field, cache, onProgress, signal });
+  return TokenCorpus.open(files, tokenizer, {
+    vocabulary,
+    field,
+    cache,
+    threads: session?.threads,
+    onProgress,
+    signal,
+  });
 }
 
 /** The bits of the run that goes on, or else those that are chosen now. */

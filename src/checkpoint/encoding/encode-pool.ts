@@ -1,5 +1,4 @@
-// Encodes the pieces of a text on all cores, in their order; without compiled workers, or with one core, in place.
-import { availableParallelism } from "node:os";
+// Encodes the pieces of a text in worker threads, in their order; without compiled workers, or with one thread, in place.
 import { Worker } from "node:worker_threads";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
@@ -19,8 +18,8 @@ const MAX_WORKERS = 16;
 export type TokenIds = ArrayLike<number> & Iterable<number>;
 
 export interface EncodeOptions extends EncodeWorkerData {
-  /** Workers; one for each core unless given. */
-  workers?: number | undefined;
+  /** Workers; with 1, the calling thread does it. */
+  threads: number;
   /** The compiled worker; another one in tests. */
   worker?: URL | undefined;
 }
@@ -33,9 +32,9 @@ export interface EncodeOptions extends EncodeWorkerData {
 export async function* encodePieces(
   pieces: AsyncIterable<string>,
   pipeline: Pipeline,
-  { workers = availableParallelism(), worker = WORKER, json, file }: EncodeOptions,
+  { threads, worker = WORKER, json, file }: EncodeOptions,
 ): AsyncGenerator<TokenIds> {
-  const size = pipeline.encodesAnyPlace && fileExists(worker) ? Math.min(workers, MAX_WORKERS) : 1;
+  const size = pipeline.encodesAnyPlace && fileExists(worker) ? Math.min(threads, MAX_WORKERS) : 1;
   const place = { first: true, continued: false };
   const lanes: Lane[] = [];
   const waiting: Promise<Answer>[] = [];

@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
-import { homedir } from "node:os";
+import { availableParallelism, homedir } from "node:os";
 import { join } from "node:path";
 import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 import type { Tokenizer } from "../../checkpoint/tokenizer.ts";
@@ -24,6 +24,8 @@ export interface CorpusOptions extends LongCall {
   cache?: string | undefined;
   /** Size of the vocabulary: every id must be smaller. */
   vocabulary: number;
+  /** Threads that tokenize; all cores unless given. */
+  threads?: number | undefined;
 }
 
 interface Source {
@@ -191,7 +193,7 @@ async function sumSizes(files: readonly string[]): Promise<number> {
 async function* tokenizeFiles(
   files: readonly string[],
   tokenizer: Tokenizer,
-  { field, vocabulary, signal, onProgress }: CorpusOptions,
+  { field, vocabulary, threads = availableParallelism(), signal, onProgress }: CorpusOptions,
 ): AsyncGenerator<TokenIds> {
   const total = await sumSizes(files);
   let done = 0;
@@ -200,7 +202,7 @@ async function* tokenizeFiles(
     onProgress?.({ phase: "tokenising", done, total, unit: "bytes" });
   };
   let count = 0;
-  for await (const ids of streamTokens(files, tokenizer, { onBytes, field, signal })) {
+  for await (const ids of streamTokens(files, tokenizer, { onBytes, field, threads, signal })) {
     throwIfAborted(signal);
     checkIds(nameCorpus(files), ids, count, vocabulary);
     count += ids.length;

@@ -37,7 +37,7 @@ interface Encoded {
 /** Encodes a text in pieces of some 300 characters, a hundred of them in the fixture. */
 async function encode(sample: string, options: Partial<EncodeOptions> = {}, source = json): Promise<Encoded> {
   const pipeline = makePipeline(source);
-  const all = { json: source, file: "tokenizer.json", worker: compiled, workers: 2, ...options };
+  const all = { json: source, file: "tokenizer.json", worker: compiled, threads: 2, ...options };
   const encoded: Encoded = { ids: [], pieces: 0, byWorkers: 0 };
   for await (const ids of encodePieces(cutPieces(feed(sample), pipeline, 300), pipeline, all)) {
     encoded.ids.push(...ids);
@@ -54,16 +54,16 @@ async function workerOf(name: string, body: string): Promise<URL> {
 }
 
 describe("encoding in workers", () => {
-  test.each([2, 3, 5])("%i workers give the ids of the whole text, in its order", async (workers) => {
-    const { ids, pieces, byWorkers } = await encode(text, { workers });
+  test.each([2, 3, 5])("%i workers give the ids of the whole text, in its order", async (threads) => {
+    const { ids, pieces, byWorkers } = await encode(text, { threads });
     expect(ids).toEqual(makePipeline(json).encode(text));
     expect(byWorkers).toBe(pieces - 32);
     expect(byWorkers).toBeGreaterThan(40);
   });
 
-  test("a short text, one core, and sources that are not compiled need no worker", async () => {
+  test("a short text, one thread, and sources that are not compiled need no worker", async () => {
     expect((await encode(text.slice(0, 5000))).byWorkers).toBe(0);
-    expect((await encode(text, { workers: 1 })).byWorkers).toBe(0);
+    expect((await encode(text, { threads: 1 })).byWorkers).toBe(0);
     const { ids, byWorkers } = await encode(text, { worker: pathToFileURL(at("none.js")) });
     expect(byWorkers).toBe(0);
     expect(ids).toEqual(makePipeline(json).encode(text));
@@ -83,7 +83,7 @@ describe("encoding in workers", () => {
     const broken = `${text}\n\u0000\n${text}`;
     const seen: number[] = [];
     const pipeline = makePipeline(JSON.stringify(source));
-    const options = { json: JSON.stringify(source), file: "tokenizer.json", worker: compiled, workers: 3 };
+    const options = { json: JSON.stringify(source), file: "tokenizer.json", worker: compiled, threads: 3 };
     const error = await failureOf(async () => {
       for await (const ids of encodePieces(cutPieces(feed(broken), pipeline, 300), pipeline, options))
         seen.push(...ids);
@@ -112,7 +112,7 @@ describe("encoding in workers", () => {
       for (;;) yield* feed(text);
     }
     let workers = 0;
-    const options = { json, file: "tokenizer.json", worker: compiled, workers: 2 };
+    const options = { json, file: "tokenizer.json", worker: compiled, threads: 2 };
     for await (const ids of encodePieces(cutPieces(repeat(), pipeline, 300), pipeline, options))
       if (ids instanceof Int32Array && ++workers === 3) break;
     // A worker that still ran would keep this process's resources.

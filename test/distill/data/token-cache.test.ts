@@ -10,7 +10,7 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -84,6 +84,23 @@ describe("a corpus of text", () => {
     expect(first.fromCache).toBe(false);
     expect(await opened(files, { cache })).toEqual({ ...first, fromCache: true });
     expect(statSync(cacheFile(cache)).size).toBe(2 * first.ids.length + 20);
+  });
+
+  it("a text is tokenized by as many threads as are given, by all cores unless some are", async () => {
+    const asked: (number | undefined)[] = [];
+    const { stream, ...rest } = bytesTokenizer();
+    const tokenizer: Tokenizer = {
+      ...rest,
+      stream: (texts, threads) => {
+        asked.push(threads);
+        return stream(texts);
+      },
+    };
+    for (const threads of [3, undefined]) {
+      const { files, cache } = corpus({ "a.txt": "one" });
+      await opened(files, { cache, tokenizer, threads });
+    }
+    expect(asked).toEqual([3, availableParallelism()]);
   });
 
   it("a text longer than a piece arrives whole", async () => {
