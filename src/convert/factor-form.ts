@@ -10,7 +10,8 @@
 //
 //     A' = A L_a⁻ᵀ U_r σ_r^½,     B' = B L_b⁻ᵀ V_r σ_r^½,     since X^½ A L_a⁻ᵀ has orthonormal columns, as Y^½ B L_b⁻ᵀ.
 import { cholesky, multiply, multiplyTransposed, solveTransposed } from "../numeric/linalg.ts";
-import { decomposeSingular, findSingularValues } from "../numeric/singular-values.ts";
+import { decomposeSingular } from "../numeric/singular-values.ts";
+import { findSingularValues } from "../numeric/spectrum.ts";
 import { clearZeroRows, PIVOT_FLOOR } from "./gram.ts";
 
 /** The Gram matrices of a form: [D, D] each */

@@ -2,9 +2,16 @@
 import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 
+/** Whether all numbers are finite: only 0 times a finite number is 0. */
+function areFinite(values: Float64Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += 0 * (values[i] as number);
+  return sum === 0;
+}
+
 /** @param what the numbers are, for the message @throws NfcError "invalid-file" where one of them is not finite */
 export function requireFiniteHead(head: number, what: string, parts: readonly (Float64Array | null)[]): void {
-  if (parts.every((part) => part === null || part.every(Number.isFinite))) return;
+  if (parts.every((part) => part === null || areFinite(part))) return;
   throw new NfcError("invalid-file", `head ${head}: ${what} is not finite`, { hint: "the checkpoint is damaged" });
 }
 
@@ -17,8 +24,13 @@ export function requireFloat32(
   what: string,
   hint: string,
 ): void {
-  if (parts.every((part) => !part || part.every((value) => Math.abs(value) <= MAX_FLOAT32))) return;
+  if (parts.every((part) => !part || fitsFloat32(part))) return;
   throw new NfcError("unsupported", `${what} exceed float32`, { hint });
+}
+
+function fitsFloat32(values: Float64Array | Float32Array): boolean {
+  for (let i = 0; i < values.length; i++) if (!(Math.abs(values[i] as number) <= MAX_FLOAT32)) return false;
+  return true;
 }
 
 /** Gives W̃ of one head: its columns of the weight, and the bias as one more row. */

@@ -33,31 +33,60 @@ export interface NarrowScores {
 
 /** Factors the scores of each head (`factor-form.ts`). @throws NfcError as `measureGrams` */
 export function factorScores(layer: ScoreLayer): FormFactors[] {
-  return factorHeads(layer, (head) => measureGrams(layer, head));
+  return factorHeads(layer, (head) => measureGrams(layer, head, measureWeights(layer, head)));
 }
 
-/** The spectrum of a head's scores (`findSpectrum`): [D] @throws NfcError as `measureGrams` */
-export function findScoreSpectrum(layer: ScoreLayer, head: number): Float64Array {
-  const { left, right } = measureGrams(layer, head);
+/**
+ * The spectrum of a head's scores (`findSpectrum`): [D]
+ * @param plain the Gram matrices of the head's weights, where they are known
+ * @throws NfcError as `measureGrams`
+ */
+export function findScoreSpectrum(
+  layer: ScoreLayer,
+  head: number,
+  plain: FormGrams = measureWeights(layer, head),
+): Float64Array {
+  const { left, right } = measureGrams(layer, head, plain);
   return findSpectrum(left, right, layer.n_embd / layer.n_head);
+}
+
+/** The moments of q and k of a head where all inputs count alike, those of k without its bias. @throws as `takeHead` */
+function measureWeights(layer: ScoreLayer, head: number): FormGrams {
+  const { n_embd: C, n_head } = layer;
+  const D = C / n_head;
+  const { query, key } = takeHead(layer, head);
+  const weight = key.subarray(0, C * D);
+  return {
+    left: multiplyTransposed(query, query, D, query.length / D, D),
+    right: multiplyTransposed(weight, weight, D, C, D),
+  };
+}
+
+/**
+ * The same from the Gram matrix of the columns of Q and K without their biases. Sums run in the same order.
+ * @param gram [2D, 2D] @param bias of Q: [D], null in a model without biases
+ */
+export function splitWeights(gram: Float64Array, bias: Float64Array | null, D: number): FormGrams {
+  const [left, right] = [new Float64Array(D * D), takeKeyBlock(gram, D)];
+  for (let i = 0; i < D; i++)
+    for (let j = 0; j < D; j++)
+      left[i * D + j] = (gram[i * 2 * D + j] as number) + (bias ? (bias[i] as number) * (bias[j] as number) : 0);
+  return { left, right };
 }
 
 /**
  * The moments of q and k of a head. The moments of the queries are those of the text. Those of the keys
  * are their covariance under the attention of one query, averaged over the queries: the divergence of the softmax to second
  * order, which is blind to what is the same for all keys, such as the bias of k.
+ * @param plain the moments where all inputs count alike, taken without a text
  * @throws NfcError "invalid-file" when weights or attention are not finite
  */
-function measureGrams(layer: ScoreLayer, head: number): FormGrams {
-  const { n_embd: C, n_head, queryMoments, keyMoments, trust } = layer;
-  const D = C / n_head;
-  const { query, key } = takeHead(layer, head);
-  const rows = query.length / D;
-  const weight = key.subarray(0, C * D); // without the bias
-  const plain = {
-    left: multiplyTransposed(query, query, D, rows, D),
-    right: multiplyTransposed(weight, weight, D, C, D),
-  };
+function measureGrams(
+  { n_embd, n_head, queryMoments, keyMoments, trust }: ScoreLayer,
+  head: number,
+  plain: FormGrams,
+): FormGrams {
+  const D = n_embd / n_head;
   const [queries, spread] = [queryMoments?.[head], keyMoments?.[head]];
   if (!queries || !spread) return plain;
   requireFiniteHead(head, "attention", [queries, spread]);

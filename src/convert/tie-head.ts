@@ -23,6 +23,8 @@ export interface HeadSpan {
   headDim: number;
   /** B: [rows, n] */
   basis: Float64Array;
+  /** BᵀB of the columns of Q and K without their biases: [2D, 2D] */
+  weightGram: Float64Array;
   /** L: [n, n] */
   factor: Float64Array;
   /** M̂: [n, n] */
@@ -55,13 +57,36 @@ export function buildHeadSpan(query: Float64Array, key: Float64Array, options: S
     basis.set(key.subarray(row * D, (row + 1) * D), row * n + D);
   }
   if (constant) basis[rows * n - 1] = 1;
-  const weighted = sigma ? multiply(sigma, basis, rows, rows, n) : basis;
-  const gram = multiplyTransposed(basis, weighted, n, rows, n);
+  const weightGram = measureWeights(basis, constant ? rows - 1 : rows, n, D);
+  const gram = sigma
+    ? multiplyTransposed(basis, multiply(sigma, basis, rows, rows, n), n, rows, n)
+    : addConstant(weightGram, basis.subarray((rows - 1) * n), n, D);
   const factor = cholesky(gram, n, PIVOT_FLOOR);
   const unit = constant ? takeLastRow(factor, n) : null;
   const measured = keyMoments && whitenMetric(factor, keyMoments, n, D);
   const metric = measured && shrinkMetric(measured, unit, n, trust);
-  return { rows, headDim: D, basis, factor, form: whitenForm(clearZeroRows(factor, gram, n), n, D), unit, metric };
+  const whitened = whitenForm(clearZeroRows(factor, gram, n), n, D);
+  return { rows, headDim: D, basis, weightGram, factor, form: whitened, unit, metric };
+}
+
+/** The Gram matrix of the first 2D of the n columns of B, over its first `rows` rows: [2D, 2D] */
+function measureWeights(basis: Float64Array, rows: number, n: number, D: number): Float64Array {
+  const columns = new Float64Array(2 * D * rows); // B's columns in rows
+  for (let row = 0; row < rows; row++)
+    for (let c = 0; c < 2 * D; c++) columns[c * rows + row] = basis[row * n + c] as number;
+  return multiplyRows(columns, columns, 2 * D, rows, 2 * D);
+}
+
+/** BᵀB from the Gram matrix without the last row of B, the biases and a 1: [n, n]. Without a constant there is no such row. */
+function addConstant(weightGram: Float64Array, last: Float64Array, n: number, D: number): Float64Array {
+  if (n === 2 * D) return weightGram;
+  const gram = new Float64Array(n * n);
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < n; j++) {
+      const known = i < 2 * D && j < 2 * D ? (weightGram[i * 2 * D + j] as number) : 0;
+      gram[i * n + j] = known + (last[i] as number) * (last[j] as number);
+    }
+  return gram;
 }
 
 /** LᵀKL with K = [[0, I, 0], [0, 0, 0], [0, 0, 0]]: rows 0 … D−1 of L against rows D … 2D−1. */

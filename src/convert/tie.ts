@@ -4,7 +4,7 @@ import { getDefaultRank } from "../model/head-widths.ts";
 import { trace } from "../numeric/linalg.ts";
 import { measureRankError } from "./factor-form.ts";
 import { requireFiniteHead, requireFloat32, takeHeadColumns } from "./heads.ts";
-import { findScoreSpectrum } from "./low-rank.ts";
+import { findScoreSpectrum, splitWeights } from "./low-rank.ts";
 import { RIDGE } from "./moments.ts";
 import { findClosestPair } from "./pair-head.ts";
 import {
@@ -86,7 +86,9 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
     requireFiniteHead(head, "attention", [keyMoments]);
     const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments, trust });
     const tie = input.paired ? pairOne(span) : tieOne(span, input.strategy, query, key);
-    return { ...tie, lowRankError: measureRankError(findScoreSpectrum(scores, head), getDefaultRank(input)) };
+    const plain = splitWeights(span.weightGram, constant ? query.subarray(C * span.headDim) : null, span.headDim);
+    const spectrum = findScoreSpectrum(scores, head, plain);
+    return { ...tie, lowRankError: measureRankError(spectrum, getDefaultRank(input)) };
   });
 }
 

@@ -36,12 +36,64 @@ export async function writeDurably<T>(
   { overwrite = false, shown = path, unsynced = false, guard = withIoErrors }: DurableFileOptions = {},
 ): Promise<T> {
   const handle = await guard(shown, () => open(path, overwrite ? "w" : "wx"));
+  const flush = new EarlyFlush(handle);
   try {
-    const result = await fill({ write: (bytes) => guard(shown, () => writeFully(handle, bytes)) });
-    if (!unsynced) await guard(shown, () => syncHandle(handle));
+    const write = async (bytes: Uint8Array) => {
+      await writeFully(handle, bytes);
+      if (!unsynced) flush.add(bytes.byteLength);
+    };
+    const result = await fill({ write: (bytes) => guard(shown, () => write(bytes)) });
+    if (!unsynced) {
+      await guard(shown, () => flush.end());
+      await guard(shown, () => syncHandle(handle));
+    }
     return result;
   } finally {
+    await flush.settle();
     await guard(shown, () => handle.close()); // network file systems report a full disk only here
+  }
+}
+
+/** Bytes after which the disk is set to work: few enough that the last wait is short. */
+const FLUSH_BYTES = 48 * 2 ** 20;
+
+/** Lets the disk write what is there while more is computed: otherwise the system holds it back until the last sync. */
+class EarlyFlush {
+  private readonly handle: FileHandle;
+  private pending = 0;
+  private running: Promise<void> | null = null;
+  private fault: unknown = null;
+
+  constructor(handle: FileHandle) {
+    this.handle = handle;
+  }
+
+  add(bytes: number): void {
+    this.pending += bytes;
+    if (this.running || this.pending < FLUSH_BYTES) return;
+    this.pending = 0;
+    this.running = this.flush();
+  }
+
+  private async flush(): Promise<void> {
+    try {
+      await this.handle.datasync();
+    } catch (error) {
+      if (!isUnsupported(error)) this.fault ??= error;
+    } finally {
+      this.running = null;
+    }
+  }
+
+  /** Waits until nothing runs any more. */
+  async settle(): Promise<void> {
+    await this.running;
+  }
+
+  /** @throws the first fault of the disk: the system tells it to one sync alone, the last one would not show it */
+  async end(): Promise<void> {
+    await this.running;
+    if (this.fault !== null) throw this.fault;
   }
 }
 
@@ -83,11 +135,13 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, position
   }
 }
 
+const isUnsupported = (error: unknown) => SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "");
+
 async function syncHandle(handle: FileHandle): Promise<void> {
   try {
     await timePhase("waiting for the disk", () => handle.sync());
   } catch (error) {
-    if (!SYNC_NOT_SUPPORTED.has(readErrno(error) ?? "")) throw error;
+    if (!isUnsupported(error)) throw error;
   }
 }
 

@@ -45,6 +45,9 @@ export function* factorPanels(a: Float64Array, n: number, floor: number): Genera
   }
 }
 
+/** Rows of A Aᵀ that are computed at once: what lies above the diagonal in them is computed in vain. */
+const STRIP = 32;
+
 /** Inner length of a pass of a long product: a panel of it, 512 KiB, stays in the cache. */
 export const CHUNK = 512;
 
@@ -107,8 +110,9 @@ export function multiplyRows(a: Float64Array, b: Float64Array, n: number, k: num
     addRowProducts(rowsFrom(out, 0, m), rowsFrom(a, 0, k), right, { n, m, inner: k, sign: 1 });
     return out;
   }
-  for (let i = 0; i < n; i += 2) {
-    const size = { n: Math.min(2, n - i), m: Math.min(n, i + 2), inner: k, sign: 1 } as const;
+  for (let i = 0; i < n; i += STRIP) {
+    const rows = Math.min(STRIP, n - i);
+    const size = { n: rows, m: i + rows, inner: k, sign: 1 } as const;
     addRowProducts(rowsFrom(out, i, m), rowsFrom(a, i, k), right, size);
   }
   for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) out[j * n + i] = out[i * n + j] as number;

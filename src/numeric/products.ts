@@ -1,11 +1,7 @@
 // Dot products and products of rows in float64: the inner loops of all dense linear algebra here.
+import { addProductsByKernel, type ProductSize, type Rows } from "./kernels/products.ts";
 
-/** Rows of a matrix: row i begins at `at` + i · `stride`. */
-export interface Rows {
-  data: Float64Array;
-  at: number;
-  stride: number;
-}
+export type { ProductSize, Rows };
 
 /** Σ_t x[xAt + t] y[yAt + t] over `length` terms, in order. */
 export function dot(x: Float64Array, xAt: number, y: Float64Array, yAt: number, length: number): number {
@@ -14,22 +10,22 @@ export function dot(x: Float64Array, xAt: number, y: Float64Array, yAt: number, 
   return sum;
 }
 
-export interface ProductSize {
-  n: number;
-  m: number;
-  inner: number;
-  sign: 1 | -1;
-  /** Terms that are summed before they are added to `out`, so that a panel of both factors stays in the cache. */
-  chunk?: number | undefined;
-}
+/** Terms of a product from which on copying its factors to the kernel costs little. */
+const KERNEL_TERMS = 2 ** 14;
+/** Rows of either factor from which on the kernel's tiles are mostly full. */
+const KERNEL_ROWS = 4;
 
 /**
- * out[i, j] += sign · Σ_k a[i, k] b[j, k] for i < n, j < m, k < inner. Both factors are read along rows, and a tile of
- * 2 × 4 sums stays in registers, which is three times as fast as the textbook loop.
+ * out[i, j] += sign · Σ_k a[i, k] b[j, k] for i < n, j < m, k < inner. Both factors are read along rows; small products
+ * keep a tile of 2 × 4 sums in registers, large ones are the kernel's. Both give the same bits.
  */
 export function addRowProducts(out: Rows, a: Rows, b: Rows, { n, m, inner, sign, chunk = inner }: ProductSize): void {
   for (let k = 0; k < inner; k += chunk) {
     const length = Math.min(chunk, inner - k);
+    if (n >= KERNEL_ROWS && m >= KERNEL_ROWS && n * m * length >= KERNEL_TERMS) {
+      addProductsByKernel(out, a, b, { n, m, sign, first: k, length });
+      continue;
+    }
     for (let i = 0; i < n; i += 2)
       for (let j = 0; j < m; j += 4)
         if (i + 2 <= n && j + 4 <= m) addTile(out, a, b, { i, j, k, length, sign });

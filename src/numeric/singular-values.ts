@@ -36,13 +36,8 @@ export function decomposeSingular(matrix: Float64Array, n: number): SingularDeco
   return { values, left, right };
 }
 
-/** The singular values alone, in some two thirds of the time: [n] @throws as `decomposeSingular` */
-export function findSingularValues(matrix: Float64Array, n: number): Float64Array {
-  return orthogonalize(matrix, n, null).values;
-}
-
-/** Rotates rows until all are orthogonal. `turns` takes the rotations, where they are wanted: [n, n] */
-function orthogonalize(matrix: Float64Array, n: number, turns: Float64Array | null) {
+/** Rotates rows until all are orthogonal. `turns` takes the rotations: [n, n] */
+function orthogonalize(matrix: Float64Array, n: number, turns: Float64Array) {
   const scale = findScale(matrix);
   const rows = matrix.map((value) => value * scale);
   let sweeps = 0;
@@ -56,17 +51,18 @@ function orthogonalize(matrix: Float64Array, n: number, turns: Float64Array | nu
 }
 
 /** `findUnitScale` of the largest entry, as squares are taken on the way. */
-function findScale(matrix: Float64Array): number {
+export function findScale(matrix: Float64Array): number {
   let largest = 0;
-  for (const value of matrix) {
-    if (!Number.isFinite(value)) throw new Error("decomposeSingular: the matrix is not finite");
-    largest = Math.max(largest, Math.abs(value));
+  for (let i = 0; i < matrix.length; i++) {
+    const magnitude = Math.abs(matrix[i] as number);
+    if (!(magnitude < Number.POSITIVE_INFINITY)) throw new Error("decomposeSingular: the matrix is not finite");
+    if (magnitude > largest) largest = magnitude;
   }
   return findUnitScale(largest);
 }
 
 /** Rotates every pair of rows once; says whether any of them was not yet orthogonal. */
-function sweepRows(rows: Float64Array, turns: Float64Array | null, n: number): boolean {
+function sweepRows(rows: Float64Array, turns: Float64Array, n: number): boolean {
   const tolerance = Math.sqrt(n) * Number.EPSILON;
   let turned = false;
   for (let i = 0; i < n - 1; i++)
@@ -79,7 +75,7 @@ function sweepRows(rows: Float64Array, turns: Float64Array | null, n: number): b
       turned ||= apart;
       const { c, s } = apart ? findRotation(a, b, product) : { c: 0, s: 1 };
       rotateRows(rows, i * n, j * n, n, c, s);
-      if (turns) rotateRows(turns, i * n, j * n, n, c, s);
+      rotateRows(turns, i * n, j * n, n, c, s);
     }
   return turned;
 }

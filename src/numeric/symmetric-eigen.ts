@@ -108,8 +108,11 @@ function accumulate(a: Float64Array, betas: Float64Array, n: number): Float64Arr
   return z;
 }
 
-/** Implicit QL with Wilkinson shifts; off[i] couples i and i + 1. Rotations are applied to the rows of `z`. */
-function diagonalize(d: Float64Array, off: Float64Array, z: Float64Array, n: number): void {
+/**
+ * Implicit QL with Wilkinson shifts: d [n] becomes the eigenvalues; off[i] couples i and i + 1. Rotations are applied to
+ * the rows of `z`, where eigenvectors are wanted.
+ */
+export function diagonalize(d: Float64Array, off: Float64Array, z: Float64Array | null, n: number): void {
   let passed = 0; // magnitude of the rows so far: entries that shrink downwards would not converge against their neighbors
   for (let low = 0; low < n; low++) {
     passed = Math.max(passed, Math.abs(d[low] as number) + Math.abs(off[low] as number));
@@ -137,7 +140,14 @@ function findFirstSmall(
   return m;
 }
 
-function sweepQl(d: Float64Array, off: Float64Array, z: Float64Array, low: number, high: number, n: number): void {
+function sweepQl(
+  d: Float64Array,
+  off: Float64Array,
+  z: Float64Array | null,
+  low: number,
+  high: number,
+  n: number,
+): void {
   const e = off[low] as number;
   let g = ((d[low + 1] as number) - (d[low] as number)) / (2 * e);
   g = (d[high] as number) - (d[low] as number) + e / (g + (g < 0 ? -Math.hypot(g, 1) : Math.hypot(g, 1)));
@@ -159,7 +169,7 @@ function sweepQl(d: Float64Array, off: Float64Array, z: Float64Array, low: numbe
     p = s * t;
     d[i + 1] = g + p;
     g = c * t - b;
-    rotateRows(z, i * n, (i + 1) * n, n, c, s);
+    if (z) rotateRows(z, i * n, (i + 1) * n, n, c, s);
   }
   d[low] = (d[low] as number) - p;
   off[low] = g;

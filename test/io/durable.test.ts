@@ -55,6 +55,32 @@ describe("durable writes", () => {
     expect(calls).toEqual(["write", "write", "sync"]);
   });
 
+  it("the disk is set to work before the last byte of a large file, and a fault of it is not lost", async () => {
+    const prototype = await handlePrototype();
+    const calls: string[] = [];
+    const original = prototype.sync;
+    vi.spyOn(prototype, "datasync").mockImplementation(async () => {
+      calls.push("datasync");
+      if (calls.length === 1) return;
+      throw Object.assign(new Error("EIO: i/o error, fdatasync"), { code: "EIO", syscall: "fdatasync" });
+    });
+    vi.spyOn(prototype, "sync").mockImplementation(function (this: FileHandle) {
+      calls.push("sync");
+      return original.apply(this);
+    });
+    const folder = await temporaryFolder();
+    const piece = new Uint8Array(8 * 2 ** 20);
+    const write = (name: string, pieces: number) =>
+      writeDurably(join(folder, name), async (file) => {
+        for (let i = 0; i < pieces; i++) await file.write(piece);
+      });
+    await write("one", 7);
+    expect(calls).toEqual(["datasync", "sync"]);
+    const { code, message } = await failureOf(() => write("two", 7));
+    expect({ code, calls }).toEqual({ code: "io", calls: ["datasync", "sync", "datasync"] });
+    expect(message).toContain(join(folder, "two"));
+  });
+
   it("a path where a file is gets refused, unless it may be overwritten", async () => {
     const path = join(await temporaryFolder(), "out");
     await fs.writeFile(path, "older");

@@ -46,6 +46,29 @@ describe("matrix products", () => {
     },
   );
 
+  // Edges of the kernel's blocks and tiles; sums in order, which the kernel keeps, have one result to the bit.
+  test.each([
+    [4, 1024, 4],
+    [5, 321, 161],
+    [129, 320, 160],
+    [131, 641, 7],
+    [33, 65, 323],
+  ])("a large product of [%i, %i] and %i rows has the bits of the textbook loop", (n, k, m) => {
+    const random = uniform(n * 1000 + m);
+    const [a, b] = [flat(randomMatrix(n, k, random)), flat(randomMatrix(m, k, random))];
+    const expected = new Float64Array(n * m);
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < m; j++)
+        for (let t = 0; t < k; t++)
+          expected[i * m + j] = (expected[i * m + j] as number) + (a[i * k + t] as number) * (b[j * k + t] as number);
+    expect(multiplyRows(a, b, n, k, m)).toEqual(expected);
+  });
+
+  test("a large product with itself has the bits of the product with a copy", () => {
+    const a = flat(randomMatrix(131, 333, uniform(9)));
+    expect(multiplyRows(a, a, 131, 333, 131)).toEqual(multiplyRows(a, a.slice(), 131, 333, 131));
+  });
+
   test("a product leaves its factors as they were", () => {
     const [a, b] = [flat(randomMatrix(3, 4, uniform(1))), flat(randomMatrix(4, 5, uniform(2)))];
     const before = [a.slice(), b.slice()];
