@@ -25,6 +25,8 @@ export interface SessionOptions {
    * size, where it would give back large ones after each run. The session that opens the device decides for all. @internal
    */
   steady?: boolean | undefined;
+  /** True for a graph that computes some values twice, so that they are not kept meanwhile. @internal */
+  recomputes?: boolean | undefined;
   /** The folder of the files in which the weights of a model in memory lie. @internal */
   weightsFolder?: string | undefined;
   /**
@@ -96,6 +98,7 @@ export function toOrtOptions({
   steady = false,
   profile,
   outputs = "host",
+  recomputes = false,
   weightsFolder,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
@@ -111,7 +114,10 @@ export function toOrtOptions({
     // With it, ONNX Runtime ignores the buffers that a run is given for its outputs.
     ...(outputs === "device" && { preferredOutputLocation: "gpu-buffer" as const }),
     extra: {
+      ...(recomputes && { optimization: { disable_specified_optimizers: "CommonSubexpressionElimination" } }),
       session: {
+        // Weights are turned into the layout of the kernels one by one: those of the arena would leave holes in it.
+        use_device_allocator_for_initializers: "1",
         ...(shortLived && { disable_prepacking: "1" }),
         ...(weightsFolder !== undefined && { model_external_initializers_file_folder_path: weightsFolder }),
       },

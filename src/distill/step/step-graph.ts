@@ -132,7 +132,7 @@ export function outputModelGradients(
     .filter((name) => trained.has(name) && !EMBEDDINGS.has(name) && !isPriorOnly(name, config, noise));
   const [tokens, positions] = [trained.has("wte.weight"), trained.has("wpe.weight")];
   const targets = [...names.map((name) => parameters(name)), ...(tokens || positions ? [embedded] : [])];
-  const gradients = backward(seeds, targets);
+  const gradients = backward(seeds, targets, { recomputed: RECOMPUTED });
   for (const name of names) takeOutputGradient(requireGradient(gradients, parameters(name)), nameGradient(name));
   if (tokens) takeOutputGradient(requireGradient(gradients, embedded), STEP.embeddingRows);
   if (!positions) return;
@@ -140,6 +140,8 @@ export function outputModelGradients(
   takeOutputGradient(reduceSum(rows, [0]), nameGradient("wpe.weight")); // [T, C]
 }
 
+/** Ops of which each layer has results as wide as the stream or the MLP, and that take next to no time. */
+const RECOMPUTED: ReadonlySet<string> = new Set(["LayerNormalization", "Gelu"]);
 /** Matrices whose gradients are made of rows. */
 const EMBEDDINGS: ReadonlySet<string> = new Set(["wte.weight", "wpe.weight", "lm_head.weight"]);
 

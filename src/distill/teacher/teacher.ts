@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { matchTokens } from "../../checkpoint/match-tokens.ts";
 import { NfcError } from "../../errors.ts";
+import { countElements } from "../../formats/dtype.ts";
 import { Graph, pruneGraph } from "../../graph/ir.ts";
 import { type Int8Graph, quantize, quantizeWeights, toInt8Graph, transposeMatrix } from "../../graph/passes/int8.ts";
 import {
@@ -14,7 +15,7 @@ import {
   type TensorArray,
 } from "../../graph/session.ts";
 import { declareTextInputs, gpt2, makeTextFeeds } from "../../model/gpt2.ts";
-import { makeParameterLookup } from "../../model/layers.ts";
+import { makeParameterLookup, type ParameterLookup } from "../../model/layers.ts";
 import { nameHead } from "../../model/parameters.ts";
 import { type HeadChunk, nameTeacherChunk, nameTeacherScales, STEP, type TeacherInput } from "../step/step-graph.ts";
 import type { TrainSettings } from "../train-settings.ts";
@@ -42,28 +43,42 @@ export interface TeacherSource {
 export async function openTeacher(checkpoint: Checkpoint, options: TeacherOptions) {
   const { config } = checkpoint;
   const { batch, length, precision = "fp32" } = options;
+  const matrix = await checkpoint.readF32(nameHead(config)); // [V, C]
   const graph = new Graph();
   const inputs = declareTextInputs(graph, batch, length);
-  graph.output(gpt2(config, makeParameterLookup(graph, config), inputs, { kind: "mean" }).hidden, "hidden");
-  const head = await makeHeadTensors(checkpoint, options);
+  const parameters = makeParameterLookup(graph, config);
+  const embedding = config.tied_head && precision === "fp32" ? feedEmbedding(parameters, graph, matrix) : null;
+  graph.output(gpt2(config, embedding?.parameters ?? parameters, inputs, { kind: "mean" }).hidden, "hidden");
+  const head = makeHeadTensors(matrix, config.n_embd, options);
   const session = await openTeacherSession(graph, checkpoint, precision, options);
   const { n_embd } = config;
   const hidden = makeFloat32Tensor(new Float32Array(batch * length * n_embd), [batch * length, n_embd]);
   return {
     input: { kind: "hidden", n_embd, precision },
     async feeds(ids: Int32Array): Promise<Record<string, Tensor>> {
-      await session.run(makeTextFeeds(ids, [batch, length]), { hidden });
+      await session.run({ ...makeTextFeeds(ids, [batch, length]), ...embedding?.feed }, { hidden });
       return { [STEP.teacherHidden]: hidden, ...head };
     },
     close: () => session.close(),
   } satisfies TeacherSource;
 }
 
-/** The head's matrix in chunks: [v, C], or in int8 [C, v] with its scales [v]. */
-async function makeHeadTensors(checkpoint: Checkpoint, options: TeacherOptions): Promise<Record<string, Tensor>> {
+const EMBEDDING = "wte.weight";
+
+/** Makes the token embedding an input, so that the session does not keep a copy of what is the head's matrix too. */
+function feedEmbedding(parameters: ParameterLookup, graph: Graph, matrix: Float32Array) {
+  const { shape } = parameters(EMBEDDING);
+  const input = graph.input(`fed/${EMBEDDING}`, "float32", shape);
+  const lookup = (name: string) => (name === EMBEDDING ? input : parameters(name));
+  return {
+    parameters: Object.assign(lookup, { has: parameters.has }),
+    feed: { [input.name]: makeFloat32Tensor(matrix, shape as number[]) },
+  };
+}
+
+/** The head's matrix [V, C] in chunks: [v, C], or in int8 [C, v] with its scales [v]. */
+function makeHeadTensors(matrix: Float32Array, width: number, options: TeacherOptions): Record<string, Tensor> {
   const { chunks, precision = "fp32" } = options;
-  const matrix = await checkpoint.readF32(nameHead(checkpoint.config)); // [V, C]
-  const width = checkpoint.config.n_embd;
   const entries = chunks.flatMap(({ first, count }, c): [string, Tensor][] => {
     const rows = matrix.subarray(first * width, (first + count) * width);
     if (precision === "fp32") return [[nameTeacherChunk(c), makeFloat32Tensor(rows, [count, width])]];
@@ -85,8 +100,16 @@ export async function openTeacherSession(
 ): Promise<Session> {
   const built: Int8Graph = precision === "int8" ? toInt8Graph(graph) : { graph, sources: new Map() };
   const weights = await quantizeWeights(built, (name) => checkpoint.readF32(name));
-  for (const { name } of pruneGraph(built.graph).parameters)
-    if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
+  const plain = pruneGraph(built.graph).parameters.filter(({ name }) => !weights.has(name));
+  // One array for all goes back to the system as a whole, when the session has its copy: small ones would leave holes.
+  const room = new Float32Array(plain.reduce((sum, { shape }) => sum + countElements(shape as number[]), 0));
+  let start = 0;
+  for (const { name } of plain) {
+    const values = await checkpoint.readF32(name);
+    room.set(values, start);
+    weights.set(name, room.subarray(start, start + values.length));
+    start += values.length;
+  }
   return Session.withWeights(built.graph, ({ name }) => weights.get(name) as TensorArray, options);
 }
 

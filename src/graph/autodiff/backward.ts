@@ -2,7 +2,7 @@
 import { formatShape, isSameShape } from "../dims.ts";
 import type { Node, Value } from "../ir.ts";
 import { add, identity } from "../ops.ts";
-import type { Rule } from "./rules.ts";
+import type { Rule, RuleContext } from "./rules.ts";
 import { MOVEMENT_RULES } from "./rules-movement.ts";
 import { NETWORK_RULES } from "./rules-network.ts";
 import { POINTWISE_RULES } from "./rules-pointwise.ts";
@@ -19,9 +19,15 @@ export const RULES: Readonly<Record<string, Rule>> = {
 /**
  * Vector-Jacobian product: with `seeds` = dL/d(value) for some values, dL/d(target) for each target that they depend
  * on. The gradients are nodes of the same graph. The walk does not continue behind a target unless another target needs it.
+ * @param recomputed ops whose results are computed once more where a rule reads them, so that the forward pass need not keep
+ * them; the session must not join what is equal (`recomputes`)
  * @throws Error naming an op without a rule, or a seed whose shape is not its value's
  */
-export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Value[]): Map<Value, Value> {
+export function backward(
+  seeds: ReadonlyMap<Value, Value>,
+  targets: readonly Value[],
+  { recomputed = new Set() }: { recomputed?: ReadonlySet<string> } = {},
+): Map<Value, Value> {
   const order = findNodesBetween([...seeds.keys()], new Set(targets));
   const gradients = new Map<Value, Value>();
   const accumulate = (value: Value, term: Value) => {
@@ -31,13 +37,14 @@ export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Val
     gradients.set(value, known ? add(known, term) : term);
   };
   for (const [value, seed] of seeds) accumulate(value, seed);
+  const read = makeCopying(recomputed);
   const needed = new Set<Value>([...targets, ...order.flatMap((node) => node.outputs)]);
   for (const node of order.reverse()) {
     const grads = node.outputs.map((output) => gradients.get(output) ?? null);
     if (grads.every((grad) => grad === null)) continue;
     const rule = RULES[node.op];
     if (!rule) throw new Error(`backward: no gradient rule for ${node.op}`);
-    const terms = rule({ node, grads, needs: (i) => needed.has(node.inputs[i] as Value) });
+    const terms = rule({ node, grads, read, needs: (i) => needed.has(node.inputs[i] as Value) });
     for (const [i, input] of node.inputs.entries()) {
       const term = terms[i];
       if (input && term && needed.has(input)) accumulate(input, term);
@@ -46,6 +53,18 @@ export function backward(seeds: ReadonlyMap<Value, Value>, targets: readonly Val
   return new Map(
     targets.flatMap((target) => (gradients.has(target) ? [[target, gradients.get(target) as Value]] : [])),
   );
+}
+
+/** Makes a function that gives a copy of a value that is the first result of one of `ops`, and any other value itself. */
+function makeCopying(ops: ReadonlySet<string>): RuleContext["read"] {
+  const copies = new Map<Value, Value>();
+  return (value) => {
+    const { producer } = value;
+    if (!producer || !ops.has(producer.op) || producer.outputs[0] !== value) return value;
+    const copy = copies.get(value) ?? (value.graph.node({ ...producer, outputs: [value] })[0] as Value);
+    copies.set(value, copy);
+    return copy;
+  };
 }
 
 /** Nodes that lie on a path from a target to one of `ends`, in execution order. */

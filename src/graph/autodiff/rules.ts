@@ -10,6 +10,8 @@ export interface RuleContext {
   grads: readonly (Value | null)[];
   /** Whether the gradient of input `i` is wanted. */
   needs(i: number): boolean;
+  /** What a rule reads of a value of the forward pass: the value itself, or a copy that is computed where it is read. */
+  read(value: Value): Value;
 }
 
 /** Gives dL/d(input) for each input in order; null, or absent at the end, where it is zero or not wanted. */
@@ -37,8 +39,9 @@ function ones({ graph, dtype }: Value, n: number): Value {
 }
 
 /** The gradient of a node's only output, and its inputs. */
-export function unpack({ node, grads }: RuleContext): { dy: Value; y: Value; inputs: readonly Value[] } {
-  return { dy: grads[0] as Value, y: node.outputs[0] as Value, inputs: node.inputs as readonly Value[] };
+export function unpack({ node, grads, read }: RuleContext): { dy: Value; y: Value; inputs: readonly Value[] } {
+  const inputs = (node.inputs as readonly Value[]).map((input) => input && read(input));
+  return { dy: grads[0] as Value, y: read(node.outputs[0] as Value), inputs };
 }
 
 /** An integer attribute, or its default. */

@@ -1,8 +1,9 @@
 // The head's losses and gradients against the formulas in float64: chunks, rows at once, temperatures, missing labels.
 import { describe, expect, it } from "vitest";
+import { chunkedSoftmax } from "../../../src/distill/step/distribution.ts";
 import { buildHeadLoss } from "../../../src/distill/step/losses.ts";
-import { Graph } from "../../../src/graph/ir.ts";
-import { gemm } from "../../../src/graph/ops.ts";
+import { Graph, type Value } from "../../../src/graph/ir.ts";
+import { gemm, mul, reduceSum } from "../../../src/graph/ops.ts";
 import { makeFloat32Tensor, makeInt64Tensor, Session } from "../../../src/graph/session.ts";
 import { slice } from "../../../src/graph/shape-ops.ts";
 
@@ -142,4 +143,18 @@ describe("the head's loss", () => {
     expect([frozen.chunks, trained.chunks]).toEqual([0, 3]);
     expect(frozen.dHidden).toEqual(trained.dHidden);
   });
+});
+
+it("the normalizer of a vocabulary in chunks is read together with the chunks' statistics", () => {
+  const graph = new Graph();
+  const logits = [3, 3, 2].map((v, c) => graph.input(`z${c}`, "float32", [N, v]));
+  const { parts, logNormalizer } = chunkedSoftmax(logits, (z, p) => reduceSum(mul(z, p), [1], true));
+  const before = new Set<Value>();
+  const collect = (value: Value | null) => {
+    if (!value || before.has(value)) return;
+    before.add(value);
+    value.producer?.inputs.forEach(collect);
+  };
+  collect(logNormalizer);
+  expect(parts.map(({ statistic }) => before.has(statistic as Value))).toEqual([true, true, true]);
 });

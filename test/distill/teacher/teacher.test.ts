@@ -1,5 +1,5 @@
 // Teachers: hidden states and head in float32 and int8, what the student's step makes of them, the k most likely tokens.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type Checkpoint, openCheckpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import {
@@ -12,7 +12,7 @@ import {
 import { openTrainingStep } from "../../../src/distill/step/training-step.ts";
 import { openTeacher } from "../../../src/distill/teacher/teacher.ts";
 import { openTopKTeacher } from "../../../src/distill/teacher/top-k.ts";
-import { Graph, type Value } from "../../../src/graph/ir.ts";
+import { Graph, pruneGraph, type Value } from "../../../src/graph/ir.ts";
 import { Session, type Tensor } from "../../../src/graph/session.ts";
 import { declareTextInputs, gpt2, lmHead, makeTextFeeds } from "../../../src/model/gpt2.ts";
 import { makeParameterLookup } from "../../../src/model/layers.ts";
@@ -133,6 +133,19 @@ for (const name of ["a tied head", "a head of its own, no biases"])
           }
       }
       await teacher.close();
+    });
+
+    it("a matrix that is embedding and head is held once: the session is fed it", async () => {
+      const open = vi.spyOn(Session, "withWeights");
+      const teacher = await openTeacher(model(name), shape);
+      const graph = open.mock.calls[0]?.[0] as Graph;
+      const names = (values: readonly Value[]) => values.map((value) => value.name);
+      const [owned, fed] = [names(pruneGraph(graph).parameters), names(graph.inputs)];
+      expect({ owned: owned.includes("wte.weight"), fed: fed.includes("fed/wte.weight") }).toEqual(
+        name === "a tied head" ? { owned: false, fed: true } : { owned: true, fed: false },
+      );
+      await teacher.close();
+      open.mockRestore();
     });
 
     it("a teacher in int8 is near the float32 teacher, and its head is int8", async () => {
