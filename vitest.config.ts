@@ -1,5 +1,6 @@
 // Test runner settings: three projects, one closing line that any CI can read, coverage thresholds, no network.
 import { defineConfig } from "vitest/config";
+import LongFirstSequencer from "./test/long-first-sequencer.ts";
 import { SOFTWARE_GPU } from "./test/support/webgpu.ts";
 
 /** Tests that load an inference runtime, start a process or open a browser; all others are the unit project. */
@@ -48,6 +49,8 @@ const globalSetup = "test/support/shared-folder.ts";
 
 export default defineConfig({
   test: {
+    maxWorkers: "100%", // vitest's own default leaves a core idle, which is half of them where there are two
+    sequence: { sequencer: LongFirstSequencer },
     reporters: ["default", "./test/closing-line-reporter.ts"],
     // What takes long, and is not the only test of its command or of its refusals: `npm run test:slow` runs these alone.
     tags: [{ name: "slow", description: "Long runs: left out by npm test, run by npm run test:slow and .ci/run." }],

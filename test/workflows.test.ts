@@ -1,4 +1,4 @@
-// The actions that workflows run, here and in the documentation's examples, are pinned to a commit, not to a tag.
+// What workflows run: actions pinned to a commit, here and in the documentation's examples, and all tests, the slow ones too.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -29,5 +29,27 @@ describe("actions of others", () => {
     expect(used.length).toBeGreaterThan(4);
     const names = new Set(used.map((each) => each.split("@")[0]));
     expect(new Set(used).size).toBe(names.size);
+  });
+});
+
+describe("the tests that run", () => {
+  const { scripts } = JSON.parse(readFileSync("package.json", "utf8"));
+
+  it("npm test leaves out what npm run test:slow runs, and npm run test:all leaves out nothing", () => {
+    expect([scripts.test, scripts["test:slow"], scripts["test:all"]]).toEqual([
+      "vitest run --tags-filter=!slow",
+      "vitest run --tags-filter=slow",
+      "vitest run",
+    ]);
+  });
+
+  it("the gate and a release run all tests, once", () => {
+    const gate = readFileSync(".ci/run", "utf8");
+    const lines = gate.split("\n").filter((line) => line.includes("test"));
+    expect(lines.filter((line) => !line.startsWith("#"))).toEqual(["npm run test:all -- --coverage"]);
+    expect(gate.trimEnd().endsWith("npm run test:all -- --coverage")).toBe(true); // its closing line is the last one
+    expect(readFileSync(".github/workflows/ci.yml", "utf8")).toMatch(/- run: bash \.ci\/run$/m);
+    const release = readFileSync(".github/workflows/release.yml", "utf8");
+    expect(release.match(/npm (?:run )?test\S*/g)).toEqual(["npm run test:all"]);
   });
 });

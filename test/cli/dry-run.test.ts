@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { nfc } from "../support/cli.ts";
 import { SHORT, studentForTests } from "../support/cli-train.ts";
 import { digest, MODEL, TEXT } from "../support/fixture.ts";
+import { SLOW } from "../support/slow.ts";
 import { writeSst2 } from "../support/task-data.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
@@ -43,7 +44,7 @@ it("nfc distill --dry-run prints a table of at most 80 columns, and writes nothi
   expect(stderr).toMatch(/measuring steps of training \(\d\/6\)/);
 });
 
-it("nfc pretrain --dry-run and nfc finetune --task --dry-run print an object with --json", async () => {
+it("nfc pretrain --dry-run and nfc finetune --task --dry-run print an object with --json", SLOW, async () => {
   const before = digest(path(""));
   const pretrain = ["pretrain", "--config", `${MODEL}/config.json`, "--data", TEXT, "-o", output(), ...SHORT, ...cache];
   const first = JSON.parse((await nfc([...pretrain, "--dry-run", "--price", "7.2", "--json", "-q"])).stdout);

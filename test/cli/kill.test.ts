@@ -8,6 +8,7 @@ import { stageDirectory } from "../../src/io/staging.ts";
 import { compileCli, start } from "../support/compiled-cli.ts";
 import { digest, opened } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
+import { SLOW, slowUnless } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("kill");
@@ -76,8 +77,11 @@ async function killed(cwd: string, args: string[], delay: number): Promise<boole
 
 const momentsOf = (took: number) => Array.from({ length: MOMENTS }, (_, i) => (took * (i + 1) * 1.1) / MOMENTS);
 
-describe.each(SUBJECTS)("$name, killed by a signal", ({ args, other, next }) => {
-  it("a killed command leaves a complete output or none, and the next run clears the rest", async () => {
+describe.each(SUBJECTS)("$name, killed by a signal", ({ name, args, other, next }) => {
+  const slow = { ...SLOW, timeout: 120_000 };
+  const quick = { ...slowUnless(name === "convert"), timeout: 120_000 };
+
+  it("a killed command leaves a complete output or none, and the next run clears the rest", quick, async () => {
     const { files, took } = await complete(folder(), args());
     const endings = { killed: 0, nothing: 0 };
     for (const delay of momentsOf(took)) {
@@ -91,9 +95,9 @@ describe.each(SUBJECTS)("$name, killed by a signal", ({ args, other, next }) => 
     }
     expect(endings.killed).toBeGreaterThan(MOMENTS / 3);
     expect(endings.nothing).toBeGreaterThan(0);
-  }, 120_000);
+  });
 
-  it("a killed command with --force leaves the existing output as it was, or the new one complete", async () => {
+  it("a killed command with --force leaves the existing output as it was, or the new one complete", slow, async () => {
     const cwd = folder();
     const out = join(cwd, "out");
     const { files: old } = await complete(cwd, args(other));
@@ -111,5 +115,5 @@ describe.each(SUBJECTS)("$name, killed by a signal", ({ args, other, next }) => 
     expect(kills).toBeGreaterThan(MOMENTS / 3);
     await next(out, true);
     expect(readdirSync(cwd)).toEqual(["out"]);
-  }, 120_000);
+  });
 });

@@ -6,6 +6,7 @@ import { TOOL } from "../../src/version.ts";
 import { compileCli, start } from "../support/compiled-cli.ts";
 import { converted, digest, MODEL, TEXT } from "../support/fixture.ts";
 import { tinyTensors, writeCheckpoint } from "../support/make-checkpoint.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("process");
@@ -43,7 +44,7 @@ describe("the nfc process", () => {
     });
   });
 
-  it("the demo finds its fixture from any folder, and writes below that folder", async () => {
+  it("the demo finds its fixture from any folder, and writes below that folder", SLOW, async () => {
     const cwd = folder();
     const { code, stdout, stderr } = await start(bin, ["demo"], { cwd }).ending;
     expect({ code, ...(code !== 0 && { stderr }) }).toEqual({ code: 0 });

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { nfc } from "../support/cli.ts";
 import { converted, MODEL, TEXT } from "../support/fixture.ts";
 import { writeCheckpoint } from "../support/make-checkpoint.ts";
+import { slowUnless } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("quiet");
@@ -17,22 +18,25 @@ beforeAll(async () => {
   await converted({ output: tied, variant: "noise-distance", strategy: "calibrated", calibration: [text] });
 });
 
+const COMMANDS: Record<string, () => string[]> = {
+  inspect: () => ["inspect", MODEL],
+  plan: () => ["plan", MODEL, "--calibration", text, "--axes", "layers", "-o", fresh()],
+  convert: () => ["convert", MODEL, "-o", fresh()],
+  eval: () => ["eval", tied, "--text", text],
+  export: () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"],
+  report: () => ["report", MODEL, tied],
+  demo: () => ["demo", "-o", fresh()],
+};
+
 describe("--quiet", () => {
-  it.each([
-    ["inspect", () => ["inspect", MODEL]],
-    ["plan", () => ["plan", MODEL, "--calibration", text, "--axes", "layers", "-o", fresh()]],
-    ["convert", () => ["convert", MODEL, "-o", fresh()]],
-    ["eval", () => ["eval", tied, "--text", text]],
-    ["export", () => ["export", tied, "-o", fresh(), "--gpt2", "--drop-noise"]],
-    ["report", () => ["report", MODEL, tied]],
-    ["demo", () => ["demo", "-o", fresh()]],
-  ])("--quiet leaves the stderr of %s empty, also on a terminal", async (_, args) => {
-    for (const tty of [false, true]) {
-      const { code, stdout, stderr } = await nfc([...args(), "--quiet", ...THREADS], { tty });
-      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-      expect(stdout).not.toBe("");
-    }
-  });
+  for (const [name, args] of Object.entries(COMMANDS))
+    it(`--quiet leaves the stderr of ${name} empty, also on a terminal`, slowUnless(name !== "demo"), async () => {
+      for (const tty of [false, true]) {
+        const { code, stdout, stderr } = await nfc([...args(), "--quiet", ...THREADS], { tty });
+        expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+        expect(stdout).not.toBe("");
+      }
+    });
 });
 
 it("nfc convert and export refuse an output in the place of its source, with --force as well", async () => {

@@ -5,6 +5,7 @@ import { afterAll, expect, it } from "vitest";
 import { nfc } from "../support/cli.ts";
 import { MODEL } from "../support/fixture.ts";
 import { areAlike, readFences } from "../support/markdown.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("readme");
@@ -16,7 +17,7 @@ afterAll(() => {
   else process.env.NFC_CACHE = cache;
 });
 
-it("the worked example of the README runs and prints what it says", { timeout: 120_000 }, async () => {
+it("the worked example of the README runs and prints what it says", { ...SLOW, timeout: 120_000 }, async () => {
   const example = readFence("$ npx nfc inspect");
   const steps = example.split(/^\$ npx nfc /m).slice(1);
   expect(steps.length).toBe(10);

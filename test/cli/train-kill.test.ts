@@ -4,12 +4,21 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { recoverDirectory } from "../../src/io/staging.ts";
 import { compileCli, start } from "../support/compiled-cli.ts";
+import { slowUnless } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { metricsOf, TINY_CONFIG, weightsOf, writeIds, writeJson } from "../support/training.ts";
 
 const path = temporaryFolder("train-kill");
-/** Killed so many times at most; then it may end. */
-const ROUNDS = 9;
+interface Trial {
+  saveEvery: number;
+  steps: number;
+  /** Killed so many times at most; then it may end. */
+  rounds: number;
+}
+const TRIALS: readonly Trial[] = [
+  { saveEvery: 7, steps: 600, rounds: 4 },
+  ...[1, 7, 50].map((saveEvery) => ({ saveEvery, steps: 1200, rounds: 9 })),
+];
 let bin = "";
 
 beforeAll(async () => {
@@ -19,8 +28,8 @@ beforeAll(async () => {
   writeJson(path("config.json"), { ...TINY_CONFIG, nfc_variant: "noise-distance" });
 });
 
-const argsOf = (output: string, saveEvery: number) =>
-  `pretrain --config config.json --data ids.bin -o ${output} --threads 1 --steps 1200 --batch-size 4 --accumulate 2 --length 16 --eval-every 160 --eval-tokens 60 --save-every ${saveEvery}`.split(
+const argsOf = (output: string, { saveEvery, steps }: Trial) =>
+  `pretrain --config config.json --data ids.bin -o ${output} --threads 1 --steps ${steps} --batch-size 4 --accumulate 2 --length 16 --eval-every 160 --eval-tokens 60 --save-every ${saveEvery}`.split(
     " ",
   );
 
@@ -46,18 +55,20 @@ async function stepsSaved(run: string): Promise<number> {
   return JSON.parse(readFileSync(join(checkpoint, "state.json"), "utf8")).step;
 }
 
-describe.each([1, 7, 50])("a run that saves every %i steps", (saveEvery) => {
-  it("a run that is killed and resumed again and again ends with the bytes of an unbroken run", async () => {
+describe.each(TRIALS)("a run of $steps steps that saves every $saveEvery", (trial) => {
+  const { saveEvery, steps, rounds } = trial;
+  const options = { ...slowUnless(steps === 600), timeout: 180_000 };
+  it("a run that is killed and resumed again and again ends with the bytes of an unbroken run", options, async () => {
     const cwd = path("");
-    const output = `out-${saveEvery}`;
+    const [output, whole] = [`out-${steps}-${saveEvery}`, `whole-${steps}-${saveEvery}`];
     const run = path(`${output}.run`);
     const random = draws(saveEvery);
     const counts = { kills: 0, resumed: 0 };
     for (;;) {
       const resume = existsSync(join(run, "run.json"));
       if (!resume && existsSync(path(output))) break; // killed after all was done
-      const child = start(bin, [...argsOf(output, saveEvery), ...(resume ? ["--resume"] : [])], { cwd });
-      if (counts.kills < ROUNDS) {
+      const child = start(bin, [...argsOf(output, trial), ...(resume ? ["--resume"] : [])], { cwd });
+      if (counts.kills < rounds) {
         // One in four anywhere from the start on, the others while it trains.
         if (random() < 0.25) await new Promise((done) => setTimeout(done, 600 * random()));
         else {
@@ -79,10 +90,10 @@ describe.each([1, 7, 50])("a run that saves every %i steps", (saveEvery) => {
     }
     expect(counts.kills).toBeGreaterThan(2); // a fast machine may end sooner
     expect(counts.resumed).toBeGreaterThan(0);
-    const whole = await start(bin, argsOf(`whole-${saveEvery}`, saveEvery), { cwd }).ending;
-    expect(whole.code).toBe(0);
-    expect(weightsOf(path(output)).equals(weightsOf(path(`whole-${saveEvery}`)))).toBe(true);
-    expect(metricsOf(path(output))).toEqual(metricsOf(path(`whole-${saveEvery}`)));
+    const unbroken = await start(bin, argsOf(whole, trial), { cwd }).ending;
+    expect(unbroken.code).toBe(0);
+    expect(weightsOf(path(output)).equals(weightsOf(path(whole)))).toBe(true);
+    expect(metricsOf(path(output))).toEqual(metricsOf(path(whole)));
     expect(readdirSync(cwd).filter((name) => /\.run$|nfc-(tmp|old)/.test(name))).toEqual([]);
-  }, 180_000);
+  });
 });

@@ -95,7 +95,8 @@ describe("the lock of a folder", () => {
     expect(readFileSync(join(folder, "elsewhere"), "utf8")).toBe("x");
   });
 
-  it("a lock of another container is respected while its process shows that it lives, and taken over then", async () => {
+  // The next two wait for ten seconds, and do so side by side.
+  it.concurrent("a lock of another container is respected while its process shows that it lives, and taken over then", async () => {
     const folder = await temporaryFolder();
     writeLock(folder, { pid: process.pid, table: "0123456789ab", started: identifySelf().started });
     const end = beat(join(folder, "lock"));
@@ -113,7 +114,7 @@ describe("the lock of a folder", () => {
     await unlockFolder(other);
   });
 
-  it("a lock that is cut off is taken over when nothing changes it", async () => {
+  it.concurrent("a lock that is cut off is taken over when nothing changes it", async () => {
     const folder = await temporaryFolder();
     writeFileSync(join(folder, "lock"), '{"pid":1');
     await lockFolder(folder);

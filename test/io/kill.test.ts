@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openSafetensors } from "../../src/formats/safetensors/reader.ts";
 import { stageDirectory, writeFileAtomic } from "../../src/io/staging.ts";
 import { compileSources } from "../support/compiled-cli.ts";
+import { SLOW, slowUnless } from "../support/slow.ts";
 import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
@@ -74,7 +75,9 @@ async function callsOf(target: string, mode: string): Promise<number> {
 }
 
 describe("a process that is killed before any one of its calls", () => {
-  it("a killed process leaves no output, or a whole one", async () => {
+  const slow = { ...SLOW, timeout: 120_000 };
+
+  it("a killed process leaves no output, or a whole one", slow, async () => {
     const calls = await callsOf(join(await temporaryFolder(), "out"), "folder");
     expect(calls).toBeGreaterThan(20);
     let committed = 0;
@@ -92,26 +95,30 @@ describe("a process that is killed before any one of its calls", () => {
     }
     expect(committed).toBeGreaterThan(0);
     expect(committed).toBeLessThan(calls / 2);
-  }, 120_000);
+  });
 
-  it("a killed process leaves the output that was there, or the new one whole, at the latest when the next command looks", async () => {
-    const parent = await temporaryFolder();
-    const target = join(parent, "out");
-    await callsOf(target, "folder");
-    const calls = await callsOf(target, "folder");
-    let version = await wholeVersion(target);
-    let away = 0;
-    for (let killAt = 1; killAt <= calls; killAt++) {
-      expect((await start(target, "folder", killAt).ending).signal).toBe("SIGKILL");
-      if (!existsSync(target)) away++;
-      await nextStage(parent, target);
-      const now = await wholeVersion(target);
-      expect([version, version + 1]).toContain(now);
-      version = now;
-    }
-    // Exactly one call lies between the two renames, where only the backup exists.
-    expect(away).toBe(1);
-  }, 120_000);
+  it(
+    "a killed process leaves the output that was there, or the new one whole, at the latest when the next command looks",
+    slow,
+    async () => {
+      const parent = await temporaryFolder();
+      const target = join(parent, "out");
+      await callsOf(target, "folder");
+      const calls = await callsOf(target, "folder");
+      let version = await wholeVersion(target);
+      let away = 0;
+      for (let killAt = 1; killAt <= calls; killAt++) {
+        expect((await start(target, "folder", killAt).ending).signal).toBe("SIGKILL");
+        if (!existsSync(target)) away++;
+        await nextStage(parent, target);
+        const now = await wholeVersion(target);
+        expect([version, version + 1]).toContain(now);
+        version = now;
+      }
+      // Exactly one call lies between the two renames, where only the backup exists.
+      expect(away).toBe(1);
+    },
+  );
 
   it("a killed process leaves a single file old or new", async () => {
     const parent = await temporaryFolder();
@@ -133,25 +140,29 @@ describe("a process that is killed before any one of its calls", () => {
 
 describe("a process that is killed from outside at a random moment", () => {
   for (const mode of ["folder-loop", "file-loop"]) {
-    it(`a process killed at a random moment leaves a whole output (${mode})`, async () => {
-      const parent = await temporaryFolder();
-      const target = join(parent, "out");
-      await callsOf(target, mode.replace("-loop", ""));
-      for (let round = 0; round < 20; round++) {
-        const { process: running, ending } = start(target, mode, 0);
-        // From before its first call to several outputs later.
-        await new Promise((resolve) => setTimeout(resolve, 50 + 10 * round));
-        running.kill("SIGKILL");
-        expect(await ending).toMatchObject({ signal: "SIGKILL", output: "" });
-        if (mode === "folder-loop") {
-          await nextStage(parent, target);
-          await wholeVersion(target);
-        } else {
-          const content = await readFile(target);
-          expect(content.length).toBe(3_000_000);
-          expect(content.every((byte) => byte === content[0])).toBe(true);
+    it(
+      `a process killed at a random moment leaves a whole output (${mode})`,
+      slowUnless(mode === "file-loop"),
+      async () => {
+        const parent = await temporaryFolder();
+        const target = join(parent, "out");
+        await callsOf(target, mode.replace("-loop", ""));
+        for (let round = 0; round < 20; round++) {
+          const { process: running, ending } = start(target, mode, 0);
+          // From before its first call to several outputs later.
+          await new Promise((resolve) => setTimeout(resolve, 50 + 10 * round));
+          running.kill("SIGKILL");
+          expect(await ending).toMatchObject({ signal: "SIGKILL", output: "" });
+          if (mode === "folder-loop") {
+            await nextStage(parent, target);
+            await wholeVersion(target);
+          } else {
+            const content = await readFile(target);
+            expect(content.length).toBe(3_000_000);
+            expect(content.every((byte) => byte === content[0])).toBe(true);
+          }
         }
-      }
-    });
+      },
+    );
   }
 });

@@ -2,13 +2,13 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach } from "vitest";
+import { afterAll } from "vitest";
 
-/** A function that gives each test a folder of its own; it is removed after the test. */
+/** A function that gives each test a folder of its own; all are removed after the tests of the file. */
 export function temporaryFolders(): () => Promise<string> {
   const made: string[] = [];
-  afterEach(async () => {
-    for (const folder of made.splice(0)) await rm(folder, { recursive: true, force: true });
+  afterAll(async () => {
+    for (const folder of made) await rm(folder, { recursive: true, force: true });
   });
   return async () => {
     const folder = await mkdtemp(join(tmpdir(), "nfc-io-"));

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { SOFTWARE } from "../../src/inference/devices/probe-devices.ts";
 import { ok, refused } from "../support/cli.ts";
 import { MODEL, TEXT } from "../support/fixture.ts";
+import { SLOW } from "../support/slow.ts";
 import { writeSst2 } from "../support/task-data.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { SOFTWARE_GPU, WHY_NO_GPU } from "../support/webgpu.ts";
@@ -12,7 +13,7 @@ const path = temporaryFolder("webgpu-devices");
 const QUICK = ["--threads", "1"];
 
 describe.skipIf(SOFTWARE_GPU === null)(`a software adapter${WHY_NO_GPU}`, () => {
-  it("is named by nfc devices, whose test takes seconds", { timeout: 120_000 }, async () => {
+  it("is named by nfc devices, whose test takes seconds", { ...SLOW, timeout: 120_000 }, async () => {
     const { devices } = JSON.parse((await ok("devices", "--json", "-q")).stdout);
     const [cpu, webgpu] = ["cpu", "webgpu"].map((name) =>
       devices.find(({ device }: { device: string }) => device === name),
@@ -61,7 +62,7 @@ describe.skipIf(SOFTWARE_GPU === null)(`a software adapter${WHY_NO_GPU}`, () => 
     for (const output of ["tuned", "tuned.run", "cells"]) expect(existsSync(path(output))).toBe(false);
   });
 
-  it("fits a tie as the CPU does with --device webgpu", { timeout: 180_000 }, async () => {
+  it("fits a tie as the CPU does with --device webgpu", { ...SLOW, timeout: 180_000 }, async () => {
     const line = ["convert", MODEL, "--calibration", TEXT, "--calibration-tokens", "64", "--json", "-q", ...QUICK];
     const [cpu, webgpu] = [
       await ok(...line, "-o", path("cpu")),

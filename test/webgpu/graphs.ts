@@ -6,6 +6,7 @@ import { Session, type Tensor } from "../../src/graph/session.ts";
 import { compareDevices, readPlacement } from "../support/both-devices.ts";
 import { MODEL, opened } from "../support/fixture.ts";
 import { buildNoisyGraph, GRAPH_CASES } from "../support/graph-cases.ts";
+import { slowUnless } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { SOFTWARE_GPU, WHY_NO_GPU } from "../support/webgpu.ts";
 
@@ -17,17 +18,18 @@ const path = temporaryFolder("webgpu");
 const isSizeArithmetic = (node: string) => /^(Squeeze|Cast|Add|Sub|Mul|Concat) int(32|64)\[[1-4]?\]$/.test(node);
 
 const CASES = GRAPH_CASES.filter(({ hostOnly }) => !hostOnly);
+const QUICK = /^(resident step: low-rank|transfer: hidden|resident step: gelu)/;
 
 describe.skipIf(!SOFTWARE_GPU)(`graphs on WebGPU${WHY_NO_GPU}`, { timeout: 120_000 }, () => {
-  it.each(CASES)("$name", async ({ name, graph, feeds, host }) => {
-    const prefix = path(`profile-${CASES.findIndex((other) => other.name === name)}`);
-    const { error, output, repeats, placement } = await compareDevices(graph, feeds, prefix);
-    expect(error, `relative error of ${output}`).toBeLessThan(1e-4);
-    expect(repeats, "two runs give the same bits").toBe(true);
-    expect(placement.device).toBeGreaterThan(3);
-    if (host) expect(placement.host).toEqual(host);
-    else expect(placement.host.filter((node) => !isSizeArithmetic(node))).toEqual([]);
-  });
+  for (const [index, { name, graph, feeds, host }] of CASES.entries())
+    it(name, slowUnless(QUICK.test(name)), async () => {
+      const { error, output, repeats, placement } = await compareDevices(graph, feeds, path(`profile-${index}`));
+      expect(error, `relative error of ${output}`).toBeLessThan(1e-4);
+      expect(repeats, "two runs give the same bits").toBe(true);
+      expect(placement.device).toBeGreaterThan(3);
+      if (host) expect(placement.host).toEqual(host);
+      else expect(placement.host.filter((node) => !isSizeArithmetic(node))).toEqual([]);
+    });
 
   it.each([
     ["most likely", openTopKTeacher],

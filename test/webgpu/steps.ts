@@ -5,11 +5,14 @@ import { Graph } from "../../src/graph/ir.ts";
 import { reduceSum, scale, shift } from "../../src/graph/ops.ts";
 import { makeFloat32Tensor, Session } from "../../src/graph/session.ts";
 import { compareSteps, runSteps, STEPS_CASES, type StepsCase, shrink } from "../support/device-steps.ts";
+import { SLOW, slowUnless } from "../support/slow.ts";
 import { SOFTWARE_GPU, WHY_NO_GPU } from "../support/webgpu.ts";
 
 const device = "webgpu";
 /** Batches above a thousand rows take minutes; graphs.ts has a head in pieces. */
 const CASES = STEPS_CASES.filter(({ batch }) => batch === undefined).map(shrink);
+/** Training with noise and a teacher, and a transfer. */
+const QUICK = ["noise-distance", "transfer of outputs"];
 /** Transfer and training, noise, a teacher; and heads of their own widths, without noise. */
 const TWICE = ["transfer of probabilities", "low-rank"];
 
@@ -17,18 +20,19 @@ const TWICE = ["transfer of probabilities", "low-rank"];
 const countSteps = ({ settings }: StepsCase) => (settings ? 5 : 20);
 
 describe.skipIf(!SOFTWARE_GPU)(`steps on WebGPU${WHY_NO_GPU}`, { timeout: 120_000 }, () => {
-  it.each(CASES)("are the host's: $name", async (given: StepsCase) => {
-    const steps = countSteps(given);
-    const host = await runSteps(given, steps, { session: { threads: 1 }, onHost: true });
-    const { losses, values, worst } = compareSteps(
-      host,
-      await runSteps(given, steps, { session: { device, threads: 1 } }),
-    );
-    expect(losses).toBeLessThan(1e-4);
-    expect(values, worst).toBeLessThan(1e-3);
-  });
+  for (const given of CASES)
+    it(`are the host's: ${given.name}`, slowUnless(QUICK.includes(given.name)), async () => {
+      const steps = countSteps(given);
+      const host = await runSteps(given, steps, { session: { threads: 1 }, onHost: true });
+      const { losses, values, worst } = compareSteps(
+        host,
+        await runSteps(given, steps, { session: { device, threads: 1 } }),
+      );
+      expect(losses).toBeLessThan(1e-4);
+      expect(values, worst).toBeLessThan(1e-3);
+    });
 
-  it.each(CASES.filter(({ name }) => TWICE.includes(name)))("have the same bits twice: $name", async (given) => {
+  it.each(CASES.filter(({ name }) => TWICE.includes(name)))("have the same bits twice: $name", SLOW, async (given) => {
     const [first, second] = [
       await runSteps(given, 5, { session: { device, threads: 1 } }),
       await runSteps(given, 5, { session: { device, threads: 1 } }),

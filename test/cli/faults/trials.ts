@@ -13,7 +13,7 @@ const home = process.cwd();
 /** Each call fails in one way, neighbors in different ones; with NFC_FAULTS=all, each in every way. */
 const ALL = process.env.NFC_FAULTS === "all";
 /** Every half of the calls fails with one state of the outputs; of those, npm test takes one of so many. */
-const SPARSE = 8;
+const SPARSE = 16;
 /** The run folder of a training run: it stays after a fault, so that --resume goes on from there. */
 const RUN = "out.run";
 

@@ -18,6 +18,7 @@ import type { Tokenizer } from "../../../src/checkpoint/tokenizer.ts";
 import { type CorpusOptions, TokenCorpus } from "../../../src/distill/data/token-cache.ts";
 import { withWriteFault } from "../../io/faults.ts";
 import { failureOf } from "../../support/failure.ts";
+import { SLOW } from "../../support/slow.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const at = temporaryFolder("token-cache");
@@ -216,7 +217,7 @@ describe("the cache of token ids", () => {
     expect((await opened(files, { cache })).fromCache).toBe(true);
   });
 
-  it("the cache is made again when any single bit of it has changed", async () => {
+  it("the cache is made again when any single bit of it has changed", SLOW, async () => {
     const { files, cache } = corpus({ "a.txt": "ab" });
     const first = await opened(files, { cache });
     const whole = readFileSync(cacheFile(cache));

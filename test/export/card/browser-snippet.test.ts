@@ -16,6 +16,7 @@ import {
 import { exported } from "../../support/exported.ts";
 import { MODEL } from "../../support/fixture.ts";
 import { greedyText } from "../../support/serve-page.ts";
+import { SLOW } from "../../support/slow.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const path = temporaryFolder("browser-snippet");
@@ -81,7 +82,7 @@ describe.skipIf(NO_WEBGPU)(`the card's example with WebGPU${WHY_NO_WEBGPU}`, { t
     ["all", "q4", "model_q4.onnx"], // the adapter has no 16-bit floats
     ["small", "int8", "model_quantized.onnx"],
     ["one", "uint8", "model_uint8.onnx"],
-  ] as const)("of a folder of %s loads %s, and writes what nfc writes in Node", async (name, precision, file) => {
+  ] as const)("of a folder of %s loads %s, and writes what nfc writes in Node", SLOW, async (name, precision, file) => {
     const { text, loaded } = await run(await visit(), name);
     expect(loaded).toEqual([`/${name}/onnx/${file}`]);
     expect(text.startsWith(PROMPT + (await greedyText(path(name), precision, { prompt: PROMPT, tokens: EQUAL })))).toBe(
@@ -90,7 +91,7 @@ describe.skipIf(NO_WEBGPU)(`the card's example with WebGPU${WHY_NO_WEBGPU}`, { t
     expect(text.length).toBeGreaterThan(100);
   });
 
-  it("names no more than the device where config.json has the file for it", async () => {
+  it("names no more than the device where config.json has the file for it", SLOW, async () => {
     const code = snippetOf("all").replace(/^const options = .*$/m, 'const options = { device: "webgpu" };');
     expect((await run(await visit(), "all", code)).loaded).toEqual(["/all/onnx/model_q4.onnx"]);
   });
