@@ -7,7 +7,6 @@ import { SOFTWARE_GPU } from "./test/support/webgpu.ts";
 const RUNTIME = [
   "api",
   "check/check-sizes",
-  "checkpoint/encoding/encode-pool",
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "checkpoint/encoding/encode-pool",
   "cli/**/*",
