@@ -20,7 +20,7 @@ export async function launch() {
     const tsc = module.createRequire(import.meta.url).resolve("typescript/bin/tsc");
     execFileSync(process.execPath, [tsc, "-p", `${root}tsconfig.build.json`], { stdio: ["ignore", 2, 2] });
   }
-  // From Node 22 on, the machine code of modules is kept in the system's temporary folder from one start to the next.
+  // From Node 22 on, the compiled code of modules is kept in the system's temporary folder from one start to the next.
   module.enableCompileCache?.();
   // A write that fails must not end the process: `main` tells what stdout has lost.
   for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});

@@ -147,13 +147,13 @@ export class AddedTokens {
   private readonly file: string;
   private readonly byContent = new Map<string, AddedToken>();
   /** The tokens that have ids, by these. */
-  private readonly taken: Map<number, string>;
+  private readonly taken = new Map<number, string>();
   private next: number;
 
   constructor(vocab: ReadonlyMap<string, number>, file: string, present: readonly AddedToken[] = []) {
     this.vocab = vocab;
     this.file = file;
-    this.taken = new Map([...vocab].map(([token, id]) => [id, token]));
+    for (const [token, id] of vocab) this.taken.set(id, token);
     this.next = vocab.size;
     for (const token of present) this.add(token, token.id);
   }

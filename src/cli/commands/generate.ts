@@ -17,6 +17,7 @@ import {
 import { encodePrompts } from "../../inference/generate/prompt-ids.ts";
 import { isGreedy } from "../../inference/generate/sampling.ts";
 import { openAll } from "../../io/open-all.ts";
+import { timePhase } from "../../io/timings.ts";
 import { PRECISIONS, type Precision } from "../../model/precision.ts";
 import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
 import { withCheckpoint } from "../open-checkpoint.ts";
@@ -158,11 +159,10 @@ function checkFlags(model: string, flags: GenerateFlags, exported: boolean): voi
 }
 
 async function findExport(context: Context, model: string, flags: GenerateFlags): Promise<Source> {
-  const { chooseFile, openExportedModel } = await import("../../inference/exported/exported-model.ts");
+  const { openExportedFile } = await import("../../inference/exported/exported-model.ts");
   const { Decoder } = await import("../../inference/generate/decoder.ts");
-  const exported = await openExportedModel(model);
+  const { model: exported, file } = await openExportedFile(model, flags.precision);
   const { folder, config, rawConfig } = exported;
-  const file = chooseFile(exported, flags.precision);
   const device = await resolveDevice(context, flags, config, "run");
   const open = () => Decoder.ofFile(file, config, { device, threads: flags.threads });
   return { folder, config, rawConfig, precision: file.precision, bytes: file.bytes, open };
@@ -178,7 +178,7 @@ async function write(
 ): Promise<void> {
   const { loadTokenizer } = await import("../../checkpoint/tokenizer.ts");
   const { temperature, topK, topP, repetitionPenalty, maxNewTokens, batchSize, stop } = flags;
-  const tokenizer = await loadTokenizer(source.folder, source.config);
+  const tokenizer = await timePhase("reading the tokenizer", () => loadTokenizer(source.folder, source.config));
   const { truncate = false } = flags;
   const prompts = encodePrompts(texts, tokenizer, source.config, { truncate, maxNewTokens });
   const options: DecodeOptions = {
@@ -187,7 +187,7 @@ async function write(
     signal: context.signal,
   };
   const started = performance.now();
-  const writer = await openWriter(context, model, flags, source);
+  const writer = await timePhase("loading the model", () => openWriter(context, model, flags, source));
   try {
     const output = new GenerationOutput(context, flags, texts, prompts);
     const loadMs = performance.now() - started;

@@ -69,12 +69,9 @@ interface Quantized {
 const DECODED_ROWS = 2048;
 
 async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {
-  const largest = options.quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
-  const weights = await quantizeAll(built, options, async ({ weight, byRow }) => {
-    const values = await checkpoint.readF32(weight.name);
-    const matrix: Int8Matrix = quantize(values, weight.shape as number[], { byRow, largest });
-    if (options.trained && dequantize(matrix, byRow).some((value, i) => value !== values[i]))
-      refuseOffGrid(checkpoint, weight.name);
+  const weights = await quantizeAll(built, options, async (source) => {
+    const matrix = await chooseInt8(checkpoint, source, options);
+    const { weight, byRow } = source;
     return {
       bytes: (part) => viewBytes(part === "values" ? matrix.values : matrix.scales),
       decode: () => dequantize(matrix, byRow),
@@ -83,6 +80,20 @@ async function planInt8(checkpoint: Checkpoint, built: PrecisionGraph, options: 
     };
   });
   return assemblePlan(checkpoint, built, weights);
+}
+
+/** A function of its own: closures beside one that uses the weights would keep them in memory. */
+async function chooseInt8(
+  checkpoint: Checkpoint,
+  { weight, byRow }: QuantizedSource,
+  { quantization, trained }: PlanOptions,
+): Promise<Int8Matrix> {
+  const largest = quantization.reduceRange ? INT8_REDUCED : INT8_LARGEST;
+  const values = await checkpoint.readF32(weight.name);
+  const matrix = quantize(values, weight.shape as number[], { byRow, largest });
+  if (trained && dequantize(matrix, byRow).some((value, i) => value !== values[i]))
+    refuseOffGrid(checkpoint, weight.name);
+  return matrix;
 }
 
 async function planBlocks(checkpoint: Checkpoint, built: PrecisionGraph, options: PlanOptions): Promise<PrecisionPlan> {

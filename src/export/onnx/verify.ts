@@ -197,7 +197,7 @@ async function withSession(
   use: (run: RunModel) => Promise<void>,
 ): Promise<void> {
   throwIfAborted(signal);
-  const session = await Session.fromFile(path, { threads: threads ?? 0, shortLived: true });
+  const session = await Session.fromFile(path, { threads: threads ?? 0, shortLived: true, arena: false });
   try {
     await use((feeds) => {
       throwIfAborted(signal);

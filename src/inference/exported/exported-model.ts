@@ -65,7 +65,26 @@ export async function hasOnnxFiles(path: string): Promise<boolean> {
  * @throws NfcError naming file and fact when it is no such folder, or one that must not be trusted
  */
 export async function openExportedModel(source: string): Promise<ExportedModel> {
-  const precisions = await findPrecisions(source);
+  return openFiles(source, await findPrecisions(source));
+}
+
+/**
+ * Opens an export and one file of it, without a look at the others.
+ * @param precision fp32 or the first there is, unless given
+ * @throws NfcError as `openExportedModel`, "not-found" listing the precisions that are there
+ */
+export async function openExportedFile(
+  source: string,
+  precision?: Precision,
+): Promise<{ model: ExportedModel; file: ExportedFile }> {
+  const there = await findPrecisions(source);
+  const [wanted = precision] = precision === undefined ? there : there.filter((one) => one === precision);
+  if (wanted === undefined || !there.includes(wanted)) throw makeNoSuchFileError(source, precision, there);
+  const model = await openFiles(source, [wanted]);
+  return { model, file: model.files.get(wanted) as ExportedFile };
+}
+
+async function openFiles(source: string, precisions: readonly Precision[]): Promise<ExportedModel> {
   const configFile = join(source, CONFIG_FILE);
   const rawConfig = await readConfig(source);
   if (!rawConfig)

@@ -3,6 +3,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import type { SessionOptions } from "../../graph/session.ts";
+import { timePhase } from "../../io/timings.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
 import {
@@ -57,19 +58,20 @@ export class Decoder {
     let logits: Float32Array[] = [];
     for (let start = 0; start < length; start += piece) {
       throwIfAborted(signal);
-      logits = await this.model.run(ids.map((row) => row.slice(start, start + piece)));
+      const next = ids.map((row) => row.slice(start, start + piece));
+      logits = await timePhase("running the prompt", () => this.model.run(next));
     }
     return logits;
   }
 
   /** One more token a row; gives the logits after it. */
   step(ids: readonly number[]): Promise<Float32Array[]> {
-    return this.model.run(ids.map((id) => [id]));
+    return timePhase("running tokens", () => this.model.run(ids.map((id) => [id])));
   }
 
   /** Several more tokens of a batch of one row; gives the logits after each of them. */
   extend(ids: readonly number[]): Promise<Float32Array[]> {
-    return this.model.run([ids], true);
+    return timePhase("running tokens", () => this.model.run([ids], true));
   }
 
   /** Forgets all but the first `length` positions of each row. */

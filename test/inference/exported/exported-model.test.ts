@@ -2,7 +2,12 @@
 import { existsSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { join, relative } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
-import { chooseFile, hasOnnxFiles, openExportedModel } from "../../../src/inference/exported/exported-model.ts";
+import {
+  chooseFile,
+  hasOnnxFiles,
+  openExportedFile,
+  openExportedModel,
+} from "../../../src/inference/exported/exported-model.ts";
 import { VARIANTS, type Variant } from "../../../src/model/variants.ts";
 import { exported, modelOf } from "../../support/exported.ts";
 import { failureOf } from "../../support/failure.ts";
@@ -47,6 +52,17 @@ describe("precisions of an export", () => {
     "onnx/model_fp16.onnx": encoded(decoderProto({ cache: HALF, logits: HALF })),
     "onnx/model_bnb4.onnx": "not looked at",
   };
+
+  it("one file of an export opens without a look at the others", async () => {
+    const folder = path("one file");
+    writeFolder(folder, { ...files, "onnx/model_q4.onnx": "no model" });
+    expect((await failureOf(() => openExportedModel(folder))).code).toBe("invalid-file");
+    const { model, file } = await openExportedFile(folder, "q4f16");
+    expect([file.precision, [...model.files.keys()]]).toEqual(["q4f16", ["q4f16"]]);
+    expect((await openExportedFile(folder)).file.precision).toBe("fp16"); // the first there is
+    const error = await failureOf(() => openExportedFile(folder, "q2"));
+    expect(error.message).toBe(`${folder}: has no q2 file; it has fp16, int8, q4, q4f16`);
+  });
 
   it("the precisions are listed in their order, with the dtypes of the graph", async () => {
     const model = await openExportedModel(writeFolder(path("precisions"), files));

@@ -37,14 +37,13 @@ export async function openDraft(
   flags: DraftFlags & CommonFlags & SourceFlags & DeviceFlags,
   model: DraftedModel,
 ): Promise<Decoder> {
-  const { chooseFile, hasOnnxFiles, openExportedModel } = await import("../../../inference/exported/exported-model.ts");
+  const { hasOnnxFiles, openExportedFile } = await import("../../../inference/exported/exported-model.ts");
   const { Decoder } = await import("../../../inference/generate/decoder.ts");
   const { checkDraft, countRunningBytes } = await import("../../../inference/generate/draft/check-draft.ts");
   const { draftPrecision, json, quiet, offline, threads } = flags;
   if (draftPrecision !== undefined || (await hasOnnxFiles(name))) {
-    const exported = await openExportedModel(name);
+    const { model: exported, file } = await openExportedFile(name, draftPrecision);
     const { source, folder, config } = exported;
-    const file = chooseFile(exported, draftPrecision);
     await checkDraft(model, { source, folder, config, bytes: file.bytes });
     return Decoder.ofFile(file, config, { device: await resolveDevice(context, flags, config, "run"), threads });
   }
