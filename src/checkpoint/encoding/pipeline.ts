@@ -40,7 +40,7 @@ export class Pipeline {
   private readonly normalizedFinder: TokenFinder;
   private readonly tokens: ReadonlyMap<number, string>;
   private readonly known = new Map<string, readonly number[]>();
-  private readonly gpt2Words = new Gpt2WordEncoder((word) => this.encodeNewWord(word));
+  private gpt2Words: Gpt2WordEncoder | undefined;
 
   /** @throws NfcError "invalid-file", "unsupported" */
   constructor(definition: Definition) {
@@ -119,6 +119,7 @@ export class Pipeline {
   private encodeWords(text: string, first: boolean, ids: number[]): void {
     const { beginGpt2Words } = this.preTokenizer ?? {};
     if (beginGpt2Words) {
+      this.gpt2Words ??= new Gpt2WordEncoder((word) => this.encodeNewWord(word));
       this.gpt2Words.encode(beginGpt2Words(text), ids);
       return;
     }
