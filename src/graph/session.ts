@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
+import { timePhase } from "../io/timings.ts";
 import { DeviceTensor } from "./device-tensor.ts";
 import type { Device } from "./devices.ts";
 import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
@@ -53,6 +54,8 @@ export async function checkDevice(device: Device): Promise<void> {
   });
   await session.close();
 }
+
+const OPENING = "opening sessions";
 
 export class Session {
   readonly inputNames: readonly string[];
@@ -112,7 +115,8 @@ export class Session {
     const ort = await loadRuntime();
     requireProvider(ort, options);
     try {
-      return new Session(ort, await ort.InferenceSession.create(path, toOrtOptions(options)), options);
+      const session = await timePhase(OPENING, () => ort.InferenceSession.create(path, toOrtOptions(options)));
+      return new Session(ort, session, options);
     } catch (error) {
       const fault = toDeviceFault(error, options.device);
       if (fault) throw fault;
@@ -157,7 +161,8 @@ export class Session {
 
   private async compute(inputs: Record<string, Ort.Tensor>, fetches?: Record<string, Ort.Tensor | null>) {
     try {
-      return await (fetches ? this.session.run(inputs, fetches) : this.session.run(inputs));
+      const run = () => (fetches ? this.session.run(inputs, fetches) : this.session.run(inputs));
+      return await timePhase("running the model", run);
     } catch (error) {
       throw toDeviceFault(error, this.device) ?? error;
     }
@@ -227,10 +232,11 @@ async function createSession(
   options: SessionOptions,
   externalData: { path: string; data: Uint8Array }[] = [],
 ): Promise<Session> {
-  const ort = await loadRuntime();
+  const ort = await timePhase("loading ONNX Runtime", loadRuntime);
   requireProvider(ort, options);
   try {
-    const session = await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData });
+    const made = { ...toOrtOptions(options), externalData };
+    const session = await timePhase(OPENING, () => ort.InferenceSession.create(model, made));
     return new Session(ort, session, options);
   } catch (error) {
     throw toDeviceFault(error, options.device) ?? error;
