@@ -106,7 +106,7 @@ export class Calibration {
     const gram = bias ? borderGram(sums.gram, sums.sum, positions) : sums.gram;
     const squares = this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0);
     return {
-      sigma: gram.map((value) => value / positions),
+      sigma: shareAverage(gram, positions),
       keyMoments: average(sums.spread),
       queryMoments: average(sums.queries),
       mixedMoments: average(sums.mixed),
@@ -230,6 +230,13 @@ function buildFitOutputs(
 
 function take(scores: Readonly<Record<string, Tensor>>, name: string, block: number): Float32Array {
   return scores[`${name}.${block}`]?.data as Float32Array;
+}
+
+/** The sums divided by `count`, in memory that the workers of the tie read uncopied. */
+function shareAverage(sums: Float64Array, count: number): Float64Array {
+  const shared = new Float64Array(new SharedArrayBuffer(sums.byteLength));
+  for (let i = 0; i < sums.length; i++) shared[i] = (sums[i] as number) / count;
+  return shared;
 }
 
 function copyTensor(tensor: Tensor): Tensor {

@@ -98,12 +98,7 @@ async function* cutRowBlocks(
 }
 
 /** Attention in another form than the model's own, of the same value. */
-export type Attend<Attention> = (
-  x: Value,
-  parameters: ParameterLookup,
-  context: AttentionContext,
-  layer: number,
-) => Attention;
+type Attend<Attention> = (x: Value, parameters: ParameterLookup, context: AttentionContext, layer: number) => Attention;
 
 export interface LayerSessionOptions<Attention = AttentionOutput> extends Pick<SessionOptions, "device" | "threads"> {
   /** Once aborted, `run` throws "aborted". */
