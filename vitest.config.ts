@@ -10,7 +10,7 @@ const RUNTIME = [
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "checkpoint/encoding/encode-pool",
   "cli/**/*",
-  "convert/{axes,calibration,convert,low-rank,make-smaller,spectra,tie-pool,value-layers}",
+  "convert/{attention-blocks,axes,calibration,convert,low-rank,make-smaller,spectra,tie-pool,value-layers}",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,quantize,resume}",
   "distill/{script-files,train}",
   "convert/plan/{plan-model,vocabulary-axis}",

@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import { NfcError, throwIfAborted } from "../errors.ts";
 import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import { openSafetensors, type TensorReader } from "../formats/safetensors/reader.ts";
+import { timePhase } from "../io/timings.ts";
 import type { Activation, ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 import type { LongCall } from "../progress.ts";
@@ -77,7 +78,11 @@ const MAX_CONFIG_BYTES = 2 ** 24;
  * @param source a .safetensors file, a folder, a *.safetensors.index.json, or `hf://owner/name[@revision]`
  * @throws NfcError naming file, tensor and fact when it cannot be read as GPT-2; see `planCheckpoint`
  */
-export async function openCheckpoint(source: string, options: OpenOptions = {}): Promise<Checkpoint> {
+export function openCheckpoint(source: string, options: OpenOptions = {}): Promise<Checkpoint> {
+  return timePhase("opening the model", () => openSource(source, options));
+}
+
+async function openSource(source: string, options: OpenOptions): Promise<Checkpoint> {
   throwIfAborted(options.signal);
   const fetched = isHubReference(source) ? await fetchFromHub(source, options) : { folder: source, notes: [] };
   const { weights, folder } = await resolveLocal(fetched.folder);

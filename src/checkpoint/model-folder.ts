@@ -103,8 +103,8 @@ export async function* streamBytes(bytes: Uint8Array): AsyncGenerator<Uint8Array
 /** A tensor's stream as one buffer. */
 export async function collectBytes(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  for await (const chunk of chunks) parts.push(Uint8Array.from(chunk)); // the stream reuses its buffer
-  return Buffer.concat(parts);
+  for await (const chunk of chunks) parts.push(chunk.slice()); // the stream reuses its buffer
+  return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
 }
 
 /** Magnitudes that round to infinity: half a step above the largest finite number. Float64 has passed float32 before. */

@@ -1,6 +1,7 @@
 // Turns files into streams of ids without holding the text, and ids into overlapping windows for scoring.
 import { NfcError } from "../errors.ts";
 import { readTextPieces, type TextOptions } from "../io/text.ts";
+import { timeStream } from "../io/timings.ts";
 import type { TokenIds } from "./encoding/encode-pool.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -18,7 +19,8 @@ export async function* streamTokens(
   options: TokenOptions = {},
 ): AsyncGenerator<TokenIds> {
   const pieces = readTextPieces(paths, options);
-  yield* tokenizer.stream(options.onText ? countBytes(pieces, options.onText) : pieces, options.threads);
+  const texts = options.onText ? countBytes(pieces, options.onText) : pieces;
+  yield* timeStream("reading the text", tokenizer.stream(texts, options.threads));
 }
 
 async function* countBytes(texts: AsyncIterable<string>, onText: (bytes: number) => void): AsyncGenerator<string> {

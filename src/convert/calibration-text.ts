@@ -3,6 +3,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { sampleWindows } from "../checkpoint/token-sample.ts";
 import { sha256Files } from "../io/sha256.ts";
+import { timePhase } from "../io/timings.ts";
 import type { LongCall } from "../progress.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "./convert-options.ts";
 
@@ -35,7 +36,9 @@ export async function readCalibrationText(
 ): Promise<CalibrationText> {
   onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
   const length = getCalibrationLength(checkpoint, count);
-  const sample = await sampleWindows(paths, checkpoint, { length, count: every * count, field, signal });
+  const sample = await timePhase("reading the text", () =>
+    sampleWindows(paths, checkpoint, { length, count: every * count, field, signal }),
+  );
   const windows = sample.filter((_, i) => i % every === 0);
   const others = sample.filter((_, i) => i % every !== 0);
   const record = { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens: countTokens(windows) };

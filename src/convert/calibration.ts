@@ -2,13 +2,22 @@
 
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Graph, Value } from "../graph/ir.ts";
-import { add, cast, div, gemm, matmul, mul, reduceSum, scale, softmax, sub } from "../graph/ops.ts";
+import { add, gemm, matmul, mul, reduceSum, softmax, sub } from "../graph/ops.ts";
 import { makeFloat32Tensor, type Tensor } from "../graph/session.ts";
-import { concat, readSize, transpose, unsqueeze } from "../graph/shape-ops.ts";
+import { slice, transpose, unsqueeze } from "../graph/shape-ops.ts";
 import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/layerwise.ts";
+import { timePhase } from "../io/timings.ts";
 import { type AttentionContext, computeScoreScale, makeBucketTable, splitHeads } from "../model/attention.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../model/variants.ts";
+import {
+  attendInBlocks,
+  type BlockAttention,
+  cutRows,
+  type RowBlock,
+  scoreBlock,
+  takeValues,
+} from "./attention-blocks.ts";
 import type { CutTools } from "./cut.ts";
 import { DistanceFit } from "./distance-mean.ts";
 import { borderGram, sumOverWindows } from "./layer-sums.ts";
@@ -51,8 +60,10 @@ export class Calibration {
   private readonly options: CalibrationOptions;
   private hidden: Hidden[];
   private next: Hidden[] = [];
-  /** [1, H, T, T] each, written by every window of every layer. */
-  private scores: { residual: Tensor; weight: Tensor } | null = null;
+  /** q and k of each window at the layer at hand, [1, H, T, D] each, where they are kept. */
+  private heads: { query: Tensor; key: Tensor }[] = [];
+  /** What the fit reads, by name: [1, H, rows, keys] each, written by every window of every layer. */
+  private scores: Record<string, Tensor> | null = null;
 
   private constructor(checkpoint: Checkpoint, hidden: Hidden[], { device, threads, signal }: CalibrationOptions) {
     this.checkpoint = checkpoint;
@@ -69,13 +80,25 @@ export class Calibration {
     return new Calibration(checkpoint, await embedWindowsApart(checkpoint, windows), options);
   }
 
-  async inputStatistics(layer: number): Promise<LayerStatistics> {
-    const { bias, n_head } = this.checkpoint.config;
+  /** @param keep whether `distanceMean` is to follow at this layer */
+  async inputStatistics(layer: number, { keep = false }: { keep?: boolean } = {}): Promise<LayerStatistics> {
+    const { bias, n_head, n_layer } = this.checkpoint.config;
+    const goesOn = layer < n_layer - 1; // nobody reads what the last layer gives
     const next: Hidden[] = [];
+    this.heads = [];
     const { sums, positions } = await sumOverWindows(this.checkpoint, layer, this.hidden, {
       ...this.options,
-      values: measureAttention,
-      onWindow: ({ output }, hidden) => next.push({ ...hidden, x: Float32Array.from(output?.data as Float32Array) }),
+      attend: attendInBlocks,
+      windowLength: this.length,
+      values: (graph, block) => {
+        if (goesOn) graph.output(block.output, "output");
+        if (keep) for (const name of KEPT) graph.output(block.attention[name], name);
+        return measureAttention(block);
+      },
+      onWindow: ({ output, query, key }, hidden) => {
+        if (output) next.push({ ...hidden, x: (output.data as Float32Array).slice() });
+        if (query && key) this.heads.push({ query: copyTensor(query), key: copyTensor(key) });
+      },
     });
     this.next = next;
     const average = (values: Float64Array) =>
@@ -83,7 +106,7 @@ export class Calibration {
     const gram = bias ? borderGram(sums.gram, sums.sum, positions) : sums.gram;
     const squares = this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0);
     return {
-      sigma: gram.map((value) => value / positions),
+      sigma: shareAverage(gram, positions),
       keyMoments: average(sums.spread),
       queryMoments: average(sums.queries),
       mixedMoments: average(sums.mixed),
@@ -94,32 +117,56 @@ export class Calibration {
     };
   }
 
-  /** Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance. */
+  /**
+   * Fits μ[h, bucket], float32 [H, 32]: the teacher's scores minus the tied ones, as a function of distance.
+   * `inputStatistics` must have kept q and k of this layer.
+   */
   async distanceMean(layer: number, tied: TiedWeights): Promise<Float32Array> {
     const { config } = this.checkpoint;
     const weights = new Map([[STUDENT_WEIGHT, tied.weight]]);
     if (tied.bias) weights.set(STUDENT_BIAS, tied.bias);
+    const blocks = cutRows(this.length);
+    const fit = new DistanceFit(config.n_head, DISTANCE_BUCKETS, makeBucketTable(config.n_positions));
+    const scores = this.takeScores(blocks);
     const session = await openLayerSession(this.checkpoint, layer, {
       ...this.options,
       weights,
-      outputs: (graph, block, context) =>
-        buildFitOutputs(graph, block, context, tied, computeScoreScale(config, layer)),
+      windowLength: this.length,
+      outputs: (graph, { normed }, context) =>
+        buildFitOutputs(graph, normed, context, { tied, blocks, factor: computeScoreScale(config, layer) }),
     });
-    const fit = new DistanceFit(config.n_head, DISTANCE_BUCKETS, makeBucketTable(config.n_positions));
-    const length = this.hidden[0]?.length ?? 0; // the same for all windows
-    const shape = [1, config.n_head, length, length];
-    const fresh = () => makeFloat32Tensor(new Float32Array(config.n_head * length * length), shape);
-    this.scores ??= { residual: fresh(), weight: fresh() };
-    const { residual, weight } = this.scores;
     try {
-      for (const hidden of this.hidden) {
-        await session.run(hidden, this.scores);
-        fit.add(residual.data as Float32Array, weight.data as Float32Array, length);
+      for (const [window, hidden] of this.hidden.entries()) {
+        const heads = this.heads[window];
+        if (!heads) throw new Error("q and k of this layer were not kept");
+        await session.run(hidden, scores, heads);
+        timePhase("fitting distance means", () => {
+          for (const [at, block] of blocks.entries())
+            fit.add(take(scores, "residual", at), take(scores, "weight", at), block);
+        });
       }
     } finally {
       await session.close();
     }
     return fit.solve(1 / computeScoreScale(config, layer));
+  }
+
+  /** Tokens of a window, the same for all. */
+  private get length(): number {
+    return this.hidden[0]?.length ?? 0;
+  }
+
+  private takeScores(blocks: readonly RowBlock[]): Record<string, Tensor> {
+    const { n_head } = this.checkpoint.config;
+    this.scores ??= Object.fromEntries(
+      blocks.flatMap(({ first, end }, at) =>
+        ["residual", "weight"].map((name) => {
+          const data = new Float32Array(n_head * (end - first) * end);
+          return [`${name}.${at}`, makeFloat32Tensor(data, [1, n_head, end - first, end])];
+        }),
+      ),
+    );
+    return this.scores;
   }
 
   advance(): void {
@@ -128,16 +175,19 @@ export class Calibration {
   }
 }
 
-/** The sums behind `LayerStatistics`, and the stream after the layer as "output". */
-function measureAttention(graph: Graph, { normed, attention, output }: BlockOutput) {
-  const { query, probabilities, present } = attention;
-  const mixed = matmul(probabilities, present.value); // a: [1, H, T, D]
-  graph.output(output, "output");
+/** What `distanceMean` needs of a layer's attention. */
+const KEPT = ["query", "key"] as const;
+
+/** The sums behind `LayerStatistics`. */
+function measureAttention({ normed, attention }: BlockOutput<BlockAttention>) {
+  const { query, mixed, centered, means, received } = attention;
+  const width = 2 * (query.shape[3] as number);
+  const takeScores = (z: Value) => slice(z, 3, 0, width); // [q, k]
   return {
     gram: gemm(normed, normed, { transA: true }), // xᵀx: [C, C]
     sum: reduceSum(normed, [0]), // [C]
-    spread: measureSpread(concat([query, present.key], 3), probabilities), // z = [q, k]: [1, H, 2D, 2D]
-    valueSpread: measureSpread(present.value, probabilities), // [1, H, D, D]
+    spread: measureSpread(takeScores(centered), takeScores(means), received), // of z = [q, k]: [1, H, 2D, 2D]
+    valueSpread: measureSpread(takeValues(centered, mixed), takeValues(means, mixed), received), // [1, H, D, D]
     outputSquares: reduceSum(mul(attention.output, attention.output), [0]), // [C]
     queries: multiplyHeads(query, query), // [1, H, D, D]
     mixed: multiplyHeads(mixed, mixed), // [1, H, D, D]
@@ -148,31 +198,58 @@ function measureAttention(graph: Graph, { normed, attention, output }: BlockOutp
 const STUDENT_WEIGHT = "student.weight";
 const STUDENT_BIAS = "student.bias";
 
-/** residual = teacher's − student's scores; weight = the mean of both probabilities: [1, H, T, T] each */
-function buildFitOutputs(
-  graph: Graph,
-  block: BlockOutput,
-  context: AttentionContext,
-  tied: TiedWeights,
-  factor: number,
-): void {
-  const width = context.config.n_embd;
-  const c = tied.bias ? graph.parameter(STUDENT_BIAS, [width]) : null;
-  const s: Value = splitHeads(gemm(block.normed, graph.parameter(STUDENT_WEIGHT, [width, width]), { c }), context); // [1, H, T, D]
-  const scores = add(scale(matmul(s, transpose(s, [0, 1, 3, 2])), factor), context.mask); // [1, H, T, T]
-  graph.output(sub(block.attention.scores, scores), "residual");
-  graph.output(scale(add(block.attention.probabilities, softmax(scores)), 0.5), "weight");
+interface FitInput {
+  tied: TiedWeights;
+  blocks: readonly RowBlock[];
+  factor: number;
 }
 
 /**
- * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij, for z [1, H, T, N]: [1, H, N, N]. z
- * is centered first, which changes nothing but the rounding.
+ * For each block residual = teacher's − student's scores and weight = the sum of both probabilities, [1, H, rows, keys]
+ * each, from the teacher's q and k, which are fed.
  */
-function measureSpread(z: Value, probabilities: Value): Value {
-  const centered = sub(z, div(reduceSum(z, [2], true), cast(readSize(z, 2), "float32")));
-  const received = unsqueeze(reduceSum(probabilities, [2]), [3]); // r: [1, H, T, 1]
-  const means = matmul(probabilities, centered); // z̄: [1, H, T, N]
-  return sub(multiplyHeads(centered, mul(received, centered)), multiplyHeads(means, means));
+function buildFitOutputs(
+  graph: Graph,
+  normed: Value,
+  context: AttentionContext,
+  { tied, blocks, factor }: FitInput,
+): void {
+  const { n_embd: width, n_head: heads } = context.config;
+  const c = tied.bias ? graph.parameter(STUDENT_BIAS, [width]) : null;
+  const s: Value = splitHeads(gemm(normed, graph.parameter(STUDENT_WEIGHT, [width, width]), { c }), context); // [1, H, T, D]
+  const feed = (name: string) => graph.input(name, "float32", [1, heads, context.length, width / heads]);
+  const [query, key] = [feed("query"), feed("key")];
+  const bias = context.mask;
+  for (const [at, block] of blocks.entries()) {
+    const teacher = scoreBlock(query, key, block, { bias, factor });
+    const student = scoreBlock(s, s, block, { bias, factor });
+    graph.output(sub(teacher, student), `residual.${at}`);
+    graph.output(add(softmax(teacher), softmax(student)), `weight.${at}`);
+  }
+}
+
+function take(scores: Readonly<Record<string, Tensor>>, name: string, block: number): Float32Array {
+  return scores[`${name}.${block}`]?.data as Float32Array;
+}
+
+/** The sums divided by `count`, in memory that the workers of the tie read uncopied. */
+function shareAverage(sums: Float64Array, count: number): Float64Array {
+  const shared = new Float64Array(new SharedArrayBuffer(sums.byteLength));
+  for (let i = 0; i < sums.length; i++) shared[i] = (sums[i] as number) / count;
+  return shared;
+}
+
+function copyTensor(tensor: Tensor): Tensor {
+  return { ...tensor, data: (tensor.data as Float32Array).slice() };
+}
+
+/**
+ * Σ_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ = Σ_j r_j z_j z_jᵀ − Σ_i z̄_i z̄_iᵀ with r_j = Σ_i p_ij: [1, H, N, N]. That z is
+ * centered changes nothing but the rounding.
+ * @param z [1, H, T, N] @param means z̄: [1, H, T, N] @param received r: [1, H, T]
+ */
+function measureSpread(z: Value, means: Value, received: Value): Value {
+  return sub(multiplyHeads(z, mul(unsqueeze(received, [3]), z)), multiplyHeads(means, means));
 }
 
 /** aᵀb of each head: [1, H, T, N] · [1, H, T, N] → [1, H, N, N] */
@@ -181,7 +258,9 @@ function multiplyHeads(a: Value, b: Value): Value {
 }
 
 function sumSquares(values: Float32Array): number {
-  return values.reduce((sum, value) => sum + value * value, 0);
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2;
+  return sum;
 }
 
 function splitEvenly(values: Float64Array, parts: number): Float64Array[] {

@@ -1,6 +1,7 @@
 // Works through the layers of a model in the background, along its hidden states where there is text.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError, throwIfAborted } from "../errors.ts";
+import { timePhase } from "../io/timings.ts";
 import type { Calibration } from "./calibration.ts";
 import type { CutTools } from "./cut.ts";
 
@@ -35,7 +36,7 @@ export function runLayers<T>(checkpoint: Checkpoint, { phase, work }: LayerWork<
     tools.onProgress?.({ phase, done: done++, total, unit: "layers", detail: `h.${layer}` });
     throwIfAborted(tools.signal);
     const run = await opening;
-    const result = await nameLayerInErrors(layer, () => work(layer, run));
+    const result = await timePhase(phase, () => nameLayerInErrors(layer, () => work(layer, run)));
     run?.advance();
     return result;
   };

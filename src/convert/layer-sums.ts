@@ -4,13 +4,13 @@ import { NfcError } from "../errors.ts";
 import type { Graph, Value } from "../graph/ir.ts";
 import type { Tensor, Tensors } from "../graph/session.ts";
 import { type Hidden, type LayerSessionOptions, openLayerSession } from "../inference/layerwise.ts";
-import type { AttentionContext } from "../model/attention.ts";
+import type { AttentionContext, AttentionOutput } from "../model/attention.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { addInto } from "../numeric/linalg.ts";
 
-export interface LayerSumOptions<K extends string> extends Omit<LayerSessionOptions, "outputs"> {
+export interface LayerSumOptions<K extends string, Attention> extends Omit<LayerSessionOptions<Attention>, "outputs"> {
   /** What is summed, by name. It may name further outputs of the graph. */
-  values: (graph: Graph, block: BlockOutput, context: AttentionContext) => Record<K, Value>;
+  values: (graph: Graph, block: BlockOutput<Attention>, context: AttentionContext) => Record<K, Value>;
   /** Inputs that `values` has declared, of a window. */
   inputs?: ((window: number) => Tensors) | undefined;
   /** Told of all outputs of each window. */
@@ -23,14 +23,14 @@ export interface LayerSums<K extends string> {
 }
 
 /** @param stream before the layer: [T, C] a window @throws NfcError "aborted" */
-export async function sumOverWindows<K extends string>(
+export async function sumOverWindows<K extends string, Attention extends { output: Value } = AttentionOutput>(
   checkpoint: Checkpoint,
   layer: number,
   stream: readonly Hidden[],
-  { values, inputs, onWindow, ...options }: LayerSumOptions<K>,
+  { values, inputs, onWindow, ...options }: LayerSumOptions<K, Attention>,
 ): Promise<LayerSums<K>> {
   let names: K[] = [];
-  const session = await openLayerSession(checkpoint, layer, {
+  const session = await openLayerSession<Attention>(checkpoint, layer, {
     ...options,
     outputs: (graph, ...block) => {
       const summed = values(graph, ...block);

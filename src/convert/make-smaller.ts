@@ -1,5 +1,6 @@
 // Makes a smaller model by one cut after another, each on the model that the one before has left.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { timePhase } from "../io/timings.ts";
 import { type AttentionSettings, cutAttention } from "./attention-cut.ts";
 import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
@@ -54,24 +55,24 @@ async function applyCuts(
   cuts: Cut[],
 ): Promise<Checkpoint> {
   let model = checkpoint;
-  const apply = async (make: (model: Checkpoint) => Cut | Promise<Cut>) => {
-    const cut = await make(model);
+  const apply = async (phase: string, make: (model: Checkpoint) => Cut | Promise<Cut>) => {
+    const cut = await timePhase(phase, () => make(model));
     cuts.push(cut);
     model = cut.model;
   };
   const { layers, mlp, attention, repair, vocabulary } = settings;
   let kept: readonly number[] = Array.from({ length: checkpoint.config.n_layer }, (_, layer) => layer);
   if (layers !== undefined)
-    await apply(async (whole) => {
+    await apply("choosing layers", async (whole) => {
       const cut = await cutLayers(whole, layers, tools);
       kept = cut.kept;
       return cut;
     });
-  if (mlp) await apply((whole) => cutMlp(whole, mlp, tools));
-  if (attention) await apply((whole) => cutAttention(whole, attention, tools));
+  if (mlp) await apply("choosing hidden units", (whole) => cutMlp(whole, mlp, tools));
+  if (attention) await apply("cutting attention", (whole) => cutAttention(whole, attention, tools));
   if (tools.text && cuts.length > 0 && triesRepair(settings) && !checkpoint.config.labels)
-    await apply((student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
-  if (vocabulary) await apply((whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
+    await apply("repairing", (student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
+  if (vocabulary) await apply("choosing tokens", (whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
   return model;
 }
 

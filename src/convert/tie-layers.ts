@@ -100,7 +100,8 @@ async function tieOne(
   { tools: { scratch, signal }, pool, run }: { tools: CutTools; pool: TiePool; run: Calibration | null },
 ): Promise<TiedLayer> {
   const { n_embd, n_head } = checkpoint.config;
-  const statistics = (await run?.inputStatistics(layer)) ?? null;
+  const fitsMean = run !== null && hasDistanceMean(variant);
+  const statistics = (await run?.inputStatistics(layer, { keep: fitsMean })) ?? null;
   const { sigma, keyMoments, queryMoments, trust } = (strategy === "calibrated" ? statistics : null) ?? { sigma: null };
   const projections = await readProjections(checkpoint, layer);
   const { paired } = VARIANT_TRAITS[variant];
@@ -109,6 +110,6 @@ async function tieOne(
   await scratch.put(`h.${layer}.attn.c_attn.weight`, tie.weight);
   if (tie.bias) await scratch.put(`h.${layer}.attn.c_attn.bias`, tie.bias);
   if (tie.pair) await scratch.put(`h.${layer}.attn.pair`, tie.pair);
-  const noiseMean = run && hasDistanceMean(variant) ? await run.distanceMean(layer, tie) : null;
+  const noiseMean = fitsMean ? await run.distanceMean(layer, tie) : null;
   return { errors: tie.errors, lowRankErrors: tie.lowRankErrors, noiseMean };
 }

@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { NfcError } from "../errors.ts";
 import { fileExists } from "../io/exists.ts";
+import { timePhase } from "../io/timings.ts";
 import { assembleLayer, type HeadTie, type LayerTie, type LayerTieInput, tieHeads } from "./tie.ts";
 import type { TieReply, TieRequest } from "./tie-worker.ts";
 
@@ -34,12 +35,13 @@ export class TiePool {
    */
   async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<LayerTie> {
     const heads = Array.from({ length: input.n_head }, (_, head) => head);
-    if (this.size === 1) return assembleLayer(input, tieHeads(input, heads));
+    if (this.size === 1) return timePhase("tying", () => assembleLayer(input, tieHeads(input, heads)));
     const share = Math.ceil(heads.length / this.size);
     const lanes = Math.ceil(heads.length / share);
     const parts = Array.from({ length: lanes }, (_, lane) => heads.slice(lane * share, (lane + 1) * share));
     try {
-      const ties = await Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
+      const ask = () => Promise.all(parts.map((part, lane) => this.ask(lane, { input, heads: part }, signal)));
+      const ties = await timePhase("tying", ask);
       return assembleLayer(input, ties.flat());
     } catch (error) {
       await this.close(); // otherwise a worker that still runs would answer the next call with these heads

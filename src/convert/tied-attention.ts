@@ -17,7 +17,8 @@ export async function readProjections(checkpoint: Checkpoint, layer: number): Pr
   const weight = await checkpoint.readF32(`h.${layer}.attn.c_attn.weight`);
   const bias = checkpoint.config.bias ? await checkpoint.readF32(`h.${layer}.attn.c_attn.bias`) : null;
   const columns = (part: number) => {
-    const out = new Float32Array(width * width);
+    // Shared memory, which the workers of the tie read uncopied.
+    const out = new Float32Array(new SharedArrayBuffer(width * width * Float32Array.BYTES_PER_ELEMENT));
     for (let row = 0; row < width; row++)
       out.set(weight.subarray((row * 3 + part) * width, (row * 3 + part + 1) * width), row * width);
     return out;
@@ -82,15 +83,23 @@ function makeJoined(
   return { dtype, chunks };
 }
 
+/** Bytes of rows that are put together at once. */
+const JOINED_BYTES = 2 ** 20;
+
+/** @yields pieces of whole rows, all in one buffer: each is valid until the next is asked for */
 function* joinColumns(parts: readonly Columns[], rows: number): Generator<Uint8Array> {
   const places = parts.map(({ bytes, from = 0, to = bytes.byteLength / rows }) => ({ bytes, from, to }));
-  const out = new Uint8Array(rows * places.reduce((sum, { from, to }) => sum + to - from, 0));
-  let at = 0;
-  for (let row = 0; row < rows; row++)
-    for (const { bytes, from, to } of places) {
-      const start = (row * bytes.byteLength) / rows;
-      out.set(bytes.subarray(start + from, start + to), at);
-      at += to - from;
-    }
-  yield out;
+  const width = places.reduce((sum, { from, to }) => sum + to - from, 0);
+  const count = Math.min(rows, Math.ceil(JOINED_BYTES / width));
+  const out = new Uint8Array(count * width);
+  for (let first = 0; first < rows; first += count) {
+    let at = 0;
+    for (let row = first; row < Math.min(rows, first + count); row++)
+      for (const { bytes, from, to } of places) {
+        const start = (row * bytes.byteLength) / rows;
+        out.set(bytes.subarray(start + from, start + to), at);
+        at += to - from;
+      }
+    yield out.subarray(0, at);
+  }
 }

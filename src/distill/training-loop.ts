@@ -1,5 +1,6 @@
 // The loop of every training run: steps, metrics, evaluations, checkpoints, and the best weights.
 import { describeError, NfcError } from "../errors.ts";
+import { timePhase } from "../io/timings.ts";
 import type { LongCall } from "../progress.ts";
 import type { RunFolder } from "./run-folder.ts";
 import { keepScale, type LossScale, lowerScale } from "./step/loss-scale.ts";
@@ -100,9 +101,9 @@ export class TrainingLoop<State extends LoopState> {
     try {
       for (;;) {
         if (signal?.aborted) await this.stop();
-        if (this.isEvaluationDue()) await this.evaluate();
+        if (this.isEvaluationDue()) await timePhase("evaluating", () => this.evaluate());
         if (this.state.step === this.objective.steps || this.objective.isOver?.(this.state)) break;
-        await this.takeStep();
+        await timePhase("training", () => this.takeStep());
       }
     } catch (error) {
       throw error instanceof Divergence ? this.describeDivergence(error) : error;
@@ -213,7 +214,7 @@ export class TrainingLoop<State extends LoopState> {
 
   private async save(): Promise<void> {
     this.announceSaving();
-    await this.options.folder.save(this.options.store, this.state);
+    await timePhase("saving", () => this.options.folder.save(this.options.store, this.state));
     this.savedStep = this.state.step;
   }
 

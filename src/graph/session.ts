@@ -4,6 +4,7 @@ import type * as Ort from "onnxruntime-node";
 import { describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
 import { readModelOutsideWeights } from "../formats/onnx/outside-weights.ts";
+import { timePhase } from "../io/timings.ts";
 import { DeviceTensor } from "./device-tensor.ts";
 import type { Device } from "./devices.ts";
 import { type ConstantData, Graph, type GraphDtype, type Value } from "./ir.ts";
@@ -57,6 +58,7 @@ export async function checkDevice(device: Device): Promise<void> {
 
 /** What onnxruntime-node 1.30 says of an output that is no tensor, when it makes JavaScript's objects of the outputs. */
 const NOT_A_TENSOR = "Non tensor type is temporarily not supported.";
+const OPENING = "opening sessions";
 
 export class Session {
   readonly inputNames: readonly string[];
@@ -122,9 +124,11 @@ export class Session {
     requireProvider(ort, options);
     const mapped = options.shortLived ? await readModelOutsideWeights(path) : null;
     try {
-      const session = mapped
-        ? await ort.InferenceSession.create(mapped, toOrtOptions({ ...options, weightsFolder: resolve(dirname(path)) }))
-        : await ort.InferenceSession.create(path, toOrtOptions(options));
+      const session = await timePhase(OPENING, () =>
+        mapped
+          ? ort.InferenceSession.create(mapped, toOrtOptions({ ...options, weightsFolder: resolve(dirname(path)) }))
+          : ort.InferenceSession.create(path, toOrtOptions(options)),
+      );
       return new Session(ort, session, options);
     } catch (error) {
       const fault = toDeviceFault(error, options.device);
@@ -189,7 +193,8 @@ export class Session {
 
   private async compute(inputs: Record<string, Ort.Tensor>, fetches?: Record<string, Ort.Tensor | null>) {
     try {
-      return await (fetches ? this.session.run(inputs, fetches) : this.session.run(inputs));
+      const run = () => (fetches ? this.session.run(inputs, fetches) : this.session.run(inputs));
+      return await timePhase("running the model", run);
     } catch (error) {
       throw toDeviceFault(error, this.device) ?? error;
     }
@@ -259,10 +264,11 @@ async function createSession(
   options: SessionOptions,
   externalData: { path: string; data: Uint8Array }[] = [],
 ): Promise<Session> {
-  const ort = await loadRuntime();
+  const ort = await timePhase("loading ONNX Runtime", loadRuntime);
   requireProvider(ort, options);
   try {
-    const session = await ort.InferenceSession.create(model, { ...toOrtOptions(options), externalData });
+    const made = { ...toOrtOptions(options), externalData };
+    const session = await timePhase(OPENING, () => ort.InferenceSession.create(model, made));
     return new Session(ort, session, options);
   } catch (error) {
     throw toDeviceFault(error, options.device) ?? error;

@@ -15,13 +15,21 @@ import {
   type Tensors,
 } from "../graph/session.ts";
 import { encodeOnnx } from "../graph/to-onnx.ts";
-import { type AttentionContext, buildAttentionContext } from "../model/attention.ts";
-import { type BlockOutput, block } from "../model/gpt2.ts";
-import { makeLayerLookup, makeOwnLayerLookup, makeParameterLookup, norm } from "../model/layers.ts";
+import { type AttentionContext, type AttentionOutput, attention, buildAttentionContext } from "../model/attention.ts";
+import { type BlockOutput, block, wrapAttention } from "../model/gpt2.ts";
+import {
+  makeLayerLookup,
+  makeOwnLayerLookup,
+  makeParameterLookup,
+  norm,
+  type ParameterLookup,
+} from "../model/layers.ts";
 import { nameHead, SCORE } from "../model/parameters.ts";
 
 /** Rows of the head's matrix that are multiplied at once: 8,192 rows of GPT-2 XL are 52 MB. */
 const HEAD_ROWS = 8192;
+/** Rows of an embedding that are read at once, of which few are wanted. */
+const EMBEDDING_ROWS = 1024;
 
 /** Hidden states of one batch of windows. */
 export interface Hidden {
@@ -63,7 +71,7 @@ async function addRows(checkpoint: Checkpoint, name: string, rows: readonly numb
   }
   const width = checkpoint.config.n_embd;
   const { dtype } = requireTensor(checkpoint, name);
-  for await (const { first, count, bytes } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
+  for await (const { first, count, bytes } of cutRowBlocks(checkpoint, name, EMBEDDING_ROWS)) {
     const rowBytes = bytes.byteLength / count;
     for (let row = 0; row < count; row++)
       for (const i of wanted.get(first + row) ?? []) {
@@ -102,14 +110,20 @@ async function* cutRowBlocks(checkpoint: Checkpoint, name: string, most: number)
   if (first !== total) throw new Error(`${name}: stream ended early`);
 }
 
-export interface LayerSessionOptions extends Pick<SessionOptions, "device" | "threads"> {
+/** Attention in another form than the model's own, of the same value. */
+type Attend<Attention> = (x: Value, parameters: ParameterLookup, context: AttentionContext, layer: number) => Attention;
+
+export interface LayerSessionOptions<Attention = AttentionOutput> extends Pick<SessionOptions, "device" | "threads"> {
   /** Once aborted, `run` throws "aborted". */
   signal?: AbortSignal | undefined;
   /**
    * Names the graph outputs; values that they do not need are left out. It may ask for further weights
    * (`graph.parameter`), given in `weights`, which also take the place of the checkpoint's own of that name.
    */
-  outputs: (graph: Graph, block: BlockOutput, context: AttentionContext) => void;
+  outputs: (graph: Graph, block: BlockOutput<Attention>, context: AttentionContext) => void;
+  attend?: Attend<Attention> | undefined;
+  /** The length of all windows, which then run one at a time: attention may be cut by it. */
+  windowLength?: number | undefined;
   weights?: ReadonlyMap<string, Float32Array> | undefined;
 }
 
@@ -120,24 +134,30 @@ export interface LayerSession {
   close(): Promise<void>;
 }
 
-export async function openLayerSession(
+export async function openLayerSession<Attention extends { output: Value } = AttentionOutput>(
   checkpoint: Checkpoint,
   layer: number,
-  { device, threads, signal, outputs, weights: given }: LayerSessionOptions,
+  { device, threads, signal, outputs, attend, windowLength, weights: given }: LayerSessionOptions<Attention>,
 ): Promise<LayerSession> {
   const { config } = checkpoint;
   const graph = new Graph();
-  const dims: [Dim, Dim] = ["batch_size", "sequence_length"];
+  const dims: [Dim, Dim] = windowLength ? [1, windowLength] : ["batch_size", "sequence_length"];
   const input = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
   const ids = graph.input("input_ids", "int64", dims); // only its shape is read
   const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
   const parameters = makeLayerLookup(makeParameterLookup(graph, config), layer);
-  outputs(graph, block(input, parameters, context, layer), context);
+  const attendTo = (attend ?? attention) as Attend<Attention>; // without `attend`, Attention is AttentionOutput
+  outputs(
+    graph,
+    wrapAttention(input, parameters, config, (normed) => attendTo(normed, parameters, context, layer)),
+    context,
+  );
   const weights = new Map(given);
   for (const { name } of pruneGraph(graph).parameters)
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
   const session = await Session.withWeights(graph, weightOf, { device, threads, shortLived: true });
+  weights.clear(); // the session has its own copy
   const run = async ({ x, batch, length }: Hidden, into?: Tensors, further?: Tensors) => {
     throwIfAborted(signal);
     return session.run(

@@ -16,6 +16,7 @@ import {
 } from "./file-format.ts";
 import { readErrno, toIoError } from "./io-error.ts";
 import { JsonCutter, type JsonShape } from "./json-values.ts";
+import { countRead } from "./timings.ts";
 
 /** Bytes of a file that are searched for a zero, which no text has. */
 const TEXT_HEAD_BYTES = 8000;
@@ -190,6 +191,7 @@ async function* readChunks(path: string, { signal, onBytes }: ReadOptions): Asyn
   try {
     for await (const chunk of createReadStream(path, { signal }) as AsyncIterable<Buffer>) {
       onBytes?.(chunk.byteLength);
+      countRead(chunk.byteLength);
       yield chunk;
     }
   } catch (error) {

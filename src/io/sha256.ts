@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { throwIfAborted } from "../errors.ts";
 import { withFile } from "./positional-file.ts";
+import { timePhase } from "./timings.ts";
 
 /** Hexadecimal sha256 of a file's first `length` bytes, which it must have. @throws NfcError as opening and reading do */
 export function sha256Beginning(path: string, length: number): Promise<string> {
@@ -17,18 +18,20 @@ export function sha256File(path: string, signal?: AbortSignal, onBytes?: (bytes:
   return withFile(path, (file) => hashPieces(file.pieces(0, file.size), signal, onBytes));
 }
 
-async function hashPieces(
+function hashPieces(
   pieces: AsyncIterable<Uint8Array>,
   signal?: AbortSignal,
   onBytes?: (bytes: number) => void,
 ): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const piece of pieces) {
-    throwIfAborted(signal);
-    hash.update(piece);
-    onBytes?.(piece.length);
-  }
-  return hash.digest("hex");
+  return timePhase("hashing", async () => {
+    const hash = createHash("sha256");
+    for await (const piece of pieces) {
+      throwIfAborted(signal);
+      hash.update(piece);
+      onBytes?.(piece.length);
+    }
+    return hash.digest("hex");
+  });
 }
 
 /** The sha256 of a single file; for several files, that of the list of their hashes in hexadecimal, one a line. */

@@ -51,10 +51,10 @@ class Row {
 /** An open phase: its row counts while none of the phases inside it is open. */
 class Phase {
   readonly recording: Recording;
+  readonly parent: Phase | null;
+  open = true;
   private readonly row: Row;
-  private readonly parent: Phase | null;
   private inner = 0;
-  private open = true;
 
   constructor(recording: Recording, row: Row, parent: Phase | null) {
     this.recording = recording;
@@ -114,10 +114,30 @@ export function recordTimings<T>(action: () => Promise<T>): { result: Promise<T>
  * @param name what is done, as progress names it: "hashing", "writing"
  */
 export function timePhase<T>(name: string, action: () => T): T {
-  const parent = current.getStore();
+  const parent = findOpen(current.getStore());
   if (!parent) return action();
   const { recording } = parent;
   return runPhase(new Phase(recording, recording.row(name), parent), action);
+}
+
+/** The innermost phase that is open: work in the background may outlive the one that it was begun in. */
+function findOpen(phase: Phase | null | undefined): Phase | null {
+  while (phase?.parent && !phase.open) phase = phase.parent;
+  return phase ?? null;
+}
+
+/** Passes a stream on; what it takes to make each of its items counts as the phase `name`. */
+export async function* timeStream<T>(name: string, items: AsyncIterable<T>): AsyncGenerator<T, void, undefined> {
+  const iterator = items[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const { done, value } = await timePhase(name, () => iterator.next());
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    await iterator.return?.();
+  }
 }
 
 function runPhase<T>(phase: Phase, action: () => T): T {

@@ -87,13 +87,26 @@ export function solveLower(l: Float64Array, b: Float64Array, n: number, m: numbe
 
 /** A B: [n, k] · [k, m] → [n, m] */
 export function multiply(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
-  return multiplyRows(a, transpose(b, k, m), n, k, m);
+  return multiplyRows(a, transposeFactor(b, k, m, 0), n, k, m);
 }
 
 /** Aᵀ B: [k, n]ᵀ · [k, m] → [n, m] */
 export function multiplyTransposed(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
-  const columns = transpose(a, k, n);
-  return multiplyRows(columns, a === b ? columns : transpose(b, k, m), n, k, m);
+  const columns = transposeFactor(a, k, n, 0);
+  return multiplyRows(columns, a === b ? columns : transposeFactor(b, k, m, 1), n, k, m);
+}
+
+/** Numbers of a transposed factor that is kept for the next product. */
+const KEPT_NUMBERS = 2 ** 20;
+
+/** Memory of both factors of a product: fresh arrays for each head would keep the garbage collector busy. */
+const factors: [Float64Array, Float64Array] = [new Float64Array(0), new Float64Array(0)];
+
+/** Aᵀ as `transpose` gives it, in memory that the next product may overwrite. */
+function transposeFactor(a: Float64Array, n: number, m: number, slot: 0 | 1): Float64Array {
+  if (n === 1 || m === 1 || n * m > KEPT_NUMBERS) return transpose(a, n, m);
+  if (factors[slot].length < n * m) factors[slot] = new Float64Array(n * m);
+  return transposeInto(a, n, m, factors[slot].subarray(0, n * m));
 }
 
 /** Aᵀ: [n, m] → [m, n]; a vector is returned as the same array, uncopied */

@@ -203,7 +203,7 @@ describe("distance means", () => {
       const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       await run.inputStatistics(0);
       run.advance();
-      const { sigma } = await run.inputStatistics(LAYER);
+      const { sigma } = await run.inputStatistics(LAYER, { keep: true });
       const projections = await readProjections(checkpoint, LAYER);
       tie = tieLayer({ n_embd, n_head, ...projections, sigma, strategy: "mean" });
       means = await run.distanceMean(LAYER, tie);
@@ -276,6 +276,7 @@ describe("distance means", () => {
       Object.defineProperty(changed, "readF32", { value: same });
       const run = await Calibration.open(changed, windowsOf(vocab_size, 1), { threads: 1 });
       const bias = (await checkpoint.readF32("h.0.attn.c_attn.bias")).slice(0, n_embd);
+      await run.inputStatistics(0, { keep: true });
       const found = await run.distanceMean(0, { weight: qWeight, bias });
       expect(Math.max(...found.map(Math.abs))).toBeLessThan(1e-3);
     });

@@ -27,7 +27,7 @@ function sampleOf(heads: number, T: number, at: (head: number, i: number, j: num
 
 function fitted(heads: number, T: number, samples: readonly Sample[], factor = 1): number[][] {
   const fit = new DistanceFit(heads, BUCKETS, TABLE);
-  for (const { residual, weight } of samples) fit.add(residual, weight, T);
+  for (const { residual, weight } of samples) fit.add(residual, weight, { first: 0, end: T });
   const values = [...fit.solve(factor)];
   return Array.from({ length: heads }, (_, head) => values.slice(head * BUCKETS, (head + 1) * BUCKETS));
 }

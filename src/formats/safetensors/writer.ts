@@ -4,6 +4,7 @@ import { NfcError } from "../../errors.ts";
 import { type DurableFile, writeDurably } from "../../io/durable.ts";
 import { PIECE_BYTES } from "../../io/positional-file.ts";
 import { quoteUntrusted } from "../../io/printable.ts";
+import { timePhase } from "../../io/timings.ts";
 import { countBytes, type Dtype } from "../dtype.ts";
 import type { TensorInfo } from "./header.ts";
 import { INDEX_FILE, type PlannedFile, planFiles } from "./shard-plan.ts";
@@ -42,10 +43,18 @@ export interface WriteResult {
  * which they lie in the file. Not atomic by itself: `folder` should be a staging folder.
  * @throws NfcError `usage` (names, shapes), `mismatch` (a source delivers too much or too little), `io`, `aborted`
  */
-export async function writeSafetensors(
+export function writeSafetensors(
   folder: string,
   tensors: readonly TensorSource[],
   options: WriteOptions = {},
+): Promise<WriteResult> {
+  return timePhase("writing tensors", () => writeFiles(folder, tensors, options));
+}
+
+async function writeFiles(
+  folder: string,
+  tensors: readonly TensorSource[],
+  options: WriteOptions,
 ): Promise<WriteResult> {
   const plan = planFiles(tensors, options.metadata ?? {}, options.maxShardSize);
   const sources = new Map(tensors.map((tensor) => [tensor.name, tensor]));
