@@ -5,9 +5,8 @@ import { openPhase } from "../dist/distill/phases.js";
 import { resolveTrainSettings } from "../dist/distill/train-settings.js";
 import { makeStore } from "../dist/distill/trained-model.js";
 
-const { batch, length, kd, lr, decay, clip, threads, device, devicePrecision, profile, ...paths } = JSON.parse(
-  process.argv[2],
-);
+const { batch, length, kd, lr, decay, clip, threads, device, devicePrecision, teacherPrecision, profile, ...paths } =
+  JSON.parse(process.argv[2]);
 const rows = batch * length;
 const session = { device, threads, profile };
 const scale = devicePrecision === "fp16" ? 2 ** 12 : 1;
@@ -15,7 +14,15 @@ const scale = devicePrecision === "fp16" ? 2 ** 12 : 1;
 const student = await openCheckpoint(paths.student);
 const teacher = await openCheckpoint(paths.teacher);
 const layers = Array.from({ length: student.config.n_layer }, (_, layer) => layer);
-const constant = { warmup: 0, floor: 1, steps: 1_000_000, transferSteps: 0, noise: "mean", devicePrecision };
+const constant = {
+  warmup: 0,
+  floor: 1,
+  steps: 1_000_000,
+  transferSteps: 0,
+  noise: "mean",
+  devicePrecision,
+  teacherPrecision,
+};
 const given = { ...constant, batchSize: batch, length, kd, lr, decay, clip, beta1: 0.9, beta2: 0.95, epsilon: 1e-8 };
 const settings = resolveTrainSettings("distill", student.config, given, teacher.config, layers);
 const store = await makeStore(student, () => true, { session });
@@ -38,10 +45,13 @@ let count = 0;
 for await (const line of createInterface({ input: process.stdin })) {
   const { tokens } = JSON.parse(line);
   if (!tokens) break;
-  const started = performance.now();
+  const [started, before] = [performance.now(), process.cpuUsage()];
   const result = await run(tokens, count++);
   const seconds = (performance.now() - started) / 1000;
-  process.stdout.write(`${JSON.stringify({ ...result, seconds, peak: process.resourceUsage().maxRSS * 1024 })}\n`);
+  const { user, system } = process.cpuUsage(before);
+  process.stdout.write(
+    `${JSON.stringify({ ...result, seconds, cpu: (user + system) / 1e6, peak: process.resourceUsage().maxRSS * 1024 })}\n`,
+  );
 }
 await phase.close();
 await store.close();

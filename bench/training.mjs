@@ -1,6 +1,6 @@
 // Benchmarks one distillation step (teacher, student, NLL + KL, gradients, clipping, AdamW) against PyTorch, step by step.
 // Usage: npm run bench:training -- [--python PYTHON] [--batch B --length T] [--steps N] [--threads N] [--student DIR --teacher DIR]
-//   [--device webgpu] [--device-precision fp16] [--torch-device cuda] [--precision fp32,tf32,bf16]
+//   [--device webgpu] [--device-precision fp16] [--teacher-precision int8] [--torch-device cuda] [--precision fp32,tf32,bf16]
 // Without --python only nfc runs; with it, PyTorch in each precision. --size small|medium makes random models; losses are
 // compared after every step. Memory on the card is what nvidia-smi says more than before, after an engine's first two steps.
 import { spawn, spawnSync } from "node:child_process";
@@ -27,6 +27,7 @@ const { values: args } = parseArgs({
     profile: { type: "string", default: "" },
     device: { type: "string", default: "cpu" },
     "device-precision": { type: "string", default: "fp32" },
+    "teacher-precision": { type: "string", default: "fp32" },
     "torch-device": { type: "string", default: "cpu" },
     precision: { type: "string", default: "fp32" },
   },
@@ -70,7 +71,15 @@ const { student, teacher } = await models();
 const { vocab_size: vocabulary } = JSON.parse(readFileSync(join(student, "config.json"), "utf8"));
 const common = { student, teacher, batch, length, threads, kd: 0.5, lr: Number(args.lr), decay: 0.01, clip: 1 };
 const { device, precision, "device-precision": devicePrecision, "torch-device": torchDevice } = args;
-const settings = { ...common, device, devicePrecision, torchDevice, ...(args.profile && { profile: args.profile }) };
+const teacherPrecision = args["teacher-precision"];
+const settings = {
+  ...common,
+  device,
+  devicePrecision,
+  teacherPrecision,
+  torchDevice,
+  ...(args.profile && { profile: args.profile }),
+};
 
 /** Mulberry32: the same tokens in every run. */
 let state = 1;
@@ -140,8 +149,13 @@ for (const engine of engines) {
   const { name, results, card } = engine;
   const seconds = median(results.slice(1).map((each) => each.seconds));
   const peak = (key) => Math.max(...results.map((each) => each[key] ?? 0));
-  const summary = { seconds, peak: peak("peak"), reserved: peak("reserved"), card };
-  const parts = [`median ${seconds.toFixed(2)} s`, `peak ${gb(summary.peak)} on the host`];
+  const cpu = Math.min(...results.slice(1).map((each) => each.cpu)); // which other work on the machine lengthens least
+  const summary = { seconds, cpu, peak: peak("peak"), reserved: peak("reserved"), card };
+  const parts = [
+    `median ${seconds.toFixed(2)} s`,
+    `least CPU time ${cpu.toFixed(2)} s`,
+    `peak ${gb(summary.peak)} on the host`,
+  ];
   if (card !== null) parts.push(`${gb(card)} on the card`);
   if (summary.reserved > 0) parts.push(`${gb(summary.reserved)} of it reserved by PyTorch`);
   if (engine !== ours) {

@@ -1,5 +1,5 @@
 # The training step of bench/training.mjs in PyTorch: optional, needs torch and safetensors. "device" is cpu or cuda;
-# "precision" is fp32 (eager), tf32 (eager, its products in TF32) or bf16 (autocast, compiled).
+# "precision" is fp32 (eager), tf32 (eager, its products in TF32) or bf16 (autocast; compiled on cuda).
 # Reads one JSON line of settings from argv, then "step" or "quit" lines; answers each with one JSON line.
 import json
 import resource
@@ -63,7 +63,7 @@ def losses(inputs, labels):
     return nll, kl
 
 
-if precision == "bf16":
+if precision == "bf16" and device == "cuda":
     losses = torch.compile(losses)
 
 
@@ -83,11 +83,12 @@ for line in sys.stdin:
     request = json.loads(line)
     if "tokens" not in request:
         break
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     result = step(request["tokens"])
     if device == "cuda":
         torch.cuda.synchronize()
     result["seconds"] = time.perf_counter() - started
+    result["cpu"] = time.process_time() - before
     result["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device == "cuda":
         result["reserved"] = torch.cuda.max_memory_reserved()

@@ -25,8 +25,8 @@ export interface SessionOptions {
    * size, where it would give back large ones after each run. The session that opens the device decides for all. @internal
    */
   steady?: boolean | undefined;
-  /** True for a graph that computes some values twice, so that they are not kept meanwhile. @internal */
-  recomputes?: boolean | undefined;
+  /** True for a graph in which equal nodes stay apart, and transposes before the products that they could be part of. @internal */
+  keepsWritten?: boolean | undefined;
   /** The folder of the files in which the weights of a model in memory lie. @internal */
   weightsFolder?: string | undefined;
   /**
@@ -90,6 +90,9 @@ function nameProvider(device: Device, steady: boolean): Ort.InferenceSession.Exe
   return device === "webgpu" && steady ? { name: device, storageBufferCacheMode: "simple" } : device;
 }
 
+/** ONNX Runtime's optimizers that join equal nodes, and transposes with products. */
+const JOINING_OPTIMIZERS = "CommonSubexpressionElimination;GemmTransposeFusion";
+
 export function toOrtOptions({
   device = "cpu",
   threads = 0,
@@ -98,7 +101,7 @@ export function toOrtOptions({
   steady = false,
   profile,
   outputs = "host",
-  recomputes = false,
+  keepsWritten = false,
   weightsFolder,
 }: SessionOptions): Ort.InferenceSession.SessionOptions {
   // Memory patterns raise peak memory and gain nothing for dynamic shapes. ONNX Runtime would print what its errors say,
@@ -114,7 +117,7 @@ export function toOrtOptions({
     // With it, ONNX Runtime ignores the buffers that a run is given for its outputs.
     ...(outputs === "device" && { preferredOutputLocation: "gpu-buffer" as const }),
     extra: {
-      ...(recomputes && { optimization: { disable_specified_optimizers: "CommonSubexpressionElimination" } }),
+      ...(keepsWritten && { optimization: { disable_specified_optimizers: JOINING_OPTIMIZERS } }),
       session: {
         // Weights are turned into the layout of the kernels one by one: those of the arena would leave holes in it.
         use_device_allocator_for_initializers: "1",

@@ -87,16 +87,16 @@ describe("the order of a graph with gradients", () => {
   });
 
   it("what the walk back computes once more runs twice, with the same gradient, where the session is told so", async () => {
-    const made = [false, true].map((recomputes) => ({ recomputes, profile: path(`twice-${recomputes}`) }));
+    const made = [false, true].map((keepsWritten) => ({ keepsWritten, profile: path(`twice-${keepsWritten}`) }));
     const results = [];
-    for (const { recomputes, profile } of made) {
+    for (const { keepsWritten, profile } of made) {
       const graph = new Graph();
       const weight = graph.parameter("w", [4, 4]);
       const hidden = gelu(gemm(graph.input("x", "float32", [3, 4]), weight), "tanh");
       const y = gemm(hidden, weight);
-      const options = recomputes ? { recomputed: new Set(["Gelu"]) } : {};
+      const options = keepsWritten ? { recomputed: new Set(["Gelu"]) } : {};
       graph.output(backward(new Map([[y, scale(y, 2)]]), [weight], options).get(weight) as Value, "dw");
-      const session = await Session.withInputs(graph, { threads: 1, profile, recomputes });
+      const session = await Session.withInputs(graph, { threads: 1, profile, keepsWritten });
       const numbers = (count: number) => Float32Array.from({ length: count }, (_, i) => Math.sin(i));
       const feeds = { x: makeFloat32Tensor(numbers(12), [3, 4]), w: makeFloat32Tensor(numbers(16), [4, 4]) };
       results.push((await session.run(feeds)).dw?.data);

@@ -2,7 +2,7 @@
 import type { Dim } from "../../graph/dims.ts";
 import type { Graph, Value } from "../../graph/ir.ts";
 import { add, equal, gemm, markExact, mul, reduceSum, scale, sub, where } from "../../graph/ops.ts";
-import { concat, cutEvenly, gather, padAxis, reshape, slice, unsqueeze } from "../../graph/shape-ops.ts";
+import { concat, cutEvenly, gather, padAxis, reshape, slice, transpose, unsqueeze } from "../../graph/shape-ops.ts";
 import { type ChunkDistribution, chunkedSoftmax, type Distribution } from "./distribution.ts";
 import { buildDenseTeacher, buildSampledTeacher, buildSparseTeacher, type TeacherPart } from "./teacher-losses.ts";
 
@@ -68,7 +68,12 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
     const block = buildRowBlock(inputs, rows, { labelWeights, within });
     blocks.push(block);
     if (matrixTrained)
-      dChunks = block.dLogits.map((d, c) => gemm(d, block.hidden, { transA: true, c: dChunks[c] ?? null })); // [v, C]
+      dChunks = block.dLogits.map((d, c) => {
+        const sum = dChunks[c] ?? null;
+        // A transpose of its own is faster on a CPU, and slower on WebGPU.
+        if (labelsWithin) return gemm(d, block.hidden, { transA: true, c: sum }); // [v, C]
+        return gemm(transpose(d, [1, 0]), block.hidden, { c: sum }); // [v, C]
+      });
   }
   const rows = (pick: (block: RowBlock) => Value) =>
     blocks.length === 1 ? pick(blocks[0] as RowBlock) : concat(blocks.map(pick), 0);

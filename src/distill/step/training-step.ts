@@ -40,7 +40,7 @@ export async function openTrainingStep(
 ): Promise<TrainingStep> {
   const { batch, length, config, teacher } = options;
   const layout = buildStepGraph(options);
-  const session = await Session.withInputs(layout.graph, { ...sessionOptions, outputs: "given", recomputes: true });
+  const session = await Session.withInputs(layout.graph, { ...sessionOptions, outputs: "given", keepsWritten: true });
   const binding = bindStore(session, store, { batch, length, width: config.n_embd });
   const rows = batch * length;
   const head = chunkHead(store.slot(layout.headName).rounded, config.n_embd, layout, nameHeadChunk);

@@ -16,17 +16,23 @@ export const RULES: Readonly<Record<string, Rule>> = {
   ...MOVEMENT_RULES,
 };
 
+/** How the walk back is written, for a session with `keepsWritten`. The gradients are the same. */
+export interface BackwardOptions {
+  /** Ops whose results are computed once more where a rule reads them, so that the forward pass need not keep them. */
+  recomputed?: ReadonlySet<string> | undefined;
+  /** Whether xᵀ is made before the product xᵀ·dY, not within it. */
+  turned?: boolean | undefined;
+}
+
 /**
  * Vector-Jacobian product: with `seeds` = dL/d(value) for some values, dL/d(target) for each target that they depend
  * on. The gradients are nodes of the same graph. The walk does not continue behind a target unless another target needs it.
- * @param recomputed ops whose results are computed once more where a rule reads them, so that the forward pass need not keep
- * them; the session must not join what is equal (`recomputes`)
  * @throws Error naming an op without a rule, or a seed whose shape is not its value's
  */
 export function backward(
   seeds: ReadonlyMap<Value, Value>,
   targets: readonly Value[],
-  { recomputed = new Set() }: { recomputed?: ReadonlySet<string> } = {},
+  { recomputed = new Set(), turned = false }: BackwardOptions = {},
 ): Map<Value, Value> {
   const order = findNodesBetween([...seeds.keys()], new Set(targets));
   const gradients = new Map<Value, Value>();
@@ -44,7 +50,7 @@ export function backward(
     if (grads.every((grad) => grad === null)) continue;
     const rule = RULES[node.op];
     if (!rule) throw new Error(`backward: no gradient rule for ${node.op}`);
-    const terms = rule({ node, grads, read, needs: (i) => needed.has(node.inputs[i] as Value) });
+    const terms = rule({ node, grads, read, turned, needs: (i) => needed.has(node.inputs[i] as Value) });
     for (const [i, input] of node.inputs.entries()) {
       const term = terms[i];
       if (input && term && needed.has(input)) accumulate(input, term);

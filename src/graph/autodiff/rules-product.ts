@@ -32,8 +32,10 @@ function gemmRule(context: RuleContext): (Value | null)[] {
   const transB = readIntAttribute(context.node, "transB", 0) === 1;
   const { alpha: attribute } = context.node.attributes;
   const alpha = attribute && "float" in attribute ? attribute.float : 1;
-  const product = (x: Value, y: Value, transX: boolean, transY: boolean) =>
-    gemm(x, y, { transA: transX, transB: transY, alpha });
+  const product = (x: Value, y: Value, transX: boolean, transY: boolean) => {
+    const turned = transX && context.turned;
+    return gemm(turned ? transpose(x, [1, 0]) : x, y, { transA: transX && !turned, transB: transY, alpha });
+  };
   return [
     context.needs(0) ? (transA ? product(b, dy, transB, true) : product(dy, b, false, !transB)) : null,
     context.needs(1) ? (transB ? product(dy, a, true, transA) : product(a, dy, !transA, false)) : null,

@@ -12,6 +12,8 @@ export interface RuleContext {
   needs(i: number): boolean;
   /** What a rule reads of a value of the forward pass: the value itself, or a copy that is computed where it is read. */
   read(value: Value): Value;
+  /** Whether the first factor of a product is transposed by a node of its own. */
+  turned: boolean;
 }
 
 /** Gives dL/d(input) for each input in order; null, or absent at the end, where it is zero or not wanted. */
