@@ -5,12 +5,15 @@ import { resolve } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { compileSources } from "./support/compiled-cli.ts";
 import { areAlike, PAGES, readFences } from "./support/markdown.ts";
+import { slowUnless } from "./support/slow.ts";
 import { temporaryFolder } from "./support/temp-folder.ts";
 
 const path = temporaryFolder("examples");
 const fences = PAGES.map(readFences);
 const programs = fences.flat().filter(({ text }) => text.includes('from "noiseformer-compiler'));
 const names = readdirSync("examples");
+/** They train for half a minute; the commands that they call have tests of their own. */
+const TRAINING = ["compress.mjs", "pretrain.mjs"];
 
 // A package of its own, so that the programs import it by its name.
 beforeAll(async () => {
@@ -28,7 +31,10 @@ it("every program that a page shows is a file of examples/", () => {
 describe.each(names)("examples/%s", (name) => {
   const source = readFileSync(`examples/${name}`, "utf8");
 
-  it("stands on a page, followed by what it prints", { timeout: 120_000 }, () => {
+  it("stands on a page, followed by what it prints", {
+    ...slowUnless(!TRAINING.includes(name)),
+    timeout: 120_000,
+  }, () => {
     const page = fences.find((blocks) => blocks.some(({ text }) => text === source)) ?? [];
     const shown = page[page.findIndex(({ text }) => text === source) + 1]?.text;
     const env = { ...process.env, NFC_CACHE: path("cache"), NO_COLOR: "1", ORT_DISABLE_TELEMETRY: "1" };

@@ -168,7 +168,7 @@ describe("nfc convert --plan", () => {
 
   it("--target with --calibration makes the plan first, as far as it is needed", async () => {
     const [own, output] = [path("target.json"), fresh()];
-    const flags = ["--calibration", calibration, "--calibration-tokens", "512", ...THREADS];
+    const flags = ["--calibration", TEXT, "--calibration-tokens", "512", ...THREADS];
     const { stdout } = await ok("convert", MODEL, "--plan", own, "--target", "+0.5%", "-o", output, "--json", ...flags);
     const { plan } = JSON.parse(stdout) as { plan: { step: number } };
     const { steps, measurements, complete } = readPlan(own);

@@ -5,6 +5,7 @@ import { type Served, serve } from "../../src/serve/serve.ts";
 import { browserForTests, NO_WEBGPU, type Visit, WEBGPU_FLAGS, WHY_NO_WEBGPU } from "../support/browser.ts";
 import { exported, modelOf } from "../support/exported.ts";
 import { greedyText, PROMPT, TOKENS, write } from "../support/serve-page.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("page-webgpu");
@@ -34,6 +35,7 @@ describe.skipIf(NO_WEBGPU)(`the page on WebGPU${WHY_NO_WEBGPU}`, { timeout: 180_
 
   it.each(["q4", "uint8", "fp32"] as const)(
     "the page writes with %s on WebGPU what nfc writes in Node",
+    SLOW,
     async (precision) => {
       const { page, errors, texts } = await open(`?device=webgpu&dtype=${precision}`);
       expect(texts.status).toMatch(new RegExp(`^${precision} is ready, loaded in .*, on WebGPU$`));
@@ -67,7 +69,7 @@ describe.skipIf(NO_WEBGPU)(`the page on WebGPU${WHY_NO_WEBGPU}`, { timeout: 180_
     await page.close();
   });
 
-  it("files that need 16-bit floats cannot be chosen, and one in the address is replaced by q4", async () => {
+  it("files that need 16-bit floats cannot be chosen, and one in the address is replaced by q4", SLOW, async () => {
     const { page, texts } = await open("?device=webgpu&dtype=q4f16");
     expect(texts.status).toMatch(/^q4 is ready/);
     expect(texts.notice).toBe("the WebGPU adapter has no 16-bit floats (shader-f16), which q4f16 needs");
@@ -93,7 +95,7 @@ describe.skipIf(NO_WEBGPU)(`the page on WebGPU${WHY_NO_WEBGPU}`, { timeout: 180_
     await broken.page.close();
   });
 
-  it("a prompt that is too long does not end WebGPU", async () => {
+  it("a prompt that is too long does not end WebGPU", SLOW, async () => {
     const { page } = await open("?device=webgpu");
     await page.getByLabel("Prompt").fill(`${PROMPT} `.repeat(8));
     await page.getByRole("button", { name: "Generate" }).click();
