@@ -1,12 +1,12 @@
 // Makes attention smaller: ties Q and K, or lowers the rank of its scores; then lowers the rank of its values.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { settleAll } from "../io/settle.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { getDefaultRank, getHeadSize } from "../model/head-widths.ts";
 import { VARIANT_TRAITS } from "../model/variants.ts";
 import type { Cut, CutTools } from "./cut.ts";
 import { type FactorStrategy, lowerRanks } from "./low-rank-layers.ts";
 import { allocateRanks, type RankChoice, type RankSpectrum } from "./ranks.ts";
-import { settleAll } from "./settle.ts";
 import { type LayerSpectra, measureSpectra } from "./spectra.ts";
 import { type TieSettings, tieLayers } from "./tie-layers.ts";
 import { lowerValueRanks } from "./value-layers.ts";

@@ -1,5 +1,6 @@
 // Makes a smaller model by one cut after another, each on the model that the one before has left.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { settleAll } from "../io/settle.ts";
 import { timePhase } from "../io/timings.ts";
 import { type AttentionSettings, cutAttention } from "./attention-cut.ts";
 import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
@@ -7,7 +8,6 @@ import type { Cut, CutFacts, CutTools } from "./cut.ts";
 import { cutLayers } from "./layers-cut.ts";
 import { cutMlp } from "./mlp-cut.ts";
 import { repairModel } from "./repair.ts";
-import { settleAll } from "./settle.ts";
 import type { VocabularySettings } from "./vocabulary-choice.ts";
 import { cutVocabulary } from "./vocabulary-cut.ts";
 

@@ -2,8 +2,8 @@
 import { setTimeout } from "node:timers/promises";
 import { expect, it, vi } from "vitest";
 import { makeSmaller } from "../../src/convert/make-smaller.ts";
-import { settleAll } from "../../src/convert/settle.ts";
 import { TensorScratch } from "../../src/convert/tensor-scratch.ts";
+import { settleAll } from "../../src/io/settle.ts";
 import { MODEL, opened } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 

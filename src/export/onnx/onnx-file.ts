@@ -10,6 +10,7 @@ import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
 import { encodeOnnx, MAX_INLINE_BYTES, type ParameterPlacement, streamOnnx } from "../../graph/to-onnx.ts";
 import { syncFile, writeChunks } from "../../io/durable.ts";
 import { withIoErrors } from "../../io/io-error.ts";
+import { settleAll } from "../../io/settle.ts";
 import { timePhase } from "../../io/timings.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import { nameModelFile, type Precision } from "../../model/precision.ts";
@@ -85,7 +86,7 @@ export async function writeOnnxFile(
   await timePhase("writing", () => writeChunks(path, bytes, written));
   onProgress?.({ phase: `${precision}: verifying`, done: 0, total: null, unit: "steps" });
   // The disk writes the file while it is checked.
-  const [verification] = await Promise.all([verify(path, plan, options), syncFile(path)]);
+  const [verification] = await settleAll([verify(path, plan, options), syncFile(path)]);
   return { precision, files: [name, ...files].map((file) => `onnx/${file}`), weights, verification };
 }
 
