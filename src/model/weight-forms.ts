@@ -2,7 +2,8 @@
 import { decodeFloats, encodeFloats } from "../formats/dtype.ts";
 import { pruneGraph } from "../graph/ir.ts";
 import { dequantize, INT8_LARGEST, INT8_REDUCED, quantize } from "../graph/passes/int8.ts";
-import { type MatrixFormat, roundToBlocks } from "../graph/quantize/blocks.ts";
+import type { MatrixFormat } from "../graph/passes/quantized-blocks.ts";
+import { roundToBlocks } from "../graph/quantize/blocks.ts";
 import type { ModelConfig } from "./config.ts";
 import type { Precision } from "./precision.ts";
 import { buildPrecisionGraph } from "./precision-graph.ts";

@@ -2,10 +2,11 @@
 import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { allocate, type Region, ROUNDING_SCRATCH } from "../../src/distill/kernels/memory.ts";
+import { allocate, type Region } from "../../src/distill/kernels/memory.ts";
 import { countGridFloats, roundInMemory } from "../../src/distill/kernels/round-weight.ts";
 import { BlockFit } from "../../src/graph/quantize/block-fit.ts";
 import { BlockCodes, quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
+import { ROUNDING_SCRATCH } from "../../src/graph/quantize/rounding-kernel.ts";
 import { roundWeight } from "../../src/model/weight-forms.ts";
 import { makeRandom } from "../../src/numeric/random.ts";
 import { failureOf } from "../support/failure.ts";

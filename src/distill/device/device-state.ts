@@ -2,9 +2,10 @@
 import { countElements } from "../../formats/dtype.ts";
 import { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
+import { ROUNDING_SCRATCH } from "../../graph/quantize/rounding-kernel.ts";
 import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
 import type { WeightForm } from "../../model/weight-forms.ts";
-import { allocate, type Region, ROUNDING_SCRATCH } from "../kernels/memory.ts";
+import { allocate, type Region } from "../kernels/memory.ts";
 import { countGridFloats, type RoundedWeight, roundInMemory } from "../kernels/round-weight.ts";
 import {
   betweenSwaps,

@@ -1,24 +1,11 @@
 // Float32 arrays in WebAssembly memory, where the kernels work on them and ONNX Runtime reads and writes them uncopied.
 import { NfcError } from "../../errors.ts";
+import type { RoundingKernel } from "../../graph/quantize/rounding-kernel.ts";
+import { makeMemory, openKernels, PAGE_BYTES, type WasmMemory } from "../../numeric/web-assembly.ts";
 import { WASM_BASE64 } from "./wasm.ts";
 
-/** The part of the WebAssembly API that is used here; TypeScript declares it for browsers only. */
-declare namespace WebAssembly {
-  class Memory {
-    constructor(limits: { initial: number; maximum: number });
-    readonly buffer: ArrayBuffer;
-  }
-  class Module {
-    constructor(bytes: Uint8Array);
-  }
-  class Instance {
-    constructor(module: Module, imports: { env: { memory: Memory } });
-    readonly exports: object;
-  }
-}
-
 /** The exports of kernels.as.ts and rounding.as.ts. Arrays are addresses in bytes (`byteOffset`), lengths count floats. */
-interface Kernels {
+interface Kernels extends RoundingKernel {
   adamw(
     value: number,
     gradient: number,
@@ -38,21 +25,6 @@ interface Kernels {
   addInto(target: number, source: number, length: number): void;
   mixInto(target: number, source: number, length: number, weight: number): void;
   swap(a: number, b: number, length: number): void;
-  /** Works in the first ROUNDING_SCRATCH floats of `shared`, where `overhangs` float64 numbers lie from OVERHANGS_AT on. */
-  roundBlocks(
-    source: number,
-    target: number,
-    channels: number,
-    inner: number,
-    stepN: number,
-    stepK: number,
-    block: number,
-    last: number,
-    symmetric: number,
-    overhangs: number,
-    grids: number,
-    keeps: number,
-  ): number;
   /** Reads the table in the first 32,768 floats of `shared`, and works in the next 1,536. */
   normals(target: number, length: number, key0: number, key1: number, key2: number, key3: number): void;
 }
@@ -69,18 +41,12 @@ export interface RegionRequest {
   lengths: readonly number[];
 }
 
-/** Floats that `roundBlocks` works in, and the byte among them where the overhangs begin (rounding.as.ts). */
-export const ROUNDING_SCRATCH = 576;
-export const OVERHANGS_AT = 2080;
-
-const PAGE = 65_536;
 /** A memory's largest size: 2³² − 65,536 bytes, so that the end of every array is a 32-bit address */
-const BANK_BYTES = 2 ** 32 - PAGE;
+const BANK_BYTES = 2 ** 32 - PAGE_BYTES;
 /** Arrays begin at multiples of a cache line; kernels may overwrite the floats from an array's end to the next one. */
 const LINE = 64;
 
 const roundUpToLine = (length: number) => Math.ceil((length * 4) / LINE) * LINE;
-let compiled: WebAssembly.Module | undefined;
 
 /**
  * Lays the requests out in as few memories as their order allows, each just as large as it must be: growing one would
@@ -111,9 +77,8 @@ export function allocate(requests: readonly RegionRequest[], bankBytes = BANK_BY
 
 function fill(requests: readonly RegionRequest[], shared: number): Region[] {
   const lengths = [shared, ...requests.flatMap((request) => request.lengths)];
-  const memory = makeMemory(lengths.reduce((sum, length) => sum + roundUpToLine(length), 0));
-  compiled ??= new WebAssembly.Module(Buffer.from(WASM_BASE64, "base64"));
-  const kernels = new WebAssembly.Instance(compiled, { env: { memory } }).exports as Kernels;
+  const memory = makeBank(lengths.reduce((sum, length) => sum + roundUpToLine(length), 0));
+  const kernels = openKernels<Kernels>(WASM_BASE64, memory);
   let offset = 0;
   const take = (length: number) => {
     const array = new Float32Array(memory.buffer, offset, length);
@@ -124,10 +89,9 @@ function fill(requests: readonly RegionRequest[], shared: number): Region[] {
   return requests.map((request) => ({ kernels, arrays: request.lengths.map(take), shared: head }));
 }
 
-function makeMemory(bytes: number): WebAssembly.Memory {
-  const pages = Math.ceil(bytes / PAGE);
+function makeBank(bytes: number): WasmMemory {
   try {
-    return new WebAssembly.Memory({ initial: pages, maximum: pages });
+    return makeMemory(bytes);
   } catch (cause) {
     throw new NfcError("unsupported", `no ${formatGigabytes(bytes)} of memory are free for training`, {
       hint: "use a smaller model, batch or context",

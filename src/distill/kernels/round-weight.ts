@@ -1,7 +1,7 @@
 // Rounds a weight in WebAssembly memory to its form of export: blocks by a kernel, two at a time, all else as anywhere.
-import { listOverhangs } from "../../graph/quantize/block-fit.ts";
+import { callRounding } from "../../graph/quantize/rounding-kernel.ts";
 import { roundWeight, type WeightForm } from "../../model/weight-forms.ts";
-import { OVERHANGS_AT, type Region } from "./memory.ts";
+import type { Region } from "./memory.ts";
 
 /** The scales and zero points of a weight's blocks, as they were when it was first rounded. */
 export interface FixedGrid {
@@ -32,26 +32,13 @@ export function roundInMemory(
     roundWeight(values, form, name, into);
     return;
   }
-  const { shape, byRow, block, bits, symmetric } = form.format;
+  const { shape, byRow } = form.format;
   const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
-  const [stepN, stepK] = byRow ? [4 * inner, 4] : [4, 4 * channels];
-  const overhangs = listOverhangs(form.format);
-  new Float64Array(shared.buffer, shared.byteOffset + OVERHANGS_AT, overhangs.length).set(overhangs);
-  const fault = kernels.roundBlocks(
-    values.byteOffset,
-    into.byteOffset,
-    channels,
-    inner,
-    stepN,
-    stepK,
-    block,
-    2 ** bits - 1,
-    symmetric ? 1 : 0,
-    overhangs.length,
-    grid ? grid.values.byteOffset : 0,
-    grid ? (grid.known ? 2 : 1) : 0,
-  );
-  if (fault) roundWeight(values, form, name, into); // says what is wrong
+  const rounded = callRounding(kernels, shared.buffer, form.format, {
+    ...{ source: values.byteOffset, target: into.byteOffset, channels, inner },
+    grids: grid ? { at: grid.values.byteOffset, use: grid.known ? "read" : "written" } : undefined,
+  });
+  if (!rounded) roundWeight(values, form, name, into); // says what is wrong
   if (grid) grid.known = true;
 }
 

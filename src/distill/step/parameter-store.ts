@@ -1,9 +1,10 @@
 // Values, gradients and AdamW moments of a model's parameters, the update, and the mean of their values over steps.
 import { countElements } from "../../formats/dtype.ts";
+import { ROUNDING_SCRATCH } from "../../graph/quantize/rounding-kernel.ts";
 import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
 import type { WeightForm } from "../../model/weight-forms.ts";
-import { allocate, type Region, ROUNDING_SCRATCH } from "../kernels/memory.ts";
+import { allocate, type Region } from "../kernels/memory.ts";
 import { countGridFloats, type FixedGrid, roundInMemory } from "../kernels/round-weight.ts";
 import {
   type AdamWSettings,

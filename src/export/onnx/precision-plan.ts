@@ -5,13 +5,12 @@ import { makeTensorSource, streamBytes } from "../../checkpoint/model-folder.ts"
 import { countBytes, decodeFloats, encodeFloats, viewBytes } from "../../formats/dtype.ts";
 import { type Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { cutRows, dequantize, INT8_LARGEST, INT8_REDUCED, type Int8Matrix, quantize } from "../../graph/passes/int8.ts";
-import type { BlockFormat } from "../../graph/passes/quantized-blocks.ts";
+import type { BlockFormat, MatrixFormat } from "../../graph/passes/quantized-blocks.ts";
 import {
   type BlockMatrix,
   countScaleBytes,
   cutChannels,
   dequantizeBlocks,
-  type MatrixFormat,
   quantizeBlocks,
 } from "../../graph/quantize/blocks.ts";
 import { findBlocks } from "../../graph/quantize/find-grid.ts";

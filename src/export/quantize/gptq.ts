@@ -1,7 +1,8 @@
 // GPTQ (arXiv 2210.17323): quantizes a matrix input by input, and lets the inputs still to come make up for each error.
 
+import type { MatrixFormat } from "../../graph/passes/quantized-blocks.ts";
 import { BlockFit } from "../../graph/quantize/block-fit.ts";
-import { BlockCodes, type BlockMatrix, type MatrixFormat } from "../../graph/quantize/blocks.ts";
+import { BlockCodes, type BlockMatrix } from "../../graph/quantize/blocks.ts";
 import { CHUNK } from "../../numeric/linalg.ts";
 import { addRowProducts, dot } from "../../numeric/products.ts";
 import { computeFeedback, type Feedback } from "./error-feedback.ts";

@@ -23,6 +23,13 @@ export interface BlockFormat {
   symmetric: boolean;
 }
 
+/** The format of a matrix in blocks along its K inputs. */
+export interface MatrixFormat extends BlockFormat {
+  /** The shape of the weights: [K, N], or [N, K] with `byRow` */
+  shape: readonly [number, number];
+  byRow: boolean;
+}
+
 /** The origin of a parameter of the rewritten graph. */
 interface BlockSource {
   /** The parameter of the first graph. */

@@ -1,7 +1,7 @@
 // Weights in blocks of 2, 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
 import { NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
-import type { BlockFormat } from "../passes/quantized-blocks.ts";
+import type { BlockFormat, MatrixFormat } from "../passes/quantized-blocks.ts";
 import { BlockFit } from "./block-fit.ts";
 import { type RoundedPiece, roundPieces } from "./block-kernel.ts";
 
@@ -16,12 +16,6 @@ export interface BlockMatrix {
   scales: Float32Array;
   /** [N, ⌈⌈K/block⌉·bits/8⌉], packed like the values; null: 2^(bits−1) for all */
   zeroPoints: Uint8Array | null;
-}
-
-export interface MatrixFormat extends BlockFormat {
-  /** The shape of the weights: [K, N], or [N, K] with `byRow` */
-  shape: readonly [number, number];
-  byRow: boolean;
 }
 
 export interface QuantizeOptions extends MatrixFormat {

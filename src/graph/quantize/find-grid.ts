@@ -1,6 +1,8 @@
 // Finds the grid that rounded weights lie on: the inverse of rounding them to blocks, without any search.
+
+import type { MatrixFormat } from "../passes/quantized-blocks.ts";
 import { type BlockFit, toHalf } from "./block-fit.ts";
-import { BlockCodes, type BlockMatrix, type MatrixFormat } from "./blocks.ts";
+import { BlockCodes, type BlockMatrix } from "./blocks.ts";
 
 /**
  * The codes and scales of weights that each are s·(q − z) exactly, for a block's float16 number s: the coarsest such

@@ -1,4 +1,5 @@
 // Products of rows in float64 by WebAssembly SIMD: blocks of the factors are copied into a small memory of its own.
+import { makeMemory, openKernels } from "../web-assembly.ts";
 import { WASM_BASE64 } from "./wasm.ts";
 
 /** Rows of a matrix: row i begins at `at` + i · `stride`. */
@@ -17,21 +18,6 @@ export interface ProductSize {
   chunk?: number | undefined;
 }
 
-/** The part of the WebAssembly API that is used here; TypeScript declares it for browsers only. */
-declare namespace WebAssembly {
-  class Memory {
-    constructor(limits: { initial: number; maximum: number });
-    readonly buffer: ArrayBuffer;
-  }
-  class Module {
-    constructor(bytes: Uint8Array);
-  }
-  class Instance {
-    constructor(module: Module, imports: { env: { memory: Memory } });
-    readonly exports: object;
-  }
-}
-
 /** The exports of products.as.ts: addresses are in bytes. */
 interface Exports {
   pack(b: number, panels: number, columns: number, length: number): void;
@@ -42,7 +28,6 @@ interface Exports {
 const [ROWS, COLUMNS, TERMS] = [128, 160, 320];
 /** Rows and columns of a tile. */
 const TILE = 4;
-const PAGE = 65_536;
 
 interface Kernel extends Exports {
   a: Float64Array; // [ROWS, TERMS]
@@ -58,10 +43,8 @@ function openKernel(): Kernel {
   if (kernel) return kernel;
   const sizes = [ROWS * TERMS, COLUMNS * TERMS, COLUMNS * TERMS, ROWS * COLUMNS];
   const total = sizes.reduce((sum, size) => sum + size, 0);
-  const pages = Math.ceil((total * Float64Array.BYTES_PER_ELEMENT) / PAGE);
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-  const module = new WebAssembly.Module(Buffer.from(WASM_BASE64, "base64"));
-  const { pack, addProducts } = new WebAssembly.Instance(module, { env: { memory } }).exports as Exports;
+  const memory = makeMemory(total * Float64Array.BYTES_PER_ELEMENT);
+  const { pack, addProducts } = openKernels<Exports>(WASM_BASE64, memory);
   let at = 0;
   const [a, b, panels, out] = sizes.map((size) => {
     const array = new Float64Array(memory.buffer, at, size);

@@ -2,7 +2,8 @@
 import { describe, expect, test } from "vitest";
 import { computeFeedback } from "../../../src/export/quantize/error-feedback.ts";
 import { quantizeGptq } from "../../../src/export/quantize/gptq.ts";
-import { dequantizeBlocks, type MatrixFormat, quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
+import type { MatrixFormat } from "../../../src/graph/passes/quantized-blocks.ts";
+import { dequantizeBlocks, quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
 import { uniform } from "../../numeric/matrices.ts";
 
 /** Inputs [T, K] of which neighbours are alike. */

@@ -1,6 +1,7 @@
 // The kernel that rounds blocks: the same bytes as the rule in JavaScript, which an importance of 1 takes.
 import { describe, expect, test } from "vitest";
-import { type MatrixFormat, quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
+import type { MatrixFormat } from "../../../src/graph/passes/quantized-blocks.ts";
+import { quantizeBlocks } from "../../../src/graph/quantize/blocks.ts";
 import { uniform } from "../../numeric/matrices.ts";
 import { failureOf } from "../../support/failure.ts";
 

@@ -2,12 +2,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { decodeFloats, encodeFloats } from "../../../src/formats/dtype.ts";
+import type { MatrixFormat } from "../../../src/graph/passes/quantized-blocks.ts";
 import { toHalf } from "../../../src/graph/quantize/block-fit.ts";
 import {
   type BlockMatrix,
   countScaleBytes,
   dequantizeBlocks,
-  type MatrixFormat,
   quantizeBlocks,
 } from "../../../src/graph/quantize/blocks.ts";
 import { uniform } from "../../numeric/matrices.ts";
