@@ -16,6 +16,7 @@ import {
 } from "../graph/session.ts";
 import { encodeOnnx } from "../graph/to-onnx.ts";
 import { type AttentionContext, type AttentionOutput, attention, buildAttentionContext } from "../model/attention.ts";
+import type { ModelConfig } from "../model/config.ts";
 import { type BlockOutput, block, wrapAttention } from "../model/gpt2.ts";
 import {
   makeLayerLookup,
@@ -141,10 +142,7 @@ export async function openLayerSession<Attention extends { output: Value } = Att
 ): Promise<LayerSession> {
   const { config } = checkpoint;
   const graph = new Graph();
-  const dims: [Dim, Dim] = windowLength ? [1, windowLength] : ["batch_size", "sequence_length"];
-  const input = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
-  const ids = graph.input("input_ids", "int64", dims); // only its shape is read
-  const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+  const { input, context } = declareLayerInputs(graph, config, windowLength ? [1, windowLength] : undefined);
   const parameters = makeLayerLookup(makeParameterLookup(graph, config), layer);
   const attendTo = (attend ?? attention) as Attend<Attention>; // without `attend`, Attention is AttentionOutput
   outputs(
@@ -158,18 +156,29 @@ export async function openLayerSession<Attention extends { output: Value } = Att
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
   const session = await Session.withWeights(graph, weightOf, { device, threads, shortLived: true });
   weights.clear(); // the session has its own copy
-  const run = async ({ x, batch, length }: Hidden, into?: Tensors, further?: Tensors) => {
+  const run = async (hidden: Hidden, into?: Tensors, further?: Tensors) => {
     throwIfAborted(signal);
-    return session.run(
-      {
-        ...further,
-        x: makeFloat32Tensor(x, [batch * length, config.n_embd]),
-        input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
-      },
-      into,
-    );
+    return session.run({ ...further, ...feedLayer(hidden, config) }, into);
   };
   return { run, close: () => session.close() };
+}
+
+/** Declares what a graph of one layer is fed: hidden states x [B·T, C], and ids [B, T], of which the shape alone is read. */
+function declareLayerInputs(
+  graph: Graph,
+  config: ModelConfig,
+  dims: [Dim, Dim] = ["batch_size", "sequence_length"],
+): { input: Value; context: AttentionContext } {
+  const input = graph.input("x", "float32", [multiplyDims(...dims), config.n_embd]);
+  const ids = graph.input("input_ids", "int64", dims);
+  return { input, context: buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" }) };
+}
+
+function feedLayer({ x, batch, length }: Hidden, { n_embd }: ModelConfig): Record<"x" | "input_ids", Tensor> {
+  return {
+    x: makeFloat32Tensor(x, [batch * length, n_embd]),
+    input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
+  };
 }
 
 /**
@@ -204,19 +213,13 @@ async function runFedLayer(
 ): Promise<Hidden> {
   const { config } = checkpoint;
   const graph = new Graph();
-  const input = graph.input("x", "float32", [multiplyDims("batch_size", "sequence_length"), config.n_embd]);
-  const ids = graph.input("input_ids", "int64", ["batch_size", "sequence_length"]); // only its shape is read
-  const context = buildAttentionContext(config, { ids, attentionMask: null }, { kind: "mean" });
+  const { input, context } = declareLayerInputs(graph, config);
   const parameters = makeOwnLayerLookup(graph, config, layer);
   graph.output(block(input, parameters, context, layer).output, "output");
   const key = Buffer.from(encodeOnnx(graph, { parameters: "inputs" })).toString("latin1");
   const session = sessions.get(key) ?? (await Session.withInputs(graph, { threads, shortLived: true }));
   sessions.set(key, session);
-  const { x, batch, length } = hidden;
-  const feeds: Record<string, Tensor> = {
-    x: makeFloat32Tensor(x, [batch * length, config.n_embd]),
-    input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
-  };
+  const feeds: Record<string, Tensor> = feedLayer(hidden, config);
   for (const { name, shape } of pruneGraph(graph).parameters)
     feeds[name] = makeFloat32Tensor(await checkpoint.readF32(`h.${layer}.${name}`), shape as number[]);
   return { ...hidden, x: (await session.run(feeds)).output?.data as Float32Array };

@@ -78,7 +78,7 @@ export async function openExportedFile(
   precision?: Precision,
 ): Promise<{ model: ExportedModel; file: ExportedFile }> {
   const there = await findPrecisions(source);
-  const [wanted = precision] = precision === undefined ? there : there.filter((one) => one === precision);
+  const wanted = precision ?? there[0];
   if (wanted === undefined || !there.includes(wanted)) throw makeNoSuchFileError(source, precision, there);
   const model = await openFiles(source, [wanted]);
   return { model, file: model.files.get(wanted) as ExportedFile };
