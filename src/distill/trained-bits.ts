@@ -50,11 +50,12 @@ export async function chooseBits(
   return { [BITS_INPUT]: JSON.stringify(Object.fromEntries(bits)) };
 }
 
-/** The windows that are measured, from all over the text; fewer of a shorter one. */
+/** The windows that are measured, from all over the text; fewer, or a shorter one, of a short text. */
 async function readWindows({ corpus, start, end }: TokenRange, { config }: Checkpoint): Promise<Int32Array[]> {
-  const { count, length } = planMeasured(config);
-  const windows = Math.min(count, Math.floor((end - start) / length));
-  const step = Math.floor((end - start) / windows);
+  const tokens = end - start;
+  const { count, length } = planMeasured({ n_positions: Math.min(config.n_positions, tokens) });
+  const windows = Math.min(count, Math.floor(tokens / length));
+  const step = Math.floor(tokens / windows);
   const reads = Array.from({ length: windows }, (_, i) => corpus.read(start + i * step, length));
   return Promise.all(reads);
 }

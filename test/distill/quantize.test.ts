@@ -8,7 +8,8 @@ import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { exportModel } from "../../src/export/export-model.ts";
 import { planPrecision } from "../../src/export/onnx/precision-plan.ts";
 import { hasTrainedCodes, resolveExport } from "../../src/export/onnx/trained-codes.ts";
-import { type MatrixFormat, quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
+import type { MatrixFormat } from "../../src/graph/passes/quantized-blocks.ts";
+import { quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
 import { findBlocks } from "../../src/graph/quantize/find-grid.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import type { Precision } from "../../src/model/precision.ts";
@@ -136,6 +137,21 @@ describe("a model that is trained for q4", () => {
     const other = await exported(output, path("other-onnx"), { precisions: ["mixed"], budget: { share: 1.6 } });
     expect(other.notes[0]).toBe("mixed: not the codes that the model was trained for, which are mixed in blocks of 32");
     expect(other.exports[0]?.bits).not.toEqual(bits);
+  });
+
+  it("in mixed bits measures a text that is shorter than its context", async () => {
+    const data = [writeIds(path("short.bin"), 40)];
+    const settings: Settings = {
+      ...CHANGING,
+      transferSteps: 0,
+      quantize: "mixed",
+      length: 8,
+      batchSize: 1,
+      accumulate: 1,
+    };
+    const options = { output: path("of a short text"), settings, data };
+    const { record } = await shop.distil(await shop.student("dense"), options);
+    expect(Object.keys(record.quantization?.bits ?? {})).toHaveLength(9);
   });
 
   it("in mixed bits keeps them when its finished run is extended", async () => {
