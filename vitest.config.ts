@@ -57,6 +57,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Some tests load onnxruntime-node without nfc, which would report.
     env: { NO_COLOR: "1", ORT_DISABLE_TELEMETRY: "1" },
+    setupFiles: ["test/support/equal-bytes.ts"],
     coverage: {
       provider: "v8",
       include: ["src/**"],
@@ -69,9 +70,10 @@ export default defineConfig({
         test: {
           name: "unit",
           pool: "threads", // starts faster than a process a file
+          isolate: false, // a worker loads a module once for all of its files
           include: ["test/**/*.test.ts"],
           exclude: [...RUNTIME, ...WEBGPU],
-          setupFiles: ["test/support/no-runtime.ts"],
+          setupFiles: ["test/support/equal-bytes.ts", "test/support/no-runtime.ts"],
         },
       },
       { extends: true, test: { name: "runtime", include: RUNTIME, globalSetup } },

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { compileCli, start } from "../support/compiled-cli.ts";
 import { converted, MODEL, TEXT } from "../support/fixture.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 import { TINY_CONFIG, writeIds, writeJson } from "../support/training.ts";
 
@@ -112,7 +113,7 @@ describe.skipIf(!hasContainers)("containers, in which nfc is process 1", () => {
     return { child, ending };
   }
 
-  it("a run is refused while another container works on it, and taken over once that is killed", async () => {
+  it("a run is refused while another container works on it, and taken over once that is killed", SLOW, async () => {
     const first = startContained(train("shared"));
     const lock = path("shared.run/lock");
     await vi.waitFor(() => expect(existsSync(path("shared.run/checkpoint"))).toBe(true), { timeout: 30_000 });

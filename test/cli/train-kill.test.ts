@@ -16,7 +16,7 @@ interface Trial {
   rounds: number;
 }
 const TRIALS: readonly Trial[] = [
-  { saveEvery: 7, steps: 600, rounds: 4 },
+  { saveEvery: 7, steps: 200, rounds: 3 },
   ...[1, 7, 50].map((saveEvery) => ({ saveEvery, steps: 1200, rounds: 9 })),
 ];
 let bin = "";
@@ -57,7 +57,7 @@ async function stepsSaved(run: string): Promise<number> {
 
 describe.each(TRIALS)("a run of $steps steps that saves every $saveEvery", (trial) => {
   const { saveEvery, steps, rounds } = trial;
-  const options = { ...slowUnless(steps === 600), timeout: 180_000 };
+  const options = { ...slowUnless(steps === 200), timeout: 180_000 };
   it("a run that is killed and resumed again and again ends with the bytes of an unbroken run", options, async () => {
     const cwd = path("");
     const [output, whole] = [`out-${steps}-${saveEvery}`, `whole-${steps}-${saveEvery}`];

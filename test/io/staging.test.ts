@@ -8,6 +8,7 @@ import { NfcError } from "../../src/errors.ts";
 import { identifyProcess, identifySelf, type ProcessIdentity } from "../../src/io/process.ts";
 import { stageDirectory, withStagedDirectory, writeFileAtomic } from "../../src/io/staging.ts";
 import { failureOf } from "../support/failure.ts";
+import { SLOW } from "../support/slow.ts";
 import { temporaryFolders } from "./support.ts";
 
 const temporaryFolder = temporaryFolders();
@@ -449,7 +450,7 @@ describe("what another container left", () => {
     expect(await contentOf(path)).toBe("theirs");
   });
 
-  it("a folder is removed, and a whole output restored, when nothing changes them any more", async () => {
+  it("a folder is removed, and a whole output restored, when nothing changes them any more", SLOW, async () => {
     const parent = await temporaryFolder();
     await modelFolder(join(parent, nameOf(foreign)), "half");
     await modelFolder(join(parent, nameOf(foreign).replace("tmp", "old")), "old");

@@ -11,6 +11,7 @@ import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import type { ProgressEvent } from "../../../src/progress.ts";
 import { failureOf } from "../../support/failure.ts";
 import { converted, MODEL, opened, SHARED, TEXT } from "../../support/fixture.ts";
+import { SLOW } from "../../support/slow.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const at = temporaryFolder("calibrate");
@@ -124,7 +125,7 @@ describe("calibration on the fixture", () => {
 
 const BASE = join(SHARED, "models/base");
 describe.skipIf(!existsSync(BASE))("calibration on the shared model", () => {
-  test("calibrated rounding loses a fifth less than plain rounding", { timeout: 120_000 }, async () => {
+  test("calibrated rounding loses a fifth less than plain rounding", { ...SLOW, timeout: 120_000 }, async () => {
     const text = join(SHARED, "data/text");
     const result = await compared(BASE, join(text, "train.txt"), join(text, "valid.txt"), 4096);
     expect(result.calibrated).toBeLessThan(0.8 * result.plain);
