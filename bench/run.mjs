@@ -1,5 +1,6 @@
 // Benchmarks whole commands on a generated GPT-2: time against a reference of the same run, and peak memory. The reference
-// is a durable copy of the model's file, or for commands that compute, a fixed piece of work for one core.
+// is a durable copy of the model's file; for commands that compute, a fixed piece of work for one core; for those that only
+// start, an empty Node process.
 // Usage: npm run bench [-- --size small|medium|xl] [--runs N] [--only NAME] [--text FILE] [--keep]
 // [--save FILE]: writes the ratios as a baseline, with --only into the one that is there; [--compare FILE]: ends with 1 where one got 15 % worse than there.
 import { spawnSync } from "node:child_process";
@@ -32,6 +33,7 @@ const weights = join(model, "model.safetensors");
 const tied = join(folder, "tied");
 const out = join(folder, "out");
 const corpus = join(folder, "corpus.txt");
+const exported = join(folder, "exported");
 /** A baseline that cannot be read is said before minutes of work. */
 const baseline = args.compare === undefined ? null : readBaseline(args.compare);
 
@@ -60,6 +62,12 @@ const CASES = [
     target: "≤ 12 s, < 600 MB",
     reference: "work",
   },
+  {
+    name: "export, six precisions",
+    args: ["export", tied, "--onnx", "--precision", "fp32,fp16,int8,uint8,q4,q4f16"],
+    target: "≤ 12 s, < 900 MB",
+    reference: "work",
+  },
   { name: "export --onnx", args: ["export", tied, "--onnx"], target: "≤ 3× a copy" },
   {
     name: "export --onnx --external-data",
@@ -72,18 +80,34 @@ const CASES = [
     args: ["export", tied, "--safetensors", "--dtype", "f16"],
     target: "none",
   },
-  { name: "tokenize", script: ["corpus.mjs", "--file", corpus], target: "≥ 5 MB/s a core", reference: "work" },
+  {
+    name: "tokenize",
+    script: [local("corpus.mjs"), "--file", corpus],
+    target: "≥ 5 MB/s a core",
+    reference: "work",
+  },
+  {
+    name: "generate one token, q4",
+    before: () =>
+      existsSync(exported) || run(process.execPath, [cli, "export", tied, "--precision", "q4", "-o", exported]),
+    script: [cli, "generate", exported, "--precision", "q4", "--prompt", "Hello there", "-n", "1"],
+    target: "≤ 1.0 s",
+    reference: "work",
+  },
+  { name: "check", script: [cli, "check"], cwd: local(".."), target: "≤ 0.15 s", reference: "start" },
+  { name: "--help", script: [cli, "--help"], target: "≤ 0.15 s", reference: "start" },
 ];
 
-function run(command, argv, env = {}) {
+function run(command, argv, { env = {}, cwd } = {}) {
   const started = performance.now();
-  const { status, stdout, stderr } = spawnSync(command, argv, { env: { ...process.env, ...env }, encoding: "utf8" });
+  const options = { env: { ...process.env, ...env }, cwd, encoding: "utf8" };
+  const { status, stdout, stderr } = spawnSync(command, argv, options);
   if (status !== 0) throw new Error(`${command} ${argv.join(" ")} ended with ${status}\n${stderr}`);
   return { seconds: (performance.now() - started) / 1000, stdout };
 }
 
 /** Runs a case; gives its seconds, its peak memory in bytes, and the phases that a command tells of. */
-function measure({ args: argv, script }) {
+function measure({ args: argv, script, before, cwd }) {
   rmSync(out, { recursive: true, force: true });
   if (!script) {
     const { seconds, stdout } = run(process.execPath, [cli, ...argv, "-o", out, "--quiet", "--json", "--timings"]);
@@ -91,8 +115,8 @@ function measure({ args: argv, script }) {
     return { seconds, peak: peakMemory, phases };
   }
   const file = join(folder, "peak");
-  const command = ["--import", preload, local(script[0]), ...script.slice(1)];
-  const { seconds } = run(process.execPath, command, { NFC_BENCH_PEAK: file });
+  before?.();
+  const { seconds } = run(process.execPath, ["--import", preload, ...script], { env: { NFC_BENCH_PEAK: file }, cwd });
   return { seconds, peak: Number(readFileSync(file, "utf8")) * 1024, phases: [] };
 }
 
@@ -105,7 +129,11 @@ function durableCopy() {
   return seconds;
 }
 
-const REFERENCES = { copy: durableCopy, work: () => run(process.execPath, [local("work.mjs")]).seconds };
+const REFERENCES = {
+  copy: durableCopy,
+  work: () => run(process.execPath, [local("work.mjs")]).seconds,
+  start: () => run(process.execPath, ["-e", "0"]).seconds,
+};
 
 /** Adds pairs of a reference and a run of the case, and prints all that there are. */
 function measurePairs({ name, reference, pairs, entry }) {
