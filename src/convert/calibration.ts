@@ -59,7 +59,8 @@ export class Calibration {
   private readonly checkpoint: Checkpoint;
   private readonly options: CalibrationOptions;
   private hidden: Hidden[];
-  private next: Hidden[] = [];
+  /** The states after the layer at hand. */
+  private next: Hidden[];
   /** q and k of each window at the layer at hand, [1, H, T, D] each, where they are kept. */
   private heads: { query: Tensor; key: Tensor }[] = [];
   /** What the fit reads, by name: [1, H, rows, keys] each, written by every window of every layer. */
@@ -68,6 +69,7 @@ export class Calibration {
   private constructor(checkpoint: Checkpoint, hidden: Hidden[], { device, threads, signal }: CalibrationOptions) {
     this.checkpoint = checkpoint;
     this.hidden = hidden;
+    this.next = hidden.map((states) => ({ ...states, x: new Float32Array(states.x.length) }));
     this.options = { device, threads, signal };
   }
 
@@ -82,25 +84,24 @@ export class Calibration {
 
   /** @param keep whether `distanceMean` is to follow at this layer */
   async inputStatistics(layer: number, { keep = false }: { keep?: boolean } = {}): Promise<LayerStatistics> {
-    const { bias, n_head, n_layer } = this.checkpoint.config;
+    const { bias, n_embd, n_head, n_layer } = this.checkpoint.config;
     const goesOn = layer < n_layer - 1; // nobody reads what the last layer gives
-    const next: Hidden[] = [];
-    this.heads = [];
+    const { length } = this;
+    this.heads = keep ? this.hidden.map((_, window) => this.heads[window] ?? this.makeHeads()) : [];
     const { sums, positions } = await sumOverWindows(this.checkpoint, layer, this.hidden, {
       ...this.options,
       attend: attendInBlocks,
-      windowLength: this.length,
+      windowLength: length,
       values: (graph, block) => {
         if (goesOn) graph.output(block.output, "output");
         if (keep) for (const name of KEPT) graph.output(block.attention[name], name);
         return measureAttention(block);
       },
-      onWindow: ({ output, query, key }, hidden) => {
-        if (output) next.push({ ...hidden, x: (output.data as Float32Array).slice() });
-        if (query && key) this.heads.push({ query: copyTensor(query), key: copyTensor(key) });
-      },
+      into: (window) => ({
+        ...(goesOn && { output: makeFloat32Tensor((this.next[window] as Hidden).x, [length, n_embd]) }),
+        ...(keep && this.heads[window]),
+      }),
     });
-    this.next = next;
     const average = (values: Float64Array) =>
       splitEvenly(values, n_head).map((part) => part.map((sum) => sum / positions));
     const gram = bias ? borderGram(sums.gram, sums.sum, positions) : sums.gram;
@@ -130,6 +131,7 @@ export class Calibration {
     const scores = this.takeScores(blocks);
     const session = await openLayerSession(this.checkpoint, layer, {
       ...this.options,
+      given: true,
       weights,
       windowLength: this.length,
       outputs: (graph, { normed }, context) =>
@@ -139,7 +141,7 @@ export class Calibration {
       for (const [window, hidden] of this.hidden.entries()) {
         const heads = this.heads[window];
         if (!heads) throw new Error("q and k of this layer were not kept");
-        await session.run(hidden, scores, heads);
+        await session.runInto(hidden, scores, heads);
         timePhase("fitting distance means", () => {
           for (const [at, block] of blocks.entries())
             fit.add(take(scores, "residual", at), take(scores, "weight", at), block);
@@ -169,9 +171,15 @@ export class Calibration {
     return this.scores;
   }
 
+  private makeHeads(): { query: Tensor; key: Tensor } {
+    const { n_embd, n_head } = this.checkpoint.config;
+    const shape = [1, n_head, this.length, n_embd / n_head];
+    const make = () => makeFloat32Tensor(new Float32Array(this.length * n_embd), shape);
+    return { query: make(), key: make() };
+  }
+
   advance(): void {
-    this.hidden = this.next;
-    this.next = [];
+    [this.hidden, this.next] = [this.next, this.hidden];
   }
 }
 
@@ -237,10 +245,6 @@ function shareAverage(sums: Float64Array, count: number): Float64Array {
   const shared = new Float64Array(new SharedArrayBuffer(sums.byteLength));
   for (let i = 0; i < sums.length; i++) shared[i] = (sums[i] as number) / count;
   return shared;
-}
-
-function copyTensor(tensor: Tensor): Tensor {
-  return { ...tensor, data: (tensor.data as Float32Array).slice() };
 }
 
 /**
