@@ -21,8 +21,8 @@ export interface HeadSpan {
   /** C + 1 with a constant input, C without. */
   rows: number;
   headDim: number;
-  /** B: [rows, n] */
-  basis: Float64Array;
+  /** Bᵀ: [n, rows] */
+  columns: Float64Array;
   /** BᵀB of the columns of Q and K without their biases: [2D, 2D] */
   weightGram: Float64Array;
   /** L: [n, n] */
@@ -47,39 +47,27 @@ export interface SpanOptions {
   trust?: number | undefined;
 }
 
-/** Brings a head's bilinear form to whitened coordinates. */
-export function buildHeadSpan(query: Float64Array, key: Float64Array, options: SpanOptions): HeadSpan {
+/** Brings a head's bilinear form to whitened coordinates. @param columns Bᵀ = [W̃qᵀ; W̃kᵀ; eᵀ], [n, rows] */
+export function buildHeadSpan(columns: Float64Array, options: SpanOptions): HeadSpan {
   const { rows, headDim: D, constant, sigma, keyMoments = null, trust = 1 } = options;
   const n = 2 * D + (constant ? 1 : 0);
-  const basis = new Float64Array(rows * n);
-  for (let row = 0; row < rows; row++) {
-    basis.set(query.subarray(row * D, (row + 1) * D), row * n);
-    basis.set(key.subarray(row * D, (row + 1) * D), row * n + D);
-  }
-  if (constant) basis[rows * n - 1] = 1;
-  const weightGram = measureWeights(basis, constant ? rows - 1 : rows, n, D);
+  const weightGram = multiplyRows(columns, columns, 2 * D, constant ? rows - 1 : rows, 2 * D, rows);
   const gram = sigma
-    ? multiplyTransposed(basis, multiply(sigma, basis, rows, rows, n), n, rows, n)
-    : addConstant(weightGram, basis.subarray((rows - 1) * n), n, D);
+    ? multiplyRows(columns, multiplyRows(columns, sigma, n, rows, rows), n, rows, n) // Σ is symmetric
+    : addConstant(weightGram, columns, n, D);
   const factor = cholesky(gram, n, PIVOT_FLOOR);
   const unit = constant ? takeLastRow(factor, n) : null;
   const measured = keyMoments && whitenMetric(factor, keyMoments, n, D);
   const metric = measured && shrinkMetric(measured, unit, n, trust);
   const whitened = whitenForm(clearZeroRows(factor, gram, n), n, D);
-  return { rows, headDim: D, basis, weightGram, factor, form: whitened, unit, metric };
-}
-
-/** The Gram matrix of the first 2D of the n columns of B, over its first `rows` rows: [2D, 2D] */
-function measureWeights(basis: Float64Array, rows: number, n: number, D: number): Float64Array {
-  const columns = new Float64Array(2 * D * rows); // B's columns in rows
-  for (let row = 0; row < rows; row++)
-    for (let c = 0; c < 2 * D; c++) columns[c * rows + row] = basis[row * n + c] as number;
-  return multiplyRows(columns, columns, 2 * D, rows, 2 * D);
+  return { rows, headDim: D, columns, weightGram, factor, form: whitened, unit, metric };
 }
 
 /** BᵀB from the Gram matrix without the last row of B, the biases and a 1: [n, n]. Without a constant there is no such row. */
-function addConstant(weightGram: Float64Array, last: Float64Array, n: number, D: number): Float64Array {
+function addConstant(weightGram: Float64Array, columns: Float64Array, n: number, D: number): Float64Array {
   if (n === 2 * D) return weightGram;
+  const rows = columns.length / n;
+  const last = Float64Array.from({ length: n }, (_, i) => columns[(i + 1) * rows - 1] as number);
   const gram = new Float64Array(n * n);
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) {
@@ -179,11 +167,11 @@ function completeMean({ inner, free, tau }: FormParts, u: Float64Array, n: numbe
 
 /** S̃ = B L⁻ᵀ Y: [rows, D] */
 export function projectFromSpan(span: HeadSpan, whitened: Float64Array): Float64Array {
-  const { basis, factor, rows, headDim: D } = span;
+  const { columns, factor, rows, headDim: D } = span;
   const n = spanSize(span);
   const coefficients = Float64Array.from(whitened);
   solveTransposed(factor, coefficients, n, D);
-  return multiply(basis, coefficients, rows, n, D);
+  return multiplyTransposed(columns, coefficients, rows, n, D);
 }
 
 export function spanSize({ headDim, unit }: HeadSpan): number {

@@ -11,7 +11,7 @@ import {
   projectFromSpan,
 } from "../../src/convert/tie-head.ts";
 import { NfcError } from "../../src/errors.ts";
-import { type DenseHead, flat, randomHead, randomMatrix, uniform } from "../numeric/matrices.ts";
+import { columnsOf, type DenseHead, flat, randomHead, randomMatrix, uniform } from "../numeric/matrices.ts";
 
 /** Moments of [q, k] under random attention over random inputs: E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ. */
 function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {
@@ -37,7 +37,7 @@ function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {
 function spanWith(head: DenseHead, keyMoments: Matrix | null): HeadSpan {
   const { query, key, sigma, constant } = head;
   const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return buildHeadSpan(flat(query), flat(key), { ...options, keyMoments: keyMoments && flat(keyMoments) });
+  return buildHeadSpan(columnsOf(query, key, constant), { ...options, keyMoments: keyMoments && flat(keyMoments) });
 }
 
 /** tr(EᵀΣE Γ) with E = W̃q W̃kᵀ − S̃S̃ᵀ between queries x̃ and keys seen through z = [q, k] of the same inputs. */

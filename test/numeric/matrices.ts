@@ -62,7 +62,14 @@ export function randomHead(seed: number, options: HeadOptions = {}): DenseHead {
 
 export function spanOf({ query, key, sigma, constant }: DenseHead) {
   const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return buildHeadSpan(flat(query), flat(key), options);
+  return buildHeadSpan(columnsOf(query, key, constant), options);
+}
+
+/** [W̃qᵀ; W̃kᵀ; eᵀ] */
+export function columnsOf(query: Matrix, key: Matrix, constant: boolean): Float64Array {
+  const last = Array.from({ length: query.rows }, (_, row) => (row === query.rows - 1 ? 1 : 0));
+  const rows = [...query.transpose().to2DArray(), ...key.transpose().to2DArray(), ...(constant ? [last] : [])];
+  return Float64Array.from(rows.flat());
 }
 
 /** ‖Σ^½ (M − P + a eᵀ) Σ^½‖² with the best a = −(M − P) Σe / (eᵀΣe); a = 0 without a constant input. */
