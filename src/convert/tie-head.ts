@@ -39,8 +39,8 @@ export interface SpanOptions {
   rows: number;
   headDim: number;
   constant: boolean;
-  /** Σ [rows, rows] with its ridge; null is the identity. */
-  sigma: Float64Array | null;
+  /** BᵀΣB is `share` · `moments` + `rest` · BᵀB, with the moments E[zᵀz] of z = x̃B = [q, k, 1]: [n, n]. Null: Σ is the identity. */
+  inputs: { moments: Float64Array; share: number; rest: number } | null;
   /** Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: [2D, 2D] */
   keyMoments?: Float64Array | null | undefined;
   /** Share of Γ in the metric of the keys; in the rest all directions count alike. 1 unless given. */
@@ -49,12 +49,13 @@ export interface SpanOptions {
 
 /** Brings a head's bilinear form to whitened coordinates. @param columns Bᵀ = [W̃qᵀ; W̃kᵀ; eᵀ], [n, rows] */
 export function buildHeadSpan(columns: Float64Array, options: SpanOptions): HeadSpan {
-  const { rows, headDim: D, constant, sigma, keyMoments = null, trust = 1 } = options;
+  const { rows, headDim: D, constant, inputs, keyMoments = null, trust = 1 } = options;
   const n = 2 * D + (constant ? 1 : 0);
   const weightGram = multiplyRows(columns, columns, 2 * D, constant ? rows - 1 : rows, 2 * D, rows);
-  const gram = sigma
-    ? multiplyRows(columns, multiplyRows(columns, sigma, n, rows, rows), n, rows, n) // Σ is symmetric
-    : addConstant(weightGram, columns, n, D);
+  const plain = addConstant(weightGram, columns, n, D);
+  const gram = inputs
+    ? inputs.moments.map((value, at) => inputs.share * value + inputs.rest * (plain[at] as number))
+    : plain;
   const factor = cholesky(gram, n, PIVOT_FLOOR);
   const unit = constant ? takeLastRow(factor, n) : null;
   const measured = keyMoments && whitenMetric(factor, keyMoments, n, D);

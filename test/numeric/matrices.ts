@@ -61,8 +61,20 @@ export function randomHead(seed: number, options: HeadOptions = {}): DenseHead {
 }
 
 export function spanOf({ query, key, sigma, constant }: DenseHead) {
-  const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return buildHeadSpan(columnsOf(query, key, constant), options);
+  const columns = columnsOf(query, key, constant);
+  const options = { rows: query.rows, headDim: query.columns, constant, inputs: inputsOf(columns, sigma) };
+  return buildHeadSpan(columns, options);
+}
+
+/** BᵀΣB of Bᵀ [n, rows] */
+export function headMoments(columns: Float64Array, sigma: Matrix): Float64Array {
+  const basis = fromFlat(columns, columns.length / sigma.rows, sigma.rows);
+  return flat(basis.mmul(sigma).mmul(basis.transpose()));
+}
+
+/** A Σ without a ridge. */
+export function inputsOf(columns: Float64Array, sigma: Matrix) {
+  return { moments: headMoments(columns, sigma), share: 1, rest: 0 };
 }
 
 /** [W̃qᵀ; W̃kᵀ; eᵀ] */
