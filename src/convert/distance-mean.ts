@@ -1,5 +1,6 @@
 // Fits the distance-dependent noise mean: weighted least squares of score residuals on the distance buckets.
 import { NfcError } from "../errors.ts";
+import { BucketKernel, type BucketSums } from "../numeric/kernels/buckets.ts";
 import { solvePositive, transpose } from "../numeric/linalg.ts";
 import { addRowProducts, type Rows } from "../numeric/products.ts";
 import type { RowBlock } from "./attention-blocks.ts";
@@ -15,9 +16,7 @@ const RIDGE = 1e-6;
 export class DistanceFit {
   private readonly heads: number;
   private readonly size: number;
-  private readonly table: readonly number[];
-  /** The first distance of each bucket; one more entry ends the last one. */
-  private readonly starts: readonly number[];
+  private readonly kernel: BucketKernel;
   /** Σ_i W_ib: [H, K] */
   private readonly weights: Float64Array;
   /** Σ_ij w_ij r_ij [bucket = b]: [H, K] */
@@ -29,9 +28,8 @@ export class DistanceFit {
   constructor(heads: number, buckets: number, table: readonly number[]) {
     this.heads = heads;
     this.size = buckets;
-    this.table = table;
     const starts = Array.from({ length: buckets }, (_, bucket) => table.findIndex((other) => other >= bucket));
-    this.starts = [...starts, table.length].map((start) => (start < 0 ? table.length : start));
+    this.kernel = new BucketKernel([...starts, table.length].map((start) => (start < 0 ? table.length : start)));
     this.weights = new Float64Array(heads * buckets);
     this.products = new Float64Array(heads * buckets);
     this.means = new Float64Array(heads * (buckets + 1) ** 2);
@@ -42,44 +40,22 @@ export class DistanceFit {
     const rows = end - first;
     const width = this.size + 1;
     for (let head = 0; head < this.heads; head++) {
-      const shares = new Float64Array(rows * width); // u_i
-      for (let row = 0; row < rows; row++) {
-        const offset = (head * rows + row) * end;
-        this.addRow(head, residual, weight, offset, first + row, shares.subarray(row * width, (row + 1) * width));
-      }
+      const [from, to] = [head * rows * end, (head + 1) * rows * end];
+      const block = { first, rows, columns: end };
+      const sums = this.kernel.sum(weight.subarray(from, to), residual.subarray(from, to), block);
+      this.addSums(head, sums);
       const means: Rows = { data: this.means, at: head * width * width, stride: width };
-      const columns: Rows = { data: transpose(shares, rows, width), at: 0, stride: rows };
+      const columns: Rows = { data: transpose(sums.shares, rows, width), at: 0, stride: rows }; // of u_i
       addRowProducts(means, columns, columns, { n: width, m: width, inner: rows, sign: 1 });
     }
   }
 
-  /** Adds the sums of row i of a head, which begins at `offset`, and gives its u_i. @param share [K + 1] of zeros */
-  private addRow(
-    head: number,
-    residual: Float32Array,
-    weight: Float32Array,
-    offset: number,
-    i: number,
-    share: Float64Array,
-  ): void {
-    const { size, starts, weights, products } = this;
-    let total = 0; // w_i
-    let product = 0; // R_i
-    const last = this.table[i] as number; // the farthest bucket of this row
-    for (let bucket = last; bucket >= 0; bucket--) {
-      const begin = Math.max(0, i - (starts[bucket + 1] as number) + 1);
-      const end = i - (starts[bucket] as number);
-      const [sum, weighted] = sumProducts(weight, residual, offset + begin, offset + end + 1);
-      const at = head * size + bucket;
-      weights[at] = (weights[at] as number) + sum;
-      products[at] = (products[at] as number) + weighted;
-      share[bucket] = sum;
-      total += sum;
-      product += weighted;
+  private addSums(head: number, { weights, products }: BucketSums): void {
+    for (let bucket = 0; bucket < this.size; bucket++) {
+      const at = head * this.size + bucket;
+      this.weights[at] = (this.weights[at] as number) + (weights[bucket] as number);
+      this.products[at] = (this.products[at] as number) + (products[bucket] as number);
     }
-    share[size] = product;
-    const factor = total === 0 ? 0 : 1 / Math.sqrt(total);
-    for (let a = 0; a <= size; a++) share[a] = (share[a] as number) * factor;
   }
 
   /**
@@ -120,23 +96,4 @@ export class DistanceFit {
     }
     return { matrix, right };
   }
-}
-
-/** Σ w and Σ w r over the entries `begin` … `end` − 1, two sums of each side by side. */
-function sumProducts(w: Float32Array, r: Float32Array, begin: number, end: number): [number, number] {
-  let [sum, weighted, otherSum, otherWeighted] = [0, 0, 0, 0];
-  let j = begin;
-  for (; j + 2 <= end; j += 2) {
-    const first = w[j] as number;
-    const second = w[j + 1] as number;
-    sum += first;
-    weighted += first * (r[j] as number);
-    otherSum += second;
-    otherWeighted += second * (r[j + 1] as number);
-  }
-  if (j < end) {
-    sum += w[j] as number;
-    weighted += (w[j] as number) * (r[j] as number);
-  }
-  return [sum + otherSum, weighted + otherWeighted];
 }
