@@ -8,7 +8,11 @@ const ROUNDING = "src/graph/quantize/rounding.as.ts";
 const MODULES = {
   "src/graph/quantize/wasm.ts": [ROUNDING],
   "src/distill/kernels/wasm.ts": ["src/distill/kernels/kernels.as.ts", ROUNDING],
-  "src/numeric/kernels/wasm.ts": ["src/numeric/kernels/products.as.ts"],
+  "src/numeric/kernels/wasm.ts": [
+    "src/numeric/kernels/products.as.ts",
+    "src/numeric/kernels/symmetric.as.ts",
+    "src/numeric/kernels/buckets.as.ts",
+  ],
 };
 const locate = (path) => new URL(`../${path}`, import.meta.url);
 

@@ -4,7 +4,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import type { Graph, Value } from "../graph/ir.ts";
 import { add, gemm, matmul, mul, reduceSum, softmax, sub } from "../graph/ops.ts";
 import { makeFloat32Tensor, type Tensor } from "../graph/session.ts";
-import { slice, transpose, unsqueeze } from "../graph/shape-ops.ts";
+import { concat, slice, transpose, unsqueeze } from "../graph/shape-ops.ts";
 import { embedWindowsApart, type Hidden, openLayerSession } from "../inference/layerwise.ts";
 import { timePhase } from "../io/timings.ts";
 import { type AttentionContext, computeScoreScale, makeBucketTable, splitHeads } from "../model/attention.ts";
@@ -22,6 +22,7 @@ import type { CutTools } from "./cut.ts";
 import { DistanceFit } from "./distance-mean.ts";
 import { borderGram, sumOverWindows } from "./layer-sums.ts";
 import { computeTrust } from "./moments.ts";
+import type { InputMoments } from "./tie.ts";
 
 /** The tied matrix S of one layer, as it will be stored: its scores are sᵢ·sⱼ with s = xS + bias. */
 export interface TiedWeights {
@@ -31,8 +32,8 @@ export interface TiedWeights {
 
 /** Moments of the teacher's text that the tie of a layer is weighted by. */
 export interface LayerStatistics {
-  /** Σ = E[x̃ x̃ᵀ] with x̃ = [ln_1(x), 1], float64 [(C+1), (C+1)]; without biases x̃ = ln_1(x), [C, C] */
-  sigma: Float64Array;
+  /** Of the rows x̃ = [ln_1(x), 1]; without biases x̃ = ln_1(x). */
+  inputs: InputMoments;
   /** Per head Γ = E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ with z = [q, k], z̄_i = Σ_j p_ij z_j: H times [2D, 2D] */
   keyMoments: Float64Array[];
   /** Per head E[qᵀq]: H times [D, D] */
@@ -59,7 +60,8 @@ export class Calibration {
   private readonly checkpoint: Checkpoint;
   private readonly options: CalibrationOptions;
   private hidden: Hidden[];
-  private next: Hidden[] = [];
+  /** The states after the layer at hand. */
+  private next: Hidden[];
   /** q and k of each window at the layer at hand, [1, H, T, D] each, where they are kept. */
   private heads: { query: Tensor; key: Tensor }[] = [];
   /** What the fit reads, by name: [1, H, rows, keys] each, written by every window of every layer. */
@@ -68,6 +70,7 @@ export class Calibration {
   private constructor(checkpoint: Checkpoint, hidden: Hidden[], { device, threads, signal }: CalibrationOptions) {
     this.checkpoint = checkpoint;
     this.hidden = hidden;
+    this.next = hidden.map((states) => ({ ...states, x: new Float32Array(states.x.length) }));
     this.options = { device, threads, signal };
   }
 
@@ -82,33 +85,36 @@ export class Calibration {
 
   /** @param keep whether `distanceMean` is to follow at this layer */
   async inputStatistics(layer: number, { keep = false }: { keep?: boolean } = {}): Promise<LayerStatistics> {
-    const { bias, n_head, n_layer } = this.checkpoint.config;
+    const { bias, n_embd, n_head, n_layer } = this.checkpoint.config;
     const goesOn = layer < n_layer - 1; // nobody reads what the last layer gives
-    const next: Hidden[] = [];
-    this.heads = [];
+    const { length } = this;
+    this.heads = keep ? this.hidden.map((_, window) => this.heads[window] ?? this.makeHeads()) : [];
     const { sums, positions } = await sumOverWindows(this.checkpoint, layer, this.hidden, {
       ...this.options,
       attend: attendInBlocks,
-      windowLength: this.length,
+      windowLength: length,
       values: (graph, block) => {
         if (goesOn) graph.output(block.output, "output");
         if (keep) for (const name of KEPT) graph.output(block.attention[name], name);
         return measureAttention(block);
       },
-      onWindow: ({ output, query, key }, hidden) => {
-        if (output) next.push({ ...hidden, x: (output.data as Float32Array).slice() });
-        if (query && key) this.heads.push({ query: copyTensor(query), key: copyTensor(key) });
-      },
+      into: (window) => ({
+        ...(goesOn && { output: makeFloat32Tensor((this.next[window] as Hidden).x, [length, n_embd]) }),
+        ...(keep && this.heads[window]),
+      }),
     });
-    this.next = next;
-    const average = (values: Float64Array) =>
-      splitEvenly(values, n_head).map((part) => part.map((sum) => sum / positions));
-    const gram = bias ? borderGram(sums.gram, sums.sum, positions) : sums.gram;
+    const divide = (part: Float64Array) => part.map((sum) => sum / positions);
+    const average = (values: Float64Array) => splitEvenly(values, n_head).map(divide);
+    const totals = splitEvenly(sums.total, n_head);
+    const grams = splitEvenly(sums.gram, n_head).map((gram, head) =>
+      bias ? borderGram(gram, totals[head] as Float64Array, positions) : gram,
+    );
+    const power = sums.inputSquares.reduce((sum, value) => sum + value, 0) / positions;
     const squares = this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0);
     return {
-      sigma: shareAverage(gram, positions),
+      inputs: { heads: grams.map(divide), level: bias ? (power + 1) / (n_embd + 1) : power / n_embd },
       keyMoments: average(sums.spread),
-      queryMoments: average(sums.queries),
+      queryMoments: grams.map((gram) => divide(takeQueryBlock(gram, n_embd / n_head))),
       mixedMoments: average(sums.mixed),
       mixedMeans: average(sums.mixedSum),
       valueMoments: average(sums.valueSpread),
@@ -130,6 +136,7 @@ export class Calibration {
     const scores = this.takeScores(blocks);
     const session = await openLayerSession(this.checkpoint, layer, {
       ...this.options,
+      given: true,
       weights,
       windowLength: this.length,
       outputs: (graph, { normed }, context) =>
@@ -139,7 +146,7 @@ export class Calibration {
       for (const [window, hidden] of this.hidden.entries()) {
         const heads = this.heads[window];
         if (!heads) throw new Error("q and k of this layer were not kept");
-        await session.run(hidden, scores, heads);
+        await session.runInto(hidden, scores, heads);
         timePhase("fitting distance means", () => {
           for (const [at, block] of blocks.entries())
             fit.add(take(scores, "residual", at), take(scores, "weight", at), block);
@@ -169,9 +176,15 @@ export class Calibration {
     return this.scores;
   }
 
+  private makeHeads(): { query: Tensor; key: Tensor } {
+    const { n_embd, n_head } = this.checkpoint.config;
+    const shape = [1, n_head, this.length, n_embd / n_head];
+    const make = () => makeFloat32Tensor(new Float32Array(this.length * n_embd), shape);
+    return { query: make(), key: make() };
+  }
+
   advance(): void {
-    this.hidden = this.next;
-    this.next = [];
+    [this.hidden, this.next] = [this.next, this.hidden];
   }
 }
 
@@ -180,16 +193,17 @@ const KEPT = ["query", "key"] as const;
 
 /** The sums behind `LayerStatistics`. */
 function measureAttention({ normed, attention }: BlockOutput<BlockAttention>) {
-  const { query, mixed, centered, means, received } = attention;
-  const width = 2 * (query.shape[3] as number);
+  const { query, key, mixed, centered, means, received } = attention;
+  const z = concat([query, key], 3);
+  const width = z.shape[3] as number;
   const takeScores = (z: Value) => slice(z, 3, 0, width); // [q, k]
   return {
-    gram: gemm(normed, normed, { transA: true }), // xᵀx: [C, C]
-    sum: reduceSum(normed, [0]), // [C]
+    inputSquares: reduceSum(mul(normed, normed), [0]), // [C]
+    gram: multiplyHeads(z, z), // [1, H, 2D, 2D]
+    total: reduceSum(z, [2]), // [1, H, 2D]
     spread: measureSpread(takeScores(centered), takeScores(means), received), // of z = [q, k]: [1, H, 2D, 2D]
     valueSpread: measureSpread(takeValues(centered, mixed), takeValues(means, mixed), received), // [1, H, D, D]
     outputSquares: reduceSum(mul(attention.output, attention.output), [0]), // [C]
-    queries: multiplyHeads(query, query), // [1, H, D, D]
     mixed: multiplyHeads(mixed, mixed), // [1, H, D, D]
     mixedSum: reduceSum(mixed, [2]), // [1, H, D]
   };
@@ -232,15 +246,12 @@ function take(scores: Readonly<Record<string, Tensor>>, name: string, block: num
   return scores[`${name}.${block}`]?.data as Float32Array;
 }
 
-/** The sums divided by `count`, in memory that the workers of the tie read uncopied. */
-function shareAverage(sums: Float64Array, count: number): Float64Array {
-  const shared = new Float64Array(new SharedArrayBuffer(sums.byteLength));
-  for (let i = 0; i < sums.length; i++) shared[i] = (sums[i] as number) / count;
-  return shared;
-}
-
-function copyTensor(tensor: Tensor): Tensor {
-  return { ...tensor, data: (tensor.data as Float32Array).slice() };
+/** The first D rows and columns of a square matrix. */
+function takeQueryBlock(gram: Float64Array, D: number): Float64Array {
+  const n = Math.sqrt(gram.length);
+  const block = new Float64Array(D * D);
+  for (let i = 0; i < D; i++) block.set(gram.subarray(i * n, i * n + D), i * D);
+  return block;
 }
 
 /**

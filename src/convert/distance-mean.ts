@@ -1,6 +1,8 @@
 // Fits the distance-dependent noise mean: weighted least squares of score residuals on the distance buckets.
 import { NfcError } from "../errors.ts";
-import { solvePositive } from "../numeric/linalg.ts";
+import { BucketKernel, type BucketSums } from "../numeric/kernels/buckets.ts";
+import { solvePositive, transpose } from "../numeric/linalg.ts";
+import { addRowProducts, type Rows } from "../numeric/products.ts";
 import type { RowBlock } from "./attention-blocks.ts";
 
 /** Ridge relative to the mean diagonal. It chooses the smallest μ, since a constant added to μ changes no softmax. */
@@ -14,67 +16,45 @@ const RIDGE = 1e-6;
 export class DistanceFit {
   private readonly heads: number;
   private readonly size: number;
-  private readonly table: readonly number[];
-  /** The first distance of each bucket; one more entry ends the last one. */
-  private readonly starts: readonly number[];
-  /** W_i and Σ_j w_ij r_ij of each bucket, of the row at hand. */
+  private readonly kernel: BucketKernel;
+  /** Σ_i W_ib: [H, K] */
   private readonly weights: Float64Array;
+  /** Σ_ij w_ij r_ij [bucket = b]: [H, K] */
   private readonly products: Float64Array;
-  /** Its lower triangle: */
-  private readonly normal: Float64Array; // [H, K, K]
-  private readonly right: Float64Array; // [H, K]
+  /** Σ_i u_i u_iᵀ with u_i = [W_i, R_i]/√w_i: [H, K + 1, K + 1] */
+  private readonly means: Float64Array;
 
   /** `table[d]` is the bucket of distance d; it never falls. */
   constructor(heads: number, buckets: number, table: readonly number[]) {
     this.heads = heads;
     this.size = buckets;
-    this.table = table;
     const starts = Array.from({ length: buckets }, (_, bucket) => table.findIndex((other) => other >= bucket));
-    this.starts = [...starts, table.length].map((start) => (start < 0 ? table.length : start));
-    this.weights = new Float64Array(buckets);
-    this.products = new Float64Array(buckets);
-    this.normal = new Float64Array(heads * buckets * buckets);
-    this.right = new Float64Array(heads * buckets);
+    this.kernel = new BucketKernel([...starts, table.length].map((start) => (start < 0 ? table.length : start)));
+    this.weights = new Float64Array(heads * buckets);
+    this.products = new Float64Array(heads * buckets);
+    this.means = new Float64Array(heads * (buckets + 1) ** 2);
   }
 
   /** Adds rows of a window: `residual` and `weight` [H, end − first, end], entries with j > i ignored. */
   add(residual: Float32Array, weight: Float32Array, { first, end }: RowBlock): void {
     const rows = end - first;
-    for (let head = 0; head < this.heads; head++)
-      for (let row = 0; row < rows; row++) {
-        this.addRow(head, residual, weight, (head * rows + row) * end, first + row);
-      }
+    const width = this.size + 1;
+    for (let head = 0; head < this.heads; head++) {
+      const [from, to] = [head * rows * end, (head + 1) * rows * end];
+      const block = { first, rows, columns: end };
+      const sums = this.kernel.sum(weight.subarray(from, to), residual.subarray(from, to), block);
+      this.addSums(head, sums);
+      const means: Rows = { data: this.means, at: head * width * width, stride: width };
+      const columns: Rows = { data: transpose(sums.shares, rows, width), at: 0, stride: rows }; // of u_i
+      addRowProducts(means, columns, columns, { n: width, m: width, inner: rows, sign: 1 });
+    }
   }
 
-  private addRow(head: number, residual: Float32Array, weight: Float32Array, offset: number, i: number): void {
-    const { size, table, starts, weights, products } = this;
-    const last = table[i] as number; // the farthest bucket of this row
-    let total = 0; // w_i
-    let product = 0; // R_i
-    for (let bucket = last; bucket >= 0; bucket--) {
-      const begin = Math.max(0, i - (starts[bucket + 1] as number) + 1);
-      const end = i - (starts[bucket] as number);
-      let sum = 0;
-      let weighted = 0;
-      for (let j = offset + begin; j <= offset + end; j++) {
-        const w = weight[j] as number;
-        const wr = w * (residual[j] as number);
-        sum += w;
-        weighted += wr;
-        total += w;
-        product += wr;
-      }
-      weights[bucket] = sum;
-      products[bucket] = weighted;
-    }
-    if (total === 0) return;
-    for (let a = 0; a <= last; a++) {
-      const share = (weights[a] as number) / total;
-      const row = (head * size + a) * size;
-      this.right[head * size + a] = (this.right[head * size + a] as number) + (products[a] as number) - share * product;
-      this.normal[row + a] = (this.normal[row + a] as number) + (weights[a] as number);
-      for (let b = 0; b <= a; b++)
-        this.normal[row + b] = (this.normal[row + b] as number) - share * (weights[b] as number);
+  private addSums(head: number, { weights, products }: BucketSums): void {
+    for (let bucket = 0; bucket < this.size; bucket++) {
+      const at = head * this.size + bucket;
+      this.weights[at] = (this.weights[at] as number) + (weights[bucket] as number);
+      this.products[at] = (this.products[at] as number) + (products[bucket] as number);
     }
   }
 
@@ -87,8 +67,7 @@ export class DistanceFit {
     const { size } = this;
     const result = new Float32Array(this.heads * size);
     for (let head = 0; head < this.heads; head++) {
-      const matrix = this.normal.slice(head * size * size, (head + 1) * size * size);
-      const right = this.right.slice(head * size, (head + 1) * size);
+      const { matrix, right } = this.makeEquations(head);
       const trace = right.reduce((sum, _, a) => sum + (matrix[a * size + a] as number), 0);
       if (![trace, ...right].every(Number.isFinite))
         throw new NfcError("invalid-file", `head ${head}: attention scores are not finite`, {
@@ -102,5 +81,19 @@ export class DistanceFit {
       for (let a = 0; a < size; a++) result[head * size + a] = (mean[Math.min(a, farthest)] as number) * factor;
     }
     return result;
+  }
+
+  /** The normal equations of a head: A [K, K] and its right-hand side [K] */
+  private makeEquations(head: number): { matrix: Float64Array; right: Float64Array } {
+    const { size, weights, products, means } = this;
+    const mean = (a: number, b: number) => means[(head * (size + 1) + a) * (size + 1) + b] as number;
+    const matrix = new Float64Array(size * size);
+    const right = new Float64Array(size);
+    for (let a = 0; a < size; a++) {
+      for (let b = 0; b < size; b++) matrix[a * size + b] = -mean(a, b);
+      matrix[a * size + a] = (weights[head * size + a] as number) - mean(a, a);
+      right[a] = (products[head * size + a] as number) - mean(a, size);
+    }
+    return { matrix, right };
   }
 }

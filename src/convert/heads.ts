@@ -3,7 +3,7 @@ import { NfcError } from "../errors.ts";
 import type { ModelConfig } from "../model/config.ts";
 
 /** Whether all numbers are finite: only 0 times a finite number is 0. */
-function areFinite(values: Float64Array): boolean {
+export function areFinite(values: Float64Array): boolean {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += 0 * (values[i] as number);
   return sum === 0;
@@ -31,6 +31,27 @@ export function requireFloat32(
 function fitsFloat32(values: Float64Array | Float32Array): boolean {
   for (let i = 0; i < values.length; i++) if (!(Math.abs(values[i] as number) <= MAX_FLOAT32)) return false;
   return true;
+}
+
+/** Rows of a weight whose columns are turned into rows at once, as many as a line of the cache holds of each. */
+const TURNED_ROWS = 8;
+
+/** Writes W̃ᵀ of one head [D, rows] to `out`: its columns as rows, each with its bias at the end. */
+export function putHeadColumns(
+  out: Float64Array,
+  weight: Float32Array,
+  bias: Float32Array | null,
+  head: number,
+  { n_embd: C, n_head }: Pick<ModelConfig, "n_embd" | "n_head">,
+): void {
+  const D = C / n_head;
+  const rows = bias ? C + 1 : C;
+  for (let first = 0; first < C; first += TURNED_ROWS) {
+    const end = Math.min(C, first + TURNED_ROWS);
+    for (let d = 0; d < D; d++)
+      for (let row = first; row < end; row++) out[d * rows + row] = weight[row * C + head * D + d] as number;
+  }
+  if (bias) for (let d = 0; d < D; d++) out[d * rows + C] = bias[head * D + d] as number;
 }
 
 /** Gives W̃ of one head: its columns of the weight, and the bias as one more row. */

@@ -1,20 +1,22 @@
 // Sums what a layer computes over windows of text.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { NfcError } from "../errors.ts";
+import { countElements } from "../formats/dtype.ts";
 import type { Graph, Value } from "../graph/ir.ts";
-import type { Tensor, Tensors } from "../graph/session.ts";
+import { makeFloat32Tensor, type Tensor, type Tensors } from "../graph/session.ts";
 import { type Hidden, type LayerSessionOptions, openLayerSession } from "../inference/layerwise.ts";
 import type { AttentionContext, AttentionOutput } from "../model/attention.ts";
 import type { BlockOutput } from "../model/gpt2.ts";
 import { addInto } from "../numeric/linalg.ts";
 
-export interface LayerSumOptions<K extends string, Attention> extends Omit<LayerSessionOptions<Attention>, "outputs"> {
+export interface LayerSumOptions<K extends string, Attention>
+  extends Omit<LayerSessionOptions<Attention>, "outputs" | "given"> {
   /** What is summed, by name. It may name further outputs of the graph. */
   values: (graph: Graph, block: BlockOutput<Attention>, context: AttentionContext) => Record<K, Value>;
   /** Inputs that `values` has declared, of a window. */
   inputs?: ((window: number) => Tensors) | undefined;
-  /** Told of all outputs of each window. */
-  onWindow?: ((outputs: Record<string, Tensor>, hidden: Hidden) => void) | undefined;
+  /** Where further outputs of a window are written to. */
+  into?: ((window: number) => Tensors) | undefined;
 }
 
 export interface LayerSums<K extends string> {
@@ -27,28 +29,30 @@ export async function sumOverWindows<K extends string, Attention extends { outpu
   checkpoint: Checkpoint,
   layer: number,
   stream: readonly Hidden[],
-  { values, inputs, onWindow, ...options }: LayerSumOptions<K, Attention>,
+  { values, inputs, into, ...options }: LayerSumOptions<K, Attention>,
 ): Promise<LayerSums<K>> {
-  let names: K[] = [];
+  const tensors: Record<string, Tensor> = {}; // of one window
   const session = await openLayerSession<Attention>(checkpoint, layer, {
     ...options,
+    given: true,
     outputs: (graph, ...block) => {
       const summed = values(graph, ...block);
-      names = Object.keys(summed) as K[];
-      for (const name of names) graph.output(summed[name], name);
+      for (const [name, value] of Object.entries<Value>(summed)) {
+        graph.output(value, name);
+        const shape = value.shape as number[];
+        tensors[name] = makeFloat32Tensor(new Float32Array(countElements(shape)), shape);
+      }
     },
   });
-  const sums: Partial<Record<K, Float64Array>> = {};
+  const sums: Partial<Record<string, Float64Array>> = {};
   let positions = 0;
   try {
     for (const [window, hidden] of stream.entries()) {
-      const outputs = await session.run(hidden, {}, inputs?.(window));
-      for (const name of names) {
-        const data = outputs[name]?.data as Float32Array;
+      await session.runInto(hidden, { ...tensors, ...into?.(window) }, inputs?.(window));
+      for (const [name, { data }] of Object.entries(tensors)) {
         sums[name] ??= new Float64Array(data.length);
-        addInto(sums[name], data);
+        addInto(sums[name], data as Float32Array);
       }
-      onWindow?.(outputs, hidden);
       positions += hidden.length;
     }
   } finally {

@@ -102,10 +102,12 @@ async function tieOne(
   const { n_embd, n_head } = checkpoint.config;
   const fitsMean = run !== null && hasDistanceMean(variant);
   const statistics = (await run?.inputStatistics(layer, { keep: fitsMean })) ?? null;
-  const { sigma, keyMoments, queryMoments, trust } = (strategy === "calibrated" ? statistics : null) ?? { sigma: null };
+  const { inputs, keyMoments, queryMoments, trust } = (strategy === "calibrated" ? statistics : null) ?? {
+    inputs: null,
+  };
   const projections = await readProjections(checkpoint, layer);
   const { paired } = VARIANT_TRAITS[variant];
-  const input = { n_embd, n_head, ...projections, sigma, keyMoments, queryMoments, trust, strategy, paired };
+  const input = { n_embd, n_head, ...projections, inputs, keyMoments, queryMoments, trust, strategy, paired };
   const tie = await pool.tie(input, { signal });
   await scratch.put(`h.${layer}.attn.c_attn.weight`, tie.weight);
   if (tie.bias) await scratch.put(`h.${layer}.attn.c_attn.bias`, tie.bias);

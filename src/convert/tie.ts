@@ -1,9 +1,8 @@
 // Ties Q and K of one layer, head by head, by one of five strategies.
 import { NfcError } from "../errors.ts";
 import { getDefaultRank } from "../model/head-widths.ts";
-import { trace } from "../numeric/linalg.ts";
 import { measureRankError } from "./factor-form.ts";
-import { requireFiniteHead, requireFloat32, takeHeadColumns } from "./heads.ts";
+import { areFinite, putHeadColumns, requireFiniteHead, requireFloat32, takeHeadColumns } from "./heads.ts";
 import { findScoreSpectrum, splitWeights } from "./low-rank.ts";
 import { RIDGE } from "./moments.ts";
 import { findClosestPair } from "./pair-head.ts";
@@ -14,10 +13,19 @@ import {
   type HeadSpan,
   measureTieError,
   projectFromSpan,
+  type SpanOptions,
 } from "./tie-head.ts";
 
 export const TIE_STRATEGIES = ["calibrated", "spectral", "mean", "query", "key"] as const;
 export type TieStrategy = (typeof TIE_STRATEGIES)[number];
+
+/** What the tie of a layer needs to know of Σ. */
+export interface InputMoments {
+  /** BᵀΣB of each head, E[zᵀz] with z = [q, k, 1] ([q, k] without biases): H times [n, n] */
+  heads: readonly Float64Array[];
+  /** The mean diagonal of Σ, which a ridge is relative to. */
+  level: number;
+}
 
 export interface LayerTieInput {
   n_embd: number;
@@ -28,8 +36,8 @@ export interface LayerTieInput {
   /** [C], or null in a model without biases: its inputs then have no constant. */
   qBias: Float32Array | null;
   kBias: Float32Array | null;
-  /** Σ = E[x̃ᵀx̃] of the rows x̃ = [x, 1] (x without biases), before the ridge; null is the identity. */
-  sigma: Float64Array | null;
+  /** Moments of the inputs, before the ridge; null: Σ = E[x̃ᵀx̃] of the rows x̃ = [x, 1] (x without biases) is the identity. */
+  inputs: InputMoments | null;
   /** Γ of each head (`SpanOptions.keyMoments`): H times [2D, 2D]; all keys count alike without it. */
   keyMoments?: readonly Float64Array[] | null | undefined;
   /** E[qᵀq] of each head, for the error of low-rank attention: H times [D, D]; all inputs count alike without it. */
@@ -77,29 +85,37 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
   const rows = constant ? C + 1 : C;
   const { trust = 1, keyMoments: spreads = null, queryMoments = null } = input;
   const scores = { ...input, keyMoments: spreads, queryMoments, trust };
-  const sigma = input.sigma ? addRidge(input.sigma, rows, trust) : null;
+  const D = C / n_head;
+  const n = 2 * D + (constant ? 1 : 0);
+  const columns = new Float64Array(n * rows); // of one head after another
+  if (constant) columns[n * rows - 1] = 1;
   return heads.map((head) => {
-    const query = takeHeadColumns(input.qWeight, qBias, head, input);
-    const key = takeHeadColumns(input.kWeight, kBias, head, input);
-    requireFiniteHead(head, "Q or K", [query, key]);
+    putHeadColumns(columns, input.qWeight, qBias, head, input);
+    putHeadColumns(columns.subarray(D * rows), input.kWeight, kBias, head, input);
+    requireFiniteHead(head, "Q or K", [columns]);
     const keyMoments = spreads?.[head] ?? null;
     requireFiniteHead(head, "attention", [keyMoments]);
-    const span = buildHeadSpan(query, key, { rows, headDim: C / n_head, constant, sigma, keyMoments, trust });
-    const tie = input.paired ? pairOne(span) : tieOne(span, input.strategy, query, key);
-    const plain = splitWeights(span.weightGram, constant ? query.subarray(C * span.headDim) : null, span.headDim);
+    const inputs = input.inputs && addRidge(input.inputs, head, trust);
+    const span = buildHeadSpan(columns, { rows, headDim: D, constant, inputs, keyMoments, trust });
+    const tie = input.paired ? pairOne(span) : tieOne(span, input, head);
+    const bias = constant ? Float64Array.from(qBias.subarray(head * D, (head + 1) * D)) : null;
+    const plain = splitWeights(span.weightGram, bias, D);
     const spectrum = findScoreSpectrum(scores, head, plain);
     return { ...tie, lowRankError: measureRankError(spectrum, getDefaultRank(input)) };
   });
 }
 
-function tieOne(span: HeadSpan, strategy: TieStrategy, query: Float64Array, key: Float64Array): Tie {
-  switch (strategy) {
+function tieOne(span: HeadSpan, input: LayerTieInput, head: number): Tie {
+  const takeQuery = () => takeHeadColumns(input.qWeight, input.qBias, head, input);
+  const takeKey = () => takeHeadColumns(input.kWeight, input.kBias, head, input);
+  switch (input.strategy) {
     case "query":
-      return { s: query, error: measureTieError(span, combineWeights(span, 1, 0)) };
+      return { s: takeQuery(), error: measureTieError(span, combineWeights(span, 1, 0)) };
     case "key":
-      return { s: key, error: measureTieError(span, combineWeights(span, 0, 1)) };
+      return { s: takeKey(), error: measureTieError(span, combineWeights(span, 0, 1)) };
     case "mean": {
-      const s = query.map((value, i) => (value + (key[i] as number)) / 2);
+      const [s, key] = [takeQuery(), takeKey()];
+      for (let i = 0; i < s.length; i++) s[i] = ((s[i] as number) + (key[i] as number)) / 2;
       return { s, error: measureTieError(span, combineWeights(span, 0.5, 0.5)) };
     }
     default: {
@@ -134,12 +150,10 @@ export function assembleLayer({ n_embd: C, n_head, qBias, paired }: LayerTieInpu
   return { weight, bias, pair: forms, errors, lowRankErrors: ties.map(({ lowRankError }) => lowRankError) };
 }
 
-/** trust · Σ + (1 − trust + ridge) · (tr Σ / n) · I */
-function addRidge(sigma: Float64Array, n: number, trust: number): Float64Array {
-  const out = sigma.map((value) => trust * value);
-  if (!out.every(Number.isFinite))
+/** trust · Σ + (1 − trust + ridge) · (tr Σ / rows) · I, as a head sees it */
+function addRidge({ heads, level }: InputMoments, head: number, trust: number): SpanOptions["inputs"] {
+  const moments = heads[head] as Float64Array;
+  if (!Number.isFinite(level) || !areFinite(moments))
     throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });
-  const added = ((1 - trust + RIDGE) * trace(sigma, n)) / n;
-  for (let i = 0; i < n; i++) out[i * n + i] = (out[i * n + i] as number) + added;
-  return out;
+  return { moments, share: trust, rest: (1 - trust + RIDGE) * level };
 }

@@ -94,6 +94,7 @@ export class Session {
   ): Promise<Session> {
     const externalData: { path: string; data: Uint8Array }[] = [];
     const model = encodeOnnx(lowerGraph(graph, options), {
+      noTensor: options.outputs === "given",
       parameters: (parameter) => {
         const data = viewBytes(weightOf(parameter));
         externalData.push({ path: parameter.name, data });

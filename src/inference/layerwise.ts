@@ -6,15 +6,9 @@ import { decodeFloats } from "../formats/dtype.ts";
 import { type Dim, multiplyDims } from "../graph/dims.ts";
 import { Graph, pruneGraph, type Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
-import {
-  makeFloat32Tensor,
-  makeInt64Tensor,
-  Session,
-  type SessionOptions,
-  type Tensor,
-  type Tensors,
-} from "../graph/session.ts";
+import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../graph/session.ts";
 import { encodeOnnx } from "../graph/to-onnx.ts";
+import { timePhase } from "../io/timings.ts";
 import { type AttentionContext, type AttentionOutput, attention, buildAttentionContext } from "../model/attention.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { type BlockOutput, block, wrapAttention } from "../model/gpt2.ts";
@@ -126,19 +120,32 @@ export interface LayerSessionOptions<Attention = AttentionOutput> extends Pick<S
   /** The length of all windows, which then run one at a time: attention may be cut by it. */
   windowLength?: number | undefined;
   weights?: ReadonlyMap<string, Float32Array> | undefined;
+  /** Whether each run is given a tensor for every output (`runInto`). */
+  given?: boolean | undefined;
 }
 
 /** One block, or a part of it, as a session over hidden states; noise at its mean. */
 export interface LayerSession {
   /** @param further inputs that `outputs` has declared */
-  run(hidden: Hidden, into?: Tensors, further?: Tensors): Promise<Record<string, Tensor>>;
+  run(hidden: Hidden, further?: Tensors): Promise<Record<string, Tensor>>;
+  /** The same for a session with `given`: the outputs are written into these tensors, which saves large ones two copies. */
+  runInto(hidden: Hidden, into: Tensors, further?: Tensors): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function openLayerSession<Attention extends { output: Value } = AttentionOutput>(
   checkpoint: Checkpoint,
   layer: number,
-  { device, threads, signal, outputs, attend, windowLength, weights: given }: LayerSessionOptions<Attention>,
+  {
+    device = "cpu",
+    threads,
+    signal,
+    outputs,
+    attend,
+    windowLength,
+    weights: other,
+    given,
+  }: LayerSessionOptions<Attention>,
 ): Promise<LayerSession> {
   const { config } = checkpoint;
   const graph = new Graph();
@@ -150,17 +157,27 @@ export async function openLayerSession<Attention extends { output: Value } = Att
     wrapAttention(input, parameters, config, (normed) => attendTo(normed, parameters, context, layer)),
     context,
   );
-  const weights = new Map(given);
+  const weights = new Map(other);
   for (const { name } of pruneGraph(graph).parameters)
     if (!weights.has(name)) weights.set(name, await checkpoint.readF32(name));
   const weightOf = ({ name }: Value) => weights.get(name) as Float32Array;
-  const session = await Session.withWeights(graph, weightOf, { device, threads, shortLived: true });
+  const uncopied = given && device === "cpu";
+  const options = { device, threads, shortLived: true, outputs: uncopied ? "given" : "host" } as const;
+  const session = await Session.withWeights(graph, weightOf, options);
   weights.clear(); // the session has its own copy
-  const run = async (hidden: Hidden, into?: Tensors, further?: Tensors) => {
+  const feed = (hidden: Hidden, further?: Tensors): Tensors => {
     throwIfAborted(signal);
-    return session.run({ ...further, ...feedLayer(hidden, config) }, into);
+    return { ...further, ...feedLayer(hidden, config) };
   };
-  return { run, close: () => session.close() };
+  return {
+    run: async (hidden, further) => session.run(feed(hidden, further)),
+    async runInto(hidden, into, further) {
+      const feeds = feed(hidden, further);
+      if (uncopied) await timePhase("running the model", () => session.runInto(feeds, into));
+      else await session.run(feeds, into);
+    },
+    close: () => session.close(),
+  };
 }
 
 /** Declares what a graph of one layer is fed: hidden states x [B·T, C], and ids [B, T], of which the shape alone is read. */
@@ -177,7 +194,7 @@ function declareLayerInputs(
 function feedLayer({ x, batch, length }: Hidden, { n_embd }: ModelConfig): Record<"x" | "input_ids", Tensor> {
   return {
     x: makeFloat32Tensor(x, [batch * length, n_embd]),
-    input_ids: makeInt64Tensor(new Int32Array(batch * length), [batch, length]),
+    input_ids: { dtype: "int64", data: new BigInt64Array(batch * length), shape: [batch, length] },
   };
 }
 

@@ -34,15 +34,25 @@ export function* factorPanels(a: Float64Array, n: number, floor: number): Genera
     const left: Rows = { data: a, at: first * n, stride: n };
     const panel: Rows = { data: a, at: first * n + first, stride: n };
     addRowProducts(panel, left, left, { n: n - first, m: end - first, inner: first, sign: -1, chunk: CHUNK });
-    for (let i = first; i < n; i++)
-      for (let j = first; j < end && j <= i; j++) {
-        let rest = a[i * n + j] as number;
-        for (let k = first; k < j; k++) rest -= (a[i * n + k] as number) * (a[j * n + k] as number);
-        if (i > j) a[i * n + j] = rest / (a[j * n + j] as number);
-        else a[i * n + i] = Math.sqrt(Math.max(rest, floor * (floors[i] || largest || 1)));
-      }
+    factorPanel(a, n, { first, end }, (i) => floor * (floors[i] || largest || 1));
     yield;
   }
+}
+
+/** Factors columns `first` … `end` − 1, from which all before them are taken off. It is no generator, as those run slowly. */
+function factorPanel(
+  a: Float64Array,
+  n: number,
+  { first, end }: { first: number; end: number },
+  floorOf: (i: number) => number,
+): void {
+  for (let i = first; i < n; i++)
+    for (let j = first; j < end && j <= i; j++) {
+      let rest = a[i * n + j] as number;
+      for (let k = first; k < j; k++) rest -= (a[i * n + k] as number) * (a[j * n + k] as number);
+      if (i > j) a[i * n + j] = rest / (a[j * n + j] as number);
+      else a[i * n + i] = Math.sqrt(Math.max(rest, floorOf(i)));
+    }
 }
 
 /** Rows of A Aᵀ that are computed at once: what lies above the diagonal in them is computed in vain. */
@@ -114,19 +124,29 @@ export function transpose(a: Float64Array, n: number, m: number): Float64Array {
   return n === 1 || m === 1 ? a : transposeInto(a, n, m, new Float64Array(n * m));
 }
 
-/** A Bᵀ: [n, k] · [m, k]ᵀ → [n, m]. A Aᵀ costs half: only its lower triangle is computed, then mirrored. */
-export function multiplyRows(a: Float64Array, b: Float64Array, n: number, k: number, m: number): Float64Array {
+/**
+ * A Bᵀ: [n, k] · [m, k]ᵀ → [n, m]. A Aᵀ costs half: only its lower triangle is computed, then mirrored.
+ * @param stride from one row of A and B to the next
+ */
+export function multiplyRows(
+  a: Float64Array,
+  b: Float64Array,
+  n: number,
+  k: number,
+  m: number,
+  stride = k,
+): Float64Array {
   const out = new Float64Array(n * m);
   const rowsFrom = (data: Float64Array, i: number, stride: number): Rows => ({ data, at: i * stride, stride });
-  const right = rowsFrom(b, 0, k);
+  const right = rowsFrom(b, 0, stride);
   if (a !== b) {
-    addRowProducts(rowsFrom(out, 0, m), rowsFrom(a, 0, k), right, { n, m, inner: k, sign: 1 });
+    addRowProducts(rowsFrom(out, 0, m), rowsFrom(a, 0, stride), right, { n, m, inner: k, sign: 1 });
     return out;
   }
   for (let i = 0; i < n; i += STRIP) {
     const rows = Math.min(STRIP, n - i);
     const size = { n: rows, m: i + rows, inner: k, sign: 1 } as const;
-    addRowProducts(rowsFrom(out, i, m), rowsFrom(a, i, k), right, size);
+    addRowProducts(rowsFrom(out, i, m), rowsFrom(a, i, stride), right, size);
   }
   for (let i = 0; i < n; i++) for (let j = 0; j < i; j++) out[j * n + i] = out[i * n + j] as number;
   return out;

@@ -1,4 +1,5 @@
 // Finds the eigenvalues and eigenvectors of a dense symmetric matrix: Householder tridiagonalization, then implicit QL.
+import { openSymmetricKernel, type SymmetricKernel } from "./kernels/symmetric.ts";
 import { findUnitScale, NEGLIGIBLE } from "./unit-scale.ts";
 
 export interface SymmetricEigen {
@@ -18,9 +19,11 @@ const MAX_SWEEPS = 60;
  */
 export function decomposeSymmetric(matrix: Float64Array, n: number): SymmetricEigen {
   const scale = findScale(matrix, n);
-  const { diagonal, off, vectors } = tridiagonalize(scaleSymmetric(matrix, n, scale), n);
-  diagonalize(diagonal, off, vectors, n);
-  const result = sortEigenpairs(diagonal, vectors, n);
+  const kernel = openSymmetricKernel(n);
+  scaleSymmetric(matrix, n, scale, kernel.a);
+  const { diagonal, off } = tridiagonalize(kernel, n);
+  diagonalize(diagonal, off, kernel, n);
+  const result = sortEigenpairs(diagonal, kernel.z, n);
   return { ...result, values: result.values.map((value) => value / scale) };
 }
 
@@ -33,86 +36,65 @@ function findScale(matrix: Float64Array, n: number): number {
   return findUnitScale(largest);
 }
 
-/** The lower triangle times `scale`, mirrored. */
-function scaleSymmetric(matrix: Float64Array, n: number, scale: number): Float64Array {
-  const out = new Float64Array(n * n);
+/** The lower triangle times `scale`, mirrored, to `out` [n, n]. */
+function scaleSymmetric(matrix: Float64Array, n: number, scale: number, out: Float64Array): void {
   for (let i = 0; i < n; i++)
     for (let j = 0; j <= i; j++) out[i * n + j] = out[j * n + i] = (matrix[i * n + j] as number) * scale;
-  return out;
 }
 
-/** T = Q A Qᵀ with T tridiagonal (`diagonal`, `off`) and Q in the rows of `vectors`; `a` is overwritten. */
-function tridiagonalize(a: Float64Array, n: number) {
+/** T = Q A Qᵀ with T tridiagonal (`diagonal`, `off`) for the A in the kernel, which is overwritten; Q is left in its z. */
+function tridiagonalize(kernel: SymmetricKernel, n: number) {
+  const { a, v, w } = kernel;
   const diagonal = new Float64Array(n);
   const off = new Float64Array(n);
   const betas = new Float64Array(n);
   for (let k = 0; k < n - 1; k++) {
     diagonal[k] = a[k * n + k] as number;
-    off[k] = reflect(a, n, k, betas);
+    const { alpha, beta } = makeReflection(a, n, k, v);
+    off[k] = alpha;
+    betas[k] = beta;
+    if (beta === 0) continue;
+    kernel.reflect(a.byteOffset, n, k, v.byteOffset, w.byteOffset, beta);
+    for (let i = k + 1; i < n; i++) a[i * n + k] = v[i - k - 1] as number;
   }
   if (n > 0) diagonal[n - 1] = a[n * n - 1] as number;
-  return { diagonal, off, vectors: accumulate(a, betas, n) };
+  accumulate(kernel, betas, n);
+  return { diagonal, off };
 }
 
-/** One Householder step on the trailing block; keeps v in column k below the diagonal, gives the off-diagonal entry. */
-function reflect(a: Float64Array, n: number, k: number, betas: Float64Array): number {
+/** The v and β of step k, from column k below the diagonal, and the off-diagonal entry α; β = 0 for no reflection. */
+function makeReflection(a: Float64Array, n: number, k: number, v: Float64Array): { alpha: number; beta: number } {
   const m = n - k - 1;
-  const v = new Float64Array(m);
   let norm2 = 0;
   for (let i = 0; i < m; i++) {
     v[i] = a[(k + 1 + i) * n + k] as number;
     if (i > 0) norm2 += (v[i] as number) ** 2;
   }
   const first = v[0] as number;
-  if (norm2 < NEGLIGIBLE) return first;
+  if (norm2 < NEGLIGIBLE) return { alpha: first, beta: 0 };
   const alpha = first > 0 ? -Math.sqrt(first * first + norm2) : Math.sqrt(first * first + norm2);
   v[0] = first - alpha;
-  const beta = 2 / ((v[0] as number) ** 2 + norm2);
-  betas[k] = beta;
-  const w = new Float64Array(m); // β A v − (β²/2)(vᵀA v) v
-  let vw = 0;
-  for (let i = 0; i < m; i++) {
-    const row = (k + 1 + i) * n + k + 1;
-    let sum = 0;
-    for (let j = 0; j < m; j++) sum += (a[row + j] as number) * (v[j] as number);
-    w[i] = beta * sum;
-    vw += (w[i] as number) * (v[i] as number);
-  }
-  for (let i = 0; i < m; i++) w[i] = (w[i] as number) - 0.5 * beta * vw * (v[i] as number);
-  for (let i = 0; i < m; i++) {
-    const row = (k + 1 + i) * n + k + 1;
-    const vi = v[i] as number;
-    const wi = w[i] as number;
-    for (let j = 0; j < m; j++) a[row + j] = (a[row + j] as number) - vi * (w[j] as number) - wi * (v[j] as number);
-    a[(k + 1 + i) * n + k] = vi;
-  }
-  return alpha;
+  return { alpha, beta: 2 / ((v[0] as number) ** 2 + norm2) };
 }
 
 /** The product of the reflections, as rows: Z ← Z − β (Z v) vᵀ from the last to the first. */
-function accumulate(a: Float64Array, betas: Float64Array, n: number): Float64Array {
-  const z = new Float64Array(n * n);
+function accumulate(kernel: SymmetricKernel, betas: Float64Array, n: number): void {
+  const { a, z, v, w } = kernel;
+  z.fill(0);
   for (let i = 0; i < n; i++) z[i * n + i] = 1;
-  const v = new Float64Array(n);
   for (let k = n - 2; k >= 0; k--) {
     const beta = betas[k] as number;
     if (beta === 0) continue;
-    for (let j = k + 1; j < n; j++) v[j] = a[j * n + k] as number;
-    for (let i = k + 1; i < n; i++) {
-      let dot = 0;
-      for (let j = k + 1; j < n; j++) dot += (z[i * n + j] as number) * (v[j] as number);
-      dot *= beta;
-      for (let j = k + 1; j < n; j++) z[i * n + j] = (z[i * n + j] as number) - dot * (v[j] as number);
-    }
+    for (let j = k + 1; j < n; j++) v[j - k - 1] = a[j * n + k] as number;
+    kernel.reflectRows(z.byteOffset, n, k + 1, v.byteOffset, w.byteOffset, beta);
   }
-  return z;
 }
 
 /**
  * Implicit QL with Wilkinson shifts: d [n] becomes the eigenvalues; off[i] couples i and i + 1. Rotations are applied to
- * the rows of `z`, where eigenvectors are wanted.
+ * the rows of the kernel's z, where eigenvectors are wanted.
  */
-export function diagonalize(d: Float64Array, off: Float64Array, z: Float64Array | null, n: number): void {
+export function diagonalize(d: Float64Array, off: Float64Array, kernel: SymmetricKernel | null, n: number): void {
   let passed = 0; // magnitude of the rows so far: entries that shrink downwards would not converge against their neighbors
   for (let low = 0; low < n; low++) {
     passed = Math.max(passed, Math.abs(d[low] as number) + Math.abs(off[low] as number));
@@ -120,7 +102,8 @@ export function diagonalize(d: Float64Array, off: Float64Array, z: Float64Array 
       const high = findFirstSmall(d, off, { low, passed }, n);
       if (high === low) break;
       if (sweep === MAX_SWEEPS) throw new Error("symmetricEigen: no convergence");
-      sweepQl(d, off, z, low, high, n);
+      const count = sweepQl(d, off, low, high, kernel?.rotations ?? null);
+      kernel?.rotate(kernel.z.byteOffset, n, high, kernel.rotations.byteOffset, count);
     }
   }
 }
@@ -140,14 +123,14 @@ function findFirstSmall(
   return m;
 }
 
+/** One sweep over rows low … high. Gives the number of its rotations, of rows high − 1 and high first, and c and s of each. */
 function sweepQl(
   d: Float64Array,
   off: Float64Array,
-  z: Float64Array | null,
   low: number,
   high: number,
-  n: number,
-): void {
+  rotations: Float64Array | null,
+): number {
   const e = off[low] as number;
   let g = ((d[low + 1] as number) - (d[low] as number)) / (2 * e);
   g = (d[high] as number) - (d[low] as number) + e / (g + (g < 0 ? -Math.hypot(g, 1) : Math.hypot(g, 1)));
@@ -160,7 +143,7 @@ function sweepQl(
     if (r === 0) {
       d[i + 1] = (d[i + 1] as number) - p;
       off[high] = 0;
-      return;
+      return high - 1 - i;
     }
     s = f / r;
     c = g / r;
@@ -169,29 +152,25 @@ function sweepQl(
     p = s * t;
     d[i + 1] = g + p;
     g = c * t - b;
-    if (z) rotateRows(z, i * n, (i + 1) * n, n, c, s);
+    if (!rotations) continue;
+    const at = 2 * (high - 1 - i);
+    rotations[at] = c;
+    rotations[at + 1] = s;
   }
   d[low] = (d[low] as number) - p;
   off[low] = g;
   off[high] = 0;
-}
-
-function rotateRows(z: Float64Array, i: number, j: number, n: number, c: number, s: number): void {
-  for (let k = 0; k < n; k++) {
-    const f = z[j + k] as number;
-    const h = z[i + k] as number;
-    z[j + k] = s * h + c * f;
-    z[i + k] = c * h - s * f;
-  }
+  return high - low;
 }
 
 function sortEigenpairs(d: Float64Array, z: Float64Array, n: number): SymmetricEigen {
   const order = Array.from(d.keys()).sort((a, b) => (d[b] as number) - (d[a] as number));
   const vectors = new Float64Array(n * n);
   for (const [to, from] of order.entries()) {
-    const row = z.subarray(from * n, (from + 1) * n);
-    const top = row.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best), 0);
-    vectors.set(top < 0 ? row.map((value) => -value) : row, to * n);
+    let top = 0;
+    for (let k = from * n; k < (from + 1) * n; k++) if (Math.abs(z[k] as number) > Math.abs(top)) top = z[k] as number;
+    const sign = top < 0 ? -1 : 1;
+    for (let k = 0; k < n; k++) vectors[to * n + k] = sign * (z[from * n + k] as number);
   }
   return { values: Float64Array.from(order, (i) => d[i] as number), vectors };
 }

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { Calibration } from "../../src/convert/calibration.ts";
 import { moveStreams } from "../../src/convert/layer-stream.ts";
-import { type LayerTie, tieLayer } from "../../src/convert/tie.ts";
+import { type InputMoments, type LayerTie, tieLayer } from "../../src/convert/tie.ts";
 import { readProjections } from "../../src/convert/tied-attention.ts";
 import { computeLogits, embedWindows, openLayerSession } from "../../src/inference/layerwise.ts";
 import { computeScoreScale, makeBucketTable } from "../../src/model/attention.ts";
@@ -86,18 +86,36 @@ function softmax(scores: number[]): number[] {
 }
 
 describe("input statistics", () => {
-  test("the statistics of a layer are E[x̃ x̃ᵀ] of its normalized inputs, with the constant 1 last", async () => {
+  /** E[zᵀz] of each head's z = [q, k, 1], and the mean diagonal of E[x̃ᵀx̃], of normalized inputs in rows. */
+  async function expectMoments(checkpoint: Checkpoint, layer: number, rows: number[][], inputs: InputMoments) {
+    const { n_embd: C, n_head, bias } = checkpoint.config;
+    const { qWeight, kWeight, qBias, kBias } = await readProjections(checkpoint, layer);
+    const size = (2 * C) / n_head + (bias ? 1 : 0);
+    expect(inputs.heads.length).toBe(n_head);
+    for (const [head, moments] of inputs.heads.entries()) {
+      const query = project(rows, qWeight, qBias, head, C / n_head);
+      const key = project(rows, kWeight, kBias, head, C / n_head);
+      const expected = secondMoments(
+        query.map((q, i) => [...q, ...(key[i] as number[])]),
+        bias,
+      );
+      expect(moments.length).toBe(size ** 2);
+      for (const [at, value] of expected.flat().entries()) expect(moments[at]).toBeCloseTo(value, 4);
+      if (bias) expect(moments[moments.length - 1]).toBe(1);
+    }
+    const sigma = secondMoments(rows, bias);
+    expect(inputs.level).toBeCloseTo(sigma.reduce((sum, row, i) => sum + (row[i] as number), 0) / sigma.length, 4);
+  }
+
+  test("the statistics of a layer are E[zᵀz] of each head's [q, k], with the constant 1 last", async () => {
     await opened(MODEL, async (checkpoint) => {
-      const { n_embd: C, vocab_size, n_layer } = checkpoint.config;
+      const { vocab_size, n_layer } = checkpoint.config;
       const windows = windowsOf(vocab_size);
       const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       for (let layer = 0; layer < n_layer; layer++) {
-        const { sigma } = await run.inputStatistics(layer);
+        const { inputs } = await run.inputStatistics(layer);
         const x = await statesBefore(checkpoint, windows, layer);
-        const expected = secondMoments(await normed(checkpoint, `h.${layer}.ln_1`, x), true);
-        expect(sigma.length).toBe((C + 1) ** 2);
-        for (const [at, value] of expected.flat().entries()) expect(sigma[at]).toBeCloseTo(value, 4);
-        expect(sigma[sigma.length - 1]).toBe(1);
+        await expectMoments(checkpoint, layer, await normed(checkpoint, `h.${layer}.ln_1`, x), inputs);
         run.advance();
       }
     });
@@ -108,10 +126,9 @@ describe("input statistics", () => {
     await opened(folder, async (checkpoint) => {
       const windows = windowsOf(11, 2, 7);
       const run = await Calibration.open(checkpoint, windows, { threads: 1 });
-      const { sigma } = await run.inputStatistics(0);
+      const { inputs } = await run.inputStatistics(0);
       const rows = await normed(checkpoint, "h.0.ln_1", await statesBefore(checkpoint, windows, 0));
-      expect(sigma.length).toBe(64);
-      for (const [at, value] of secondMoments(rows, false).flat().entries()) expect(sigma[at]).toBeCloseTo(value, 4);
+      await expectMoments(checkpoint, 0, rows, inputs);
     });
   });
 
@@ -205,9 +222,9 @@ describe("distance means", () => {
       const run = await Calibration.open(checkpoint, windows, { threads: 1 });
       await run.inputStatistics(0);
       run.advance();
-      const { sigma } = await run.inputStatistics(LAYER, { keep: true });
+      const { inputs: moments } = await run.inputStatistics(LAYER, { keep: true });
       const projections = await readProjections(checkpoint, LAYER);
-      tie = tieLayer({ n_embd, n_head, ...projections, sigma, strategy: "mean" });
+      tie = tieLayer({ n_embd, n_head, ...projections, inputs: moments, strategy: "mean" });
       means = await run.distanceMean(LAYER, tie);
       table = makeBucketTable(n_positions);
       factor = computeScoreScale(checkpoint.config, LAYER);

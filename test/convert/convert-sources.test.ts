@@ -39,7 +39,7 @@ async function expectConverted(model: Checkpoint, source: Checkpoint, dtype?: Fl
     const rows = name.endsWith(".bias") ? 1 : C;
     const width = C * BYTES[stored];
     const projections = await readProjections(source, layer as number);
-    const tie = tieLayer({ n_embd: C, n_head, ...projections, sigma: null, strategy: "spectral" });
+    const tie = tieLayer({ n_embd: C, n_head, ...projections, inputs: null, strategy: "spectral" });
     const s = encodeFloats((rows === 1 ? tie.bias : tie.weight) as Float32Array, stored);
     expect(Buffer.concat(columns(after, rows, 0, width)).equals(s), `s of ${name}`).toBe(true);
     const v = Buffer.concat(columns(kept, rows, 2 * width, width));

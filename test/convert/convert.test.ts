@@ -35,7 +35,7 @@ async function tiesOf(source: Checkpoint, strategy: Strategy, paired: boolean): 
   const ties: LayerTie[] = [];
   for (let layer = 0; layer < n_layer; layer++) {
     const statistics = await teacher.inputStatistics(layer);
-    const measured = strategy === "calibrated" ? statistics : { sigma: null };
+    const measured = strategy === "calibrated" ? statistics : { inputs: null };
     ties.push(tieLayer({ n_embd, n_head, ...(await readProjections(source, layer)), ...measured, strategy, paired }));
     teacher.advance();
   }

@@ -11,7 +11,7 @@ import {
   projectFromSpan,
 } from "../../src/convert/tie-head.ts";
 import { NfcError } from "../../src/errors.ts";
-import { type DenseHead, flat, randomHead, randomMatrix, uniform } from "../numeric/matrices.ts";
+import { columnsOf, type DenseHead, flat, inputsOf, randomHead, randomMatrix, uniform } from "../numeric/matrices.ts";
 
 /** Moments of [q, k] under random attention over random inputs: E_i Σ_j p_ij (z_j − z̄_i)(z_j − z̄_i)ᵀ. */
 function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {
@@ -36,8 +36,9 @@ function momentsOf({ query, key, constant }: DenseHead, seed: number): Matrix {
 
 function spanWith(head: DenseHead, keyMoments: Matrix | null): HeadSpan {
   const { query, key, sigma, constant } = head;
-  const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return buildHeadSpan(flat(query), flat(key), { ...options, keyMoments: keyMoments && flat(keyMoments) });
+  const columns = columnsOf(query, key, constant);
+  const options = { rows: query.rows, headDim: query.columns, constant, inputs: inputsOf(columns, sigma) };
+  return buildHeadSpan(columns, { ...options, keyMoments: keyMoments && flat(keyMoments) });
 }
 
 /** tr(EᵀΣE Γ) with E = W̃q W̃kᵀ − S̃S̃ᵀ between queries x̃ and keys seen through z = [q, k] of the same inputs. */
@@ -115,7 +116,7 @@ describe("the metric of a head's keys", () => {
 test("key moments that are not finite are refused with their head", () => {
   const weight = Float32Array.from({ length: 16 }, (_, i) => Math.sin(i));
   const bias = new Float32Array(4);
-  const layer = { n_embd: 4, n_head: 2, qWeight: weight, kWeight: weight, qBias: bias, kBias: bias, sigma: null };
+  const layer = { n_embd: 4, n_head: 2, qWeight: weight, kWeight: weight, qBias: bias, kBias: bias, inputs: null };
   const keyMoments = [new Float64Array(16), new Float64Array(16).fill(Number.NaN)];
   const tie = () => tieHeads({ ...layer, keyMoments, strategy: "calibrated" }, [0, 1]);
   expect(tie).toThrow(NfcError);

@@ -35,7 +35,7 @@ describe("tying in workers", () => {
   test.each([2, 3, 4, 8])("%i threads give the bytes of a tie in the calling thread", async (threads) => {
     const pool = poolOf(compiled, threads);
     for (const strategy of ["calibrated", "spectral"] as const) {
-      const input = randomLayer({ strategy, ...(strategy === "spectral" && { sigma: null }) });
+      const input = randomLayer({ strategy, ...(strategy === "spectral" && { inputs: null }) });
       expect(await pool.tie(input)).toEqual(tieLayer(input));
     }
   });

@@ -61,8 +61,27 @@ export function randomHead(seed: number, options: HeadOptions = {}): DenseHead {
 }
 
 export function spanOf({ query, key, sigma, constant }: DenseHead) {
-  const options = { rows: query.rows, headDim: query.columns, constant, sigma: flat(sigma) };
-  return buildHeadSpan(flat(query), flat(key), options);
+  const columns = columnsOf(query, key, constant);
+  const options = { rows: query.rows, headDim: query.columns, constant, inputs: inputsOf(columns, sigma) };
+  return buildHeadSpan(columns, options);
+}
+
+/** BᵀΣB of Bᵀ [n, rows] */
+export function headMoments(columns: Float64Array, sigma: Matrix): Float64Array {
+  const basis = fromFlat(columns, columns.length / sigma.rows, sigma.rows);
+  return flat(basis.mmul(sigma).mmul(basis.transpose()));
+}
+
+/** A Σ without a ridge. */
+export function inputsOf(columns: Float64Array, sigma: Matrix) {
+  return { moments: headMoments(columns, sigma), share: 1, rest: 0 };
+}
+
+/** [W̃qᵀ; W̃kᵀ; eᵀ] */
+export function columnsOf(query: Matrix, key: Matrix, constant: boolean): Float64Array {
+  const last = Array.from({ length: query.rows }, (_, row) => (row === query.rows - 1 ? 1 : 0));
+  const rows = [...query.transpose().to2DArray(), ...key.transpose().to2DArray(), ...(constant ? [last] : [])];
+  return Float64Array.from(rows.flat());
 }
 
 /** ‖Σ^½ (M − P + a eᵀ) Σ^½‖² with the best a = −(M − P) Σe / (eᵀΣe); a = 0 without a constant input. */
