@@ -81,14 +81,16 @@ const taskScoreSchema = z.object({
   metrics: z.record(z.string(), z.number().nullable()),
 });
 
+/** The bits of each matrix in mixed, by name. */
+export const mixedBitsSchema = z.record(z.string(), z.literal([2, 4, 8]));
+
 /** The rounding of an export that a model was trained for: its weights are the numbers that the codes stand for. */
 export const quantizationSchema = z.object({
   precision: z.enum(TRAINED_PRECISIONS),
   /** Inputs that share a scale, and whether blocks lack zero points; absent in int8. */
   block: count.exactOptional(),
   symmetric: z.boolean().exactOptional(),
-  /** The bits of each matrix in mixed, by name. */
-  bits: z.record(z.string(), z.literal([2, 4, 8])).exactOptional(),
+  bits: mixedBitsSchema.exactOptional(),
 });
 
 /** One ONNX file of an export: how its weights were rounded, and what it was measured to lose by that. */
@@ -105,7 +107,7 @@ const exportEntrySchema = z.object({
   embeddingBits: count.exactOptional(),
   /** Most bytes that a mixed file might have, and the bits of its weights by their names. */
   budget: count.exactOptional(),
-  bits: z.record(z.string(), count).exactOptional(),
+  bits: mixedBitsSchema.exactOptional(),
   /** 7 bits in 8, for processors whose int8 sums saturate. */
   reduceRange: z.boolean().exactOptional(),
   /** How codes were chosen: "least-squares", "gptq", "trained" for those that the model was trained with, … */

@@ -1,6 +1,6 @@
 // The bits of each matrix in a run that trains for a mixed file: chosen once on the training text, and kept with the run.
-import { z } from "zod";
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { mixedBitsSchema } from "../checkpoint/nfc-record.ts";
 import type { BlockBits } from "../graph/passes/quantized-blocks.ts";
 import { chooseMixedBits, countBudget, planMeasured } from "../inference/mixed-bits.ts";
 import { parseJson, parseJsonWith } from "../io/json.ts";
@@ -16,13 +16,11 @@ export type MixedBits = ReadonlyMap<string, BlockBits>;
 /** The input of a run under which its record has the bits, as JSON. */
 export const BITS_INPUT = "bits";
 
-const bitsSchema = z.record(z.string(), z.literal([2, 4, 8]));
-
 /** The bits among the inputs of a run. @throws NfcError "invalid-file" naming `source` */
 export function readBits(inputs: RunIdentity, source: string): MixedBits | undefined {
   const text = inputs[BITS_INPUT];
   if (typeof text !== "string") return undefined;
-  return new Map(Object.entries(parseJsonWith(bitsSchema, parseJson(Buffer.from(text), source), source)));
+  return new Map(Object.entries(parseJsonWith(mixedBitsSchema, parseJson(Buffer.from(text), source), source)));
 }
 
 interface ChoiceOptions extends LongCall {

@@ -36,7 +36,7 @@ import {
   toNoiseMode,
 } from "../options.ts";
 import { type Context, note } from "../terminal.ts";
-import { checkDraftFlags, type DraftFlags, openDraft } from "./generate/draft.ts";
+import { checkDraftFlags, type DraftFlags, openNamedDraft } from "./generate/draft.ts";
 import { GenerationOutput } from "./generate/output.ts";
 import { collectOption, type PromptFlags, readPrompts } from "./generate/prompts.ts";
 
@@ -225,7 +225,7 @@ async function openWriter(context: Context, model: string, flags: GenerateFlags,
   const { folder, config, bytes, precision } = source;
   if (precision && ROUNDED.includes(precision)) note(context.io, flags, `${precision} ${ROUNDED_TEXT}`);
   return openAll(async (keep) => {
-    const draft = keep(await openDraft(context, name, flags, { source: model, folder, config, bytes }));
+    const draft = keep(await openNamedDraft(context, name, flags, { source: model, folder, config, bytes }));
     const decoder = await source.open();
     const pace = new Pace({ fixed: flags.draftTokens, greedy: isGreedy(flags) });
     const decode: Writer["decode"] = (...texts) => decodeDrafted({ model: decoder, draft, pace }, ...texts);

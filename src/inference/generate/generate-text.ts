@@ -7,13 +7,13 @@ import type { Device } from "../../graph/session.ts";
 import { openAll } from "../../io/open-all.ts";
 import type { NoiseMode } from "../../model/attention.ts";
 import type { Precision } from "../../model/precision.ts";
-import { chooseFile, type ExportedModel } from "../exported/exported-model.ts";
-import { Decoder } from "./decoder.ts";
-import { checkDraft, countRunningBytes, type DraftedModel } from "./draft/check-draft.ts";
+import type { ExportedModel } from "../exported/exported-model.ts";
+import type { Decoder } from "./decoder.ts";
 import { decodeDrafted } from "./draft/decode-drafted.ts";
 import { Pace } from "./draft/pace.ts";
 import { readEndTokens } from "./end-tokens.ts";
 import { DEFAULT_NEW_TOKENS, type DecodeOptions, decodePrompts, type GenerateEvent } from "./generate.ts";
+import { describeModel, openDecoder, openDraft } from "./open-decoder.ts";
 import { encodePrompts } from "./prompt-ids.ts";
 import { isGreedy } from "./sampling.ts";
 
@@ -57,7 +57,7 @@ export async function* generate(
   const prompts = encodePrompts(options.prompts, tokenizer, model.config, { truncate, maxNewTokens });
   const end = options.end ?? (await readEndTokens(model));
   const { decoder, draft } = await openAll(async (keep) => {
-    const small = options.draft && keep(await openDraft(model, options.draft, options));
+    const small = options.draft && keep(await openOwnDraft(model, options.draft, options));
     return { draft: small, decoder: keep(await openDecoder(model, options)) };
   });
   try {
@@ -72,7 +72,7 @@ export async function* generate(
   }
 }
 
-async function openDraft(
+function openOwnDraft(
   model: Checkpoint | ExportedModel,
   draft: Checkpoint | ExportedModel,
   { precision, draftPrecision, device, threads, noise }: GenerateOptions,
@@ -81,25 +81,6 @@ async function openDraft(
     throw new NfcError("usage", `${model.source}: a draft needs a model without drawn noise`, {
       hint: "leave out draft, or noise",
     });
-  await checkDraft(describeModel(model, precision), describeModel(draft, draftPrecision));
-  return openDecoder(draft, { prompts: [], precision: draftPrecision, device, threads });
-}
-
-function describeModel(model: Checkpoint | ExportedModel, precision: Precision | undefined): DraftedModel {
-  const { source, folder, config } = model;
-  const bytes = "files" in model ? chooseFile(model, precision).bytes : countRunningBytes(config);
-  return { source, folder, config, bytes };
-}
-
-function openDecoder(model: Checkpoint | ExportedModel, options: GenerateOptions): Promise<Decoder> {
-  const { precision, noise, device, threads } = options;
-  const refuse = (fact: string, hint: string) => {
-    throw new NfcError("usage", `${model.source}: ${fact}`, { hint });
-  };
-  if ("files" in model) {
-    if (noise) refuse("an export has its noise built in", "leave out noise");
-    return Decoder.ofFile(chooseFile(model, precision), model.config, { device, threads });
-  }
-  if (precision) refuse("a checkpoint has no precisions", "leave out precision, or open an export");
-  return Decoder.ofCheckpoint(model, { noise, device, threads });
+  const settings = { precision: draftPrecision, device: async () => device, threads };
+  return openDraft(describeModel(model, precision), draft, settings);
 }

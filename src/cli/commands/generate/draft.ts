@@ -1,4 +1,6 @@
 // Opens the model of nfc generate --draft: a checkpoint or an export that is held against the model it drafts for.
+import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import type { ExportedModel } from "../../../inference/exported/exported-model.ts";
 import type { Decoder } from "../../../inference/generate/decoder.ts";
 import type { DraftedModel } from "../../../inference/generate/draft/check-draft.ts";
 import type { Precision } from "../../../model/precision.ts";
@@ -30,30 +32,26 @@ export function checkDraftFlags(
   );
 }
 
-/** @throws NfcError "mismatch" as `checkDraft`; as opening a model does */
-export async function openDraft(
+/** Opens the draft of that name. @throws NfcError as `openDraft`; as opening a model does */
+export async function openNamedDraft(
   context: Context,
   name: string,
   flags: DraftFlags & CommonFlags & SourceFlags & DeviceFlags,
   model: DraftedModel,
 ): Promise<Decoder> {
   const { hasOnnxFiles, openExportedFile } = await import("../../../inference/exported/exported-model.ts");
-  const { Decoder } = await import("../../../inference/generate/decoder.ts");
-  const { checkDraft, countRunningBytes } = await import("../../../inference/generate/draft/check-draft.ts");
-  const { draftPrecision, json, quiet, offline, threads } = flags;
-  if (draftPrecision !== undefined || (await hasOnnxFiles(name))) {
-    const { model: exported, file } = await openExportedFile(name, draftPrecision);
-    const { source, folder, config } = exported;
-    await checkDraft(model, { source, folder, config, bytes: file.bytes });
-    return Decoder.ofFile(file, config, { device: await resolveDevice(context, flags, config, "run"), threads });
-  }
+  const { openDraft } = await import("../../../inference/generate/open-decoder.ts");
+  const { draftPrecision: precision, json, quiet, offline, threads } = flags;
+  const open = (draft: Checkpoint | ExportedModel) => {
+    const device = () => resolveDevice(context, flags, draft.config, "run");
+    return openDraft(model, draft, { precision, device, threads });
+  };
+  if (precision !== undefined || (await hasOnnxFiles(name)))
+    return open((await openExportedFile(name, precision)).model);
   const output = { ...(json && { json }), ...(quiet && { quiet }), ...(offline && { offline }) };
-  return withCheckpoint(context, name, output, async (checkpoint, progress) => {
+  return withCheckpoint(context, name, output, (checkpoint, progress) => {
     progress.stop();
     for (const text of checkpoint.notes) note(context.io, flags, text);
-    const { source, folder, config } = checkpoint;
-    await checkDraft(model, { source, folder, config, bytes: countRunningBytes(config) });
-    const device = await resolveDevice(context, flags, config, "run");
-    return Decoder.ofCheckpoint(checkpoint, { device, threads });
+    return open(checkpoint);
   });
 }
