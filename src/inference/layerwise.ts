@@ -126,9 +126,12 @@ export interface LayerSessionOptions<Attention = AttentionOutput> extends Pick<S
 
 /** One block, or a part of it, as a session over hidden states; noise at its mean. */
 export interface LayerSession {
-  /** @param further inputs that `outputs` has declared */
-  run(hidden: Hidden, further?: Tensors): Promise<Record<string, Tensor>>;
-  /** The same for a session with `given`: the outputs are written into these tensors, which saves large ones two copies. */
+  /** @param into tensors that some of the outputs are copied into */
+  run(hidden: Hidden, into?: Tensors): Promise<Record<string, Tensor>>;
+  /**
+   * For a session with `given`: all outputs are written into these tensors, which saves large ones two copies.
+   * @param further inputs that `outputs` has declared
+   */
   runInto(hidden: Hidden, into: Tensors, further?: Tensors): Promise<void>;
   close(): Promise<void>;
 }
@@ -170,7 +173,7 @@ export async function openLayerSession<Attention extends { output: Value } = Att
     return { ...further, ...feedLayer(hidden, config) };
   };
   return {
-    run: async (hidden, further) => session.run(feed(hidden, further)),
+    run: async (hidden, into) => session.run(feed(hidden), into),
     async runInto(hidden, into, further) {
       const feeds = feed(hidden, further);
       if (uncopied) await timePhase("running the model", () => session.runInto(feeds, into));
