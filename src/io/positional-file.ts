@@ -7,10 +7,10 @@ import { withIoErrors } from "./io-error.ts";
 import { countRead } from "./timings.ts";
 
 /**
- * Bytes of one piece. It is large enough that the calls cost nothing, small enough for the processor's cache, and a
+ * Bytes of one piece. It is large enough that the calls cost nothing, small enough for a core's cache, and a
  * multiple of every element size, so that no piece but the last can split an element.
  */
-export const PIECE_BYTES = 8 * 1024 * 1024;
+export const PIECE_BYTES = 2 * 1024 * 1024;
 
 /** Pointers of Git LFS have some 130 bytes. */
 const MAX_POINTER_BYTES = 1024;
