@@ -70,7 +70,6 @@ export default defineConfig({
         test: {
           name: "unit",
           pool: "threads", // starts faster than a process a file
-          isolate: false, // a worker loads a module once for all of its files
           include: ["test/**/*.test.ts"],
           exclude: [...RUNTIME, ...WEBGPU],
           setupFiles: ["test/support/equal-bytes.ts", "test/support/no-runtime.ts"],
