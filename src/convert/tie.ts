@@ -1,8 +1,9 @@
 // Ties Q and K of one layer, head by head, by one of five strategies.
 import { NfcError } from "../errors.ts";
 import { getDefaultRank } from "../model/head-widths.ts";
+import { transpose } from "../numeric/linalg.ts";
 import { measureRankError } from "./factor-form.ts";
-import { areFinite, putHeadColumns, requireFiniteHead, requireFloat32, takeHeadColumns } from "./heads.ts";
+import { areFinite, putHeadColumns, requireFiniteHead, requireFloat32 } from "./heads.ts";
 import { findScoreSpectrum, splitWeights } from "./low-rank.ts";
 import { RIDGE } from "./moments.ts";
 import { findClosestPair } from "./pair-head.ts";
@@ -97,7 +98,7 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
     requireFiniteHead(head, "attention", [keyMoments]);
     const inputs = input.inputs && addRidge(input.inputs, head, trust);
     const span = buildHeadSpan(columns, { rows, headDim: D, constant, inputs, keyMoments, trust });
-    const tie = input.paired ? pairOne(span) : tieOne(span, input, head);
+    const tie = input.paired ? pairOne(span) : tieOne(span, input.strategy);
     const bias = constant ? Float64Array.from(qBias.subarray(head * D, (head + 1) * D)) : null;
     const plain = splitWeights(span.weightGram, bias, D);
     const spectrum = findScoreSpectrum(scores, head, plain);
@@ -105,16 +106,16 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
   });
 }
 
-function tieOne(span: HeadSpan, input: LayerTieInput, head: number): Tie {
-  const takeQuery = () => takeHeadColumns(input.qWeight, input.qBias, head, input);
-  const takeKey = () => takeHeadColumns(input.kWeight, input.kBias, head, input);
-  switch (input.strategy) {
+function tieOne(span: HeadSpan, strategy: TieStrategy): Tie {
+  const { columns, rows, headDim: D } = span;
+  const take = (part: number) => transpose(columns.slice(part * D * rows, (part + 1) * D * rows), D, rows);
+  switch (strategy) {
     case "query":
-      return { s: takeQuery(), error: measureTieError(span, combineWeights(span, 1, 0)) };
+      return { s: take(0), error: measureTieError(span, combineWeights(span, 1, 0)) };
     case "key":
-      return { s: takeKey(), error: measureTieError(span, combineWeights(span, 0, 1)) };
+      return { s: take(1), error: measureTieError(span, combineWeights(span, 0, 1)) };
     case "mean": {
-      const [s, key] = [takeQuery(), takeKey()];
+      const [s, key] = [take(0), take(1)];
       for (let i = 0; i < s.length; i++) s[i] = ((s[i] as number) + (key[i] as number)) / 2;
       return { s, error: measureTieError(span, combineWeights(span, 0.5, 0.5)) };
     }
