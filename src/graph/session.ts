@@ -175,7 +175,7 @@ export class Session {
       fetches[name] = this.tensor(tensor);
     }
     try {
-      await this.session.run(this.feed(feeds), fetches);
+      await timePhase("running the model", () => this.session.run(this.feed(feeds), fetches));
     } catch (error) {
       if (describeError(error) !== NOT_A_TENSOR) throw toDeviceFault(error, this.device) ?? error;
     }

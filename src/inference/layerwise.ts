@@ -8,7 +8,6 @@ import { Graph, pruneGraph, type Value } from "../graph/ir.ts";
 import { gemm } from "../graph/ops.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor, type Tensors } from "../graph/session.ts";
 import { encodeOnnx } from "../graph/to-onnx.ts";
-import { timePhase } from "../io/timings.ts";
 import { type AttentionContext, type AttentionOutput, attention, buildAttentionContext } from "../model/attention.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { type BlockOutput, block, wrapAttention } from "../model/gpt2.ts";
@@ -176,7 +175,7 @@ export async function openLayerSession<Attention extends { output: Value } = Att
     run: async (hidden, into) => session.run(feed(hidden), into),
     async runInto(hidden, into, further) {
       const feeds = feed(hidden, further);
-      if (uncopied) await timePhase("running the model", () => session.runInto(feeds, into));
+      if (uncopied) await session.runInto(feeds, into);
       else await session.run(feeds, into);
     },
     close: () => session.close(),
