@@ -9,6 +9,7 @@ import { describeSource, dropScores } from "../checkpoint/provenance.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
 import { writeSafetensors } from "../formats/safetensors/writer.ts";
+import { withBackground } from "../io/settle.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
@@ -75,38 +76,29 @@ function makeHistory({ record }: Checkpoint): NfcRecord["history"] {
  */
 async function writeWeights(folder: string, checkpoint: Checkpoint, options: ConvertOptions) {
   const { dtype, maxShardSize, device, threads, onProgress } = options;
-  const stop = new AbortController();
-  const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
   const scratch = await TensorScratch.create(join(folder, ".tensors"));
-  const source = describeSource(checkpoint, signal);
-  const making = (async () => {
+  const make = async (signal: AbortSignal) => {
     const text = await readText(checkpoint, { ...options, signal });
-    return makeSmaller(checkpoint, toCutSettings(options), {
-      scratch,
-      text,
-      dtype,
-      device,
-      threads,
-      signal,
-      onProgress,
-    });
-  })();
-  const finished = making.then((cut) => cut.finish());
-  // Attached before anything is awaited, so that no fault counts as unhandled.
-  const settled = Promise.allSettled([source, finished]);
+    const common = { scratch, text, dtype, device, threads, signal, onProgress };
+    return makeSmaller(checkpoint, toCutSettings(options), common);
+  };
+  const begin = (signal: AbortSignal) => {
+    const making = make(signal);
+    return [describeSource(checkpoint, signal), making, making.then((cut) => cut.finish())] as const;
+  };
   try {
-    const { model } = await making;
-    const sources = [...model.tensors.values()].map((tensor) => makeTensorSource(model, tensor, dtype));
-    const written = await writeSafetensors(folder, sources, {
-      metadata: makeFormMetadata(model.config),
-      onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes" }),
-      maxShardSize,
-      signal,
+    return await withBackground(options.signal, begin, async ([source, making, finished], signal) => {
+      const { model } = await making;
+      const sources = [...model.tensors.values()].map((tensor) => makeTensorSource(model, tensor, dtype));
+      const written = await writeSafetensors(folder, sources, {
+        metadata: makeFormMetadata(model.config),
+        onBytes: (done, total) => onProgress?.({ phase: "writing", done, total, unit: "bytes" }),
+        maxShardSize,
+        signal,
+      });
+      return { written, model, source: await source, facts: await finished };
     });
-    return { written, model, source: await source, facts: await finished };
   } finally {
-    stop.abort();
-    await settled;
     await scratch.remove();
   }
 }

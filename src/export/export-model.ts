@@ -18,6 +18,7 @@ import { readEndTokens } from "../inference/generate/end-tokens.ts";
 import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { readJsonFile } from "../io/json.ts";
+import { withBackground } from "../io/settle.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import { MAX_VOCAB, type ModelConfig } from "../model/config.ts";
 import { makePlainConfig } from "../model/head-widths.ts";
@@ -93,17 +94,11 @@ export async function exportModel(checkpoint: Checkpoint, options: ExportOptions
 
 /** Writes all files of the folder while the source is hashed. A fault of one ends the other. */
 async function writeExport(folder: string, checkpoint: Checkpoint, options: ExportOptions): Promise<ExportResult> {
-  const stop = new AbortController();
-  const signal = AbortSignal.any(options.signal ? [options.signal, stop.signal] : [stop.signal]);
-  const record = makeRecord(checkpoint, { ...options, signal });
-  // Attached before anything is awaited, so that no fault counts as unhandled.
-  const settled = Promise.allSettled([record]);
-  try {
-    return await writeFiles(folder, checkpoint, { ...options, signal }, record);
-  } finally {
-    stop.abort();
-    await settled;
-  }
+  return withBackground(
+    options.signal,
+    (signal) => [makeRecord(checkpoint, { ...options, signal })],
+    ([record], signal) => writeFiles(folder, checkpoint, { ...options, signal }, record),
+  );
 }
 
 async function writeFiles(
