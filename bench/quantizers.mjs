@@ -78,7 +78,7 @@ try {
   for (const [embedding, block, zeros, method] of rows) {
     const quantization = { block: Number(block), symmetric: zeros === "no", embeddingBits: Number(embedding) };
     const format = { ...quantization, bits: (name) => (isEmbedding(name) ? Number(embedding) : bits) };
-    const options = { quantization, calibrated: await METHODS[method](format) };
+    const options = { quantization, known: await METHODS[method](format) };
     const file = await write(rows.length + method + block + zeros + embedding, precision, options);
     const scores = await scorePrecisions([full, file], config, full, {
       tokens: () => streamTokens([text], tokenizer),
