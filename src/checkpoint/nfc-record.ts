@@ -81,8 +81,9 @@ const taskScoreSchema = z.object({
   metrics: z.record(z.string(), z.number().nullable()),
 });
 
+const bitsSchema = z.literal([2, 4, 8]);
 /** The bits of each matrix in mixed, by name. */
-export const mixedBitsSchema = z.record(z.string(), z.literal([2, 4, 8]));
+export const mixedBitsSchema = z.record(z.string(), bitsSchema);
 
 /** The rounding of an export that a model was trained for: its weights are the numbers that the codes stand for. */
 export const quantizationSchema = z.object({
@@ -90,6 +91,8 @@ export const quantizationSchema = z.object({
   /** Inputs that share a scale, and whether blocks lack zero points; absent in int8. */
   block: count.exactOptional(),
   symmetric: z.boolean().exactOptional(),
+  /** Bits of the token embedding, where they are not those of the precision. */
+  embeddingBits: bitsSchema.exactOptional(),
   bits: mixedBitsSchema.exactOptional(),
 });
 

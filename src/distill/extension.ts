@@ -18,7 +18,7 @@ import type { ParameterState } from "./step/parameter-state.ts";
 import { resolveTrainSettings, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "./train-settings.ts";
 
 /** The defaults of these follow from the number of steps, so that those of a longer run differ. */
-const BY_STEPS = ["steps", "warmup", "evalEvery", "extendedFrom"];
+const BY_STEPS = ["steps", "warmup", "evalEvery", "quantizeSteps", "extendedFrom"];
 
 const scores = z.object({ before: z.number().positive(), teacher: z.number().positive().nullable() });
 /** The entry of a run on text in the history of nfc.json, as far as an extension needs it. */
@@ -64,9 +64,11 @@ export function extendSettings(
     throw new NfcError("usage", `${folder}: its run has ended with ${done} steps, ${steps} are asked for`, { hint });
   }
   const own = { ...keepSettings(entry.settings), ...dropUndefined(given) };
-  const added = { ...own, steps: steps - done, transferSteps: 0, warmup: given.warmup, evalEvery: given.evalEvery };
-  const { warmup, evalEvery } = resolveTrainSettings(task, config, added);
-  return { ...own, steps, warmup, evalEvery, extendedFrom: done };
+  const { warmup, evalEvery, quantizeSteps } = given;
+  const added = { ...own, steps: steps - done, transferSteps: 0, warmup, evalEvery, quantizeSteps };
+  const resolved = resolveTrainSettings(task, config, added);
+  const byAdded = { warmup: resolved.warmup, evalEvery: resolved.evalEvery, quantizeSteps: resolved.quantizeSteps };
+  return { ...own, ...byAdded, steps, extendedFrom: done };
 }
 
 /** The settings among the values of a run's record. */
@@ -136,12 +138,17 @@ export async function beginExtension<State extends { metricsBytes: number }>(
   return state;
 }
 
-/** Reads the weights that a finished run kept. @throws NfcError "mismatch" for a model of another form */
+/**
+ * Reads the weights that a finished run kept. Where they are rounded, their grids are found anew: the student's are others.
+ * @throws NfcError "mismatch" for a model of another form
+ */
 async function loadFinished(folder: string, store: ParameterState): Promise<void> {
   const model = await openCheckpoint(folder);
+  await store.setRounding(false);
   try {
     for (const name of store.names)
       await store.fill(name, "value", async (into) => into.set(await model.readF32(name)));
+    await store.setRounding(true);
   } finally {
     await model.close();
   }

@@ -14,9 +14,18 @@ export interface StateArray {
   part: StatePart;
 }
 
+/** Arrays of the trained parameters, each as PART/NAME, the grids first; those parts that a parameter has not are left out. */
+export function listArrays(store: ParameterState, parts: readonly StatePart[]): StateArray[] {
+  return parts.flatMap((part) =>
+    store.trained
+      .filter((name) => store.shapePart(name, part) !== null)
+      .map((name) => ({ key: `${part}/${name}`, name, part })),
+  );
+}
+
 /** A part of a parameter, read when it is written. */
 export function makeArraySource(store: ParameterState, { key, name, part }: StateArray): TensorSource {
-  const shape = store.shape(name);
+  const shape = store.shapePart(name, part) ?? [];
   return {
     name: key,
     dtype: "F32",
@@ -28,19 +37,26 @@ export function makeArraySource(store: ParameterState, { key, name, part }: Stat
 }
 
 /**
- * Fills parts of parameters from the model.safetensors of a folder.
+ * Fills parts of parameters from the model.safetensors of a folder. The grids of a run that did not round yet are not
+ * there: rounding is then off, and they are chosen when it begins.
  * @throws NfcError "not-found", "invalid-file" for an array of another size or with impossible values
  */
 export async function readArrays(folder: string, store: ParameterState, arrays: readonly StateArray[]): Promise<void> {
   const reader = await openSafetensors(join(folder, SINGLE_FILE));
+  let rounds = true;
   try {
     for (const { key, name, part } of arrays) {
       const { shape = null } = reader.tensors.get(key) ?? {};
-      const size = countElements(store.shape(name));
+      if (part === "grid" && !shape) {
+        rounds = false;
+        continue;
+      }
+      const size = countElements(store.shapePart(name, part) ?? []);
       if (shape && countElements(shape) !== size)
         throw new NfcError("invalid-file", `${reader.path}: ${key} has ${countElements(shape)} values, not ${size}`);
       await store.fill(name, part, async (into) => checkValues(await reader.readF32(key, into), key, reader.path));
     }
+    if (!rounds) await store.setRounding(false);
   } finally {
     await reader.close();
   }

@@ -17,7 +17,7 @@ import { tryTwice } from "../io/leftovers.ts";
 import { findForeignEntry } from "../io/model-entries.ts";
 import { sha256Beginning } from "../io/sha256.ts";
 import { recoverDirectory, withStagedDirectory, writeFileAtomic } from "../io/staging.ts";
-import { makeArraySource, readArrays, type StateArray } from "./run-arrays.ts";
+import { listArrays, makeArraySource, readArrays, type StateArray } from "./run-arrays.ts";
 import { lossScaleSchema } from "./step/loss-scale.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
 
@@ -53,9 +53,13 @@ export type RunIdentity = z.infer<typeof settingsSchema>;
 const OWN_FILES =
   /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best|lock)\.nfc-(tmp|old)-.*)$/;
 
-/** Arrays of a checkpoint, each as PART/NAME. */
-const listParts = ({ hasAverages }: ParameterState) =>
-  ["value", "moment1", "moment2", ...(hasAverages ? (["average"] as const) : [])] as const;
+/** Arrays of a checkpoint, each as PART/NAME. A grid comes before the values that are rounded on it. */
+const listState = (store: ParameterState) =>
+  listArrays(store, ["grid", "value", "moment1", "moment2", ...(store.hasAverages ? (["average"] as const) : [])]);
+
+/** Arrays of the best parameters: values by their names alone. */
+const listBest = (store: ParameterState) =>
+  listArrays(store, ["grid", "value"]).map((array) => (array.part === "value" ? { ...array, key: array.name } : array));
 
 /** The folder of one run. `State` is what a checkpoint holds besides its arrays. */
 export class RunFolder<State extends { metricsBytes: number } = RunState> {
@@ -169,9 +173,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
       }
       const sums = await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
       const state = await readState(folder, this.schema);
-      const arrays = (name: string) =>
-        listParts(store).map((part): StateArray => ({ key: `${part}/${name}`, name, part }));
-      await readArrays(folder, store, store.trained.flatMap(arrays));
+      await readArrays(folder, store, listState(store));
       await this.cutMetrics(state.metricsBytes);
       checkSum(this.metrics, await sha256Beginning(this.metrics, state.metricsBytes), sums[METRICS_FILE]);
       return state;
@@ -199,17 +201,13 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   async save(store: ParameterState, state: State): Promise<void> {
     await checkFolderLock(this.path);
     await syncFile(this.metrics);
-    const sources = store.trained.flatMap((name) =>
-      listParts(store).map((part) => makeArraySource(store, { key: `${part}/${name}`, name, part })),
-    );
     const metrics = await sha256Beginning(this.metrics, state.metricsBytes);
-    await this.replace("checkpoint", sources, state, { [METRICS_FILE]: metrics });
+    await this.replace("checkpoint", makeSources(store, listState(store)), state, { [METRICS_FILE]: metrics });
   }
 
   /** Keeps the present values as the best so far. */
   async saveBest(store: ParameterState, score: object): Promise<void> {
-    const sources = store.trained.map((name) => makeArraySource(store, { key: name, name, part: "value" }));
-    await this.replace("best", sources, score);
+    await this.replace("best", makeSources(store, listBest(store)), score);
   }
 
   /**
@@ -220,13 +218,12 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
   async loadBest(store: ParameterState, best: { step: number }): Promise<void> {
     const folder = join(this.path, "best");
     await recoverDirectory(folder);
-    const arrays = store.trained.map((name): StateArray => ({ key: name, name, part: "value" }));
     await this.whole(async () => {
       await verifyChecksums(folder, [STATE_FILE, SINGLE_FILE]);
       const { step } = await readState(folder, z.object({ step: z.int() }));
       if (step !== best.step)
         throw new NfcError("invalid-file", `${folder}: holds the weights of step ${step}, not ${best.step}`);
-      await readArrays(folder, store, arrays);
+      await readArrays(folder, store, listBest(store));
     });
   }
 
@@ -277,6 +274,10 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     });
   }
 }
+
+/** The grids of a run that does not round yet are not chosen. */
+const makeSources = (store: ParameterState, arrays: readonly StateArray[]): TensorSource[] =>
+  arrays.filter(({ part }) => part !== "grid" || store.rounds).map((array) => makeArraySource(store, array));
 
 /** An entry that is no part of a run, in its folder or below; null without one. */
 async function findForeign(folder: string): Promise<string | null> {

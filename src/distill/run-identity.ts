@@ -43,8 +43,10 @@ const ADDED_SETTINGS: Readonly<Record<string, string | number>> = {
   cacheKind: "top-k",
   devicePrecision: "fp32",
   quantize: "none",
+  quantizeSteps: 0,
   budget: 0,
   block: 0,
+  embeddingBits: 0,
   symmetric: "no",
   grid: "fixed",
 };

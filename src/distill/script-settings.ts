@@ -15,13 +15,14 @@ import type { LayerMap } from "./transfer-match.ts";
 
 const { cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, batchSize, ...others } =
   TEXT_SETTINGS;
-const { quantize, budget, block, symmetric, grid, ...SHARED } = others;
+const { quantize, quantizeSteps, budget, block, embeddingBits, symmetric, grid, ...SHARED } = others;
 const NONE = {
+  quantizeSteps: { ...quantizeSteps, default: 0 },
   budget: { ...budget, default: 0 },
   block: { ...block, default: 0 },
   grid: { ...grid, default: "fixed" },
 };
-const QUANTIZE = { quantize, symmetric, ...NONE };
+const QUANTIZE = { quantize, embeddingBits, symmetric, ...NONE };
 /**
  * What distill.py has not: it runs the teacher in every step, in float32 or bfloat16, extends no run, and trains for no
  * rounding of weights.

@@ -7,6 +7,7 @@ import { type Batch, Batches } from "./data/windows.ts";
 import { countAveraged, isEvaluationStep } from "./evaluation-plan.ts";
 import { type HeldOut, type HeldOutOptions, openHeldOut, scoreCheckpoint } from "./held-out.ts";
 import { openPhase, type Phase, type PhaseContext, type StepReport } from "./phases.ts";
+import { isRounded } from "./rounding-settings.ts";
 import type { RunState } from "./run-folder.ts";
 import { beginScale } from "./step/loss-scale.ts";
 import { StepClock } from "./step-clock.ts";
@@ -65,6 +66,8 @@ export class TextObjective implements Objective<RunState> {
   }
 
   async prepareStep(step: number, scale = 1): Promise<PreparedStep<RunState>> {
+    const rounded = isRounded(step, this.parts.settings);
+    await this.parts.store.setRounding(rounded);
     const phase = await this.openPhase(step);
     const batches = await this.readMicroBatches(step);
     this.clock.start();
@@ -79,7 +82,8 @@ export class TextObjective implements Objective<RunState> {
         const tokens = batchSize * accumulate * length;
         const speed = this.clock.stop(step + 1, report, lr, tokens);
         const total = state.tokens + tokens;
-        const entry = { step: step + 1, phase: phase.name, ...report, lr, grad_norm: norm, ...speed, tokens: total };
+        const facts = { ...report, lr, grad_norm: norm, ...(rounded && { rounded }), ...speed, tokens: total };
+        const entry = { step: step + 1, phase: phase.name, ...facts };
         return { entry, changes: { tokens: total } };
       },
     };

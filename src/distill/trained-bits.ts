@@ -7,6 +7,7 @@ import { parseJson, parseJsonWith } from "../io/json.ts";
 import { resolveQuantization } from "../model/quantization.ts";
 import type { LongCall } from "../progress.ts";
 import type { TokenRange } from "./data/windows.ts";
+import { toQuantization } from "./rounding-settings.ts";
 import type { RunIdentity } from "./run-folder.ts";
 import type { TrainSettings } from "./train-settings.ts";
 
@@ -24,7 +25,7 @@ export function readBits(inputs: RunIdentity, source: string): MixedBits | undef
 }
 
 interface ChoiceOptions extends LongCall {
-  settings: Pick<TrainSettings, "budget" | "block" | "symmetric" | "quantize">;
+  settings: Pick<TrainSettings, "budget" | "block" | "symmetric" | "embeddingBits" | "quantize">;
   /** The text that the run trains on. */
   text: TokenRange;
   threads?: number | undefined;
@@ -38,10 +39,9 @@ export async function chooseBits(
   student: Checkpoint,
   { settings, text, ...call }: ChoiceOptions,
 ): Promise<Record<string, string>> {
-  const { budget: percent, block, quantize } = settings;
+  const { budget: percent, quantize } = settings;
   if (quantize !== "mixed") return {};
-  const choices = { block, symmetric: settings.symmetric === "yes" };
-  const quantization = resolveQuantization(student.config.n_embd, [quantize], choices);
+  const quantization = resolveQuantization(student.config.n_embd, [quantize], toQuantization(settings));
   const options = { ...call, quantization, noise: { kind: "mean" } as const };
   const budget = countBudget(student.config, percent / 100, options);
   const bits = await chooseMixedBits(student, await readWindows(text, student), { ...options, budget });

@@ -16,6 +16,7 @@ import { findParameterKind, isNoiseParameter, listParameters } from "../model/pa
 import { listWeightForms, type WeightForm } from "../model/weight-forms.ts";
 import type { LongCall } from "../progress.ts";
 import { openParameters, type RunParameters } from "./device/open-parameters.ts";
+import { isRounded, toQuantization } from "./rounding-settings.ts";
 import { METRICS_FILE } from "./run-folder.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
 import { listTransferTargets } from "./step/transfer-step.ts";
@@ -66,27 +67,35 @@ export async function loadStore(
     onProgress,
   }: Pick<StoreOptions, "session" | "onProgress"> & { mixedBits?: MixedBits | undefined },
 ): Promise<RunParameters> {
-  const { quantize: precision, block, symmetric } = settings;
-  const choices = { block, symmetric: symmetric === "yes", mixedBits };
+  const { quantize: precision } = settings;
+  const choices = { ...toQuantization(settings), mixedBits };
   const forms = precision === "none" ? undefined : listWeightForms(student.config, precision, choices);
   const isFixed = (name: string) => hasFixedGrid(name, student.config, settings);
   const options = { accumulate: settings.accumulate > 1, average: settings.average > 0, forms, isFixed };
   return makeStore(student, (name) => isTrained(name, settings), { ...options, session, onProgress });
 }
 
-/** Fixed grids are those of the weights that a run begins with: the transfer moves its targets too far from theirs. */
-function hasFixedGrid(name: string, config: ModelConfig, { grid, transfer, transferSteps }: TrainSettings): boolean {
-  return grid === "fixed" && !(transferSteps > 0 && listTransferTargets(config, transfer).includes(name));
+/** Fixed grids are those of the weights that are rounded first: a transfer moves its targets too far from theirs. */
+function hasFixedGrid(name: string, config: ModelConfig, settings: TrainSettings): boolean {
+  const { grid, transfer, transferSteps } = settings;
+  const transferred = transferSteps > 0 && isRounded(transferSteps - 1, settings);
+  return grid === "fixed" && !(transferred && listTransferTargets(config, transfer).includes(name));
 }
 
 /** What nfc.json says of the rounding that a model was trained for. */
 export function describeQuantization(
-  { quantize, block, symmetric }: TrainSettings,
+  { quantize, ...settings }: TrainSettings,
   mixedBits?: MixedBits,
 ): NfcRecord["quantization"] {
   if (quantize === "none") return undefined;
+  const { block = 0, symmetric = false, embeddingBits } = toQuantization(settings);
   const bits = mixedBits && { bits: Object.fromEntries(mixedBits) };
-  return { precision: quantize, ...(block > 0 && { block, symmetric: symmetric === "yes" }), ...bits };
+  return {
+    precision: quantize,
+    ...(block > 0 && { block, symmetric }),
+    ...(embeddingBits && { embeddingBits }),
+    ...bits,
+  };
 }
 
 /** Whether a run moves a parameter. */

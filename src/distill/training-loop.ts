@@ -5,7 +5,7 @@ import type { LongCall } from "../progress.ts";
 import type { RunFolder } from "./run-folder.ts";
 import { keepScale, type LossScale, lowerScale } from "./step/loss-scale.ts";
 import type { Optimizer } from "./step/optimizer.ts";
-import type { ParameterState } from "./step/parameter-state.ts";
+import { type ParameterState, withRounding } from "./step/parameter-state.ts";
 
 /** The state that every run keeps in its checkpoint. */
 export interface LoopState {
@@ -197,9 +197,11 @@ export class TrainingLoop<State extends LoopState> {
     return this.objective.countAveraged?.(step) ?? 0;
   }
 
-  /** Lets `work` see the parameters that would be kept: their mean over the last steps, where one is taken. */
+  /** Lets `work` see the parameters that would be kept: their mean over the last steps, where one is taken, and rounded. */
   private withKept<T>(work: () => Promise<T>): Promise<T> {
-    return this.countAveraged(this.state.step) > 0 ? this.options.store.withAverage(work) : work();
+    const { store } = this.options;
+    const rounded = () => withRounding(store, work);
+    return this.countAveraged(this.state.step) > 0 ? store.withAverage(rounded) : rounded();
   }
 
   private async log(entry: object): Promise<void> {

@@ -101,17 +101,22 @@ export function roundsWeights(precision: Precision): boolean {
   return precision === "int8" || hasBlocks(precision);
 }
 
-/** "q4 in blocks of 32 without zero points", "int8": what nfc.json says that weights were rounded to in training. */
+/**
+ * "q4 in blocks of 32 without zero points, the embedding in 8 bits", "int8": what nfc.json says that weights were rounded to
+ * in training.
+ */
 export function describeRounding({
   precision,
   block,
   symmetric,
+  embeddingBits,
 }: {
   precision: Precision;
   block?: number;
   symmetric?: boolean;
+  embeddingBits?: BlockBits;
 }): string {
-  return block === undefined
-    ? precision
-    : `${precision} in blocks of ${block}${symmetric ? " without zero points" : ""}`;
+  if (block === undefined) return precision;
+  const embedding = embeddingBits ? `, the embedding in ${embeddingBits} bits` : "";
+  return `${precision} in blocks of ${block}${symmetric ? " without zero points" : ""}${embedding}`;
 }

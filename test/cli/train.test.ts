@@ -96,7 +96,7 @@ describe("nfc distill", () => {
 
   it("nfc distill accepts a flag for every setting", async () => {
     const flags =
-      "--steps 4 --batch-size 2 --accumulate 2 --length 16 --lr 0.01 --noise-lr 0.02 --warmup 1 --lr-floor 0.5 --beta1 0.8 --beta2 0.9 --weight-decay 0.2 --clip 0 --noise-kl 0.3 --train attention --noise mean --seed 5 --eval-every 4 --eval-tokens 100 --average 0.5 --kd 0.25 --temperature 2 --transfer outputs --transfer-steps 2 --transfer-lr 0.03 --transfer-noise-lr 0.04 --save-every 1 --teacher-precision int8 --quantize q4 --block-size 16 --grid refit --symmetric";
+      "--steps 4 --batch-size 2 --accumulate 2 --length 16 --lr 0.01 --noise-lr 0.02 --warmup 1 --lr-floor 0.5 --beta1 0.8 --beta2 0.9 --weight-decay 0.2 --clip 0 --noise-kl 0.3 --train attention --noise mean --seed 5 --eval-every 4 --eval-tokens 100 --average 0.5 --kd 0.25 --temperature 2 --transfer outputs --transfer-steps 2 --transfer-lr 0.03 --transfer-noise-lr 0.04 --save-every 1 --teacher-precision int8 --quantize q4 --quantize-steps 3 --embedding-bits 8 --block-size 16 --grid refit --symmetric";
     const line = [
       "distill",
       student,
@@ -128,7 +128,7 @@ describe("nfc distill", () => {
       ...{ average: 0.5, transfer: "outputs" },
       ...{ transferNoiseLr: 0.04, teacherPrecision: "int8", cacheTeacher: 0, cacheKind: "top-k", extendedFrom: 0 },
       devicePrecision: "fp32",
-      ...{ quantize: "q4", budget: 0, block: 16, symmetric: "yes", grid: "refit" },
+      ...{ quantize: "q4", quantizeSteps: 3, budget: 0, block: 16, embeddingBits: 8, symmetric: "yes", grid: "refit" },
     });
   });
 

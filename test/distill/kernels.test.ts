@@ -3,7 +3,8 @@ import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { allocate, type Region } from "../../src/distill/kernels/memory.ts";
-import { countGridFloats, roundInMemory } from "../../src/distill/kernels/round-weight.ts";
+import { roundInMemory, shapeGrid } from "../../src/distill/kernels/round-weight.ts";
+import { countElements } from "../../src/formats/dtype.ts";
 import { BlockFit } from "../../src/graph/quantize/block-fit.ts";
 import { BlockCodes, quantizeBlocks } from "../../src/graph/quantize/blocks.ts";
 import { ROUNDING_SCRATCH } from "../../src/graph/quantize/rounding-kernel.ts";
@@ -142,15 +143,41 @@ describe("allocate", () => {
     );
   });
 
-  it.each([false, true])("the kernels keep the grids of the first weights where they are fixed: by row %s", (byRow) => {
+  /** A weight of three channels of 40 inputs, with a grid that is to be kept. */
+  function makeFixed(byRow: boolean) {
     const [channels, inner] = [3, 40];
     const shape: [number, number] = byRow ? [channels, inner] : [inner, channels];
     const form = { kind: "blocks", format: { bits: 4, block: 16, symmetric: false, byRow, shape } } as const;
     const size = channels * inner;
-    const lengths = [size, size, countGridFloats(form)];
+    const lengths = [size, size, countElements(shapeGrid(form) ?? [])];
     const [region] = allocate([{ name: "w", lengths }], undefined, ROUNDING_SCRATCH) as [Region];
     const [values, into, grids] = region.arrays as [Float32Array, Float32Array, Float32Array];
-    const weight = { values, into, form, name: "w", grid: { values: grids, known: false } };
+    return { channels, inner, form, size, region, values, into, grid: { values: grids, known: false }, name: "w" };
+  }
+
+  it.each([false, true])("a weight that is rounded already keeps its own grid: by row %s", (byRow) => {
+    const { channels, inner, size, region, ...weight } = makeFixed(byRow);
+    const random = makeRandom(5);
+    for (let n = 0; n < channels; n++)
+      for (let k = 0; k < inner; k++) {
+        // Codes 4 to 9 of a grid that could hold more on both sides.
+        const scale = 0.25 + 0.125 * n + (k >> 4);
+        weight.values[byRow ? n * inner + k : k * channels + n] = scale * (Math.floor(6 * random()) - 3);
+      }
+    const fitted = new Float32Array(size);
+    roundWeight(weight.values, weight.form, "w", fitted);
+    expect(fitted).not.toEqual(weight.values.slice());
+    roundInMemory(region, weight);
+    expect(weight.into.slice()).toEqual(weight.values.slice());
+    const once = weight.grid.values.slice();
+    for (let i = 0; i < size; i++) weight.values[i] = (weight.values[i] as number) + 0.01;
+    roundInMemory(region, weight);
+    expect(weight.grid.values.slice()).toEqual(once);
+  });
+
+  it.each([false, true])("the kernels keep the grids of the first weights where they are fixed: by row %s", (byRow) => {
+    const { channels, inner, size, region, ...weight } = makeFixed(byRow);
+    const { values, into, form } = weight;
     const random = makeRandom(3);
     for (let i = 0; i < size; i++) values[i] = random() - 0.4;
     const codes = new BlockCodes(form.format, quantizeBlocks(values, { ...form.format, name: "w" }));

@@ -38,6 +38,7 @@ const FORMS: readonly Settings[] = [
   { quantize: "uint8" },
   { quantize: "int8" },
   { quantize: "mixed", budget: 130 },
+  { quantize: "q4", embeddingBits: 8 },
 ];
 const CHANGING: Settings = { steps: 4, transferSteps: 1, evalEvery: 2, warmup: 0, lr: 1e-2 };
 
@@ -115,6 +116,23 @@ describe("a model that is trained for q4", () => {
     expect(await notesOf("symmetric", { symmetric: true })).toContain(lost);
   });
 
+  it("has the bits of its embedding in every export that is not told otherwise", async () => {
+    const { output, result } = await trained("wide embedding", "dense", { quantize: "q4", embeddingBits: 8 });
+    expect(result.record.quantization).toEqual({ precision: "q4", block: 32, symmetric: false, embeddingBits: 8 });
+    const own = await exported(output, path("wide-onnx"), { precisions: ["q4", "q2"] });
+    expect(own.notes).toEqual([
+      "q4: the codes and scales that the model was trained with",
+      "q2: not the codes that the model was trained for, which are q4 in blocks of 32, the embedding in 8 bits",
+    ]);
+    expect(own.exports.map(({ embeddingBits }) => embeddingBits)).toEqual([8, 8]);
+    const narrow = await exported(output, path("narrow-onnx"), {
+      precisions: ["q4"],
+      quantization: { embeddingBits: 4 },
+    });
+    expect(narrow.notes[0]).toContain("q4: not the codes that the model was trained for");
+    expect(narrow.exports[0]?.embeddingBits).toBe(4);
+  });
+
   it("keeps its codes where a calibration text is given for other files", async () => {
     const { output } = await trained("kept", "dense", { quantize: "q4" });
     const calibration = { file: writeIds(path("calibration.bin"), 400), tokens: 256 };
@@ -163,6 +181,35 @@ describe("a model that is trained for q4", () => {
     expect(longer.settings.extendedFrom).toBe(CHANGING.steps);
   });
 
+  it("keeps its weights where its run is extended and none are better", async () => {
+    // The scales move far at this rate, and no later model is better.
+    const settings: Settings = { ...CHANGING, transferSteps: 0, quantize: "q4", evalEvery: 4, lr: 3e-2 };
+    const student = await shop.student("low-rank");
+    const output = path("kept best");
+    const { best } = await shop.distil(student, { output, settings });
+    const kept = weightsOf(output);
+    const longer = await shop.distil(student, { output, settings: { ...settings, steps: 7 }, resume: true });
+    expect(longer.best).toEqual(best);
+    expect(weightsOf(output).equals(kept)).toBe(true);
+  });
+
+  it("is scored rounded before its steps round, too", async () => {
+    const student = await shop.student("low-rank");
+    const settings: Settings = { ...CHANGING, transferSteps: 0, quantize: "q2", lr: 1e-9, evalEvery: 1 };
+    const { perplexity } = await shop.distil(student, { output: path("scored early"), settings });
+    const lines = readFileSync(path("scored early/metrics.jsonl"), "utf8").trim().split("\n");
+    const scores = lines.flatMap((line) => JSON.parse(line).eval?.perplexity ?? []);
+    expect(scores).toHaveLength(4);
+    const rounded = lines.flatMap((line) => (JSON.parse(line).rounded ? [JSON.parse(line).step] : []));
+    expect(rounded).toEqual([3, 4]);
+    for (const score of scores) expect(score / perplexity.before).toBeCloseTo(1, 5);
+    const plain = await shop.distil(student, {
+      output: path("scored plain"),
+      settings: { ...CHANGING, transferSteps: 0, lr: 1e-9 },
+    });
+    expect(Math.abs(perplexity.before / plain.perplexity.before - 1)).toBeGreaterThan(1e-4);
+  });
+
   it("is refused by the export once its weights are others", async () => {
     const { output } = await trained("changed", "dense", { quantize: "q4" });
     await overwrite(output, "h.0.mlp.c_fc.weight", (weight) => Math.fround(weight ** 2 + 1e-3));
@@ -183,12 +230,13 @@ describe("a model that is trained for q4", () => {
     ["with the mean of the weights", { average: 0.5 }],
     ["in micro-batches", { accumulate: 2, batchSize: 2 }],
     ["in mixed bits", { quantize: "mixed" }],
+    ["in all its steps", { quantizeSteps: 6 }],
   ])("trained %s", (name, more) =>
     it("goes on after an interruption as if there had been none", slowUnless("grid" in more), async () => {
       const settings: Settings = { ...CHANGING, steps: 6, quantize: "q4", ...more };
       const student = await shop.student("noise-distance");
       const whole = await shop.distil(student, { output: path(`whole ${name}`), settings });
-      for (const step of [1, 3, 4]) {
+      for (const step of [1, 3, 4, 5]) {
         const output = path(`parts ${name} ${step}`);
         const options = { output, settings, saveEvery: 100 };
         expect((await failureOf(() => shop.distil(student, { ...options, ...signalAt(step) }))).code).toBe("aborted");
@@ -210,7 +258,8 @@ describe("a model that is trained for q4", () => {
       });
     const student = await scalesOf(await shop.student("symmetric"));
     const share = async (grid: "fixed" | "refit") => {
-      const { output } = await trained(`scales ${grid}`, "symmetric", { quantize: "q4", grid });
+      const settings: Settings = { quantize: "q4", quantizeSteps: 4, grid };
+      const { output } = await trained(`scales ${grid}`, "symmetric", settings);
       const scales = await scalesOf(output);
       return scales.filter((scale, i) => scale === student[i]).length / scales.length;
     };

@@ -31,7 +31,7 @@ describe("the settings of distill.py", () => {
       const student = studentOf(undefined, variant);
       const all = resolveTrainSettings("distill", student.config, settings, config);
       const { task, cacheTeacher, cacheKind, teacherPrecision, devicePrecision, extendedFrom, ...others } = all;
-      const { quantize, budget, block, symmetric, grid, ...shared } = others;
+      const { quantize, quantizeSteps, budget, block, embeddingBits, symmetric, grid, ...shared } = others;
       expect(planScript(student, settings)).toEqual({ settings: shared, layers: [0, 1] });
     }
   });

@@ -1,5 +1,6 @@
 // Defaults of a run, settings that cannot be, and how a changed run is told.
 import { describe, expect, it } from "vitest";
+import { isRounded } from "../../src/distill/rounding-settings.ts";
 import { listChangedSettings } from "../../src/distill/run-identity.ts";
 import { resolveTrainSettings, type TrainSettings } from "../../src/distill/train-settings.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
@@ -160,11 +161,25 @@ describe("training for the rounding of an export", () => {
     expect(resolveTrainSettings("finetune", { ...TINY, n_embd: 48 }, { quantize: "uint8" }).block).toBe(16);
     expect(resolveTrainSettings("finetune", TINY, { quantize: "int8" }).block).toBe(0);
     expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" }).grid).toBe("fixed");
+    expect(resolveTrainSettings("pretrain", TINY, { quantize: "q4" }).grid).toBe("fixed");
     // Random weights outgrow the grids that they begin with.
-    expect(resolveTrainSettings("pretrain", TINY, { quantize: "q4" }).grid).toBe("refit");
+    expect(resolveTrainSettings("pretrain", TINY, { quantize: "q4", steps: 9, quantizeSteps: 9 }).grid).toBe("refit");
     expect(resolveTrainSettings("pretrain", TINY).grid).toBe("fixed");
     expect(resolveTrainSettings("finetune", TINY, { quantize: "mixed" })).toMatchObject({ block: 32, budget: 110 });
     expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" }).budget).toBe(0);
+  });
+
+  it("rounds in the last third of the steps, or in as many as are given", () => {
+    const rounded = (settings: Partial<TrainSettings>) =>
+      resolveTrainSettings("finetune", TINY, { steps: 10, ...settings }).quantizeSteps;
+    expect(rounded({})).toBe(0);
+    expect(rounded({ quantize: "q4" })).toBe(3);
+    expect(rounded({ quantize: "int8", steps: 1 })).toBe(1);
+    expect(rounded({ quantize: "q4", quantizeSteps: 10 })).toBe(10);
+    expect(rounded({ quantize: "q4", steps: 30, extendedFrom: 10 })).toBe(6);
+    const run = { steps: 10, quantizeSteps: 3 };
+    expect([0, 6, 7, 9].map((step) => isRounded(step, run))).toEqual([false, false, true, true]);
+    expect(isRounded(9, { steps: 10, quantizeSteps: 0 })).toBe(false);
   });
 
   it("refuses mixed bits for random weights", async () => {
@@ -179,6 +194,12 @@ describe("training for the rounding of an export", () => {
     [{ quantize: "q4", block: 20 }, "blocks of 20: not one of 16, 32, 64, 128"],
     [{ quantize: "q4", block: 64 }, "blocks of 64 do not divide n_embd 32"],
     [{ quantize: "q3" as "q4" }, '--quantize is "q3", expected: none or int8 or uint8 or mixed or q4 or q2'],
+    [{ embeddingBits: 8 }, "--embedding-bits is for precisions with blocks"],
+    [{ quantize: "int8", embeddingBits: 8 }, "--embedding-bits is for precisions with blocks"],
+    [{ quantize: "q4", embeddingBits: 6 }, "--embedding-bits 6: not one of 2, 4, 8"],
+    [{ quantizeSteps: 3 }, "--quantize-steps is for --quantize"],
+    [{ quantize: "q4", quantizeSteps: 0 }, "--quantize-steps 0 rounds nothing"],
+    [{ quantize: "q4", steps: 5, quantizeSteps: 6 }, "--quantize-steps 6 in a run of 5"],
     [{ quantize: "q4", budget: 120 }, "--budget is for --quantize mixed"],
     [{ quantize: "mixed", budget: 0 }, "--budget is 0, expected: percent of q4's size"],
   ] as [Partial<TrainSettings>, string][])("refuses what no export does: %j", async (given, message) => {

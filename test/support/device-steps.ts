@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { DeviceState } from "../../src/distill/device/device-state.ts";
 import { openPhase, type PhaseContext, type StepReport } from "../../src/distill/phases.ts";
+import { isRounded } from "../../src/distill/rounding-settings.ts";
 import { beginScale } from "../../src/distill/step/loss-scale.ts";
 import { ParameterStore } from "../../src/distill/step/parameter-store.ts";
 import { resolveTrainSettings, type TrainSettings } from "../../src/distill/train-settings.ts";
@@ -152,6 +153,7 @@ export async function runSteps(
         phase = await openPhase(step, context);
         await phase.optimizer.reset();
       }
+      await store.setRounding(isRounded(step, settings));
       store.clearTotals();
       const batches = Array.from({ length: settings.accumulate }, (_, micro) => makeBatch(step * 8 + micro, settings));
       reports.push(await phase.gradients(step - phase.start, batches, scale));

@@ -6,7 +6,7 @@ import { ROUNDING_SCRATCH } from "../../graph/quantize/rounding-kernel.ts";
 import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
 import type { WeightForm } from "../../model/weight-forms.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
-import { countGridFloats, type RoundedWeight, roundInMemory } from "../kernels/round-weight.ts";
+import { type FixedGrid, type RoundedWeight, roundInMemory, shapeGrid } from "../kernels/round-weight.ts";
 import {
   betweenSwaps,
   type MoveSettings,
@@ -54,6 +54,7 @@ export class DeviceState implements ParameterState {
   private readonly groups: GroupRunner;
   private readonly hasTotals: boolean;
   private readonly rounded = new Map<string, Rounded>();
+  rounds = true;
   /** 0 until the first micro-batch of a step is in the totals. */
   private keep = 0;
 
@@ -109,8 +110,22 @@ export class DeviceState implements ParameterState {
     return this.shapes.get(name) as readonly number[];
   }
 
+  shapePart(name: string, part: StatePart): readonly number[] | null {
+    if (part !== "grid") return this.shape(name);
+    const { form, grid } = this.rounded.get(name)?.weight ?? {};
+    return form && grid ? shapeGrid(form) : null;
+  }
+
+  async setRounding(on: boolean): Promise<void> {
+    if (this.rounds === on) return;
+    this.rounds = on;
+    for (const { weight } of this.rounded.values()) if (weight.grid) weight.grid.known = false;
+    await this.round([...this.rounded.keys()]);
+  }
+
   parameter(name: string): DeviceTensor {
-    return this.rounded.get(name)?.tensor ?? this.tensor("value", name);
+    const rounded = this.rounds ? this.rounded.get(name) : undefined;
+    return rounded?.tensor ?? this.tensor("value", name);
   }
 
   gradient(name: string): DeviceTensor {
@@ -150,6 +165,7 @@ export class DeviceState implements ParameterState {
   }
 
   async read(name: string, part: StatePart): Promise<Float32Array> {
+    if (part === "grid") return this.fixedGrid(name).values;
     return (await this.memory.read(this.tensor(part, name))) as Float32Array;
   }
 
@@ -158,6 +174,12 @@ export class DeviceState implements ParameterState {
   }
 
   async fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void> {
+    if (part === "grid") {
+      const grid = this.fixedGrid(name);
+      await read(grid.values);
+      grid.known = true;
+      return;
+    }
     const shape = this.shape(name);
     const values = new Float32Array(countElements(shape));
     await read(values);
@@ -184,8 +206,9 @@ export class DeviceState implements ParameterState {
     await this.round(this.trained);
   }
 
-  /** Makes what graphs read of these parameters from their values. */
+  /** Makes what graphs read of these parameters from their values; without rounding they read the values. */
   private async round(names: readonly string[]): Promise<void> {
+    if (!this.rounds) return;
     for (const name of names) {
       const rounded = this.rounded.get(name);
       if (!rounded) continue;
@@ -194,6 +217,12 @@ export class DeviceState implements ParameterState {
       roundInMemory(region, weight);
       await this.memory.write(makeFloat32Tensor(weight.into, this.shape(name)), tensor);
     }
+  }
+
+  private fixedGrid(name: string): FixedGrid {
+    const grid = this.rounded.get(name)?.weight.grid;
+    if (!grid) throw new Error(`${name} has no fixed grid`);
+    return grid;
   }
 
   private tensor(part: GroupPart, name: string): DeviceTensor {
@@ -206,9 +235,9 @@ export class DeviceState implements ParameterState {
 /** The host's arrays in which a parameter is rounded. */
 function prepareRounding({ name, shape, fixedGrid }: ParameterRequest, form: WeightForm): Omit<Rounded, "tensor"> {
   const size = countElements(shape);
-  const lengths = [size, size, fixedGrid ? countGridFloats(form) : 0];
+  const lengths = [size, size, fixedGrid ? countElements(shapeGrid(form) ?? [0]) : 0];
   const [region] = allocate([{ name, lengths }], undefined, ROUNDING_SCRATCH) as [Region];
   const [values, into, grids] = region.arrays as [Float32Array, Float32Array, Float32Array];
-  const grid = fixedGrid ? { values: grids, known: false } : null;
+  const grid = fixedGrid && grids.length > 0 ? { values: grids, known: false } : null;
   return { region, weight: { values, into, form, name, grid } };
 }

@@ -5,7 +5,7 @@ import { isNoiseParameter } from "../../model/parameters.ts";
 import { isDecayed, type MoveSettings, type StatePart } from "../step/parameter-state.ts";
 
 /** The arrays of a parameter on the device; `total` is `gradient` itself where none are accumulated. */
-export type GroupPart = StatePart | "gradient" | "total";
+export type GroupPart = Exclude<StatePart, "grid"> | "gradient" | "total";
 
 /** Makes new arrays of a parameter from its present ones. */
 export interface GroupBuilder {

@@ -10,12 +10,15 @@ export interface ParameterRequest {
   trained: boolean;
   /** The form of export that it is trained for: graphs read it rounded. Its gradient moves the value itself. */
   form?: WeightForm | undefined;
-  /** Whether the grids of its blocks stay those of the first values that are filled in. */
+  /** Whether the grids of its blocks stay those of the values that are rounded first. */
   fixedGrid?: boolean | undefined;
 }
 
-/** The arrays of a trained parameter that a checkpoint holds; `average` is the mean of the values over some steps. */
-export type StatePart = "value" | "moment1" | "moment2" | "average";
+/**
+ * The arrays of a trained parameter that a checkpoint holds. `average` is the mean of the values over some steps, `grid`
+ * [blocks, 2] the scale and zero point of each block, where these are fixed.
+ */
+export type StatePart = "value" | "moment1" | "moment2" | "average" | "grid";
 
 /** One step of AdamW for one parameter. */
 export interface AdamWSettings {
@@ -51,6 +54,17 @@ export async function betweenSwaps<T>(swap: () => Promise<void> | void, work: ()
   }
 }
 
+/** Lets `work` see the values rounded: on grids that are chosen for it, where the run does not round yet. */
+export async function withRounding<T>(store: ParameterState, work: () => Promise<T>): Promise<T> {
+  if (store.rounds) return work();
+  await store.setRounding(true);
+  try {
+    return await work();
+  } finally {
+    await store.setRounding(false);
+  }
+}
+
 /**
  * Values, gradients, AdamW moments and, where kept, means of the values. A parameter that is not trained has a value
  * alone. The total of a step is the sum of its micro-batches' gradients.
@@ -60,10 +74,16 @@ export interface ParameterState {
   readonly trained: readonly string[];
   /** Whether a mean of the values is kept. */
   readonly hasAverages: boolean;
+  /** Whether graphs read parameters that have a form rounded; they do until `setRounding` says otherwise. */
+  readonly rounds: boolean;
+  /** Fixed grids are forgotten where rounding ends, and chosen anew where it begins. */
+  setRounding(on: boolean): Promise<void> | void;
   shape(name: string): readonly number[];
+  /** The shape of a part; null for the grid of a parameter whose grid is not fixed. */
+  shapePart(name: string, part: StatePart): readonly number[] | null;
   /**
-   * The present value, rounded where the parameter has a form, to feed to a session. It is asked for before each run: an
-   * update may leave it elsewhere.
+   * The present value, rounded where the parameter has a form and the run rounds, to feed to a session. It is asked for
+   * before each run: an update may leave it elsewhere.
    */
   parameter(name: string): Operand;
   /** Where a session writes the gradient of a micro-batch. */
@@ -84,9 +104,9 @@ export interface ParameterState {
   withAverage<T>(work: () => Promise<T>): Promise<T>;
   /** The elements, which the caller does not change. */
   read(name: string, part: StatePart): Promise<Float32Array>;
-  /** The elements of `parameter`: those of a parameter with a form are rounded. */
+  /** The elements of `parameter`. */
   readRounded(name: string): Promise<Float32Array>;
-  /** Lets `read` fill an array of the part's size, and takes what it holds then. */
+  /** Lets `read` fill an array of the part's size, and takes what it holds then. A grid is filled before its value. */
   fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void>;
   close(): Promise<void>;
 }

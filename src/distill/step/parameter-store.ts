@@ -5,7 +5,7 @@ import { makeFloat32Tensor, type Tensor } from "../../graph/session.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
 import type { WeightForm } from "../../model/weight-forms.ts";
 import { allocate, type Region } from "../kernels/memory.ts";
-import { countGridFloats, type FixedGrid, roundInMemory } from "../kernels/round-weight.ts";
+import { type FixedGrid, roundInMemory, shapeGrid } from "../kernels/round-weight.ts";
 import {
   type AdamWSettings,
   betweenSwaps,
@@ -30,7 +30,7 @@ export interface ParameterSlot {
   moment2: Float32Array;
   total: Float32Array;
   average: Float32Array;
-  /** What graphs read: `value`, rounded where the parameter has a form, or else `value` itself. */
+  /** What graphs read: `value` itself, or an array of its own where the parameter has a form. */
   rounded: Float32Array;
 }
 
@@ -61,6 +61,7 @@ export class ParameterStore implements ParameterState {
   private readonly entries = new Map<string, Entry>();
   private readonly hasTotals: boolean;
   readonly hasAverages: boolean;
+  rounds = true;
 
   /**
    * @param options `accumulate`: totals apart from the gradients; `average`: means of the values; `bankBytes`: the most
@@ -83,7 +84,7 @@ export class ParameterStore implements ParameterState {
         apart,
         this.hasAverages ? apart : 0,
         form ? size : 0,
-        form && fixedGrid ? countGridFloats(form) : 0,
+        form && fixedGrid ? countElements(shapeGrid(form) ?? [0]) : 0,
         ...totals,
       ];
     };
@@ -98,7 +99,7 @@ export class ParameterStore implements ParameterState {
         slot,
         trained,
         form,
-        grid: fixedGrid ? { values: grids, known: false } : null,
+        grid: fixedGrid && grids.length > 0 ? { values: grids, known: false } : null,
       });
     }
   }
@@ -113,6 +114,21 @@ export class ParameterStore implements ParameterState {
 
   shape(name: string): readonly number[] {
     return this.slot(name).shape;
+  }
+
+  shapePart(name: string, part: StatePart): readonly number[] | null {
+    const { form, grid } = this.entry(name);
+    if (part === "grid") return form && grid ? shapeGrid(form) : null;
+    return this.shape(name);
+  }
+
+  setRounding(on: boolean): void {
+    if (this.rounds === on) return;
+    this.rounds = on;
+    for (const [name, { grid }] of this.entries) {
+      if (grid) grid.known = false;
+      this.round(name);
+    }
   }
 
   /** A parameter where it lies: a session that is fed it sees every update. */
@@ -213,7 +229,9 @@ export class ParameterStore implements ParameterState {
   private round(name: string): void {
     const entry = this.entry(name);
     const { slot, form, grid } = entry;
-    if (form) roundInMemory(entry, { values: slot.value, into: slot.rounded, form, name, grid });
+    if (!form) return;
+    if (this.rounds) roundInMemory(entry, { values: slot.value, into: slot.rounded, form, name, grid });
+    else slot.rounded.set(slot.value);
   }
 
   /**
@@ -232,7 +250,7 @@ export class ParameterStore implements ParameterState {
 
   /** The array itself: it is seen to change. */
   async read(name: string, part: StatePart): Promise<Float32Array> {
-    return this.slot(name)[part];
+    return part === "grid" ? this.fixedGrid(name).values : this.slot(name)[part];
   }
 
   /** The array itself: it is seen to change. */
@@ -241,8 +259,15 @@ export class ParameterStore implements ParameterState {
   }
 
   async fill(name: string, part: StatePart, read: (into: Float32Array) => Promise<unknown>): Promise<void> {
-    await read(this.slot(name)[part]);
+    await read(await this.read(name, part));
+    if (part === "grid") this.fixedGrid(name).known = true;
     if (part === "value") this.round(name);
+  }
+
+  private fixedGrid(name: string): FixedGrid {
+    const { grid } = this.entry(name);
+    if (grid === null) throw new Error(`${name} has no fixed grid`);
+    return grid;
   }
 
   /** The memory goes with the store. */

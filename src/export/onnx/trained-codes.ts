@@ -20,12 +20,13 @@ export function resolveExport(
   precisions: readonly Precision[],
   given: QuantizationOptions = {},
 ): Quantization {
-  const { block, symmetric, bits } = record?.quantization ?? {};
+  const { block, symmetric, embeddingBits, bits } = record?.quantization ?? {};
   return resolveQuantization(config.n_embd, precisions, {
     ...given,
     mixedBits: given.mixedBits ?? (bits && new Map(Object.entries(bits))),
     block: given.block ?? block,
     symmetric: given.symmetric ?? symmetric,
+    embeddingBits: given.embeddingBits ?? embeddingBits,
   });
 }
 
@@ -38,7 +39,7 @@ export function hasTrainedCodes({ record }: Trained, precision: Precision, quant
     chooseBlockBits(precision, { ...quantization, embeddingBits }, "wte.weight");
   const sameBlocks = trained.block === quantization.block && trained.symmetric === quantization.symmetric;
   const sameBits = Object.entries(trained.bits ?? {}).every(([name, own]) => quantization.mixedBits.get(name) === own);
-  return sameBlocks && sameBits && bits(quantization.embeddingBits) === bits(null);
+  return sameBlocks && sameBits && bits(quantization.embeddingBits) === bits(trained.embeddingBits ?? null);
 }
 
 /** One line for each file that rounds the weights of a model that was trained for a rounding; none for other models. */
