@@ -66,7 +66,7 @@ export function buildResidentGraph(options: ResidentOptions): Graph {
     beyond,
     rowsAtOnce: options.rowsAtOnce ?? Math.max(64, Math.floor(HEAD_ELEMENTS / config.vocab_size)),
     matrixTrained: trained.has(headName),
-    labelsWithin: true,
+    onDevice: true,
     temperature,
     labels: max(labels, graph.intsLike(labels, [0])),
     nllWeight: where(unsqueeze(unlabeled, [1]), zero, graph.input(STEP.nllWeight, "float32", [])), // [N, 1]

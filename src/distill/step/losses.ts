@@ -34,10 +34,10 @@ export interface HeadLossInputs {
   /** Whether dMatrix is wanted. */
   matrixTrained: boolean;
   /**
-   * Whether the labels' part of dL/dz is within the products, at the price of a tensor [n, v] more, or left to the caller as
-   * rows, which no op adds up as fast on a CPU.
+   * Whether the graph is for a device: the labels' part of dL/dz is then within the products, at the price of a tensor [n, v]
+   * more, and not left to the caller as rows, which no op adds up as fast on a CPU; and nothing is transposed for a product.
    */
-  labelsWithin?: boolean | undefined;
+  onDevice?: boolean | undefined;
 }
 
 export interface HeadLoss {
@@ -53,13 +53,13 @@ export interface HeadLoss {
 /**
  * L = Σ_i a_i·NLL_i + b_i·KL_i, with logits z = h·Wᵀ, p = softmax(z), q = softmax(z/T), t the teacher's at T:
  * dL/dz = a·(p − [label]) + (b/T)·(q − t). The one-hot part is kept apart as rows, so that no [N, V] tensor is built
- * for it, unless `labelsWithin`.
+ * for it, unless the graph is for a device.
  */
 export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
-  const { hidden, matrix, labels, nllWeight, matrixTrained, labelsWithin = false } = inputs;
+  const { hidden, matrix, labels, nllWeight, matrixTrained, onDevice = false } = inputs;
   const total = hidden.shape[0] as number;
   const labelWeights = gather(matrix, labels); // [N, C]
-  const labelsOfBlocks = labelsWithin ? cutEvenly(labels, inputs.rowsAtOnce) : [];
+  const labelsOfBlocks = onDevice ? cutEvenly(labels, inputs.rowsAtOnce) : [];
   const blocks: RowBlock[] = [];
   let dChunks: Value[] = [];
   for (let start = 0; start < total; start += inputs.rowsAtOnce) {
@@ -71,7 +71,7 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
       dChunks = block.dLogits.map((d, c) => {
         const sum = dChunks[c] ?? null;
         // A transpose of its own is faster on a CPU, and slower on WebGPU.
-        if (labelsWithin) return gemm(d, block.hidden, { transA: true, c: sum }); // [v, C]
+        if (onDevice) return gemm(d, block.hidden, { transA: true, c: sum }); // [v, C]
         return gemm(transpose(d, [1, 0]), block.hidden, { c: sum }); // [v, C]
       });
   }
@@ -79,8 +79,8 @@ export function buildHeadLoss(inputs: HeadLossInputs): HeadLoss {
     blocks.length === 1 ? pick(blocks[0] as RowBlock) : concat(blocks.map(pick), 0);
   const kl = blocks.every((block) => block.kl) ? rows((block) => block.kl as Value) : null;
   const fromLogits = rows((block) => block.dHidden); // [N, C]
-  const dHidden = labelsWithin ? fromLogits : sub(fromLogits, mul(labelWeights, nllWeight)); // [N, C]
-  const labelRows = matrixTrained && !labelsWithin ? scale(mul(hidden, nllWeight), -1) : null;
+  const dHidden = onDevice ? fromLogits : sub(fromLogits, mul(labelWeights, nllWeight)); // [N, C]
+  const labelRows = matrixTrained && !onDevice ? scale(mul(hidden, nllWeight), -1) : null;
   return { nll: rows((block) => block.nll), kl, dHidden, dChunks, labelRows };
 }
 
