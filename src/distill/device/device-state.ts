@@ -238,6 +238,6 @@ function prepareRounding({ name, shape, fixedGrid }: ParameterRequest, form: Wei
   const lengths = [size, size, fixedGrid ? countElements(shapeGrid(form) ?? [0]) : 0];
   const [region] = allocate([{ name, lengths }], undefined, ROUNDING_SCRATCH) as [Region];
   const [values, into, grids] = region.arrays as [Float32Array, Float32Array, Float32Array];
-  const grid = fixedGrid && grids.length > 0 ? { values: grids, known: false } : null;
+  const grid = grids.length > 0 ? { values: grids, known: false } : null;
   return { region, weight: { values, into, form, name, grid } };
 }

@@ -90,7 +90,7 @@ export class ParameterStore implements ParameterState {
     };
     const requests = specs.map((spec) => ({ name: spec.name, lengths: lengths(spec) }));
     const regions = allocate(requests, options.bankBytes, specs.some(({ form }) => form) ? ROUNDING_SCRATCH : 0);
-    for (const [index, { name, shape, trained, form = null, fixedGrid }] of specs.entries()) {
+    for (const [index, { name, shape, trained, form = null }] of specs.entries()) {
       const { arrays, ...region } = regions[index] as Region;
       const [value, gradient, moment1, moment2, average, own, grids, total = gradient] = arrays as StoredArrays;
       const slot = { name, shape, value, gradient, moment1, moment2, total, average, rounded: form ? own : value };
@@ -99,7 +99,7 @@ export class ParameterStore implements ParameterState {
         slot,
         trained,
         form,
-        grid: fixedGrid && grids.length > 0 ? { values: grids, known: false } : null,
+        grid: grids.length > 0 ? { values: grids, known: false } : null,
       });
     }
   }
