@@ -1,7 +1,9 @@
 // Estimates the space that a run takes on the disk.
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
 import { countElements } from "../formats/dtype.ts";
-import { listParameters } from "../model/parameters.ts";
+import type { StateArray } from "./run-arrays.ts";
+import { listBest, listState } from "./run-folder.ts";
+import type { ParameterState } from "./step/parameter-state.ts";
 import type { TrainSettings } from "./train-settings.ts";
 
 export interface DiskUse {
@@ -13,33 +15,20 @@ export interface DiskUse {
   cache: number;
 }
 
-interface RunSizes {
-  isTrained: (name: string) => boolean;
-  steps: number;
-  cache: number;
-  /** Whether the mean of the parameters is kept. */
-  averaged?: boolean;
-}
-
 /** Bytes of a line of metrics.jsonl. */
 const METRICS_LINE = 300;
 
-/**
- * OUTPUT.run holds the parameters with two moments, and their mean where one is kept, and the best parameters; a checkpoint is written beside the one that
- * it replaces. All are float32.
- * @param run `isTrained` says which parameters move; `cache` are bytes of cache files
- */
-export function estimateDisk(
-  { config, tensors }: Checkpoint,
-  { isTrained, steps, cache, averaged = false }: RunSizes,
-): DiskUse {
-  const moving = listParameters(config).filter(({ name }) => isTrained(name));
-  const trained = moving.reduce((sum, { shape }) => sum + 4 * countElements(shape), 0);
-  return {
-    run: 2 * (averaged ? 4 : 3) * trained + trained + METRICS_LINE * steps,
-    output: [...tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
-    cache,
-  };
+/** Bytes of OUTPUT.run when it is fullest: while a checkpoint, beside the best parameters, is written beside the one that it replaces. */
+export function estimateRunBytes(store: ParameterState, steps: number): number {
+  const countBytes = (arrays: readonly StateArray[]) =>
+    arrays.reduce((sum, { name, part }) => sum + 4 * countElements(store.shapePart(name, part) ?? []), 0);
+  return 2 * countBytes(listState(store)) + countBytes(listBest(store)) + METRICS_LINE * steps;
+}
+
+/** Bytes of the model that a run writes: its tensors keep their types, but rounded ones are float32. */
+export function estimateOutputBytes({ tensors }: Checkpoint, { rounds }: { rounds: boolean }): number {
+  const countBytes = ({ shape, byteLength }: CheckpointTensor) => (rounds ? 4 * countElements(shape) : byteLength);
+  return [...tensors.values()].reduce((sum, tensor) => sum + countBytes(tensor), 0);
 }
 
 /** Bytes of the ids of a text in the token cache, and of the teacher's most likely tokens of some windows. */

@@ -13,7 +13,7 @@ import { countTokenFlops, type TokenFlops } from "./cost.ts";
 import { type CorpusSample, sampleText } from "./data/sample.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { Batches, holdOut, type TokenRange } from "./data/windows.ts";
-import { type DiskUse, estimateCache, estimateDisk } from "./disk-use.ts";
+import { type DiskUse, estimateCache, estimateOutputBytes, estimateRunBytes } from "./disk-use.ts";
 import { countEvaluationsAfter } from "./evaluation-plan.ts";
 import { openHeldOut } from "./held-out.ts";
 import { measure } from "./measure.ts";
@@ -22,7 +22,7 @@ import { planRun, type RunPlan } from "./run-plan.ts";
 import { withMatchingTeacher } from "./teacher/teacher.ts";
 import type { TrainOptions } from "./train.ts";
 import type { TrainSettings } from "./train-settings.ts";
-import { isTrained, loadStore } from "./trained-model.ts";
+import { loadStore } from "./trained-model.ts";
 
 /** Seconds that are measured in all, and the share of each phase's steps and of scoring. */
 const SECONDS = 10;
@@ -78,9 +78,10 @@ export async function dryRun(student: Checkpoint, given: TrainOptions, seconds =
     const context: PhaseContext = { student, teacher, settings, layers, store, session, split: corpora.split, cache };
     const evaluationTokens = corpora.heldOutTokens;
     const measuring = { signal, onProgress, seconds, done, evaluationTokens };
+    const runBytes = estimateRunBytes(store, settings.steps);
     const measured = await measureRun(context, measuring).finally(() => store.close());
-    const whole = (performance.now() - started) / 1000;
-    return makeDryRun(student, options, { plan, done, corpora, measured, prepare: whole - measured.spent });
+    const prepare = (performance.now() - started) / 1000 - measured.spent;
+    return makeDryRun(student, options, { plan, done, corpora, measured, prepare, runBytes });
   } finally {
     if (cache) await rm(cache, { recursive: true, force: true });
     await corpora.close();
@@ -216,6 +217,8 @@ interface Facts {
   measured: Measured;
   /** Seconds of everything but measuring, of which tokenizing the sample is a part. */
   prepare: number;
+  /** Most of OUTPUT.run. */
+  runBytes: number;
 }
 
 function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): DryRun {
@@ -241,14 +244,13 @@ function makeDryRun(student: Checkpoint, options: TrainOptions, facts: Facts): D
     flopsPerToken,
     rate: steps.train === 0 ? null : { flopsPerSecond: flops * tokensPerSecond, tokensPerSecond },
     memoryBytes: process.resourceUsage().maxRSS * 1024,
-    diskBytes: estimateDisk(student, {
-      isTrained: (name) => isTrained(name, settings),
-      steps: total,
-      averaged: settings.average > 0,
+    diskBytes: {
+      run: facts.runBytes,
+      output: estimateOutputBytes(student, { rounds: settings.quantize !== "none" }),
       cache: estimateCache(student, settings, {
         textTokens: corpora.tokenized ? corpora.text.tokens : 0,
         windows: Math.min((total - done) * batchSize * accumulate, Math.floor(corpora.trainTokens / length)),
       }),
-    }),
+    },
   };
 }

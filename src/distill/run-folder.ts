@@ -54,11 +54,11 @@ const OWN_FILES =
   /^(run\.json|metrics\.jsonl|checkpoint|best|lock|\.(run\.json|checkpoint|best|lock)\.nfc-(tmp|old)-.*)$/;
 
 /** Arrays of a checkpoint, each as PART/NAME. A grid comes before the values that are rounded on it. */
-const listState = (store: ParameterState) =>
+export const listState = (store: ParameterState) =>
   listArrays(store, ["grid", "value", "moment1", "moment2", ...(store.hasAverages ? (["average"] as const) : [])]);
 
 /** Arrays of the best parameters: values by their names alone. */
-const listBest = (store: ParameterState) =>
+export const listBest = (store: ParameterState) =>
   listArrays(store, ["grid", "value"]).map((array) => (array.part === "value" ? { ...array, key: array.name } : array));
 
 /** The folder of one run. `State` is what a checkpoint holds besides its arrays. */

@@ -2,7 +2,7 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
-import { type DiskUse, estimateDisk } from "../../distill/disk-use.ts";
+import { type DiskUse, estimateOutputBytes, estimateRunBytes } from "../../distill/disk-use.ts";
 import { measure } from "../../distill/measure.ts";
 import { withMatchingTeacher } from "../../distill/teacher/teacher.ts";
 import { makeStore } from "../../distill/trained-model.ts";
@@ -88,7 +88,7 @@ export async function dryRunTask(
       evaluations: { count, examples: parts.dev.examples.length },
       seconds: { step, evaluation, prepare, total },
       memoryBytes: process.resourceUsage().maxRSS * 1024,
-      diskBytes: estimateDisk(model, { isTrained: isTrainedOnTask, steps: objective.steps, cache: 0 }),
+      diskBytes: { run: estimateRunBytes(store, objective.steps), output: estimateOutputBytes(model, { rounds: false }), cache: 0 },
     };
   } finally {
     await objective.close();
