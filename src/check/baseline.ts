@@ -40,7 +40,7 @@ export async function readBaseline(file: string): Promise<Baseline> {
 }
 
 /** The entry of a model, or null; the name may be that of a property which every object inherits. */
-export function makeBaseline(baseline: Baseline | null, name: string): BaselineEntry | null {
+export function findEntry(baseline: Baseline | null, name: string): BaselineEntry | null {
   return baseline !== null && Object.hasOwn(baseline.models, name) ? (baseline.models[name] as BaselineEntry) : null;
 }
 

@@ -6,9 +6,9 @@ import { refuseUnmarkedFile } from "../io/marked-file.ts";
 import { sha256File } from "../io/sha256.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
 import { findLargestFormat } from "../report/weigh/header-tensors.ts";
-import { BASELINE_FORMAT, type BaselineEntry, makeBaseline, readBaseline, writeBaseline } from "./baseline.ts";
+import { BASELINE_FORMAT, type BaselineEntry, findEntry, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
-import { isBelowRoot } from "./model-files.ts";
+import { toPathBelow } from "./model-files.ts";
 import { readNotedQuality } from "./quality-budget.ts";
 import { BASELINE_FILE_NAME, readSizeConfig, type SizeEntry } from "./size-config.ts";
 import { parseBytes, parseGrowth } from "./units.ts";
@@ -42,6 +42,8 @@ export interface CheckedModel {
   baselineParameters: number | null;
   /** Groups of tensors whose bytes changed, largest growth first. */
   groups: { group: string; before: number; now: number }[];
+  /** Whether it grew by more than its maxGrowth. */
+  grew: boolean;
   /** Why it failed, one line each. */
   failures: string[];
   /** Facts that fail nothing, one line each. */
@@ -75,7 +77,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const { file, config } = await readSizeConfig(options.folder, options.config);
   const root = resolve(dirname(file));
   const named =
-    options.baseline ?? (config.baseline === undefined ? undefined : join(root, isBelowRoot(root, config.baseline)));
+    options.baseline ?? (config.baseline === undefined ? undefined : join(root, toPathBelow(root, config.baseline)));
   const baselineFile = named ?? join(dirname(file), BASELINE_FILE_NAME);
   if (updateBaseline && named !== undefined) await refuseUnmarkedFile(named, `"${BASELINE_FORMAT}"`, "a baseline");
   // A baseline that is named must exist: without it, growth would go unseen.
@@ -84,7 +86,7 @@ export async function checkSizes(options: CheckOptions): Promise<CheckResult> {
   const weighed = new Map<string, WeighedModel>();
   const models: CheckedModel[] = [];
   for (const entry of config.models) {
-    const { checked, model } = await checkEntry(root, entry, makeBaseline(baseline, nameEntry(entry)), {
+    const { checked, model } = await checkEntry(root, entry, findEntry(baseline, nameEntry(entry)), {
       told: !updateBaseline,
       requireBaseline: requireBaseline && !updateBaseline,
       signal,
@@ -119,7 +121,7 @@ async function checkEntry(
     baselineSize: before?.bytes ?? null,
     ...{ brotliSize: null, brotliLimit: readLimit(entry.brotliLimit), baselineBrotli: before?.brotli ?? null },
     baselineParameters: before?.parameters ?? null,
-    unreadable: false,
+    ...{ grew: false, unreadable: false },
   };
   const fail = (text: string) => {
     checked.failures.push(text);
@@ -144,7 +146,9 @@ async function checkEntry(
   for (const text of [...checkLimits(entry, model), ...quality, ...checkAccidents(entry, model, before)]) fail(text);
   if (before) {
     checked.groups = describeChangedGroups(before.groups, model.groups);
-    for (const growth of checkGrowth(entry, model, before, checked.groups)) fail(growth);
+    const growth = checkGrowth(entry, model, before, checked.groups);
+    checked.grew = growth.length > 0;
+    for (const text of growth) fail(text);
   } else if (requireBaseline) fail("the baseline does not know this model: nfc check --update-baseline");
   else if (entry.maxGrowth !== undefined && told)
     checked.notes.push("no baseline knows it: maxGrowth is not checked; nfc check --update-baseline");
@@ -169,7 +173,7 @@ function checkLimits(entry: SizeEntry, model: WeighedModel): string[] {
   const { maxParameters } = entry;
   if (maxParameters === undefined) return faults;
   if (model.parameters === null)
-    faults.push("maxParameters: its weights are packed in a way that headers do not explain");
+    faults.push("maxParameters: its weights are packed in a way that headers do not explain, or in a GGUF file");
   else if (model.parameters > maxParameters)
     faults.push(`${formatThousands(model.parameters)} parameters, over the limit of ${formatThousands(maxParameters)}`);
   return faults;

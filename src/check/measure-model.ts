@@ -43,10 +43,11 @@ export async function weighModel(
   path: string,
   { brotli = false, signal }: { brotli?: boolean | undefined; signal?: AbortSignal | undefined } = {},
 ): Promise<WeighedModel | null> {
-  const { models, state, others } = await findModelFiles(root, path);
-  if (models.length + state.length + others.length === 0) return null;
-  if (models.length + state.length === 0)
-    throw new NfcError("unsupported", `${path}: is no model: only .safetensors and .onnx files are`, {
+  const { models, unread, state, others } = await findModelFiles(root, path);
+  const known = models.length + unread.length + state.length;
+  if (known + others.length === 0) return null;
+  if (known === 0)
+    throw new NfcError("unsupported", `${path}: is no model: only .safetensors, .onnx and .gguf files are`, {
       hint: "name the model's file or folder",
     });
   const files = new FileSizes(root);
@@ -60,6 +61,7 @@ export async function weighModel(
     for (const tensor of tensors) all.push(tensor); // there may be more than a call can take as arguments
     accidents.push(...findAccidents(name, tensors));
   }
+  for (const name of unread) rest.push({ group: "GGUF", bytes: await files.add(name), parameters: null });
   for (const name of state) {
     rest.push({ group: "optimiser state", bytes: await files.add(name), parameters: 0 });
     const text = `${escapeTerminal(name)} is training state: leave it out of the model`;
@@ -75,7 +77,7 @@ export async function weighModel(
     dtypes: sortKeys(sumFormats(all)),
     bytes: files.bytes,
     brotli: brotli ? sumCompressed(files.own, await measureCompressed(files.own, signal)).brotli : null,
-    parameters: sumWeights(all).parameters,
+    parameters: sumWeights([...all, ...rest]).parameters,
     attention: findAttentionParts(all),
     accidents,
   };

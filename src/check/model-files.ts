@@ -18,6 +18,8 @@ const GLOB = { noextglob: true };
 export interface ModelFiles {
   /** Files whose headers are read, sorted. */
   models: string[];
+  /** GGUF files, which count with their bytes alone. */
+  unread: string[];
   /** Files that training leaves behind, such as optimizer.pt. */
   state: string[];
   /** Anything else that the path itself names. */
@@ -29,19 +31,21 @@ export interface ModelFiles {
  * @throws NfcError "usage" for a path that leaves the folder of the configuration, "invalid-file" for a link that does
  */
 export async function findModelFiles(root: string, path: string): Promise<ModelFiles> {
-  const names = (await expandPattern(root, isBelowRoot(root, path))).sort();
+  const names = (await expandPattern(root, toPathBelow(root, path))).sort();
   for (const name of names) await refuseLinkOut(join(root, name), root);
-  const isModel = (name: string) => /\.(safetensors|onnx)$/.test(name);
-  const rest = names.filter((name) => !isModel(name));
-  return {
-    models: names.filter(isModel),
-    state: rest.filter((name) => isState(name)),
-    others: rest.filter((name) => !isState(name)),
-  };
+  const files: ModelFiles = { models: [], unread: [], state: [], others: [] };
+  for (const name of names) files[findKind(name)].push(name);
+  return files;
+}
+
+function findKind(name: string): keyof ModelFiles {
+  if (/\.(safetensors|onnx)$/.test(name)) return "models";
+  if (name.endsWith(".gguf")) return "unread";
+  return isState(name) ? "state" : "others";
 }
 
 /** Rewrites a path relative to the configuration's folder. @throws NfcError "usage" for a path that leaves it */
-export function isBelowRoot(root: string, path: string): string {
+export function toPathBelow(root: string, path: string): string {
   const inside = toSlashes(relative(root, resolve(root, path)));
   if (inside.split("/")[0] !== ".." && !isAbsolute(inside)) return inside;
   throw new NfcError("usage", `${path}: lies outside ${root}`, {

@@ -163,6 +163,11 @@ export async function readNfcRecord(folder: string): Promise<NfcRecord | null> {
   return value === undefined ? null : parseNfcRecord(value, join(folder, NFC_RECORD_FILE));
 }
 
+/** Whether a record is of a model that was tied or cut: it has its source's parameters, changed. */
+export function isConverted({ tie, cuts }: NfcRecord): boolean {
+  return tie !== null || cuts !== undefined;
+}
+
 /** The text of nfc.json for a record. */
 export function formatNfcRecord(record: NfcRecord): string {
   return `${JSON.stringify(record, null, 2)}\n`;

@@ -13,6 +13,17 @@ export async function requireRuntime(): Promise<void> {
   await checkDevice("cpu");
 }
 
+/** Opens a checkpoint as the flags say, with progress and Ctrl-C; the caller closes it. */
+export async function openModel(
+  { signal }: Context,
+  model: string,
+  flags: SourceFlags,
+  progress: Progress,
+): Promise<Checkpoint> {
+  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
+  return openCheckpoint(model, { ...toOpenOptions(flags), signal, onProgress: progress.show });
+}
+
 /** Runs `use` on an open checkpoint. */
 export async function withCheckpoint<T>(
   context: Context,
@@ -20,14 +31,9 @@ export async function withCheckpoint<T>(
   flags: OutputFlags & SourceFlags,
   use: (checkpoint: Checkpoint, progress: Progress) => Promise<T>,
 ): Promise<T> {
-  const { openCheckpoint } = await import("../checkpoint/checkpoint.ts");
   const progress = await Progress.open(context.io, flags);
   try {
-    const checkpoint = await openCheckpoint(model, {
-      ...toOpenOptions(flags),
-      signal: context.signal,
-      onProgress: progress.show,
-    });
+    const checkpoint = await openModel(context, model, flags, progress);
     try {
       return await use(checkpoint, progress);
     } finally {

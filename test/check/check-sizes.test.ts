@@ -103,6 +103,24 @@ describe("absolute limits of checkSizes", () => {
     for (const { size, failures } of models) expect({ size, failures }).toEqual({ size: bytes, failures: [] });
   });
 
+  it("a GGUF file counts with its bytes alone, by itself and in a folder, and growth is held against it", async () => {
+    const bytes = 1000;
+    mkdirSync(`${repo}/gguf`);
+    writeFileSync(`${repo}/gguf/model-q8_0.gguf`, Buffer.alloc(bytes));
+    configure({ path: "gguf", limit: bytes, maxGrowth: "0" }, { path: "gguf/model-q8_0.gguf", limit: bytes - 1 });
+    const { models } = await check();
+    expect(models.map(({ size, parameters, passed }) => ({ size, parameters, passed }))).toEqual([
+      { size: bytes, parameters: null, passed: true },
+      { size: bytes, parameters: null, passed: false },
+    ]);
+    configure({ path: "gguf", maxGrowth: "0" }, { path: "gguf", name: "counted", maxParameters: 1e9 });
+    expect((await check()).models[1]?.failures).toEqual([expect.stringContaining("or in a GGUF file")]);
+    configure({ path: "gguf", maxGrowth: "0" });
+    await check({ updateBaseline: true });
+    writeFileSync(`${repo}/gguf/model-q8_0.gguf`, Buffer.alloc(bytes + 1));
+    expect(await only()).toMatchObject({ grew: true, groups: [{ group: "GGUF", before: bytes, now: bytes + 1 }] });
+  });
+
   it("weights that two formats share count once", async () => {
     await exported(path("tied"), `${repo}/shared`, { weights: "shared" });
     configure({ path: "shared" });

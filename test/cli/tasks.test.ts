@@ -120,7 +120,8 @@ describe("nfc eval --task", () => {
 
   it.each([
     [["--task", "sst2"], "--task needs --data"],
-    [["--task", "sst2", "--data", "x", "--text", "y"], "--task goes with --data alone"],
+    [["--task", "sst2", "--data", "x", "--text", "y"], "--text: for text, which --task does not score"],
+    [["--task", "sst2", "--data", "x", "--noise", "sample", "--stride", "4"], "--stride, --noise: for text"],
     [["--data", "x"], "nothing to score; give --text FILE, or --task NAME --data FOLDER"],
     [["--text", "x", "--skip-invalid"], "--data and --skip-invalid are for --task"],
     [[], "nothing to score"],

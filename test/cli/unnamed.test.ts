@@ -58,6 +58,13 @@ describe("the three commands, one after another", () => {
     }
   });
 
+  it("run on a model that is cut, not tied", async () => {
+    await ok("convert", "tiny", "--variant", "dense", "--layers", "1", "--threads", "1");
+    expect(notes((await ok(...DISTILL)).stderr)[0]).toBe(
+      "note: trains tiny-nfc, its teacher is its source tiny, writes tiny-nfc-distilled",
+    );
+  });
+
   it("run on a bare weights file, whose heads the student knows for its teacher", async () => {
     renameSync("tiny/model.safetensors", "gpt2.safetensors");
     rmSync("tiny", { recursive: true });

@@ -7,6 +7,8 @@ import { parseConfig, toHfConfig } from "../../src/checkpoint/config-file.ts";
 import { ModelCache } from "../../src/checkpoint/hub/cache.ts";
 import { readNfcRecord } from "../../src/checkpoint/nfc-record.ts";
 import { resolveLocal } from "../../src/checkpoint/source.ts";
+import { readPlan } from "../../src/convert/plan/plan-file.ts";
+import { chooseStep } from "../../src/convert/plan/target.ts";
 import { RunFolder, textStateSchema } from "../../src/distill/run-folder.ts";
 import { JsonCursor } from "../../src/formats/json-strict.ts";
 import { readOnnxStructure } from "../../src/formats/onnx/reader.ts";
@@ -27,7 +29,7 @@ import { CONFIG, changedProto, externalTensor } from "../support/decoder-proto.t
 import { encodeSafetensors, tinyHfConfig, tinyModelConfig, tinyTensors } from "../support/make-checkpoint.ts";
 import { encode, inMemory, ofFile } from "./make-parser.ts";
 import type { Target } from "./target.ts";
-import { BASELINE, GENERATION, RECORD, REPORT, RUN, SIZES } from "./valid-files.ts";
+import { BASELINE, GENERATION, PLAN, RECORD, REPORT, RUN, SIZES } from "./valid-files.ts";
 
 const TENSORS = encodeSafetensors(tinyTensors({ layers: 1 }));
 const HEADER = TENSORS.subarray(8, 8 + Number(Buffer.from(TENSORS).readBigUInt64LE(0)));
@@ -110,6 +112,9 @@ export const PARSERS: readonly Target[] = [
     read: (_, folder) => readSizeConfig(folder),
   }),
   ofFile("baseline", ["nfc.baseline.json", "json"], [encode(BASELINE)], { read: (file) => readBaseline(file) }),
+  ofFile("plan", ["plan.json", "json"], [encode(PLAN)], {
+    read: async (file) => chooseStep(await readPlan(file), { kind: "parameters", share: 0.7 }, file),
+  }),
   ofFile("run", ["out.run/run.json", "json"], [encode(RUN)], {
     read: (_, folder) => new RunFolder(join(folder, "out"), textStateSchema).identity(),
   }),

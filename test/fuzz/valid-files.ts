@@ -54,6 +54,19 @@ export const BASELINE = {
   },
 };
 
+const TEXT = { files: ["text.txt"], sha256: SHA, every: 3, tokens: 100, length: 16 };
+const MODEL = { ...{ perplexity: 12.5, error: 0.01, kl: 0.1, klError: 0.01, seconds: 1 }, parameters: 1000 };
+const BYTES = { fp32: 4000, int8: 1000, q4: null };
+export const PLAN = {
+  ...{ format: "nfc-plan/1", tool: TOOL, source: RECORD.source, calibration: TEXT, heldOut: TEXT },
+  ...{ axes: [{ name: "mlp", values: [64, 32] }], floor: 0.4, complete: true },
+  measurements: [
+    { ...MODEL, cuts: {}, bytes: BYTES },
+    { ...MODEL, cuts: { mlp: 32 }, parameters: 600, bytes: BYTES },
+  ],
+  steps: [{ axis: "mlp", value: 32, measurement: 1 }],
+};
+
 const SETTINGS = { steps: 10, lr: 0.001, teacher: SHA, valid: null };
 export const RUN = {
   ...{ format: "nfc-run/2", settings: SETTINGS },

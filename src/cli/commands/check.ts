@@ -73,7 +73,7 @@ function describeFailure({ models, unreadable }: CheckResult): NfcError {
   const more = failed.length > 3 ? ` and ${failed.length - 3} more` : "";
   const names = `${failed.slice(0, 3).join(", ")}${more}`;
   if (unreadable) return new NfcError("unreadable", `cannot be read: ${names}`, { hint: "see above" });
-  const grew = models.some(({ failures }) => failures.some((text) => text.startsWith("grew by ")));
+  const grew = models.some((model) => model.grew);
   return new NfcError("regression", `not as it should be: ${names}`, {
     hint: grew ? "see above; where the growth is right: nfc check --update-baseline" : "see above",
   });

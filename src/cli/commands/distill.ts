@@ -3,7 +3,7 @@
 import { Command } from "commander";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { openModel, withCheckpoint } from "../open-checkpoint.ts";
 import { addSourceFlags, type SourceFlags, toOpenOptions } from "../options.ts";
 import type { Progress } from "../progress.ts";
 import { type Context, note } from "../terminal.ts";
@@ -66,11 +66,12 @@ async function run(context: Context, named: string | undefined, flags: DistillFl
 
 /** @param models `places` are where the student's source may be; null where --teacher names another model */
 async function openTeacher(
-  { signal }: Context,
+  context: Context,
   flags: DistillFlags,
   { student, places, progress }: { student: Checkpoint; places: readonly string[] | null; progress: Progress },
 ): Promise<Checkpoint> {
-  const options = { ...toOpenOptions(flags), signal, onProgress: progress.show };
-  if (places) return (await import("../unnamed/source-teacher.ts")).openSource(student, places, options);
-  return (await import("../../checkpoint/checkpoint.ts")).openCheckpoint(flags.teacher as string, options);
+  if (places === null) return openModel(context, flags.teacher as string, flags, progress);
+  const { openSource } = await import("../unnamed/source-teacher.ts");
+  const options = { ...toOpenOptions(flags), signal: context.signal, onProgress: progress.show };
+  return openSource(student, places, options);
 }

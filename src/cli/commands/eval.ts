@@ -7,7 +7,7 @@ import { PRECISIONS } from "../../model/precision.ts";
 import { formatPercent, formatThousands } from "../../report/render/format.ts";
 import { alignTable } from "../../report/render/text.ts";
 import { addDeviceFlag, requireDevice, resolveDevice } from "../device.ts";
-import { withCheckpoint } from "../open-checkpoint.ts";
+import { openModel, withCheckpoint } from "../open-checkpoint.ts";
 import {
   addCommonFlags,
   addSourceFlags,
@@ -15,7 +15,6 @@ import {
   parsePrecisions,
   parseSeed,
   toNoiseMode,
-  toOpenOptions,
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
 import { type Context, note, printResult } from "../terminal.ts";
@@ -80,10 +79,9 @@ async function run(context: Context, model: string, given: EvalFlags): Promise<v
     const { evalExport } = await import("./eval/exported.ts");
     return evalExport(context, model, flags);
   }
-  const { openCheckpoint } = await import("../../checkpoint/checkpoint.ts");
   const { recordPerplexity } = await import("../../inference/score/record-perplexity.ts");
   await withCheckpoint(context, model, flags, async (checkpoint, progress) => {
-    const against = flags.against ? await openCheckpoint(flags.against, toOpenOptions(flags)) : undefined;
+    const against = flags.against ? await openModel(context, flags.against, flags, progress) : undefined;
     try {
       const result = await score(context, checkpoint, against, flags, progress);
       progress.stop();

@@ -1,7 +1,7 @@
 // Finds the models that nfc made in a folder, for a command to which none is named.
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "../../checkpoint/nfc-record.ts";
+import { isConverted, NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "../../checkpoint/nfc-record.ts";
 import { NfcError } from "../../errors.ts";
 import { INDEX_FILE, SINGLE_FILE } from "../../formats/safetensors/shard-plan.ts";
 import { fileExists } from "../../io/exists.ts";
@@ -48,6 +48,6 @@ export async function findOwnModels(folder = "."): Promise<OwnModels> {
 }
 
 /** The history of a conversion is empty, or ends with it where its source had one. */
-function findLastStep({ history, tie }: NfcRecord): string | null {
-  return history.at(-1)?.step ?? (tie ? "convert" : null);
+function findLastStep(record: NfcRecord): string | null {
+  return record.history.at(-1)?.step ?? (isConverted(record) ? "convert" : null);
 }

@@ -3,6 +3,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from "node:pat
 import { type Checkpoint, type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import { readVocabularyCut } from "../../checkpoint/kept-ids.ts";
+import { isConverted } from "../../checkpoint/nfc-record.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
@@ -15,7 +16,7 @@ const NAME_IT = "name the teacher with --teacher";
  * @throws NfcError "usage" for a student that was not converted, "not-found" where none of the places exists
  */
 export function locateSource({ source, folder, record }: Checkpoint): [string, ...string[]] {
-  if (!(record?.tie || record?.cuts) || folder === null)
+  if (record === null || !isConverted(record) || folder === null)
     throw new NfcError("usage", `${source}: no nfc.json says which model it was converted from`, { hint: NAME_IT });
   const { path } = record.source;
   if (isHubReference(path)) return [path];

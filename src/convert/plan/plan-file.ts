@@ -96,10 +96,21 @@ export async function readPlan(path: string): Promise<Plan> {
   const value = await readJsonFile(path, { maxBytes: MAX_PLAN_BYTES, hint });
   refuseOtherVersion(value, path, PLAN_FORMAT, "use the version of nfc that wrote the plan, or a newer one");
   const plan = parseJsonWith(planSchema, value, path, hint);
-  const dangling = plan.steps.find(({ measurement }) => measurement >= plan.measurements.length);
-  if (dangling || plan.measurements.length === 0)
-    throw new NfcError("invalid-file", `${path}: steps: a measurement is missing`, { hint });
+  const fault = findFault(plan);
+  if (fault !== null) throw new NfcError("invalid-file", `${path}: ${fault}`, { hint });
   return plan;
+}
+
+/** What a plan says twice must be the same: the source is the first measurement, and a step's model has its cut. */
+function findFault({ measurements, steps }: Plan): string | null {
+  if (!measurements[0] || Object.keys(measurements[0].cuts).length > 0)
+    return "measurements: the first is not of the source";
+  for (const [i, { axis, value, measurement }] of steps.entries()) {
+    const cuts = measurements[measurement]?.cuts;
+    if (!cuts) return `steps[${i}]: its measurement is missing`;
+    if (cuts[axis] !== value) return `steps[${i}]: its measurement is of a model with another cut`;
+  }
+  return null;
 }
 
 export function writePlan(path: string, plan: Plan): Promise<void> {

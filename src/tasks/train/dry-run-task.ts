@@ -88,7 +88,11 @@ export async function dryRunTask(
       evaluations: { count, examples: parts.dev.examples.length },
       seconds: { step, evaluation, prepare, total },
       memoryBytes: process.resourceUsage().maxRSS * 1024,
-      diskBytes: { run: estimateRunBytes(store, objective.steps), output: estimateOutputBytes(model, { rounds: false }), cache: 0 },
+      diskBytes: {
+        run: estimateRunBytes(store, objective.steps),
+        output: estimateOutputBytes(model, { rounds: false }),
+        cache: 0,
+      },
     };
   } finally {
     await objective.close();

@@ -103,6 +103,25 @@ describe("an existing plan file", () => {
   );
 });
 
+describe("a plan that contradicts itself is refused", () => {
+  it.each([
+    [
+      "steps[0]: its measurement is of a model with another cut",
+      { steps: [{ axis: "mlp", value: 1, measurement: 1 }] },
+    ],
+    [
+      "steps[0]: its measurement is of a model with another cut",
+      { steps: [{ axis: "tie", value: 2, measurement: 1 }] },
+    ],
+    ["steps[0]: its measurement is missing", { steps: [{ axis: "tie", value: 1, measurement: 2 }] }],
+    ["measurements: the first is not of the source", { measurements: [], steps: [] }],
+  ])("%s", async (fact, change) => {
+    const file = path(`contradiction-${count++}.json`);
+    writeFileSync(file, JSON.stringify({ ...(await plan({ file })), ...change }));
+    await expect(readPlan(file)).rejects.toMatchObject({ code: "invalid-file", message: `${file}: ${fact}` });
+  });
+});
+
 describe("the texts of a plan", () => {
   it("a short text is divided, a third to fit cuts to and the rest to measure on", async () => {
     const made = await plan({ calibrationTokens: 8192, heldOutTokens: 16384 });

@@ -10,7 +10,7 @@ import { formatMegabytes, formatPercent, formatSignedPercent, formatThousands } 
 import { alignTable } from "../../../report/render/text.ts";
 
 import { resolveDevice } from "../../device.ts";
-import { toOpenOptions } from "../../options.ts";
+import { openModel } from "../../open-checkpoint.ts";
 import { Progress } from "../../progress.ts";
 import { type Context, note, printResult } from "../../terminal.ts";
 import { warnOfFewTokens } from "./few-tokens.ts";
@@ -34,13 +34,13 @@ export async function evalExport(context: Context, source: string, flags: TextFl
     });
   const { openExportedModel } = await import("../../../inference/exported/exported-model.ts");
   const { matchTokens } = await import("../../../checkpoint/match-tokens.ts");
-  const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
   const { recordExports } = await import("../../../inference/score/record-perplexity.ts");
   const model = await openExportedModel(source);
   const files = selectFiles(model, flags);
   const progress = await Progress.open(context.io, flags);
-  const opened = flags.against === undefined ? undefined : await openCheckpoint(flags.against, toOpenOptions(flags));
+  let opened: Checkpoint | undefined;
   try {
+    if (flags.against !== undefined) opened = await openModel(context, flags.against, flags, progress);
     const against = opened && (await matchTokens(model, opened));
     const scores = await score(context, model, files, against, flags, progress);
     progress.stop();

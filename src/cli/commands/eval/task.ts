@@ -35,10 +35,7 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
   const { data } = given;
   if (data === undefined)
     throw new NfcError("usage", "--task needs --data", { hint: "name the folder of the task's files" });
-  if (given.text || given.against)
-    throw new NfcError("usage", "--task goes with --data alone, not with --text or --against", {
-      hint: "leave them out",
-    });
+  refuseTextFlags(given);
   const { findTask } = await import("../../../tasks/glue-tasks.ts");
   const { hasOnnxFiles } = await import("../../../inference/exported/exported-model.ts");
   const task = findTask(given.task);
@@ -51,6 +48,16 @@ export async function evalTask(context: Context, model: string, given: EvalFlags
   const { labels, length, scores } = found;
   const files = scores.map(({ file, precision, score }) => ({ file, precision: precision ?? undefined, ...score }));
   printResult(context.io, flags, { model, task: task.name, length, files }, () => formatResult(model, labels, scores));
+}
+
+/** @throws NfcError "usage" for a flag that says how text is scored */
+function refuseTextFlags({ text, against, stride, field, noise }: EvalFlags): void {
+  const given = { text, against, stride, field, noise: noise === "sample" || undefined };
+  const flags = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [`--${name}`]));
+  if (flags.length > 0)
+    throw new NfcError("usage", `${flags.join(", ")}: for text, which --task does not score`, {
+      hint: flags.length > 1 ? "leave them out" : "leave it out",
+    });
 }
 
 interface Found {

@@ -7,7 +7,8 @@ import { alignTable } from "../../../report/render/text.ts";
 import type { FinetuneTaskOptions, FinetuneTaskResult } from "../../../tasks/train/finetune-task.ts";
 import { TASK_SETTINGS } from "../../../tasks/train/settings.ts";
 import { requireDevice, resolveDevice } from "../../device.ts";
-import { type SourceFlags, toOpenOptions } from "../../options.ts";
+import { openModel } from "../../open-checkpoint.ts";
+import type { SourceFlags } from "../../options.ts";
 import type { Progress } from "../../progress.ts";
 import type { Context } from "../../terminal.ts";
 import { note, printResult } from "../../terminal.ts";
@@ -31,13 +32,12 @@ export async function runTask(
 ): Promise<void> {
   const { finetuneTask } = await import("../../../tasks/train/finetune-task.ts");
   const { findTask } = await import("../../../tasks/glue-tasks.ts");
-  const { openCheckpoint } = await import("../../../checkpoint/checkpoint.ts");
   const [data, ...more] = flags.data;
   if (data === undefined || more.length > 0)
     throw new NfcError("usage", "--data is one folder with --task", { hint: "name the folder of the task's files" });
   refuseIdlePrice(flags);
   await requireDevice(flags);
-  const teacher = flags.distillFrom ? await openCheckpoint(flags.distillFrom, toOpenOptions(flags)) : null;
+  const teacher = flags.distillFrom ? await openModel(context, flags.distillFrom, flags, progress) : null;
   try {
     const { output, resume = false, force = false, threads, splitDev } = flags;
     const skipped = new SkippedLines(flags);
