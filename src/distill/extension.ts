@@ -1,109 +1,123 @@
-// A finished run that is extended: what its output knows of it, and the settings of the longer run.
+// A finished run that a longer one extends: what its output knows of it, the settings that go on, and how the longer one begins.
 
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { openCheckpoint } from "../checkpoint/checkpoint.ts";
-import { NFC_RECORD_FILE, readNfcRecord } from "../checkpoint/nfc-record.ts";
+import { NFC_RECORD_FILE, type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
 import { NfcError } from "../errors.ts";
 import { fileExists } from "../io/exists.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { parseJsonWith } from "../io/json.ts";
-import type { ModelConfig } from "../model/config.ts";
 import type { Given } from "./resolve-settings.ts";
-import { METRICS_FILE, type RunFolder, type RunIdentity, type RunState } from "./run-folder.ts";
+import { METRICS_FILE, type RunFolder, type RunIdentity } from "./run-folder.ts";
 import { listChangedSettings } from "./run-identity.ts";
-import { beginScale } from "./step/loss-scale.ts";
 import type { ParameterState } from "./step/parameter-state.ts";
-import { resolveTrainSettings, TEXT_SETTINGS, type TrainMode, type TrainSettings } from "./train-settings.ts";
 
-/** The defaults of these follow from the number of steps, so that those of a longer run differ. */
-const BY_STEPS = ["steps", "warmup", "evalEvery", "quantizeSteps", "extendedFrom"];
+const CANNOT_EXTEND = "its run cannot be extended: train the model on with another output, or anew with --force";
 
-const scores = z.object({ before: z.number().positive(), teacher: z.number().positive().nullable() });
-/** The entry of a run on text in the history of nfc.json, as far as an extension needs it. */
-const entrySchema = z.object({
+/** What the entry of every run has in the history of nfc.json. */
+export const runEntrySchema = z.object({
   settings: z.record(z.string(), z.union([z.string(), z.number(), z.null()])),
   inputs: z.record(z.string(), z.string().nullable()),
-  tokens: z.int().nonnegative(),
-  best: z.object({ step: z.int().nonnegative(), perplexity: z.number().positive() }),
-  held_out: z.object({ perplexity: scores }),
 });
+type RunEntry = z.infer<typeof runEntrySchema>;
 
-export const CANNOT_EXTEND = "its run cannot be extended: train the model on with another output, or anew with --force";
-
-/** A model that a run on text has finished. */
-export interface FinishedRun {
+/** A model that a run has finished. */
+export interface FinishedRun<Entry extends RunEntry> {
   folder: string;
+  record: NfcRecord;
+  /** The run in the record's history. */
+  entry: Entry;
+  /** Steps done. */
   steps: number;
-  entry: z.infer<typeof entrySchema>;
 }
 
-/** The run that made the model in a folder; null where that is no model, or was made by anything else. */
-export async function readFinishedRun(folder: string, task: TrainMode): Promise<FinishedRun | null> {
-  const last = (await readNfcRecord(folder))?.history.at(-1);
-  if (last?.step !== task || last.task !== undefined) return null;
-  const entry = parseJsonWith(entrySchema, last, join(folder, NFC_RECORD_FILE), CANNOT_EXTEND);
-  return { folder, steps: Number(entry.settings.steps), entry };
+/** The settings of a run, and the finished one that it extends. */
+export interface BegunRun<Settings, Entry extends RunEntry> {
+  settings: Given<Settings>;
+  extended: FinishedRun<Entry> | null;
+  /** The record that the new model's continues, where it is not the source's. */
+  past: NfcRecord | null;
+}
+
+/** What tells runs on text from those on a task, as far as an extension needs it. */
+export interface RunKind<Settings, Entry extends RunEntry> {
+  /** The table of the settings that flags give. */
+  settings: Readonly<Partial<Record<keyof Settings, unknown>>>;
+  /** Whether an entry of a history is of such a run, as far as an extension needs it, and the steps of one. */
+  isOwn: (entry: NfcRecord["history"][number]) => boolean;
+  schema: z.ZodType<Entry>;
+  countSteps: (entry: Entry) => number;
+  /** The settings of a longer run: what is not given is as it was. @throws NfcError "usage" for one that is no longer */
+  extend: (finished: FinishedRun<Entry>, given: Given<Settings>) => Given<Settings>;
 }
 
 /**
- * The settings of a run that extends a finished one: what is not given is as it was. What depends on the number of steps
- * is as in a run of the added steps.
- * @throws NfcError "usage" for no more steps than there are
+ * The settings that are given, with those of the run that goes on: an interrupted one is typed again as it was, unless it
+ * extends a finished one, whose settings it inherits.
+ * @throws NfcError "usage" for an extension that adds nothing, "invalid-file" for a run that cannot be extended
  */
-export function extendSettings(
-  { folder, steps: done, entry }: FinishedRun,
-  task: TrainMode,
-  given: Given<TrainSettings>,
-  config: ModelConfig,
-): Given<TrainSettings> {
-  const { steps = done } = given;
-  if (steps <= done) {
-    const hint = `give more to extend it: --steps ${2 * done}`;
-    throw new NfcError("usage", `${folder}: its run has ended with ${done} steps, ${steps} are asked for`, { hint });
+export async function findBegunRun<Settings, Entry extends RunEntry>(
+  folder: Pick<RunFolder, "exists" | "identity" | "hasEnded">,
+  kind: RunKind<Settings, Entry>,
+  { output, resume, given }: { output: string; resume: boolean; given: Given<Settings> },
+): Promise<BegunRun<Settings, Entry>> {
+  const own = { settings: { ...given, extendedFrom: 0 }, extended: null, past: null };
+  if (!resume) return own;
+  if (!folder.exists()) {
+    const extended = await readFinishedRun(output, kind);
+    return extended ? { settings: kind.extend(extended, given), extended, past: extended.record } : own;
   }
-  const own = { ...keepSettings(entry.settings), ...dropUndefined(given) };
-  const { warmup, evalEvery, quantizeSteps } = given;
-  const added = { ...own, steps: steps - done, transferSteps: 0, warmup, evalEvery, quantizeSteps };
-  const resolved = resolveTrainSettings(task, config, added);
-  const byAdded = { warmup: resolved.warmup, evalEvery: resolved.evalEvery, quantizeSteps: resolved.quantizeSteps };
-  return { ...own, ...byAdded, steps, extendedFrom: done };
+  const identity = await folder.identity();
+  const from = Number(identity.extendedFrom ?? 0);
+  if (from === 0) return own;
+  const settings = { ...inheritSettings(kind.settings, identity, given), extendedFrom: from };
+  const finished = await readFinishedRun(output, kind);
+  if (finished?.steps === from) return { settings, extended: finished, past: finished.record };
+  // The longer run may have replaced the finished one's model already.
+  const replaced = finished && (await folder.hasEnded()) ? finished.record : null;
+  return { settings, extended: null, past: replaced && { ...replaced, history: replaced.history.slice(0, -1) } };
 }
 
-/** The settings among the values of a run's record. */
-export function keepSettings(values: Readonly<Record<string, unknown>>): Given<TrainSettings> {
-  return Object.fromEntries(Object.keys(TEXT_SETTINGS).map((name) => [name, values[name]])) as Given<TrainSettings>;
+/** The run that made the model in a folder; null where that is no model, or was made by anything else. */
+async function readFinishedRun<Settings, Entry extends RunEntry>(
+  folder: string,
+  { isOwn, schema, countSteps }: RunKind<Settings, Entry>,
+): Promise<FinishedRun<Entry> | null> {
+  const record = await readNfcRecord(folder);
+  const last = record?.history.at(-1);
+  if (!record || !last || !isOwn(last)) return null;
+  const entry = parseJsonWith(schema, last, join(folder, NFC_RECORD_FILE), CANNOT_EXTEND);
+  return { folder, record, entry, steps: countSteps(entry) };
 }
 
-export function dropUndefined<T extends object>(values: T): T {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as T;
+/** The settings among the values of a run's record, but for those that are given. */
+export function inheritSettings<Settings>(
+  table: Readonly<Partial<Record<keyof Settings, unknown>>>,
+  values: Readonly<Record<string, unknown>>,
+  given: Given<Settings>,
+): Given<Settings> {
+  const inherited = Object.keys(table).map((name) => [name, values[name]]);
+  const own = Object.entries(given).filter(([, value]) => value !== undefined);
+  return Object.fromEntries([...inherited, ...own]) as Given<Settings>;
 }
 
-/** @throws NfcError "mismatch" naming each setting and input in which the longer run differs from the finished one */
-export function checkExtension({ folder, entry }: FinishedRun, identity: RunIdentity): void {
-  checkSameRun(folder, { ...entry.settings, ...entry.inputs }, identity, BY_STEPS);
-}
-
-/** @param free names of settings that may differ. @throws NfcError "mismatch" naming each other one that does */
-export function checkSameRun(folder: string, old: object, identity: RunIdentity, free: readonly string[]): void {
+/**
+ * @param free names of settings that may differ
+ * @throws NfcError "mismatch" naming each other setting and input in which the longer run differs from the finished one
+ */
+export function checkExtension(
+  { folder, entry }: Pick<FinishedRun<RunEntry>, "folder" | "entry">,
+  identity: RunIdentity,
+  free: readonly string[],
+): void {
   const keep = (values: object) => Object.fromEntries(Object.entries(values).filter(([key]) => !free.includes(key)));
-  const changed = listChangedSettings(keep(old), keep(identity));
+  const changed = listChangedSettings(keep({ ...entry.settings, ...entry.inputs }), keep(identity));
   if (changed.length === 0) return;
   throw new NfcError("mismatch", `${folder}: its run had other settings: ${changed.join(", ")}`, {
     hint: "extend it with the settings that it had, or train the model on with another output",
   });
-}
-
-/** The state in which a longer run begins: the finished one's, with the weights that it kept and fresh moments. */
-export async function makeExtendedState(
-  { folder, steps, entry }: FinishedRun,
-  settings: Pick<TrainSettings, "devicePrecision">,
-): Promise<RunState> {
-  const { tokens, best, held_out } = entry;
-  const metricsBytes = await measureMetrics(folder);
-  const { before, teacher } = held_out.perplexity;
-  return { step: steps, tokens, metricsBytes, best, evaluated: steps, before, teacher, ...beginScale(settings) };
 }
 
 /** Bytes of a model's metrics.jsonl; 0 where it has none. */

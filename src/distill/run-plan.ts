@@ -1,13 +1,14 @@
 // Plans a run on text before anything is written: its settings, its files, and the run that it goes on with.
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { type NfcRecord, readNfcRecord } from "../checkpoint/nfc-record.ts";
+import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../checkpoint/source-guard.ts";
 import { NfcError } from "../errors.ts";
 import { checkProducts } from "../graph/check-products.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { refuseClassifier } from "../model/classifier.ts";
 import { findCorpusFiles } from "./data/corpus.ts";
-import { dropUndefined, extendSettings, type FinishedRun, keepSettings, readFinishedRun } from "./extension.ts";
+import { type FinishedTextRun, textRuns } from "./extend-text.ts";
+import { findBegunRun } from "./extension.ts";
 import type { Given } from "./resolve-settings.ts";
 import { RunFolder, type RunState, textStateSchema } from "./run-folder.ts";
 import { checkTeacherFits } from "./teacher/teacher.ts";
@@ -39,7 +40,7 @@ export interface RunPlan {
   /** Whether the output may be replaced. */
   force: boolean;
   /** The finished run that this one extends. */
-  extended: FinishedRun | null;
+  extended: FinishedTextRun | null;
   /** The record that the new model's continues, where it is not the student's. */
   past: NfcRecord | null;
 }
@@ -50,11 +51,11 @@ export interface RunPlan {
  * "not-found" for a file or a run that is not there
  */
 export async function planRun(student: Checkpoint, options: PlanInput): Promise<RunPlan> {
-  const { output, teacher = null } = options;
+  const { output, teacher = null, resume = false, settings: given = {} } = options;
   for (const model of teacher ? [student, teacher] : [student]) refuseClassifier(model);
   const task = options.task ?? options.settings?.task ?? (teacher ? "distill" : "finetune");
   const folder = new RunFolder(output, textStateSchema);
-  const begun = await findBegunRun(folder, task, student, options);
+  const begun = await findBegunRun(folder, textRuns(task, student.config), { output, resume, given });
   const layers = teacher && findTeacherLayers(student, teacher.config);
   const settings = resolveTrainSettings(task, student.config, begun.settings, teacher?.config, layers);
   checkTeacher(student, teacher, { settings, layers });
@@ -64,47 +65,8 @@ export async function planRun(student: Checkpoint, options: PlanInput): Promise<
   await refuseOwnSource(output, student, [...files, ...(heldOutFiles ?? [])]);
   if (teacher) await refuseOwnSource(output, teacher);
   const { extended, past } = begun;
-  const force = options.force || extended !== null || (options.resume && (await folder.hasEnded()));
-  return { folder, settings, layers, files, heldOutFiles, force: force ?? false, extended, past };
-}
-
-type BegunRun = Pick<RunPlan, "extended" | "past"> & { settings: Given<TrainSettings> };
-
-/**
- * The settings that are given, with those of the run that goes on: an interrupted one is typed again as it was, unless it
- * extends a finished one, whose settings it inherits.
- */
-async function findBegunRun(
-  folder: RunFolder<RunState>,
-  task: TrainMode,
-  { config }: Checkpoint,
-  { output, resume = false, settings = {} }: PlanInput,
-): Promise<BegunRun> {
-  const given = { ...settings, extendedFrom: 0 };
-  if (!resume) return { settings: given, extended: null, past: null };
-  if (!folder.exists()) {
-    const finished = await readFinishedRun(output, task);
-    if (!finished) return { settings: given, extended: null, past: null };
-    const longer = extendSettings(finished, task, settings, config);
-    return { settings: longer, extended: finished, past: await readNfcRecord(output) };
-  }
-  const identity = await folder.identity();
-  const from = Number(identity.extendedFrom ?? 0);
-  if (from === 0) return { settings: given, extended: null, past: null };
-  const own = { ...keepSettings(identity), ...dropUndefined(settings), extendedFrom: from };
-  return { settings: own, ...(await findExtended(folder, await readFinishedRun(output, task), from)) };
-}
-
-/** What is left of the finished run while the one that extends it is on, or where that has just replaced it. */
-async function findExtended(
-  folder: RunFolder<RunState>,
-  finished: FinishedRun | null,
-  steps: number,
-): Promise<Pick<RunPlan, "extended" | "past">> {
-  const record = finished && (await readNfcRecord(finished.folder));
-  if (record && finished.steps === steps) return { extended: finished, past: record };
-  const replaced = record && (await folder.hasEnded());
-  return { extended: null, past: replaced ? { ...record, history: record.history.slice(0, -1) } : null };
+  const force = (options.force ?? false) || extended !== null || (resume && (await folder.hasEnded()));
+  return { folder, settings, layers, files, heldOutFiles, force, extended, past };
 }
 
 /** @throws NfcError "mismatch" where the two cannot be compared token by token, "usage" for settings without a teacher */

@@ -11,7 +11,8 @@ import type { LongCall } from "../progress.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import type { RunParameters } from "./device/open-parameters.ts";
-import { beginExtension, checkExtension, makeExtendedState } from "./extension.ts";
+import { FREE_SETTINGS, makeExtendedState } from "./extend-text.ts";
+import { beginExtension, checkExtension } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
 import type { RunFolder, RunIdentity, RunState } from "./run-folder.ts";
@@ -84,7 +85,7 @@ export async function train(student: Checkpoint, given: TrainOptions): Promise<T
     const fingerprints = await fingerprintInputs(student, options, { corpus, separate, layers: plan.layers });
     const inputs = { ...fingerprints, ...(await findBits(student, options, plan, split.train)) };
     const identity = { ...settings, ...inputs };
-    if (plan.extended && extending) checkExtension(plan.extended, identity);
+    if (plan.extended && extending) checkExtension(plan.extended, identity, FREE_SETTINGS);
     const resume = (options.resume ?? false) && !extending;
     await claimRun(folder, identity, { resume, force: options.force ?? false });
     try {

@@ -2,10 +2,11 @@
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../../checkpoint/collect-files.ts";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import type { RunParameters } from "../../distill/device/open-parameters.ts";
-import { beginExtension } from "../../distill/extension.ts";
+import { beginExtension, checkExtension, findBegunRun } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
@@ -25,7 +26,7 @@ import { type EncodedExample, encodeExamples } from "../examples.ts";
 import { listOutputs, type Task } from "../glue-tasks.ts";
 import type { TaskData } from "../task-file.ts";
 import { addHead } from "./classifier-head.ts";
-import { type BegunTask, checkExtendedTask, findBegunTask, makeExtendedState } from "./extend-task.ts";
+import { type FinishedTaskRun, FREE_SETTINGS, makeExtendedState, taskRuns } from "./extend-task.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "./settings.ts";
 import { readTask, type TaskParts, type TaskSource } from "./task-data.ts";
 import { beginState, type ClassifierState, classifierStateSchema, TaskObjective } from "./task-objective.ts";
@@ -68,7 +69,7 @@ export async function finetuneTask(source: Checkpoint, given: FinetuneTaskOption
   await (await stageDirectory(options.output, { force })).discard();
   const resume = options.resume === "if-same" ? await isSameRun(folder, identity) : (options.resume ?? false);
   const extending = plan.extended !== null && !folder.exists();
-  if (plan.extended && extending) checkExtendedTask(plan.extended, identity);
+  if (plan.extended && extending) checkExtension(plan.extended, identity, FREE_SETTINGS);
   await claimRun(folder, identity, { resume: resume && !extending, force: force && !extending });
   try {
     return await run(plan, { ...options, resume });
@@ -88,7 +89,7 @@ async function isSameRun(folder: RunFolder<ClassifierState>, identity: RunIdenti
 }
 
 /** A run before anything is written. */
-export interface TaskPlan extends Pick<BegunTask, "extended" | "past"> {
+export interface TaskPlan {
   settings: ClassifierSettings;
   /** The model with the head of the task. */
   model: Checkpoint;
@@ -97,6 +98,10 @@ export interface TaskPlan extends Pick<BegunTask, "extended" | "past"> {
   identity: RunIdentity;
   inputs: RunIdentity;
   force: boolean;
+  /** The finished run that this one extends. */
+  extended: FinishedTaskRun | null;
+  /** The record that the new model's continues, where it is not the source's. */
+  past: NfcRecord | null;
 }
 
 /** Reads and checks all inputs. */
@@ -104,7 +109,7 @@ export async function planTask(source: Checkpoint, options: FinetuneTaskOptions)
   const { output, task, teacher = null, signal } = options;
   const resume = options.resume === true;
   const folder = new RunFolder(output, classifierStateSchema);
-  const { extended, past, ...begun } = await findBegunTask(folder, task, {
+  const { extended, past, ...begun } = await findBegunRun(folder, taskRuns(task), {
     ...{ output, resume },
     given: options.settings ?? {},
   });
@@ -161,6 +166,7 @@ async function runWith(
   try {
     if (!resume) await folder.create(identity);
     const savedStep = saved?.step ?? null;
+    const resumedFrom = resume ? (savedStep ?? 0) : null;
     const loopOptions = { folder, store, saveEvery: SAVE_EVERY, signal, onProgress };
     const loop = new TrainingLoop<ClassifierState>(objective, loopOptions, saved ?? beginState(settings), savedStep);
     const { best, step: steps } = await loop.finish();
@@ -178,7 +184,7 @@ async function runWith(
     });
     await folder.remove();
     const count = examples.train.length;
-    return { ...written, settings, steps: objective.steps, best, dev: score, examples: count, resumedFrom: savedStep };
+    return { ...written, settings, steps: objective.steps, best, dev: score, examples: count, resumedFrom };
   } finally {
     await objective.close();
   }

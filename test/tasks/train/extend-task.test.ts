@@ -1,5 +1,5 @@
 // A finished run on a task that is extended to more epochs: schedule, interruption, and what is refused.
-import { cpSync, existsSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, it } from "vitest";
 import type { ProgressEvent } from "../../../src/progress.ts";
@@ -65,6 +65,21 @@ it("an extension that is interrupted has the bytes of one that was not", async (
   expect((await tune(stopped, { resume: true })).resumedFrom).toBe(24);
   expect(weightsOf(stopped).equals(weightsOf(straight))).toBe(true);
   expect(existsSync(`${stopped}.run`)).toBe(false);
+});
+
+it("a run that was killed before its first checkpoint goes on from step 0, over a model whose own run cannot be extended", async () => {
+  const output = finished("over");
+  const record = JSON.parse(readFileSync(join(output, "nfc.json"), "utf8"));
+  for (const entry of record.history) entry.best = null;
+  writeFileSync(join(output, "nfc.json"), JSON.stringify(record));
+  const controller = new AbortController();
+  const onProgress = ({ done, unit }: ProgressEvent) => unit === "steps" && done === 3 && controller.abort();
+  const settings = { ...FIRST, seed: 5 };
+  await failureOf(() => tune(output, { settings, force: true, signal: controller.signal, onProgress }));
+  rmSync(join(`${output}.run`, "checkpoint"), { recursive: true });
+  writeFileSync(join(`${output}.run`, "metrics.jsonl"), "");
+  const result = await tune(output, { settings, force: true, resume: true });
+  expect(result).toMatchObject({ resumedFrom: 0, steps: 20 });
 });
 
 it.each([
