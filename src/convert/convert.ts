@@ -13,7 +13,7 @@ import { withBackground } from "../io/settle.ts";
 import { withStagedDirectory } from "../io/staging.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
-import { countNeededPositions, isPlainGpt2, VARIANT_TRAITS } from "../model/variants.ts";
+import { isPlainGpt2, refuseShortPositions, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
 import { checkRanks, needsText } from "./attention-options.ts";
 import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
@@ -162,11 +162,5 @@ function checkOptions(checkpoint: Checkpoint, options: ConvertOptions): void {
     throw new NfcError("usage", `a ${options.variant} model has no noise to give a standard deviation`, {
       hint: "leave out --noise-std, or take another --variant",
     });
-  const needed = countNeededPositions(options.variant);
-  if (config.n_positions < needed)
-    throw new NfcError(
-      "unsupported",
-      `${source}: n_positions ${config.n_positions} is too short for ${options.variant}, which needs ${needed}`,
-      { hint: "take --variant symmetric" },
-    );
+  refuseShortPositions(source, { ...config, variant: options.variant });
 }

@@ -6,6 +6,7 @@ import { countElements } from "../formats/dtype.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { findParameterKind, isNoiseParameter } from "../model/parameters.ts";
 import { hasDistanceMean, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
+import { needsTieText } from "./attention-options.ts";
 import type { Calibration } from "./calibration.ts";
 import { DEFAULT_NOISE_STD } from "./convert-options.ts";
 import type { Cut, CutTools } from "./cut.ts";
@@ -85,11 +86,6 @@ function findOrigin(
   if (kind === "attention form")
     return makeTensor(dtype ?? requireTensor(checkpoint, name.replace(/pair$/, "c_attn.weight")).dtype, readS);
   return makeTiedTensor(checkpoint, requireTensor(checkpoint, name), readS, dtype);
-}
-
-/** Whether the model is run over the calibration text. */
-function needsTieText({ strategy, variant }: TieSettings): boolean {
-  return strategy === "calibrated" || hasDistanceMean(variant);
 }
 
 /** Ties one layer; S goes to the scratch file. */

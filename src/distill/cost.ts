@@ -27,8 +27,13 @@ const PRODUCTS = new Set(["attention input", "attention form", "attention output
  * tokens are computed too, and masked.
  */
 export function countForwardFlops(config: ModelConfig, length: number): number {
-  const { n_layer, n_head, n_embd, vocab_size } = config;
-  let flops = 2 * vocab_size * n_embd;
+  return countLayerFlops(config, length) + 2 * config.vocab_size * config.n_embd;
+}
+
+/** The same without the head. */
+export function countLayerFlops(config: ModelConfig, length: number): number {
+  const { n_layer, n_head } = config;
+  let flops = 0;
   for (const { name, shape } of listParameters(config))
     if (shape.length > 1 && PRODUCTS.has(findParameterKind(name) ?? "")) flops += 2 * countElements(shape);
   for (let layer = 0; layer < n_layer; layer++) {

@@ -10,7 +10,7 @@ import { readJsonFile } from "../io/json.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { getDefaultRank, getHeadSize } from "../model/head-widths.ts";
 import { findParameterKind, listParameters } from "../model/parameters.ts";
-import { countNeededPositions, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
+import { refuseShortPositions, VARIANT_TRAITS, type Variant } from "../model/variants.ts";
 import { NoiseBuffers } from "./step/noise.ts";
 
 /** GPT-2's standard deviation of weights. */
@@ -81,11 +81,7 @@ async function readFreshConfig(
     ...(variant && { variant }),
     ...resolveTokenIds(parsed, sizes.vocab_size, []),
   });
-  const needed = countNeededPositions(config.variant);
-  if (sizes.n_positions < needed) {
-    const fact = `n_positions ${sizes.n_positions} is too short for ${config.variant}, which needs ${needed}`;
-    throw new NfcError("unsupported", `${file}: ${fact}`);
-  }
+  refuseShortPositions(file, config);
   return config;
 }
 

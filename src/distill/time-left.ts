@@ -1,7 +1,7 @@
 // Estimates the time that a run still takes: the steps of both phases, and the evaluations between them.
 import type { ModelConfig } from "../model/config.ts";
 import { countAttentionColumns, getHeadWidths } from "../model/head-widths.ts";
-import { VARIANT_TRAITS } from "../model/variants.ts";
+import { countForwardFlops, countLayerFlops } from "./cost.ts";
 import { countEvaluationsAfter } from "./evaluation-plan.ts";
 import type { TrainSettings } from "./train-settings.ts";
 
@@ -11,7 +11,7 @@ export type Work = "transfer" | "train" | "evaluation";
 /** Weight of the newest part in the running mean of the seconds that one takes, after as many as make it a plain mean. */
 const FRESH = 0.1;
 
-/** What each part multiplies and adds, in any unit. */
+/** The operations of each part. */
 type Costs = Readonly<Record<Work, number>>;
 
 /**
@@ -23,42 +23,30 @@ export function estimateCosts(
   { student, teacher, evalTokens }: { student: ModelConfig; teacher: ModelConfig | null; evalTokens: number },
 ): Costs {
   const tokens = batchSize * accumulate * length;
-  const blocks = (config: ModelConfig) => countBlockProducts(config, length);
-  const forward = (config: ModelConfig) => blocks(config) + config.vocab_size * config.n_embd;
+  const layers = (config: ModelConfig) => countLayerFlops(config, length);
+  const forward = (config: ModelConfig) => countForwardFlops(config, length);
   const learned = {
-    probabilities: () => countScoreProducts(student, length),
-    outputs: () => blocks({ ...student, n_inner: 0 }),
-    hidden: () => blocks(student),
+    probabilities: () => countScoreFlops(student, length),
+    outputs: () => layers({ ...student, n_inner: 0 }),
+    hidden: () => layers(student),
   }[transfer]();
   return {
     // Backward costs twice as much as forward.
-    transfer: tokens * ((teacher ? blocks(teacher) : 0) + 3 * learned),
+    transfer: tokens * ((teacher ? layers(teacher) : 0) + 3 * learned),
     train: tokens * ((teacher && cacheTeacher === 0 ? forward(teacher) : 0) + 3 * forward(student)),
     evaluation: evalTokens * forward(student),
   };
 }
 
-/** Multiplications of one token in the matrix products of all blocks, in windows of `length` tokens. */
-function countBlockProducts(config: ModelConfig, length: number): number {
-  const { n_embd: C, n_head: H, n_inner: I } = config;
-  return sumLayers(config, (layer) => {
+/** Operations of one token in what makes the scores of all layers. */
+function countScoreFlops(config: ModelConfig, length: number): number {
+  const { n_embd: C, n_head: H, n_layer } = config;
+  let flops = 0;
+  for (let layer = 0; layer < n_layer; layer++) {
     const { qk, v } = getHeadWidths(config, layer);
-    const pair = VARIANT_TRAITS[config.variant].paired ? H * qk * qk : 0;
-    return C * countAttentionColumns(config, layer) + pair + length * H * (qk + v) + H * v * C + 2 * C * I;
-  });
-}
-
-/** The same in what makes the scores of all layers. */
-function countScoreProducts(config: ModelConfig, length: number): number {
-  const { n_embd: C, n_head: H } = config;
-  return sumLayers(config, (layer) => {
-    const { qk, v } = getHeadWidths(config, layer);
-    return C * (countAttentionColumns(config, layer) - H * v) + length * H * qk;
-  });
-}
-
-function sumLayers({ n_layer }: ModelConfig, count: (layer: number) => number): number {
-  return Array.from({ length: n_layer }, (_, layer) => count(layer)).reduce((sum, products) => sum + products, 0);
+    flops += 2 * (C * (countAttentionColumns(config, layer) - H * v) + length * H * qk);
+  }
+  return flops;
 }
 
 export class TimeLeft {

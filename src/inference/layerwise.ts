@@ -269,14 +269,17 @@ async function computeHeadLogits(
   const logits = new Float32Array(rows * width);
   const { dtype } = requireTensor(checkpoint, name);
   const block = new Float32Array(Math.min(HEAD_ROWS, width) * config.n_embd);
-  for await (const { first, count, bytes } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
-    const feeds = {
-      x: makeFloat32Tensor(x, [rows, config.n_embd]),
-      matrix: makeFloat32Tensor(decodeFloats(bytes, dtype, block), [count, config.n_embd]),
-    };
-    const part = (await session.run(feeds)).logits?.data as Float32Array; // [B·T, count]
-    for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * width + first);
+  try {
+    for await (const { first, count, bytes } of cutRowBlocks(checkpoint, name, HEAD_ROWS)) {
+      const feeds = {
+        x: makeFloat32Tensor(x, [rows, config.n_embd]),
+        matrix: makeFloat32Tensor(decodeFloats(bytes, dtype, block), [count, config.n_embd]),
+      };
+      const part = (await session.run(feeds)).logits?.data as Float32Array; // [B·T, count]
+      for (let r = 0; r < rows; r++) logits.set(part.subarray(r * count, (r + 1) * count), r * width + first);
+    }
+  } finally {
+    await session.close();
   }
-  await session.close();
   return logits;
 }

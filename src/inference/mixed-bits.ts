@@ -6,6 +6,7 @@ import { exp, logSoftmax, mul, reduceSum, sub } from "../graph/ops.ts";
 import type { BlockBits, MatrixFormat } from "../graph/passes/quantized-blocks.ts";
 import { type BlockMatrix, dequantizeBlocks, quantizeBlocks } from "../graph/quantize/blocks.ts";
 import { makeFloat32Tensor, Session, type Tensor } from "../graph/session.ts";
+import { openAll } from "../io/open-all.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { countExportBytes } from "../model/export-size.ts";
@@ -173,10 +174,10 @@ function decodeInto(
 /** The model, and the model with its KL from given probabilities, as sessions that are fed the weights with each run. */
 async function openModels(config: ModelConfig, length: number, threads = 0) {
   const [plain, compared] = [buildProbabilities(config, length, false), buildProbabilities(config, length, true)];
-  const sessions = {
-    plain: await Session.withInputs(plain, { threads }),
-    compared: await Session.withInputs(compared, { threads }),
-  };
+  const sessions = await openAll(async (keep) => ({
+    plain: keep(await Session.withInputs(plain, { threads })),
+    compared: keep(await Session.withInputs(compared, { threads })),
+  }));
   const shapes = pruneGraph(plain).parameters.map(({ name, shape }) => [name, shape as number[]] as const);
   const feed = (piece: Int32Array, weights: Weights) => ({
     ...makeTextFeeds(piece, [1, length]),

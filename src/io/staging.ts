@@ -9,8 +9,6 @@ import { readErrno, readErrorPath, toIoError, withIoErrors } from "./io-error.ts
 import { claimName, cleanLeftovers, release, removeBackup } from "./leftovers.ts";
 import { checkTarget, makeExistsError, type Occupancy, resolveTarget } from "./output-guard.ts";
 
-export { toIoError } from "./io-error.ts";
-
 /** A folder being filled; nothing is visible at the target before `commit`. */
 export interface StagedDirectory {
   /** The folder to write to. */

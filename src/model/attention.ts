@@ -162,7 +162,6 @@ export interface AttentionOutput {
   output: Value; // [B·T, C]
   /** The heads' mixed values, the input of attn.c_proj: [B·T, C], or narrower where v is */
   mixed: Value;
-  query: Value; // [B, H, T, D], as wide as the keys
   present: KeyValue;
   scores: Value; // masked, before the softmax: [B, H, T, S]
   probabilities: Value; // [B, H, T, S]
@@ -186,7 +185,7 @@ export function attention(
   const probabilities = softmax(scores); // [B, H, T, S]
   const mixed = joinHeads(matmul(probabilities, value), context); // [B·T, C]
   const output = linear(mixed, "attn.c_proj", parameters); // [B·T, C]
-  return { output, mixed, query, present: { key, value }, scores, probabilities };
+  return { output, mixed, present: { key, value }, scores, probabilities };
 }
 
 /** Queries, keys and values of the new positions: [B, H, T, D] each, or as wide as `getHeadWidths` says. */

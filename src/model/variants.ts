@@ -1,4 +1,5 @@
 // The table of attention variants, and everything that follows from a row.
+import { NfcError } from "../errors.ts";
 
 /** The properties of an attention variant that code depends on. */
 export interface VariantTraits {
@@ -88,7 +89,17 @@ export function isPlainGpt2(variant: Variant): boolean {
   return !tied && !narrow && noise === null;
 }
 
-/** The smallest n_positions that the variant's table of distances can be made for. */
-export function countNeededPositions(variant: Variant): number {
-  return hasDistanceMean(variant) ? MIN_DISTANCE_POSITIONS : 1;
+/**
+ * Refuses a model whose n_positions are too few for the variant's table of distances.
+ * @param place the model or file, for the message
+ * @throws NfcError "unsupported"
+ */
+export function refuseShortPositions(
+  place: string,
+  { variant, n_positions }: { variant: Variant; n_positions: number },
+  hint = "take --variant symmetric",
+): void {
+  if (!hasDistanceMean(variant) || n_positions >= MIN_DISTANCE_POSITIONS) return;
+  const fact = `n_positions ${n_positions} is too short for ${variant}, which needs ${MIN_DISTANCE_POSITIONS}`;
+  throw new NfcError("unsupported", `${place}: ${fact}`, { hint });
 }

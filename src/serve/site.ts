@@ -6,8 +6,8 @@ import { fileURLToPath } from "node:url";
 import { CONFIG_FILE, GENERATION_FILE } from "../checkpoint/config-file.ts";
 import { NfcError } from "../errors.ts";
 import type { ExportedFile, ExportedModel } from "../inference/exported/exported-model.ts";
+import { refuseLinkOut } from "../inference/exported/external-data.ts";
 import { fileExists } from "../io/exists.ts";
-import { withIoErrors } from "../io/io-error.ts";
 import { TOKENIZER_FILES } from "../io/tokenizer-files.ts";
 import { countParameters } from "../model/parameters.ts";
 import {
@@ -107,13 +107,8 @@ export async function makeSite(model: ExportedModel, runtime: BrowserRuntime): P
 }
 
 async function addModel(site: Map<string, Resource>, model: ExportedModel): Promise<void> {
-  const root = (await realpath(model.folder)) + sep;
   const add = async (address: string, path: string) => {
-    const real = await withIoErrors(path, () => realpath(path));
-    if (!real.startsWith(root))
-      throw new NfcError("invalid-file", `${path}: a link to ${real}, which lies outside the model's folder`, {
-        hint: "put the file itself into the folder",
-      });
+    const real = await refuseLinkOut(path, model.folder);
     if (!(await stat(real)).isFile()) throw new NfcError("invalid-file", `${path}: no regular file`);
     site.set(`/model/${address}`, { type: findContentType(address), path: real });
   };

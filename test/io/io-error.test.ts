@@ -1,7 +1,7 @@
 // Errors of the operating system: which become messages for users, and which stay what they are.
 import { describe, expect, it } from "vitest";
 import { NfcError } from "../../src/errors.ts";
-import { toIoError } from "../../src/io/staging.ts";
+import { toIoError } from "../../src/io/io-error.ts";
 
 function systemError(code: string): Error {
   return Object.assign(new Error(`${code}: something`), { code });

@@ -4,7 +4,6 @@ import { countAttentionColumns } from "../../src/model/head-widths.ts";
 import { findParameterKind, isNoiseParameter, isUsedAtMean, listParameters } from "../../src/model/parameters.ts";
 import {
   countDraws,
-  countNeededPositions,
   hasDistanceMean,
   isPlainGpt2,
   shapeNoise,
@@ -27,22 +26,21 @@ describe("the traits of variants", () => {
         countDraws(variant, HEADS),
         shapes && `[${shapes.mean}] [${shapes.logStd}]`,
         hasDistanceMean(variant),
-        countNeededPositions(variant),
         listParameters(tinyModelConfig({ layers: 1, variant }))
           .filter(({ name }) => isNoiseParameter(name) && isUsedAtMean(name, { variant }))
           .map(({ name }) => name)
           .join(),
       ];
     });
-    // name, Q = K, columns of c_attn / C, plain GPT-2, rows of ε, noise shapes, mean by distance, positions, noise used at ε = 0
+    // name, Q = K, columns of c_attn / C, plain GPT-2, rows of ε, noise shapes, mean by distance, noise used at ε = 0
     expect(facts).toEqual([
-      ["dense", false, 3, true, 0, null, false, 1, ""],
-      ["symmetric", true, 2, false, 0, null, false, 1, ""],
-      ["noise-shared", true, 2, false, 1, "[1,1] [1]", false, 1, ""],
-      ["noise-per-head", true, 2, false, 4, "[4,1] [4]", false, 1, ""],
-      ["noise-distance", true, 2, false, 4, "[4,32] [4]", true, 17, "h.0.attn.noise_mean"],
-      ["pairwise", true, 2, false, 0, null, false, 1, ""],
-      ["low-rank", false, 2, false, 0, null, false, 1, ""],
+      ["dense", false, 3, true, 0, null, false, ""],
+      ["symmetric", true, 2, false, 0, null, false, ""],
+      ["noise-shared", true, 2, false, 1, "[1,1] [1]", false, ""],
+      ["noise-per-head", true, 2, false, 4, "[4,1] [4]", false, ""],
+      ["noise-distance", true, 2, false, 4, "[4,32] [4]", true, "h.0.attn.noise_mean"],
+      ["pairwise", true, 2, false, 0, null, false, ""],
+      ["low-rank", false, 2, false, 0, null, false, ""],
     ]);
   });
 

@@ -190,7 +190,7 @@ describe("folders and ports that are refused before the server starts", () => {
         rmSync(join(folder, "tokenizer.json"));
         symlinkSync(path("secret.txt"), join(folder, "tokenizer.json"));
       },
-      "outside the model's folder",
+      "is a link that leads out of",
     ],
     [
       "model files elsewhere",

@@ -4,8 +4,8 @@ import type { Activation, ModelConfig } from "../../model/config.ts";
 import { countAttentionColumns } from "../../model/head-widths.ts";
 import { SCORE } from "../../model/parameters.ts";
 import {
-  countNeededPositions,
   isPlainGpt2,
+  refuseShortPositions,
   shapeNoise,
   VARIANT_TRAITS,
   VARIANTS,
@@ -129,11 +129,7 @@ function resolveVariant(
   }
   const variant = stated ?? fitting[0] ?? "dense";
   if (stated === undefined && !isPlainGpt2(variant)) notes.push(`variant ${variant} recognised by its tensors`);
-  const needed = countNeededPositions(variant);
-  if (n_positions < needed) {
-    const fact = `${variant} needs at least ${needed} positions, n_positions is ${n_positions}`;
-    throw new NfcError("unsupported", `${input.config.file}: ${fact}`);
-  }
+  refuseShortPositions(input.config.file, { variant, n_positions }, "restore the file that belongs to the weights");
   return variant;
 }
 

@@ -1,6 +1,7 @@
 // Chooses the model of a command to which none is named, or says why it cannot.
 import { join } from "node:path";
 import { NFC_RECORD_FILE } from "../../checkpoint/nfc-record.ts";
+import { RunFolder, textStateSchema } from "../../distill/run-folder.ts";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
 import { formatCommand } from "../../io/printable.ts";
@@ -62,7 +63,7 @@ function describeState({ name, step }: OwnModel, older: readonly OwnModel[]): st
 }
 
 function hasUnfinishedRun(model: string): boolean {
-  return fileExists(join(`${nameOutput(model, "distilled")}.run`, "run.json"));
+  return new RunFolder(nameOutput(model, "distilled"), textStateSchema).exists();
 }
 
 const joinFaults = (fact: string, faults: readonly string[]) => [fact, ...faults].join("; ");

@@ -2,7 +2,7 @@
 import { dirname, join } from "node:path";
 import { NfcError, throwIfAborted } from "../../errors.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
-import type { OnnxInitializer } from "../../formats/onnx/structure.ts";
+import { locateInitializer, type OnnxInitializer } from "../../formats/onnx/structure.ts";
 import { pruneGraph, type Value } from "../../graph/ir.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import type { InlineData } from "../../graph/to-onnx.ts";
@@ -24,10 +24,11 @@ export async function checkStoredWeights(
     throwIfAborted(signal);
     const initializer = stored.get(parameter.name);
     const expected = data(parameter);
-    const place = initializer && findPlace(path, initializer);
+    const place = initializer && locateInitializer(path, initializer);
     if (!place || !isDeclared(initializer, parameter, expected.byteLength))
       throw findDifference(path, parameter, "it is another tensor");
-    if (!(await hasBytes(place, expected))) throw findDifference(path, parameter, "its bytes differ");
+    if (!(await hasBytes(join(dirname(path), place.location), place.offset, expected)))
+      throw findDifference(path, parameter, "its bytes differ");
   }
 }
 
@@ -35,18 +36,8 @@ function isDeclared({ dtype, dims, byteLength }: OnnxInitializer, parameter: Val
   return dtype === ONNX_DATA_TYPE[parameter.dtype] && `${dims}` === `${parameter.shape}` && byteLength === expected;
 }
 
-interface Place {
-  path: string;
-  offset: number;
-}
-
-function findPlace(path: string, { external, offset }: OnnxInitializer): Place | null {
-  if (external) return { path: join(dirname(path), external.location), offset: external.offset };
-  return offset === null ? null : { path, offset };
-}
-
-/** Whether the file has these bytes at this place. */
-async function hasBytes({ path, offset }: Place, { byteLength, chunks }: InlineData): Promise<boolean> {
+/** Whether a file has these bytes from `offset` on. */
+async function hasBytes(path: string, offset: number, { byteLength, chunks }: InlineData): Promise<boolean> {
   const file = await PositionalFile.open(path);
   const buffer = new Uint8Array(Math.min(PIECE_BYTES, byteLength));
   let position = offset;

@@ -1,4 +1,5 @@
 // The declarations of an ONNX file: inputs, outputs, initializers and ops, without the values of the weights.
+import { basename } from "node:path";
 
 /** A graph input or output. */
 export interface OnnxValue {
@@ -27,6 +28,15 @@ export interface OnnxInitializer {
   /** The byte of the file at which raw_data begins; null for external data and for lists of numbers. */
   offset: number | null;
   external: OnnxExternal | null;
+}
+
+/** Where an initializer's bytes lie, by the name beside the model file; null for lists of numbers. */
+export function locateInitializer(
+  path: string,
+  { external, offset }: Pick<OnnxInitializer, "external" | "offset">,
+): { location: string; offset: number } | null {
+  if (external) return { location: external.location, offset: external.offset };
+  return offset === null ? null : { location: basename(path), offset };
 }
 
 export interface OnnxStructure {

@@ -101,11 +101,14 @@ function checkLocation(path: string, tensor: string, { location }: OnnxExternal,
   });
 }
 
-/** @throws NfcError "invalid-file" for a file that lies elsewhere than its name says, "not-found" */
-export async function refuseLinkOut(file: string, folder: string): Promise<void> {
+/**
+ * @returns where the file really lies
+ * @throws NfcError "invalid-file" for a file that lies elsewhere than its name says, "not-found"
+ */
+export async function refuseLinkOut(file: string, folder: string): Promise<string> {
   const resolve = (path: string) => withIoErrors(path, () => realpath(path));
   const [root, place] = await Promise.all([resolve(folder), resolve(file)]);
-  if (contains(root, place)) return;
+  if (contains(root, place)) return place;
   throw new NfcError("invalid-file", `${file}: is a link that leads out of ${folder}`, {
     hint: "copy the folder with its links followed: cp -rL",
   });

@@ -1,8 +1,8 @@
 // Writes text on the CPU with a cache that is not copied: the weights of a checkpoint or of a file, in a graph made for it.
-import { basename, dirname } from "node:path";
+import { dirname } from "node:path";
 import { type Checkpoint, readWeights } from "../../checkpoint/checkpoint.ts";
 import { readOnnxStructure } from "../../formats/onnx/reader.ts";
-import type { OnnxInitializer, OnnxStructure } from "../../formats/onnx/structure.ts";
+import { locateInitializer, type OnnxStructure } from "../../formats/onnx/structure.ts";
 import { type Graph, pruneGraph } from "../../graph/ir.ts";
 import { ONNX_DATA_TYPE } from "../../graph/ops.ts";
 import type { BlockBits } from "../../graph/passes/quantized-blocks.ts";
@@ -190,14 +190,9 @@ function locateWeights(graph: Graph, { path, initializers }: OnnxStructure): Map
   for (const { name, dtype, shape } of pruneGraph(graph).parameters) {
     const found = stored.get(name);
     if (found?.dtype !== ONNX_DATA_TYPE[dtype] || String(found.dims) !== String(shape)) return null;
-    const place = findPlace(path, found);
+    const place = locateInitializer(path, found);
     if (place === null) return null;
-    places.set(name, place);
+    places.set(name, { ...place, byteLength: found.byteLength });
   }
   return places;
-}
-
-function findPlace(path: string, { external, offset, byteLength }: OnnxInitializer): ExternalLocation | null {
-  if (external) return { location: external.location, offset: external.offset, byteLength };
-  return offset === null ? null : { location: basename(path), offset, byteLength };
 }

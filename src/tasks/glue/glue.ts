@@ -3,6 +3,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { type Checkpoint, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
+import { RunFolder } from "../../distill/run-folder.ts";
 import { fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
 import { NfcError } from "../../errors.ts";
 import { checkProducts } from "../../graph/check-products.ts";
@@ -18,6 +19,7 @@ import { addHead } from "../train/classifier-head.ts";
 import { finetuneTask } from "../train/finetune-task.ts";
 import { type ClassifierSettings, resolveClassifierSettings } from "../train/settings.ts";
 import { readTask, type TaskSource } from "../train/task-data.ts";
+import { classifierStateSchema } from "../train/task-objective.ts";
 import { averageCells, type GlueCell, readCell, writeCell } from "./cells.ts";
 
 export interface GlueOptions extends LongCall, Pick<TaskReading, "onInvalid"> {
@@ -209,7 +211,7 @@ async function makeCell(
     ...{ session, settings },
     output: work,
     onInvalid: onInvalid && QUIET,
-    resume: force ? "if-same" : fileExists(join(`${work}.run`, "run.json")),
+    resume: force ? "if-same" : new RunFolder(work, classifierStateSchema).exists(),
     force: true,
     onProgress: (event) => onProgress?.({ ...event, phase: `${name}, ${event.phase}, seed ${seed}` }),
   });

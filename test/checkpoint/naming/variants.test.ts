@@ -103,7 +103,7 @@ describe("compact variants in a plan", () => {
 
   it("the variant noise-distance needs 17 positions", async () => {
     const error = await refused({ variant: "noise-distance", positions: 16 });
-    expect(error.message).toBe("config.json: noise-distance needs at least 17 positions, n_positions is 16");
+    expect(error.message).toBe("config.json: n_positions 16 is too short for noise-distance, which needs 17");
     expect(plan({ variant: "noise-distance", positions: 17 }).config.n_positions).toBe(17);
   });
 });

@@ -37,11 +37,6 @@ export class CachedText {
     this.cached = [...ids];
     return logits.slice(-count);
   }
-
-  /** Begins another text. */
-  clear(): void {
-    this.cached = [];
-  }
 }
 
 function countCommon(a: readonly number[], b: readonly number[]): number {
