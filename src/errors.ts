@@ -19,7 +19,7 @@ export type ErrorCode =
 
 /**
  * A fault that the user can act on. `message` names file, tensor and fact in one line; `hint` says what to do.
- * The CLI prints both and exits with 2 (130 for `aborted`).
+ * The CLI prints both and exits with 2: 130 for `aborted`, 1 for `regression`, 3 for `unreadable`.
  */
 export class NfcError extends Error {
   readonly code: ErrorCode;

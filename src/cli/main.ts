@@ -138,7 +138,8 @@ Examples:
   $ nfc report gpt2/ out/nf-distilled
 
 A model is a folder, a .safetensors file, a shard index, or hf://owner/name[@revision].
-Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 70 a bug of ours, 130 interrupted.`;
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage or bad input, 3 a model that nfc check cannot read,
+70 a bug of ours, 130 interrupted.`;
 
 /** Replaces a bare abort by a message; other faults, and aborts that say what was saved, stay as they are. */
 function toInterruption(error: unknown): unknown {

@@ -4,10 +4,10 @@ import type { FloatDtype } from "../formats/dtype.ts";
 import type { Device } from "../graph/session.ts";
 import type { Variant } from "../model/variants.ts";
 import type { LongCall } from "../progress.ts";
-import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
-import type { RankChoice } from "./ranks.ts";
-import type { TieStrategy } from "./tie.ts";
-import type { VocabularySettings } from "./vocabulary-choice.ts";
+import type { RankChoice } from "./attention/ranks.ts";
+import type { TieStrategy } from "./attention/tie.ts";
+import type { LayerSettings, MlpSettings } from "./cuts/axis-settings.ts";
+import type { VocabularySettings } from "./cuts/vocabulary-choice.ts";
 
 /** Enough for stable statistics: perplexity after conversion no longer falls with more (docs/convert.md). */
 export const DEFAULT_CALIBRATION_TOKENS = 8192;

@@ -15,11 +15,11 @@ import type { ModelConfig } from "../model/config.ts";
 import { countParameters } from "../model/parameters.ts";
 import { isPlainGpt2, refuseShortPositions, VARIANT_TRAITS } from "../model/variants.ts";
 import { TOOL } from "../version.ts";
-import { checkRanks, needsText } from "./attention-options.ts";
-import { checkLayers, resolveMlpUnits } from "./axis-settings.ts";
-import { type CalibrationText, readCalibrationText } from "./calibration-text.ts";
+import { checkRanks, needsText } from "./attention/attention-options.ts";
 import type { ConvertOptions } from "./convert-options.ts";
+import { checkLayers, resolveMlpUnits } from "./cuts/axis-settings.ts";
 import { type CutSettings, makeSmaller, triesRepair } from "./make-smaller.ts";
+import { type CalibrationText, readCalibrationText } from "./statistics/calibration-text.ts";
 import { TensorScratch } from "./tensor-scratch.ts";
 
 export interface ConvertResult {

@@ -4,7 +4,7 @@ import type { NfcRecord } from "../checkpoint/nfc-record.ts";
 import type { FloatDtype } from "../formats/dtype.ts";
 import type { Device } from "../graph/session.ts";
 import type { LongCall } from "../progress.ts";
-import type { CalibrationText } from "./calibration-text.ts";
+import type { CalibrationText } from "./statistics/calibration-text.ts";
 import type { TensorScratch } from "./tensor-scratch.ts";
 
 /** What nfc.json says of a conversion. */

@@ -2,14 +2,14 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { settleAll } from "../io/settle.ts";
 import { timePhase } from "../io/timings.ts";
-import { type AttentionSettings, cutAttention } from "./attention-cut.ts";
-import type { LayerSettings, MlpSettings } from "./axis-settings.ts";
+import { type AttentionSettings, cutAttention } from "./attention/attention-cut.ts";
 import type { Cut, CutFacts, CutTools } from "./cut.ts";
-import { cutLayers } from "./layers-cut.ts";
-import { cutMlp } from "./mlp-cut.ts";
-import { repairModel } from "./repair.ts";
-import type { VocabularySettings } from "./vocabulary-choice.ts";
-import { cutVocabulary } from "./vocabulary-cut.ts";
+import type { LayerSettings, MlpSettings } from "./cuts/axis-settings.ts";
+import { cutLayers } from "./cuts/layers-cut.ts";
+import { cutMlp } from "./cuts/mlp-cut.ts";
+import type { VocabularySettings } from "./cuts/vocabulary-choice.ts";
+import { cutVocabulary } from "./cuts/vocabulary-cut.ts";
+import { repairModel } from "./repair/repair.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
 export interface CutSettings {

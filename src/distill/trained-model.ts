@@ -99,7 +99,7 @@ export function describeQuantization(
 }
 
 /** Whether a run moves a parameter. */
-export function isTrained(name: string, { train: part }: Pick<TrainSettings, "train">): boolean {
+function isTrained(name: string, { train: part }: Pick<TrainSettings, "train">): boolean {
   if (part === "all" || isNoiseParameter(name)) return true;
   return part === "attention" && findParameterKind(name)?.startsWith("attention") === true;
 }

@@ -7,7 +7,7 @@ import { Pipeline } from "../../src/checkpoint/encoding/pipeline.ts";
 import { KeptIds } from "../../src/checkpoint/kept-ids.ts";
 import { makeTokenSplitter } from "../../src/checkpoint/token-splitter.ts";
 import { countTokenUse } from "../../src/checkpoint/token-use.ts";
-import { chooseTokens } from "../../src/convert/vocabulary-choice.ts";
+import { chooseTokens } from "../../src/convert/cuts/vocabulary-choice.ts";
 import { failureOf } from "../support/failure.ts";
 import { MODEL, TEXT } from "../support/fixture.ts";
 

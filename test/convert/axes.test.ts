@@ -2,9 +2,9 @@
 import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { resolveMlpUnits } from "../../src/convert/axis-settings.ts";
 import type { ConvertOptions } from "../../src/convert/convert-options.ts";
-import { moveStreams } from "../../src/convert/layer-stream.ts";
+import { resolveMlpUnits } from "../../src/convert/cuts/axis-settings.ts";
+import { moveStreams } from "../../src/convert/statistics/layer-stream.ts";
 import { embedWindows, embedWindowsApart, type Hidden } from "../../src/inference/layerwise.ts";
 import { evaluate } from "../../src/inference/score/evaluate.ts";
 import { VARIANTS } from "../../src/model/variants.ts";

@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { tieLayer } from "../../src/convert/tie.ts";
-import { readProjections } from "../../src/convert/tied-attention.ts";
+import { tieLayer } from "../../src/convert/attention/tie.ts";
+import { readProjections } from "../../src/convert/attention/tied-attention.ts";
 import { decodeFloats, encodeFloats, type FloatDtype } from "../../src/formats/dtype.ts";
 import { listParameters } from "../../src/model/parameters.ts";
 import { failureOf } from "../support/failure.ts";

@@ -1,6 +1,6 @@
 // Seeded random numbers and matrices for the tests of the tie, with ml-matrix as the independent arithmetic.
 import { EVD, Matrix } from "ml-matrix";
-import { buildHeadSpan } from "../../src/convert/tie-head.ts";
+import { buildHeadSpan } from "../../src/convert/attention/tie-head.ts";
 
 /** Uniform on [−1, 1) from a seed (mulberry32). */
 export function uniform(seed: number): () => number {

@@ -1,12 +1,12 @@
 // nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import type { RankChoice } from "../../convert/attention/ranks.ts";
+import { TIE_STRATEGIES, type TieStrategy } from "../../convert/attention/tie.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/convert-options.ts";
-import { computeTrust } from "../../convert/moments.ts";
 import type { AppliedPlan } from "../../convert/plan/apply-plan.ts";
-import type { RankChoice } from "../../convert/ranks.ts";
-import { TIE_STRATEGIES, type TieStrategy } from "../../convert/tie.ts";
+import { computeTrust } from "../../convert/statistics/moments.ts";
 import { formatCommand } from "../../io/printable.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { describeCut } from "../../report/describe-cut.ts";

@@ -84,7 +84,7 @@ async function run(context: Context, flags: GlueFlags): Promise<void> {
       onProgress: progress.show,
       signal: context.signal,
     }).catch((error: unknown) => {
-      throw isResumable(error, output);
+      throw explainResumption(error, output);
     });
     progress.stop();
     skipped.tell(context.io, flags);
@@ -108,7 +108,7 @@ async function chooseFor(model: string, context: Context, flags: GlueFlags): Pro
 }
 
 /** Says how an interrupted table goes on: its finished cells are kept, and it needs no --resume. */
-function isResumable(error: unknown, output: string): unknown {
+function explainResumption(error: unknown, output: string): unknown {
   if (!(error instanceof NfcError) || error.code !== "aborted") return error;
   return new NfcError("aborted", `interrupted; what is finished is kept in ${output}`, {
     hint: "the same command goes on from there",

@@ -1,10 +1,10 @@
 // The axes along which a plan cuts a model, each one row: the values to try, and the options of a conversion that cut so.
 import type { ModelConfig } from "../../model/config.ts";
 import { getHeadSize } from "../../model/head-widths.ts";
-import { BLOCK, type LayerSettings, type MlpSettings, roundShare } from "../axis-settings.ts";
+import type { RankChoice } from "../attention/ranks.ts";
 import type { ConvertOptions } from "../convert-options.ts";
-import type { RankChoice } from "../ranks.ts";
-import type { VocabularySettings } from "../vocabulary-choice.ts";
+import { BLOCK, type LayerSettings, type MlpSettings, roundShare } from "../cuts/axis-settings.ts";
+import type { VocabularySettings } from "../cuts/vocabulary-choice.ts";
 import { listVocabularySizes, type VocabularyText } from "./plan-vocabulary.ts";
 import type { Cuts } from "./search.ts";
 

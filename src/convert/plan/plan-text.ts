@@ -4,8 +4,8 @@ import { openTokenStream } from "../../checkpoint/token-stream.ts";
 import { NfcError } from "../../errors.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
-import { type CalibrationText, getCalibrationLength, readCalibrationText } from "../calibration-text.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
+import { type CalibrationText, getCalibrationLength, readCalibrationText } from "../statistics/calibration-text.ts";
 import type { Plan, PlanText, PlanVocabulary } from "./plan-file.ts";
 import { readPlanVocabulary, type VocabularyText } from "./plan-vocabulary.ts";
 

@@ -4,8 +4,8 @@ import { NfcError } from "../../errors.ts";
 import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import { formatThousands } from "../../report/render/format.ts";
-import type { CountedVocabulary } from "../vocabulary-choice.ts";
-import { countVocabulary } from "../vocabulary-count.ts";
+import type { CountedVocabulary } from "../cuts/vocabulary-choice.ts";
+import { countVocabulary } from "../cuts/vocabulary-count.ts";
 import type { PlanVocabulary } from "./plan-file.ts";
 
 /** By what the vocabulary is cut: a text, and what it uses. */

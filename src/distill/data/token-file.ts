@@ -34,14 +34,14 @@ export interface Ids {
 export async function openIds(path: string, width: IdWidth): Promise<Ids | null> {
   if (!fileExists(path)) return null;
   return openAll(async (keep) => {
-    const file = keep(await replaceInCache(path, () => PositionalFile.open(path)));
+    const file = keep(await withCacheErrors(path, () => PositionalFile.open(path)));
     const count = (file.size - TRAILER_BYTES) / width;
     if (Number.isInteger(count) && count > 0) {
       const found = Buffer.alloc(TRAILER_BYTES);
-      await replaceInCache(path, () => file.readInto(found, count * width));
+      await withCacheErrors(path, () => file.readInto(found, count * width));
       // A file of this kind is read through, which costs less than the hash of its text: a changed bit would be trained on.
       if (found.equals(encodeTrailer(count, width, found.readUInt32LE(CHECKSUM_AT)))) {
-        const checksum = await replaceInCache(path, () => computeChecksum(file, count * width));
+        const checksum = await withCacheErrors(path, () => computeChecksum(file, count * width));
         if (found.readUInt32LE(CHECKSUM_AT) === checksum) return { file, offset: 0, count, width };
       }
     }
@@ -55,7 +55,7 @@ export async function openIds(path: string, width: IdWidth): Promise<Ids | null>
  * @throws what `pieces` throws; NfcError "io" with a hint at --cache
  */
 export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterable<TokenIds>): Promise<void> {
-  await replaceInCache(path, async () => {
+  await withCacheErrors(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     await cleanLeftovers(path);
   });
@@ -74,14 +74,14 @@ export async function writeIds(path: string, width: IdWidth, pieces: AsyncIterab
       }
       await file.write(encodeTrailer(count, width, checksum));
     };
-    await writeDurably(temporary, fill, { shown: path, guard: replaceInCache });
-    await replaceInCache(path, () => rename(temporary, path));
+    await writeDurably(temporary, fill, { shown: path, guard: withCacheErrors });
+    await withCacheErrors(path, () => rename(temporary, path));
   } finally {
     letGo(temporary);
     await rm(temporary, { force: true });
     release(temporary);
   }
-  await replaceInCache(path, () => syncFolder(dirname(path)));
+  await withCacheErrors(path, () => syncFolder(dirname(path)));
 }
 
 /** CRC-32 of a file's first `length` bytes. */
@@ -102,7 +102,7 @@ function encodeTrailer(count: number, width: IdWidth, checksum: number): Uint8Ar
 }
 
 /** Runs a call on the cache file; the hint of its error says how to choose another folder. */
-export async function replaceInCache<T>(path: string, action: () => Promise<T>): Promise<T> {
+export async function withCacheErrors<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await withIoErrors(path, action);
   } catch (error) {

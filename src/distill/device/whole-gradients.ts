@@ -35,8 +35,8 @@ export function outputWholeGradients(options: WholeOptions, values: ModelValues)
   const { config, trained, noise } = options;
   const { parameters, ids, embedded, seeds, head } = values;
   const names = listParameters(config).flatMap(({ name }) => (trained.has(name) ? [name] : []));
-  const plain = names.filter((name) => !isEmbedding(name) && name !== head?.name && !isPriorOnly(name, config, noise));
-  const embeddings = names.some(isEmbedding) ? [embedded] : [];
+  const plain = names.filter((name) => !isLookedUp(name) && name !== head?.name && !isPriorOnly(name, config, noise));
+  const embeddings = names.some(isLookedUp) ? [embedded] : [];
   const found = backward(seeds, [...plain.map((name) => parameters(name)), ...embeddings]);
   const ofLoss = (name: string): Value | null => {
     const fromHead = head?.name === name ? head.gradient : null;
@@ -53,7 +53,7 @@ export function outputWholeGradients(options: WholeOptions, values: ModelValues)
   if (prior) embedded.graph.output(prior.value, PRIOR);
 }
 
-const isEmbedding = (name: string) => name === "wte.weight" || name === "wpe.weight";
+const isLookedUp = (name: string) => name === "wte.weight" || name === "wpe.weight";
 
 /** Rows of [B, T, C] summed over the windows, and zeros for positions beyond T: [n_positions, C] */
 function sumPositions(rows: Value, { config, batch, length }: WholeOptions): Value {

@@ -11,7 +11,7 @@ import { decodeFloats, encodeFloats } from "../../formats/dtype.ts";
 import { makeFloat32Tensor, type SessionOptions } from "../../graph/session.ts";
 import { writeFully } from "../../io/durable.ts";
 import { findDefaultCache } from "../data/token-cache.ts";
-import { replaceInCache } from "../data/token-file.ts";
+import { withCacheErrors } from "../data/token-file.ts";
 import type { TokenRange } from "../data/windows.ts";
 import { STEP } from "../step/step-graph.ts";
 import type { TrainSettings } from "../train-settings.ts";
@@ -121,7 +121,7 @@ export interface TopKFile {
  * @param values of an entry: T·k ids and as many log-probabilities
  */
 export async function openTopKFile(path: string, values: number, vocabulary: number): Promise<TopKFile> {
-  const handle = await replaceInCache(path, async () => {
+  const handle = await withCacheErrors(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     return open(path, constants.O_RDWR | constants.O_CREAT);
   });
@@ -138,7 +138,7 @@ export async function openTopKFile(path: string, values: number, vocabulary: num
   };
   return {
     async read(window, into) {
-      const { bytesRead } = await replaceInCache(path, () =>
+      const { bytesRead } = await withCacheErrors(path, () =>
         handle.read(entry, 0, entry.byteLength, window * entry.byteLength),
       );
       const [stored, checksum] = header;
@@ -150,10 +150,10 @@ export async function openTopKFile(path: string, values: number, vocabulary: num
       storedIds.set(viewHalves(ids).filter((_, i) => i % 2 === 0));
       entry.set(encodeFloats(logProbabilities, "F16"), start);
       header.set([window + 1, computeChecksum(window)]);
-      await replaceInCache(path, () => writeFully(handle, entry, window * entry.byteLength));
+      await withCacheErrors(path, () => writeFully(handle, entry, window * entry.byteLength));
       decode(into);
     },
-    close: () => replaceInCache(path, () => handle.close()),
+    close: () => withCacheErrors(path, () => handle.close()),
   };
 }
 

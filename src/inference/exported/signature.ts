@@ -30,7 +30,7 @@ const MISMATCHED = "config.json and ONNX files of different models are mixed: re
 /** The kind that a dimension must have: a number, or free to vary from call to call. */
 type DimKind = "number" | "free" | "any";
 
-/** A file under test; `nameConfigFile` names config.json in messages. */
+/** A file under test; `configFile` names its config.json in messages. */
 interface Subject {
   structure: OnnxStructure;
   config: ModelConfig;

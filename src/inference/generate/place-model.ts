@@ -11,10 +11,10 @@ import type { ExternalLocation } from "../../graph/to-onnx.ts";
 import { MASKED, makeBucketTable } from "../../model/attention.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import type { ModelConfig } from "../../model/config.ts";
+import { buildPlaceGraph } from "../../model/place-graph.ts";
 import { isHalf, type Precision } from "../../model/precision.ts";
 import { buildPrecisionGraph, lowerToPrecision } from "../../model/precision-graph.ts";
 import { EMBEDDING_BITS, hasBlocks, type Quantization } from "../../model/quantization.ts";
-import { buildStepGraph } from "../../model/step-graph.ts";
 import { hasDistanceMean } from "../../model/variants.ts";
 import { TOOL } from "../../version.ts";
 import type { ExportedFile } from "../exported/exported-model.ts";
@@ -52,7 +52,7 @@ export class PlaceModel implements CachedModel {
     const { source, config } = checkpoint;
     const weights = await readWeights(checkpoint);
     const weightOf = ({ name }: { name: string }) => weights.get(name) as Float32Array;
-    return new PlaceModel(source, config, await Session.withWeights(buildStepGraph(config), weightOf, options));
+    return new PlaceModel(source, config, await Session.withWeights(buildPlaceGraph(config), weightOf, options));
   }
 
   /**
@@ -64,7 +64,7 @@ export class PlaceModel implements CachedModel {
     if (isHalf(file.precision)) return null;
     const quantization = readQuantization(file, structure, config);
     if (quantization === null || !isOwnFile(structure, config, file.precision, quantization)) return null;
-    const { graph } = lowerToPrecision(buildStepGraph(config), file.precision, quantization);
+    const { graph } = lowerToPrecision(buildPlaceGraph(config), file.precision, quantization);
     const places = locateWeights(graph, structure);
     if (places === null) return null;
     const placeOf = ({ name }: { name: string }) => places.get(name) as ExternalLocation;

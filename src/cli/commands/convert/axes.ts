@@ -1,6 +1,6 @@
 // The flags of nfc convert that cut layers and MLPs.
 import { type Command, InvalidArgumentError } from "commander";
-import type { LayerSettings, MlpSettings } from "../../../convert/axis-settings.ts";
+import type { LayerSettings, MlpSettings } from "../../../convert/cuts/axis-settings.ts";
 import { readPercent } from "../../percent.ts";
 
 export interface AxisFlags {

@@ -1,10 +1,10 @@
 // The flags of nfc convert that take the cuts from a plan.
 import type { Command } from "commander";
 import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
+import type { VocabularySettings } from "../../../convert/cuts/vocabulary-choice.ts";
 import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
 import { describeCuts, hasVocabularyAxis, VOCAB_AXIS } from "../../../convert/plan/axes.ts";
 import type { Target } from "../../../convert/plan/target.ts";
-import type { VocabularySettings } from "../../../convert/vocabulary-choice.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Device } from "../../../graph/devices.ts";
 import { checkTarget, resolveTarget } from "../../../io/output-guard.ts";

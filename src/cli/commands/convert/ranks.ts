@@ -1,6 +1,6 @@
 // The ranks of attention on the command line of convert, and in what it prints.
 import { InvalidArgumentError } from "commander";
-import type { RankChoice } from "../../../convert/ranks.ts";
+import type { RankChoice } from "../../../convert/attention/ranks.ts";
 import type { ModelConfig } from "../../../model/config.ts";
 import { listByLayer } from "../../../report/attention-words.ts";
 import { readPercent } from "../../percent.ts";

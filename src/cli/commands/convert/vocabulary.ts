@@ -1,6 +1,6 @@
 // The flags of nfc convert that cut the vocabulary, and the lines that tell of it.
 import { type Command, InvalidArgumentError } from "commander";
-import type { VocabularySettings } from "../../../convert/vocabulary-choice.ts";
+import type { VocabularySettings } from "../../../convert/cuts/vocabulary-choice.ts";
 import { NfcError } from "../../../errors.ts";
 import { makeNumberParser } from "../../options.ts";
 import { readPercent } from "../../percent.ts";

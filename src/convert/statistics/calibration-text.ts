@@ -1,0 +1,55 @@
+// Reads the text that models are measured on while they are made smaller, as windows of token ids.
+import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
+import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { sampleWindows } from "../../checkpoint/token-sample.ts";
+import { sha256Files } from "../../io/sha256.ts";
+import { timePhase } from "../../io/timings.ts";
+import type { LongCall } from "../../progress.ts";
+import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
+
+/** Attention scores of one window, H·T²: windows are shortened to it, so that memory stays flat. 32 MB a tensor. */
+const MAX_SCORES = 2 ** 23;
+
+export interface CalibrationText {
+  /** Token ids of the source's vocabulary, windows of one length. */
+  windows: Int32Array[];
+  /** The windows of the sample that are left to measure on (`every`). */
+  others: Int32Array[];
+  /** The files, for nfc.json. */
+  record: NonNullable<NonNullable<NfcRecord["tie"]>["calibration"]>;
+}
+
+export interface CalibrationTextOptions extends LongCall {
+  /** Field of .jsonl lines. */
+  field?: string | undefined;
+  /** Tokens to take; `DEFAULT_CALIBRATION_TOKENS` unless given. */
+  tokens?: number | undefined;
+  /** Take every so-manieth window of a sample that is so many times as large; the others are left to measure on. */
+  every?: number | undefined;
+}
+
+/** Windows from all over the files. @throws NfcError as `sampleWindows`, for a text that is too short too */
+export async function readCalibrationText(
+  paths: readonly [string, ...string[]],
+  checkpoint: Checkpoint,
+  { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, every = 1, signal, onProgress }: CalibrationTextOptions = {},
+): Promise<CalibrationText> {
+  onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
+  const length = getCalibrationLength(checkpoint, count);
+  const sample = await timePhase("reading the text", () =>
+    sampleWindows(paths, checkpoint, { length, count: every * count, field, signal }),
+  );
+  const windows = sample.filter((_, i) => i % every === 0);
+  const others = sample.filter((_, i) => i % every !== 0);
+  const record = { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens: countTokens(windows) };
+  return { windows, others, record };
+}
+
+export function countTokens(windows: readonly Int32Array[]): number {
+  return windows.reduce((sum, ids) => sum + ids.length, 0);
+}
+
+/** Tokens of a window of a text of `count`. */
+export function getCalibrationLength({ config }: Checkpoint, count: number): number {
+  return Math.min(config.n_positions, count, Math.floor(Math.sqrt(MAX_SCORES / config.n_head)));
+}

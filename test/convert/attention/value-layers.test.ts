@@ -1,0 +1,54 @@
+// Converting the fixture to narrower values, alone and with every form of the scores.
+import { describe, expect, it } from "vitest";
+import { evaluate } from "../../../src/inference/score/evaluate.ts";
+import { countParameters, listParameters } from "../../../src/model/parameters.ts";
+import { VARIANTS, type Variant } from "../../../src/model/variants.ts";
+import { bytesOf, converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
+import { temporaryFolder } from "../../support/temp-folder.ts";
+
+const path = temporaryFolder("values");
+const text = { strategy: "calibrated", calibration: [TEXT] } as const;
+const CONVERTED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => variant !== "dense");
+
+const measure = (folder: string) => opened(folder, (model) => evaluate(model, { text: [TEXT], threads: 1 }));
+
+describe("values of a lower rank in the fixture", () => {
+  it("half of the values lose almost nothing, and a quarter more", async () => {
+    const source = await measure(MODEL);
+    const scores = { variant: "low-rank", qkRank: 16 } as const;
+    const { record, parameters } = await converted({ output: path("half"), ...scores, voRank: 8, ...text });
+    const saved = 2 * (2 * 64 * 32 + 32); // v and c_proj of both layers, and the bias of v
+    expect(parameters.before - parameters.after).toBe(saved);
+    expect((await measure(path("half"))).perplexity / source.perplexity).toBeLessThan(1.003);
+    const cut = record.cuts?.find(({ axis }) => axis === "values");
+    expect(cut).toMatchObject({ strategy: "calibrated", calibration: { file: TEXT }, ranks: [8, 8] });
+    await converted({ output: path("quarter"), ...scores, voRank: 4, ...text });
+    const [half, quarter] = [await measure(path("half")), await measure(path("quarter"))];
+    expect(quarter.perplexity).toBeGreaterThan(half.perplexity);
+  });
+
+  it.each(CONVERTED)("they go with %s, whose scores stay what they are without", async (variant) => {
+    const [narrow, whole] = [path(`${variant}-narrow`), path(`${variant}-whole`)];
+    const options = { variant, strategy: "spectral" } as const;
+    const { config, parameters } = await converted({ output: narrow, ...options, voRank: 5 });
+    await converted({ output: whole, ...options });
+    expect(config.vo_ranks).toEqual([5, 5]);
+    await opened(narrow, (model) =>
+      opened(whole, async (other) => {
+        expect(model.config).toEqual(config);
+        expect(countParameters(model.config)).toBe(parameters.after);
+        for (const { name, shape } of listParameters(model.config)) {
+          expect(model.reader.tensors.get(name)?.shape, name).toEqual(shape);
+          if (!name.includes(".c_attn.") && !name.includes("attn.c_proj"))
+            expect((await bytesOf(model, name)).equals(await bytesOf(other, name)), name).toBe(true);
+        }
+        const name = "h.1.attn.c_attn.bias";
+        const [after, before] = [await model.readF32(name), await other.readF32(name)];
+        const scores = before.length - 64;
+        expect(after.length).toBe(scores + 4 * 5);
+        expect(after.subarray(0, scores)).toEqual(before.subarray(0, scores));
+      }),
+    );
+    expect(Number.isFinite((await measure(narrow)).perplexity)).toBe(true);
+  });
+});
