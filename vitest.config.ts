@@ -11,7 +11,7 @@ const RUNTIME = [
   "checkpoint/encoding/encode-pool",
   "cli/**/*",
   "convert/{axes,convert,make-smaller}",
-  "convert/attention/{low-rank,spectra,tie-pool,value-layers}",
+  "convert/attention/{dependent-columns,low-rank,spectra,tie-pool,value-layers}",
   "convert/statistics/{attention-blocks,calibration}",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,quantize,resume}",
   "distill/{script-files,train}",

@@ -6,8 +6,10 @@ import { transposeInto } from "./transpose.ts";
 const PANEL = 128;
 
 /**
- * L with L Lᵀ = A for symmetric positive semidefinite A [n, n]; A is not changed. Each pivot is kept above `floor`
- * times its diagonal entry (or the largest one, where that is 0), so that dependent columns give a small pivot, not NaN.
+ * L with L Lᵀ = A for symmetric positive semidefinite A [n, n]; A is not changed. Where the square of a pivot is at most
+ * `floor` times its diagonal entry, the column is a linear combination of those before it, up to rounding: its pivot and
+ * all below it are 0, since what is left of such a column is 0 in a semidefinite matrix. Divided by a small pivot, the
+ * rounding would grow from each dependent column to the next.
  */
 export function cholesky(matrix: Float64Array, n: number, floor: number): Float64Array {
   const l = Float64Array.from(matrix);
@@ -27,14 +29,13 @@ export function factorInPlace(a: Float64Array, n: number, floor: number): void {
 /** The same. @yields between its panels */
 export function* factorPanels(a: Float64Array, n: number, floor: number): Generator<void, void> {
   const width = n <= 2 * PANEL ? n : PANEL;
-  const floors = Float64Array.from({ length: n }, (_, i) => a[i * n + i] as number);
-  const largest = Math.max(0, ...floors);
+  const floors = Float64Array.from({ length: n }, (_, i) => floor * (a[i * n + i] as number));
   for (let first = 0; first < n; first += width) {
     const end = Math.min(n, first + width);
     const left: Rows = { data: a, at: first * n, stride: n };
     const panel: Rows = { data: a, at: first * n + first, stride: n };
     addRowProducts(panel, left, left, { n: n - first, m: end - first, inner: first, sign: -1, chunk: CHUNK });
-    factorPanel(a, n, { first, end }, (i) => floor * (floors[i] || largest || 1));
+    factorPanel(a, n, { first, end }, floors);
     yield;
   }
 }
@@ -44,14 +45,15 @@ function factorPanel(
   a: Float64Array,
   n: number,
   { first, end }: { first: number; end: number },
-  floorOf: (i: number) => number,
+  floors: Float64Array,
 ): void {
   for (let i = first; i < n; i++)
     for (let j = first; j < end && j <= i; j++) {
       let rest = a[i * n + j] as number;
       for (let k = first; k < j; k++) rest -= (a[i * n + k] as number) * (a[j * n + k] as number);
-      if (i > j) a[i * n + j] = rest / (a[j * n + j] as number);
-      else a[i * n + i] = Math.sqrt(Math.max(rest, floorOf(i)));
+      const pivot = a[j * n + j] as number;
+      if (i > j) a[i * n + j] = pivot === 0 ? 0 : rest / pivot;
+      else a[i * n + i] = rest <= (floors[i] as number) ? 0 : Math.sqrt(rest);
     }
 }
 
@@ -61,7 +63,7 @@ const STRIP = 32;
 /** Inner length of a pass of a long product: a panel of it, 512 KiB, stays in the cache. */
 export const CHUNK = 512;
 
-/** x with A x = b for symmetric positive definite A [n, n] and b [n]. */
+/** x with A x = b for symmetric positive definite A [n, n] and b [n]; 0 where a column is dependent. */
 export function solvePositive(matrix: Float64Array, b: Float64Array, n: number): Float64Array {
   const l = cholesky(matrix, n, 0);
   const x = Float64Array.from(b);
@@ -70,10 +72,14 @@ export function solvePositive(matrix: Float64Array, b: Float64Array, n: number):
   return x;
 }
 
-/** X with Lᵀ X = B for lower triangular L [n, n], B [n, m]; B becomes X. */
+/** X with Lᵀ X = B for lower triangular L [n, n], B [n, m]; B becomes X. Rows whose pivot is 0 become 0 in X. */
 export function solveTransposed(l: Float64Array, b: Float64Array, n: number, m: number): void {
   for (let i = n - 1; i >= 0; i--) {
     const pivot = l[i * n + i] as number;
+    if (pivot === 0) {
+      b.fill(0, i * m, (i + 1) * m);
+      continue;
+    }
     for (let c = 0; c < m; c++) b[i * m + c] = (b[i * m + c] as number) / pivot;
     for (let k = 0; k < i; k++) axpy(b, k * m, -(l[i * n + k] as number), b, i * m, m);
   }

@@ -12,7 +12,7 @@
 import { cholesky, multiply, multiplyTransposed, solveTransposed } from "../../numeric/linalg.ts";
 import { decomposeSingular } from "../../numeric/singular-values.ts";
 import { findSingularValues } from "../../numeric/spectrum.ts";
-import { clearZeroRows, PIVOT_FLOOR } from "./gram.ts";
+import { PIVOT_FLOOR } from "./gram.ts";
 
 /** The Gram matrices of a form: [D, D] each */
 export interface FormGrams {
@@ -55,8 +55,7 @@ export function findSpectrum(left: Float64Array, right: Float64Array, D: number)
 /** L_aᵀ L_b, and both factors: [D, D] each */
 function whitenForm(left: Float64Array, right: Float64Array, D: number) {
   const factors = { left: cholesky(left, D, PIVOT_FLOOR), right: cholesky(right, D, PIVOT_FLOOR) };
-  const [a, b] = [clearZeroRows(factors.left, left, D), clearZeroRows(factors.right, right, D)];
-  return { form: multiplyTransposed(a, b, D, D, D), factors };
+  return { form: multiplyTransposed(factors.left, factors.right, D, D, D), factors };
 }
 
 /** L⁻ᵀ Z σ^½ for Zᵀ in the rows of `vectors`: [D, D] */

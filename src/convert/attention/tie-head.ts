@@ -10,10 +10,10 @@
 import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../../numeric/linalg.ts";
 import { dot } from "../../numeric/products.ts";
 import { decomposeSymmetric } from "../../numeric/symmetric-eigen.ts";
-import { clearZeroRows, PIVOT_FLOOR } from "./gram.ts";
+import { PIVOT_FLOOR } from "./gram.ts";
 import { type FormView, shrinkMetric, weightForm, whitenMetric } from "./key-metric.ts";
 
-/** τ of `projectWithFixedMean`, relative to the norm of the part of the form that the softmax depends on. */
+/** Least τ of `projectWithFixedMean`, relative to the norm of the part of the form that the softmax depends on. */
 const CONSTANT_SCALE = 10;
 
 /** A head in the span of B: everything below works on matrices of n = 2D + 1 rows, 2D without a constant input. */
@@ -60,7 +60,7 @@ export function buildHeadSpan(columns: Float64Array, options: SpanOptions): Head
   const unit = constant ? takeLastRow(factor, n) : null;
   const measured = keyMoments && whitenMetric(factor, keyMoments, n, D);
   const metric = measured && shrinkMetric(measured, unit, n, trust);
-  const whitened = whitenForm(clearZeroRows(factor, gram, n), n, D);
+  const whitened = whitenForm(factor, n, D);
   return { rows, headDim: D, columns, weightGram, factor, form: whitened, unit, metric };
 }
 
@@ -107,11 +107,12 @@ export function findClosestForm(span: HeadSpan): Float64Array {
   const { headDim: D, unit, form, metric } = span;
   const n = spanSize(span);
   const view = metric ? weightForm(form, metric, unit, n) : buildPlainForm(form, unit, n);
-  if (!view.unit || !view.free) return view.restore(takePositiveRoot(view.inner, n, D), D);
+  if (!unit || !view.unit || !view.free) return view.restore(takePositiveRoot(view.inner, n, D), D);
+  const own = dot(multiply(form, unit, n, n, 1), 0, unit, 0, n); // uᵀM̂u: a π as large is no larger than the head's own
   const parts = {
     inner: view.inner,
     free: view.free,
-    tau: CONSTANT_SCALE * Math.hypot(norm(view.inner), norm(view.free)),
+    tau: Math.max(own, CONSTANT_SCALE * Math.hypot(norm(view.inner), norm(view.free))),
   };
   const first = view.restore(projectWithFixedMean(parts, view.unit, n, D), D);
   const completion = completeMean(parts, view.unit, n, D);
