@@ -26,6 +26,17 @@ export class KeptIds {
     return this.places.get(id);
   }
 
+  /** Those of these ids whose places are kept. */
+  select({ ids: places }: KeptIds): KeptIds {
+    return new KeptIds(places.map((place) => this.ids[place] as number));
+  }
+
+  /** The places of these ids among others; null where one of them is not there. */
+  placesIn(others: KeptIds): KeptIds | null {
+    const places = this.ids.map((id) => others.find(id));
+    return places.includes(undefined) ? null : new KeptIds(places as number[]);
+  }
+
   /** As text: "0-256,258,300-310". */
   format(): string {
     return formatRanges(this.ids);
@@ -44,22 +55,30 @@ const cutSchema = z.object({ from: rows, to: rows, kept: z.string() });
 const RANGE = /^(\d{1,8})(?:-(\d{1,8}))?$/;
 
 /**
- * Which ids of its source a model has kept; null where its vocabulary was not cut.
+ * Which ids of the model before its first such cut a model has kept; null where its vocabulary was not cut.
  * @throws NfcError "invalid-file" for a record whose ids do not hold together
  */
 export function readVocabularyCut(
   record: Partial<Pick<NfcRecord, "cuts">> | null,
   source: string,
 ): VocabularyCut | null {
-  const entry = record?.cuts?.find(({ axis }) => axis === VOCABULARY_AXIS);
-  if (!entry) return null;
-  const parsed = cutSchema.safeParse(entry);
-  const kept = parsed.success ? parseKeptIds(parsed.data.kept, parsed.data.from) : null;
-  if (!parsed.success || kept?.size !== parsed.data.to)
-    throw new NfcError("invalid-file", `${source}: nfc.json does not say which tokens of its source were kept`, {
-      hint: "restore nfc.json, or convert the model again",
-    });
-  return { from: parsed.data.from, kept };
+  let cut: VocabularyCut | null = null;
+  for (const entry of record?.cuts ?? []) {
+    if (entry.axis !== VOCABULARY_AXIS) continue;
+    const next = parseCut(entry);
+    if (!next || (cut && next.from !== cut.kept.size))
+      throw new NfcError("invalid-file", `${source}: nfc.json does not say which tokens of its source were kept`, {
+        hint: "restore nfc.json, or convert the model again",
+      });
+    cut = cut ? { from: cut.from, kept: cut.kept.select(next.kept) } : next;
+  }
+  return cut;
+}
+
+function parseCut(entry: unknown): VocabularyCut | null {
+  const { success, data } = cutSchema.safeParse(entry);
+  const kept = success ? parseKeptIds(data.kept, data.from) : null;
+  return success && kept?.size === data.to ? { from: data.from, kept } : null;
 }
 
 /** The ids of ranges that ascend below `limit`; null for anything else. */

@@ -2,7 +2,7 @@
 import { NfcError } from "../errors.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { quote } from "./fields.ts";
-import { KeptIds, readVocabularyCut } from "./kept-ids.ts";
+import { KeptIds, readVocabularyCut, type VocabularyCut } from "./kept-ids.ts";
 import { selectTokens } from "./select-tokens.ts";
 import { listModelTokens } from "./tokenizer.ts";
 
@@ -11,7 +11,7 @@ type TokenSource = Pick<Checkpoint, "source" | "folder" | "config" | "record">;
 /**
  * `other` as it is where neither vocabulary was cut, or both have the same tokens; otherwise the tokens of it that `model`
  * has kept: its probabilities are those among them. Closing it closes nothing.
- * @throws NfcError "mismatch" where `other` has not the same tokens in these places, or was cut itself
+ * @throws NfcError "mismatch" where `other` has not the same tokens in these places, or has kept fewer
  */
 export async function matchTokens(model: TokenSource, other: Checkpoint): Promise<Checkpoint> {
   const cut = readVocabularyCut(model.record, model.source);
@@ -22,9 +22,14 @@ export async function matchTokens(model: TokenSource, other: Checkpoint): Promis
     throw new NfcError("mismatch", `${other.source} has kept only ${all} of the ${own} tokens of ${model.source}`, {
       hint: "compare the other way round: the model with fewer tokens first",
     });
-  const kept = own === all || !cut ? new KeptIds(Array(own).keys()) : cut.kept;
+  const kept = own === all || !cut ? new KeptIds(Array(own).keys()) : findPlaces(cut, theirs);
   await checkSameTokens(model, other, kept);
   return own === all ? other : selectTokens(other, kept);
+}
+
+/** The ids of another model for the tokens of a cut one; both may have been cut from the same tokens. */
+function findPlaces(cut: VocabularyCut, theirs: VocabularyCut | null): KeptIds {
+  return (theirs?.from === cut.from && cut.kept.placesIn(theirs.kept)) || cut.kept;
 }
 
 /** @throws NfcError "mismatch" naming the first token that differs */

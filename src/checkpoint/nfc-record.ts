@@ -37,6 +37,8 @@ const sourceSchema = z.object({
   path: z.string(),
   files: z.array(z.object({ name: z.string(), bytes: count, sha256 })),
   parameters: count,
+  /** How many of the cuts it had already, where it had any: they are the first ones. */
+  cuts: count.exactOptional(),
 });
 const perplexitySchema = z.object({
   /** The text it was measured on. */
@@ -129,7 +131,7 @@ export const nfcRecordSchema = z.object({
   tool: z.object({ name: z.string(), version: z.string() }),
   variant: z.enum(VARIANTS),
   tie: tieSchema.nullable(),
-  /** Further cuts, in the order in which they were made. */
+  /** Further cuts, in the order in which they were made, with those of the source. */
   cuts: z.array(cutSchema).exactOptional(),
   /** The step of a plan that the cuts were taken from. */
   plan: z.object({ file: z.string(), sha256, step: count }).exactOptional(),
@@ -166,6 +168,11 @@ export async function readNfcRecord(folder: string): Promise<NfcRecord | null> {
 /** Whether a record is of a model that was tied or cut: it has its source's parameters, changed. */
 export function isConverted({ tie, cuts }: NfcRecord): boolean {
   return tie !== null || cuts !== undefined;
+}
+
+/** The cuts that its source did not have yet. */
+export function listOwnCuts({ cuts = [], source }: Pick<NfcRecord, "cuts" | "source">): NonNullable<NfcRecord["cuts"]> {
+  return cuts.slice(source.cuts ?? 0);
 }
 
 /** The text of nfc.json for a record. */

@@ -17,6 +17,7 @@ import { isPlainGpt2, refuseShortPositions, VARIANT_TRAITS } from "../model/vari
 import { TOOL } from "../version.ts";
 import { checkRanks, needsText } from "./attention/attention-options.ts";
 import type { ConvertOptions } from "./convert-options.ts";
+import type { CutFacts } from "./cut.ts";
 import { checkLayers, resolveMlpUnits } from "./cuts/axis-settings.ts";
 import { type CutSettings, makeSmaller, triesRepair } from "./make-smaller.ts";
 import { type CalibrationText, readCalibrationText } from "./statistics/calibration-text.ts";
@@ -53,15 +54,28 @@ export async function convert(checkpoint: Checkpoint, options: ConvertOptions): 
       command: [...(options.command ?? [])],
       history: makeHistory(checkpoint),
       notes: [...model.notes, ...remarks],
-      source,
-      tie: null,
-      ...facts,
+      ...joinCuts(checkpoint, source, facts),
       ...(options.plan && { plan: options.plan }),
     };
     await writeText(join(folder, NFC_RECORD_FILE), formatNfcRecord(record));
     const parameters = { before: countParameters(checkpoint.config), after: countParameters(config) };
     return { folder: output, config, record, parameters, ...written };
   });
+}
+
+/** The cuts of the source come first, so that layers and tokens are known by their places in the first model. */
+function joinCuts(
+  { record }: Checkpoint,
+  source: NfcRecord["source"],
+  { tie = null, cuts = [] }: CutFacts,
+): Pick<NfcRecord, "source" | "tie" | "cuts"> {
+  const earlier = record?.cuts ?? [];
+  const all = [...earlier, ...cuts];
+  return {
+    source: earlier.length > 0 ? { ...source, cuts: earlier.length } : source,
+    tie,
+    ...(all.length > 0 && { cuts: all }),
+  };
 }
 
 /** The history of a source that nfc trained, and that it was converted then: later steps are the new model's own. */

@@ -17,6 +17,17 @@ describe("the kept ids of a vocabulary", () => {
     expect(cut?.from).toBe(8);
   });
 
+  it("of two cuts, one after another, are those of the first model", () => {
+    const second = { axis: "vocabulary", from: 5, to: 3, kept: "0,3-4" };
+    const record = { cuts: [...(recordOf({ from: 8, to: 5, kept: "0-2,5,7" }).cuts ?? []), { axis: "mlp" }, second] };
+    const cut = readVocabularyCut(record, "m");
+    expect(cut).toMatchObject({ from: 8, kept: { ids: [0, 5, 7] } });
+    expect(cut?.kept.placesIn(new KeptIds([0, 1, 5, 7]))?.ids).toEqual([0, 2, 3]);
+    expect(cut?.kept.placesIn(new KeptIds([0, 1, 5]))).toBeNull();
+    const other = { cuts: [...record.cuts.slice(0, -1), { ...second, from: 6 }] };
+    expect(() => readVocabularyCut(other, "m")).toThrow("m: nfc.json does not say which tokens");
+  });
+
   it("are null for a model whose vocabulary was not cut", () => {
     expect(readVocabularyCut(null, "m")).toBeNull();
     expect(readVocabularyCut({ cuts: [{ axis: "layers" }] } as unknown as NfcRecord, "m")).toBeNull();

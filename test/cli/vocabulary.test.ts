@@ -53,6 +53,56 @@ describe("nfc convert --vocab-from", () => {
   });
 });
 
+describe("a model of fewer tokens that is cut again", () => {
+  const [first, again, fewer] = [path("first"), path("recut"), path("fewer")];
+  beforeAll(async () => {
+    await ok("convert", MODEL, "-o", first, "--variant", "dense", "--layers", "0-0", ...CUT);
+    const { stdout } = await ok("convert", first, "-o", again, "--variant", "dense", "--mlp", "50%");
+    expect(stdout).toContain("hidden units 256 -> 128");
+    expect(stdout).not.toMatch(/vocabulary|layers/);
+    await ok("convert", again, "-o", fewer, "--variant", "dense", "--vocab-from", TEXT, "--vocab-size", "280");
+  });
+
+  it("says all cuts, and which are its own", () => {
+    const { cuts, source } = JSON.parse(readFileSync(join(fewer, "nfc.json"), "utf8"));
+    expect(cuts.map(({ axis }: { axis: string }) => axis)).toEqual(["layers", "vocabulary", "mlp", "vocabulary"]);
+    expect(source).toMatchObject({ path: again, cuts: 3 });
+  });
+
+  it.each([
+    ["the first source", again, MODEL],
+    ["the first source, after two such cuts", fewer, MODEL],
+    ["the model between", fewer, first],
+    ["its source", again, first],
+  ])("is compared with %s on the same tokens", async (_, model, against) => {
+    const { stdout } = await ok("eval", model, ...TEXTS, "--against", against, "--no-record", "--json");
+    const result = JSON.parse(stdout);
+    expect(result.against.kl).toBeGreaterThan(0);
+    const whole = JSON.parse((await ok("eval", MODEL, ...TEXTS, "--no-record", "--json")).stdout);
+    if (against === MODEL) expect(result.against.perplexity).toBeLessThan(2 * whole.perplexity);
+  });
+
+  it("learns from the first source, and from its own", async () => {
+    await ok(
+      "distill",
+      fewer,
+      "--teacher",
+      MODEL,
+      "--data",
+      TEXT,
+      ...SHORT,
+      "-o",
+      path("taught"),
+      "--cache",
+      path("c"),
+    );
+    const { history } = JSON.parse(readFileSync(join(path("taught"), "nfc.json"), "utf8"));
+    expect(history).toHaveLength(1);
+    const flags = ["--data", TEXT, ...SHORT, "-o", path("unnamed"), "--cache", path("c")];
+    await ok("distill", again, "--teacher", first, ...flags);
+  });
+});
+
 describe("a model of fewer tokens and its source", () => {
   it("are evaluated on the same tokens", async () => {
     const { stdout } = await ok("eval", cut, ...TEXTS, "--against", MODEL);

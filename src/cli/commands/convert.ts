@@ -1,6 +1,6 @@
 // nfc convert: turns a dense checkpoint into the folder of a tied model.
 import { Command, Option } from "commander";
-import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
+import { listOwnCuts, type NfcRecord } from "../../checkpoint/nfc-record.ts";
 import type { RankChoice } from "../../convert/attention/ranks.ts";
 import { TIE_STRATEGIES, type TieStrategy } from "../../convert/attention/tie.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
@@ -195,14 +195,15 @@ function toOptions(flags: ConvertFlags): Omit<ConvertOptions, "output"> {
 }
 
 function toJson({ folder, config, record, parameters, byteLength, files }: ConvertResult): object {
-  const { variant, tie, cuts, plan } = record;
+  const { variant, tie, plan } = record;
   const ranks = { qk_ranks: config.qk_ranks, vo_ranks: config.vo_ranks };
+  const cuts = record.cuts && listOwnCuts(record);
   return { output: folder, variant, ...ranks, tie, cuts, plan, parameters, bytes: byteLength, files };
 }
 
 function formatResult(result: ConvertResult, verbose: boolean): string {
   const { config, record, parameters, byteLength, folder } = result;
-  const { variant, tie, cuts = [] } = record;
+  const { variant, tie } = record;
   const saved = (100 * (parameters.after - parameters.before)) / parameters.before;
   const found = tie ? `${VARIANT_TRAITS[variant].narrow ? "factored" : "tied"} by ${tie.strategy}, ` : "";
   const ranks = formatRanks(config);
@@ -210,7 +211,7 @@ function formatResult(result: ConvertResult, verbose: boolean): string {
     `${folder}: ${variant}, ${found}${formatBytes(byteLength)}`,
     `parameters ${formatThousands(parameters.before)} -> ${formatThousands(parameters.after)} (${formatSignedPercent(saved)})`,
     ...(ranks ? [ranks] : []),
-    ...cuts.map(describeCut),
+    ...listOwnCuts(record).map(describeCut),
   ];
   return [...lines, ...(tie ? formatTie(record, tie, verbose) : [])].join("\n");
 }

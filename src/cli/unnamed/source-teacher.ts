@@ -3,7 +3,7 @@ import { basename, dirname, isAbsolute, join, relative, resolve } from "node:pat
 import { type Checkpoint, type OpenOptions, openCheckpoint } from "../../checkpoint/checkpoint.ts";
 import { isHubReference } from "../../checkpoint/hub/hub.ts";
 import { readVocabularyCut } from "../../checkpoint/kept-ids.ts";
-import { isConverted } from "../../checkpoint/nfc-record.ts";
+import { isConverted, listOwnCuts } from "../../checkpoint/nfc-record.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
@@ -40,7 +40,7 @@ export async function openSource(
   options: OpenOptions,
 ): Promise<Checkpoint> {
   const known = (record?.source.files ?? []).map(({ sha256 }) => sha256).join();
-  const rows = readVocabularyCut(record, source)?.from ?? config.vocab_size;
+  const rows = (record && readVocabularyCut({ cuts: listOwnCuts(record) }, source)?.from) ?? config.vocab_size;
   const { nHead = config.n_head, activation = config.activation, trimVocab = rows } = options;
   for (const place of places) {
     const teacher = await openCheckpoint(place, { ...options, nHead, activation, trimVocab });
