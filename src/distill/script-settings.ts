@@ -72,8 +72,8 @@ export interface FoundSettings {
 }
 
 /**
- * Reads settings from the folder of a distilled model or of a run that is on, or from a file: nfc.json, run.json,
- * distill.json, or an object of some settings.
+ * Reads settings from the folder of a distilled model, or from a file: nfc.json, run.json, distill.json, or an object of
+ * some settings.
  * @throws NfcError "invalid-file" for anything else, "not-found", "io"
  */
 export async function readScriptSettings(path: string): Promise<FoundSettings> {

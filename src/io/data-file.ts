@@ -1,5 +1,6 @@
 // Opens a data file whatever it is: unpacks gzip, finds the encoding, and tells text, JSON and token ids by their content.
 import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { NfcError } from "../errors.ts";
@@ -14,7 +15,7 @@ import {
   readInt32,
   recognizeFormat,
 } from "./file-format.ts";
-import { readErrno, toIoError } from "./io-error.ts";
+import { readErrno, toIoError, withIoErrors } from "./io-error.ts";
 import { JsonCutter, type JsonShape } from "./json-values.ts";
 import { countRead } from "./timings.ts";
 
@@ -49,8 +50,12 @@ export interface OpenedData {
 /** Token ids, or text: as it is, or in the records of JSON. */
 export type DataKind = { kind: "ids" } | { kind: "text" } | { kind: "json"; shape: JsonShape };
 
-/** @throws NfcError "not-found", "io", "aborted", "invalid-file" for a damaged gzip file, "unsupported" for one inside another */
+/**
+ * @throws NfcError "not-found", "io" (also for a pipe or a device), "aborted", "invalid-file" for a damaged gzip file,
+ * "unsupported" for one inside another
+ */
 export async function openData(path: string, options: ReadOptions = {}): Promise<OpenedData> {
+  await refusePipe(path);
   const file = await peek(readChunks(path, options));
   if (!isGzip(file.head)) return { path, name: path, packed: false, ...file };
   const unpacked = await peek(unpack(path, file.chunks));
@@ -58,6 +63,15 @@ export async function openData(path: string, options: ReadOptions = {}): Promise
   if (!isGzip(unpacked.head)) return { path, name, packed: true, ...unpacked };
   await unpacked.chunks.return(undefined);
   throw new NfcError("unsupported", `${path}: is a gzip archive inside another`, { hint: "unpack it first" });
+}
+
+/** Data files are read more than once, and opening a pipe waits for its writer. */
+async function refusePipe(path: string): Promise<void> {
+  const status = await withIoErrors(path, () => stat(path));
+  if (status.isFile() || status.isDirectory()) return; // reading a folder fails with its own message
+  throw new NfcError("io", `${path}: is a pipe or a device, and a text is read more than once`, {
+    hint: "write it to a file, and name that",
+  });
 }
 
 /** What the files hold, by their content. @throws NfcError as `openData` and `classifyData` */

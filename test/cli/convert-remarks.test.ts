@@ -1,9 +1,10 @@
 // What nfc convert prints of the cuts that it made, and the remark on what they cost.
 
+import { execFileSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ok, refused } from "../support/cli.ts";
-import { MODEL } from "../support/fixture.ts";
+import { MODEL, TEXT } from "../support/fixture.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
 
 const path = temporaryFolder("convert-remarks");
@@ -47,6 +48,26 @@ describe("nfc convert", () => {
       "--vo-rank does not go with --variant dense, whose v is as wide as GPT-2's; leave out --vo-rank, or take --variant low-rank (with --qk-rank 16 only v is cut)",
     );
     expect(existsSync(output)).toBe(false);
+  });
+
+  it.each([
+    [["--calibration-tokens", "50"], "--calibration-tokens says how much text; give --calibration FILE too"],
+    [["--field", "text"], "--field is where JSON has the text; give --calibration FILE too"],
+    [["--variant", "dense", "--tie", "mean", "--mlp", "50%"], "--tie is for Q and K, which --variant dense leaves"],
+  ])("refuses %j, which would change nothing", async (flags, fact) => {
+    expect(await refused(["convert", MODEL, "-o", path("refused"), ...flags])).toContain(fact);
+  });
+
+  it("refuses a pipe for a text, whether anybody writes to it or not", async () => {
+    execFileSync("mkfifo", [path("pipe")]);
+    const line = ["convert", MODEL, "-o", path("piped"), "--variant", "dense", "--vocab-from", path("pipe")];
+    expect(await refused(line)).toContain("is a pipe or a device, and a text is read more than once");
+  });
+
+  it("notes a text that uses all tokens", async () => {
+    const flags = ["--variant", "dense", "--vocab-from", TEXT, "--vocab-size", "384"];
+    const { stderr } = await ok("convert", MODEL, "-o", path("all"), ...flags);
+    expect(stderr).toMatch(/note: the text uses all \d+ tokens/);
   });
 
   it("refuses a vocabulary of no text", async () => {

@@ -109,6 +109,9 @@ describe("nfc plan", () => {
     [["--calibration", TEXT, "--floor", "140%"], "not a share"],
     [["--calibration", TEXT, "-o", TEXT], "is not a plan of nfc"],
     [["--calibration", path("nothing.txt")], "nothing.txt"],
+    [["--calibration", TEXT, "--calibration-tokens", "1", "-o", path("short.json")], "1 token of calibration text"],
+    [["--calibration", TEXT, "--tokens", "1", "-o", path("short.json")], "1 token to measure on"],
+    [["--calibration", TEXT, "--html", TEXT, "-f", "-o", path("late.json")], "is not a page of nfc"],
   ])("%j is refused in one line", async (flags, part) => {
     expect(await refused(["plan", MODEL, ...flags])).toContain(part);
   });
@@ -196,6 +199,21 @@ describe("nfc convert --plan", () => {
     const output = fresh();
     expect(await refused(["convert", MODEL, "-o", output, ...flags])).toContain(part);
     expect(readdirSync(path()).some((name) => output.endsWith(name))).toBe(false);
+  });
+
+  it("an unfinished plan of another version is not gone on with", async () => {
+    const [old, output] = [path("old.json"), fresh()];
+    const plan = { ...readPlan(), tool: { name: "nfc", version: "0.0.9" }, complete: false };
+    writeFileSync(old, JSON.stringify(plan));
+    const line = ["convert", MODEL, "--plan", old, "--target", "3%", "-o", output, "-f", ...THREADS];
+    expect(await refused(line)).toMatch(/old\.json: has no such step yet, and version 0\.0\.9 .*--plan/);
+    expect(readFileSync(old, "utf8")).toBe(JSON.stringify(plan));
+  });
+
+  it("the tokens that are asked for are those of the plan, which a note says", async () => {
+    const flags = ["--calibration-tokens", "50", "-o", fresh(), ...THREADS];
+    const { stderr } = await ok("convert", MODEL, "--plan", file, "--at", "1", ...flags);
+    expect(stderr).toContain("tokens of the plan: --calibration-tokens is for a new one");
   });
 
   it("the plan of another model is refused", async () => {

@@ -185,6 +185,12 @@ describe("refusals", () => {
     ["no layer", { layers: [] }, "--layers: a model needs one at least"],
     ["all layers", { layers: 2 }, "--layers: the model has 2, so that 2 would cut none"],
     ["a layer that is not there", { layers: [2] }, "--layers: there is no layer 2: the model has 0 to 1"],
+    [
+      "a list of as many layers with one that is not there",
+      { layers: [0, 2] },
+      "--layers: there is no layer 2: the model has 0 to 1",
+    ],
+    ["a layer that is named twice", { layers: [0, 0] }, "--layers: 0 is named twice"],
     ["a part of a layer", { layers: [0.5] }, "--layers: 0.5 is no whole number"],
     ["a number of layers that is none", { layers: Number.NaN }, "--layers: NaN is no whole number"],
     [
@@ -227,13 +233,22 @@ describe("refusals", () => {
     expect(error.message).toContain(fact);
   });
 
-  it.each<Partial<ConvertOptions>>([{ layers: 1 }, { layers: [0], repair: true }])(
-    "%o is refused on a window of one token, which has no loss",
-    async (options) => {
-      const error = await failureOf(() => cut({ calibration: [TEXT], calibrationTokens: 1, ...options }));
-      expect(error.message).toBe("windows of one token have no next token to measure the loss of");
-    },
-  );
+  it.each<Partial<ConvertOptions>>([
+    { layers: 1 },
+    { layers: [0], repair: true },
+    { variant: "symmetric", voRank: 8 },
+    { variant: "low-rank", strategy: "calibrated", qkRank: { share: 0.5 } },
+  ])("%o is refused on one token, and made on two", async (options) => {
+    const error = await failureOf(() => cut({ calibration: [TEXT], calibrationTokens: 1, ...options }));
+    expect(error.message).toBe("1 token of calibration text: attention weighs several against one another");
+    await cut({ calibration: [TEXT], calibrationTokens: 2, ...options });
+  });
+
+  it("text is refused for a model of one position", async () => {
+    const source = await writeTiny("one-position", { positions: 1, vocab: 384 });
+    const error = await failureOf(() => cut({ ...WITH_TEXT, layers: 1 }, source));
+    expect(error.message).toBe(`${source}: has one position, so that no text tells of its attention`);
+  });
 
   it.each<[string, Partial<ConvertOptions>]>([
     ["choosing layers", { layers: 1 }],

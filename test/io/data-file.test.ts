@@ -53,6 +53,11 @@ describe("JSON in data files", () => {
     expect(await read(file(name, content))).toBe("one\n\ntwo");
   });
 
+  it("a device is refused at once", async () => {
+    const error = await failureOf(() => detectDataKind("/dev/zero"));
+    expect(error.message).toBe("/dev/zero: is a pipe or a device, and a text is read more than once");
+  });
+
   it("a record longer than the first bytes of a file shows what the file is", async () => {
     const long = "word ".repeat(30_000);
     for (const [name, content] of [

@@ -34,6 +34,7 @@ import {
   type ConvertPlanFlags,
   chooseVocabulary,
   describeApplied,
+  listUnusedText,
   PLAN_HELP,
   type PlanChoice,
   readPlanChoice,
@@ -113,6 +114,17 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
   const { convert } = await import("../../convert/convert.ts");
   const runs = given.calibration !== undefined || choice !== null;
   refuseIf(!runs && given.device !== "cpu", "--device is where the model runs on text", "give --calibration FILE too");
+  refuseIf(!runs && given.calibrationTokens, "--calibration-tokens says how much text", "give --calibration FILE too");
+  refuseIf(
+    !runs && !given.vocabFrom && given.field,
+    "--field is where JSON has the text",
+    "give --calibration FILE too",
+  );
+  refuseIf(
+    choice === null && given.variant === "dense" && given.tie,
+    "--tie is for Q and K, which --variant dense leaves as they are",
+    "leave one of them out",
+  );
   if (runs) await requireDevice(given);
   const result = await withCheckpoint(context, model, given, async (checkpoint, progress) => {
     const output = given.output ?? (await nameUnnamed(context, model, given));
@@ -131,6 +143,7 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     if (applied) note(context.io, flags, describeApplied(applied));
     for (const line of [
       ...converted.record.notes,
+      ...(applied ? listUnusedText(given, applied) : []),
       ...listRemarks(model, output, flags, applied),
       ...warnOfShortText(converted),
     ])

@@ -74,7 +74,7 @@ async function run(context: Context, model: string, flags: PlanFlags): Promise<v
     });
   if (flags.open && html === undefined)
     throw new NfcError("usage", "--open opens the page of --html", { hint: "add --html plan.html" });
-  refuseExistingPage(flags);
+  await refuseExistingPage(flags);
   await requireDevice(flags);
   const plan = await makePlan(context, model, { ...flags, calibration });
   if (html !== undefined) {

@@ -63,7 +63,7 @@ Examples:
 async function run(context: Context, models: readonly string[], flags: ReportFlags): Promise<void> {
   if (flags.open && flags.html === undefined)
     throw new NfcError("usage", "--open opens the page of --html", { hint: "add --html report.html" });
-  refuseExistingPage(flags);
+  await refuseExistingPage(flags);
   const [before, after, ...exports] = models;
   if (before !== undefined && after !== undefined && (await arePairAndExports(before, after, exports)))
     return runPair(context, [before, after], exports, flags);

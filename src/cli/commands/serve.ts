@@ -41,7 +41,7 @@ async function run({ io, signal }: Context, folder: string, flags: ServeFlags): 
       note(
         io,
         flags,
-        `transformers.js is not installed: the page takes version ${info.library.version} from a CDN; to run without a network: npm install @huggingface/transformers@${info.library.version}`,
+        `transformers.js 4 is not installed here: the page takes version ${info.library.version} from a CDN; to run without a network: npm install @huggingface/transformers@${info.library.version}`,
       );
     for (const { precision, halfFloats, webgpuAdvice } of info.precisions)
       if (halfFloats && webgpuAdvice !== null)

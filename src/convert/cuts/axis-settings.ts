@@ -15,13 +15,14 @@ export function checkLayers(layers: LayerSettings, { n_layer }: Pick<ModelConfig
   const count = typeof layers === "number" ? layers : layers.length;
   const broken = [layers].flat().find((number) => !Number.isInteger(number));
   if (broken !== undefined) refuse(`${broken} is no whole number`);
+  if (typeof layers !== "number") {
+    const unknown = layers.find((layer) => layer < 0 || layer >= n_layer);
+    if (unknown !== undefined) refuse(`there is no layer ${unknown}: the model has 0 to ${n_layer - 1}`);
+    const twice = layers.find((layer, i) => layers.indexOf(layer) !== i);
+    if (twice !== undefined) refuse(`${twice} is named twice`);
+  }
   if (count < 1) refuse("a model needs one at least");
   if (count >= n_layer) refuse(`the model has ${n_layer}, so that ${count} would cut none`);
-  if (typeof layers === "number") return;
-  const unknown = layers.find((layer) => layer < 0 || layer >= n_layer);
-  if (unknown !== undefined) refuse(`there is no layer ${unknown}: the model has 0 to ${n_layer - 1}`);
-  const twice = layers.find((layer, i) => layers.indexOf(layer) !== i);
-  if (twice !== undefined) refuse(`${twice} is named twice`);
 }
 
 /** Hidden units that stay in each MLP, or the share of them that does. */

@@ -29,9 +29,10 @@ export async function cutVocabulary(
   const cut = cutTokenizerFiles(files, tokenizer, kept, checkpoint.folder);
   const model = selectTokens(checkpoint, kept);
   const record = { file: text.join(", "), sha256: await sha256Files(text, signal) };
+  const whole = kept.size === rows ? [`the text uses all ${rows} tokens: the vocabulary stays as it is`] : [];
   const facts = { axis: VOCABULARY_AXIS, from: rows, to: kept.size, text: record, kept: kept.format() };
   return {
-    model: { ...model, companions: cut.files, notes: [...model.notes, ...counted.notes, ...cut.notes] },
+    model: { ...model, companions: cut.files, notes: [...model.notes, ...counted.notes, ...cut.notes, ...whole] },
     finish: async () => ({ cuts: [facts] }),
   };
 }

@@ -6,6 +6,7 @@ import type { Device } from "../../graph/session.ts";
 import { fileExists } from "../../io/exists.ts";
 import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
+import { TOOL } from "../../version.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import { AXES, type CutOptions, hasVocabularyAxis, toCutOptions, VOCAB_AXIS } from "./axes.ts";
 import { type Plan, type PlanMeasurement, readPlan } from "./plan-file.ts";
@@ -102,7 +103,20 @@ async function findPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<
   await checkSubject(checkpoint, plan, options);
   const whole = vocabularyText === undefined || hasVocabularyAxis(plan);
   if ("at" in choice || (whole && (plan.complete || meetsTarget(plan, choice.target)))) return plan;
+  refuseOtherTool(plan, file);
   return goOn(checkpoint, options, choice.target, listTexts(plan, options));
+}
+
+/** @throws NfcError "mismatch" where new measurements would stand beside those of another version */
+function refuseOtherTool({ tool }: Plan, file: string): void {
+  if (tool.version === TOOL.version) return;
+  throw new NfcError(
+    "mismatch",
+    `${file}: has no such step yet, and version ${tool.version} of nfc measured the others`,
+    {
+      hint: "make it anew with nfc plan --force, or name another file with --plan",
+    },
+  );
 }
 
 /** The texts of a plan, to measure further models of it. */

@@ -69,12 +69,12 @@ function makeCells(model: PlanMeasurement, { measurements }: Plan): string[] {
 }
 
 /** A model may be far off before it is trained: 56.288, and 5.3e+7 from a million on. */
-function formatLarge(value: number, decimals: number): string {
+export function formatLarge(value: number, decimals: number): string {
   return value < 1e6 ? value.toFixed(decimals) : value.toExponential(1);
 }
 
 /** "+1.30 %", and "0.00 %" for less than its digits show. */
-function formatLoss(share: number): string {
+export function formatLoss(share: number): string {
   if (100 * share >= 1e6) return `+${formatLarge(100 * share, 0)} %`;
   const percent = Number((100 * share).toFixed(2));
   return percent === 0 ? formatPercent(0) : formatSignedPercent(percent);

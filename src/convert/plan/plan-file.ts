@@ -12,6 +12,7 @@ const MAX_PLAN_BYTES = 16 * 2 ** 20;
 
 const count = z.int().nonnegative();
 const whole = z.int().positive();
+const several = z.int().min(2);
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
 /** What is left of each axis that is cut: {"qk-rank": 16, "mlp": 768}. */
 const cutsSchema = z.record(z.string(), whole);
@@ -21,9 +22,9 @@ const textSchema = z.object({
   sha256,
   /** 1, or m: the calibration has every m-th window of a sample of one text, the held-out text has the others. */
   every: whole,
-  tokens: count,
+  tokens: several,
   /** Tokens of a window. */
-  length: count,
+  length: several,
   /** Field of .jsonl lines. */
   field: z.string().exactOptional(),
 });
@@ -42,7 +43,7 @@ const vocabularySchema = z.object({
 
 const measurementSchema = z.object({
   cuts: cutsSchema,
-  parameters: count,
+  parameters: whole,
   /** Of the ONNX files that an export would write; null where the precision does not suit the model's width. */
   bytes: z.object({ fp32: count, int8: count, q4: count.nullable() }),
   /** exp(negative log-likelihood of the held-out text / its number of tokens), whose tokens are the source's for all models. */

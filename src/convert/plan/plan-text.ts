@@ -38,11 +38,15 @@ export interface PlanTexts {
  * Without files of its own, the held-out text has the windows between those of the calibration text: of a sample from all
  * over the files, every m-th window is fitted to and the others are measured on. A text that is too short for both is
  * divided in the same way.
- * @throws NfcError "invalid-file" for a text that is too short; as `openTokenStream` and `readCalibrationText`
+ * @throws NfcError "usage" for less than two tokens, "invalid-file" for a text that is too short; as `openTokenStream` and `readCalibrationText`
  */
 export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOptions): Promise<PlanTexts> {
   const { calibration, heldOut: others, vocabularyText, field, signal, onProgress } = options;
   const { calibrationTokens: tokens = DEFAULT_CALIBRATION_TOKENS, heldOutTokens = DEFAULT_HELD_OUT_TOKENS } = options;
+  if (heldOutTokens < 2)
+    throw new NfcError("usage", `${heldOutTokens} token to measure on: a loss is that of a token after another`, {
+      hint: `take more; ${DEFAULT_HELD_OUT_TOKENS} is the default`,
+    });
   const every = others ? 1 : 1 + Math.ceil(heldOutTokens / tokens);
   const fitted = await readCalibrationText(calibration, checkpoint, { field, tokens, every, signal, onProgress });
   const [length, heldOut] = others

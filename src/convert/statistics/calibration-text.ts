@@ -2,6 +2,7 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { sampleWindows } from "../../checkpoint/token-sample.ts";
+import { NfcError } from "../../errors.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import { timePhase } from "../../io/timings.ts";
 import type { LongCall } from "../../progress.ts";
@@ -28,14 +29,30 @@ export interface CalibrationTextOptions extends LongCall {
   every?: number | undefined;
 }
 
-/** Windows from all over the files. @throws NfcError as `sampleWindows`, for a text that is too short too */
+/**
+ * Windows from all over the files.
+ * @throws NfcError "usage" for less than two tokens, "unsupported" for a model of one position; as `sampleWindows`, for a
+ * text that is too short too
+ */
 export async function readCalibrationText(
   paths: readonly [string, ...string[]],
   checkpoint: Checkpoint,
   { field, tokens: count = DEFAULT_CALIBRATION_TOKENS, every = 1, signal, onProgress }: CalibrationTextOptions = {},
 ): Promise<CalibrationText> {
   onProgress?.({ phase: "reading the calibration text", done: 0, total: null, unit: "files", brief: true });
+  if (count < 2)
+    throw new NfcError("usage", `${count} token of calibration text: attention weighs several against one another`, {
+      hint: `take more; ${DEFAULT_CALIBRATION_TOKENS} is the default`,
+    });
   const length = getCalibrationLength(checkpoint, count);
+  if (length < 2)
+    throw new NfcError(
+      "unsupported",
+      `${checkpoint.source}: has one position, so that no text tells of its attention`,
+      {
+        hint: "convert without --calibration",
+      },
+    );
   const sample = await timePhase("reading the text", () =>
     sampleWindows(paths, checkpoint, { length, count: every * count, field, signal }),
   );

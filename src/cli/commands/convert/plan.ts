@@ -4,12 +4,13 @@ import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import type { VocabularySettings } from "../../../convert/cuts/vocabulary-choice.ts";
 import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
 import { describeCuts, hasVocabularyAxis, VOCAB_AXIS } from "../../../convert/plan/axes.ts";
+import { formatLarge, formatLoss } from "../../../convert/plan/plan-blocks.ts";
 import type { Target } from "../../../convert/plan/target.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Device } from "../../../graph/devices.ts";
 import { checkTarget, resolveTarget } from "../../../io/output-guard.ts";
 import type { LongCall } from "../../../progress.ts";
-import { formatSignedPercent, formatThousands } from "../../../report/render/format.ts";
+import { formatThousands } from "../../../report/render/format.ts";
 import { parsePositiveInteger } from "../../options.ts";
 import { parseTarget } from "../plan/values.ts";
 import { toVocabularySettings, type VocabularyFlags } from "./vocabulary.ts";
@@ -96,13 +97,25 @@ export function chooseVocabulary(applied: AppliedPlan | null, flags: VocabularyF
   return applied && hasVocabularyAxis(applied.plan) ? applied.cuts.vocabulary : toVocabularySettings(flags);
 }
 
+/** What is said of the text that a plan is not measured by again. */
+export function listUnusedText(
+  { calibrationTokens: asked }: { calibrationTokens?: number },
+  { plan }: AppliedPlan,
+): string[] {
+  const { tokens } = plan.calibration;
+  if (asked === undefined || asked === tokens) return [];
+  return [
+    `cuts are fitted to the ${formatThousands(tokens)} tokens of the plan: --calibration-tokens is for a new one`,
+  ];
+}
+
 /** What the plan expects of the model. */
 export function describeApplied({ step, weakened, measurement, origin, plan }: AppliedPlan): string {
   const { cuts, perplexity, error } = measurement;
   const source = plan.measurements[0]?.perplexity ?? perplexity;
-  const [loss, sure] = [100 * (perplexity / source - 1), (100 * error * perplexity) / source];
+  const sure = formatLarge((100 * error * perplexity) / source, 2);
   const text = `${formatThousands(plan.heldOut.tokens)} tokens of ${plan.heldOut.files.join(", ")}`;
   const place = `step ${step} of ${origin.file}${weakened ? ", its last cut as weak as the target allows" : ""}`;
   const unit = cuts[VOCAB_AXIS] === undefined ? "" : " for a token of the source";
-  return `${place}: ${describeCuts(cuts)}; expected perplexity${unit} ${perplexity.toFixed(3)} (${formatSignedPercent(loss)} ± ${sure.toFixed(2)}) on ${text}`;
+  return `${place}: ${describeCuts(cuts)}; expected perplexity${unit} ${formatLarge(perplexity, 3)} (${formatLoss(perplexity / source - 1)} ± ${sure}) on ${text}`;
 }

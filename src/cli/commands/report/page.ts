@@ -12,10 +12,14 @@ export interface PageFlags extends OutputFlags {
   force?: boolean;
 }
 
-/** @throws NfcError "exists" before anything is made */
-export function refuseExistingPage({ html, force = false }: PageFlags): void {
-  if (html === undefined || force || !fileExists(resolve(html))) return;
-  throw new NfcError("exists", `${html}: exists already`, { hint: "choose another name, or replace it with --force" });
+/** @throws NfcError "exists" for a file that is no page, and without --force for any, before anything is made */
+export async function refuseExistingPage({ html, force = false }: PageFlags): Promise<void> {
+  if (html === undefined || !fileExists(resolve(html))) return;
+  await refuseUnmarkedFile(html, PAGE_MARK, "a page of nfc, which --force replaces");
+  if (!force)
+    throw new NfcError("exists", `${html}: exists already`, {
+      hint: "choose another name, or replace it with --force",
+    });
 }
 
 export async function writePage(context: Context, file: string, page: string, flags: PageFlags): Promise<void> {
@@ -24,10 +28,9 @@ export async function writePage(context: Context, file: string, page: string, fl
   openPage(context, file, flags);
 }
 
-/** Writes the page and prints nothing. @throws NfcError "exists" for a file that is no page, and without --force */
+/** Writes the page and prints nothing. @throws NfcError as `refuseExistingPage` */
 export async function writePageFile(file: string, page: string, flags: PageFlags): Promise<void> {
-  refuseExistingPage(flags);
-  await refuseUnmarkedFile(file, PAGE_MARK, "a page of nfc, which --force replaces");
+  await refuseExistingPage({ ...flags, html: file });
   await writeFileAtomic(file, page);
 }
 
