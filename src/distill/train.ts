@@ -3,7 +3,6 @@
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { collectModelFiles } from "../checkpoint/collect-files.ts";
 import { loadTokenizer } from "../checkpoint/tokenizer.ts";
-import { NfcError } from "../errors.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { detectCommonKind } from "../io/data-file.ts";
 import { stageDirectory } from "../io/staging.ts";
@@ -24,7 +23,7 @@ import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
 import { BITS_INPUT, chooseBits, readBits } from "./trained-bits.ts";
 import { describeQuantization, loadStore, type TrainedModel, writeTrainedModel } from "./trained-model.ts";
-import { TrainingLoop } from "./training-loop.ts";
+import { makeImpossibleStateError, TrainingLoop } from "./training-loop.ts";
 import type { LayerMap } from "./transfer-match.ts";
 
 const DEFAULT_SAVE_EVERY = 50;
@@ -188,9 +187,7 @@ function checkTokens({ path }: RunFolder<RunState>, saved: RunState, settings: T
   const tokens = saved.step * batchSize * accumulate * length;
   if (saved.tokens === tokens) return;
   const fact = `${saved.tokens} tokens after step ${saved.step}, which has ${tokens}`;
-  throw new NfcError("invalid-file", `${path}: the saved state is impossible: ${fact}`, {
-    hint: `the run cannot go on: remove ${path} and start it again`,
-  });
+  throw makeImpossibleStateError(path, fact);
 }
 
 const whole = (corpus: TokenCorpus): TokenRange => ({ corpus, start: 0, end: corpus.tokens });

@@ -76,6 +76,13 @@ export interface LoopOptions<State extends LoopState> {
   onProgress?: LongCall["onProgress"];
 }
 
+/** A saved state that no run can have been in. @param fact the contradiction */
+export function makeImpossibleStateError(path: string, fact: string): NfcError {
+  return new NfcError("invalid-file", `${path}: the saved state is impossible: ${fact}`, {
+    hint: `the run cannot go on: remove ${path} and start it again`,
+  });
+}
+
 export class TrainingLoop<State extends LoopState> {
   private readonly objective: Objective<State>;
   private readonly options: LoopOptions<State>;
@@ -135,10 +142,7 @@ export class TrainingLoop<State extends LoopState> {
       ...(best && best.step > evaluated ? [`evaluated at step ${evaluated}, best at step ${best.step}`] : []),
     ];
     if (facts.length === 0) return;
-    const { path } = this.options.folder;
-    throw new NfcError("invalid-file", `${path}: the saved state is impossible: ${facts[0]}`, {
-      hint: `the run cannot go on: remove ${path} and start it again`,
-    });
+    throw makeImpossibleStateError(this.options.folder.path, facts[0] as string);
   }
 
   private async takeStep(): Promise<void> {

@@ -7,7 +7,7 @@ import { countAttentionColumns, listAttentionParts } from "../../model/head-widt
 import { findParameterKind } from "../../model/parameters.ts";
 import type { Cut, CutTools } from "../cut.ts";
 import { checkLayers, type LayerSettings } from "./axis-settings.ts";
-import { chooseLayers, type LayerChoice, spaceLayers } from "./layers-choice.ts";
+import { chooseLayers, spaceLayers } from "./layers-choice.ts";
 
 export interface LayersCut extends Cut {
   /** The layers that stay, by their numbers in the source, ascending. */
@@ -22,23 +22,25 @@ export interface LayersCut extends Cut {
 export async function cutLayers(checkpoint: Checkpoint, layers: LayerSettings, tools: CutTools): Promise<LayersCut> {
   const { config } = checkpoint;
   checkLayers(layers, config);
-  const { text } = tools;
-  const choice: Pick<LayerChoice, "kept"> & Partial<LayerChoice> =
-    typeof layers !== "number"
-      ? { kept: [...layers].sort((a, b) => a - b) }
-      : text
-        ? await chooseLayers(checkpoint, layers, text.windows, tools)
-        : { kept: spaceLayers(config.n_layer, layers) };
-  const { kept, removed, tokens } = choice;
-  const chosen = typeof layers !== "number" ? "listed" : text ? "measured" : "spaced";
+  const { kept, ...choice } = await chooseKept(checkpoint, layers, tools);
   return {
     kept,
     model: deriveCheckpoint(checkpoint, keepLayers(config, kept), (name) => findOrigin(checkpoint, name, kept, tools)),
-    finish: async () => {
-      const measured = removed && text && { removed, calibration: { ...text.record, tokens } };
-      return { cuts: [{ axis: "layers", from: config.n_layer, to: kept.length, kept, chosen, ...measured }] };
-    },
+    finish: async () => ({ cuts: [{ axis: "layers", from: config.n_layer, to: kept.length, kept, ...choice }] }),
   };
+}
+
+/** The layers that stay, and what nfc.json says of how they were chosen. */
+async function chooseKept(
+  checkpoint: Checkpoint,
+  layers: LayerSettings,
+  tools: CutTools,
+): Promise<{ kept: readonly number[]; chosen: string; [fact: string]: unknown }> {
+  const { text } = tools;
+  if (typeof layers !== "number") return { kept: [...layers].sort((a, b) => a - b), chosen: "listed" };
+  if (!text) return { kept: spaceLayers(checkpoint.config.n_layer, layers), chosen: "spaced" };
+  const { kept, removed, tokens } = await chooseLayers(checkpoint, layers, text.windows, tools);
+  return { kept, chosen: "measured", removed, calibration: { ...text.record, tokens } };
 }
 
 function keepLayers(config: ModelConfig, kept: readonly number[]): ModelConfig {

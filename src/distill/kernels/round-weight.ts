@@ -1,4 +1,5 @@
 // Rounds a weight in WebAssembly memory to its form of export: blocks by a kernel, two at a time, all else as anywhere.
+import { countChannels } from "../../graph/passes/quantized-blocks.ts";
 import { BlockCodes } from "../../graph/quantize/blocks.ts";
 import { findBlocks } from "../../graph/quantize/find-grid.ts";
 import { callRounding } from "../../graph/quantize/rounding-kernel.ts";
@@ -16,9 +17,8 @@ export interface FixedGrid {
 /** [blocks, 2], the shape of a form's fixed grid; null for a form without blocks. */
 export function shapeGrid(form: WeightForm): readonly [number, number] | null {
   if (form.kind !== "blocks") return null;
-  const { shape, byRow, block } = form.format;
-  const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
-  return [channels * Math.ceil(inner / block), 2];
+  const [channels, inner] = countChannels(form.format);
+  return [channels * Math.ceil(inner / form.format.block), 2];
 }
 
 /** Weights that are rounded already keep their own grid, which a fit of least squares may miss. */
@@ -47,8 +47,7 @@ export function roundInMemory({ kernels, shared }: Pick<Region, "kernels" | "sha
     return;
   }
   findGrid(weight);
-  const { shape, byRow } = form.format;
-  const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+  const [channels, inner] = countChannels(form.format);
   const rounded = callRounding(kernels, shared.buffer, form.format, {
     ...{ source: values.byteOffset, target: into.byteOffset, channels, inner },
     grids: grid ? { at: grid.values.byteOffset, use: grid.known ? "read" : "written" } : undefined,

@@ -30,6 +30,10 @@ export interface MatrixFormat extends BlockFormat {
   byRow: boolean;
 }
 
+/** Output channels N and inputs K of a matrix. */
+export const countChannels = ({ shape: [a, b], byRow }: Pick<MatrixFormat, "shape" | "byRow">) =>
+  byRow ? ([a, b] as const) : ([b, a] as const);
+
 /** The origin of a parameter of the rewritten graph. */
 interface BlockSource {
   /** The parameter of the first graph. */

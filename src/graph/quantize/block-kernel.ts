@@ -1,6 +1,6 @@
 // Rounds a matrix to blocks by the WebAssembly kernel, piece by piece: the bits of block-fit.ts, several times as fast.
 import { makeMemory, openKernels } from "../../numeric/web-assembly.ts";
-import type { MatrixFormat } from "../passes/quantized-blocks.ts";
+import { countChannels, type MatrixFormat } from "../passes/quantized-blocks.ts";
 import type { BlockFit } from "./block-fit.ts";
 import { callRounding, ROUNDING_SCRATCH, type RoundingKernel } from "./rounding-kernel.ts";
 import { WASM_BASE64 } from "./wasm.ts";
@@ -25,8 +25,8 @@ export interface RoundedPiece {
  * @returns false where a weight is not finite or a scale too large for float16; pieces before that have been handed over
  */
 export function roundPieces(weights: Float32Array, format: MatrixFormat, take: (piece: RoundedPiece) => void): boolean {
-  const { shape, byRow, block } = format;
-  const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+  const { byRow, block } = format;
+  const [channels, inner] = countChannels(format);
   // Rows of memory that can go alone: channels, or as many inputs as a block has.
   const [width, rows, together] = byRow ? [inner, channels, 1] : [channels, inner, block];
   const most = Math.min(rows, together * Math.max(1, Math.floor(PIECE_FLOATS / (together * width))));

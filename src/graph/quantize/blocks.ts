@@ -1,7 +1,7 @@
 // Weights in blocks of 2, 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
 import { NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
-import type { BlockFormat, MatrixFormat } from "../passes/quantized-blocks.ts";
+import { type BlockFormat, countChannels, type MatrixFormat } from "../passes/quantized-blocks.ts";
 import { BlockFit } from "./block-fit.ts";
 import { type RoundedPiece, roundPieces } from "./block-kernel.ts";
 
@@ -73,8 +73,8 @@ function fitBlocks(
   options: QuantizeOptions,
   take: (fit: BlockFit, place: BlockPlace) => void,
 ): void {
-  const { rule = chooseRule(options.bits), importance, block, byRow, shape } = options;
-  const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+  const { rule = chooseRule(options.bits), importance, block, byRow } = options;
+  const [channels, inner] = countChannels(options);
   const blocks = Math.ceil(inner / block);
   const fit = new BlockFit(options);
   const [step, stepN] = byRow ? [1, inner] : [channels, 1];
@@ -149,8 +149,8 @@ export class BlockCodes {
   private readonly shift: number;
 
   constructor(format: MatrixFormat, matrix?: BlockMatrix) {
-    const { shape, byRow, block, bits, symmetric } = format;
-    const [channels, inner] = byRow ? shape : ([shape[1], shape[0]] as const);
+    const { block, bits, symmetric } = format;
+    const [channels, inner] = countChannels(format);
     const blocks = Math.ceil(inner / block);
     this.channels = channels;
     this.inner = inner;
