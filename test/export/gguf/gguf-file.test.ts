@@ -79,8 +79,8 @@ describe("a GGUF file", () => {
 
   it("counts where a folder is checked", async () => {
     const output = await written(MODEL);
-    const { others } = await findModelFiles(path("."), basename(output));
-    expect(others).toEqual(ALL.map((type) => `${basename(output)}/model-${type}.gguf`).sort());
+    const { unread } = await findModelFiles(path("."), basename(output));
+    expect(unread).toEqual(ALL.map((type) => `${basename(output)}/model-${type}.gguf`).sort());
   });
 
   it("is replaced by --force like any other export", async () => {
