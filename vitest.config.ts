@@ -12,7 +12,7 @@ const RUNTIME = [
   "cli/**/*",
   "convert/{axes,convert,make-smaller}",
   "convert/attention/{dependent-columns,low-rank,spectra,tie-pool,value-layers}",
-  "convert/statistics/{attention-blocks,calibration}",
+  "convert/statistics/{attention-blocks,calibration,divergence}",
   "distill/{average,diverge,dry-run,extension,forms,half-precision,kernels,phases,pretrain,quantize,resume}",
   "distill/{script-files,train}",
   "convert/plan/{plan-model,vocabulary-axis}",

@@ -77,6 +77,10 @@ export class DivergenceMeter {
         await this.addRows(parts, ids, { from, to }, sums);
         count += to - from;
       }
+    if (count === 0)
+      throw new NfcError("usage", "windows of one token have no next token to measure the loss of", {
+        hint: "give longer text, or more --calibration-tokens",
+      });
     if (!sums.every(({ kl, nll }) => Number.isFinite(kl + nll)))
       throw new NfcError("invalid-file", `${this.checkpoint.source}: the loss on the calibration text is not finite`, {
         hint: "the checkpoint is damaged",
