@@ -18,7 +18,7 @@ export interface DiskUse {
 /** Bytes of a line of metrics.jsonl. */
 const METRICS_LINE = 300;
 
-/** Bytes of OUTPUT.run when it is fullest: while a checkpoint, beside the best parameters, is written beside the one that it replaces. */
+/** Bytes of OUTPUT.run when it is fullest: while a checkpoint is written beside the one that it replaces. */
 export function estimateRunBytes(store: ParameterState, steps: number): number {
   const countBytes = (arrays: readonly StateArray[]) =>
     arrays.reduce((sum, { name, part }) => sum + 4 * countElements(store.shapePart(name, part) ?? []), 0);

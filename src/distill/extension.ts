@@ -45,8 +45,9 @@ export interface BegunRun<Settings, Entry extends RunEntry> {
 export interface RunKind<Settings, Entry extends RunEntry> {
   /** The table of the settings that flags give. */
   settings: Readonly<Partial<Record<keyof Settings, unknown>>>;
-  /** Whether an entry of a history is of such a run, as far as an extension needs it, and the steps of one. */
+  /** Whether an entry of a history is of such a run. */
   isOwn: (entry: NfcRecord["history"][number]) => boolean;
+  /** The entry, as far as an extension needs it. */
   schema: z.ZodType<Entry>;
   countSteps: (entry: Entry) => number;
   /** The settings of a longer run: what is not given is as it was. @throws NfcError "usage" for one that is no longer */

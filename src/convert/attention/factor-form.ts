@@ -12,7 +12,7 @@
 import { cholesky, multiply, multiplyTransposed, solveTransposed } from "../../numeric/linalg.ts";
 import { decomposeSingular } from "../../numeric/singular-values.ts";
 import { findSingularValues } from "../../numeric/spectrum.ts";
-import { PIVOT_FLOOR } from "./gram.ts";
+import { PIVOT_FLOOR } from "./heads.ts";
 
 /** The Gram matrices of a form: [D, D] each */
 export interface FormGrams {

@@ -2,6 +2,9 @@
 import { NfcError } from "../../errors.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
+/** Smallest relative pivot of the Gram matrices of a head: dependent columns of the weights are common and harmless. */
+export const PIVOT_FLOOR = 1e-12;
+
 /** Whether all numbers are finite: only 0 times a finite number is 0. */
 export function areFinite(values: Float64Array): boolean {
   let sum = 0;

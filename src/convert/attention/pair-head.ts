@@ -18,7 +18,7 @@ import {
   transpose,
 } from "../../numeric/linalg.ts";
 import { decomposeSymmetric } from "../../numeric/symmetric-eigen.ts";
-import { PIVOT_FLOOR } from "./gram.ts";
+import { PIVOT_FLOOR } from "./heads.ts";
 import { findClosestForm, type HeadSpan, measureFormError, spanSize } from "./tie-head.ts";
 
 export interface ClosestPair {

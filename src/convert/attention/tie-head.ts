@@ -10,7 +10,7 @@
 import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../../numeric/linalg.ts";
 import { dot } from "../../numeric/products.ts";
 import { decomposeSymmetric } from "../../numeric/symmetric-eigen.ts";
-import { PIVOT_FLOOR } from "./gram.ts";
+import { PIVOT_FLOOR } from "./heads.ts";
 import { type FormView, shrinkMetric, weightForm, whitenMetric } from "./key-metric.ts";
 
 /** Least τ of `projectWithFixedMean`, relative to the norm of the part of the form that the softmax depends on. */

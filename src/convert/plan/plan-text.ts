@@ -38,7 +38,8 @@ export interface PlanTexts {
  * Without files of its own, the held-out text has the windows between those of the calibration text: of a sample from all
  * over the files, every m-th window is fitted to and the others are measured on. A text that is too short for both is
  * divided in the same way.
- * @throws NfcError "usage" for less than two tokens, "invalid-file" for a text that is too short; as `openTokenStream` and `readCalibrationText`
+ * @throws NfcError "usage" for less than two tokens, "invalid-file" for a text that is too short; as `openTokenStream` and
+ * `readCalibrationText`
  */
 export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOptions): Promise<PlanTexts> {
   const { calibration, heldOut: others, vocabularyText, field, signal, onProgress } = options;

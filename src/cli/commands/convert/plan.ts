@@ -97,7 +97,7 @@ export function chooseVocabulary(applied: AppliedPlan | null, flags: VocabularyF
   return applied && hasVocabularyAxis(applied.plan) ? applied.cuts.vocabulary : toVocabularySettings(flags);
 }
 
-/** What is said of the text that a plan is not measured by again. */
+/** A remark where other tokens are asked for than those that the cuts of the plan are fitted to. */
 export function listUnusedText(
   { calibrationTokens: asked }: { calibrationTokens?: number },
   { plan }: AppliedPlan,
