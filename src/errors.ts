@@ -42,3 +42,8 @@ export function describeError(error: unknown): string {
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new NfcError("aborted", "interrupted");
 }
+
+/** The fault of a model whose numbers are not finite. @param fact where, and which numbers */
+export function makeNotFiniteError(fact: string, hint = "the checkpoint is damaged"): NfcError {
+  return new NfcError("invalid-file", fact, { hint });
+}

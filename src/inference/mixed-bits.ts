@@ -1,6 +1,6 @@
 // Gives each matrix of a mixed file its bits: by the KL that its rounding costs on text, within a budget of bytes.
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../errors.ts";
+import { makeNotFiniteError, NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, pruneGraph } from "../graph/ir.ts";
 import { exp, logSoftmax, mul, reduceSum, sub } from "../graph/ops.ts";
 import type { BlockBits, MatrixFormat } from "../graph/passes/quantized-blocks.ts";
@@ -143,9 +143,7 @@ export async function measureSensitivities(
   const tokens = pieces.reduce((sum, { length }) => sum + length, 0);
   return rounded.map(({ name, format: { bits, shape }, kl }) => {
     if (!Number.isFinite(kl))
-      throw new NfcError("invalid-file", `${source}: on the calibration text its probabilities are not finite`, {
-        hint: "the checkpoint is damaged",
-      });
+      throw makeNotFiniteError(`${source}: on the calibration text its probabilities are not finite`);
     return { name, bits, size: shape[0] * shape[1], kl: kl / tokens };
   });
 }

@@ -1,7 +1,7 @@
 // Runs a classifier over a task's examples, and scores its logits.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
-import { describeError, NfcError, throwIfAborted } from "../errors.ts";
+import { describeError, makeNotFiniteError, NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import {
   makeInt64Tensor,
@@ -163,10 +163,7 @@ export function scoreAnswers(
   logits: Float32Array,
   { interval = true }: { interval?: boolean | undefined } = {},
 ): TaskScore {
-  if (!logits.every(Number.isFinite))
-    throw new NfcError("invalid-file", `${task.title}: the model's logits are not finite`, {
-      hint: "the checkpoint is damaged",
-    });
+  if (!logits.every(Number.isFinite)) throw makeNotFiniteError(`${task.title}: the model's logits are not finite`);
   const width = logits.length / examples.length;
   const regression = width === 1;
   const answers: Answers = {

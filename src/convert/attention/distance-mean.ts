@@ -1,5 +1,5 @@
 // Fits the distance-dependent noise mean: weighted least squares of score residuals on the distance buckets.
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError } from "../../errors.ts";
 import { BucketKernel, type BucketSums } from "../../numeric/kernels/buckets.ts";
 import { solvePositive, transpose } from "../../numeric/linalg.ts";
 import { addRowProducts, type Rows } from "../../numeric/products.ts";
@@ -70,9 +70,7 @@ export class DistanceFit {
       const { matrix, right } = this.makeEquations(head);
       const trace = right.reduce((sum, _, a) => sum + (matrix[a * size + a] as number), 0);
       if (![trace, ...right].every(Number.isFinite))
-        throw new NfcError("invalid-file", `head ${head}: attention scores are not finite`, {
-          hint: "the checkpoint is damaged",
-        });
+        throw makeNotFiniteError(`head ${head}: attention scores are not finite`);
       let farthest = size - 1;
       while (farthest > 0 && matrix[farthest * size + farthest] === 0) farthest -= 1;
       const ridge = RIDGE * (trace / size) || 1;

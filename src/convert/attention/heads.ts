@@ -1,5 +1,5 @@
 // What goes into the linear algebra of one head, and the checks of it and of what comes out.
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError, NfcError } from "../../errors.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
 /** Smallest relative pivot of the Gram matrices of a head: dependent columns of the weights are common and harmless. */
@@ -15,7 +15,7 @@ export function areFinite(values: Float64Array): boolean {
 /** @param what the numbers are, for the message @throws NfcError "invalid-file" where one of them is not finite */
 export function requireFiniteHead(head: number, what: string, parts: readonly (Float64Array | null)[]): void {
   if (parts.every((part) => part === null || areFinite(part))) return;
-  throw new NfcError("invalid-file", `head ${head}: ${what} is not finite`, { hint: "the checkpoint is damaged" });
+  throw makeNotFiniteError(`head ${head}: ${what} is not finite`);
 }
 
 /** The largest number of float32, in which weights are stored. */

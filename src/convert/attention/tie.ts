@@ -1,5 +1,5 @@
 // Ties Q and K of one layer, head by head, by one of five strategies.
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError } from "../../errors.ts";
 import { getDefaultRank } from "../../model/head-widths.ts";
 import { transpose } from "../../numeric/linalg.ts";
 import { RIDGE } from "../statistics/moments.ts";
@@ -154,7 +154,6 @@ export function assembleLayer({ n_embd: C, n_head, qBias, paired }: LayerTieInpu
 /** trust · Σ + (1 − trust + ridge) · (tr Σ / rows) · I, as a head sees it */
 function addRidge({ heads, level }: InputMoments, head: number, trust: number): SpanOptions["inputs"] {
   const moments = heads[head] as Float64Array;
-  if (!Number.isFinite(level) || !areFinite(moments))
-    throw new NfcError("invalid-file", "the layer's inputs are not finite", { hint: "the checkpoint is damaged" });
+  if (!Number.isFinite(level) || !areFinite(moments)) throw makeNotFiniteError("the layer's inputs are not finite");
   return { moments, share: trust, rest: (1 - trust + RIDGE) * level };
 }

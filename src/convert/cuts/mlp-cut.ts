@@ -1,7 +1,7 @@
 // Narrows the MLP of every layer: units that contribute least go, and the rest makes up for them.
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../../checkpoint/derived.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
+import { makeNotFiniteError, NfcError, throwIfAborted } from "../../errors.ts";
 import { gemm, mul, reduceSum, sub } from "../../graph/ops.ts";
 import { embedWindowsApart, type Hidden } from "../../inference/layerwise.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -163,9 +163,7 @@ async function cutByWeights(
     }
     const sizes = before.map((square, unit) => square * (after[unit] as number));
     if (!sizes.every(Number.isFinite))
-      throw new NfcError("invalid-file", `${checkpoint.source}: h.${layer}.mlp: weights are not finite`, {
-        hint: "the checkpoint is damaged",
-      });
+      throw makeNotFiniteError(`${checkpoint.source}: h.${layer}.mlp: weights are not finite`);
     const order = [...sizes.keys()].sort((a, b) => (sizes[b] as number) - (sizes[a] as number));
     kept[layer] = order.slice(0, units).sort((a, b) => a - b);
   }

@@ -6,7 +6,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { type KeptIds, readVocabularyCut } from "../../checkpoint/kept-ids.ts";
 import { selectTokens } from "../../checkpoint/select-tokens.ts";
 import { makeTokenSplitter } from "../../checkpoint/token-splitter.ts";
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError, NfcError } from "../../errors.ts";
 import type { Device } from "../../graph/session.ts";
 import { openScorer } from "../../inference/score/evaluate.ts";
 import { withIoErrors } from "../../io/io-error.ts";
@@ -142,9 +142,7 @@ export class Meter {
       const rate = text.ids.length / count; // tokens of the model for each of the source
       const [other, kl] = [against?.nll ?? nll, against?.kl ?? 0];
       if (!Number.isFinite(kl))
-        throw new NfcError("invalid-file", `${this.source.source}: the loss on the held-out text is not finite`, {
-          hint: "the checkpoint is damaged",
-        });
+        throw makeNotFiniteError(`${this.source.source}: the loss on the held-out text is not finite`);
       return { nll: nll * rate, against: other * rate, kl: kl * rate, stretches: sums.list() };
     } finally {
       await scorer.close();

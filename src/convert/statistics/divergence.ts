@@ -1,6 +1,6 @@
 // Measures how far models are from a reference whose final norm and head they share, by their last hidden states.
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
+import { makeNotFiniteError, NfcError, throwIfAborted } from "../../errors.ts";
 import { type Dim, multiplyDims } from "../../graph/dims.ts";
 import { Graph, type Value } from "../../graph/ir.ts";
 import { exp, logSoftmax, mul, reduceSum, scale, sub } from "../../graph/ops.ts";
@@ -82,9 +82,7 @@ export class DivergenceMeter {
         hint: "give longer text, or more --calibration-tokens",
       });
     if (!sums.every(({ kl, nll }) => Number.isFinite(kl + nll)))
-      throw new NfcError("invalid-file", `${this.checkpoint.source}: the loss on the calibration text is not finite`, {
-        hint: "the checkpoint is damaged",
-      });
+      throw makeNotFiniteError(`${this.checkpoint.source}: the loss on the calibration text is not finite`);
     return sums.slice(1).map(({ kl, nll }) => ({ kl: kl / count, nll: nll / count }));
   }
 

@@ -1,6 +1,6 @@
 // Sums what a layer computes over windows of text.
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError } from "../../errors.ts";
 import { countElements } from "../../formats/dtype.ts";
 import type { Graph, Value } from "../../graph/ir.ts";
 import { makeFloat32Tensor, type Tensor, type Tensors } from "../../graph/session.ts";
@@ -68,9 +68,7 @@ export function requireFinite(
   where: string,
 ): void {
   if (Object.values(sums).every((values) => values.every(Number.isFinite))) return;
-  throw new NfcError("invalid-file", `${source}: ${where}: what it computes is not finite`, {
-    hint: "the checkpoint is damaged",
-  });
+  throw makeNotFiniteError(`${source}: ${where}: what it computes is not finite`);
 }
 
 /** Σ ãᵀã with ã = [a, 1] from Σ aᵀa [n, n] and Σ a [n]: [n + 1, n + 1] */

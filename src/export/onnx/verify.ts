@@ -1,7 +1,7 @@
 // Runs a written export and compares it with our own forward pass: prompts beside padded ones, then a step of all of them.
 
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
+import { makeNotFiniteError, NfcError, throwIfAborted } from "../../errors.ts";
 import { makeInt64Tensor, Session, type Tensor } from "../../graph/session.ts";
 import { makePromptFeeds, makeStepFeeds, takeCache } from "../../inference/generate/decoder-feeds.ts";
 import { computeLogits } from "../../inference/layerwise.ts";
@@ -62,10 +62,7 @@ export async function verifyOnnx(
   const prompts = drawPrompts(config.vocab_size, length);
   const windows = prompts.map((ids) => Int32Array.from(ids));
   const reference = await timePhase("running the model", () => computeLogits(checkpoint, windows, { threads, signal }));
-  if (!reference.every(Number.isFinite))
-    throw new NfcError("invalid-file", `${checkpoint.source}: its logits are not finite`, {
-      hint: "the checkpoint is damaged",
-    });
+  if (!reference.every(Number.isFinite)) throw makeNotFiniteError(`${checkpoint.source}: its logits are not finite`);
   const compare = new LogitComparison(reference, length, config.labels?.length ?? config.vocab_size);
   await timePhase("running the file", () =>
     withSession(path, { threads, signal }, (run) =>

@@ -1,7 +1,7 @@
 // Quantizes the weights of a model in blocks so that its products keep their values on calibration text.
 
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
-import { NfcError, throwIfAborted } from "../../errors.ts";
+import { makeNotFiniteError, throwIfAborted } from "../../errors.ts";
 import { Graph, pruneGraph, type Value } from "../../graph/ir.ts";
 import { gemm } from "../../graph/ops.ts";
 import { type BitChoice, type BlockFormat, chooseBits } from "../../graph/passes/quantized-blocks.ts";
@@ -168,7 +168,5 @@ async function measureHeadGram(
 
 function checkFinite(sums: Float64Array, { source }: Checkpoint, what: string): void {
   if (!sums.every(Number.isFinite))
-    throw new NfcError("invalid-file", `${source}: on the calibration text ${what} are not finite`, {
-      hint: "the checkpoint is damaged",
-    });
+    throw makeNotFiniteError(`${source}: on the calibration text ${what} are not finite`);
 }

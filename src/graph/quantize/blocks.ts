@@ -1,5 +1,5 @@
 // Weights in blocks of 2, 4 or 8 bits, laid out as MatMulNBits and GatherBlockQuantized read them.
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError, NfcError } from "../../errors.ts";
 import { encodeFloats } from "../../formats/dtype.ts";
 import { type BlockFormat, countChannels, type MatrixFormat } from "../passes/quantized-blocks.ts";
 import { BlockFit } from "./block-fit.ts";
@@ -241,10 +241,7 @@ export class BlockCodes {
 }
 
 function checkScale(scale: number, name: string): void {
-  if (Number.isNaN(scale))
-    throw new NfcError("invalid-file", `${name}: has weights that are not finite`, {
-      hint: "the checkpoint is damaged",
-    });
+  if (Number.isNaN(scale)) throw makeNotFiniteError(`${name}: has weights that are not finite`);
   if (Math.abs(scale) > 65504)
     throw new NfcError("unsupported", `${name}: has weights too large for float16 scales`, {
       hint: "export fp32 or int8",

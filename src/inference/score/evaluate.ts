@@ -119,7 +119,6 @@ function describeAgainst(
   return { ...withBitsPerByte(score, meter), ...among };
 }
 
-const DAMAGED = "the checkpoint is damaged";
 async function streamText(
   { folder, config }: Checkpoint,
   { text, field, signal }: EvaluateOptions,
@@ -187,8 +186,8 @@ function makeScorer(
       onProgress?.({ phase: "scoring", done: total.tokens, total: all && Math.max(all, total.tokens), unit: "tokens" });
     }
     refuseShortText(total.tokens);
-    refuseInfinite(subject, [sums.mean("nll")], DAMAGED);
-    if (against) refuseInfinite(against, [sums.mean("nll_against")], DAMAGED);
+    refuseInfinite(subject, [sums.mean("nll")]);
+    if (against) refuseInfinite(against, [sums.mean("nll_against")]);
     return {
       ...sums.score("nll"),
       tokens: total.tokens,

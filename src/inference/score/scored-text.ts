@@ -2,7 +2,7 @@
 import type { TokenIds } from "../../checkpoint/encoding/encode-pool.ts";
 
 import { cutWindows, type Window } from "../../checkpoint/tokens.ts";
-import { NfcError } from "../../errors.ts";
+import { makeNotFiniteError, NfcError } from "../../errors.ts";
 import { makeInt64Tensor, type Tensors } from "../../graph/session.ts";
 import type { ModelConfig } from "../../model/config.ts";
 
@@ -132,10 +132,10 @@ export function refuseShortText(scored: number): void {
 export function refuseInfinite(
   { source }: { source: string },
   losses: readonly number[] | Float32Array,
-  hint: string,
+  hint?: string,
 ): void {
   if (!losses.every((loss) => Number.isFinite(loss)))
-    throw new NfcError("invalid-file", `${source}: its loss is not finite`, { hint });
+    throw makeNotFiniteError(`${source}: its loss is not finite`, hint);
 }
 
 /** Some quantities at each scored position of a window, in their order: all but the first without overlap. */
