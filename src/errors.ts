@@ -38,6 +38,11 @@ export function describeError(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The first line of it: ONNX Runtime adds a trace to its messages. */
+export function describeBriefly(error: unknown): string {
+  return describeError(error).replace(/\n.*/s, "");
+}
+
 /** @throws NfcError "aborted" once the caller's signal has fired */
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new NfcError("aborted", "interrupted");

@@ -1,6 +1,6 @@
 // Loads ONNX Runtime on first use, the only import of it; its options, its devices, and what it says of their faults.
 import type * as Ort from "onnxruntime-node";
-import { describeError, NfcError } from "../errors.ts";
+import { describeBriefly, NfcError } from "../errors.ts";
 import { recognizeDeviceError } from "./device-errors.ts";
 import { DEVICE_PLATFORMS, DEVICES, type Device, findMissingLibrary } from "./devices.ts";
 
@@ -49,7 +49,7 @@ export function loadRuntime(): Promise<Runtime> {
   process.env.ORT_DISABLE_TELEMETRY = "1";
   runtime ??= import("onnxruntime-node").then(silence).catch((error: unknown) => {
     runtime = undefined;
-    throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${describeError(error).split("\n")[0]}`, {
+    throw new NfcError("missing-dependency", `onnxruntime-node does not load: ${describeBriefly(error)}`, {
       hint: "run: npm install onnxruntime-node --ignore-scripts",
       cause: error,
     });

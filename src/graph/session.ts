@@ -1,7 +1,7 @@
 // Makes sessions of graphs or files and runs them on typed arrays, or on tensors that stay on a device.
 import { dirname, resolve } from "node:path";
 import type * as Ort from "onnxruntime-node";
-import { describeError, NfcError } from "../errors.ts";
+import { describeBriefly, describeError, NfcError } from "../errors.ts";
 import { viewBytes } from "../formats/dtype.ts";
 import { readModelOutsideWeights } from "../formats/onnx/outside-weights.ts";
 import { timePhase } from "../io/timings.ts";
@@ -50,7 +50,7 @@ export async function checkDevice(device: Device): Promise<void> {
   graph.output(relu(graph.input("x", "float32", [1])), "y");
   const session = await Session.withInputs(graph, { device }).catch((cause: unknown) => {
     if (cause instanceof NfcError) throw cause;
-    const fact = `${device}: does not open: ${describeError(cause).split("\n")[0]}`;
+    const fact = `${device}: does not open: ${describeBriefly(cause)}`;
     throw new NfcError("device", fact, { hint: `leave out --device ${device}`, cause });
   });
   await session.close();
@@ -134,7 +134,7 @@ export class Session {
     } catch (error) {
       const fault = toDeviceFault(error, options.device);
       if (fault) throw fault;
-      throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${describeError(error).split("\n")[0]}`, {
+      throw new NfcError("invalid-file", `${path}: ONNX Runtime refuses it: ${describeBriefly(error)}`, {
         hint: "export the model again",
         cause: error,
       });

@@ -1,7 +1,7 @@
 // Opens an exported file, or a checkpoint in memory, as a session with the inputs and outputs of an export.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
-import { describeError, NfcError } from "../errors.ts";
+import { describeBriefly, NfcError } from "../errors.ts";
 import { Session, type SessionOptions, type Tensors } from "../graph/session.ts";
 import type { NoiseMode } from "../model/attention.ts";
 import { refuseClassifier } from "../model/classifier.ts";
@@ -66,7 +66,7 @@ function makeModelSession(
       const known = position_ids && hasPositions ? { ...feeds, position_ids } : feeds;
       const results = await session.run(known, into, outputs).catch((cause: unknown) => {
         if (cause instanceof NfcError) throw cause; // a fault of the device
-        throw new NfcError("invalid-file", `${source}: does not run: ${describeError(cause).split("\n")[0]}`, {
+        throw new NfcError("invalid-file", `${source}: does not run: ${describeBriefly(cause)}`, {
           hint: "export the model again",
           cause,
         });

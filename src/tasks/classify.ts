@@ -1,7 +1,7 @@
 // Runs a classifier over a task's examples, and scores its logits.
 
 import { type Checkpoint, readWeights } from "../checkpoint/checkpoint.ts";
-import { describeError, makeNotFiniteError, NfcError, throwIfAborted } from "../errors.ts";
+import { describeBriefly, makeNotFiniteError, NfcError, throwIfAborted } from "../errors.ts";
 import { Graph, type Value } from "../graph/ir.ts";
 import {
   makeInt64Tensor,
@@ -113,7 +113,7 @@ export class Classifier {
     const { logits } = await this.session.run(this.feeds(batch)).catch((error: unknown) => {
       throw this.file === undefined || error instanceof NfcError
         ? error
-        : invalid(`does not run: ${describeError(error).split("\n")[0]}`, error);
+        : invalid(`does not run: ${describeBriefly(error)}`, error);
     });
     const { data, shape } = logits as Tensor;
     const expected = [batch.last.length, this.config.labels?.length];
