@@ -1,14 +1,15 @@
 // A checkpoint made from another one without writing it: some tensors are made when they are read, the rest are the base's.
-import { countBytes, decodeFloats, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import { countBytes, decodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { listParameters } from "../model/parameters.ts";
 import { type Checkpoint, type CheckpointTensor, requireTensor } from "./checkpoint.ts";
-import { collectBytes } from "./model-folder.ts";
+import { collectBytes, encodeWithin } from "./model-folder.ts";
 
 /** A tensor that the base does not have as it is: its bytes in `dtype`, which may still be on their way. */
 export interface MadeTensor {
   dtype: FloatDtype;
-  chunks(): AsyncIterable<Uint8Array>;
+  /** @param name of the tensor, for faults @throws NfcError "unsupported" for a number that the dtype cannot hold */
+  chunks(name: string): AsyncIterable<Uint8Array>;
   /** As float32, where that is nearer than decoding the chunks. */
   readF32?: (() => Promise<Float32Array>) | undefined;
 }
@@ -46,9 +47,9 @@ export function deriveCheckpoint(
     tensors: new Map(tensors),
     readF32: (name) => {
       const tensor = made.get(name);
-      return tensor ? readMade(tensor) : base.readF32(copied.get(name) ?? name);
+      return tensor ? readMade(tensor, name) : base.readF32(copied.get(name) ?? name);
     },
-    chunks: (name) => made.get(name)?.chunks() ?? base.chunks(copied.get(name) ?? name),
+    chunks: (name) => made.get(name)?.chunks(name) ?? base.chunks(copied.get(name) ?? name),
     close: async () => undefined,
   };
 }
@@ -57,13 +58,13 @@ export function deriveCheckpoint(
 export function makeTensor(dtype: FloatDtype, read: () => Promise<Float32Array>): MadeTensor {
   return {
     dtype,
-    async *chunks() {
-      yield encodeFloats(await read(), dtype);
+    async *chunks(name) {
+      yield encodeWithin(await read(), name, dtype);
     },
     readF32: read,
   };
 }
 
-async function readMade({ dtype, chunks, readF32 }: MadeTensor): Promise<Float32Array> {
-  return readF32 ? readF32() : decodeFloats(await collectBytes(chunks()), dtype);
+async function readMade({ dtype, chunks, readF32 }: MadeTensor, name: string): Promise<Float32Array> {
+  return readF32 ? readF32() : decodeFloats(await collectBytes(chunks(name)), dtype);
 }

@@ -89,7 +89,7 @@ export async function* convertChunks(
     const bytes = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
     const whole = bytes.subarray(0, bytes.byteLength - (bytes.byteLength % (DTYPE_BITS[from] / 8)));
     const values = decodeFloats(whole, from);
-    checkRange(whole, values, tensor, to);
+    checkRange(values, tensor.name, to, (i) => readStored(whole, from, i) ?? (values[i] as number));
     yield encodeFloats(values, to);
     rest = Uint8Array.from(bytes.subarray(whole.byteLength));
   }
@@ -115,20 +115,30 @@ const OVERFLOW: Record<FloatDtype, number> = {
   BF16: 2 ** 128 - 2 ** 119,
 };
 
-function checkRange(
-  bytes: Uint8Array,
-  values: Float32Array,
-  { name, dtype }: { name: string; dtype: FloatDtype },
-  to: FloatDtype,
-): void {
+/**
+ * Values of the tensor `name` as bytes of its dtype.
+ * @throws NfcError "unsupported" for a finite number that it cannot hold: silently, it would become infinite
+ */
+export function encodeWithin(values: Float32Array, name: string, to: FloatDtype): Uint8Array {
+  checkRange(values, name, to, (i) => values[i] as number);
+  return encodeFloats(values, to);
+}
+
+/** The number that a float64 tensor has at `i`: as float32 it may be infinite. */
+function readStored(bytes: Uint8Array, dtype: FloatDtype, i: number): number | null {
+  if (dtype !== "F64") return null;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view.getFloat64(Float64Array.BYTES_PER_ELEMENT * i, true);
+}
+
+/** @param stored the number whose float32 value is at `i` */
+function checkRange(values: Float32Array, name: string, to: FloatDtype, stored: (i: number) => number): void {
   const limit = OVERFLOW[to];
   for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number;
-    if (!(Math.abs(value) >= limit)) continue;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const stored = dtype === "F64" ? view.getFloat64(Float64Array.BYTES_PER_ELEMENT * i, true) : value;
-    if (!Number.isFinite(stored)) continue;
+    if (!(Math.abs(values[i] as number) >= limit)) continue;
+    const number = stored(i);
+    if (!Number.isFinite(number)) continue;
     const hint = to === "F16" ? "take bf16 or f32" : "keep the tensor's own dtype";
-    throw new NfcError("unsupported", `${name}: ${stored} does not fit ${to}`, { hint });
+    throw new NfcError("unsupported", `${name}: ${number} does not fit ${to}`, { hint });
   }
 }

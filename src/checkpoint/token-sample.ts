@@ -12,6 +12,8 @@ const MAX_SIZE = 2 ** 28;
 const LEAST_SPREAD = 8;
 /** Characters that are encoded at once for each token of a window; English text has about four. */
 const STEP = 6;
+/** A window begins at the white space that is at most so many characters ahead; else in the middle of a word, if need be. */
+const NEAR = 256;
 
 export interface SampleOptions extends TextOptions {
   /** Ids of a window. */
@@ -42,10 +44,11 @@ export async function sampleWindows(
 ): Promise<Int32Array[]> {
   const ids = (await detectCommonKind(paths)) === "ids";
   const size = ids ? await measure(streamAll(paths, model, options)) : await measure(readTextPieces(paths, options));
-  if (size < (ids ? count : LEAST_SPREAD * count)) {
+  const readOn = async () => {
     const stream = await openTokenStream(paths, model, options);
     return takeWindows(stream(), { length, count, name: paths[0] ?? "" });
-  }
+  };
+  if (size < (ids ? count : LEAST_SPREAD * count)) return readOn();
   const wanted = Math.ceil(count / length);
   const spread = { length, wanted, size };
   if (ids)
@@ -54,10 +57,12 @@ export async function sampleWindows(
       spread,
     );
   const tokenizer = await loadTokenizer(model.folder, model.config);
-  return gatherWindows(
+  const windows = await gatherWindows(
     makeTextSource(() => readTextPieces(paths, options), tokenizer),
     spread,
   );
+  // Between windows that follow closely, what is left of the last characters is not used.
+  return windows.length === wanted ? windows : readOn();
 }
 
 async function measure(pieces: AsyncIterable<{ length: number }>): Promise<number> {
@@ -105,10 +110,17 @@ function makeTextSource(
     encode,
     join: (gathered, next) => (gathered ?? "") + next,
     findStart: (piece, at) => {
-      const space = piece.slice(at).search(/\s/);
-      return space < 0 ? piece.length : at + space;
+      const space = piece.slice(at, at + NEAR).search(/\s/);
+      if (space >= 0) return at + space;
+      return isLowSurrogate(piece, at) ? at + 1 : at;
     },
   };
+}
+
+/** Whether a pair of UTF-16 units would be cut there. */
+function isLowSurrogate(text: string, at: number): boolean {
+  const unit = text.charCodeAt(at);
+  return unit >= 0xdc00 && unit <= 0xdfff;
 }
 
 function makeIdSource(open: () => AsyncIterable<number[]>): Source<number[]> {

@@ -85,6 +85,7 @@ export const parseNonNegativeNumber = makeNumberParser(
   ANY,
 );
 /** A seed of RandomNormal, which ONNX stores as float32: integers are exact up to 2²⁴. */
+const DEFAULT_SEED = 1;
 export const parseSeed = makeNumberParser("not an integer from 0 to 16777216", (value) => value <= 2 ** 24);
 
 /** "500MB", "1.5 GB", "2GiB" in bytes. */
@@ -120,7 +121,8 @@ export function refuseIf(isFault: unknown, message: string, hint: string): void 
   if (isFault) throw new NfcError("usage", message, { hint });
 }
 
-/** The noise of a run by --noise, drawn with a seed in the graph, or at its mean. */
-export function toNoiseMode(noise: "mean" | "sample" | undefined, seed: number): NoiseMode {
-  return noise === "sample" ? { kind: "generated", seed } : { kind: "mean" };
+/** The noise of a run by --noise, drawn with a seed in the graph, or at its mean. @throws NfcError "usage" for a seed of none */
+export function toNoiseMode(noise: "mean" | "sample" | undefined, seed: number | undefined): NoiseMode {
+  refuseIf(seed !== undefined && noise !== "sample", "--seed is for --noise sample", "leave it out, or add it");
+  return noise === "sample" ? { kind: "generated", seed: seed ?? DEFAULT_SEED } : { kind: "mean" };
 }

@@ -124,14 +124,18 @@ export function toCutSettings(options: Omit<ConvertOptions, "output">): CutSetti
   return { layers, mlp, attention, repair, vocabulary };
 }
 
+/** Whether the cuts run the model over the calibration text, where it is given. */
+export function usesText(options: Omit<ConvertOptions, "output">): boolean {
+  const { layers, mlp } = options;
+  return needsText(options) || layers !== undefined || mlp !== undefined || triesRepair(options);
+}
+
 /** The calibration text, where it is given and used. */
 async function readText(checkpoint: Checkpoint, options: ConvertOptions): Promise<CalibrationText | null> {
   const { calibration = [], calibrationTokens: tokens, calibrationEvery: every, field } = options;
   const { signal, onProgress } = options;
   const [first, ...others] = calibration;
-  const { layers, mlp } = options;
-  const needed = needsText(options) || layers !== undefined || mlp !== undefined || triesRepair(options);
-  if (first === undefined || !needed) return null;
+  if (first === undefined || !usesText(options)) return null;
   return readCalibrationText([first, ...others], checkpoint, { field, tokens, every, signal, onProgress });
 }
 

@@ -85,15 +85,15 @@ async function readFreshConfig(
   return config;
 }
 
-/** @throws NfcError "usage" for a variant that has no ranks, and for one above the size of a head */
+/** @throws NfcError "usage" for a variant that has no ranks, and for one that is no whole number from 1 to the size of a head */
 function checkRank(rank: number, variant: Variant, sizes: Pick<ModelConfig, "n_embd" | "n_head">): number {
   if (!VARIANT_TRAITS[variant].narrow)
     throw new NfcError("usage", `--qk-rank is for low-rank models, and this one is ${variant}`, {
       hint: "leave it out, or take --variant low-rank",
     });
   const size = getHeadSize(sizes);
-  if (rank <= size) return rank;
-  throw new NfcError("usage", `--qk-rank ${rank} is above n_embd / n_head = ${size}`, {
+  if (Number.isInteger(rank) && rank >= 1 && rank <= size) return rank;
+  throw new NfcError("usage", `--qk-rank ${rank} is not from 1 to n_embd / n_head = ${size}`, {
     hint: `take ${getDefaultRank(sizes)}, with which the model has as many parameters as a tied one`,
   });
 }

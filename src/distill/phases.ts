@@ -77,7 +77,7 @@ async function openTransfer(context: PhaseContext): Promise<Phase> {
   const layers = context.layers as readonly number[];
   const products = settings.devicePrecision;
   const step = await openTransferStep({ ...session, products, ...models, kind, layers, batch, length }, store);
-  const names = step.targets.filter((name) => store.trained.includes(name));
+  const names = step.targets;
   const rates = { lr: settings.transferLr, noiseLr: settings.transferNoiseLr, steps, warmup: Math.round(0.05 * steps) };
   // There is no decay: V shares c_attn with S but has no gradient here, so that decay alone would shrink it.
   const optimizer = new Optimizer(store, { ...toOptimizerOptions(context), ...rates, names, decay: 0 });

@@ -3,10 +3,10 @@ import { copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Checkpoint, requireTensor } from "../checkpoint/checkpoint.ts";
 import { makeFormMetadata } from "../checkpoint/form-keys.ts";
-import { makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
+import { encodeWithin, makeTensorSource, writeModelFiles, writeText } from "../checkpoint/model-folder.ts";
 import { formatNfcRecord, NFC_RECORD_FILE, type NfcRecord } from "../checkpoint/nfc-record.ts";
 import { continueRecord } from "../checkpoint/provenance.ts";
-import { encodeFloats, viewBytes } from "../formats/dtype.ts";
+import { viewBytes } from "../formats/dtype.ts";
 import { makeBytesSource, type TensorSource, writeSafetensors } from "../formats/safetensors/writer.ts";
 import type { SessionOptions } from "../graph/session.ts";
 import { PIECE_BYTES } from "../io/positional-file.ts";
@@ -157,7 +157,8 @@ function makeTrainedSource(student: Checkpoint, store: ParameterState, name: str
     shape: tensor.shape,
     async *chunks() {
       const values = await store.read(name, "value");
-      for (let at = 0; at < values.length; at += step) yield encodeFloats(values.subarray(at, at + step), tensor.dtype);
+      for (let at = 0; at < values.length; at += step)
+        yield encodeWithin(values.subarray(at, at + step), name, tensor.dtype);
     },
   };
 }

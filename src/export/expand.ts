@@ -1,8 +1,8 @@
 // Writes the attention of any form out as that of plain GPT-2: q, k and v of every head with D columns each.
 
 import type { Checkpoint, CheckpointTensor } from "../checkpoint/checkpoint.ts";
-import { collectBytes, convertChunks } from "../checkpoint/model-folder.ts";
-import { countBytes, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import { collectBytes, convertChunks, encodeWithin } from "../checkpoint/model-folder.ts";
+import { countBytes, type FloatDtype } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { type AttentionPart, getHeadSize, getHeadWidths, listAttentionParts } from "../model/head-widths.ts";
@@ -110,6 +110,6 @@ async function writeQueries(
           sum += (packed[row * width + head * D + i] as number) * (A[(head * D + i) * D + j] as number);
         query[head * D + j] = sum;
       }
-    out.set(encodeFloats(query, dtype).subarray(0, C * size), row * target);
+    out.set(encodeWithin(query, name, dtype).subarray(0, C * size), row * target);
   }
 }

@@ -3,6 +3,7 @@ import { DeviceTensor } from "./device-tensor.ts";
 import { Graph, type GraphDtype } from "./ir.ts";
 import { identity } from "./ops.ts";
 import { Session, type SessionOptions, type Tensor, type TensorArray } from "./session.ts";
+import { SessionCache } from "./session-cache.ts";
 
 /**
  * ONNX Runtime copies between host and device only as the input or the output of a session: copies are runs of graphs
@@ -11,7 +12,7 @@ import { Session, type SessionOptions, type Tensor, type TensorArray } from "./s
 export class DeviceMemory {
   private readonly options: SessionOptions;
   private readonly tensors = new Set<DeviceTensor>();
-  private readonly sessions = new Map<string, Promise<Session>>();
+  private readonly sessions = new SessionCache();
 
   constructor(options: SessionOptions) {
     this.options = options;
@@ -60,8 +61,7 @@ export class DeviceMemory {
   async close(): Promise<void> {
     for (const tensor of this.tensors) tensor.dispose();
     this.tensors.clear();
-    for (const session of this.sessions.values()) await (await session).close();
-    this.sessions.clear();
+    await this.sessions.close();
   }
 
   private isHost(): boolean {
@@ -70,14 +70,12 @@ export class DeviceMemory {
 
   private session({ dtype, shape }: CopyKind, outputs: "host" | "device"): Promise<Session> {
     const key = `${dtype} ${shape.length} ${outputs}`;
-    const known = this.sessions.get(key);
-    if (known) return known;
-    const graph = new Graph();
-    const dims = shape.map((_, axis) => `d${axis}`);
-    graph.output(identity(graph.input("x", dtype, dims)), "y");
-    const session = Session.withInputs(graph, { ...this.options, outputs });
-    this.sessions.set(key, session);
-    return session;
+    return this.sessions.open(key, () => {
+      const graph = new Graph();
+      const dims = shape.map((_, axis) => `d${axis}`);
+      graph.output(identity(graph.input("x", dtype, dims)), "y");
+      return Session.withInputs(graph, { ...this.options, outputs });
+    });
   }
 }
 

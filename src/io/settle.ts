@@ -10,8 +10,9 @@ export async function settleAll<const T extends readonly Promise<unknown>[]>(
 }
 
 /**
- * Begins work, and lets `use` run beside it, which awaits what it needs. Once `use` has ended, by a fault or not, the signal
- * that both were given fires, and all that was begun is waited for: a fault of one ends the others.
+ * Begins work, and lets `use` run beside it, which awaits what it needs. At the first fault, and once `use` has ended, the
+ * signal that all were given fires, and all that was begun is waited for.
+ * @throws the first fault
  */
 export async function withBackground<const Work extends readonly Promise<unknown>[], T>(
   outer: AbortSignal | undefined,
@@ -21,10 +22,18 @@ export async function withBackground<const Work extends readonly Promise<unknown
   const stop = new AbortController();
   const signal = AbortSignal.any(outer ? [outer, stop.signal] : [stop.signal]);
   const work = begin(signal);
+  let first: { fault: unknown } | undefined;
   // Attached before anything is awaited, so that no fault counts as unhandled.
+  for (const each of work)
+    each.catch((fault: unknown) => {
+      first ??= { fault };
+      stop.abort();
+    });
   const settled = Promise.allSettled(work);
   try {
     return await use(work, signal);
+  } catch (error) {
+    throw first ? first.fault : error;
   } finally {
     stop.abort();
     await settled;

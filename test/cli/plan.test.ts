@@ -206,7 +206,9 @@ describe("nfc convert --plan", () => {
     const plan = { ...readPlan(), tool: { name: "nfc", version: "0.0.9" }, complete: false };
     writeFileSync(old, JSON.stringify(plan));
     const line = ["convert", MODEL, "--plan", old, "--target", "3%", "-o", output, "-f", ...THREADS];
-    expect(await refused(line)).toMatch(/old\.json: has no such step yet, and version 0\.0\.9 .*--plan/);
+    expect(await refused(line)).toMatch(
+      /old\.json: the model is not among its measurements, which version 0\.0\.9 .*--plan/,
+    );
     expect(readFileSync(old, "utf8")).toBe(JSON.stringify(plan));
   });
 

@@ -113,7 +113,9 @@ describe("the config of a fresh model", () => {
   });
 
   it.each<[Partial<FreshOptions>, string]>([
-    [{ variant: "low-rank", qkRank: 17 }, "--qk-rank 17 is above n_embd / n_head = 16"],
+    [{ variant: "low-rank", qkRank: 17 }, "--qk-rank 17 is not from 1 to n_embd / n_head = 16"],
+    [{ variant: "low-rank", qkRank: 0 }, "--qk-rank 0 is not from 1 to n_embd / n_head = 16"],
+    [{ variant: "low-rank", qkRank: 1.5 }, "--qk-rank 1.5 is not from 1 to n_embd / n_head = 16"],
     [{ variant: "symmetric", qkRank: 4 }, "--qk-rank is for low-rank models, and this one is symmetric"],
     [{ qkRank: 4 }, "--qk-rank is for low-rank models, and this one is dense"],
   ])("a rank that the model cannot have is refused: %o", async (options, message) => {

@@ -21,15 +21,30 @@ it("work in the background ends with what it runs beside, and is waited for", as
 
 it("a fault ends the work in the background, and the first fault is the one that is told", async () => {
   const ended: string[] = [];
-  const begin = (signal: AbortSignal) => [runUntil(signal, ended, "hash"), Promise.reject(new Error("late"))] as const;
+  const failLate = async (signal: AbortSignal) => {
+    await runUntil(signal, ended, "hash");
+    throw new Error("late");
+  };
+  const begin = (signal: AbortSignal) => [failLate(signal)] as const;
   const failing = withBackground(undefined, begin, async () => {
     await Promise.resolve();
     throw new Error("first");
   });
   await expect(failing).rejects.toThrow("first");
   expect(ended).toEqual(["hash"]);
-  const awaited = withBackground(undefined, begin, async ([, late]) => late);
-  await expect(awaited).rejects.toThrow("late");
+});
+
+it("a fault in the background ends what runs beside it, and is the one that is told", async () => {
+  const ended: string[] = [];
+  const begin = () => [Promise.reject(new Error("first"))] as const;
+  const running = withBackground(undefined, begin, async (_, signal) => {
+    await runUntil(signal, ended, "used");
+    throw new Error("interrupted");
+  });
+  await expect(running).rejects.toThrow("first");
+  expect(ended).toEqual(["used"]);
+  const awaited = withBackground(undefined, begin, async ([fault]) => fault);
+  await expect(awaited).rejects.toThrow("first");
 });
 
 it("both see the signal from outside", async () => {

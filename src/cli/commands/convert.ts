@@ -49,7 +49,7 @@ interface ConvertFlags extends CommonFlags, SourceFlags, DeviceFlags, AxisFlags,
   calibration?: string[];
   calibrationTokens?: number;
   calibrationEvery?: number;
-  field?: string;
+  field?: string | undefined;
   noiseStd?: number;
   qkRank?: RankChoice;
   voRank?: RankChoice;
@@ -111,7 +111,7 @@ export function convertCommand(context: Context): Command {
 }
 
 async function run(context: Context, model: string, given: ConvertFlags, choice: PlanChoice | null): Promise<void> {
-  const { convert } = await import("../../convert/convert.ts");
+  const { convert, usesText } = await import("../../convert/convert.ts");
   const runs = given.calibration !== undefined || choice !== null;
   refuseIf(!runs && given.device !== "cpu", "--device is where the model runs on text", "give --calibration FILE too");
   refuseIf(!runs && given.calibrationTokens, "--calibration-tokens says how much text", "give --calibration FILE too");
@@ -134,7 +134,7 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     const flags = { ...given, ...applied?.cuts };
     const converted = await convert(checkpoint, {
       ...toOptions(flags),
-      ...{ output, device, vocabulary: chooseVocabulary(applied, flags) },
+      ...{ output, device, vocabulary: chooseVocabulary(applied, given) },
       plan: applied?.origin,
       command: ["nfc", ...context.io.argv.slice(2)],
       ...call,
@@ -144,6 +144,7 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     for (const line of [
       ...converted.record.notes,
       ...(applied ? listUnusedText(given, applied) : []),
+      ...(flags.calibration && !usesText(toOptions(flags)) ? [describeUnused(flags)] : []),
       ...listRemarks(model, output, flags, applied),
       ...warnOfShortText(converted),
     ])
@@ -163,20 +164,22 @@ async function nameUnnamed({ io }: Context, model: string, flags: ConvertFlags):
 
 /** Remarks on a conversion that went well. */
 function listRemarks(model: string, output: string, flags: ConvertFlags, applied: AppliedPlan | null): string[] {
-  const { variant, calibration, tie, layers, mlp, repair } = flags;
+  const { variant, calibration } = flags;
   const lines: string[] = [];
   if (hasDistanceMean(variant) && !calibration)
     lines.push("without --calibration the distance means stay 0: give text for a better start");
   if (!calibration) lines.push(...listBlindCuts(flags));
-  const used = layers !== undefined || mlp !== undefined || repair === true;
-  if (calibration && !used && tie !== undefined && tie !== "calibrated" && !hasDistanceMean(variant))
-    lines.push(`--calibration was not used: neither --tie ${tie} nor --variant ${variant} needs text`);
   const measure = formatCommand(["nfc", "eval", output, "--text", "FILE", "--against", model]);
   const unit = applied?.cuts.vocabulary ? ", for a token of the source: compare bits per byte" : "";
   const fact = applied
     ? `the expected perplexity is that of the plan's text${unit}`
     : "the perplexity of the result is not known yet";
   return [...lines, `${fact}; measure it with: ${measure}`];
+}
+
+function describeUnused({ variant, tie }: ConvertFlags): string {
+  const why = tie ? `neither --tie ${tie} nor --variant ${variant}` : "no cut of the vocabulary";
+  return `--calibration was not used: ${why} needs text`;
 }
 
 /** The share of the text in the metric below which the result says so. */

@@ -54,7 +54,7 @@ export function evalCommand(context: Context): Command {
     )
     .option("--field <name>", "field of .jsonl lines that holds the text (default: text)")
     .addOption(new Option("--noise <mode>", "the model's noise").choices(["mean", "sample"]).default("mean"))
-    .option("--seed <n>", "seed of --noise sample", parseSeed, 1)
+    .option("--seed <n>", "seed of --noise sample (default: 1)", parseSeed)
     .option("--no-record", "do not note the result in the model's nfc.json, where nfc report finds it")
     .addHelpText("after", HELP);
   return addSourceFlags(addCommonFlags(addDeviceFlag(addSkipFlag(command)))).action((model: string, flags: EvalFlags) =>

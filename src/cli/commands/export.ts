@@ -47,7 +47,7 @@ interface ExportFlags extends CommonFlags, SourceFlags {
   calibrationTokens?: number;
   text?: string[];
   noise: "mean" | "sample";
-  seed: number;
+  seed?: number;
   hf?: boolean;
   settings?: string;
   safetensors?: boolean;
@@ -106,7 +106,7 @@ export function exportCommand(context: Context): Command {
     .option("--external-data", "ONNX weights in model.onnx_data (needed from 2 GB)")
     .option("--share-weights", "ONNX and safetensors use one file of weights")
     .addOption(new Option("--noise <mode>", "noise in the ONNX graph").choices(["mean", "sample"]).default("mean"))
-    .option("--seed <n>", "seed of --noise sample", parseSeed, 1)
+    .option("--seed <n>", "seed of --noise sample (default: 1)", parseSeed)
     .option("--safetensors", "write model.safetensors")
     .addOption(new Option("--dtype <name>", "safetensors dtype (default: as stored)").choices(DTYPE_NAMES))
     .option("--max-shard-size <size>", "split safetensors into files of at most this size", parseByteSize)
@@ -253,6 +253,11 @@ function checkFlags(flags: ExportFlags): void {
       `${flag} is for ${formatList(PRECISIONS.filter(hasBlocks))}`,
       "leave it out, or name one of them in --precision",
     );
+  refuseIf(
+    flags.calibrationTokens !== undefined && !flags.calibration,
+    "--calibration-tokens says how much text",
+    "give --calibration FILE too",
+  );
   refuseIf(flags.budget && !has("mixed"), "--budget is for mixed", "leave it out, or add --precision mixed");
   refuseIf(flags.reduceRange && !has("int8"), "--reduce-range is for int8", "leave it out, or add --precision int8");
   refuseIf(

@@ -59,11 +59,11 @@ function formatPercent(share: number): string {
 }
 
 /** Whether the attention cut runs the model over the calibration text. */
-export function needsText(options: ConvertOptions): boolean {
+export function needsText(options: Omit<ConvertOptions, "output">): boolean {
   return needsTieText(options) || options.voRank !== undefined;
 }
 
 /** The same of the tie alone. */
 export function needsTieText({ strategy, variant }: Pick<ConvertOptions, "strategy" | "variant">): boolean {
-  return strategy === "calibrated" || hasDistanceMean(variant);
+  return variant !== "dense" && (strategy === "calibrated" || hasDistanceMean(variant));
 }

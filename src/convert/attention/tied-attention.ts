@@ -1,8 +1,8 @@
 // Makes c_attn of a layer with other scores: columns [q, k, v] become [s, v] or narrower [q, k, v], v byte by byte.
 import type { Checkpoint, CheckpointTensor } from "../../checkpoint/checkpoint.ts";
 import type { MadeTensor } from "../../checkpoint/derived.ts";
-import { collectBytes, convertChunks } from "../../checkpoint/model-folder.ts";
-import { countBytes, encodeFloats, type FloatDtype } from "../../formats/dtype.ts";
+import { collectBytes, convertChunks, encodeWithin } from "../../checkpoint/model-folder.ts";
+import { countBytes, type FloatDtype } from "../../formats/dtype.ts";
 
 export interface LayerProjections {
   qWeight: Float32Array; // [C, C]
@@ -40,7 +40,7 @@ export function makeTiedTensor(
 ): MadeTensor {
   return makeJoined(checkpoint, tensor, dtype, async (qkv, rows) => {
     const whole = qkv.byteLength / rows; // [q, k, v]
-    return [{ bytes: encodeFloats(await readS(), dtype) }, { bytes: qkv, from: (2 * whole) / 3 }];
+    return [{ bytes: encodeWithin(await readS(), tensor.name, dtype) }, { bytes: qkv, from: (2 * whole) / 3 }];
   });
 }
 
@@ -57,7 +57,7 @@ export function makeValueTensor(
   const to = countBytes(dtype, [kept]);
   return makeJoined(checkpoint, tensor, dtype, async (old) => [
     { bytes: old, to },
-    { bytes: encodeFloats(await readV(), dtype) },
+    { bytes: encodeWithin(await readV(), tensor.name, dtype) },
   ]);
 }
 

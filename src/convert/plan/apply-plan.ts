@@ -6,10 +6,9 @@ import type { Device } from "../../graph/session.ts";
 import { fileExists } from "../../io/exists.ts";
 import { sha256File, sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
-import { TOOL } from "../../version.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import { AXES, type CutOptions, hasVocabularyAxis, toCutOptions, VOCAB_AXIS } from "./axes.ts";
-import { type Plan, type PlanMeasurement, readPlan } from "./plan-file.ts";
+import { countAsked, type Plan, type PlanMeasurement, readPlan, refuseOtherTool } from "./plan-file.ts";
 import { openMeasuring, planModel } from "./plan-model.ts";
 import { type PlanTextOptions, type PlanTexts, readTextsAgain } from "./plan-text.ts";
 import { listWeakerCuts } from "./refine.ts";
@@ -36,7 +35,12 @@ export interface AppliedPlan extends ChosenStep {
   /** Whether the last cut of the step is weaker than the plan has it, as the target allows. */
   weakened: boolean;
   /** The cuts of the step, and the text that the plan fitted them to. */
-  cuts: CutOptions & { calibration: string[]; calibrationTokens: number; calibrationEvery: number; field?: string };
+  cuts: CutOptions & {
+    calibration: string[];
+    calibrationTokens: number;
+    calibrationEvery: number;
+    field: string | undefined;
+  };
   /** For the record of the model. */
   origin: NonNullable<ConvertOptions["plan"]>;
 }
@@ -58,7 +62,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
   const weaker = await findWeaker(checkpoint, plan, chosen, { ...options, readTexts });
   const measurement = weaker ?? chosen.measurement;
   const vocabulary = measurement.cuts[VOCAB_AXIS] === undefined ? null : (await readTexts()).vocabulary;
-  const { files, tokens, every, field } = plan.calibration;
+  const { files, every, field } = plan.calibration;
   const calibration = [...(options.calibration ?? files)];
   return {
     step: chosen.step,
@@ -68,9 +72,9 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
     cuts: {
       ...toCutOptions(measurement.cuts, { config: checkpoint.config, vocabulary }),
       calibration,
-      calibrationTokens: tokens,
+      calibrationTokens: countAsked(plan.calibration),
       calibrationEvery: every,
-      ...(field !== undefined && { field }),
+      field,
     },
     origin: { file, sha256: await sha256File(file, signal), step: chosen.step },
   };
@@ -101,20 +105,23 @@ async function findPlan(checkpoint: Checkpoint, options: ApplyOptions): Promise<
   }
   const plan = await readPlan(file);
   await checkSubject(checkpoint, plan, options);
+  checkField(plan, options);
   const whole = vocabularyText === undefined || hasVocabularyAxis(plan);
   if ("at" in choice || (whole && (plan.complete || meetsTarget(plan, choice.target)))) return plan;
   refuseOtherTool(plan, file);
   return goOn(checkpoint, options, choice.target, listTexts(plan, options));
 }
 
-/** @throws NfcError "mismatch" where new measurements would stand beside those of another version */
-function refuseOtherTool({ tool }: Plan, file: string): void {
-  if (tool.version === TOOL.version) return;
+/** @throws NfcError "usage" for another field than the plan's, where it is not that of a vocabulary beside the plan */
+function checkField(plan: Plan, { file, field, choice, vocabularyText }: ApplyOptions): void {
+  const own = plan.calibration.field;
+  const beside = "at" in choice && vocabularyText !== undefined && !hasVocabularyAxis(plan);
+  if (field === undefined || field === own || beside) return;
   throw new NfcError(
-    "mismatch",
-    `${file}: has no such step yet, and version ${tool.version} of nfc measured the others`,
+    "usage",
+    `${file}: its texts were read ${own === undefined ? "without" : `by --field ${own}, not`} --field ${field}`,
     {
-      hint: "make it anew with nfc plan --force, or name another file with --plan",
+      hint: "leave it out, or make a new plan",
     },
   );
 }
@@ -127,9 +134,9 @@ function listTexts(plan: Plan, options: ApplyOptions): PlanTextOptions {
   const copy = own?.sha256 === calibration.sha256 ? options.calibration : undefined;
   return {
     calibration: options.calibration ?? toFiles(calibration.files),
-    calibrationTokens: calibration.tokens,
+    calibrationTokens: countAsked(calibration),
     heldOut: heldOut.every === 1 ? toFiles(heldOut.files) : undefined,
-    heldOutTokens: heldOut.tokens,
+    heldOutTokens: countAsked(heldOut),
     field: heldOut.field,
     vocabularyText: options.vocabularyText ?? copy ?? (own && toFiles(own.files)),
   };

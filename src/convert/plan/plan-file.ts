@@ -4,6 +4,7 @@ import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
 import { parseJsonWith, readJsonFile, refuseOtherVersion } from "../../io/json.ts";
 import { writeFileAtomic } from "../../io/staging.ts";
+import { TOOL } from "../../version.ts";
 
 const PLAN_FORMAT = "nfc-plan/1";
 
@@ -23,6 +24,8 @@ const textSchema = z.object({
   /** 1, or m: the calibration has every m-th window of a sample of one text, the held-out text has the others. */
   every: whole,
   tokens: several,
+  /** Tokens that were asked for: the same number of the same text gives the same windows. Missing where it is `tokens`. */
+  asked: several.exactOptional(),
   /** Tokens of a window. */
   length: several,
   /** Field of .jsonl lines. */
@@ -118,6 +121,16 @@ export function writePlan(path: string, plan: Plan): Promise<void> {
   return writeFileAtomic(path, `${JSON.stringify(plan, null, 2)}\n`);
 }
 
+/** @throws NfcError "mismatch" where new measurements would stand beside those of another version */
+export function refuseOtherTool({ tool }: Plan, file: string): void {
+  if (tool.version === TOOL.version) return;
+  throw new NfcError(
+    "mismatch",
+    `${file}: the model is not among its measurements, which version ${tool.version} of nfc made`,
+    { hint: "make it anew with nfc plan --force, or name another file with --plan" },
+  );
+}
+
 /** What a plan is about. */
 export type PlanSubject = Pick<Plan, "tool" | "source" | "calibration" | "heldOut" | "vocabulary" | "axes" | "floor">;
 
@@ -156,8 +169,16 @@ function isSameSubject(known: PlanSubject, subject: PlanSubject): boolean {
   return identify(known) === identify(subject) && (a === undefined || b === undefined || a === b);
 }
 
+/** Tokens of a sample that has the text's windows. */
+export function countAsked({ asked, tokens }: PlanText): number {
+  return asked ?? tokens;
+}
+
 /** What measurements depend on besides the cuts. */
 function identify({ tool, source, calibration, heldOut }: PlanSubject): string {
-  const texts = [calibration, heldOut].map((text) => [text.sha256, text.every, text.tokens, text.length, text.field]);
+  const texts = [calibration, heldOut].map((text) => [
+    ...[text.sha256, text.every, text.tokens, text.length, text.field],
+    countAsked(text),
+  ]);
   return JSON.stringify([tool.name, tool.version, source.files.map((file) => file.sha256), texts]);
 }

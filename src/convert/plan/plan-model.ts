@@ -9,7 +9,7 @@ import { TOOL } from "../../version.ts";
 import { toCutSettings } from "../convert.ts";
 import { AXES, type Axis, describeCuts, toCutOptions } from "./axes.ts";
 import { Meter } from "./measure.ts";
-import { type Plan, type PlanMeasurement, resumePlan, writePlan } from "./plan-file.ts";
+import { type Plan, type PlanMeasurement, refuseOtherTool, resumePlan, writePlan } from "./plan-file.ts";
 import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text.ts";
 import { type Cuts, findPath } from "./search.ts";
 
@@ -120,6 +120,7 @@ class Planner {
     const known = this.plan.measurements.find((measurement) => makeKey(measurement.cuts) === key);
     this.done++;
     if (known) return known;
+    refuseOtherTool(this.plan, this.options.file);
     this.show(cuts, left + 1);
     const measured = await this.measureNow(cuts);
     this.plan.measurements.push({ cuts, ...measured });

@@ -7,7 +7,7 @@ import type { LongCall } from "../../progress.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
 import { type CalibrationText, getCalibrationLength, readCalibrationText } from "../statistics/calibration-text.ts";
 import type { Plan, PlanText, PlanVocabulary } from "./plan-file.ts";
-import { readPlanVocabulary, type VocabularyText } from "./plan-vocabulary.ts";
+import { type MeasuredPart, readPlanVocabulary, type VocabularyText } from "./plan-vocabulary.ts";
 
 /** The mean loss of so many tokens tells cuts apart that differ by a thousandth (docs/plan.md). */
 const DEFAULT_HELD_OUT_TOKENS = 16384;
@@ -59,9 +59,13 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
     });
   const files = [...(others ?? calibration)];
   const shared = { every, ...(field !== undefined && { field }) };
+  const asking = (asked: number, got: number) => ({ tokens: got, ...(asked !== got && { asked }) });
   const { sha256, tokens: count } = fitted.record;
-  const measured = { field, heldOut: { files, ids: heldOut }, signal, onProgress };
-  const kept = vocabularyText && (await readPlanVocabulary(checkpoint, { text: vocabularyText, ...measured }));
+  const listMeasured = async () => {
+    return others ? takeApart(others, checkpoint, heldOutTokens, options) : [{ files, ids: heldOut }];
+  };
+  const vocabulary = { field, listMeasured, signal, onProgress };
+  const kept = vocabularyText && (await readPlanVocabulary(checkpoint, { text: vocabularyText, ...vocabulary }));
   return {
     fitted,
     heldOut,
@@ -70,14 +74,14 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
       calibration: {
         files: [...calibration],
         sha256,
-        tokens: count,
+        ...asking(tokens, count),
         length: fitted.windows[0]?.length ?? 0,
         ...shared,
       },
       heldOut: {
         files,
         sha256: others ? await sha256Files(others, signal) : sha256,
-        tokens: heldOut.length,
+        ...asking(heldOutTokens, heldOut.length),
         length,
         ...shared,
       },
@@ -108,6 +112,23 @@ export async function readTextsAgain(
 
 function makeOtherTextError(fact: string, { files }: { files: readonly string[] }): NfcError {
   return new NfcError("mismatch", fact, { hint: `give ${files.join(", ")} as it was, or make a new plan` });
+}
+
+/** The first `count` ids of the files, by file. */
+async function takeApart(
+  paths: readonly string[],
+  checkpoint: Checkpoint,
+  count: number,
+  options: PlanTextOptions,
+): Promise<MeasuredPart[]> {
+  const parts: MeasuredPart[] = [];
+  let left = count;
+  for (const path of paths) {
+    const ids = left > 0 ? await takeIds([path], checkpoint, left, options) : [];
+    parts.push({ files: [path], ids });
+    left -= ids.length;
+  }
+  return parts;
 }
 
 /** The first `count` ids of the files. */

@@ -18,22 +18,29 @@ export interface VocabularyText {
 export interface PlanVocabularyOptions extends LongCall {
   text: readonly [string, ...string[]];
   field?: string | undefined;
-  /** The text that models are measured on. */
-  heldOut: { files: readonly string[]; ids: readonly number[] };
+  /** Lists the parts of the text that models are measured on: some files, and the ids that are taken of them. */
+  listMeasured: () => Promise<readonly MeasuredPart[]>;
+}
+
+export interface MeasuredPart {
+  files: readonly string[];
+  ids: readonly number[];
 }
 
 /**
- * Where the held-out text is a part of the text that tokens are chosen by, it is not counted: a model would else be measured
- * on text whose tokens were kept for that.
+ * A part of the held-out text whose files are all among those that tokens are chosen by is not counted: a model would else
+ * be measured on text whose tokens were kept for that.
  * @throws NfcError as `countVocabulary`; "usage" where no smaller vocabulary is left
  */
 export async function readPlanVocabulary(
   checkpoint: Checkpoint,
-  { text, field, heldOut, signal, onProgress }: PlanVocabularyOptions,
+  { text, field, listMeasured, signal, onProgress }: PlanVocabularyOptions,
 ): Promise<{ vocabulary: VocabularyText; record: PlanVocabulary }> {
   const hash = (paths: readonly string[]) => Promise.all(paths.map((path) => sha256File(path, signal)));
-  const [own, measured] = [await hash(text), await hash(heldOut.files)];
-  const without = own.some((sha256) => measured.includes(sha256)) ? heldOut.ids : [];
+  const own = await hash(text);
+  const without: number[] = [];
+  for (const { files, ids } of await listMeasured())
+    if ((await hash(files)).every((sha256) => own.includes(sha256))) without.push(...ids);
   const counted = await countVocabulary(checkpoint, { text, field, without, signal, onProgress });
   const { used, least } = counted;
   const { vocab_size: rows } = checkpoint.config;

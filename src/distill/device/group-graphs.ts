@@ -1,6 +1,6 @@
 // What happens to each parameter apart from the others, as graphs: AdamW, the sum of gradients, the mean of values.
 import type { Value } from "../../graph/ir.ts";
-import { add, div, mul, single, sub } from "../../graph/ops.ts";
+import { add, cast, div, mul, single, sub, where } from "../../graph/ops.ts";
 import { isNoiseParameter } from "../../model/parameters.ts";
 import { isDecayed, type MoveSettings, type StatePart } from "../step/parameter-state.ts";
 
@@ -67,12 +67,15 @@ export function makeMoveScalars(settings: MoveSettings): Record<string, number> 
   };
 }
 
-/** total ← keep·total + gradient, keep 0 or 1 */
+/** total ← total + gradient with keep 1; gradient with keep 0, even after an overflow, which 0 times it would make NaN. */
 export const buildTotal: GroupBuilder = {
   kind: "total",
   reads: ["total", "gradient"],
   treatment: () => "all",
-  build: (_, of, scalar) => ({ total: add(mul(of("total"), scalar("keep")), of("gradient")) }),
+  build: (_, of, scalar) => {
+    const gradient = of("gradient");
+    return { total: where(cast(scalar("keep"), "bool"), add(of("total"), gradient), gradient) };
+  },
 };
 
 /** average ← average + weight·(value − average) */

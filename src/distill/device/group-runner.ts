@@ -4,6 +4,7 @@ import type { DeviceMemory } from "../../graph/device-memory.ts";
 import type { DeviceTensor } from "../../graph/device-tensor.ts";
 import type { Graph } from "../../graph/ir.ts";
 import { makeFloat32Tensor, Session, type SessionOptions, type Tensor } from "../../graph/session.ts";
+import { SessionCache } from "../../graph/session-cache.ts";
 import type { GroupBuilder, GroupPart } from "./group-graphs.ts";
 import { buildGroup, buildSquares, nameInput, packBySize, readOutput } from "./pack-graphs.ts";
 
@@ -14,7 +15,7 @@ export class GroupRunner {
   private readonly parts: Readonly<Record<GroupPart, Map<string, DeviceTensor>>>;
   private readonly options: SessionOptions;
   /** By what they do, and to which shapes: layers that are alike share one. */
-  private readonly sessions = new Map<string, Promise<Session>>();
+  private readonly sessions = new SessionCache();
   /** Buffers that nothing is in, by shape. */
   private readonly spares = new Map<string, DeviceTensor[]>();
 
@@ -63,8 +64,7 @@ export class GroupRunner {
   }
 
   async close(): Promise<void> {
-    for (const session of this.sessions.values()) await (await session).close();
-    this.sessions.clear();
+    await this.sessions.close();
   }
 
   private session(group: readonly string[], shapes: Shapes, builder: GroupBuilder): Promise<Session> {
@@ -74,9 +74,7 @@ export class GroupRunner {
   }
 
   private open(key: string, build: () => Graph): Promise<Session> {
-    const known = this.sessions.get(key) ?? Session.withInputs(build(), this.options);
-    this.sessions.set(key, known);
-    return known;
+    return this.sessions.open(key, () => Session.withInputs(build(), this.options));
   }
 
   private async takeSpare(shape: readonly number[]): Promise<DeviceTensor> {

@@ -15,6 +15,8 @@ export interface TransferModels {
   teacher: ModelConfig;
   batch: number;
   length: number;
+  /** Whether a parameter of a layer, by its name within it, is trained at all; all are unless given. */
+  isTrained?: ((name: string) => boolean) | undefined;
 }
 
 /** Before the names of the models' parameters among a graph's inputs. */
@@ -24,7 +26,7 @@ export const TEACHER = "teacher/";
 /** The parameters of a layer that make the attention scores. V's part of c_attn gets a gradient of zeros. */
 const SCORE_PARAMETERS: readonly string[] = ["attn.c_attn.weight", "attn.c_attn.bias", "attn.pair", "attn.noise_mean"];
 
-/** The parameters, named within a layer, that a kind of transfer trains. */
+/** The parameters, named within a layer, that a kind of transfer trains where all are trained. */
 export function listLayerTargets(config: ModelConfig, kind: TransferKind): string[] {
   const wanted: Readonly<Record<TransferKind, (name: string) => boolean>> = {
     probabilities: (name) => SCORE_PARAMETERS.includes(name),
@@ -35,6 +37,11 @@ export function listLayerTargets(config: ModelConfig, kind: TransferKind): strin
     .filter(({ layer, name }) => layer === 0 && isUsedAtMean(name, config))
     .map(({ name }) => name.slice("h.0.".length))
     .filter(wanted[kind]);
+}
+
+/** Those of them that learn. */
+export function listLearned({ student, isTrained = () => true }: TransferModels, kind: TransferKind): string[] {
+  return listLayerTargets(student, kind).filter(isTrained);
 }
 
 /** wte[ids] + wpe[positions] of the teacher: [N, C] */
@@ -70,7 +77,7 @@ export function buildAttentionGraph(
     kind === "probabilities"
       ? compareProbabilities(output, target.attention, models)
       : compareStreams(output.output, target.attention.output, add(x, target.attention.output));
-  finish(graph, loss, { weight, own, names: listLayerTargets(student, kind) });
+  finish(graph, loss, { weight, own, names: listLearned(models, kind) });
   graph.output(target.output, "output"); // [N, C]
   return graph;
 }
@@ -82,7 +89,7 @@ export function buildStreamGraph(models: TransferModels, learned: number): Graph
   const own = lookup(student, STUDENT, learned);
   const target = graph.input("target", "float32", [batch * length, teacher.n_embd]);
   const loss = compareStreams(block(x, own, contextOf(student), learned).output, target, target);
-  finish(graph, loss, { weight, own, names: listLayerTargets(student, "hidden") });
+  finish(graph, loss, { weight, own, names: listLearned(models, "hidden") });
   return graph;
 }
 

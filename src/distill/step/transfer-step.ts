@@ -19,6 +19,7 @@ import {
   buildStreamGraph,
   buildTeacherGraph,
   listLayerTargets,
+  listLearned,
   STUDENT,
   TEACHER,
   type TransferModels,
@@ -47,20 +48,21 @@ export interface TransferStep {
  * L = Σ over the student's layers of what transfer-graphs.ts says of each, noise at the mean. A session serves all
  * layers that are alike: a layer's weights are fed, so that memory holds one layer's activations.
  */
-export async function openTransferStep(options: TransferOptions, store: ParameterState): Promise<TransferStep> {
-  const { student, teacher, batch, length, kind, layers } = options;
-  const { embedding, stages } = await openAll(async (keep) => ({
-    embedding: keep(await Session.withInputs(buildEmbeddingGraph(options), options)),
-    stages: await openStages(planTransfer(kind, layers, teacher.n_layer), options, keep),
-  }));
-  const readParameters = makeParameterReader(options, store);
-  const targets = listLayerTargets(student, kind);
+export async function openTransferStep(given: TransferOptions, store: ParameterState): Promise<TransferStep> {
+  const { student, teacher, batch, length, kind, layers } = given;
+  const options = { ...given, isTrained: (name: string) => store.trained.includes(`h.0.${name}`) }; // in all layers alike
   const shape = [batch * length, teacher.n_embd];
   const makeStream = async () =>
     options.memory?.zeros(shape) ?? makeFloat32Tensor(new Float32Array(countElements(shape)), shape);
-  const streams = [await makeStream(), await makeStream(), await makeStream()]; // of the teacher: [N, C] each
+  const { embedding, stages, streams } = await openAll(async (keep) => ({
+    embedding: keep(await Session.withInputs(buildEmbeddingGraph(options), options)),
+    stages: await openStages(planTransfer(kind, layers, teacher.n_layer), options, keep),
+    streams: [await makeStream(), await makeStream(), await makeStream()], // of the teacher: [N, C] each
+  }));
+  const readParameters = makeParameterReader(options, store);
+  const targets = listLearned(options, kind);
   return {
-    targets: listTransferTargets(student, kind),
+    targets: spreadOverLayers(student, targets),
     async run(inputs, weight) {
       const [first] = streams as [Operand];
       await embedding.run(
@@ -90,10 +92,13 @@ export async function openTransferStep(options: TransferOptions, store: Paramete
   };
 }
 
-/** The parameters that a kind of transfer trains, by their full names. */
+/** The parameters that a kind of transfer trains where all are trained, by their full names. */
 export function listTransferTargets(config: ModelConfig, kind: TransferKind): string[] {
-  const names = listLayerTargets(config, kind);
-  return listLayers(config.n_layer).flatMap((layer) => names.map((name) => `h.${layer}.${name}`));
+  return spreadOverLayers(config, listLayerTargets(config, kind));
+}
+
+function spreadOverLayers({ n_layer }: ModelConfig, names: readonly string[]): string[] {
+  return listLayers(n_layer).flatMap((layer) => names.map((name) => `h.${layer}.${name}`));
 }
 
 /** The arrays of a layer's gradients, which a session writes. */

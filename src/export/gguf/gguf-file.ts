@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { NfcError } from "../../errors.ts";
-import { encodeGguf, fitsRows, type GgufPrecision, type GgufType } from "../../formats/gguf/types.ts";
+import { encodeGguf, findTooLarge, fitsRows, type GgufPrecision, type GgufType } from "../../formats/gguf/types.ts";
 import { countTensorBytes, type GgufTensor, type GgufValue, streamGguf } from "../../formats/gguf/writer.ts";
 import { writeChunks } from "../../io/durable.ts";
 import { withFile } from "../../io/positional-file.ts";
@@ -136,7 +136,13 @@ function listTensors(checkpoint: Checkpoint, precision: GgufPrecision): GgufTens
     const shape = turned ? spec.shape.toReversed() : spec.shape;
     const type = chooseType(spec, shape.at(-1) as number, precision);
     async function* chunks() {
-      yield encodeGguf(await readValues(checkpoint, spec, turned), type);
+      const values = await readValues(checkpoint, spec, turned);
+      const large = findTooLarge(values, type);
+      if (large !== undefined)
+        throw new NfcError("unsupported", `${checkpoint.source}: ${spec.name}: ${large} does not fit ${type}`, {
+          hint: "export ONNX or safetensors in float32",
+        });
+      yield encodeGguf(values, type);
     }
     return { name: toGgufName(spec), type, shape, chunks };
   });

@@ -4,12 +4,18 @@ import { encodeFloats, viewBytes } from "../dtype.ts";
 /** Weights that share a scale in q8_0 and q4_0. */
 const GGUF_BLOCK = 32;
 
-/** `code` is ggml's number of the type; `bytes` are those of `count` weights that lie together. */
+/** Magnitudes that float16 rounds to infinity. */
+const HALF_LIMIT = 65_520;
+
+/**
+ * `code` is ggml's number of the type; `bytes` are those of `count` weights that lie together. A weight of the magnitude
+ * `limit` would become infinite, or its block's scale.
+ */
 const TYPES = {
-  f32: { code: 0, count: 1, bytes: 4 },
-  f16: { code: 1, count: 1, bytes: 2 },
-  q4_0: { code: 2, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK / 2 },
-  q8_0: { code: 8, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK },
+  f32: { code: 0, count: 1, bytes: 4, limit: Number.POSITIVE_INFINITY },
+  f16: { code: 1, count: 1, bytes: 2, limit: HALF_LIMIT },
+  q4_0: { code: 2, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK / 2, limit: 8 * HALF_LIMIT },
+  q8_0: { code: 8, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK, limit: 127 * HALF_LIMIT },
 } as const;
 
 export type GgufType = keyof typeof TYPES;
@@ -27,6 +33,12 @@ export const fitsRows = (type: GgufType, width: number): boolean => width % TYPE
 /** Bytes of so many numbers, whole blocks of them. */
 export const countGgufBytes = (type: GgufType, elements: number): number =>
   (elements / TYPES[type].count) * TYPES[type].bytes;
+
+/** The first finite number that the type cannot hold; undefined for none. */
+export function findTooLarge(values: Float32Array, type: GgufType): number | undefined {
+  const { limit } = TYPES[type];
+  return values.find((value) => Math.abs(value) >= limit && Number.isFinite(value));
+}
 
 /** Rounds numbers, whole blocks of them, as llama.cpp's quantize does. */
 export function encodeGguf(values: Float32Array, type: GgufType): Uint8Array {

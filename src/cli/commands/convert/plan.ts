@@ -5,6 +5,7 @@ import type { VocabularySettings } from "../../../convert/cuts/vocabulary-choice
 import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
 import { describeCuts, hasVocabularyAxis, VOCAB_AXIS } from "../../../convert/plan/axes.ts";
 import { formatLarge, formatLoss } from "../../../convert/plan/plan-blocks.ts";
+import { countAsked } from "../../../convert/plan/plan-file.ts";
 import type { Target } from "../../../convert/plan/target.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Device } from "../../../graph/devices.ts";
@@ -103,7 +104,7 @@ export function listUnusedText(
   { plan }: AppliedPlan,
 ): string[] {
   const { tokens } = plan.calibration;
-  if (asked === undefined || asked === tokens) return [];
+  if (asked === undefined || asked === countAsked(plan.calibration)) return [];
   return [
     `cuts are fitted to the ${formatThousands(tokens)} tokens of the plan: --calibration-tokens is for a new one`,
   ];

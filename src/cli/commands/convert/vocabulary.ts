@@ -8,7 +8,7 @@ import { readPercent } from "../../percent.ts";
 export interface VocabularyFlags {
   vocabFrom?: [string, ...string[]];
   vocabSize?: number;
-  field?: string;
+  field?: string | undefined;
 }
 
 const parseCount = makeNumberParser("not a number of tokens, nor a share such as 50%", (count) => count >= 1);

@@ -14,7 +14,7 @@ export interface EvalFlags extends CommonFlags, SourceFlags, DeviceFlags {
   stride?: number;
   field?: string;
   noise: "mean" | "sample";
-  seed: number;
+  seed?: number;
   record: boolean;
 }
 
