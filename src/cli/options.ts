@@ -1,4 +1,5 @@
 // Flags that several commands share, and the parsers of flag values.
+import { availableParallelism } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { parseBytes } from "../check/units.ts";
 import type { OpenOptions } from "../checkpoint/checkpoint.ts";
@@ -27,11 +28,7 @@ export function addCommonFlags(command: Command): Command {
   return command
     .option("--json", "print the result as JSON")
     .option("-q, --quiet", "no progress and no notes")
-    .option(
-      "--threads <n>",
-      "threads of ONNX Runtime, the tie and tokenizing (default: all cores)",
-      parsePositiveInteger,
-    );
+    .option("--threads <n>", "threads of ONNX Runtime, the tie and tokenizing (default: all cores)", parseThreads);
 }
 
 /** Adds what may be needed to read a checkpoint that does not say everything about itself. */
@@ -73,6 +70,12 @@ export function makeNumberParser(
 const ANY = /\S/;
 const isPositive = (value: number) => Number.isFinite(value) && value > 0;
 
+/** Threads beyond it only wait for each other; thousands of them would bring the machine to a halt. */
+const MAX_THREADS = Math.max(64, 4 * availableParallelism());
+const parseThreads = makeNumberParser(`not an integer from 1 to ${MAX_THREADS}`, (value) => {
+  return isPositive(value) && value <= MAX_THREADS;
+});
+
 export const parsePositiveInteger = makeNumberParser(
   "not a positive integer",
   (value) => Number.isSafeInteger(value) && value > 0,
@@ -84,8 +87,8 @@ export const parseNonNegativeNumber = makeNumberParser(
   (value) => value === 0 || isPositive(value),
   ANY,
 );
-/** A seed of RandomNormal, which ONNX stores as float32: integers are exact up to 2²⁴. */
 const DEFAULT_SEED = 1;
+/** A seed of RandomNormal, which ONNX stores as float32: integers are exact up to 2²⁴. */
 export const parseSeed = makeNumberParser("not an integer from 0 to 16777216", (value) => value <= 2 ** 24);
 
 /** "500MB", "1.5 GB", "2GiB" in bytes. */

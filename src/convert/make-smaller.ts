@@ -8,7 +8,7 @@ import type { LayerSettings, MlpSettings } from "./cuts/axis-settings.ts";
 import { cutLayers } from "./cuts/layers-cut.ts";
 import { cutMlp } from "./cuts/mlp-cut.ts";
 import type { VocabularySettings } from "./cuts/vocabulary-choice.ts";
-import { cutVocabulary } from "./cuts/vocabulary-cut.ts";
+import { cutVocabulary, prepareVocabulary } from "./cuts/vocabulary-cut.ts";
 import { repairModel } from "./repair/repair.ts";
 
 /** How a model is made smaller; what is left out stays as it is. */
@@ -60,7 +60,9 @@ async function applyCuts(
     cuts.push(cut);
     model = cut.model;
   };
-  const { layers, mlp, attention, repair, vocabulary } = settings;
+  const { layers, mlp, attention, repair } = settings;
+  // Counted first, so that a size that cannot be is refused before minutes of work, and cut last: the other cuts read the source's ids.
+  const vocabulary = settings.vocabulary && (await prepareVocabulary(checkpoint, settings.vocabulary, tools));
   let kept: readonly number[] = Array.from({ length: checkpoint.config.n_layer }, (_, layer) => layer);
   if (layers !== undefined)
     await apply("choosing layers", async (whole) => {
@@ -72,7 +74,7 @@ async function applyCuts(
   if (attention) await apply("cutting attention", (whole) => cutAttention(whole, attention, tools));
   if (tools.text && cuts.length > 0 && triesRepair(settings) && !checkpoint.config.labels)
     await apply("repairing", (student) => repairModel({ source: checkpoint, student, kept }, repair ?? false, tools));
-  if (vocabulary) await apply("choosing tokens", (whole) => cutVocabulary(whole, vocabulary, tools)); // last: the others read the source's ids
+  if (vocabulary) await apply("choosing tokens", (whole) => cutVocabulary(whole, vocabulary, tools));
   return model;
 }
 

@@ -37,16 +37,17 @@ const held = new Map<string, string>();
 
 /**
  * Creates the folder where it is missing, and locks it for this process.
+ * @param shown what the user knows that is made in it
  * @throws NfcError "exists" while another process that still runs holds the lock
  */
-export async function lockFolder(folder: string): Promise<void> {
+export async function lockFolder(folder: string, shown = folder): Promise<void> {
   const file = join(folder, LOCK_FILE);
   await withIoErrors(folder, () => mkdir(folder, { recursive: true }));
   const holder = await withIoErrors(file, () => tryLock(file)).catch(async (error: unknown) => {
     await removeIfEmpty(folder);
     throw error;
   });
-  if (holder) throw makeHeldError(folder, file, holder.owner);
+  if (holder) throw makeHeldError(shown, file, holder.owner);
   keepAlive(resolve(file));
 }
 

@@ -26,6 +26,7 @@ async function readOccupancy(path: string): Promise<Occupancy> {
  * @throws NfcError "exists" for a broken link; "not-found", "io", "usage" for a path that no folder can have
  */
 export async function resolveTarget(target: string): Promise<string> {
+  if (target === "") throw new NfcError("usage", "an empty path names no output", { hint: ANOTHER_NAME });
   if (target.includes("\0")) throw new NfcError("usage", "a path cannot hold a NUL character", { hint: ANOTHER_NAME });
   const absolute = resolve(target);
   try {

@@ -8,6 +8,9 @@ import { type ConvertOptions, DEFAULT_CALIBRATION_TOKENS } from "../../convert/c
 import type { AppliedPlan } from "../../convert/plan/apply-plan.ts";
 import { computeTrust } from "../../convert/statistics/moments.ts";
 import { formatCommand } from "../../io/printable.ts";
+import type { ModelConfig } from "../../model/config.ts";
+import { getDefaultRank } from "../../model/head-widths.ts";
+import { countParameters } from "../../model/parameters.ts";
 import { hasDistanceMean, VARIANT_TRAITS, VARIANTS } from "../../model/variants.ts";
 import { describeCut } from "../../report/describe-cut.ts";
 import { formatBytes, formatCount, formatSignedPercent, formatThousands } from "../../report/render/format.ts";
@@ -229,23 +232,30 @@ function formatResult(result: ConvertResult, verbose: boolean): string {
     ...(ranks ? [ranks] : []),
     ...listOwnCuts(record).map(describeCut),
   ];
-  return [...lines, ...(tie ? formatTie(record, tie, verbose) : [])].join("\n");
+  return [...lines, ...(tie ? formatTie(config, tie, verbose) : [])].join("\n");
 }
 
-function formatTie(record: NfcRecord, { strategy, errors }: NonNullable<NfcRecord["tie"]>, verbose: boolean): string[] {
+function formatTie(config: ModelConfig, tie: NonNullable<NfcRecord["tie"]>, verbose: boolean): string[] {
+  const { strategy, errors } = tie;
   const all = errors.flat();
   const mean = average(all);
   const worst = all.reduce((most, error) => Math.max(most, error), 0);
-  const what = VARIANT_TRAITS[record.variant].narrow ? "rank error" : "tie error";
+  const what = VARIANT_TRAITS[config.variant].narrow ? "rank error" : "tie error";
   const line = `${what} (${strategy} metric), mean of ${all.length} heads: ${mean.toFixed(3)} (worst ${worst.toFixed(3)})`;
-  return [line, ...compareForms(record), ...(verbose ? formatHeads(errors) : [])];
+  return [line, ...compareForms(config, tie), ...(verbose ? formatHeads(errors) : [])];
 }
 
-/** One line that says what low-rank attention would lose at the saving of a tie. */
-function compareForms({ variant, tie }: NfcRecord): string[] {
-  if (!tie?.lowRankErrors) return [];
-  const error = average(tie.lowRankErrors.flat()).toFixed(3);
-  const size = VARIANT_TRAITS[variant].paired ? "fewer" : "as many"; // a form A is what low rank does without
+/** One line that says what low-rank attention would lose at the saving of a tie, or near it: heads of odd width have no half. */
+function compareForms(config: ModelConfig, { lowRankErrors }: NonNullable<NfcRecord["tie"]>): string[] {
+  if (!lowRankErrors) return [];
+  const error = average(lowRankErrors.flat()).toFixed(3);
+  const tied = countParameters({
+    ...config,
+    variant: VARIANT_TRAITS[config.variant].paired ? "pairwise" : "symmetric",
+  });
+  const ranks = lowRankErrors.map(() => getDefaultRank(config));
+  const low = countParameters({ ...config, variant: "low-rank", qk_ranks: ranks });
+  const size = low === tied ? "as many" : low < tied ? "fewer" : "more";
   return [`low-rank attention of ${size} parameters would have an error of ${error} (--variant low-rank)`];
 }
 

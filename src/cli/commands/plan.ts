@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import type { Plan } from "../../convert/plan/plan-file.ts";
 import { NfcError } from "../../errors.ts";
+import { resolveTarget } from "../../io/output-guard.ts";
 import { formatCommand } from "../../io/printable.ts";
 import { renderText } from "../../report/render/text.ts";
 import { addDeviceFlag, type DeviceFlags, requireDevice, resolveDevice } from "../device.ts";
@@ -74,6 +75,11 @@ async function run(context: Context, model: string, flags: PlanFlags): Promise<v
     });
   if (flags.open && html === undefined)
     throw new NfcError("usage", "--open opens the page of --html", { hint: "add --html plan.html" });
+  const output = await resolveTarget(flags.output);
+  if (html !== undefined && (await resolveTarget(html)) === output)
+    throw new NfcError("usage", `${html}: the plan and its page cannot be one file`, {
+      hint: "give -o and --html different names",
+    });
   await refuseExistingPage(flags);
   await requireDevice(flags);
   const plan = await makePlan(context, model, { ...flags, calibration });

@@ -48,7 +48,7 @@ function checkRank(flag: string, choice: RankChoice | undefined, config: ModelCo
     if (choice.share * size < 1)
       throw refuse(
         `${percent} of ${size} is less than 1`,
-        `take at least ${formatPercent(Math.ceil(100 / size) / 100)}`,
+        size === 1 ? "leave it out" : `take at least ${formatPercent(Math.ceil(100 / size) / 100)}`,
       );
   } else if (choice.length !== config.n_layer || !choice.every(within))
     throw refuse(`[${choice.join(", ")}] is not a rank from 1 to ${size} for each of ${config.n_layer} layers`, range);

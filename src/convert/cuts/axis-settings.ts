@@ -43,7 +43,7 @@ export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelCo
   const whole = units >= n_inner ? `the MLPs have ${n_inner} hidden units` : "hidden units are whole numbers";
   const fact = units < 1 ? "an MLP needs one hidden unit at least" : whole;
   throw new NfcError("usage", `--mlp: ${fact}, so that ${units} cannot stay${rounded}`, {
-    hint: `give a share below 100%, or a number below ${n_inner}`,
+    hint: n_inner === 1 ? "leave it out" : `give a number from 1 to ${n_inner - 1}, or another share`,
   });
 }
 

@@ -28,7 +28,7 @@ export async function cutMlp(checkpoint: Checkpoint, settings: MlpSettings, tool
   const model = deriveCheckpoint(checkpoint, { ...config, n_inner: units }, (name) =>
     findOrigin(checkpoint, name, kept, tools),
   );
-  if (text) checkText(text, units);
+  if (text) checkMlpText(text, units);
   const cut = { axis: "mlp", from: config.n_inner, to: units };
   if (!text) {
     await cutByWeights(checkpoint, { units, kept }, tools);
@@ -38,7 +38,8 @@ export async function cutMlp(checkpoint: Checkpoint, settings: MlpSettings, tool
   return { model, finish: async () => ({ cuts: [{ ...cut, chosen: "measured", errors, calibration: text.record }] }) };
 }
 
-function checkText({ record: { file, tokens } }: CalibrationText, units: number): void {
+/** @throws NfcError "usage" where the text has no more positions than units stay: a fit to it would say nothing */
+export function checkMlpText({ record: { file, tokens } }: Pick<CalibrationText, "record">, units: number): void {
   if (tokens > units) return;
   throw new NfcError(
     "usage",

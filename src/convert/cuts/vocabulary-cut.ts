@@ -6,25 +6,39 @@ import { selectTokens } from "../../checkpoint/select-tokens.ts";
 import { NfcError } from "../../errors.ts";
 import { sha256Files } from "../../io/sha256.ts";
 import type { Cut, CutTools } from "../cut.ts";
-import { chooseTokens, type VocabularySettings } from "./vocabulary-choice.ts";
+import { type CountedVocabulary, chooseTokens, type VocabularySettings } from "./vocabulary-choice.ts";
 import { countVocabulary } from "./vocabulary-count.ts";
+
+/** What is known of a cut before it is made: what the text uses, and how many tokens stay at most. */
+export interface VocabularyChoice {
+  text: readonly [string, ...string[]];
+  counted: CountedVocabulary;
+  limit: number;
+}
+
+/** @throws NfcError "usage" for a size below what must stay; as `countVocabulary` */
+export async function prepareVocabulary(
+  checkpoint: Checkpoint,
+  { text, field, size = Number.POSITIVE_INFINITY, counted: known }: VocabularySettings,
+  { signal, onProgress }: Pick<CutTools, "signal" | "onProgress">,
+): Promise<VocabularyChoice> {
+  const counted = known ?? (await countVocabulary(checkpoint, { text, field, signal, onProgress }));
+  const limit = size < 1 ? Math.floor(size * checkpoint.config.vocab_size) : size;
+  if (limit < counted.least) throw makeTooSmallError(checkpoint, limit, counted.least);
+  return { text, counted, limit };
+}
 
 /**
  * The model with fewer tokens. Special and added tokens stay, and so do those that configurations name and those of a
  * single byte (or character), so that any text can still be encoded.
- * @throws NfcError "usage" for a size below what must stay; as `countVocabulary`
  */
 export async function cutVocabulary(
   checkpoint: Checkpoint,
-  settings: VocabularySettings,
-  { signal, onProgress }: Pick<CutTools, "signal" | "onProgress">,
+  { text, counted, limit }: VocabularyChoice,
+  { signal }: Pick<CutTools, "signal">,
 ): Promise<Cut> {
-  const { text, field, size = Number.POSITIVE_INFINITY } = settings;
   const { vocab_size: rows } = checkpoint.config;
-  const counted = settings.counted ?? (await countVocabulary(checkpoint, { text, field, signal, onProgress }));
-  const { files, tokenizer, use, required, least } = counted;
-  const limit = size < 1 ? Math.floor(size * rows) : size;
-  if (limit < least) throw makeTooSmallError(checkpoint, limit, least);
+  const { files, tokenizer, use, required } = counted;
   const kept = new KeptIds(chooseTokens(use, required, limit));
   const cut = cutTokenizerFiles(files, tokenizer, kept, checkpoint.folder);
   const model = selectTokens(checkpoint, kept);

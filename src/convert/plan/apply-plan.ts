@@ -9,8 +9,8 @@ import type { LongCall } from "../../progress.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import { AXES, type CutOptions, hasVocabularyAxis, toCutOptions, VOCAB_AXIS } from "./axes.ts";
 import { countAsked, type Plan, type PlanMeasurement, readPlan, refuseOtherTool } from "./plan-file.ts";
-import { openMeasuring, planModel } from "./plan-model.ts";
-import { type PlanTextOptions, type PlanTexts, readTextsAgain } from "./plan-text.ts";
+import { planModel, withMeasuring } from "./plan-model.ts";
+import { computeEvery, type PlanTextOptions, type PlanTexts, readTextsAgain } from "./plan-text.ts";
 import { listWeakerCuts } from "./refine.ts";
 import { type ChosenStep, chooseStep, meetsTarget, reachesTarget, type Target, takeStep } from "./target.ts";
 
@@ -62,7 +62,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
   const weaker = await findWeaker(checkpoint, plan, chosen, { ...options, readTexts });
   const measurement = weaker ?? chosen.measurement;
   const vocabulary = measurement.cuts[VOCAB_AXIS] === undefined ? null : (await readTexts()).vocabulary;
-  const { files, every, field } = plan.calibration;
+  const { files, field } = plan.calibration;
   const calibration = [...(options.calibration ?? files)];
   return {
     step: chosen.step,
@@ -73,7 +73,7 @@ export async function applyPlan(checkpoint: Checkpoint, options: ApplyOptions): 
       ...toCutOptions(measurement.cuts, { config: checkpoint.config, vocabulary }),
       calibration,
       calibrationTokens: countAsked(plan.calibration),
-      calibrationEvery: every,
+      calibrationEvery: countEvery(plan),
       field,
     },
     origin: { file, sha256: await sha256File(file, signal), step: chosen.step },
@@ -126,6 +126,11 @@ function checkField(plan: Plan, { file, field, choice, vocabularyText }: ApplyOp
   );
 }
 
+/** Of how many windows one was asked for to fit to: 1 where the held-out text has files of its own. */
+function countEvery({ calibration, heldOut }: Plan): number {
+  return heldOut.every === 1 ? 1 : computeEvery(countAsked(calibration), countAsked(heldOut));
+}
+
 /** The texts of a plan, to measure further models of it. */
 function listTexts(plan: Plan, options: ApplyOptions): PlanTextOptions {
   const { calibration, heldOut, vocabulary } = plan;
@@ -155,13 +160,14 @@ async function findWeaker(
   const weaker = listWeakerCuts(plan, target, step, checkpoint.config);
   if (weaker.length === 0) return null;
   const settings = { ...listTexts(plan, options), file, device, threads, signal, onProgress };
-  const measure = openMeasuring(checkpoint, plan, { ...settings, texts: await readTexts() });
-  for (const cuts of weaker) {
-    const model = await measure(cuts);
-    if (!reachesTarget(target, model, plan.measurements[0] as PlanMeasurement)) continue;
-    return model.perplexity < measurement.perplexity ? model : null;
-  }
-  return null;
+  return withMeasuring(checkpoint, plan, { ...settings, texts: await readTexts() }, async (measure) => {
+    for (const cuts of weaker) {
+      const model = await measure(cuts);
+      if (!reachesTarget(target, model, plan.measurements[0] as PlanMeasurement)) continue;
+      return model.perplexity < measurement.perplexity ? model : null;
+    }
+    return null;
+  });
 }
 
 const toFiles = (files: readonly string[]) => files as readonly [string, ...string[]];

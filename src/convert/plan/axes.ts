@@ -4,7 +4,9 @@ import { getHeadSize } from "../../model/head-widths.ts";
 import type { RankChoice } from "../attention/ranks.ts";
 import type { ConvertOptions } from "../convert-options.ts";
 import { BLOCK, type LayerSettings, type MlpSettings, roundShare } from "../cuts/axis-settings.ts";
+import { checkMlpText } from "../cuts/mlp-cut.ts";
 import type { VocabularySettings } from "../cuts/vocabulary-choice.ts";
+import type { CalibrationText } from "../statistics/calibration-text.ts";
 import { listVocabularySizes, type VocabularyText } from "./plan-vocabulary.ts";
 import type { Cuts } from "./search.ts";
 
@@ -35,6 +37,8 @@ export interface Axis {
   grain: number;
   /** Whether no weaker cut is possible than the first value. */
   bounded?: boolean;
+  /** @throws NfcError "usage" for a text that is too short to fit the cut to */
+  checkText?: (text: CalibrationText, value: number) => void;
   /** The options with this axis cut too. */
   cut(options: CutOptions, value: number, subject: AxisSubject): CutOptions;
 }
@@ -75,6 +79,7 @@ export const AXES: readonly Axis[] = [
       ),
     whole: ({ n_inner }) => n_inner,
     grain: BLOCK,
+    checkText: checkMlpText,
     cut: (options, units) => ({ ...options, mlp: { units } }),
   },
   {

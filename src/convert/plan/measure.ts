@@ -1,6 +1,4 @@
 // Measures models that cuts have made, in memory: their size, their perplexity, and their divergence from the source.
-import { mkdtemp, rmdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { type KeptIds, readVocabularyCut } from "../../checkpoint/kept-ids.ts";
@@ -9,7 +7,6 @@ import { makeTokenSplitter } from "../../checkpoint/token-splitter.ts";
 import { makeNotFiniteError, NfcError } from "../../errors.ts";
 import type { Device } from "../../graph/session.ts";
 import { openScorer } from "../../inference/score/evaluate.ts";
-import { withIoErrors } from "../../io/io-error.ts";
 import type { ModelConfig } from "../../model/config.ts";
 import { countExportBytes } from "../../model/export-size.ts";
 import { countParameters } from "../../model/parameters.ts";
@@ -20,8 +17,13 @@ import type { PlanMeasurement } from "./plan-file.ts";
 import type { PlanTexts } from "./plan-text.ts";
 import { type ReadText, type Stretch, StretchSums } from "./stretches.ts";
 
+/** The tensors of the model that is measured, while it is. */
+export const TENSORS_FILE = "tensors";
+
 export interface MeterOptions {
   texts: PlanTexts;
+  /** Where those tensors are kept. */
+  folder: string;
   device?: Device | undefined;
   threads?: number | undefined;
   signal?: AbortSignal | undefined;
@@ -67,20 +69,15 @@ export class Meter {
   /** Cuts the source by `settings` and measures what it gives. */
   async measureCut(settings: CutSettings): Promise<Measured> {
     const started = performance.now();
-    const { texts, device, threads, signal } = this.options;
-    const folder = await withIoErrors(tmpdir(), () => mkdtemp(join(tmpdir(), "nfc-plan-")));
+    const { texts, folder, device, threads, signal } = this.options;
+    const scratch = await TensorScratch.create(join(folder, TENSORS_FILE));
     try {
-      const scratch = await TensorScratch.create(join(folder, "tensors"));
-      try {
-        const tools = { scratch, text: texts.fitted, device, threads, signal };
-        const { model, finish } = await makeSmaller(this.source, settings, tools);
-        const kept = readVocabularyCut(await finish(), this.source.source)?.kept ?? null;
-        return { ...(await this.compare(model, kept)), seconds: countSeconds(started) };
-      } finally {
-        await scratch.remove();
-      }
+      const tools = { scratch, text: texts.fitted, device, threads, signal };
+      const { model, finish } = await makeSmaller(this.source, settings, tools);
+      const kept = readVocabularyCut(await finish(), this.source.source)?.kept ?? null;
+      return { ...(await this.compare(model, kept)), seconds: countSeconds(started) };
     } finally {
-      await withIoErrors(folder, () => rmdir(folder));
+      await scratch.remove();
     }
   }
 
@@ -97,11 +94,13 @@ export class Meter {
       const whole = source.stretches[i]?.nll as number;
       return { weight, loss: nll - whole, kl: against - whole + kl };
     });
+    type Read = (window: (typeof windows)[number]) => number;
+    const errorOf = (read: Read) => (windows.length < 2 ? null : computeStandardError(windows, read));
     return {
       ...describeModel(model.config, losses.nll),
-      error: computeStandardError(windows, ({ loss }) => loss),
+      error: errorOf(({ loss }) => loss),
       kl: losses.against - source.nll + losses.kl,
-      klError: computeStandardError(windows, ({ kl }) => kl),
+      klError: errorOf(({ kl }) => kl),
     };
   }
 

@@ -56,14 +56,14 @@ export function listAlone({ axes, measurements }: Pick<Plan, "axes" | "measureme
 function makeCells(model: PlanMeasurement, { measurements }: Plan): string[] {
   const source = measurements[0] as PlanMeasurement;
   const loss = Object.keys(model.cuts).length > 0;
-  const { parameters, bytes, perplexity, error, kl } = model;
+  const { parameters, bytes, perplexity, kl } = model;
   return [
     formatThousands(parameters),
     formatPercent((100 * parameters) / source.parameters),
     ...[bytes.fp32, bytes.int8, bytes.q4].map((size) => (size === null ? "-" : formatMegabytes(size))),
     formatLarge(perplexity, 3),
     loss ? formatLoss(perplexity / source.perplexity - 1) : "",
-    loss ? formatLarge((100 * error * perplexity) / source.perplexity, 2) : "",
+    loss ? formatError(model, source) : "",
     loss ? kl.toFixed(4) : "",
   ];
 }
@@ -71,6 +71,11 @@ function makeCells(model: PlanMeasurement, { measurements }: Plan): string[] {
 /** A model may be far off before it is trained: 56.288, and 5.3e+7 from a million on. */
 export function formatLarge(value: number, decimals: number): string {
   return value < 1e6 ? value.toFixed(decimals) : value.toExponential(1);
+}
+
+/** The standard error of a loss, in per cent of the source's perplexity; "?" where one window does not tell. */
+export function formatError({ error, perplexity }: PlanMeasurement, source: PlanMeasurement): string {
+  return error === null ? "?" : formatLarge((100 * error * perplexity) / source.perplexity, 2);
 }
 
 /** "+1.30 %", and "0.00 %" for less than its digits show. */

@@ -51,14 +51,14 @@ const measurementSchema = z.object({
   bytes: z.object({ fp32: count, int8: count, q4: count.nullable() }),
   /** exp(negative log-likelihood of the held-out text / its number of tokens), whose tokens are the source's for all models. */
   perplexity: z.number().positive(),
-  /** Standard error of ln(perplexity / perplexity of the source), from the differences of the windows. */
-  error: z.number().nonnegative(),
+  /** Standard error of ln(perplexity / perplexity of the source), from the differences of the windows; null for one window. */
+  error: z.number().nonnegative().nullable(),
   /**
    * Mean KL(source ‖ model) of a token in nats, and its standard error. Where the vocabulary is cut: what the source loses
    * by giving its probabilities to the kept tokens alone, and KL(that source ‖ model), for a token of the source.
    */
   kl: z.number(),
-  klError: z.number().nonnegative(),
+  klError: z.number().nonnegative().nullable(),
   /** Seconds that cutting and measuring took. */
   seconds: z.number().nonnegative(),
 });

@@ -1,14 +1,18 @@
 // Plans how to make a model smaller: measures each axis alone and together along a path, and keeps what it knows on disk.
+import { rm } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { describeSource } from "../../checkpoint/provenance.ts";
 import { NfcError } from "../../errors.ts";
 import type { Device } from "../../graph/session.ts";
+import { lockFolder, unlockFolder } from "../../io/folder-lock.ts";
+import { withIoErrors } from "../../io/io-error.ts";
 import { refuseClassifier } from "../../model/classifier.ts";
 import { formatDuration } from "../../report/render/format.ts";
 import { TOOL } from "../../version.ts";
 import { toCutSettings } from "../convert.ts";
 import { AXES, type Axis, describeCuts, toCutOptions } from "./axes.ts";
-import { Meter } from "./measure.ts";
+import { Meter, TENSORS_FILE } from "./measure.ts";
 import { type Plan, type PlanMeasurement, refuseOtherTool, resumePlan, writePlan } from "./plan-file.ts";
 import { type PlanTextOptions, type PlanTexts, readPlanTexts } from "./plan-text.ts";
 import { type Cuts, findPath } from "./search.ts";
@@ -43,22 +47,45 @@ export async function planModel(checkpoint: Checkpoint, options: PlanOptions): P
   const texts = await readPlanTexts(checkpoint, options);
   const { config } = checkpoint;
   const tried = axes.map(({ name, listValues }) => ({ name, values: listValues({ config, ...texts }) }));
+  for (const [i, { checkText }] of axes.entries())
+    for (const value of tried[i]?.values ?? []) checkText?.(texts.fitted, value);
   const subject = { tool: TOOL, source, ...texts.record, axes: tried.filter(({ values }) => values.length > 0), floor };
-  return new Planner(checkpoint, await resumePlan(file, subject, force), { ...options, axes, texts }).run();
+  return withWorkFolder(file, async (folder) => {
+    const plan = await resumePlan(file, subject, force);
+    return new Planner(checkpoint, plan, { ...options, axes, texts, folder }).run();
+  });
 }
 
 /**
  * Measures models of a plan that are no steps of it; what is found is kept in the plan's file.
  * @param options `texts`: those of the plan (`readTextsAgain`)
- * @returns measures one; it throws "aborted"
+ * @param work gets a function that measures one; it throws "aborted"
  */
-export function openMeasuring(
+export function withMeasuring<T>(
   checkpoint: Checkpoint,
   plan: Plan,
   options: PlanOptions & { texts: PlanTexts },
-): (cuts: Cuts) => Promise<PlanMeasurement> {
-  const planner = new Planner(checkpoint, plan, { ...options, axes: AXES });
-  return (cuts) => planner.measure(cuts, 0);
+  work: (measure: (cuts: Cuts) => Promise<PlanMeasurement>) => Promise<T>,
+): Promise<T> {
+  return withWorkFolder(options.file, (folder) => {
+    const planner = new Planner(checkpoint, plan, { ...options, axes: AXES, folder });
+    return work((cuts) => planner.measure(cuts, 0));
+  });
+}
+
+/**
+ * A folder beside the plan's file for the tensors of the model that is measured, and a lock: two runs would overwrite each
+ * other's measurements. What a killed run has left there is removed.
+ */
+async function withWorkFolder<T>(file: string, work: (folder: string) => Promise<T>): Promise<T> {
+  const folder = join(dirname(file), `.${basename(file)}.nfc-work`);
+  await lockFolder(folder, file);
+  try {
+    await withIoErrors(folder, () => rm(join(folder, TENSORS_FILE), { force: true }));
+    return await work(folder);
+  } finally {
+    await unlockFolder(folder);
+  }
 }
 
 function refuseUnplannable(checkpoint: Checkpoint): void {
@@ -70,7 +97,7 @@ function refuseUnplannable(checkpoint: Checkpoint): void {
     });
 }
 
-type PlannerOptions = PlanOptions & { axes: readonly Axis[]; texts: PlanTexts };
+type PlannerOptions = PlanOptions & { axes: readonly Axis[]; texts: PlanTexts; folder: string };
 
 class Planner {
   private readonly checkpoint: Checkpoint;

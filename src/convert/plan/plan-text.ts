@@ -48,19 +48,25 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
     throw new NfcError("usage", `${heldOutTokens} token to measure on: a loss is that of a token after another`, {
       hint: `take more; ${DEFAULT_HELD_OUT_TOKENS} is the default`,
     });
-  const every = others ? 1 : 1 + Math.ceil(heldOutTokens / tokens);
-  const fitted = await readCalibrationText(calibration, checkpoint, { field, tokens, every, signal, onProgress });
+  const asked = others ? 1 : computeEvery(tokens, heldOutTokens);
+  const fitted = await readCalibrationText(calibration, checkpoint, {
+    field,
+    tokens,
+    every: asked,
+    signal,
+    onProgress,
+  });
   const [length, heldOut] = others
     ? [checkpoint.config.n_positions, await takeIds(others, checkpoint, heldOutTokens, options)]
-    : [getCalibrationLength(checkpoint, tokens), fitted.others.flatMap((window) => [...window])];
+    : [getCalibrationLength(checkpoint, tokens), takeEvenly(fitted.others, heldOutTokens)];
   if (heldOut.length < 2)
     throw new NfcError("invalid-file", `${(others ?? calibration)[0]}: the text is too short to be measured on`, {
       hint: `give more text, ${tokens + heldOutTokens} tokens are enough`,
     });
   const files = [...(others ?? calibration)];
-  const shared = { every, ...(field !== undefined && { field }) };
-  const asking = (asked: number, got: number) => ({ tokens: got, ...(asked !== got && { asked }) });
-  const { sha256, tokens: count } = fitted.record;
+  const shared = { every: fitted.every, ...(field !== undefined && { field }) };
+  const count = (wanted: number, got: number) => ({ tokens: got, ...(wanted !== got && { asked: wanted }) });
+  const { sha256 } = fitted.record;
   const listMeasured = async () => {
     return others ? takeApart(others, checkpoint, heldOutTokens, options) : [{ files, ids: heldOut }];
   };
@@ -74,20 +80,36 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
       calibration: {
         files: [...calibration],
         sha256,
-        ...asking(tokens, count),
+        ...count(tokens, fitted.record.tokens),
         length: fitted.windows[0]?.length ?? 0,
         ...shared,
       },
       heldOut: {
         files,
         sha256: others ? await sha256Files(others, signal) : sha256,
-        ...asking(heldOutTokens, heldOut.length),
+        ...count(heldOutTokens, heldOut.length),
         length,
         ...shared,
       },
       ...(kept && { vocabulary: kept.record }),
     },
   };
+}
+
+/** `every` of `readCalibrationText` for a text of which both parts are taken. */
+export function computeEvery(tokens: number, heldOutTokens: number): number {
+  return 1 + Math.ceil(heldOutTokens / tokens);
+}
+
+/** Ids of windows at even distances, so many as are wanted where there are as many. */
+function takeEvenly(windows: readonly Int32Array[], wanted: number): number[] {
+  const length = windows[0]?.length ?? 1;
+  const count = Math.min(windows.length, Math.ceil(wanted / length));
+  const taken = Array.from(
+    { length: count },
+    (_, i) => windows[Math.floor((i * windows.length) / count)] as Int32Array,
+  );
+  return taken.flatMap((ids) => [...ids]).slice(0, wanted);
 }
 
 /**
@@ -97,17 +119,21 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
  */
 export async function readTextsAgain(
   checkpoint: Checkpoint,
-  plan: Pick<Plan, "heldOut" | "vocabulary">,
+  plan: Pick<Plan, "calibration" | "heldOut" | "vocabulary">,
   file: string,
   options: PlanTextOptions,
 ): Promise<PlanTexts> {
   const texts = await readPlanTexts(checkpoint, options);
-  const { heldOut, vocabulary } = texts.record;
-  if (heldOut.sha256 !== plan.heldOut.sha256)
+  const { calibration, heldOut, vocabulary } = texts.record;
+  if (!isSameText(heldOut, plan.heldOut) || !isSameText(calibration, plan.calibration))
     throw makeOtherTextError(`${file}: its models were measured on another text`, plan.heldOut);
   if (vocabulary && plan.vocabulary && vocabulary.sha256 !== plan.vocabulary.sha256)
     throw makeOtherTextError(`${file}: its vocabularies are those of another text`, plan.vocabulary);
   return texts;
+}
+
+function isSameText(a: PlanText, b: PlanText): boolean {
+  return a.sha256 === b.sha256 && a.tokens === b.tokens && a.length === b.length && a.every === b.every;
 }
 
 function makeOtherTextError(fact: string, { files }: { files: readonly string[] }): NfcError {

@@ -11,11 +11,16 @@ import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
 /** Attention scores of one window, H·T²: windows are shortened to it, so that memory stays flat. 32 MB a tensor. */
 const MAX_SCORES = 2 ** 23;
 
+/** Of a text that is too short for both parts, every third window is fitted to, or more rarely where that is enough. */
+const LEAST_PART = 3;
+
 export interface CalibrationText {
   /** Token ids of the source's vocabulary, windows of one length. */
   windows: Int32Array[];
   /** The windows of the sample that are left to measure on (`every`). */
   others: Int32Array[];
+  /** `windows` are every so-manieth of the sample. */
+  every: number;
   /** The files, for nfc.json. */
   record: NonNullable<NonNullable<NfcRecord["tie"]>["calibration"]>;
 }
@@ -25,7 +30,10 @@ export interface CalibrationTextOptions extends LongCall {
   field?: string | undefined;
   /** Tokens to take; `DEFAULT_CALIBRATION_TOKENS` unless given. */
   tokens?: number | undefined;
-  /** Take every so-manieth window of a sample that is so many times as large; the others are left to measure on. */
+  /**
+   * Take every so-manieth window of a sample that is so many times as large; the others are left to measure on. Of a shorter
+   * text, a third is taken, or as much of it as is asked for.
+   */
   every?: number | undefined;
 }
 
@@ -53,13 +61,15 @@ export async function readCalibrationText(
         hint: "convert without --calibration",
       },
     );
+  const wanted = Math.ceil(count / length);
   const sample = await timePhase("reading the text", () =>
-    sampleWindows(paths, checkpoint, { length, count: every * count, field, signal }),
+    sampleWindows(paths, checkpoint, { length, count: every * wanted * length, field, signal }),
   );
-  const windows = sample.filter((_, i) => i % every === 0);
-  const others = sample.filter((_, i) => i % every !== 0);
+  const step = Math.max(Math.min(every, LEAST_PART), Math.ceil(sample.length / wanted));
+  const windows = sample.filter((_, i) => i % step === 0);
+  const others = sample.filter((_, i) => i % step !== 0);
   const record = { file: paths.join(", "), sha256: await sha256Files(paths, signal), tokens: countTokens(windows) };
-  return { windows, others, record };
+  return { windows, others, every: step, record };
 }
 
 export function countTokens(windows: readonly Int32Array[]): number {

@@ -21,7 +21,7 @@ async function spectraOf(name: string, keys: Record<string, unknown>, factorOf: 
   const folder = await writeCheckpoint(path(name), { tensors, config: { ...tinyHfConfig(options), ...keys } });
   const scratch = await TensorScratch.create(path(`${name}-scratch`));
   try {
-    const text = { windows, others: [], record: { file: "", sha256: "", tokens: 20 } };
+    const text = { windows, others: [], every: 1, record: { file: "", sha256: "", tokens: 20 } };
     return await opened(folder, (checkpoint) => measureSpectra(checkpoint, { scratch, text, threads: 1 }));
   } finally {
     await scratch.remove();

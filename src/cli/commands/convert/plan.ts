@@ -4,12 +4,12 @@ import type { Checkpoint } from "../../../checkpoint/checkpoint.ts";
 import type { VocabularySettings } from "../../../convert/cuts/vocabulary-choice.ts";
 import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
 import { describeCuts, hasVocabularyAxis, VOCAB_AXIS } from "../../../convert/plan/axes.ts";
-import { formatLarge, formatLoss } from "../../../convert/plan/plan-blocks.ts";
+import { formatError, formatLarge, formatLoss } from "../../../convert/plan/plan-blocks.ts";
 import { countAsked } from "../../../convert/plan/plan-file.ts";
 import type { Target } from "../../../convert/plan/target.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Device } from "../../../graph/devices.ts";
-import { checkTarget, resolveTarget } from "../../../io/output-guard.ts";
+import { checkTarget, contains, resolveTarget } from "../../../io/output-guard.ts";
 import type { LongCall } from "../../../progress.ts";
 import { formatThousands } from "../../../report/render/format.ts";
 import { parsePositiveInteger } from "../../options.ts";
@@ -79,7 +79,13 @@ export async function applyPlanFlags(
 ): Promise<AppliedPlan> {
   const { applyPlan } = await import("../../../convert/plan/apply-plan.ts");
   const { plan: file = DEFAULT_PLAN, calibration, calibrationTokens, field, device, threads, vocabFrom } = flags;
-  await checkTarget(await resolveTarget(flags.output), flags.output, flags.force ?? false); // before minutes of measuring
+  // Before minutes of measuring.
+  const output = await resolveTarget(flags.output);
+  await checkTarget(output, flags.output, flags.force ?? false);
+  if (contains(output, await resolveTarget(file)))
+    throw new NfcError("usage", `${file}: the plan cannot lie in the output folder, which appears as a whole`, {
+      hint: "name another output, or another file with --plan",
+    });
   const [first, ...others] = calibration ?? [];
   const files = first === undefined ? undefined : ([first, ...others] as const);
   const applied = await applyPlan(checkpoint, {
@@ -112,11 +118,11 @@ export function listUnusedText(
 
 /** What the plan expects of the model. */
 export function describeApplied({ step, weakened, measurement, origin, plan }: AppliedPlan): string {
-  const { cuts, perplexity, error } = measurement;
-  const source = plan.measurements[0]?.perplexity ?? perplexity;
-  const sure = formatLarge((100 * error * perplexity) / source, 2);
+  const { cuts, perplexity } = measurement;
+  const source = plan.measurements[0] ?? measurement;
+  const sure = formatError(measurement, source);
   const text = `${formatThousands(plan.heldOut.tokens)} tokens of ${plan.heldOut.files.join(", ")}`;
   const place = `step ${step} of ${origin.file}${weakened ? ", its last cut as weak as the target allows" : ""}`;
   const unit = cuts[VOCAB_AXIS] === undefined ? "" : " for a token of the source";
-  return `${place}: ${describeCuts(cuts)}; expected perplexity${unit} ${formatLarge(perplexity, 3)} (${formatLoss(perplexity / source - 1)} ± ${sure}) on ${text}`;
+  return `${place}: ${describeCuts(cuts)}; expected perplexity${unit} ${formatLarge(perplexity, 3)} (${formatLoss(perplexity / source.perplexity - 1)} ± ${sure}) on ${text}`;
 }
