@@ -70,16 +70,20 @@ export function makeNumberParser(
 const ANY = /\S/;
 const isPositive = (value: number) => Number.isFinite(value) && value > 0;
 
-/** Threads beyond it only wait for each other; thousands of them would bring the machine to a halt. */
-const MAX_THREADS = Math.max(64, 4 * availableParallelism());
-const parseThreads = makeNumberParser(`not an integer from 1 to ${MAX_THREADS}`, (value) => {
-  return isPositive(value) && value <= MAX_THREADS;
-});
-
 export const parsePositiveInteger = makeNumberParser(
   "not a positive integer",
   (value) => Number.isSafeInteger(value) && value > 0,
 );
+
+/** Threads beyond it only wait for each other; thousands of them would bring the machine to a halt. */
+const MAX_THREADS = Math.max(64, 4 * availableParallelism());
+
+function parseThreads(text: string): number {
+  const threads = parsePositiveInteger(text);
+  if (threads <= MAX_THREADS) return threads;
+  throw new InvalidArgumentError(`above ${MAX_THREADS}, the most that is of use here`);
+}
+
 export const parseNonNegativeInteger = makeNumberParser("not an integer from 0", Number.isSafeInteger);
 export const parsePositiveNumber = makeNumberParser("not a positive number", isPositive, ANY);
 export const parseNonNegativeNumber = makeNumberParser(

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { deriveCheckpoint, makeTensor } from "../../src/checkpoint/derived.ts";
 import { collectBytes } from "../../src/checkpoint/model-folder.ts";
 import { decodeFloats } from "../../src/formats/dtype.ts";
+import { failureOf } from "../support/failure.ts";
 import { opened } from "../support/fixture.ts";
 import { tinyValues, writeCheckpoint } from "../support/make-checkpoint.ts";
 import { temporaryFolder } from "../support/temp-folder.ts";
@@ -25,6 +26,19 @@ describe("a derived checkpoint", () => {
       expect(await base.readF32(`h.2.${name}`)).not.toEqual(Float32Array.from(tinyValues(`h.0.${name}`, 256)));
       expect(await model.readF32("ln_f.bias")).toEqual(made);
       expect(decodeFloats(await collectBytes(model.chunks("ln_f.bias")), "F32")).toEqual(made);
+    });
+  });
+
+  it("a number that the dtype of a made tensor cannot hold is refused by name", async () => {
+    await opened(await writeCheckpoint(at("range")), async (base) => {
+      const values = Float32Array.of(1, 2, 3, 65_519, 65_520, 6, 7, 8);
+      const model = deriveCheckpoint(base, base.config, (name) =>
+        name === "ln_f.bias" ? makeTensor("F16", async () => values) : name,
+      );
+      const error = await failureOf(() => collectBytes(model.chunks("ln_f.bias")));
+      expect(error).toMatchObject({ code: "unsupported", message: "ln_f.bias: 65520 does not fit F16" });
+      values[4] = 0;
+      expect(decodeFloats(await collectBytes(model.chunks("ln_f.bias")), "F16")[3]).toBe(65_504);
     });
   });
 

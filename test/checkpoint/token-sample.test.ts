@@ -64,6 +64,23 @@ describe("windows from all over a text", () => {
     expect(windows.map((window) => window.length)).toEqual(Array(4).fill(LENGTH));
   });
 
+  it("a text without white space is sampled as others are", async () => {
+    const { windows, texts } = await sample([await write("joined.txt", numbered().replace(/\s/g, "_"))], 8 * LENGTH);
+    expect(windows.map((ids) => ids.length)).toEqual(Array(8).fill(LENGTH));
+    // A window may begin in the middle of a number.
+    const numbers = texts.map((text) => Number(/_(\d+)_/.exec(text)?.[1]));
+    expect(numbers.map((number) => Math.round(number / 250))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    const astral = await sample([await write("astral.txt", "𝔘𝔫𝔦😀".repeat(4000))], 8 * LENGTH);
+    expect(astral.windows).toHaveLength(8);
+    expect(astral.texts.slice(0, -1).every((text) => !text.startsWith("\ufffd"))).toBe(true);
+  });
+
+  it("as many windows are taken as the text has, where its tokens are longer than usual", async () => {
+    const wide = `${"word".padEnd(9)} `.repeat(3000); // a long token of spaces is few tokens for its characters
+    const { windows } = await sample([await write("wide.txt", wide)], 64 * LENGTH);
+    expect(windows).toHaveLength(64);
+  });
+
   it("an empty text is refused by name", async () => {
     const path = await write("empty.txt", "");
     expect((await failureOf(() => sample([path], LENGTH))).message).toBe(`${path}: the text has under two tokens`);

@@ -251,6 +251,11 @@ describe("nfc export", () => {
     [["--block-size", "16"], "--block-size is for uint8, mixed, q4, q4f16 and q2; leave it out, or name one of them"],
     [["--precision", "fp16,int8", "--symmetric"], "--symmetric is for uint8, mixed, q4, q4f16 and q2"],
     [["--precision", "int8", "--calibration", TEXT], "--calibration is for uint8, mixed, q4, q4f16 and q2"],
+    [
+      ["--precision", "q4", "--calibration-tokens", "100"],
+      "--calibration-tokens says how much text; give --calibration",
+    ],
+    [["--precision", "q4", "--seed", "5"], "--seed is for --noise sample; leave it out, or add it"],
     [["--precision", "q4", "--reduce-range"], "--reduce-range is for int8; leave it out, or add --precision int8"],
     [["--noise", "sample", "--text", TEXT], "--text compares files without noise; leave out --text or --noise sample"],
     [["--precision", "q5"], "q5"],

@@ -64,6 +64,20 @@ describe("nfc convert", () => {
     expect(await refused(line)).toContain("is a pipe or a device, and a text is read more than once");
   });
 
+  it.each([
+    [["--variant", "dense", "--vocab-from", TEXT, "--vocab-size", "300"], "no cut of the vocabulary needs text"],
+    [["--variant", "symmetric", "--tie", "mean"], "neither --tie mean nor --variant symmetric needs text"],
+  ])("notes a calibration text that nothing is fitted to: %j", async (flags, fact) => {
+    const line = ["convert", MODEL, "-o", path("unused"), "-f", "--calibration", TEXT, ...flags];
+    expect((await ok(...line)).stderr).toContain(`note: --calibration was not used: ${fact}`);
+  });
+
+  it("does not say so of a text that values are fitted to", async () => {
+    const flags = ["--variant", "low-rank", "--tie", "spectral", "--vo-rank", "8", "--calibration-tokens", "512"];
+    const { stderr } = await ok("convert", MODEL, "-o", path("used"), "--calibration", TEXT, ...flags);
+    expect(stderr).not.toContain("was not used");
+  });
+
   it("notes a text that uses all tokens", async () => {
     const flags = ["--variant", "dense", "--vocab-from", TEXT, "--vocab-size", "384"];
     const { stderr } = await ok("convert", MODEL, "-o", path("all"), ...flags);

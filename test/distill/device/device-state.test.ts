@@ -1,11 +1,11 @@
 // Steps with parameters in tensors of a device, run on the CPU provider, against those in the host's memory.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { z } from "zod";
 import { DeviceState } from "../../../src/distill/device/device-state.ts";
 import { RunFolder } from "../../../src/distill/run-folder.ts";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { countElements } from "../../../src/formats/dtype.ts";
-import { makeFloat32Tensor } from "../../../src/graph/session.ts";
+import { makeFloat32Tensor, Session } from "../../../src/graph/session.ts";
 import { compareSteps, runSteps, STEPS_CASES } from "../../support/device-steps.ts";
 import { tinyModelConfig, tinyValues } from "../../support/make-checkpoint.ts";
 import { SLOW } from "../../support/slow.ts";
@@ -160,5 +160,30 @@ describe("a step on a device", () => {
     await state.memory.write(makeFloat32Tensor(Float32Array.of(3, 0, 0, 4), [2, 2]), state.gradient("w"));
     expect(await state.gradientNorm(["w"])).toBe(5);
     await state.close();
+  });
+
+  it("forgets an overflow where totals begin anew", async () => {
+    const state = await DeviceState.open([{ name: "w", shape: [2], trained: true }], { accumulate: true }, session);
+    const add = async (...values: number[]) => {
+      await state.memory.write(makeFloat32Tensor(Float32Array.from(values), [2]), state.gradient("w"));
+      await state.accumulate(["w"]);
+    };
+    await add(Number.POSITIVE_INFINITY, 1);
+    expect(await state.gradientNorm(["w"])).toBe(Number.POSITIVE_INFINITY);
+    state.clearTotals();
+    await add(1, 2);
+    await add(2, 2);
+    expect(await state.gradientNorm(["w"])).toBe(5);
+    await state.close();
+  });
+
+  it("frees everything after a session that did not open", async () => {
+    const state = await DeviceState.open([{ name: "w", shape: [2], trained: true }], {}, session);
+    vi.spyOn(Session, "withInputs").mockRejectedValueOnce(new Error("no room for the program"));
+    await expect(state.gradientNorm(["w"])).rejects.toThrow("no room");
+    vi.restoreAllMocks();
+    expect(await state.gradientNorm(["w"])).toBe(0);
+    await state.close();
+    expect(state.memory.count).toBe(0);
   });
 });

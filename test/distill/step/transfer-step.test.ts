@@ -1,5 +1,5 @@
 // Attention transfer against the formula in float64, its gradients against finite differences of that formula.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { ParameterStore } from "../../../src/distill/step/parameter-store.ts";
 import { listTransferTargets, openTransferStep, type TransferStep } from "../../../src/distill/step/transfer-step.ts";
 import {
@@ -8,6 +8,9 @@ import {
   listLayers,
   type TransferKind,
 } from "../../../src/distill/transfer-match.ts";
+import { NfcError } from "../../../src/errors.ts";
+import type { DeviceMemory } from "../../../src/graph/device-memory.ts";
+import { Session } from "../../../src/graph/session.ts";
 import type { ModelConfig } from "../../../src/model/config.ts";
 import { listParameters } from "../../../src/model/parameters.ts";
 import type { Variant } from "../../../src/model/variants.ts";
@@ -24,13 +27,24 @@ type Weights = Map<string, Float64Array | Float32Array>;
 async function opened(
   student: ModelConfig,
   teacher: ModelConfig,
-  { kind = "probabilities", layers = listLayers(student.n_layer) }: { kind?: TransferKind; layers?: LayerMap } = {},
+  {
+    kind = "probabilities",
+    layers = listLayers(student.n_layer),
+    isTrained = () => true,
+    memory,
+  }: {
+    kind?: TransferKind;
+    layers?: LayerMap;
+    isTrained?: (name: string) => boolean;
+    memory?: DeviceMemory;
+  } = {},
 ) {
-  const store = new ParameterStore(listParameters(student).map((spec) => ({ ...spec, trained: true })));
+  const specs = listParameters(student).map((spec) => ({ ...spec, trained: isTrained(spec.name) }));
+  const store = new ParameterStore(specs);
   for (const [name, values] of randomWeights(student, 5)) store.value(name).set(values);
   const teacherWeights = randomWeights(teacher, 9);
   const step = await openTransferStep(
-    { student, teacher, teacherWeights, kind, layers: layers ?? [], batch: BATCH, length: LENGTH, threads: 1 },
+    { student, teacher, teacherWeights, kind, layers: layers ?? [], batch: BATCH, length: LENGTH, threads: 1, memory },
     store,
   );
   return { store, teacherWeights, step };
@@ -208,6 +222,21 @@ it("the transfer's loss and gradients are 0 where the student is its teacher", a
   await step.close();
 });
 
+it.each<TransferKind>(["probabilities", "outputs", "hidden"])(
+  "what is not trained gets no gradient, and the rest gets the same: %s",
+  async (kind) => {
+    const config = tinyModelConfig(OPTIONS);
+    const isTrained = (name: string) => name.includes("attn.c_attn");
+    const [part, whole] = [await opened(config, config, { kind, isTrained }), await opened(config, config, { kind })];
+    expect(part.step.targets).toEqual(whole.step.targets.filter(isTrained));
+    expect(await part.step.run(INPUTS, 1)).toBeCloseTo(await whole.step.run(INPUTS, 1), 6);
+    for (const name of part.step.targets)
+      for (const [i, value] of part.store.slot(name).gradient.entries())
+        expect(value).toBeCloseTo(whole.store.slot(name).gradient[i] as number, 6);
+    for (const { step } of [part, whole]) await step.close();
+  },
+);
+
 it("the transfer of probabilities takes models of equal heads and width, and trains what makes their scores", () => {
   const config = tinyModelConfig(OPTIONS);
   const explain = (teacher: ModelConfig, kind: TransferKind = "probabilities") =>
@@ -238,6 +267,17 @@ it("the transfer of probabilities takes models of equal heads and width, and tra
 });
 
 describe("sessions of a transfer", () => {
+  it("are all closed where the memory of the streams does not suffice", async () => {
+    const config = tinyModelConfig(OPTIONS);
+    const memory = { zeros: () => Promise.reject(new NfcError("device", "no room")) } as unknown as DeviceMemory;
+    const opening = vi.spyOn(Session, "withInputs");
+    const closing = vi.spyOn(Session.prototype, "close");
+    await expect(opened(config, config, { memory })).rejects.toThrow("no room");
+    expect(closing).toHaveBeenCalledTimes(opening.mock.calls.length);
+    expect(opening).toHaveBeenCalled();
+    vi.restoreAllMocks();
+  });
+
   it.each([2, 3])("are all closed where number %i does not open", async (nth) => {
     const narrow = { ...tinyModelConfig(OPTIONS), variant: "low-rank", qk_ranks: [2, 3] } as const;
     expect(await countLeaks(nth, () => opened(narrow, tinyModelConfig(OPTIONS)))).toBe(0);

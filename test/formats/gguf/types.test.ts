@@ -1,13 +1,30 @@
 // llama.cpp's rounding of weights: blocks of 32 with a float16 scale, by hand.
 import { describe, expect, it } from "vitest";
 import { decodeFloats } from "../../../src/formats/dtype.ts";
-import { countGgufBytes, encodeGguf, fitsRows } from "../../../src/formats/gguf/types.ts";
+import { countGgufBytes, encodeGguf, findTooLarge, fitsRows } from "../../../src/formats/gguf/types.ts";
 
 const scaleOf = (block: Uint8Array) => decodeFloats(block.subarray(0, 2), "F16")[0];
 /** 0, then the given numbers, then zeros. */
 const blockOf = (...values: number[]) => Float32Array.from({ length: 32 }, (_, i) => values[i - 1] ?? 0);
 
 describe("blocks of GGUF", () => {
+  it.each([
+    ["f16", 65_519],
+    ["q4_0", 8 * 65_519],
+    ["q8_0", 127 * 65_519],
+  ] as const)("%s holds numbers up to %d", (type, most) => {
+    expect(findTooLarge(blockOf(-most), type)).toBeUndefined();
+    const scale = decodeFloats(
+      encodeGguf(blockOf(-most), type)
+        .slice(type === "f16" ? 2 : 0)
+        .subarray(0, 2),
+      "F16",
+    )[0];
+    expect(Math.abs(scale as number)).toBe(65_504);
+    const more = Math.fround(most * 1.0001);
+    expect(findTooLarge(blockOf(3, more), type)).toBe(more);
+  });
+
   it("q8_0 has the scale max|x| / 127 and codes rounded half away from zero", () => {
     const bytes = encodeGguf(blockOf(127, -127, 0.5, -0.5, 1.5, -2.5, 2.49), "q8_0");
     expect(bytes).toHaveLength(34);
