@@ -1,6 +1,7 @@
 // What a user may ask of the cuts of layers and MLPs, and the checks of it.
 import { NfcError } from "../../errors.ts";
 import type { ModelConfig } from "../../model/config.ts";
+import type { CalibrationText } from "../statistics/calibration-text.ts";
 
 /** How many layers stay, or which, by their numbers from 0. */
 export type LayerSettings = number | readonly number[];
@@ -45,6 +46,16 @@ export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelCo
   throw new NfcError("usage", `--mlp: ${fact}, so that ${units} cannot stay${rounded}`, {
     hint: n_inner === 1 ? "leave it out" : `give a number from 1 to ${n_inner - 1}, or another share`,
   });
+}
+
+/** @throws NfcError "usage" where the text has no more positions than units stay: a fit to it would say nothing */
+export function checkMlpText({ record: { file, tokens } }: Pick<CalibrationText, "record">, units: number): void {
+  if (tokens > units) return;
+  throw new NfcError(
+    "usage",
+    `${file}: calibration too short for the ridge: ${tokens} tokens for ${units} hidden units`,
+    { hint: `give longer text, and --calibration-tokens of ${4 * units} or more` },
+  );
 }
 
 /**

@@ -1,7 +1,7 @@
 // Narrows the MLP of every layer: units that contribute least go, and the rest makes up for them.
 import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../../checkpoint/derived.ts";
-import { makeNotFiniteError, NfcError, throwIfAborted } from "../../errors.ts";
+import { makeNotFiniteError, throwIfAborted } from "../../errors.ts";
 import { gemm, mul, reduceSum, sub } from "../../graph/ops.ts";
 import { embedWindowsApart, type Hidden } from "../../inference/layerwise.ts";
 import type { ModelConfig } from "../../model/config.ts";
@@ -11,7 +11,7 @@ import { joinWeights } from "../repair/repair-moments.ts";
 import type { CalibrationText } from "../statistics/calibration-text.ts";
 import { moveStreams } from "../statistics/layer-stream.ts";
 import { borderGram, requireFinite, sumOverWindows } from "../statistics/layer-sums.ts";
-import { type MlpSettings, resolveMlpUnits } from "./axis-settings.ts";
+import { checkMlpText, type MlpSettings, resolveMlpUnits } from "./axis-settings.ts";
 import { removeUnits } from "./mlp-units.ts";
 import { pickColumns, pickRows } from "./pick.ts";
 
@@ -36,16 +36,6 @@ export async function cutMlp(checkpoint: Checkpoint, settings: MlpSettings, tool
   }
   const errors = await cutAlong(checkpoint, { model, units, kept }, text, tools);
   return { model, finish: async () => ({ cuts: [{ ...cut, chosen: "measured", errors, calibration: text.record }] }) };
-}
-
-/** @throws NfcError "usage" where the text has no more positions than units stay: a fit to it would say nothing */
-export function checkMlpText({ record: { file, tokens } }: Pick<CalibrationText, "record">, units: number): void {
-  if (tokens > units) return;
-  throw new NfcError(
-    "usage",
-    `${file}: calibration too short for the ridge: ${tokens} tokens for ${units} hidden units`,
-    { hint: `give longer text, and --calibration-tokens of ${4 * units} or more` },
-  );
 }
 
 /** Tensors of a layer may be read once `kept` has it. */
