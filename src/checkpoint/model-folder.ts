@@ -120,7 +120,7 @@ const OVERFLOW: Record<FloatDtype, number> = {
  * @throws NfcError "unsupported" for a finite number that it cannot hold: silently, it would become infinite
  */
 export function encodeWithin(values: Float32Array, name: string, to: FloatDtype): Uint8Array {
-  checkRange(values, name, to, (i) => values[i] as number);
+  if (Number.isFinite(OVERFLOW[to])) checkRange(values, name, to, (i) => values[i] as number);
   return encodeFloats(values, to);
 }
 
