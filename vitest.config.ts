@@ -6,7 +6,7 @@ import { SOFTWARE_GPU } from "./test/support/webgpu.ts";
 /** Tests that load an inference runtime, start a process or open a browser; all others are the unit project. */
 const RUNTIME = [
   "api",
-  "check/check-sizes",
+  "check/{attention-growth,check-sizes}",
   "checkpoint/{companion-files,config-traps,foreign-formats}",
   "checkpoint/encoding/encode-pool",
   "cli/**/*",

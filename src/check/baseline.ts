@@ -17,6 +17,12 @@ const baselineEntrySchema = z.object({
     .union([z.literal(2), z.literal(3)])
     .nullable()
     .describe("Columns of c_attn in widths: 3 of GPT-2, 2 where Q and K are tied or of half the rank"),
+  queryKey: z
+    .record(z.string(), count)
+    .exactOptional()
+    .describe(
+      "Layers by the columns of c_attn that are Q and K, in widths: 2 of GPT-2, 1 where they are tied, less of low rank; baselines of earlier versions have none",
+    ),
   groups: z
     .record(z.string(), z.object({ bytes: count, parameters: count.nullable() }))
     .describe("Bytes and parameters by group of tensors"),

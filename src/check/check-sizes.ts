@@ -6,6 +6,7 @@ import { refuseUnmarkedFile } from "../io/marked-file.ts";
 import { sha256File } from "../io/sha256.ts";
 import { formatBytes, formatSignedPercent, formatThousands } from "../report/render/format.ts";
 import { findLargestFormat } from "../report/weigh/header-tensors.ts";
+import { countByWidth, describeAttentionGrowth } from "./attention-growth.ts";
 import { BASELINE_FORMAT, type BaselineEntry, findEntry, readBaseline, writeBaseline } from "./baseline.ts";
 import { type WeighedModel, weighModel } from "./measure-model.ts";
 import { toPathBelow } from "./model-files.ts";
@@ -204,8 +205,8 @@ async function checkQuality(root: string, entry: SizeEntry): Promise<string[]> {
 
 function checkAccidents({ allow = [], dtype }: SizeEntry, model: WeighedModel, before: BaselineEntry | null): string[] {
   const found = model.accidents.filter(({ kind }) => !allow.includes(kind)).map(({ text }) => text);
-  if (before?.attention === 2 && model.attention === 3 && !allow.includes("k-in-c_attn"))
-    found.push("K is back in c_attn: 3C columns where the baseline has 2C: convert the model again");
+  const growth = before && describeAttentionGrowth(model, before);
+  if (growth && !allow.includes("k-in-c_attn")) found.push(growth);
   const wanted = dtype ?? (before && findLargestFormat(before.dtypes));
   const now = findLargestFormat(model.dtypes);
   if (wanted && now && wanted !== now && !allow.includes("dtype"))
@@ -254,12 +255,15 @@ async function selectEntries(
   signal: AbortSignal | undefined,
 ): Promise<Record<string, BaselineEntry>> {
   const entries: Record<string, BaselineEntry> = Object.create(null);
-  for (const [name, { bytes, brotli, parameters, attention, groups, dtypes, files }] of weighed) {
+  for (const [name, model] of weighed) {
+    const { bytes, brotli, parameters, attention, groups, dtypes, files } = model;
     const hashed: BaselineEntry["files"] = {};
     for (const [file, size] of Object.entries(files))
       hashed[file] = { bytes: size, sha256: await sha256File(join(root, file), signal) };
     const compressed = brotli !== null && { brotli };
-    entries[name] = { bytes, ...compressed, parameters, attention, groups, dtypes, files: hashed };
+    const queryKey = countByWidth(model);
+    const widths = queryKey !== null && { queryKey };
+    entries[name] = { bytes, ...compressed, parameters, attention, ...widths, groups, dtypes, files: hashed };
   }
   return entries;
 }

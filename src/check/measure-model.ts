@@ -8,10 +8,10 @@ import { locateData } from "../inference/exported/external-data.ts";
 import { measureCompressed, sumCompressed } from "../io/brotli.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import { escapeTerminal } from "../io/printable.ts";
+import { type AttentionColumns, findAttentionColumns, findAttentionParts } from "../report/weigh/attention-columns.ts";
 import {
   type Accident,
   findAccidents,
-  findAttentionParts,
   type HeaderTensor,
   readHeaderTensors,
   readOnnxTensors,
@@ -30,6 +30,8 @@ export interface WeighedModel extends Weight {
   dtypes: Record<string, number>;
   /** Columns of c_attn in widths, see `findAttentionParts`. */
   attention: 2 | 3 | null;
+  /** Null where they are not known. */
+  columns: AttentionColumns | null;
   accidents: Accident[];
 }
 
@@ -71,6 +73,7 @@ export async function weighModel(
     const bytes = await files.add(name);
     if (bytes > 0) rest.push({ group: "other files", bytes, parameters: 0 });
   }
+  const columns = findAttentionColumns(all);
   return {
     files: sortKeys(files.sizes),
     groups: sortKeys(sumGroups([...all, ...rest])),
@@ -78,7 +81,8 @@ export async function weighModel(
     bytes: files.bytes,
     brotli: brotli ? sumCompressed(files.own, await measureCompressed(files.own, signal)).brotli : null,
     parameters: sumWeights([...all, ...rest]).parameters,
-    attention: findAttentionParts(all),
+    attention: findAttentionParts(columns),
+    columns,
     accidents,
   };
 }

@@ -21,14 +21,8 @@ import {
   readRecordBeside,
   readRecordedQuality,
 } from "../recorded-quality.ts";
-import {
-  findAccidents,
-  findAttentionParts,
-  findLargestFormat,
-  GROUP_NAMES,
-  readOnnxTensors,
-  sumFormats,
-} from "../weigh/header-tensors.ts";
+import { findAttentionColumns, findAttentionParts } from "../weigh/attention-columns.ts";
+import { findAccidents, findLargestFormat, GROUP_NAMES, readOnnxTensors, sumFormats } from "../weigh/header-tensors.ts";
 import { summarize } from "../weigh/model-summary.ts";
 import { tallyTensors } from "../weigh/tally.ts";
 import { sumGroups, sumWeights } from "../weigh/weights.ts";
@@ -127,7 +121,7 @@ async function weighOnnx(file: string, brotli: boolean, signal: AbortSignal | un
   const external = tensors.reduce((sum, tensor) => sum + tensor.externalBytes, 0);
   const bytes = (await withIoErrors(file, () => stat(file))).size + external;
   const precision = PRECISIONS.find((one) => nameModelFile(one) === basename(file));
-  const dense = findAttentionParts(tensors) === 3;
+  const dense = findAttentionParts(findAttentionColumns(tensors)) === 3;
   return {
     ...{ source: file, kind: "onnx", variant: record?.variant ?? (dense ? "dense" : null) },
     ...{ parameters: sumWeights(tensors).parameters, bytes, groups: listGroups(tensors) },

@@ -125,10 +125,8 @@ const isMask = ({ name, dims }: Pick<HeaderTensor, "name" | "dims">): boolean =>
 const STATE = /(^|[./])(exp_avg|exp_avg_sq|moment[12]|momentum(_buffer)?|optimi[sz]er|adam_[mv])([./]|$)/;
 /** Names of constants by nfc and PyTorch's exporter. */
 const CONSTANT = /^(const|val)_\d+$/;
-/** Matrices, as they are, or as int8 codes of nfc and of ONNX Runtime's quantizer. */
-const C_ATTN = /^h\.\d+\.attn\.c_attn\.weight(\/int8|_quantized)?$/;
-const NORM = /^(ln_f|h\.\d+\.ln_1)\.weight$/;
-const EMBEDDING = /^wte\.weight(\/int8|_quantized)?$/;
+/** The token embedding, or its codes, which each format names in its way. */
+const EMBEDDING = /^wte\.weight/;
 /** Names of scales and zero points in exports of nfc and of ONNX Runtime's tools. */
 const SCALE = /(\/scales|\/zero_points|_scales?|_zero_points?|_zp)$/;
 /** Names of tensors that pack several weights into an element, in formats that no header explains. */
@@ -147,7 +145,8 @@ function countParameters({ name, dtype, dims, group }: Omit<HeaderTensor, "param
   if (group === "other" && dims.length === 0) return 0; // a number that the graph computes with
   if (["I64", "BOOL"].includes(dtype) || [CONSTANT, SCALE, STATE].some((pattern) => pattern.test(name))) return 0;
   if (isMask({ name, dims })) return 0;
-  return PACKED.test(name) ? null : dims.reduce((product, dim) => product * dim, 1);
+  const packed = PACKED.test(name) && !["U4", "I4"].includes(dtype); // those types have an element for each weight
+  return packed ? null : dims.reduce((product, dim) => product * dim, 1);
 }
 
 /** Bytes of matrices by format, in the order in which formats come up. */
@@ -163,21 +162,13 @@ export function findLargestFormat(formats: Readonly<Record<string, number>>): st
 }
 
 /**
- * Columns of c_attn in widths C, the same in all layers: 3 is GPT-2's [q, k, v]; 2 is [s, v], or [q, k, v] with q and k of
- * half as many numbers; null where there is none, where layers differ, and for other ranks.
+ * Rows and columns of a matrix. Codes that are packed lie together along the last axes, so that the first is whole: blocks
+ * are [rows, blocks, bytes].
+ * @returns null for tensors of other dimensions, for scales, and for codes whose number is not known
  */
-export function findAttentionParts(tensors: readonly HeaderTensor[]): 2 | 3 | null {
-  const norm = tensors.find(({ name, dims }) => NORM.test(name) && dims.length === 1);
-  const parts = new Set(
-    tensors.flatMap(({ name, dims }) => {
-      if (!C_ATTN.test(name) || dims.length !== 2) return [];
-      const [a, b] = dims as [number, number];
-      const C = norm?.dims[0] ?? Math.min(a, b); // a low-rank matrix may be narrower than C
-      return [a === C ? b / C : b === C ? a / C : null];
-    }),
-  );
-  const [ratio] = parts.size === 1 ? parts : [];
-  return ratio === 2 || ratio === 3 ? ratio : null;
+export function findMatrix({ dims, parameters }: HeaderTensor): [number, number] | null {
+  const [rows] = dims;
+  return rows && parameters && (dims.length === 2 || dims.length === 3) ? [rows, parameters / rows] : null;
 }
 
 /** Finds the usual accidents of a file: its head twice, mask buffers, optimizer state. */
@@ -205,12 +196,12 @@ export function findAccidents(file: string, tensors: readonly HeaderTensor[]): A
 
 /** Two large matrices of one shape, or turned, of which one is the token embedding: [V, C]. */
 function findSecondHead(tensors: readonly HeaderTensor[]): [string, string] | null {
-  const embedding = tensors.find(({ name, dims }) => EMBEDDING.test(name) && dims.length === 2);
-  if (!embedding) return null;
-  const [rows, columns] = embedding.dims as [number, number];
-  const other = tensors.find(({ name, dims }) => {
-    if (/^(w[tp]e|h\.\d+)\./.test(name) || dims.length !== 2) return false;
-    const [a, b] = dims as [number, number];
+  const embedding = tensors.find((tensor) => EMBEDDING.test(tensor.name) && findMatrix(tensor) !== null);
+  const [rows, columns] = (embedding && findMatrix(embedding)) ?? [];
+  if (!embedding || rows === undefined || columns === undefined) return null;
+  const other = tensors.find((tensor) => {
+    if (/^(w[tp]e|h\.\d+)\./.test(tensor.name)) return false;
+    const [a, b] = findMatrix(tensor) ?? [];
     return (a === rows && b === columns) || (a === columns && b === rows);
   });
   return other ? [embedding.name, other.name] : null;

@@ -5,15 +5,16 @@ import { countPackedWeights } from "../../../src/formats/onnx/packed.ts";
 import { readOnnxStructure } from "../../../src/formats/onnx/reader.ts";
 import type { OnnxInitializer } from "../../../src/formats/onnx/structure.ts";
 import { nameModelFile } from "../../../src/model/precision.ts";
+import { findAttentionColumns, findAttentionParts } from "../../../src/report/weigh/attention-columns.ts";
 import {
   findAccidents,
-  findAttentionParts,
   type HeaderTensor,
   readHeaderTensors,
   readOnnxTensors,
 } from "../../../src/report/weigh/header-tensors.ts";
 import { exported, modelOf, TEXTLESS as PRECISIONS } from "../../support/exported.ts";
 import { MODEL } from "../../support/fixture.ts";
+import { writeCheckpoint } from "../../support/make-checkpoint.ts";
 import { formOf } from "../../support/narrow-models.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
@@ -27,9 +28,10 @@ function byGroup(tensors: readonly HeaderTensor[]): Record<string, number> {
   return sums;
 }
 
+beforeAll(() => exported(MODEL, path("dense"), { precisions: PRECISIONS }));
+
 describe("the weights of an export", () => {
   beforeAll(async () => {
-    await exported(MODEL, path("dense"), { precisions: PRECISIONS });
     await exported(await modelOf("symmetric", path("symmetric-model")), path("symmetric"), { precisions: PRECISIONS });
   });
 
@@ -45,9 +47,11 @@ describe("the weights of an export", () => {
   });
 
   it("the columns of c_attn tell a tied model from a dense one", async () => {
-    const parts = async (file: string) => findAttentionParts(await readHeaderTensors(file));
-    expect(await parts(`${path("dense")}/onnx/model_quantized.onnx`)).toBe(3);
-    expect(await parts(`${path("symmetric")}/onnx/model.onnx`)).toBe(2);
+    const parts = async (file: string) => findAttentionParts(findAttentionColumns(await readHeaderTensors(file)));
+    for (const precision of PRECISIONS) {
+      expect(await parts(`${path("dense")}/onnx/${nameModelFile(precision)}`), precision).toBe(3);
+      expect(await parts(`${path("symmetric")}/onnx/${nameModelFile(precision)}`), precision).toBe(2);
+    }
   });
 
   it.each([
@@ -60,7 +64,9 @@ describe("the weights of an export", () => {
   ] as const)("c_attn of a model with %j numbers of q and %d of v is %j widths", async (qk, vo, parts) => {
     const folder = path(`ranks-${qk}-${vo}`);
     await formOf(MODEL, folder, { variant: "low-rank", qk, vo });
-    expect(findAttentionParts(await readHeaderTensors(`${folder}/model.safetensors`))).toBe(parts);
+    expect(findAttentionParts(findAttentionColumns(await readHeaderTensors(`${folder}/model.safetensors`)))).toBe(
+      parts,
+    );
   });
 
   it.each([
@@ -79,7 +85,7 @@ describe("the weights of an export", () => {
       const mask = { ...scalar, name: "val_128", dims: [1, 1, 8, 8], byteLength: 256 };
       const foreign = readOnnxTensors({ ...structure, initializers: [...initializers, scalar, mask] });
       expect(byGroup(foreign)).toEqual(byGroup(readOnnxTensors(structure)));
-      expect(findAttentionParts(foreign)).toBe(3);
+      expect(findAttentionParts(findAttentionColumns(foreign))).toBe(3);
     },
   );
 
@@ -89,6 +95,60 @@ describe("the weights of an export", () => {
     const wte = tensors.find(({ name }) => name === "wte.weight") as HeaderTensor;
     const copy = { ...wte, name: "onnx::MatMul_1", dims: [...wte.dims].reverse() };
     expect(findAccidents("m.onnx", [...tensors, copy]).map(({ kind }) => kind)).toEqual(["head-twice"]);
+  });
+});
+
+describe("a head of the embedding's shape", () => {
+  beforeAll(async () => {
+    await writeCheckpoint(path("own-model"), { head: "own", width: 32, vocab: 50 });
+    await exported(path("own-model"), path("own"), { precisions: PRECISIONS });
+  });
+
+  it.each(PRECISIONS)(
+    "beside it is an accident in %s, and one matrix that serves as both is none",
+    async (precision) => {
+      const find = async (folder: string) =>
+        findAccidents("m.onnx", await readHeaderTensors(`${path(folder)}/onnx/${nameModelFile(precision)}`));
+      const [accident, ...others] = await find("own");
+      expect({ kind: accident?.kind, others }).toEqual({ kind: "head-twice", others: [] });
+      expect(accident?.text).toMatch(/stored twice, as wte\.weight\S* and lm_head\.weight\S*: tie it/);
+      expect(await find("dense")).toEqual([]);
+    },
+  );
+});
+
+describe("files of ONNX Runtime's quantizer for blocks of 4 bits", () => {
+  const [C, V] = [32, 50];
+  const float = (name: string, dims: number[]): OnnxInitializer => {
+    return { name, dtype: 1, dims, byteLength: 4 * dims.reduce((a, b) => a * b, 1), offset: 0, external: null };
+  };
+  const blocks = (name: string, K: number, N: number): OnnxInitializer => {
+    return { name, dtype: 2, dims: [N, K / 32, 16], byteLength: (N * K) / 2, offset: 0, external: null };
+  };
+  const read = async (initializers: OnnxInitializer[], packed: [string, number][]) => {
+    const structure = await readOnnxStructure(`${path("dense")}/onnx/model.onnx`);
+    return readOnnxTensors({ ...structure, initializers, packed: new Map(packed) });
+  };
+  const block = "transformer.h.0.attn";
+
+  it.each([
+    ["", 3 * C, 3],
+    ["", 2 * C, 2],
+    ["_DQ", 3 * C, 3],
+  ] as const)("c_attn with the name weight%s_Q4 and %d columns is %d widths", async (suffix, columns, parts) => {
+    const name = `${block}.c_attn.weight${suffix}_Q4`;
+    const codes = suffix ? { ...float(name, [C, columns]), dtype: 21 } : blocks(name, C, columns);
+    const packed: [string, number][] = suffix ? [] : [[name, C * columns]];
+    const tensors = await read([float("transformer.ln_f.weight", [C]), codes], packed);
+    expect(findAttentionParts(findAttentionColumns(tensors))).toBe(parts);
+  });
+
+  it("a copy of the head in blocks beside the embedding in floats is an accident", async () => {
+    const head = "onnx::MatMul_7_Q4";
+    const tensors = await read([float("transformer.wte.weight", [V, C]), blocks(head, C, V)], [[head, V * C]]);
+    expect(findAccidents("m.onnx", tensors).map(({ kind }) => kind)).toEqual(["head-twice"]);
+    const other = await read([float("transformer.wte.weight", [V + 1, C]), blocks(head, C, V)], [[head, V * C]]);
+    expect(findAccidents("m.onnx", other)).toEqual([]);
   });
 });
 
