@@ -128,8 +128,15 @@ export function refuseIf(isFault: unknown, message: string, hint: string): void 
   if (isFault) throw new NfcError("usage", message, { hint });
 }
 
-/** The noise of a run by --noise, drawn with a seed in the graph, or at its mean. @throws NfcError "usage" for a seed of none */
-export function toNoiseMode(noise: "mean" | "sample" | undefined, seed: number | undefined): NoiseMode {
+type NoiseFlag = "mean" | "sample" | undefined;
+
+/** The noise of a run by --noise, drawn with a seed in the graph, or at its mean. */
+export function toNoiseMode(noise: NoiseFlag, seed: number): NoiseMode {
+  return noise === "sample" ? { kind: "generated", seed } : { kind: "mean" };
+}
+
+/** The same of a command whose --seed is for that alone. @throws NfcError "usage" for a seed of no noise */
+export function readNoiseFlags({ noise, seed }: { noise?: NoiseFlag; seed?: number | undefined }): NoiseMode {
   refuseIf(seed !== undefined && noise !== "sample", "--seed is for --noise sample", "leave it out, or add it");
-  return noise === "sample" ? { kind: "generated", seed: seed ?? DEFAULT_SEED } : { kind: "mean" };
+  return toNoiseMode(noise, seed ?? DEFAULT_SEED);
 }

@@ -14,7 +14,7 @@ import {
   parsePositiveInteger,
   parsePrecisions,
   parseSeed,
-  toNoiseMode,
+  readNoiseFlags,
 } from "../options.ts";
 import type { Progress } from "../progress.ts";
 import { type Context, note, printResult } from "../terminal.ts";
@@ -110,7 +110,7 @@ async function score(
   const device = await resolveDevice(context, flags, checkpoint.config, "run");
   return evaluate(checkpoint, {
     ...{ text, field, against, length, stride, device, threads, signal: context.signal },
-    noise: toNoiseMode(flags.noise, flags.seed),
+    noise: readNoiseFlags(flags),
     onProgress: progress.show,
   });
 }

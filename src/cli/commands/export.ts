@@ -24,10 +24,10 @@ import {
   parsePositiveInteger,
   parsePrecisions,
   parseSeed,
+  readNoiseFlags,
   refuseIf,
   type SourceFlags,
   toDtype,
-  toNoiseMode,
 } from "../options.ts";
 import { readPercent } from "../percent.ts";
 import { type Context, note, printResult } from "../terminal.ts";
@@ -206,7 +206,7 @@ function toOnnxOptions(flags: ExportFlags): OnnxExportOptions {
   const { precision, blockSize: block, symmetric, reduceRange, calibration: file, calibrationTokens: tokens } = flags;
   return {
     weights: flags.shareWeights ? "shared" : flags.externalData ? "external" : "inline",
-    noise: toNoiseMode(flags.noise, flags.seed),
+    noise: readNoiseFlags(flags),
     precisions: precision,
     quantization: { block, symmetric, reduceRange, embeddingBits: flags.embeddingBits },
     budget: flags.budget,
