@@ -1,7 +1,6 @@
 // What a user may ask of the cuts of layers and MLPs, and the checks of it.
 import { NfcError } from "../../errors.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import type { CalibrationText } from "../statistics/calibration-text.ts";
 
 /** How many layers stay, or which, by their numbers from 0. */
 export type LayerSettings = number | readonly number[];
@@ -49,7 +48,10 @@ export function resolveMlpUnits(settings: MlpSettings, { n_inner }: Pick<ModelCo
 }
 
 /** @throws NfcError "usage" where the text has no more positions than units stay: a fit to it would say nothing */
-export function checkMlpText({ record: { file, tokens } }: Pick<CalibrationText, "record">, units: number): void {
+export function checkMlpText(
+  { record: { file, tokens } }: { record: { file: string; tokens: number } },
+  units: number,
+): void {
   if (tokens > units) return;
   throw new NfcError(
     "usage",
