@@ -246,7 +246,9 @@ describe("changes since a run began", () => {
 
   it("a change of the saving interval or the threads is accepted", async () => {
     const student = await shop.student("noise-distance");
-    const options = { output: path("changing"), settings: CHANGING, saveEvery: 1, session: { threads: 2 } };
+    const output = path("unchanged");
+    await failureOf(() => shop.distil(student, { output, settings: CHANGING, ...signalAt(2) }));
+    const options = { output, settings: CHANGING, saveEvery: 1, session: { threads: 2 } };
     expect((await shop.distil(student, { ...options, resume: true })).resumedFrom).toBe(2);
   });
 });
