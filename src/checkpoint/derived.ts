@@ -1,7 +1,7 @@
 // A checkpoint made from another one without writing it: some tensors are made when they are read, the rest are the base's.
 import { countBytes, decodeFloats, type FloatDtype } from "../formats/dtype.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { listParameters } from "../model/parameters.ts";
+import { listParameters, type ParameterSpec } from "../model/parameters.ts";
 import { type Checkpoint, type CheckpointTensor, requireTensor } from "./checkpoint.ts";
 import { collectBytes, encodeWithin } from "./model-folder.ts";
 
@@ -20,17 +20,18 @@ export type TensorOrigin = MadeTensor | string;
 /**
  * The checkpoint of `config` whose tensors come from where `origin` says. Nothing is read before a tensor is asked for.
  * Closing it closes nothing: the base stays the caller's.
- * @param origin of the parameter of that name, for each of `listParameters(config)`
+ * @param origin of a parameter, for each of `listParameters(config)`
  */
 export function deriveCheckpoint(
   base: Checkpoint,
   config: ModelConfig,
-  origin: (name: string, shape: readonly number[]) => TensorOrigin,
+  origin: (parameter: ParameterSpec) => TensorOrigin,
 ): Checkpoint {
   const made = new Map<string, MadeTensor>();
   const copied = new Map<string, string>();
-  const tensors = listParameters(config).map(({ name, shape }): [string, CheckpointTensor] => {
-    const from = origin(name, shape);
+  const tensors = listParameters(config).map((parameter): [string, CheckpointTensor] => {
+    const { name, shape } = parameter;
+    const from = origin(parameter);
     if (typeof from === "string") {
       const tensor = requireTensor(base, from);
       if (tensor.shape.join() !== shape.join()) throw new Error(`${from} is [${tensor.shape}], ${name} [${shape}]`);

@@ -18,7 +18,7 @@ export function selectTokens(checkpoint: Checkpoint, kept: KeptIds): Checkpoint 
     const place = id === undefined ? undefined : kept.find(id);
     if (place !== undefined) config[key as "bos_token_id" | "eos_token_id"] = place;
   }
-  const model = deriveCheckpoint(checkpoint, config, (name) =>
+  const model = deriveCheckpoint(checkpoint, config, ({ name }) =>
     BY_TOKEN.includes(name) ? selectRows(checkpoint, name, kept) : name,
   );
   return { ...model, rawConfig: mapNamedIds(checkpoint.rawConfig, map), selection: kept.format() };

@@ -127,29 +127,43 @@ export async function measureMetrics(folder: string): Promise<number> {
   return fileExists(file) ? (await withIoErrors(file, () => stat(file))).size : 0;
 }
 
+/** The finished run that a run extends, and how the run goes on. */
+interface Beginning<State, Finished> {
+  /** Null for a run that extends none, and where the finished one is not there any more. */
+  extended: Finished | null;
+  /** The state in which a longer run begins. */
+  makeState: (finished: Finished) => Promise<State>;
+  /** Throws for a checkpoint that no such run leaves. */
+  check?: (saved: State) => void;
+}
+
 /**
- * Begins, or goes on with, a run that extends a finished one: the weights that this kept go into the store, and with
- * `state` into the first checkpoint of the longer run.
- * @param finished the folder of the model that the finished run made; null where it is not there any more
- * @returns null for a run that extends none
+ * The state in which a run goes on, its arrays in the store: that of its last checkpoint, or that in which it extends a
+ * finished one, whose weights go into the store, and with the state into the first checkpoint of the longer run.
+ * @returns null for a run that begins and extends none
  * @throws NfcError "not-found" for a run that was killed before its first checkpoint, and whose beginning is gone since;
- * "mismatch" for a model of another form
+ * "mismatch" for a model of another form; "invalid-file"
  */
-export async function beginExtension<State extends { metricsBytes: number }>(
+export async function loadBegunState<State extends { metricsBytes: number }, Finished extends { folder: string }>(
   folder: RunFolder<State>,
   identity: RunIdentity,
   store: ParameterState,
-  finished: { folder: string; makeState: () => Promise<State> } | null,
+  { extended, makeState, check }: Beginning<State, Finished>,
 ): Promise<State | null> {
-  if (!finished) {
+  const saved = folder.exists() ? await folder.load(store) : null;
+  if (saved) {
+    check?.(saved);
+    return saved;
+  }
+  if (!extended) {
     if (Number(identity.extendedFrom ?? 0) === 0) return null;
     throw new NfcError("not-found", `${folder.path}: the finished run that this one extends is not there any more`, {
       hint: `remove ${folder.path} and start over`,
     });
   }
-  const state = await finished.makeState();
-  await loadFinished(finished.folder, store);
-  await folder.createExtended(identity, finished.folder, store, state);
+  const state = await makeState(extended);
+  await loadFinished(extended.folder, store);
+  await folder.createExtended(identity, extended.folder, store, state);
   return state;
 }
 

@@ -32,7 +32,7 @@ export async function scoreCheckpoint(
 ): Promise<number> {
   const scorer = await openScorer(checkpoint, options.session);
   try {
-    return await measure(scorer, options, onProgress);
+    return await measurePerplexity(scorer, options, onProgress);
   } finally {
     await scorer.close();
   }
@@ -52,14 +52,14 @@ export async function openHeldOut(
   const names = store.names.filter((name) => isUsedAtMean(name, config));
   const readWeights = () => Object.fromEntries(names.map((name) => [name, store.parameter(name)]));
   const scorer = await openLiveScorer({ config, source }, readWeights, options.session);
-  return { perplexity: (onProgress) => measure(scorer, options, onProgress), close: () => scorer.close() };
+  return { perplexity: (onProgress) => measurePerplexity(scorer, options, onProgress), close: () => scorer.close() };
 }
 
 /**
  * Gives the perplexity, cut to a finite number because JSON has no infinity.
  * @throws NfcError "invalid-file" when the loss itself is not finite; "aborted"
  */
-async function measure(
+async function measurePerplexity(
   scorer: Scorer,
   { range, tokens, length, signal }: HeldOutOptions,
   onProgress: LongCall["onProgress"],

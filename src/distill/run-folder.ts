@@ -227,7 +227,7 @@ export class RunFolder<State extends { metricsBytes: number } = RunState> {
     });
   }
 
-  /** One line of metrics.jsonl; gives the file's new length. */
+  /** Adds a line to metrics.jsonl; gives its length in bytes. */
   async append(entry: object): Promise<number> {
     const line = `${JSON.stringify(entry)}\n`;
     await withIoErrors(this.metrics, () => appendFile(this.metrics, line));

@@ -10,14 +10,13 @@ import type { LongCall } from "../progress.ts";
 import { TokenCorpus } from "./data/token-cache.ts";
 import { holdOut, type TokenRange } from "./data/windows.ts";
 import type { RunParameters } from "./device/open-parameters.ts";
-import { FREE_SETTINGS, makeExtendedState } from "./extend-text.ts";
-import { beginExtension, checkExtension } from "./extension.ts";
+import { type FinishedTextRun, FREE_SETTINGS, makeExtendedState } from "./extend-text.ts";
+import { checkExtension, loadBegunState } from "./extension.ts";
 import { type FreshOptions, makeFreshModel } from "./fresh-model.ts";
 import type { Given } from "./resolve-settings.ts";
 import type { RunFolder, RunIdentity, RunState } from "./run-folder.ts";
 import { claimRun, fingerprintModel } from "./run-identity.ts";
 import { planRun, type RunPlan } from "./run-plan.ts";
-import type { ParameterState } from "./step/parameter-state.ts";
 import { withMatchingTeacher } from "./teacher/teacher.ts";
 import { TextObjective } from "./text-objective.ts";
 import type { TrainMode, TrainSettings } from "./train-settings.ts";
@@ -132,10 +131,12 @@ async function runWith(
   options: TrainOptions,
   claimed: ClaimedRun,
 ): Promise<TrainResult> {
-  const { folder, settings, layers, split, force, inputs } = claimed;
+  const { folder, settings, layers, split, force, inputs, extended } = claimed;
   const { output, teacher = null, session = {}, resume = false, saveEvery = DEFAULT_SAVE_EVERY } = options;
   const { cache, command, onProgress, signal } = options;
-  const saved = await loadState(store, claimed, resume);
+  const makeState = (finished: FinishedTextRun) => makeExtendedState(finished, settings);
+  const check = (state: RunState) => checkTokens(folder, state, settings);
+  const saved = resume ? await loadBegunState(folder, claimed.identity, store, { extended, makeState, check }) : null;
   const parts = { student, teacher, settings, layers, store, split, session, cache, onProgress, signal };
   const objective = await TextObjective.open(parts);
   try {
@@ -161,24 +162,6 @@ async function runWith(
   } finally {
     await objective.close();
   }
-}
-
-/**
- * The state in which a run goes on, its arrays in the store: that of its last checkpoint, or that in which it extends a
- * finished one. Null for a run that begins.
- */
-async function loadState(
-  store: ParameterState,
-  { folder, extended, identity, settings }: ClaimedRun,
-  resume: boolean,
-): Promise<RunState | null> {
-  const saved = resume && folder.exists() ? await folder.load(store) : null;
-  if (saved) {
-    checkTokens(folder, saved, settings);
-    return saved;
-  }
-  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended, settings) };
-  return beginExtension(folder, identity, store, finished);
 }
 
 /** @throws NfcError "invalid-file" for a count of tokens that so many steps do not have */

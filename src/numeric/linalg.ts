@@ -169,6 +169,29 @@ function axpy(y: Float64Array, yAt: number, s: number, x: Float64Array, xAt: num
   for (let c = 0; c < m; c++) y[yAt + c] = (y[yAt + c] as number) + s * (x[xAt + c] as number);
 }
 
+/** I: [n, n] */
+export function makeIdentity(n: number): Float64Array {
+  const out = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) out[i * n + i] = 1;
+  return out;
+}
+
+/** The entries of A [n, n] in `size` rows and columns from `first` on: [size, size] */
+export function takeBlock(a: Float64Array, n: number, first: number, size: number): Float64Array {
+  const block = new Float64Array(size * size);
+  for (let i = 0; i < size; i++) {
+    const at = (first + i) * n + first;
+    block.set(a.subarray(at, at + size), i * size);
+  }
+  return block;
+}
+
+/** Adds a share of the mean diagonal to the diagonal of A [n, n], in place; 1 where that is 0. */
+export function addRidge(a: Float64Array, n: number, share: number): void {
+  const ridge = (share * trace(a, n)) / n || 1;
+  for (let i = 0; i < n; i++) a[i * n + i] = (a[i * n + i] as number) + ridge;
+}
+
 /** Σ A_ii of A [n, n] */
 export function trace(a: Float64Array, n: number): number {
   let sum = 0;

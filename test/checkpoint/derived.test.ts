@@ -14,7 +14,7 @@ describe("a derived checkpoint", () => {
   it("a derived checkpoint has the base's tensors under the names asked for, byte by byte, and made ones", async () => {
     await opened(await writeCheckpoint(at("base"), { dtype: "F16", layers: 3 }), async (base) => {
       const made = Float32Array.from({ length: 8 }, (_, i) => i / 8);
-      const model = deriveCheckpoint(base, { ...base.config, n_layer: 1 }, (name) =>
+      const model = deriveCheckpoint(base, { ...base.config, n_layer: 1 }, ({ name }) =>
         name === "ln_f.bias" ? makeTensor("F32", async () => made) : name.replace("h.0.", "h.2."),
       );
       expect(model.config.n_layer).toBe(1);
@@ -44,7 +44,7 @@ describe("a derived checkpoint", () => {
 
   it("a tensor of another shape than the configuration has is a fault", async () => {
     await opened(await writeCheckpoint(at("shape")), async (base) => {
-      expect(() => deriveCheckpoint(base, { ...base.config, vocab_size: 5 }, (name) => name)).toThrow(
+      expect(() => deriveCheckpoint(base, { ...base.config, vocab_size: 5 }, ({ name }) => name)).toThrow(
         "wte.weight is [11,8], wte.weight [5,8]",
       );
     });

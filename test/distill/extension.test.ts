@@ -68,13 +68,14 @@ it("an extended run goes on from the weights that were kept, with a schedule of 
 });
 
 it("an extension that makes nothing better keeps the weights that were there", async () => {
-  const output = finished("no-better");
-  const result = await extend(output, { steps: 10 });
-  const { best } = JSON.parse(readFileSync(path("first", "nfc.json"), "utf8")).history.at(-1);
-  if (result.best.step <= 8) {
-    expect(result.best).toEqual(best);
-    expect(weightsOf(output).equals(weightsOf(path("first")))).toBe(true);
-  } else expect(result.best.perplexity).toBeLessThan(best.perplexity);
+  const output = path("no-better");
+  // At this rate the weights move far, and no later model is better.
+  const { best } = await shop.distil(student, { output, settings: { ...FIRST, evalEvery: 4, lr: 3e-2 } });
+  const kept = weightsOf(output);
+  const result = await extend(output, { steps: 10, evalEvery: 1 });
+  expect(result.tokens).toBe(10 * 64);
+  expect(result.best).toEqual(best);
+  expect(weightsOf(output).equals(kept)).toBe(true);
 });
 
 it("an extension that is interrupted at any step ends with the bytes of one that was not", async () => {

@@ -1,10 +1,12 @@
 // A run that was interrupted and goes on is, bit for bit, the run that was not; the same seed gives the same bytes.
-import { cpSync, existsSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { beforeAll, describe, expect, it, vi } from "vitest";
 import { RunFolder } from "../../src/distill/run-folder.ts";
 import type { TrainOptions } from "../../src/distill/train.ts";
 import type { TrainSettings } from "../../src/distill/train-settings.ts";
 import { NfcError } from "../../src/errors.ts";
+import { writeChecksums } from "../../src/io/checksums.ts";
 import { VARIANTS, type Variant } from "../../src/model/variants.ts";
 import { withWriteFault } from "../io/faults.ts";
 import { failureOf } from "../support/failure.ts";
@@ -211,6 +213,19 @@ it("a distillation gives the same bytes for the same seed, and others for anothe
   expect(other.equals(first)).toBe(false);
 });
 
+it("a checkpoint of more tokens than its steps have is refused", async () => {
+  const student = await shop.student("dense");
+  const options = { output: path("counted"), settings: { ...CHANGING, transferSteps: 0 } };
+  await failureOf(() => shop.distil(student, { ...options, ...signalAt(2) }));
+  const checkpoint = path("counted.run", "checkpoint");
+  const read = (name: string) => JSON.parse(readFileSync(join(checkpoint, name), "utf8"));
+  writeFileSync(join(checkpoint, "state.json"), JSON.stringify({ ...read("state.json"), tokens: 129 }));
+  await writeChecksums(checkpoint, ["state.json"], read("checksums.json"));
+  const failure = await failureOf(() => shop.distil(student, { ...options, resume: true }));
+  expect(failure.code).toBe("invalid-file");
+  expect(failure.message).toContain("129 tokens after step 2, which has 128");
+});
+
 describe("changes since a run began", () => {
   it.each<[string, () => Promise<Partial<Given>>]>([
     ["lr (0.001 → 0.002)", async () => ({ settings: { ...CHANGING, lr: 2e-3 } })],
@@ -246,7 +261,9 @@ describe("changes since a run began", () => {
 
   it("a change of the saving interval or the threads is accepted", async () => {
     const student = await shop.student("noise-distance");
-    const options = { output: path("changing"), settings: CHANGING, saveEvery: 1, session: { threads: 2 } };
+    const output = path("unchanged");
+    await failureOf(() => shop.distil(student, { output, settings: CHANGING, ...signalAt(2) }));
+    const options = { output, settings: CHANGING, saveEvery: 1, session: { threads: 2 } };
     expect((await shop.distil(student, { ...options, resume: true })).resumedFrom).toBe(2);
   });
 });

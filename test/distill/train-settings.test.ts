@@ -169,7 +169,7 @@ describe("training for the rounding of an export", () => {
     expect(resolveTrainSettings("finetune", TINY, { quantize: "q4" }).budget).toBe(0);
   });
 
-  it("rounds in the last third of the steps, or in as many as are given", () => {
+  it("rounds in the last 30 % of the steps, or in as many as are given", () => {
     const rounded = (settings: Partial<TrainSettings>) =>
       resolveTrainSettings("finetune", TINY, { steps: 10, ...settings }).quantizeSteps;
     expect(rounded({})).toBe(0);

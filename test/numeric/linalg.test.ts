@@ -1,7 +1,15 @@
-// Products, Cholesky factor and triangular solve against ml-matrix.
+// Products, blocks, ridge, Cholesky factor and triangular solve against ml-matrix.
 import { CholeskyDecomposition, Matrix, solve } from "ml-matrix";
 import { describe, expect, test } from "vitest";
-import { cholesky, multiply, multiplyRows, multiplyTransposed, solveTransposed } from "../../src/numeric/linalg.ts";
+import {
+  addRidge,
+  cholesky,
+  multiply,
+  multiplyRows,
+  multiplyTransposed,
+  solveTransposed,
+  takeBlock,
+} from "../../src/numeric/linalg.ts";
 import { flat, fromFlat, randomMatrix, uniform } from "./matrices.ts";
 
 const FLOOR = 1e-12;
@@ -154,4 +162,25 @@ describe("the triangular solve", () => {
     expect(solution.every(Number.isFinite)).toBe(true);
     expect(Array.from(solution.subarray(4))).toEqual(Array.from({ length: 8 }, () => 0));
   });
+});
+
+test.each([
+  [0, 5],
+  [0, 2],
+  [2, 3],
+  [4, 1],
+])("a block from row %i on with %i rows and columns is ml-matrix's", (first, size) => {
+  const matrix = randomMatrix(5, 5, uniform(8));
+  const last = first + size - 1;
+  expect(takeBlock(flat(matrix), 5, first, size)).toEqual(flat(matrix.subMatrix(first, last, first, last)));
+});
+
+test("a ridge adds a share of the mean diagonal to the diagonal, and 1 where that is 0", () => {
+  const matrix = positive(4, 5);
+  const values = flat(matrix);
+  addRidge(values, 4, 0.125);
+  expectClose(values, Matrix.add(matrix, Matrix.eye(4).mul((0.125 * matrix.trace()) / 4)));
+  const nothing = new Float64Array(9);
+  addRidge(nothing, 3, 0.125);
+  expect(nothing).toEqual(flat(Matrix.eye(3)));
 });

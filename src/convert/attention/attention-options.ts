@@ -43,18 +43,18 @@ function checkRank(flag: string, choice: RankChoice | undefined, config: ModelCo
   if (typeof choice === "number") {
     if (!within(choice)) throw refuse(`${choice} is not from 1 to ${size}`, range);
   } else if ("share" in choice) {
-    const percent = formatPercent(choice.share);
+    const percent = formatShare(choice.share);
     if (!(choice.share > 0 && choice.share <= 1)) throw refuse(`${percent} is not above 0 % and up to 100 %`, range);
     if (choice.share * size < 1)
       throw refuse(
         `${percent} of ${size} is less than 1`,
-        size === 1 ? "leave it out" : `take at least ${formatPercent(Math.ceil(100 / size) / 100)}`,
+        size === 1 ? "leave it out" : `take at least ${formatShare(Math.ceil(100 / size) / 100)}`,
       );
   } else if (choice.length !== config.n_layer || !choice.every(within))
     throw refuse(`[${choice.join(", ")}] is not a rank from 1 to ${size} for each of ${config.n_layer} layers`, range);
 }
 
-function formatPercent(share: number): string {
+function formatShare(share: number): string {
   return `${Number((100 * share).toFixed(2))}%`;
 }
 

@@ -1,7 +1,7 @@
 // Fits the distance-dependent noise mean: weighted least squares of score residuals on the distance buckets.
 import { makeNotFiniteError } from "../../errors.ts";
 import { BucketKernel, type BucketSums } from "../../numeric/kernels/buckets.ts";
-import { solvePositive, transpose } from "../../numeric/linalg.ts";
+import { addRidge, solvePositive, trace, transpose } from "../../numeric/linalg.ts";
 import { addRowProducts, type Rows } from "../../numeric/products.ts";
 import type { RowBlock } from "../statistics/attention-blocks.ts";
 
@@ -68,13 +68,11 @@ export class DistanceFit {
     const result = new Float32Array(this.heads * size);
     for (let head = 0; head < this.heads; head++) {
       const { matrix, right } = this.makeEquations(head);
-      const trace = right.reduce((sum, _, a) => sum + (matrix[a * size + a] as number), 0);
-      if (![trace, ...right].every(Number.isFinite))
+      if (![trace(matrix, size), ...right].every(Number.isFinite))
         throw makeNotFiniteError(`head ${head}: attention scores are not finite`);
       let farthest = size - 1;
       while (farthest > 0 && matrix[farthest * size + farthest] === 0) farthest -= 1;
-      const ridge = RIDGE * (trace / size) || 1;
-      for (let a = 0; a < size; a++) matrix[a * size + a] = (matrix[a * size + a] as number) + ridge;
+      addRidge(matrix, size, RIDGE);
       const mean = solvePositive(matrix, right, size);
       for (let a = 0; a < size; a++) result[head * size + a] = (mean[Math.min(a, farthest)] as number) * factor;
     }

@@ -1,6 +1,6 @@
 // The metric of a tie where the teacher's attention is known: errors count by the differences between keys that it weighs.
 // M̂, P, Γ, Γ̂, L, S̃ and u are those of tie-head.ts.
-import { multiply, multiplyRows, solveLower, trace, transpose } from "../../numeric/linalg.ts";
+import { makeIdentity, multiply, multiplyRows, solveLower, trace, transpose } from "../../numeric/linalg.ts";
 import { decomposeSymmetric } from "../../numeric/symmetric-eigen.ts";
 
 /** A direction that keeps a smaller share of its length beside the others is noise, as moments are sums in float32. */
@@ -35,15 +35,22 @@ export function whitenMetric(factor: Float64Array, moments: Float64Array, n: num
   return trace(metric, n) > 0 ? metric : null;
 }
 
-/** trust · Γ̂ + (1 − trust) · (tr Γ̂ / tr N) · N with N = I − uuᵀ, the metric in which all keys count alike: [n, n] */
+/** trust · Γ̂ + (1 − trust) · (tr Γ̂ / tr N) · N: [n, n] */
 export function shrinkMetric(metric: Float64Array, unit: Float64Array | null, n: number, trust: number): Float64Array {
   if (trust === 1) return metric;
   const level = ((1 - trust) * trace(metric, n)) / (unit ? n - 1 : n);
-  return metric.map((value, at) => {
-    const [i, j] = [Math.floor(at / n), at % n];
-    const identity = (i === j ? 1 : 0) - (unit ? (unit[i] as number) * (unit[j] as number) : 0);
-    return trust * value + level * identity;
-  });
+  const plain = makePlainMetric(unit, n);
+  return metric.map((value, at) => trust * value + level * (plain[at] as number));
+}
+
+/** N = I − uuᵀ, the metric in which all keys count alike; I without a constant input: [n, n] */
+export function makePlainMetric(unit: Float64Array | null, n: number): Float64Array {
+  const out = makeIdentity(n);
+  if (unit)
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++)
+        out[i * n + j] = (out[i * n + j] as number) - (unit[i] as number) * (unit[j] as number);
+  return out;
 }
 
 /**

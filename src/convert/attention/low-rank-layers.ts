@@ -31,9 +31,9 @@ export function lowerRanks(checkpoint: Checkpoint, { strategy, ranks }: LowRankS
   };
   const { layers, settled } = narrowLayers(checkpoint, { phase: "factoring", ranks, narrow }, { ...tools, text });
   return {
-    model: deriveCheckpoint(checkpoint, config, (name) => {
-      const layer = Number(name.split(".")[1]);
-      if (findParameterKind(name) !== "attention input" || !isNarrow(config, ranks, layer)) return name;
+    model: deriveCheckpoint(checkpoint, config, ({ name, layer }) => {
+      const isInput = findParameterKind(name) === "attention input";
+      if (layer === null || !isInput || !isNarrow(config, ranks, layer)) return name;
       const read = async () => {
         await layers[layer];
         return tools.scratch.read(name);

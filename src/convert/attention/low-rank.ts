@@ -1,5 +1,5 @@
 // Lowers the rank of the scores of one layer: q and k of each head with r numbers in place of D.
-import { multiplyTransposed } from "../../numeric/linalg.ts";
+import { multiplyTransposed, takeBlock } from "../../numeric/linalg.ts";
 import { mixMoments } from "../statistics/moments.ts";
 import {
   applyFactor,
@@ -67,7 +67,7 @@ function measureWeights(layer: ScoreLayer, head: number): FormGrams {
  * @param gram [2D, 2D] @param bias of Q: [D], null in a model without biases
  */
 export function takeFormGrams(gram: Float64Array, bias: Float64Array | null, D: number): FormGrams {
-  const [left, right] = [new Float64Array(D * D), takeKeyBlock(gram, D)];
+  const [left, right] = [new Float64Array(D * D), takeBlock(gram, 2 * D, D, D)];
   for (let i = 0; i < D; i++)
     for (let j = 0; j < D; j++)
       left[i * D + j] = (gram[i * 2 * D + j] as number) + (bias ? (bias[i] as number) * (bias[j] as number) : 0);
@@ -90,7 +90,7 @@ function measureGrams(
   const [queries, spread] = [queryMoments?.[head], keyMoments?.[head]];
   if (!queries || !spread) return plain;
   requireFiniteHead(head, "attention", [queries, spread]);
-  const keys = takeKeyBlock(spread, D);
+  const keys = takeBlock(spread, 2 * D, D, D);
   return { left: mixMoments(queries, plain.left, D, trust), right: mixMoments(keys, plain.right, D, trust) };
 }
 
@@ -123,11 +123,4 @@ function takeHead(layer: ScoreLayer, head: number): { query: Float64Array; key: 
   const key = takeHeadColumns(layer.kWeight, layer.kBias, head, layer);
   requireFiniteHead(head, "Q or K", [query, key]);
   return { query, key };
-}
-
-/** The moments of the keys, the last block of those of z = [q, k]: [2D, 2D] → [D, D] */
-function takeKeyBlock(moments: Float64Array, D: number): Float64Array {
-  const out = new Float64Array(D * D);
-  for (let i = 0; i < D; i++) out.set(moments.subarray((D + i) * 2 * D + D, (D + i + 1) * 2 * D), i * D);
-  return out;
 }

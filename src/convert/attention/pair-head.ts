@@ -10,6 +10,7 @@
 // the closest symmetric form's, with A = I.
 import {
   cholesky,
+  makeIdentity,
   multiply,
   multiplyRows,
   multiplyTransposed,
@@ -19,6 +20,7 @@ import {
 } from "../../numeric/linalg.ts";
 import { decomposeSymmetric } from "../../numeric/symmetric-eigen.ts";
 import { PIVOT_FLOOR } from "./heads.ts";
+import { makePlainMetric } from "./key-metric.ts";
 import { findClosestForm, type HeadSpan, measureFormError, spanSize } from "./tie-head.ts";
 
 export interface ClosestPair {
@@ -88,14 +90,5 @@ function solveGram(gram: Float64Array, b: Float64Array, D: number): void {
 
 /** Γ̂, or N without a text: [n, n] */
 function takeMetric({ metric, unit }: HeadSpan, n: number): Float64Array {
-  if (metric) return metric;
-  const plain = makeIdentity(n);
-  if (!unit) return plain;
-  return plain.map((value, at) => value - (unit[Math.floor(at / n)] as number) * (unit[at % n] as number));
-}
-
-function makeIdentity(n: number): Float64Array {
-  const out = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) out[i * n + i] = 1;
-  return out;
+  return metric ?? makePlainMetric(unit, n);
 }

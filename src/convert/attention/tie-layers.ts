@@ -4,7 +4,7 @@ import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../../checkpoint/derived.ts";
 import { countElements } from "../../formats/dtype.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { findParameterKind, isNoiseParameter } from "../../model/parameters.ts";
+import { findParameterKind, isNoiseParameter, type ParameterSpec } from "../../model/parameters.ts";
 import { hasDistanceMean, VARIANT_TRAITS, type Variant } from "../../model/variants.ts";
 import { DEFAULT_NOISE_STD } from "../convert-options.ts";
 import type { Cut, CutTools } from "../cut.ts";
@@ -42,10 +42,9 @@ export function tieLayers(checkpoint: Checkpoint, settings: TieSettings, tools: 
   const { layers, settled } = runLayers(checkpoint, { phase: "tying", work }, { ...tools, text });
   const closed = settled.then(() => pool.close());
   return {
-    model: deriveCheckpoint(checkpoint, config, (name, shape) => {
-      const layer = Number(name.split(".")[1]);
-      return findOrigin(checkpoint, { name, shape }, { settings, tools, layer: layers[layer] ?? null });
-    }),
+    model: deriveCheckpoint(checkpoint, config, (parameter) =>
+      findOrigin(checkpoint, parameter, { settings, tools, layers }),
+    ),
     async finish() {
       await closed;
       const tied = await Promise.all(layers);
@@ -60,27 +59,28 @@ export function tieLayers(checkpoint: Checkpoint, settings: TieSettings, tools: 
 interface Making {
   settings: TieSettings;
   tools: CutTools;
-  /** The layer that a tensor belongs to, once it is tied. */
-  layer: Promise<TiedLayer> | null;
+  /** Each layer, once it is tied. */
+  layers: readonly Promise<TiedLayer>[];
 }
 
 function findOrigin(
   checkpoint: Checkpoint,
-  { name, shape }: { name: string; shape: readonly number[] },
-  { settings: { noiseStd = DEFAULT_NOISE_STD }, tools: { scratch, dtype }, layer }: Making,
+  { name, shape, layer }: ParameterSpec,
+  { settings: { noiseStd = DEFAULT_NOISE_STD }, tools: { scratch, dtype }, layers }: Making,
 ): TensorOrigin {
+  const tied = layer === null ? undefined : layers[layer];
   if (isNoiseParameter(name)) {
     const size = countElements(shape);
     return makeTensor(dtype ?? "F32", async () =>
       findParameterKind(name) === "noise mean"
-        ? ((await layer)?.noiseMean ?? new Float32Array(size))
+        ? ((await tied)?.noiseMean ?? new Float32Array(size))
         : new Float32Array(size).fill(Math.log(noiseStd)),
     );
   }
   const kind = findParameterKind(name);
   if (kind !== "attention input" && kind !== "attention form") return name;
   const readS = async () => {
-    await layer;
+    await tied;
     return scratch.read(name);
   };
   if (kind === "attention form")

@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { NfcError } from "../../errors.ts";
 import { fileExists } from "../../io/exists.ts";
 import { timePhase } from "../../io/timings.ts";
-import { assembleLayer, type HeadTie, type LayerTie, type LayerTieInput, tieHeads } from "./tie.ts";
+import { assembleLayer, type HeadTie, type LayerTie, type LayerTieInput, tieLayer } from "./tie.ts";
 import type { TieReply, TieRequest } from "./tie-worker.ts";
 
 /** Compiled beside this file; absent when TypeScript sources run directly. */
@@ -34,8 +34,8 @@ export class TiePool {
    * @throws NfcError as `tieLayer`, "aborted"; Error when a worker dies
    */
   async tie(input: LayerTieInput, { signal }: { signal?: AbortSignal | undefined } = {}): Promise<LayerTie> {
+    if (this.size === 1) return timePhase("tying", () => tieLayer(input));
     const heads = Array.from({ length: input.n_head }, (_, head) => head);
-    if (this.size === 1) return timePhase("tying", () => assembleLayer(input, tieHeads(input, heads)));
     const share = Math.ceil(heads.length / this.size);
     const lanes = Math.ceil(heads.length / share);
     const parts = Array.from({ length: lanes }, (_, lane) => heads.slice(lane * share, (lane + 1) * share));

@@ -96,7 +96,7 @@ export function tieHeads(input: LayerTieInput, heads: readonly number[]): HeadTi
     requireFiniteHead(head, "Q or K", [columns]);
     const keyMoments = spreads?.[head] ?? null;
     requireFiniteHead(head, "attention", [keyMoments]);
-    const inputs = input.inputs && addRidge(input.inputs, head, trust);
+    const inputs = input.inputs && weighInputs(input.inputs, head, trust);
     const span = buildHeadSpan(columns, { rows, headDim: D, constant, inputs, keyMoments, trust });
     const tie = input.paired ? pairOne(span) : tieOne(span, input.strategy);
     const bias = constant ? Float64Array.from(qBias.subarray(head * D, (head + 1) * D)) : null;
@@ -152,7 +152,7 @@ export function assembleLayer({ n_embd: C, n_head, qBias, paired }: LayerTieInpu
 }
 
 /** trust · Σ + (1 − trust + ridge) · (tr Σ / rows) · I, as a head sees it */
-function addRidge({ heads, level }: InputMoments, head: number, trust: number): SpanOptions["inputs"] {
+function weighInputs({ heads, level }: InputMoments, head: number, trust: number): SpanOptions["inputs"] {
   const moments = heads[head] as Float64Array;
   if (!Number.isFinite(level) || !areFinite(moments)) throw makeNotFiniteError("the layer's inputs are not finite");
   return { moments, share: trust, rest: (1 - trust + RIDGE) * level };

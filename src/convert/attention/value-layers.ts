@@ -33,10 +33,9 @@ export function lowerValueRanks(checkpoint: Checkpoint, { ranks }: ValueSettings
   };
   const { layers, settled } = narrowLayers(checkpoint, { phase: "factoring values", ranks, narrow }, tools);
   return {
-    model: deriveCheckpoint(checkpoint, config, (name) => {
-      const layer = Number(name.split(".")[1]);
-      const made = NAMES.some((made) => name === `h.${layer}.${made}`) && isNarrow(config, ranks, layer);
-      if (!made) return name;
+    model: deriveCheckpoint(checkpoint, config, ({ name, layer }) => {
+      const isMade = NAMES.some((made) => name === `h.${layer}.${made}`);
+      if (layer === null || !isMade || !isNarrow(config, ranks, layer)) return name;
       const read = async () => {
         await layers[layer];
         return tools.scratch.read(nameScratch(name));

@@ -3,8 +3,7 @@ import { type Checkpoint, requireTensor } from "../../checkpoint/checkpoint.ts";
 import { deriveCheckpoint, makeTensor, type TensorOrigin } from "../../checkpoint/derived.ts";
 import { computeScoreScale } from "../../model/attention.ts";
 import type { ModelConfig } from "../../model/config.ts";
-import { countAttentionColumns, listAttentionParts } from "../../model/head-widths.ts";
-import { findParameterKind } from "../../model/parameters.ts";
+import { findParameterKind, type ParameterSpec } from "../../model/parameters.ts";
 import type { Cut, CutTools } from "../cut.ts";
 import { checkLayers, type LayerSettings } from "./axis-settings.ts";
 import { chooseLayers, spaceLayers } from "./layers-choice.ts";
@@ -15,7 +14,7 @@ export interface LayersCut extends Cut {
 }
 
 /**
- * The model of the layers that stay. With a number of them, those go whose absence costs least on the calibration text;
+ * The dense model of the layers that stay. With a number of them, those go whose absence costs least on the calibration text;
  * without text, those that stay are spaced evenly.
  * @throws NfcError "usage" as `checkLayers`
  */
@@ -23,9 +22,10 @@ export async function cutLayers(checkpoint: Checkpoint, layers: LayerSettings, t
   const { config } = checkpoint;
   checkLayers(layers, config);
   const { kept, ...choice } = await chooseKept(checkpoint, layers, tools);
+  const cut: ModelConfig = { ...config, n_layer: kept.length };
   return {
     kept,
-    model: deriveCheckpoint(checkpoint, keepLayers(config, kept), (name) => findOrigin(checkpoint, name, kept, tools)),
+    model: deriveCheckpoint(checkpoint, cut, (parameter) => findOrigin(checkpoint, parameter, kept, tools)),
     finish: async () => ({ cuts: [{ axis: "layers", from: config.n_layer, to: kept.length, kept, ...choice }] }),
   };
 }
@@ -43,40 +43,30 @@ async function chooseKept(
   return { kept, chosen: "measured", removed, calibration: { ...text.record, tokens } };
 }
 
-function keepLayers(config: ModelConfig, kept: readonly number[]): ModelConfig {
-  const pickRanks = (ranks: readonly number[]) => kept.map((layer) => ranks[layer] as number);
-  return {
-    ...config,
-    n_layer: kept.length,
-    ...(config.qk_ranks && { qk_ranks: pickRanks(config.qk_ranks) }),
-    ...(config.vo_ranks && { vo_ranks: pickRanks(config.vo_ranks) }),
-  };
-}
-
 /** A layer's tensor under its old number; c_attn is made anew where the scores depend on the layer's number. */
-function findOrigin(checkpoint: Checkpoint, name: string, kept: readonly number[], { dtype }: CutTools): TensorOrigin {
-  const [, at, rest] = /^h\.(\d+)\.(.+)$/.exec(name) ?? [];
-  if (at === undefined) return name;
-  const layer = kept[Number(at)] as number;
-  const source = `h.${layer}.${rest}`;
+function findOrigin(
+  checkpoint: Checkpoint,
+  { name, layer }: ParameterSpec,
+  kept: readonly number[],
+  { dtype }: CutTools,
+): TensorOrigin {
+  if (layer === null) return name;
+  const old = kept[layer] as number;
+  const source = name.replace(`h.${layer}.`, `h.${old}.`);
   const { config } = checkpoint;
-  const factor = computeScoreScale(config, layer) / computeScoreScale(config, Number(at));
+  const factor = computeScoreScale(config, old) / computeScoreScale(config, layer);
   if (factor === 1 || findParameterKind(name) !== "attention input") return source;
-  const read = async () => scaleQueries(await checkpoint.readF32(source), config, layer, factor);
+  const read = async () => scaleQueries(await checkpoint.readF32(source), config, factor);
   return makeTensor(dtype ?? requireTensor(checkpoint, source).dtype, read);
 }
 
 /**
  * Scores of layer l are divided by l + 1 where scale_attn_by_inverse_layer_idx says so. A layer that moves from l to m
  * keeps its scores when its q is multiplied by (m + 1) / (l + 1).
- * @param values of c_attn, whose columns begin with q: changed in place
+ * @param values of c_attn, [C, 3C] or [3C], whose columns begin with q: changed in place
  */
-function scaleQueries(values: Float32Array, config: ModelConfig, layer: number, factor: number): Float32Array {
-  const columns = countAttentionColumns(config, layer);
-  const [first] = listAttentionParts(config, layer);
-  // One projection s that is query and key at once carries the root of the factor.
-  const own = first?.part === "qk" ? Math.sqrt(factor) : factor;
-  for (let row = 0; row < values.length; row += columns)
-    for (let c = row; c < row + (first?.columns ?? 0); c++) values[c] = (values[c] as number) * own;
+function scaleQueries(values: Float32Array, { n_embd: C }: ModelConfig, factor: number): Float32Array {
+  for (let row = 0; row < values.length; row += 3 * C)
+    for (let c = row; c < row + C; c++) values[c] = (values[c] as number) * factor;
   return values;
 }

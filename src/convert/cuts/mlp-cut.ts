@@ -5,6 +5,7 @@ import { makeNotFiniteError, throwIfAborted } from "../../errors.ts";
 import { gemm, mul, reduceSum, sub } from "../../graph/ops.ts";
 import { embedWindowsApart, type Hidden } from "../../inference/layerwise.ts";
 import type { ModelConfig } from "../../model/config.ts";
+import { findParameterKind, type ParameterSpec } from "../../model/parameters.ts";
 import type { Cut, CutTools } from "../cut.ts";
 import { runInPieces } from "../pieces.ts";
 import { joinWeights } from "../repair/repair-moments.ts";
@@ -18,15 +19,15 @@ import { pickColumns, pickRows } from "./pick.ts";
 /**
  * The model with `units` hidden units in each MLP. With text the layers are cut one after another, each measured on the
  * stream that the cut ones before it give; without, units of small weights go, and nothing makes up for them.
- * @throws NfcError "usage" as `resolveMlpUnits`, and for a text of fewer positions than units stay
+ * @throws NfcError "usage" as `resolveMlpUnits`, and for a text of no more positions than units stay
  */
 export async function cutMlp(checkpoint: Checkpoint, settings: MlpSettings, tools: CutTools): Promise<Cut> {
   const { config } = checkpoint;
   const units = resolveMlpUnits(settings, config);
   const { text } = tools;
   const kept: number[][] = [];
-  const model = deriveCheckpoint(checkpoint, { ...config, n_inner: units }, (name) =>
-    findOrigin(checkpoint, name, kept, tools),
+  const model = deriveCheckpoint(checkpoint, { ...config, n_inner: units }, (parameter) =>
+    findOrigin(checkpoint, parameter, kept, tools),
   );
   if (text) checkMlpText(text, units);
   const cut = { axis: "mlp", from: config.n_inner, to: units };
@@ -41,16 +42,15 @@ export async function cutMlp(checkpoint: Checkpoint, settings: MlpSettings, tool
 /** Tensors of a layer may be read once `kept` has it. */
 function findOrigin(
   checkpoint: Checkpoint,
-  name: string,
+  { name, layer }: ParameterSpec,
   kept: readonly (readonly number[])[],
   { dtype, scratch, text }: CutTools,
 ): TensorOrigin {
-  const [, layer, rest] = /^h\.(\d+)\.mlp\.(.+)$/.exec(name) ?? [];
-  if (layer === undefined || rest === undefined) return name;
-  const units = () => kept[Number(layer)] as readonly number[];
-  if (rest.startsWith("c_fc")) return pickColumns(checkpoint, name, units);
+  if (layer === null || findParameterKind(name) !== "mlp") return name;
+  const units = () => kept[layer] as readonly number[];
+  if (name.includes(".c_fc.")) return pickColumns(checkpoint, name, units);
   if (text) return makeTensor(dtype ?? requireTensor(checkpoint, name).dtype, () => scratch.read(name));
-  return rest === "c_proj.bias" ? name : pickRows(checkpoint, name, units);
+  return name.endsWith(".bias") ? name : pickRows(checkpoint, name, units);
 }
 
 interface CutInProgress {

@@ -1,7 +1,8 @@
 // Chooses which hidden units of an MLP go, and makes up for them in the output weights of those that stay.
+import { addRidge } from "../../numeric/linalg.ts";
 import { addRowProducts, dot } from "../../numeric/products.ts";
 import { invertInPlace, sweep } from "../../numeric/sweep.ts";
-import { addRidge } from "../repair/ridge.ts";
+import { FIT_RIDGE } from "../statistics/moments.ts";
 
 /** Units go in this many rounds; those of one round are chosen without a look at each other. */
 const ROUNDS = 32;
@@ -37,7 +38,7 @@ export interface KeptUnits {
  */
 export function* removeUnits({ gram, weight, units, size }: HiddenUnits, keep: number): Generator<void, KeptUnits> {
   const width = weight.length / size;
-  addRidge(gram, size);
+  addRidge(gram, size, FIT_RIDGE);
   yield* invertInPlace(gram, size);
   const inverse = gram;
   const active = Array.from({ length: units }, (_, j) => j);

@@ -1,9 +1,9 @@
 // The change of a half-block's output weights that comes nearest to what is missing after it.
-import { factorPanels, solveLower, solveTransposed } from "../../numeric/linalg.ts";
+import { addRidge, factorPanels, solveLower, solveTransposed } from "../../numeric/linalg.ts";
 import { addRowProducts, dot } from "../../numeric/products.ts";
 import { transposeInto } from "../../numeric/transpose.ts";
+import { FIT_RIDGE } from "../statistics/moments.ts";
 import type { HalfMoments } from "./repair-moments.ts";
-import { addRidge } from "./ridge.ts";
 
 /** Columns of D that are solved for at once. */
 const COLUMNS = 64;
@@ -24,7 +24,7 @@ export function* fitChange(
   { gram, cross, size }: HalfMoments,
   held: HalfMoments,
 ): Generator<void, Float64Array> {
-  addRidge(gram, size);
+  addRidge(gram, size, FIT_RIDGE);
   yield* factorPanels(gram, size, 0);
   const change = yield* solveFactored(gram, cross, size);
   const share = yield* findShare(change, held);

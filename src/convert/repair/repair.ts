@@ -70,7 +70,7 @@ const inScratch = (name: string) => `repaired ${name}`;
 const REPAIRED = /^h\.\d+\.(attn|mlp)\.c_proj\./;
 
 function deriveRepaired(student: Checkpoint, { scratch, dtype }: CutTools): Checkpoint {
-  return deriveCheckpoint(student, student.config, (name) =>
+  return deriveCheckpoint(student, student.config, ({ name }) =>
     REPAIRED.test(name)
       ? makeTensor(dtype ?? requireTensor(student, name).dtype, () => scratch.read(inScratch(name)))
       : name,

@@ -10,6 +10,7 @@ import { timePhase } from "../../io/timings.ts";
 import { type AttentionContext, computeScoreScale, makeBucketTable, splitHeads } from "../../model/attention.ts";
 import type { BlockOutput } from "../../model/gpt2.ts";
 import { DISTANCE_BUCKETS } from "../../model/variants.ts";
+import { takeBlock } from "../../numeric/linalg.ts";
 import { DistanceFit } from "../attention/distance-mean.ts";
 import type { InputMoments } from "../attention/tie.ts";
 import type { CutTools } from "../cut.ts";
@@ -109,12 +110,14 @@ export class Calibration {
     const grams = splitEvenly(sums.gram, n_head).map((gram, head) =>
       bias ? borderGram(gram, totals[head] as Float64Array, positions) : gram,
     );
+    const D = n_embd / n_head;
+    const width = 2 * D + (bias ? 1 : 0); // of z
     const power = sums.inputSquares.reduce((sum, value) => sum + value, 0) / positions;
     const squares = this.hidden.reduce((sum, { x }) => sum + sumSquares(x), 0);
     return {
       inputs: { heads: grams.map(divide), level: bias ? (power + 1) / (n_embd + 1) : power / n_embd },
       keyMoments: average(sums.spread),
-      queryMoments: grams.map((gram) => divide(takeQueryBlock(gram, n_embd / n_head))),
+      queryMoments: grams.map((gram) => divide(takeBlock(gram, width, 0, D))),
       mixedMoments: average(sums.mixed),
       mixedMeans: average(sums.mixedSum),
       valueMoments: average(sums.valueSpread),
@@ -244,14 +247,6 @@ function buildFitOutputs(
 
 function take(scores: Readonly<Record<string, Tensor>>, name: string, block: number): Float32Array {
   return scores[`${name}.${block}`]?.data as Float32Array;
-}
-
-/** The first D rows and columns of a square matrix. */
-function takeQueryBlock(gram: Float64Array, D: number): Float64Array {
-  const n = Math.sqrt(gram.length);
-  const block = new Float64Array(D * D);
-  for (let i = 0; i < D; i++) block.set(gram.subarray(i * n, i * n + D), i * D);
-  return block;
 }
 
 /**

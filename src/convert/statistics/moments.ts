@@ -4,6 +4,9 @@ import { trace } from "../../numeric/linalg.ts";
 /** The ridge on Σ's diagonal, relative to its mean: it bounds S̃ in directions that the text never takes. */
 export const RIDGE = 1e-4;
 
+/** The ridge of the fits that make up for what a cut has taken, relative to the mean diagonal of their moments. */
+export const FIT_RIDGE = 1e-2;
+
 /** Positions at which text and identity have equal shares in the metric (docs/decisions/0036-calibration-trust.md). */
 const TRUST_TOKENS = 128;
 

@@ -6,11 +6,10 @@ import type { NfcRecord } from "../../checkpoint/nfc-record.ts";
 import { refuseOwnSource } from "../../checkpoint/source-guard.ts";
 import { loadTokenizer } from "../../checkpoint/tokenizer.ts";
 import type { RunParameters } from "../../distill/device/open-parameters.ts";
-import { beginExtension, checkExtension, findBegunRun } from "../../distill/extension.ts";
+import { checkExtension, findBegunRun, loadBegunState } from "../../distill/extension.ts";
 import type { Given } from "../../distill/resolve-settings.ts";
 import { RunFolder, type RunIdentity } from "../../distill/run-folder.ts";
 import { claimRun, fingerprintModel, listChangedSettings } from "../../distill/run-identity.ts";
-import type { ParameterState } from "../../distill/step/parameter-state.ts";
 import { checkTeacherFits, withMatchingTeacher } from "../../distill/teacher/teacher.ts";
 import { makeStore, type TrainedModel, writeTrainedModel } from "../../distill/trained-model.ts";
 import { TrainingLoop } from "../../distill/training-loop.ts";
@@ -153,10 +152,11 @@ async function runWith(
   options: FinetuneTaskOptions & { resume: boolean },
   examples: { train: EncodedExample[]; dev: EncodedExample[] },
 ): Promise<FinetuneTaskResult> {
-  const { settings, model, folder, identity, inputs, force } = plan;
+  const { settings, model, folder, identity, inputs, force, extended } = plan;
   const { train, dev } = plan.parts;
   const { output, task, teacher = null, resume, session = {}, signal, command, onProgress } = options;
-  const saved = resume ? await loadState(plan, store) : null;
+  const makeState = (finished: FinishedTaskRun) => makeExtendedState(finished, settings);
+  const saved = resume ? await loadBegunState(folder, identity, store, { extended, makeState }) : null;
   const asked = teacher && settings.kd > 0;
   const objective = await TaskObjective.open({
     ...{ task, settings, model, store, session, onProgress, signal },
@@ -188,17 +188,6 @@ async function runWith(
   } finally {
     await objective.close();
   }
-}
-
-/** The state in which a run goes on, its arrays in the store: that of its checkpoint, or where it extends a finished one. */
-async function loadState(
-  { folder, extended, identity, settings }: TaskPlan,
-  store: ParameterState,
-): Promise<ClassifierState | null> {
-  const saved = folder.exists() ? await folder.load(store) : null;
-  if (saved) return saved;
-  const finished = extended && { folder: extended.folder, makeState: () => makeExtendedState(extended, settings) };
-  return beginExtension(folder, identity, store, finished);
 }
 
 /** A language model's own head plays no part in a classifier. */

@@ -3,12 +3,18 @@ import { describe, expect, it } from "vitest";
 import { evaluate } from "../../../src/inference/score/evaluate.ts";
 import { countParameters, listParameters } from "../../../src/model/parameters.ts";
 import { VARIANTS, type Variant } from "../../../src/model/variants.ts";
-import { bytesOf, converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
+import { bytesOf, columns, converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
 
 const path = temporaryFolder("values");
 const text = { strategy: "calibrated", calibration: [TEXT] } as const;
 const CONVERTED = VARIANTS.filter((variant): variant is Exclude<Variant, "dense"> => variant !== "dense");
+
+/** The weights and biases whose columns begin with those of the scores, and their rows. */
+const C_ATTN = [0, 1].flatMap((layer) => [
+  [`h.${layer}.attn.c_attn.weight`, 64] as const,
+  [`h.${layer}.attn.c_attn.bias`, 1] as const,
+]);
 
 const measure = (folder: string) => opened(folder, (model) => evaluate(model, { text: [TEXT], threads: 1 }));
 
@@ -42,11 +48,12 @@ describe("values of a lower rank in the fixture", () => {
           if (!name.includes(".c_attn.") && !name.includes("attn.c_proj"))
             expect((await bytesOf(model, name)).equals(await bytesOf(other, name)), name).toBe(true);
         }
-        const name = "h.1.attn.c_attn.bias";
-        const [after, before] = [await model.readF32(name), await other.readF32(name)];
-        const scores = before.length - 64;
-        expect(after.length).toBe(scores + 4 * 5);
-        expect(after.subarray(0, scores)).toEqual(before.subarray(0, scores));
+        for (const [name, rows] of C_ATTN) {
+          const [after, before] = [await model.readF32(name), await other.readF32(name)];
+          const scores = before.length / rows - 64;
+          expect(after.length / rows, name).toBe(scores + 4 * 5);
+          expect(columns(after, rows, 0, scores), name).toEqual(columns(before, rows, 0, scores));
+        }
       }),
     );
     expect(Number.isFinite((await measure(narrow)).perplexity)).toBe(true);

@@ -4,7 +4,6 @@ import { cp } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import { type Plan, readPlan } from "../../../src/convert/plan/plan-file.ts";
 import { type PlanOptions, planModel } from "../../../src/convert/plan/plan-model.ts";
-import { computeStandardError } from "../../../src/numeric/standard-error.ts";
 import { converted, MODEL, opened, TEXT } from "../../support/fixture.ts";
 import { poison } from "../../support/poison.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
@@ -143,13 +142,6 @@ describe("the texts of a plan", () => {
     writeFileSync(text, "ab");
     await expect(plan({ calibration: [text] })).rejects.toMatchObject({ code: "invalid-file" });
   });
-});
-
-it("the standard error is that of a weighted mean", () => {
-  const windows = [1, 2, 3, 6].map((x) => ({ weight: 1, x }));
-  // Sample variance 14/3 of 4 values.
-  expect(computeStandardError(windows, ({ x }) => x)).toBeCloseTo(Math.sqrt(14 / 3 / 4), 12);
-  expect(computeStandardError([...windows, { weight: 0, x: 99 }].slice(0, 1), ({ x }) => x)).toBe(0);
 });
 
 it("the plan of a damaged model is refused, and no file is left that could not be read", async () => {

@@ -1,88 +1,36 @@
-// Input statistics, distance means and hidden states of the fixture against arithmetic written out here.
+// Input statistics, distance means and hidden states of the fixture against arithmetic in float64.
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { type InputMoments, type LayerTie, tieLayer } from "../../../src/convert/attention/tie.ts";
 import { readProjections } from "../../../src/convert/attention/tied-attention.ts";
 import { Calibration } from "../../../src/convert/statistics/calibration.ts";
 import { moveStreams } from "../../../src/convert/statistics/layer-stream.ts";
-import { computeLogits, embedWindows, openLayerSession } from "../../../src/inference/layerwise.ts";
+import { computeLogits } from "../../../src/inference/layerwise.ts";
 import { computeScoreScale, makeBucketTable } from "../../../src/model/attention.ts";
-import { uniform } from "../../numeric/matrices.ts";
-import { MODEL, opened } from "../../support/fixture.ts";
+import { columns, MODEL, opened } from "../../support/fixture.ts";
 import { writeCheckpoint } from "../../support/make-checkpoint.ts";
 import { temporaryFolder } from "../../support/temp-folder.ts";
+import {
+  attend,
+  dot,
+  LENGTH,
+  measureSpread,
+  mix,
+  normed,
+  project,
+  secondMoments,
+  softmax,
+  statesBefore,
+  windowsOf,
+} from "./arithmetic.ts";
 
 const at = temporaryFolder("calibration");
-const LENGTH = 40;
 
-/** Windows of ids below `vocabulary`. */
-function windowsOf(vocabulary: number, count = 3, length = LENGTH): Int32Array[] {
-  const random = uniform(4);
-  return Array.from({ length: count }, () =>
-    Int32Array.from({ length }, () => Math.floor(((random() + 1) / 2) * vocabulary)),
-  );
-}
-
-/** Layer norm of each row of x [N, C], in float64. */
-async function normed(checkpoint: Checkpoint, name: string, x: Float32Array): Promise<number[][]> {
-  const { n_embd: C, layer_norm_epsilon: epsilon, bias } = checkpoint.config;
-  const weight = await checkpoint.readF32(`${name}.weight`);
-  const shift = bias ? await checkpoint.readF32(`${name}.bias`) : new Float32Array(C);
-  return Array.from({ length: x.length / C }, (_, row) => {
-    const values = [...x.subarray(row * C, (row + 1) * C)];
-    const mean = values.reduce((sum, value) => sum + value, 0) / C;
-    const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / C;
-    return values.map(
-      (value, c) => ((value - mean) / Math.sqrt(variance + epsilon)) * (weight[c] as number) + (shift[c] as number),
-    );
-  });
-}
-
-/** What enters a layer [N, C], from the windows all at once. */
-async function statesBefore(checkpoint: Checkpoint, windows: Int32Array[], layer: number): Promise<Float32Array> {
-  let hidden = await embedWindows(checkpoint, windows);
-  for (let at = 0; at < layer; at++) {
-    const session = await openLayerSession(checkpoint, at, {
-      outputs: (graph, { output }) => graph.output(output, "output"),
-    });
-    hidden = { ...hidden, x: Float32Array.from((await session.run(hidden)).output?.data as Float32Array) };
-    await session.close();
-  }
-  return hidden.x;
-}
-
-/** E[x̃ x̃ᵀ], row by row. */
-function secondMoments(rows: number[][], constant: boolean): number[][] {
-  const inputs = constant ? rows.map((row) => [...row, 1]) : rows;
-  const size = inputs[0]?.length ?? 0;
-  return Array.from({ length: size }, (_, i) =>
-    Array.from(
-      { length: size },
-      (_, j) => inputs.reduce((sum, row) => sum + (row[i] as number) * (row[j] as number), 0) / inputs.length,
-    ),
-  );
-}
-
-/** x W + b for the columns of one head: [N, D] */
-function project(rows: number[][], weight: Float32Array, bias: Float32Array | null, head: number, D: number) {
-  const C = rows[0]?.length ?? 0;
-  return rows.map((row) =>
-    Array.from({ length: D }, (_, d) => {
-      const column = head * D + d;
-      return row.reduce((sum, value, c) => sum + value * (weight[c * C + column] as number), bias?.[column] ?? 0);
-    }),
-  );
-}
-
-function dot(a: number[], b: number[]): number {
-  return a.reduce((sum, value, i) => sum + value * (b[i] as number), 0);
-}
-
-function softmax(scores: number[]): number[] {
-  const top = Math.max(...scores);
-  const powers = scores.map((score) => Math.exp(score - top));
-  const total = powers.reduce((a, b) => a + b, 0);
-  return powers.map((power) => power / total);
+/** Each value is off by 1e-5 of the largest one at most. */
+function expectClose(actual: ArrayLike<number> | undefined, expected: readonly number[]): void {
+  expect(actual?.length).toBe(expected.length);
+  const worst = expected.reduce((most, value, i) => Math.max(most, Math.abs(value - (actual?.[i] as number))), 0);
+  expect(worst / Math.max(...expected.map(Math.abs))).toBeLessThan(1e-5);
 }
 
 describe("input statistics", () => {
@@ -144,33 +92,51 @@ describe("input statistics", () => {
       const head = 2;
       const q = project(inputs, qWeight, qBias, head, D);
       const k = project(inputs, kWeight, kBias, head, D);
-      const expected = new Float64Array(4 * D * D);
-      for (const i of inputs.keys()) {
-        const first = i - (i % LENGTH);
-        const z = Array.from({ length: i - first + 1 }, (_, j) => [
-          ...(q[first + j] as number[]),
-          ...(k[first + j] as number[]),
-        ]);
-        const scores = z.map(
-          (_, j) => dot(q[i] as number[], k[first + j] as number[]) * computeScoreScale(checkpoint.config, 0),
-        );
-        const p = softmax(scores);
-        const mean = Array.from({ length: 2 * D }, (_, a) =>
-          dot(
-            p,
-            z.map((row) => row[a] as number),
-          ),
-        );
-        for (let a = 0; a < 2 * D; a++)
-          for (let b = 0; b < 2 * D; b++)
-            for (const [j, row] of z.entries()) {
-              const product = ((row[a] as number) - (mean[a] as number)) * ((row[b] as number) - (mean[b] as number));
-              expected[a * 2 * D + b] =
-                (expected[a * 2 * D + b] as number) + ((p[j] as number) * product) / inputs.length;
-            }
-      }
+      const p = attend(q, k, computeScoreScale(checkpoint.config, 0));
+      const expected = measureSpread(
+        p,
+        q.map((row, i) => [...row, ...(k[i] as number[])]),
+      );
       expect(keyMoments.length).toBe(n_head);
       for (const [at, value] of expected.entries()) expect(keyMoments[head]?.[at]).toBeCloseTo(value, 3);
+    });
+  });
+
+  test("the statistics of a layer tell of its queries and values alone, and of what attention makes of them", async () => {
+    await opened(MODEL, async (checkpoint) => {
+      const { n_embd: C, n_head, vocab_size } = checkpoint.config;
+      const [D, layer] = [C / n_head, 1];
+      const windows = windowsOf(vocab_size, 2);
+      const run = await Calibration.open(checkpoint, windows, { threads: 1 });
+      await run.inputStatistics(0);
+      run.advance();
+      const { power, ...found } = await run.inputStatistics(layer);
+      const x = await statesBefore(checkpoint, windows, layer);
+      const inputs = await normed(checkpoint, `h.${layer}.ln_1`, x);
+      const { qWeight, qBias, kWeight, kBias } = await readProjections(checkpoint, layer);
+      const read = (name: string) => checkpoint.readF32(`h.${layer}.attn.${name}`);
+      const vWeight = Float32Array.from(columns(await read("c_attn.weight"), C, 2 * C, C).flatMap((row) => [...row]));
+      const vBias = (await read("c_attn.bias")).subarray(2 * C);
+      const mixed = inputs.map((): number[] => []); // of all heads side by side
+      for (let head = 0; head < n_head; head++) {
+        const q = project(inputs, qWeight, qBias, head, D);
+        const v = project(inputs, vWeight, vBias, head, D);
+        const factor = computeScoreScale(checkpoint.config, layer);
+        const p = attend(q, project(inputs, kWeight, kBias, head, D), factor);
+        const a = mix(p, v);
+        const means = Array.from(
+          { length: D },
+          (_, d) => a.reduce((sum, row) => sum + (row[d] as number), 0) / a.length,
+        );
+        expectClose(found.queryMoments[head], secondMoments(q, false).flat());
+        expectClose(found.mixedMoments[head], secondMoments(a, false).flat());
+        expectClose(found.mixedMeans[head], means);
+        expectClose(found.valueMoments[head], measureSpread(p, v));
+        for (const [i, row] of a.entries()) mixed[i]?.push(...row);
+      }
+      const output = project(mixed, await read("c_proj.weight"), await read("c_proj.bias"), 0, C);
+      const squares = output.flat().reduce((sum, value) => sum + value ** 2, 0) + x.reduce((sum, v) => sum + v ** 2, 0);
+      expectClose([power], [squares / inputs.length]);
     });
   });
 
