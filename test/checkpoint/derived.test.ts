@@ -32,7 +32,7 @@ describe("a derived checkpoint", () => {
   it("a number that the dtype of a made tensor cannot hold is refused by name", async () => {
     await opened(await writeCheckpoint(at("range")), async (base) => {
       const values = Float32Array.of(1, 2, 3, 65_519, 65_520, 6, 7, 8);
-      const model = deriveCheckpoint(base, base.config, (name) =>
+      const model = deriveCheckpoint(base, base.config, ({ name }) =>
         name === "ln_f.bias" ? makeTensor("F16", async () => values) : name,
       );
       const error = await failureOf(() => collectBytes(model.chunks("ln_f.bias")));
