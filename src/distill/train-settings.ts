@@ -22,7 +22,7 @@ const TRANSFER_SHARE = 0.3;
 const MAX_TRANSFER_STEPS = 50;
 const TRANSFER_RATE: Record<TransferKind, number> = { probabilities: 5e-3, outputs: 2e-3, hidden: 1e-3 };
 /** k of --cache-teacher without a number. */
-const DEFAULT_TOP_K = 32;
+const DEFAULT_CACHED = 32;
 
 const LEARNING_RATE: Record<TrainMode, number> = { distill: 1e-3, finetune: 1e-4, pretrain: 1e-3 };
 /** Distillation's rate was measured at this width; AdamW's best rate falls as 1/width (arXiv 2203.03466). */
@@ -159,9 +159,9 @@ export const TEXT_SETTINGS = {
   cacheTeacher: declare(
     "--cache-teacher [k]",
     "positive integer",
-    `store the teacher's k most likely tokens once (default k: ${DEFAULT_TOP_K})`,
+    `store k of the teacher's tokens at each position once (default k: ${DEFAULT_CACHED})`,
     0,
-    { shown: "", bare: DEFAULT_TOP_K, check: checkCachedTeacher, teacher: true },
+    { shown: "", bare: DEFAULT_CACHED, check: checkCachedTeacher, teacher: true },
   ),
   /** Share of the steps, the last ones, over which the weights are averaged; 0: they are as the last step left them. */
   average: declare(
@@ -178,9 +178,11 @@ export const TEXT_SETTINGS = {
   cacheKind: declare(
     "--cache-kind <name>",
     ["top-k", "sampled"],
-    "store the most likely tokens, or draw them: right on average",
-    "top-k",
+    "draw the tokens, so that the loss is right on average, or take the most likely ones",
+    // docs/decisions/0058-drawn-teacher-tokens.md; without a cache there is nothing to draw.
+    ({ settings: { cacheTeacher } }: TextContext) => (cacheTeacher > 0 ? "sampled" : "top-k"),
     {
+      shown: "sampled",
       check: (kind, { settings: { cacheTeacher } }: TextContext) =>
         kind === "top-k" || cacheTeacher > 0
           ? null
