@@ -29,8 +29,7 @@ export function describeAttentionGrowth(model: WeighedModel, before: BaselineEnt
   const old = before.queryKey ?? estimateWidth(model, before);
   if (now === null || old === null) return null;
   const [mean, oldMean] = [averageWidth(now), averageWidth(old)];
-  const wider = Object.keys(now).some((width) => countFrom(now, Number(width)) > countFrom(old, Number(width)));
-  if (!(mean > oldMean * (1 + LEAST_GROWTH)) || !wider) return null;
+  if (!(mean > oldMean * (1 + LEAST_GROWTH)) || !hasMoreWide(now, old)) return null;
   const [columns, oldColumns] = [mean, oldMean].map((width) => `${Number(width.toPrecision(4))}C`);
   return `Q and K have grown in c_attn: ${columns} columns a layer where the baseline has ${oldColumns}: convert the model again`;
 }
@@ -44,9 +43,16 @@ function averageWidth(layers: LayersByWidth): number {
   return sum / entries.reduce((total, [, count]) => total + count, 0);
 }
 
-/** The number of layers that are at least so wide. */
-function countFrom(layers: LayersByWidth, least: number): number {
-  return Object.entries(layers).reduce((sum, [width, count]) => (Number(width) >= least ? sum + count : sum), 0);
+/** Whether there is a width that more layers have at least than before. */
+function hasMoreWide(now: LayersByWidth, old: LayersByWidth): boolean {
+  const list = (layers: LayersByWidth, sign: number) =>
+    Object.entries(layers).map(([width, count]) => [Number(width), sign * count] as const);
+  const changes = [...list(old, -1), ...list(now, 1)].sort(([a], [b]) => b - a); // of equal widths the old layers come first
+  let more = 0;
+  return changes.some(([, change]) => {
+    more += change;
+    return more > 0;
+  });
 }
 
 /**

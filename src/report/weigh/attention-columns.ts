@@ -26,10 +26,11 @@ export function findAttentionColumns(tensors: readonly HeaderTensor[]): Attentio
   if (!first) return null;
   const norm = tensors.find(({ name, dims }) => NORM.test(name) && dims.length === 1);
   const width = norm?.dims[0] ?? Math.min(...(findMatrix(first) ?? [0])); // a low-rank matrix may be narrower than C
-  const outputs = new Map<string, number[]>(); // the columns of values in each layer, of each model: rows of c_proj
-  for (const output of tensors.flatMap((tensor) => findLayer(tensor, C_PROJ))) {
-    const known = outputs.get(output.layer) ?? [];
-    outputs.set(output.layer, [...known, findOtherAxis(output, width) ?? width]);
+  const outputs = new Map<string, number[]>(); // the columns of values in each layer, of each model, the last first: rows of c_proj
+  for (const output of tensors.flatMap((tensor) => findLayer(tensor, C_PROJ)).reverse()) {
+    const later = outputs.get(output.layer) ?? [];
+    later.push(findOtherAxis(output, width) ?? width);
+    outputs.set(output.layer, later);
   }
   const columns: AttentionColumns = {
     width,
@@ -41,7 +42,7 @@ export function findAttentionColumns(tensors: readonly HeaderTensor[]): Attentio
     const all = findOtherAxis(input, width);
     if (all === null) return null;
     columns.all.push(all);
-    columns.queryKey.push(all - (outputs.get(input.layer)?.shift() ?? width));
+    columns.queryKey.push(all - (outputs.get(input.layer)?.pop() ?? width));
   }
   return columns;
 }
