@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NfcError } from "../errors.ts";
-import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype } from "../formats/dtype.ts";
+import { DTYPE_BITS, decodeFloats, encodeFloats, type FloatDtype, OVERFLOW } from "../formats/dtype.ts";
 import type { TensorSource } from "../formats/safetensors/writer.ts";
 import { withIoErrors } from "../io/io-error.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -89,8 +89,7 @@ export async function* convertChunks(
     const bytes = rest.byteLength === 0 ? chunk : Buffer.concat([rest, chunk]);
     const whole = bytes.subarray(0, bytes.byteLength - (bytes.byteLength % (DTYPE_BITS[from] / 8)));
     const values = decodeFloats(whole, from);
-    checkRange(values, tensor.name, to, (i) => readStored(whole, from, i) ?? (values[i] as number));
-    yield encodeFloats(values, to);
+    yield encodeWithin(values, tensor.name, to, from === "F64" ? (i) => readF64(whole, i) : undefined);
     rest = Uint8Array.from(bytes.subarray(whole.byteLength));
   }
 }
@@ -107,38 +106,31 @@ export async function collectBytes(chunks: AsyncIterable<Uint8Array>): Promise<U
   return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts);
 }
 
-/** Magnitudes that round to infinity: half a step above the largest finite number. Float64 has passed float32 before. */
-const OVERFLOW: Record<FloatDtype, number> = {
-  F64: Number.POSITIVE_INFINITY,
-  F32: Number.POSITIVE_INFINITY,
-  F16: 65_520,
-  BF16: 2 ** 128 - 2 ** 119,
-};
-
 /**
  * Values of the tensor `name` as bytes of its dtype.
+ * @param stored the number whose float32 value is at `i`, where they are not the same
  * @throws NfcError "unsupported" for a finite number that it cannot hold: silently, it would become infinite
  */
-export function encodeWithin(values: Float32Array, name: string, to: FloatDtype): Uint8Array {
-  if (Number.isFinite(OVERFLOW[to])) checkRange(values, name, to, (i) => values[i] as number);
+export function encodeWithin(
+  values: Float32Array,
+  name: string,
+  to: FloatDtype,
+  stored?: (i: number) => number,
+): Uint8Array {
+  const limit = OVERFLOW[to];
+  if (stored || Number.isFinite(limit))
+    for (let i = 0; i < values.length; i++) {
+      if (!(Math.abs(values[i] as number) >= limit)) continue;
+      const number = stored ? stored(i) : (values[i] as number);
+      if (!Number.isFinite(number)) continue;
+      const hint = to === "F16" ? "take bf16 or f32" : "keep the tensor's own dtype";
+      throw new NfcError("unsupported", `${name}: ${number} does not fit ${to}`, { hint });
+    }
   return encodeFloats(values, to);
 }
 
-/** The number that a float64 tensor has at `i`: as float32 it may be infinite. */
-function readStored(bytes: Uint8Array, dtype: FloatDtype, i: number): number | null {
-  if (dtype !== "F64") return null;
+/** A number of a float64 tensor: as float32 it may be infinite. */
+function readF64(bytes: Uint8Array, i: number): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return view.getFloat64(Float64Array.BYTES_PER_ELEMENT * i, true);
-}
-
-/** @param stored the number whose float32 value is at `i` */
-function checkRange(values: Float32Array, name: string, to: FloatDtype, stored: (i: number) => number): void {
-  const limit = OVERFLOW[to];
-  for (let i = 0; i < values.length; i++) {
-    if (!(Math.abs(values[i] as number) >= limit)) continue;
-    const number = stored(i);
-    if (!Number.isFinite(number)) continue;
-    const hint = to === "F16" ? "take bf16 or f32" : "keep the tensor's own dtype";
-    throw new NfcError("unsupported", `${name}: ${number} does not fit ${to}`, { hint });
-  }
 }

@@ -87,6 +87,14 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype, into?: Float3
   return out;
 }
 
+/** Magnitudes that round to infinity: half a step above the largest finite number. Float64 has passed float32 before. */
+export const OVERFLOW: Record<FloatDtype, number> = {
+  F64: Number.POSITIVE_INFINITY,
+  F32: Number.POSITIVE_INFINITY,
+  F16: 65_520,
+  BF16: 2 ** 128 - 2 ** 119,
+};
+
 /**
  * Converts float32 values to little-endian bytes of a float dtype, rounded to nearest even; overflow gives infinity, NaN a quiet
  * NaN of the same sign. F32 is a view of `values`, not a copy.

@@ -147,7 +147,7 @@ async function run(context: Context, model: string, given: ConvertFlags, choice:
     for (const line of [
       ...converted.record.notes,
       ...(applied ? listUnusedText(given, applied) : []),
-      ...(flags.calibration && !usesText(toOptions(flags)) ? [describeUnused(flags)] : []),
+      ...(given.calibration && !usesText(toOptions(flags)) ? [describeUnused(flags)] : []),
       ...listRemarks(model, output, flags, applied),
       ...warnOfShortText(converted),
     ])

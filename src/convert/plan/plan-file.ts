@@ -169,6 +169,11 @@ function isSameSubject(known: PlanSubject, subject: PlanSubject): boolean {
   return identify(known) === identify(subject) && (a === undefined || b === undefined || a === b);
 }
 
+/** What tells a text from another: of the same files, other windows may be taken. */
+export function identifyText(text: PlanText): string {
+  return JSON.stringify([text.sha256, text.every, text.tokens, text.length, text.field, countAsked(text)]);
+}
+
 /** Tokens of a sample that has the text's windows. */
 export function countAsked({ asked, tokens }: PlanText): number {
   return asked ?? tokens;
@@ -176,9 +181,6 @@ export function countAsked({ asked, tokens }: PlanText): number {
 
 /** What measurements depend on besides the cuts. */
 function identify({ tool, source, calibration, heldOut }: PlanSubject): string {
-  const texts = [calibration, heldOut].map((text) => [
-    ...[text.sha256, text.every, text.tokens, text.length, text.field],
-    countAsked(text),
-  ]);
+  const texts = [calibration, heldOut].map(identifyText);
   return JSON.stringify([tool.name, tool.version, source.files.map((file) => file.sha256), texts]);
 }

@@ -6,7 +6,7 @@ import { sha256Files } from "../../io/sha256.ts";
 import type { LongCall } from "../../progress.ts";
 import { DEFAULT_CALIBRATION_TOKENS } from "../convert-options.ts";
 import { type CalibrationText, getCalibrationLength, readCalibrationText } from "../statistics/calibration-text.ts";
-import type { Plan, PlanText, PlanVocabulary } from "./plan-file.ts";
+import { identifyText, type Plan, type PlanText, type PlanVocabulary } from "./plan-file.ts";
 import { type MeasuredPart, readPlanVocabulary, type VocabularyText } from "./plan-vocabulary.ts";
 
 /** The mean loss of so many tokens tells cuts apart that differ by a thousandth (docs/plan.md). */
@@ -36,8 +36,8 @@ export interface PlanTexts {
 
 /**
  * Without files of its own, the held-out text has the windows between those of the calibration text: of a sample from all
- * over the files, every m-th window is fitted to and the others are measured on. A text that is too short for both is
- * divided in the same way.
+ * over the files, every m-th window is fitted to and as many of the others are measured on as are asked for. A text that is
+ * too short for both is divided as `readCalibrationText` says.
  * @throws NfcError "usage" for less than two tokens, "invalid-file" for a text that is too short; as `openTokenStream` and
  * `readCalibrationText`
  */
@@ -65,7 +65,7 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
     });
   const files = [...(others ?? calibration)];
   const shared = { every: fitted.every, ...(field !== undefined && { field }) };
-  const count = (wanted: number, got: number) => ({ tokens: got, ...(wanted !== got && { asked: wanted }) });
+  const describeCount = (wanted: number, got: number) => ({ tokens: got, ...(wanted !== got && { asked: wanted }) });
   const { sha256 } = fitted.record;
   const listMeasured = async () => {
     return others ? takeApart(others, checkpoint, heldOutTokens, options) : [{ files, ids: heldOut }];
@@ -80,14 +80,14 @@ export async function readPlanTexts(checkpoint: Checkpoint, options: PlanTextOpt
       calibration: {
         files: [...calibration],
         sha256,
-        ...count(tokens, fitted.record.tokens),
+        ...describeCount(tokens, fitted.record.tokens),
         length: fitted.windows[0]?.length ?? 0,
         ...shared,
       },
       heldOut: {
         files,
         sha256: others ? await sha256Files(others, signal) : sha256,
-        ...count(heldOutTokens, heldOut.length),
+        ...describeCount(heldOutTokens, heldOut.length),
         length,
         ...shared,
       },
@@ -124,16 +124,14 @@ export async function readTextsAgain(
   options: PlanTextOptions,
 ): Promise<PlanTexts> {
   const texts = await readPlanTexts(checkpoint, options);
-  const { calibration, heldOut, vocabulary } = texts.record;
-  if (!isSameText(heldOut, plan.heldOut) || !isSameText(calibration, plan.calibration))
+  const { vocabulary } = texts.record;
+  const identify = (read: Pick<Plan, "calibration" | "heldOut">) =>
+    [read.calibration, read.heldOut].map(identifyText).join();
+  if (identify(texts.record) !== identify(plan))
     throw makeOtherTextError(`${file}: its models were measured on another text`, plan.heldOut);
   if (vocabulary && plan.vocabulary && vocabulary.sha256 !== plan.vocabulary.sha256)
     throw makeOtherTextError(`${file}: its vocabularies are those of another text`, plan.vocabulary);
   return texts;
-}
-
-function isSameText(a: PlanText, b: PlanText): boolean {
-  return a.sha256 === b.sha256 && a.tokens === b.tokens && a.length === b.length && a.every === b.every;
 }
 
 function makeOtherTextError(fact: string, { files }: { files: readonly string[] }): NfcError {

@@ -1,11 +1,8 @@
 // The number types of GGUF tensors that nfc writes, and how llama.cpp rounds float32 to them.
-import { encodeFloats, viewBytes } from "../dtype.ts";
+import { encodeFloats, OVERFLOW, viewBytes } from "../dtype.ts";
 
 /** Weights that share a scale in q8_0 and q4_0. */
 const GGUF_BLOCK = 32;
-
-/** Magnitudes that float16 rounds to infinity. */
-const HALF_LIMIT = 65_520;
 
 /**
  * `code` is ggml's number of the type; `bytes` are those of `count` weights that lie together. A weight of the magnitude
@@ -13,9 +10,9 @@ const HALF_LIMIT = 65_520;
  */
 const TYPES = {
   f32: { code: 0, count: 1, bytes: 4, limit: Number.POSITIVE_INFINITY },
-  f16: { code: 1, count: 1, bytes: 2, limit: HALF_LIMIT },
-  q4_0: { code: 2, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK / 2, limit: 8 * HALF_LIMIT },
-  q8_0: { code: 8, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK, limit: 127 * HALF_LIMIT },
+  f16: { code: 1, count: 1, bytes: 2, limit: OVERFLOW.F16 },
+  q4_0: { code: 2, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK / 2, limit: 8 * OVERFLOW.F16 },
+  q8_0: { code: 8, count: GGUF_BLOCK, bytes: 2 + GGUF_BLOCK, limit: 127 * OVERFLOW.F16 },
 } as const;
 
 export type GgufType = keyof typeof TYPES;

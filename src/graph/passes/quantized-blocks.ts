@@ -76,7 +76,7 @@ interface BlockParameters {
 export function toBlockGraph(original: Graph, options: BlockOptions): BlockGraph {
   const sources = new Map<string, BlockSource>();
   const parameters = (graph: Graph, weight: Value, byRow: boolean): BlockParameters => {
-    const [channels, inner] = (byRow ? weight.shape : [...weight.shape].reverse()) as [number, number];
+    const [channels, inner] = countChannels({ shape: weight.shape as [number, number], byRow });
     const blocks = Math.ceil(inner / options.block);
     const bits = chooseBits(options.bits, weight.name);
     const declare = (part: BlockSource["part"], suffix: string, shape: number[], dtype: "uint8" | "float16") => {

@@ -5,7 +5,6 @@ import type { VocabularySettings } from "../../../convert/cuts/vocabulary-choice
 import type { AppliedPlan, PlanChoice } from "../../../convert/plan/apply-plan.ts";
 import { describeCuts, hasVocabularyAxis, VOCAB_AXIS } from "../../../convert/plan/axes.ts";
 import { formatError, formatLarge, formatLoss } from "../../../convert/plan/plan-blocks.ts";
-import { countAsked } from "../../../convert/plan/plan-file.ts";
 import type { Target } from "../../../convert/plan/target.ts";
 import { NfcError } from "../../../errors.ts";
 import type { Device } from "../../../graph/devices.ts";
@@ -107,10 +106,10 @@ export function chooseVocabulary(applied: AppliedPlan | null, flags: VocabularyF
 /** A remark where other tokens are asked for than those that the cuts of the plan are fitted to. */
 export function listUnusedText(
   { calibrationTokens: asked }: { calibrationTokens?: number },
-  { plan }: AppliedPlan,
+  { plan, cuts }: AppliedPlan,
 ): string[] {
   const { tokens } = plan.calibration;
-  if (asked === undefined || asked === countAsked(plan.calibration)) return [];
+  if (asked === undefined || asked === cuts.calibrationTokens) return [];
   return [
     `cuts are fitted to the ${formatThousands(tokens)} tokens of the plan: --calibration-tokens is for a new one`,
   ];
